@@ -1,0 +1,195 @@
+"""Every error that softstate raises.
+
+::
+
+    SoftstateError
+    ├── WireError             a node answers with its `code`; the class is the code
+    │   ├── Invalid           invalid 400          what you sent breaks a rule that the message names
+    │   ├── Unsupported       unsupported 415      unknown operation, encoding or subprotocol
+    │   ├── Unauthenticated   unauthenticated 401  credentials missing or expired
+    │   ├── Denied            denied 403           credentials do not allow this
+    │   ├── NotFound          not_found 404        no such topic or route
+    │   ├── Conflict          conflict 412         compare-and-set lost; `current` has the version that won
+    │   ├── KeyReused         key_reused 409       idempotency key used before for another request
+    │   ├── NoLease           no_lease 410         the lease is over: subscribe anew
+    │   ├── Compacted         compacted 410        history before the floor is gone: list anew
+    │   ├── Rewound           rewound 410          the store's history changed: reset, `position` is the new one
+    │   ├── TooLarge          too_large 413        a value, message or set is over the limit that the message names
+    │   ├── Overloaded        overloaded 429       come back after `retry_ms`
+    │   ├── Unavailable       unavailable 503      the store cannot answer now; a publish's outcome is unknown
+    │   └── Behind            behind 503           this node lags what you have seen: wait or ask another
+    ├── OutcomeUnknown        a publish may or may not have been applied, and can no longer be asked about
+    ├── ClientClosed          the client was closed while you were using it
+    ├── StoreFault            the store as a whole, met by the node
+    │   ├── StoreRefused      the file is not ours, not readable or too new: waiting does not help
+    │   ├── StoreReplaced     the file open here is no longer the file at that path: reopen
+    │   └── StoreRewound      the history no longer contains what this node has seen: reopen, reset
+    └── ConfigError           a flag, environment variable or configuration key is wrong; the message names it
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from softstate.model import Position
+
+
+class SoftstateError(Exception):
+    """Root of every error that softstate raises on purpose."""
+
+
+class WireError(SoftstateError):
+    """An answer that carries an error code, whether a node sent it or a local check found it first.
+
+    `message` says what happened and what to do next. `retry_ms`, when set, is how long to wait before trying again;
+    `current` is the version that won a compare-and-set; `position` is where the store stands now.
+    """
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, retry_ms: int | None = None, current: int | None = None, position: Position | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_ms = retry_ms
+        self.current = current
+        self.position = position
+
+
+class Invalid(WireError):
+    """What was sent breaks a rule; the message names the field and the rule. Do not send it again unchanged."""
+
+    code = "invalid"
+    http_status = 400
+
+
+class Unsupported(WireError):
+    """An operation, encoding or subprotocol that this node does not know."""
+
+    code = "unsupported"
+    http_status = 415
+
+
+class Unauthenticated(WireError):
+    """Credentials are missing or have expired: get new ones, then reconnect."""
+
+    code = "unauthenticated"
+    http_status = 401
+
+
+class Denied(WireError):
+    """The credentials given do not allow this."""
+
+    code = "denied"
+    http_status = 403
+
+
+class NotFound(WireError):
+    """No such topic, or no such route."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(WireError):
+    """A compare-and-set found another version, `current`: read it, decide again, and publish with that version."""
+
+    code = "conflict"
+    http_status = 412
+
+
+class KeyReused(WireError):
+    """The idempotency key was used before, on this topic, for a different request: choose a new key."""
+
+    code = "key_reused"
+    http_status = 409
+
+
+class NoLease(WireError):
+    """The lease is over: subscribe anew."""
+
+    code = "no_lease"
+    http_status = 410
+
+
+class Compacted(WireError):
+    """Tombstones after the revision asked for may be forgotten: take the full list, then sweep what is not in it."""
+
+    code = "compacted"
+    http_status = 410
+
+
+class Rewound(WireError):
+    """The store's history no longer contains what the asker has seen: forget it, and begin at `position`."""
+
+    code = "rewound"
+    http_status = 410
+
+
+class TooLarge(WireError):
+    """A value, message or set is larger than the limit that the message names."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class Overloaded(WireError):
+    """The node protects itself: come back after `retry_ms`."""
+
+    code = "overloaded"
+    http_status = 429
+
+
+class Unavailable(WireError):
+    """The store cannot be used now. As the answer to a publish: its outcome is unknown, retry with the same key."""
+
+    code = "unavailable"
+    http_status = 503
+
+
+class Behind(WireError):
+    """The node has not yet seen the revision asked for: wait `retry_ms`, or ask another node."""
+
+    code = "behind"
+    http_status = 503
+
+
+WIRE_ERRORS: Final[dict[str, type[WireError]]] = {
+    error.code: error
+    for error in (
+        Invalid, Unsupported, Unauthenticated, Denied, NotFound, Conflict, KeyReused, NoLease, Compacted, Rewound,
+        TooLarge, Overloaded, Unavailable, Behind,
+    )
+}  # fmt: skip
+"""Every error code, with the class that carries it."""
+
+
+class OutcomeUnknown(SoftstateError):
+    """A publish was sent, never answered, and its key has expired: read the topic to learn what happened."""
+
+
+class ClientClosed(SoftstateError):
+    """The client was closed while this call was waiting, or before it began."""
+
+
+class StoreFault(SoftstateError):
+    """The store as a whole cannot be used as it is."""
+
+
+class StoreRefused(StoreFault):
+    """The store is not ours to use, and will not become so by waiting; the message says why and what to do."""
+
+
+class StoreReplaced(StoreFault):
+    """What is open here is no longer what its name refers to (a database file was swapped): reopen."""
+
+
+class StoreRewound(StoreFault):
+    """The history no longer contains the position that this node has seen: reopen, and reset every client."""
+
+
+class ConfigError(SoftstateError):
+    """A flag, environment variable or configuration key is wrong; the message names it and says what is allowed."""
