@@ -1,0 +1,291 @@
+"""The two codecs: messages to bytes and back.
+
+Both refuse, with `Invalid`, whatever is not exactly one well-formed message: trailing bytes, non-text keys, nesting
+that would exhaust the stack; in CBOR also duplicate keys, indefinite lengths and every tag. cbor2 would decode tags
+eagerly (tag 35 compiles a regular expression that the peer chose) and ignores trailing bytes, so both are dealt with
+here. Of duplicate JSON keys the last one counts, as RFC 8259 section 4 allows: finding them would cost a second pass.
+
+A message's `value` is whatever the syntax can carry (CBOR: undefined, NaN; JSON: long integers, deep nesting): before
+use it goes through `check_value`, which refuses the rest by the rules of values.
+
+Records are embedded into messages as stored, without decoding: a change is encoded once, not once per reader.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import cbor2
+import msgspec
+
+from softstate.errors import Invalid, Unsupported
+from softstate.model import Change, Record, Value
+from softstate.wire.messages import (
+    PROTOCOL_CBOR,
+    PROTOCOL_JSON,
+    Batch,
+    BatchChange,
+    ClientMessage,
+    Message,
+    Notify,
+    Polled,
+    Publish,
+    ServerMessage,
+    Subscribed,
+)
+from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_bytes
+
+T = TypeVar("T")
+
+MESSAGE_DEPTH_MAX: Final = VALUE_DEPTH_MAX + 8
+"""Deepest nesting of a whole CBOR message: a value inside `changes` inside the map that is the message.
+
+JSON text is bounded by the interpreter's recursion limit instead, until `check_value` applies its own.
+"""
+
+_CARRIES_CHANGES: Final = (Subscribed, Polled)
+_BUILTIN_TAGS: Final = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    25,
+    28,
+    29,
+    30,
+    35,
+    36,
+    37,
+    52,
+    54,
+    100,
+    256,
+    258,
+    260,
+    261,
+    1004,
+    43000,
+    55799,
+)
+
+
+class Codec(ABC):
+    """One way of writing messages. There are two, `CBOR` and `JSON`; both are stateless."""
+
+    name: str
+    protocol: str
+    """The WebSocket subprotocol that selects this codec."""
+    content_type: str
+    text: bool
+    """Whether messages travel in text frames."""
+
+    @abstractmethod
+    def dumps(self, obj: Any) -> bytes:
+        """Encode a struct, or a builtin object made of what values are made of, as one item."""
+
+    @abstractmethod
+    def loads(self, data: bytes | str, kind: type[T]) -> T:
+        """Decode one item of type `kind`. Raises `Invalid`, naming the field where there is one."""
+
+    @abstractmethod
+    def value(self, cbor: bytes) -> bytes:
+        """Return a stored value in this codec."""
+
+    @abstractmethod
+    def _with(self, head: bytes, key: str, item: bytes) -> bytes:
+        """Add one entry to an encoded map that holds fewer than 23."""
+
+    @abstractmethod
+    def _array(self, items: Sequence[bytes]) -> bytes:
+        """Make an array of encoded items."""
+
+    def encode(self, message: Message, records: Sequence[Record] = ()) -> bytes:
+        """Encode a message; `records` become its `changes`."""
+        data = self.dumps(message)
+        if isinstance(message, _CARRIES_CHANGES) and not message.changes:
+            return self._with(data, "changes", self._array([self.change(record) for record in records]))
+        return data
+
+    def change(self, record: Record) -> bytes:
+        """Encode a record as a change."""
+        return self._state({"topic": record.topic, "version": record.version}, record)
+
+    def notify(self, record: Record) -> bytes:
+        """Encode a record as a `notify` message."""
+        return self._state({"op": "notify", "topic": record.topic, "version": record.version}, record)
+
+    def _state(self, head: dict[str, Any], record: Record) -> bytes:
+        if record.cbor is None:
+            head["deleted"] = True
+            return self.dumps(head)
+        return self._with(self.dumps(head), "value", self.value(record.cbor))
+
+    def client_message(self, data: bytes | str) -> ClientMessage:
+        """Decode what a client sent. Raises `Invalid`; `Unsupported` for an unknown `op`.
+
+        `str` is what came in a text frame, `bytes` in a binary one. JSON reads both (HTTP bodies are bytes); CBOR
+        refuses text.
+        """
+        message = self._message(data, ClientMessage)
+        if isinstance(message, Publish):
+            return _publish(message)
+        return message  # type: ignore[no-any-return]
+
+    def server_message(self, data: bytes | str) -> ServerMessage:
+        """Decode what a node sent. Raises `Invalid`; `Unsupported` for an unknown `op`."""
+        message = self._message(data, ServerMessage)
+        if isinstance(message, Notify):
+            return _notify(message)
+        return message  # type: ignore[no-any-return]
+
+    def _message(self, data: bytes | str, kind: Any) -> Any:
+        try:
+            return self.loads(data, kind)
+        except Invalid as error:
+            if error.message.endswith("`$.op`") and "Invalid value" in error.message:
+                raise Unsupported(f"unknown op: {error.message}") from None
+            raise
+
+
+def _publish(message: Publish) -> Publish:
+    if message.deleted == (message.value is not msgspec.UNSET):
+        raise Invalid("publish needs either value or deleted: true, and not both")
+    return message
+
+
+def _notify(message: Notify) -> Notify:
+    if (message.value is not msgspec.UNSET) + message.deleted + message.unknown != 1:
+        raise Invalid("notify needs one of value, deleted: true and unknown: true, and no more")
+    return message
+
+
+def check_batch(batch: Batch) -> Batch:
+    """Refuse a batch in which a change has neither or both of `value` and `deleted`."""
+    for index, change in enumerate(batch.changes):
+        if change.deleted == (change.value is not msgspec.UNSET):
+            raise Invalid(f"changes[{index}] needs either value or deleted: true, and not both")
+    return batch
+
+
+class _Cbor(Codec):
+    name = "cbor"
+    protocol = PROTOCOL_CBOR
+    content_type = "application/cbor"
+    text = False
+
+    def dumps(self, obj: Any) -> bytes:
+        return cbor2.dumps(msgspec.to_builtins(obj, builtin_types=(bytes,)))
+
+    def loads(self, data: bytes | str, kind: type[T]) -> T:
+        if isinstance(data, str):
+            raise Invalid("this connection speaks CBOR: send binary messages")
+        try:
+            return msgspec.convert(self._item(data), kind)
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error)) from None
+
+    def _item(self, data: bytes) -> Any:
+        # cbor2 ignores what follows the first item. As the first of an array of two, followed by a guard that the
+        # peer cannot know, the item must end exactly where its data ends.
+        guard = os.urandom(8)
+        try:
+            items = cbor2.loads(
+                b"\x82" + data + b"\x48" + guard,
+                max_depth=MESSAGE_DEPTH_MAX + 1,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                strict_hashable_types=True,
+                semantic_decoders=_NO_TAGS,
+                tag_hook=_no_tag,
+            )
+        except cbor2.CBORDecodeError as error:
+            raise Invalid(f"not one well-formed CBOR item of plain types: {_cause(error)}") from None
+        if items[1] != guard:
+            raise Invalid("not one well-formed CBOR item: more bytes follow it")
+        return items[0]
+
+    def value(self, cbor: bytes) -> bytes:
+        return cbor
+
+    def _with(self, head: bytes, key: str, item: bytes) -> bytes:
+        return bytes((head[0] + 1,)) + head[1:] + cbor2.dumps(key) + item
+
+    def _array(self, items: Sequence[bytes]) -> bytes:
+        size = len(items)
+        head = bytes((0x80 | size,)) if size < 24 else b"\x9a" + size.to_bytes(4, "big")
+        return head + b"".join(items)
+
+
+def _cause(error: BaseException) -> str:
+    return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
+
+
+def _no_tag(_decoder: object, _tag: object = None) -> Any:
+    raise cbor2.CBORDecodeError("CBOR tags are not accepted")
+
+
+_NO_TAGS: Final[Any] = dict.fromkeys(_BUILTIN_TAGS, _no_tag)
+
+
+class _Json(Codec):
+    name = "json"
+    protocol = PROTOCOL_JSON
+    content_type = "application/json"
+    text = True
+
+    def dumps(self, obj: Any) -> bytes:
+        return msgspec.json.encode(_map_values(obj, wrap_bytes) if isinstance(obj, msgspec.Struct) else obj)
+
+    def loads(self, data: bytes | str, kind: type[T]) -> T:
+        if not isinstance(data, str):
+            try:
+                data = data.decode()
+            except UnicodeDecodeError as error:
+                raise Invalid(f"not UTF-8: {error}") from None
+        try:
+            item = msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error)) from None
+        except msgspec.DecodeError as error:
+            raise Invalid(f"not one well-formed JSON text: {error}") from None
+        except RecursionError:
+            raise Invalid(f"nested too deep (a value may have {VALUE_DEPTH_MAX} levels)") from None
+        except UnicodeEncodeError as error:
+            raise Invalid(f"not valid Unicode: {error}") from None
+        return _map_values(item, unwrap_bytes) if '"$bytes"' in data or "\\u" in data else item
+
+    def value(self, cbor: bytes) -> bytes:
+        return json_of(cbor)
+
+    def _with(self, head: bytes, key: str, item: bytes) -> bytes:
+        return head[:-1] + b',"' + key.encode() + b'":' + item + b"}"
+
+    def _array(self, items: Sequence[bytes]) -> bytes:
+        return b"[" + b",".join(items) + b"]"
+
+
+def _map_values(item: Any, convert: Callable[[Value], Value]) -> Any:
+    if isinstance(item, Publish | Notify | Change | BatchChange):
+        return msgspec.structs.replace(item, value=convert(item.value))
+    if isinstance(item, Subscribed | Polled | Batch):
+        return msgspec.structs.replace(item, changes=[_map_values(change, convert) for change in item.changes])
+    if isinstance(item, msgspec.Struct):
+        return item
+    return convert(item)
+
+
+CBOR: Final[Codec] = _Cbor()
+JSON: Final[Codec] = _Json()
+
+CODECS: Final = {codec.protocol: codec for codec in (CBOR, JSON)}
+"""The codec for each WebSocket subprotocol, the preferred one first."""
+
+
+def encode_value_for(codec: Codec, value: Value) -> bytes:
+    """Encode a value that was checked, as the whole body of a request."""
+    return codec.dumps(wrap_bytes(value) if codec is JSON else value)

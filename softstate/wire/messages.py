@@ -1,0 +1,285 @@
+"""Every message of protocol version 1, one class each, in the order of the design page's section 4.
+
+A class is the schema: field names are those on the wire in both codecs, defaults are omitted when sent, unknown
+fields are ignored when received, and a wrong type is refused with the path of the field. Durations are integer
+milliseconds. What a field means is said where it is not obvious; the rest is in the design page.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from softstate.model import REVISION_MAX, Change, Durability, Position, Revision, Value
+
+PROTOCOL_JSON: Final = "softstate.v1.json"
+PROTOCOL_CBOR: Final = "softstate.v1.cbor"
+
+ID_CHARS_MAX: Final = 64
+NAME_CHARS_MAX: Final = 128
+KEY_CHARS_MAX: Final = 128
+TOKEN_CHARS_MAX: Final = 8192
+DURATION_MS_MAX: Final = 7 * 24 * 3_600_000
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
+Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
+Id: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)] | Annotated[str, Meta(max_length=ID_CHARS_MAX)]
+Reason: TypeAlias = Literal["expired", "slow_consumer", "overloaded", "denied"]
+Farewell: TypeAlias = Literal["draining", "rewound", "replaced", "idle"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op"):
+    """Root of all messages; `op` on the wire is the class's tag."""
+
+
+# Client to server ----------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Open a session, or resume one: `session`, `since` and `position` together ask to resume."""
+
+    position: Position | None = None
+    session: Annotated[str, Meta(max_length=ID_CHARS_MAX)] | None = None
+    since: Revision | None = None
+    ttl_ms: Ms | None = None
+    token: Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)] | None = None
+    name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] = ""
+
+
+class Subscribe(Message, frozen=True, tag="subscribe"):
+    """Add names to the lease, each with what is known of it already; `replace` makes this the whole set."""
+
+    id: Id
+    topics: dict[str, Revision] = {}
+    prefixes: dict[str, Revision] = {}
+    replace: bool = False
+
+
+class Unsubscribe(Message, frozen=True, tag="unsubscribe"):
+    """Take names out of the lease. Never needed for correctness, never answered."""
+
+    topics: list[str] = []
+    prefixes: list[str] = []
+
+
+class Renew(Message, frozen=True, tag="renew"):
+    """Extend the lease, and ask whether both sides hold the same set."""
+
+    id: Id
+    digest: Annotated[str, Meta(max_length=16)]
+    count: Count
+    ttl_ms: Ms | None = None
+
+
+class Poll(Message, frozen=True, tag="poll"):
+    """Ask what changed, without any lease. Over HTTP `id` has no use, and `cursor` asks for the next page."""
+
+    id: Id = 0
+    position: Position | None = None
+    topics: dict[str, Revision] = {}
+    prefixes: dict[str, Revision] = {}
+    min_revision: Revision = 0
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class Publish(Message, frozen=True, tag="publish"):
+    """Set a topic's value, or delete it. Exactly one of `value` and `deleted` is given."""
+
+    id: Id
+    topic: str
+    value: Value | UnsetType = UNSET
+    deleted: bool = False
+    expect: Revision | None = None
+    key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
+
+
+class Goodbye(Message, frozen=True, tag="bye"):
+    """Release the lease at once."""
+
+
+ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | Goodbye
+
+
+# Server to client ----------------------------------------------------------------------------------------------------
+
+
+class PollAdvice(msgspec.Struct, frozen=True):
+    """How to poll when not live: how often, and over which span to spread the first one."""
+
+    every_ms: Ms
+    spread_ms: Ms
+
+
+class RecoverAdvice(msgspec.Struct, frozen=True):
+    """How to come back after losing the connection; sent before it is needed, since afterwards nobody can."""
+
+    spread_ms: Ms
+    base_ms: Ms
+    cap_ms: Ms
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The node's limits that a client must know; `keys` and `key_ms` bound idempotency keys."""
+
+    subscriptions: Count
+    value_bytes: Count
+    message_bytes: Count
+    pending: Count
+    keys: Count
+    key_ms: Count
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """Answer `hello`. If `resumed`, the `notify`s that follow at once are what was missed."""
+
+    session: str
+    resumed: bool
+    node: str
+    position: Position
+    ttl_ms: Ms
+    renew_ms: Ms
+    timeout_ms: Ms
+    poll: PollAdvice
+    recover: RecoverAdvice
+    limits: Limits
+    durability: Durability
+    reset: bool | UnsetType = UNSET
+
+
+class Subscribed(Message, frozen=True, tag="subscribed"):
+    """Answer `subscribe`, one page of it; everything from `digest` on comes with the last page."""
+
+    id: Id
+    position: Position
+    changes: list[Change] = []
+    more: bool = False
+    digest: str = ""
+    count: Count = 0
+    compacted: list[str] = []
+    denied: list[str] = []
+    lag_ms: Count = 0
+
+
+class Notify(Message, frozen=True, tag="notify"):
+    """Push one change; or `unknown`: something may have been missed, so poll this topic."""
+
+    topic: str
+    version: Revision
+    value: Value | UnsetType = UNSET
+    deleted: bool = False
+    unknown: bool = False
+
+
+class Moved(Message, frozen=True, tag="position"):
+    """Tell that a lineage row has passed: from here on, `position` names the lineage."""
+
+    position: Position
+
+
+class Renewed(Message, frozen=True, tag="renewed"):
+    """Answer `renew`. `sent` counts the `notify`s written ahead of this message on this connection."""
+
+    id: Id
+    match: bool
+    position: Position
+    sent: Count
+    ttl_ms: Ms
+    renew_ms: Ms
+    poll: PollAdvice
+    recover: RecoverAdvice
+    store: Literal["ok", "down"]
+    lag_ms: Count = 0
+
+
+class Revoked(Message, frozen=True, tag="revoked"):
+    """The lease is over, the connection is not."""
+
+    reason: Reason
+    retry_ms: Ms | None = None
+    spread_ms: Ms | None = None
+
+
+class Polled(Message, frozen=True, tag="polled"):
+    """Answer `poll`, one page of it; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page."""
+
+    id: Id
+    position: Position
+    changes: list[Change] = []
+    more: bool = False
+    cursor: str | None = None
+    compacted: list[str] = []
+    denied: list[str] = []
+    next_ms: Ms | None = None
+    lag_ms: Count = 0
+
+
+class Published(Message, frozen=True, tag="published"):
+    """Answer `publish`: durable at `version`. `repeated` when an earlier request with the same key did it."""
+
+    id: Id
+    topic: str
+    version: Revision
+    position: Position
+    repeated: bool = False
+
+
+class Error(Message, frozen=True, tag="error"):
+    """Answer a request that failed, or, without `id`, a message that could not be read."""
+
+    code: str
+    message: str
+    id: Id | None = None
+    retry_ms: Ms | None = None
+    current: Revision | None = None
+    position: Position | None = None
+
+
+class Bye(Message, frozen=True, tag="bye"):
+    """The connection is about to be closed: come back after `retry_ms` plus a random part of `spread_ms`."""
+
+    reason: Farewell
+    retry_ms: Ms
+    spread_ms: Ms
+
+
+ServerMessage: TypeAlias = Welcome | Subscribed | Notify | Moved | Renewed | Revoked | Polled | Published | Error | Bye
+
+
+# HTTP bodies ---------------------------------------------------------------------------------------------------------
+
+
+class BatchChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of ``POST /v1/publish``."""
+
+    topic: str
+    value: Value | UnsetType = UNSET
+    deleted: bool = False
+    expect: Revision | None = None
+    key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """The body of ``POST /v1/publish``: changes applied in order, each with its own verdict, not atomic."""
+
+    changes: list[BatchChange]
+
+
+class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One verdict of ``POST /v1/publish``: the fields of `published`, or of `error` (then `code` is set)."""
+
+    topic: str = ""
+    version: Revision = 0
+    position: Position | None = None
+    repeated: bool = False
+    code: str = ""
+    message: str = ""
+    retry_ms: Ms | None = None
+    current: Revision | None = None
+
+
+class BatchResults(msgspec.Struct, frozen=True):
+    """The reply to ``POST /v1/publish``, in the order of the changes."""
+
+    results: list[BatchResult]

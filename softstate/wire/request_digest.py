@@ -1,0 +1,29 @@
+"""What an idempotency key stands for: a digest of the request that it was first used with.
+
+The same key with the same digest is a retry and gets the first success; with another digest it is `KeyReused`. HTTP and
+WebSocket share this function, so a publish whose answer was lost on one of them may be retried on the other.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+from softstate.model import Position
+
+DIGEST_BYTES: Final = 16
+
+MUST_EXIST: Final = -1
+"""Stands for ``If-Match: *`` as `expect`: what matters is the condition as sent, not the version it was resolved to."""
+
+
+def request_digest(topic: str, cbor: bytes | None, expect: int | None, witness: Position | None) -> bytes:
+    """Return the `DIGEST_BYTES` bytes that identify a publish; `cbor` is None for a deletion."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    # Every part but the last says where it ends, so that no two requests feed the same bytes.
+    for part in (topic, "" if expect is None else str(expect), "" if witness is None else str(witness)):
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    digest.update(b"deleted" if cbor is None else b"value" + cbor)
+    return digest.digest()

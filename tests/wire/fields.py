@@ -1,0 +1,214 @@
+"""DESIGN section 4 field by field: which operation has which, which may be left out, and what each one refuses.
+
+A kind lists wrong values, each with the place at which it is wrong, relative to the field. (Integers
+that need more than CBOR's 64 bits travel as a tag, and are refused as such: see test_codec.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from softstate.model import REVISION_MAX
+from softstate.wire.messages import DURATION_MS_MAX, ID_CHARS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
+
+Wrong = tuple[str, Any]
+Kind = list[Wrong] | tuple[list[Wrong], str]
+
+
+def _text(chars_max: int | None = None, chars_min: int = 0) -> list[Wrong]:
+    wrong: list[Wrong] = [("", 5), ("", True), ("", ["x"]), ("", {"x": 1})]
+    if chars_max is not None:
+        wrong.append(("", "é" * (chars_max + 1)))
+    if chars_min:
+        wrong.append(("", ""))
+    return wrong
+
+
+def _all(*wrong: Any) -> list[Wrong]:
+    return [("", value) for value in wrong]
+
+
+def _natural(highest: int) -> list[Wrong]:
+    return _all(-1, highest + 1, 2**63, 2**64 - 1, 1.0, 1.5, True, "1", [1], {})
+
+
+TEXT: Final = _text()
+REVISION: Final = _natural(REVISION_MAX)
+MS: Final = _natural(DURATION_MS_MAX)
+ID: Final = _all(-1, REVISION_MAX + 1, 2**64 - 1, 1.0, True, "é" * (ID_CHARS_MAX + 1), [1], {})
+FLAG: Final = _all(0, 1, "true", [], {})
+CHOICE: Final = _all("nonsense", "", 5, True, [])
+NAMES: Final[list[Wrong]] = [("", 5), ("", "a"), ("", {"a": 1}), ("[0]", [5]), ("[1]", ["a", None])]
+VERSIONS: Final[list[Wrong]] = [
+    ("", 5),
+    ("", "a"),
+    ("", ["a"]),
+    *(("[...]", {"a": wrong}) for wrong in (None, *(value for _place, value in REVISION))),
+]
+NESTED: Final = _all(5, "e.l.1", [])
+ANYTHING: Final[list[Wrong]] = []
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of one operation."""
+
+    direction: str
+    op: str
+    path: str
+    """Name, or names joined by dots where maps are nested; ``changes.0`` is the first of a list."""
+    wrong: list[Wrong]
+    optional: bool = False
+    null: bool = False
+    """Whether null means the same as leaving it out."""
+
+    def __str__(self) -> str:
+        return f"{self.op}.{self.path}"
+
+
+def _operation(direction: str, op: str, **kinds: Kind) -> list[Field]:
+    fields = []
+    for name, kind in kinds.items():
+        path = name.replace("__", ".")
+        wrong, how = kind if isinstance(kind, tuple) else (kind, "")
+        fields.append(Field(direction, op, path, wrong, optional="?" in how, null="null" in how))
+    return fields
+
+
+POSITION: Final[dict[str, Kind]] = {
+    "position": NESTED,
+    "position__epoch": TEXT,
+    "position__lineage": TEXT,
+    "position__revision": REVISION,
+}
+MAYBE_POSITION: Final[dict[str, Kind]] = {**POSITION, "position": (NESTED, "? null")}
+POLL_ADVICE: Final[dict[str, Kind]] = {"poll": NESTED, "poll__every_ms": MS, "poll__spread_ms": MS}
+RECOVER_ADVICE: Final[dict[str, Kind]] = {
+    "recover": NESTED,
+    "recover__spread_ms": MS,
+    "recover__base_ms": MS,
+    "recover__cap_ms": MS,
+}
+CHANGES: Final[dict[str, Kind]] = {
+    "changes": ([("", 5), ("", {}), ("", "a"), ("[0]", [5])], "?"),
+    "changes__0__topic": TEXT,
+    "changes__0__version": REVISION,
+    "changes__0__value": (ANYTHING, "?"),
+    "changes__1__deleted": (FLAG, "?"),
+}
+
+FIELDS: Final = [
+    *_operation(
+        "request",
+        "hello",
+        **MAYBE_POSITION,
+        session=(_text(ID_CHARS_MAX), "? null"),
+        since=(REVISION, "? null"),
+        ttl_ms=(MS, "? null"),
+        token=(_text(TOKEN_CHARS_MAX), "? null"),
+        name=(_text(NAME_CHARS_MAX), "?"),
+    ),
+    *_operation("request", "subscribe", id=ID, topics=(VERSIONS, "?"), prefixes=(VERSIONS, "?"), replace=(FLAG, "?")),
+    *_operation("request", "unsubscribe", topics=(NAMES, "?"), prefixes=(NAMES, "?")),
+    *_operation("request", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null")),
+    *_operation(
+        "request",
+        "poll",
+        id=(ID, "?"),
+        **MAYBE_POSITION,
+        topics=(VERSIONS, "?"),
+        prefixes=(VERSIONS, "?"),
+        min_revision=(REVISION, "?"),
+        cursor=(_text(128), "? null"),
+    ),
+    *_operation(
+        "request",
+        "publish",
+        id=ID,
+        topic=TEXT,
+        value=(ANYTHING, "?"),
+        deleted=(FLAG, "?"),
+        expect=(REVISION, "? null"),
+        key=(_text(KEY_CHARS_MAX, 1), "? null"),
+    ),
+    *_operation(
+        "reply",
+        "welcome",
+        session=TEXT,
+        resumed=FLAG,
+        node=TEXT,
+        **POSITION,
+        ttl_ms=MS,
+        renew_ms=MS,
+        timeout_ms=MS,
+        **POLL_ADVICE,
+        **RECOVER_ADVICE,
+        limits=NESTED,
+        limits__subscriptions=REVISION,
+        limits__value_bytes=REVISION,
+        limits__message_bytes=REVISION,
+        limits__pending=REVISION,
+        limits__keys=REVISION,
+        limits__key_ms=REVISION,
+        durability=CHOICE,
+        reset=(FLAG, "?"),
+    ),
+    *_operation(
+        "reply",
+        "subscribed",
+        id=ID,
+        **POSITION,
+        **CHANGES,
+        more=(FLAG, "?"),
+        digest=(TEXT, "?"),
+        count=(REVISION, "?"),
+        compacted=(NAMES, "?"),
+        denied=(NAMES, "?"),
+        lag_ms=(REVISION, "?"),
+    ),
+    *_operation(
+        "reply", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
+    ),
+    *_operation("reply", "position", **POSITION),
+    *_operation(
+        "reply",
+        "renewed",
+        id=ID,
+        match=FLAG,
+        **POSITION,
+        sent=REVISION,
+        ttl_ms=MS,
+        renew_ms=MS,
+        **POLL_ADVICE,
+        **RECOVER_ADVICE,
+        store=CHOICE,
+        lag_ms=(REVISION, "?"),
+    ),
+    *_operation("reply", "revoked", reason=CHOICE, retry_ms=(MS, "? null"), spread_ms=(MS, "? null")),
+    *_operation(
+        "reply",
+        "polled",
+        id=ID,
+        **POSITION,
+        **CHANGES,
+        more=(FLAG, "?"),
+        cursor=(TEXT, "? null"),
+        compacted=(NAMES, "?"),
+        denied=(NAMES, "?"),
+        next_ms=(MS, "? null"),
+        lag_ms=(REVISION, "?"),
+    ),
+    *_operation("reply", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
+    *_operation(
+        "reply",
+        "error",
+        id=(ID, "? null"),
+        code=TEXT,
+        message=TEXT,
+        retry_ms=(MS, "? null"),
+        current=(REVISION, "? null"),
+        **MAYBE_POSITION,
+    ),
+    *_operation("reply", "bye", reason=CHOICE, retry_ms=MS, spread_ms=MS),
+]

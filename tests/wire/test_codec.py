@@ -1,0 +1,414 @@
+import random
+import re
+from typing import Any
+
+import cbor2
+import pytest
+
+from softstate.errors import Invalid, SoftstateError, Unsupported
+from softstate.model import Change, Position, Record
+from softstate.wire import CBOR, JSON, VALUE_DEPTH_MAX, Codec, encode_value
+from softstate.wire.codec import MESSAGE_DEPTH_MAX
+from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Subscribe
+
+BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
+AT = Position("e", "l", 7)
+
+# A publish up to its value; what follows is the value, and for JSON a closing brace.
+CBOR_HEAD = cbor2.dumps({"op": "publish", "id": 1, "topic": "a", "value": 0})[:-1]
+JSON_HEAD = '{"op":"publish","id":1,"topic":"a","value":'
+
+
+def cbor_value(item: bytes) -> Any:
+    """Decode a publish whose value is this CBOR, without checking the value."""
+    message = CBOR.client_message(CBOR_HEAD + item)
+    assert isinstance(message, Publish)
+    return message.value
+
+
+def json_value(text: str) -> Any:
+    message = JSON.client_message(f"{JSON_HEAD}{text}}}")
+    assert isinstance(message, Publish)
+    return message.value
+
+
+def refused(data: bytes | str, codec: Codec) -> str:
+    """Check that no way of decoding accepts this, and return why."""
+    for decode in (codec.client_message, lambda data: codec.loads(data, Poll)):
+        with pytest.raises(Invalid):
+            decode(data)
+    with pytest.raises((Invalid, Unsupported)):  # a client's `op` may be met before what is wrong with the rest
+        codec.server_message(data)
+    with pytest.raises(Invalid) as caught:
+        codec.loads(data, object)
+    return caught.value.message
+
+
+# One whole item, and nothing else ------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_every_truncation_is_refused(codec: Codec) -> None:
+    data = codec.encode(Publish(id=1, topic="a", value={"b": [1, "text", b"bytes", 2.5, None]}))
+    for size in range(len(data)):
+        refused(data[:size], codec)
+    assert codec.client_message(data)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [b"\x00", b"\xf6", b"\xff", b"\xa0", b"\x48", b"\x49", b"\x58\x09", b"\x48" + bytes(8), b"\x82", b" ", b"\n"],
+)
+def test_bytes_after_a_cbor_message_are_refused(extra: bytes) -> None:
+    assert "CBOR item" in refused(CBOR.encode(Hello()) + extra, CBOR)
+
+
+def test_a_cbor_message_twice_is_refused() -> None:
+    assert "more bytes follow" in refused(CBOR.encode(Hello()) * 2, CBOR)
+
+
+@pytest.mark.parametrize("extra", ["x", "{}", ",", "\0", "\x1f", "\ufeff", "}"])
+def test_anything_but_white_space_around_a_json_message_is_refused(extra: str) -> None:
+    refused('{"op":"hello"}' + extra, JSON)
+    refused(extra + '{"op":"hello"}', JSON)
+    assert JSON.client_message(' \r\n\t{"op":"hello"} \r\n\t') == Hello()
+
+
+@BOTH
+def test_nothing_at_all_is_refused(codec: Codec) -> None:
+    refused(b"", codec)
+    if codec.text:
+        refused("", codec)
+        refused(" ", codec)
+
+
+def test_a_text_frame_on_a_cbor_connection_is_refused_and_json_reads_both() -> None:
+    assert "send binary messages" in refused(JSON.encode(Hello()).decode(), CBOR)
+    refused(JSON.encode(Hello()), CBOR)
+    refused(CBOR.encode(Hello()), JSON)
+    assert JSON.client_message(JSON.encode(Hello())) == JSON.client_message(JSON.encode(Hello()).decode()) == Hello()
+
+
+@BOTH
+@pytest.mark.parametrize("item", [None, True, 1, 1.5, "hello", ["hello"], []], ids=repr)
+def test_a_message_that_is_no_map_is_refused(codec: Codec, item: object) -> None:
+    for decode in (codec.client_message, codec.server_message):
+        with pytest.raises(Invalid, match="Expected `object`"):
+            decode(codec.dumps(item))
+
+
+# CBOR: plain types only ----------------------------------------------------------------------------------------------
+
+BODIES = [b"\x61(", b"\x41\x01", b"\x01", b"\x82\x01\x02", b"\xa1\x61a\x01", b"\xf6", b""]
+
+
+def test_every_tag_is_refused_before_it_does_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_regex(*_args: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(re, "compile", compile_regex)
+    with pytest.raises((AssertionError, cbor2.CBORDecodeError)) as control:
+        cbor2.loads(bytes.fromhex("d8236161"))
+    assert isinstance(control.value, AssertionError) or isinstance(control.value.__cause__, AssertionError)
+
+    unlike = []
+    for tag in range(70_001):
+        head = cbor2.dumps(cbor2.CBORTag(tag, 0))[:-1]
+        for body in BODIES if tag < 300 else BODIES[tag % 2 : 6 : 2]:
+            try:
+                CBOR.loads(head + body, object)
+            except Invalid as error:
+                # A tag without its body is cut short, if cbor2 does not ask us before it reads the body.
+                if "CBOR tags are not accepted" not in error.message and body:
+                    unlike.append((tag, body, error.message))
+            else:
+                unlike.append((tag, body, "accepted"))
+    assert unlike == []
+
+
+@pytest.mark.parametrize("tag", [2**16, 2**32 - 1, 2**32, 2**64 - 1])
+def test_tags_of_every_width_are_refused(tag: int) -> None:
+    assert "tags are not accepted" in refused(cbor2.dumps(cbor2.CBORTag(tag, "x")), CBOR)
+
+
+@pytest.mark.parametrize("item", [b"\xc1\x00", b"\x81\xc1\x00", b"\xa1\x61k\xc1\x00", b"\xa1\xd8\x19\x00\x00"])
+def test_a_tag_inside_a_value_is_refused_wherever_it_is(item: bytes) -> None:
+    with pytest.raises(Invalid, match="CBOR item of plain types"):
+        cbor_value(item)
+    with pytest.raises(Invalid, match="CBOR item of plain types"):
+        CBOR.client_message(b"\xa2\x62op\x65hello\x61x" + item)  # in a field that nobody knows
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        (b"\x9f\x01\xff", "indefinite"),
+        (b"\xbf\x61a\x01\xff", "indefinite"),
+        (b"\x7f\x61a\xff", "indefinite"),
+        (b"\x5f\x41a\xff", "indefinite"),
+        (b"\xff", "break"),
+        (b"\xa2\x61a\x01\x61a\x02", "Duplicate"),
+        (b"\xa2\x61a\x01\x78\x01a\x02", "Duplicate"),
+        (b"\xa1\x01\x01", "map key"),
+        (b"\xa1\xf5\x01", "map key"),
+        (b"\xa1\xf6\x01", "map key"),
+        (b"\xa1\x80\x01", "map key"),
+        (b"\xa1\xf9\x3c\x00\x01", "map key"),
+        (b"\x61\xff", "utf-8"),
+        (b"\x63\xed\xa0\x80", "utf-8"),
+        (b"\x1c", "subtype"),
+        (b"\xfc", "reserved"),
+        (b"\xf8\x14", "invalid"),
+        (b"\x9b" + b"\xff" * 8, "premature end"),
+        (b"\xbb" + b"\x7f" * 8, "premature end"),
+        (b"\x5b" + b"\xff" * 8, "premature end"),
+        (b"\x7a" + b"\xff" * 4, "premature end"),
+    ],
+    ids=lambda part: part.hex() if isinstance(part, bytes) else part,
+)
+def test_ill_formed_or_unusual_cbor_is_refused(item: bytes, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        cbor_value(item)
+    assert why in refused(item, CBOR)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"\xf7",
+        b"\xe0",
+        b"\xf3",
+        b"\xf8\x20",
+        b"\xf8\xff",
+        b"\xf9\x7e\x00",
+        b"\xf9\x7c\x00",
+        b"\xf9\xfc\x00",
+        b"\xfb\x7f\xf8" + bytes(6),
+        b"\x1b\x80" + bytes(7),
+        b"\x1b" + b"\xff" * 8,
+        b"\x3b\x80" + bytes(7),
+        b"\x3b" + b"\xff" * 8,
+        b"\xa1\x41a\x01",
+        b"\xa1\x66$bytes\x00",
+        b"\xa1\x66$bytes\x64YQ==",
+        b"\xa1\x66$bytes\x41a",
+    ],
+    ids=bytes.hex,
+)
+@pytest.mark.parametrize("inside", [b"", b"\x81", b"\x82\x01", b"\xa1\x61k"], ids=["bare", "list", "second", "map"])
+def test_what_only_cbor_can_say_does_not_get_past_the_check_of_the_value(item: bytes, inside: bytes) -> None:
+    value = cbor_value(inside + item)
+    with pytest.raises(Invalid, match="value"):
+        encode_value(value)
+
+
+@pytest.mark.parametrize("item", [b"\xf7", b"\xe0", b"\xf8\xff", b"\xf9\x7e\x00", b"\x41a"], ids=bytes.hex)
+def test_what_only_cbor_can_say_is_refused_in_every_field(item: bytes) -> None:
+    with pytest.raises(Invalid, match=r"\$\.op"):
+        CBOR.client_message(b"\xa1\x62op" + item)
+    with pytest.raises(Invalid, match=r"\$\.ttl_ms"):
+        CBOR.client_message(b"\xa2\x62op\x65hello\x66ttl_ms" + item)
+    with pytest.raises(Invalid, match=r"\$\.topics"):
+        CBOR.client_message(b"\xa3\x62op\x69subscribe\x62id\x01\x66topics" + item)
+
+
+@pytest.mark.parametrize("fields", [{b"op": "hello"}, {"op": "hello", b"x": 1}], ids=repr)
+def test_byte_string_keys_are_refused(fields: dict[Any, Any]) -> None:
+    with pytest.raises(Invalid):
+        CBOR.client_message(cbor2.dumps(fields))
+    with pytest.raises(Invalid, match="topics"):
+        CBOR.client_message(cbor2.dumps({"op": "subscribe", "id": 1, "topics": {b"a": 1}}))
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "nan",
+        "1e400",
+        "-1e400",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "0x10",
+        "'a'",
+        "[1,]",
+        '{"a":1,}',
+        "{1:1}",
+        "{a:1}",
+        "undefined",
+        '"\n"',
+        '"\\x41"',
+        '"\\ud800"',
+        '"\\udc00"',
+        '"\\udc00\\ud800"',
+        '"\\ud800x"',
+        '{"\\ud800":1}',
+        "//",
+        "",
+    ],
+)
+def test_ill_formed_json_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        json_value(text)
+    refused(text, JSON)
+
+
+def test_json_escapes_of_a_surrogate_pair_are_one_character() -> None:
+    assert json_value('"\\ud834\\udd1e"') == "𝄞"
+
+
+@pytest.mark.parametrize(
+    "data", [b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b"\xef\xbb\xbf1", b'"\xc0\x80"', b"\xff\xfe1\x00"]
+)
+def test_json_that_is_not_utf_8_is_refused(data: bytes) -> None:
+    refused(data, JSON)
+    with pytest.raises(Invalid):
+        JSON.client_message(JSON_HEAD.encode() + data + b"}")
+
+
+def test_a_str_that_is_not_unicode_is_refused() -> None:
+    assert "not valid Unicode" in refused('"\ud800"', JSON)
+
+
+def test_the_last_of_duplicate_json_keys_counts() -> None:
+    assert json_value('{"a":1,"a":2}') == {"a": 2}
+    assert JSON.client_message('{"op":"subscribe","id":1,"id":2}') == Subscribe(id=2)
+    assert json_value('{"$bytes":"YQ==","$bytes":"Yg=="}') == b"b"
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "null", "true", "[]", "{}", '"YQ"', '"Y Q=="', '"YQ==\\n"', '"é"', '"YQ==YQ=="', '"-_-_"', '["YQ=="]']
+)
+@pytest.mark.parametrize("pattern", ["%s", "[1,%s]", '{"k":%s}', '{"k":[[%s]],"l":2}'])
+def test_malformed_bytes_in_json_are_refused(text: str, pattern: str) -> None:
+    for key in ("$bytes", "\\u0024bytes", "$byte\\u0073"):
+        with pytest.raises(Invalid, match=r"\$bytes"):
+            json_value(pattern % f'{{"{key}":{text}}}')
+
+
+def test_bytes_in_json() -> None:
+    assert json_value('{"$bytes":""}') == b""
+    assert json_value('[{"$bytes":"AP8="},{"\\u0024bytes":"YQ=="}]') == [b"\x00\xff", b"a"]
+    assert json_value('{"$bytes":5,"more":6}') == {"$bytes": 5, "more": 6}
+    assert JSON.loads(b'{"$bytes":"YQ=="}', object) == b"a"
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 2**53, -(2**53) - 1, 0])
+def test_integers_of_64_bits_are_exact(codec: Codec, number: int) -> None:
+    value = cbor_value(cbor2.dumps(number)) if codec is CBOR else json_value(str(number))
+    assert (type(value), value) == (int, number)
+    assert encode_value(value)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64 - 1, -(2**64), 2**64, -(2**64) - 1, 10**30])
+def test_longer_integers_are_refused_and_never_become_floats(number: int) -> None:
+    with pytest.raises(Invalid):
+        encode_value(json_value(str(number)))
+    with pytest.raises(Invalid):
+        encode_value(cbor_value(cbor2.dumps(number)))
+    for place in ("ttl_ms", "since"):
+        with pytest.raises(Invalid, match=place):
+            JSON.client_message(f'{{"op":"hello","{place}":{number}}}')
+        with pytest.raises(Invalid):
+            CBOR.client_message(cbor2.dumps({"op": "hello", place: number}))
+
+
+@pytest.mark.parametrize("digits", [4_300, 5_000, 100_000])
+def test_integers_of_very_many_digits_are_refused(digits: int) -> None:
+    for text in ("9" * digits, "-" + "9" * digits):
+        with pytest.raises(Invalid):
+            encode_value(json_value(text))
+        with pytest.raises(Invalid, match="since"):
+            JSON.client_message(f'{{"op":"hello","since":{text}}}')
+
+
+# Nesting -------------------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int, leaf: object = 0) -> Any:
+    value = leaf
+    for level in range(depth):
+        value = [value] if level % 2 else {"k": value}
+    return value
+
+
+@BOTH
+@pytest.mark.parametrize("leaf", [0, b"x", {}], ids=repr)
+def test_a_value_at_the_depth_limit_passes_in_every_message(codec: Codec, leaf: object) -> None:
+    value = nested(VALUE_DEPTH_MAX - (leaf == {}), leaf)
+    record = Record("a", 1, encode_value(value))
+    message = codec.client_message(codec.encode(Publish(id=1, topic="a", value=value)))
+    assert isinstance(message, Publish)
+    assert encode_value(message.value) == record.cbor
+    page = codec.server_message(codec.encode(Polled(id=1, position=AT), [record]))
+    assert isinstance(page, Polled)
+    assert page.changes == [Change("a", 1, value=value)]
+    assert codec.server_message(codec.notify(record)) == Notify("a", 1, value=value)
+
+
+@BOTH
+@pytest.mark.parametrize("leaf", [0, b"x", {}], ids=repr)
+def test_a_value_one_level_deeper_is_refused_before_it_is_used(codec: Codec, leaf: object) -> None:
+    data = codec.encode(Publish(id=1, topic="a", value=nested(VALUE_DEPTH_MAX + (leaf != {}), leaf)))
+    with pytest.raises(Invalid, match="deeper than 32 levels"):
+        message = codec.client_message(data)
+        assert isinstance(message, Publish)
+        encode_value(message.value)
+
+
+def test_a_cbor_message_has_a_depth_limit() -> None:
+    head, at_limit = b"\xa2\x62op\x65hello\x61x", b"\x81" * (MESSAGE_DEPTH_MAX - 1) + b"\x01"
+    assert CBOR.client_message(head + at_limit) == Hello()
+    with pytest.raises(Invalid, match="depth"):
+        CBOR.client_message(head + b"\x81" + at_limit)
+
+
+@pytest.mark.parametrize("item", [b"\x81", b"\xa1\x61a", b"\x82\x00", b"\xc6", b"\xd9\xd9\xf7", b"\x9f"], ids=bytes.hex)
+def test_a_recursion_bomb_in_cbor_is_refused(item: bytes) -> None:
+    bomb = item * 100_000
+    refused(bomb, CBOR)
+    refused(bomb + b"\x00", CBOR)
+    for head in (CBOR_HEAD, b"\xa2\x62op\x65hello\x61x"):
+        with pytest.raises(Invalid):
+            CBOR.client_message(head + bomb + b"\x00")
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"$bytes":', "}]")])
+def test_a_recursion_bomb_in_json_is_refused(opening: str, closing: str) -> None:
+    for bomb in (opening * 100_000, opening * 100_000 + "0" + closing * 100_000):
+        refused(bomb, JSON)
+        for head in (JSON_HEAD, '{"op":"hello","x":'):
+            with pytest.raises(Invalid, match="too deep"):
+                JSON.client_message(f"{head}{bomb}}}")
+
+
+# Anything ------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_messages_are_decoded_or_refused_and_nothing_else_happens(codec: Codec, seed: int) -> None:
+    chance = random.Random(seed)
+    whole = codec.encode(Publish(id="x", topic="a", value={"k": [1, 2.5, None, True, b"x", "é", {"z": []}]}))
+    outcomes: set[type] = set()
+    for _ in range(3_000):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 2))
+        try:
+            outcomes.add(type(codec.client_message(bytes(data))))
+        except SoftstateError as error:
+            outcomes.add(type(error))
+    assert {Publish, Invalid} <= outcomes
