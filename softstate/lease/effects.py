@@ -1,0 +1,89 @@
+"""What the session machine tells its shell to do, in order.
+
+`Say` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
+ticket; `Submit` hands a publish on; `Evict` ends another connection; `Part` ends this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from softstate.errors import WireError
+from softstate.lease.table import Sink
+from softstate.model import Query, Record
+from softstate.wire.close import Close
+from softstate.wire.messages import Error, Id, Message, Publish
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Queue a message behind everything pending; `records` become its `changes`."""
+
+    message: Message
+    records: Sequence[Record] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SayFirst:
+    """Queue a message ahead of everything pending."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Queue each record as a `notify`, behind everything pending, in the same turn as what was said before it."""
+
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """*Begin* a store read now, not earlier; report it with `SessionMachine.answered` or `failed`."""
+
+    ticket: int
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHead:
+    """Read the store's head now, wait until the hub has applied it, and report with `caught_up` or `failed`."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Publish; the answer goes to the peer when it is durable, in the order of commits, whatever else is going on."""
+
+    message: Publish
+
+
+@dataclass(frozen=True, slots=True)
+class DropPending:
+    """Drop what waits to be written: pushes, and the `renewed` and `subscribed` whose meaning rests on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Another connection resumed the session of this one: feed it `SessionMachine.replaced`."""
+
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Close the connection with this code, once what was said has been written."""
+
+    code: Close
+    reason: str
+
+
+Effect: TypeAlias = Say | SayFirst | Replay | Read | ReadHead | Submit | DropPending | Evict | Part
+
+
+def say_error(error: WireError, request: Id | None) -> Say:
+    """Return the effect that answers a request with an error, or, without an id, whatever could not be read."""
+    return Say(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))

@@ -1,0 +1,173 @@
+"""What clients need after a crash, computed before it: afterwards nobody is left to tell them.
+
+When a node dies, all N clients learn of it in the same instant. If it serves mu handshakes a second, their return takes
+N/mu seconds at best, and if what has been given up by its client is served all the same, it may never end: with a
+client timeout q and a mean backoff b, the node never recovers once N/mu > 2q + b, since those who were not served in
+time come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; the law is derived and
+simulated in `reference/soft-state.md` section 3.3). Two guards, each for the case in which the other fails:
+
+- *Spread*: every client waits a random part of N / (0.75 mu) seconds before it comes back. It learned the number in
+  its last `renewed`. 0.75 is what etcd fills of its revocation rate when it spreads lease expiries after a leader
+  change (`server/lease/lessor.go`).
+- *Shed*: who would wait too long is refused at once, before any work is done for it (`ServiceRate.admit`).
+
+After a long outage, clients that back off with full jitter, U(0, cap), arrive fastest in the moment in which the node
+is back: 2N/cap a second. Hence cap >= 2N / (0.75 mu).
+
+Sans-I/O: `now` is in seconds of one clock that never goes back; random draws are the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+LOAD: Final = 0.75
+"""Which part of a service rate a planned herd may use; the rest is for those who come unplanned."""
+
+RATE_PRIOR_PER_S: Final = 500.0
+RATE_FLOOR_PER_S: Final = 10.0
+RATE_CEILING_PER_S: Final = 20_000.0
+"""Defaults for what `ServiceRate` believes before it has measured, and between which bounds it believes anything."""
+
+SMOOTHING_S: Final = 5.0
+"""Default for how many busy seconds it takes until a new rate has replaced 63 % of the old one."""
+
+SPREAD_MS_MIN: Final = 100
+SPREAD_MS_MAX: Final = 600_000
+"""Default bounds of every spread. The upper one wins over the formula: beyond it, shedding has to do the rest."""
+
+POLL_MS: Final = 15_000
+"""Default interval between polls, while the node can serve all of its clients that often."""
+
+RECOVER_BASE_MS: Final = 500
+"""Default for the first backoff of a client."""
+
+RECOVER_CAP_MS: Final = 30_000
+"""Default for the longest backoff of a client, while the node can serve all of its clients that often."""
+
+RENEWALS_PER_TTL: Final = 3
+"""A client renews this often within a TTL, so that losing one costs nothing; etcd's clients do the same."""
+
+
+class ServiceRate:
+    """Measures how many requests of a kind (handshakes, polls) this node can serve a second.
+
+    The rate is requests served per *busy* second, one in which at least one was in progress, so that an idle node
+    does not look slow. It is smoothed exponentially over `smoothing_s` busy seconds, begins at `prior_per_s`, and is
+    kept within `floor_per_s` and `ceiling_per_s`. Between `began` and `ended` put only what the node does itself:
+    waiting there for a peer's bytes would count as being slow.
+    """
+
+    def __init__(
+        self,
+        *,
+        prior_per_s: float = RATE_PRIOR_PER_S,
+        floor_per_s: float = RATE_FLOOR_PER_S,
+        ceiling_per_s: float = RATE_CEILING_PER_S,
+        smoothing_s: float = SMOOTHING_S,
+    ) -> None:
+        assert 0 < floor_per_s <= prior_per_s <= ceiling_per_s
+        self._floor_per_s = floor_per_s
+        self._ceiling_per_s = ceiling_per_s
+        self._smoothing_s = smoothing_s
+        self._per_s = prior_per_s
+        self._in_progress = 0
+        self._measured_until = 0.0
+
+    @property
+    def per_s(self) -> float:
+        """The rate, in requests a second, as of the last `began` or `ended`."""
+        return self._per_s
+
+    @property
+    def in_progress(self) -> int:
+        """How many requests have begun and not ended."""
+        return self._in_progress
+
+    def began(self, now: float) -> None:
+        """Count a request in: work for it begins, or it begins to wait for the node to have time."""
+        self._measure(now)
+        self._in_progress += 1
+
+    def ended(self, now: float) -> None:
+        """Count a request out, whatever became of it: one that its client gave up has cost as much."""
+        assert self._in_progress > 0
+        self._measure(now)
+        self._in_progress -= 1
+        self._per_s = min(self._per_s + 1 / self._smoothing_s, self._ceiling_per_s)
+
+    def backlog_s(self) -> float:
+        """Return how many seconds it takes to serve what is in progress."""
+        return self._in_progress / self._per_s
+
+    def admit(self, timeout_s: float, spread_s: float = 0.0) -> float | None:
+        """Return None to admit one more request, else after how many seconds to try again.
+
+        Sheds once the backlog exceeds half of what a client waits (`timeout_s`): later, the work would be for
+        clients that have gone. `spread_s`, the caller's draw from U(0, recover spread), is added to the backlog so
+        that those refused together do not come back together.
+        """
+        backlog_s = self.backlog_s()
+        return backlog_s + spread_s if backlog_s > timeout_s / 2 else None
+
+    def _measure(self, now: float) -> None:
+        # dr/dt = (true rate - r) / smoothing: time takes away here what `ended` gives, so both meet at the true rate.
+        if self._in_progress:
+            decay = math.exp(-(now - self._measured_until) / self._smoothing_s)
+            self._per_s = max(self._per_s * decay, self._floor_per_s)
+        self._measured_until = now
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What `welcome` and `renewed` tell a client about the time when nobody can tell it anything.
+
+    Poll every `poll_every_ms`, the first time after U(0, `poll_spread_ms`). Reconnect after U(0,
+    `recover_spread_ms`), then, at attempt k, after U(0, min(`recover_cap_ms`, `recover_base_ms` · 2^k)).
+    """
+
+    poll_every_ms: int
+    poll_spread_ms: int
+    recover_spread_ms: int
+    recover_base_ms: int
+    recover_cap_ms: int
+
+
+def spread_ms(sessions: int, rate_per_s: float, least_ms: int = SPREAD_MS_MIN, most_ms: int = SPREAD_MS_MAX) -> int:
+    """Return over how long `sessions` must spread to use 0.75 of `rate_per_s` (above 0), between two bounds."""
+    return min(max(math.ceil(sessions * 1000 / (LOAD * rate_per_s)), least_ms), most_ms)
+
+
+def renew_ms(ttl_ms: int) -> int:
+    """Return how long after a renewal to send the next: a third of the TTL."""
+    return ttl_ms // RENEWALS_PER_TTL
+
+
+def advise(
+    sessions: int,
+    handshakes_per_s: float,
+    polls_per_s: float,
+    *,
+    poll_ms: int = POLL_MS,
+    base_ms: int = RECOVER_BASE_MS,
+    cap_ms: int = RECOVER_CAP_MS,
+    least_ms: int = SPREAD_MS_MIN,
+    most_ms: int = SPREAD_MS_MAX,
+) -> Advice:
+    """Return what to tell the clients of a node with so many `sessions` and such service rates (above 0).
+
+    `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
+    N / (0.75 · polls per second), the cap to 2N / (0.75 · handshakes per second), with N / (0.75 · rate) bounded by
+    `least_ms` and `most_ms` as in `spread_ms`.
+    """
+    polls_ms = spread_ms(sessions, polls_per_s, least_ms, most_ms)
+    handshakes_ms = spread_ms(sessions, handshakes_per_s, least_ms, most_ms)
+    return Advice(
+        poll_every_ms=max(poll_ms, polls_ms),
+        poll_spread_ms=polls_ms,
+        recover_spread_ms=handshakes_ms,
+        recover_base_ms=base_ms,
+        recover_cap_ms=max(cap_ms, 2 * handshakes_ms),
+    )

@@ -1,0 +1,92 @@
+"""A hashed timing wheel: finds what is due without a timer, task or heap entry for each item.
+
+Scheme 6 of Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987): time is cut into ticks, a tick is
+hashed onto one of `slots` lists, and an item waits in the list of the tick that ends its time. Adding is O(1). What
+this wheel leaves out is stopping and restarting a timer: the deadline lives in the item, and is asked for only when
+the wheel comes past. A renewal therefore writes one number and never touches the wheel; the price is one visit for
+each TTL, or each revolution where that is shorter, however often the item was renewed in between.
+
+Sans-I/O: `now` and deadlines are seconds of one clock that never goes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+TICK_S: Final = 0.25
+"""Default length of a tick: how late, at worst, a due item is found by a caller that is never late itself."""
+
+SLOTS: Final = 512
+"""Default number of slots: with the default tick a revolution takes 128 s, longer than a usual TTL."""
+
+VISITS_MAX: Final = 1000
+"""Default for how many items one `advance` looks at, so that a herd of expiries cannot hold up the node."""
+
+_WAIT_TICKS_MIN: Final = 1 / 16
+"""Shortest wait for a tick still ahead, so that rounding cannot make a caller wake again and again just before it."""
+
+
+class Wheel(Generic[T]):
+    """Holds items until their deadlines, each as one entry of one list."""
+
+    def __init__(self, now: float, tick_s: float = TICK_S, slots: int = SLOTS) -> None:
+        self._origin = now
+        self._tick_s = tick_s
+        self._slots: list[list[T]] = [[] for _ in range(slots)]
+        self._tick = 0  # the last one whose slot was emptied
+        self._passed: deque[T] = deque()  # taken out of slots, not yet visited
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Return how many items are held, those that are gone but not yet forgotten included."""
+        return self._size
+
+    def add(self, item: T, deadline: float) -> None:
+        """Hold an item until `deadline` (finite), or the next tick if that is over. Add an item only once."""
+        self._file(item, deadline)
+        self._size += 1
+
+    def advance(self, now: float, deadline_of: Callable[[T], float | None], limit: int = VISITS_MAX) -> list[T]:
+        """Return the items found due at `now`, in the order of their slots; they are no longer held.
+
+        Each item in a slot passed since the last call is visited: it is forgotten if `deadline_of` says None, filed
+        again if its deadline is still ahead, else due. After `limit` visits the rest waits for the next call
+        (`next_tick_s` is then 0). However far time jumped, no item is visited twice in one call.
+        """
+        self._take_slots_passed(now)
+        due: list[T] = []
+        for _ in range(min(limit, len(self._passed))):
+            item = self._passed.popleft()
+            deadline = deadline_of(item)
+            if deadline is not None and deadline > now:
+                self._file(item, deadline)
+                continue
+            self._size -= 1
+            if deadline is not None:
+                due.append(item)
+        return due
+
+    def next_tick_s(self, now: float) -> float:
+        """Return how many seconds to wait before `advance` can find more: 0 if it can now."""
+        wait_s = self._origin + (self._tick + 1) * self._tick_s - now
+        if self._passed or wait_s <= 0:
+            return 0.0
+        return max(wait_s, self._tick_s * _WAIT_TICKS_MIN)
+
+    def _file(self, item: T, deadline: float) -> None:
+        tick = max(math.ceil((deadline - self._origin) / self._tick_s), self._tick + 1)
+        self._slots[tick % len(self._slots)].append(item)
+
+    def _take_slots_passed(self, now: float) -> None:
+        # Emptied before anything is visited: what a visit files again cannot come up in the same call.
+        tick = math.floor((now - self._origin) / self._tick_s)
+        for passed in range(self._tick + 1, min(tick, self._tick + len(self._slots)) + 1):
+            slot = self._slots[passed % len(self._slots)]
+            self._passed.extend(slot)
+            slot.clear()
+        self._tick = max(tick, self._tick)

@@ -1,0 +1,386 @@
+"""What each message is answered with in each state, and the single requests: hello, renew, poll, publish, bye."""
+
+from collections.abc import Callable
+
+import pytest
+
+from softstate.errors import Overloaded, Rewound, Unavailable
+from softstate.lease import Read, State, Submit
+from softstate.lease.session import TTL_MS_MIN
+from softstate.lease.table import FULL_RETRY_MS
+from softstate.model import Change, Position
+from softstate.wire.close import Close
+from softstate.wire.messages import (
+    ClientMessage,
+    Error,
+    Goodbye,
+    Hello,
+    Moved,
+    Notify,
+    Poll,
+    Polled,
+    Publish,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+)
+from tests.lease.session_world import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
+
+
+def in_state(world: World, state: State) -> Peer:
+    """Bring a connection, of a session that held `a`, into a state."""
+    if state in (State.NEW, State.GREETING):
+        peer = world.connect()
+        if state is State.GREETING:
+            peer.hear(Hello())
+    else:
+        peer = world.opened("a")
+        if state is State.LAPSED:
+            peer.carry_out(peer.machine.revoked("expired"))
+        elif state is State.ENDED:
+            peer.hear(Goodbye())
+    peer.take()
+    assert peer.machine.state is state
+    return peer
+
+
+MESSAGES: dict[str, ClientMessage] = {
+    "hello": Hello(),
+    "subscribe": subscribe(1, "b"),
+    "unsubscribe": Unsubscribe(["a"]),
+    "renew": renew(2, "a"),
+    "poll": Poll(3, topics={"a": 0}),
+    "publish": Publish(4, "a", value=1),
+    "bye": Goodbye(),
+}
+
+# What is written, the state afterwards, the close code. GREETING waits for the store: nothing is read meanwhile.
+TABLE = {
+    (State.NEW, "hello"): (["Welcome"], State.OPEN, None),
+    **{(State.NEW, m): (["invalid"], State.ENDED, Close.PROTOCOL) for m in MESSAGES if m != "hello"},
+    (State.OPEN, "hello"): (["invalid"], State.OPEN, None),
+    (State.OPEN, "subscribe"): (["Subscribed"], State.OPEN, None),
+    (State.OPEN, "unsubscribe"): ([], State.OPEN, None),
+    (State.OPEN, "renew"): (["Renewed"], State.OPEN, None),
+    (State.OPEN, "poll"): (["Polled"], State.OPEN, None),
+    (State.OPEN, "publish"): ([], State.OPEN, None),
+    (State.OPEN, "bye"): ([], State.ENDED, Close.DRAINING),
+    (State.LAPSED, "hello"): (["invalid"], State.LAPSED, None),
+    (State.LAPSED, "subscribe"): (["Subscribed"], State.OPEN, None),
+    (State.LAPSED, "unsubscribe"): ([], State.LAPSED, None),
+    (State.LAPSED, "renew"): (["no_lease"], State.LAPSED, None),
+    (State.LAPSED, "poll"): (["Polled"], State.LAPSED, None),
+    (State.LAPSED, "publish"): ([], State.LAPSED, None),
+    (State.LAPSED, "bye"): ([], State.ENDED, Close.DRAINING),
+    **{(State.ENDED, m): ([], State.ENDED, Close.DRAINING) for m in MESSAGES},
+}
+
+
+def test_the_table_is_complete() -> None:
+    assert set(TABLE) == {(state, m) for state in State for m in MESSAGES if state is not State.GREETING}
+
+
+@pytest.mark.parametrize(("state", "message"), TABLE)
+def test_table(state: State, message: str) -> None:
+    world = World()
+    world.push("a")
+    peer = in_state(world, state)
+    peer.carry_out(peer.machine.received(MESSAGES[message], world.now))
+    written, after, code = TABLE[state, message]
+    assert kinds(peer.serve()) == written
+    assert peer.machine.state is after
+    assert (peer.parted.code if peer.parted else None) == code
+    assert peer.submitted == (
+        [MESSAGES["publish"]] if message == "publish" and after is state is not State.ENDED else []
+    )
+    assert peer.machine.hold is None or after is State.OPEN
+    if after is State.ENDED:
+        assert world.table.statistics().attached == 0
+
+
+@pytest.mark.parametrize("message", ["hello", "subscribe", "renew", "poll"])
+def test_while_the_store_is_asked_nothing_else_is_read(message: str) -> None:
+    world = World()
+    peer = in_state(world, State.NEW if message == "hello" else State.OPEN)
+    peer.hear(MESSAGES[message])
+    assert peer.machine.busy
+    with pytest.raises(AssertionError):
+        peer.machine.received(Goodbye(), world.now)
+    peer.serve()
+    assert not peer.machine.busy
+
+
+NODE: dict[str, Callable[[Peer], object]] = {
+    "expired": lambda peer: peer.carry_out(peer.machine.revoked("expired", 0)),
+    "slow": lambda peer: peer.carry_out(peer.machine.revoked("slow_consumer", 5)),
+    "moved": lambda peer: peer.carry_out(peer.machine.moved(peer.world.position())),
+    "replaced": lambda peer: peer.carry_out(peer.machine.replaced()),
+    "draining": lambda peer: peer.carry_out(peer.machine.leave("draining", 7)),
+    "rewound": lambda peer: peer.carry_out(peer.machine.leave("rewound")),
+    "idle": lambda peer: peer.carry_out(peer.machine.leave("idle")),
+    "refused": lambda peer: peer.carry_out(peer.machine.refuse(Overloaded("full"), Close.OVERLOADED)),
+    "disconnected": lambda peer: peer.machine.disconnected(),
+}
+LEAVES = {
+    "replaced": Close.DROP_SESSION,
+    "draining": Close.DRAINING,
+    "rewound": Close.DROP_SESSION,
+    "idle": Close.IDLE,
+    "refused": Close.OVERLOADED,
+    "disconnected": None,
+}
+
+
+@pytest.mark.parametrize("event", NODE)
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
+def test_the_node_speaks(state: State, event: str) -> None:
+    world = World()
+    peer = in_state(world, state)
+    NODE[event](peer)
+    written = kinds(peer.take())
+    if event in LEAVES:
+        assert written == {"refused": ["overloaded"], "disconnected": []}.get(event, ["Bye"])
+        assert (peer.parted.code if peer.parted else None) == LEAVES[event]
+        assert peer.machine.state is State.ENDED
+        assert not peer.machine.busy
+        assert peer.machine.hold is None
+        lives = state is State.OPEN and event in ("draining", "refused", "disconnected")
+        assert world.table.statistics().sessions == (1 if lives or (state, event) == (State.OPEN, "replaced") else 0)
+    elif event == "moved":
+        assert written == (["Moved"] if state in (State.OPEN, State.LAPSED) else [])
+    else:
+        assert written == (["Revoked"] if state is State.OPEN else [])
+        assert peer.machine.state is (State.LAPSED if state is State.OPEN else state)
+        assert peer.machine.busy is (state is State.GREETING)
+
+
+@pytest.mark.parametrize("event", [event for event in NODE if event != "refused"])
+def test_an_ended_session_has_nothing_to_say(event: str) -> None:
+    world = World()
+    peer = in_state(world, State.ENDED)
+    NODE[event](peer)
+    assert peer.take() == []
+    assert peer.machine.state is State.ENDED
+
+
+def test_answers_that_come_late_are_ignored() -> None:
+    world = World()
+    peer = world.opened("a")
+    peer.hear(subscribe(1, "b"))
+    assert isinstance(peer.asking, Read)
+    old = peer.asking.ticket
+    assert peer.machine.expects(old)
+    peer.carry_out(peer.machine.revoked("expired"))
+    assert not peer.machine.expects(old)
+    machine, position = peer.machine, world.position()
+    peer.hear(subscribe(2, "c"))
+    for ticket in (old, 99):
+        assert machine.caught_up(ticket, position, 0, world.now) == []
+        assert machine.failed(ticket, Unavailable("no"), position, 0, world.now) == []
+        assert not machine.expects(ticket)
+    peer.serve()
+    assert machine.failed(old, Unavailable("no"), position, 0, world.now) == []
+
+
+# hello ---------------------------------------------------------------------------------------------------------------
+
+
+def test_welcome_says_everything() -> None:
+    world = World()
+    revision = world.commit("a")
+    peer = world.connect()
+    (welcome,) = peer.ask(Hello(name="me"))
+    assert welcome == Welcome(
+        session="t1",
+        resumed=False,
+        node="n1",
+        position=world.position(revision),
+        ttl_ms=10_000,
+        renew_ms=3_333,
+        timeout_ms=2_000,
+        poll=TERMS.poll,
+        recover=TERMS.recover,
+        limits=TERMS.limits,
+        durability=TERMS.durability,
+    )
+    lease = world.table.get("t1")
+    assert lease is not None
+    assert (lease.name, lease.sink, lease.deadline) == ("me", peer, world.now + TTL_S * 1.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(None, 10_000), (0, TTL_MS_MIN), (5_000, 5_000), (10_000, 10_000), (99_000, 10_000)]
+)
+def test_the_client_may_ask_for_a_shorter_lease(asked: int | None, given: int) -> None:
+    (welcome,) = World().connect().ask(Hello(ttl_ms=asked))
+    assert isinstance(welcome, Welcome)
+    assert (welcome.ttl_ms, welcome.renew_ms) == (given, given // 3)
+
+
+@pytest.mark.parametrize("seen", [Position("e", "l9", 1), Position("other", "l1", 1), Position("e", "l1", 99)])
+def test_a_position_off_the_history_resets_this_client(seen: Position) -> None:
+    world = World()
+    (welcome,) = world.connect().ask(Hello(seen))
+    assert isinstance(welcome, Welcome)
+    assert (welcome.reset, welcome.resumed, welcome.position) == (True, False, world.position())
+    assert world.tally == {"reset": 1}
+
+
+def test_a_position_on_the_history_does_not() -> None:
+    world = World()
+    world.commit("a")
+    world.row()
+    (welcome,) = world.connect().ask(Hello(Position("e", "l1", 2)))
+    assert isinstance(welcome, Welcome)
+    assert welcome.reset is not True
+    assert world.tally == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unavailable("down", retry_ms=5), Close.UNAVAILABLE),
+        (Overloaded("crowd", retry_ms=5), Close.OVERLOADED),
+        (Rewound("where to?", retry_ms=5), Close.UNAVAILABLE),
+    ],
+)
+def test_hello_without_a_store_is_refused(error: Unavailable | Overloaded | Rewound, code: Close) -> None:
+    peer = World().connect()
+    peer.hear(Hello())
+    peer.fail(error)
+    assert peer.take() == [Error(error.code, error.message, retry_ms=5)]
+    assert peer.parted is not None
+    assert peer.parted.code == code
+
+
+def test_a_full_table_refuses_hello() -> None:
+    world = World(sessions_max=1)
+    world.opened()
+    peer = world.connect()
+    (error,) = peer.ask(Hello())
+    assert isinstance(error, Error)
+    assert (error.code, error.retry_ms) == ("overloaded", FULL_RETRY_MS)
+    assert peer.parted is not None
+    assert peer.parted.code == Close.OVERLOADED
+    assert world.table.statistics().sessions == 1
+
+
+def test_a_lineage_row_that_passes_during_hello_follows_the_welcome() -> None:
+    world = World()
+    peer = world.connect()
+    peer.hear(Hello())
+    peer.begin()
+    row = world.row()
+    world.feed()
+    peer.deliver()
+    welcome, moved = peer.take()
+    assert isinstance(welcome, Welcome)
+    assert moved == Moved(row)
+
+
+def test_a_lineage_row_that_the_welcome_covers_is_not_told() -> None:
+    world = World()
+    peer = world.connect()
+    world.row()
+    peer.hear(Hello())
+    world.feed()
+    assert kinds(peer.serve()) == ["Welcome"]
+
+
+def test_a_lineage_row_goes_ahead_of_everything_pending() -> None:
+    world = World()
+    peer = world.opened("a")
+    peer.stalled = True
+    world.push("a")
+    row = world.row()
+    world.feed()
+    peer.stalled = False
+    peer.flush()
+    assert peer.take() == [Moved(row), Notify("a", 2)]
+
+
+# poll, publish, unsubscribe, bye -------------------------------------------------------------------------------------
+
+
+def test_a_poll_answers_what_differs_and_touches_no_lease() -> None:
+    world = World()
+    world.push("a", "b", "p/x", "p/y")
+    peer = world.opened()
+    world.commit("a", cbor=None)
+    assert peer.ask(Poll(1, topics={"a": 2, "b": 3, "c": 0}, prefixes={"p/": 4})) == [
+        Polled(1, world.position(), [Change("p/y", 5), Change("a", 6, deleted=True)], next_ms=15_000)
+    ]
+    assert peer.machine.lease is not None
+    assert peer.machine.lease.count == 0
+
+
+def test_a_long_poll_answer_comes_in_pages() -> None:
+    world = World(page_limit=2)
+    world.push("p/a", "p/b", "p/c")
+    peer = world.opened()
+    first, last = peer.ask(Poll(1, prefixes={"p/": 0}))
+    assert first == Polled(1, world.position(), [Change("p/a", 2), Change("p/b", 3)], more=True)
+    assert last == Polled(1, world.position(), [Change("p/c", 4)], next_ms=15_000)
+
+
+def test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait() -> None:
+    world = World()
+    peer = world.opened()
+    (error,) = peer.ask(Poll(1, topics={"a": 0}, min_revision=2))
+    assert isinstance(error, Error)
+    assert (error.code, error.id, error.retry_ms) == ("behind", 1, 200)
+    world.commit("a")
+    assert kinds(peer.ask(Poll(2, topics={"a": 0}, min_revision=2))) == ["Polled"]
+
+
+@pytest.mark.parametrize(
+    "poll", [Poll(1, Position("e", "l7", 1), {"a": 0}), Poll(1, topics={"a": 5}), Poll(1, prefixes={"p/": 5})]
+)
+def test_a_poll_off_the_history_is_rewound(poll: Poll) -> None:
+    world = World()
+    (error,) = world.opened().ask(poll)
+    assert isinstance(error, Error)
+    assert (error.code, error.id, error.position) == ("rewound", 1, world.position())
+
+
+@pytest.mark.parametrize("request_", [Poll, Subscribe])
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ({"": 0}, "invalid"),
+        ({"a//": 0}, "invalid"),
+        ({f"t{n}": 0 for n in range(9)}, "too_large"),
+        ({f"t{n}": 0 for n in range(8)}, None),
+    ],
+)
+def test_names_are_checked(request_: type[Poll] | type[Subscribe], names: dict[str, int], code: str | None) -> None:
+    topics, prefixes = split_known(names)
+    (reply,) = World().opened().ask(request_(1, topics=topics, prefixes=prefixes))
+    assert (reply.code if isinstance(reply, Error) else None) == code
+    assert isinstance(reply, Error | Polled | Subscribed)
+    assert reply.id == 1
+
+
+def test_publishes_are_handed_on() -> None:
+    peer = World().opened()
+    message = Publish(1, "a", value=2, expect=0, key="k")
+    assert peer.machine.received(message, 100.0) == [Submit(message)]
+    assert not peer.machine.busy
+
+
+def test_unsubscribing_ends_the_pushes() -> None:
+    world = World()
+    peer = world.opened("a", "p/")
+    peer.hear(Unsubscribe(["a", "never"], ["p/", "nor/"]))
+    world.push("a", "p/x")
+    assert peer.take() == []
+    assert world.table.statistics().subscriptions == 0
+
+
+def test_bye_releases_the_lease_at_once() -> None:
+    world = World()
+    peer = world.opened("a")
+    peer.hear(Goodbye())
+    assert world.table.statistics().sessions == 0
+    assert peer.machine.hold is None

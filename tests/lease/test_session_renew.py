@@ -1,0 +1,145 @@
+"""Renewing: what `renewed` says and when, and the lease that turns out to be over."""
+
+import pytest
+
+from softstate.errors import Overloaded, Unavailable
+from softstate.lease import State
+from softstate.lease.session import TTL_MS_MIN
+from softstate.wire.digest import digest_of, digest_text
+from softstate.wire.messages import Error, Notify, Renew, Renewed, Revoked
+from tests.lease.session_world import TERMS, World, kinds, renew, subscribe
+
+# renew ---------------------------------------------------------------------------------------------------------------
+
+
+def test_renewed_says_everything_behind_what_is_pending() -> None:
+    world = World()
+    peer = world.opened("a", "b")
+    peer.stalled = True
+    world.push("a")
+    peer.hear(renew(7, "a", "b"))
+    peer.begin()
+    world.commit("b")
+    world.now += 3.0
+    peer.deliver()
+    world.feed()
+    peer.stalled = False
+    peer.flush()
+    renewed = Renewed(7, True, world.position(2), 1, 10_000, 3_333, TERMS.poll, TERMS.recover, "ok")
+    assert peer.take() == [Notify("a", 2), renewed, Notify("b", 3)]
+
+
+def test_renewed_waits_for_the_answer_to_an_earlier_subscribe() -> None:
+    peer = World().opened()
+    assert kinds(peer.ask(subscribe(1, "a"), renew(2, "a"))) == ["Subscribed", "Renewed"]
+
+
+def test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it() -> None:
+    world = World()
+    peer = world.opened("a")
+    world.commit("a")
+    written = peer.ask(renew(1, "a"))
+    assert written[:1] == [Notify("a", 2)]
+    assert isinstance(written[1], Renewed)
+    assert (written[1].position, written[1].sent) == (world.position(2), 1)
+
+
+@pytest.mark.parametrize(
+    "message", [Renew(1, digest_text(digest_of(["a"])), 2), Renew(1, digest_text(digest_of(["b"])), 1), Renew(1, "", 0)]
+)
+def test_another_set_does_not_match(message: Renew) -> None:
+    world = World()
+    peer = world.opened("a")
+    (renewed,) = peer.ask(message)
+    assert isinstance(renewed, Renewed)
+    assert not renewed.match
+    assert world.tally == {"mismatch": 1}
+
+
+def test_renew_extends_the_lease_on_receipt_and_never_shortens_it() -> None:
+    world = World()
+    peer = world.opened("a")
+    lease = peer.machine.lease
+    assert lease is not None
+    before = lease.deadline
+    peer.hear(renew(1, "a", ttl_ms=2_000))
+    assert (lease.ttl_s, lease.deadline) == (2.0, before)
+    (renewed,) = peer.serve()
+    assert isinstance(renewed, Renewed)
+    assert (renewed.ttl_ms, renewed.renew_ms) == (2_000, 666)
+    world.now += 10.5
+    peer.hear(renew(2, "a", ttl_ms=0))
+    assert lease.ttl_s == TTL_MS_MIN / 1000
+    assert lease.deadline == pytest.approx(world.now + 1.1)
+
+
+def test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified() -> None:
+    world = World()
+    peer = world.opened("a")
+    world.now += 5
+    peer.hear(renew(1, "a"))
+    peer.fail(Unavailable("down"))
+    (renewed,) = peer.take()
+    assert isinstance(renewed, Renewed)
+    assert (renewed.store, renewed.match, renewed.position) == ("down", True, world.hub_position)
+    assert world.table.get("t1") is not None
+
+
+def test_any_other_failure_of_a_renewal_is_an_error() -> None:
+    peer = World().opened("a")
+    peer.hear(renew(1, "a"))
+    peer.fail(Overloaded("crowd", retry_ms=9))
+    assert peer.take() == [Error("overloaded", "crowd", 1, retry_ms=9)]
+    assert peer.machine.state is State.OPEN
+
+
+def test_a_renewal_forgets_a_hold_that_is_over() -> None:
+    world = World()
+    peer = world.opened("a")
+    assert peer.machine.hold is not None
+    peer.ask(renew(1, "a"))
+    assert peer.machine.hold is None
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_renewal_after_the_deadline_finds_no_lease(found: bool) -> None:
+    world = World()
+    peer = world.opened("a")
+    world.now += 11.01
+    world.push("a")
+    if found:
+        world.sweep()
+        assert peer.take() == [Revoked("expired", 0, 700)]
+    (error,) = peer.ask(renew(1, "a"))
+    assert isinstance(error, Error)
+    assert (error.code, error.id) == ("no_lease", 1)
+    assert world.tally == {"no_lease": 1}
+    world.sweep()
+    assert peer.take() == []
+    assert world.table.statistics().sessions == 0
+
+
+@pytest.mark.parametrize("error", [None, Unavailable("down")])
+def test_a_lease_that_ends_while_its_renewal_waits_is_not_renewed(error: Unavailable | None) -> None:
+    world = World()
+    peer = world.opened("a")
+    peer.ask(renew(1, "a", ttl_ms=1_000))
+    world.now += 10.9
+    peer.hear(renew(2, "a"))
+    peer.begin()
+    world.now += 1.2
+    world.push("a")  # not pushed: the lease is over
+    if error is None:
+        peer.deliver()
+    else:
+        peer.fail(error)
+    assert kinds(peer.take()) == ["no_lease"]
+
+
+def test_without_the_time_a_renewed_lease_lives_until_it_is_found_expired() -> None:
+    world = World()
+    peer = world.opened("a")
+    peer.hear(renew(1, "a"))
+    assert peer.asking is not None
+    effects = peer.machine.caught_up(peer.asking.ticket, world.hub_position, 0, world.now)
+    assert len(effects) == 1

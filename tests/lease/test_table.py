@@ -1,0 +1,443 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import softstate
+from softstate.errors import NoLease, Overloaded, TooLarge
+from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
+from softstate.lease.wheel import TICK_S, VISITS_MAX
+from softstate.model import covers
+from softstate.wire.digest import digest_of
+from softstate.wire.notice import Notice
+
+TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
+NAMES = [*TOPICS, "/", "a/", "a/b/", "b/", "ab/"]
+NOTHING = Statistics(sessions=0, attached=0, subscriptions=0, groups=0)
+SUBSCRIPTIONS_MAX = 5
+SESSIONS_MAX = 6
+
+
+class Deaf:
+    """A sink that is never called."""
+
+    def offer(self, notice: Notice) -> None:
+        raise AssertionError(notice)
+
+
+def fresh_text(text: str) -> str:
+    """Return an equal string that is another object, as a codec would."""
+    return text.encode().decode()
+
+
+def tokens(leases: Iterable[Lease]) -> list[str]:
+    return [lease.token for lease in leases]
+
+
+# One lease -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_granted_with_grace_and_found_by_its_token() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", now=100.0, ttl_s=60.0, name="kiosk 7")
+    assert lease.deadline == pytest.approx(166.0)
+    assert (lease.token, lease.name, lease.ttl_s) == ("t", "kiosk 7", 60.0)
+    assert (lease.count, lease.digest, lease.sink) == (0, 0, None)
+    assert table.get("t") is lease
+    assert table.get("u") is None
+    assert len(table) == 1
+
+
+def test_a_lease_does_not_show_its_token() -> None:
+    assert "secret" not in repr(LeaseTable(0.0).grant("secret", 0.0, 60.0))
+
+
+def test_leases_are_never_equal() -> None:
+    first, second = (LeaseTable(0.0).grant("t", 0.0, 60.0) for _ in range(2))
+    assert first != second
+    assert len({first: None, second: None}) == 2
+
+
+def test_extending_moves_the_deadline_forward_only() -> None:
+    table = LeaseTable(0.0, grace=0.5)
+    lease = table.grant("t", 0.0, ttl_s=10.0)
+    table.extend(lease, now=2.0)
+    assert (lease.ttl_s, lease.deadline) == (10.0, 17.0)
+    table.extend(lease, now=3.0, ttl_s=4.0)
+    assert (lease.ttl_s, lease.deadline) == (4.0, 17.0)
+    table.extend(lease, now=12.0)
+    assert (lease.ttl_s, lease.deadline) == (4.0, 18.0)
+
+
+def test_a_lease_expires_at_its_deadline_whatever_it_was_when_granted() -> None:
+    table = LeaseTable(0.0, grace=0.0)
+    lease = table.grant("t", 0.0, ttl_s=10.0)
+    table.add(lease, ["a"])
+    table.extend(lease, now=5.0)
+    assert table.expire(14.75) == []
+    assert table.get("t") is lease
+    assert table.expire(15.0) == [lease]
+    assert table.get("t") is None
+    assert table.statistics() == NOTHING
+    assert table.expire(1000.0) == []
+
+
+def test_a_lease_that_is_over_but_not_yet_found_may_still_be_extended() -> None:
+    table = LeaseTable(0.0, grace=0.0)
+    lease = table.grant("t", 0.0, ttl_s=10.0)
+    table.extend(lease, now=11.0)
+    assert table.expire(11.0) == []
+    assert table.get("t") is lease
+
+
+def test_a_released_lease_is_gone_but_keeps_its_sink() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    table.add(lease, ["a", "b/"])
+    lease.sink = sink = Deaf()
+    table.release(lease)
+    assert table.get("t") is None
+    assert list(table.members("a")) == []
+    assert (lease.names, lease.digest) == ({}, 0)
+    assert lease.sink is sink
+    assert table.statistics() == NOTHING
+
+
+def test_releasing_again_does_not_touch_a_new_lease_of_the_same_token() -> None:
+    table = LeaseTable(0.0, grace=0.0)
+    old = table.grant("t", 0.0, 10.0)
+    table.release(old)
+    new = table.grant("t", 0.0, 20.0)
+    table.release(old)
+    assert table.expire(10.0) == []
+    assert table.get("t") is new
+    assert table.expire(20.0) == [new]
+
+
+def test_a_lease_that_is_over_takes_no_more() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    table.release(lease)
+    with pytest.raises(NoLease):
+        table.extend(lease, 1.0)
+    with pytest.raises(NoLease):
+        table.add(lease, ["a"])
+    with pytest.raises(NoLease):
+        table.replace(lease, ["a"])
+    table.remove(lease, ["a"])
+    assert table.statistics() == NOTHING
+    assert table.expire(1000.0) == []
+
+
+# Its names -----------------------------------------------------------------------------------------------------------
+
+
+def test_adding_returns_what_was_not_held_before() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    assert table.add(lease, ["a", "b/", "a"]) == ["a", "b/"]
+    assert table.add(lease, iter(["c", "a"])) == ["c"]
+    assert list(lease.names) == ["a", "b/", "c"]
+    assert lease.count == 3
+    assert lease.digest == digest_of(["a", "b/", "c"])
+
+
+def test_removing_passes_over_what_is_not_held() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    table.add(lease, ["a", "b"])
+    table.remove(lease, ["b", "b", "c"])
+    assert list(lease.names) == ["a"]
+    assert lease.digest == digest_of(["a"])
+    assert list(table.members("b")) == []
+
+
+def test_replacing_keeps_what_stays() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    table.add(lease, ["a", "b", "c"])
+    assert table.replace(lease, ["d", "c", "d", "a"]) == ["d"]
+    assert list(lease.names) == ["a", "c", "d"]
+    assert lease.digest == digest_of(["a", "c", "d"])
+    assert table.replace(lease, []) == []
+    assert lease.digest == 0
+    assert table.statistics() == Statistics(sessions=1, attached=0, subscriptions=0, groups=0)
+
+
+def test_names_shared_by_sessions_are_one_string() -> None:
+    table = LeaseTable(0.0)
+    leases = [table.grant(token, 0.0, 60.0) for token in "tuv"]
+    for lease in leases:
+        table.add(lease, [fresh_text("orders/42")])
+    table.release(leases[0])
+    table.add(table.grant("w", 0.0, 60.0), [fresh_text("orders/42")])
+    (group,) = table.reached("orders/42")
+    assert len(group) == 3
+    assert all(name is group.name for lease in group for name in lease.names)
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_session_fits_and_the_next_is_overloaded() -> None:
+    table = LeaseTable(0.0, sessions_max=2)
+    first = table.grant("t", 0.0, 60.0)
+    table.grant("u", 0.0, 60.0)
+    with pytest.raises(Overloaded) as caught:
+        table.grant("v", 0.0, 60.0)
+    assert caught.value.retry_ms == FULL_RETRY_MS
+    assert table.get("v") is None
+    table.release(first)
+    table.grant("v", 0.0, 60.0)
+
+
+def test_sessions_that_come_and_go_at_once_are_limited_too() -> None:
+    table = LeaseTable(0.0, grace=0.0, released_max=2)
+    for token in "tu":
+        table.release(table.grant(token, 0.0, 10.0))
+    with pytest.raises(Overloaded) as caught:
+        table.grant("v", 0.0, 10.0)
+    assert caught.value.retry_ms == FULL_RETRY_MS
+    assert table.expire(10.0) == []
+    table.grant("v", 10.0, 10.0)
+
+
+def test_the_last_subscription_fits_and_the_next_is_too_large() -> None:
+    table = LeaseTable(0.0, subscriptions_max=3)
+    lease = table.grant("t", 0.0, 60.0)
+    table.add(lease, ["a", "b", "c"])
+    table.add(lease, ["a", "b", "c", "c"])
+    with pytest.raises(TooLarge, match="at most 3 subscriptions"):
+        table.add(lease, ["a", "d"])
+    with pytest.raises(TooLarge, match="at most 3 subscriptions"):
+        table.replace(lease, ["d", "e", "f", "g"])
+    assert list(lease.names) == ["a", "b", "c"]
+    assert lease.digest == digest_of(["a", "b", "c"])
+    assert table.statistics() == Statistics(sessions=1, attached=0, subscriptions=3, groups=3)
+    assert table.replace(lease, ["d", "e", "f"]) == ["d", "e", "f"]
+
+
+def test_expiry_looks_at_no_more_leases_than_its_limit() -> None:
+    table = LeaseTable(0.0, grace=0.0)
+    leases = [table.grant(f"t{n}", 0.0, 10.0) for n in range(VISITS_MAX + 1)]
+    assert table.expire(10.0, limit=2) == leases[:2]
+    assert table.next_expire_s(10.0) == 0.0
+    assert table.expire(10.0) == leases[2 : VISITS_MAX + 2]
+    assert table.next_expire_s(10.0) == TICK_S
+
+
+# Fan-out -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_topic_reaches_its_group_and_those_of_its_prefixes() -> None:
+    table = LeaseTable(0.0)
+    first, second = table.grant("t", 0.0, 60.0), table.grant("u", 0.0, 60.0)
+    table.add(first, ["a/b/c", "/", "a/", "a/b"])
+    table.add(second, ["a/b/", "a/", "a/b/c/", "a/b/cd"])
+    assert [(group.name, list(group)) for group in table.reached("a/b/c")] == [
+        ("a/b/c", [first]),
+        ("/", [first]),
+        ("a/", [first, second]),
+        ("a/b/", [second]),
+    ]
+    assert list(table.members("a/b/c")) == [first, second]
+    assert [group.name for group in table.reached("x")] == ["/"]
+    table.remove(first, ["/"])
+    assert table.reached("x") == []
+    assert list(table.members("x")) == []
+
+
+def test_the_members_of_a_single_group_are_not_copied() -> None:
+    table = LeaseTable(0.0)
+    table.add(table.grant("t", 0.0, 60.0), ["a"])
+    (group,) = table.reached("a")
+    assert table.members("a") is group
+
+
+def test_statistics_count_what_is_held() -> None:
+    table = LeaseTable(0.0)
+    first, second = table.grant("t", 0.0, 60.0), table.grant("u", 0.0, 60.0)
+    table.add(first, ["a", "b/"])
+    table.add(second, ["a"])
+    second.sink = Deaf()
+    assert table.statistics() == Statistics(sessions=2, attached=1, subscriptions=3, groups=2)
+
+
+ORDERED = """
+from softstate.lease.table import LeaseTable
+table = LeaseTable(0.0)
+for n in range(40):
+    table.add(table.grant(f"t{n * 7 % 40}", 0.0, 1.0 + n % 3), ["a", "a/"] if n % 2 else ["a", "/"])
+    waste = [object() for _ in range(n)]
+print([lease.token for lease in table.members("a")])
+print([lease.token for group in table.reached("a/b") for lease in group])
+print([lease.token for lease in table.expire(60.0)])
+"""
+
+
+def test_the_order_depends_on_the_history_alone() -> None:
+    root = Path(softstate.__path__[0]).parent
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", ORDERED],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].splitlines()) == 3
+
+
+# Against a model -----------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """One lease as a naive table would keep it."""
+
+    def __init__(self, lease: Lease, deadline: float, ttl_s: float) -> None:
+        self.lease = lease
+        self.deadline = deadline
+        self.ttl_s = ttl_s
+        self.names: set[str] = set()
+
+
+class TableAgainstModel(RuleBasedStateMachine):
+    """Times are multiples of 1/16 s and the grace is 1/4, so that sums are exact."""
+
+    @initialize(begin=st.integers(0, 1000))
+    def begin(self, begin: int) -> None:
+        self.now = float(begin)
+        self.grace = 0.25
+        self.table = LeaseTable(
+            self.now, grace=self.grace, sessions_max=SESSIONS_MAX, subscriptions_max=SUBSCRIPTIONS_MAX
+        )
+        self.held: dict[str, Model] = {}
+        self.over: list[Lease] = []
+        self.serial = 0
+
+    def pick(self, data: st.DataObject) -> Model:
+        return self.held[data.draw(st.sampled_from(list(self.held)), label="token")]
+
+    def forget(self, model: Model) -> None:
+        del self.held[model.lease.token]
+        self.over.append(model.lease)
+
+    @rule(ttl_s=st.integers(1, 40), connected=st.booleans())
+    def grant(self, ttl_s: int, connected: bool) -> None:
+        self.serial += 1
+        token = f"t{self.serial}"
+        if len(self.held) == SESSIONS_MAX:
+            with pytest.raises(Overloaded):
+                self.table.grant(token, self.now, float(ttl_s))
+            return
+        lease = self.table.grant(token, self.now, float(ttl_s))
+        lease.sink = Deaf() if connected else None
+        self.held[token] = Model(lease, self.now + ttl_s * (1 + self.grace), float(ttl_s))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), ttl_s=st.none() | st.integers(1, 200))
+    def extend(self, data: st.DataObject, ttl_s: int | None) -> None:
+        model = self.pick(data)
+        self.table.extend(model.lease, self.now, ttl_s and float(ttl_s))
+        model.ttl_s = float(ttl_s or model.ttl_s)
+        model.deadline = max(model.deadline, self.now + model.ttl_s * (1 + self.grace))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=8))
+    def add(self, data: st.DataObject, names: list[str]) -> None:
+        model = self.pick(data)
+        if len(model.names | set(names)) > SUBSCRIPTIONS_MAX:
+            with pytest.raises(TooLarge):
+                self.table.add(model.lease, map(fresh_text, names))
+            return
+        fresh = self.table.add(model.lease, map(fresh_text, names))
+        assert sorted(fresh) == sorted(set(names) - model.names)
+        model.names |= set(names)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=8))
+    def remove(self, data: st.DataObject, names: list[str]) -> None:
+        model = self.pick(data)
+        self.table.remove(model.lease, names)
+        model.names -= set(names)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=8))
+    def replace(self, data: st.DataObject, names: list[str]) -> None:
+        model = self.pick(data)
+        if len(set(names)) > SUBSCRIPTIONS_MAX:
+            with pytest.raises(TooLarge):
+                self.table.replace(model.lease, names)
+            return
+        fresh = self.table.replace(model.lease, names)
+        assert sorted(fresh) == sorted(set(names) - model.names)
+        model.names = set(names)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        model = self.pick(data)
+        self.table.release(model.lease)
+        self.forget(model)
+
+    @rule(sixteenths=st.one_of(st.integers(0, 40), st.integers(0, 100_000)), limit=st.sampled_from([1, 1000]))
+    def time_passes(self, sixteenths: int, limit: int) -> None:
+        self.now += sixteenths / 16
+        for lease in self.table.expire(self.now, limit):
+            assert self.held[lease.token].deadline <= self.now
+            self.forget(self.held[lease.token])
+        if limit == 1000:
+            assert all(model.deadline > self.now - TICK_S for model in self.held.values())
+            assert 0 < self.table.next_expire_s(self.now) <= TICK_S
+
+    @invariant()
+    def agrees_on_every_lease(self) -> None:
+        for token, model in self.held.items():
+            lease = model.lease
+            assert self.table.get(token) is lease
+            assert (lease.ttl_s, lease.deadline) == (model.ttl_s, model.deadline)
+            assert set(lease.names) == model.names
+            assert lease.count == len(model.names)
+            assert lease.digest == digest_of(model.names)
+        for lease in self.over:
+            assert self.table.get(lease.token) is None
+            assert (lease.names, lease.digest) == ({}, 0)
+
+    @invariant()
+    def agrees_on_who_is_reached(self) -> None:
+        for topic in TOPICS:
+            covering = [t for t, m in self.held.items() if any(covers(name, topic) for name in m.names)]
+            members = tokens(self.table.members(topic))
+            assert sorted(members) == sorted(covering)
+            for group in self.table.reached(topic):
+                assert covers(group.name, topic)
+                assert sorted(tokens(group)) == sorted(t for t, m in self.held.items() if group.name in m.names)
+
+    @invariant()
+    def agrees_on_how_much_is_held(self) -> None:
+        assert self.table.statistics() == Statistics(
+            sessions=len(self.held),
+            attached=sum(model.lease.sink is not None for model in self.held.values()),
+            subscriptions=sum(len(model.names) for model in self.held.values()),
+            groups=len({name for model in self.held.values() for name in model.names}),
+        )
+
+    def teardown(self) -> None:
+        if not hasattr(self, "table"):
+            return
+        self.now += 1_000_000
+        assert sorted(tokens(self.table.expire(self.now))) == sorted(self.held)
+        assert self.table.statistics() == NOTHING
+        assert len(self.table._wheel) == 0
+
+
+TestTableAgainstModel = TableAgainstModel.TestCase
+TestTableAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
