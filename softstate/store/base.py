@@ -1,0 +1,190 @@
+"""What a store must do: the contract that memory, sqlite and every later engine are held to.
+
+A store keeps, durably, the newest record of every topic, the lineage rows, the idempotency keys and the floor. It
+knows nothing of leases or clients, reads no clock and draws no jitter: whoever calls it decides when.
+
+The contract, beyond each method's docstring:
+
+- Revisions are assigned in commit order, one for each applied change and one for each lineage row. Whoever can read
+  revision r can read everything at or below r.
+- Every answer is one snapshot, and carries the position of that snapshot.
+- The store remembers the highest position it has seen. If that position is no longer on the history it finds
+  (a backup was restored under it), every method raises `StoreRewound` until `reopen`.
+- Methods may be called from several tasks at once. If cancelled, a publish may or may not be applied; nothing else
+  has an effect to be in doubt about.
+
+`softstate.testing.check_store` checks all this against any implementation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from softstate.errors import WireError
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query, Record
+
+__all__ = [
+    "KEYS_MAX",
+    "PAGE_RECORDS_MAX",
+    "Applied",
+    "Committed",
+    "Feed",
+    "Page",
+    "Publish",
+    "Query",
+    "Store",
+    "StoreInfo",
+    "Verdict",
+]
+
+KEYS_MAX: Final = 1_000_000
+"""Default for how many idempotency keys a store holds; beyond it, keyed publishes are `Overloaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One change that somebody wants applied.
+
+    `cbor` is the value in CBOR (`softstate.wire.encode_value`), None to delete. `expect` makes it a compare-and-set:
+    the topic must be at that version, 0 meaning that it must not exist (no record, or a tombstone). `witness`, when
+    set, must be on the history, else the change loses as a conflict would: a version alone may be reused by a rewound
+    store. `key` is the idempotency key, `digest` what identifies the request that it stands for.
+    """
+
+    topic: str
+    cbor: bytes | None
+    expect: int | None = None
+    witness: Position | None = None
+    key: str | None = None
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A publish was applied at `version`; `repeated` when an earlier request with the same key did it."""
+
+    version: int
+    repeated: bool = False
+
+
+Verdict: TypeAlias = Applied | WireError
+"""What became of one publish: `Applied`, or `Conflict`, `KeyReused` or `Overloaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a group of publishes.
+
+    `verdicts` are in the order of the group. `records` are what was applied, in revision order: their versions are
+    exactly `before` + 1, `before` + 2, …, `position.revision`. If nothing was applied, `records` is empty and
+    `position` is simply the head.
+    """
+
+    verdicts: Sequence[Verdict]
+    before: int
+    records: Sequence[Record]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What was committed after some revision: `records` in commit order, superseded ones left out.
+
+    `lineages` are the lineage rows passed, each as the position that it begins. `upto` is how far this page
+    reaches: every change at or below it, and above the revision asked for, is here or superseded by one that is here
+    or will come. `more`: the store has moved on beyond `upto` already.
+    """
+
+    records: Sequence[Record]
+    lineages: Sequence[Position]
+    upto: Position
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store holds: live topics, tombstones, idempotency keys, size on disk in bytes (0 when there is none)."""
+
+    topics: int
+    tombstones: int
+    keys: int
+    size_bytes: int
+
+
+class Store(ABC):
+    """The truth. See the module docstring for the contract."""
+
+    name: str
+    """What people call it in logs and in `softstate status`, such as ``sqlite:softstate.db``. Holds no secret."""
+
+    durability: Durability
+    """What an acknowledged commit survives."""
+
+    keys_max: int
+    """How many idempotency keys are held at most."""
+
+    @abstractmethod
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        """Apply a group in one transaction, in order, each with its own revision and verdict; return once durable.
+
+        An earlier change of the group is visible to the compare-and-set of a later one. Raises `Unavailable` (outcome
+        unknown for every member), `StoreReplaced` or `StoreRewound` (nothing was applied).
+        """
+
+    @abstractmethod
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | WireError]:
+        """Answer a group of queries from one snapshot, begun after the call. Each gets a page, or `Rewound`.
+
+        `Rewound` (with the position) is the answer when `witness` is not on the history, a version held is above what
+        the store holds, or a since-revision is above its head. Raises `Unavailable`, `StoreReplaced` or
+        `StoreRewound` for the group as a whole. `softstate.store.snapshot.answer` has the rules of paging.
+        """
+
+    @abstractmethod
+    async def head(self) -> Position:
+        """Return the position of the newest commit, read after the call. Raises as `read` does."""
+
+    @abstractmethod
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """Return the lineage in force at each revision; None when it is above the head or before the first row."""
+
+    @abstractmethod
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """Return what was committed after `after`. Raises `StoreRewound` when `after` is not on the history.
+
+        Raises `Unavailable` and `StoreReplaced` as `read` does. Works below the floor too: a tombstone that has been
+        forgotten can only be missed by a reader that was away for longer than tombstones are kept, and that reader's
+        `after` is then below the floor, which raises `Compacted`.
+        """
+
+    @abstractmethod
+    async def wait(self, after: int) -> None:
+        """Return when there may be commits above revision `after`, whoever made them, or when the store needs a look.
+
+        May return early, never late by more than the engine's watch interval. Cancellation has no effect.
+        """
+
+    @abstractmethod
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """Forget tombstones at or below revision `tombstones`, keys made at or below `keys`; return the floor.
+
+        The floor moves only to the version of the newest tombstone removed, and never back.
+        """
+
+    @abstractmethod
+    async def reopen(self) -> Position:
+        """Close, open again, commit a new lineage row, and return its position. Clears `StoreRewound`.
+
+        Raises `Unavailable` when the store still cannot be used, `StoreRefused` when it never will be.
+        """
+
+    @abstractmethod
+    async def info(self) -> StoreInfo:
+        """Count what the store holds. Costs a scan on some engines: for people and metrics, not for hot paths."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release everything. Waits for a commit in flight. Idempotent."""

@@ -1,0 +1,69 @@
+"""Which revisions are old enough to forget, without a wall clock.
+
+A store keeps no commit times, and clocks of several nodes do not agree. But a node that saw the head at revision r a
+while ago knows that every change at or below r is at least that old. So it notes what it saw when, and asks. A node
+that has just started knows of no age at all and forgets nothing: erring always means keeping longer.
+
+The notes are bounded as in an exponential histogram (Datar, Gionis, Indyk, Motwani, "Maintaining stream statistics
+over sliding windows", SODA 2002): marks lie the further apart the older they are, so that an answer errs by about a
+quarter of the age asked about.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+HORIZON_MARKS: Final = 64
+"""How many marks are kept. From one second to a day that is one for each 20 % of age."""
+
+MARK_GAP_S: Final = 1.0
+"""Marks lie at least so far apart, in seconds, but for the newest."""
+
+
+class Horizon:
+    """What one process has seen of the head, and when. Times are any clock of this process that never goes back.
+
+    Begin with a new one after the store was reopened because it was rewound.
+    """
+
+    def __init__(self, marks_max: int = HORIZON_MARKS) -> None:
+        self._marks_max = marks_max
+        self._marks: list[tuple[float, int]] = []
+        self._longest_age_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def saw(self, now: float, revision: int) -> None:
+        """Note that the head is at `revision` at time `now`, in seconds."""
+        marks = self._marks
+        if marks and revision < marks[-1][1]:
+            marks.clear()
+        if marks and revision == marks[-1][1]:
+            return
+        if len(marks) > 1 and marks[-1][0] - marks[-2][0] < MARK_GAP_S:
+            marks.pop()
+        marks.append((now, revision))
+        if len(marks) > self._marks_max:
+            self._thin(now)
+
+    def passed(self, now: float, age_s: float) -> int:
+        """Return the highest revision known to be at least `age_s` seconds old; 0 when none is known to be."""
+        self._longest_age_s = max(self._longest_age_s, age_s)
+        marks = self._marks
+        while len(marks) > 1 and marks[1][0] <= now - self._longest_age_s:
+            del marks[0]
+        return max((revision for seen, revision in marks if seen <= now - age_s), default=0)
+
+    def _thin(self, now: float) -> None:
+        """Drop the mark that is missed least: the one whose neighbours lie closest together for their age.
+
+        Without it, what it stood for counts as seen when its successor was: later, hence kept longer.
+        """
+        marks = self._marks
+
+        def gap(at: int) -> float:
+            older, newer = marks[at - 1][0], marks[at + 1][0]
+            return (newer - older) / (now - older) if now > older else 0.0
+
+        del marks[min(range(1, len(marks) - 1), key=gap)]

@@ -1,0 +1,182 @@
+"""Answering from one snapshot: the pure functions that every engine shares, so that none has rules of its own.
+
+An engine shows a snapshot of itself as a `Snapshot`; `answer` turns a `Query` into a page, `feed_page` cuts the change
+feed, `on_history` and `check_seen` ask whether a position still belongs to the history.
+
+Pages come in version order, so a topic that changes while somebody pages moves to a later page: nothing is missed, and
+no page has to be of the same snapshot as the one before. What can be missed is a tombstone that compaction removed
+between two pages; the checks on the floor below are about that, and about nothing else.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Protocol
+
+from softstate.errors import Compacted, Rewound, StoreRewound
+from softstate.model import ALL, PAGE_BYTES_MAX, Page, Position, Query, Record
+from softstate.store.base import Feed
+
+
+class Snapshot(Protocol):
+    """A store as it stood at one commit."""
+
+    @property
+    def position(self) -> Position:
+        """The newest commit."""
+
+    @property
+    def floor(self) -> int:
+        """The revision up to which tombstones may have been forgotten."""
+
+    def lineage_at(self, revision: int) -> str | None:
+        """Return the lineage in force at `revision`; None above the head or before the first row."""
+
+    def lineages(self, after: int, upto: int) -> Sequence[Position]:
+        """List the lineage rows above `after` and at or below `upto`, each as the position that it begins."""
+
+    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Return the version of each of `topics` that has a record, tombstones included; leave the others out."""
+
+    def get(self, topic: str) -> Record:
+        """Return the record of a topic that `versions` named."""
+
+    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
+        """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones."""
+
+
+def on_history(position: Position, snapshot: Snapshot) -> bool:
+    """Tell whether `position` is a point of the history that the snapshot ends."""
+    return (
+        position.epoch == snapshot.position.epoch
+        and position.revision <= snapshot.position.revision
+        and position.lineage == snapshot.lineage_at(position.revision)
+    )
+
+
+def check_seen(seen: Position, snapshot: Snapshot) -> None:
+    """Raise `StoreRewound` when what a store object has `seen` is not on the history any more.
+
+    `seen` must have been noted before the snapshot was begun, or a commit in between looks like a rewind.
+    """
+    if not on_history(seen, snapshot):
+        raise StoreRewound(
+            f"the store stands at {snapshot.position} and its history does not contain {seen}, which was seen here"
+            " before: an older copy was restored, or the store was wiped; reopen it and reset every client"
+        )
+
+
+def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
+    """Answer a query: a page, or `Rewound` when the asker has seen what is not on this history.
+
+    Two things a caller that pages has to know. The tombstones that stand in for topics which the store does not know
+    all have version `floor`; a page never ends between them, so they alone may carry it over `Query.limit`. And every
+    page names in `compacted` what lies below the floor *now*: if a later page names a prefix that the first did not,
+    the floor has passed its since-revision in between, and the answer cannot be continued, as after `restart`. To
+    sweep instead would lose topics that are alive, because the first page left them out as known. Either way whoever
+    asks must ask anew with the versions held by then: what the pages so far brought may be dead and forgotten now.
+    """
+    position, floor = snapshot.position, snapshot.floor
+    if query.witness is not None and not on_history(query.witness, snapshot):
+        return _rewound(f"{query.witness} is not on the store's history", position)
+    versions = snapshot.versions(query.topics)
+    for topic, held in query.topics.items():
+        if held > versions.get(topic, floor):
+            return _rewound(f"version {held} of {topic!r} is above what the store holds", position)
+    for prefix, since in query.prefixes.items():
+        if since > position.revision:
+            return _rewound(f"since-revision {since} of {prefix!r} is above the store's head", position)
+
+    compacted = _compacted(query, floor)
+    prefixes = {prefix: 0 if prefix in compacted else since for prefix, since in query.prefixes.items()}
+    if query.after and any(floor > _intact_from(query, since) for since in prefixes.values()):
+        return Page(position, floor, restart=True)
+    sources = [_topics(query, snapshot, versions)]
+    sources += [
+        snapshot.scan(prefix, max(query.after, since), tombstones=query.after > 0 or since > 0)
+        for prefix, since in prefixes.items()
+    ]
+    records, more = _cut(heapq.merge(*sources, key=attrgetter("version")), query.limit, query.limit_bytes)
+    return Page(position, floor, records, more, compacted)
+
+
+def _rewound(why: str, position: Position) -> Rewound:
+    message = f"{why}: it was restored from an older copy, or wiped; forget what you hold and begin at {position}"
+    return Rewound(message, position=position)
+
+
+def _compacted(query: Query, floor: int) -> list[str]:
+    """List the prefixes to be answered as if nothing of them were known, because the floor has passed them.
+
+    There are none on a page after a first one that did not list from 0, hence named none: what the floor passes later
+    only matters to the tombstones still to come.
+    """
+    if query.after and query.listed is None:
+        return []
+    return [prefix for prefix, since in query.prefixes.items() if 0 < since < floor]
+
+
+def _intact_from(query: Query, since: int) -> int:
+    """Return the revision above which a later page needs every tombstone of a prefix known up to `since`.
+
+    Pages so far brought everything up to the cursor. When listing from 0, what was dead at the first page was never
+    listed, so only tombstones newer than that page matter.
+    """
+    return max(query.after, since or query.listed or 0)
+
+
+def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> Iterator[Record]:
+    """Yield what differs of the single topics, in version order, loading each value only when it is asked for."""
+    wanted: list[tuple[int, str]] = []
+    for topic, held in query.topics.items():
+        version = versions.get(topic)
+        if version is not None and version > max(held, query.after):
+            wanted.append((version, topic))
+        elif version is None and (held or query.after) and snapshot.floor > _intact_from(query, held):
+            wanted.append((snapshot.floor, topic))
+    for version, topic in sorted(wanted):
+        record = snapshot.get(topic) if topic in versions else Record(topic, version, None)
+        if record.cbor is not None or query.after or query.topics[topic]:
+            yield record
+
+
+def _cut(records: Iterable[Record], limit: int, limit_bytes: int) -> tuple[list[Record], bool]:
+    """Take one page, each record once, and tell whether there is more."""
+    page: list[Record] = []
+    size = 0
+    for record in records:
+        if page and record.version == page[-1].version:
+            # The same record from two sources; or tombstones standing in for unknown topics, which share a version
+            # and so must share a page: a cursor cannot point between them.
+            if record.topic != page[-1].topic:
+                page.append(record)
+            continue
+        if page and (len(page) >= limit or size >= limit_bytes):
+            return page, True
+        page.append(record)
+        size += len(record.cbor or b"")
+    return page, False
+
+
+def feed_page(after: Position, limit: int, snapshot: Snapshot) -> Feed:
+    """Cut one page of the change feed, of at most `limit` records and about `PAGE_BYTES_MAX` bytes of values.
+
+    Raises `StoreRewound` when `after` is not on the history, `Compacted` when it is below the floor.
+    """
+    check_seen(after, snapshot)
+    if after.revision < snapshot.floor:
+        raise Compacted(
+            f"the feed is asked for from revision {after.revision}, but tombstones up to {snapshot.floor} may be"
+            " forgotten: take the full list, then sweep what is not in it",
+            position=snapshot.position,
+        )
+    records, more = _cut(snapshot.scan(ALL, after.revision, tombstones=True), limit, PAGE_BYTES_MAX)
+    upto = snapshot.position
+    if more:
+        revision = records[-1].version
+        lineage = snapshot.lineage_at(revision)
+        assert lineage is not None
+        upto = Position(upto.epoch, lineage, revision)
+    return Feed(records, snapshot.lineages(after.revision, upto.revision), upto, more)

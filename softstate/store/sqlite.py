@@ -1,0 +1,137 @@
+"""The default store: one SQLite file, which several nodes on one host may share.
+
+An acknowledged commit is in the write-ahead log and fsynced (`synchronous = FULL`) before anybody sees it, so it
+survives kill -9 and, on a disk that honours fsync, a power cut. On macOS fsync does not reach the platter.
+
+To put a backup in place of the file while nodes run, either rename a complete file over it (``mv``) or use SQLite's own
+``.restore``. Copying bytes over an open database damages it, and nothing here can prevent that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, TypeVar
+
+import trio
+
+from softstate.errors import Rewound
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
+from softstate.store.base import KEYS_MAX, Committed, Feed, Publish, Store, StoreInfo
+from softstate.store.nonce import SYSTEM
+from softstate.store.sqlite_engine import SqliteEngine
+from softstate.store.sqlite_file import BUSY_S
+
+WATCH_S: Final = 0.02
+"""How often a waiting node looks whether another process has committed, in seconds."""
+
+T = TypeVar("T")
+
+
+class SqliteStore(Store):
+    """A store in an SQLite file; get one with `SqliteStore.open`. Cancelled calls finish what they began first."""
+
+    durability = Durability.DURABLE
+
+    def __init__(self, engine: SqliteEngine, name: str, keys_max: int) -> None:
+        self.name = name
+        self.keys_max = keys_max
+        self._engine = engine
+        self._writer = trio.CapacityLimiter(1)
+        self._reader = trio.CapacityLimiter(1)
+        self._committed = trio.Event()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, path: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM, busy_s: float = BUSY_S
+    ) -> SqliteStore:
+        """Open the file at `path`, creating it if there is none, and commit a lineage row.
+
+        `busy_s` is how long to wait for another process's lock. Raises `StoreRefused` when the file is not ours or
+        cannot be had, `Unavailable` when that may pass, `StoreReplaced` when it is being swapped at this moment.
+        """
+        engine = SqliteEngine(path, keys_max=keys_max, random=random, busy_s=busy_s)
+        await trio.to_thread.run_sync(engine.open)
+        return cls(engine, f"sqlite:{path}", keys_max)
+
+    async def _write(self, call: Callable[[], T]) -> T:
+        return await self._run(call, self._writer)
+
+    async def _read(self, call: Callable[[], T]) -> T:
+        return await self._run(call, self._reader)
+
+    async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        def unless_closed() -> T:
+            # Asked in the thread, because `aclose` may have had its turn while this call waited for one.
+            if self._closed:
+                raise trio.ClosedResourceError("this store was closed")
+            return call()
+
+        return await trio.to_thread.run_sync(unless_closed, limiter=limiter)
+
+    def _wake(self) -> None:
+        self._committed.set()
+        self._committed = trio.Event()
+
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
+        committed = await self._write(lambda: self._engine.publish(group))
+        if committed.records:
+            self._wake()
+        return committed
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        """See `Store.read`."""
+        return await self._read(lambda: self._engine.read(group))
+
+    async def head(self) -> Position:
+        """See `Store.head`."""
+        return await self._read(self._engine.head)
+
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """See `Store.lineage_at`."""
+        return await self._read(lambda: self._engine.lineage_at(revisions))
+
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """See `Store.feed`."""
+        return await self._read(lambda: self._engine.feed(after, limit))
+
+    async def wait(self, after: int) -> None:
+        """See `Store.wait`. Own commits wake it at once, those of other processes within `WATCH_S`."""
+        await trio.lowlevel.checkpoint()
+        while self._engine.seen.revision <= after:
+            committed = self._committed
+            with trio.move_on_after(WATCH_S):
+                await committed.wait()
+            if not committed.is_set() and await self._read(self._engine.look):
+                return
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
+        while True:
+            floor, more = await self._write(lambda: self._engine.compact(tombstones, keys))
+            if not more:
+                return floor
+
+    async def reopen(self) -> Position:
+        """See `Store.reopen`. Waits for what is under way."""
+        async with self._writer, self._reader:
+            if self._closed:
+                raise trio.ClosedResourceError("this store was closed")
+            position = await trio.to_thread.run_sync(self._engine.open)
+        self._wake()
+        return position
+
+    async def info(self) -> StoreInfo:
+        """See `Store.info`."""
+        return await self._read(self._engine.info)
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`. Finishes even if cancelled."""
+        with trio.CancelScope(shield=True):
+            async with self._writer, self._reader:
+                if not self._closed:
+                    self._closed = True
+                    await trio.to_thread.run_sync(self._engine.close)
+        self._wake()

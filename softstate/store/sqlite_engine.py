@@ -1,0 +1,219 @@
+"""The SQLite store without the waiting: every transaction as an ordinary function.
+
+Two threads may be in here at once: one that publishes and compacts, one that does all else. `open` and `close` want
+both to be away.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import Final
+
+from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.model import Page, Position, Query, Record
+from softstate.store.base import Applied, Committed, Feed, Publish, StoreInfo, Verdict
+from softstate.store.nonce import SYSTEM
+from softstate.store.snapshot import answer, check_seen, feed_page, on_history
+from softstate.store.sqlite_file import BUSY_S, SqliteFile
+from softstate.store.sqlite_schema import claim
+from softstate.store.sqlite_snapshot import SqliteSnapshot
+from softstate.store.verdict import Standing, judge
+
+COMPACT_ROWS: Final = 4_096
+"""How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
+
+
+class SqliteEngine:
+    """One process's view of the file. Every method raises as the method of `Store` that it serves."""
+
+    def __init__(self, path: str, *, keys_max: int, random: Random = SYSTEM, busy_s: float = BUSY_S) -> None:
+        self.file = SqliteFile(path, busy_s)
+        self._keys_max = keys_max
+        self._random = random
+        self._busy_s = busy_s
+        self._seen_lock = threading.Lock()
+        self._looked: tuple[sqlite3.Connection, int] | None = None
+        self.seen = Position("", "", 0)
+        """The highest position that this process has met; set by both threads, and only ever raised."""
+
+    def open(self) -> Position:
+        """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open."""
+        try:
+            with self.file.opening() as writer:
+                position = claim(writer, self.file.path, self._random, self._busy_s)
+        except BaseException:
+            self.file.close()
+            raise
+        self.seen = position
+        return position
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _saw(self, position: Position) -> None:
+        with self._seen_lock:
+            if position.revision > self.seen.revision:
+                self.seen = position
+
+    # The thread that writes -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[sqlite3.Connection, SqliteSnapshot]]:
+        """Run the body in a write transaction, which is committed if the file is still in its place."""
+        seen = self.seen
+        with self.file.transaction("writer", "BEGIN IMMEDIATE") as connection:
+            snapshot = SqliteSnapshot(connection)
+            check_seen(seen, snapshot)
+            yield connection, snapshot
+            self.file.check_in_place()
+            connection.execute("COMMIT")
+
+    def publish(self, group: Sequence[Publish]) -> Committed:
+        """Apply a group of publishes in one transaction."""
+        with self._writing() as (connection, snapshot):
+            batch = _Batch(connection, snapshot, self._keys_max)
+            verdicts = [batch.apply(publish) for publish in group]
+            batch.finish()
+        position = snapshot.position.at(batch.revision)
+        self._saw(position)
+        return Committed(verdicts, snapshot.position.revision, batch.records, position)
+
+    def compact(self, tombstones: int, keys: int) -> tuple[int, bool]:
+        """Forget `COMPACT_ROWS` tombstones and as many keys at most; return the floor, and whether to go on."""
+        with self._writing() as (connection, snapshot):
+            floor = snapshot.floor
+            newest, buried = connection.execute(
+                "SELECT ifnull(max(version), 0), count(*) FROM (SELECT version FROM topic"
+                " WHERE value IS NULL AND version <= ? ORDER BY version LIMIT ?)",
+                (tombstones, COMPACT_ROWS),
+            ).fetchone()
+            if buried:
+                connection.execute("DELETE FROM topic WHERE value IS NULL AND version <= ?", (newest,))
+                floor = max(floor, newest)
+            expired = connection.execute(
+                "DELETE FROM idempotency WHERE version IN"
+                " (SELECT version FROM idempotency WHERE version <= ? ORDER BY version LIMIT ?)",
+                (keys, COMPACT_ROWS),
+            ).rowcount
+            if buried or expired:
+                connection.execute("UPDATE meta SET floor = ?, keys = keys - ?", (floor, expired))
+        return floor, COMPACT_ROWS in (buried, expired)
+
+    # The thread that reads ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[SqliteSnapshot]:
+        # Noted before the snapshot begins: the other thread may commit at any moment.
+        seen = self.seen
+        self.file.check_in_place()
+        with self.file.transaction("reader", "BEGIN") as connection:
+            snapshot = SqliteSnapshot(connection)
+            check_seen(seen, snapshot)
+            self._saw(snapshot.position)
+            yield snapshot
+
+    def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        """Answer a group of queries from one snapshot."""
+        with self._reading() as snapshot:
+            return [answer(query, snapshot) for query in group]
+
+    def head(self) -> Position:
+        """Return the newest position."""
+        with self._reading() as snapshot:
+            return snapshot.position
+
+    def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """Return the lineage in force at each revision."""
+        with self._reading() as snapshot:
+            return list(map(snapshot.lineage_at, revisions))
+
+    def feed(self, after: Position, limit: int) -> Feed:
+        """Return a page of the change feed."""
+        with self._reading() as snapshot:
+            return feed_page(after, limit, snapshot)
+
+    def info(self) -> StoreInfo:
+        """Count what the file holds."""
+        with self._reading() as snapshot:
+            records, tombstones = (
+                self.file.connection("reader")
+                .execute("SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL)")
+                .fetchone()
+            )
+            return StoreInfo(records - tombstones, tombstones, snapshot.keys, self.file.size_bytes())
+
+    def look(self) -> bool:
+        """Bring `seen` up to date if another connection has committed; tell whether the store is in trouble.
+
+        `PRAGMA data_version` changes when anyone but the asking connection commits, and costs no look at any table.
+        """
+        try:
+            self.file.check_in_place()
+            with self.file.faults("reader"):
+                reader = self.file.connection("reader")
+                (version,) = reader.execute("PRAGMA data_version").fetchone()
+            if self._looked is None or self._looked != (reader, version):
+                self.head()
+                self._looked = (reader, version)
+        except (StoreFault, Unavailable):
+            return True
+        return False
+
+
+class _Batch:
+    """The changes of one write transaction, applied as they are judged."""
+
+    def __init__(self, connection: sqlite3.Connection, snapshot: SqliteSnapshot, keys_max: int) -> None:
+        self._connection = connection
+        self._snapshot = snapshot
+        self._keys_max = keys_max
+        self._keys = snapshot.keys
+        self.revision = snapshot.position.revision
+        self.records: list[Record] = []
+
+    def apply(self, publish: Publish) -> Verdict:
+        """Judge one publish, and apply it if nothing speaks against it."""
+        verdict = judge(publish, self._standing(publish))
+        if verdict is not None:
+            return verdict
+        self.revision += 1
+        self._connection.execute(
+            "INSERT INTO topic (version, topic, value) VALUES (?, ?, ?)"
+            " ON CONFLICT (topic) DO UPDATE SET version = excluded.version, value = excluded.value",
+            (self.revision, publish.topic, publish.cbor),
+        )
+        if publish.key is not None:
+            self._keys += 1
+            self._connection.execute(
+                "INSERT INTO idempotency (version, topic, key, digest) VALUES (?, ?, ?, ?)",
+                (self.revision, publish.topic, publish.key, publish.digest),
+            )
+        self.records.append(Record(publish.topic, self.revision, publish.cbor))
+        return Applied(self.revision)
+
+    def finish(self) -> None:
+        """Write down how many keys there are: counting a million of them would take longer than the commit."""
+        if self._keys != self._snapshot.keys:
+            self._connection.execute("UPDATE meta SET keys = ?", (self._keys,))
+
+    def _standing(self, publish: Publish) -> Standing:
+        used = None
+        if publish.key is not None:
+            used = self._connection.execute(
+                "SELECT digest, version FROM idempotency WHERE topic = ? AND key = ?", (publish.topic, publish.key)
+            ).fetchone()
+        row = self._connection.execute(
+            "SELECT version, value IS NOT NULL FROM topic WHERE topic = ?", (publish.topic,)
+        ).fetchone()
+        return Standing(
+            version=row[0] if row else 0,
+            live=bool(row and row[1]),
+            used=used,
+            witnessed=publish.witness is None or on_history(publish.witness, self._snapshot),
+            keys_full=self._keys >= self._keys_max,
+        )

@@ -1,0 +1,228 @@
+"""The SQLite file as a thing on disk: opening it, noticing that it was swapped, and what its errors mean.
+
+Never open the database file with anything but SQLite in this process: closing such a descriptor drops SQLite's locks
+(POSIX advisory locks belong to the process, https://sqlite.org/howtocorrupt.html section 2.2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from softstate.errors import StoreRefused, StoreReplaced, Unavailable
+
+BUSY_S: Final = 5.0
+"""How long a statement waits for another process's lock before the store is `Unavailable`."""
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode: what a path refers to right now."""
+
+_PASSING: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN}
+)
+"""Reasons not to get a file that may go away by themselves."""
+
+_KEEP_CONNECTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+"""Errors after which a connection is as good as before. After any other the next call makes a new one."""
+
+_ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: "another process has held its lock for too long: find out which (fuser)",
+    sqlite3.SQLITE_FULL: "the disk is full: make room",
+    sqlite3.SQLITE_IOERR: "the disk failed: look at the system log",
+    sqlite3.SQLITE_READONLY: "it has become read-only, or its directory has: remount or change permissions",
+    sqlite3.SQLITE_CANTOPEN: "a file beside it cannot be opened: look at file limits and permissions",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: stop every node and restore a backup",
+    sqlite3.SQLITE_NOTADB: "it is damaged: stop every node and restore a backup",
+}
+
+
+def identity_of(path: str) -> Identity | None:
+    """Return what `path` refers to, None if nothing. Raises `Unavailable` if that cannot be found out."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (called before every commit; Path costs twice as much)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unavailable(f"cannot look at {path}: {error.strerror}") from error
+    return found.st_dev, found.st_ino
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code; 0 for the few errors that the Python module makes itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+class SqliteFile:
+    """One database file with two connections, `writer` and `reader`, each for one thread at a time."""
+
+    def __init__(self, path: str, busy_s: float = BUSY_S) -> None:
+        self.path = os.path.abspath(path)  # noqa: PTH100 (a Path would make "./a" and "a/" look alike)
+        self._busy_s = busy_s
+        self._opened: Identity | None = None
+        self._wal_path = ""
+        self._wal: Identity | None = None
+        self._connections: dict[str, sqlite3.Connection] = {}
+
+    @contextmanager
+    def opening(self) -> Iterator[sqlite3.Connection]:
+        """Close what is open, and yield a writer for whatever the path refers to now, created if need be.
+
+        When the body succeeds, that is "the file" from then on. Raises `StoreRefused`, `Unavailable`.
+        """
+        self._set_log_aside()
+        self._close_connections()
+        with self._explained(opening=True):
+            if identity_of(self.path) is None:
+                self._connect(opening=True).close()
+            found = identity_of(self.path)
+            writer = self._connections["writer"] = self._connect(opening=True)
+            self._check_still(found)
+            yield writer
+        self._opened = found
+        self._wal_path = os.path.realpath(self.path) + "-wal"
+        self._wal = identity_of(self._wal_path)
+
+    def connection(self, role: str) -> sqlite3.Connection:
+        """Return the connection for "writer" or "reader", made anew if the last one broke. Raises `StoreReplaced`."""
+        connection = self._connections.get(role)
+        if connection is None:
+            self.check_in_place()
+            connection = self._connect(opening=False)
+            self.check_in_place()
+            self._connections[role] = connection
+            if role == "reader":
+                connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def check_in_place(self) -> None:
+        """Raise `StoreReplaced` if the path no longer refers to the file that is open."""
+        self._check_still(self._opened)
+
+    def _check_still(self, expected: Identity | None) -> None:
+        found = identity_of(self.path)
+        if found != expected:
+            what = "is gone" if found is None else "was replaced by another file"
+            raise StoreReplaced(f"{self.path} {what} while it was open; nothing is committed until it is reopened")
+
+    @contextmanager
+    def transaction(self, role: str, begin: str) -> Iterator[sqlite3.Connection]:
+        """Run a transaction on a connection; it is rolled back unless the body commits.
+
+        Turns SQLite's errors into `Unavailable`, or `StoreReplaced` where that is the cause.
+        """
+        with self.faults(role):
+            connection = self.connection(role)
+            connection.execute(begin)
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def faults(self, role: str) -> Iterator[None]:
+        """Turn SQLite's errors into ours, and drop a connection that may be broken."""
+        try:
+            with self._explained():
+                yield
+        except Unavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, sqlite3.Error) and _code(cause) not in _KEEP_CONNECTION:
+                self._drop(role)
+            self.check_in_place()
+            raise
+
+    def size_bytes(self) -> int:
+        """Return the size of the file and its log."""
+        size = 0
+        for path in (self.path, self._wal_path):
+            with suppress(FileNotFoundError):
+                size += Path(path).stat().st_size
+        return size
+
+    def close(self) -> None:
+        """Close both connections."""
+        if identity_of(self.path) is not None:
+            self._set_log_aside()
+        self._close_connections()
+
+    def _close_connections(self) -> None:
+        for role in tuple(self._connections):
+            self._drop(role)
+
+    def _drop(self, role: str) -> None:
+        connection = self._connections.pop(role, None)
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _set_log_aside(self) -> None:
+        """Rename the log of a file that was swapped away, or SQLite would replay it into the file that took its place.
+
+        It is ours only if it still is the inode that this process opened beside the old file. It is renamed rather
+        than deleted, for it may hold the last commits of the old file.
+        """
+        if self._opened is None or identity_of(self.path) == self._opened:
+            return
+        if self._wal is not None and identity_of(self._wal_path) == self._wal:
+            log = Path(self._wal_path)
+            with suppress(FileNotFoundError):
+                log.rename(f"{log}.of-replaced-file-{self._opened[1]}")
+            log.with_name(log.name.removesuffix("-wal") + "-shm").unlink(missing_ok=True)
+
+    def _connect(self, *, opening: bool) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise self._unopened(error, opening=opening) from error
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _unopened(self, error: sqlite3.OperationalError, *, opening: bool) -> StoreRefused | Unavailable:
+        """Find out why SQLite could not open the file: it keeps the reason to itself."""
+        path = Path(self.path)
+        why, passing = str(error), False
+        try:
+            if path.is_dir():
+                why = "it is a directory"
+            elif path.exists():
+                passing = os.access(path, os.R_OK | os.W_OK)
+                why = why if passing else "it may not be read and written by this user"
+            else:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+                passing = True
+        except OSError as found:
+            why, passing = found.strerror or str(found), found.errno in _PASSING
+        if passing or not opening:
+            return Unavailable(f"cannot open {self.path}: {why}")
+        return StoreRefused(f"cannot open {self.path}: {why}; name a file in a directory that can be written to")
+
+    @contextmanager
+    def _explained(self, *, opening: bool = False) -> Iterator[None]:
+        """Turn SQLite's errors into `Unavailable`, or `StoreRefused` when opening what will never do."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # SQLite reports a damaged file as the bare class; its other subclasses are mistakes of this code.
+            if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
+                raise
+            code = _code(error)
+            if opening and code == sqlite3.SQLITE_NOTADB:
+                raise StoreRefused(
+                    f"{self.path} is not an SQLite database, and was left untouched: name another file"
+                ) from error
+            if opening and code == sqlite3.SQLITE_READONLY:
+                raise StoreRefused(
+                    f"{self.path} or its directory may not be written to: change permissions, or name another file"
+                ) from error
+            advice = _ADVICE.get(code, "unexpected: please report this")
+            raise Unavailable(f"{self.path}: {error}: {advice}") from error

@@ -1,0 +1,128 @@
+"""One transaction on an SQLite connection, seen as a `Snapshot`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from softstate.errors import StoreRewound
+from softstate.model import ALL, Position, Record
+from softstate.store.sqlite_schema import STANDING
+
+NEAR_HEAD: Final = 256
+"""Within so many revisions of the head, a prefix is looked for among all that changed: rows stored side by side."""
+
+PREFIX_TOPICS_MAX: Final = 16_384
+"""A prefix with more topics than this to show is read in version order, passing over what it does not cover.
+
+Up to here it is cheaper to take its versions from the index by name and sort them, for every page anew.
+"""
+
+
+class SqliteSnapshot:
+    """What a transaction sees. Made as its first statement, it fixes the snapshot. Lives until the transaction ends.
+
+    In a write transaction, `position` stays what it was before the first change. Raises `StoreRewound` when the file
+    no longer holds a store at all.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        row = _standing(connection)
+        self.epoch: str = row[0]
+        self.floor: int = row[1]
+        self.keys: int = row[2]
+        head: int = row[3]
+        self.position = Position(self.epoch, self._lineage_before(head) or "", head)
+
+    def _lineage_before(self, revision: int) -> str | None:
+        row = self._connection.execute(
+            "SELECT nonce FROM lineage WHERE start <= ? ORDER BY start DESC LIMIT 1", (revision,)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def lineage_at(self, revision: int) -> str | None:
+        """Return the lineage in force at `revision`; None above the head or before the first row."""
+        return self._lineage_before(revision) if revision <= self.position.revision else None
+
+    def lineages(self, after: int, upto: int) -> Sequence[Position]:
+        """List the lineage rows above `after` and at or below `upto`."""
+        rows = self._connection.execute(
+            "SELECT start, nonce FROM lineage WHERE start > ? AND start <= ? ORDER BY start", (after, upto)
+        )
+        return [Position(self.epoch, nonce, start) for start, nonce in rows]
+
+    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Return the version of each of `topics` that has a record."""
+        found = {}
+        for topic in topics:
+            row = self._connection.execute("SELECT version FROM topic WHERE topic = ?", (topic,)).fetchone()
+            if row is not None:
+                found[topic] = row[0]
+        return found
+
+    def get(self, topic: str) -> Record:
+        """Return the record of a topic that has one."""
+        row = self._connection.execute("SELECT topic, version, value FROM topic WHERE topic = ?", (topic,)).fetchone()
+        return Record(*row)
+
+    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
+        """Yield the records under `prefix` above `after` in version order, loading values one by one."""
+        if prefix != ALL and self.position.revision - after > NEAR_HEAD:
+            versions = self._versions_under(prefix, after)
+            if len(versions) <= PREFIX_TOPICS_MAX:
+                return self._load(versions, tombstones=tombstones)
+        return self._scan_all(prefix, after, tombstones=tombstones)
+
+    def _versions_under(self, prefix: str, after: int) -> list[int]:
+        """List the versions above `after` under a prefix, from the index by name; one more than the limit at most."""
+        # "+version" keeps SQLite from taking the rowid instead of the index.
+        rows = self._connection.execute(
+            "SELECT version FROM topic WHERE topic >= ? AND topic < ? AND +version > ? LIMIT ?",
+            (*_range(prefix), after, PREFIX_TOPICS_MAX + 1),
+        )
+        return sorted(version for (version,) in rows)
+
+    def _load(self, versions: Sequence[int], *, tombstones: bool) -> Iterator[Record]:
+        for version in versions:
+            row = self._connection.execute(
+                "SELECT topic, version, value FROM topic WHERE version = ?", (version,)
+            ).fetchone()
+            if tombstones or row[2] is not None:
+                yield Record(*row)
+
+    def _scan_all(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
+        if prefix == ALL:
+            rows = self._connection.execute(
+                "SELECT topic, version, value FROM topic WHERE version > ? AND (? OR value IS NOT NULL)"
+                " ORDER BY version",
+                (after, tombstones),
+            )
+        else:
+            # "+topic" keeps SQLite from taking the index by name, and then sorting.
+            rows = self._connection.execute(
+                "SELECT topic, version, value FROM topic WHERE version > ? AND +topic >= ? AND +topic < ?"
+                " AND (? OR value IS NOT NULL) ORDER BY version",
+                (after, *_range(prefix), tombstones),
+            )
+        for row in rows:
+            yield Record(*row)
+
+
+def _standing(connection: sqlite3.Connection) -> tuple[str, int, int, int]:
+    try:
+        row: tuple[str, int, int, int] | None = connection.execute(STANDING).fetchone()
+    except sqlite3.OperationalError as error:
+        # SQLite's generic error: the statement is right, so the tables are gone.
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        row = None
+    if row is None:
+        raise StoreRewound("the file was emptied, or overwritten with another database, while it was open: reopen it")
+    return row
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    """Return the half-open range of names under a prefix: "0" follows "/" in UTF-8, which is how SQLite compares."""
+    return prefix, prefix[:-1] + "0"

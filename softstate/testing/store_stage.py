@@ -1,0 +1,121 @@
+"""What the checks of a store stand on: a truth to open stores on, and the ways they speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from softstate.errors import SoftstateError
+from softstate.model import ALL, Page, Position, Query, Record
+from softstate.store.base import KEYS_MAX, Applied, Publish, Store
+
+T = TypeVar("T")
+E = TypeVar("E", bound=SoftstateError)
+
+
+class Truth(Protocol):
+    """One truth, empty at first: a file, a database, a server. Any number of stores can be opened on it."""
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        """Open a store on it, as a node would that starts now."""
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """A `Truth` that can also be put back to what it was. Without it, the checks of rewinding are left out."""
+
+    async def snapshot(self) -> Any:
+        """Take a backup, while stores are open."""
+
+    async def restore(self, snapshot: Any) -> None:
+        """Put a backup back, under the feet of the open stores."""
+
+
+class Stage:
+    """A truth with the stores that one check has opened on it."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self._stores: list[Store] = []
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        """Open a store that `aclose` will close."""
+        store = await self.truth.open(keys_max=keys_max)
+        self._stores.append(store)
+        return store
+
+    async def aclose(self) -> None:
+        """Close every store."""
+        for store in self._stores:
+            await store.aclose()
+
+
+def must(condition: object, rule: str) -> None:
+    """Raise AssertionError with the rule that was broken, unless the condition holds. Works under `python -O` too."""
+    if not condition:
+        raise AssertionError(rule)
+
+
+def equal(found: object, wanted: object, rule: str) -> None:
+    """Raise AssertionError with the rule and both values, unless they are equal."""
+    must(found == wanted, f"{rule}: wanted {wanted!r}, found {found!r}")
+
+
+def an(kind: type[T], found: object, rule: str) -> T:
+    """Return what was found if it is of this kind, else raise AssertionError with the rule."""
+    if isinstance(found, kind):
+        return found
+    raise AssertionError(f"{rule}: wanted {kind.__name__}, found {found!r}")
+
+
+async def put(store: Store, topic: str, cbor: bytes | None = b"\x01", **fields: Any) -> int:
+    """Publish one change that must be applied; return its version."""
+    (verdict,) = (await store.publish([Publish(topic, cbor, **fields)])).verdicts
+    return an(Applied, verdict, f"publishing {topic!r} with {fields} must be applied").version
+
+
+async def refused(store: Store, kind: type[E], publish: Publish, rule: str) -> E:
+    """Publish one change that must get this verdict; return it."""
+    committed = await store.publish([publish])
+    equal(committed.records, [], f"{rule}: nothing may be applied")
+    return an(kind, committed.verdicts[0], rule)
+
+
+async def one(store: Store, query: Query) -> Page:
+    """Read one page."""
+    (page,) = await store.read([query])
+    return an(Page, page, f"{query} must be answered with a page")
+
+
+async def state(store: Store) -> dict[str, Record]:
+    """Read everything that is alive, in pages."""
+    query = Query(prefixes={ALL: 0})
+    found: dict[str, Record] = {}
+    while True:
+        page = await one(store, query)
+        found.update({record.topic: record for record in page.records})
+        if not page.more:
+            return {topic: record for topic, record in found.items() if not record.deleted}
+        query = following(query, page)
+
+
+def following(query: Query, page: Page) -> Query:
+    """Return the query for the page after `page`."""
+    listed = page.position.revision if query.listed is None else query.listed
+    return replace(query, after=page.records[-1].version, listed=listed)
+
+
+def names(records: Iterable[Record]) -> Sequence[tuple[str, int]]:
+    """Name records by topic and version."""
+    return [(record.topic, record.version) for record in records]
+
+
+def off_history(position: Position) -> Sequence[Position]:
+    """Return positions that the history which ends at `position` does not contain."""
+    return (
+        position.at(position.revision + 1),
+        Position(position.epoch, "other", position.revision),
+        Position("other", position.lineage, position.revision),
+        position.at(0),
+    )

@@ -1,0 +1,143 @@
+"""The conformance test: both stores of ours pass it, and a store that breaks a rule does not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from softstate.model import Page, Query, Record
+from softstate.store.base import KEYS_MAX, Committed, Publish, Store
+from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.sqlite import SqliteStore
+from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
+
+
+class MemoryTruth:
+    store: type[MemoryStore] = MemoryStore
+
+    def __init__(self) -> None:
+        self.disk = MemoryDisk(Random(1))
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        return self.store(self.disk, keys_max=keys_max)
+
+    async def snapshot(self) -> MemoryImage:
+        return self.disk.snapshot()
+
+    async def restore(self, snapshot: Any) -> None:
+        self.disk.restore(snapshot)
+
+
+class SqliteTruth:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "softstate.db"
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        return await SqliteStore.open(str(self.path), keys_max=keys_max)
+
+    async def snapshot(self) -> sqlite3.Connection:
+        backup = sqlite3.connect(":memory:")
+        self._copy(backup, into_file=False)
+        return backup
+
+    async def restore(self, snapshot: Any) -> None:
+        self._copy(snapshot, into_file=True)
+
+    def _copy(self, other: sqlite3.Connection, *, into_file: bool) -> None:
+        connection = sqlite3.connect(self.path)
+        try:
+            source, target = (other, connection) if into_file else (connection, other)
+            source.backup(target)
+        finally:
+            connection.close()
+
+
+def check_name(check: StoreCheck) -> str:
+    return getattr(check, "__name__", "?")
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+async def test_memory_store(check: StoreCheck) -> None:
+    await run_check(check, MemoryTruth())
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+async def test_sqlite_store(check: StoreCheck, tmp_path: Path) -> None:
+    await run_check(check, SqliteTruth(tmp_path))
+
+
+def test_both_truths_can_be_rewound(tmp_path: Path) -> None:
+    assert isinstance(MemoryTruth(), Rewindable)
+    assert isinstance(SqliteTruth(tmp_path), Rewindable)
+
+
+class ForgetsTombstones(MemoryStore):
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        done = await super().publish(group)
+        self.disk.image.compact(tombstones=done.position.revision, keys=0)
+        self.disk.image.floor = 0
+        return done
+
+
+class KeepsTombstonesBack(MemoryStore):
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Any]:
+        def alive(page: Page | Any) -> Page | Any:
+            if not isinstance(page, Page):
+                return page
+            records: list[Record] = [record for record in page.records if not record.deleted]
+            return Page(page.position, page.floor, records, page.more, page.compacted, page.restart)
+
+        return [alive(page) for page in await super().read(group)]
+
+
+class IgnoresKeys(MemoryStore):
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        return await super().publish([Publish(p.topic, p.cbor, p.expect, p.witness) for p in group])
+
+
+class NeverWakes(MemoryStore):
+    async def wait(self, after: int) -> None:
+        raise AssertionError(f"would wait for ever after {after}")
+
+
+class TrustsAnyHistory(MemoryStore):
+    def _image(self) -> MemoryImage:
+        self._seen = self.disk.image.position
+        return super()._image()
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (ForgetsTombstones, "compare and set compares"),
+        (KeepsTombstonesBack, "page holds what differs"),
+        (IgnoresKeys, "key returns the first success"),
+        (NeverWakes, "wait ends with the next commit"),
+        (TrustsAnyHistory, "rewinding is noticed"),
+    ],
+)
+async def test_a_store_that_breaks_a_rule_is_told_which(broken: type[MemoryStore], complaint: str) -> None:
+    class BrokenTruth(MemoryTruth):
+        store = broken
+
+    async def fresh() -> Truth:
+        return BrokenTruth()
+
+    with pytest.raises(AssertionError, match=f"^{complaint}"):
+        await check_store(fresh)
+
+
+async def test_check_store_runs_every_check() -> None:
+    made: list[Truth] = []
+
+    async def fresh() -> Truth:
+        made.append(MemoryTruth())
+        return made[-1]
+
+    await check_store(fresh)
+    assert len(made) == len(STORE_CHECKS)
