@@ -1,0 +1,306 @@
+"""One WebSocket connection: carries messages between the socket and the session machine, and its effects out.
+
+Decides nothing: what a message means is the machine's, what may wait is the outbox's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from softstate.errors import Invalid, WireError
+from softstate.lease import (
+    GRACE,
+    DropPending,
+    Effect,
+    Evict,
+    LeaseTable,
+    Part,
+    Read,
+    ReadHead,
+    Replay,
+    Say,
+    SayFirst,
+    SessionMachine,
+    State,
+    Submit,
+    Terms,
+)  # fmt: skip
+from softstate.model import Position, Record
+from softstate.server.config import ServerConfig
+from softstate.server.gather import Ticket
+from softstate.server.hub import Hub
+from softstate.server.outbox import Edge, Outbox
+from softstate.server.publisher import Committal, Publisher, change_of
+from softstate.server.reads import StoreReads
+from softstate.server.websocket import PeerGone, WebSocket, accept
+from softstate.store.base import Publish
+from softstate.wire import Close, Codec, frame, messages
+from softstate.wire.messages import Renewed, Subscribed
+from softstate.wire.notice import Notice
+
+IDLE_LEASES: Final = 2
+"""A connection silent for so many times TTL plus grace is closed."""
+
+FAREWELL_S_MAX: Final = 2.0
+"""Time for a slow peer to take what was said before its connection is closed."""
+
+
+class Connection:
+    """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
+
+    def __init__(
+        self,
+        *,
+        config: ServerConfig,
+        table: LeaseTable,
+        hub: Hub,
+        reads: StoreReads,
+        publisher: Publisher,
+        terms: Callable[[], Terms],
+        tokens: Callable[[], str],
+        tally: Counter[str],
+        now: Callable[[], float],
+        codec: Codec,
+        peer: str,
+    ) -> None:
+        self.codec = codec
+        self.peer = peer
+        self.machine = SessionMachine(table, self, terms, tokens, tally, held_max=config.pending_max)
+        self.outbox: Outbox | None = None
+        self._config = config
+        self._hub = hub
+        self._reads = reads
+        self._publisher = publisher
+        self._now = now
+        self._receiving = trio.CancelScope()
+        self._parting: Part | None = None
+        self._inflight = 0
+        self._room = trio.Event()
+
+    # What the hub and the node call: never waits --------------------------------------------------------------------
+
+    def offer(self, notice: Notice) -> None:
+        """Queue a push, unless the subscription's hold takes it."""
+        machine = self.machine
+        if machine.hold is not None and self._held(notice.record):
+            return
+        outbox = self.outbox
+        if outbox is not None:
+            outbox.notify(notice.record.topic, notice.frame(self.codec))
+            if not outbox.dirty:
+                self._hub.soil(outbox)
+
+    def _held(self, record: Record) -> bool:
+        hold = self.machine.hold
+        assert hold is not None
+        if hold.takes(record):
+            return True
+        if hold.over(self._hub.position.revision):
+            self.machine.hold = None
+        return False
+
+    def moved(self, position: Position) -> None:
+        """Tell the peer that a lineage row passed."""
+        self.carry_out(self.machine.moved(position))
+
+    def expired(self) -> None:
+        """Tell the peer that its lease is over."""
+        self.carry_out(self.machine.revoked("expired", 0))
+
+    def leave(self, farewell: Callable[[SessionMachine], Sequence[Effect]]) -> None:
+        """Carry out what the machine says to a decision of the node."""
+        self.carry_out(farewell(self.machine))
+
+    def drain(self) -> None:
+        """Read nothing more; say goodbye once what is being published has been answered."""
+        self._receiving.cancel()
+
+    def _overdue(self) -> None:
+        self.carry_out(self.machine.revoked("slow_consumer", self._config.timeout_ms))
+
+    # Effects --------------------------------------------------------------------------------------------------------
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects that need no waiting."""
+        outbox = self.outbox
+        if outbox is None:
+            return
+        for effect in effects:
+            match effect:
+                case Say(message, records):
+                    data = frame(self.codec.encode(message, records), text=self.codec.text)
+                    key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
+                    if isinstance(message, messages.Welcome):
+                        outbox.anchor = key
+                case SayFirst(message):
+                    outbox.first(frame(self.codec.encode(message), text=self.codec.text))
+                case Replay(records):
+                    for record in records:
+                        outbox.notify(record.topic, Notice(record).frame(self.codec))
+                case DropPending():
+                    outbox.drop()
+                case Evict(sink):
+                    assert isinstance(sink, Connection)
+                    sink.carry_out(sink.machine.replaced())
+                case Part():
+                    self._parting = effect
+                    self._receiving.cancel()
+                case _:
+                    raise AssertionError(f"{effect} needs waiting")
+        outbox.flush()
+
+    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects, and those that follow from what the store answers."""
+        waiting = deque(effects)
+        while waiting:
+            effect = waiting.popleft()
+            match effect:
+                case Read(ticket, _) | ReadHead(ticket):
+                    assert self.outbox is not None
+                    with trio.move_on_after(self._patience_s()) as patience:
+                        await self.outbox.replies_taken()
+                    if patience.cancelled_caught:
+                        self.carry_out(self.machine.leave("idle"))
+                    elif self.machine.expects(ticket):
+                        waiting.extend(await self._ask(effect))
+                case Submit(message):
+                    self._submit(message)
+                case _:
+                    self.carry_out([effect])
+
+    async def _ask(self, effect: Read | ReadHead) -> Sequence[Effect]:
+        try:
+            if isinstance(effect, Read):
+                page = await self._reads.read(effect.query)
+                return self.machine.answered(effect.ticket, page, self._now())
+            head = await self._reads.head()
+            with trio.move_on_after(self._config.store_s_max) as patience:
+                await self._hub.reached(head.revision)
+            if patience.cancelled_caught:
+                raise self._reads.unavailable()
+        except WireError as error:
+            sent = self.outbox.sent if self.outbox is not None else 0
+            return self.machine.failed(effect.ticket, error, self._hub.position, sent, self._now())
+        sent = self.outbox.sent if self.outbox is not None else 0
+        return self.machine.caught_up(effect.ticket, self._hub.position, sent, self._now())
+
+    # Publishing: overlaps with everything else ----------------------------------------------------------------------
+
+    def _submit(self, message: messages.Publish) -> None:
+        try:
+            change = change_of(message, self._config.value_bytes_max)
+            self._publisher.submit(change, lambda ticket: self._published(message, ticket))
+        except WireError as error:
+            self._reply(_error(error, message.id))
+            return
+        self._inflight += 1
+
+    def _published(self, message: messages.Publish, ticket: Ticket[Publish, Committal]) -> None:
+        self._inflight -= 1
+        self._room.set()
+        if ticket.error is not None:
+            self._queue(_error(ticket.error, message.id))
+        else:
+            assert ticket.answer is not None
+            applied, position = ticket.answer
+            repeated = applied.repeated
+            self._queue(messages.Published(message.id, message.topic, applied.version, position, repeated))
+
+    def _queue(self, message: messages.Message) -> None:
+        if self.outbox is not None:
+            self.outbox.reply(frame(self.codec.encode(message), text=self.codec.text))
+            self._hub.soil(self.outbox)
+
+    def _reply(self, message: messages.Message) -> None:
+        self._queue(message)
+        self._hub.flush()
+
+    # The connection's life ------------------------------------------------------------------------------------------
+
+    async def serve(self, edge: Edge, head: bytes, accepted: Callable[[], None]) -> None:
+        """Serve until the connection ends, from the handshake in `head` on; then leave nothing but the lease."""
+        config = self._config
+        async with trio.open_nursery() as nursery:
+            self.outbox = Outbox(
+                edge,
+                nursery,
+                before=head,
+                pending_max=config.pending_max,
+                pending_bytes_max=config.pending_bytes_max,
+                congested_s_max=config.congested_s_max,
+                overdue=self._overdue,
+            )
+            self._hub.listeners[self] = None
+            try:
+                try:
+                    socket = await accept(nursery, self.outbox, self.codec.protocol, config.message_bytes_max)
+                finally:
+                    accepted()
+                await self._converse(socket)
+                if self._parting is None:
+                    await self._answered_down_to(0)
+                    self.carry_out(self.machine.leave("draining", config.recover_base_ms))
+                await self._part(socket)
+            except PeerGone:
+                pass
+            finally:
+                del self._hub.listeners[self]
+                self.machine.disconnected()
+                self.outbox = None
+                nursery.cancel_scope.cancel()
+
+    async def _converse(self, socket: WebSocket) -> None:
+        outbox = self.outbox
+        assert outbox is not None
+        with self._receiving:
+            while self._parting is None:
+                # One patience for all of it: who neither takes its replies nor says anything is gone.
+                with trio.move_on_after(self._patience_s()) as patience:
+                    await outbox.replies_taken()
+                    await self._answered_down_to(self._config.inflight_max - 1)
+                    data = await socket.receive()
+                if patience.cancelled_caught:
+                    self.carry_out(self._too_quiet())
+                else:
+                    await self._carry_out(self._read(data))
+
+    async def _answered_down_to(self, inflight: int) -> None:
+        while self._inflight > inflight:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def _patience_s(self) -> float:
+        lease = self.machine.lease
+        if self.machine.state is State.NEW or lease is None:
+            return self._config.hello_s_max
+        return IDLE_LEASES * lease.ttl_s * (1 + GRACE)
+
+    def _too_quiet(self) -> Sequence[Effect]:
+        if self.machine.state is State.NEW:
+            return self.machine.refuse(Invalid(f"no hello within {self._config.hello_s_max} s"), code=Close.SLOW_HELLO)
+        return self.machine.leave("idle")
+
+    def _read(self, data: bytes | str) -> Sequence[Effect]:
+        try:
+            message = self.codec.client_message(data)
+        except WireError as error:
+            if self.machine.state is State.NEW:
+                return self.machine.refuse(error)
+            return [Say(_error(error, None))]
+        return self.machine.received(message, self._now())
+
+    async def _part(self, socket: WebSocket) -> None:
+        parting = self._parting
+        assert parting is not None
+        assert self.outbox is not None
+        with trio.move_on_after(FAREWELL_S_MAX):
+            await self.outbox.written()
+            await socket.close(parting.code, parting.reason)
+
+
+def _error(error: WireError, request: messages.Id | None) -> messages.Error:
+    return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position)

@@ -1,0 +1,92 @@
+"""Cursors: all that paging needs, carried by the client, so that the server keeps no paging state.
+
+A cursor is text for this server alone: where the page before ended, what the first page had read, and two digests.
+One binds it all to the request it came from; the other tells whether the floor has passed a since-revision meanwhile
+(see `softstate.store.snapshot.answer`). It is no secret and no proof: who forges one misleads only himself.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from softstate.errors import Invalid
+from softstate.model import REVISION_MAX, Page, Position, Query
+
+_DIGEST_BYTES: Final = 6
+_FORM: Final = re.compile(
+    r"([0-9a-f]{1,14})-([0-9a-f]{0,14})-([\w-]{8})-([\w-]{8})\.([^.]+)\.([^.]+)\.([0-9a-f]{1,14})", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in an answer: `after` and `listed` as in `Query`; `seen` is the position of the page before.
+
+    `compacted` is a digest of what the first page named in `Page.compacted`.
+    """
+
+    after: int
+    listed: int | None
+    seen: Position
+    compacted: str
+
+    def text(self, query: Query) -> str:
+        """Write this cursor, bound to the names of `query`: at most 124 characters with the nonces of our stores."""
+        listed = "" if self.listed is None else f"{self.listed:x}"
+        seen = f"{self.seen.epoch}.{self.seen.lineage}.{self.seen.revision:x}"
+        return f"{self.after:x}-{listed}-{self.compacted}-{self._tag(query)}.{seen}"
+
+    @classmethod
+    def parse(cls, text: str, query: Query) -> Cursor:
+        """Read a cursor that came with `query`. Raises `Invalid` if it is malformed or of another request."""
+        match = _FORM.fullmatch(text)
+        if match is not None:
+            after, listed, compacted, tag, epoch, lineage, revision = match.groups()
+            seen = Position(epoch, lineage, int(revision, 16))
+            cursor = cls(int(after, 16), int(listed, 16) if listed else None, seen, compacted)
+            if tag == cursor._tag(query) and cursor._plausible():
+                return cursor
+        raise Invalid("cursor must be what the page before gave, unchanged, and come with the same topics and prefixes")
+
+    def _tag(self, query: Query) -> str:
+        asked = [sorted(query.topics.items()), sorted(query.prefixes.items())]
+        return _digest([asked, self.after, self.listed, self.seen, self.compacted])
+
+    def _plausible(self) -> bool:
+        return 0 < self.after <= self.seen.revision <= REVISION_MAX and (self.listed or 0) <= REVISION_MAX
+
+    def resume(self, query: Query) -> Query:
+        """Ask for the page that begins here. The newer of both witnesses has to be on the history still."""
+        witness = query.witness
+        if witness is None or witness.revision < self.seen.revision:
+            witness = self.seen
+        return replace(query, after=self.after, listed=self.listed, witness=witness)
+
+    def continues(self, page: Page) -> bool:
+        """Tell whether `page` goes on where this cursor was, so that both belong to one answer."""
+        return not page.restart and digest_names(page.compacted) == self.compacted
+
+
+def next_cursor(query: Query, page: Page) -> Cursor:
+    """Return the cursor behind `page`, which answered `query` and has `more`."""
+    listed = query.listed
+    if query.after == 0 and (page.compacted or not all(query.prefixes.values()) or not all(query.topics.values())):
+        listed = page.position.revision
+    return Cursor(page.records[-1].version, listed, page.position, digest_names(page.compacted))
+
+
+def digest_names(names: Iterable[str]) -> str:
+    """Return a short digest of a set of names."""
+    return _digest(sorted(names))
+
+
+def _digest(item: object) -> str:
+    # Against mistakes, not against malice: 48 bits are plenty.
+    return urlsafe_b64encode(blake2b(msgspec.json.encode(item), digest_size=_DIGEST_BYTES).digest()).decode()

@@ -1,0 +1,76 @@
+"""What the routes of one node share: its services, the count of held requests, and the two ways of waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from softstate.errors import Behind, Overloaded
+from softstate.model import Page, Query
+from softstate.server.services import Services
+
+HOLD_RETRY_MS: Final = 5_000
+"""What is asked of a request that would be one held request too many."""
+
+BEHIND_RETRY_MS: Final = 1_000
+"""What is asked of a request for a revision that this node has not seen in time."""
+
+
+class Desk:
+    """The part of a node that answers HTTP requests."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.config = services.config
+        self._holds: dict[trio.CancelScope, None] = {}
+
+    @property
+    def holds(self) -> int:
+        """How many requests are held."""
+        return len(self._holds)
+
+    @contextmanager
+    def hold(self, until_s: float) -> Iterator[None]:
+        """Hold a request: what is waited for inside ends at `until_s` of Trio's clock, or when the node drains.
+
+        Raises `Overloaded` when ``holds_max`` requests are held.
+        """
+        if self.holds >= self.config.holds_max:
+            raise Overloaded(
+                f"{self.holds} requests are held here already, the limit (holds_max) is {self.config.holds_max}:"
+                " ask without waiting, or later",
+                retry_ms=HOLD_RETRY_MS,
+            )
+        with trio.CancelScope(deadline=until_s) as scope:
+            self._holds[scope] = None
+            try:
+                yield
+            finally:
+                del self._holds[scope]
+
+    def drain(self) -> None:
+        """End every hold, so that those who are held get their answer now."""
+        for scope in self._holds:
+            scope.cancel()
+
+    async def read(self, query: Query, at_least: int = 0) -> Page:
+        """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it.
+
+        Raises `Behind` when it is not reached in time, and whatever `Reads.read` does.
+        """
+        page = await self.services.reads.read(query)
+        if page.position.revision >= at_least:
+            return page
+        with self.hold(trio.current_time() + self.config.timeout_ms / 1000):
+            await self.services.watching.reached(at_least)
+        page = await self.services.reads.read(query)
+        if page.position.revision >= at_least:
+            return page
+        raise Behind(
+            f"this node is at revision {page.position.revision}, below {at_least}: wait, or ask another node",
+            retry_ms=BEHIND_RETRY_MS,
+            position=page.position,
+        )

@@ -1,0 +1,188 @@
+"""Gathering: many requests, one store call.
+
+Whoever asks while a call is under way rides with the next one. The riders are closed *before* the call begins, so
+that every answer is from after its request: a read shared by several requests, one transaction for many publishes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import trio
+
+from softstate.errors import Overloaded, StoreFault, Unavailable, WireError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH_MAX: Final = 512
+"""How many requests one store call serves at most, so that no rider waits for thousands of others."""
+
+WATCHES: Final = 4
+"""How often within its patience a gathering looks whether the call is stuck."""
+
+OVERLOADED_RETRY_MS: Final = 1_000
+DOWN_RETRY_MS: Final = 500
+
+
+class Ticket(Generic[T, R]):
+    """One request on its way: `settled` is called once with itself, when `answer` or `error` is there."""
+
+    __slots__ = ("_settled", "answer", "error", "item")
+
+    def __init__(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> None:
+        self.item = item
+        self.answer: R | None = None
+        self.error: WireError | None = None
+        self._settled: Callable[[Ticket[T, R]], None] | None = settled
+
+    @property
+    def open(self) -> bool:
+        """Whether the request is still waiting."""
+        return self._settled is not None
+
+    def then(self, settled: Callable[[Ticket[T, R]], None]) -> None:
+        """Call `settled` instead of what was asked for first. To be used before anything has waited."""
+        self._settled = settled
+
+    def outcome(self) -> R | WireError:
+        """Return what became of a request that is no longer open."""
+        outcome = self.error if self.error is not None else self.answer
+        assert outcome is not None
+        return outcome
+
+    def settle(self, answer: R | WireError) -> None:
+        """Give the answer, unless one was given."""
+        settled, self._settled = self._settled, None
+        if settled is None:
+            return
+        if isinstance(answer, WireError):
+            self.error = answer
+        else:
+            self.answer = answer
+        settled(self)
+
+
+class Gather(Generic[T, R]):
+    """One kind of store call. `call` gets the items of one batch and returns as many answers or errors.
+
+    At most `waiting_max` requests wait. `patience_s` bounds every call: once one takes longer, it, whatever waits, and
+    whatever arrives until it comes back, is answered `Unavailable` (a quarter of `patience_s` later at most). Its
+    outcome is then unknown; the call is left to end, since a thread cannot be stopped. `pause_s` lets riders gather
+    before each call. `fault` is told of a `StoreFault`, `after` called whenever requests have been answered.
+
+    A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
+    succeed after an earlier one failed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R | WireError]]],
+        *,
+        waiting_max: int,
+        patience_s: float,
+        pause_s: float = 0.0,
+        fault: Callable[[StoreFault], None] = lambda _fault: None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.calls = 0
+        self.served = 0
+        self._name = name
+        self._call = call
+        self._waiting_max = waiting_max
+        self._patience_s = patience_s
+        self._pause_s = pause_s
+        self._fault = fault
+        self._after = after
+        self._waiting: deque[Ticket[T, R]] = deque()
+        self._riding: Sequence[Ticket[T, R]] = ()
+        self._stuck = False
+        self._began: float | None = None
+        self._wake = trio.Event()
+
+    def __len__(self) -> int:
+        """Return how many requests wait or ride."""
+        return len(self._waiting) + len(self._riding)
+
+    def submit(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> Ticket[T, R]:
+        """Queue a request without waiting. Raises `Overloaded`, or `Unavailable` while a call is stuck, or for good."""
+        if self._stuck:
+            raise self._unavailable()
+        if len(self._waiting) >= self._waiting_max:
+            raise Overloaded(
+                f"{self._waiting_max} {self._name} wait for the store already: come back later",
+                retry_ms=OVERLOADED_RETRY_MS,
+            )
+        ticket = Ticket(item, settled)
+        self._waiting.append(ticket)
+        self._wake.set()
+        return ticket
+
+    async def ask(self, item: T) -> R:
+        """Queue a request and wait for its answer, or raise its error. If cancelled, it may be served all the same."""
+        done = trio.Event()
+        ticket = self.submit(item, lambda _ticket: done.set())
+        await done.wait()
+        if ticket.error is not None:
+            # One error may answer thousands: without this, each of them would add its frames to the traceback.
+            raise ticket.error.with_traceback(None)
+        assert ticket.answer is not None
+        return ticket.answer
+
+    async def run(self) -> None:
+        """Serve for ever. If cancelled, whoever waits, or comes later, is answered `Unavailable`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch)
+                while True:
+                    if not self._waiting:
+                        self._wake = trio.Event()
+                        await self._wake.wait()
+                    if self._pause_s:
+                        await trio.sleep(self._pause_s)
+                    self._riding = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+                    await self._serve()
+        finally:
+            self._stuck = True
+            self._fail(self._unavailable())
+            self._after()
+
+    async def _serve(self) -> None:
+        self._began = trio.current_time()
+        try:
+            answers = await self._call([ticket.item for ticket in self._riding])
+        except Unavailable as error:
+            self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
+        except WireError as error:
+            self._fail(error)
+        except StoreFault as fault:
+            self._fault(fault)
+            self._fail(self._unavailable())
+        else:
+            self.calls += 1
+            self.served += len(answers)
+            for ticket, answer in zip(self._riding, answers, strict=True):
+                ticket.settle(answer)
+        self._riding = ()
+        self._began = None
+        self._stuck = False
+        self._after()
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(self._patience_s / WATCHES)
+            if self._began is not None and trio.current_time() - self._began >= self._patience_s:
+                self._stuck = True
+                self._fail(self._unavailable())
+                self._after()
+
+    def _fail(self, error: WireError) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for ticket in (*self._riding, *waiting):
+            ticket.settle(error)
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"the store does not answer ({self._name}): try again later", retry_ms=DOWN_RETRY_MS)

@@ -1,0 +1,159 @@
+"""Requests and replies over HTTP, sans-I/O: what routes get and what they give back.
+
+Only what softstate needs of RFC 9110 is here: two media types, exact parameters, errors with a JSON or CBOR body.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from softstate.errors import Invalid, WireError
+from softstate.model import REVISION_MAX, Position
+from softstate.wire import CBOR, JSON, Codec
+from softstate.wire.messages import Error
+
+PARAMETERS_MAX: Final = 16
+"""Parameters in one query string."""
+
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+
+Header = tuple[str, str]
+
+
+class Refused(Exception):
+    """A request that gets `status` instead of the one its error's code usually has, with `headers` beside it."""
+
+    def __init__(self, status: int, error: WireError, headers: Sequence[Header] = ()) -> None:
+        super().__init__(error.message)
+        self.status = status
+        self.error = error
+        self.headers = tuple(headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is sent back. The front door adds lengths, and what concerns the connection."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    headers: tuple[Header, ...] = ()
+
+    def has(self, name: str) -> bool:
+        """Tell whether a header is there already."""
+        return any(key.lower() == name.lower() for key, _ in self.headers)
+
+    def plus(self, *headers: Header) -> Reply:
+        """Return this reply with more headers."""
+        return replace(self, headers=self.headers + headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked. `path` is as sent, percent-encoding included; header names are lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    body: bytes = b""
+
+    @classmethod
+    def of(cls, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
+        """Take a request as h11 parsed it, its target in origin or absolute form (RFC 9112 section 3.2)."""
+        text = target.decode("latin-1")
+        absolute = _ABSOLUTE.match(text)
+        if absolute is not None:
+            text = text[absolute.end() :] or "/"
+        path, _, query = text.partition("?")
+        return cls(method.decode("ascii"), path, query, headers)
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, repeated ones joined by commas; None if it is absent."""
+        wanted = name.encode()
+        found = [value.decode("latin-1") for key, value in self.headers if key == wanted]
+        return ", ".join(found) if found else None
+
+    def accepted(self) -> Codec:
+        """Return the codec that the reply is to be written in: CBOR if `Accept` names and prefers it, else JSON."""
+        weights = _weights(self.header("accept") or "")
+        cbor = weights.get(CBOR.content_type, 0.0)
+        json = max(weights.get(kind, 0.0) for kind in (JSON.content_type, "application/*", "*/*"))
+        if JSON.content_type in weights:
+            json = weights[JSON.content_type]
+        return CBOR if cbor > 0 and cbor >= json else JSON
+
+    def body_codec(self) -> Codec:
+        """Return the codec that the body is written in: CBOR if `Content-Type` says so, else JSON.
+
+        Nothing else is refused, since curl calls whatever follows ``-d`` a form; a body that is no JSON is.
+        """
+        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
+        return CBOR if kind == CBOR.content_type else JSON
+
+    def parameters(self) -> dict[str, str]:
+        """Decode the query string. Raises `Invalid` when it is malformed or says something twice."""
+        _check_escapes(self.query)
+        try:
+            pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+        except ValueError as error:
+            raise Invalid(f"malformed query string (at most {PARAMETERS_MAX} parameters, in UTF-8): {error}") from None
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Invalid("a parameter of the query string is given twice")
+        return found
+
+    def number(self, name: str, default: int = 0, most: int = REVISION_MAX) -> int:
+        """Return a parameter that is a whole number from 0 to `most`. Raises `Invalid`."""
+        text = self.parameters().get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+            raise Invalid(f"{name} must be a whole number from 0 to {most}")
+        return int(text)
+
+
+def _weights(accept: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for item in accept.split(","):
+        kind, *options = (part.strip().lower() for part in item.split(";"))
+        weight = 1.0
+        for option in options:
+            if re.fullmatch(r"q=[01](\.[0-9]{0,3})?", option):
+                weight = float(option[2:])
+        weights[kind] = weight
+    return weights
+
+
+def _check_escapes(text: str) -> None:
+    if _BAD_ESCAPE.search(text):
+        raise Invalid("a '%' in the request's target must be followed by two hex digits")
+
+
+def decode_segment(text: str) -> str:
+    """Undo percent-encoding. Raises `Invalid` if it is malformed or not UTF-8."""
+    _check_escapes(text)
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise Invalid("the topic in the path must be percent-encoded UTF-8") from None
+
+
+def stamps(position: Position, lag_s: float = 0.0) -> tuple[Header, ...]:
+    """Return the headers that say which point of history an answer is of, and how old it may be, rounded up."""
+    return ("Softstate-Position", str(position)), ("Softstate-Lag-Ms", str(math.ceil(lag_s * 1000)))
+
+
+def fail(error: WireError, codec: Codec, status: int | None = None, headers: Sequence[Header] = ()) -> Reply:
+    """Write an error as a reply: its fields in the body, and what HTTP has a header for there as well."""
+    more = list(headers)
+    if error.retry_ms is not None:
+        more.append(("Retry-After", str(math.ceil(error.retry_ms / 1000))))
+    body = Error(error.code, error.message, retry_ms=error.retry_ms, current=error.current, position=error.position)
+    return Reply(status or error.http_status, codec.dumps(body), codec.content_type, tuple(more))

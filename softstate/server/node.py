@@ -1,0 +1,279 @@
+"""One node: puts the rooms of the server together, and starts, drains and stops them."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import structlog
+import trio
+
+from softstate.errors import ConfigError, SoftstateError
+from softstate.lease import LeaseTable, ServiceRate, Terms, advise
+from softstate.model import Durability, Position
+from softstate.server.config import ServerConfig
+from softstate.server.connection import Connection
+from softstate.server.front_door import FrontDoor
+from softstate.server.hub import Hub
+from softstate.server.keeper import Keeper
+from softstate.server.metrics import families_of, render
+from softstate.server.outbox import edge_of
+from softstate.server.publisher import Publisher
+from softstate.server.reads import StoreReads
+from softstate.server.status import counts, snapshot
+from softstate.store import Store, open_store
+from softstate.store.horizon import Horizon
+from softstate.wire import Codec
+from softstate.wire.messages import Limits
+
+HOUSEKEEPING_S: Final = 15.0
+"""How often expired idempotency keys and old tombstones are looked for."""
+
+log = structlog.get_logger("softstate.node")
+
+
+class Node:
+    """One server process's worth of soft state. Implements `softstate.server.services.Services`."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: Store,
+        position: Position,
+        *,
+        tokens: Callable[[], str] | None = None,
+        jitter: random.Random | None = None,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.config = config.check()
+        self.store = store
+        self._tokens = tokens or partial(secrets.token_urlsafe, 16)
+        self.node_id = self._tokens()
+        self.durability: Durability = store.durability
+        self.addresses: list[str] = []
+        self.now = now
+        """The clock of every lease, in seconds: Trio's, but in simulation."""
+        self.started_at = now()
+        self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
+        self.hub = self.watching = Hub(self.table, position, now)
+        self.keeper = Keeper(store, self.hub, rewound=self._rewound, skipped=self._skipped)
+        self.reads = StoreReads(config, store, self.keeper.look)
+        self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look)
+        self.front_door = FrontDoor(self, self._upgrade, self.admit)
+        self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
+        self.connections = 0
+        self.tally: Counter[str] = Counter()
+        self._jitter = jitter or random.SystemRandom()
+        self._draining = trio.Event()
+        self._quiet = trio.Event()
+
+    # Services -------------------------------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether the node is shutting down."""
+        return self._draining.is_set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store answers, so that the hub is current."""
+        return not self.keeper.down and not self.draining
+
+    @property
+    def store_name(self) -> str:
+        """What people call the store."""
+        return self.store.name
+
+    async def topic_count(self) -> int:
+        """Count the topics that have a value."""
+        return (await self.store.info()).topics
+
+    async def status(self) -> dict[str, Any]:
+        """Count what this node holds, for people."""
+        return await snapshot(self)
+
+    def metrics(self) -> bytes:
+        """Write the counters in Prometheus's text format."""
+        return render(families_of(counts(self), self.tally, self.front_door.statistics()))
+
+    def admit(self) -> float | None:
+        """Return None to admit one more handshake, else after how many seconds to come back."""
+        spread_s = self._jitter.uniform(0, self.terms().advice.recover_spread_ms / 1000)
+        return self.handshakes.admit(self.config.timeout_ms / 1000, spread_s)
+
+    def terms(self) -> Terms:
+        """Return what to tell clients now."""
+        config = self.config
+        advice = advise(
+            len(self.table),
+            self.handshakes.per_s,
+            self.handshakes.per_s,
+            poll_ms=config.poll_every_ms,
+            base_ms=config.recover_base_ms,
+            cap_ms=config.recover_cap_ms,
+        )
+        limits = Limits(
+            subscriptions=config.subscriptions_max,
+            value_bytes=config.value_bytes_max,
+            message_bytes=config.message_bytes_max,
+            pending=config.pending_max,
+            keys=self.store.keys_max,
+            key_ms=config.key_ms,
+        )
+        return Terms(self.node_id, config.ttl_ms, config.timeout_ms, advice, limits, self.durability)
+
+    # Running --------------------------------------------------------------------------------------------------------
+
+    async def run(
+        self, listeners: Sequence[trio.abc.Listener[Any]], *, started: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve until drained. If cancelled, everything is dropped at once, which is always safe."""
+        async with trio.open_nursery() as nursery:
+            await self.start(nursery)
+            with trio.CancelScope() as accepting:
+                nursery.start_soon(self._stop_accepting, accepting)
+                started()
+                await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=nursery)
+            for listener in listeners:
+                await listener.aclose()
+            await self._wind_down()
+            nursery.cancel_scope.cancel()
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start everything but the listeners in `nursery`."""
+        for gather in (*self.reads.gathers, self.publisher.gather):
+            nursery.start_soon(gather.run)
+        nursery.start_soon(self.keeper.follow)
+        nursery.start_soon(self._sweep)
+        nursery.start_soon(self._keep_house)
+        await trio.lowlevel.checkpoint()
+
+    async def drain(self) -> None:
+        """Begin to shut down: no new sessions, everybody told to come back later, publishes in flight finished."""
+        self._draining.set()
+        await trio.lowlevel.checkpoint()
+
+    async def _stop_accepting(self, accepting: trio.CancelScope) -> None:
+        await self._draining.wait()
+        accepting.cancel()
+
+    async def _wind_down(self) -> None:
+        log.info("draining", connections=self.connections, within_s=self.config.drain_s)
+        self.front_door.drain()
+        for connection in self.sockets():
+            connection.drain()
+        with trio.move_on_after(self.config.drain_s):
+            while self.connections:
+                self._quiet = trio.Event()
+                await self._quiet.wait()
+
+    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+        self.connections += 1
+        try:
+            if self.connections > self.config.connections_max:
+                await self.front_door.turn_away(stream)
+            else:
+                await self.front_door.serve_connection(stream, _peer(stream))
+        finally:
+            self.connections -= 1
+            self._quiet.set()
+
+    async def _upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
+        connection = Connection(
+            config=self.config,
+            table=self.table,
+            hub=self.hub,
+            reads=self.reads,
+            publisher=self.publisher,
+            terms=self.terms,
+            tokens=self._tokens,
+            tally=self.tally,
+            now=self.now,
+            codec=codec,
+            peer=peer,
+        )
+        self.handshakes.began(trio.current_time())
+        await connection.serve(edge_of(stream), head, lambda: self.handshakes.ended(trio.current_time()))
+
+    # What goes on by itself -----------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(self.table.next_expire_s(self.now()))
+            for lease in self.table.expire(self.now()):
+                self.tally["expired"] += 1
+                if isinstance(lease.sink, Connection):
+                    lease.sink.expired()
+
+    async def _keep_house(self) -> None:
+        horizon = Horizon()
+        while True:
+            now = self.now()
+            horizon.saw(now, self.hub.position.revision)
+            keys = horizon.passed(now, self.config.key_ms / 1000)
+            tombstones = horizon.passed(now, self.config.tombstone_s)
+            try:
+                await self.store.compact(tombstones=tombstones, keys=keys)
+            except SoftstateError as error:
+                log.warning("housekeeping put off", because=str(error))
+            await trio.sleep(HOUSEKEEPING_S)
+
+    def _rewound(self, position: Position) -> None:
+        self.reads.forget()
+        for connection in self.sockets():
+            connection.leave(lambda machine: machine.leave("rewound"))
+        self.table.clear()
+        log.error("every session ended", position=str(position))
+
+    def _skipped(self) -> None:
+        for connection in self.sockets():
+            connection.leave(lambda machine: machine.revoked("overloaded", 0))
+        self.table.clear()
+
+    def sockets(self) -> list[Connection]:
+        """List the WebSocket connections that are open."""
+        return [listener for listener in self.hub.listeners if isinstance(listener, Connection)]
+
+
+def _peer(stream: trio.abc.Stream) -> str:
+    if not isinstance(stream, trio.SocketStream):
+        return str(stream)
+    try:
+        host, port, *_ = stream.socket.getpeername()
+    except OSError:
+        return "gone"
+    return f"{host}:{port}"
+
+
+async def serve(config: ServerConfig, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
+    """Open the store, listen, and serve until drained; `task_status.started` gets the `Node` once it listens.
+
+    Raises `ConfigError`, `StoreRefused` or `Unavailable` before it listens, each saying what to do.
+    """
+    config.check()
+    try:
+        listeners = await trio.open_tcp_listeners(config.port, host=config.host)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}. Is another program using the"
+            " port? Choose another with --listen HOST:PORT"
+        ) from error
+    try:
+        store = await open_store(config.store, keys_max=config.keys_max)
+    except BaseException:
+        for listener in listeners:
+            await listener.aclose()
+        raise
+    try:
+        node = Node(config, store, await store.head())
+        for listener in listeners:
+            host, port, *_ = listener.socket.getsockname()
+            node.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        await node.run(listeners, started=partial(task_status.started, node))
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + config.store_s_max):
+            await store.aclose()

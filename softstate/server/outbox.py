@@ -1,0 +1,383 @@
+"""The outbox: everything one connection is owed, in order, written without ever waiting for it.
+
+It is the stream that trio-websocket itself is given, so that its handshake, pongs and closes pass through the same
+queue as our frames, and nothing tears or interleaves whoever is cancelled. While the socket takes what it is given,
+a push is one non-blocking write, straight from the hub's loop. Once it does not take the whole, the outbox is
+*congested*: a newer change replaces the pending one of its topic in place, and a task that lives only as long as it
+is needed waits until the socket is writable.
+
+The edge to the socket is `Edge`: simulation replaces it by one that takes partial writes, and so tests this very code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, Protocol, runtime_checkable
+
+import trio
+
+from softstate.wire.frames import is_close
+
+WRITE_BYTES: Final = 128 * 1024
+"""How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""
+
+RECEIVE_BYTES: Final = 4 * 1024
+
+
+@runtime_checkable
+class Edge(Protocol):
+    """What an outbox needs of a socket."""
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Write what can be written without waiting; return how many bytes were taken, 0 if none.
+
+        Raises `trio.BrokenResourceError` when the connection is gone.
+        """
+
+    async def wait_writable(self) -> None:
+        """Return when `try_send` may take something, or the connection is gone."""
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """Receive as `trio.abc.ReceiveStream` does."""
+
+    async def aclose(self) -> None:
+        """Close at once, as `trio.abc.AsyncResource` does."""
+
+
+class SocketEdge:
+    """The edge to a real socket, by its file descriptor: no flag, no lock, no task switch on the way out."""
+
+    __slots__ = ("_fd", "_stream")
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._fd = stream.socket.fileno()
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Write to the non-blocking socket."""
+        if self._stream.socket.fileno() < 0:
+            raise trio.BrokenResourceError("closed")
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(errno.errorcode.get(error.errno or 0, "write failed")) from error
+
+    async def wait_writable(self) -> None:
+        """Wait for the socket; a closed one counts as writable, since `try_send` tells."""
+        # By the socket, not its number: after a close that number may be somebody else's.
+        if self._stream.socket.fileno() < 0:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        except (trio.ClosedResourceError, OSError):
+            await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """Receive from the socket."""
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()
+
+
+def edge_of(stream: trio.abc.Stream | Edge) -> Edge:
+    """Return the edge to a stream: a socket's descriptor, or, in simulation, the stream itself if it is an edge too."""
+    if isinstance(stream, trio.SocketStream):
+        return SocketEdge(stream)
+    assert isinstance(stream, Edge), f"{stream!r} is neither a socket nor an edge"
+    return stream
+
+
+class Outbox(trio.abc.Stream):
+    """One connection's queue and its stream; see the module docstring.
+
+    `before` is what was received already and is to be read again (the request head of an upgrade). `overdue` is
+    called, from `flush`, when more than `pending_max` entries or `pending_bytes_max` bytes wait, or the socket has
+    been congested for `congested_s_max` (and again after each further one). Pushes have been lost by then: the owner
+    revokes the lease, if there is one, and drops what waits. A frame that the peer has begun to receive is no longer
+    counted: it must be finished, and there is never more than one.
+
+    `nursery` runs the task that waits for a congested socket. Once it is cancelled, the outbox is `dead` as soon as
+    it would have to wait.
+    """
+
+    def __init__(
+        self,
+        edge: Edge,
+        nursery: trio.Nursery,
+        *,
+        before: bytes = b"",
+        pending_max: int,
+        pending_bytes_max: int,
+        congested_s_max: float,
+        overdue: Callable[[], None],
+    ) -> None:
+        self.sent = 0
+        """How many `notify`s are written, or wait to be written ahead of whatever is queued next."""
+        self.congested = False
+        self.dead = False
+        self.dirty = False
+        """For the hub: whether this outbox is on its list to be flushed."""
+        self.anchor = -1
+        """The key of a reply that nothing may go ahead of: the welcome, before which a client knows no position."""
+        self._edge = edge
+        self._nursery = nursery
+        self._before = before
+        self._pending_max = pending_max
+        self._pending_bytes_max = pending_bytes_max
+        self._congested_s_max = congested_s_max
+        self._overdue = overdue
+        self._pending: dict[str | int, bytes] = {}
+        self._bytes = 0
+        self._front = b""
+        self._rest: memoryview | None = None
+        self._rest_key: str | int | None = None
+        self._next_key = 0
+        self._droppable: set[int] = set()
+        self._replies = 0
+        self._over = False
+        self._closing = False
+        self._moved = trio.lowlevel.ParkingLot()
+
+    # Queueing: never waits ------------------------------------------------------------------------------------------
+
+    def notify(self, topic: str, frame: bytes) -> None:
+        """Queue a push. One that waits already for this topic is replaced, and keeps its place."""
+        if self._over or self.dead or self._closing:
+            return
+        pending = self._pending
+        older = pending.get(topic)
+        pending[topic] = frame
+        if older is None:
+            self.sent += 1
+            self._bytes += len(frame)
+        else:
+            self._bytes += len(frame) - len(older)
+        if len(pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+            self._relieve()
+
+    def reply(self, frame: bytes, *, droppable: bool = False) -> int:
+        """Queue a frame that nothing replaces. `droppable`: it goes when the pushes go. Return its key."""
+        key = self._next_key
+        self._next_key += 1
+        if self.dead or self._closing:
+            return key
+        self._pending[key] = frame
+        self._bytes += len(frame)
+        self._replies += 1
+        if droppable:
+            self._droppable.add(key)
+        if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+            self._relieve()
+        return key
+
+    def first(self, frame: bytes) -> None:
+        """Queue a frame ahead of everything pending but the `anchor`; it replaces an older one that was queued so."""
+        if self.dead or self._closing:
+            return
+        if self.anchor not in self._pending:
+            self._front = frame
+            return
+        order: dict[str | int, bytes] = {}
+        for key, waiting in self._pending.items():
+            order[key] = waiting
+            if key == self.anchor:
+                order[self._next_key] = frame
+        self._pending = order
+        self._next_key += 1
+        self._bytes += len(frame)
+        self._replies += 1
+
+    def drop(self) -> None:
+        """Drop pending pushes, and the droppable replies; what the peer has begun to receive is finished."""
+        kept: dict[str | int, bytes] = {}
+        for key, frame in self._pending.items():
+            if isinstance(key, str):
+                self.sent -= 1
+            elif key in self._droppable:
+                self._replies -= 1
+            else:
+                kept[key] = frame
+        self._pending = kept
+        self._droppable.clear()
+        self._bytes = sum(map(len, kept.values()))
+        self._over = False
+        self._moved.unpark_all()
+
+    def flush(self) -> None:
+        """Write what the socket takes now, in one go. To be called once after each turn of queueing."""
+        self.dirty = False
+        if not self.congested:
+            self._write()
+        if self._over:
+            # Not left standing: an owner without a lease drops nothing, and may have one again later.
+            self._over = False
+            self._overdue()
+
+    def _relieve(self) -> None:
+        # A burst for a healthy connection may exceed the bound before anybody flushed: that is no congestion.
+        if not self.congested:
+            self._write()
+        if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+            self._over = True
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        try:
+            while self._rest is not None or self._front or self._pending:
+                if not self._write_some():
+                    if not self.congested:
+                        self._congest()
+                    return
+            self.congested = False
+        except trio.BrokenResourceError:
+            self._die()
+
+    def _congest(self) -> None:
+        if self._nursery.cancel_scope.cancel_called:
+            self._die()
+            return
+        self.congested = True
+        self._nursery.start_soon(self._drain)
+
+    def _write_some(self) -> bool:
+        """Offer the socket one chunk; return whether it took all of it."""
+        if self._rest is not None:
+            return self._write_rest(self._rest)
+        frames, keys, size = [], [], 0
+        if self._front:
+            frames.append(self._front)
+            size = len(self._front)
+        for key, frame in self._pending.items():
+            if frames and size + len(frame) > WRITE_BYTES:
+                break
+            frames.append(frame)
+            keys.append(key)
+            size += len(frame)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        taken = self._edge.try_send(data)
+        self._took(taken, keys)
+        return taken == size
+
+    def _write_rest(self, rest: memoryview) -> bool:
+        taken = self._edge.try_send(rest)
+        if taken < len(rest):
+            self._rest = rest[taken:]
+            return False
+        self._replies -= isinstance(self._rest_key, int)
+        self._rest = self._rest_key = None
+        return True
+
+    def _took(self, taken: int, keys: list[str | int]) -> None:
+        if self._front and taken:
+            taken = self._begun(None, self._front, taken)
+            self._front = b""
+        for key in keys:
+            if taken <= 0:
+                return
+            frame = self._pending.pop(key)
+            self._bytes -= len(frame)
+            if isinstance(key, int):
+                self._droppable.discard(key)
+            taken = self._begun(key, frame, taken)
+
+    def _begun(self, key: str | int | None, frame: bytes, taken: int) -> int:
+        if taken < len(frame):
+            self._rest, self._rest_key = memoryview(frame)[taken:], key
+        else:
+            self._replies -= isinstance(key, int)
+        return taken - len(frame)
+
+    async def _drain(self) -> None:
+        """Write as the socket becomes writable, until all is written. Runs only while congested."""
+        try:
+            while self.congested:
+                with trio.move_on_after(self._congested_s_max) as patience:
+                    await self._drain_all()
+                if patience.cancelled_caught and self.congested:
+                    self._over = True
+                    self.flush()
+        finally:
+            if self.congested:
+                self._die()
+
+    async def _drain_all(self) -> None:
+        while self.congested:
+            await self._edge.wait_writable()
+            if self.congested:
+                self._write()
+                self._moved.unpark_all()
+
+    def _die(self) -> None:
+        self.dead = True
+        self.congested = False
+        self._pending.clear()
+        self._droppable.clear()
+        self._bytes = self._replies = 0
+        self._over = False
+        self._front, self._rest, self._rest_key = b"", None, None
+        self._moved.unpark_all()
+
+    async def replies_taken(self) -> None:
+        """Return when no reply waits or is half written.
+
+        Whoever reads requests calls this first: who does not listen is not heard.
+        """
+        while self.congested and self._replies:
+            await self._moved.park()
+
+    async def written(self) -> None:
+        """Return when nothing waits, or the connection is gone. While pushes come in, that may take for ever."""
+        self.flush()
+        while self.congested:
+            await self._moved.park()
+
+    def __len__(self) -> int:
+        """Return how many entries wait."""
+        return len(self._pending) + bool(self._front) + (self._rest is not None)
+
+    # The stream that trio-websocket is given ------------------------------------------------------------------------
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue what trio-websocket sends, and wait until it is written. If cancelled, it is written all the same."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.dead:
+            raise trio.BrokenResourceError("the connection is gone")
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
+        key = self.reply(bytes(data))
+        if is_close(data):
+            self._closing = True
+        self.flush()
+        while key in self._pending or key == self._rest_key:
+            await self._moved.park()
+        if self.dead:
+            raise trio.BrokenResourceError("the connection is gone")
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until nothing waits."""
+        await self.written()
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive what was received before, then from the socket."""
+        if self._before:
+            await trio.lowlevel.checkpoint()
+            size = max_bytes or len(self._before)
+            data, self._before = self._before[:size], self._before[size:]
+            return data
+        return await self._edge.receive_some(max_bytes or RECEIVE_BYTES)
+
+    async def aclose(self) -> None:
+        """Close the socket; what waits is lost."""
+        self._die()
+        await self._edge.aclose()

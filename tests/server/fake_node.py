@@ -1,0 +1,187 @@
+"""A node for tests of its HTTP side: a memory store behind the seams of `softstate.server.services`, and a client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+
+from softstate.errors import WireError
+from softstate.model import Durability, Page, Position, Query
+from softstate.server.config import ServerConfig
+from softstate.server.front_door import FrontDoor
+from softstate.store.base import Applied, Publish
+from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.wire import CBOR, Codec, encode_value
+
+
+class FakeNode:
+    """Implements `Reads`, `Publishes`, `Watching` and `Services` in one, without gathering and without a feed."""
+
+    def __init__(self, **options: Any) -> None:
+        self.config = ServerConfig(**options).check()
+        self.store = MemoryStore(MemoryDisk(Random(1)))
+        self.reads = self.publishes = self.watching = self
+        self.node_id = "fake"
+        self.durability = Durability.NONE
+        self.draining = False
+        self.ready = True
+        self.lag_s = 0.0
+        self.fault: WireError | None = None
+        self.position = self.store.disk.image.position
+        self.passed = trio.lowlevel.ParkingLot()
+        self.waits = 0
+        self.upgrades: list[tuple[bytes, Codec, str]] = []
+        self.admission: float | None = None
+        self.door = FrontDoor(self, self.upgrade, lambda: self.admission)
+
+    async def upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
+        self.upgrades.append((head, codec, peer))
+        await stream.send_all(b"upgraded")
+
+    async def read(self, query: Query) -> Page:
+        if self.fault is not None:
+            raise self.fault
+        (page,) = await self.store.read([query])
+        if isinstance(page, WireError):
+            raise page
+        return Page(page.position, page.floor, page.records, page.more, page.compacted, page.restart, self.lag_s)
+
+    async def head(self) -> Position:
+        return await self.store.head()
+
+    async def lineage_at(self, revision: int) -> str | None:
+        (lineage,) = await self.store.lineage_at([revision])
+        return lineage
+
+    async def publish(self, change: Publish) -> tuple[Applied, Position]:
+        (verdict,) = await self.publish_all([change])
+        if isinstance(verdict, WireError):
+            raise verdict
+        return verdict
+
+    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | WireError]:
+        if self.fault is not None:
+            raise self.fault
+        committed = await self.store.publish(changes)
+        self.position = committed.position
+        self.passed.unpark_all()
+        return [
+            (verdict, committed.position if verdict.repeated else committed.position.at(verdict.version))
+            if isinstance(verdict, Applied)
+            else verdict
+            for verdict in committed.verdicts
+        ]
+
+    async def reached(self, revision: int) -> None:
+        while self.position.revision < revision:
+            await self._wait()
+
+    async def changed(self, topic: str, after: int) -> None:
+        while self.store.disk.image.latest.get(topic, 0) <= after:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self.waits += 1
+        await self.passed.park()
+
+    async def status(self) -> dict[str, Any]:
+        return {"node": self.node_id, "position": str(self.position)}
+
+    def metrics(self) -> bytes:
+        return b"softstate_sessions 0.0\n"
+
+    async def set(self, topic: str, value: Any) -> int:
+        applied, _ = await self.publish(Publish(topic, encode_value(value)))
+        return applied.version
+
+    async def delete(self, topic: str) -> int:
+        applied, _ = await self.publish(Publish(topic, None))
+        return applied.version
+
+    # The client's side ----------------------------------------------------------------------------------------------
+
+    async def exchange(self, raw: bytes, *, heads: Sequence[int] = (), chunk: int = 1 << 20) -> list[Answer]:
+        """Send bytes, then EOF, and return every answer; `heads` are the indices of answers to HEAD."""
+        return parse(await self.converse(raw, chunk=chunk), heads)
+
+    async def converse(self, raw: bytes, *, chunk: int = 1 << 20) -> bytes:
+        """Send bytes, `chunk` at a time, then EOF, and return all that comes back."""
+        client, server = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.door.serve_connection, server, "peer")
+            try:
+                for at in range(0, len(raw), chunk):
+                    await client.send_all(raw[at : at + chunk])
+                    if chunk == 1:
+                        await trio.testing.wait_all_tasks_blocked()
+                await client.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            return await read_all(client)
+
+    async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
+        """Send one request; header names are keywords with ``_`` for ``-``; a `body` of bytes is sent as it is."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method} {target} HTTP/1.1", "Host: node:8700"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if data:
+            lines.append(f"Content-Length: {len(data)}")
+        request = "\r\n".join([*lines, "", ""]).encode("latin-1") + data
+        (answer,) = await self.exchange(request, heads=[0] if method == "HEAD" else [])
+        return answer
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return self.headers[name]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def cbor(self) -> Any:
+        return CBOR.loads(self.body, dict)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["code"])
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    received = b""
+    while data := await stream.receive_some():
+        received += data
+    return received
+
+
+def parse(received: bytes, heads: Sequence[int] = ()) -> list[Answer]:
+    """Cut what a server sent into answers; fails unless it is well-formed to the last byte."""
+    answers: list[Answer] = []
+    while received:
+        head, separator, received = received.partition(b"\r\n\r\n")
+        assert separator, head
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, *_ = first.split(" ")
+        assert version == "HTTP/1.1"
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
+        bodiless = status in ("100", "204", "304") or len(answers) in heads
+        size = 0 if bodiless else int(headers["content-length"])
+        assert len(received) >= size
+        answers.append(Answer(int(status), headers, received[:size]))
+        received = received[size:]
+    return answers
