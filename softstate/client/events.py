@@ -1,0 +1,277 @@
+"""What goes into the client machine and what comes out: its whole vocabulary.
+
+Events tell the machine what happened; actions tell a shell what to do. Neither side calls the other back. `conn`,
+`request` and `ticket` are numbers that one side chose to name a connection, an HTTP request or a publish; an event
+about a number that the machine has given up on is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from softstate.errors import SoftstateError, WireError
+from softstate.model import Change, Mode, Position, Value
+from softstate.wire.messages import BatchChange, BatchResult, ClientMessage, Poll, Polled, Published, ServerMessage
+
+# Events: the application ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The application opened the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The application closes the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The application wants these names from now on; none of them is held already."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """The application no longer wants these names."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishAsked:
+    """The application publishes; the value has been checked. Publishes of one topic are sent one at a time, in order.
+
+    `key` is the idempotency key, unique to this publish; it always has one.
+    """
+
+    ticket: int
+    topic: str
+    value: Value
+    deleted: bool
+    expect: int | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishDropped:
+    """The application no longer waits for this publish. If it was sent, it may be applied all the same."""
+
+    ticket: int
+
+
+# Events: the network -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The WebSocket handshake of `conn` is done."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    """`conn` did not come to be. `status` is the HTTP status, if the node answered with one (404: no WebSocket here).
+
+    `retry_ms` is its Retry-After, if it sent one.
+    """
+
+    conn: int
+    reason: str
+    status: int | None = None
+    retry_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message arrived on `conn`."""
+
+    conn: int
+    message: ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """`conn` ended, not by our wish. `code` is the close code, None if there was none."""
+
+    conn: int
+    code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswered:
+    """An HTTP poll was answered with this page."""
+
+    request: int
+    message: Polled
+
+
+@dataclass(frozen=True, slots=True)
+class PublishAnswered:
+    """An HTTP batch of publishes was answered, in the order sent."""
+
+    request: int
+    results: Sequence[BatchResult]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """An HTTP request failed: the node answered with `error`, or could not be reached or understood (`error` None)."""
+
+    request: int
+    reason: str
+    error: WireError | None = None
+
+
+# Events: time --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """The machine's `deadline()` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jumped:
+    """The clock that runs during suspend and the one that does not have drifted apart: the host slept."""
+
+
+Event: TypeAlias = (
+    Opened
+    | Closed
+    | Wanted
+    | Unwanted
+    | PublishAsked
+    | PublishDropped
+    | Connected
+    | ConnectFailed
+    | Arrived
+    | Lost
+    | PollAnswered
+    | PublishAnswered
+    | RequestFailed
+    | Ticked
+    | Jumped
+)
+
+
+# Actions: the network ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a WebSocket to `url`; report `Connected` or `ConnectFailed`, within `timeout_s`."""
+
+    conn: int
+    url: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message on `conn`, after those before it."""
+
+    conn: int
+    message: ClientMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close `conn`, or give up opening it. Nothing it still says is wanted, not even `Lost`."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPoll:
+    """Send ``POST /v1/poll`` to `url`; report `PollAnswered` or `RequestFailed`, within `timeout_s`."""
+
+    request: int
+    url: str
+    message: Poll
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendPublish:
+    """Send ``POST /v1/publish`` to `url`; report `PublishAnswered` or `RequestFailed`, within `timeout_s`."""
+
+    request: int
+    url: str
+    changes: Sequence[BatchChange]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Give up an HTTP request. Nothing about it is wanted any more."""
+
+    request: int
+
+
+# Actions: the application --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """This is the newest state of a topic that the application wants."""
+
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The store's history changed; everything known so far is of unknown age. Values of the new one will follow."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChanged:
+    """The machine went into another state."""
+
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The node refuses these names to this client; they have left the set."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a publish: `Published`, or the error to raise."""
+
+    ticket: int
+    outcome: Published | SoftstateError
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The client cannot go on without the application: raise `error` to it."""
+
+    error: SoftstateError
+
+
+Action: TypeAlias = (
+    Connect
+    | Send
+    | Disconnect
+    | SendPoll
+    | SendPublish
+    | Abandon
+    | Deliver
+    | Reset
+    | ModeChanged
+    | Denied
+    | Settled
+    | Stopped
+)

@@ -1,0 +1,327 @@
+"""What a client knows, and how old that may be at most: versions, certificates, the position, resets and sweeps.
+
+A *certificate* is an answer that lets the client state its age: it covers every change up to a revision, and its age
+counts from the moment the request was sent. The rules are those of "What moves knowledge" and "Rewound stores" in the
+design's section 4; each came from a counterexample of a small model. Every request takes a serial number from one
+counter, and so does every event that makes the answers to earlier requests worth less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from softstate.model import Change, Position, is_prefix, prefixes_of
+from softstate.wire.digest import MASK, digest_text, fnv1a
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One name that the application wants, with its certificate."""
+
+    name: str
+    added: int
+    """Serial at which it came into the set: only requests sent later can certify it."""
+    revision: int | None = None
+    """Every change up to here that it covers is known, or replaced by a newer one. None: uncertified."""
+    asof: float = -math.inf
+    """Seconds: when the request was sent (less its lag) from which the age counts."""
+    lease: int = 0
+    """The lease under which a complete answer, or a resumption, put it: matching renewals certify only those."""
+    blocked: int = 0
+    """Serial of the last doubt (`notify{unknown}`): requests sent before it certify nothing."""
+    doubtful: bool = False
+    """Something may be missing that no renewal brings: only a complete answer sent after the doubt mends it."""
+    relist: bool = False
+    """The next request must ask from 0. `revision` still says what is too old to be applied: it guards tombstones."""
+
+
+@dataclass(slots=True)
+class Question:
+    """A subscribe or a poll on its way: what it asked, and what its pages have said so far."""
+
+    serial: int
+    sent: float
+    since: dict[str, int]
+    """What was sent for each name: a version for a topic, a certified revision for a prefix, 0 for nothing."""
+    base: Position | None
+    """The client's position as this path knows it: carried by the request, or moved by its pages."""
+    lease: int = 0
+    """The lease that the answer joins; 0 for a poll, which joins none."""
+    listed: set[str] = field(default_factory=set)
+
+    @property
+    def topics(self) -> dict[str, int]:
+        """The topics among the names, with the versions sent."""
+        return {name: since for name, since in self.since.items() if not is_prefix(name)}
+
+    @property
+    def prefixes(self) -> dict[str, int]:
+        """The prefixes among the names, with the revisions sent."""
+        return {name: since for name, since in self.since.items() if is_prefix(name)}
+
+
+class Knowledge:
+    """The client's knowledge. Holds one entry per name wanted and one per topic known; forgets what nothing covers."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self.position: Position | None = None
+        self.lease = 0
+        self.dropped = 0
+        self._known: dict[str, Change] = {}
+        self._tombstones: dict[str, int] = {}
+        # Topics deleted by a sweep bear the answer's revision, which is above what the store holds for them: sent to
+        # a node as a version, it would look like a rewound store.
+        self._swept: set[str] = set()
+        self._serial = 0
+        self._reset_serial = 0
+        self._digest = 0
+
+    # The set -----------------------------------------------------------------------------------------------------
+
+    def add(self, names: Iterable[str]) -> list[str]:
+        """Take names into the set, uncertified; return those that were not in it."""
+        added = []
+        for name in names:
+            if name not in self.subscriptions:
+                self.subscriptions[name] = Subscription(name, self._serial)
+                self._digest = (self._digest + fnv1a(name)) & MASK
+                added.append(name)
+        return added
+
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Take names out of the set and forget what no other name covers; return those that were in it."""
+        removed = []
+        for name in names:
+            if self.subscriptions.pop(name, None) is not None:
+                self._digest = (self._digest - fnv1a(name)) & MASK
+                removed.append(name)
+        if any(is_prefix(name) for name in removed):
+            orphans = [topic for topic in self._known if not self._covering(topic)]
+        else:
+            orphans = [topic for topic in removed if topic in self._known and not self._covering(topic)]
+        for topic in orphans:
+            self._forget(topic)
+        return removed
+
+    @property
+    def digest(self) -> tuple[str, int]:
+        """The digest and the count of the set, as `renew` carries them."""
+        return digest_text(self._digest), len(self.subscriptions)
+
+    def age_s(self, now: float, names: Iterable[str] | None = None) -> float:
+        """Return the greatest age among `names` (None: the whole set): infinite while one of them is uncertified."""
+        oldest = now
+        for name in self.subscriptions if names is None else names:
+            held = self.subscriptions.get(name)
+            oldest = min(oldest, -math.inf if held is None else held.asof)
+        return now - oldest
+
+    def lowest_revision(self) -> int | None:
+        """Return the lowest certified revision of the set; None while one has none, or the set is empty."""
+        lowest: int | None = None
+        for held in self.subscriptions.values():
+            if held.revision is None or held.relist:
+                return None
+            lowest = held.revision if lowest is None else min(lowest, held.revision)
+        return lowest
+
+    def known(self, name: str) -> list[Change]:
+        """Return the newest known state of every topic that `name` covers. After a reset, old values have version 0."""
+        if not is_prefix(name):
+            return [self._known[name]] if name in self._known else []
+        return [change for topic, change in self._known.items() if name in prefixes_of(topic)]
+
+    # Requests ----------------------------------------------------------------------------------------------------
+
+    def next_serial(self) -> int:
+        """Return the number of a request that is sent now."""
+        self._serial += 1
+        return self._serial
+
+    def ask(self, names: Iterable[str], now: float, lease: int = 0) -> Question:
+        """Make a request about `names` (all in the set), with what is known of them already."""
+        since = {}
+        for name in names:
+            if is_prefix(name):
+                held = self.subscriptions[name]
+                since[name] = 0 if held.relist else held.revision or 0
+            else:
+                known = self._known.get(name)
+                since[name] = 0 if known is None or name in self._swept else known.version
+        return Question(self.next_serial(), now, since, self.position, lease)
+
+    def begin_lease(self) -> int:
+        """Begin another lease, or none: no renewal certifies what an earlier one held. Return its number."""
+        self.lease += 1
+        return self.lease
+
+    def resume(self, serial: int) -> None:
+        """Put the whole set under the present lease: the request `serial` resumed it, and the replay follows.
+
+        The replay begins at the lowest certified revision, so it also brings whatever was in doubt before.
+        """
+        for held in self.subscriptions.values():
+            held.lease = self.lease
+            held.blocked = max(held.blocked, serial - 1)
+            held.doubtful = False
+
+    # Answers -----------------------------------------------------------------------------------------------------
+
+    def usable(self, latest: Position | None, base: Position | None) -> bool:
+        """Tell whether what a path brings may be used: whether it and the client are surely in one history.
+
+        `latest` is the newest position the path named; `base` the client's position that the path's request carried
+        or that the path itself last moved.
+        """
+        if self.position == base:
+            return True
+        return latest is not None and self.position is not None and latest.same_lineage(self.position)
+
+    def move(self, position: Position) -> bool:
+        """Move the client's position forward, never back; tell whether it moved."""
+        if self.position is not None and position.revision <= self.position.revision:
+            return False
+        self.position = position
+        return True
+
+    def apply(self, change: Change) -> bool:
+        """Take a change over if it is news; tell whether it was."""
+        covering = self._covering(change.topic)
+        known = self._known.get(change.topic)
+        version = known.version if known else 0
+        if not covering or change.version == version:
+            return False
+        if change.version < version:
+            self.dropped += 1
+            return False
+        if any(held.revision is not None and change.version <= held.revision for held in covering):
+            return False
+        self._keep(change)
+        return True
+
+    def apply_page(self, question: Question, changes: Iterable[Change]) -> list[Change]:
+        """Apply one page of an answer, which may turn out cut off; return what was news."""
+        if question.serial <= self._reset_serial:
+            return []
+        fresh = []
+        for change in changes:
+            question.listed.add(change.topic)
+            if self.apply(change):
+                fresh.append(change)
+        return fresh
+
+    def finish(self, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()) -> list[Change]:
+        """Take a complete answer, all of whose pages were applied, as a certificate; return what it sweeps away.
+
+        `revision` is that of the last page. Names denied must have been removed before.
+        """
+        if question.serial <= self._reset_serial:
+            return []
+        certified = []
+        for name in question.since:
+            held = self.subscriptions.get(name)
+            if held is None or held.added >= question.serial:
+                continue
+            if question.lease:
+                held.lease = question.lease
+            if held.blocked < question.serial:
+                held.doubtful = held.relist = False
+                self._certify(held, revision, question.sent - lag_s)
+                certified.append(name)
+        whole = {name for name in certified if question.since[name] == 0 or name in compacted}
+        swept = self._sweep(question, whole, revision)
+        self._forget_tombstones()
+        return swept
+
+    def renewed(self, serial: int, sent: float, revision: int, lag_s: float) -> None:
+        """Take a matching `renewed` as a certificate for the set as it was when `renew` was sent."""
+        if serial <= self._reset_serial:
+            return
+        for held in self.subscriptions.values():
+            if held.lease == self.lease and held.added < serial and held.blocked < serial and not held.doubtful:
+                self._certify(held, revision, sent - lag_s)
+        self._forget_tombstones()
+
+    def doubt(self, topic: str) -> list[str]:
+        """Note that a change of `topic` may be missing: block what covers it; return those names, to be polled."""
+        covering = self._covering(topic)
+        for held in covering:
+            held.blocked = self._serial
+            held.doubtful = True
+        return [held.name for held in covering]
+
+    def relist(self, names: Iterable[str]) -> None:
+        """Give up the certificates of `names`: the history between is gone, so that they must be listed from 0."""
+        for name in names:
+            if (held := self.subscriptions.get(name)) is not None:
+                held.asof, held.blocked, held.doubtful, held.relist = -math.inf, self._serial, True, True
+
+    def reset(self, position: Position) -> None:
+        """Begin in another history at `position`: values stay readable, but as of no version and no age."""
+        self.position = position
+        self._reset_serial = self._serial
+        self._known = {
+            topic: Change(topic, 0, change.value) for topic, change in self._known.items() if not change.deleted
+        }
+        self._tombstones.clear()
+        self._swept.clear()
+        self.begin_lease()
+        for held in self.subscriptions.values():
+            held.revision, held.asof, held.doubtful, held.relist = None, -math.inf, False, False
+
+    # Inside ------------------------------------------------------------------------------------------------------
+
+    def _covering(self, topic: str) -> list[Subscription]:
+        names = [topic, *prefixes_of(topic)]
+        return [self.subscriptions[name] for name in names if name in self.subscriptions]
+
+    def _forget(self, topic: str) -> None:
+        del self._known[topic]
+        self._tombstones.pop(topic, None)
+        self._swept.discard(topic)
+
+    def _keep(self, change: Change) -> None:
+        self._known[change.topic] = change
+        self._swept.discard(change.topic)
+        if change.deleted:
+            self._tombstones[change.topic] = change.version
+        else:
+            self._tombstones.pop(change.topic, None)
+
+    @staticmethod
+    def _certify(held: Subscription, revision: int, asof: float) -> None:
+        held.revision = revision if held.revision is None else max(held.revision, revision)
+        held.asof = max(held.asof, asof)
+
+    def _sweep(self, question: Question, whole: set[str], revision: int) -> list[Change]:
+        """Delete what a full answer did not list, unless something else certified it at a later revision."""
+        if any(is_prefix(name) for name in whole):
+            candidates = [topic for topic in self._known if whole.intersection((topic, *prefixes_of(topic)))]
+        else:
+            candidates = [topic for topic in question.since if topic in whole and topic in self._known]
+        swept = []
+        for topic in candidates:
+            known = self._known[topic]
+            # What changed at the very revision of the answer is listed in it; the bound keeps deliveries increasing.
+            if known.deleted or known.version >= revision or topic in question.listed:
+                continue
+            if all(held.revision is None or held.revision <= revision for held in self._covering(topic)):
+                gone = Change(topic, revision, deleted=True)
+                self._keep(gone)
+                self._swept.add(topic)
+                swept.append(gone)
+        return swept
+
+    def _forget_tombstones(self) -> None:
+        """Forget tombstones that certificates make superfluous: nothing as old as they are would be applied.
+
+        Those of single topics stay, one per subscription: the next request names their version and is spared them.
+        """
+        for topic, version in list(self._tombstones.items()):
+            covering = self._covering(topic)
+            certified = all(held.revision is not None and held.revision >= version for held in covering)
+            if certified and (topic in self._swept or topic not in self.subscriptions):
+                self._forget(topic)

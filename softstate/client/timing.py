@@ -1,0 +1,111 @@
+"""When to try what again: jitter, backoff with full jitter, and the way through several URLs.
+
+Nothing here reads a clock or draws from a generator of its own. Full jitter is Brooker's ("Exponential Backoff And
+Jitter", AWS, 2015): a wait is drawn evenly between nothing and the bound, so that a herd does not come back as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from softstate.wire.messages import PollAdvice, RecoverAdvice
+
+JITTER: Final = 0.2
+"""Regular timers vary by this fraction either way."""
+
+DOUBLINGS_MAX: Final = 30
+"""A backoff bound is doubled at most so often; any sane cap is reached long before."""
+
+BARRED_CAPS: Final = 10.0
+"""When no URL serves WebSocket, that is asked again after this many backoff caps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """How to poll, come back and back off: a node's advice, given before it is needed; seconds."""
+
+    poll_every_s: float = 15.0
+    poll_spread_s: float = 1.0
+    recover_spread_s: float = 1.0
+    base_s: float = 0.5
+    cap_s: float = 30.0
+
+    @classmethod
+    def of(cls, poll: PollAdvice, recover: RecoverAdvice) -> Advice:
+        """Take over what `welcome` or `renewed` says."""
+        return cls(
+            poll.every_ms / 1000,
+            poll.spread_ms / 1000,
+            recover.spread_ms / 1000,
+            max(recover.base_ms, 1) / 1000,
+            max(recover.cap_ms, 1) / 1000,
+        )
+
+    def backoff_s(self, random: Random, tries: int) -> float:
+        """Draw the wait after `tries` failures in a row before this one: U(0, min(cap, base · 2^tries))."""
+        return random.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(tries, DOUBLINGS_MAX)))
+
+
+def jittered_s(random: Random, period_s: float) -> float:
+    """Draw one period of a regular timer: ± 20 %."""
+    return period_s * random.uniform(1.0 - JITTER, 1.0 + JITTER)
+
+
+class Rotation:
+    """One path's way through the URLs: which one to try next, and not before when.
+
+    A failure moves on to the next URL at once; when every URL has failed in this round, it backs off first. What a
+    node asked for (Retry-After) holds for its URL and is never cut short. A URL can be barred for this path.
+    """
+
+    def __init__(self, urls: Sequence[str], random: Random) -> None:
+        self._urls = list(urls)
+        self._random = random
+        self._at = 0
+        self._tried = 0
+        self._rounds = 0
+        self._not_before: dict[str, float] = {}
+        self._barred: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """The URL to try next."""
+        return self._urls[self._at]
+
+    def succeeded(self) -> None:
+        """Take note that the present URL works: stay with it, and begin anew when it fails."""
+        self._tried = self._rounds = 0
+
+    def failed(self, now: float, advice: Advice, retry_s: float = 0.0) -> float:
+        """Move on to the next URL; return the time from which it may be tried."""
+        self._not_before[self.url] = now + retry_s
+        self._tried += 1
+        self._advance()
+        earliest = max(now, self._not_before.get(self.url, now))
+        if self._tried < len(self._urls) - len(self._barred):
+            return earliest
+        pause_s = advice.backoff_s(self._random, self._rounds)
+        self._tried = 0
+        self._rounds += 1
+        return earliest + pause_s
+
+    def bar(self, now: float, advice: Advice) -> float:
+        """Never try the present URL again on this path; return when to try the next.
+
+        When all are barred, all are allowed again, much later: nodes get new roles.
+        """
+        self._barred.add(self.url)
+        if len(self._barred) == len(self._urls):
+            self._barred.clear()
+            self._tried = 0
+            return now + jittered_s(self._random, BARRED_CAPS * advice.cap_s)
+        self._advance()
+        return max(now, self._not_before.get(self.url, now))
+
+    def _advance(self) -> None:
+        self._at = (self._at + 1) % len(self._urls)
+        while self.url in self._barred:
+            self._at = (self._at + 1) % len(self._urls)

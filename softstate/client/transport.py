@@ -1,0 +1,218 @@
+"""Streams, and WebSocket connections on them: the only module of the client that imports trio_websocket.
+
+What trio-websocket leaves to its user is done here: every wait has a deadline, a handshake that the node breaks off
+ends at once instead of never, and a connection on which a send was cut short is never used again, since part of a
+frame is then on the wire.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any, Final, TypeAlias, cast, final
+
+import h11
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import ProtocolError
+
+from softstate.client.url import NodeUrl
+from softstate.wire import Codec
+
+OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
+"""Opens a stream to a host and port, with TLS or without. Everything that a client sends goes through one of these.
+
+It raises `OSError`, or one of Trio's resource errors, if that fails. The simulation has its own.
+"""
+
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Longest message or HTTP body taken from a node: well above what nodes send by default (1 MiB)."""
+
+RECEIVE_BYTES: Final = 64 * 1024
+"""How much is read from a stream at a time."""
+
+CLOSE_TIMEOUT_S: Final = 1.0
+"""How long the closing handshake may take before the stream is simply closed."""
+
+RETRY_AFTER_S_MAX: Final = 3_600
+"""Longest Retry-After that is believed."""
+
+NO_CLOSE_CODE: Final = (1005, 1006)
+"""Codes that stand for the absence of one (RFC 6455 section 7.4.1)."""
+
+
+class HandshakeFailed(Exception):
+    """No WebSocket came to be. `status` is the HTTP status, `retry_ms` the Retry-After, if the node answered at all."""
+
+    def __init__(self, reason: str, status: int | None = None, retry_ms: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.retry_ms = retry_ms
+
+
+class Gone(Exception):
+    """The connection has ended. `code` is the close code, if there was one."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+STREAM_ERRORS: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a stream, or opening one, may raise when the network fails."""
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+async def open_tcp(host: str, port: int, tls: bool) -> trio.abc.Stream:
+    """Open a TCP stream (with TCP_NODELAY, as Trio's always are), verified by the system's certificates if `tls`.
+
+    Raises OSError. The TLS handshake happens with the first send, and fails as that send.
+    """
+    stream = await trio.open_tcp_stream(host, port)
+    if not tls:
+        return stream
+    return trio.SSLStream(stream, _tls_context(), server_hostname=host, https_compatible=True)
+
+
+def retry_after_ms(headers: Any) -> int | None:
+    """Read Retry-After from (name, value) pairs of bytes, in milliseconds; None if absent, or given as a date.
+
+    A date would need the wall clock, of which this client otherwise knows nothing.
+    """
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return min(int(value[:9]), RETRY_AFTER_S_MAX) * 1000
+    return None
+
+
+@final
+class WebSocket:
+    """One open connection. One task may send and one may receive at a time."""
+
+    __slots__ = ("_connection", "_stream", "_torn")
+
+    def __init__(self, connection: WebSocketConnection, stream: trio.abc.Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._torn = False
+
+    async def send(self, message: bytes | str) -> None:
+        """Send one message. Raises `Gone`. If cancelled, the connection is of no use any more: close it."""
+        self._torn = True
+        try:
+            await self._connection.send_message(message)
+        except (ConnectionClosed, ProtocolError):
+            raise _gone(self._connection) from None
+        self._torn = False
+
+    async def receive(self) -> bytes | str:
+        """Return the next message. Raises `Gone` when there will be none; always safe to cancel."""
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed:
+            raise _gone(self._connection) from None
+
+    async def aclose(self, code: int = 1000) -> None:
+        """Close, after a closing handshake of at most `CLOSE_TIMEOUT_S`. If cancelled, close without one."""
+        try:
+            if not self._torn:
+                with trio.move_on_after(CLOSE_TIMEOUT_S):
+                    await self._connection.aclose(code)
+        except ProtocolError:  # the node was closing too, at this very moment
+            pass
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+
+def _gone(connection: WebSocketConnection) -> Gone:
+    closed = connection.closed
+    if closed is None or closed.code in NO_CLOSE_CODE:
+        return Gone(None, "the connection ended without a close frame")
+    return Gone(closed.code, closed.reason or f"closed with code {closed.code}")
+
+
+@final
+class _Reader:
+    """Stands in for the nursery that trio-websocket starts its reading task in, to see how that task ends.
+
+    `wrap_client_stream` waits for a handshake for ever, also when its reading task has long ended.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.handshake = trio.CancelScope()
+        self.rejected: ConnectionRejected | None = None
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await read()
+        except ConnectionRejected as error:
+            self.rejected = error
+        except (ConnectionClosed, ProtocolError, h11.ProtocolError, *STREAM_ERRORS):
+            # Its channel is closed by now, which is how `receive` learns of it. (h11's error comes from a handshake
+            # answered with what is not HTTP: wsproto then tries to answer as only a server may.)
+            pass
+        finally:
+            self.handshake.cancel()
+
+
+async def open_websocket(
+    nursery: trio.Nursery, url: NodeUrl, codec: Codec, open_stream: OpenStream, timeout_s: float
+) -> WebSocket:
+    """Open a WebSocket to a node, speaking `codec`; its reading task lives in `nursery`.
+
+    Raises `HandshakeFailed`: unreachable, refused (with the HTTP status), not speaking the protocol, or later than
+    `timeout_s`. The stream is closed then, as it is when this is cancelled.
+    """
+    stream: trio.abc.Stream | None = None
+    opened: WebSocket | None = None
+    reason = f"no handshake with {url} within {timeout_s:g} s"
+    try:
+        with trio.move_on_after(timeout_s):
+            stream = await open_stream(url.host, url.port, url.tls)
+            opened = await _handshake(nursery, url, codec, stream)
+    except STREAM_ERRORS as error:
+        reason = f"{url} cannot be reached: {error or type(error).__name__}"
+    finally:
+        if opened is None and stream is not None:
+            await trio.aclose_forcefully(stream)
+    if opened is None:
+        raise HandshakeFailed(reason)
+    return opened
+
+
+async def _handshake(nursery: trio.Nursery, url: NodeUrl, codec: Codec, stream: trio.abc.Stream) -> WebSocket:
+    reader = _Reader(nursery)
+    connection: WebSocketConnection | None = None
+    with reader.handshake:
+        connection = await wrap_client_stream(
+            cast("trio.Nursery", reader),
+            cast("trio.SocketStream", stream),
+            url.authority,
+            url.target("/v1/ws"),
+            subprotocols=[codec.protocol],
+            max_message_size=MESSAGE_BYTES_MAX,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+    if connection is None:
+        raise _refusal(url, reader.rejected)
+    if connection.subprotocol != codec.protocol:
+        raise HandshakeFailed(f"{url} does not speak {codec.protocol}")
+    return WebSocket(connection, stream)
+
+
+def _refusal(url: NodeUrl, rejected: ConnectionRejected | None) -> HandshakeFailed:
+    if rejected is None:
+        return HandshakeFailed(f"{url} broke off the handshake")
+    retry_ms = retry_after_ms(rejected.headers)
+    return HandshakeFailed(f"{url} answered {rejected.status_code}", rejected.status_code, retry_ms)

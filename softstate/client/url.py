@@ -1,0 +1,71 @@
+"""Where a node is: reading and normalising the URLs that an application gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, final
+from urllib.parse import quote, urlsplit
+
+from softstate.errors import ConfigError
+
+PORT: Final = 8700
+"""Port of ws and http URLs that name none."""
+
+PORT_TLS: Final = 443
+"""Port of wss and https URLs that name none."""
+
+_TLS: Final = {"ws": False, "http": False, "wss": True, "https": True}
+_PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NodeUrl:
+    """The base URL of a node, taken apart. `path` is empty, or begins with ``/`` and does not end in one.
+
+    One URL serves WebSocket and HTTP alike, since a node answers both on one port. `str` gives the normal form.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    path: str = ""
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a ``Host`` header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def target(self, path: str) -> str:
+        """Return the request target of a path that begins with ``/v1/`` and is encoded already."""
+        return self.path + path
+
+    def __str__(self) -> str:
+        return f"{'wss' if self.tls else 'ws'}://{self.authority}{self.path}"
+
+
+def parse_url(text: str) -> NodeUrl:
+    """Read a node's URL: ``ws``, ``wss``, ``http`` or ``https``, host, port (8700; with TLS 443), optional path prefix.
+
+    Raises `ConfigError`, which quotes the URL and says what is wrong with it.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+    except (UnicodeError, ValueError) as error:
+        raise ConfigError(f"{text!r} is not a node's URL: {error}") from None
+    if "://" not in text or parts.scheme not in _TLS:
+        raise ConfigError(f"{text!r} must begin with ws://, wss://, http:// or https://")
+    if not host or port == 0:
+        raise ConfigError(f"{text!r} must name a host, and a port above 0 if any, such as ws://127.0.0.1:{PORT}")
+    if parts.username is not None:
+        raise ConfigError(f"the URL of {host!r} must not hold credentials: give them as `token`")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{text!r} must not have a query or a fragment")
+    path = quote(parts.path.rstrip("/"), safe=_PATH_SAFE)
+    if path == "/v1" or path.endswith(("/v1/ws", "/v1")):
+        raise ConfigError(f"{text!r} must be the base URL of the node: leave out the part from /v1 on")
+    tls = _TLS[parts.scheme]
+    return NodeUrl(host, port or (PORT_TLS if tls else PORT), tls, path)
