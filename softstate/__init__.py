@@ -1,0 +1,40 @@
+"""softstate: a notification server you may kill at any moment, whose clients know how old their knowledge can be.
+
+These are the public names; `connect` is where to begin.
+"""
+
+from softstate.client.api import Client as Client, Receipt as Receipt, connect as connect
+from softstate.client.events import ModeChanged as ModeChanged, Reset as Reset
+from softstate.client.updates import Updates as Updates
+from softstate.errors import (
+    Behind as Behind,
+    ClientClosed as ClientClosed,
+    Compacted as Compacted,
+    ConfigError as ConfigError,
+    Conflict as Conflict,
+    Denied as Denied,
+    Invalid as Invalid,
+    KeyReused as KeyReused,
+    NoLease as NoLease,
+    NotFound as NotFound,
+    OutcomeUnknown as OutcomeUnknown,
+    Overloaded as Overloaded,
+    Rewound as Rewound,
+    SoftstateError as SoftstateError,
+    StoreFault as StoreFault,
+    StoreRefused as StoreRefused,
+    StoreReplaced as StoreReplaced,
+    StoreRewound as StoreRewound,
+    TooLarge as TooLarge,
+    Unauthenticated as Unauthenticated,
+    Unavailable as Unavailable,
+    Unsupported as Unsupported,
+    WireError as WireError,
+)
+from softstate.model import (
+    Change as Change,
+    Durability as Durability,
+    Mode as Mode,
+    Position as Position,
+    Value as Value,
+)

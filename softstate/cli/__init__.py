@@ -1,0 +1,98 @@
+"""The command line: one file per command, imported only when that command runs.
+
+Every command is an async function run by Trio; what it returns is the exit code. Errors become one line on stderr
+and an exit code here, in one place, so that no command prints a traceback for something that is not a bug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from softstate.cli import exit_codes
+from softstate.errors import SoftstateError
+
+COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "demo")
+"""Every command. `softstate.cli.NAME` holds what runs it, called `command`; for ``list`` it is
+`softstate.cli.listing`, since a submodule called ``list`` would take the place of the builtin in this one."""
+
+
+def build() -> App:
+    """Return the app with every command registered, none imported."""
+    app = App(
+        name="softstate",
+        help="A notification server you may kill at any moment, whose clients know how old their knowledge can be.",
+        help_epilogue=exit_codes.EPILOGUE,
+        backend="trio",
+        suppress_keyboard_interrupt=False,
+        print_error=False,
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    for order, name in enumerate(COMMANDS):
+        module = "listing" if name == "list" else name
+        app.command(f"softstate.cli.{module}:command", name=name, sort_key=order)
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command and return its exit code, having told of any error in one line on stderr."""
+    try:
+        code = build()(list(tokens))
+    except BaseException as raised:
+        error = _leaf(raised)
+        if isinstance(error, KeyboardInterrupt):
+            return exit_codes.INTERRUPTED
+        if isinstance(error, BrokenPipeError):
+            return _reader_left()
+        if isinstance(error, CycloptsError):
+            return _complain(_tidy(error, tokens), exit_codes.USAGE)
+        if isinstance(error, SoftstateError):
+            return _complain(str(error), exit_codes.exit_code_of(error))
+        raise
+    return code if isinstance(code, int) else exit_codes.OK
+
+
+def main() -> None:
+    """Run the command in `sys.argv` and leave the process with its exit code."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _reader_left()
+    sys.exit(code)
+
+
+def _leaf(error: BaseException) -> BaseException:
+    """Unwrap the groups that nurseries put around a single error, or around a Ctrl-C."""
+    while isinstance(error, BaseExceptionGroup):
+        interrupt = error.subgroup(KeyboardInterrupt)
+        if interrupt is None and len(error.exceptions) != 1:
+            return error
+        error = (interrupt or error).exceptions[0]
+    return error
+
+
+def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
+    """Say what is wrong with the command line, and where its help is, in one line."""
+    text = " ".join(str(error).split())
+    while text.endswith((".", "?")):
+        text = text[:-1]
+    command = tokens[0] if tokens and tokens[0] in COMMANDS else ""
+    return f"{text} (see: softstate {command}{' ' if command else ''}--help)"
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"softstate: {message if message.endswith('?') else message.rstrip('. ') + '.'}", file=sys.stderr)
+    return code
+
+
+def _reader_left() -> int:
+    """Whoever read our output has left: nothing is wrong, and there is nobody to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_codes.OK

@@ -1,0 +1,77 @@
+"""What each exit code of ``softstate`` means, and which error ends in which."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from softstate.errors import (
+    ClientClosed,
+    ConfigError,
+    Conflict,
+    Denied,
+    Invalid,
+    KeyReused,
+    NotFound,
+    OutcomeUnknown,
+    SoftstateError,
+    StoreRefused,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+)
+
+OK: Final = 0
+BROKEN: Final = 1
+"""A promise was broken or a check failed (`demo`, `bench`); also what Python ends with after a bug."""
+USAGE: Final = 2
+"""What was asked for breaks a rule: a flag, a setting, a topic, a value, a line of a file.
+
+Asking again is no use. A port that is taken counts too: `serve` has to be told another.
+"""
+NOT_FOUND: Final = 3
+"""There is no such topic."""
+CONFLICT: Final = 4
+"""A compare-and-set lost."""
+UNAVAILABLE: Final = 5
+"""No node answered in time, or the store cannot be used now. Asking again may help."""
+UNKNOWN: Final = 6
+"""A publish may or may not have been applied."""
+DENIED: Final = 7
+"""Credentials are missing, or do not allow this."""
+INTERRUPTED: Final = 130
+"""Ctrl-C."""
+EPILOGUE: Final = """\
+Exit codes: 0 done; 1 a promise was broken or a check failed; 2 what was asked for breaks a rule; 3 no such topic; \
+4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
+unknown; 7 not allowed; 130 Ctrl-C."""
+
+
+class Failure(SoftstateError):
+    """A command could not do what was asked; `code` is its exit code, the message what to do next."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+_FOR: Final[tuple[tuple[type[SoftstateError], int], ...]] = (
+    (NotFound, NOT_FOUND),
+    (Conflict, CONFLICT),
+    (OutcomeUnknown, UNKNOWN),
+    (Denied, DENIED),
+    (Unauthenticated, DENIED),
+    (Invalid, USAGE),
+    (TooLarge, USAGE),
+    (Unsupported, USAGE),
+    (KeyReused, USAGE),
+    (ConfigError, USAGE),
+    (StoreRefused, USAGE),
+    (ClientClosed, UNAVAILABLE),
+)
+
+
+def exit_code_of(error: SoftstateError) -> int:
+    """Return the exit code for an error; what is not listed is a passing condition of the node: `UNAVAILABLE`."""
+    if isinstance(error, Failure):
+        return error.code
+    return next((code for kind, code in _FOR if isinstance(error, kind)), UNAVAILABLE)

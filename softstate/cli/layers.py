@@ -1,0 +1,98 @@
+"""Where an option's value comes from: flag, else environment, else TOML file, else default.
+
+One function, given to cyclopts as its `config`, so that a value from any layer goes through the same conversion and
+the same checks. Unlike cyclopts's own `Env` and `Toml`, it refuses names that it does not know: a misspelt setting
+that is silently ignored is found in production.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cyclopts import App, Token
+from cyclopts.argument import ArgumentCollection
+
+from softstate.errors import ConfigError
+
+PREFIX: Final = "SOFTSTATE_"
+ELSEWHERE: Final = frozenset({"SOFTSTATE_URL"})
+"""Variables of other commands: known, but none of `serve`'s business."""
+FLAGS_ONLY: Final = frozenset({"config", "check"})
+"""What makes no sense in the file."""
+
+
+def layer(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Fill what the flags left open from the environment, then from the file that ``--config`` names.
+
+    Raises `ConfigError` for an unknown name, or a file that cannot be read, is no TOML or holds the wrong kind of
+    value. Values themselves are checked later, by whoever converts them.
+    """
+    known = {argument.name.removeprefix("--").replace("-", "_"): argument for argument in arguments if argument.parse}
+    for name, text in _environment(os.environ, known).items():
+        argument = known[name]
+        if not argument.has_tokens:
+            for index, part in enumerate(argument.env_var_split(text)):
+                argument.append(Token(keyword=variable(name), value=part, source="the environment", index=index))
+    config = known.get("config")
+    if config is None or not config.tokens:
+        return
+    path = Path(config.tokens[0].value)
+    for name, texts in _file(path, known).items():
+        argument = known[name]
+        takes_many = argument.token_count()[1]
+        if len(texts) != 1 and not takes_many:
+            raise ConfigError(f"{name} in {path} takes one value, not a list of {len(texts)}")
+        if not argument.has_tokens:
+            for index, text in enumerate(texts):
+                argument.append(Token(keyword=name, value=text, source=str(path), index=index))
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of an option."""
+    return PREFIX + name.upper()
+
+
+def _environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
+    variables = {variable(name): name for name in known}
+    found = {}
+    for key, text in environ.items():
+        if not key.startswith(PREFIX) or key in ELSEWHERE:
+            continue
+        if key not in variables:
+            raise ConfigError(f"unknown environment variable {key}{_guess(key, variables)}")
+        found[variables[key]] = text
+    return found
+
+
+def _file(path: Path, known: Iterable[str]) -> dict[str, list[str]]:
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    allowed = set(known) - FLAGS_ONLY
+    found = {}
+    for name, value in settings.items():
+        if name not in allowed:
+            raise ConfigError(f"unknown key {name!r} in {path}{_guess(name, allowed)}")
+        found[name] = [_text(item, name, path) for item in (value if isinstance(value, list) else [value])]
+    return found
+
+
+def _text(value: Any, name: str, path: Path) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigError(f"{name} in {path} must be text, a number or a boolean, not {type(value).__name__}")
+
+
+def _guess(name: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(allowed), 1, 0.7)
+    return f"; did you mean {close[0]}?" if close else f"; known are: {', '.join(sorted(allowed))}"

@@ -1,0 +1,41 @@
+"""Writing lines to stdout from a program that must go on meanwhile.
+
+A reader that stops reading (a pager, a stopped process) must not stop this process's event loop, which has leases to
+renew. So a line that the pipe may not take at once is written from a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import Final
+
+import trio
+
+PIPE_BYTES_SURE: Final = select.PIPE_BUF
+"""A pipe that is writable at all takes this much without blocking."""
+
+
+class LineWriter:
+    """Writes whole lines to a file descriptor, each as soon as it is given. One task at a time."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = sys.stdout.fileno() if fd is None else fd
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+
+    async def write(self, line: str) -> None:
+        """Write one line. Raises `BrokenPipeError` when the reader has left. If cancelled, part may be written."""
+        data = line.encode("utf-8", "replace") + b"\n"
+        if len(data) <= PIPE_BYTES_SURE and self._poll.poll(0):
+            _write_all(self._fd, data)
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

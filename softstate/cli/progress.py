@@ -1,0 +1,47 @@
+"""A progress bar on stderr, if that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class ProgressBar:
+    """Shows how much of a file is done. `total` is None when that is unknown; without a terminal it does nothing."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what = what
+        self._total = total
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console  # noqa: PLC0415 - 100 ms that a pipeline does without
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+            columns = (
+                TextColumn(self._what),
+                BarColumn(),
+                TextColumn("{task.fields[lines]} lines"),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=self._total, lines=0)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, completed: int, lines: int) -> None:
+        """Tell how far it is; drawing happens ten times a second at most."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=completed, lines=lines)

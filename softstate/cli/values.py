@@ -1,0 +1,46 @@
+"""Values as people type and read them: JSON, with bytes as ``{"$bytes": base64}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from softstate.errors import Invalid
+from softstate.model import Change, Value
+from softstate.wire.value import check_value, unwrap_bytes, wrap_bytes
+
+
+def value_of(text: str | bytes) -> Value:
+    """Read a value from JSON. Raises `Invalid`, with help on quoting: that is what usually went wrong."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = text if isinstance(text, str) else text.decode(errors="replace")
+        raise Invalid(
+            f"the value is not JSON ({error}): {shown[:60]!r}. "
+            f"""Text needs its own quotes inside the shell's, as in '"paid"' or '{{"state": "paid"}}'"""
+        ) from None
+    value = unwrap_bytes(value)
+    check_value(value)
+    return value
+
+
+def json_text(value: Value) -> str:
+    """Write a value as JSON, on one line."""
+    return msgspec.json.encode(wrap_bytes(value)).decode()
+
+
+def change_fields(change: Change) -> dict[str, Any]:
+    """Return a change as the fields that every ``--json`` output has for it."""
+    fields: dict[str, Any] = {"topic": change.topic, "version": change.version}
+    if change.deleted:
+        fields["deleted"] = True
+    else:
+        fields["value"] = wrap_bytes(change.value)
+    return fields
+
+
+def line_text(fields: dict[str, Any]) -> str:
+    """Write one object as one line of JSON, without its end."""
+    return msgspec.json.encode(fields).decode()
