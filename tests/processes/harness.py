@@ -1,0 +1,220 @@
+"""Real nodes and real clients as processes: started, watched, stopped and killed."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import cbor2
+from websockets.sync.client import ClientConnection, connect
+
+WAIT_S = 20.0
+"""How long anything here may take before the test fails; nothing sleeps for it."""
+
+TTL = "2s"
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(what: str, check: Callable[[], Any], within_s: float = WAIT_S) -> Any:
+    """Ask again and again until the answer is true; fail the test if it never is."""
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        time.sleep(0.01)
+
+
+class Server:
+    """One `softstate serve` process."""
+
+    def __init__(self, directory: Path, *, port: int | None = None, store: str | None = None, **options: Any) -> None:
+        self.directory = directory
+        self.port = port or free_port()
+        self.store = store or f"sqlite:{directory / 'softstate.db'}"
+        self.options = {"ttl": TTL, **options}
+        self.process: subprocess.Popen[str] | None = None
+        self.line = ""
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        flags = {"listen": f"127.0.0.1:{self.port}", "store": self.store, **self.options}
+        named = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        return [sys.executable, "-m", "softstate", "serve", *named]
+
+    def start(self, **popen: Any) -> Self:
+        self.process = subprocess.Popen(
+            self.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory,
+            env=environment(), **popen,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        if not self.line:
+            _, errors = self.process.communicate(timeout=WAIT_S)
+            raise AssertionError(f"serve did not start: {errors}")
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate(timeout=WAIT_S)
+            self.process = None
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.communicate(timeout=WAIT_S)
+        code = self.process.returncode
+        self.process = None
+        return code
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Make one HTTP request; return status, decoded body and headers (lower case)."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.http + path, data, headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+                return reply.status, _json(reply.read()), {k.lower(): v for k, v in reply.headers.items()}
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _json(error.read()), {k.lower(): v for k, v in error.headers.items()}
+
+    def put(self, topic: str, value: Any) -> int:
+        """Publish over HTTP and return the version."""
+        status, reply, _ = self.request("PUT", f"/v1/topics/{topic}", value, {"Content-Type": "application/json"})
+        assert status == 200, reply
+        version: int = reply["version"]
+        return version
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node says it holds."""
+        _, reply, _ = self.request("GET", "/v1/status")
+        assert isinstance(reply, dict)
+        return reply
+
+
+def _json(data: bytes) -> Any:
+    return json.loads(data) if data else None
+
+
+def environment() -> dict[str, str]:
+    """Return our environment without what would configure softstate."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SOFTSTATE_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+
+
+@contextlib.contextmanager
+def running(directory: Path, **options: Any) -> Iterator[Server]:
+    """Run a node for the length of a block, and leave nothing behind."""
+    server = Server(directory, **options)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+class Foreign:
+    """A client made of the `websockets` package and section 4 of the design page, and nothing of softstate."""
+
+    def __init__(self, server: Server, codec: str = "json") -> None:
+        self.codec = codec
+        protocols: list[Any] = [f"softstate.v1.{codec}"]
+        self._stack = contextlib.ExitStack()
+        self.socket: ClientConnection = self._stack.enter_context(
+            connect(
+                f"{server.url}/v1/ws", subprotocols=protocols, open_timeout=WAIT_S, close_timeout=1, compression=None
+            )
+        )
+        self.notified = 0
+
+    def send(self, op: str, **fields: Any) -> None:
+        self.send_raw({"op": op, **fields})
+
+    def send_raw(self, message: dict[str, Any]) -> None:
+        self.socket.send(json.dumps(message) if self.codec == "json" else cbor2.dumps(message))
+
+    def receive(self, timeout: float = WAIT_S) -> dict[str, Any]:
+        data = self.socket.recv(timeout=timeout)
+        message: dict[str, Any] = json.loads(data) if self.codec == "json" else cbor2.loads(data)  # type: ignore[arg-type]
+        assert isinstance(data, str) == (self.codec == "json")
+        self.notified += message["op"] == "notify"
+        return message
+
+    def expect(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Receive one message, which must be this."""
+        message = self.receive()
+        assert message["op"] == op, message
+        for name, value in fields.items():
+            assert message.get(name) == value, message
+        return message
+
+    def hello(self, **fields: Any) -> dict[str, Any]:
+        self.send("hello", **fields)
+        return self.expect("welcome")
+
+    def subscribe(self, *names: str, **fields: Any) -> dict[str, Any]:
+        """Subscribe from nothing, and return the last page."""
+        topics = {name: 0 for name in names if not name.endswith("/")}
+        prefixes = {name: 0 for name in names if name.endswith("/")}
+        self.send("subscribe", id=1, topics=topics, prefixes=prefixes, **fields)
+        return self.expect("subscribed", id=1)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def digest(*names: str) -> str:
+    """Compute the digest as the design page describes it, independently of the product."""
+    total = 0
+    for name in names:
+        value = 0xCBF29CE484222325
+        for byte in name.encode():
+            value = ((value ^ byte) * 0x100000001B3) % 2**64
+        total += value
+    return f"{total % 2**64:016x}"
+
+
+def listed_port(line: str) -> int:
+    """Read the port from the line that `serve` prints."""
+    found = re.search(r"127\.0\.0\.1:(\d+)", line)
+    assert found is not None, line
+    return int(found[1])

@@ -1,0 +1,70 @@
+"""Leases on a real clock: they end by silence, nobody is pushed to afterwards, and nothing of anybody stays."""
+
+import signal
+import time
+from pathlib import Path
+
+from tests.processes.harness import Foreign, digest, running, until
+
+
+def test_a_silent_session_expires_and_is_pushed_to_no_more(tmp_path: Path) -> None:
+    with running(tmp_path, ttl="1s") as server, Foreign(server) as silent, Foreign(server) as lively:
+        silent.hello()
+        sent_at = time.monotonic()
+        silent.subscribe("topic")
+        lively.hello()
+        lively.subscribe("topic")
+        pushed = 0
+        while time.monotonic() < sent_at + 2:
+            lively.send("renew", id=1, digest=digest("topic"), count=1)
+            version = server.put("topic", "x")
+            received = [lively.receive(), lively.receive()]
+            assert {message["op"] for message in received} == {"renewed", "notify"}
+            pushed += 1
+        told = [silent.receive()]
+        while told[-1]["op"] == "notify":
+            told.append(silent.receive())
+        assert told[-1] == {"op": "revoked", "reason": "expired", "retry_ms": 0, "spread_ms": told[-1]["spread_ms"]}
+        assert 0 < len(told) - 1 < pushed
+        silent.send("renew", id=2, digest=digest("topic"), count=1)
+        silent.expect("error", code="no_lease", id=2)
+        silent.send("subscribe", id=3, topics={"topic": 0}, replace=True)
+        assert silent.expect("subscribed", id=3)["changes"][0]["version"] == version
+        silent.expect("notify", version=server.put("topic", "again"))
+
+
+def test_everything_about_vanished_clients_goes_by_itself(tmp_path: Path) -> None:
+    with running(tmp_path, ttl="1s") as server:
+        peers = [Foreign(server) for _ in range(10)]
+        for number, peer in enumerate(peers):
+            peer.hello()
+            peer.subscribe(f"own/{number}", "shared/")
+        held = server.status()
+        assert (held["sessions"], held["subscriptions"], held["names"]) == (10, 20, 11)
+        for peer in peers[:5]:
+            peer.socket.socket.close()
+        # The other five stay connected and say nothing more: half-open, as far as the node can tell.
+        until("no session left", lambda: server.status()["sessions"] == 0)
+        emptied = server.status()
+        assert (emptied["subscriptions"], emptied["names"]) == (0, 0)
+        until("no connection left", lambda: server.status()["websockets"] == 0)
+        for peer in peers[5:]:
+            peer.expect("revoked", reason="expired")
+            peer.expect("bye", reason="idle")
+
+
+def test_a_node_stopped_for_two_ttls_honours_no_old_lease(tmp_path: Path) -> None:
+    with running(tmp_path, ttl="1s") as server, Foreign(server) as peer:
+        peer.hello()
+        version = peer.subscribe("topic")["position"]["revision"]
+        server.signal(signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        peer.send("renew", id=1, digest=digest("topic"), count=1)
+        # A real pause is the point here: the node's clock must run on while it stands still.
+        until("two TTLs to pass", lambda: time.monotonic() - stopped_at > 2)
+        server.signal(signal.SIGCONT)
+        answers = [peer.receive(), peer.receive()]
+        assert {answer["op"] for answer in answers} <= {"revoked", "error"}
+        assert any(answer.get("code") == "no_lease" for answer in answers)
+        peer.send("subscribe", id=2, topics={"topic": 0}, replace=True)
+        assert peer.expect("subscribed", id=2)["position"]["revision"] >= version

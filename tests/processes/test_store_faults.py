@@ -1,0 +1,135 @@
+"""The database swapped, restored from a backup, or out of room, under a running node."""
+
+import resource
+import shutil
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.processes.harness import Foreign, Server, running, until
+
+
+def backup(server: Server, to: Path) -> None:
+    """Take a consistent copy of the live database."""
+    source = sqlite3.connect(server.store.removeprefix("sqlite:"))
+    target = sqlite3.connect(to)
+    with target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+
+def swap(server: Server, file: Path) -> None:
+    """Put another file in the database's place, as a restore by rename does."""
+    path = Path(server.store.removeprefix("sqlite:"))
+    new = path.with_suffix(".new")
+    shutil.copy(file, new)
+    for leftover in ("-wal", "-shm"):
+        path.with_name(path.name + leftover).unlink(missing_ok=True)
+    new.rename(path)
+
+
+def restore_in_place(server: Server, file: Path) -> None:
+    """Restore with SQLite's own means, into the same file."""
+    source = sqlite3.connect(file)
+    target = sqlite3.connect(server.store.removeprefix("sqlite:"), timeout=20)
+    with target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+
+def farewell(peer: Foreign) -> str:
+    """Read to the end of a connection, and return the reason of its bye."""
+    reason = ""
+    with pytest.raises(ConnectionClosed):
+        while True:
+            message = peer.receive()
+            reason = message.get("reason", reason)
+    return reason
+
+
+@pytest.mark.parametrize("restore", [swap, restore_in_place])
+@pytest.mark.parametrize("advance", [0, 30])
+def test_a_restored_backup_resets_the_clients_that_saw_more(tmp_path: Path, restore: object, advance: int) -> None:
+    assert callable(restore)
+    with running(tmp_path) as server:
+        server.put("kept", "old")
+        saved = tmp_path / "backup.db"
+        backup(server, saved)
+        with Foreign(server) as peer:
+            peer.hello()
+            peer.subscribe("kept", "lost")
+            server.put("kept", "new")
+            server.put("lost", "value")
+            seen = peer.expect("notify"), peer.expect("notify")
+            position = {**peer_position(server), "revision": seen[1]["version"]}
+            restore(server, saved)
+            # Nobody publishes: the node has to find out by itself.
+            assert farewell(peer) == "rewound"
+        until("the node to be ready", lambda: server.request("GET", "/readyz")[0] == 200)
+        for number in range(advance):
+            server.put("advanced", number)
+        with Foreign(server) as peer:
+            welcome = peer.hello(position=position)
+            assert welcome.get("reset") is True
+            answer = peer.subscribe("kept", "lost")
+            assert [(change["topic"], change["value"]) for change in answer["changes"]] == [("kept", "old")]
+        assert server.status()["store_rewinds"] == 1
+
+
+def peer_position(server: Server) -> dict[str, object]:
+    """Return the store's position as a map."""
+    epoch, lineage, revision = server.status()["position"].split(".")
+    return {"epoch": epoch, "lineage": lineage, "revision": int(revision)}
+
+
+def test_an_older_client_survives_a_restore_that_it_never_saw_past(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.put("a", 1)
+        position = peer_position(server)
+        server.put("a", 2)
+        saved = tmp_path / "backup.db"
+        backup(server, saved)
+        server.put("a", 3)
+        server.kill()
+        swap(server, saved)
+        server.start()
+        with Foreign(server) as peer:
+            assert "reset" not in peer.hello(position=position)
+            assert peer.subscribe("a")["changes"][0]["value"] == 2
+
+
+def test_a_full_disk_acknowledges_nothing_and_leases_stay(tmp_path: Path) -> None:
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    server = Server(tmp_path, ttl="30s")
+    try:
+        server.start(preexec_fn=small_files)
+        with Foreign(server) as peer:
+            peer.hello()
+            peer.subscribe("disk/")
+            acknowledged = 0
+            for number in range(200):
+                status, reply, headers = server.request(
+                    "PUT", f"/v1/topics/disk/{number}", "x" * 50_000, {"Content-Type": "application/json"}
+                )
+                if status != 200:
+                    break
+                acknowledged += 1
+            assert (status, reply["code"]) == (503, "unavailable")
+            assert "retry-after" in headers
+            for number in range(acknowledged):
+                peer.expect("notify", topic=f"disk/{number}")
+        server.kill()
+        server.start()
+        for number in range(acknowledged):
+            assert server.request("GET", f"/v1/topics/disk/{number}")[0] == 200
+        assert server.request("GET", f"/v1/topics/disk/{acknowledged + 1}")[0] == 404
+    finally:
+        server.kill()

@@ -1,0 +1,85 @@
+"""Real nodes in this process, on one memory disk, killed and started again at will."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from softstate.client.api import Client
+from softstate.server import Node, ServerConfig
+from softstate.store import MemoryDisk, MemoryStore
+
+CONFIG = ServerConfig(ttl_ms=2_000, timeout_ms=1_000, poll_every_ms=50, recover_base_ms=20, recover_cap_ms=200)
+
+WAIT_S = 10.0
+"""How long anything here may take before the test fails."""
+
+
+class Rig:
+    """One node's place: a port of its own, on a disk that may be shared."""
+
+    def __init__(self, nursery: trio.Nursery, disk: MemoryDisk, config: ServerConfig) -> None:
+        self.disk = disk
+        self.config = config
+        self.port = 0
+        self.node: Node
+        self.store: MemoryStore
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start a node; after a `kill`, on the same port with nothing but the disk."""
+        listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+        self.port = listeners[0].socket.getsockname()[1]
+        self.store = MemoryStore(self.disk)
+        self.node = Node(self.config, self.store, await self.store.head())
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        await self._nursery.start(self._run, listeners)
+
+    async def _run(
+        self, listeners: list[trio.SocketListener], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with self._scope:
+            await self.node.run(listeners, started=task_status.started)
+        for listener in listeners:
+            with trio.CancelScope(shield=True):
+                await listener.aclose()
+        self._ended.set()
+
+    async def kill(self) -> None:
+        """End the node without a word to anybody."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+@asynccontextmanager
+async def node(disk: MemoryDisk | None = None, **options: Any) -> AsyncIterator[Rig]:
+    """Run a node for the length of a block."""
+    async with trio.open_nursery() as nursery:
+        rig = Rig(nursery, disk or MemoryDisk(), replace(CONFIG, **options))
+        await rig.start()
+        with trio.fail_after(WAIT_S):
+            yield rig
+        nursery.cancel_scope.cancel()
+
+
+async def mode_is(client: Client, *modes: str) -> None:
+    """Wait until the client is in one of these modes."""
+    async for mode in client.modes():
+        if mode in modes:
+            return
+    raise AssertionError(f"closed before it was {modes}")
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces, giving everybody else a turn in between."""
+    while not check():
+        await trio.sleep(0.001)
