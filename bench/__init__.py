@@ -1,0 +1,1 @@
+"""Benchmarks and trials of softstate as a whole, run by people: ``python -m bench``."""

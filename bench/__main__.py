@@ -1,0 +1,66 @@
+"""``python -m bench replay FILE``: every trial is a command."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from random import SystemRandom
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from bench.replay import Plan, replay
+from bench.trace import write_trace
+from softstate.errors import SoftstateError
+
+app = App(name="bench", help="Trials of softstate with real processes.", backend="trio", result_action="return_value")
+
+
+@app.command(name="replay")
+async def replay_command(
+    file: Path,
+    *,
+    watchers: int = 20,
+    kills: int = 5,
+    seed: int | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Replay a file of changes through a node that is killed again and again, and check what watchers end up with.
+
+    :param file: Lines as ``softstate publish --ndjson`` takes them; gzip is understood.
+    :param watchers: How many ``softstate watch --json`` processes follow it, over various prefixes.
+    :param kills: How often the node is killed with SIGKILL and started again while the file is published.
+    :param seed: Decides what is watched and when the node is killed; printed, so that a run can be repeated.
+    :param json: Print the figures as JSON.
+    """
+    seed = SystemRandom().randrange(2**32) if seed is None else seed
+    with tempfile.TemporaryDirectory(prefix="softstate-replay-") as folder:
+        report = await replay(Plan(file, watchers, kills, seed), Path(folder))
+    print(report.json() if json else report)
+    return 0 if report.ok else 1
+
+
+@app.command
+def trace(file: Path, *, changes: int = 10_000, topics: int = 500, seed: int = 0) -> None:
+    """Write a synthetic file of changes to replay.
+
+    :param file: Where to; a name that ends in .gz is compressed.
+    :param changes: Lines.
+    :param topics: Topics that may occur.
+    :param seed: Same seed, same file.
+    """
+    write_trace(file, changes, topics, seed)
+
+
+def main() -> None:
+    """Run the command in `sys.argv`."""
+    try:
+        code = app()
+    except SoftstateError as error:
+        sys.exit(f"bench: {error}")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
