@@ -6,6 +6,7 @@ a size and a deadline; silence and slow reading end; a peer that is refused whil
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final, NoReturn
 
 import h11
@@ -180,7 +181,8 @@ class HttpStream:
         if close or not self._whole:
             headers.append((b"Connection", b"close"))
         http = self._http
-        data = http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
+        reason = HTTPStatus(reply.status).phrase.encode("ascii")
+        data = http.send(h11.Response(status_code=reply.status, headers=headers, reason=reason)) or b""
         if not empty and not self._asked_for_head:
             data += http.send(h11.Data(data=reply.body)) or b""
         data += http.send(h11.EndOfMessage()) or b""
