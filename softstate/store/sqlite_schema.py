@@ -52,7 +52,12 @@ def claim(connection: sqlite3.Connection, path: str, random: Random, busy_s: flo
     it together, the second finds it made. Raises `StoreRefused` for what is not ours, before anything is changed,
     and `sqlite3.Error` for the rest.
     """
-    _ours_or_empty(connection, path)
+    # One snapshot, or another process's half of creating it might be seen before and half after it commits.
+    connection.execute("BEGIN")
+    try:
+        _ours_or_empty(connection, path)
+    finally:
+        connection.execute("ROLLBACK")
     _turn_on_wal(connection, path, busy_s)
     connection.execute("BEGIN IMMEDIATE")
     try:
