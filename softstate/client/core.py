@@ -12,7 +12,7 @@ from softstate.client.events import Action, Deliver, Denied
 from softstate.client.knowledge import Knowledge
 from softstate.client.publishing import Publishing
 from softstate.client.table import Trigger
-from softstate.client.timing import Advice
+from softstate.client.timing import Advice, Rotation
 from softstate.errors import SoftstateError
 from softstate.model import Change, Mode, Position
 from softstate.wire.messages import Limits
@@ -26,8 +26,8 @@ class MachineOptions:
     """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
 
     Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for. `advice` holds until a node
-    gives its own. After `offline_after` failures in a row both paths share one retry budget. `publishes_waiting_max`
-    bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
+    gives its own. After `offline_after` rounds of all URLs in vain both paths share one retry budget.
+    `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
     """
 
     urls: tuple[str, ...]
@@ -109,15 +109,15 @@ class Core:
     publishing: Publishing
     advice: Advice
     fire: Fire
-    path_failed: Callable[[float], None]
-    """Count a failure of either path; the node asked to be left alone for so many seconds."""
+    path_failed: Callable[[Rotation, float], None]
+    """Take note of a failure of a path; the node asked to be left alone for so many seconds."""
     mode: Mode = "closed"
     now: float = 0.0
     limits: Limits | None = None
     out: list[Action] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     failures: int = 0
-    """Failures in a row on both paths together."""
+    """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
     _number: int = 0
 
     def number(self) -> int:

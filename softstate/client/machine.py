@@ -44,6 +44,7 @@ from softstate.client.publishing import Publishing
 from softstate.client.pushing import PushPath
 from softstate.client.requesting import PublishPath
 from softstate.client.table import ROWS, TABLE, Trigger
+from softstate.client.timing import Rotation
 from softstate.errors import ClientClosed, Denied as DeniedError, SoftstateError, Unauthenticated, Unsupported
 from softstate.model import Change, Mode, Position
 from softstate.wire.close import Close, may_reconnect
@@ -78,8 +79,8 @@ class Machine:
         }
         self._http_publish_at = math.inf
         self._offline_at = math.inf
-        self._offline_tries = 0
-        self._push_turn = True
+        self._not_before = -math.inf
+        self._push_turn = False
         self._stopped_by: SoftstateError | None = None
 
     # For shells ------------------------------------------------------------------------------------------------------
@@ -312,8 +313,7 @@ class Machine:
 
     def _back_off(self, cause: Cause) -> None:
         self._push.back_off(cause)
-        if self.mode == "offline" or not cause.barred:
-            self._path_failed(cause.retry_s)
+        self._path_failed(self._push.rotation, cause.retry_s)
 
     def _stop(self, cause: Cause) -> None:
         assert cause.error is not None, "whatever forbids going on says why"
@@ -335,28 +335,40 @@ class Machine:
 
     @property
     def _attempting(self) -> bool:
-        return self._push.link is not None or self._poll.flying
+        """Whether an attempt is under way, or the next URL of its round is about to be tried."""
+        due = min(self._poll.poll_at, self._push.connect_at)
+        return self._push.link is not None or self._poll.flying or due < math.inf
 
-    def _path_failed(self, retry_s: float) -> None:
+    def _path_failed(self, rotation: Rotation, retry_s: float) -> None:
+        """Count rounds of polls that were in vain; of the other paths, while there is nothing to poll.
+
+        Connections that fail fast must not hold back polls that would succeed.
+        """
         core = self._core
-        core.failures += 1
+        if rotation.round_over and (rotation is self._poll.rotation or not self._knowledge.subscriptions):
+            core.failures += 1
         if self.mode == "offline":
-            self._draw_attempt(retry_s)
+            self._go_on_offline(retry_s)
         elif core.failures >= core.options.offline_after and self._push.open is None:
             self._fire(Trigger.PATH_FAILED_K, Cause(retry_s=retry_s))
 
     def _pool_retries(self, cause: Cause) -> None:
-        self._draw_attempt(cause.retry_s)
+        self._not_before = -math.inf
+        self._go_on_offline(cause.retry_s)
 
-    def _draw_attempt(self, retry_s: float) -> None:
-        """Set the time of the next attempt, whichever path's turn it is: both together cost what one would."""
-        core = self._core
-        self._poll.poll_at = self._push.connect_at = math.inf
-        tries = core.failures - core.options.offline_after
-        self._offline_at = core.now + retry_s + core.advice.backoff_s(core.random, max(tries, 0))
+    def _go_on_offline(self, retry_s: float) -> None:
+        """Let the round of URLs end; then draw the time of the next, of the path whose turn it is."""
+        core, now = self._core, self._core.now
+        if self._poll.poll_at > now:
+            self._poll.poll_at = math.inf
+        if self._push.connect_at > now:
+            self._push.connect_at = math.inf
+        tries = max(core.failures - core.options.offline_after, 0)
+        self._not_before = max(self._not_before, now + retry_s)
+        self._offline_at = self._not_before + core.advice.backoff_s(core.random, tries)
 
     def _attempt(self) -> None:
-        self._offline_at = math.inf
+        self._offline_at, self._not_before = math.inf, -math.inf
         can_poll = bool(self._knowledge.subscriptions)
         if self._core.options.push and (self._push_turn or not can_poll):
             self._push.connect()

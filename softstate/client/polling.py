@@ -37,7 +37,7 @@ class PollPath:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._rotation = Rotation(core.options.urls, core.random)
+        self.rotation = Rotation(core.options.urls, core.random)
         self._flight: _Flight | None = None
         self._rest: deque[list[str]] = deque()
         self._round_sent = -math.inf
@@ -113,7 +113,7 @@ class PollPath:
         core.deny(message.denied)
         lag_s = message.lag_ms / 1000
         core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))
-        self._rotation.succeeded()
+        self.rotation.succeeded()
         core.failures = 0
         if not self._next_batch():
             self._round_done(message.next_ms)
@@ -151,7 +151,7 @@ class PollPath:
             if names:
                 question = core.knowledge.ask(names, core.now)
                 body = Poll(position=core.knowledge.position, topics=question.topics, prefixes=question.prefixes)
-                self._send(self._rotation.url, body, question)
+                self._send(self.rotation.url, body, question)
                 return True
         return False
 
@@ -180,5 +180,5 @@ class PollPath:
     def _failed(self, retry_s: float) -> None:
         core = self._core
         self._rest.clear()
-        self.poll_at = self._rotation.failed(core.now, core.advice, retry_s)
-        core.path_failed(retry_s)
+        self.poll_at = self.rotation.failed(core.now, core.advice, retry_s)
+        core.path_failed(self.rotation, retry_s)

@@ -85,4 +85,4 @@ class PublishPath:
     def _failed(self, retry_s: float) -> None:
         core = self._core
         self.not_before = self._rotation.failed(core.now, core.advice, retry_s)
-        core.path_failed(retry_s)
+        core.path_failed(self._rotation, retry_s)

@@ -56,7 +56,7 @@ class Trigger(Enum):
     WAIT_OVER = auto()
     """Time to subscribe again on the open connection."""
     PATH_FAILED_K = auto()
-    """So many failures in a row, on both paths together."""
+    """So many rounds of all URLs in vain."""
     HTTP_ANSWERED = auto()
 
 

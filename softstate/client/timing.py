@@ -69,6 +69,8 @@ class Rotation:
         self._rounds = 0
         self._not_before: dict[str, float] = {}
         self._barred: set[str] = set()
+        self.round_over = False
+        """Whether the last failure was the last of its round: every URL has been tried in vain."""
 
     @property
     def url(self) -> str:
@@ -85,7 +87,8 @@ class Rotation:
         self._tried += 1
         self._advance()
         earliest = max(now, self._not_before.get(self.url, now))
-        if self._tried < len(self._urls) - len(self._barred):
+        self.round_over = self._tried >= len(self._urls) - len(self._barred)
+        if not self.round_over:
             return earliest
         pause_s = advice.backoff_s(self._random, self._rounds)
         self._tried = 0
@@ -98,7 +101,8 @@ class Rotation:
         When all are barred, all are allowed again, much later: nodes get new roles.
         """
         self._barred.add(self.url)
-        if len(self._barred) == len(self._urls):
+        self.round_over = len(self._barred) == len(self._urls)
+        if self.round_over:
             self._barred.clear()
             self._tried = 0
             return now + jittered_s(self._random, BARRED_CAPS * advice.cap_s)

@@ -28,21 +28,46 @@ from softstate.wire.messages import Error, Goodbye, Notify, Poll, Revoked
 from tests.client.machine_rig import OTHER, RENEW_S, URL, Rig, at, set_to
 
 
-def test_k_failures_on_both_paths_together_are_offline_with_one_retry_budget() -> None:
+def test_k_rounds_of_polls_in_vain_are_offline_with_one_retry_budget() -> None:
     rig = Rig("a").open()
-    rig.do(ConnectFailed(rig.conn, "refused"))
-    attempts = 1
     while rig.mode != "offline":
-        attempts += _fail_next(rig)
-    assert attempts == 3
-    kinds, times = [], []
+        _fail_next(rig)
+    assert len(rig.all(SendPoll)) == 3
+    times = []
     for _ in range(40):
         _fail_next(rig)
-        kinds.append(bool(rig.recent(Connect)) or None)
         times.append(rig.now)
         assert not (rig.machine._push.link is not None and rig.machine._poll.flying), "one attempt at a time"
     assert all(later >= earlier for earlier, later in pairwise(times))
     assert 10.0 < (times[-1] - times[10]) / 29 < 20.0, "half the cap on average, both paths together"
+
+
+def test_connections_refused_do_not_hold_back_polls_that_succeed() -> None:
+    """A dead node refuses within a millisecond; the node beside it answers polls."""
+    rig = Rig("a", urls=(URL, OTHER)).live()
+    rig.do(Lost(rig.conn, None, "killed"))
+    for _ in range(200):
+        if rig.machine._push.link is not None:
+            rig.do(ConnectFailed(rig.conn, "refused"))
+        elif rig.machine._poll.flying:
+            dead = rig.poll.url == URL
+            rig.do(RequestFailed(rig.poll.request, "refused") if dead else rig.polled())
+        else:
+            rig.tick_once()
+        assert rig.mode == "polling"
+    assert len(rig.all(SendPoll)) > 5
+
+
+def test_offline_every_url_is_tried_in_one_round() -> None:
+    rig = _offline("a", urls=(URL, OTHER))
+    before = len(rig.all(SendPoll))
+    while not rig.machine._poll.flying:
+        _fail_next(rig) if rig.machine._push.link else rig.tick_once()
+    began = rig.now
+    rig.do(RequestFailed(rig.poll.request, "refused"))
+    assert rig.machine._poll.flying
+    assert {poll.url for poll in rig.all(SendPoll)[before:]} == {URL, OTHER}
+    assert rig.now == began
 
 
 def _fail_next(rig: Rig) -> int:

@@ -32,8 +32,8 @@ SAMPLE_EVERY_S: Final = 0.1
 SCENE_S_MAX: Final = 20.0
 """How long to wait for what a scene is about before calling it broken."""
 
-BOUND_S: Final = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS + POLL_MS) / 1_000
-"""Promise B, while one node can be reached: until a client knows that it was cut off, and one poll interval more."""
+BOUND_S: Final = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS) / 1_000
+"""Promise B, while one node can be reached: until a client knows that it was cut off, and polls."""
 
 
 class Story:
