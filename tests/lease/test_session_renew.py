@@ -134,12 +134,3 @@ def test_a_lease_that_ends_while_its_renewal_waits_is_not_renewed(error: Unavail
     else:
         peer.fail(error)
     assert kinds(peer.take()) == ["no_lease"]
-
-
-def test_without_the_time_a_renewed_lease_lives_until_it_is_found_expired() -> None:
-    world = World()
-    peer = world.opened("a")
-    peer.hear(renew(1, "a"))
-    assert peer.asking is not None
-    effects = peer.machine.caught_up(peer.asking.ticket, world.hub_position, 0, world.now)
-    assert len(effects) == 1

@@ -1,0 +1,88 @@
+"""Where each promise of the README is tested: an index for people, kept true by checking that every test is there."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+PROMISES = {
+    "S1 monotone": (
+        "client/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
+        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
+        "client/test_machine_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
+        "bench/test_replay.py::test_a_small_replay_passes_every_check",
+    ),
+    "S2 no phantom": (
+        "server/test_publisher.py::test_a_publish_is_committed_pushed_and_answered_in_this_order",
+        "processes/test_store_faults.py::test_a_full_disk_acknowledges_nothing_and_leases_stay",
+    ),
+    "S3 nothing lost": (
+        "processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment",
+        "store/test_sqlite_killed.py::test_nothing_acknowledged_is_lost",
+        "together/test_client_and_node.py::test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_order",
+    ),
+    "S4 compare-and-set": (
+        "testing/test_check_store.py::test_sqlite_store",
+        "processes/test_foreign_client.py::test_publish_compare_and_set_and_keys",
+        "server/test_publisher.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
+    ),
+    "S5 honest age": (
+        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
+        "client/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
+        "client/test_machine_table.py::test_a_host_that_slept_is_suspect",
+        "together/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
+    ),
+    "S6 lease overlap": (
+        "client/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",
+        "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
+    ),
+    "S7 complete watermark": (
+        "lease/test_session_soup.py::test_soup",
+        "lease/test_session_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
+        "lease/test_session_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
+        "server/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
+        "server/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
+    ),
+    "S8 no resurrection": (
+        "client/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
+        "store/test_snapshot.py::test_paging_ends_with_the_state_of_the_store",
+        "lease/test_session_subscribe.py::test_a_prefix_compacted_between_two_pages_is_not_swept",
+    ),
+    "S9 loud reset": (
+        "client/test_machine_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
+        "processes/test_store_faults.py::test_a_restored_backup_resets_the_clients_that_saw_more",
+        "together/test_client_and_node.py::test_a_restored_store_resets_its_clients_before_anything_of_the_new_history",
+    ),
+    "S10 bounded memory": (
+        "server/test_outbox.py::test_more_entries_than_the_bound_are_overdue_once_and_drop",
+        "server/test_outbox.py::test_bytes_are_bounded_also_when_pushes_are_replaced_by_larger_ones",
+        "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
+        "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
+    ),
+    "S11 amnesia": (
+        "lease/test_session_soup.py::test_soup",
+        "lease/test_session_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
+        "together/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
+    ),
+    "B staleness bound": (
+        "client/test_machine_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
+        "client/test_machine_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
+        "processes/test_lease_time.py::test_a_silent_session_expires_and_is_pushed_to_no_more",
+    ),
+    "L convergence": (
+        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
+        "together/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
+        "bench/test_replay.py::test_a_small_replay_passes_every_check",
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_test_named_for_a_promise_exists(promise: str) -> None:
+    for name in PROMISES[promise]:
+        path, _, function = name.partition("::")
+        tree = ast.parse((TESTS / path).read_text())
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert function in functions, f"{promise}: {name} is gone; name the test that took its place"
