@@ -73,9 +73,10 @@ class Wheel(Generic[T]):
 
     def next_tick_s(self, now: float) -> float:
         """Return how many seconds to wait before `advance` can find more: 0 if it can now."""
-        wait_s = self._origin + (self._tick + 1) * self._tick_s - now
-        if self._passed or wait_s <= 0:
+        # Asked of the same division that `advance` makes: where rounding differs, 0 would be answered for ever.
+        if self._passed or self._tick_at(now) > self._tick:
             return 0.0
+        wait_s = self._origin + (self._tick + 1) * self._tick_s - now
         return max(wait_s, self._tick_s * _WAIT_TICKS_MIN)
 
     def _file(self, item: T, deadline: float) -> None:
@@ -84,9 +85,12 @@ class Wheel(Generic[T]):
 
     def _take_slots_passed(self, now: float) -> None:
         # Emptied before anything is visited: what a visit files again cannot come up in the same call.
-        tick = math.floor((now - self._origin) / self._tick_s)
+        tick = self._tick_at(now)
         for passed in range(self._tick + 1, min(tick, self._tick + len(self._slots)) + 1):
             slot = self._slots[passed % len(self._slots)]
             self._passed.extend(slot)
             slot.clear()
         self._tick = max(tick, self._tick)
+
+    def _tick_at(self, now: float) -> int:
+        return math.floor((now - self._origin) / self._tick_s)
