@@ -101,6 +101,7 @@ class Gather(Generic[T, R]):
         self._riding: Sequence[Ticket[T, R]] = ()
         self._stuck = False
         self._began: float | None = None
+        self._busy = trio.Event()
         self._wake = trio.Event()
 
     def __len__(self) -> int:
@@ -152,6 +153,7 @@ class Gather(Generic[T, R]):
 
     async def _serve(self) -> None:
         self._began = trio.current_time()
+        self._busy.set()
         try:
             answers = await self._call([ticket.item for ticket in self._riding])
         except Unavailable as error:
@@ -173,6 +175,9 @@ class Gather(Generic[T, R]):
 
     async def _watch(self) -> None:
         while True:
+            if self._began is None:
+                self._busy = trio.Event()
+                await self._busy.wait()
             await trio.sleep(self._patience_s / WATCHES)
             if self._began is not None and trio.current_time() - self._began >= self._patience_s:
                 self._stuck = True
