@@ -108,6 +108,11 @@ class Gather(Generic[T, R]):
         """Return how many requests wait or ride."""
         return len(self._waiting) + len(self._riding)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a call has outlived its patience, so that nothing can be submitted."""
+        return self._stuck
+
     def submit(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> Ticket[T, R]:
         """Queue a request without waiting. Raises `Overloaded`, or `Unavailable` while a call is stuck, or for good."""
         if self._stuck:

@@ -63,6 +63,7 @@ class Node:
         self.keeper = Keeper(store, self.hub, rewound=self._rewound, skipped=self._skipped)
         self.reads = StoreReads(config, store, self.keeper.look)
         self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look)
+        self._gathers = (*self.reads.gathers, self.publisher.gather)
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
@@ -81,7 +82,8 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether the store answers, so that the hub is current."""
-        return not self.keeper.down and not self.draining
+        stuck = any(gather.stuck for gather in self._gathers)
+        return not (self.keeper.down or self.draining or stuck)
 
     @property
     def store_name(self) -> str:
@@ -145,7 +147,7 @@ class Node:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start everything but the listeners in `nursery`."""
-        for gather in (*self.reads.gathers, self.publisher.gather):
+        for gather in self._gathers:
             nursery.start_soon(gather.run)
         nursery.start_soon(self.keeper.follow)
         nursery.start_soon(self._sweep)

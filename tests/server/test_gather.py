@@ -183,12 +183,14 @@ async def test_a_stuck_call_fails_everybody_until_it_comes_back(autojump_clock: 
         assert flushes
         with pytest.raises(Unavailable, match="numbers"):
             gather.submit(3, log)
+        assert gather.stuck
         await trio.sleep(60)
         with pytest.raises(Unavailable):
             gather.submit(4, log)
         calls.end()
         await settled()
         assert log == ["1: unavailable", "2: unavailable"]
+        assert not gather.stuck
         gather.submit(5, log)
         calls.end()
         await settled()

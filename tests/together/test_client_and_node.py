@@ -152,6 +152,19 @@ async def test_a_store_that_is_down_lets_ages_grow_and_keeps_leases() -> None:
         assert rig.node.tally == {}
 
 
+async def test_a_store_that_hangs_makes_the_node_unready_and_publishes_wait_their_turn() -> None:
+    async with node(store_s_max=0.1) as rig, softstate.connect(rig.url) as client:
+        await mode_is(client, "live")
+        answers = trio.Event()
+        rig.store._checkpoint = lambda _name: answers.wait()
+        receipt = client.publish_soon("t", 1)
+        await until(lambda: not rig.node.ready)
+        assert not receipt.settled
+        answers.set()
+        await receipt.wait()
+        await until(lambda: rig.node.ready)
+
+
 async def test_amnesia_is_repaired_by_the_next_renewal() -> None:
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
