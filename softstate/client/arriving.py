@@ -101,6 +101,7 @@ class Arrivals:
         core.limits, core.advice = message.limits, Advice.of(message.poll, message.recover)
         core.publishing.key_s = message.limits.key_ms / 1000
         core.failures = 0
+        core.timeout_s = message.timeout_ms / 1000
         core.counts["welcomes"] += 1
         link.welcome(message)
         self._push.session = Session(message.session, link.lease_until)

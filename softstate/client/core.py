@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -114,11 +115,18 @@ class Core:
     mode: Mode = "closed"
     now: float = 0.0
     limits: Limits | None = None
+    timeout_s: float = math.inf
+    """How long the last node that spoke says to wait for an answer."""
     out: list[Action] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
     _number: int = 0
+
+    @property
+    def poll_timeout_s(self) -> float:
+        """How long to wait for a page of a poll, or a batch of publishes, over HTTP."""
+        return min(self.options.poll_timeout_s, self.timeout_s)
 
     def number(self) -> int:
         """Choose the number of a connection or an HTTP request."""

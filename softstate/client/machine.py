@@ -259,6 +259,11 @@ class Machine:
     def _poll_now(self, _: Cause) -> None:
         self._poll.want(self._core.now)
 
+    def _poll_elsewhere(self, cause: Cause) -> None:
+        if self._push.link is not None:
+            self._poll.avoid(self._push.link.url)
+        self._poll_now(cause)
+
     def _poll_soon(self, _: Cause) -> None:
         self._poll.want(self._core.spread(self._core.advice.poll_spread_s))
 

@@ -57,6 +57,11 @@ class PollPath:
         if self._flight is None:
             self.poll_at = min(self.poll_at, due)
 
+    def avoid(self, url: str) -> None:
+        """Ask another node first, if there is one: this one keeps silent."""
+        if self.rotation.url == url:
+            self.rotation.pass_over()
+
     def want_again(self, due: float) -> None:
         """Poll at `due`, or right after the round in flight, whose requests may be too old for new names."""
         self.poll_at = min(self.poll_at, due)
@@ -157,7 +162,7 @@ class PollPath:
 
     def _send(self, url: str, body: Poll, question: Question) -> None:
         core = self._core
-        timeout_s = core.options.poll_timeout_s
+        timeout_s = core.poll_timeout_s
         self._flight = _Flight(core.number(), url, body, question, core.now + timeout_s)
         core.counts["polls"] += 1
         core.act(SendPoll(self._flight.request, url, body, timeout_s))

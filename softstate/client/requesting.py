@@ -35,7 +35,7 @@ class PublishPath:
         core = self._core
         self._tickets, changes = core.publishing.over_http(core.now)
         self._request = core.number()
-        timeout_s = core.options.poll_timeout_s
+        timeout_s = core.poll_timeout_s
         self.deadline = core.now + timeout_s
         core.act(SendPublish(self._request, self._rotation.url, changes, timeout_s))
 

@@ -118,7 +118,7 @@ ROWS: Final[tuple[tuple[_Modes, _Triggers, Mode | None, tuple[str, ...]], ...]] 
     (_LEASED, (Trigger.REVOKED,), "polling", ("await_lease", "poll_soon")),
     (("live",), (Trigger.RENEWED_MATCH,), None, ()),
     (("live", "suspect"), (Trigger.RENEWED_DOWN,), None, ()),
-    (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", ("poll_now", "renew_once_more")),
+    (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", ("poll_elsewhere", "renew_once_more")),
     (("suspect",), (Trigger.RENEWED_MATCH,), "live", ("stop_polling", "settle_in")),
     (("suspect",), (Trigger.ANSWER_MISSED,), "polling", ("leave", "poll_soon", "reconnect_spread")),
     (

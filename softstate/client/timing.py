@@ -95,6 +95,10 @@ class Rotation:
         self._rounds += 1
         return earliest + pause_s
 
+    def pass_over(self) -> None:
+        """Move on to the next URL, though this one has not failed here."""
+        self._advance()
+
     def bar(self, now: float, advice: Advice) -> float:
         """Never try the present URL again on this path; return when to try the next.
 

@@ -333,3 +333,15 @@ def test_headers_are_found() -> None:
 def test_h11_refuses_what_connect_must_not_let_through() -> None:
     with pytest.raises(h11.LocalProtocolError):
         h11.Request(method="GET", target="/", headers=[("Host", "x"), ("Authorization", "a\nb")])
+
+
+async def test_what_is_no_http_is_quoted_in_part_only(nursery: trio.Nursery) -> None:
+    """Found by fuzzing."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"9" * 8_000 + b"\r\n\r\n")
+
+    with pytest.raises(HttpFailed, match="breaks HTTP") as caught:
+        await get(client_of(ScriptedNode(nursery, raw=serve)))
+    assert len(str(caught.value)) < 400

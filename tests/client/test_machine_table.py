@@ -22,7 +22,7 @@ from softstate.client.table import IGNORED, MODES, ROWS, TABLE, Row, Trigger
 from softstate.errors import Rewound
 from softstate.model import Mode
 from softstate.wire.messages import Bye, Error, Notify, Renew, Revoked, Subscribe
-from tests.client.machine_rig import TIMEOUT_S, TTL_S, URL, Rig, at, set_to
+from tests.client.machine_rig import OTHER, TIMEOUT_S, TTL_S, URL, Rig, at, set_to
 
 T = Trigger
 
@@ -321,6 +321,14 @@ def test_a_missed_answer_polls_everything_now_and_renews_once_more() -> None:
     assert (rig.poll.message.topics, rig.poll.message.prefixes) == ({"a": 0}, {"p/": 10})
     rig.arrive(rig.renewed())
     assert rig.mode == "live"
+
+
+def test_a_silent_node_is_not_the_first_to_be_polled_if_there_is_another() -> None:
+    rig = Rig("a", urls=(URL, OTHER)).live().renewing()
+    rig.advance(TIMEOUT_S)
+    assert rig.mode == "suspect"
+    assert rig.poll.url == OTHER
+    assert rig.poll.timeout_s == TIMEOUT_S, "a node that spoke has said how long to wait"
 
 
 def test_a_host_that_slept_is_suspect() -> None:

@@ -253,3 +253,19 @@ async def test_tcp_opener_refusal_and_success() -> None:
     await listeners[0].aclose()
     with pytest.raises(OSError, match=r"127\.0\.0\.1"):
         await open_tcp("127.0.0.1", port, tls=False)
+
+
+@pytest.mark.parametrize("header", [b"Connection: \xe4", b"Sec-WebSocket-Protocol: \xff", b"Upgrade: \xff"])
+async def test_an_answer_that_is_no_ascii_is_a_failed_handshake(
+    nursery: trio.Nursery, autojump_clock: MockClock, header: bytes
+) -> None:
+    """Found by fuzzing: wsproto's UnicodeDecodeError ended the client."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n" + header + b"\r\n\r\n")
+
+    node = ScriptedNode(nursery, raw=serve)
+    with pytest.raises(HandshakeFailed):
+        await connect(nursery, node)
+    assert node.all_closed()

@@ -55,3 +55,10 @@ def test_parts_of_requests() -> None:
     assert (url.host, url.port, url.tls) == ("::1", 9000, True)
     assert url.authority == "[::1]:9000"
     assert url.target("/v1/poll") == "/prefix/v1/poll"
+
+
+@pytest.mark.parametrize("text", ["ws://a b", "ws://a\x00b", "ws://[v1.x y]", "ws://a\x7fb", "ws://node/\udcff"])
+def test_what_no_request_could_carry_is_refused(text: str) -> None:
+    """Found by fuzzing: it failed, with a traceback, when the first request was made."""
+    with pytest.raises(ConfigError):
+        parse_url(text)
