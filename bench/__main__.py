@@ -10,9 +10,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from bench.fuzz import TARGETS, fuzz
 from bench.replay import Plan, replay
 from bench.trace import write_trace
-from softstate.errors import SoftstateError
+from softstate.cli.durations import duration as a_duration
+from softstate.errors import ConfigError, SoftstateError
 
 app = App(name="bench", help="Trials of softstate with real processes.", backend="trio", result_action="return_value")
 
@@ -51,6 +53,31 @@ def trace(file: Path, *, changes: int = 10_000, topics: int = 500, seed: int = 0
     :param seed: Same seed, same file.
     """
     write_trace(file, changes, topics, seed)
+
+
+@app.command(name="fuzz")
+def fuzz_command(
+    *,
+    target: str = "all",
+    duration: Annotated[float, Parameter(name="--for", converter=a_duration, metavar="DURATION")] = 60.0,
+    seed: int | None = None,
+) -> int:
+    """Feed parsers with what nobody decent would send, until something breaks that is documented not to.
+
+    :param target: One of the targets that `bench.fuzz.TARGETS` lists, or all.
+    :param duration: How long for each target, such as 60s or 10m.
+    :param seed: Decides every input; printed, so that a run can be repeated.
+    """
+    if target not in (*TARGETS, "all"):
+        raise ConfigError(f"--target must be all or one of {', '.join(TARGETS)}, not {target!r}")
+    seed = SystemRandom().randrange(2**32) if seed is None else seed
+    print(f"seed {seed}")
+    ok = True
+    for name in TARGETS if target == "all" else [target]:
+        tally = fuzz(name, seed, seconds=duration)
+        print(tally, *([tally.finding] if tally.finding else []), sep="\n", flush=True)
+        ok = ok and tally.finding is None
+    return 0 if ok else 1
 
 
 def main() -> None:

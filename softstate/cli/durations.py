@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from softstate.errors import ConfigError
 
+DURATION_MS_MAX: Final = 366 * 24 * 3_600_000
+"""Longest duration: above it, it is a slip of the keyboard."""
+
 _UNITS_MS: Final = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
 _PATTERN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
@@ -16,8 +19,11 @@ def parse_ms(text: str, name: str) -> int:
     """Read a duration as whole milliseconds, at least 1 unless it is zero. Raises `ConfigError`, naming `name`."""
     found = _PATTERN.fullmatch(text.strip())
     if not found:
-        raise ConfigError(f"{name} must be a duration such as 500ms, 60s, 10m or 1h, not {text!r}")
-    return math.ceil(float(found[1]) * _UNITS_MS[found[2]])
+        raise ConfigError(f"{name} must be a duration such as 500ms, 60s, 10m or 1h, not {text[:32]!r}")
+    ms = float(found[1]) * _UNITS_MS[found[2]]
+    if ms > DURATION_MS_MAX:
+        raise ConfigError(f"{name} must be at most {DURATION_MS_MAX // 3_600_000}h, not {text[:32]!r}")
+    return math.ceil(ms)
 
 
 def duration(_type: Any, tokens: Any) -> float:

@@ -64,7 +64,8 @@ def _environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, 
         if not key.startswith(PREFIX) or key in ELSEWHERE:
             continue
         if key not in variables:
-            raise ConfigError(f"unknown environment variable {key}{_guess(key, variables)}")
+            name = key if key.isprintable() else repr(key)
+            raise ConfigError(f"unknown environment variable {name}{_guess(key, variables)}")
         found[variables[key]] = text
     return found
 
@@ -76,6 +77,8 @@ def _file(path: Path, known: Iterable[str]) -> dict[str, list[str]]:
         raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep: options are text, numbers, booleans or lists of these") from None
     allowed = set(known) - FLAGS_ONLY
     found = {}
     for name, value in settings.items():

@@ -19,7 +19,7 @@ import msgspec
 
 from softstate.errors import Invalid
 from softstate.model import Value, check_topic
-from softstate.wire.value import check_value, unwrap_bytes
+from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes
 
 LINE_BYTES_MAX: Final = 1024 * 1024
 """Longest line: above it, whatever it is, it is no change that a node would take."""
@@ -112,6 +112,8 @@ def read_line(number: int, text: bytes) -> Line:
         topic, value, deleted = _change(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadLine(number, f"not a change in JSON ({error})") from None
+    except RecursionError:
+        raise BadLine(number, f"nested too deep (a value may have {VALUE_DEPTH_MAX} levels)") from None
     except Invalid as error:
         raise BadLine(number, error.message) from None
     return Line(number, topic, value, deleted, hashlib.blake2b(text, digest_size=8).hexdigest())

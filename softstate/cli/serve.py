@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -40,7 +41,8 @@ async def serve(
     """Run a node until a signal has drained it."""
     config = config_of(options, advanced)
     if options.check:
-        print(f"The configuration is valid: listen {config.host}:{config.port}, store {config.store}, {config.role}.")
+        store = os.fsencode(config.store).decode("utf-8", "backslashreplace")
+        print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, {config.role}.")
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
     run = _Run(config)

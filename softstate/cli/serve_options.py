@@ -21,6 +21,9 @@ from softstate.server.config import Role, ServerConfig
 RENAMED: Final = frozenset({"host", "port", "store", "role", "origins", "ttl_ms", "drain_s"})
 """Fields of `ServerConfig` that the basic options set."""
 
+NUMBER_MAX: Final = 2**53
+"""Largest number that any setting may have: above it, arithmetic with seconds is no longer exact."""
+
 ADVANCED: Final = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
 
 
@@ -96,8 +99,10 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         )
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
     for name, value in limits.items():
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name} must be a finite number, not {value}")
+        if value > NUMBER_MAX:
+            raise ConfigError(f"{name} must be at most {NUMBER_MAX}")
     return ServerConfig(
         host=host,
         port=port,
@@ -118,6 +123,10 @@ def _address(listen: str) -> tuple[str, int]:
         colon = ""
     if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5):
         raise ConfigError(f"listen must be HOST:PORT, such as 127.0.0.1:8700 or [::1]:8700, not {listen!r}")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ConfigError(f"listen: {host!r} is not a valid name of a host") from None
     return host, int(port)
 
 

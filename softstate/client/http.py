@@ -27,6 +27,9 @@ T = TypeVar("T")
 HEAD_BYTES_MAX: Final = 16 * 1024
 """Longest head of an answer."""
 
+ECHO_CHARS_MAX: Final = 256
+"""How much of what a node sent instead of HTTP is quoted in an error."""
+
 IDLE_CONNECTIONS_MAX: Final = 4
 """Connections kept alive for another request, all nodes together."""
 
@@ -116,7 +119,7 @@ class _Connection:
         except h11.RemoteProtocolError as error:
             if self._kept and not self._heard:
                 raise _Stale from None
-            raise HttpFailed(f"the answer breaks HTTP: {error}") from None
+            raise HttpFailed(f"the answer breaks HTTP: {str(error)[:ECHO_CHARS_MAX]}") from None
         except STREAM_ERRORS as error:
             if self._kept and not self._heard:
                 raise _Stale from None

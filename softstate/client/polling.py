@@ -16,7 +16,7 @@ from softstate.client.core import Cause, Core
 from softstate.client.events import Abandon, SendPoll
 from softstate.client.knowledge import Question
 from softstate.client.table import Trigger
-from softstate.client.timing import Rotation, jittered_s
+from softstate.client.timing import POLL_S_MIN, Rotation, jittered_s
 from softstate.errors import Compacted, Denied, Rewound, Unauthenticated, WireError
 from softstate.wire.messages import Poll, Polled
 
@@ -170,7 +170,7 @@ class PollPath:
     def _round_done(self, next_ms: int | None) -> None:
         core = self._core
         if next_ms is not None:
-            pause_s = next_ms / 1000
+            pause_s = max(next_ms / 1000, POLL_S_MIN)
         else:
             pause_s = jittered_s(core.random, core.advice.poll_every_s)
         self.want(max(core.now, self._round_sent + pause_s))

@@ -23,6 +23,12 @@ BARRED_CAPS: Final = 10.0
 """When no URL serves WebSocket, that is asked again after this many backoff caps."""
 
 
+POLL_S_MIN: Final = 0.05
+BACKOFF_BASE_S_MIN: Final = 0.02
+BACKOFF_CAP_S_MIN: Final = 0.2
+"""Whatever a node advises, a client does not poll or come back more often than this: advice may be mistaken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """How to poll, come back and back off: a node's advice, given before it is needed; seconds."""
@@ -37,11 +43,11 @@ class Advice:
     def of(cls, poll: PollAdvice, recover: RecoverAdvice) -> Advice:
         """Take over what `welcome` or `renewed` says."""
         return cls(
-            poll.every_ms / 1000,
+            max(poll.every_ms / 1000, POLL_S_MIN),
             poll.spread_ms / 1000,
             recover.spread_ms / 1000,
-            max(recover.base_ms, 1) / 1000,
-            max(recover.cap_ms, 1) / 1000,
+            max(recover.base_ms / 1000, BACKOFF_BASE_S_MIN),
+            max(recover.cap_ms / 1000, BACKOFF_CAP_S_MIN),
         )
 
     def backoff_s(self, random: Random, tries: int) -> float:

@@ -158,9 +158,10 @@ class _Reader:
             await read()
         except ConnectionRejected as error:
             self.rejected = error
-        except (ConnectionClosed, ProtocolError, h11.ProtocolError, *STREAM_ERRORS):
+        except (ConnectionClosed, ProtocolError, h11.ProtocolError, UnicodeDecodeError, *STREAM_ERRORS):
             # Its channel is closed by now, which is how `receive` learns of it. (h11's error comes from a handshake
-            # answered with what is not HTTP: wsproto then tries to answer as only a server may.)
+            # answered with what is not HTTP: wsproto then tries to answer as only a server may. wsproto reads some
+            # headers of the answer as ASCII without looking.)
             pass
         finally:
             self.handshake.cancel()

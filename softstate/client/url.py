@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, final
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ PORT_TLS: Final = 443
 
 _TLS: Final = {"ws": False, "http": False, "wss": True, "https": True}
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
+_NOT_IN_HOST: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 @final
@@ -58,13 +60,18 @@ def parse_url(text: str) -> NodeUrl:
         raise ConfigError(f"{text!r} is not a node's URL: {error}") from None
     if "://" not in text or parts.scheme not in _TLS:
         raise ConfigError(f"{text!r} must begin with ws://, wss://, http:// or https://")
+    if _NOT_IN_HOST.search(host):
+        raise ConfigError(f"{text!r} must name a host without blanks and control characters")
     if not host or port == 0:
         raise ConfigError(f"{text!r} must name a host, and a port above 0 if any, such as ws://127.0.0.1:{PORT}")
     if parts.username is not None:
         raise ConfigError(f"the URL of {host!r} must not hold credentials: give them as `token`")
     if parts.query or parts.fragment:
         raise ConfigError(f"{text!r} must not have a query or a fragment")
-    path = quote(parts.path.rstrip("/"), safe=_PATH_SAFE)
+    try:
+        path = quote(parts.path.rstrip("/"), safe=_PATH_SAFE)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{text!r} is not a node's URL: {error}") from None
     if path == "/v1" or path.endswith(("/v1/ws", "/v1")):
         raise ConfigError(f"{text!r} must be the base URL of the node: leave out the part from /v1 on")
     tls = _TLS[parts.scheme]

@@ -21,7 +21,9 @@ from softstate.model import REVISION_MAX, Page, Position, Query
 
 _DIGEST_BYTES: Final = 6
 _FORM: Final = re.compile(
-    r"([0-9a-f]{1,14})-([0-9a-f]{0,14})-([\w-]{8})-([\w-]{8})\.([^.]+)\.([^.]+)\.([0-9a-f]{1,14})", re.ASCII
+    r"([0-9a-f]{1,14})-([0-9a-f]{0,14})-([\w-]{8})-([\w-]{8})"
+    r"\.([^.\ud800-\udfff]+)\.([^.\ud800-\udfff]+)\.([0-9a-f]{1,14})",
+    re.ASCII,
 )
 
 

@@ -62,6 +62,7 @@ class HttpStream:
         """
         config = self._config
         self._whole = False
+        self._asked_for_head = False
         if not self._fresh:
             self._http.start_next_cycle()
         deadline = trio.current_time() + config.head_s_max

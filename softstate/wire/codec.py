@@ -46,6 +46,9 @@ MESSAGE_DEPTH_MAX: Final = VALUE_DEPTH_MAX + 8
 JSON text is bounded by the interpreter's recursion limit instead, until `check_value` applies its own.
 """
 
+ECHO_CHARS_MAX: Final = 256
+"""How much of an error's message a peer gets back that put its own text into it."""
+
 _CARRIES_CHANGES: Final = (Subscribed, Polled)
 _BUILTIN_TAGS: Final = (
     0,
@@ -187,7 +190,7 @@ class _Cbor(Codec):
         try:
             return msgspec.convert(self._item(data), kind)
         except msgspec.ValidationError as error:
-            raise Invalid(str(error)) from None
+            raise Invalid(_brief(str(error))) from None
 
     def _item(self, data: bytes) -> Any:
         # cbor2 ignores what follows the first item. As the first of an array of two, followed by a guard that the
@@ -221,6 +224,13 @@ class _Cbor(Codec):
         return head + b"".join(items)
 
 
+def _brief(message: str) -> str:
+    """Leave out the middle of a message that quotes much of its input; where the fault is, stands at its end."""
+    if len(message) <= ECHO_CHARS_MAX:
+        return message
+    return f"{message[: ECHO_CHARS_MAX // 2]} … {message[-ECHO_CHARS_MAX // 2 :]}"
+
+
 def _cause(error: BaseException) -> str:
     return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
 
@@ -250,7 +260,7 @@ class _Json(Codec):
         try:
             item = msgspec.json.decode(data, type=kind)
         except msgspec.ValidationError as error:
-            raise Invalid(str(error)) from None
+            raise Invalid(_brief(str(error))) from None
         except msgspec.DecodeError as error:
             raise Invalid(f"not one well-formed JSON text: {error}") from None
         except RecursionError:

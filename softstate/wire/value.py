@@ -23,6 +23,9 @@ VALUE_BYTES_MAX: Final = 64 * 1024
 VALUE_DEPTH_MAX: Final = 32
 """Deepest nesting of lists and maps in a value. Part of the protocol: no setting changes it."""
 
+KEY_CHARS_SHOWN: Final = 64
+"""How much of each key stands in a message that says where in a value the fault is."""
+
 BYTES_KEY: Final = "$bytes"
 
 _INT_MIN: Final = -(2**63)
@@ -61,7 +64,8 @@ def _check_map(value: dict[Any, Any], field: str, depth: int) -> None:
         if type(key) is not str:
             raise Invalid(f"{field} must have text keys only, not {type(key).__name__}")
         _check_text(key, f"a key of {field}")
-        check_value(item, f"{field}.{key}", depth)
+        # Cut, since this is built for every item below the key, long before anything is wrong.
+        check_value(item, f"{field}.{key[:KEY_CHARS_SHOWN]}", depth)
 
 
 def _check_text(text: object, field: str) -> None:

@@ -117,3 +117,10 @@ def test_a_key_stands_for_one_line_of_one_run() -> None:
         read_line(3, b'{"topic":"a","value":2}').key("r"),
     ]
     assert line.key("r") not in others
+
+
+@pytest.mark.parametrize("key", ["value", "other"])
+def test_a_line_nested_too_deep_is_refused_by_number(key: str) -> None:
+    """Found by fuzzing: it was a RecursionError."""
+    with pytest.raises(BadLine, match="line 7: nested too deep"):
+        read_line(7, b'{"topic":"a","%b":' % key.encode() + b"[" * 50_000)

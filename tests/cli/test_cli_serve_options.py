@@ -172,3 +172,38 @@ def test_wrong_variables_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, re
 def test_the_variable_of_the_client_commands_is_no_business_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTSTATE_URL", "ws://elsewhere:1")
     assert configured() == ServerConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--sessions-max", "9" * 400], "sessions_max must be at most"),
+        (["--ttl", "9" * 400 + "h"], "--ttl must be at most"),
+        (["--listen", "a..b:1", "--allow-anonymous"], "not a valid name"),
+        (["--listen", "\udcff:1", "--allow-anonymous"], "not a valid name"),
+    ],
+)
+def test_what_no_arithmetic_or_resolver_takes_is_refused(
+    words: list[str], expected: str, refusal: Callable[..., str]
+) -> None:
+    """Found by fuzzing: each ended in a traceback, some of them only once the node was to listen."""
+    assert expected in refusal(*words)
+
+
+def test_a_file_nested_too_deep_is_refused(toml: Callable[[str], str], refusal: Callable[..., str]) -> None:
+    """Found by fuzzing: it was a RecursionError."""
+    assert "nested too deep" in refusal("--config", toml("a = " + "[" * 5_000))
+
+
+def test_a_store_whose_name_is_no_unicode_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Found by fuzzing: a strict terminal refused the line that says that all is well."""
+    assert run(["serve", "--check", "--store", "memory:\udcff"]) == 0
+    assert "memory:\\xff" in capfd.readouterr().out
+
+
+def test_a_variable_whose_name_has_a_line_end_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    """Found by fuzzing."""
+    monkeypatch.setenv("SOFTSTATE_\nX", "1")
+    assert "'SOFTSTATE_\\nX'" in refusal()

@@ -6,7 +6,16 @@ from random import Random
 
 import pytest
 
-from softstate.client.timing import BARRED_CAPS, DOUBLINGS_MAX, Advice, Rotation, jittered_s
+from softstate.client.timing import (
+    BACKOFF_BASE_S_MIN,
+    BACKOFF_CAP_S_MIN,
+    BARRED_CAPS,
+    DOUBLINGS_MAX,
+    POLL_S_MIN,
+    Advice,
+    Rotation,
+    jittered_s,
+)
 from softstate.wire.messages import PollAdvice, RecoverAdvice
 
 ADVICE = Advice(base_s=1.0, cap_s=8.0)
@@ -32,9 +41,11 @@ def test_advice_is_taken_over_in_seconds() -> None:
     assert advice == Advice(15.0, 2.0, 3.0, 0.5, 30.0)
 
 
-def test_advice_never_makes_a_backoff_of_nothing() -> None:
+def test_no_advice_makes_a_client_hammer_its_nodes() -> None:
+    """Found by fuzzing: with advice near nothing an offline client made two hundred attempts a second."""
     advice = Advice.of(PollAdvice(0, 0), RecoverAdvice(0, 0, 0))
-    assert (advice.base_s, advice.cap_s) == (0.001, 0.001)
+    assert (advice.poll_every_s, advice.base_s, advice.cap_s) == (POLL_S_MIN, BACKOFF_BASE_S_MIN, BACKOFF_CAP_S_MIN)
+    assert (advice.poll_spread_s, advice.recover_spread_s) == (0.0, 0.0)
 
 
 def test_a_regular_timer_varies_by_a_fifth() -> None:

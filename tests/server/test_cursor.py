@@ -77,3 +77,9 @@ def test_what_lists_from_zero_remembers_its_first_read(query: Query, compacted: 
     assert cursor.continues(page)
     assert not cursor.continues(Page(page.position, 0, compacted=[*compacted, "q/"]))
     assert not cursor.continues(Page(page.position, 0, compacted=compacted, restart=True))
+
+
+def test_a_cursor_that_is_no_unicode_is_refused() -> None:
+    """Found by fuzzing."""
+    with pytest.raises(Invalid):
+        Cursor.parse("f--AbCdEfGh-AbCdEfGh.\udcff.d.2", Query())

@@ -436,3 +436,10 @@ def test_error_bodies_have_the_documented_fields_only() -> None:
         assert set(json.loads(answer.body)) - {"op"} == {"code", "message", "position"}
 
     trio.run(body)
+
+
+async def test_an_unreadable_head_after_a_head_request_is_answered_in_full() -> None:
+    """Found by fuzzing: the refusal was sent without its body, as to HEAD, and h11's protest ended the node."""
+    answers = await FakeNode().exchange(GET.replace(b"GET", b"HEAD") + b'"\r\n\r\n', heads=[0])
+    assert statuses(answers) == [200, 400]
+    assert "not valid HTTP" in answers[1].json["message"]

@@ -412,3 +412,10 @@ def test_damaged_messages_are_decoded_or_refused_and_nothing_else_happens(codec:
         except SoftstateError as error:
             outcomes.add(type(error))
     assert {Publish, Invalid} <= outcomes
+
+
+def test_an_error_quotes_little_of_what_was_sent() -> None:
+    """Found by fuzzing: an unknown op of a megabyte came back whole."""
+    with pytest.raises(Unsupported, match=r"^unknown op: Invalid value 'xxx.*\$\.op") as caught:
+        JSON.client_message('{"op":"' + "x" * 100_000 + '"}')
+    assert len(caught.value.message) < 400

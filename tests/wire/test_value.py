@@ -222,3 +222,12 @@ def test_bytes_in_json_are_standard_base64_and_nothing_else(data: bytes) -> None
 def test_every_text_is_a_key(codec: Codec, key: str) -> None:
     value = {key: b"x", "other": 1}
     assert codec.loads(codec.value(encode_value(value)), object) == value
+
+
+def test_a_long_key_is_cut_where_a_fault_below_it_is_named() -> None:
+    """Found by fuzzing: the path was built whole for each of a million items, and kept a node busy for minutes."""
+    with pytest.raises(Invalid) as caught:
+        check_value({"k" * 100_000: [{"x" * 100_000: [0, 2**64]}]})
+    assert caught.value.message.startswith("value.kkk")
+    assert "[0].xxx" in caught.value.message
+    assert len(caught.value.message) < 300
