@@ -17,7 +17,7 @@ from cyclopts.exceptions import CycloptsError
 from softstate.cli import exit_codes
 from softstate.errors import SoftstateError
 
-COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "demo")
+COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "demo", "drill")
 """Every command. `softstate.cli.NAME` holds what runs it, called `command`; for ``list`` it is
 `softstate.cli.listing`, since a submodule called ``list`` would take the place of the builtin in this one."""
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.cli.demo.processes import Lines, NodeProcess, child, free_port, softstate
 from softstate.cli.exit_codes import Failure
+from softstate.cli.processes import Lines, NodeProcess, child, free_port, softstate
 
 
 @pytest.fixture

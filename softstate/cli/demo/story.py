@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from softstate.cli.demo.ledger import Ledger, Subscriber, spread_text
-from softstate.cli.demo.processes import Lines, NodeProcess, child, free_port, softstate
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.processes import Lines, NodeProcess, child, free_port, softstate
 from softstate.client.api import Client, connect
 from softstate.client.events import ModeChanged
 from softstate.client.updates import Updates

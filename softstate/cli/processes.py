@@ -1,4 +1,4 @@
-"""Real ``softstate`` processes, for the demo and the replay: started, killed, never left behind."""
+"""Real processes, for the demo, the drill and the replay: started, killed, never left behind."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""What a drill is to do: how many clients, which fault, for how long, and against which installation."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal, TypeAlias
+
+from softstate.client.url import parse_url
+from softstate.errors import ConfigError, Invalid
+from softstate.model import check_prefix
+
+Kind: TypeAlias = Literal["server", "store", "link", "client"]
+"""What is made to fail: the pushing node, the store, the way between clients and node, or some of the clients."""
+
+CLIENTS_MAX: Final = 5_000
+"""Most clients of one drill: they all run on this host."""
+
+FOR_S_MIN: Final = 1.0
+FOR_S_MAX: Final = 3_600.0
+"""How long a drill may measure; everything that it keeps grows with that."""
+
+WORKERS: Final = 4
+"""Processes among which the clients are divided; of the kind `client`, one is stopped and one killed."""
+
+TOPICS: Final = 10
+"""How many topics are published, in turn; each client follows two of them."""
+
+TOPICS_A_CLIENT: Final = 2
+DELIVERIES_PER_S: Final = 1_500.0
+"""How many changes all clients together are to apply a second: below what the clients themselves can take."""
+
+TOPIC_EVERY_S_MIN: Final = 0.2
+SERVER_DOWN_S: Final = 2.0
+"""A killed server stays away so long, or a third of the drill if that is less. Any other fault lasts that third."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One drill. `urls` is empty for a throw-away installation; `check` refuses what makes no sense."""
+
+    kind: Kind
+    clients: int
+    for_s: float
+    urls: tuple[str, ...] = ()
+    prefix: str = ""
+    kill_command: str = ""
+    start_command: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is run against an installation that was there before."""
+        return bool(self.urls)
+
+    @property
+    def healthy_s(self) -> float:
+        """How long to measure before the fault."""
+        return self.for_s / 3
+
+    @property
+    def down_s(self) -> float:
+        """How long the fault lasts."""
+        return min(SERVER_DOWN_S, self.for_s / 3) if self.kind == "server" else self.for_s / 3
+
+    @property
+    def after_s(self) -> float:
+        """How long to go on after the fault has ended."""
+        return self.for_s - self.healthy_s - self.down_s
+
+    @property
+    def topic_every_s(self) -> float:
+        """How often each topic is published."""
+        return max(TOPIC_EVERY_S_MIN, self.clients * TOPICS_A_CLIENT / DELIVERIES_PER_S)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics: each below a prefix of its own, so that it can be followed by either."""
+        return tuple(f"{self.prefix}{number}/state" for number in range(TOPICS))
+
+    def follows(self, client: int) -> tuple[int, ...]:
+        """Return which of the topics a client follows, by their numbers."""
+        return tuple((client + step * (1 + client // TOPICS % (TOPICS - 1))) % TOPICS for step in range(2))
+
+    def crews(self) -> list[range]:
+        """Divide the clients among workers."""
+        workers = min(WORKERS, self.clients)
+        edges = [self.clients * worker // workers for worker in range(workers + 1)]
+        return [range(*edge) for edge in pairwise(edges)]
+
+    def check(self) -> Plan:
+        """Return this plan, or raise `ConfigError` naming the option and what it must be."""
+        least = 2 if self.kind == "client" else 1
+        if not least <= self.clients <= CLIENTS_MAX:
+            raise ConfigError(f"--clients must be {least} to {CLIENTS_MAX}, not {self.clients}")
+        if not FOR_S_MIN <= self.for_s <= FOR_S_MAX:
+            raise ConfigError(f"--for must be {FOR_S_MIN:g}s to {FOR_S_MAX:g}s, not {self.for_s:g}s")
+        for url in self.urls:
+            parse_url(url)
+        try:
+            check_prefix(self.prefix, "--prefix")
+        except Invalid as error:
+            raise ConfigError(str(error)) from None
+        if self.prefix == "/":
+            raise ConfigError("--prefix must not be '/': what is published below it is deleted afterwards")
+        self._check_commands()
+        return self
+
+    def _check_commands(self) -> None:
+        given = [name for name in ("kill_command", "start_command") if getattr(self, name)]
+        needed = self.own and self.kind in ("server", "store")
+        flags = {"kill_command": "--kill-command", "start_command": "--start-command"}
+        if needed and len(given) < len(flags):
+            missing = " and ".join(flag for name, flag in flags.items() if name not in given)
+            raise ConfigError(f"--kill {self.kind} with --url needs {missing}: only you know how to do that there")
+        if given and not needed:
+            raise ConfigError(f"{flags[given[0]]} is for --kill server or --kill store with --url")
+
+
+def fresh_prefix(given: Sequence[str] = ()) -> str:
+    """Return the prefix that was given, or one that nobody uses."""
+    return given[0] if given else f"drill/{secrets.token_hex(6)}/"

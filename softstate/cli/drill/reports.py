@@ -1,0 +1,55 @@
+"""What the drill tells its workers, and what they tell it: JSON, one line each.
+
+Times are seconds of CLOCK_MONOTONIC, which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from softstate.model import Mode
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What one worker is to do: run these clients. `follows` are topics by their numbers in `topics`.
+
+    `via` maps ``host:port`` of a node to the port of a relay on this host that leads there.
+    """
+
+    urls: list[str]
+    topics: list[str]
+    follows: dict[int, list[int]]
+    via: dict[str, int] = {}
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True):
+    """A client applied a version of a topic at `at_s`; its publisher had sent it at `sent_s`.
+
+    `resets` is how often the client was reset before: versions of two histories cannot be compared.
+    """
+
+    client: int
+    topic: int
+    version: int
+    sent_s: float
+    at_s: float
+    resets: int = 0
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """At `at_s` a client was in `mode` and stated `age_s` (None: unknown). Counters are since the client's start."""
+
+    client: int
+    at_s: float
+    age_s: float | None
+    mode: Mode
+    connects: int
+    polls: int
+    resets: int
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What happened in one worker since its last tick. All that was applied came before each sample's versions."""
+
+    applied: list[Applied]
+    samples: list[Sample]

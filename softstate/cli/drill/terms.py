@@ -1,0 +1,94 @@
+"""What a node tells its clients about times, and which bounds follow from it (promises B and L)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.client.timing import JITTER
+from softstate.client.transport import Gone, HandshakeFailed, open_tcp, open_websocket
+from softstate.client.url import NodeUrl, parse_url
+from softstate.wire import CBOR
+from softstate.wire.messages import Goodbye, Hello, Welcome
+
+SERVICE_S: Final = 3.0
+"""The service time of promise L: what a node may take to serve everybody who came back within the spread."""
+
+ASK_S_MAX: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The node's advice, in seconds."""
+
+    ttl_s: float
+    renew_s: float
+    timeout_s: float
+    poll_every_s: float
+    poll_spread_s: float
+    recover_spread_s: float
+    recover_cap_s: float
+    durability: str
+
+    @classmethod
+    def of(cls, welcome: Welcome) -> Terms:
+        """Take over what `welcome` says."""
+        return cls(
+            welcome.ttl_ms / 1000,
+            welcome.renew_ms / 1000,
+            welcome.timeout_ms / 1000,
+            welcome.poll.every_ms / 1000,
+            welcome.poll.spread_ms / 1000,
+            welcome.recover.spread_ms / 1000,
+            welcome.recover.cap_ms / 1000,
+            str(welcome.durability),
+        )
+
+    @property
+    def age_s_max(self) -> float:
+        """Promise B: the highest age of a client that can reach a node.
+
+        Cut off, it learns of that within `timeout_s` (in silence) or at once, and then polls, after the spread. A
+        round trip is taken to last `timeout_s` at most: what takes longer counts as not answered.
+        """
+        slow = 1 + JITTER
+        cut_off_s = slow * self.renew_s + max(self.timeout_s, self.poll_spread_s)
+        return max(cut_off_s, slow * self.poll_every_s) + self.timeout_s
+
+    @property
+    def converge_s_max(self) -> float:
+        """Promise L: how long after the last fault healed every client equals the store, service time included."""
+        slow = 1 + JITTER
+        return max(self.recover_spread_s, self.recover_cap_s, slow * self.poll_every_s, slow * self.renew_s) + SERVICE_S
+
+
+async def ask_terms(urls: Sequence[str]) -> Terms:
+    """Take a lease on the first node that gives one, read its terms, and release it. Raises `Failure` if none does."""
+    said = ""
+    for url in urls:
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.move_on_after(ASK_S_MAX):
+                    return await _greet(nursery, parse_url(url))
+            except (HandshakeFailed, Gone) as error:
+                said = str(error)
+            finally:
+                nursery.cancel_scope.cancel()
+    raise Failure(f"no node offers a lease: {said or 'none answered in time'}", UNAVAILABLE)
+
+
+async def _greet(nursery: trio.Nursery, url: NodeUrl) -> Terms:
+    websocket = await open_websocket(nursery, url, CBOR, open_tcp, ASK_S_MAX)
+    try:
+        await websocket.send(CBOR.encode(Hello(name="softstate drill")))
+        message = CBOR.server_message(await websocket.receive())
+        if not isinstance(message, Welcome):
+            raise HandshakeFailed(f"{url} answered hello with {type(message).__name__.lower()}")
+        await websocket.send(CBOR.encode(Goodbye()))
+    finally:
+        await websocket.aclose()
+    return Terms.of(message)
