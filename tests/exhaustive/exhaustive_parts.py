@@ -1,0 +1,163 @@
+"""The parts of the model: interned objects, and the transition function of each component.
+
+A state of the world is a tuple of small numbers, each naming an interned thing: a message, a node, a client. A
+component's transition depends on nothing but itself and its input, so it is computed once and remembered; however
+many states of the world differ elsewhere, the real machine is run only once for each of its own states and inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from softstate.client.events import (
+    Abandon,
+    Action,
+    Arrived,
+    Connect,
+    Connected,
+    Deliver,
+    Disconnect,
+    Event,
+    Lost,
+    ModeChanged,
+    Opened,
+    PollAnswered,
+    RequestFailed,
+    Reset,
+    Send,
+    SendPoll,
+    Ticked,
+    Wanted,
+)
+from softstate.client.machine import Machine, MachineOptions
+from softstate.errors import WireError
+from softstate.wire.messages import Polled
+from tests.exhaustive.forking import Freezer, Low, Shared, fork
+
+URL: Final = "ws://127.0.0.1:8700"
+
+Output = tuple[Any, ...]
+"""What a component did: a word, and what belongs to it."""
+
+
+class Interned(Shared):
+    """Gives equal things (by their `repr`, unless told a key) the same number."""
+
+    def __init__(self) -> None:
+        self.things: list[Any] = []
+        self._numbers: dict[Hashable, int] = {}
+
+    def number(self, thing: Any, key: Hashable = None) -> int:
+        """Return the number of a thing; the first of equal things is kept."""
+        key = repr(thing) if key is None else key
+        number = self._numbers.setdefault(key, len(self.things))
+        if number == len(self.things):
+            self.things.append(thing)
+        return number
+
+
+class Client:
+    """A client machine with its own time, which moves only when a timer fires."""
+
+    def __init__(self, messages: Interned, part: float) -> None:
+        random = Low()
+        random.part = part
+        self.messages = messages
+        self.now = 1_000.0
+        self.machine = Machine(MachineOptions((URL,)), random)
+
+    def begin(self, names: tuple[str, ...]) -> list[Output]:
+        """Want names, and open."""
+        return self._do(Wanted(names)) + self._do(Opened())
+
+    def take(self, word: str, number: int | None) -> list[Output]:
+        """Take an input; `number` is that of a message or an error, where the word needs one."""
+        thing = None if number is None else self.messages.things[number]
+        if word == "ticked":
+            self.now = max(self.now, self.machine.deadline())
+            return self._do(Ticked())
+        return self._do(self._event(word, thing))
+
+    def _event(self, word: str, thing: Any) -> Event:
+        link, flight = self.machine._push.link, self.machine._poll._flight
+        conn = link.conn if link is not None else 0
+        request = flight.request if flight is not None else 0
+        match word, thing:
+            case "connected", _:
+                return Connected(conn)
+            case "arrived", _:
+                return Arrived(conn, thing)
+            case "late", _:
+                return Arrived(-1, thing)
+            case "polled", Polled():
+                return PollAnswered(request, thing)
+            case "polled", _:
+                assert thing is None or isinstance(thing, WireError)
+                return RequestFailed(request, "failed", thing)
+            case _:
+                assert word == "lost"
+                return Lost(conn, thing, "lost")
+
+    def _do(self, event: Event) -> list[Output]:
+        held = self.machine._knowledge.subscriptions
+        before = {name: (s.revision, s.asof) for name, s in held.items()}
+        out = [output for action in self.machine.handle(event, self.now) if (output := self._output(action))]
+        for name, subscription in held.items():
+            certificate = (subscription.revision, subscription.asof)
+            if certificate != before.get(name) and subscription.revision is not None:
+                out.append(("certified", name, subscription.revision))
+        return out
+
+    def _output(self, action: Action) -> Output | None:
+        match action:
+            case Connect():
+                # Names of requests live as long as their connection: beginning anew makes more states equal.
+                self.machine._push._requests = 0
+                return ("connect",)
+            case Send():
+                return "send", self.messages.number(action.message)
+            case Disconnect():
+                return ("disconnect",)
+            case SendPoll():
+                return "poll", self.messages.number(action.message)
+            case Abandon():
+                return ("abandon",)
+            case Deliver():
+                change = action.change
+                return "deliver", change.topic, change.version, None if change.deleted else change.value
+            case Reset():
+                return "reset", action.position
+            case ModeChanged():
+                return None
+            case _:
+                raise AssertionError(f"the model has no use for {action}")
+
+
+class Component:
+    """A kind of component: its states so far, and what each input made of them."""
+
+    def __init__(self, key: Callable[[Any], Hashable]) -> None:
+        self.states = Interned()
+        self.runs = 0
+        self._key = key
+        self._known: dict[tuple[int, Hashable], tuple[int, tuple[Output, ...]]] = {}
+
+    def add(self, thing: Any) -> int:
+        """Return the number of a state."""
+        return self.states.number(thing, self._key(thing))
+
+    def step(self, number: int, *given: Hashable) -> tuple[int, tuple[Output, ...]]:
+        """Return the state after an input, and the outputs."""
+        known = self._known.get((number, given))
+        if known is None:
+            self.runs += 1
+            thing = fork(self.states.things[number], {})
+            out = tuple(thing.take(*given))
+            known = self._known[number, given] = (self.add(thing), out)
+        return known
+
+
+def client_key(client: Client) -> Hashable:
+    """Return what tells clients apart."""
+    return Freezer(client.machine, client.now).frozen

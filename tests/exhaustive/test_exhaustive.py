@@ -1,0 +1,76 @@
+"""Breadth first over small worlds of real machines: S1, S2, S5, S7, S8, S9 at every step, convergence from every state.
+
+Each world has a client or two, one node and its successor, at most three commits and a rewind. Those that CI can visit
+whole must be exhausted; the others are cut off, and random walks go where breadth does not get in time. Run with
+``-rP`` to see the counts. By hand, with more: see `explore`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from tests.exhaustive.exhaustive_search import Search, explore
+from tests.exhaustive.exhaustive_state import Bounds
+
+A: Final = ("a", False)
+B: Final = ("b", False)
+GONE: Final = ("a", True)
+
+COLD: Final = Bounds(names=(("a",),), commits=(A, GONE), ticks=0)
+WARM: Final = Bounds(names=(("/",),), commits=(A, B), first=1, warm=True, split_reads=False)
+TWO: Final = Bounds(names=(("/",), ("a",)), commits=(A, B, GONE), first=1, warm=True, ticks=0, split_reads=False)
+
+WHOLE: Final = {
+    "a topic, from the start": COLD,
+    "a prefix, from the start": replace(COLD, names=(("/",),), commits=(A, B)),
+    "a topic and a prefix over it": replace(COLD, names=(("a", "/"),), commits=(A, GONE), split_reads=False),
+    "congested, with timers": replace(WARM, commits=(A, B, GONE), ticks=2, conflates=True),
+    "leases that end": replace(WARM, ticks=1, expiries=1, conflates=True),
+    "amnesia": replace(WARM, ticks=1, forgets=1),
+    "a lost connection": replace(WARM, ticks=0, cuts=1),
+    "a crash": replace(WARM, ticks=0, crashes=1),
+    "a rewind": replace(WARM, ticks=0, rewinds=1),
+    "a rewind of three": replace(WARM, commits=(A, B, GONE), first=2, ticks=0, rewinds=1),
+    "two clients, congested, with timers": replace(TWO, conflates=True, ticks=1),
+    "two clients, with timers": replace(TWO, ticks=1),
+}
+
+PART: Final = {
+    "a rewind at the start": replace(COLD, first=1, rewinds=1, crashes=1),
+    "two clients and a rewind": replace(TWO, rewinds=1),
+    "two clients, from the start": replace(COLD, names=(("/",), ("a",)), ticks=1),
+    "a rewind, a crash, a cut": replace(WARM, ticks=1, rewinds=1, crashes=1, cuts=1, late=True),
+}
+
+STATES_MAX: Final = 30_000
+CUT_OFF_AT: Final = 8_000
+
+WALKED: Final = Bounds(
+    names=(("/",), ("a", "b")), commits=(A, B, GONE), ticks=4, cuts=1, rewinds=1, crashes=1, expiries=1, forgets=1,
+    late=True, in_flight_max=99,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_small_world_is_visited_whole(name: str) -> None:
+    report = explore(WHOLE[name], STATES_MAX)
+    print(f"{name}: {report}")
+    assert report.exhausted
+
+
+@pytest.mark.parametrize("name", PART)
+def test_a_larger_world_is_visited_in_part(name: str) -> None:
+    report = explore(PART[name], CUT_OFF_AT)
+    print(f"{name}: {report}")
+    assert report.transitions > CUT_OFF_AT
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+@pytest.mark.parametrize("conflates", [False, True])
+def test_walks_at_random_converge(conflates: bool, part: float) -> None:
+    report = Search(replace(WALKED, conflates=conflates, part=part), 0).walk(seed=1, walks=60, steps_max=60)
+    print(f"walks: {report}")
+    assert report.transitions > 0

@@ -1,0 +1,220 @@
+"""The exhaustive check can fail: each rule of the design that is taken out here breaks a promise within a small world.
+
+A mutant is a patch of the product, or of the model's shell where the rule lives in a shell. It is caught when a search
+that finds nothing without it finds something with it; the trace is one of the shortest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from msgspec import structs
+
+from softstate.client.events import Connected, ConnectFailed, Lost
+from softstate.client.knowledge import Knowledge
+from softstate.client.machine import Machine
+from softstate.lease import Effect, Say, SessionMachine
+from softstate.lease.hold import Hold
+from softstate.model import Change, Page, Position, Record
+from softstate.store import snapshot
+from softstate.wire.messages import Message, Notify, Renewed, Subscribe
+from tests.exhaustive.exhaustive_node import Node, Peer
+from tests.exhaustive.exhaustive_oracle import Broken
+from tests.exhaustive.exhaustive_search import explore
+from tests.exhaustive.exhaustive_state import Bounds
+from tests.exhaustive.exhaustive_world import World
+
+Patch = pytest.MonkeyPatch
+
+STATES_MAX: Final = 60_000
+
+TWO: Final = (("a", False), ("a", False))
+GONE: Final = (("a", False), ("a", True))
+LIVE: Final = Bounds(names=(("a",),), commits=TWO, warm=True, ticks=1, split_reads=False)
+COLD: Final = Bounds(names=(("a",),), commits=TWO, ticks=0)
+REWOUND: Final = Bounds(
+    names=(("/",),), commits=(("a", False), ("b", False)), first=1, warm=True, rewinds=1, ticks=1, split_reads=False
+)
+
+
+def renewed_goes_first(patch: Patch) -> None:
+    """`renewed` overtakes the pushes that wait."""
+    say = Peer.say
+
+    def overtaking(self: Peer, message: Message) -> None:
+        if not isinstance(message, Renewed):
+            say(self, message)
+            return
+        ahead = self.sent - sum(isinstance(waiting, Notify) for waiting in self.pending)
+        self.say_first(structs.replace(message, sent=ahead))
+
+    patch.setattr(Peer, "say", overtaking)
+
+
+def read_before_entry(patch: Patch) -> None:
+    """A subscription enters the lease only when its read, begun before, is answered."""
+    subscribe, subscribed = SessionMachine._subscribe, SessionMachine._subscribed
+
+    def early(self: SessionMachine, message: Subscribe, now: float) -> list[Effect]:
+        effects = subscribe(self, message, now)
+        assert self.lease is not None
+        self._table.remove(self.lease, [*message.topics, *message.prefixes])
+        return effects
+
+    def late(self: SessionMachine, asked: Any, page: Page, request: Subscribe) -> list[Effect]:
+        if self._held():
+            assert self.lease is not None
+            self._table.add(self.lease, [*request.topics, *request.prefixes])
+        return subscribed(self, asked, page, request)
+
+    patch.setattr(SessionMachine, "_subscribe", early)
+    patch.setattr(SessionMachine, "_subscribed", late)
+
+
+def nothing_held(patch: Patch) -> None:
+    """What is held while a subscription's read is under way is forgotten."""
+    release = Hold.release
+
+    def forgetful(self: Hold, revision: int) -> list[Record]:
+        release(self, revision)
+        return []
+
+    patch.setattr(Hold, "release", forgetful)
+
+
+def no_lineage_check(patch: Patch) -> None:
+    """A position is on the history if its revision is."""
+
+    def naive(position: Position, image: snapshot.Snapshot) -> bool:
+        return position.revision <= image.position.revision
+
+    patch.setattr(snapshot, "on_history", naive)
+
+
+def anything_usable(patch: Patch) -> None:
+    """What a path brings is used whatever history it comes from."""
+    patch.setattr(Knowledge, "usable", lambda *_: True)
+
+
+def older_applied(patch: Patch) -> None:
+    """A change is applied if its version is another, not greater."""
+
+    def careless(self: Knowledge, change: Change) -> bool:
+        known = self._known.get(change.topic)
+        if not self._covering(change.topic) or (known is not None and known.version == change.version):
+            return False
+        self._keep(change)
+        return True
+
+    patch.setattr(Knowledge, "apply", careless)
+
+
+def certified_applied(patch: Patch) -> None:
+    """A change is applied though a certificate covers it, and tombstones are forgotten."""
+
+    def careless(self: Knowledge, change: Change) -> bool:
+        known = self._known.get(change.topic)
+        if not self._covering(change.topic) or (known is not None and known.version >= change.version):
+            return False
+        self._keep(change)
+        return True
+
+    patch.setattr(Knowledge, "apply", careless)
+
+
+def no_sweep(patch: Patch) -> None:
+    """What a full answer does not list is kept."""
+    patch.setattr(Knowledge, "_sweep", lambda *_: [])
+
+
+def left_connection_heard(patch: Patch) -> None:
+    """A client listens to a connection that it left."""
+
+    def credulous(self: Machine, event: Any) -> None:
+        link = self._push.link
+        if link is None:
+            return
+        match event:
+            case Connected():
+                if link.stage == "opening":
+                    self._push.hello(link)
+            case ConnectFailed():
+                self._connect_failed(event)
+            case Lost():
+                self._lost(event)
+            case _:
+                self._arrivals.read(link, event.message)
+
+    patch.setattr(Machine, "_read_connection", credulous)
+
+
+def digest_ignored(patch: Patch) -> None:
+    """A mismatch is called a match."""
+    renewed = SessionMachine._renewed
+
+    def agreeing(self: SessionMachine, *given: Any, **more: Any) -> list[Effect]:
+        (say,) = renewed(self, *given, **more)
+        assert isinstance(say, Say)
+        return [Say(structs.replace(say.message, match=True))]
+
+    patch.setattr(SessionMachine, "_renewed", agreeing)
+
+
+def replay_begins_late(patch: Patch) -> None:
+    """A resumed session is replayed from the client's position instead of what it has certified."""
+    patch.setattr(Knowledge, "lowest_revision", lambda self: self.position.revision if self.position else None)
+
+
+def reset_keeps_versions(patch: Patch) -> None:
+    """A reset forgets nothing."""
+
+    def keep(self: Knowledge, position: Position) -> None:
+        self.position = position
+
+    patch.setattr(Knowledge, "reset", keep)
+
+
+def connections_survive_a_rewind(patch: Patch) -> None:
+    """Nobody is sent away when the store was rewound."""
+
+    def quietly(self: Node, row: Position) -> None:
+        self.hub = row
+
+    patch.setattr(Node, "_rewound", quietly)
+
+
+def hub_not_awaited(patch: Patch) -> None:
+    """A renewal is answered before the hub has reached the head that was read for it."""
+    patch.setattr(World, "awaits_hub", lambda *_: False)
+
+
+Mutation = Callable[[Patch], None]
+
+MUTANTS: Final[list[tuple[Mutation, Bounds]]] = [
+    (renewed_goes_first, replace(LIVE, conflates=True)),
+    (read_before_entry, replace(COLD, ticks=1)),
+    (nothing_held, replace(COLD, ticks=1)),
+    (no_lineage_check, REWOUND),
+    (anything_usable, replace(COLD, first=1, rewinds=1)),
+    (older_applied, COLD),
+    (certified_applied, replace(COLD, names=(("/",),), commits=GONE)),
+    (no_sweep, REWOUND),
+    (left_connection_heard, replace(LIVE, ticks=2, rewinds=1, late=True)),
+    (digest_ignored, replace(LIVE, forgets=1)),
+    (replay_begins_late, replace(LIVE, cuts=1)),
+    (connections_survive_a_rewind, REWOUND),
+    (hub_not_awaited, LIVE),
+    (reset_keeps_versions, REWOUND),
+]
+
+
+@pytest.mark.parametrize(("mutation", "bounds"), MUTANTS, ids=lambda given: getattr(given, "__name__", ""))
+def test_a_mutant_is_caught(mutation: Mutation, bounds: Bounds, monkeypatch: Patch) -> None:
+    mutation(monkeypatch)
+    with pytest.raises(Broken) as caught:
+        explore(bounds, STATES_MAX)
+    print(f"{mutation.__name__}: {caught.value}")
+    print("  " + " → ".join(caught.value.trace))

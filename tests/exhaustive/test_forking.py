@@ -1,0 +1,78 @@
+"""The exhaustive check takes machines for equal that freeze to the same. This doubts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.exhaustive.exhaustive_parts import Client, Component, Interned, Output, client_key
+from tests.exhaustive.exhaustive_search import Search
+from tests.exhaustive.exhaustive_state import Bounds
+from tests.exhaustive.forking import fork
+
+OTHERS_MAX = 3
+"""How many machines taken for equal to the first of their kind are kept to be compared with it."""
+
+
+class Doubting(Component):
+    """Keeps several machines of each state, and demands that every input do the same to all of them."""
+
+    def __init__(self, key: Callable[[Any], Hashable]) -> None:
+        super().__init__(key)
+        self.others: dict[int, list[Any]] = {}
+        self.compared = 0
+
+    @classmethod
+    def doubt(cls, search: Search) -> tuple[Doubting, Doubting]:
+        """Put doubting components in place of those of a search."""
+        world = search.world
+        clients, nodes = cls(world.clients._key), cls(world.nodes._key)
+        world.clients, world.nodes = clients, nodes
+        return clients, nodes
+
+    def add(self, thing: Any) -> int:
+        number = super().add(thing)
+        others = self.others.setdefault(number, [])
+        if self.states.things[number] is not thing and len(others) < OTHERS_MAX:
+            others.append(thing)
+        return number
+
+    def step(self, number: int, *given: Hashable) -> tuple[int, tuple[Output, ...]]:
+        after, out = super().step(number, *given)
+        for other in self.others[number]:
+            twin = fork(other, {})
+            assert tuple(twin.take(*given)) == out
+            assert self._key(twin) == self._key(self.states.things[after])
+            self.compared += 1
+        return after, out
+
+
+BOUNDS = Bounds(names=(("a", "/"),), commits=(("a", False), ("b", False), ("a", True)), ticks=2, in_flight_max=99)
+
+
+@pytest.mark.parametrize("conflates", [False, True])
+def test_what_freezes_to_the_same_does_the_same(conflates: bool) -> None:
+    faults = replace(BOUNDS, conflates=conflates, cuts=1, rewinds=1, crashes=1, expiries=1, forgets=1)
+    walk, search = Search(faults, 0), Search(replace(BOUNDS, conflates=conflates), 3_000)
+    compared = [Doubting.doubt(walk), Doubting.doubt(search)]
+    walk.walk(seed=3, walks=150, steps_max=50)
+    search.run()
+    for clients, nodes in compared:
+        assert clients.compared > 200
+        print(clients.compared, nodes.compared)
+        assert nodes.compared > 50
+
+
+def test_a_copy_is_equal_and_independent() -> None:
+    client = Client(Interned(), 0.0)
+    client.begin(("a", "p/"))
+    copied = fork(client, {})
+    assert client_key(copied) == client_key(client)
+    assert copied.machine._arrivals._core is copied.machine._core
+    copied.take("connected", None)
+    assert client_key(copied) != client_key(client)
+    assert client.machine._push.link is not None
+    assert client.machine._push.link.stage == "opening"
