@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from bench.fuzz import TARGETS, fuzz
 from bench.replay import Plan, replay
+from bench.simulate import simulate
 from bench.trace import write_trace
 from softstate.cli.durations import duration as a_duration
 from softstate.errors import ConfigError, SoftstateError
@@ -78,6 +79,19 @@ def fuzz_command(
         print(tally, *([tally.finding] if tally.finding else []), sep="\n", flush=True)
         ok = ok and tally.finding is None
     return 0 if ok else 1
+
+
+@app.command(name="simulate")
+def simulate_command(*, seeds: int = 200, first: int = 0, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Run simulated worlds under random faults, and check every promise in each.
+
+    :param seeds: How many worlds.
+    :param first: The first one's seed; the same seed is the same world.
+    :param json: Print the figures as JSON.
+    """
+    report = simulate(seeds, first)
+    print(report.json() if json else report)
+    return 0 if report.ok else 1
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""What people who build on softstate need to test it: the conformance test for stores, and a simulated world.
+"""What people who build on softstate need for their tests.
+
+`memory_node` is a whole node in memory, for tests of applications; `check_store` the conformance test for stores;
+`World` a simulated world in which everything that can go wrong does, and `Oracle` what checks the promises there.
 
 The world and its parts are imported when they are first asked for: they bring the whole server with them.
 """
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
     from softstate.testing.clocks import NodeClock
     from softstate.testing.faults import Faults
     from softstate.testing.frame_rules import FrameRule
+    from softstate.testing.in_memory import MemoryNode, memory_node
     from softstate.testing.network import SimNetwork
+    from softstate.testing.oracle import Bounds, Oracle, PromiseBroken, Violation
     from softstate.testing.sim_client import SimClient
     from softstate.testing.sim_node import SimNode
     from softstate.testing.trace import Trace
@@ -23,10 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STORE_CHECKS",
+    "Bounds",
     "Faults",
     "FrameRule",
+    "MemoryNode",
     "NodeClock",
+    "Oracle",
     "Overtime",
+    "PromiseBroken",
     "Rewindable",
     "SimClient",
     "SimNetwork",
@@ -35,22 +44,30 @@ __all__ = [
     "StoreCheck",
     "Trace",
     "Truth",
+    "Violation",
     "World",
     "check_store",
+    "memory_node",
     "run_check",
     "run_world",
 ]
 
 _LATER: Final = {
+    "Bounds": "oracle",
     "Faults": "faults",
     "FrameRule": "frame_rules",
+    "MemoryNode": "in_memory",
     "NodeClock": "clocks",
+    "Oracle": "oracle",
     "Overtime": "world",
+    "PromiseBroken": "oracle",
     "SimClient": "sim_client",
     "SimNetwork": "network",
     "SimNode": "sim_node",
     "Trace": "trace",
+    "Violation": "oracle",
     "World": "world",
+    "memory_node": "in_memory",
     "run_world": "world",
 }
 

@@ -10,6 +10,7 @@ Two runs of one seed have the same `Trace.digest`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -252,13 +253,16 @@ class FaultInjected(TraceEvent):
 
 @dataclass(slots=True)
 class Trace:
-    """Every event so far, in order."""
+    """Every event so far, in order. `listeners` are called with each new one, and must not raise."""
 
     events: list[TraceEvent] = field(default_factory=list)
+    listeners: list[Callable[[TraceEvent], None]] = field(default_factory=list, repr=False)
 
     def add(self, event: TraceEvent) -> None:
         """Note an event."""
         self.events.append(event)
+        for listener in self.listeners:
+            listener(event)
 
     def of(self, *kinds: type[TraceEvent]) -> list[Any]:
         """Return the events of some kinds."""

@@ -1,0 +1,128 @@
+"""Run many simulated worlds under random faults, each with an oracle beside it, and add up what they came to.
+
+Every world is drawn from its seed: a failure is told with its seed and the few faults that it takes, found by leaving
+out one fault after the other under the same seed. Worlds are spread over processes; each is deterministic by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any, Final
+
+from softstate.testing.oracle import Bounds
+from softstate.testing.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+
+PROCESSES: Final = 2
+SEEDS_PER_TASK: Final = 4
+FAILURES_MINIMISED_MAX: Final = 3
+"""Failures whose faults are reduced; each takes as many runs as it had faults."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A world in which a promise broke; `needed` is None if that was not looked into."""
+
+    outcome: Outcome
+    needed: list[ScheduledFault] | None
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.outcome.seed}: {self.outcome.error}", "  faults:"]
+        lines += [f"    {fault}" for fault in self.outcome.schedule]
+        if self.needed is not None:
+            lines += ["  faults that it takes:", *(f"    {fault}" for fault in self.needed)]
+        return "\n".join(lines)
+
+
+@dataclass
+class Report:
+    """What all worlds came to. `margin_s` is the least age less staleness that was seen while something was stale."""
+
+    first: int
+    worlds: int = 0
+    steps: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    margin_s: float = math.inf
+    converged_s: float = 0.0
+    converged_seed: int = 0
+    took_s: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise held in every world."""
+        return not self.failures
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one world."""
+        self.worlds += 1
+        self.steps += outcome.steps
+        self.faults.update(outcome.injected)
+        self.repairs.update(outcome.repairs)
+        self.margin_s = min(self.margin_s, outcome.margin_s)
+        if outcome.converged_s > self.converged_s:
+            self.converged_s, self.converged_seed = outcome.converged_s, outcome.seed
+
+    def figures(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "worlds": self.worlds, "first": self.first, "steps": self.steps, "took_s": round(self.took_s, 1),
+            "faults": dict(sorted(self.faults.items())), "repairs": dict(sorted(self.repairs.items())),
+            "margin_s": self.margin_s if math.isfinite(self.margin_s) else None,
+            "converged_s": self.converged_s, "converged_seed": self.converged_seed,
+            "converge_bound_s": Bounds().converge_s, "failures": [str(failure) for failure in self.failures],
+        }  # fmt: skip
+
+    def json(self) -> str:
+        """Return `figures` as JSON."""
+        return json.dumps(self.figures(), indent=2)
+
+    def __str__(self) -> str:
+        def listed(counts: Counter[str]) -> str:
+            return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+        lines = [
+            f"worlds          {self.worlds}, seeds {self.first} to {self.first + self.worlds - 1}, {self.took_s:.0f} s",
+            f"steps checked   {self.steps}",
+            f"faults          {listed(self.faults)}",
+            f"client counts   {listed(self.repairs)}",
+            f"worst margin    {self.margin_s:.6f} s of age above staleness (S5: not below 0)",
+            f"worst converge  {self.converged_s:.3f} s of {Bounds().converge_s:g} s (seed {self.converged_seed})",
+            f"broken          {len(self.failures)}",
+        ]
+        return "\n".join([*lines, *map(str, self.failures)])
+
+
+def run_seed(seed: int) -> Outcome:
+    """Run the world of one seed."""
+    return run_schedule(seed, drawn(seed))
+
+
+def simulate(seeds: int, first: int = 0, processes: int = PROCESSES) -> Report:
+    """Run the worlds of `seeds` seeds from `first` on; reduce the faults of the first failures."""
+    began = time.monotonic()
+    report = Report(first)
+    failed = [outcome for outcome in _outcomes(range(first, first + seeds), processes, report) if outcome.error]
+    for number, outcome in enumerate(failed):
+        needed = minimised(outcome) if number < FAILURES_MINIMISED_MAX else None
+        report.failures.append(Failure(outcome, needed))
+    report.took_s = time.monotonic() - began
+    return report
+
+
+def _outcomes(seeds: range, processes: int, report: Report) -> Iterable[Outcome]:
+    if processes == 1:
+        outcomes: list[Outcome] = [run_seed(seed) for seed in seeds]
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            outcomes = list(pool.map(run_seed, seeds, chunksize=SEEDS_PER_TASK))
+    for outcome in outcomes:
+        report.add(outcome)
+    return outcomes

@@ -1,0 +1,41 @@
+"""Running a scenario with an oracle beside it, to the end that every promise can be checked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from softstate.testing.oracle import Bounds, Oracle
+from softstate.testing.world import World, run_world
+
+
+async def checked(world: World, scenario: Callable[[World], Awaitable[None]], oracle: Oracle | None = None) -> Oracle:
+    """Run a scenario in a world, heal everything, wait for as long as L allows, and check every promise.
+
+    `oracle` is one that is attached to the world's trace; None: a new one. Raises `PromiseBroken`.
+    """
+    oracle = oracle or Oracle.attach(world.trace)
+    await scenario(world)
+    await world.faults.heal()
+    await world.sleep(oracle.bounds.converge_s + oracle.bounds.slack_s)
+    await world.settled()
+    world.sample()
+    oracle.finish(world.now)
+    oracle.check()
+    return oracle
+
+
+def run_checked(
+    seed: int, scenario: Callable[[World], Awaitable[None]], *, bounds: Bounds | None = None, **options: Any
+) -> tuple[World, Oracle]:
+    """Run a world as `run_world` does, with every message recorded and an oracle; return both.
+
+    Raises what `run_world` raises, and `PromiseBroken`.
+    """
+    oracles: list[Oracle] = []
+
+    async def main(world: World) -> None:
+        oracles.append(await checked(world, scenario, Oracle.attach(world.trace, bounds)))
+
+    world = run_world(seed, main, record_messages=True, **options)
+    return world, oracles[0]

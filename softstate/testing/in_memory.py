@@ -1,0 +1,98 @@
+"""A whole node in memory, for tests of applications that use softstate: no socket, no thread, no waiting.
+
+Under Trio's ``MockClock(autojump_threshold=0)`` (pytest-trio's ``autojump_clock``) hours of leases, polls and backoff
+pass in milliseconds, and a test can kill the node in the middle of anything::
+
+    async def test_prices_survive_a_crash(autojump_clock):
+        async with memory_node() as node, node.connect() as client:
+            async with client.subscribe("prices/") as updates:
+                await client.publish("prices/eur", 1.5)
+                assert (await anext(updates)).value == 1.5
+                await node.kill()
+                await trio.sleep(600)
+                assert updates.age > 600
+                await node.start()
+                await client.publish("prices/eur", 1.6)
+                assert (await anext(updates)).value == 1.6
+
+The node and the client are the real ones; only the network between them and the disk are not. For faults of the
+network, several nodes and clocks that go wrong, see `softstate.testing.World`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Any, Final, final
+
+import trio
+
+from softstate.client.api import Client, connect
+from softstate.client.clock import TrioClock
+from softstate.server import Node, ServerConfig
+from softstate.store import MemoryDisk, MemoryStore
+from softstate.testing.network import SimNetwork
+
+HOST: Final = "node"
+PORT: Final = 8700
+
+
+@final
+class MemoryNode:
+    """A node that runs in memory; `memory_node` makes these. `disk` is what survives its death."""
+
+    url: Final = f"ws://{HOST}:{PORT}"
+
+    def __init__(self, nursery: trio.Nursery, config: ServerConfig, seed: int) -> None:
+        self.disk = MemoryDisk(Random(f"{seed} disk"))
+        self._nursery = nursery
+        self._config = config
+        self._random = Random(f"{seed} node")
+        self._network = SimNetwork(Random(f"{seed} network"))
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        nursery.start_soon(self._network.run)
+
+    def connect(self, **options: Any) -> AbstractAsyncContextManager[Client]:
+        """Connect a client to this node; takes what `softstate.connect` takes, but for the URL."""
+        options.setdefault("open_stream", self._network.opener("application"))
+        options.setdefault("random", Random(self._random.getrandbits(64)))
+        options.setdefault("clock", TrioClock())
+        return connect(self.url, **options)
+
+    async def start(self) -> None:
+        """Start the node with nothing but its disk, as after a crash; returns once it listens."""
+        store = MemoryStore(self.disk)
+        node = Node(self._config, store, await store.head(), tokens=self._token, jitter=self._random)
+        self._scope, self._ended = trio.CancelScope(), trio.Event()
+        await self._nursery.start(self._run, node)
+
+    async def kill(self) -> None:
+        """End the node as ``kill -9`` does: everything but the disk is lost, connections break, nobody is told."""
+        self._scope.cancel()
+        self._network.leave(HOST, silently=False)
+        await self._ended.wait()
+
+    async def _run(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
+        with self._scope:
+            await node.run([self._network.listen(HOST, PORT)], started=task_status.started)
+        self._ended.set()
+
+    def _token(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+
+@asynccontextmanager
+async def memory_node(*, seed: int = 0, **options: Any) -> AsyncIterator[MemoryNode]:
+    """Run a node in memory for the length of a block.
+
+    `options` are fields of `softstate.server.ServerConfig`, such as ``ttl_ms=5_000``; `seed` decides all jitter, names
+    and nonces. Raises `ConfigError` for an option that makes no sense. Cancelling the block ends everything at once.
+    """
+    config = ServerConfig(**options).check()
+    async with trio.open_nursery() as nursery:
+        node = MemoryNode(nursery, config, seed)
+        await node.start()
+        yield node
+        nursery.cancel_scope.cancel()

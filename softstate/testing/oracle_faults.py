@@ -1,0 +1,96 @@
+"""What the oracle must know about the faults: which promises they suspend, and for how long."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from softstate.testing.trace import FaultInjected
+
+STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow"})
+STORE_ENDS: Final = {"store_up": "store_down", "store_moves": "store_hang"}
+SLOW_NO_MORE: Final = "0 to 0 s"
+SETTLE_S: Final = 60.0
+"""How long after the end of a store fault live clients may still be uncertified."""
+
+CLOCK_ERROR_MAX: Final = 0.01
+NO_FAULTS: Final = frozenset({"backup", "restart", "heal"})
+
+
+@final
+class FaultRecord:
+    """The faults so far. `last_at` is when anything was last done or taken back, `healed_at` when all of it was."""
+
+    def __init__(self) -> None:
+        self.last_at = 0.0
+        self.healed_at: float | None = 0.0
+        self._rates: dict[str, tuple[float, float]] = {}
+        self._woken: dict[str, float] = {}
+        self._reads_badly: set[str] = set()
+        self._store_faults: set[tuple[str, str]] = set()
+        self._store_until = -SETTLE_S
+
+    def take(self, event: FaultInjected) -> None:
+        """Take a fault, or its end."""
+        self.last_at = event.at
+        host, _, rest = event.detail.partition(" ")
+        if event.kind == "heal":
+            self.healed_at = event.at
+            if self._store_faults:
+                self._store_until = event.at
+            self._store_faults.clear()
+        elif event.kind not in NO_FAULTS:
+            self.healed_at = None
+        if event.kind in ("stop_reading", "read_slowly"):
+            self._reads_badly.add(host)
+        if event.kind == "clock_rate":
+            low, high = self._rates.get(host, (1.0, 1.0))
+            self._rates[host] = min(low, float(rest)), max(high, float(rest))
+        elif event.kind in ("thaw", "wake", "clock_jump", "freeze", "suspend"):
+            self._woken[host] = event.at
+        else:
+            self._take_store_fault(event)
+
+    def _take_store_fault(self, event: FaultInjected) -> None:
+        begun = STORE_ENDS.get(event.kind)
+        if event.kind == "store_slow" and event.detail == SLOW_NO_MORE:
+            ended = {fault for fault in self._store_faults if fault[0] == "store_slow"}
+        elif begun is not None:
+            ended = {(begun, event.detail)} & self._store_faults
+        else:
+            ended = set()
+            if event.kind in STORE_FAULTS:
+                self._store_faults.add((event.kind, event.detail))
+        if ended:
+            self._store_faults -= ended
+            self._store_until = event.at
+
+    def slowest(self, host: str) -> float:
+        """Return the least rate at which a host's clock ever ran."""
+        return self._rates.get(host, (1.0, 1.0))[0]
+
+    def fastest(self, host: str) -> float:
+        """Return the greatest rate at which a host's clock ever ran."""
+        return self._rates.get(host, (1.0, 1.0))[1]
+
+    def clock_good(self, host: str) -> bool:
+        """Tell whether a host's clock was never off by more than the promises allow."""
+        low, high = self._rates.get(host, (1.0, 1.0))
+        return low >= 1 - CLOCK_ERROR_MAX and high <= 1 + CLOCK_ERROR_MAX
+
+    def store_faulty(self, at: float) -> bool:
+        """Tell whether the store was at fault a short while ago."""
+        return bool(self._store_faults) or at < self._store_until + SETTLE_S
+
+    def just_woken(self, host: str, at: float, within_s: float) -> bool:
+        """Tell whether a host stood still, or its clock jumped, a short while ago."""
+        return at < self._woken.get(host, -within_s) + within_s
+
+    def reads_badly(self, host: str) -> bool:
+        """Tell whether a host ever stopped reading, or read slowly: it may not have heard what it was told."""
+        return host in self._reads_badly
+
+    def clocks_moved(self, at: float, within_s: float) -> bool:
+        """Tell whether any host stood still, or any clock jumped, a while ago, or any clock is bad."""
+        return any(at < woken + within_s for woken in self._woken.values()) or not all(
+            map(self.clock_good, self._rates)
+        )

@@ -1,0 +1,177 @@
+"""Every history that the store of a simulated world ever had, as its own events tell it.
+
+A commit is known by its epoch, its lineage and its revision: a restored backup brings back the very commits that it
+holds, and what follows it is told apart from what once had the same revisions. Nothing of the product is used here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, final
+
+from softstate.testing.trace import Committed, HistoryReplaced, LineageCommitted
+
+Identity: TypeAlias = tuple[str, str, int]
+"""Epoch, lineage and revision: one commit, in whatever histories it is."""
+
+
+def covers(name: str, topic: str) -> bool:
+    """Tell whether a subscription is about a topic."""
+    return name in ("/", topic) or (name.endswith("/") and topic.startswith(name))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit of a history."""
+
+    event: Committed
+    identity: Identity
+
+    @property
+    def revision(self) -> int:
+        """Its revision."""
+        return self.event.revision
+
+
+@final
+@dataclass(slots=True)
+class History:
+    """What the store held from `began` on, until it was replaced."""
+
+    number: int
+    epoch: str
+    began: float
+    why: str = "created"
+    head: int = 0
+    rows: list[tuple[int, str]] = field(default_factory=list)
+    topics: dict[str, list[Entry]] = field(default_factory=dict)
+    by_identity: dict[Identity, Entry] = field(default_factory=dict)
+    base: int = 0
+    """Its revision when it began."""
+
+    def lineage_at(self, revision: int) -> str | None:
+        """Return the lineage of a revision; None above the head and below the first row."""
+        if revision > self.head:
+            return None
+        at = bisect_right(self.rows, revision, key=lambda row: row[0])
+        return self.rows[at - 1][1] if at else None
+
+    def add(self, entry: Entry) -> None:
+        """Append a commit."""
+        self.topics.setdefault(entry.event.topic, []).append(entry)
+        self.by_identity[entry.identity] = entry
+        self.head = max(self.head, entry.revision)
+
+    def at(self, topic: str, revision: int) -> Entry | None:
+        """Return the newest commit of a topic at or below a revision."""
+        entries = self.topics.get(topic, [])
+        found = bisect_right(entries, revision, key=lambda entry: entry.revision)
+        return entries[found - 1] if found else None
+
+    def latest(self, topic: str) -> Entry | None:
+        """Return the newest commit of a topic."""
+        entries = self.topics.get(topic)
+        return entries[-1] if entries else None
+
+    def holds(self, topic: str, version: int, *, deleted: bool, value: Any = ...) -> bool:
+        """Tell whether this was the state of a topic at that very version.
+
+        A deletion may also bear the revision of an answer that did not list the topic, or of the floor: it is true if
+        there was nothing at that revision. Without a value, values are not compared.
+        """
+        entry = self.at(topic, version)
+        if entry is not None and entry.revision == version and entry.event.deleted == deleted:
+            return deleted or value is ... or bool(entry.event.value == value)
+        return deleted and 0 < version <= self.head and (entry is None or entry.event.deleted)
+
+    def became_wrong(self, topic: str, version: int, *, deleted: bool) -> float | None:
+        """Return when this state of a topic was last true in this history; None if it is, minus infinity if never.
+
+        Absent counts as deleted. What the history began with was true from then on.
+        """
+        wrong = math.inf
+        for entry in reversed(self.topics.get(topic, [])):
+            if entry.event.deleted if deleted else (entry.revision == version and not entry.event.deleted):
+                return None if wrong == math.inf else wrong
+            if entry.revision <= self.base:
+                return -math.inf
+            wrong = entry.event.at
+        if not deleted:
+            return -math.inf
+        return None if wrong == math.inf else wrong
+
+
+@final
+class Histories:
+    """All histories in order; the last one is what the store holds now."""
+
+    def __init__(self) -> None:
+        self.all: list[History] = []
+        self._commits: dict[Identity, Committed] = {}
+
+    @property
+    def now(self) -> History:
+        """The present history."""
+        return self.all[-1]
+
+    def __iter__(self) -> Iterator[History]:
+        return iter(self.all)
+
+    def opened(self, event: LineageCommitted) -> None:
+        """Take a lineage row."""
+        if not self.all:
+            self.all.append(History(0, event.epoch, event.at))
+        self.now.rows.append((event.revision, event.lineage))
+        self.now.head = max(self.now.head, event.revision)
+
+    def committed(self, event: Committed) -> Entry:
+        """Take a commit of the present history."""
+        if not self.all:
+            self.all.append(History(0, "", event.at))
+        lineage = self.now.rows[-1][1] if self.now.rows else ""
+        entry = Entry(event, (self.now.epoch, lineage, event.revision))
+        self._commits[entry.identity] = event
+        self.now.add(entry)
+        return entry
+
+    def replaced(self, event: HistoryReplaced) -> None:
+        """Begin another history with those commits of before that are in it."""
+        begun = History(len(self.all), event.epoch, event.at, event.why, event.revision, list(event.rows))
+        begun.base = event.revision
+        for identity, commit in sorted(self._commits.items(), key=lambda item: item[0][2]):
+            epoch, lineage, revision = identity
+            if epoch == event.epoch and revision <= event.revision and begun.lineage_at(revision) == lineage:
+                begun.add(Entry(commit, identity))
+        self.all.append(begun)
+
+    def holding(self, topic: str, version: int, *, deleted: bool, value: Any = ...) -> set[int]:
+        """Return the numbers of the histories that hold a state of a topic."""
+        return {h.number for h in self.all if h.holds(topic, version, deleted=deleted, value=value)}
+
+    def wrong_since(self, topic: str, version: int, *, deleted: bool) -> float | None:
+        """Return since when a state of a topic has not been the true one, whatever the history; None if it is."""
+        later = math.inf
+        for history in reversed(self.all):
+            wrong = history.became_wrong(topic, version, deleted=deleted)
+            if wrong is None:
+                return None if later == math.inf else later
+            if wrong > -math.inf:
+                return wrong
+            later = history.began
+        return later
+
+    def with_position(self, epoch: str, lineage: str, revision: int) -> History | None:
+        """Return the newest history that a position is on."""
+        for history in reversed(self.all):
+            if history.epoch == epoch and history.lineage_at(revision) == lineage:
+                return history
+        return None
+
+    def topics_under(self, names: Iterable[str]) -> list[str]:
+        """List the topics of the present history that some names cover."""
+        wanted = tuple(names)
+        return [topic for topic in self.now.topics if any(covers(name, topic) for name in wanted)]

@@ -1,0 +1,38 @@
+"""Random schedules under fixed seeds, and what tells a failure's few faults. ``python -m bench simulate`` runs more."""
+
+from __future__ import annotations
+
+import pytest
+
+from softstate.testing import schedule as schedules
+from softstate.testing.random_faults import KINDS
+from softstate.testing.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+
+SEEDS = range(24)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_schedule_breaks_no_promise(seed: int) -> None:
+    outcome = run_schedule(seed, drawn(seed))
+    assert outcome.error is None, f"seed {seed}: {outcome.error}"
+    assert outcome.steps > 1_000
+
+
+def test_a_seed_draws_the_same_schedule_and_does_the_same_again() -> None:
+    assert drawn(3) == drawn(3) != drawn(4)
+    assert run_schedule(3, drawn(3)) == run_schedule(3, drawn(3))
+
+
+def test_every_kind_of_fault_is_drawn() -> None:
+    assert {fault.kind for seed in range(200) for fault in drawn(seed)} == set(KINDS)
+
+
+def test_a_failure_is_reduced_to_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [ScheduledFault(float(number), "crash", 1.0, number) for number in range(6)]
+
+    def run(seed: int, schedule: list[ScheduledFault]) -> Outcome:
+        failed = {1, 4} <= {fault.seed for fault in schedule}
+        return Outcome(seed, tuple(schedule), error="as intended" if failed else None)
+
+    monkeypatch.setattr(schedules, "run_schedule", run)
+    assert [fault.seed for fault in minimised(run(1, faults))] == [1, 4]
