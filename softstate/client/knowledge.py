@@ -11,9 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from softstate.model import Change, Position, is_prefix, prefixes_of
 from softstate.wire.digest import MASK, digest_text, fnv1a
+
+CLOCK_RATE_MIN: Final = 0.99
+"""The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""
 
 
 @dataclass(slots=True)
@@ -112,7 +116,14 @@ class Knowledge:
         return digest_text(self._digest), len(self.subscriptions)
 
     def age_s(self, now: float, names: Iterable[str] | None = None) -> float:
-        """Return the greatest age among `names` (None: the whole set): infinite while one of them is uncertified."""
+        """Return the greatest age among `names` (None: the whole set): infinite while one of them is uncertified.
+
+        It is what has passed on this clock, divided by `CLOCK_RATE_MIN`, since the clock may be that slow.
+        """
+        return self.elapsed_s(now, names) / CLOCK_RATE_MIN
+
+    def elapsed_s(self, now: float, names: Iterable[str] | None = None) -> float:
+        """Return how long ago, on this clock, the oldest certificate among `names` was asked for."""
         oldest = now
         for name in self.subscriptions if names is None else names:
             held = self.subscriptions.get(name)

@@ -177,8 +177,9 @@ class Connection:
             if isinstance(effect, Read):
                 page = await self._reads.read(effect.query)
                 return self.machine.answered(effect.ticket, page, self._now())
-            head = await self._reads.head()
-            with trio.move_on_after(self._config.store_s_max) as patience:
+            # In half of what clients wait for an answer: a store that is too slow must cost them freshness, no lease.
+            with trio.move_on_after(self._config.timeout_ms / 2000) as patience:
+                head = await self._reads.head()
                 await self._hub.reached(head.revision)
             if patience.cancelled_caught:
                 raise self._reads.unavailable()

@@ -108,9 +108,8 @@ class ClientChecks:
     def sampled(self, event: AgeSampled) -> None:
         """Check an age: S5 and B, and L once everything was healed for long enough.
 
-        Exempt from S5: clients whose clock was ever off by more than 1 %; the age of others is read as if their clock
-        was right (a clock that is 1 % slow makes ages 1 % small). What a restored backup
-        brings back counts from its return, and what it does away with is wrong from then on.
+        Exempt from S5: clients whose clock was ever off by more than 1 %. What a restored backup brings back counts
+        from its return, and what it does away with is wrong from then on.
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
         name just added), and the first seconds after a client stood still or its clock jumped.
         """
@@ -121,11 +120,10 @@ class ClientChecks:
         stale_s, topic = self._staleness(handle, event.at)
         because = (handle.known.get(topic), self._latest(topic), event)
         if self._faults.clock_good(event.client) and event.age_s < math.inf:
-            age_s = event.age_s / min(1.0, max(self._faults.slowest(event.client), 1 - CLOCK_ERROR_MAX))
             if stale_s > 0:
-                self.margin_s = min(self.margin_s, age_s - stale_s)
-            if stale_s > age_s + ROUNDING_S:
-                told = f"{topic} is stale for {stale_s:.3f} s at an age of {age_s:.3f} s"
+                self.margin_s = min(self.margin_s, event.age_s - stale_s)
+            if stale_s > event.age_s + ROUNDING_S:
+                told = f"{topic} is stale for {stale_s:.3f} s at an age of {event.age_s:.3f} s"
                 self._findings.add("S5", event.at, _who(event), told, *because)
         self._check_cut_off(event)
         self._check_converged(event, stale_s, topic)
@@ -135,7 +133,8 @@ class ClientChecks:
             return
         if self._faults.just_woken(event.client, event.at, WAKING_S + self._bounds.timeout_s):
             return
-        bound_s = self._bounds.cut_off_s * self._faults.fastest(event.client)
+        # Ages allow for a clock that is 1 % slow, so they may be that much above what has passed.
+        bound_s = self._bounds.cut_off_s * self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
         if event.age_s > bound_s:
             told = f"live at an age of {event.age_s:.3f} s, above {bound_s:g} s"
             self._findings.add("B", event.at, _who(event), told, event)

@@ -115,7 +115,7 @@ class Rig:
 
     @property
     def age(self) -> float:
-        return self.machine.age(self.now)
+        return self.machine._knowledge.elapsed_s(self.now)
 
     @property
     def conn(self) -> int:

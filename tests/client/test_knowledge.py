@@ -45,19 +45,28 @@ def test_the_digest_is_that_of_the_set() -> None:
 def test_age_is_the_maximum_and_infinite_while_one_is_uncertified() -> None:
     knowledge = _certified("a")
     knowledge.add(["b"])
-    assert knowledge.age_s(103.0, ["a"]) == 3.0
-    assert knowledge.age_s(103.0) == math.inf
+    assert knowledge.elapsed_s(103.0, ["a"]) == 3.0
+    assert knowledge.elapsed_s(103.0) == math.inf
     _answer(knowledge, knowledge.ask(["b"], 101.0))
-    assert knowledge.age_s(103.0) == 3.0
-    assert knowledge.age_s(103.0, ["b"]) == 2.0
-    assert knowledge.age_s(103.0, []) == 0.0
-    assert knowledge.age_s(103.0, ["stranger"]) == math.inf
+    assert knowledge.elapsed_s(103.0) == 3.0
+    assert knowledge.elapsed_s(103.0, ["b"]) == 2.0
+    assert knowledge.elapsed_s(103.0, []) == 0.0
+    assert knowledge.elapsed_s(103.0, ["stranger"]) == math.inf
+
+
+def test_age_allows_for_a_clock_that_is_a_hundredth_slow() -> None:
+    knowledge = Knowledge()
+    knowledge.add(["a"])
+    assert knowledge.age_s(200.0) == math.inf
+    knowledge.finish(knowledge.ask(["a"], 101.0), 5, 0.0)
+    assert knowledge.age_s(200.0) == 99.0 / 0.99
+    assert knowledge.age_s(200.0, []) == 0.0
 
 
 def test_lag_is_added_to_the_age() -> None:
     knowledge = _knowing("a")
     knowledge.finish(knowledge.ask(["a"], 100.0), 10, 2.5)
-    assert knowledge.age_s(100.0) == 2.5
+    assert knowledge.elapsed_s(100.0) == 2.5
 
 
 def test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted() -> None:
@@ -90,8 +99,8 @@ def test_only_names_held_without_a_break_since_the_request_are_certified() -> No
     knowledge.remove(["b"])
     knowledge.add(["b"])
     _answer(knowledge, question)
-    assert knowledge.age_s(100.0, ["a"]) == 0.0
-    assert knowledge.age_s(100.0, ["b"]) == math.inf
+    assert knowledge.elapsed_s(100.0, ["a"]) == 0.0
+    assert knowledge.elapsed_s(100.0, ["b"]) == math.inf
     knowledge.remove(["b"])
     _answer(knowledge, question)
     assert knowledge.lowest_revision() == 10
@@ -103,7 +112,7 @@ def test_revision_and_age_move_only_forward() -> None:
     _answer(knowledge, new, revision=12)
     _answer(knowledge, old, revision=11)
     assert knowledge.lowest_revision() == 12
-    assert knowledge.age_s(120.0) == 0.0
+    assert knowledge.elapsed_s(120.0) == 0.0
 
 
 def test_lowest_revision_is_absent_while_a_subscription_has_none() -> None:
@@ -119,7 +128,7 @@ def test_a_cut_off_answer_is_applied_but_certifies_and_sweeps_nothing() -> None:
     knowledge = _certified("p/", changes=(set_to("p/a", 3),))
     question = knowledge.ask(["p/"], 105.0)
     assert knowledge.apply_page(question, [set_to("p/b", 11)]) == [set_to("p/b", 11)]
-    assert knowledge.age_s(105.0) == 5.0
+    assert knowledge.elapsed_s(105.0) == 5.0
     assert knowledge.known("p/") == [set_to("p/a", 3), set_to("p/b", 11)]
 
 
@@ -219,18 +228,18 @@ def test_a_matching_renewal_certifies_the_set_as_it_was_when_it_was_sent() -> No
     serial = knowledge.next_serial()
     knowledge.add(["b"])
     knowledge.renewed(serial, 120.0, 15, 0.5)
-    assert knowledge.age_s(120.0, ["a"]) == 0.5
-    assert knowledge.age_s(120.0, ["b"]) == math.inf
+    assert knowledge.elapsed_s(120.0, ["a"]) == 0.5
+    assert knowledge.elapsed_s(120.0, ["b"]) == math.inf
 
 
 def test_a_matching_renewal_certifies_only_what_this_lease_answered_for() -> None:
     knowledge = _certified("a")
     knowledge.begin_lease()
     knowledge.renewed(knowledge.next_serial(), 120.0, 15, 0.0)
-    assert knowledge.age_s(120.0) == 20.0
+    assert knowledge.elapsed_s(120.0) == 20.0
     knowledge.resume(knowledge.next_serial())
     knowledge.renewed(knowledge.next_serial(), 120.0, 15, 0.0)
-    assert knowledge.age_s(120.0) == 0.0
+    assert knowledge.elapsed_s(120.0) == 0.0
 
 
 def test_a_poll_does_not_join_the_lease() -> None:
@@ -238,7 +247,7 @@ def test_a_poll_does_not_join_the_lease() -> None:
     knowledge.begin_lease()
     _answer(knowledge, knowledge.ask(["a"], 100.0))
     knowledge.renewed(knowledge.next_serial(), 120.0, 15, 0.0)
-    assert knowledge.age_s(120.0) == 20.0
+    assert knowledge.elapsed_s(120.0) == 20.0
 
 
 def test_after_a_doubt_nothing_moves_until_a_later_request_is_answered() -> None:
@@ -249,11 +258,11 @@ def test_after_a_doubt_nothing_moves_until_a_later_request_is_answered() -> None
     _answer(knowledge, early, revision=12)
     knowledge.renewed(early_renewal, 111.0, 12, 0.0)
     knowledge.renewed(knowledge.next_serial(), 112.0, 12, 0.0)
-    assert knowledge.age_s(120.0, ["p/"]) == 20.0, "neither by what was sent before, nor by a renewal"
-    assert knowledge.age_s(120.0, ["a", "other"]) == 8.0
+    assert knowledge.elapsed_s(120.0, ["p/"]) == 20.0, "neither by what was sent before, nor by a renewal"
+    assert knowledge.elapsed_s(120.0, ["a", "other"]) == 8.0
     _answer(knowledge, knowledge.ask(["p/"], 115.0), revision=12)
     knowledge.renewed(knowledge.next_serial(), 118.0, 13, 0.0)
-    assert knowledge.age_s(120.0, ["p/"]) == 2.0
+    assert knowledge.elapsed_s(120.0, ["p/"]) == 2.0
 
 
 def test_a_resumption_replays_what_was_in_doubt() -> None:
@@ -263,7 +272,7 @@ def test_a_resumption_replays_what_was_in_doubt() -> None:
     knowledge.begin_lease()
     knowledge.resume(hello)
     knowledge.renewed(knowledge.next_serial(), 120.0, 15, 0.0)
-    assert knowledge.age_s(120.0) == 0.0
+    assert knowledge.elapsed_s(120.0) == 0.0
 
 
 def test_a_reset_forgets_versions_and_certificates_but_keeps_values_readable() -> None:
@@ -272,18 +281,18 @@ def test_a_reset_forgets_versions_and_certificates_but_keeps_values_readable() -
     knowledge.reset(at(3, "l2"))
     assert knowledge.known("a") == [Change("a", 0, "old")]
     assert knowledge.known("b") == []
-    assert knowledge.age_s(102.0) == math.inf
+    assert knowledge.elapsed_s(102.0) == math.inf
     assert knowledge.position == at(3, "l2")
     assert _answer(knowledge, before, set_to("a", 9)) == [], "answers to earlier requests are discarded"
     knowledge.renewed(renewal, 101.0, 9, 0.0)
-    assert knowledge.age_s(102.0) == math.inf
+    assert knowledge.elapsed_s(102.0) == math.inf
     assert knowledge.apply(set_to("a", 2)), "versions begin anew"
 
 
 def test_listing_anew_gives_up_the_certificate() -> None:
     knowledge = _certified("p/")
     knowledge.relist(["p/", "stranger"])
-    assert knowledge.age_s(100.0) == math.inf
+    assert knowledge.elapsed_s(100.0) == math.inf
     assert knowledge.ask(["p/"], 101.0).prefixes == {"p/": 0}
 
 

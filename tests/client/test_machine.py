@@ -216,7 +216,7 @@ def test_a_poll_of_a_doubt_that_fails_makes_it_subscribe_anew() -> None:
     assert rig.mode == "syncing"
     rig.advance(1.5)
     rig.arrive(rig.subscribed(set_to("a", 12), revision=12))
-    assert (rig.mode, rig.machine.age(rig.now)) == ("live", rig.now - rig.machine._knowledge.subscriptions["a"].asof)
+    assert (rig.mode, rig.age) == ("live", rig.now - rig.machine._knowledge.subscriptions["a"].asof)
 
 
 # Subscribing ---------------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ KEEPING: dict[str, Story] = {
     "S4 a key in another history": (
         commit(1, 2, key="k"), restored(2, 1), LineageCommitted(3, 2, "e", "l2"), commit(3, 3, key="k")),
     "S5": (age(1, 1), commit(2, 2), age(10, 8), applied(11, 2), age(12, 0)),
-    "S5 a slow clock": (FaultInjected(0.0, "clock_rate", "a 0.99"), commit(2, 2), age(12, 9.91)),
+    "S5 a slow clock": (FaultInjected(0.0, "clock_rate", "a 0.99"), commit(2, 2), age(12, 10.01)),
     "S5 a bad clock": (FaultInjected(0.0, "clock_rate", "a 0.5"), commit(2, 2), age(12, 1)),
     "S5 absent is deleted": (commit(2, 2), commit(3, 3, value=None), age(12, 1)),
     "S5 set once more": (commit(2, 2), commit(3, 3, value=None), commit(10, 4), age(12, 2)),

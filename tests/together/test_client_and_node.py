@@ -1,12 +1,13 @@
 """The real client against real nodes: DESIGN.md section 6, as an application sees it."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import trio
 
 import softstate
-from softstate import Change, Conflict, Reset
+from softstate import Change, Conflict, Position, Reset, Unavailable
 from softstate.store import MemoryDisk
 from softstate.store.base import Publish
 from tests.together.node_rig import mode_is, node, until
@@ -163,6 +164,24 @@ async def test_a_store_that_hangs_makes_the_node_unready_and_publishes_wait_thei
         answers.set()
         await receipt.wait()
         await until(lambda: rig.node.ready)
+
+
+async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> None:
+    """Found by the simulator: renewals answered later than clients wait lost every lease."""
+    async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
+        await mode_is(client, "live")
+        heads = rig.node.reads.heads
+        answers = trio.Event()
+
+        async def hang(riders: object) -> Sequence[Position]:
+            await answers.wait()
+            raise Unavailable("at last")
+
+        heads._call = hang
+        await until(lambda: updates.age > 2.5)
+        assert client.mode == "live"
+        assert client.statistics().misses == 0
+        assert rig.node.tally == {}
 
 
 async def test_amnesia_is_repaired_by_the_next_renewal() -> None:
