@@ -165,8 +165,9 @@ class LeaseTable:
     def expire(self, now: float, limit: int = VISITS_MAX) -> list[Lease]:
         """Release the leases whose deadline is over, and return them; looks at `limit` leases at most.
 
-        A lease is found within one tick of the wheel after its deadline, if called whenever `next_expire_s` says. A
-        lease that is over but not found yet is held like any other, and may still be extended.
+        A lease is found within one tick of the wheel after its deadline, if called whenever `next_expire_s` says (one
+        second, if its TTL is less than that). A lease that is over but not found yet is held like any other, and may
+        still be extended.
         """
         due = self._wheel.advance(now, self._deadline_of, limit)
         for lease in due:

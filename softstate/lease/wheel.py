@@ -27,6 +27,9 @@ SLOTS: Final = 512
 VISITS_MAX: Final = 1000
 """Default for how many items one `advance` looks at, so that a herd of expiries cannot hold up the node."""
 
+LOOK_AHEAD_TICKS: Final = 4
+"""How far a caller may sleep past empty slots. What is added meanwhile, with less than that to go, is found late."""
+
 _WAIT_TICKS_MIN: Final = 1 / 16
 """Shortest wait for a tick still ahead, so that rounding cannot make a caller wake again and again just before it."""
 
@@ -72,11 +75,17 @@ class Wheel(Generic[T]):
         return due
 
     def next_tick_s(self, now: float) -> float:
-        """Return how many seconds to wait before `advance` can find more: 0 if it can now."""
+        """Return how many seconds to wait before `advance` can find more: 0 if it can now.
+
+        Empty slots are slept through, `LOOK_AHEAD_TICKS` at most: an idle wheel wakes its caller once a second.
+        """
         # Asked of the same division that `advance` makes: where rounding differs, 0 would be answered for ever.
         if self._passed or self._tick_at(now) > self._tick:
             return 0.0
-        wait_s = self._origin + (self._tick + 1) * self._tick_s - now
+        ahead = 1
+        while ahead < LOOK_AHEAD_TICKS and not self._slots[(self._tick + ahead) % len(self._slots)]:
+            ahead += 1
+        wait_s = self._origin + (self._tick + ahead) * self._tick_s - now
         return max(wait_s, self._tick_s * _WAIT_TICKS_MIN)
 
     def _file(self, item: T, deadline: float) -> None:

@@ -2,11 +2,12 @@ import random
 
 import pytest
 
-from softstate.lease.wheel import VISITS_MAX, Wheel
+from softstate.lease.wheel import LOOK_AHEAD_TICKS, VISITS_MAX, Wheel
 
 TICK_S = 0.25
 SLOTS = 8
 REVOLUTION_S = TICK_S * SLOTS
+LOOK_AHEAD_S = LOOK_AHEAD_TICKS * TICK_S
 
 
 class Deadlines(dict[str, float | None]):
@@ -104,7 +105,7 @@ def test_at_the_limit_the_rest_waits_its_turn() -> None:
     wheel.add("f", 100.75)
     assert wheel.advance(100.5, deadlines.of, limit=2) == ["c", "d"]
     assert wheel.advance(100.75, deadlines.of, limit=2) == ["e", "f"]
-    assert wheel.next_tick_s(100.75) == TICK_S
+    assert wheel.next_tick_s(100.75) == LOOK_AHEAD_S
     assert deadlines.visits == dict.fromkeys("abcdef", 1)
 
 
@@ -126,8 +127,28 @@ def test_by_default_the_limit_is_visits_max() -> None:
     assert len(wheel.advance(100.25, deadlines.of)) == 1
 
 
+def test_the_hint_leads_to_the_next_slot_that_is_not_empty() -> None:
+    deadlines = Deadlines()
+    wheel = wheel_with(deadlines)
+    assert wheel.next_tick_s(100.0) == LOOK_AHEAD_S
+    wheel = wheel_with(deadlines, a=100.75)
+    assert wheel.next_tick_s(100.0) == 3 * TICK_S
+    assert wheel.advance(100.75, deadlines.of) == ["a"]
+
+
+def test_what_is_added_while_the_caller_sleeps_is_found_in_time_if_it_has_as_long_to_go() -> None:
+    deadlines, deadline = Deadlines(), 100.125 + LOOK_AHEAD_S
+    wheel = wheel_with(deadlines)
+    wakes = 100.0 + wheel.next_tick_s(100.0)
+    deadlines["a"] = deadline
+    wheel.add("a", deadline)
+    assert wheel.advance(wakes, deadlines.of) == []
+    assert wheel.advance(wakes + wheel.next_tick_s(wakes), deadlines.of) == ["a"]
+    assert wakes + TICK_S >= deadline
+
+
 def test_the_hint_leads_to_the_next_tick() -> None:
-    wheel = wheel_with(Deadlines())
+    wheel = wheel_with(Deadlines(), a=100.25)
     assert wheel.next_tick_s(100.0) == TICK_S
     assert wheel.next_tick_s(100.125) == TICK_S / 2
     assert wheel.next_tick_s(100.25) == 0.0
