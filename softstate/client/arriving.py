@@ -166,7 +166,7 @@ class Arrivals:
         asked = link.asked.get(message.id) if isinstance(message.id, str) else None
         if asked is None or not self._in_history(link, message.position):
             return
-        link.paged = core.now
+        link.page(core.now, asked.question.sent)
         core.deliver(knowledge.apply_page(asked.question, message.changes))
         if message.more:
             return

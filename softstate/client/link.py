@@ -68,7 +68,9 @@ class Link:
     renew_s: float = 0.0
     timeout_s: float = 0.0
     paged: float = -math.inf
-    """When a page last arrived: it restarts the timers of the requests behind it."""
+    """When a page last arrived: it restarts the timers of its request, and of those behind it."""
+    paged_sent: float = math.inf
+    """When the request was sent that this page answers. A request of before that has been passed over."""
     renew_at: float = math.inf
     again_at: float = math.inf
     """When to subscribe everything again."""
@@ -93,6 +95,10 @@ class Link:
     def extend(self, sent: float) -> None:
         """Take note that the node answered a request that extends the lease."""
         self.lease_until = max(self.lease_until, self.lease_end(sent))
+
+    def page(self, now: float, sent: float) -> None:
+        """Take note that a page of the answer to a request sent at `sent` arrived."""
+        self.paged, self.paged_sent = now, sent
 
     def forget_requests(self) -> None:
         """Expect no answer any more: what still comes is ignored, but for publishes."""
@@ -130,4 +136,7 @@ class Link:
         """When the first answer that is due will be missed; requests are answered in the order they were sent."""
         asked_sent = next((asked.question.sent for asked in self.asked.values() if not asked.moot), math.inf)
         renew_sent = next((renewal.sent for renewal in self.renewals.values() if not renewal.moot), math.inf)
-        return max(min(asked_sent, renew_sent), self.paged) + self.timeout_s
+        return min(self._waits_since(asked_sent), self._waits_since(renew_sent)) + self.timeout_s
+
+    def _waits_since(self, sent: float) -> float:
+        return max(sent, self.paged) if sent >= self.paged_sent else sent

@@ -138,6 +138,17 @@ def test_each_page_restarts_the_timers_of_later_requests() -> None:
     assert rig.left()
 
 
+def test_answers_to_later_requests_do_not_keep_a_lost_renewal_waiting() -> None:
+    # Found by the simulator: whoever subscribes often would have waited for ever, live, at an age without bound (B).
+    rig = Rig("a").live().renewing()
+    lost = rig.sent(Renew)[-1]
+    rig.advance(TIMEOUT_S / 2)
+    rig.do(Wanted(["b"]))
+    rig.arrive(rig.subscribed(revision=12))
+    rig.advance(TIMEOUT_S / 2)
+    assert rig.recently_sent(Renew)[0] != lost, "missed, so it renews once more"
+
+
 def test_a_poll_certifies_and_sweeps() -> None:
     rig = _polling(Rig("p/").live([set_to("p/a", 3), set_to("p/b", 4)]))
     assert rig.poll.message.prefixes == {"p/": 10}
