@@ -17,7 +17,27 @@ RETRY_S_MIN: Final = 0.05
 RETRY_S_MAX: Final = 1.0
 """A store that is down, or reopened in vain, is looked at again after so long, doubling in between."""
 
+OPEN_TRIES: Final = 3
+"""How often a store may be replaced while a node starts on it."""
+
 log = structlog.get_logger("softstate.keeper")
+
+
+async def first_position(store: Store) -> Position:
+    """Return where a store stands that was opened just now; if it was replaced in between, open it again.
+
+    Raises `Unavailable` if that happens `OPEN_TRIES` times or the store does not answer, `StoreRefused` if it is not
+    ours any more.
+    """
+    for _ in range(OPEN_TRIES):
+        try:
+            return await store.head()
+        except StoreRefused:
+            raise
+        except StoreFault as fault:
+            log.warning("store reopens", because=str(fault))
+            await store.reopen()
+    raise Unavailable(f"the store was replaced {OPEN_TRIES} times while this node started: start it again")
 
 
 class Keeper:

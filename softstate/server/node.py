@@ -19,7 +19,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.connection import Connection
 from softstate.server.front_door import FrontDoor
 from softstate.server.hub import Hub
-from softstate.server.keeper import Keeper
+from softstate.server.keeper import Keeper, first_position
 from softstate.server.metrics import families_of, render
 from softstate.server.outbox import edge_of
 from softstate.server.publisher import Publisher
@@ -271,7 +271,7 @@ async def serve(config: ServerConfig, *, task_status: trio.TaskStatus[Node] = tr
             await listener.aclose()
         raise
     try:
-        node = Node(config, store, await store.head())
+        node = Node(config, store, await first_position(store))
         for listener in listeners:
             host, port, *_ = listener.socket.getsockname()
             node.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

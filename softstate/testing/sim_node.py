@@ -10,8 +10,10 @@ import trio
 
 from softstate.errors import Unavailable
 from softstate.lease.table import Lease
+from softstate.model import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.connection import Connection
+from softstate.server.keeper import first_position
 from softstate.testing.clocks import NodeClock
 from softstate.testing.freezing import start_on
 from softstate.testing.sim_disk import SimStore
@@ -67,11 +69,9 @@ class SimNode:
 
     async def _run(self, started: trio.Event) -> None:
         with self._scope:
-            store = await self._open()
+            store, position = await self._open()
             random = Random(self._random.getrandbits(64))
-            node = Node(
-                self.config, store, await store.head(), tokens=self._token, jitter=random, now=self.clock.now
-            )  # fmt: skip
+            node = Node(self.config, store, position, tokens=self._token, jitter=random, now=self.clock.now)
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node
             listener = self._world.network.listen(self.name, PORT)
@@ -81,10 +81,11 @@ class SimNode:
         started.set()
         self._ended.set()
 
-    async def _open(self) -> SimStore:
+    async def _open(self) -> tuple[SimStore, Position]:
         while True:
             try:
-                return SimStore(self._world.disk, self._random, self._reached)
+                store = SimStore(self._world.disk, self._random, self._reached)
+                return store, await first_position(store)
             except Unavailable:
                 await trio.sleep(OPEN_RETRY_S)
 
@@ -165,6 +166,13 @@ class SimNode:
             self.node.table.release(lease)
         names = tuple(lease.name for lease in gone)
         self._world.trace.add(LeasesDropped(trio.current_time(), self.name, names))
+
+    def forget_names(self, share: float, random: Random) -> None:
+        """Delete each subscription of each lease with a chance of `share`."""
+        if self.node is None:
+            return
+        for lease in _leases(self.node):
+            self.node.table.remove(lease, [name for name in lease.names if random.random() < share])
 
     def connections(self) -> list[Connection]:
         """List the WebSocket connections of the node that runs here."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewou
 from softstate.lease import LeaseTable
 from softstate.model import PAGE_RECORDS_MAX, Position
 from softstate.server.hub import Hub
-from softstate.server.keeper import RETRY_S_MAX, RETRY_S_MIN, Keeper
+from softstate.server.keeper import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, Keeper, first_position
 from softstate.store.base import Feed, Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
 from softstate.wire.notice import Notice
@@ -285,3 +286,26 @@ async def test_a_look_asked_for_while_the_keeper_is_busy_is_not_lost() -> None:
         rig.store.calls.clear()
         await rig.publish("a")
         assert rig.store.calls == ["feed", "feed"]
+
+
+async def test_a_store_replaced_just_after_it_was_opened_is_opened_again() -> None:
+    # Found by the simulator: the node ended with a traceback.
+    store = FaultyStore(MemoryDisk(Random(1)))
+    store.faults["head"] = [StoreRewound("restored just now")] * (OPEN_TRIES - 1)
+    assert (await first_position(store)).revision == (await store.head()).revision
+    assert store.calls.count("reopen") == OPEN_TRIES - 1
+
+
+async def test_a_store_that_is_replaced_again_and_again_keeps_a_node_from_starting() -> None:
+    store = FaultyStore(MemoryDisk(Random(1)))
+    store.faults["head"] = [StoreReplaced("swapped")] * OPEN_TRIES
+    with pytest.raises(Unavailable, match="start it again"):
+        await first_position(store)
+
+
+async def test_a_store_that_is_not_ours_keeps_a_node_from_starting() -> None:
+    store = FaultyStore(MemoryDisk(Random(1)))
+    store.faults["head"] = [StoreRefused("somebody else's")]
+    with pytest.raises(StoreRefused):
+        await first_position(store)
+    assert "reopen" not in store.calls
