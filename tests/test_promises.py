@@ -22,6 +22,7 @@ PROMISES = {
         "processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment",
         "store/test_sqlite_killed.py::test_nothing_acknowledged_is_lost",
         "together/test_client_and_node.py::test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_order",
+        "simulation/test_schedule_store.py::test_d1_the_store_is_read_only_and_nothing_but_publishing_stops",
     ),
     "S4 compare-and-set": (
         "testing/test_check_store.py::test_sqlite_store",
@@ -44,6 +45,8 @@ PROMISES = {
         "lease/test_session_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
         "server/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
         "server/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
+        "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
+        "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
     ),
     "S8 no resurrection": (
         "client/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
@@ -60,6 +63,7 @@ PROMISES = {
         "server/test_outbox.py::test_bytes_are_bounded_also_when_pushes_are_replaced_by_larger_ones",
         "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
         "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
+        "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow",
     ),
     "S11 amnesia": (
         "lease/test_session_soup.py::test_soup",
@@ -70,11 +74,14 @@ PROMISES = {
         "client/test_machine_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
         "client/test_machine_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "processes/test_lease_time.py::test_a_silent_session_expires_and_is_pushed_to_no_more",
+        "simulation/test_schedule_proxies.py::test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare",
+        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll",
     ),
     "L convergence": (
         "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
         "together/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
         "bench/test_replay.py::test_a_small_replay_passes_every_check",
+        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
     ),
 }
 

@@ -6,6 +6,7 @@ but for those that start a node.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, final
 
@@ -76,6 +77,11 @@ class Faults:
         """Delete leases of a running node, each with a chance of `share`."""
         self.note("amnesia", f"{node} {share:g}")
         self._world.nodes[node].forget_leases(share, self._random)
+
+    def forget_names(self, node: str, share: float = 1.0) -> None:
+        """Delete subscriptions from the leases of a running node, each with a chance of `share`."""
+        self.note("forget_names", f"{node} {share:g}")
+        self._world.nodes[node].forget_names(share, self._random)
 
     # Network: one direction, unless it says otherwise ----------------------------------------------------------------
 
@@ -163,10 +169,29 @@ class Faults:
         self.note("store_slow", f"{least_s:g} to {most_s:g} s")
         self._world.disk.delay = uniform(least_s, most_s) if most_s > 0 else None
 
+    def feed_slow(self, node: str, least_s: float, most_s: float) -> None:
+        """Let a node read the feed so much more slowly than the rest of the store: its hub lags; 0, 0: no longer."""
+        self.note("feed_slow", f"{node} {least_s:g} to {most_s:g} s")
+        if (store := self._world.nodes[node].store) is not None:
+            store.feed_delay = uniform(least_s, most_s) if most_s > 0 else None
+
     def store_hang(self, *, on: bool = True) -> None:
         """Let no store call come back, or let those that hang go on."""
         self.note("store_hang" if on else "store_moves")
         self._world.disk.hang(on=on)
+
+    def store_read_only(self, *, on: bool = True) -> None:
+        """Let every write to the store fail while reads go on, as on a disk that is full; or let writes work again."""
+        self.note("store_read_only" if on else "store_writable")
+        self._world.disk.read_only = on
+
+    def slow_transaction(self, topic: str, value: Value) -> Callable[[], int]:
+        """Begin a commit that has drawn its revision and is not visible yet; call what is returned to make it so.
+
+        No store may do this (`softstate.store.base`): what is committed in between is visible out of commit order.
+        """
+        self.note("slow_transaction", topic)
+        return self._world.disk.begin(Publish(topic, encode_value(value)))
 
     def lose_reply(self, node: str, publishes: int = 1) -> None:
         """Let the next publishes of a node be committed and answered with an error."""
@@ -197,9 +222,9 @@ class Faults:
         self.note("wipe")
         self._world.disk.wipe()
 
-    def commit(self, topic: str, value: Value) -> int:
+    def commit(self, topic: str, value: Value, *, deleted: bool = False) -> int:
         """Commit a change as a node that nobody here knows would; return its revision. No fault."""
-        return self._world.disk.commit(Publish(topic, encode_value(value)))
+        return self._world.disk.commit(Publish(topic, None if deleted else encode_value(value)))
 
     # Clocks ----------------------------------------------------------------------------------------------------------
 
@@ -246,10 +271,12 @@ class Faults:
             self._network.heal(link.sender, link.receiver)
         world.disk.outage = False
         world.disk.delay = None
+        world.disk.read_only = False
         world.disk.hang(on=False)
         for place in world.nodes.values():
             if place.store is not None:
                 place.store.outage = False
+                place.store.feed_delay = None
                 place.store.replies_lost = 0
             place.clear_points()
             if not place.up:

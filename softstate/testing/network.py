@@ -152,6 +152,10 @@ class SimNetwork:
         """Draw the delays of one direction from another distribution."""
         self.link(sender, receiver).delay = delay
 
+    def narrow(self, sender: str, receiver: str, window_bytes: int) -> None:
+        """Let fewer bytes of one direction be under way: a small socket buffer, soon full."""
+        self.link(sender, receiver).window_bytes = window_bytes
+
     def split(self, sender: str, receiver: str, chunk_bytes: int | None) -> None:
         """Cut the bytes of one direction into random pieces of at most so many; None: no longer."""
         self.link(sender, receiver).chunk_bytes = chunk_bytes

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from softstate.testing.sim_stream import SimConnection
 
 WINDOW_BYTES: Final = 64 * 1024
-"""Bytes of one direction that may be on their way or unread, before its writer is made to wait (the socket buffers)."""
+"""Bytes of one direction that may be on their way or unread, before its writer is made to wait (the socket buffers),
+unless its link says otherwise."""
 
 Delay: TypeAlias = Callable[[Random], float]
 """Draws how long some bytes travel, in seconds."""
@@ -47,6 +48,7 @@ class Link:
     receiver: str
     delay: Delay = LOCAL
     chunk_bytes: int | None = None
+    window_bytes: int = WINDOW_BYTES
     stalled: bool = False
     no_new: bool = False
     blocked: dict[Kind, str] = field(default_factory=dict)
@@ -98,7 +100,7 @@ class Pipe:
             raise trio.BrokenResourceError("connection reset by peer")
         if self.muted:
             return len(data)
-        size = min(len(data), WINDOW_BYTES - self._used)
+        size = min(len(data), self.link.window_bytes - self._used)
         if self.link.chunk_bytes is not None and size > 1:
             size = self._network.random.randint(1, size)
         if size <= 0:
@@ -108,7 +110,7 @@ class Pipe:
 
     async def wait_writable(self) -> None:
         """Return when there may be room, or the connection is broken."""
-        while self._used >= WINDOW_BYTES and not (self.broken or self.muted):
+        while self._used >= self.link.window_bytes and not (self.broken or self.muted):
             await self._writers.park()
         await trio.lowlevel.checkpoint()
 

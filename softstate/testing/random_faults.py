@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
+import trio
+
 from softstate.testing.frame_rules import FrameFault, FrameRule
 from softstate.testing.world import World
 
@@ -126,9 +128,44 @@ def _store_slow(world: World, random: Random) -> TakeBack:
     return lambda: world.faults.store_slow(0, 0)
 
 
+def _feed_slow(world: World, random: Random) -> TakeBack:
+    node, most_s = random.choice(NODES), random.choice((0.2, 2.0, 10.0))
+    world.faults.feed_slow(node, most_s / 2, most_s)
+    return lambda: world.faults.feed_slow(node, 0, 0)
+
+
+def _lose_and_cut(world: World, random: Random) -> TakeBack:
+    # A push is lost, others arrive, and the session is resumed before a renewal can tell: only the replay mends that.
+    client, cut_s = random.choice(CLIENTS), random.uniform(0.05, 1.0)
+
+    async def cut() -> None:
+        await trio.sleep(cut_s)
+        for node in NODES:
+            world.faults.reset(client, node)
+
+    rule = FrameRule("drop", "notify", receiver=client, hit=lambda _frame: world.nursery.start_soon(cut))
+    world.faults.frames(rule)
+
+    def take_back() -> None:
+        if rule in world.network.rules:
+            world.network.rules.remove(rule)
+
+    return take_back
+
+
+def _amnesia_of_names(world: World, random: Random) -> TakeBack:
+    world.faults.forget_names(random.choice(NODES), random.choice((0.3, 1.0)))
+    return None
+
+
 def _store_hang(world: World, _random: Random) -> TakeBack:
     world.faults.store_hang()
     return lambda: world.faults.store_hang(on=False)
+
+
+def _store_read_only(world: World, _random: Random) -> TakeBack:
+    world.faults.store_read_only()
+    return lambda: world.faults.store_read_only(on=False)
 
 
 def _lose_reply(world: World, random: Random) -> TakeBack:
@@ -169,7 +206,9 @@ KINDS: Final[dict[str, tuple[int, Callable[[World, Random], TakeBack]]]] = {
     "amnesia": (2, _amnesia), "stall": (2, _stall), "partition": (2, _partition), "half_open": (2, _half_open),
     "reset": (2, _reset), "block": (1, _block), "slow": (2, _slow), "split": (1, _split), "frames": (5, _frames),
     "read_slowly": (1, _read_slowly), "store_down": (2, _store_down), "store_slow": (1, _store_slow),
-    "store_hang": (1, _store_hang), "lose_reply": (2, _lose_reply), "rewind": (2, _rewind), "wipe": (1, _wipe),
-    "compact": (2, _compact), "clock_rate": (1, _clock_rate), "clock_jump": (1, _clock_jump),
+    "store_hang": (1, _store_hang), "feed_slow": (3, _feed_slow), "lose_and_cut": (3, _lose_and_cut),
+    "amnesia_of_names": (2, _amnesia_of_names), "lose_reply": (2, _lose_reply), "rewind": (3, _rewind),
+    "store_read_only": (1, _store_read_only), "wipe": (1, _wipe), "compact": (2, _compact),
+    "clock_rate": (1, _clock_rate), "clock_jump": (1, _clock_jump),
 }  # fmt: skip
 """Each kind with its weight."""

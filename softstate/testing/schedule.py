@@ -21,23 +21,14 @@ from softstate.testing.oracle import Oracle
 from softstate.testing.random_faults import CLIENTS, KINDS
 from softstate.testing.sim_node import SimNode
 from softstate.testing.trace import ClientEnded, TraceEvent
+from softstate.testing.traffic import Pace, come_and_go, pace_of, publish, weather
 from softstate.testing.world import World, run_world
 
-FAULTS: Final = 8
-"""Faults in one schedule, unless told otherwise."""
-
-DURATION_S: Final = 150.0
-"""For how long faults begin, in virtual seconds."""
-
-LENGTHS_S: Final = (0.2, 3.0, 20.0, 90.0)
-END_S: Final = DURATION_S + 1.5 * LENGTHS_S[-1]
-"""When the last of them is over, at the latest."""
+STORM_S: Final = 1.0
+"""How long after the first of a group the next fault begins, on average."""
 
 DOWN_S_MAX: Final = 10.0
 """A node that crashed is started again after a random time up to this."""
-
-PUBLISH_EVERY_S: Final = 2.0
-TOPICS: Final = 5
 
 
 @final
@@ -72,34 +63,37 @@ class Outcome:
     error: str | None = None
 
 
-def drawn(seed: int, faults: int = FAULTS) -> list[ScheduledFault]:
+def drawn(seed: int) -> list[ScheduledFault]:
     """Draw a schedule, in order of time. The same seed draws the same one."""
-    random = Random(f"schedule {seed}")
-    kinds = random.choices(list(KINDS), [weight for weight, _ in KINDS.values()], k=faults)
-    times = sorted(random.uniform(1.0, DURATION_S) for _ in kinds)
+    random, pace = Random(f"schedule {seed}"), pace_of(seed)
+    choice = list(KINDS) if pace.kinds is None else random.sample(list(KINDS), pace.kinds)
+    kinds = random.choices(choice, [KINDS[kind][0] for kind in choice], k=pace.faults)
+    storms = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
+    times = sorted(storms[at // pace.together] + random.expovariate(1 / STORM_S) for at in range(pace.faults))
     return [
-        ScheduledFault(at_s, kind, random.choice(LENGTHS_S) * random.uniform(0.5, 1.5), random.getrandbits(32))
+        ScheduledFault(at_s, kind, random.choice(pace.lengths_s) * random.uniform(0.5, 1.5), random.getrandbits(32))
         for at_s, kind in zip(times, kinds, strict=True)
     ]
 
 
 def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
-    """Run a world under a schedule, with three clients that publish too, and an oracle.
+    """Run a world under a schedule, at its seed's pace, with three clients that publish too, and an oracle.
 
     A broken promise, and whatever else fails, is told in the outcome.
     """
     worlds: list[tuple[World, Oracle]] = []
+    pace = pace_of(seed)
 
     async def scenario(world: World) -> None:
-        oracle = Oracle.attach(world.trace)
+        oracle = Oracle.attach(world.trace, pace.bounds())
         worlds.append((world, oracle))
-        await checked(world, lambda world: _play(world, schedule), oracle)
+        await checked(world, lambda world: _play(world, pace, schedule), oracle)
         for client in world.clients.values():
             await client.leave()
 
     error = None
     try:
-        run_world(seed, scenario, record_messages=True)
+        run_world(seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True)
     except Exception as failure:  # noqa: BLE001 - whatever fails in there is what this is to find out
         error = "\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
     if not worlds:
@@ -132,13 +126,15 @@ def _repairs(events: Sequence[TraceEvent]) -> dict[str, int]:
     return dict(counts)
 
 
-async def _play(world: World, schedule: Sequence[ScheduledFault]) -> None:
+async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) -> None:
     for name in CLIENTS:
-        await world.client(name, "t/", "single", codec="json" if name == "json" else "cbor", push=name != "poll")
+        await world.client(name, *pace.followed, codec="json" if name == "json" else "cbor", push=name != "poll")
+    weather(world, pace)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_publish, world)
+        nursery.start_soon(publish, world, pace)
+        nursery.start_soon(come_and_go, world, pace)
         for place in world.nodes.values():
-            nursery.start_soon(_keep_up, world, place)
+            nursery.start_soon(_keep_up, world, pace, place)
         for fault in schedule:
             nursery.start_soon(_inject, world, fault)
     for place in world.nodes.values():
@@ -153,29 +149,9 @@ async def _inject(world: World, fault: ScheduledFault) -> None:
         take_back()
 
 
-async def _keep_up(world: World, place: SimNode) -> None:
+async def _keep_up(world: World, pace: Pace, place: SimNode) -> None:
     random = world.seeds.random(f"keep up {place.name}")
-    while world.now < END_S:
+    while world.now < pace.ends_s:
         await trio.sleep(random.uniform(1.0, DOWN_S_MAX))
         if not place.up:
             await world.faults.restart(place.name)
-
-
-async def _publish(world: World) -> None:
-    random = world.seeds.random("publishes")
-    number = 0
-    while world.now < END_S:
-        await trio.sleep(random.expovariate(1 / PUBLISH_EVERY_S))
-        number += 1
-        client = world.clients[random.choice(CLIENTS)]
-        topic = random.choice(("single", *(f"t/{topic}" for topic in range(TOPICS))))
-        choice = random.random()
-        if choice < 0.15:
-            client.delete(topic)
-        elif choice < 0.4:
-            image = world.disk.image
-            version = image.latest.get(topic, 0)
-            expect = version if version and not image.records[version].deleted else 0
-            client.publish(topic, number, expect=expect)
-        else:
-            client.publish(topic, number)

@@ -152,6 +152,8 @@ class SimClient:
 
     async def _follow(self, handle: _Handle) -> None:
         assert self.client is not None
+        if handle.number not in self._handles:
+            return  # given up while its host was frozen, before anything was done about it
         self._note(Wanted(trio.current_time(), self.name, handle.number, handle.names))
         with handle.scope:
             try:

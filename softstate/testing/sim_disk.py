@@ -33,25 +33,75 @@ def _silent(_event: TraceEvent) -> None:
 
 
 @dataclass(slots=True)
-class NotedImage(MemoryImage):
+class SequencedImage(MemoryImage):
+    """An image where a transaction can draw its revision when it begins, and commit later: what no store may do.
+
+    `drawn` is the highest revision drawn.
+    """
+
+    drawn: int = 0
+
+    def open(self, nonce: str) -> Position:
+        """See `MemoryImage.open`."""
+        self.head = max(self.head, self.drawn)
+        return MemoryImage.open(self, nonce)
+
+    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+        """See `MemoryImage.apply`."""
+        before, self.head = self.head, max(self.head, self.drawn)
+        verdict, record = MemoryImage.apply(self, publish, keys_max)
+        if record is None:
+            self.head = before
+        return verdict, record
+
+    def draw(self) -> int:
+        """Begin a transaction that draws its revision now: no other one gets it, and the head stays as it is."""
+        self.drawn = max(self.head, self.drawn) + 1
+        return self.drawn
+
+    def reveal(self, publish: Publish, revision: int) -> Record:
+        """Commit a transaction with the revision that it drew, though higher ones may be visible already.
+
+        Its topic must not have changed since.
+        """
+        replaced = self.latest.get(publish.topic, 0)
+        assert replaced < revision, f"{publish.topic} has changed since revision {revision} was drawn"
+        self.records.pop(replaced, None)
+        record = Record(publish.topic, revision, publish.cbor)
+        self.records = dict(sorted({**self.records, revision: record}.items()))
+        self.latest[publish.topic] = revision
+        self.head = max(self.head, revision)
+        return record
+
+
+@dataclass(slots=True)
+class NotedImage(SequencedImage):
     """An image that tells of every commit."""
 
     note: Note = field(default=_silent, repr=False, compare=False)
 
     def open(self, nonce: str) -> Position:
         """See `MemoryImage.open`."""
-        position = MemoryImage.open(self, nonce)
+        position = SequencedImage.open(self, nonce)
         self.note(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
         return position
 
     def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
-        verdict, record = MemoryImage.apply(self, publish, keys_max)
+        verdict, record = SequencedImage.apply(self, publish, keys_max)
         if record is not None:
-            value = None if record.cbor is None else cbor2.loads(record.cbor)
-            now = trio.current_time()
-            self.note(Committed(now, record.version, record.topic, value, record.deleted, publish.key))
+            self._tell(record, publish.key)
         return verdict, record
+
+    def reveal(self, publish: Publish, revision: int) -> Record:
+        """See `SequencedImage.reveal`."""
+        record = SequencedImage.reveal(self, publish, revision)
+        self._tell(record, publish.key)
+        return record
+
+    def _tell(self, record: Record, key: str | None) -> None:
+        value = None if record.cbor is None else cbor2.loads(record.cbor)
+        self.note(Committed(trio.current_time(), record.version, record.topic, value, record.deleted, key))
 
     def compact(self, tombstones: int, keys: int) -> int:
         """See `MemoryImage.compact`."""
@@ -75,6 +125,8 @@ class SimDisk(MemoryDisk):
         """Whether calls do not come back; they go on when this ends."""
         self.moved = trio.lowlevel.ParkingLot()
         self._note = note
+        self.read_only = False
+        """Whether publishing and housekeeping fail, as on a disk that is full, while reads work."""
         self.image: MemoryImage = NotedImage(self.image.epoch, note=note)
         self._synced = self.image.copy()
         self._rows_at_replacement = -1
@@ -101,6 +153,22 @@ class SimDisk(MemoryDisk):
         self.image.apply(publish, KEYS_MAX)
         self.ring()
         return self.image.head
+
+    def begin(self, publish: Publish) -> Callable[[], int]:
+        """Begin a transaction that draws its revision from a sequence now; the call commits it, and returns that.
+
+        What commits in between has a higher revision and is visible before it: see `SequencedImage`.
+        """
+        image = self.image
+        assert isinstance(image, SequencedImage)
+        revision = image.draw()
+
+        def commit() -> int:
+            image.reveal(publish, revision)
+            self.ring()
+            return revision
+
+        return commit
 
     def wipe(self) -> None:
         """Begin with an empty store of another epoch."""
@@ -136,9 +204,11 @@ class SimStore(MemoryStore):
         self.dead = False
         self.replies_lost = 0
         """How many of the next publishes are committed but answered as if the store had gone."""
-        super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
+        self.feed_delay: Delay | None = None
+        """How much longer each read of the feed takes, None: no longer. This node's hub lags then."""
         self._sim = disk
         self._random = random
+        super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
         self._point = point
 
     def _reach(self) -> None:
@@ -146,8 +216,19 @@ class SimStore(MemoryStore):
             raise Unavailable("this node is no more")
         super()._reach()
 
+    def _open(self) -> Position:
+        self._reach()
+        self._reach_for_writing()
+        return super()._open()
+
+    def _reach_for_writing(self) -> None:
+        if self._sim.read_only:
+            raise Unavailable("the disk is read-only (simulated)")
+
     async def _publish_point(self, name: str) -> None:
         await self._point(name)
+        if name == "publish.before_commit":
+            self._reach_for_writing()
         if name == "publish.after_commit" and self.replies_lost > 0:
             self.replies_lost -= 1
             raise Unavailable("the commit's answer was lost (simulated)")
@@ -183,7 +264,14 @@ class SimStore(MemoryStore):
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
         """See `Store.feed`."""
         inner = super().feed
+        if self.feed_delay is not None:
+            await trio.sleep(self.feed_delay(self._random))
         return await self._timed("feed", lambda: inner(after, limit))
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`."""
+        self._reach_for_writing()
+        return await super().compact(tombstones=tombstones, keys=keys)
 
     async def reopen(self) -> Position:
         """See `Store.reopen`."""

@@ -78,6 +78,10 @@ class SimStream(trio.abc.HalfCloseableStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def reset(self) -> None:
+        """Break the connection at both ends, as a box in the middle may."""
+        self._connection.reset()
+
     def close(self) -> None:
         """Close without a checkpoint."""
         if self.closed:

@@ -13,6 +13,10 @@ from softstate.model import ALL, Position, Query, Record
 from softstate.store.base import Publish, Store
 from softstate.testing.store_stage import Rewindable, Stage, an, equal, must, names, off_history, one, put, state
 
+WRITERS = 4
+COMMITS_EACH = 8
+"""How much is committed at the same time, by two stores, while somebody follows the feed."""
+
 PATIENCE_S: float = 10.0
 """How long a check waits for what must come by itself. Only a failure takes that long."""
 
@@ -103,6 +107,39 @@ async def stores_share_one_truth(stage: Stage) -> None:
         one_store, other = other, one_store
     lineages = await one_store.lineage_at(range(8))
     equal(list(lineages), list(await other.lineage_at(range(8))), "both know the same lineages")
+
+
+async def commits_become_visible_in_order(stage: Stage) -> None:
+    """Check that a feed followed while others commit misses nothing: who reads r can read all below r already.
+
+    A store whose revisions are drawn before the commit, as from a database's sequence, fails here: of two transactions
+    at a time, the one with the higher revision may be visible first, and whoever saw it never asks for the other.
+    """
+    stores = [await stage.open(), await stage.open()]
+    follower = await stage.open()
+    start = after = await follower.head()
+    writing = WRITERS
+    seen: list[tuple[str, int]] = []
+
+    async def write(writer: int) -> None:
+        nonlocal writing
+        for number in range(COMMITS_EACH):
+            await put(stores[writer % 2], f"t/{writer}/{number}")
+        writing -= 1
+
+    async with trio.open_nursery() as nursery:
+        for writer in range(WRITERS):
+            nursery.start_soon(write, writer)
+        at_rest = False
+        while not at_rest:
+            at_rest = not writing
+            feed = await follower.feed(after)
+            seen += names(feed.records)
+            after = feed.upto
+            at_rest = at_rest and not feed.more
+    everything = names((await follower.feed(start)).records)
+    equal(sorted(seen), sorted(everything), "who follows the feed while others commit sees every commit, once")
+    equal(len(seen), WRITERS * COMMITS_EACH, "every commit is in the feed")
 
 
 async def wait_ends_with_the_next_commit(stage: Stage) -> None:
@@ -201,6 +238,7 @@ CHECKS = (
     feed_resumes_where_it_ended,
     feed_announces_gaps,
     stores_share_one_truth,
+    commits_become_visible_in_order,
     wait_ends_with_the_next_commit,
     reopening_begins_a_lineage,
     rewinding_is_noticed,

@@ -41,7 +41,7 @@ from softstate.testing.freezing import Freezer
 from softstate.testing.network import SimNetwork
 from softstate.testing.pipe import Link
 from softstate.testing.sim_client import SimClient
-from softstate.testing.sim_disk import SimDisk
+from softstate.testing.sim_disk import LOSES_UNSYNCED, SimDisk
 from softstate.testing.sim_node import SimNode
 from softstate.testing.sim_stream import SimConnection
 from softstate.testing.trace import Spoken, Trace
@@ -95,7 +95,8 @@ class World:
         """Start the network and every node. `run_world` does."""
         self.nursery.start_soon(self.network.run)
         self.nursery.start_soon(self._thaw_at_the_end)
-        self.nursery.start_soon(self._sync)
+        if self.disk.durability in LOSES_UNSYNCED:
+            self.nursery.start_soon(self._sync)
         if self._sample_every_s < math.inf:
             self.nursery.start_soon(self._sample)
         for place in self.nodes.values():

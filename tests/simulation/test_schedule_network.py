@@ -1,6 +1,6 @@
 """Fault schedule, rows N: partitions, half-open connections, and single messages lost, doubled, late or out of order.
 
-N9 (proxies that cut idle connections, a cache in front of polls) needs real intermediaries: not here.
+N9 (proxies that cut idle connections, a cache in front of polls) is in `test_schedule_proxies`.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ from random import Random
 from typing import Any
 
 import pytest
+import trio
 
-from softstate.model import Page, Query, Record
-from softstate.store.base import KEYS_MAX, Committed, Publish, Store
+from softstate.model import Page, Position, Query, Record
+from softstate.store.base import KEYS_MAX, Applied, Committed, Publish, Store
 from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.sqlite import SqliteStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
+from softstate.testing.sim_disk import SequencedImage
 
 
 class MemoryTruth:
@@ -111,6 +113,27 @@ class TrustsAnyHistory(MemoryStore):
         return super()._image()
 
 
+class DrawsRevisionsFirst(MemoryStore):
+    """Draws a revision as from a sequence, then takes its time to commit: visibility out of commit order."""
+
+    def _open(self) -> Position:
+        if not isinstance(self.disk.image, SequencedImage):
+            self.disk.image = SequencedImage(self.disk.image.epoch)
+        return super()._open()
+
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        image = self._image()
+        if len(group) != 1 or group[0] != Publish(group[0].topic, group[0].cbor):
+            return await super().publish(group)
+        assert isinstance(image, SequencedImage)
+        before, revision = image.head, image.draw()
+        for _ in range(revision % 3):
+            await trio.lowlevel.checkpoint()
+        record = image.reveal(group[0], revision)
+        self.disk.ring()
+        return Committed([Applied(revision)], before, [record], image.position)
+
+
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
@@ -119,6 +142,7 @@ class TrustsAnyHistory(MemoryStore):
         (IgnoresKeys, "key returns the first success"),
         (NeverWakes, "wait ends with the next commit"),
         (TrustsAnyHistory, "rewinding is noticed"),
+        (DrawsRevisionsFirst, "commits become visible in order"),
     ],
 )
 async def test_a_store_that_breaks_a_rule_is_told_which(broken: type[MemoryStore], complaint: str) -> None:

@@ -1,0 +1,360 @@
+"""Herds: what becomes of N clients of one node when it dies, in virtual time and without a network.
+
+The clients are the real machine (`softstate.client.machine`), the advice and the shedding the node's own
+(`softstate.lease.spread`). Modelled is what stands between them: a node that serves handshakes one after the other at
+a fixed cost, also those whose clients have given up, and messages that take no time. The way back of a connection is
+one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3 of the
+project's research notes has the law of collapse and the figures that this is held against.
+
+``python -m bench.herd --clients 100000 --how killed`` prints one herd's figures.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from random import Random
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from cyclopts import App, Parameter
+
+from softstate.client.events import (
+    Action,
+    Arrived,
+    Connect,
+    Connected,
+    ConnectFailed,
+    Disconnect,
+    Event,
+    Lost,
+    Opened,
+    PollAnswered,
+    RequestFailed,
+    Send,
+    SendPoll,
+    Ticked,
+    Wanted,
+)
+from softstate.client.machine import Machine, MachineOptions
+from softstate.lease import ServiceRate, advise
+from softstate.lease.spread import LOAD, Advice, renew_ms
+from softstate.model import Durability, Position
+from softstate.wire.messages import (
+    Bye,
+    Hello,
+    Limits,
+    PollAdvice,
+    Polled,
+    RecoverAdvice,
+    Renew,
+    Renewed,
+    Subscribe,
+    Subscribed,
+    Welcome,
+)
+
+How: TypeAlias = Literal["killed", "power", "bye"]
+"""``killed``: every client is told by its kernel. ``power``: nobody is. ``bye``: the node told them before it went."""
+
+URL: Final = "ws://node:8700"
+TTL_MS: Final = 60_000
+TIMEOUT_MS: Final = 5_000
+LIMITS: Final = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000)
+SETTLE_S: Final = 1.25 * TTL_MS / 3_000
+"""How long after the last client came everybody has renewed once, and knows the spread of them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One herd. `handshake_s` is what one handshake costs the node, `refuse_s` what turning one away does.
+
+    `known_per_s` is the rate at which a node takes itself to serve until it has measured; `shed` whether it refuses
+    what it cannot serve in time, `spread` whether clients are told to spread (else: as little as they ever are).
+    """
+
+    clients: int = 10_000
+    how: How = "killed"
+    down_s: float = 2.0
+    handshake_s: float = 0.001
+    refuse_s: float = 0.0001
+    known_per_s: float = 500.0
+    shed: bool = True
+    spread: bool = True
+    patience_s: float = 600.0
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a herd. Times are seconds since the node died; `back_s` has one for each client that came back.
+
+    `arrivals` counts handshakes that reached a running node, by second; `attempts` all that were tried. `wasted` were
+    served after their client had given up, `shed` were refused. `spread_s` is the widest that a client was told.
+    """
+
+    plan: Plan
+    spread_s: float = 0.0
+    back_s: list[float] = field(default_factory=list)
+    attempts: int = 0
+    wasted: int = 0
+    shed: int = 0
+    arrivals: Counter[int] = field(default_factory=Counter)
+    tried: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def last_s(self) -> float:
+        """When the last client was back; infinity if one never was."""
+        return max(self.back_s) if len(self.back_s) == self.plan.clients else math.inf
+
+    def back(self, share: float) -> float:
+        """Return when so large a share of those that came back was there."""
+        return sorted(self.back_s)[max(math.ceil(share * len(self.back_s)) - 1, 0)] if self.back_s else math.inf
+
+    @property
+    def peak_per_s(self) -> int:
+        """The most handshakes that reached the node within one second."""
+        return max(self.arrivals.values(), default=0)
+
+    def __str__(self) -> str:
+        plan = self.plan
+        return (
+            f"{plan.clients} clients, {plan.how}: back p50 {self.back(0.5):.1f} s, p99 {self.back(0.99):.1f} s,"
+            f" last {self.last_s:.1f} s; spread {self.spread_s:.1f} s, {self.attempts / plan.clients:.2f} attempts"
+            f" each, peak {self.peak_per_s}/s, {self.shed} shed, {self.wasted} wasted"
+        )
+
+
+class _Node:
+    """One incarnation. Handshakes are served in order, each for `handshake_s`."""
+
+    def __init__(self, plan: Plan, number: int, random: Random) -> None:
+        self.number = number
+        self.position = Position("e", f"l{number}", 10 * number)
+        self.sessions = 0
+        self.rate = ServiceRate(prior_per_s=plan.known_per_s)
+        self._plan = plan
+        self._random = random
+        self._free_at = 0.0
+
+    def advice(self) -> Advice:
+        """Return what to advise now, as `softstate.server.node.Node.terms` does."""
+        sessions = self.sessions if self._plan.spread else 0
+        return advise(sessions, self.rate.per_s, self.rate.per_s)
+
+    def knock(self, now: float) -> tuple[float, float | None]:
+        """Take a handshake; return when it is done, and None, or after how many seconds to come again."""
+        begins = max(now, self._free_at)
+        spread_s = self._random.uniform(0, self.advice().recover_spread_ms / 1000)
+        retry_s = self.rate.admit(TIMEOUT_MS / 1000, spread_s) if self._plan.shed else None
+        self._free_at = begins + (self._plan.handshake_s if retry_s is None else self._plan.refuse_s)
+        if retry_s is None:
+            self.rate.began(now)
+        return self._free_at, retry_s
+
+
+class _Client:
+    """A machine, and what surrounds it. `conn` is the connection that it has, made or asked for."""
+
+    __slots__ = ("conn", "due", "live", "machine", "node", "offers")
+
+    def __init__(self, random: Random) -> None:
+        self.machine = Machine(MachineOptions(urls=(URL,)), random)
+        self.conn = 0
+        self.node = 0
+        """The incarnation at the other end of the connection; 0: none."""
+        self.live = False
+        self.due = math.inf
+        self.offers: deque[Event] = deque()
+
+
+class Herd:
+    """Runs a plan. Everything happens in `run`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.report = Report(plan)
+        self.now = 0.0
+        self._random = Random(plan.seed)
+        self._node: _Node | None = _Node(plan, 1, self._random)
+        self._clients = [_Client(self._random) for _ in range(plan.clients)]
+        self._heap: list[tuple[float, int, Any, Any]] = []
+        self._pushed = 0
+        self._died_at = math.inf
+        self._away = 0
+
+    def run(self) -> Report:
+        """Let the clients come, the node die and start again; return what became of them."""
+        plan, report = self.plan, self.report
+        came_s = plan.clients * plan.handshake_s / LOAD
+        for number, client in enumerate(self._clients):
+            self._at(number * came_s / plan.clients, self._open, client)
+        self._until(came_s + SETTLE_S)
+        assert self._away == 0, f"{self._away} clients never arrived"
+        report.spread_s = max(client.machine._core.advice.recover_spread_s for client in self._clients)  # noqa: SLF001
+        self._die()
+        self._at(self.now + plan.down_s, self._start, None)
+        self._until(self.now + plan.patience_s, until_back=True)
+        return report
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    def _at(self, at: float, call: Any, argument: Any) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (at, self._pushed, call, argument))
+
+    def _until(self, ends: float, *, until_back: bool = False) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= ends and not (until_back and self._away == 0):
+            self.now, _, call, argument = heapq.heappop(heap)
+            call(argument)
+        self.now = max(self.now, ends) if not until_back else self.now
+
+    # The node --------------------------------------------------------------------------------------------------------
+
+    def _die(self) -> None:
+        node, self._node = self._node, None
+        assert node is not None
+        self._died_at = self.now
+        bye = Bye("draining", 0, node.advice().recover_spread_ms)
+        for client in self._clients:
+            client.live = False
+            self._away += 1
+            if self.plan.how == "bye":
+                self._tell(client, Arrived(client.conn, bye))
+            elif self.plan.how == "killed":
+                self._tell(client, Lost(client.conn, None, "connection reset"))
+
+    def _start(self, _: None) -> None:
+        self._node = _Node(self.plan, 2, self._random)
+
+    # Clients ---------------------------------------------------------------------------------------------------------
+
+    def _open(self, client: _Client) -> None:
+        self._away += 1
+        self._tell(client, Wanted(["t"]))
+        self._tell(client, Opened())
+
+    def _tick(self, client: _Client) -> None:
+        if client.due <= self.now:
+            client.due = math.inf
+            self._tell(client, Ticked())
+
+    def _tell(self, client: _Client, event: Event) -> None:
+        """Let a client take an event, and whatever comes of it at this instant."""
+        machine, events = client.machine, client.offers
+        events.append(event)
+        while events:
+            for action in machine.handle(events.popleft(), self.now):
+                self._act(client, action)
+        if not client.live and machine.mode == "live":
+            self._is_back(client)
+        due = machine.deadline()
+        if due < client.due:
+            client.due = due
+            self._at(due, self._tick, client)
+
+    def _is_back(self, client: _Client) -> None:
+        if client.node != (1 if self._died_at == math.inf else 2):
+            return  # it has not heard yet
+        client.live = True
+        self._away -= 1
+        if self._died_at < math.inf:
+            self.report.back_s.append(self.now - self._died_at)
+
+    def _act(self, client: _Client, action: Action) -> None:
+        match action:
+            case Connect():
+                self._connect(client, action.conn)
+            case Disconnect() if action.conn == client.conn:
+                self._leave(client)
+            case Send() if action.conn == client.conn:
+                self._send(client, action)
+            case SendPoll():
+                self._poll(client, action)
+
+    def _leave(self, client: _Client) -> None:
+        if self._node is not None and client.node == self._node.number:
+            self._node.sessions -= 1
+        client.conn = client.node = 0
+
+    def _connect(self, client: _Client, conn: int) -> None:
+        client.conn, client.node = conn, 0
+        node = self._node
+        if self._died_at < math.inf:
+            self.report.attempts += 1
+            self.report.tried[int(self.now - self._died_at)] += 1
+        if node is None:
+            if self.plan.how != "power":
+                client.offers.append(ConnectFailed(conn, "refused"))
+            return
+        if self._died_at < math.inf:
+            self.report.arrivals[int(self.now - self._died_at)] += 1
+        done_at, retry_s = node.knock(self.now)
+        if retry_s is None:
+            self._at(done_at, self._served, (node, client, conn))
+        else:
+            self.report.shed += 1
+            refusal = ConnectFailed(conn, "overloaded", 503, math.ceil(retry_s * 1000))
+            self._at(done_at, lambda told: self._tell(*told), (client, refusal))
+
+    def _served(self, handshake: tuple[_Node, _Client, int]) -> None:
+        node, client, conn = handshake
+        node.rate.ended(self.now)
+        if node is not self._node:
+            return
+        if client.conn != conn:
+            self.report.wasted += 1
+            return
+        client.node = node.number
+        node.sessions += 1
+        self._tell(client, Connected(conn))
+
+    def _send(self, client: _Client, send: Send) -> None:
+        node, conn = self._node, send.conn
+        if node is None:
+            return
+        if client.node != node.number:
+            client.offers.append(Lost(conn, None, "connection reset"))
+            return
+        advice, message = node.advice(), send.message
+        poll = PollAdvice(advice.poll_every_ms, advice.poll_spread_ms)
+        recover = RecoverAdvice(advice.recover_spread_ms, advice.recover_base_ms, advice.recover_cap_ms)
+        match message:
+            case Hello():
+                terms = (TTL_MS, renew_ms(TTL_MS), TIMEOUT_MS, poll, recover, LIMITS, Durability.DURABLE)
+                welcome = Welcome(f"s{conn}", False, f"n{node.number}", node.position, *terms)
+                client.offers.append(Arrived(conn, welcome))
+            case Subscribe():
+                client.offers.append(Arrived(conn, Subscribed(message.id, node.position)))
+            case Renew():
+                renewed = Renewed(
+                    message.id, True, node.position, 0, TTL_MS, renew_ms(TTL_MS), poll, recover, "ok"
+                )  # fmt: skip
+                client.offers.append(Arrived(conn, renewed))
+
+    def _poll(self, client: _Client, asked: SendPoll) -> None:
+        if self._node is not None:
+            every_ms = self._node.advice().poll_every_ms
+            client.offers.append(PollAnswered(asked.request, Polled(0, self._node.position, next_ms=every_ms)))
+        elif self.plan.how != "power":
+            client.offers.append(RequestFailed(asked.request, "refused"))
+
+
+def herd(plan: Plan) -> Report:
+    """Run one herd."""
+    return Herd(plan).run()
+
+
+app = App(name="bench.herd", result_action="return_value")
+
+
+@app.default
+def main(plan: Annotated[Plan, Parameter(name="*")] = Plan()) -> None:
+    """Run one herd, and print what became of it."""
+    print(herd(plan))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,170 @@
+"""Fault schedule, row N9: a proxy that cuts idle connections, and a cache in front of polls (B4 with M)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from softstate.client.http import HttpClient
+from softstate.client.url import parse_url
+from softstate.server import ServerConfig
+from softstate.testing import Bounds, PromiseBroken, SimClient, World
+from softstate.testing.checked import run_checked
+from softstate.testing.sim_proxy import Cut, HttpCache, SimProxy
+from softstate.testing.trace import Acknowledged, AgeSampled
+from softstate.wire import JSON
+from tests.simulation.simulation_rig import churn, counted, live_again
+
+CUTS: tuple[Cut, ...] = ("end", "reset", "swallow")
+
+
+async def behind(proxy: SimProxy, world: World, name: str, *names: str, push: bool = True) -> SimClient:
+    """Start a client that knows the node by its proxy's name only."""
+    options = {"push": push, "codec": "cbor", "ttl_ms": None}
+    client = world.clients[name] = SimClient(world, name, names, [proxy.url], options)
+    client.start()
+    await world.settled()
+    return client
+
+
+async def a_proxy(world: World, **options: Any) -> SimProxy:
+    world.faults.note("proxy", str({name: value for name, value in options.items() if name != "cache"}))
+    proxy = SimProxy(world.network, "proxy", "n1", **options)
+    world.nursery.start_soon(proxy.run)
+    await world.settled()
+    return proxy
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_n9_a_proxy_finds_nothing_idle_for_a_minute_on_the_terms_of_a_node(cut: Cut) -> None:
+    async def scenario(world: World) -> None:
+        proxy = await a_proxy(world, cut=cut)
+        client = await behind(proxy, world, "a", "t/")
+        await behind(proxy, world, "poll", "t/", push=False)
+        await world.until(lambda: client.mode == "live", 30)
+        await world.sleep(1_800)
+        assert (client.mode, counted(client, "connects")) == ("live", 1)
+        # What the first poll used lies idle, in the hands of a client that needs it no more.
+        assert proxy.cuts["websocket"] == 0
+        assert proxy.cuts["http"] <= 1
+
+    run_checked(51, scenario, nodes=1)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare(cut: Cut) -> None:
+    config = ServerConfig(ttl_ms=600_000)
+
+    async def scenario(world: World) -> None:
+        proxy = await a_proxy(world, cut=cut)
+        for name in ("a", "b"):
+            await behind(proxy, world, name, "t/", "single")
+        await behind(proxy, world, "p")
+        await live_again(world)
+        await churn(world, 1_500, 90.0)
+        assert proxy.cuts["websocket"] >= 10
+        assert max(world.clients[name].age() for name in ("a", "b")) < bounds.cut_off_s / 0.99
+        assert counted(world.clients["a"], "repairs_mismatch") == 0
+
+    bounds = Bounds(ttl_s=600, renew_s=200)
+    world, _ = run_checked(52, scenario, nodes=1, config=config, bounds=bounds)
+    assert len(world.trace.of(Acknowledged)) > 5
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_n9_a_proxy_cuts_connections_that_wait_between_polls(cut: Cut) -> None:
+    config = ServerConfig(poll_every_ms=40_000)
+
+    async def scenario(world: World) -> None:
+        proxy = await a_proxy(world, cut=cut, idle_s=30)
+        client = await behind(proxy, world, "poll", "t/", push=False)
+        await behind(proxy, world, "p")
+        await churn(world, 600, 10.0)
+        assert proxy.cuts["http"] >= 8
+        assert client.mode == "polling"
+        # A connection that is dead without a word costs one poll its time-out, and a backoff.
+        ages = [sample.age_s for sample in world.trace.of(AgeSampled) if sample.client == "poll"]
+        assert max(age_s for age_s in ages if age_s < math.inf) < 1.2 * 40 + (1 if cut != "swallow" else 12)
+
+    run_checked(53, scenario, nodes=1, config=config, bounds=Bounds(poll_s=40))
+
+
+def test_n9_a_long_poll_is_answered_before_a_proxy_loses_patience() -> None:
+    async def scenario(world: World) -> None:
+        proxy = await a_proxy(world)
+        world.faults.commit("t", 1)
+        http = HttpClient(world.network.opener("curl"), JSON)
+        for _ in range(3):
+            asked = world.now
+            reply = await http.request(parse_url(proxy.url), "GET", "/v1/topics/gone?wait_ms=600000", timeout_s=100)
+            assert (reply.status, round(world.now - asked)) == (404, 25)
+        assert not proxy.cuts
+        await http.aclose()
+
+    run_checked(54, scenario, nodes=1)
+
+
+async def cached_company(world: World, cache: HttpCache) -> SimProxy:
+    proxy = await a_proxy(world, cache=cache)
+    for name in ("poll", "other"):
+        await behind(proxy, world, name, "t/", "single", push=False)
+    await behind(proxy, world, "a", "t/", "single")
+    await behind(proxy, world, "p")
+    await world.until(lambda: world.clients["a"].mode == "live", 30)
+    return proxy
+
+
+def test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll() -> None:
+    cache = HttpCache()
+
+    async def scenario(world: World) -> None:
+        await cached_company(world, cache)
+        await churn(world, 300, 5.0)
+        ages = [sample.age_s for sample in world.trace.of(AgeSampled) if sample.client == "poll"]
+        assert max(age_s for age_s in ages if age_s < math.inf) < 1.2 * 15 + 1  # B4 with M = 0
+        assert (cache.counts["reused"], cache.counts["forwarded"] > 40) == (0, True)
+
+    run_checked(55, scenario, nodes=1)
+
+
+def test_n9_a_cache_that_heeds_what_it_is_told_asks_before_every_read() -> None:
+    cache = HttpCache()
+
+    async def scenario(world: World) -> None:
+        proxy = await cached_company(world, cache)
+        reader = world.clients["poll"].client
+        assert reader is not None
+        http = HttpClient(world.network.opener("curl"), JSON)
+        for number in range(30):
+            version = world.faults.commit("t", number) if number % 3 == 0 else world.disk.image.latest["t"]
+            change = await reader.get("t")
+            assert change is not None
+            assert (change.value, change.version) == (number - number % 3, version)
+            # What a read certifies is the position that comes with it: that of now, also with a body of before.
+            reply = await http.request(parse_url(proxy.url), "GET", "/v1/topics/t", timeout_s=5)
+            assert reply.header("softstate-position") == str(world.disk.image.position)
+            world.faults.commit("another", number)
+        assert cache.counts["revalidated"] >= 30
+        assert cache.counts["reused"] == 0
+        await http.aclose()
+
+    run_checked(56, scenario, nodes=1)
+
+
+def test_n9_a_cache_that_heeds_nothing_makes_ages_lie_which_the_oracle_finds() -> None:
+    cache = HttpCache(stubborn_s=60)
+
+    async def scenario(world: World) -> None:
+        await cached_company(world, cache)
+        await world.sleep(30)
+        world.faults.commit("t/0", "new")
+        await world.sleep(100)
+        assert cache.counts["reused"] > 0
+
+    with pytest.raises(PromiseBroken) as broken:
+        run_checked(57, scenario, nodes=1)
+    assert {(found.promise, found.who.partition("#")[0]) for found in broken.value.violations} == {
+        ("S5", "poll"), ("S5", "other"),
+    }  # fmt: skip
