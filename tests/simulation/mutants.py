@@ -1,0 +1,194 @@
+"""Rules of the design, each taken out of the product by a patch. No switch in the product does any of this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from softstate.client.events import Connected, ConnectFailed, Lost
+from softstate.client.knowledge import Knowledge, Question
+from softstate.client.machine import Machine
+from softstate.client.shell import _Link
+from softstate.lease import Effect, Say
+from softstate.model import Change, Position, Record
+from softstate.server.connection import Connection
+from softstate.server.gather import Gather, Ticket
+from softstate.server.hub import Hub
+from softstate.server.node import Node
+from softstate.server.outbox import Outbox
+from softstate.server.publisher import Publisher
+from softstate.store.base import Publish, Verdict
+from softstate.store.memory import MemoryImage
+from softstate.wire import frame
+from softstate.wire.messages import Renewed
+
+Patch = pytest.MonkeyPatch
+
+
+def age_counts_from_the_answer(patch: Patch) -> None:
+    """A certificate's age counts from some time after its request was sent."""
+    finish = Knowledge.finish
+
+    def late(
+        self: Knowledge, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()
+    ) -> list[Change]:
+        question.sent += 2.0
+        return finish(self, question, revision, lag_s, compacted)
+
+    patch.setattr(Knowledge, "finish", late)
+
+
+def tombstones_forgotten(patch: Patch) -> None:
+    """A deletion leaves nothing behind in the store."""
+    apply = MemoryImage.apply
+
+    def forgetting(self: MemoryImage, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+        verdict, record = apply(self, publish, keys_max)
+        if record is not None and record.deleted:
+            del self.records[record.version]
+            del self.latest[record.topic]
+        return verdict, record
+
+    patch.setattr(MemoryImage, "apply", forgetting)
+
+
+def pushes_lost_and_counted(patch: Patch) -> None:
+    """Every fiftieth push is counted as sent, and is not."""
+    notify = Outbox.notify
+    pushed = 0
+
+    def losing(self: Outbox, topic: str, frame: bytes) -> None:
+        nonlocal pushed
+        pushed += 1
+        if pushed % 50 == 0:
+            self.sent += 1
+        else:
+            notify(self, topic, frame)
+
+    patch.setattr(Outbox, "notify", losing)
+
+
+def notified_before_commit(patch: Patch) -> None:
+    """A node pushes what it is about to commit, at the version that it will probably get."""
+    commit = Publisher._commit
+
+    async def hasty(self: Publisher, group: Sequence[Publish]) -> Any:
+        position = self._hub.position
+        for publish in group:
+            if publish.expect is None and publish.cbor is not None:
+                self._hub._offer(Record(publish.topic, position.revision + 1, publish.cbor))
+                self._hub.flush()
+                break
+        return await commit(self, group)
+
+    patch.setattr(Publisher, "_commit", hasty)
+
+
+def renewed_goes_first(patch: Patch) -> None:
+    """`renewed` overtakes the pushes that wait."""
+    carry_out = Connection.carry_out
+
+    def overtaking(self: Connection, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            outbox = self.outbox
+            if outbox is None or not (isinstance(effect, Say) and isinstance(effect.message, Renewed)):
+                carry_out(self, [effect])
+                continue
+            ahead = outbox.sent - sum(isinstance(key, str) for key in outbox._pending)
+            message = structs.replace(effect.message, sent=ahead)
+            outbox.first(frame(self.codec.encode(message), text=self.codec.text))
+            outbox.flush()
+
+    patch.setattr(Connection, "carry_out", overtaking)
+
+
+def replacement_goes_last(patch: Patch) -> None:
+    """A newer change of a topic takes its place behind everything that waits."""
+    notify = Outbox.notify
+
+    def requeued(self: Outbox, topic: str, frame: bytes) -> None:
+        older = self._pending.pop(topic, None)
+        if older is not None:
+            self._bytes -= len(older)
+            self.sent -= 1
+        notify(self, topic, frame)
+
+    patch.setattr(Outbox, "notify", requeued)
+
+
+def reads_joined_under_way(patch: Patch) -> None:
+    """A request is answered by an equal one whose read began before it."""
+    submit = Gather.submit
+
+    def joining(self: Gather[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
+        for riding in self._riding:
+            if riding.open and riding.item == item and not isinstance(item, Publish):
+                ticket = Ticket(item, settled)
+                first = riding._settled
+                assert first is not None
+
+                def both(answered: Ticket[Any, Any], first: Any = first, ticket: Ticket[Any, Any] = ticket) -> None:
+                    first(answered)
+                    ticket.settle(answered.outcome())
+
+                riding.then(both)
+                return ticket
+        return submit(self, item, settled)
+
+    patch.setattr(Gather, "submit", joining)
+
+
+def own_commits_close_gaps(patch: Patch) -> None:
+    """The hub moves to this node's own commit, whatever others committed in between."""
+
+    def committed(self: Hub, _before: int, records: Sequence[Record], position: Position) -> None:
+        if position.same_lineage(self.position):
+            self.apply(records, (), position)
+
+    patch.setattr(Hub, "committed", committed)
+
+
+def hub_not_awaited(patch: Patch) -> None:
+    """A renewal is answered before the hub has reached the head that was read for it."""
+
+    async def at_once(_self: Hub, _revision: int) -> None:
+        pass
+
+    patch.setattr(Hub, "reached", at_once)
+
+
+def connections_survive_a_rewind(patch: Patch) -> None:
+    """Nobody is sent away when the store was rewound."""
+
+    def quietly(self: Node, _position: Position) -> None:
+        self.reads.forget()
+
+    patch.setattr(Node, "_rewound", quietly)
+
+
+def left_connection_heard(patch: Patch) -> None:
+    """A client listens to a connection that it left: its shell neither closes it nor is silent, its machine reads."""
+
+    def lingering(_self: _Link) -> None:
+        pass
+
+    def credulous(self: Machine, event: Any) -> None:
+        link = self._push.link
+        if link is None:
+            return
+        match event:
+            case Connected():
+                if link.stage == "opening":
+                    self._push.hello(link)
+            case ConnectFailed():
+                self._connect_failed(event)
+            case Lost():
+                self._lost(event)
+            case _:
+                self._arrivals.read(link, event.message)
+
+    patch.setattr(_Link, "leave", lingering)
+    patch.setattr(Machine, "_read_connection", credulous)
