@@ -26,7 +26,7 @@ from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.wheel import VISITS_MAX, Wheel
 from softstate.model import prefixes_of
 from softstate.wire.digest import MASK, fnv1a
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch
 
 GRACE: Final = 0.1
 """Default for how much longer the node keeps a lease than the client believes in it, as a fraction of the TTL."""
@@ -47,8 +47,8 @@ FULL_RETRY_MS: Final = 5_000
 class Sink(Protocol):
     """The end of a connection that pushes go to. The table carries it, and never calls it."""
 
-    def offer(self, notice: Notice) -> None:
-        """Take a committed change to be pushed, without waiting."""
+    def offer(self, batch: Batch) -> None:
+        """Take committed changes to be pushed, without waiting."""
 
 
 @dataclass(slots=True, eq=False)

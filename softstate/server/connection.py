@@ -38,9 +38,9 @@ from softstate.server.publisher import Committal, Publisher, change_of
 from softstate.server.reads import StoreReads
 from softstate.server.websocket import PeerGone, WebSocket, accept
 from softstate.store.base import Publish
-from softstate.wire import Close, Codec, frame, messages
+from softstate.wire import CBOR, Close, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch, Notice
 
 IDLE_LEASES: Final = 2
 """A connection silent for so many times TTL plus grace is closed."""
@@ -83,15 +83,23 @@ class Connection:
 
     # What the hub and the node call: never waits --------------------------------------------------------------------
 
-    def offer(self, notice: Notice) -> None:
-        """Queue a push, unless the subscription's hold takes it."""
-        machine = self.machine
-        if machine.hold is not None and self._held(notice.record):
-            return
+    def offer(self, batch: Batch) -> None:
+        """Queue pushes, but for those that the subscription's hold takes."""
         outbox = self.outbox
-        if outbox is not None:
-            outbox.notify(notice.record.topic, notice.frame(self.codec))
-            if not outbox.dirty:
+        if self.machine.hold is not None or outbox is None or not outbox.idle:
+            self._offer_each(batch)
+            return
+        # One call and one write: what passes here is nearly everything that a node does.
+        data = batch.cbor if self.codec is CBOR else batch.json
+        outbox.push(data or batch.frames(self.codec), batch, self.codec)
+
+    def _offer_each(self, batch: Batch) -> None:
+        outbox = self.outbox
+        for notice in batch.notices:
+            if self.machine.hold is not None and self._held(notice.record):
+                continue
+            if outbox is not None:
+                outbox.notify(notice.record.topic, notice.frame(self.codec))
                 self._hub.soil(outbox)
 
     def _held(self, record: Record) -> bool:
@@ -179,8 +187,7 @@ class Connection:
                 return self.machine.answered(effect.ticket, page, self._now())
             # In half of what clients wait for an answer: a store that is too slow must cost them freshness, no lease.
             with trio.move_on_after(self._config.timeout_ms / 2000) as patience:
-                head = await self._reads.head()
-                await self._hub.reached(head.revision)
+                await self._catch_up()
             if patience.cancelled_caught:
                 raise self._reads.unavailable()
         except WireError as error:
@@ -188,6 +195,30 @@ class Connection:
             return self.machine.failed(effect.ticket, error, self._hub.position, sent, self._now())
         sent = self.outbox.sent if self.outbox is not None else 0
         return self.machine.caught_up(effect.ticket, self._hub.position, sent, self._now())
+
+    async def _catch_up_in_time(self, ticket: int) -> None:
+        """Catch up in half of what clients wait for an answer; if that is too long, `_converse` goes on with `_late`.
+
+        A store that is too slow must cost them freshness, no lease.
+        """
+        self._catching_up = ticket
+        self._receiving.deadline = trio.current_time() + self._config.timeout_ms / 2000
+        try:
+            await self._catch_up()
+        except WireError:
+            self._catching_up = None
+            raise
+        self._catching_up = None
+
+    async def _catch_up(self) -> None:
+        """Return when the hub has reached a head of the store that was read from now on."""
+        while True:
+            head = await self._reads.head()
+            await self._hub.reached(head.revision)
+            # Else the store was replaced and opened again, which the hub is about to hear: by its revision alone it
+            # has long reached the new history's head.
+            if head.same_lineage(self._hub.position):
+                return
 
     # Publishing: overlaps with everything else ----------------------------------------------------------------------
 

@@ -18,12 +18,17 @@ from typing import Final, Protocol, runtime_checkable
 
 import trio
 
+from softstate.wire.codec import Codec
 from softstate.wire.frames import is_close
+from softstate.wire.notice import Batch
 
 WRITE_BYTES: Final = 128 * 1024
 """How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""
 
 RECEIVE_BYTES: Final = 4 * 1024
+
+CLOSED_FD: Final = -1
+"""A descriptor that every call refuses."""
 
 
 @runtime_checkable
@@ -53,12 +58,11 @@ class SocketEdge:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        # Nobody but `aclose` may close the stream: after that, the number may be somebody else's.
         self._fd = stream.socket.fileno()
 
     def try_send(self, data: bytes | memoryview) -> int:
         """Write to the non-blocking socket."""
-        if self._stream.socket.fileno() < 0:
-            raise trio.BrokenResourceError("closed")
         try:
             return os.write(self._fd, data)
         except BlockingIOError:
@@ -68,8 +72,7 @@ class SocketEdge:
 
     async def wait_writable(self) -> None:
         """Wait for the socket; a closed one counts as writable, since `try_send` tells."""
-        # By the socket, not its number: after a close that number may be somebody else's.
-        if self._stream.socket.fileno() < 0:
+        if self._fd < 0:
             await trio.lowlevel.checkpoint()
             return
         try:
@@ -83,6 +86,7 @@ class SocketEdge:
 
     async def aclose(self) -> None:
         """Close the socket."""
+        self._fd = CLOSED_FD
         await self._stream.aclose()
 
 
@@ -122,11 +126,14 @@ class Outbox(trio.abc.Stream):
         """How many `notify`s are written, or wait to be written ahead of whatever is queued next."""
         self.congested = False
         self.dead = False
+        self.idle = True
+        """Whether nothing waits and nothing keeps the socket from being written to: then `push` may be called."""
         self.dirty = False
         """For the hub: whether this outbox is on its list to be flushed."""
         self.anchor = -1
         """The key of a reply that nothing may go ahead of: the welcome, before which a client knows no position."""
         self._edge = edge
+        self._try_send = edge.try_send
         self._nursery = nursery
         self._before = before
         self._pending_max = pending_max
@@ -147,10 +154,39 @@ class Outbox(trio.abc.Stream):
 
     # Queueing: never waits ------------------------------------------------------------------------------------------
 
+    def push(self, data: bytes, batch: Batch, codec: Codec) -> None:
+        """Write the frames of a batch, joined in `data`, at once: for an `idle` outbox only. The rest is queued."""
+        if len(data) > WRITE_BYTES:
+            for notice in batch.notices:
+                self.notify(notice.record.topic, notice.frame(codec))
+            self.flush()
+            return
+        try:
+            taken = self._try_send(data)
+        except trio.BrokenResourceError:
+            self._die()
+            return
+        if taken == len(data):
+            self.sent += len(batch.notices)
+        else:
+            self._queue_rest(batch, codec, taken)
+
+    def _queue_rest(self, batch: Batch, codec: Codec, taken: int) -> None:
+        self._congest()
+        for notice in batch.notices:
+            frame = notice.frame(codec)
+            if taken <= 0:
+                self.notify(notice.record.topic, frame)
+            elif not self.dead:
+                taken = self._begun(notice.record.topic, frame, taken)
+                self.sent += 1
+        self.flush()
+
     def notify(self, topic: str, frame: bytes) -> None:
         """Queue a push. One that waits already for this topic is replaced, and keeps its place."""
         if self._over or self.dead or self._closing:
             return
+        self.idle = False
         pending = self._pending
         older = pending.get(topic)
         pending[topic] = frame
@@ -168,6 +204,7 @@ class Outbox(trio.abc.Stream):
         self._next_key += 1
         if self.dead or self._closing:
             return key
+        self.idle = False
         self._pending[key] = frame
         self._bytes += len(frame)
         self._replies += 1
@@ -181,6 +218,7 @@ class Outbox(trio.abc.Stream):
         """Queue a frame ahead of everything pending but the `anchor`; it replaces an older one that was queued so."""
         if self.dead or self._closing:
             return
+        self.idle = False
         if self.anchor not in self._pending:
             self._front = frame
             return
@@ -237,6 +275,7 @@ class Outbox(trio.abc.Stream):
                         self._congest()
                     return
             self.congested = False
+            self.idle = not (self.dead or self._closing)
         except trio.BrokenResourceError:
             self._die()
 
@@ -244,7 +283,7 @@ class Outbox(trio.abc.Stream):
         if self._nursery.cancel_scope.cancel_called:
             self._die()
             return
-        self.congested = True
+        self.congested, self.idle = True, False
         self._nursery.start_soon(self._drain)
 
     def _write_some(self) -> bool:
@@ -317,7 +356,7 @@ class Outbox(trio.abc.Stream):
 
     def _die(self) -> None:
         self.dead = True
-        self.congested = False
+        self.idle = self.congested = False
         self._pending.clear()
         self._droppable.clear()
         self._bytes = self._replies = 0
@@ -355,7 +394,7 @@ class Outbox(trio.abc.Stream):
             return
         key = self.reply(bytes(data))
         if is_close(data):
-            self._closing = True
+            self._closing, self.idle = True, False
         self.flush()
         while key in self._pending or key == self._rest_key:
             await self._moved.park()

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
+
+import trio
 
 from softstate.testing.oracle import Bounds, Oracle
 from softstate.testing.world import World, run_world
+
+LOOK_EVERY_S: Final = 1.0
+"""How long a world may go on after a promise broke, in virtual seconds."""
 
 
 async def checked(world: World, scenario: Callable[[World], Awaitable[None]], oracle: Oracle | None = None) -> Oracle:
     """Run a scenario in a world, heal everything, wait for as long as L allows, and check every promise.
 
-    `oracle` is one that is attached to the world's trace; None: a new one. Raises `PromiseBroken`.
+    `oracle` is one that is attached to the world's trace; None: a new one. Raises `PromiseBroken`, soon after a promise
+    broke if it is one that can be told at once.
     """
     oracle = oracle or Oracle.attach(world.trace)
-    await scenario(world)
-    await world.faults.heal()
-    await world.sleep(oracle.bounds.converge_s + oracle.bounds.slack_s)
-    await world.settled()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_look, oracle)
+        await scenario(world)
+        await world.faults.heal()
+        await world.sleep(oracle.bounds.converge_s + oracle.bounds.slack_s)
+        await world.settled()
+        nursery.cancel_scope.cancel()
     world.sample()
     oracle.finish(world.now)
     oracle.check()
     return oracle
+
+
+async def _look(oracle: Oracle) -> None:
+    while True:
+        oracle.check()
+        await trio.sleep(LOOK_EVERY_S)
 
 
 def run_checked(

@@ -169,11 +169,16 @@ class Faults:
         self.note("store_slow", f"{least_s:g} to {most_s:g} s")
         self._world.disk.delay = uniform(least_s, most_s) if most_s > 0 else None
 
-    def feed_slow(self, node: str, least_s: float, most_s: float) -> None:
-        """Let a node read the feed so much more slowly than the rest of the store: its hub lags; 0, 0: no longer."""
-        self.note("feed_slow", f"{node} {least_s:g} to {most_s:g} s")
+    def call_slow(self, node: str, call: str, least_s: float, most_s: float) -> None:
+        """Let one kind of store call of a node (``feed``, ``read``, ``head`` …) take so much longer; 0, 0: no longer.
+
+        With a slow ``feed``, its hub lags.
+        """
+        self.note("call_slow", f"{node} {call} {least_s:g} to {most_s:g} s")
         if (store := self._world.nodes[node].store) is not None:
-            store.feed_delay = uniform(least_s, most_s) if most_s > 0 else None
+            store.slow.pop(call, None)
+            if most_s > 0:
+                store.slow[call] = uniform(least_s, most_s)
 
     def store_hang(self, *, on: bool = True) -> None:
         """Let no store call come back, or let those that hang go on."""
@@ -276,7 +281,7 @@ class Faults:
         for place in world.nodes.values():
             if place.store is not None:
                 place.store.outage = False
-                place.store.feed_delay = None
+                place.store.slow.clear()
                 place.store.replies_lost = 0
             place.clear_points()
             if not place.up:

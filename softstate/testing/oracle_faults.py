@@ -6,7 +6,7 @@ from typing import Final, final
 
 from softstate.testing.trace import FaultInjected
 
-STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow", "feed_slow"})
+STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow", "call_slow"})
 STORE_ENDS: Final = {"store_up": "store_down", "store_moves": "store_hang"}
 SLOW_NO_MORE: Final = "0 to 0 s"
 SETTLE_S: Final = 60.0
@@ -52,7 +52,7 @@ class FaultRecord:
 
     def _take_store_fault(self, event: FaultInjected) -> None:
         begun = STORE_ENDS.get(event.kind)
-        if event.kind in ("store_slow", "feed_slow") and event.detail.endswith(SLOW_NO_MORE):
+        if event.kind in ("store_slow", "call_slow") and event.detail.endswith(SLOW_NO_MORE):
             node = event.detail.removesuffix(SLOW_NO_MORE)
             ended = {fault for fault in self._store_faults if fault[0] == event.kind and fault[1].startswith(node)}
         elif begun is not None:

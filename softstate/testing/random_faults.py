@@ -128,10 +128,11 @@ def _store_slow(world: World, random: Random) -> TakeBack:
     return lambda: world.faults.store_slow(0, 0)
 
 
-def _feed_slow(world: World, random: Random) -> TakeBack:
-    node, most_s = random.choice(NODES), random.choice((0.2, 2.0, 10.0))
-    world.faults.feed_slow(node, most_s / 2, most_s)
-    return lambda: world.faults.feed_slow(node, 0, 0)
+def _call_slow(world: World, random: Random) -> TakeBack:
+    node, call = random.choice(NODES), random.choice(("feed", "feed", "read", "head"))
+    most_s = random.choice((0.2, 2.0, 10.0))
+    world.faults.call_slow(node, call, most_s / 2, most_s)
+    return lambda: world.faults.call_slow(node, call, 0, 0)
 
 
 def _lose_and_cut(world: World, random: Random) -> TakeBack:
@@ -206,7 +207,7 @@ KINDS: Final[dict[str, tuple[int, Callable[[World, Random], TakeBack]]]] = {
     "amnesia": (2, _amnesia), "stall": (2, _stall), "partition": (2, _partition), "half_open": (2, _half_open),
     "reset": (2, _reset), "block": (1, _block), "slow": (2, _slow), "split": (1, _split), "frames": (5, _frames),
     "read_slowly": (1, _read_slowly), "store_down": (2, _store_down), "store_slow": (1, _store_slow),
-    "store_hang": (1, _store_hang), "feed_slow": (3, _feed_slow), "lose_and_cut": (3, _lose_and_cut),
+    "store_hang": (1, _store_hang), "call_slow": (4, _call_slow), "lose_and_cut": (3, _lose_and_cut),
     "amnesia_of_names": (2, _amnesia_of_names), "lose_reply": (2, _lose_reply), "rewind": (3, _rewind),
     "store_read_only": (1, _store_read_only), "wipe": (1, _wipe), "compact": (2, _compact),
     "clock_rate": (1, _clock_rate), "clock_jump": (1, _clock_jump),

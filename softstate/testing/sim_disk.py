@@ -204,8 +204,8 @@ class SimStore(MemoryStore):
         self.dead = False
         self.replies_lost = 0
         """How many of the next publishes are committed but answered as if the store had gone."""
-        self.feed_delay: Delay | None = None
-        """How much longer each read of the feed takes, None: no longer. This node's hub lags then."""
+        self.slow: dict[str, Delay] = {}
+        """How much longer calls of one kind take, by their names; half of it before, half after the call proper."""
         self._sim = disk
         self._random = random
         super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
@@ -233,17 +233,19 @@ class SimStore(MemoryStore):
             self.replies_lost -= 1
             raise Unavailable("the commit's answer was lost (simulated)")
 
-    async def _half(self) -> None:
+    async def _half(self, name: str) -> None:
         if self._sim.delay is not None:
             await trio.sleep(self._sim.delay(self._random))
+        if name in self.slow:
+            await trio.sleep(self.slow[name](self._random) / 2)
         while self._sim.hanging:
             await self._sim.moved.park()
 
     async def _timed(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         await self._point(f"{name}.before")
-        await self._half()
+        await self._half(name)
         answer = await call()
-        await self._half()
+        await self._half(name)
         await self._point(f"{name}.after")
         return answer
 
@@ -264,8 +266,6 @@ class SimStore(MemoryStore):
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
         """See `Store.feed`."""
         inner = super().feed
-        if self.feed_delay is not None:
-            await trio.sleep(self.feed_delay(self._random))
         return await self._timed("feed", lambda: inner(after, limit))
 
     async def compact(self, *, tombstones: int, keys: int) -> int:

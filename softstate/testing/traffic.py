@@ -79,7 +79,9 @@ class Pace:
 
     def bounds(self) -> Bounds:
         """Return the bounds that follow from it."""
-        return Bounds(ttl_s=self.ttl_ms / 1000, renew_s=self.ttl_ms / 3000)
+        # A renewal may find something to repair, and it is the repair's answer that is lost: one more round trip.
+        round_trip_s = 2 * (self.travel_s_max + self.store_s_max)
+        return Bounds(ttl_s=self.ttl_ms / 1000, renew_s=self.ttl_ms / 3000, slack_s=1.0 + round_trip_s)
 
 
 CALM: Final = Pace(

@@ -28,7 +28,7 @@ from softstate.lease import (
 )
 from softstate.model import Change, Durability, Page, Position, Record
 from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch, Notice
 from tests.exhaustive.exhaustive_parts import Interned, Output
 from tests.exhaustive.forking import Freezer, Shared
 
@@ -78,15 +78,19 @@ class Peer:
         self.asking: Read | ReadHead | None = None
         self.snapshot: Page | WireError | int | None = None
 
-    def offer(self, notice: Notice) -> None:
-        """Queue a push, unless the hold takes it, as the shell does."""
+    def offer(self, batch: Batch) -> None:
+        """Queue pushes, but for those that the hold takes, as the shell does."""
+        for notice in batch.notices:
+            self._offer(notice.record)
+
+    def _offer(self, record: Record) -> None:
         hold = self.machine.hold
         if hold is not None:
-            if hold.takes(notice.record):
+            if hold.takes(record):
                 return
             if hold.over(self.node.hub.revision):
                 self.machine.hold = None
-        self._notify(notice.record)
+        self._notify(record)
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order."""
@@ -217,7 +221,7 @@ class Node:
             return
         for lease in sorted(self.table.members(entry.topic), key=lambda lease: lease.token):
             if lease.sink is not None:
-                lease.sink.offer(Notice(entry))
+                lease.sink.offer(Batch([Notice(entry)]))
         self.hub = self.hub.at(entry.version)
 
     def _pop(self, conn: Conn) -> None:

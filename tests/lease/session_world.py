@@ -47,7 +47,7 @@ from softstate.wire.messages import (
     Subscribe,
     Subscribed,
 )
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch, Notice
 
 TTL_S = 10.0
 TERMS = Terms(
@@ -77,9 +77,13 @@ class Peer:
         self.submitted: list[Message] = []
         self.parted: Part | None = None
 
-    def offer(self, notice: Notice) -> None:
-        """Queue a push, unless the hold takes it, as the shell does."""
-        record, hold = notice.record, self.machine.hold
+    def offer(self, batch: Batch) -> None:
+        """Queue pushes, but for those that the hold takes, as the shell does."""
+        for notice in batch.notices:
+            self._offer(notice.record)
+
+    def _offer(self, record: Record) -> None:
+        hold = self.machine.hold
         if hold is not None:
             if hold.takes(record):
                 return
@@ -272,7 +276,7 @@ class World:
             else:
                 for lease in list(self.table.members(entry.topic)):
                     if lease.sink is not None and lease.deadline >= self.now:
-                        lease.sink.offer(Notice(entry))
+                        lease.sink.offer(Batch([Notice(entry)]))
             self.hub += 1
 
     @property

@@ -14,7 +14,7 @@ from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
 from softstate.lease.wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.model import covers
 from softstate.wire.digest import digest_of
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch
 
 TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
 NAMES = [*TOPICS, "/", "a/", "a/b/", "b/", "ab/"]
@@ -26,8 +26,8 @@ SESSIONS_MAX = 6
 class Deaf:
     """A sink that is never called."""
 
-    def offer(self, notice: Notice) -> None:
-        raise AssertionError(notice)
+    def offer(self, batch: Batch) -> None:
+        raise AssertionError(batch)
 
 
 def fresh_text(text: str) -> str:

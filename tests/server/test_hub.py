@@ -15,7 +15,7 @@ from softstate.server.outbox import Outbox
 from softstate.store.base import Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch, Notice
 from tests.server.fake_edge import FakeEdge, outbox_on
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -29,8 +29,8 @@ class Log(list[str]):
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def offer(self, notice: Notice) -> None:
-        self.append(f"{notice.record.topic}@{notice.record.version}")
+    def offer(self, batch: Batch) -> None:
+        self += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
 
     def moved(self, position: Position) -> None:
         self.append(f"{position.lineage}@{position.revision}")
@@ -84,12 +84,38 @@ async def test_nothing_is_pushed_past_the_deadline_though_the_sweeper_has_yet_to
     assert log == ["a@11"]
 
 
+async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_its_topic(rig: Rig) -> None:
+    log, _ = rig.lease("/")
+    rig.hub.apply([record("a", 11), record("b", 12), record("a", 13)], [], START.at(13))
+    assert log == ["a@13", "b@12"]
+    assert (rig.hub.changes, rig.hub.deliveries) == (3, 2)
+
+
+async def test_who_is_owed_the_same_is_given_the_same_batch(rig: Rig) -> None:
+    given: dict[str, Batch] = {}
+
+    class Keeping(Log):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def offer(self, batch: Batch) -> None:
+            given[self.name] = batch
+
+    for name, names in {"one": ["a", "b"], "two": ["/"], "three": ["b"], "four": ["b", "c"]}.items():
+        rig.lease(*names)[1].sink = Keeping(name)
+    rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
+    assert given["one"] is given["two"]
+    assert given["three"] is given["four"]
+    assert [len(given["one"]), len(given["three"])] == [2, 1]
+    assert given["one"].frames(CBOR) == b"".join(Notice(record(*of)).frame(CBOR) for of in (("a", 11), ("b", 12)))
+
+
 async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
-    log, _ = rig.lease("a")
+    log, _ = rig.lease("a", "b")
     three = Position("epoch", "three", 15)
     rows = [three, Position("epoch", "one", 9), TWO]
-    rig.hub.apply([record("a", 11), record("a", 13), record("a", 14)], rows, three)
-    assert log == ["a@11", "two@12", "a@13", "a@14", "three@15"]
+    rig.hub.apply([record("a", 11), record("a", 13), record("b", 14)], rows, three)
+    assert log == ["a@11", "two@12", "a@13", "b@14", "three@15"]
     assert rig.hub.position == three
 
 
@@ -107,8 +133,8 @@ async def test_a_listener_may_go_while_it_is_told(rig: Rig) -> None:
 
 async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
     class Ending(Log):
-        def offer(self, notice: Notice) -> None:
-            super().offer(notice)
+        def offer(self, batch: Batch) -> None:
+            super().offer(batch)
             rig.table.clear()
 
     logs = []
@@ -131,8 +157,9 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
             self.box: Outbox = outbox_on(self.edge, nursery, pending_max=1, overdue=lambda: self.end(lease))
             lease.sink = self
 
-        def offer(self, notice: Notice) -> None:
-            self.box.notify(notice.record.topic, notice.frame(CBOR))
+        def offer(self, batch: Batch) -> None:
+            for notice in batch.notices:
+                self.box.notify(notice.record.topic, notice.frame(CBOR))
             rig.hub.soil(self.box)
 
         def end(self, lease: Lease) -> None:
@@ -181,13 +208,13 @@ async def test_the_position_moves_after_the_last_offer(rig: Rig) -> None:
     seen = []
 
     class Looking(Log):
-        def offer(self, notice: Notice) -> None:
+        def offer(self, _batch: Batch) -> None:
             seen.append(rig.hub.position)
 
     _, lease = rig.lease("a")
     lease.sink = Looking()
-    rig.hub.apply([record("a", 11), record("a", 12)], [], START.at(13))
-    assert (seen, rig.hub.position) == ([START, START], START.at(13))
+    rig.hub.apply([record("a", 11)], [TWO], TWO)
+    assert (seen, rig.hub.position) == ([START], TWO)
 
 
 async def test_a_page_at_or_below_the_position_changes_nothing(rig: Rig) -> None:

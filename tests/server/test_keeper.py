@@ -15,7 +15,7 @@ from softstate.server.hub import Hub
 from softstate.server.keeper import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, Keeper, first_position
 from softstate.store.base import Feed, Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
-from softstate.wire.notice import Notice
+from softstate.wire.notice import Batch
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -81,8 +81,8 @@ class Rig:
         lease.sink = self
         self.hub.listeners[self] = None
 
-    def offer(self, notice: Notice) -> None:
-        self.log.append(f"{notice.record.topic}@{notice.record.version}")
+    def offer(self, batch: Batch) -> None:
+        self.log += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
 
     def moved(self, position: Position) -> None:
         self.log.append(f"row@{position.revision}")

@@ -4,7 +4,10 @@ import pytest
 import trio
 import trio.testing
 
+from softstate.model import Record
 from softstate.server.outbox import RECEIVE_BYTES, WRITE_BYTES
+from softstate.wire import CBOR
+from softstate.wire.notice import Batch, Notice
 from tests.server.fake_edge import CLOSE, FakeEdge, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -27,6 +30,69 @@ async def test_a_turn_is_one_write() -> None:
         assert (box.sent, len(box), box.congested) == (20, 0, False)
         box.flush()
         assert len(edge.writes) == 1
+
+
+@pytest.mark.parametrize("pending_max", [1, 1_000])
+async def test_a_batch_is_pushed_in_one_write_and_what_is_not_taken_waits(pending_max: int) -> None:
+    notices = [Notice(Record(f"t{number}", number, b"\x01")) for number in range(5)]
+    batch = Batch(notices)
+    data = batch.frames(CBOR)
+    for room in range(len(data) + 1):
+        over: list[int] = []
+        async with outbox(room, pending_max=pending_max, overdue=lambda over=over: over.append(1)) as (box, edge):
+            assert box.idle
+            box.push(data, batch, CBOR)
+            assert edge.writes == [room]
+            assert (box.idle, box.congested) == (room == len(data), room < len(data))
+            begun = sum(room > len(data) // 5 * number for number in range(5))
+            if 5 - begun > pending_max:
+                assert over == [1]
+                box.drop()
+            edge.allow()
+            await settled()
+            assert edge.taken == (data[: len(data) // 5 * begun] if over else data)
+            assert (box.idle, box.sent) == (True, begun if over else 5)
+
+
+async def test_a_batch_beyond_one_write_goes_out_in_several() -> None:
+    batch = Batch([Notice(Record(f"t{number}", number, b"\x59\xff\xff" + bytes(65_535))) for number in range(4)])
+    async with outbox() as (box, edge):
+        box.push(batch.frames(CBOR), batch, CBOR)
+        assert edge.taken == batch.frames(CBOR)
+        assert max(edge.writes) <= WRITE_BYTES
+        assert (box.idle, box.sent) == (True, 4)
+
+
+async def test_a_batch_for_a_peer_that_has_gone_ends_the_outbox() -> None:
+    batch = Batch([Notice(Record("t", 1, b"\x01"))])
+    async with outbox() as (box, edge):
+        edge.snap()
+        box.push(batch.frames(CBOR), batch, CBOR)
+        assert (box.dead, box.idle) == (True, False)
+
+
+async def test_an_outbox_is_idle_when_nothing_waits_and_it_may_be_written_to() -> None:
+    async with outbox(room=0) as (box, edge):
+        seen = [("new", box.idle)]
+        box.reply(text("r"))
+        seen.append(("a reply waits", box.idle))
+        box.flush()
+        seen.append(("congested", box.idle))
+        edge.allow()
+        await settled()
+        seen.append(("drained", box.idle))
+        box.first(text("f"))
+        seen.append(("a position waits", box.idle))
+        box.flush()
+        seen.append(("written", box.idle))
+        box.notify("t", text("t"))
+        seen.append(("a push waits", box.idle))
+        box.drop()
+        box.flush()
+        seen.append(("dropped", box.idle))
+        await box.send_all(CLOSE)
+        seen.append(("closing", box.idle))
+    assert [what for what, idle in seen if idle] == ["new", "drained", "written", "dropped"]
 
 
 async def test_one_write_is_offered_no_more_than_its_limit_unless_a_single_frame_is_larger() -> None:

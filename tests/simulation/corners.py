@@ -2,10 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
 import trio
 
+from softstate.server import ServerConfig
 from softstate.testing import World
+from softstate.testing.checked import run_checked
 from softstate.testing.frame_rules import FrameRule
+from softstate.testing.oracle import Bounds, Oracle
+
+Corner = Callable[[World], Awaitable[None]]
+
+
+def run(corner: Corner) -> tuple[World, Oracle]:
+    """Run a corner's world, with an oracle. Raises `PromiseBroken`."""
+    return run_checked(1, corner, **(SHORT if corner in SHORT_LEASED else {}))
+
+
+async def changed_while_read(world: World) -> None:
+    """Change a topic after the read for a subscription saw the store, and before its answer is there."""
+    follower = await world.client("a", "u/", nodes=["n1"])
+    await world.until(lambda: follower.mode == "live")
+    world.faults.call_slow("n1", "read", 1.0, 1.0)
+    follower.subscribe("t/x")
+    await world.sleep(0.75)
+    world.faults.commit("t/x", 1)
+    await world.sleep(10.0)
+
+
+async def renewed_while_the_hub_lags(world: World) -> None:
+    """Renew many leases at once with a node that reads the feed, and the head, more slowly than others commit."""
+    followers = [await world.client(f"a{number}", "t/", nodes=["n1"]) for number in range(8)]
+    await world.until(lambda: all(follower.mode == "live" for follower in followers))
+    world.faults.call_slow("n1", "feed", 1.3, 1.3)
+    world.faults.call_slow("n1", "head", 0.9, 0.9)
+    for number in range(100):
+        world.faults.commit(f"t/{number}", number)
+        await world.sleep(0.1)
+
+
+async def renewed_while_congested(world: World) -> None:
+    """Renew a lease whose connection is full of pushes, and change what waits there once more."""
+    follower = await world.client("a", "t/", nodes=["n1"])
+    await world.until(lambda: follower.mode == "live")
+    world.network.narrow("n1", "a", 1_000)
+    world.faults.stop_reading("a")
+    for number in range(36):
+        world.faults.commit(f"t/{number % 10}", [number, "." * 300])
+        await world.sleep(0.05)
+    world.faults.read_again("a")
+    await world.sleep(5.0)
+
+
+async def names_forgotten(world: World) -> None:
+    """Let a node forget what a lease is about, and change it."""
+    follower = await world.client("a", "t/", nodes=["n1"])
+    await world.until(lambda: follower.mode == "live")
+    world.faults.forget_names("n1")
+    for number in range(20):
+        world.faults.commit(f"t/{number}", number)
+        await world.sleep(0.5)
 
 
 async def lost_then_cut(world: World) -> None:
@@ -52,3 +110,12 @@ async def _rewound_under_way(world: World, late_s: float) -> None:
     world.faults.freeze("n1")  # so that it says no goodbye
     world.faults.rewind("before", advance=1)
     await world.sleep(late_s + 10.0)
+
+
+SHORT_LEASED: Final = (changed_while_read, renewed_while_the_hub_lags, renewed_while_congested, names_forgotten)
+SHORT: Final[dict[str, Any]] = {
+    "config": ServerConfig(ttl_ms=3_000),
+    "bounds": Bounds(ttl_s=3.0, renew_s=1.0),
+    "sample_every_s": 0.1,
+}
+"""Leases for those: a renewal every second, and a look at everybody ten times as often."""

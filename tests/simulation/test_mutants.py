@@ -1,19 +1,18 @@
 """The simulator can fail: each rule of the design, taken out by a patch, breaks a promise in a world named here.
 
-Beside each rule stands where it was caught first: the seed of a random schedule, or the world of `corners`, and how
-many steps (events of the trace) that took, from the first to the end of the run. Seeds depend on how Trio schedules:
-with another version of it, the next seeds are tried too.
+Beside each rule stands where it is caught: the seed of a random schedule, with the number of steps (events of the
+trace) until then, or the world of `corners`, of 300 to 7,400 steps. Seeds depend on every detail of what runs: after
+a change of the product, or of Trio, the next seeds are tried too. (Under random schedules those of `corners` were
+caught as well, within 25 to 120 seeds, but for the last three.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
-from softstate.testing import World
-from softstate.testing.checked import run_checked
 from softstate.testing.oracle import PromiseBroken
 from softstate.testing.schedule import drawn, run_schedule
 from tests.exhaustive.test_exhaustive_mutants import (
@@ -30,35 +29,35 @@ from tests.exhaustive.test_exhaustive_mutants import (
 )
 from tests.simulation import corners, mutants
 
-SEEDS_MAX: Final = 25
+SEEDS_MAX: Final = 40
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 IN_RANDOM_WORLDS: Final[list[tuple[Mutate, int, str]]] = [
-    (mutants.age_counts_from_the_answer, 0, "S5"),  # 3,393 steps
-    (mutants.tombstones_forgotten, 0, "S5"),  # 3,389
-    (mutants.pushes_lost_and_counted, 0, "S7"),  # 3,411
-    (mutants.notified_before_commit, 0, "S2"),  # 3,813
-    (no_lineage_check, 1, "S9"),  # 4,056
-    (reset_keeps_versions, 1, "S5"),  # 4,031
-    (digest_ignored, 1, "S7"),  # 4,011
-    (mutants.own_commits_close_gaps, 1, "S7"),  # 3,979
-    (mutants.hub_not_awaited, 4, "S5"),  # 3,018
-    (mutants.connections_survive_a_rewind, 4, "S9"),  # 2,978
-    (older_applied, 5, "S1"),  # 3,669
-    (certified_applied, 5, "S1"),  # 3,669
-    (no_sweep, 5, "S5"),  # 3,727
-    (mutants.replacement_goes_last, 15, "S7"),  # 7,594
-    (read_before_entry, 19, "S7"),  # 6,640
-    (nothing_held, 19, "S7"),  # 6,640
-    (mutants.renewed_goes_first, 19, "S7"),  # 6,664
-    (mutants.reads_joined_under_way, 121, "S5"),  # 7,395
+    (mutants.age_counts_from_the_answer, 0, "S5"),  # 477 steps
+    (mutants.tombstones_forgotten, 0, "S5"),  # 479
+    (mutants.pushes_lost_and_counted, 0, "S7"),  # 965
+    (mutants.notified_before_commit, 0, "S2"),  # 1,475
+    (no_lineage_check, 1, "S9"),  # 2,159
+    (reset_keeps_versions, 1, "S5"),  # 2,134
+    (older_applied, 1, "S1"),  # 1,875
+    (certified_applied, 1, "S1"),  # 1,875
+    (mutants.own_commits_close_gaps, 1, "S7"),  # 686
+    (no_sweep, 2, "S5"),  # 1,589
+    (mutants.connections_survive_a_rewind, 4, "S9"),  # 592
 ]
 
-IN_CORNERS: Final[list[tuple[Mutate, Callable[[World], Awaitable[None]], str]]] = [
-    (replay_begins_late, corners.lost_then_cut, "S5"),  # 288
-    (anything_usable, corners.rewound_while_suspect, "S5"),  # 302
-    (mutants.left_connection_heard, corners.rewound_and_left, "S5"),  # 325
+IN_CORNERS: Final[list[tuple[Mutate, corners.Corner, str]]] = [
+    (read_before_entry, corners.changed_while_read, "S7"),
+    (nothing_held, corners.changed_while_read, "S7"),
+    (mutants.hub_not_awaited, corners.renewed_while_the_hub_lags, "S5"),
+    (mutants.reads_joined_under_way, corners.renewed_while_the_hub_lags, "S5"),
+    (mutants.renewed_goes_first, corners.renewed_while_congested, "S7"),
+    (mutants.replacement_goes_last, corners.renewed_while_congested, "S7"),
+    (digest_ignored, corners.names_forgotten, "S7"),
+    (replay_begins_late, corners.lost_then_cut, "S5"),
+    (anything_usable, corners.rewound_while_suspect, "S5"),
+    (mutants.left_connection_heard, corners.rewound_and_left, "S5"),
 ]
 
 
@@ -77,8 +76,8 @@ def test_a_mutant_is_caught_in_a_random_world(
 
 @pytest.mark.parametrize(("mutate", "corner", "promise"), IN_CORNERS, ids=lambda given: getattr(given, "__name__", ""))
 def test_a_mutant_is_caught_in_a_corner(
-    mutate: Mutate, corner: Callable[[World], Awaitable[None]], promise: str, monkeypatch: pytest.MonkeyPatch
+    mutate: Mutate, corner: corners.Corner, promise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)
     with pytest.raises(PromiseBroken, match=f"{promise} broken"):
-        run_checked(1, corner)
+        corners.run(corner)
