@@ -331,7 +331,7 @@ def test_q3_a_digest_that_collides_is_found_by_the_oracle(monkeypatch: pytest.Mo
         await live_again(world)
 
     with pytest.raises(PromiseBroken) as broken:
-        run_checked(33, scenario, nodes=1)
+        run_checked(33, scenario, nodes=1, to_the_end=True)
     assert {violation.promise for violation in broken.value.violations} == {"B", "S7"}
 
 

@@ -71,7 +71,7 @@ def test_d4_a_store_that_shows_commits_out_of_order_is_found_out(writer: str) ->
         assert world.clients["a"].age() < 30
 
     with pytest.raises(PromiseBroken) as broken:
-        run_checked(43, scenario, nodes=1)
+        run_checked(43, scenario, nodes=1, to_the_end=True)
     found = {(violation.promise, violation.who) for violation in broken.value.violations}
     assert {("S7", "n1→a"), ("S7", "n1→b")} <= found
     assert "S5" in {promise for promise, _ in found}
