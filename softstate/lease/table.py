@@ -18,8 +18,10 @@ one thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, Protocol
 
 from softstate.errors import NoLease, Overloaded, TooLarge
@@ -43,6 +45,9 @@ RELEASED_MAX: Final = 100_000
 FULL_RETRY_MS: Final = 5_000
 """What a full table asks a new session to wait."""
 
+OVER: Final = -math.inf
+"""The deadline of a lease that has been released."""
+
 
 class Sink(Protocol):
     """The end of a connection that pushes go to. The table carries it, and never calls it."""
@@ -56,8 +61,8 @@ class Lease:
     """A promise to push every change of `names` until `deadline`; made, and changed, by its `LeaseTable` only.
 
     `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told, `deadline` the
-    node's own end, grace included. `digest` is that of `names`, kept up with every change. `sink` belongs to whoever
-    serves the connection: None while there is none. Two leases are never equal.
+    node's own end, grace included, and `OVER` once it was released. `digest` is that of `names`, kept up with every
+    change. `sink` belongs to whoever serves the connection: None while there is none. Two leases are never equal.
     """
 
     token: str = field(repr=False)
@@ -109,7 +114,7 @@ class LeaseTable:
         self.sessions_max = sessions_max
         self.subscriptions_max = subscriptions_max
         self._released_max = released_max
-        self._grace = grace
+        self._lasts = 1 + grace
         self._leases: dict[str, Lease] = {}
         self._groups: dict[str, Group] = {}
         self._subscriptions = 0
@@ -132,7 +137,7 @@ class LeaseTable:
                 f"this node holds all the sessions it may ({self.sessions_max}): poll, or try another node",
                 retry_ms=FULL_RETRY_MS,
             )
-        lease = Lease(token, name, ttl_s, self._deadline(now, ttl_s))
+        lease = Lease(token, name, ttl_s, now + ttl_s * self._lasts)
         self._leases[token] = lease
         self._wheel.add(lease, lease.deadline)
         return lease
@@ -143,19 +148,25 @@ class LeaseTable:
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
         """Move the deadline to `now` + TTL + grace, never back; `ttl_s` changes the TTL. Raises `NoLease`."""
-        self._check_held(lease)
+        if lease.deadline == OVER:
+            self._check_held(lease)
         if ttl_s is not None:
             lease.ttl_s = ttl_s
-        lease.deadline = max(lease.deadline, self._deadline(now, lease.ttl_s))
+        deadline = now + lease.ttl_s * self._lasts
+        # Neither a call nor max(): without them a renewal costs a quarter of what it did (`bench leases`: 135 ns, 560).
+        if deadline > lease.deadline:  # noqa: PLR1730
+            lease.deadline = deadline
 
     def release(self, lease: Lease) -> None:
         """End a lease: afterwards nothing here leads to it, and it holds no name. Idempotent.
 
         Its `sink` is left, for whoever has to tell the client.
         """
-        if self._holds(lease):
-            self.remove(lease, list(lease.names))
+        if lease.deadline != OVER:
+            if lease.names:
+                self.remove(lease, list(lease.names))
             del self._leases[lease.token]
+            lease.deadline = OVER
 
     def clear(self) -> None:
         """End every lease: the node begins anew."""
@@ -169,9 +180,13 @@ class LeaseTable:
         second, if its TTL is less than that). A lease that is over but not found yet is held like any other, and may
         still be extended.
         """
-        due = self._wheel.advance(now, self._deadline_of, limit)
-        for lease in due:
-            self.release(lease)
+        due = [lease for lease in self._wheel.advance(now, _DEADLINE, limit) if lease.deadline != OVER]
+        leases = self._leases
+        for lease in due:  # as `release` does, without a call for each: that was a sixth of what expiring one cost
+            if lease.names:
+                self.remove(lease, list(lease.names))
+            del leases[lease.token]
+            lease.deadline = OVER
         return due
 
     def next_expire_s(self, now: float) -> float:
@@ -232,11 +247,8 @@ class LeaseTable:
         attached = sum(lease.sink is not None for lease in self._leases.values())
         return Statistics(len(self._leases), attached, self._subscriptions, len(self._groups))
 
-    def _holds(self, lease: Lease) -> bool:
-        return self._leases.get(lease.token) is lease
-
     def _check_held(self, lease: Lease) -> None:
-        if not self._holds(lease):
+        if lease.deadline == OVER:
             raise NoLease("the lease of this session is over: subscribe anew")
 
     def _check_count(self, count: int) -> None:
@@ -245,12 +257,6 @@ class LeaseTable:
                 f"a session holds at most {self.subscriptions_max} subscriptions, this would make it {count}:"
                 " subscribe to a prefix, or use several sessions"
             )
-
-    def _deadline(self, now: float, ttl_s: float) -> float:
-        return now + ttl_s * (1 + self._grace)
-
-    def _deadline_of(self, lease: Lease) -> float | None:
-        return lease.deadline if self._holds(lease) else None
 
     def _join(self, lease: Lease, name: str) -> str:
         group = self._groups.get(name)
@@ -270,3 +276,6 @@ class LeaseTable:
         del lease.names[name]
         lease.digest = (lease.digest - fnv1a(name)) & MASK
         self._subscriptions -= 1
+
+
+_DEADLINE: Final[Callable[[Lease], float]] = attrgetter("deadline")

@@ -63,15 +63,19 @@ class Wheel(Generic[T]):
         """
         self._take_slots_passed(now)
         due: list[T] = []
-        for _ in range(min(limit, len(self._passed))):
-            item = self._passed.popleft()
+        visits = min(limit, len(self._passed))
+        take, filed = self._passed.popleft, 0
+        for _ in range(visits):
+            item = take()
             deadline = deadline_of(item)
-            if deadline is not None and deadline > now:
-                self._file(item, deadline)
+            if deadline is None:
                 continue
-            self._size -= 1
-            if deadline is not None:
+            if deadline <= now:
                 due.append(item)
+            else:
+                self._file(item, deadline)
+                filed += 1
+        self._size -= visits - filed
         return due
 
     def next_tick_s(self, now: float) -> float:
@@ -89,7 +93,9 @@ class Wheel(Generic[T]):
         return max(wait_s, self._tick_s * _WAIT_TICKS_MIN)
 
     def _file(self, item: T, deadline: float) -> None:
-        tick = max(math.ceil((deadline - self._origin) / self._tick_s), self._tick + 1)
+        tick = math.ceil((deadline - self._origin) / self._tick_s)
+        if tick <= self._tick:
+            tick = self._tick + 1
         self._slots[tick % len(self._slots)].append(item)
 
     def _take_slots_passed(self, now: float) -> None:

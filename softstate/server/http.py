@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -19,6 +20,9 @@ from softstate.wire.messages import Error
 
 PARAMETERS_MAX: Final = 16
 """Parameters in one query string."""
+
+ACCEPTS_KEPT: Final = 64
+"""How many different ``Accept`` headers are remembered, with what they mean; there are few."""
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
@@ -51,7 +55,7 @@ class Reply:
 
     def plus(self, *headers: Header) -> Reply:
         """Return this reply with more headers."""
-        return replace(self, headers=self.headers + headers)
+        return Reply(self.status, self.body, self.content_type, self.headers + headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Request:
         if absolute is not None:
             text = text[absolute.end() :] or "/"
         path, _, query = text.partition("?")
-        return cls(method.decode("ascii"), path, query, headers)
+        # h11 makes a pair anew whenever one of its headers is looked at: copied once, they are looked through for free.
+        return cls(method.decode("ascii"), path, query, tuple(headers))
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""
@@ -82,12 +87,7 @@ class Request:
 
     def accepted(self) -> Codec:
         """Return the codec that the reply is to be written in: CBOR if `Accept` names and prefers it, else JSON."""
-        weights = _weights(self.header("accept") or "")
-        cbor = weights.get(CBOR.content_type, 0.0)
-        json = max(weights.get(kind, 0.0) for kind in (JSON.content_type, "application/*", "*/*"))
-        if JSON.content_type in weights:
-            json = weights[JSON.content_type]
-        return CBOR if cbor > 0 and cbor >= json else JSON
+        return _accepted(self.header("accept") or "")
 
     def body_codec(self) -> Codec:
         """Return the codec that the body is written in: CBOR if `Content-Type` says so, else JSON.
@@ -117,6 +117,16 @@ class Request:
         if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
             raise Invalid(f"{name} must be a whole number from 0 to {most}")
         return int(text)
+
+
+@lru_cache(ACCEPTS_KEPT)
+def _accepted(accept: str) -> Codec:
+    weights = _weights(accept)
+    cbor = weights.get(CBOR.content_type, 0.0)
+    json = max(weights.get(kind, 0.0) for kind in (JSON.content_type, "application/*", "*/*"))
+    if JSON.content_type in weights:
+        json = weights[JSON.content_type]
+    return CBOR if cbor > 0 and cbor >= json else JSON
 
 
 def _weights(accept: str) -> dict[str, float]:
