@@ -25,6 +25,8 @@ class Hold:
     A topic that a name held before covers as well is not held: its pushes must go out whatever becomes of this hold.
     """
 
+    __slots__ = ("_before", "_bytes", "_held", "_held_bytes_max", "_held_max", "_until", "names", "overflowed")
+
     def __init__(
         self,
         names: Iterable[str],

@@ -5,6 +5,7 @@ Decides nothing: what a message means is the machine's, what may wait is the out
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -32,6 +33,7 @@ from softstate.lease import (
 from softstate.model import Position, Record
 from softstate.server.config import ServerConfig
 from softstate.server.gather import Ticket
+from softstate.server.handshake import answer_upgrade
 from softstate.server.hub import Hub
 from softstate.server.outbox import Edge, Outbox
 from softstate.server.publisher import Committal, Publisher, change_of
@@ -51,6 +53,11 @@ FAREWELL_S_MAX: Final = 2.0
 
 class Connection:
     """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
+
+    __slots__ = (
+        "_catching_up", "_config", "_draining", "_hub", "_inflight", "_now", "_parting", "_publisher", "_quiet_at",
+        "_reads", "_receiving", "_room", "codec", "machine", "outbox", "peer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,9 +84,13 @@ class Connection:
         self._publisher = publisher
         self._now = now
         self._receiving = trio.CancelScope()
+        # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
+        self._quiet_at = math.inf
+        self._catching_up: int | None = None
         self._parting: Part | None = None
+        self._draining = False
         self._inflight = 0
-        self._room = trio.Event()
+        self._room: trio.Event | None = None
 
     # What the hub and the node call: never waits --------------------------------------------------------------------
 
@@ -125,6 +136,7 @@ class Connection:
 
     def drain(self) -> None:
         """Read nothing more; say goodbye once what is being published has been answered."""
+        self._draining = True
         self._receiving.cancel()
 
     def _overdue(self) -> None:
@@ -168,10 +180,7 @@ class Connection:
             effect = waiting.popleft()
             match effect:
                 case Read(ticket, _) | ReadHead(ticket):
-                    assert self.outbox is not None
-                    with trio.move_on_after(self._patience_s()) as patience:
-                        await self.outbox.replies_taken()
-                    if patience.cancelled_caught:
+                    if not await self._replies_taken():
                         self.carry_out(self.machine.leave("idle"))
                     elif self.machine.expects(ticket):
                         waiting.extend(await self._ask(effect))
@@ -180,21 +189,30 @@ class Connection:
                 case _:
                     self.carry_out([effect])
 
+    async def _replies_taken(self) -> bool:
+        """Wait until the peer has taken what it was answered; False if it does not in time."""
+        assert self.outbox is not None
+        if not self.outbox.congested:
+            return True
+        with trio.move_on_after(self._patience_s()) as patience:
+            await self.outbox.replies_taken()
+        return not patience.cancelled_caught
+
     async def _ask(self, effect: Read | ReadHead) -> Sequence[Effect]:
         try:
             if isinstance(effect, Read):
+                self._receiving.deadline = math.inf
                 page = await self._reads.read(effect.query)
                 return self.machine.answered(effect.ticket, page, self._now())
-            # In half of what clients wait for an answer: a store that is too slow must cost them freshness, no lease.
-            with trio.move_on_after(self._config.timeout_ms / 2000) as patience:
-                await self._catch_up()
-            if patience.cancelled_caught:
-                raise self._reads.unavailable()
+            await self._catch_up_in_time(effect.ticket)
         except WireError as error:
-            sent = self.outbox.sent if self.outbox is not None else 0
-            return self.machine.failed(effect.ticket, error, self._hub.position, sent, self._now())
+            return self._failed(effect.ticket, error)
         sent = self.outbox.sent if self.outbox is not None else 0
         return self.machine.caught_up(effect.ticket, self._hub.position, sent, self._now())
+
+    def _failed(self, ticket: int, error: WireError) -> Sequence[Effect]:
+        sent = self.outbox.sent if self.outbox is not None else 0
+        return self.machine.failed(ticket, error, self._hub.position, sent, self._now())
 
     async def _catch_up_in_time(self, ticket: int) -> None:
         """Catch up in half of what clients wait for an answer; if that is too long, `_converse` goes on with `_late`.
@@ -233,7 +251,8 @@ class Connection:
 
     def _published(self, message: messages.Publish, ticket: Ticket[Publish, Committal]) -> None:
         self._inflight -= 1
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
         if ticket.error is not None:
             self._queue(_error(ticket.error, message.id))
         else:
@@ -256,6 +275,7 @@ class Connection:
     async def serve(self, edge: Edge, head: bytes, accepted: Callable[[], None]) -> None:
         """Serve until the connection ends, from the handshake in `head` on; then leave nothing but the lease."""
         config = self._config
+        answer, head = answer_upgrade(head, self.codec)
         async with trio.open_nursery() as nursery:
             self.outbox = Outbox(
                 edge,
@@ -269,7 +289,7 @@ class Connection:
             self._hub.listeners[self] = None
             try:
                 try:
-                    socket = await accept(nursery, self.outbox, self.codec.protocol, config.message_bytes_max)
+                    socket = await accept(nursery, self.outbox, answer, config.message_bytes_max)
                 finally:
                     accepted()
                 await self._converse(socket)
@@ -288,22 +308,37 @@ class Connection:
     async def _converse(self, socket: WebSocket) -> None:
         outbox = self.outbox
         assert outbox is not None
-        with self._receiving:
-            while self._parting is None:
-                # One patience for all of it: who neither takes its replies nor says anything is gone.
-                with trio.move_on_after(self._patience_s()) as patience:
+        while self._parting is None and not self._draining:
+            with self._receiving as receiving:
+                while self._parting is None:
+                    # One patience for all of it: who neither takes its replies nor says anything is gone.
+                    self._quiet_at = receiving.deadline = trio.current_time() + self._patience_s()
                     await outbox.replies_taken()
                     await self._answered_down_to(self._config.inflight_max - 1)
                     data = await socket.receive()
-                if patience.cancelled_caught:
-                    self.carry_out(self._too_quiet())
-                else:
                     await self._carry_out(self._read(data))
+                    self._forget_hold()
+            if self._parting is None and not self._draining:
+                self._receiving = trio.CancelScope()
+                await self._carry_out(self._late())
+
+    def _late(self) -> Sequence[Effect]:
+        """Return what to do about a wait that has lasted too long."""
+        ticket, self._catching_up = self._catching_up, None
+        if ticket is not None:
+            return self._failed(ticket, self._reads.unavailable())
+        return self._too_quiet() if trio.current_time() >= self._quiet_at else []
+
+    def _forget_hold(self) -> None:
+        hold = self.machine.hold
+        if hold is not None and hold.over(self._hub.position.revision):
+            self.machine.hold = None
 
     async def _answered_down_to(self, inflight: int) -> None:
         while self._inflight > inflight:
             self._room = trio.Event()
             await self._room.wait()
+        self._room = None
 
     def _patience_s(self) -> float:
         lease = self.machine.lease

@@ -82,18 +82,24 @@ class FrontDoor:
 
     async def serve_connection(self, stream: trio.abc.Stream, peer: str) -> None:
         """Serve one connection to its end, then close it. If cancelled, it is closed at once."""
-        http = HttpStream(stream, self._config)
-        self._open[http] = None
         try:
-            handover = await self._converse(http)
-            self._open.pop(http, None)
+            handover = await self._serve_http(stream)
             if handover is not None:
                 self._upgrades += 1
                 codec, head = handover
+                del handover
                 await self._upgrade(stream, head, codec, peer)
         finally:
-            self._open.pop(http, None)
             await trio.aclose_forcefully(stream)
+
+    async def _serve_http(self, stream: trio.abc.Stream) -> tuple[Codec, bytes] | None:
+        # Of its own, so that nothing of HTTP (h11's state: 3 KiB) is kept for as long as a WebSocket lasts.
+        http = HttpStream(stream, self._config)
+        self._open[http] = None
+        try:
+            return await self._converse(http)
+        finally:
+            self._open.pop(http, None)
 
     async def turn_away(self, stream: trio.abc.Stream) -> None:
         """Answer 503 without reading anything, and close: for a connection above ``connections_max``."""

@@ -1,13 +1,14 @@
 """Validating a WebSocket handshake (RFC 6455 section 4.2.1), sans-I/O.
 
-trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values without catching what
-they may hold. So nothing reaches them but a head that this module has checked and written itself.
+Done here, since trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values without
+catching what they may hold. `check_upgrade` writes what is left of the head anew, and `answer_upgrade` answers it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,9 @@ from softstate.server.http import Refused
 from softstate.wire import CODECS, Codec
 
 VERSION: Final = "13"
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_HEADER: Final = b"\r\nSec-WebSocket-Key: "
 
 _REPLACED: Final = frozenset(
     {
@@ -58,6 +62,23 @@ def check_upgrade(request: h11.Request) -> tuple[Codec, bytes]:
         *((name, value) for name, value in request.headers if name not in _REPLACED),
     ]
     return codec, _write(request.target, head)
+
+
+def answer_upgrade(replayed: bytes, codec: Codec) -> tuple[bytes, bytes]:
+    """Return the answer to a head that `check_upgrade` wrote, and what follows that head: frames already."""
+    head, _, behind = replayed.partition(b"\r\n\r\n")
+    # The first such header is ours: it is written before any that the peer chose.
+    key = head.partition(_KEY_HEADER)[2].partition(b"\r\n")[0]
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    lines = (
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + accept,
+        b"Sec-WebSocket-Protocol: " + codec.protocol.encode(),
+        b"\r\n",
+    )
+    return b"\r\n".join(lines), behind
 
 
 def _write(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

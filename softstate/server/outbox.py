@@ -111,6 +111,12 @@ class Outbox(trio.abc.Stream):
     it would have to wait.
     """
 
+    __slots__ = (
+        "_before", "_bytes", "_closing", "_congested_s_max", "_droppable", "_edge", "_front", "_moved", "_next_key",
+        "_nursery", "_over", "_overdue", "_pending", "_pending_bytes_max", "_pending_max", "_replies", "_rest",
+        "_rest_key", "_try_send", "anchor", "congested", "dead", "dirty", "idle", "sent",
+    )  # fmt: skip
+
     def __init__(
         self,
         edge: Edge,

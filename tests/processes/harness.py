@@ -174,8 +174,10 @@ class Foreign:
         return message
 
     def expect(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Receive one message, which must be this."""
+        """Receive one message, which must be this; a `position` that was not asked for may come at any time."""
         message = self.receive()
+        while message["op"] == "position" != op:
+            message = self.receive()
         assert message["op"] == op, message
         for name, value in fields.items():
             assert message.get(name) == value, message

@@ -69,11 +69,8 @@ def test_a_restart_is_no_reset_and_versions_go_on(tmp_path: Path) -> None:
 
 
 def pushed(peer: Foreign) -> dict[str, Any]:
-    """Receive the next push; a lineage row of the other node may pass before it."""
-    while (message := peer.receive())["op"] == "position":
-        pass
-    assert message["op"] == "notify", message
-    return message
+    """Receive the next push."""
+    return peer.expect("notify")
 
 
 def test_two_nodes_on_one_file_push_each_others_changes(tmp_path: Path) -> None:
