@@ -1,4 +1,4 @@
-"""``python -m bench replay FILE``: every trial is a command."""
+"""``python -m bench NAME``: every trial and every speed bench is a command."""
 
 from __future__ import annotations
 
@@ -10,14 +10,30 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from bench.churn import churn
+from bench.fanout import fanout
 from bench.fuzz import TARGETS, fuzz
+from bench.herd import Plan as HerdPlan, herd
+from bench.latency import latency
+from bench.leases import leases
+from bench.measure.options import Measuring
+from bench.polls import polls
+from bench.publish import publish
+from bench.recovery import recovery
 from bench.replay import Plan, replay
+from bench.sessions import sessions
 from bench.simulate import simulate
+from bench.stalled import stalled
 from bench.trace import write_trace
 from softstate.cli.durations import duration as a_duration
 from softstate.errors import ConfigError, SoftstateError
 
-app = App(name="bench", help="Trials of softstate with real processes.", backend="trio", result_action="return_value")
+app = App(
+    name="bench",
+    help="Trials of softstate with real processes, and benches of its speed.",
+    backend="trio",
+    result_action="return_value",
+)
 
 
 @app.command(name="replay")
@@ -92,6 +108,66 @@ def simulate_command(*, seeds: int = 200, first: int = 0, json: Annotated[bool, 
     report = simulate(seeds, first)
     print(report.json() if json else report)
     return 0 if report.ok else 1
+
+
+@app.command(name="fanout")
+def fanout_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what a delivery costs, one publisher to many subscribers, beside other servers and a loop in C."""
+    return measuring.show(fanout(measuring))
+
+
+@app.command(name="stalled")
+def stalled_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what one stalled and one slow reader among a thousand cost the others."""
+    return measuring.show(stalled(measuring))
+
+
+@app.command(name="latency")
+def latency_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the time from a publish to its subscribers at 10 %, 50 % and 90 % of the ceiling."""
+    return measuring.show(latency(measuring))
+
+
+@app.command(name="sessions")
+def sessions_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what sessions cost to hold, to open and to renew, beside bare trio-websocket."""
+    return measuring.show(sessions(measuring))
+
+
+@app.command(name="churn")
+def churn_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure leases, staleness and memory while subscribers come, go and vanish."""
+    return measuring.show(churn(measuring))
+
+
+@app.command(name="recovery")
+def recovery_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Kill a node under thousands of clients, and measure how they come back."""
+    return measuring.show(recovery(measuring))
+
+
+@app.command(name="leases")
+def leases_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the lease table alone, with up to a million leases, beside a bare dict."""
+    return measuring.show(leases(measuring))
+
+
+@app.command(name="polls")
+def polls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure conditional polls, unchanged and changed, beside a server of h11 and nothing else."""
+    return measuring.show(polls(measuring))
+
+
+@app.command(name="publish")
+def publish_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure durable publishes over HTTP and WebSocket, beside bare SQLite and servers that store nothing."""
+    return measuring.show(publish(measuring))
+
+
+@app.command(name="herd")
+def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) -> None:  # noqa: B008 - frozen
+    """Kill a modelled node with thousands of real client machines, in virtual time, and print what became of them."""
+    print(herd(plan))
 
 
 def main() -> None:

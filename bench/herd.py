@@ -6,7 +6,7 @@ a fixed cost, also those whose clients have given up, and messages that take no 
 one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3 of the
 project's research notes has the law of collapse and the figures that this is held against.
 
-``python -m bench.herd --clients 100000 --how killed`` prints one herd's figures.
+``python -m bench herd --clients 100000 --how killed`` prints one herd's figures.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
-from typing import Annotated, Any, Final, Literal, TypeAlias
-
-from cyclopts import App, Parameter
+from typing import Any, Final, Literal, TypeAlias
 
 from softstate.client.events import (
     Action,
@@ -345,16 +343,3 @@ class Herd:
 def herd(plan: Plan) -> Report:
     """Run one herd."""
     return Herd(plan).run()
-
-
-app = App(name="bench.herd", result_action="return_value")
-
-
-@app.default
-def main(plan: Annotated[Plan, Parameter(name="*")] = Plan()) -> None:
-    """Run one herd, and print what became of it."""
-    print(herd(plan))
-
-
-if __name__ == "__main__":
-    app()

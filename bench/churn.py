@@ -1,0 +1,177 @@
+"""``python -m bench churn``: subscribers arrive and leave at rising rates while topics change.
+
+Arrivals are a Poisson process, lifetimes Pareto distributed (a few stay very long), and a quarter of all vanish without
+closing anything. What the lease table must hold then is known: it is an M/G/infinity queue, so at time t its mean is
+the sum, over all arrivals before t, of the probability that their lease still lives: Little's law, also before it has
+come to rest. A lease lives as long as its subscriber, and, of one that vanished, what was left of TTL and grace.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Final
+
+from bench.load.churn import VANISHING, lifetime_s
+from bench.load.process import LoadProcess
+from bench.measure.cost import cpu_s, resident_bytes
+from bench.measure.options import Measuring
+from bench.measure.progress import Steps
+from bench.measure.report import Column, Report
+from bench.measure.rounds import Rounds
+from bench.measure.servers import Server, softstate_server
+from softstate.lease.spread import RENEWALS_PER_TTL
+from softstate.lease.table import GRACE
+from softstate.lease.wheel import TICK_S
+
+RATES_PER_S: Final = (25.0, 50.0, 100.0)
+PHASE_S: Final = {False: 60.0, True: 4.0}
+HOLD_S: Final = {False: 420.0, True: 8.0}
+"""How long the last rate is held: in this time nothing may grow."""
+TTL_S: Final = {False: 10, True: 2}
+MEAN_S: Final = {False: 10.0, True: 2.0}
+"""Mean lifetime, but for the cut of the longest."""
+PUBLISHES_PER_S: Final = 50.0
+SAMPLE_S: Final = 0.5
+QUANTILES: Final = 2_000
+MODEL_OFF_MAX: Final = 3.0
+"""In standard deviations of the Poisson distribution that the number of leases has."""
+GROWTH_MAX: Final = 1.05
+
+COLUMNS: Final = (
+    Column("sessions", "leases held", digits=0),
+    Column("model", "model", digits=0),
+    Column("off", "held / model"),
+    Column("connections", "connections", digits=0),
+    Column("stale_p50_s", "staleness p50 ms", 1e3),
+    Column("stale_p99_s", "staleness p99 ms", 1e3),
+    Column("opening_p99_s", "arrival to subscribed p99 ms", 1e3),
+    Column("cpu_arrival_s", "server CPU us/arrival", 1e6, 0),
+    Column("server_busy", "server busy"),
+    Column("resident", "MiB resident", 1 / 1024**2, 1),
+    Column("generator_busy", "generator busy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A time with one rate of arrivals; times are seconds since the first arrival."""
+
+    per_s: float
+    begins_s: float
+    ends_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the node said at one time."""
+
+    at_s: float
+    sessions: int
+    connections: int
+    resident: int
+
+
+def lease_times_s(mean_s: float, ttl_s: float) -> list[tuple[float, float]]:
+    """Return how long leases last and with what weight: `QUANTILES` lifetimes, ended and vanished.
+
+    Whoever vanishes renewed last a multiple of TTL / 3 after it came; the wheel finds a lease half a tick late.
+    """
+    renew_s = ttl_s / RENEWALS_PER_TTL
+    times = []
+    for number in range(QUANTILES):
+        lasts_s = lifetime_s((number + 0.5) / QUANTILES, mean_s)
+        times.append((lasts_s, (1 - VANISHING) / QUANTILES))
+        rest_s = ttl_s * (1 + GRACE) - lasts_s % renew_s + TICK_S / 2
+        times.append((lasts_s + rest_s, VANISHING / QUANTILES))
+    return times
+
+
+def expected(phases: Sequence[Phase], times: Sequence[tuple[float, float]], at_s: float) -> float:
+    """Return the mean number of leases at a time."""
+    held = 0.0
+    for phase in phases:
+        for lasts_s, weight in times:
+            overlap_s = min(phase.ends_s, at_s) - max(phase.begins_s, at_s - lasts_s)
+            held += phase.per_s * weight * max(overlap_s, 0.0)
+    return held
+
+
+def churn(measuring: Measuring) -> Report:
+    """Let subscribers come and go, faster and faster."""
+    quick = measuring.quick
+    phase_s, hold_s = PHASE_S[quick], HOLD_S[quick]
+    phases, begins_s = [], 0.0
+    for number, per_s in enumerate(RATES_PER_S):
+        ends_s = begins_s + phase_s + (hold_s if number == len(RATES_PER_S) - 1 else 0.0)
+        phases.append(Phase(per_s, begins_s, ends_s))
+        begins_s = ends_s
+    report = Report("churn", f"arrivals at up to {RATES_PER_S[-1]:g}/s, a quarter of whom vanish; {begins_s:g} s")
+    coming_and_going(report, phases, TTL_S[quick], MEAN_S[quick])
+    report.note("one run, not rounds: each rate builds on what the one before left; held / model is the ratio")
+    report.note(f"TTL {TTL_S[quick]} s, mean lifetime {MEAN_S[quick]:g} s, {PUBLISHES_PER_S:g} publishes/s, durable")
+    report.note("staleness: from when a publish was due until a subscriber has it")
+    return report
+
+
+def coming_and_going(report: Report, phases: Sequence[Phase], ttl_s: int, mean_s: float) -> Rounds:
+    """Go through the phases with one server, and add what was found to the report."""
+    times = lease_times_s(mean_s, ttl_s)
+    result = Rounds()
+    samples: list[Sample] = []
+    with softstate_server("--ttl", f"{ttl_s}s") as server, LoadProcess("bench.load.churn") as load:
+        load.ask("open", port=server.port, ttl_s=ttl_s, mean_s=mean_s, publishes_per_s=PUBLISHES_PER_S, seed=1)
+        began = time.monotonic()
+        with Steps("churn", len(phases)) as steps:
+            for phase in phases:
+                steps.show(f"{phase.per_s:g}/s")
+                before = cpu_s(server.pid)
+                load.tell("phase", per_s=phase.per_s, seconds=phase.ends_s - phase.begins_s)
+                samples = sampled(server, began, phase)
+                answer = load.answer()
+                spent_s = cpu_s(server.pid) - before
+                model = [expected(phases, times, sample.at_s) for sample in samples]
+                held = [sample.sessions for sample in samples]
+                figures = {
+                    **answer,
+                    "sessions": mean(held),
+                    "model": mean(model),
+                    "off": mean(held) / mean(model),
+                    "off_sd": (mean(held) - mean(model)) / math.sqrt(mean(model)),
+                    "connections": mean(sample.connections for sample in samples),
+                    "cpu_arrival_s": spent_s / max(answer["arrivals"], 1),
+                    "server_busy": spent_s / (phase.ends_s - phase.begins_s),
+                    "resident": samples[-1].resident,
+                }
+                result.runs[f"{phase.per_s:g} arrivals/s"] = [figures]
+    first = next(iter(result.runs))
+    report.table("churn", result, COLUMNS, baseline=first, compares="cpu_arrival_s")
+    off = max(abs(runs[0]["off_sd"]) for runs in result.runs.values())
+    report.figure_at_most("leases held, furthest from the model", off, MODEL_OFF_MAX, "standard deviations")
+    report.figure_at_most("memory at the last rate, last third over the third before", growth(samples), GROWTH_MAX, "x")
+    return result
+
+
+def sampled(server: Server, began: float, phase: Phase) -> list[Sample]:
+    """Look at the node every `SAMPLE_S` until shortly before the phase ends; at least once."""
+    samples = []
+    while True:
+        time.sleep(SAMPLE_S)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v1/status", timeout=30) as reply:
+            status = json.loads(reply.read())
+        at_s = time.monotonic() - began
+        samples.append(Sample(at_s, status["sessions"], status["connections"], resident_bytes(server.pid)))
+        if at_s + 2 * SAMPLE_S > phase.ends_s:
+            return samples
+
+
+def growth(samples: Sequence[Sample]) -> float:
+    """Return the median resident memory in the last third of the samples over that in the third before."""
+    third = max(len(samples) // 3, 1)
+    before = [sample.resident for sample in samples[-2 * third : -third]] or [samples[0].resident]
+    return median(sample.resident for sample in samples[-third:]) / median(before)

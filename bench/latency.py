@@ -1,0 +1,118 @@
+"""``python -m bench latency``: how long a change takes from its publisher to a subscriber that has applied it.
+
+The load is open: publishes are due by the clock, and latency counts from the time at which one was *due*, so that
+whatever delays the next ones is counted for each of them. First the ceiling is measured with many publishes under way
+at once; then a tenth, half and nine tenths of it are offered, in turns. The store is the default one, SQLite, durable:
+every acknowledged publish has waited for the disk, so a bare commit of the same kind on the same disk stands beside it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.load.process import LoadProcess
+from bench.load.protocols import value_of
+from bench.measure.cost import cpu_s
+from bench.measure.options import Measuring
+from bench.measure.report import Column, Report
+from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.servers import Server, folder, softstate_server
+
+TOPICS: Final = 100
+SUBSCRIBERS_EACH: Final = 4
+PUBLISHERS: Final = 16
+OUTSTANDING: Final = 256
+"""Publishes under way at once while the ceiling is measured."""
+CEILING_S: Final = {False: 5.0, True: 2.0}
+CEILINGS: Final = 3
+"""The ceiling is the median of so many."""
+RUN_S: Final = {False: 10.0, True: 3.0}
+SHARES: Final = (0.1, 0.5, 0.9)
+COMMITS: Final = {False: 2_000, True: 500}
+GENERATOR_BUSY_MAX: Final = 0.9
+
+COMMIT: Final = "sqlite3 commit"
+
+APPLIED: Final = (
+    Column("applied_p50_s", "p50 ms", 1e3),
+    Column("applied_p99_s", "p99 ms", 1e3),
+    Column("applied_p999_s", "p99.9 ms", 1e3),
+    Column("acknowledged_p50_s", "ack p50 ms", 1e3),
+    Column("acknowledged_p99_s", "ack p99 ms", 1e3),
+    Column("after_p50_s", "after ack p50 ms", 1e3),
+    Column("after_p99_s", "after ack p99 ms", 1e3),
+    Column("after_p999_s", "after ack p99.9 ms", 1e3),
+    Column("late_p99_s", "generator late p99 ms", 1e3),
+    Column("server_busy", "server busy"),
+    Column("generator_busy", "generator busy"),
+)
+
+
+def latency(measuring: Measuring) -> Report:
+    """Measure the ceiling, then latency at shares of it."""
+    quick = measuring.quick
+    report = Report(
+        "latency",
+        f"publish to applied: {TOPICS} topics, {SUBSCRIBERS_EACH} subscribers each, {PUBLISHERS} publishers,"
+        " durable store, open loop",
+    )
+    shares(report, CEILING_S[quick], RUN_S[quick], COMMITS[quick], measuring.rounds)
+    report.note("p50 to p99.9: from the time at which a publish was due until a subscriber has it, or a newer one")
+    report.note("ack: from then until its publisher has the answer. after ack: negative where a subscriber was earlier")
+    return report
+
+
+def shares(report: Report, ceiling_s: float, run_s: float, commits: int, rounds: int, topics: int = TOPICS) -> Rounds:
+    """Offer shares of the ceiling to one server, and commit to a bare database in between."""
+    with softstate_server() as server, LoadProcess("bench.load.open_loop") as load:
+        load.ask("open", port=server.port, topics=topics, subscribers_each=SUBSCRIBERS_EACH, publishers=PUBLISHERS)
+        load.ask("ceiling", seconds=ceiling_s / 2, outstanding=OUTSTANDING)  # to warm up
+        found = [load.ask("ceiling", seconds=ceiling_s, outstanding=OUTSTANDING) for _ in range(CEILINGS)]
+        per_s = median(answer["per_s"] for answer in found)
+        runs = {
+            f"{share:.0%} of the ceiling, {share * per_s:,.0f}/s": partial(_offer, server, load, share * per_s, run_s)
+            for share in SHARES
+        }
+        result = run_rounds({COMMIT: partial(commit, commits), **runs}, rounds, "latency")
+    report.note(f"ceiling: {per_s:,.0f} publishes/s acknowledged, with {OUTSTANDING} under way; durable")
+    columns = APPLIED
+    report.table("latency", result, columns, baseline=COMMIT, compares="applied_p50_s")
+    for name in runs:
+        busy = result.median(name, "generator_busy")
+        if busy > GENERATOR_BUSY_MAX:
+            report.note(f"the generator was the limit: {name}: it used {busy:.0%} of one core")
+    return result
+
+
+def _offer(server: Server, load: LoadProcess, per_s: float, seconds: float) -> Figures:
+    before, began = cpu_s(server.pid), time.monotonic()
+    answer = load.ask("run", per_s=per_s, seconds=seconds)
+    busy = (cpu_s(server.pid) - before) / (time.monotonic() - began)
+    return {**answer, "server_busy": busy}
+
+
+def commit(times: int) -> Figures:
+    """Commit one row after the other with the durability of the store, and return how long each took."""
+    with folder() as home:
+        database = sqlite3.connect(Path(home) / "floor.db", isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("CREATE TABLE floor (topic INTEGER PRIMARY KEY, value BLOB)")
+        took = []
+        for number in range(times):
+            began = time.perf_counter()
+            database.execute("INSERT OR REPLACE INTO floor VALUES (?, ?)", (number % TOPICS, value_of(number)))
+            took.append(time.perf_counter() - began)
+        database.close()
+    took.sort()
+    last = times - 1
+    return {
+        "applied_p50_s": took[last // 2],
+        "applied_p99_s": took[round(last * 0.99)],
+        "applied_p999_s": took[round(last * 0.999)],
+    }

@@ -1,0 +1,179 @@
+"""Clients that ask and wait for the answer, again and again, in one process: epoll, ready-made bytes, and counting.
+
+``python -m bench.load.asker``, driven over `bench.load.process`. Each connection has one request under way. A request
+is a template: `CONNECTION` in it becomes the connection's number, `SEQUENCE` a number that never comes again, both as
+wide as they stand there, so that no length changes. An answer is looked at only as far as it takes to tell that it is
+whole, and a good one. Unlike `bench.load.sink` this takes no naps: whoever waits for an answer wants it at once.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from bench.load.process import LoadFailed, serve
+from bench.load.protocols import Softstate, Step, frames_in, upgrade
+
+CONNECTION: Final = b"@@@@@@"
+SEQUENCE: Final = b"##########"
+EVENTS_MAX: Final = 256
+RECEIVE_BYTES: Final = 65_536
+ANSWER_S_MAX: Final = 30.0
+
+SPEAKS: Final[dict[str, Sequence[Step]]] = {
+    "http": [],
+    "softstate": Softstate().publisher(),
+    "websocket": [Step(upgrade("/"), lambda data: data.endswith(b"\r\n\r\n"))],
+}
+"""What is said on a new connection, and answered, before the first request."""
+
+
+class Asker:
+    """The connections to one server. Every public method is a command of the process."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, socket.socket] = {}
+        self._numbers: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self._sequence = 0
+        self._speaks = "http"
+
+    def open(self, port: int, connections: int, speaks: str) -> dict[str, Any]:
+        """Close what is open, connect anew, and say what `SPEAKS` has."""
+        for opened in self._sockets.values():
+            opened.close()
+        self._sockets.clear()
+        self._numbers.clear()
+        self._epoll = select.epoll()
+        self._speaks = speaks
+        for number in range(connections):
+            opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for step in SPEAKS[speaks]:
+                opened.sendall(step.send)
+                data = b""
+                while not step.complete(data):
+                    more = opened.recv(RECEIVE_BYTES)
+                    if not more:
+                        raise LoadFailed(f"closed during the handshake, after {data[:80]!r}")
+                    data += more
+            self._sockets[opened.fileno()] = opened
+            self._numbers[opened.fileno()] = number
+            self._epoll.register(opened, select.EPOLLIN)
+        return {}
+
+    def once(self, request: str) -> dict[str, Any]:
+        """Ask once, on the first connection, and return the answer."""
+        opened = next(iter(self._sockets.values()))
+        opened.sendall(self._next(template(request.encode("latin-1"), 0)))
+        whole = self._whole("")
+        answer = b""
+        while not whole(answer):
+            more = opened.recv(RECEIVE_BYTES)
+            if not more:
+                raise LoadFailed(f"the server closed the connection after {answer[:80]!r}")
+            answer += more
+        return {"answer": answer.decode("latin-1")}
+
+    def ask(self, request: str, seconds: float, good: str) -> dict[str, Any]:
+        """Ask on every connection for so many seconds; each answer must hold `good`."""
+        sockets, poll, clock = self._sockets, self._epoll.poll, time.monotonic_ns
+        data = request.encode("latin-1")
+        following = {opened: template(data, number) for opened, number in self._numbers.items()}
+        whole = self._whole(good)
+        parts: dict[int, bytes] = {}
+        began: dict[int, int] = {}
+        took: list[int] = []
+        cpu_ns, start = time.process_time_ns(), clock()
+        end = start + int(seconds * 1e9)
+        for number, opened in sockets.items():
+            began[number] = clock()
+            opened.sendall(self._next(following[number]))
+        while began:
+            events = poll(ANSWER_S_MAX, EVENTS_MAX)
+            if not events:
+                raise LoadFailed(f"{len(began)} requests have no answer after {ANSWER_S_MAX:g} s")
+            for number, _ in events:
+                data = sockets[number].recv(RECEIVE_BYTES)
+                if not data:
+                    raise LoadFailed("the server closed a connection")
+                if number in parts:
+                    data = parts.pop(number) + data
+                if not whole(data):
+                    parts[number] = data
+                    continue
+                now = clock()
+                took.append(now - began[number])
+                if now < end:
+                    began[number] = now
+                    sockets[number].sendall(self._next(following[number]))
+                else:
+                    del began[number]
+        wall_s = (clock() - start) / 1e9
+        took.sort()
+        return {
+            "answers": len(took),
+            "wall_s": wall_s,
+            "asker_cpu_s": (time.process_time_ns() - cpu_ns) / 1e9,
+            "p50_s": took[len(took) // 2] / 1e9,
+            "p99_s": took[len(took) * 99 // 100] / 1e9,
+        }
+
+    def _next(self, request: Callable[[int], bytes]) -> bytes:
+        self._sequence += 1
+        return request(self._sequence)
+
+    def _whole(self, good: str) -> Callable[[bytes], bool]:
+        """Return the test for a complete answer, which raises `LoadFailed` if that is not `good`."""
+        wanted = good.encode("latin-1")
+        complete = http_is_whole if self._speaks == "http" else _one_frame
+
+        def whole(data: bytes) -> bool:
+            if not complete(data):
+                return False
+            if wanted not in data:
+                raise LoadFailed(f"not the answer that was expected: {data[:400]!r}")
+            return True
+
+        return whole
+
+
+def template(request: bytes, number: int) -> Callable[[int], bytes]:
+    """Return what makes a connection's requests from sequence numbers; what does not change is put together once."""
+    fixed = request.replace(CONNECTION, b"%0*d" % (len(CONNECTION), number))
+    pieces = fixed.split(SEQUENCE)
+    if len(pieces) == 1:
+        return lambda _sequence: fixed
+    width = len(SEQUENCE)
+    return lambda sequence: (b"%0*d" % (width, sequence)).join(pieces)
+
+
+def http_is_whole(data: bytes) -> bool:
+    """Tell whether these are one reply's head and body; a reply without ``Content-Length`` has none."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    at = data.find(b"ontent-Length: ", 0, end)  # h11 writes names as they were given to it
+    if at < 0:
+        at = data.find(b"ontent-length: ", 0, end)
+    if at < 0:
+        return True
+    size = int(data[at + 15 : data.index(b"\r\n", at)])
+    return len(data) >= end + 4 + size
+
+
+def _one_frame(data: bytes) -> bool:
+    return frames_in(data) >= 1
+
+
+def main() -> None:
+    """Serve commands until the parent is gone."""
+    asker = Asker()
+    serve({"open": asker.open, "once": asker.once, "ask": asker.ask})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""Many sessions in one process: opened, renewed, kept, and left, over raw sockets and epoll.
+
+``python -m bench.load.crowd``, driven over `bench.load.process`. Frames are counted, not decoded, but for the first
+session of each `open`: its answers are decoded, and their sizes returned, so that a bare server can be told to answer
+with as many bytes. Messages are the same bytes for every session, but for the topic that each has to itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any, Final
+
+from bench.load.process import LoadFailed, serve
+from bench.load.protocols import client_frame, upgrade
+from softstate.wire import CBOR, messages
+from softstate.wire.digest import digest_of, digest_text
+
+EVENTS_MAX: Final = 64
+RECEIVE_BYTES: Final = 64 * 1024
+UNDER_WAY_MAX: Final = 64
+"""Handshakes under way at once: the server never waits for the generator, and sheds none."""
+RENEWING_MAX: Final = 1_024
+"""Renewals under way at once: a node gathers them for 40 ms, which so few connections must not wait for in turn."""
+ANSWER_S_MAX: Final = 30.0
+JITTER: Final = 0.2
+"""Renewals of an idle session vary by this fraction either way, as those of the client do."""
+
+UPGRADE: Final = upgrade("/v1/ws", CBOR.protocol)
+HELLO: Final = client_frame(CBOR.encode(messages.Hello()))
+BYE: Final = client_frame(CBOR.encode(messages.Goodbye()))
+
+
+def own_topic(number: int) -> str:
+    """Return the topic that only session `number` subscribes to."""
+    return f"inbox/{number:06}"
+
+
+def shared_topics(count: int) -> list[str]:
+    """Return topics that all sessions subscribe to."""
+    return [f"shared/{number:02}" for number in range(count)]
+
+
+class Session:
+    """One connection. `stage` counts the steps of its handshake; `frames` the answers that it still waits for."""
+
+    __slots__ = ("data", "fd", "frames", "number", "renewal", "sizes", "socket", "stage")
+
+    def __init__(self, number: int, opened: socket.socket) -> None:
+        self.number = number
+        self.socket = opened
+        self.fd = opened.fileno()
+        self.data = b""
+        self.stage = 0
+        self.frames = 0
+        self.renewal = b""
+        self.sizes: list[int] | None = None
+        """Payload sizes of the answers, for the session whose answers are decoded."""
+
+
+class Crowd:
+    """The sessions at one server. Every public method is a command of the process."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._sessions: dict[int, Session] = {}
+        self._port = 0
+        self._number = 0
+        self._shared: list[str] = []
+        self._renew_s = 0.0
+        self._random = Random(1)
+
+    # Commands -------------------------------------------------------------------------------------------------------
+
+    def open(self, port: int, connections: int, subscriptions: int) -> dict[str, Any]:
+        """Open more sessions: upgrade, then `hello` and `subscribe` in one write, until both are answered.
+
+        Of the subscriptions, one is the session's own, the others are shared by all.
+        """
+        self._port = port
+        self._shared = shared_topics(subscriptions - 1)
+        cpu, began = time.process_time(), time.monotonic()
+        sizes: list[int] = []
+        opened = answered = 0
+        while answered < connections:
+            while opened < connections and opened - answered < UNDER_WAY_MAX:
+                session = self._connect()
+                session.sizes = sizes if opened == 0 else None
+                opened += 1
+            answered += len(self._turn(ANSWER_S_MAX))
+        cost = {"open_s": time.monotonic() - began, "generator_cpu_s": time.process_time() - cpu}
+        return {"sessions": len(self._sessions), "sizes": sizes, **cost}
+
+    def renew(self, times: int) -> dict[str, Any]:
+        """Renew every session `times` times, `RENEWING_MAX` at once."""
+        cpu, began = time.process_time(), time.monotonic()
+        sizes: list[int] = []
+        everybody = list(self._sessions.values())
+        everybody[0].sizes = sizes
+        for _ in range(times):
+            waiting = iter(everybody)
+            under_way = self._ask(waiting, RENEWING_MAX)
+            while under_way:
+                answered = len(self._turn(ANSWER_S_MAX))
+                under_way += self._ask(waiting, answered) - answered
+        everybody[0].sizes = None
+        renew_s = time.monotonic() - began
+        cost = {"renew_s": renew_s, "generator_cpu_s": time.process_time() - cpu}
+        return {"renewals": times * len(everybody), "sizes": sizes[:1], **cost}
+
+    def idle(self, seconds: float, renew_s: float) -> dict[str, Any]:
+        """Do nothing but renew every session each `renew_s` (give or take `JITTER`; 0: never) for some seconds."""
+        now = time.monotonic()
+        ends = now + seconds
+        cpu = time.process_time()
+        due: list[tuple[float, int]] = []
+        if renew_s:
+            due = [(now + self._random.uniform(0, renew_s), fd) for fd in self._sessions]
+            heapq.heapify(due)
+        renewals = 0
+        while now < ends:
+            while due and due[0][0] <= now:
+                at, fd = due[0]
+                heapq.heapreplace(due, (at + renew_s * self._random.uniform(1 - JITTER, 1 + JITTER), fd))
+                renewals += self._ask(iter([self._sessions[fd]]), 1)
+            self._turn(min(ends, due[0][0] if due else ends) - now, quiet=True)
+            now = time.monotonic()
+        return {"renewals": renewals, "generator_cpu_s": time.process_time() - cpu}
+
+    def leave(self) -> dict[str, Any]:
+        """Say goodbye and close every connection, once the server has closed its side."""
+        left = list(self._sessions.values())
+        for session in left:
+            session.socket.setblocking(True)
+            session.socket.settimeout(ANSWER_S_MAX)
+            session.socket.sendall(BYE)
+            session.socket.shutdown(socket.SHUT_WR)
+        for session in left:
+            while session.socket.recv(RECEIVE_BYTES):
+                pass
+            self._epoll.unregister(session.fd)
+            session.socket.close()
+        self._sessions.clear()
+        return {}
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Session:
+        opened = socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_S_MAX)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.sendall(UPGRADE)
+        opened.setblocking(False)
+        session = Session(self._number, opened)
+        self._number += 1
+        self._sessions[session.fd] = session
+        self._epoll.register(session.fd, select.EPOLLIN)
+        return session
+
+    def _ask(self, sessions: Iterable[Session], count: int) -> int:
+        """Have the next `count` sessions renew; return how many there were."""
+        asked = 0
+        for session in sessions:
+            session.socket.send(session.renewal)
+            session.frames = 1
+            asked += 1
+            if asked == count:
+                break
+        return asked
+
+    def _turn(self, timeout_s: float, *, quiet: bool = False) -> list[Session]:
+        """Wait for sessions that receive something; return those that wait for nothing more."""
+        events = self._epoll.poll(max(timeout_s, 0.0), EVENTS_MAX)
+        if not events and not quiet:
+            raise LoadFailed(f"no answer within {timeout_s:g} s")
+        done = []
+        for fd, _ in events:
+            session = self._sessions[fd]
+            data = session.socket.recv(RECEIVE_BYTES)
+            if not data:
+                raise LoadFailed("the server closed a connection")
+            if self._took(session, data):
+                done.append(session)
+        return done
+
+    def _took(self, session: Session, data: bytes) -> bool:
+        data = session.data + data if session.data else data
+        if session.stage == 0:
+            if b"\r\n\r\n" not in data:
+                session.data = data
+                return False
+            if not data.startswith(b"HTTP/1.1 101"):
+                raise LoadFailed(f"handshake refused: {data.partition(chr(13).encode())[0].decode('latin-1')}")
+            session.data = b""
+            self._begin(session)
+            return False
+        payloads, session.data = take_frames(data)
+        session.frames -= len(payloads)
+        if session.sizes is not None:
+            session.sizes += map(len, payloads)
+            self._check(payloads)
+        return session.frames == 0 and bool(payloads)
+
+    def _begin(self, session: Session) -> None:
+        topics = dict.fromkeys([own_topic(session.number), *self._shared], 0)
+        session.stage, session.frames = 1, 2
+        session.socket.send(HELLO + client_frame(CBOR.encode(messages.Subscribe(1, topics))))
+        renewal = messages.Renew(2, digest_text(digest_of(topics)), len(topics))
+        session.renewal = client_frame(CBOR.encode(renewal))
+
+    def _check(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            if set(payload) == {ord("r")}:
+                continue  # a bare server's
+            message = CBOR.server_message(payload)
+            match message:
+                case messages.Welcome() | messages.Subscribed(more=False) | messages.Renewed(match=True, store="ok"):
+                    pass
+                case _:
+                    raise LoadFailed(f"unexpected: {message}")
+
+
+def take_frames(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the payloads of the whole server frames at the start of `data`, and what is left over."""
+    payloads = []
+    at, size_all = 0, len(data)
+    while at + 2 <= size_all:
+        size, head = data[at + 1], at + 2
+        if size > 125:
+            head = at + (4 if size == 126 else 10)
+            if head > size_all:
+                break
+            size = int.from_bytes(data[at + 2 : head], "big")
+        if head + size > size_all:
+            break
+        payloads.append(data[head : head + size])
+        at = head + size
+    return payloads, data[at:]
+
+
+def main() -> None:
+    """Serve commands until the parent is gone."""
+    crowd = Crowd()
+    serve({"open": crowd.open, "renew": crowd.renew, "idle": crowd.idle, "leave": crowd.leave})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""One life of a lease table, or of a bare dict that does the same, timed step by step in a process of its own.
+
+``python -m bench.load.lease_table``, driven over `bench.load.process`; meant for one command in each process, so that
+no run inherits another's heap. The steps are those of a node: leases are granted over one TTL; each is renewed
+`RENEWALS` times within a TTL, in an order that is not that of their making; the wheel comes past once; then nobody
+renews any more, and all expire. Tokens exist beforehand; at the end nobody else holds them. The collector runs,
+as in a node.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Final
+
+from bench.load.process import LoadFailed, serve
+from softstate.lease import LeaseTable
+from softstate.lease.wheel import TICK_S
+
+TTL_S: Final = 60.0
+GRACE: Final = 0.1
+LASTS_S: Final = TTL_S * (1 + GRACE)
+RENEWALS: Final = 3
+"""How often a client renews within its TTL."""
+SEED: Final = 1
+
+
+class Candidate(ABC):
+    """What holds deadlines by token."""
+
+    @abstractmethod
+    def grant(self, tokens: Sequence[str], nows: Sequence[float]) -> list[Any]:
+        """Hold each token until TTL and grace after its moment; return what each is renewed by."""
+
+    @abstractmethod
+    def renew(self, holders: Sequence[Any], now: float) -> None:
+        """Renew these, at one moment."""
+
+    @abstractmethod
+    def pass_by(self, now: float) -> None:
+        """Do what has to be done once in a TTL, however often anything was renewed."""
+
+    @abstractmethod
+    def expire(self, begins: float, ends: float) -> int:
+        """Let go of what ends between these two; return how many that were."""
+
+
+class Table(Candidate):
+    """The lease table, used as the server uses it: who renews has the lease at hand, and every tick is swept."""
+
+    def __init__(self, count: int) -> None:
+        self._table = LeaseTable(0.0, grace=GRACE, sessions_max=count)
+
+    def grant(self, tokens: Sequence[str], nows: Sequence[float]) -> list[Any]:
+        """Grant."""
+        grant = self._table.grant
+        return [grant(token, now, TTL_S) for token, now in zip(tokens, nows, strict=True)]
+
+    def renew(self, holders: Sequence[Any], now: float) -> None:
+        """Extend."""
+        extend = self._table.extend
+        for lease in holders:
+            extend(lease, now)
+
+    def pass_by(self, now: float) -> None:
+        """Let the wheel visit every lease, and file it again."""
+        if self._sweep(now):
+            raise LoadFailed("a lease expired that had been renewed")
+
+    def expire(self, begins: float, ends: float) -> int:
+        """Sweep at every tick."""
+        ticks = int((ends - begins) / TICK_S) + 1
+        return sum(self._sweep(begins + tick * TICK_S) for tick in range(ticks + 1))
+
+    def _sweep(self, now: float) -> int:
+        """Expire, in steps of the table's own limit, until there is nothing left to do."""
+        table = self._table
+        count = len(table.expire(now))
+        while table.next_expire_s(now) == 0.0:
+            count += len(table.expire(now))
+        return count
+
+
+class Dict(Candidate):
+    """Deadlines by token, in a dict and nothing else; its sweep walks it once, when everything is over.
+
+    A dict that were swept at every tick would have to be walked whole each time: this is the least it can cost.
+    """
+
+    def __init__(self, count: int) -> None:
+        del count
+        self._deadlines: dict[str, float] = {}
+
+    def grant(self, tokens: Sequence[str], nows: Sequence[float]) -> list[Any]:
+        """Write."""
+        deadlines, lasts_s = self._deadlines, LASTS_S
+        for token, now in zip(tokens, nows, strict=True):
+            deadlines[token] = now + lasts_s
+        return list(tokens)
+
+    def renew(self, holders: Sequence[Any], now: float) -> None:
+        """Write again."""
+        deadlines, lasts_s = self._deadlines, LASTS_S
+        for token in holders:
+            deadlines[token] = now + lasts_s
+
+    def pass_by(self, now: float) -> None:
+        """Do nothing."""
+
+    def expire(self, begins: float, ends: float) -> int:
+        """Walk, and delete what is due."""
+        del begins
+        deadlines = self._deadlines
+        due = [token for token, deadline in deadlines.items() if deadline <= ends]
+        for token in due:
+            del deadlines[token]
+        return len(due)
+
+
+CANDIDATES: Final[dict[str, type[Table | Dict]]] = {"table": Table, "dict": Dict}
+
+
+def live(candidate: str, count: int, times: int) -> dict[str, float]:
+    """Let `count` leases live and end, so many times; return the seconds that each step took, for each lease."""
+    lives = [_live(candidate, count) for _ in range(times)]
+    return {step: sum(life[step] for life in lives) / times for step in lives[0]}
+
+
+def _live(candidate: str, count: int) -> dict[str, float]:
+    held = CANDIDATES[candidate](count)
+    random = Random(SEED)
+    tokens, nows = _tokens(count, random), _moments(count)
+    began = time.perf_counter()
+    holders = held.grant(tokens, nows)
+    grant_s = time.perf_counter() - began
+
+    random.shuffle(holders)
+    # A renewal writes the clock's value of its turn, which all that came in with it share.
+    turns = int(TTL_S / RENEWALS / TICK_S)
+    size = -(-count // turns)
+    renew_s, now = 0.0, TTL_S
+    for _ in range(RENEWALS):
+        for first in range(0, count, size):
+            now += TICK_S
+            turn = holders[first : first + size]
+            began = time.perf_counter()
+            held.renew(turn, now)
+            renew_s += time.perf_counter() - began
+    del holders, turn, tokens, nows  # what is over must be gone, tokens and all, for either side
+
+    passes = TTL_S + LASTS_S
+    began = time.perf_counter()
+    held.pass_by(passes)
+    pass_s = time.perf_counter() - began
+
+    began = time.perf_counter()
+    gone = held.expire(passes, now + LASTS_S)
+    expire_s = time.perf_counter() - began
+    if gone != count:
+        raise LoadFailed(f"{gone} of {count} expired")
+    return {
+        "grant_s": grant_s / count,
+        "renew_s": renew_s / count / RENEWALS,
+        "pass_s": pass_s / count,
+        "expire_s": expire_s / count,
+    }
+
+
+def weigh(candidate: str, count: int) -> dict[str, float]:
+    """Return how many bytes one of `count` leases without any name takes, its token not included (tracemalloc)."""
+    tokens, nows = _tokens(count, Random(SEED)), _moments(count)
+    tracemalloc.start()
+    held = CANDIDATES[candidate](count)
+    holders = held.grant(tokens, nows)
+    del holders
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"bytes": size / count}
+
+
+def _tokens(count: int, random: Random) -> list[str]:
+    return [f"{random.getrandbits(128):032x}" for _ in range(count)]
+
+
+def _moments(count: int) -> list[float]:
+    return [number * TTL_S / count for number in range(count)]
+
+
+if __name__ == "__main__":
+    serve({"live": live, "weigh": weigh})

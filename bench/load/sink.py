@@ -1,0 +1,307 @@
+"""Many subscribers and one publisher in one process: epoll, `recv_into` one shared buffer, and counting.
+
+``python -m bench.load.sink``, driven over `bench.load.process`. Nothing is parsed while measuring: sizes are known, so
+counted bytes tell when every connection has everything; only the first delivery after `open` is read in full, on
+every connection. It answers nothing while measuring, so servers must ask for nothing (pings, renewals) meanwhile.
+
+Times are those of this process alone, from just before the publish is written to the `recv` that completed a
+connection, read once for each `EVENTS_MAX` connections that were ready together.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from bench.load.process import LoadFailed, serve
+from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, value_of
+
+EVENTS_MAX: Final = 64
+RECEIVE_BYTES: Final = 256 * 1024
+HANDSHAKES_MAX: Final = 64
+"""Handshakes under way at once: no server's listen queue overflows, none sheds load."""
+NAP_S: Final = 200e-6
+"""How long to sleep whenever fewer than `EVENTS_MAX` connections were ready.
+
+Subscribers of a real server live elsewhere. A sink that waits in epoll here would be woken by nearly every delivery, at
+the expense of both sides. The price: arrivals are known to about a quarter of a millisecond.
+"""
+OPEN_S_MAX: Final = 120.0
+ANSWER_S_MAX: Final = 30.0
+_NEVER: Final = -(1 << 60)
+"""Where the count of a connection starts that is not a subscriber: no target is ever met."""
+
+
+class Sink:
+    """The connections to one server. Every public method is a command of the process."""
+
+    def __init__(self) -> None:
+        self._protocol: Protocol = PROTOCOLS["softstate"]
+        self._topics: Sequence[str] = ()
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._sockets: dict[int, socket.socket] = {}
+        self._receive: dict[int, Callable[[bytearray], int]] = {}
+        self._got: dict[int, int] = {}
+        self._subscribers: list[int] = []
+        self._publisher: socket.socket | None = None
+        self._batch: socket.socket | None = None
+        self._epoll = select.epoll()
+        self._sequence = 0
+
+    # Commands -------------------------------------------------------------------------------------------------------
+
+    def open(self, protocol: str, port: int, connections: int, topics: Sequence[str]) -> dict[str, Any]:
+        """Connect everybody, subscribe, wait until all is answered, and check one delivery of each topic in full."""
+        self._protocol = PROTOCOLS[protocol]
+        self._topics = topics
+        began = time.monotonic()
+        for opened in self._connect_all(port, self._protocol.subscriber(topics), connections):
+            self._admit(opened, 0)
+            self._subscribers.append(opened.fileno())
+        opened_s = time.monotonic() - began
+        [self._publisher] = self._connect_all(port, self._protocol.publisher(), 1)
+        self._admit(self._publisher, _NEVER)
+        batch = self._protocol.batch()
+        self._batch = self._publisher
+        if batch is not None:
+            [self._batch] = self._connect_all(port, batch, 1)
+            warm_up = self._protocol.warm_up()
+            if warm_up is not None:
+                _exchange(self._batch, warm_up)
+            self._admit(self._batch, _NEVER)
+        self._settle()
+        for topic in topics:
+            self._check(self._changes([topic])[0])
+        return {"opened": len(self._subscribers), "open_s": opened_s}
+
+    def paced(self, changes: int) -> dict[str, Any]:
+        """Publish changes of the first topic, each only after everybody has the one before."""
+        arrivals: list[int] = []
+        wall_ns = 0
+        cpu = time.process_time_ns()
+        for _ in range(changes):
+            data = self._protocol.publish(self._changes(self._topics[:1]))
+            began = time.monotonic_ns()
+            self._publishing().sendall(data)
+            self._collect(self._protocol.delivery_bytes(self._topics[0]), began, arrivals)
+            wall_ns += arrivals[-1]
+        cpu = time.process_time_ns() - cpu
+        return self._result(changes, wall_ns, cpu, arrivals)
+
+    def bursts(self, times: int) -> dict[str, Any]:
+        """Publish one change of each topic, all at once; the next burst only after everybody has this one."""
+        each = sum(map(self._protocol.delivery_bytes, self._topics))
+        arrivals: list[int] = []
+        wall_ns = 0
+        cpu = time.process_time_ns()
+        for _ in range(times):
+            data = self._protocol.publish_batch(self._changes(self._topics))
+            assert self._batch is not None
+            began = time.monotonic_ns()
+            self._batch.sendall(data)
+            self._collect(each, began, arrivals)
+            wall_ns += arrivals[-1]
+        cpu = time.process_time_ns() - cpu
+        return self._result(times * len(self._topics), wall_ns, cpu, arrivals)
+
+    def hot(self, changes: int, timeout_s: float) -> dict[str, Any]:
+        """Publish changes of the first topic as fast as the server takes them, until everybody holds the last.
+
+        Who gets every change is sent as many deliveries; who is sent only the newest needs fewer, so only the end of
+        what each connection receives is looked at.
+        """
+        batch = [self._changes(self._topics[:1])[0] for _ in range(changes)]
+        data = memoryview(self._protocol.publish(batch))
+        tail = batch[-1].value + self._protocol.trailer
+        cpu, began = time.process_time_ns(), time.monotonic_ns()
+        received, arrivals = self._collect_last(data, tail, began, timeout_s)
+        cpu = time.process_time_ns() - cpu
+        self._settle()
+        return self._result(changes, arrivals[-1], cpu, arrivals) | {"received_bytes": received}
+
+    # Opening --------------------------------------------------------------------------------------------------------
+
+    def _connect_all(self, port: int, steps: Sequence[Step], count: int) -> list[socket.socket]:
+        """Open connections, `HANDSHAKES_MAX` at a time, and return them non-blocking when all are answered."""
+        done: list[socket.socket] = []
+        waiting: deque[socket.socket] = deque()
+        deadline = time.monotonic() + OPEN_S_MAX
+        while len(done) < count:
+            if time.monotonic() > deadline:
+                raise LoadFailed(f"only {len(done)} of {count} connections opened within {OPEN_S_MAX:g} s")
+            while len(waiting) < HANDSHAKES_MAX and len(done) + len(waiting) < count:
+                opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if steps:
+                    opened.sendall(steps[0].send)
+                waiting.append(opened)
+            # All of a group have been asked the first question by now: the server works while we wait for one.
+            group = list(waiting)
+            waiting.clear()
+            for number, step in enumerate(steps):
+                for opened in group:
+                    if number > 0:
+                        opened.sendall(step.send)
+                for opened in group:
+                    _answer(opened, step)
+            done += group
+        for opened in done:
+            opened.setblocking(False)
+        return done
+
+    def _admit(self, opened: socket.socket, got: int) -> None:
+        number = opened.fileno()
+        opened.setblocking(False)
+        # Delayed acknowledgements, as between machines; else each `recv` sends one, which is a third of a sink's cost.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        self._sockets[number] = opened
+        self._receive[number] = opened.recv_into
+        self._got[number] = got
+        self._epoll.register(number, select.EPOLLIN)
+
+    def _publishing(self) -> socket.socket:
+        assert self._publisher is not None
+        return self._publisher
+
+    def _settle(self) -> None:
+        """Read whatever comes until it is quiet, and answer what the server asks for by itself."""
+        hears = self._protocol.hears_itself
+        settle_s = self._protocol.settle_s
+        self._protocol.settle_s = min(settle_s, 0.2)  # only once after opening
+        deadline = time.monotonic() + settle_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            for number, _ in self._epoll.poll(left_s, EVENTS_MAX):
+                size = self._receive[number](self._buffer)
+                if hears is not None and bytes(self._buffer[:size]) == hears[0]:
+                    self._sockets[number].send(hears[1])
+
+    def _changes(self, topics: Sequence[str]) -> list[Change]:
+        changes = []
+        for topic in topics:
+            self._sequence += 1
+            changes.append(Change(topic, value_of(self._sequence)))
+        return changes
+
+    def _check(self, change: Change) -> None:
+        """Publish one change, and read what every subscriber gets."""
+        want = self._protocol.delivery_bytes(change.topic)
+        seen = dict.fromkeys(self._subscribers, b"")
+        left = set(seen)
+        self._publishing().sendall(self._protocol.publish([change]))
+        deadline = time.monotonic() + ANSWER_S_MAX
+        while left:
+            if time.monotonic() > deadline:
+                raise LoadFailed(f"{len(left)} of {len(seen)} did not get the first delivery of {change.topic}")
+            for number, _ in self._epoll.poll(1.0, EVENTS_MAX):
+                data = bytes(self._buffer[: self._receive[number](self._buffer)])
+                if number in seen:
+                    seen[number] += data
+                    if len(seen[number]) >= want:
+                        left.discard(number)
+        wrong = [data for data in seen.values() if not self._protocol.holds(data, change)]
+        if wrong:
+            raise LoadFailed(f"{len(wrong)} got something else than {change}: {wrong[0]!r}")
+
+    # Counting -------------------------------------------------------------------------------------------------------
+
+    def _collect(self, each: int, began_ns: int, arrivals: list[int]) -> None:
+        """Receive until every subscriber has `each` bytes; add when it had them, in ns after `began_ns`."""
+        got, receive, buffer, poll = self._got, self._receive, self._buffer, self._epoll.poll
+        clock = time.monotonic_ns
+        for number in self._subscribers:
+            got[number] = 0
+        left = len(self._subscribers)
+        while left:
+            events = poll(ANSWER_S_MAX, EVENTS_MAX)
+            if not events:
+                raise LoadFailed(f"{left} of {len(self._subscribers)} lack bytes after {ANSWER_S_MAX:g} s")
+            now = clock() - began_ns
+            for number, _ in events:
+                size = receive[number](buffer)
+                count = got[number] + size
+                got[number] = count
+                if count >= each:
+                    if count > each or not size:
+                        raise LoadFailed(f"a subscriber got {count} bytes, not {each}")
+                    arrivals.append(now)
+                    left -= 1
+                elif not size:
+                    raise LoadFailed("the server closed a connection")
+            if len(events) < EVENTS_MAX and left:
+                time.sleep(NAP_S)
+
+    def _collect_last(self, out: memoryview, tail: bytes, began_ns: int, timeout_s: float) -> tuple[int, list[int]]:
+        """Write `out` as the server takes it, and receive until what each subscriber has ends in `tail`."""
+        publisher = self._publishing()
+        writing = publisher.fileno()
+        self._epoll.modify(writing, select.EPOLLIN | select.EPOLLOUT)
+        ends = dict.fromkeys(self._subscribers, b"")
+        arrivals: list[int] = []
+        received = 0
+        deadline = time.monotonic() + timeout_s
+        while len(arrivals) < len(self._subscribers):
+            if time.monotonic() > deadline:
+                lacking = len(self._subscribers) - len(arrivals)
+                raise LoadFailed(f"{lacking} of {len(self._subscribers)} lack the last value after {timeout_s:g} s")
+            for number, event in self._epoll.poll(1.0, EVENTS_MAX):
+                if event & select.EPOLLOUT:
+                    out = out[publisher.send(out) :]
+                    if not out:
+                        self._epoll.modify(writing, select.EPOLLIN)
+                if event & ~select.EPOLLOUT:
+                    size = self._receive[number](self._buffer)
+                    if not size:
+                        raise LoadFailed("the server closed a connection")
+                    if number not in ends:
+                        continue
+                    received += size
+                    end = bytes(self._buffer[max(0, size - len(tail)) : size])
+                    ends[number] = end = (ends[number] + end)[-len(tail) :]
+                    if end == tail:
+                        arrivals.append(time.monotonic_ns() - began_ns)
+        return received, arrivals
+
+    def _result(self, changes: int, wall_ns: int, cpu_ns: int, arrivals: list[int]) -> dict[str, Any]:
+        ordered = sorted(arrivals)
+        return {
+            "changes": changes,
+            "deliveries": changes * len(self._subscribers),
+            "wall_s": wall_ns / 1e9,
+            "sink_cpu_s": cpu_ns / 1e9,
+            "p50_s": ordered[len(ordered) // 2] / 1e9,
+            "p99_s": ordered[len(ordered) * 99 // 100] / 1e9,
+        }
+
+
+def _exchange(opened: socket.socket, step: Step) -> None:
+    opened.setblocking(True)
+    opened.sendall(step.send)
+    _answer(opened, step)
+
+
+def _answer(opened: socket.socket, step: Step) -> None:
+    """Read the answer to a step."""
+    opened.settimeout(ANSWER_S_MAX)
+    data = b""
+    try:
+        while not step.complete(data):
+            more = opened.recv(65_536)
+            if not more:
+                raise LoadFailed(f"closed during the handshake, after {data[:80]!r}")
+            data += more
+    except ValueError as refused:
+        raise LoadFailed(f"handshake refused: {refused}") from None
+
+
+def main() -> None:
+    """Serve commands until the parent is gone."""
+    sink = Sink()
+    serve({"open": sink.open, "paced": sink.paced, "bursts": sink.bursts, "hot": sink.hot})
+
+
+if __name__ == "__main__":
+    main()

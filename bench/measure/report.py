@@ -1,0 +1,158 @@
+"""What a bench returns: tables, targets and notes, printed for people or as JSON.
+
+Every row gives the ratio to a baseline first, since that is what carries over to another machine; then the absolute
+figures of this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.measure import machine
+from bench.measure.rounds import Figures, Rounds, Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One figure of a table: its name in `Figures`, and how to print it."""
+
+    figure: str
+    title: str
+    scale: float = 1.0
+    """What to multiply by for printing: 1e6 shows seconds as microseconds."""
+    digits: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate: ratio to the table's baseline (None for a candidate that has none), and medians."""
+
+    name: str
+    ratio: Spread | None
+    medians: Figures
+    rounds: Sequence[Figures] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One comparison. `compares` is the figure whose ratio to `baseline` comes first."""
+
+    title: str
+    baseline: str
+    compares: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        head = ["", f"ratio to {self.baseline}" if self.baseline else "", *(column.title for column in self.columns)]
+        lines = [head]
+        for row in self.rows:
+            cells = [_number(row.medians.get(column.figure), column) for column in self.columns]
+            lines.append([row.name, str(row.ratio) if row.ratio else "-", *cells])
+        if not self.baseline:
+            lines = [[line[0], *line[2:]] for line in lines]
+        return f"{self.title}\n{aligned(lines)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure to reach. `ok` is None where it could not be judged."""
+
+    name: str
+    wanted: str
+    got: str
+    ok: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """What to print."""
+        return "not judged" if self.ok is None else "reached" if self.ok else "MISSED"
+
+
+@dataclass
+class Report:
+    """The outcome of one bench."""
+
+    bench: str
+    about: str
+    tables: list[Table] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    machine: dict[str, str] = field(default_factory=machine.describe)
+
+    def note(self, text: str) -> None:
+        """Add a note unless it is there already."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def table(self, title: str, rounds: Rounds, columns: Sequence[Column], *, baseline: str, compares: str) -> None:
+        """Add a table of everything in `rounds`; without its baseline, or with "" for it, it shows no ratios."""
+        rows = []
+        known = baseline if baseline in rounds else ""
+        for name, runs in rounds.runs.items():
+            ratio = rounds.ratio(name, known, compares) if known else None
+            medians = {figure: rounds.median(name, figure) for figure in runs[0]}
+            rows.append(Row(name, ratio, medians, runs))
+        self.tables.append(Table(title, known, compares, columns, rows))
+
+    def at_most(self, name: str, rounds: Rounds, candidate: str, baseline: str, figure: str, limit: float) -> None:
+        """Judge that a candidate's figure is at most `limit` times a baseline's."""
+        self._judge(name, "≤", rounds, candidate, baseline, figure, limit)
+
+    def at_least(self, name: str, rounds: Rounds, candidate: str, baseline: str, figure: str, limit: float) -> None:
+        """Judge that a candidate's figure is at least `limit` times a baseline's."""
+        self._judge(name, "≥", rounds, candidate, baseline, figure, limit)
+
+    def _judge(
+        self, name: str, sign: str, rounds: Rounds, candidate: str, baseline: str, figure: str, limit: float
+    ) -> None:
+        wanted = f"{sign} {limit:g} x {baseline}"
+        if candidate not in rounds or baseline not in rounds:
+            self.targets.append(Target(name, wanted, "not measured", None))
+            return
+        ratio = rounds.ratio(candidate, baseline, figure)
+        ok = ratio.median <= limit if sign == "≤" else ratio.median >= limit
+        self.targets.append(Target(name, wanted, str(ratio), ok))
+
+    def figure_at_least(self, name: str, got: float, limit: float, unit: str) -> None:
+        """Judge that an absolute figure of this machine is at least `limit`."""
+        self.targets.append(Target(name, f"≥ {limit:,.6g} {unit}", f"{got:,.4g} {unit}", got >= limit))
+
+    def figure_at_most(self, name: str, got: float, limit: float, unit: str) -> None:
+        """Judge that an absolute figure of this machine is at most `limit`."""
+        self.targets.append(Target(name, f"≤ {limit:,.6g} {unit}", f"{got:,.4g} {unit}", got <= limit))
+
+    def json(self) -> str:
+        """Return everything, each round's figures included."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1)
+
+    def __str__(self) -> str:
+        parts = [f"{self.bench}: {self.about}", ", ".join(f"{key}: {value}" for key, value in self.machine.items())]
+        parts += [str(table) for table in self.tables]
+        if self.targets:
+            lines = [[target.verdict, target.name, target.wanted, target.got] for target in self.targets]
+            parts.append("targets\n" + aligned([["", "", "wanted", "got"], *lines], left=4))
+        if self.notes:
+            parts.append("\n".join(f"note: {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+
+def aligned(lines: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Align cells in columns: the first `left` ones to the left, others to the right."""
+    rows = list(lines)
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _number(value: Any, column: Column) -> str:
+    return "-" if value is None else f"{value * column.scale:,.{column.digits}f}"

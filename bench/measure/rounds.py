@@ -1,0 +1,74 @@
+"""Rounds: every candidate once in each, in alternating order, so that a machine that drifts drifts for all alike.
+
+Ratios are formed within one round and only then is the median taken: two medians from different minutes say little
+about one another. What is compared is a `Measure`: a callable that runs one candidate once and returns its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final, TypeAlias
+
+from bench.measure.progress import Steps
+
+ROUNDS: Final = 5
+"""How many a result needs at least."""
+ROUNDS_QUICK: Final = 3
+
+Figures: TypeAlias = Mapping[str, float]
+"""What one run of one candidate gave: a figure's name, unit suffix included, and its value."""
+
+Measure: TypeAlias = Callable[[], Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some values, between their least and greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass
+class Rounds:
+    """What was measured: for each candidate, the figures of each round, the first round first."""
+
+    runs: dict[str, list[Figures]] = field(default_factory=dict)
+
+    def median(self, candidate: str, figure: str) -> float:
+        """Return the median of a figure over the rounds."""
+        return median(run[figure] for run in self.runs[candidate])
+
+    def ratio(self, candidate: str, baseline: str, figure: str) -> Spread:
+        """Return candidate over baseline, formed within each round."""
+        pairs = zip(self.runs[candidate], self.runs[baseline], strict=True)
+        return spread([mine[figure] / theirs[figure] for mine, theirs in pairs])
+
+    def __contains__(self, candidate: str) -> bool:
+        return candidate in self.runs
+
+
+def spread(values: list[float]) -> Spread:
+    """Return median, least and greatest of at least one value."""
+    return Spread(median(values), min(values), max(values))
+
+
+def run_rounds(candidates: Mapping[str, Measure], rounds: int, label: str = "") -> Rounds:
+    """Run every candidate once in each round, every second round in reverse order, and keep all figures.
+
+    A candidate whose figures need a warm-up does it inside its `Measure`. What one raises ends the run.
+    """
+    result = Rounds({name: [] for name in candidates})
+    with Steps(label, rounds * len(candidates)) as steps:
+        for number in range(rounds):
+            order = list(candidates)[:: 1 if number % 2 == 0 else -1]
+            for name in order:
+                steps.show(f"round {number + 1}/{rounds}: {name}")
+                result.runs[name].append(candidates[name]())
+    return result

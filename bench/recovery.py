@@ -1,0 +1,154 @@
+"""``python -m bench recovery``: how many clients of a node return after it was killed.
+
+The clients are the real client machine (`bench.load.machines`), thousands in one process. Once all are live and have
+renewed, the node is killed and at once started again on the same store and port. In one half of the runs clients come
+back within the spread that the node advised in their last `renewed`; in the other they behave as clients do that only
+know exponential backoff with full jitter: the first attempt after U(0, base), the bound doubled after each failure.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from functools import partial
+from typing import Any, Final
+
+from bench.load.machines import Spread
+from bench.load.process import LoadProcess
+from bench.measure.cost import cpu_s
+from bench.measure.options import Measuring
+from bench.measure.report import Column, Report, Target
+from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.servers import Server, folder, running
+from softstate.cli.processes import free_port, softstate
+
+CLIENTS: Final = {False: 19_000, True: 1_000}
+TTL_S: Final = {False: 60, True: 6}
+"""Short with ``--quick``, since everybody has to renew once before the node dies."""
+SETTLE_TTLS: Final = 1.25 / 3
+"""How many TTLs after the last client came everybody has renewed, and knows the spread of them all."""
+AFTER_S: Final = 2.0
+"""How long after the last came back all must know the newest values."""
+PATIENCE_S: Final = 300.0
+STRETCH_MAX: Final = 1.3
+ATTEMPTS_MAX: Final = 1.2
+GENERATOR_BUSY_MAX: Final = 0.9
+
+SPREAD: Final = "lease-carried spread"
+JITTER: Final = "full jitter alone"
+FRACTIONS: Final = {"10": 0.1, "25": 0.25, "50": 0.5, "75": 0.75, "90": 0.9, "99": 0.99, "all": 1.0}
+
+LIVE: Final = tuple(
+    Column(f"live_{name}_s", f"{name} % live" if name != "all" else "all live", digits=2) for name in FRACTIONS
+)
+HERD: Final = (
+    Column("attempts", "attempts/client"),
+    Column("attempts_up", "of them to a running node"),
+    Column("shed", "shed/client"),
+    Column("handshakes_peak", "peak handshakes/s", digits=0),
+    Column("polls_peak", "peak polls/s", digits=0),
+    Column("spread_s", "advised spread s"),
+    Column("serve_s", "N / handshake rate s"),
+    Column("down_s", "node away s"),
+    Column("server_cpu_s", "server CPU s"),
+    Column("generator_busy", "generator busy"),
+)
+
+
+def recovery(measuring: Measuring) -> Report:
+    """Kill a node under all its clients, again and again."""
+    clients, ttl_s = CLIENTS[measuring.quick], TTL_S[measuring.quick]
+    report = Report("recovery", f"{clients:,} clients of one node that is killed with SIGKILL and started again")
+    herds(report, clients, ttl_s, measuring.rounds)
+    report.note("clients are softstate.client.machine itself, one process, raw sockets; times count from the kill")
+    report.note("handshake rate: measured in the same run, while the clients came for the first time, 64 at once")
+    if measuring.quick:
+        report.note("so few clients spread over so short a time that the node's restart is a large part of it")
+    return report
+
+
+def herds(report: Report, clients: int, ttl_s: int, rounds: int) -> Rounds:
+    """Compare both ways of coming back."""
+    ways: dict[str, Spread] = {SPREAD: "lease", JITTER: "jitter"}
+    result = run_rounds({name: partial(crash, clients, ttl_s, way) for name, way in ways.items()}, rounds, "recovery")
+    report.table("time until so many are live again, s", result, LIVE, baseline=JITTER, compares="live_all_s")
+    report.table("the herd", result, HERD, baseline=JITTER, compares="handshakes_peak")
+    stretch = max(run["stretch"] for run in result.runs[SPREAD])
+    name = "all live, from when the node listens again, worst round"
+    report.figure_at_most(name, stretch, STRETCH_MAX, "x max(spread, N / handshake rate)")
+    report.figure_at_most("the same from the kill", result.median(SPREAD, "stretch_from_kill"), STRETCH_MAX, "x")
+    report.figure_at_most("attempts a client", result.median(SPREAD, "attempts"), ATTEMPTS_MAX, "")
+    everything = [run for runs in result.runs.values() for run in runs]
+    for figure, name in (
+        ("lost", "acknowledged publishes lost"),
+        ("stale", "clients that lack the newest value in the end"),
+        ("dishonest", "ages stated too low"),
+    ):
+        total = sum(run[figure] for run in everything)
+        report.targets.append(Target(name, "0 in every run", f"{total:g}", total == 0))
+    looks = sum(run["looks"] for run in everything)
+    margin_s = min(run["least_margin_s"] for run in everything)
+    report.note(f"ages were compared with the truth {looks:,.0f} times; least margin {margin_s * 1000:.1f} ms")
+    for name in result.runs:
+        busy = result.median(name, "generator_busy")
+        if busy > GENERATOR_BUSY_MAX:
+            report.note(f"the generator was the limit: {name}: it used {busy:.0%} of one core")
+    return result
+
+
+def crash(clients: int, ttl_s: float, spread: Spread) -> Figures:
+    """Let clients come, kill the node, start it again, and return what became of them."""
+    with folder() as home, LoadProcess("bench.load.machines") as load:
+        port = free_port()
+        words = ("--listen", f"127.0.0.1:{port}", "--store", f"sqlite:{home / 'softstate.db'}", "--ttl", f"{ttl_s}s")
+        node = partial(running, "softstate", softstate("serve", *words), port, home)
+        with node():
+            opened = load.ask("open", port=port, clients=clients, spread=spread, seed=1)
+            ridden = load.ask("ride", seconds=SETTLE_TTLS * ttl_s)
+            load.tell("crash", settle_s=AFTER_S, patience_s=PATIENCE_S)
+            time.sleep(0.1)  # the load process has begun to serve its clients again
+        with node() as server:
+            up_at = time.monotonic()
+            answer = load.answer()
+            server_cpu_s = cpu_s(server.pid)
+            lost = sum(_number(server, topic) < number for topic, number in answer["acknowledged"].items())
+    return figures_of(answer, clients, opened["open_s"], ridden, up_at) | {
+        "server_cpu_s": server_cpu_s,
+        "lost": float(lost + answer["unsettled"]),
+    }
+
+
+def figures_of(
+    answer: dict[str, Any], clients: int, open_s: float, ridden: dict[str, Any], up_at: float
+) -> dict[str, float]:
+    """Work out figures from what the load process noted."""
+    back_s = sorted(answer["back_s"]) + [PATIENCE_S] * (clients - len(answer["back_s"]))
+    # As seen by the clients: the parent's clock is the same, but it does not see the sockets go.
+    down_s = up_at - answer["died_at"]
+    bound_s = max(ridden["spread_s"], open_s)
+    return {
+        **{f"live_{name}_s": back_s[max(round(clients * share) - 1, 0)] for name, share in FRACTIONS.items()},
+        "stretch": (back_s[-1] - down_s) / bound_s,
+        "stretch_from_kill": back_s[-1] / bound_s,
+        "attempts": answer["attempts"] / clients,
+        "attempts_up": (answer["attempts"] - answer["refused"]) / clients,
+        "shed": answer["shed"] / clients,
+        "handshakes_peak": max((count for _, count in answer["handshakes"]), default=0),
+        "polls_peak": max((count for _, count in answer["polls"]), default=0),
+        "spread_s": ridden["spread_s"],
+        "serve_s": open_s,
+        "down_s": down_s,
+        "generator_busy": answer["generator_busy"],
+        "stale": answer["stale"],
+        "looks": answer["looks"],
+        "dishonest": answer["dishonest"],
+        "least_margin_s": answer["least_margin_s"],
+    }
+
+
+def _number(server: Server, topic: str) -> int:
+    """Return the value that the store holds; each value is a number."""
+    url = f"http://127.0.0.1:{server.port}/v1/topics/{topic}"
+    with urllib.request.urlopen(url, timeout=30) as reply:
+        return int(json.loads(reply.read()))

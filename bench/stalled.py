@@ -1,0 +1,90 @@
+"""``python -m bench stalled``: what one stalled and one slow reader cost everybody else.
+
+A thousand subscribers are sent bursts, one after the other. In half of the runs two more are connected that do not read
+(`bench.load.laggards`), both congested before the run begins. Rounds alternate, so both halves see the same machine.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from bench.load.process import LoadProcess
+from bench.measure.cost import RESIDENT_SOURCE, resident_bytes
+from bench.measure.options import Measuring
+from bench.measure.report import Column, Report, Target
+from bench.measure.rounds import Figures, run_rounds
+from bench.measure.servers import Server, softstate_server
+
+SUBSCRIBERS: Final = 1_000
+TOPICS: Final = 20
+CONGESTED_S_MAX: Final = 3.0
+"""What the server is told: after so long without taking all that waits, a reader is demoted. Its default is 10 s."""
+RUN_S: Final = 5.0
+BULK_CHANGES: Final = 150
+"""Of 60,000 bytes each: twice what the kernel buffers for one socket."""
+PENDING_BYTES_MAX: Final = 1024 * 1024
+"""What the server may hold for each slow reader, by default; the memory target allows twice that for the two."""
+
+ALONE: Final = "alone"
+BESIDE: Final = "beside a stalled and a slow one"
+COLUMNS: Final = (
+    Column("p99_s", "p99 ms", 1e3),
+    Column("p50_s", "p50 ms", 1e3),
+    Column("grown_bytes", "server grew by, MiB", 1 / 1024**2),
+    Column("stalled_demoted", "stalled one demoted", digits=0),
+    Column("slow_demoted", "slow one demoted", digits=0),
+    Column("agree", "converged of 2", digits=0),
+)
+NOISE: Final = 1.15
+"""How much the others' p99 may differ."""
+
+
+def stalled(measuring: Measuring, subscribers: int = SUBSCRIBERS, run_s: float = RUN_S) -> Report:
+    """Measure the others' delivery times with and without two that do not read."""
+    report = Report("stalled", f"{subscribers:,} subscribers, one stalled, one slow; bursts of {TOPICS} changes")
+    topics = [f"bench/{number:02}" for number in range(TOPICS)]
+    options = ("--congested-s-max", str(CONGESTED_S_MAX))
+    with softstate_server(*options) as server, LoadProcess("bench.load.sink") as sink:
+        sink.ask("open", protocol="softstate", port=server.port, connections=subscribers, topics=topics)
+        _bursts(server, sink, run_s / 2)
+
+        def beside() -> Figures:
+            with LoadProcess("bench.load.laggards") as laggards:
+                laggards.ask("open", port=server.port, topics=topics, bulk_changes=BULK_CHANGES)
+                laggards.tell("lag", seconds=run_s)
+                figures = _bursts(server, sink, run_s)
+                laggards.answer()
+                end = laggards.ask("catch_up", topics=topics)
+            demoted = {f"{name}_demoted": end[f"{name}_revoked"] == "slow_consumer" for name in ("stalled", "slow")}
+            return figures | demoted | {"agree": end["stalled_agrees"] + end["slow_agrees"]}
+
+        result = run_rounds({ALONE: lambda: _bursts(server, sink, run_s), BESIDE: beside}, measuring.rounds, "stalled")
+    report.table("delivery to the others", result, COLUMNS, baseline=ALONE, compares="p99_s")
+    report.at_most("the others' p99", result, BESIDE, ALONE, "p99_s", NOISE)
+    grown = max(run["grown_bytes"] for run in result.runs[BESIDE]) / 1024**2
+    report.figure_at_most("server memory, most growth in a run", grown, 4 * PENDING_BYTES_MAX / 1024**2, "MiB")
+    for figure, wanted, name in (
+        ("stalled_demoted", 1, "stalled reader demoted (revoked: slow_consumer)"),
+        ("agree", 2, "both converged afterwards"),
+    ):
+        least = min(run[figure] for run in result.runs[BESIDE])
+        report.targets.append(Target(name, f"{wanted} in every round", f"at least {least:g}", least == wanted))
+    report.note(f"the server runs with --congested-s-max {CONGESTED_S_MAX:g}, so that a demotion fits into a run")
+    report.note("the slow reader takes 80 KB/s: it may stay live, since a newer change replaces the one that waits")
+    report.note(f"memory: {RESIDENT_SOURCE}, sampled after each burst; kernel buffers are not in it")
+    return report
+
+
+def _bursts(server: Server, sink: LoadProcess, seconds: float) -> dict[str, float]:
+    """Publish bursts for some seconds; return the medians over them, and how much the server grew meanwhile."""
+    before = most = resident_bytes(server.pid)
+    p50, p99 = [], []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = sink.ask("bursts", times=1)
+        p50.append(answer["p50_s"])
+        p99.append(answer["p99_s"])
+        most = max(most, resident_bytes(server.pid))
+    middle = len(p99) // 2
+    return {"p50_s": sorted(p50)[middle], "p99_s": sorted(p99)[middle], "grown_bytes": most - before}
