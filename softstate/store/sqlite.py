@@ -9,6 +9,7 @@ To put a backup in place of the file while nodes run, either rename a complete f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, TypeVar
@@ -25,6 +26,9 @@ from softstate.store.sqlite_file import BUSY_S
 WATCH_S: Final = 0.02
 """How often a waiting node looks whether another process has committed, in seconds."""
 
+LOOK_S: Final = 1.0
+"""How often it asks the database itself, in seconds, though its files seem not to have changed."""
+
 T = TypeVar("T")
 
 
@@ -40,6 +44,8 @@ class SqliteStore(Store):
         self._writer = trio.CapacityLimiter(1)
         self._reader = trio.CapacityLimiter(1)
         self._committed = trio.Event()
+        self._stamp: object = None
+        self._look_at = -math.inf
         self._closed = False
 
     @classmethod
@@ -104,8 +110,16 @@ class SqliteStore(Store):
             committed = self._committed
             with trio.move_on_after(WATCH_S):
                 await committed.wait()
-            if not committed.is_set() and await self._read(self._engine.look):
+            if not committed.is_set() and self._stirred() and await self._read(self._engine.look):
                 return
+
+    def _stirred(self) -> bool:
+        # Asking the database takes a thread, 0.8 ms of CPU, and so 4 % of a core for nothing in a node that is idle.
+        now, stamp = trio.current_time(), self._engine.file.stamp()
+        if stamp == self._stamp and now < self._look_at:
+            return False
+        self._stamp, self._look_at = stamp, now + LOOK_S
+        return True
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""

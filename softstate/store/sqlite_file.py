@@ -99,6 +99,22 @@ class SqliteFile:
                 connection.execute("PRAGMA query_only = ON")
         return connection
 
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return what changes when anybody commits or swaps the file: inode, size and time of the file and its log.
+
+        It takes neither lock nor thread, about 5 µs. Two commits within one tick of the file system's clock may look
+        alike, if the second overwrites the log from its beginning.
+        """
+        found: list[tuple[int, int, int] | None] = []
+        for path in (self.path, self._wal_path):
+            try:
+                stat = os.stat(path)  # noqa: PTH116 (called fifty times a second)
+            except OSError:
+                found.append(None)
+            else:
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(found)
+
     def check_in_place(self) -> None:
         """Raise `StoreReplaced` if the path no longer refers to the file that is open."""
         self._check_still(self._opened)

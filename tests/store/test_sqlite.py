@@ -13,7 +13,7 @@ import pytest
 
 from softstate.errors import SoftstateError, WireError
 from softstate.model import ALL, Query
-from softstate.store import sqlite_engine, sqlite_snapshot
+from softstate.store import sqlite, sqlite_engine, sqlite_snapshot
 from softstate.store.base import Publish, Store
 from softstate.store.memory import MemoryDisk, MemoryStore
 from softstate.store.sqlite import SqliteStore
@@ -177,3 +177,20 @@ async def test_sqlite_takes_the_index_that_is_meant(sql: str, plan: str, tmp_pat
         steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
     assert len(steps) == 1, "no sorting"
     assert plan in steps[0]
+
+
+async def test_an_idle_node_asks_its_files_and_not_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(str(tmp_path / "db"))
+    other = await SqliteStore.open(str(tmp_path / "db"))
+    try:
+        assert [store._stirred() for _ in range(3)] == [True, False, False]
+        await other.publish([Publish("t", b"\x01")])
+        assert [store._stirred() for _ in range(2)] == [True, False]
+        monkeypatch.setattr(sqlite, "LOOK_S", 0.0)
+        store._look_at = 0.0
+        assert [store._stirred() for _ in range(2)] == [True, True]
+    finally:
+        await store.aclose()
+        await other.aclose()
