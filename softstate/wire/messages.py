@@ -25,6 +25,9 @@ DURATION_MS_MAX: Final = 7 * 24 * 3_600_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
+Token: TypeAlias = Annotated[str, Meta(max_length=ID_CHARS_MAX)]
+Cursor: TypeAlias = Annotated[str, Meta(max_length=128)]
+"""What a node hands out to be handed back is bounded both ways, or a client would send what every node refuses."""
 Id: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)] | Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Reason: TypeAlias = Literal["expired", "slow_consumer", "overloaded", "denied"]
 Farewell: TypeAlias = Literal["draining", "rewound", "replaced", "idle"]
@@ -41,7 +44,7 @@ class Hello(Message, frozen=True, tag="hello"):
     """Open a session, or resume one: `session`, `since` and `position` together ask to resume."""
 
     position: Position | None = None
-    session: Annotated[str, Meta(max_length=ID_CHARS_MAX)] | None = None
+    session: Token | None = None
     since: Revision | None = None
     ttl_ms: Ms | None = None
     token: Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)] | None = None
@@ -81,7 +84,7 @@ class Poll(Message, frozen=True, tag="poll"):
     topics: dict[str, Revision] = {}
     prefixes: dict[str, Revision] = {}
     min_revision: Revision = 0
-    cursor: Annotated[str, Meta(max_length=128)] | None = None
+    cursor: Cursor | None = None
 
 
 class Publish(Message, frozen=True, tag="publish"):
@@ -134,7 +137,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Welcome(Message, frozen=True, tag="welcome"):
     """Answer `hello`. If `resumed`, the `notify`s that follow at once are what was missed."""
 
-    session: str
+    session: Token
     resumed: bool
     node: str
     position: Position
@@ -208,7 +211,7 @@ class Polled(Message, frozen=True, tag="polled"):
     position: Position
     changes: list[Change] = []
     more: bool = False
-    cursor: str | None = None
+    cursor: Cursor | None = None
     compacted: list[str] = []
     denied: list[str] = []
     next_ms: Ms | None = None

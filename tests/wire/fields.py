@@ -135,7 +135,7 @@ FIELDS: Final = [
     *_operation(
         "reply",
         "welcome",
-        session=TEXT,
+        session=_text(ID_CHARS_MAX),
         resumed=FLAG,
         node=TEXT,
         **POSITION,
@@ -193,7 +193,7 @@ FIELDS: Final = [
         **POSITION,
         **CHANGES,
         more=(FLAG, "?"),
-        cursor=(TEXT, "? null"),
+        cursor=(_text(128), "? null"),
         compacted=(NAMES, "?"),
         denied=(NAMES, "?"),
         next_ms=(MS, "? null"),
