@@ -126,7 +126,8 @@ class ClientChecks:
                 told = f"{topic} is stale for {stale_s:.3f} s at an age of {event.age_s:.3f} s"
                 self._findings.add("S5", event.at, _who(event), told, *because)
         self._check_cut_off(event)
-        self._check_converged(event, stale_s, topic)
+        # Whoever has just come cannot have lacked anything for longer.
+        self._check_converged(event, min(stale_s, event.at - handle.wanted.at), topic)
 
     def _check_cut_off(self, event: AgeSampled) -> None:
         if event.mode != "live" or event.age_s == math.inf or self._faults.store_faulty(event.at):

@@ -166,6 +166,7 @@ def connections_survive_a_rewind(patch: Patch) -> None:
 
     def quietly(self: Node, _position: Position) -> None:
         self.reads.forget()
+        self.renewals.forget()
 
     patch.setattr(Node, "_rewound", quietly)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from softstate.testing import schedule as schedules
 from softstate.testing.random_faults import KINDS
@@ -16,6 +17,22 @@ def test_a_random_schedule_breaks_no_promise(seed: int) -> None:
     outcome = run_schedule(seed, drawn(seed))
     assert outcome.error is None, f"seed {seed}: {outcome.error}"
     assert outcome.steps > 1_000
+
+
+FAULTS = st.builds(
+    ScheduledFault,
+    at_s=st.floats(1.0, 40.0),
+    kind=st.sampled_from(sorted(KINDS)),
+    for_s=st.floats(0.05, 20.0),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), faults=st.lists(FAULTS, max_size=16))
+def test_a_schedule_that_hypothesis_chooses_breaks_no_promise(seed: int, faults: list[ScheduledFault]) -> None:
+    outcome = run_schedule(seed, sorted(faults, key=lambda fault: fault.at_s))
+    assert outcome.error is None, outcome.error
 
 
 def test_a_seed_draws_the_same_schedule_and_does_the_same_again() -> None:

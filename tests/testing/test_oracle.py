@@ -1,6 +1,7 @@
 """The oracle: for each promise a trace that breaks it, of which exactly that is reported, and one that keeps it."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,9 @@ KEEPING: dict[str, Story] = {
         FaultInjected(3, "store_up", "n1"), age(80, 79)),
     "B just woken": (FaultInjected(39, "clock_jump", "a 60 s"), age(40, 61)),
     "L": (commit(1, 2), HEALED, age(20, 19, "polling"), applied(21, 2), age(80, 1)),
+    "L of who has just come": (
+        commit(1, 2), applied(2, 2), HEALED, Wanted(79.0, "a", 2, ("t",)), replace(age(80, math.inf), handle=2),
+        age(80, 1)),
     "L not yet": (commit(1, 2), HEALED, age(49, 48, "polling")),
 }  # fmt: skip
 
