@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from softstate.client.events import Connected, ConnectFailed, Lost
 from softstate.client.knowledge import Knowledge, Question
-from softstate.client.machine import Machine
 from softstate.client.shell import _Link
 from softstate.lease import Effect, Say
 from softstate.model import Change, Position, Record
@@ -25,6 +23,7 @@ from softstate.store.memory import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
 from softstate.wire.notice import Batch
+from tests.exhaustive.test_exhaustive_mutants import left_connection_heard as read_by_the_machine
 
 Patch = pytest.MonkeyPatch
 
@@ -173,24 +172,5 @@ def connections_survive_a_rewind(patch: Patch) -> None:
 
 def left_connection_heard(patch: Patch) -> None:
     """A client listens to a connection that it left: its shell neither closes it nor is silent, its machine reads."""
-
-    def lingering(_self: _Link) -> None:
-        pass
-
-    def credulous(self: Machine, event: Any) -> None:
-        link = self._push.link
-        if link is None:
-            return
-        match event:
-            case Connected():
-                if link.stage == "opening":
-                    self._push.hello(link)
-            case ConnectFailed():
-                self._connect_failed(event)
-            case Lost():
-                self._lost(event)
-            case _:
-                self._arrivals.read(link, event.message)
-
-    patch.setattr(_Link, "leave", lingering)
-    patch.setattr(Machine, "_read_connection", credulous)
+    read_by_the_machine(patch)
+    patch.setattr(_Link, "leave", lambda _self: None)
