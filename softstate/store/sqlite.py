@@ -27,7 +27,8 @@ WATCH_S: Final = 0.02
 """How often a waiting node looks whether another process has committed, in seconds."""
 
 LOOK_S: Final = 1.0
-"""How often it asks the database itself, in seconds, though its files seem not to have changed."""
+"""How often it asks the database itself, in seconds, though its files seem not to have changed; and for how long it
+asks each time after they have."""
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class SqliteStore(Store):
         self._reader = trio.CapacityLimiter(1)
         self._committed = trio.Event()
         self._stamp: object = None
-        self._look_at = -math.inf
+        self._calm_at = self._look_at = -math.inf
         self._closed = False
 
     @classmethod
@@ -110,15 +111,19 @@ class SqliteStore(Store):
             committed = self._committed
             with trio.move_on_after(WATCH_S):
                 await committed.wait()
-            if not committed.is_set() and self._stirred() and await self._read(self._engine.look):
+            if not committed.is_set() and self._stirred(trio.current_time()) and await self._read(self._engine.look):
                 return
 
-    def _stirred(self) -> bool:
-        # Asking the database takes a thread, 0.8 ms of CPU, and so 4 % of a core for nothing in a node that is idle.
-        now, stamp = trio.current_time(), self._engine.file.stamp()
-        if stamp == self._stamp and now < self._look_at:
+    def _stirred(self, now: float) -> bool:
+        """Tell whether to ask the database itself: its files changed not long ago, or it was not asked for long."""
+        # Asking takes a thread, 0.8 ms of CPU, and so 4 % of a core for nothing in a node that is idle. For a while
+        # after a change of the files, since a commit is written to them first, and can be seen only once it is synced.
+        stamp = self._engine.file.stamp()
+        if stamp != self._stamp:
+            self._stamp, self._calm_at = stamp, now + LOOK_S
+        if now >= self._calm_at and now < self._look_at:
             return False
-        self._stamp, self._look_at = stamp, now + LOOK_S
+        self._look_at = now + LOOK_S
         return True
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
