@@ -45,7 +45,7 @@ def run(tokens: Sequence[str]) -> int:
     try:
         code = build()(list(tokens))
     except BaseException as raised:
-        error = _leaf(raised)
+        error = leaf(raised)
         if isinstance(error, KeyboardInterrupt):
             return exit_codes.INTERRUPTED
         if isinstance(error, BrokenPipeError):
@@ -68,7 +68,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _leaf(error: BaseException) -> BaseException:
+def leaf(error: BaseException) -> BaseException:
     """Unwrap the groups that nurseries put around a single error, or around a Ctrl-C."""
     while isinstance(error, BaseExceptionGroup):
         interrupt = error.subgroup(KeyboardInterrupt)

@@ -33,10 +33,12 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def child(command: Sequence[str], stderr: int | None = None) -> AsyncIterator[trio.Process]:
+async def child(
+    command: Sequence[str], stderr: int | None = None, stdin: int = subprocess.DEVNULL
+) -> AsyncIterator[trio.Process]:
     """Start a process in a session of its own, so that Ctrl-C leaves it to us; kill it when the block ends."""
     process = await trio.lowlevel.open_process(
-        list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        list(command), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
     )
     try:
         yield process
@@ -45,8 +47,9 @@ async def child(command: Sequence[str], stderr: int | None = None) -> AsyncItera
             process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-            if process.stdout is not None:
-                await process.stdout.aclose()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    await pipe.aclose()
 
 
 class Lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import sys
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_type_hints
 
@@ -23,6 +24,9 @@ RENAMED: Final = frozenset({"host", "port", "store", "role", "origins", "ttl_ms"
 
 NUMBER_MAX: Final = 2**53
 """Largest number that any setting may have: above it, arithmetic with seconds is no longer exact."""
+
+WORKERS_MAX: Final = 64
+"""Most workers of one ``softstate serve``: each is a process with connections of its own to the one store."""
 
 ADVANCED: Final = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
 
@@ -66,6 +70,9 @@ class ServeOptions:
     role: Role = "all"
     """all; push: no HTTP polling; poll: HTTP only."""
 
+    workers: int = 1
+    """Node processes on this one port and store, for more than one core; limits hold for each of them."""
+
     origin: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
     """An Origin of web pages that may talk to this node; may be repeated. Any other gets 403."""
 
@@ -97,6 +104,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
             "reaches the port may read and publish everything. Listen on 127.0.0.1, put a proxy that authenticates "
             "in front, or accept it with --allow-anonymous"
         )
+    _check_workers(options)
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
     for name, value in limits.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -113,6 +121,20 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         drain_s=options.drain,
         **limits,
     ).check()
+
+
+def _check_workers(options: ServeOptions) -> None:
+    if not 1 <= options.workers <= WORKERS_MAX:
+        raise ConfigError(f"workers must be 1 to {WORKERS_MAX}, not {options.workers}")
+    if options.workers > 1 and options.store.startswith("memory:"):
+        raise ConfigError(
+            f"workers: each of {options.workers} processes would have a truth of its own in {options.store}; choose a"
+            " file with --store sqlite:PATH, or --workers 1"
+        )
+    if options.workers > 1 and sys.platform != "linux":
+        raise ConfigError(
+            f"workers must be 1 on {sys.platform}: only Linux spreads the connections of one port over processes"
+        )
 
 
 def _address(listen: str) -> tuple[str, int]:

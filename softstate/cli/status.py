@@ -15,7 +15,10 @@ async def command(
     url: Urls = (DEFAULT_URL,),
     timeout: Timeout = 5.0,  # noqa: ASYNC109 - a flag of that name
 ) -> int:
-    """Print what a node holds: sessions, leases, subscriptions, topics, memory, repairs."""
+    """Print what a node holds: sessions, leases, subscriptions, topics, memory, repairs.
+
+    Of several workers on one port (``softstate serve --workers``), one answers, for itself alone.
+    """
     async with connected(url, push=False) as client:
         status = await client.status(timeout_s=timeout)
     if json:

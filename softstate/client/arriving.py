@@ -216,7 +216,13 @@ class Arrivals:
             core.fire(Trigger.RENEWED_DOWN)
             return
         core.knowledge.renewed(renewal.serial, renewal.sent, message.position.revision, message.lag_ms / 1000)
-        core.fire(Trigger.RENEWED_MATCH)
+        if core.knowledge.unanswered(renewal.serial):
+            # Requests are answered in order, so the answer to a subscribe of before is lost: nothing else would ever
+            # begin what renewals certify.
+            core.counts["repairs_unanswered"] += 1
+            core.fire(Trigger.MISMATCH)
+        else:
+            core.fire(Trigger.RENEWED_MATCH)
 
     def _published(self, _: Link, message: Published) -> None:
         self._core.act(*self._core.publishing.published(message))

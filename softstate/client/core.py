@@ -53,6 +53,8 @@ class Statistics:
     """Digests that differed."""
     repairs_sent_unequal: int = 0
     """Pushes that went missing on an open connection."""
+    repairs_unanswered: int = 0
+    """Renewals that were answered before a subscribe that went ahead of them."""
     repairs_no_lease: int = 0
     """Renewals that met no lease."""
     repairs_unknown: int = 0

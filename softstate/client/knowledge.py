@@ -256,6 +256,10 @@ class Knowledge:
                 self._certify(held, revision, sent - lag_s)
         self._forget_tombstones()
 
+    def unanswered(self, serial: int) -> bool:
+        """Tell whether a name that was asked for before `serial` is not known to be in the present lease."""
+        return any(held.lease != self.lease and held.added < serial for held in self.subscriptions.values())
+
     def doubt(self, topic: str) -> list[str]:
         """Note that a change of `topic` may be missing: block what covers it; return those names, to be polled."""
         covering = self._covering(topic)

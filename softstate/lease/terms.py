@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from softstate.lease.spread import Advice
 from softstate.model import Durability
@@ -20,12 +20,14 @@ class Terms:
     limits: Limits
     durability: Durability
 
-    @property
-    def poll(self) -> PollAdvice:
-        """The part about polling."""
-        return PollAdvice(self.advice.poll_every_ms, self.advice.poll_spread_ms)
+    poll: PollAdvice = field(init=False)
+    """The part about polling."""
+    recover: RecoverAdvice = field(init=False)
+    """The part about coming back."""
 
-    @property
-    def recover(self) -> RecoverAdvice:
-        """The part about coming back."""
-        return RecoverAdvice(self.advice.recover_spread_ms, self.advice.recover_base_ms, self.advice.recover_cap_ms)
+    def __post_init__(self) -> None:
+        """Make the parts once, for all who are told."""
+        advice = self.advice
+        recover = RecoverAdvice(advice.recover_spread_ms, advice.recover_base_ms, advice.recover_cap_ms)
+        object.__setattr__(self, "poll", PollAdvice(advice.poll_every_ms, advice.poll_spread_ms))
+        object.__setattr__(self, "recover", recover)

@@ -38,6 +38,7 @@ from softstate.server.hub import Hub
 from softstate.server.outbox import Edge, Outbox
 from softstate.server.publisher import Committal, Publisher, change_of
 from softstate.server.reads import StoreReads
+from softstate.server.renewals import Renewal, Renewals
 from softstate.server.websocket import PeerGone, WebSocket, accept
 from softstate.store.base import Publish
 from softstate.wire import CBOR, Close, Codec, frame, messages
@@ -55,8 +56,8 @@ class Connection:
     """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
 
     __slots__ = (
-        "_catching_up", "_config", "_draining", "_hub", "_inflight", "_now", "_parting", "_publisher", "_quiet_at",
-        "_reads", "_receiving", "_room", "codec", "machine", "outbox", "peer",
+        "_config", "_draining", "_hub", "_inflight", "_now", "_parting", "_publisher", "_quiet_at", "_reads",
+        "_receiving", "_renewals", "_room", "_settled", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Connection:
         table: LeaseTable,
         hub: Hub,
         reads: StoreReads,
+        renewals: Renewals,
         publisher: Publisher,
         terms: Callable[[], Terms],
         tokens: Callable[[], str],
@@ -81,16 +83,17 @@ class Connection:
         self._config = config
         self._hub = hub
         self._reads = reads
+        self._renewals = renewals
         self._publisher = publisher
         self._now = now
         self._receiving = trio.CancelScope()
         # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
         self._quiet_at = math.inf
-        self._catching_up: int | None = None
         self._parting: Part | None = None
         self._draining = False
         self._inflight = 0
         self._room: trio.Event | None = None
+        self._settled: trio.Event | None = None
 
     # What the hub and the node call: never waits --------------------------------------------------------------------
 
@@ -182,8 +185,12 @@ class Connection:
                 case Read(ticket, _) | ReadHead(ticket):
                     if not await self._replies_taken():
                         self.carry_out(self.machine.leave("idle"))
-                    elif self.machine.expects(ticket):
+                    elif not self.machine.expects(ticket):
+                        pass
+                    elif isinstance(effect, Read):
                         waiting.extend(await self._ask(effect))
+                    else:
+                        self._catch_up(ticket)
                 case Submit(message):
                     self._submit(message)
                 case _:
@@ -198,45 +205,37 @@ class Connection:
             await self.outbox.replies_taken()
         return not patience.cancelled_caught
 
-    async def _ask(self, effect: Read | ReadHead) -> Sequence[Effect]:
+    async def _ask(self, effect: Read) -> Sequence[Effect]:
+        self._receiving.deadline = math.inf
         try:
-            if isinstance(effect, Read):
-                self._receiving.deadline = math.inf
-                page = await self._reads.read(effect.query)
-                return self.machine.answered(effect.ticket, page, self._now())
-            await self._catch_up_in_time(effect.ticket)
+            page = await self._reads.read(effect.query)
         except WireError as error:
             return self._failed(effect.ticket, error)
-        sent = self.outbox.sent if self.outbox is not None else 0
-        return self.machine.caught_up(effect.ticket, self._hub.position, sent, self._now())
+        return self.machine.answered(effect.ticket, page, self._now())
+
+    def _catch_up(self, ticket: int) -> None:
+        """Ask for the head of the store; what follows is carried out when the hub has reached it, by who finds that.
+
+        Until then `_converse` takes in one message more at most, and waits with it.
+        """
+        try:
+            self._renewals.ask(lambda renewal: self._caught_up(ticket, renewal))
+        except WireError as error:
+            self.carry_out(self._failed(ticket, error))
+
+    def _caught_up(self, ticket: int, renewal: Renewal) -> None:
+        if renewal.error is not None:
+            effects = self._failed(ticket, renewal.error)
+        else:
+            sent = self.outbox.sent if self.outbox is not None else 0
+            effects = self.machine.caught_up(ticket, self._hub.position, sent, self._now())
+        self.carry_out(effects)
+        if self._settled is not None:
+            self._settled.set()
 
     def _failed(self, ticket: int, error: WireError) -> Sequence[Effect]:
         sent = self.outbox.sent if self.outbox is not None else 0
         return self.machine.failed(ticket, error, self._hub.position, sent, self._now())
-
-    async def _catch_up_in_time(self, ticket: int) -> None:
-        """Catch up in half of what clients wait for an answer; if that is too long, `_converse` goes on with `_late`.
-
-        A store that is too slow must cost them freshness, no lease.
-        """
-        self._catching_up = ticket
-        self._receiving.deadline = trio.current_time() + self._config.timeout_ms / 2000
-        try:
-            await self._catch_up()
-        except WireError:
-            self._catching_up = None
-            raise
-        self._catching_up = None
-
-    async def _catch_up(self) -> None:
-        """Return when the hub has reached a head of the store that was read from now on."""
-        while True:
-            head = await self._reads.head()
-            await self._hub.reached(head.revision)
-            # Else the store was replaced and opened again, which the hub is about to hear: by its revision alone it
-            # has long reached the new history's head.
-            if head.same_lineage(self._hub.position):
-                return
 
     # Publishing: overlaps with everything else ----------------------------------------------------------------------
 
@@ -316,18 +315,22 @@ class Connection:
                     await outbox.replies_taken()
                     await self._answered_down_to(self._config.inflight_max - 1)
                     data = await socket.receive()
+                    await self._answered()
                     await self._carry_out(self._read(data))
                     self._forget_hold()
             if self._parting is None and not self._draining:
                 self._receiving = trio.CancelScope()
-                await self._carry_out(self._late())
+                await self._carry_out(self._too_quiet())
 
-    def _late(self) -> Sequence[Effect]:
-        """Return what to do about a wait that has lasted too long."""
-        ticket, self._catching_up = self._catching_up, None
-        if ticket is not None:
-            return self._failed(ticket, self._reads.unavailable())
-        return self._too_quiet() if trio.current_time() >= self._quiet_at else []
+    async def _answered(self) -> None:
+        """Return when no request is under way: the next one has to wait for that."""
+        if self.machine.busy:
+            # Whoever has said something is not quiet.
+            self._receiving.deadline = math.inf
+        while self.machine.busy:
+            self._settled = trio.Event()
+            await self._settled.wait()
+        self._settled = None
 
     def _forget_hold(self) -> None:
         hold = self.machine.hold
@@ -347,6 +350,8 @@ class Connection:
         return IDLE_LEASES * lease.ttl_s * (1 + GRACE)
 
     def _too_quiet(self) -> Sequence[Effect]:
+        if trio.current_time() < self._quiet_at:
+            return []
         if self.machine.state is State.NEW:
             return self.machine.refuse(Invalid(f"no hello within {self._config.hello_s_max} s"), code=Close.SLOW_HELLO)
         return self.machine.leave("idle")

@@ -6,6 +6,7 @@ that every answer is from after its request: a read shared by several requests, 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -70,8 +71,9 @@ class Gather(Generic[T, R]):
 
     At most `waiting_max` requests wait. `patience_s` bounds every call: once one takes longer, it, whatever waits, and
     whatever arrives until it comes back, is answered `Unavailable` (a quarter of `patience_s` later at most). Its
-    outcome is then unknown; the call is left to end, since a thread cannot be stopped. `pause_s` lets riders gather
-    before each call. `fault` is told of a `StoreFault`, `after` called whenever requests have been answered.
+    outcome is then unknown; the call is left to end, since a thread cannot be stopped. `pause_s` is the least time from
+    the beginning of one call to that of the next, in which riders gather. `fault` is told of a `StoreFault`, `after`
+    called whenever requests have been answered. While `trusted` says no, answers are withheld: `Unavailable` instead.
 
     A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
@@ -86,6 +88,7 @@ class Gather(Generic[T, R]):
         patience_s: float,
         pause_s: float = 0.0,
         fault: Callable[[StoreFault], None] = lambda _fault: None,
+        trusted: Callable[[], bool] = lambda: True,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self.calls = 0
@@ -96,10 +99,12 @@ class Gather(Generic[T, R]):
         self._patience_s = patience_s
         self._pause_s = pause_s
         self._fault = fault
+        self._trusted = trusted
         self._after = after
         self._waiting: deque[Ticket[T, R]] = deque()
         self._riding: Sequence[Ticket[T, R]] = ()
         self._stuck = False
+        self._next_at = -math.inf
         self._began: float | None = None
         self._busy = trio.Event()
         self._wake = trio.Event()
@@ -148,7 +153,8 @@ class Gather(Generic[T, R]):
                         self._wake = trio.Event()
                         await self._wake.wait()
                     if self._pause_s:
-                        await trio.sleep(self._pause_s)
+                        await trio.sleep_until(self._next_at)
+                        self._next_at = trio.current_time() + self._pause_s
                     self._riding = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
                     await self._serve()
         finally:
@@ -169,14 +175,20 @@ class Gather(Generic[T, R]):
             self._fault(fault)
             self._fail(self._unavailable())
         else:
-            self.calls += 1
-            self.served += len(answers)
-            for ticket, answer in zip(self._riding, answers, strict=True):
-                ticket.settle(answer)
+            self._answer(answers)
         self._riding = ()
         self._began = None
         self._stuck = False
         self._after()
+
+    def _answer(self, answers: Sequence[R | WireError]) -> None:
+        if not self._trusted():
+            self._fail(self._unavailable())
+            return
+        self.calls += 1
+        self.served += len(answers)
+        for ticket, answer in zip(self._riding, answers, strict=True):
+            ticket.settle(answer)
 
     async def _watch(self) -> None:
         while True:

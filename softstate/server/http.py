@@ -111,7 +111,7 @@ class Request:
 
     def number(self, name: str, default: int = 0, most: int = REVISION_MAX) -> int:
         """Return a parameter that is a whole number from 0 to `most`. Raises `Invalid`."""
-        text = self.parameters().get(name)
+        text = self.parameters().get(name) if self.query else None
         if text is None:
             return default
         if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):

@@ -51,6 +51,8 @@ class Keeper:
         self, store: Store, hub: Hub, *, rewound: Callable[[Position], None], skipped: Callable[[], None]
     ) -> None:
         self.down = False
+        self.reopening = False
+        """Whether the store may be on a history that the hub has not heard of yet: what it answers must not be used."""
         self.reopened = 0
         self.rewinds = 0
         self._store = store
@@ -68,6 +70,11 @@ class Keeper:
         self._called = True
         self._waiting.cancel()
 
+    def trusted(self) -> bool:
+        """Tell whether what the store answers is of the hub's history."""
+        # Between the reopening of a store and the restart of the hub, sessions of the old history are still served.
+        return not self.reopening
+
     async def follow(self) -> None:
         """Follow the feed for ever."""
         while True:
@@ -79,8 +86,9 @@ class Keeper:
                 log.warning("store reopens", because=str(fault))
                 if self._faulty:
                     await self._back_off()
-                self._faulty = True
+                self._faulty = self.reopening = True
                 await self._reopen()
+                self.reopening = False
             else:
                 self._up()
 

@@ -32,7 +32,14 @@ def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max:
 class Publisher:
     """The one way to the store's `publish`: requests are committed in the order of their submission."""
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, fault: Callable[[StoreFault], None]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: Store,
+        hub: Hub,
+        fault: Callable[[StoreFault], None],
+        trusted: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._store = store
         self._hub = hub
         self.repeated = 0
@@ -42,6 +49,7 @@ class Publisher:
             waiting_max=config.publishes_waiting_max,
             patience_s=config.store_s_max,
             fault=fault,
+            trusted=trusted,
             after=hub.flush,
         )
 

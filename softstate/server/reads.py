@@ -1,4 +1,4 @@
-"""Reading: everybody's waiting reads in one snapshot, and one read of the head for all renewals of a moment."""
+"""Reading: everybody's waiting reads in one snapshot."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from softstate.errors import StoreFault, Unavailable, WireError
-from softstate.model import Page, Position, Query
+from softstate.errors import StoreFault, WireError
+from softstate.model import Page, Query
 from softstate.server.config import ServerConfig
-from softstate.server.gather import DOWN_RETRY_MS, Gather
+from softstate.server.gather import Gather
 from softstate.store.base import Store
-
-HEAD_PAUSE_S: Final = 0.04
-"""How long renewals gather for one head read: at most 25 head reads a second, whatever the number of clients."""
 
 LINEAGES_CACHED: Final = 16_384
 """How many revisions keep their lineage in memory. History does not change, so nothing but size evicts them."""
@@ -22,34 +19,28 @@ LINEAGES_CACHED: Final = 16_384
 class StoreReads:
     """The one way to the store's reads; see `softstate.server.services.Reads`."""
 
-    def __init__(self, config: ServerConfig, store: Store, fault: Callable[[StoreFault], None]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: Store,
+        fault: Callable[[StoreFault], None],
+        trusted: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._store = store
         self._lineages: OrderedDict[int, str] = OrderedDict()
         self._histories = 0
         waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
         self.pages: Gather[Query, Page] = Gather(
-            "reads", store.read, waiting_max=waiting_max, patience_s=patience_s, fault=fault
-        )
-        self.heads: Gather[None, Position] = Gather(
-            "renewals",
-            self._read_head,
-            waiting_max=config.sessions_max,
-            patience_s=patience_s,
-            pause_s=HEAD_PAUSE_S,
-            fault=fault,
+            "reads", store.read, waiting_max=waiting_max, patience_s=patience_s, fault=fault, trusted=trusted
         )
         self._rows: Gather[int, tuple[str | None]] = Gather(
-            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault
+            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, trusted=trusted
         )
-        self.gathers = (self.pages, self.heads, self._rows)
+        self.gathers = (self.pages, self._rows)
 
     async def read(self, query: Query) -> Page:
         """Answer from a snapshot begun after this call."""
         return await self.pages.ask(query)
-
-    async def head(self) -> Position:
-        """Return a head read after this call."""
-        return await self.heads.ask(None)
 
     async def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at a revision."""
@@ -69,13 +60,6 @@ class StoreReads:
         """Forget what is cached: the history is another one."""
         self._histories += 1
         self._lineages.clear()
-
-    def unavailable(self) -> Unavailable:
-        """Make the error for a store whose commits do not come through."""
-        return Unavailable("the feed of this node lags the store: try again later", retry_ms=DOWN_RETRY_MS)
-
-    async def _read_head(self, riders: Sequence[None]) -> Sequence[Position | WireError]:
-        return [await self._store.head()] * len(riders)
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | WireError]:
         return [(lineage,) for lineage in await self._store.lineage_at(revisions)]

@@ -20,9 +20,6 @@ class Reads(Protocol):
     async def read(self, query: Query) -> Page:
         """Answer from a snapshot begun after this call. Raises `Rewound`, `Unavailable` or `Overloaded`."""
 
-    async def head(self) -> Position:
-        """Return a head read after this call, at latest when the next gathering closes. Raises as `read` does."""
-
     async def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at a revision, None if unknown. Raises as `read` does."""
 

@@ -63,9 +63,9 @@ class MemoryImage:
         """Return the version of each of `topics` that has a record."""
         return {topic: self.latest[topic] for topic in topics if topic in self.latest}
 
-    def get(self, topic: str) -> Record:
-        """Return the record of a topic that has one."""
-        return self.records[self.latest[topic]]
+    def load(self, versions: Sequence[int]) -> Iterator[Record]:
+        """Yield the records that have these versions."""
+        return map(self.records.__getitem__, versions)
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after`, in version order."""

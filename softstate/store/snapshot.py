@@ -40,8 +40,8 @@ class Snapshot(Protocol):
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record, tombstones included; leave the others out."""
 
-    def get(self, topic: str) -> Record:
-        """Return the record of a topic that `versions` named."""
+    def load(self, versions: Sequence[int]) -> Iterator[Record]:
+        """Yield the records that have these versions, which `versions` named, given in ascending order; lazily."""
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones."""
@@ -129,16 +129,18 @@ def _intact_from(query: Query, since: int) -> int:
 
 def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> Iterator[Record]:
     """Yield what differs of the single topics, in version order, loading each value only when it is asked for."""
-    wanted: list[tuple[int, str]] = []
+    wanted: list[int] = []
+    buried: list[str] = []
     for topic, held in query.topics.items():
         version = versions.get(topic)
         if version is not None and version > max(held, query.after):
-            wanted.append((version, topic))
+            wanted.append(version)
         elif version is None and (held or query.after) and snapshot.floor > _intact_from(query, held):
-            wanted.append((snapshot.floor, topic))
-    for version, topic in sorted(wanted):
-        record = snapshot.get(topic) if topic in versions else Record(topic, version, None)
-        if record.cbor is not None or query.after or query.topics[topic]:
+            buried.append(topic)
+    tombstones = [Record(topic, snapshot.floor, None) for topic in sorted(buried)]
+    records = snapshot.load(sorted(wanted)) if wanted else iter(())
+    for record in heapq.merge(tombstones, records, key=attrgetter("version")) if buried else records:
+        if record.cbor is not None or query.after or query.topics[record.topic]:
             yield record
 
 

@@ -120,6 +120,7 @@ class SqliteEngine:
     def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """Answer a group of queries from one snapshot."""
         with self._reading() as snapshot:
+            snapshot.versions([topic for query in group for topic in query.topics])
             return [answer(query, snapshot) for query in group]
 
     def head(self) -> Position:

@@ -6,8 +6,8 @@ from typing import Final, final
 
 from softstate.testing.trace import FaultInjected
 
-STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow", "call_slow"})
-STORE_ENDS: Final = {"store_up": "store_down", "store_moves": "store_hang"}
+STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only"})
+STORE_ENDS: Final = {"store_up": "store_down", "store_moves": "store_hang", "store_writable": "store_read_only"}
 SLOW_NO_MORE: Final = "0 to 0 s"
 SETTLE_S: Final = 60.0
 """How long after the end of a store fault live clients may still be uncertified."""

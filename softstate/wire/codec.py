@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 import cbor2
 import msgspec
 
 from softstate.errors import Invalid, Unsupported
-from softstate.model import Change, Record, Value
+from softstate.model import Change, Position, Record, Value
 from softstate.wire.messages import (
     PROTOCOL_CBOR,
     PROTOCOL_JSON,
@@ -31,8 +32,11 @@ from softstate.wire.messages import (
     ClientMessage,
     Message,
     Notify,
+    PollAdvice,
     Polled,
     Publish,
+    RecoverAdvice,
+    Renewed,
     ServerMessage,
     Subscribed,
 )
@@ -48,6 +52,9 @@ JSON text is bounded by the interpreter's recursion limit instead, until `check_
 
 ECHO_CHARS_MAX: Final = 256
 """How much of an error's message a peer gets back that put its own text into it."""
+
+RENEWED_KEPT: Final = 64
+"""How many forms of `renewed` are remembered as bytes; at one moment there are few."""
 
 _CARRIES_CHANGES: Final = (Subscribed, Polled)
 _BUILTIN_TAGS: Final = (
@@ -75,6 +82,23 @@ _BUILTIN_TAGS: Final = (
     43000,
     55799,
 )
+
+
+class _Kinds:
+    """The messages that one side may send: `union` is all of them, `by_op` each by its tag.
+
+    What a union is, msgspec works out anew for each message, which takes 8 of the 12 us of decoding a `renew`
+    (timeit). What a struct is, it remembers, and so does a decoder.
+    """
+
+    def __init__(self, union: Any) -> None:
+        self.union = union
+        self.by_op: Mapping[object, Any] = {kind.__struct_config__.tag: kind for kind in get_args(union)}
+        self.json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
+
+
+_FROM_CLIENTS: Final = _Kinds(ClientMessage)
+_FROM_SERVERS: Final = _Kinds(ServerMessage)
 
 
 class Codec(ABC):
@@ -134,21 +158,25 @@ class Codec(ABC):
         `str` is what came in a text frame, `bytes` in a binary one. JSON reads both (HTTP bodies are bytes); CBOR
         refuses text.
         """
-        message = self._message(data, ClientMessage)
+        message = self._message(data, _FROM_CLIENTS)
         if isinstance(message, Publish):
             return _publish(message)
         return message  # type: ignore[no-any-return]
 
     def server_message(self, data: bytes | str) -> ServerMessage:
         """Decode what a node sent. Raises `Invalid`; `Unsupported` for an unknown `op`."""
-        message = self._message(data, ServerMessage)
+        message = self._message(data, _FROM_SERVERS)
         if isinstance(message, Notify):
             return _notify(message)
         return message  # type: ignore[no-any-return]
 
-    def _message(self, data: bytes | str, kind: Any) -> Any:
+    @abstractmethod
+    def _one_of(self, data: bytes | str, kinds: _Kinds) -> Any:
+        """Decode one item of the kind that its `op` names. Raises as `loads` does."""
+
+    def _message(self, data: bytes | str, kinds: _Kinds) -> Any:
         try:
-            return self.loads(data, kind)
+            return self._one_of(data, kinds)
         except Invalid as error:
             if error.message.endswith("`$.op`") and "Invalid value" in error.message:
                 raise Unsupported(f"unknown op: {error.message}") from None
@@ -185,14 +213,16 @@ class _Cbor(Codec):
         return cbor2.dumps(msgspec.to_builtins(obj, builtin_types=(bytes,)))
 
     def loads(self, data: bytes | str, kind: type[T]) -> T:
+        return cast("T", _convert(self._item(data), kind))
+
+    def _one_of(self, data: bytes | str, kinds: _Kinds) -> Any:
+        item = self._item(data)
+        op = item.get("op") if type(item) is dict else None
+        return _convert(item, kinds.by_op.get(op, kinds.union) if type(op) is str else kinds.union)
+
+    def _item(self, data: bytes | str) -> Any:
         if isinstance(data, str):
             raise Invalid("this connection speaks CBOR: send binary messages")
-        try:
-            return msgspec.convert(self._item(data), kind)
-        except msgspec.ValidationError as error:
-            raise Invalid(_brief(str(error))) from None
-
-    def _item(self, data: bytes) -> Any:
         # cbor2 ignores what follows the first item. As the first of an array of two, followed by a guard that the
         # peer cannot know, the item must end exactly where its data ends.
         guard = os.urandom(8)
@@ -212,8 +242,21 @@ class _Cbor(Codec):
             raise Invalid("not one well-formed CBOR item: more bytes follow it")
         return items[0]
 
+    def encode(self, message: Message, records: Sequence[Record] = ()) -> bytes:
+        if type(message) is Renewed:
+            return _renewed(message)
+        return super().encode(message, records)
+
     def value(self, cbor: bytes) -> bytes:
         return cbor
+
+    # A page of fifty changes is fifty of these: written by hand, each takes 1.0 us instead of 3.5 (timeit). That made
+    # 160 us of the 900 of polling them (`bench polls`).
+    def change(self, record: Record) -> bytes:
+        return b"\xa3" + _state(record)
+
+    def notify(self, record: Record) -> bytes:
+        return b"\xa4\x62op\x66notify" + _state(record)
 
     def _with(self, head: bytes, key: str, item: bytes) -> bytes:
         return bytes((head[0] + 1,)) + head[1:] + cbor2.dumps(key) + item
@@ -222,6 +265,61 @@ class _Cbor(Codec):
         size = len(items)
         head = bytes((0x80 | size,)) if size < 24 else b"\x9a" + size.to_bytes(4, "big")
         return head + b"".join(items)
+
+
+def _renewed(message: Renewed) -> bytes:
+    """Encode a `renewed`. The others of its moment differ by `id` and `sent`: 3 us instead of 7.5 (timeit)."""
+    before, between, behind = _renewed_around(
+        message.match, message.position, message.ttl_ms, message.renew_ms,
+        message.poll, message.recover, message.store, message.lag_ms,
+    )  # fmt: skip
+    number = message.id
+    return (
+        before
+        + (_head(0, number) if type(number) is int else cbor2.dumps(number))
+        + between
+        + _head(0, message.sent)
+        + behind
+    )
+
+
+@lru_cache(RENEWED_KEPT)
+def _renewed_around(
+    match: bool, position: Position, ttl_ms: int, renew_ms: int, poll: PollAdvice, recover: RecoverAdvice,
+    store: Literal["ok", "down"], lag_ms: int,
+) -> tuple[bytes, bytes, bytes]:  # fmt: skip
+    """Encode a `renewed` but for its `id` and its `sent`, which come before, and behind, all that is anybody's text."""
+    data = CBOR.dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store, lag_ms))
+    before, key, rest = data.partition(b"\x62id\x00")
+    between, sent, behind = rest.rpartition(b"\x64sent\x00")
+    return before + key[:-1], between + sent[:-1], behind
+
+
+def _state(record: Record) -> bytes:
+    """Write the three entries of a CBOR map that tell a topic's state."""
+    topic = record.topic.encode()
+    state = b"\x67deleted\xf5" if record.cbor is None else b"\x65value" + record.cbor
+    return b"\x65topic%b%b\x67version%b%b" % (_head(0x60, len(topic)), topic, _head(0, record.version), state)
+
+
+def _head(major: int, argument: int) -> bytes:
+    """Write what a CBOR item begins with: its major type, shifted, and its argument in the fewest bytes."""
+    if argument < 24:
+        return bytes((major | argument,))
+    if argument < 0x100:
+        return bytes((major | 24, argument))
+    if argument < 0x1_0000:
+        return bytes((major | 25,)) + argument.to_bytes(2, "big")
+    if argument < 0x1_0000_0000:
+        return bytes((major | 26,)) + argument.to_bytes(4, "big")
+    return bytes((major | 27,)) + argument.to_bytes(8, "big")
+
+
+def _convert(item: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(_brief(str(error))) from None
 
 
 def _brief(message: str) -> str:
@@ -252,13 +350,19 @@ class _Json(Codec):
         return msgspec.json.encode(_map_values(obj, wrap_bytes) if isinstance(obj, msgspec.Struct) else obj)
 
     def loads(self, data: bytes | str, kind: type[T]) -> T:
+        return cast("T", self._decoded(data, lambda text: msgspec.json.decode(text, type=kind)))
+
+    def _one_of(self, data: bytes | str, kinds: _Kinds) -> Any:
+        return self._decoded(data, kinds.json.decode)
+
+    def _decoded(self, data: bytes | str, decode: Callable[[str], Any]) -> Any:
         if not isinstance(data, str):
             try:
                 data = data.decode()
             except UnicodeDecodeError as error:
                 raise Invalid(f"not UTF-8: {error}") from None
         try:
-            item = msgspec.json.decode(data, type=kind)
+            item = decode(data)
         except msgspec.ValidationError as error:
             raise Invalid(_brief(str(error))) from None
         except msgspec.DecodeError as error:

@@ -12,7 +12,7 @@ import pytest
 from softstate.cli import run
 from softstate.cli.layers import PREFIX, variable
 from softstate.cli.serve import command
-from softstate.cli.serve_options import RENAMED, Advanced, ServeOptions, config_of
+from softstate.cli.serve_options import RENAMED, WORKERS_MAX, Advanced, ServeOptions, config_of
 from softstate.server.config import ServerConfig
 
 
@@ -130,10 +130,32 @@ def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str
         (["--listen", "[::]:8700"], "--allow-anonymous"),
         (["--listen", "example.org:8700"], "--allow-anonymous"),
         (["--config", "/nonexistent/node.toml"], "No such file"),
+        (["--workers", "0"], f"workers must be 1 to {WORKERS_MAX}, not 0"),
+        (["--workers", str(WORKERS_MAX + 1)], f"workers must be 1 to {WORKERS_MAX}, not {WORKERS_MAX + 1}"),
+        (["--workers", "many"], "--workers"),
+        (["--workers", "2", "--store", "memory:"], "--store sqlite:PATH, or --workers 1"),
     ],
 )
 def test_wrong_flags_are_refused_by_name(words: list[str], expected: str, refusal: Callable[..., str]) -> None:
     assert expected in refusal(*words)
+
+
+@pytest.mark.parametrize("words", [["--workers", str(WORKERS_MAX)], ["--workers", "1", "--store", "memory:"]])
+def test_as_many_workers_as_may_be_are_accepted(words: list[str]) -> None:
+    assert configured(*words).port == 8700
+
+
+def test_workers_come_from_environment_and_file_too(
+    monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str], refusal: Callable[..., str]
+) -> None:
+    assert "workers must be 1 to" in refusal("--config", toml("workers = 0"))
+    monkeypatch.setenv(variable("workers"), "-1")
+    assert "workers must be 1 to" in refusal()
+
+
+def test_other_systems_do_not_spread_connections(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "workers must be 1 on darwin" in refusal("--workers", "2")
 
 
 def test_listening_beyond_loopback_can_be_accepted() -> None:

@@ -52,9 +52,6 @@ class FakeNode:
             raise page
         return Page(page.position, page.floor, page.records, page.more, page.compacted, page.restart, self.lag_s)
 
-    async def head(self) -> Position:
-        return await self.store.head()
-
     async def lineage_at(self, revision: int) -> str | None:
         (lineage,) = await self.store.lineage_at([revision])
         return lineage

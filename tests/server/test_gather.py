@@ -225,15 +225,19 @@ async def test_riders_gather_during_a_pause(autojump_clock: trio.testing.MockClo
     async with running(pause_s=0.04) as (gather, calls, _):
         log = Log()
         gather.submit(1, log)
-        await trio.sleep(0.03)
-        gather.submit(2, log)
-        assert calls.groups == []
-        await trio.sleep(0.02)
-        assert calls.groups == [[1, 2]]
-        gather.submit(3, log)
+        await trio.sleep(0.01)
         calls.end()
-        await trio.sleep(0.05)
-        assert (log, calls.groups) == (["1", "2"], [[1, 2], [3]])
+        gather.submit(2, log)
+        await trio.sleep(0.02)
+        gather.submit(3, log)
+        assert calls.groups == [[1]]
+        await trio.sleep(0.02)
+        assert calls.groups == [[1], [2, 3]]
+        calls.end()
+        await trio.sleep(1)
+        gather.submit(4, log)
+        await settled()
+        assert (log, calls.groups) == (["1", "2", "3"], [[1], [2, 3], [4]])
 
 
 async def test_a_cancelled_rider_disturbs_nobody() -> None:
@@ -261,13 +265,19 @@ async def test_a_cancelled_rider_disturbs_nobody() -> None:
 @pytest.mark.parametrize("riding", [False, True])
 async def test_cancelled_it_answers_everybody_and_takes_nothing_more(riding: bool) -> None:
     flushes: list[int] = []
-    log = Log()
+    log, calls = Log(), Calls()
     gather: Numbers = Gather(
-        "numbers", Calls(), waiting_max=9, patience_s=5, pause_s=0 if riding else 100, after=lambda: flushes.append(1)
+        "numbers", calls, waiting_max=9, patience_s=5, pause_s=100, after=lambda: flushes.append(1)
     )
     async with trio.open_nursery() as nursery:
-        gather.submit(1, log)
         nursery.start_soon(gather.run)
+        if not riding:
+            gather.submit(0, lambda _ticket: None)
+            await settled()
+            calls.end()
+            await settled()
+            flushes.clear()
+        gather.submit(1, log)
         await settled()
         gather.submit(2, log)
         nursery.cancel_scope.cancel()
@@ -284,3 +294,17 @@ def test_a_ticket_is_settled_once() -> None:
     ticket.settle(Unavailable("unknown"))
     ticket.settle("late")
     assert (log, other) == ([], ["1: unavailable"])
+
+
+async def test_answers_that_cannot_be_trusted_are_withheld() -> None:
+    trusted = False
+    async with running(trusted=lambda: trusted) as (gather, calls, _):
+        log = Log()
+        gather.submit(1, log)
+        calls.end()
+        await settled()
+        trusted = True
+        gather.submit(2, log)
+        calls.end()
+        await settled()
+        assert (log, gather.served) == (["1: unavailable", "2"], 1)

@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 from softstate.errors import Rewound, StoreFault, Unavailable
-from softstate.model import Position, Query
+from softstate.model import Query
 from softstate.server import reads as reads_module
 from softstate.server.config import ServerConfig
-from softstate.server.reads import HEAD_PAUSE_S, StoreReads
+from softstate.server.reads import StoreReads
 from softstate.store.base import Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
 
@@ -27,10 +27,6 @@ class CountingStore(MemoryStore):
         self.calls: list[str] = []
         self.open = trio.Event()
         self.open.set()
-
-    async def head(self) -> Position:
-        self.calls.append("head")
-        return await super().head()
 
     async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         self.calls.append("lineage_at")
@@ -64,32 +60,14 @@ async def test_a_read_answers_or_raises() -> None:
             await reads.read(Query())
 
 
-async def test_a_moment_s_renewals_share_one_read_of_the_head(autojump_clock: trio.testing.MockClock) -> None:
-    async with reading() as (reads, store, _):
-        heads: list[tuple[Position, float]] = []
-
-        async def renew(after_s: float) -> None:
-            await trio.sleep(after_s)
-            heads.append((await reads.head(), trio.current_time() - begun))
-
-        begun = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            for number in range(100):
-                nursery.start_soon(renew, HEAD_PAUSE_S * number / 101)
-        assert store.calls == ["head"]
-        assert {head for head, _ in heads} == {store.disk.image.position}
-        assert {at for _, at in heads} == {HEAD_PAUSE_S}
-
-
 async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable() -> None:
     async with reading() as (reads, store, faults):
         backup = store.disk.snapshot()
         await store.publish([Publish("a", b"\x01")])
         store.disk.restore(backup)
         with pytest.raises(Unavailable):
-            await reads.head()
+            await reads.read(Query())
         assert len(faults) == 1
-        assert isinstance(reads.unavailable(), Unavailable)
 
 
 async def test_lineages_are_remembered_until_the_history_changes(monkeypatch: pytest.MonkeyPatch) -> None:

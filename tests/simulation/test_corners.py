@@ -6,13 +6,21 @@ import pytest
 import trio
 
 from softstate.model import Position
-from softstate.server import ServerConfig
 from softstate.testing.checked import run_checked
-from softstate.testing.oracle import Bounds
+from softstate.testing.frame_rules import FrameRule
 from softstate.testing.sim_disk import SimStore
 from softstate.testing.trace import Applied, ClientEnded, ResetSeen
 from softstate.testing.world import World
-from tests.simulation.corners import SHORT_LEASED, Corner, lost_then_cut, rewound_and_left, rewound_while_suspect, run
+from tests.simulation.corners import (
+    SHORT,
+    SHORT_LEASED,
+    Corner,
+    lost_then_cut,
+    rewound_and_left,
+    rewound_while_suspect,
+    run,
+)
+from tests.simulation.simulation_rig import counted
 
 
 def _counts(world: World) -> dict[str, int]:
@@ -46,10 +54,9 @@ def test_a_corner_breaks_no_promise(corner: Corner) -> None:
     assert oracle.wire.renewals > 3
 
 
-def test_nothing_is_certified_between_the_reopening_of_a_store_and_the_restart_of_the_hub(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Found under seed 1179: the new history's head, at a low revision, was taken for one that the hub had reached.
+@pytest.fixture
+def slow_reopening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a node hear three seconds late that its store is open again."""
     reopen = SimStore.reopen
 
     async def slowly(self: SimStore) -> Position:
@@ -59,6 +66,10 @@ def test_nothing_is_certified_between_the_reopening_of_a_store_and_the_restart_o
 
     monkeypatch.setattr(SimStore, "reopen", slowly)
 
+
+@pytest.mark.usefixtures("slow_reopening")
+def test_nothing_is_certified_between_the_reopening_of_a_store_and_the_restart_of_the_hub() -> None:
+    # Found under seed 1179: the new history's head, at a low revision, was taken for one that the hub had reached.
     async def scenario(world: World) -> None:
         follower = await world.client("a", "t/")
         for number in range(5):
@@ -68,4 +79,35 @@ def test_nothing_is_certified_between_the_reopening_of_a_store_and_the_restart_o
         world.faults.wipe()
         await world.sleep(10.0)
 
-    run_checked(1, scenario, nodes=1, config=ServerConfig(ttl_ms=3_000), bounds=Bounds(ttl_s=3.0, renew_s=1.0))
+    run_checked(1, scenario, nodes=1, **SHORT)
+
+
+@pytest.mark.usefixtures("slow_reopening")
+def test_nothing_of_a_new_history_is_answered_to_a_session_of_the_old_one() -> None:
+    # Found under seed 41: the answer to a subscribe took its client into the new history without a reset (S9).
+    async def scenario(world: World) -> None:
+        follower = await world.client("a", "t/")
+        world.faults.backup("before")
+        for number in range(5):
+            world.faults.commit("t/x", number)
+        await world.until(lambda: follower.mode == "live")
+        world.faults.rewind("before", advance=20)
+        await world.sleep(1.0)
+        follower.subscribe("/")
+        follower.publish("t/y", 1)
+        await world.sleep(10.0)
+
+    run_checked(1, scenario, nodes=1, **SHORT)
+
+
+def test_a_subscribe_whose_answer_is_lost_is_asked_again() -> None:
+    # Found under seed 1409: renewals matched for ever, and certified nothing, at an age without bound (B).
+    async def scenario(world: World) -> None:
+        follower = await world.client("a", "t/x")
+        await world.until(lambda: follower.mode == "live")
+        world.faults.frames(FrameRule("drop", "subscribed"))
+        follower.subscribe("t/y")
+        await world.sleep(30.0)
+        assert counted(follower, "repairs_unanswered") == 1
+
+    run_checked(1, scenario, nodes=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -59,13 +59,13 @@ def wanted(query: Query, image: MemoryImage) -> list[Record]:
         if topic not in image.latest:
             if 0 < held < image.floor:
                 found[topic] = Record(topic, image.floor, None)
-        elif image.latest[topic] > held and (held or not image.get(topic).deleted):
-            found[topic] = image.get(topic)
+        elif image.latest[topic] > held and (held or not image.records[image.latest[topic]].deleted):
+            found[topic] = image.records[image.latest[topic]]
     for prefix, since in query.prefixes.items():
         since = 0 if since < image.floor else since
         for topic, version in image.latest.items():
-            if covers(prefix, topic) and version > since and (since or not image.get(topic).deleted):
-                found[topic] = image.get(topic)
+            if covers(prefix, topic) and version > since and (since or not image.records[image.latest[topic]].deleted):
+                found[topic] = image.records[image.latest[topic]]
     return sorted(found.values(), key=lambda record: (record.version, record.topic))
 
 
@@ -153,7 +153,7 @@ def test_paging_ends_with_the_state_of_the_store(
     play(image, missed)
     page = knower.ask(topics, prefixes, limit, image, between)
     assert page.position == image.position
-    stored = {topic: image.get(topic).cbor for topic in image.latest}
+    stored = {topic: image.records[image.latest[topic]].cbor for topic in image.latest}
     for topic in TOPICS:
         if topic in topics or any(covers(prefix, topic) for prefix in prefixes):
             assert knower.values.get(topic) == stored.get(topic), topic
@@ -214,7 +214,7 @@ def test_a_topic_forgotten_while_paging_is_told_even_to_who_held_nothing() -> No
     assert [record.topic for record in first.records] == ["a"]
     play(image, [("delete", "a", 0), ("compact", "", 0)])
     page = page_of(replace(query, after=2, listed=first.position.revision), image)
-    assert list(page.records) == [image.get("b")]
+    assert list(page.records) == [image.records[image.latest["b"]]]
     page = page_of(replace(query, after=3, listed=first.position.revision), image)
     assert list(page.records) == [Record("a", image.floor, None)]
 
@@ -240,9 +240,9 @@ def test_a_later_page_repeats_nothing_known_since() -> None:
     since = image.head
     play(image, [("put", "q/b", 0)])
     query = Query(prefixes={"p/": since, "q/": 0}, limit=1)
-    assert list(page_of(query, image).records) == [image.get("q/a")]
+    assert list(page_of(query, image).records) == [image.records[image.latest["q/a"]]]
     later = page_of(replace(query, after=2, listed=image.head), image)
-    assert list(later.records) == [image.get("q/b")]
+    assert list(later.records) == [image.records[image.latest["q/b"]]]
 
 
 def test_a_floor_below_the_cursor_compacts_nothing_that_was_not_listed_from_0() -> None:
@@ -255,7 +255,7 @@ def test_a_floor_below_the_cursor_compacts_nothing_that_was_not_listed_from_0() 
     play(image, [("compact", "", 0)])
     assert since < image.floor < first.records[-1].version
     later = page_of(replace(query, after=first.records[-1].version), image)
-    assert list(later.records) == [image.get("p/c/e")]
+    assert list(later.records) == [image.records[image.latest["p/c/e"]]]
     assert not later.compacted
     assert not later.restart
 
@@ -264,9 +264,10 @@ def test_a_page_is_cut_without_loading_what_is_not_on_it() -> None:
     class Counting(MemoryImage):
         loaded = 0
 
-        def get(self, topic: str) -> Record:
-            Counting.loaded += 1
-            return super().get(topic)
+        def load(self, versions: Sequence[int]) -> Iterator[Record]:
+            for record in super().load(versions):
+                Counting.loaded += 1
+                yield record
 
     image = Counting("epoch")
     image.open("first")

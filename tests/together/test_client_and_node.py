@@ -169,7 +169,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
     """Found by the simulator: renewals answered later than clients wait lost every lease."""
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
-        heads = rig.node.reads.heads
+        heads = rig.node.renewals.gather
         answers = trio.Event()
 
         async def hang(riders: object) -> Sequence[Position]:

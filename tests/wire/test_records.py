@@ -17,8 +17,11 @@ from softstate.wire.messages import (
     BatchResults,
     Notify,
     Poll,
+    PollAdvice,
     Polled,
     Publish,
+    RecoverAdvice,
+    Renewed,
     Subscribed,
 )
 
@@ -42,6 +45,35 @@ def test_an_embedded_record_is_the_same_to_the_byte_as_a_full_encoding(codec: Co
     notify = codec.notify(record)
     assert notify == codec.dumps({"op": "notify", "topic": record.topic, "version": record.version, **state})
     assert notify == codec.encode(codec.server_message(notify))
+
+
+@pytest.mark.parametrize("version", [1, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53 - 1])
+@pytest.mark.parametrize("topic_chars", [1, 23, 24, 127, 255])
+@pytest.mark.parametrize("cbor", [None, encode_value([1])], ids=["deleted", "value"])
+def test_what_cbor_writes_by_hand_is_what_the_encoder_writes(
+    version: int, topic_chars: int, cbor: bytes | None
+) -> None:
+    record = Record("t" * topic_chars, version, cbor)
+    state = {"deleted": True} if cbor is None else {"value": [1]}
+    assert CBOR.change(record) == cbor2.dumps({"topic": record.topic, "version": version, **state})
+    head = {"op": "notify", "topic": record.topic, "version": version}
+    assert CBOR.notify(record) == cbor2.dumps({**head, **state})
+
+
+@pytest.mark.parametrize("number", [0, 23, 24, 2**53 - 1, "", "i", "id\x00", "x" * 64])
+@pytest.mark.parametrize("sent", [0, 23, 24, 2**53 - 1])
+@pytest.mark.parametrize("match", [True, False])
+@pytest.mark.parametrize("lag_ms", [0, 70])
+@pytest.mark.parametrize("lineage", ["l", "bid\x00dsent\x00"])
+def test_a_renewed_put_together_is_what_the_encoder_writes(
+    number: int | str, sent: int, match: bool, lag_ms: int, lineage: str
+) -> None:
+    polls, recovers = PollAdvice(15_000, 100), RecoverAdvice(100, 500, 30_000)
+    for store in ("ok", "down"):
+        message = Renewed(
+            number, match, Position("e", lineage, 300), sent, 60_000, 20_000, polls, recovers, store, lag_ms
+        )  # fmt: skip
+        assert CBOR.encode(message) == CBOR.dumps(message)
 
 
 def _for(codec: Codec, value: object) -> object:

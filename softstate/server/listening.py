@@ -1,0 +1,88 @@
+"""Where a node listens: sockets that are bound first, and listen once the node can serve.
+
+Bound first, so that a port that is taken is told before the store is touched; listening late, so that nobody waits in
+the queue of a node that is still starting while another one, on the same port, could answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from softstate.errors import ConfigError
+
+BACKLOG: Final = 65_535
+"""Connections that may wait to be accepted; the system takes its own limit if that is lower."""
+
+
+async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socket.SocketType]:
+    """Bind a socket to each address of `host`, all to one port; port 0 takes any free one.
+
+    A `shared` port (SO_REUSEPORT) may be bound by every process of this user that asks for the same; the system spreads
+    new connections over those that listen. Raises `ConfigError`; if cancelled, nothing stays bound.
+    """
+    bound: list[trio.socket.SocketType] = []
+    wanted = port
+    try:
+        for family, kind, proto, _, address in await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            try:
+                opened = trio.socket.socket(family, kind, proto)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT:  # a system without IPv6 may still resolve names to it
+                    continue
+                raise
+            bound.append(opened)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            await opened.bind((address[0], wanted, *address[2:]))
+            wanted = opened.getsockname()[1]
+    except OSError as error:
+        close(bound)
+        raise refused(host, port, error) from error
+    except BaseException:
+        close(bound)
+        raise
+    if not bound:
+        raise refused(host, port, OSError(errno.EAFNOSUPPORT, "this system supports none of its addresses"))
+    return bound
+
+
+def listen(bound: Iterable[trio.socket.SocketType], host: str, port: int) -> list[trio.SocketListener]:
+    """Begin to accept on bound sockets. Raises `ConfigError` if somebody else has begun meanwhile."""
+    listeners = []
+    try:
+        for opened in bound:
+            opened.listen(BACKLOG)
+            listeners.append(trio.SocketListener(opened))
+    except OSError as error:
+        raise refused(host, port, error) from error
+    return listeners
+
+
+def close(bound: Iterable[trio.socket.SocketType]) -> None:
+    """Close sockets, and so give up their port. Those closed already stay so."""
+    for opened in bound:
+        opened.close()
+
+
+def name_of(opened: trio.socket.SocketType) -> str:
+    """Return a socket's address as HOST:PORT or [IPv6]:PORT."""
+    host, port, *_ = opened.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def refused(host: str, port: int, error: OSError) -> ConfigError:
+    """Return what to tell when the system refuses an address."""
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}. Is another program using the port? Choose another"
+        " with --listen HOST:PORT"
+    )
