@@ -25,6 +25,7 @@ from bench.sessions import sessions
 from bench.simulate import simulate
 from bench.stalled import stalled
 from bench.trace import write_trace
+from bench.workers import workers
 from softstate.cli.durations import duration as a_duration
 from softstate.errors import ConfigError, SoftstateError
 
@@ -162,6 +163,12 @@ def polls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fr
 def publish_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure durable publishes over HTTP and WebSocket, beside bare SQLite and servers that store nothing."""
     return measuring.show(publish(measuring))
+
+
+@app.command(name="workers")
+def workers_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what a second worker on one port and store brings."""
+    return measuring.show(workers(measuring))
 
 
 @app.command(name="herd")
