@@ -54,28 +54,28 @@ class Wheel(Generic[T]):
         self._file(item, deadline)
         self._size += 1
 
-    def advance(self, now: float, deadline_of: Callable[[T], float | None], limit: int = VISITS_MAX) -> list[T]:
+    def advance(self, now: float, deadline_of: Callable[[T], float], limit: int = VISITS_MAX) -> list[T]:
         """Return the items found due at `now`, in the order of their slots; they are no longer held.
 
-        Each item in a slot passed since the last call is visited: it is forgotten if `deadline_of` says None, filed
-        again if its deadline is still ahead, else due. After `limit` visits the rest waits for the next call
-        (`next_tick_s` is then 0). However far time jumped, no item is visited twice in one call.
+        Each item in a slot passed since the last call is visited: it is filed again if its deadline is still ahead,
+        else due. After `limit` visits the rest waits for the next call (`next_tick_s` is then 0). However far time
+        jumped, no item is visited twice in one call.
         """
         self._take_slots_passed(now)
-        due: list[T] = []
-        visits = min(limit, len(self._passed))
-        take, filed = self._passed.popleft, 0
-        for _ in range(visits):
-            item = take()
-            deadline = deadline_of(item)
-            if deadline is None:
-                continue
-            if deadline <= now:
-                due.append(item)
-            else:
-                self._file(item, deadline)
-                filed += 1
-        self._size -= visits - filed
+        take = self._passed.popleft
+        visited = [take() for _ in range(min(limit, len(self._passed)))]
+        deadlines = list(map(deadline_of, visited))
+        if max(deadlines, default=now) <= now:
+            # Nothing to file, as after a herd has vanished: found out for all at once, without a step for each.
+            due = visited
+        else:
+            due = []
+            for item, deadline in zip(visited, deadlines, strict=True):
+                if deadline <= now:
+                    due.append(item)
+                else:
+                    self._file(item, deadline)
+        self._size -= len(due)
         return due
 
     def next_tick_s(self, now: float) -> float:

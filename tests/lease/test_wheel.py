@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -10,23 +11,23 @@ REVOLUTION_S = TICK_S * SLOTS
 LOOK_AHEAD_S = LOOK_AHEAD_TICKS * TICK_S
 
 
-class Deadlines(dict[str, float | None]):
-    """The deadline of each item, None once it is gone, and how often each was asked for."""
+class Deadlines(dict[str, float]):
+    """The deadline of each item, -inf once it is gone, and how often each was asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.visits: dict[str, int] = {}
 
-    def of(self, item: str) -> float | None:
+    def of(self, item: str) -> float:
         self.visits[item] = self.visits.get(item, 0) + 1
         return self[item]
 
 
-def wheel_with(deadlines: Deadlines, now: float = 100.0, **items: float | None) -> Wheel[str]:
+def wheel_with(deadlines: Deadlines, now: float = 100.0, **items: float) -> Wheel[str]:
     wheel: Wheel[str] = Wheel(now, TICK_S, SLOTS)
     for item, deadline in items.items():
         deadlines[item] = deadline
-        wheel.add(item, deadline if deadline is not None else now)
+        wheel.add(item, deadline)
     return wheel
 
 
@@ -71,12 +72,12 @@ def test_a_deadline_many_revolutions_ahead_is_visited_once_a_revolution() -> Non
     assert wheel.advance(now + TICK_S, deadlines.of) == ["a"]
 
 
-def test_a_renewed_item_is_filed_again_and_a_gone_one_forgotten() -> None:
+def test_a_renewed_item_is_filed_again_and_a_gone_one_is_due() -> None:
     deadlines = Deadlines()
     wheel = wheel_with(deadlines, renewed=101.0, gone=101.0, due=101.0)
     deadlines["renewed"] = 101.5
-    deadlines["gone"] = None
-    assert wheel.advance(101.0, deadlines.of) == ["due"]
+    deadlines["gone"] = -math.inf
+    assert wheel.advance(101.0, deadlines.of) == ["gone", "due"]
     assert len(wheel) == 1
     assert wheel.advance(101.5, deadlines.of) == ["renewed"]
     assert deadlines.visits == {"renewed": 2, "gone": 1, "due": 1}
@@ -114,8 +115,8 @@ def test_an_item_waiting_its_turn_may_be_renewed_or_go() -> None:
     wheel = wheel_with(deadlines, a=100.25, b=100.25, c=100.25)
     assert wheel.advance(100.25, deadlines.of, limit=1) == ["a"]
     deadlines["b"] = 100.5
-    deadlines["c"] = None
-    assert wheel.advance(100.25, deadlines.of, limit=2) == []
+    deadlines["c"] = -math.inf
+    assert wheel.advance(100.25, deadlines.of, limit=2) == ["c"]
     assert len(wheel) == 1
     assert wheel.advance(100.5, deadlines.of, limit=1) == ["b"]
 
