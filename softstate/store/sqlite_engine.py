@@ -14,14 +14,14 @@ from random import Random
 from typing import Final
 
 from softstate.errors import Rewound, StoreFault, Unavailable
-from softstate.model import Page, Position, Query, Record
-from softstate.store.base import Applied, Committed, Feed, Publish, StoreInfo, Verdict
+from softstate.model import Page, Position, Query
+from softstate.store.base import Committed, Feed, Publish, StoreInfo
 from softstate.store.nonce import SYSTEM
-from softstate.store.snapshot import answer, check_seen, feed_page, on_history
+from softstate.store.snapshot import answer, check_seen, feed_page
+from softstate.store.sqlite_batch import SqliteBatch
 from softstate.store.sqlite_file import BUSY_S, SqliteFile
 from softstate.store.sqlite_schema import claim
 from softstate.store.sqlite_snapshot import SqliteSnapshot
-from softstate.store.verdict import Standing, judge
 
 COMPACT_ROWS: Final = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
@@ -76,9 +76,8 @@ class SqliteEngine:
     def publish(self, group: Sequence[Publish]) -> Committed:
         """Apply a group of publishes in one transaction."""
         with self._writing() as (connection, snapshot):
-            batch = _Batch(connection, snapshot, self._keys_max)
-            verdicts = [batch.apply(publish) for publish in group]
-            batch.finish()
+            batch = SqliteBatch(connection, snapshot, self._keys_max)
+            verdicts = batch.publish(group)
         position = snapshot.position.at(batch.revision)
         self._saw(position)
         return Committed(verdicts, snapshot.position.revision, batch.records, position)
@@ -164,57 +163,3 @@ class SqliteEngine:
         except (StoreFault, Unavailable):
             return True
         return False
-
-
-class _Batch:
-    """The changes of one write transaction, applied as they are judged."""
-
-    def __init__(self, connection: sqlite3.Connection, snapshot: SqliteSnapshot, keys_max: int) -> None:
-        self._connection = connection
-        self._snapshot = snapshot
-        self._keys_max = keys_max
-        self._keys = snapshot.keys
-        self.revision = snapshot.position.revision
-        self.records: list[Record] = []
-
-    def apply(self, publish: Publish) -> Verdict:
-        """Judge one publish, and apply it if nothing speaks against it."""
-        verdict = judge(publish, self._standing(publish))
-        if verdict is not None:
-            return verdict
-        self.revision += 1
-        self._connection.execute(
-            "INSERT INTO topic (version, topic, value) VALUES (?, ?, ?)"
-            " ON CONFLICT (topic) DO UPDATE SET version = excluded.version, value = excluded.value",
-            (self.revision, publish.topic, publish.cbor),
-        )
-        if publish.key is not None:
-            self._keys += 1
-            self._connection.execute(
-                "INSERT INTO idempotency (version, topic, key, digest) VALUES (?, ?, ?, ?)",
-                (self.revision, publish.topic, publish.key, publish.digest),
-            )
-        self.records.append(Record(publish.topic, self.revision, publish.cbor))
-        return Applied(self.revision)
-
-    def finish(self) -> None:
-        """Write down how many keys there are: counting a million of them would take longer than the commit."""
-        if self._keys != self._snapshot.keys:
-            self._connection.execute("UPDATE meta SET keys = ?", (self._keys,))
-
-    def _standing(self, publish: Publish) -> Standing:
-        used = None
-        if publish.key is not None:
-            used = self._connection.execute(
-                "SELECT digest, version FROM idempotency WHERE topic = ? AND key = ?", (publish.topic, publish.key)
-            ).fetchone()
-        row = self._connection.execute(
-            "SELECT version, value IS NOT NULL FROM topic WHERE topic = ?", (publish.topic,)
-        ).fetchone()
-        return Standing(
-            version=row[0] if row else 0,
-            live=bool(row and row[1]),
-            used=used,
-            witnessed=publish.witness is None or on_history(publish.witness, self._snapshot),
-            keys_full=self._keys >= self._keys_max,
-        )

@@ -121,8 +121,9 @@ async def test_swapped_within_a_transaction(tmp_path: Path) -> None:
 
     class Swapping(list[Publish]):
         def __iter__(self) -> Iterator[Publish]:
-            path.rename(tmp_path / "kept.db")
-            other.rename(path)
+            if other.exists():
+                path.rename(tmp_path / "kept.db")
+                other.rename(path)
             return super().__iter__()
 
     async with opened(path) as store:
