@@ -73,7 +73,8 @@ class Gather(Generic[T, R]):
     whatever arrives until it comes back, is answered `Unavailable` (a quarter of `patience_s` later at most). Its
     outcome is then unknown; the call is left to end, since a thread cannot be stopped. `pause_s` is the least time from
     the beginning of one call to that of the next, in which riders gather. `fault` is told of a `StoreFault`, `after`
-    called whenever requests have been answered. While `trusted` says no, answers are withheld: `Unavailable` instead.
+    called whenever requests have been answered. `history` numbers the store's histories, None while nobody knows which
+    one it is on: a call that begins and ends on different ones, or then, is answered `Unavailable`.
 
     A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
@@ -88,7 +89,7 @@ class Gather(Generic[T, R]):
         patience_s: float,
         pause_s: float = 0.0,
         fault: Callable[[StoreFault], None] = lambda _fault: None,
-        trusted: Callable[[], bool] = lambda: True,
+        history: Callable[[], int | None] = lambda: 0,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self.calls = 0
@@ -99,7 +100,7 @@ class Gather(Generic[T, R]):
         self._patience_s = patience_s
         self._pause_s = pause_s
         self._fault = fault
-        self._trusted = trusted
+        self._history = history
         self._after = after
         self._waiting: deque[Ticket[T, R]] = deque()
         self._riding: Sequence[Ticket[T, R]] = ()
@@ -165,6 +166,7 @@ class Gather(Generic[T, R]):
     async def _serve(self) -> None:
         self._began = trio.current_time()
         self._busy.set()
+        history = self._history()
         try:
             answers = await self._call([ticket.item for ticket in self._riding])
         except Unavailable as error:
@@ -175,16 +177,16 @@ class Gather(Generic[T, R]):
             self._fault(fault)
             self._fail(self._unavailable())
         else:
-            self._answer(answers)
+            if history is not None and history == self._history():
+                self._answer(answers)
+            else:
+                self._fail(self._unavailable())
         self._riding = ()
         self._began = None
         self._stuck = False
         self._after()
 
     def _answer(self, answers: Sequence[R | WireError]) -> None:
-        if not self._trusted():
-            self._fail(self._unavailable())
-            return
         self.calls += 1
         self.served += len(answers)
         for ticket, answer in zip(self._riding, answers, strict=True):

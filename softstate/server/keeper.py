@@ -70,10 +70,10 @@ class Keeper:
         self._called = True
         self._waiting.cancel()
 
-    def trusted(self) -> bool:
-        """Tell whether what the store answers is of the hub's history."""
+    def history(self) -> int | None:
+        """Return the number of the history that the store answers from; None while it may not be the hub's."""
         # Between the reopening of a store and the restart of the hub, sessions of the old history are still served.
-        return not self.reopening
+        return None if self.reopening else self.reopened
 
     async def follow(self) -> None:
         """Follow the feed for ever."""

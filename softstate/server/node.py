@@ -63,8 +63,8 @@ class Node:
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = self.watching = Hub(self.table, position, now)
         self.keeper = Keeper(store, self.hub, rewound=self._rewound, skipped=self._skipped)
-        self.reads = StoreReads(config, store, self.keeper.look, self.keeper.trusted)
-        self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look, self.keeper.trusted)
+        self.reads = StoreReads(config, store, self.keeper.look, self.keeper.history)
+        self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look, self.keeper.history)
         self.renewals = Renewals(config, store, self.hub, self.keeper.look)
         self._gathers = (*self.reads.gathers, self.renewals.gather, self.publisher.gather)
         self._terms: tuple[tuple[int, float], Terms] | None = None
@@ -245,6 +245,7 @@ class Node:
         log.error("every session ended", position=str(position))
 
     def _skipped(self) -> None:
+        self.tally["skipped"] += 1
         for connection in self.sockets():
             connection.leave(lambda machine: machine.revoked("overloaded", 0))
         self.table.clear()

@@ -38,10 +38,11 @@ class Publisher:
         store: Store,
         hub: Hub,
         fault: Callable[[StoreFault], None],
-        trusted: Callable[[], bool] = lambda: True,
+        history: Callable[[], int | None] = lambda: 0,
     ) -> None:
         self._store = store
         self._hub = hub
+        self._history = history
         self.repeated = 0
         self.gather: Gather[Publish, Committal] = Gather(
             "publishes",
@@ -49,7 +50,7 @@ class Publisher:
             waiting_max=config.publishes_waiting_max,
             patience_s=config.store_s_max,
             fault=fault,
-            trusted=trusted,
+            history=history,
             after=hub.flush,
         )
 
@@ -84,8 +85,11 @@ class Publisher:
         return results
 
     async def _commit(self, group: Sequence[Publish]) -> Sequence[Committal | WireError]:
+        history = self._history()
         committed = await self._store.publish(group)
-        if committed.records:
+        # Where the store was reopened before the answer came, the commit may be lost with the history that it was made
+        # in, though the hub stands just where it would follow.
+        if committed.records and history is not None and history == self._history():
             self._hub.committed(committed.before, committed.records, committed.position)
         answers: list[Committal | WireError] = []
         for verdict in committed.verdicts:

@@ -24,17 +24,17 @@ class StoreReads:
         config: ServerConfig,
         store: Store,
         fault: Callable[[StoreFault], None],
-        trusted: Callable[[], bool] = lambda: True,
+        history: Callable[[], int | None] = lambda: 0,
     ) -> None:
         self._store = store
         self._lineages: OrderedDict[int, str] = OrderedDict()
         self._histories = 0
         waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
         self.pages: Gather[Query, Page] = Gather(
-            "reads", store.read, waiting_max=waiting_max, patience_s=patience_s, fault=fault, trusted=trusted
+            "reads", store.read, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
         )
         self._rows: Gather[int, tuple[str | None]] = Gather(
-            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, trusted=trusted
+            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
         )
         self.gathers = (self.pages, self._rows)
 

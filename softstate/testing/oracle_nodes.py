@@ -34,6 +34,7 @@ class NodeChecks:
         self._gone: dict[str, ClientEnded] = {}
         self._dropped: dict[str, LeasesDropped] = {}
         self._last_end = -float("inf")
+        self._last_revoked = -float("inf")
         self._live: dict[str, AgeSampled] = {}
 
     def started(self, event: NodeStarted) -> None:
@@ -71,6 +72,9 @@ class NodeChecks:
 
         A lease may be renewed by what was under way, so its time counts from the last fault that was taken back too.
         """
+        before = self._samples.get(event.node)
+        if event.revoked > (before.revoked if before is not None else 0):
+            self._last_revoked = event.at
         self._samples[event.node] = event
         self.pending = max(self.pending, event.pending)
         bounds = self._bounds
@@ -88,13 +92,17 @@ class NodeChecks:
         """Check S6: a client that believes in a lease is right.
 
         Nothing can be said while a node is frozen; nor of a client that may not have heard yet that its node ended,
-        forgot it, or gave up every session with the history of its store, which takes a lease's time at most; nor
-        while clocks are off by more than 1 %, jumped or stood still; nor of a client that ever stopped reading, which
-        may not hear that its lease was revoked for that.
+        forgot it, revoked it, or gave up every session with the history of its store, which takes a lease's time at
+        most; nor while clocks are off by more than 1 %, jumped or stood still; nor of a client that ever stopped
+        reading, which may not hear that its lease was revoked for that.
         """
         self._live[event.client] = event
         at, memory_s = event.at, self._bounds.lease_s
-        if event.mode != "live" or at < self._last_end + memory_s or self._faults.clocks_moved(at, 2 * memory_s):
+        if (
+            event.mode != "live"
+            or at < max(self._last_end, self._last_revoked) + memory_s
+            or self._faults.clocks_moved(at, 2 * memory_s)
+        ):
             return
         if event.client in self._dropped and at < self._dropped[event.client].at + memory_s:
             return

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PORT: Final = 8700
 
+REVOKED: Final = ("slow_consumer", "overloaded", "denied", "skipped")
+"""What a node counts when it ends leases before their time."""
+
 OPEN_RETRY_S: Final = 0.5
 """How often a node that starts looks whether the store is back."""
 
@@ -152,8 +155,16 @@ class SimNode:
         outboxes = [connection.outbox for connection in node.sockets() if connection.outbox is not None]
         pending = max((len(outbox) for outbox in outboxes), default=0)
         pending_bytes = max((outbox._bytes for outbox in outboxes), default=0)  # noqa: SLF001
+        revoked = sum(node.tally[reason] for reason in REVOKED)
         sample = NodeSampled(
-            trio.current_time(), self.name, self.incarnation, leases, len(node.sockets()), pending, pending_bytes
+            trio.current_time(),
+            self.name,
+            self.incarnation,
+            leases,
+            len(node.sockets()),
+            pending,
+            pending_bytes,
+            revoked,
         )
         self._world.trace.add(sample)
 

@@ -103,7 +103,10 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True)
 class NodeSampled(TraceEvent):
-    """What a node holds: its leases, its connections, and the fullest outbox of them, in entries and bytes."""
+    """What a node holds: its leases, its connections, and the fullest outbox of them, in entries and bytes.
+
+    `revoked` is how many leases it has ended before their time so far, each of which it tells the client.
+    """
 
     node: str
     incarnation: int
@@ -111,6 +114,7 @@ class NodeSampled(TraceEvent):
     connections: int
     pending: int
     pending_bytes: int
+    revoked: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,15 +296,16 @@ def test_a_ticket_is_settled_once() -> None:
     assert (log, other) == ([], ["1: unavailable"])
 
 
-async def test_answers_that_cannot_be_trusted_are_withheld() -> None:
-    trusted = False
-    async with running(trusted=lambda: trusted) as (gather, calls, _):
+@pytest.mark.parametrize(
+    ("began", "ended", "served"), [(1, 1, True), (1, 2, False), (1, None, False), (None, 1, False), (None, None, False)]
+)
+async def test_answers_of_another_history_are_withheld(began: int | None, ended: int | None, *, served: bool) -> None:
+    history = began
+    async with running(history=lambda: history) as (gather, calls, _):
         log = Log()
         gather.submit(1, log)
+        await settled()
+        history = ended
         calls.end()
         await settled()
-        trusted = True
-        gather.submit(2, log)
-        calls.end()
-        await settled()
-        assert (log, gather.served) == (["1: unavailable", "2"], 1)
+        assert (log, gather.served) == ((["1"], 1) if served else (["1: unavailable"], 0))

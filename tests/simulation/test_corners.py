@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 
-from softstate.model import Position
+from softstate.model import PAGE_RECORDS_MAX, Position
+from softstate.store.base import Committed, Feed, Publish
 from softstate.testing.checked import run_checked
 from softstate.testing.frame_rules import FrameRule
 from softstate.testing.sim_disk import SimStore
@@ -111,3 +114,35 @@ def test_a_subscribe_whose_answer_is_lost_is_asked_again() -> None:
         assert counted(follower, "repairs_unanswered") == 1
 
     run_checked(1, scenario, nodes=1)
+
+
+def test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Found under seed 557: the hub stood just where the lost commit began, since the feed had not brought it yet (S7).
+    publish, feed = SimStore.publish, SimStore.feed
+
+    async def answered_late(self: SimStore, group: Sequence[Publish]) -> Committed:
+        committed = await publish(self, group)
+        await trio.sleep(1.5)
+        return committed
+
+    async def read_late(self: SimStore, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        await trio.sleep(1.0)
+        return await feed(self, after, limit)
+
+    async def scenario(world: World) -> None:
+        follower = await world.client("a", "t/")
+        await world.until(lambda: follower.mode == "live")
+        await world.sleep(5.0)
+        monkeypatch.setattr(SimStore, "publish", answered_late)
+        monkeypatch.setattr(SimStore, "feed", read_late)
+        world.faults.backup("before")
+        follower.publish("t/lost", 1)
+        await world.sleep(0.5)
+        world.faults.rewind("before")
+        await world.sleep(0.9)
+        world.faults.commit("t/new", 2)
+        await world.sleep(20.0)
+
+    run_checked(1, scenario, nodes=1, **SHORT)

@@ -60,9 +60,11 @@ def restored(at: float, revision: int, why: str = "restored") -> HistoryReplaced
     return HistoryReplaced(at, why, "e", revision, ((1, "l1"),), ())
 
 
-def node(at: float, *clients: str, connections: int = 0, pending: int = 0, pending_bytes: int = 0) -> NodeSampled:
+def node(
+    at: float, *clients: str, connections: int = 0, pending: int = 0, pending_bytes: int = 0, revoked: int = 0
+) -> NodeSampled:
     leases = tuple(HeldLease(client, 1, 30.0, attached=True) for client in clients)
-    return NodeSampled(at, "n1", 1, leases, connections, pending, pending_bytes)
+    return NodeSampled(at, "n1", 1, leases, connections, pending, pending_bytes, revoked)
 
 
 def spoken(at: float, op: str, **fields: Any) -> Spoken:
@@ -112,6 +114,7 @@ BREAKING: dict[str, tuple[str, Story]] = {
     "an age that misses a deletion": ("S5", (commit(1, 2), applied(2, 2), commit(3, 3, value=None), age(10, 6))),
     "an age over a restored history": ("S5", (commit(1, 2), applied(2, 2), restored(3, 1), age(10, 6))),
     "live without a lease": ("S6", (STARTED, node(200), age(200, 1))),
+    "live without a lease, revoked long ago": ("S6", (STARTED, node(10, revoked=1), node(200, revoked=1), age(200, 1))),
     "a watermark over what was not written": ("S7", (*TALK, NOTIFY_2, RENEWED)),
     "a watermark before the answer": ("S7", (*TALK[:3], *TALK[4:], NOTIFY_3, RENEWED, NOTIFY_2)),
     "a watermark over a replay with a gap": ("S7", (*RESUMED, RENEWED_2)),
@@ -167,6 +170,7 @@ KEEPING: dict[str, Story] = {
     "S6 not heard yet": (STARTED, NodeEnded(199, "n1", 1, "power"), NodeStarted(199, "n1", 2), node(200), age(200, 1)),
     "S6 of a history that is gone": (
         STARTED, commit(1, 2), applied(1, 2), restored(199, 2, "wiped"), node(200), age(200, 1)),
+    "S6 revoked": (STARTED, node(190, "a"), node(200, revoked=1), age(200, 1)),
     "S6 told in vain": (STARTED, FaultInjected(1, "stop_reading", "a"), node(200), age(200, 1)),
     "S6 frozen": (STARTED, node(199), FaultInjected(199, "freeze", "n1"), age(200, 1)),
     "S7": (*TALK, NOTIFY_2, NOTIFY_3, RENEWED),
