@@ -33,7 +33,7 @@ async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
-        from softstate.store.sqlite import SqliteStore  # noqa: PLC0415 (engines load when they are asked for)
+        from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (engines load when they are asked for)
 
         return await SqliteStore.open(rest, keys_max=keys_max)
     if colon and scheme == "memory" and not rest:

@@ -19,19 +19,22 @@ The contract, beyond each method's docstring:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from softstate.errors import WireError
+from softstate.errors import StoreRefused, WireError
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query, Record
 
 __all__ = [
     "KEYS_MAX",
+    "LASTING",
     "PAGE_RECORDS_MAX",
     "Applied",
     "Committed",
+    "Dump",
     "Feed",
+    "Key",
     "Page",
     "Publish",
     "Query",
@@ -42,6 +45,10 @@ __all__ = [
 
 KEYS_MAX: Final = 1_000_000
 """Default for how many idempotency keys a store holds; beyond it, keyed publishes are `Overloaded`."""
+
+
+LASTING: Final = frozenset({Durability.DURABLE, Durability.REPLICATED})
+"""What a store has to be for an acknowledged publish to survive the crash of one machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,8 @@ class Committed:
 
     `verdicts` are in the order of the group. `records` are what was applied, in revision order: their versions are
     exactly `before` + 1, `before` + 2, …, `position.revision`. If nothing was applied, `records` is empty and
-    `position` is simply the head.
+    `position` is simply the head. An engine that had to make several transactions of the group, between which others
+    have committed, leaves out what came before the last of those: the feed brings it. All are of one lineage.
     """
 
     verdicts: Sequence[Verdict]
@@ -114,6 +122,35 @@ class StoreInfo:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An idempotency key: on `topic`, `key` stands for the request with `digest`, which was applied at `version`."""
+
+    topic: str
+    key: str
+    digest: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A page of all that a store holds, in revision order, for another store to adopt.
+
+    `records` (tombstones included), `keys` and `rows` (lineage rows) are what the store holds above revision `after`,
+    which was asked for, up to `upto`. `position` and `floor` are those of the snapshot that the page comes from.
+    `more`: `upto` is not the head.
+    """
+
+    after: int
+    position: Position
+    floor: int
+    rows: Sequence[Position]
+    records: Sequence[Record]
+    keys: Sequence[Key]
+    upto: int
+    more: bool
+
+
 class Store(ABC):
     """The truth. See the module docstring for the contract."""
 
@@ -121,17 +158,24 @@ class Store(ABC):
     """What people call it in logs and in `softstate status`, such as ``sqlite:softstate.db``. Holds no secret."""
 
     durability: Durability
-    """What an acknowledged commit survives."""
+    """What an acknowledged commit survives. May change at run time: whoever administers an engine may change it."""
 
     keys_max: int
     """How many idempotency keys are held at most."""
+
+    warnings: Sequence[str] = ()
+    """What speaks against relying on an acknowledged commit, each a sentence with what to do; none if `durable`.
+
+    Changes with `durability`.
+    """
 
     @abstractmethod
     async def publish(self, group: Sequence[Publish]) -> Committed:
         """Apply a group in one transaction, in order, each with its own revision and verdict; return once durable.
 
-        An earlier change of the group is visible to the compare-and-set of a later one. Raises `Unavailable` (outcome
-        unknown for every member), `StoreReplaced` or `StoreRewound` (nothing was applied).
+        An earlier change of the group is visible to the compare-and-set of a later one. A group larger than a
+        transaction of the engine may be is applied in several, in order. Raises `Unavailable` (outcome unknown for
+        every member), `StoreReplaced` or `StoreRewound` (nothing was applied).
         """
 
     @abstractmethod
@@ -139,8 +183,9 @@ class Store(ABC):
         """Answer a group of queries from one snapshot, begun after the call. Each gets a page, or `Rewound`.
 
         `Rewound` (with the position) is the answer when `witness` is not on the history, a version held is above what
-        the store holds, or a since-revision is above its head. Raises `Unavailable`, `StoreReplaced` or
-        `StoreRewound` for the group as a whole. `softstate.store.snapshot.answer` has the rules of paging.
+        the store holds, or a since-revision is above its head. A group that asks for more than the engine may be kept
+        busy with at once is answered from several snapshots. Raises `Unavailable`, `StoreReplaced` or `StoreRewound`
+        for the group as a whole. `softstate.store.snapshot.answer` has the rules of paging.
         """
 
     @abstractmethod
@@ -184,6 +229,34 @@ class Store(ABC):
     @abstractmethod
     async def info(self) -> StoreInfo:
         """Count what the store holds. Costs a scan on some engines: for people and metrics, not for hot paths."""
+
+    @abstractmethod
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """Return all that is held above revision `after`, `limit` records (and about `PAGE_BYTES_MAX`) at most.
+
+        Pages from 0 to one without `more` add up to the store as it stands at that last page's position, however much
+        is committed in between, unless the floor moves beyond the cursor: what changes moves to a later page.
+        `softstate.store.moving.pages` sees to that. Raises as `read` does.
+        """
+
+    @abstractmethod
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """Become a copy of what another store dumped, with its epoch, versions, lineages, keys and floor.
+
+        Then commit a lineage row, and return its position: a client of the other store is at home here, one that has
+        seen more than was copied is reset. Without `replace` raises `StoreRefused` if anything was ever published
+        here; with it, everything that is here is lost. Others see all of it or nothing, and if cancelled or cut off
+        nothing has happened, or the store cannot be opened until it is repeated. Raises `Unavailable`, also when the
+        pages do not join (`softstate.store.moving.check_joined`), and what the pages raise.
+        """
+
+    async def destroy(self) -> None:
+        """Delete everything that this store holds, and its namespace, for ever; the store is closed then.
+
+        Whoever else has it open finds it rewound or unavailable. Raises `StoreRefused`, and leaves all as it was, if
+        the engine offers no way to do it; `Unavailable` when it cannot be done now, and perhaps is done in part.
+        """
+        raise StoreRefused(f"{self.name} cannot be deleted from here: use the engine's own tools")
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -6,111 +6,24 @@ nodes on one database; a crash is to drop a `MemoryStore` and open another on it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
 import trio
 
 from softstate.errors import Rewound, StoreRewound, Unavailable
-from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query, Record, covers
-from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Publish, Store, StoreInfo, Verdict
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.store.memory_image import MemoryImage
+from softstate.store.moving import check_joined, published_to
 from softstate.store.nonce import SYSTEM, epoch_nonce, lineage_nonce
-from softstate.store.snapshot import answer, check_seen, feed_page, on_history
-from softstate.store.verdict import Standing, judge
+from softstate.store.snapshot import answer, check_seen, feed_page
+
+__all__ = ["Checkpoint", "MemoryDisk", "MemoryImage", "MemoryStore"]
 
 Checkpoint: TypeAlias = Callable[[str], Awaitable[None]]
 """Awaited at each crash point, with its name: ``publish.before_commit``, ``publish.after_commit``."""
-
-
-@dataclass(slots=True)
-class MemoryImage:
-    """Everything a disk holds. It is its own `Snapshot`, as long as nobody changes it meanwhile."""
-
-    epoch: str
-    head: int = 0
-    floor: int = 0
-    records: dict[int, Record] = field(default_factory=dict)
-    """By version, and in version order, since a changed record goes to the end."""
-    latest: dict[str, int] = field(default_factory=dict)
-    rows: list[Position] = field(default_factory=list)
-    keys: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
-
-    @property
-    def position(self) -> Position:
-        """The newest commit; of no lineage at all on a disk that no store was opened on yet."""
-        return self.rows[-1].at(self.head) if self.rows else Position(self.epoch, "", self.head)
-
-    def copy(self) -> MemoryImage:
-        """Return an image that later changes to this one do not reach."""
-        return replace(
-            self, records=self.records.copy(), latest=self.latest.copy(), rows=self.rows.copy(), keys=self.keys.copy()
-        )
-
-    def lineage_at(self, revision: int) -> str | None:
-        """Return the lineage in force at `revision`; None above the head or before the first row."""
-        if revision > self.head:
-            return None
-        return next((row.lineage for row in reversed(self.rows) if row.revision <= revision), None)
-
-    def lineages(self, after: int, upto: int) -> Sequence[Position]:
-        """List the lineage rows above `after` and at or below `upto`."""
-        return [row for row in self.rows if after < row.revision <= upto]
-
-    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
-        """Return the version of each of `topics` that has a record."""
-        return {topic: self.latest[topic] for topic in topics if topic in self.latest}
-
-    def load(self, versions: Sequence[int]) -> Iterator[Record]:
-        """Yield the records that have these versions."""
-        return map(self.records.__getitem__, versions)
-
-    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
-        """Yield the records under `prefix` above `after`, in version order."""
-        newest_first = takewhile(lambda record: record.version > after, reversed(self.records.values()))
-        for record in reversed(list(newest_first)):
-            if covers(prefix, record.topic) and (tombstones or not record.deleted):
-                yield record
-
-    def open(self, nonce: str) -> Position:
-        """Commit a lineage row."""
-        self.head += 1
-        self.rows.append(Position(self.epoch, nonce, self.head))
-        return self.position
-
-    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
-        """Apply one publish, unless its verdict forbids it."""
-        version = self.latest.get(publish.topic, 0)
-        standing = Standing(
-            version=version,
-            live=version > 0 and not self.records[version].deleted,
-            used=None if publish.key is None else self.keys.get((publish.topic, publish.key)),
-            witnessed=publish.witness is None or on_history(publish.witness, self),
-            keys_full=len(self.keys) >= keys_max,
-        )
-        verdict = judge(publish, standing)
-        if verdict is not None:
-            return verdict, None
-        self.head += 1
-        record = Record(publish.topic, self.head, publish.cbor)
-        self.records.pop(version, None)
-        self.records[self.head] = record
-        self.latest[publish.topic] = self.head
-        if publish.key is not None:
-            self.keys[publish.topic, publish.key] = (publish.digest, self.head)
-        return Applied(self.head), record
-
-    def compact(self, tombstones: int, keys: int) -> int:
-        """Forget tombstones and keys up to the revisions given; return the floor."""
-        for record in [r for r in self.records.values() if r.deleted and r.version <= tombstones]:
-            del self.records[record.version]
-            del self.latest[record.topic]
-            self.floor = record.version
-        for name in [name for name, (_, version) in self.keys.items() if version <= keys]:
-            del self.keys[name]
-        return self.floor
 
 
 class MemoryDisk:
@@ -163,6 +76,10 @@ class MemoryStore(Store):
     ) -> None:
         self.name = "memory:"
         self.durability = durability
+        if durability is Durability.NONE:
+            self.warnings = (
+                "what memory: holds ends with this process: name a file, as in --store sqlite:softstate.db",
+            )
         self.keys_max = keys_max
         self.disk = disk if disk is not None else MemoryDisk()
         self._checkpoint = checkpoint
@@ -271,6 +188,39 @@ class MemoryStore(Store):
         image = self._image()
         tombstones = sum(record.deleted for record in image.records.values())
         return StoreInfo(len(image.records) - tombstones, tombstones, len(image.keys), 0)
+
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """See `Store.dump`."""
+        await trio.lowlevel.checkpoint()
+        return self._image().dump(after, limit)
+
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """See `Store.adopt`. The copy is made aside, and takes the image's place at once."""
+        await trio.lowlevel.checkpoint()
+        self._check_may_replace(replace=replace)
+        copy, last = self.disk.image.blank(""), None
+        async for page in pages:
+            check_joined(last, page)
+            if not page.after:
+                copy = copy.blank(page.position.epoch)
+            copy.take(page)
+            last = page
+        check_joined(last, None)
+        self._check_may_replace(replace=replace)
+        self.disk.restore(copy)
+        self._seen = self._open()
+        return self._seen
+
+    def _check_may_replace(self, *, replace: bool) -> None:
+        if self._image().published and not replace:
+            raise published_to(self.name)
+
+    async def destroy(self) -> None:
+        """See `Store.destroy`. The disk is as good as new; other stores on it find themselves rewound."""
+        await trio.lowlevel.checkpoint()
+        self._reach()
+        self.disk.restore(self.disk.image.blank(epoch_nonce(self.disk.random)))
+        await self.aclose()
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from softstate.errors import Compacted, Rewound, StoreRewound
 from softstate.model import ALL, PAGE_BYTES_MAX, Page, Position, Query, Record
-from softstate.store.base import Feed
+from softstate.store.base import Dump, Feed, Key
 
 
 class Snapshot(Protocol):
@@ -90,16 +90,26 @@ def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
             return _rewound(f"since-revision {since} of {prefix!r} is above the store's head", position)
 
     compacted = _compacted(query, floor)
-    prefixes = {prefix: 0 if prefix in compacted else since for prefix, since in query.prefixes.items()}
-    if query.after and any(floor > _intact_from(query, since) for since in prefixes.values()):
+    if query.after and any(floor > _intact_from(query, since) for since in _sinces(query, compacted).values()):
         return Page(position, floor, restart=True)
     sources = [_topics(query, snapshot, versions)]
     sources += [
-        snapshot.scan(prefix, max(query.after, since), tombstones=query.after > 0 or since > 0)
-        for prefix, since in prefixes.items()
+        snapshot.scan(prefix, after, tombstones=tombstones) for prefix, after, tombstones in scans_of(query, floor)
     ]
     records, more = _cut(heapq.merge(*sources, key=attrgetter("version")), query.limit, query.limit_bytes)
     return Page(position, floor, records, more, compacted)
+
+
+def scans_of(query: Query, floor: int) -> Sequence[tuple[str, int, bool]]:
+    """List what `Snapshot.scan` is asked for when a query is answered: (prefix, after, tombstones) each."""
+    return [
+        (prefix, max(query.after, since), query.after > 0 or since > 0)
+        for prefix, since in _sinces(query, _compacted(query, floor)).items()
+    ]
+
+
+def _sinces(query: Query, compacted: Collection[str]) -> Mapping[str, int]:
+    return {prefix: 0 if prefix in compacted else since for prefix, since in query.prefixes.items()}
 
 
 def _rewound(why: str, position: Position) -> Rewound:
@@ -182,3 +192,27 @@ def feed_page(after: Position, limit: int, snapshot: Snapshot) -> Feed:
         assert lineage is not None
         upto = Position(upto.epoch, lineage, revision)
     return Feed(records, snapshot.lineages(after.revision, upto.revision), upto, more)
+
+
+def dump_page(after: int, limit: int, snapshot: Snapshot, keys: Sequence[Key]) -> Dump:
+    """Cut one page of a dump: at most `limit` records, keys and lineage rows each, about `PAGE_BYTES_MAX` of values.
+
+    `keys` are the idempotency keys above `after` in revision order; those beyond `limit` + 1 may be left out.
+    """
+    records, more = _cut(snapshot.scan(ALL, after, tombstones=True), limit, PAGE_BYTES_MAX)
+    rows = snapshot.lineages(after, snapshot.position.revision)
+    upto = min(
+        records[-1].version if more else snapshot.position.revision,
+        keys[limit - 1].version if len(keys) > limit else snapshot.position.revision,
+        rows[limit - 1].revision if len(rows) > limit else snapshot.position.revision,
+    )
+    return Dump(
+        after,
+        snapshot.position,
+        snapshot.floor,
+        [row for row in rows if row.revision <= upto],
+        [record for record in records if record.version <= upto],
+        [key for key in keys if key.version <= upto],
+        upto,
+        more=upto < snapshot.position.revision,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from softstate.testing.store_contract import STORE_CHECKS, StoreCheck, check_store, run_check
+from softstate.testing.store_contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
 from softstate.testing.store_stage import Rewindable, Stage, Truth
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from softstate.testing.world import Overtime, World, run_world
 
 __all__ = [
+    "REWIND_CHECKS",
     "STORE_CHECKS",
     "Bounds",
     "Faults",

@@ -41,6 +41,13 @@ class SequencedImage(MemoryImage):
 
     drawn: int = 0
 
+    def blank(self, epoch: str) -> MemoryImage:
+        """See `MemoryImage.blank`."""
+        image = MemoryImage.blank(self, epoch)
+        assert isinstance(image, SequencedImage)
+        image.drawn = 0
+        return image
+
     def open(self, nonce: str) -> Position:
         """See `MemoryImage.open`."""
         self.head = max(self.head, self.drawn)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from softstate.testing import store_history_checks, store_publish_checks, store_read_checks
+from softstate.testing import store_history_checks, store_moving_checks, store_publish_checks, store_read_checks
 from softstate.testing.store_stage import Stage, Truth
 
 StoreCheck: TypeAlias = Callable[[Stage], Awaitable[None]]
@@ -24,8 +24,12 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     *store_publish_checks.CHECKS,
     *store_read_checks.CHECKS,
     *store_history_checks.CHECKS,
+    *store_moving_checks.CHECKS,
 )
 """Every check of the contract."""
+
+REWIND_CHECKS: Final[tuple[StoreCheck, ...]] = store_history_checks.REWINDS
+"""Those of them that do nothing if the truth is not `Rewindable`."""
 
 
 async def check_store(fresh: Callable[[], Awaitable[Truth]]) -> None:

@@ -8,10 +8,22 @@ from contextlib import contextmanager
 import trio
 import trio.testing
 
-from softstate.errors import Compacted, Rewound, SoftstateError, StoreRewound
+from softstate.errors import Compacted, Rewound, StoreRewound
 from softstate.model import ALL, Position, Query, Record
 from softstate.store.base import Publish, Store
-from softstate.testing.store_stage import Rewindable, Stage, an, equal, must, names, off_history, one, put, state
+from softstate.testing.store_stage import (
+    Rewindable,
+    Stage,
+    an,
+    equal,
+    must,
+    names,
+    off_history,
+    one,
+    put,
+    raises,
+    state,
+)
 
 WRITERS = 4
 COMMITS_EACH = 8
@@ -27,15 +39,6 @@ def soon(rule: str) -> Iterator[None]:
     with trio.move_on_after(PATIENCE_S) as scope:
         yield
     must(not scope.cancelled_caught, rule)
-
-
-async def raises(kind: type[SoftstateError], call: Callable[[], Awaitable[object]], rule: str) -> None:
-    """Raise AssertionError with the rule unless the call raises this error."""
-    try:
-        found = await call()
-    except kind:
-        return
-    raise AssertionError(f"{rule}: wanted {kind.__name__}, it returned {found!r}")
 
 
 async def feed_tells_all_in_order(stage: Stage) -> None:
@@ -228,10 +231,14 @@ async def everything_raises(store: Store) -> None:
         "lineage_at": lambda: store.lineage_at([1]),
         "compact": lambda: store.compact(tombstones=1, keys=1),
         "info": store.info,
+        "dump": lambda: store.dump(0),
     }
     for name, call in calls.items():
         await raises(StoreRewound, call, f"{name} on a store that was rewound")
 
+
+REWINDS = (rewinding_is_noticed, rewinding_is_noticed_from_beyond)
+"""What is left out if a truth is not `Rewindable`."""
 
 CHECKS = (
     feed_tells_all_in_order,
@@ -241,6 +248,5 @@ CHECKS = (
     commits_become_visible_in_order,
     wait_ends_with_the_next_commit,
     reopening_begins_a_lineage,
-    rewinding_is_noticed,
-    rewinding_is_noticed_from_beyond,
+    *REWINDS,
 )

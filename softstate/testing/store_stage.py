@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -67,6 +67,15 @@ def an(kind: type[T], found: object, rule: str) -> T:
     if isinstance(found, kind):
         return found
     raise AssertionError(f"{rule}: wanted {kind.__name__}, found {found!r}")
+
+
+async def raises(kind: type[SoftstateError], call: Callable[[], Awaitable[object]], rule: str) -> None:
+    """Raise AssertionError with the rule unless the call raises this error."""
+    try:
+        found = await call()
+    except kind:
+        return
+    raise AssertionError(f"{rule}: wanted {kind.__name__}, it returned {found!r}")
 
 
 async def put(store: Store, topic: str, cbor: bytes | None = b"\x01", **fields: Any) -> int:

@@ -13,10 +13,10 @@ import pytest
 
 from softstate.errors import SoftstateError, WireError
 from softstate.model import ALL, Query
-from softstate.store import sqlite_engine, sqlite_snapshot
 from softstate.store.base import Publish, Store
 from softstate.store.memory import MemoryDisk, MemoryStore
-from softstate.store.sqlite import SqliteStore
+from softstate.store.sqlite import engine as sqlite_engine, snapshot as sqlite_snapshot
+from softstate.store.sqlite.store import SqliteStore
 
 TOPICS = ["a", "a/a", "a/b", "a/b/c", "a0", "b/a", "b/é", "c"]
 PREFIXES = [ALL, "a/", "a/b/", "b/", "x/"]

@@ -12,9 +12,9 @@ from softstate.errors import WireError
 from softstate.model import ALL, PAGE_RECORDS_MAX, Page, Query
 from softstate.store.base import Applied, Committed, Publish, Store, Verdict
 from softstate.store.memory import MemoryStore
-from softstate.store.sqlite import SqliteStore
-from softstate.store.sqlite_batch import ROWS_AT_ONCE
-from softstate.store.sqlite_snapshot import DIGITS_BYTES_MAX, ROWS_MAX, ROWS_MIN
+from softstate.store.sqlite.batch import ROWS_AT_ONCE
+from softstate.store.sqlite.snapshot import DIGITS_BYTES_MAX, ROWS_MAX, ROWS_MIN
+from softstate.store.sqlite.store import SqliteStore
 
 
 def drawn(random: Random, count: int) -> list[Publish]:

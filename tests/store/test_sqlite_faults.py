@@ -13,7 +13,7 @@ import trio
 from softstate.errors import Rewound, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.model import ALL, Page, Query
 from softstate.store.base import Publish
-from softstate.store.sqlite import SqliteStore
+from softstate.store.sqlite.store import SqliteStore
 
 
 @asynccontextmanager

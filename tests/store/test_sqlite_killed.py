@@ -14,7 +14,7 @@ import trio
 import softstate
 from softstate.model import ALL, Page, Query
 from softstate.store.base import Applied, Publish
-from softstate.store.sqlite import SqliteStore
+from softstate.store.sqlite.store import SqliteStore
 
 PUBLISHER = """
 import sys, trio

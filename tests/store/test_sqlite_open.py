@@ -17,10 +17,10 @@ import trio
 
 import softstate
 from softstate.errors import StoreRefused, Unavailable
-from softstate.store import sqlite_schema
 from softstate.store.base import Publish
-from softstate.store.sqlite import SqliteStore
-from softstate.store.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from softstate.store.sqlite import schema as sqlite_schema
+from softstate.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from softstate.store.sqlite.store import SqliteStore
 
 OPENER = """
 import sys, trio

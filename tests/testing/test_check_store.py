@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 import trio
 
-from softstate.model import Page, Position, Query, Record
-from softstate.store.base import KEYS_MAX, Applied, Committed, Publish, Store
+from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, Record
+from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Publish, Store
 from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
-from softstate.store.sqlite import SqliteStore
+from softstate.store.sqlite.store import SqliteStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
 from softstate.testing.sim_disk import SequencedImage
 
@@ -113,6 +114,48 @@ class TrustsAnyHistory(MemoryStore):
         return super()._image()
 
 
+class DumpsNoTombstones(MemoryStore):
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        page = await super().dump(after, limit)
+        return replace(page, records=[record for record in page.records if not record.deleted])
+
+
+class CopiesNoKeys(MemoryStore):
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        position = await super().adopt(pages, replace=replace)
+        self.disk.image.keys.clear()
+        return position
+
+
+class KeepsItsEpoch(MemoryStore):
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        image, epoch = self.disk.image, self.disk.image.epoch
+        await super().adopt(pages, replace=replace)
+        assert self.disk.image is not image
+        self.disk.image.epoch = epoch
+        self.disk.image.rows[:] = [Position(epoch, row.lineage, row.revision) for row in self.disk.image.rows]
+        self._seen = self.disk.image.position
+        return self._seen
+
+
+class OverwritesWhatWasPublished(MemoryStore):
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        return await super().adopt(pages, replace=True)
+
+
+class EmptiesItselfFirst(MemoryStore):
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        if replace:
+            self.disk.image.records.clear()
+            self.disk.image.latest.clear()
+        return await super().adopt(pages, replace=replace)
+
+
+class OnlyClosesWhenDestroyed(MemoryStore):
+    async def destroy(self) -> None:
+        await self.aclose()
+
+
 class DrawsRevisionsFirst(MemoryStore):
     """Draws a revision as from a sequence, then takes its time to commit: visibility out of commit order."""
 
@@ -143,6 +186,12 @@ class DrawsRevisionsFirst(MemoryStore):
         (NeverWakes, "wait ends with the next commit"),
         (TrustsAnyHistory, "rewinding is noticed"),
         (DrawsRevisionsFirst, "commits become visible in order"),
+        (DumpsNoTombstones, "dump is all there is"),
+        (CopiesNoKeys, "copy has everything"),
+        (KeepsItsEpoch, "copy has everything"),
+        (OverwritesWhatWasPublished, "copy spares what was published"),
+        (EmptiesItselfFirst, "broken copy changes nothing"),
+        (OnlyClosesWhenDestroyed, "destroyed store is gone"),
     ],
 )
 async def test_a_store_that_breaks_a_rule_is_told_which(broken: type[MemoryStore], complaint: str) -> None:

@@ -10,7 +10,8 @@ import msgspec
 
 from softstate.errors import StoreRewound
 from softstate.model import ALL, Position, Record
-from softstate.store.sqlite_schema import STANDING
+from softstate.store.base import Key
+from softstate.store.sqlite.schema import STANDING
 
 NEAR_HEAD: Final = 256
 """Within so many revisions of the head, a prefix is looked for among all that changed: rows stored side by side."""
@@ -51,7 +52,7 @@ class SqliteSnapshot:
         row = _standing(connection)
         self.epoch: str = row[0]
         self.floor: int = row[1]
-        self.keys: int = row[2]
+        self.keys_held: int = row[2]
         head: int = row[3]
         self._lineages: dict[int, str | None] = {}
         self._versions: dict[str, int] = {}
@@ -79,6 +80,20 @@ class SqliteSnapshot:
             "SELECT start, nonce FROM lineage WHERE start > ? AND start <= ? ORDER BY start", (after, upto)
         )
         return [Position(self.epoch, nonce, start) for start, nonce in rows]
+
+    @property
+    def published(self) -> bool:
+        """Whether anything was ever published: lineage rows alone make a head as high as there are rows."""
+        rows: int = self._connection.execute("SELECT count(*) FROM lineage").fetchone()[0]
+        return self.position.revision > rows
+
+    def keys_above(self, after: int, limit: int) -> Sequence[Key]:
+        """List the idempotency keys made above `after`, in revision order, `limit` at most."""
+        rows = self._connection.execute(
+            "SELECT topic, key, digest, version FROM idempotency WHERE version > ? ORDER BY version LIMIT ?",
+            (after, limit),
+        )
+        return [Key(*row) for row in rows]
 
     # Every row that a statement steps to hands the interpreter lock over and takes it back, and while the event loop is
     # busy it is kept for milliseconds. So many records come as one row of JSON: a page of 1,024 takes 64 ms instead of

@@ -3,14 +3,15 @@
 An acknowledged commit is in the write-ahead log and fsynced (`synchronous = FULL`) before anybody sees it, so it
 survives kill -9 and, on a disk that honours fsync, a power cut. On macOS fsync does not reach the platter.
 
-To put a backup in place of the file while nodes run, either rename a complete file over it (``mv``) or use SQLite's own
-``.restore``. Copying bytes over an open database damages it, and nothing here can prevent that.
+To put a backup in place of the file while nodes run, use ``softstate store restore``, SQLite's own ``.restore``, or
+rename a complete file over it (``mv``). Copying bytes over an open database damages it, and nothing here can prevent
+that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 from typing import Final, TypeVar
 
@@ -18,10 +19,10 @@ import trio
 
 from softstate.errors import Rewound
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Feed, Publish, Store, StoreInfo
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
 from softstate.store.nonce import SYSTEM
-from softstate.store.sqlite_engine import SqliteEngine
-from softstate.store.sqlite_file import BUSY_S
+from softstate.store.sqlite.engine import SqliteEngine
+from softstate.store.sqlite.file import BUSY_S
 
 WATCH_S: Final = 0.02
 """How often a waiting node looks whether another process has committed, in seconds."""
@@ -61,6 +62,16 @@ class SqliteStore(Store):
         engine = SqliteEngine(path, keys_max=keys_max, random=random, busy_s=busy_s)
         await trio.to_thread.run_sync(engine.open)
         return cls(engine, f"sqlite:{path}", keys_max)
+
+    @classmethod
+    async def open_to_read(cls, path: str) -> SqliteStore:
+        """Open the file at `path`, which must exist, without leaving a trace in it: `publish` and the like fail.
+
+        Raises as `open` does.
+        """
+        engine = SqliteEngine(path, keys_max=KEYS_MAX, read_only=True)
+        await trio.to_thread.run_sync(engine.open)
+        return cls(engine, f"sqlite:{path}", KEYS_MAX)
 
     async def _write(self, call: Callable[[], T]) -> T:
         return await self._run(call, self._writer)
@@ -135,16 +146,45 @@ class SqliteStore(Store):
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Waits for what is under way."""
-        async with self._writer, self._reader:
-            if self._closed:
-                raise trio.ClosedResourceError("this store was closed")
-            position = await trio.to_thread.run_sync(self._engine.open)
-        self._wake()
-        return position
+        return await self._alone(self._engine.open)
 
     async def info(self) -> StoreInfo:
         """See `Store.info`."""
         return await self._read(self._engine.info)
+
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """See `Store.dump`."""
+        return await self._read(lambda: self._engine.dump(after, limit))
+
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """See `Store.adopt`. One transaction: until the last page, other processes read on but cannot publish.
+
+        Whatever else is asked of this store meanwhile waits, so the pages must come from another one.
+        """
+
+        async def following() -> Dump | None:
+            return await anext(pages, None)
+
+        def adopt() -> Position:
+            # The thread of one transaction asks for the pages: there is no state to keep between them, and no end
+            # but its own, whether that is the last page, an error or a cancellation.
+            return self._engine.adopt(iter(lambda: trio.from_thread.run(following), None), replace=replace)
+
+        return await self._alone(adopt)
+
+    async def _alone(self, call: Callable[[], Position]) -> Position:
+        """Make a call that wants no other at the same time, once what is under way has ended; wake who waits."""
+        async with self._writer, self._reader:
+            if self._closed:
+                raise trio.ClosedResourceError("this store was closed")
+            position = await trio.to_thread.run_sync(call)
+        self._wake()
+        return position
+
+    async def destroy(self) -> None:
+        """See `Store.destroy`. Removes the file and what SQLite keeps beside it."""
+        await self.aclose()
+        await trio.to_thread.run_sync(self._engine.file.remove)
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Finishes even if cancelled."""

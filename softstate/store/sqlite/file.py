@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
+from urllib.parse import quote
 
 from softstate.errors import StoreRefused, StoreReplaced, Unavailable
 
@@ -58,10 +59,14 @@ def _code(error: sqlite3.Error) -> int:
 
 
 class SqliteFile:
-    """One database file with two connections, `writer` and `reader`, each for one thread at a time."""
+    """One database file with two connections, `writer` and `reader`, each for one thread at a time.
 
-    def __init__(self, path: str, busy_s: float = BUSY_S) -> None:
+    If `read_only`, the file must exist, and nothing in it is changed: the writer fails.
+    """
+
+    def __init__(self, path: str, busy_s: float = BUSY_S, *, read_only: bool = False) -> None:
         self.path = os.path.abspath(path)  # noqa: PTH100 (a Path would make "./a" and "a/" look alike)
+        self.read_only = read_only
         self._busy_s = busy_s
         self._opened: Identity | None = None
         self._wal_path = ""
@@ -78,6 +83,8 @@ class SqliteFile:
         self._close_connections()
         with self._explained(opening=True):
             if identity_of(self.path) is None:
+                if self.read_only:
+                    raise StoreRefused(f"there is no file {self.path}: name one that is there")
                 self._connect(opening=True).close()
             found = identity_of(self.path)
             writer = self._connections["writer"] = self._connect(opening=True)
@@ -161,6 +168,18 @@ class SqliteFile:
                 size += Path(path).stat().st_size
         return size
 
+    def remove(self) -> None:
+        """Delete the file, which was closed, and all that SQLite keeps beside it.
+
+        Raises `StoreReplaced` if it is another one by now, `Unavailable` if the system refuses.
+        """
+        self.check_in_place()
+        try:
+            for ending in ("", "-wal", "-shm", "-journal"):
+                Path(self.path + ending).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"cannot delete {error.filename}: {error.strerror}") from error
+
     def close(self) -> None:
         """Close both connections."""
         if identity_of(self.path) is not None:
@@ -183,7 +202,7 @@ class SqliteFile:
         It is ours only if it still is the inode that this process opened beside the old file. It is renamed rather
         than deleted, for it may hold the last commits of the old file.
         """
-        if self._opened is None or identity_of(self.path) == self._opened:
+        if self._opened is None or self.read_only or identity_of(self.path) == self._opened:
             return
         if self._wal is not None and identity_of(self._wal_path) == self._wal:
             log = Path(self._wal_path)
@@ -192,12 +211,19 @@ class SqliteFile:
             log.with_name(log.name.removesuffix("-wal") + "-shm").unlink(missing_ok=True)
 
     def _connect(self, *, opening: bool) -> sqlite3.Connection:
+        # Who only reads opens to write too where that is allowed: else SQLite leaves the log of an unused file behind.
+        mode = "rwc" if not self.read_only else "rw" if os.access(self.path, os.W_OK) else "ro"
+        uri = f"file:{quote(os.fsencode(self.path))}?mode={mode}"
         try:
-            connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=self._busy_s, isolation_level=None, check_same_thread=False
+            )
         except sqlite3.OperationalError as error:
             raise self._unopened(error, opening=opening) from error
         try:
             connection.execute("PRAGMA synchronous = FULL")
+            if self.read_only:
+                connection.execute("PRAGMA query_only = ON")
         except sqlite3.Error:
             connection.close()
             raise
@@ -211,8 +237,9 @@ class SqliteFile:
             if path.is_dir():
                 why = "it is a directory"
             elif path.exists():
-                passing = os.access(path, os.R_OK | os.W_OK)
-                why = why if passing else "it may not be read and written by this user"
+                passing = os.access(path, os.R_OK if self.read_only else os.R_OK | os.W_OK)
+                may_not = "read" if self.read_only else "read and written"
+                why = why if passing else f"it may not be {may_not} by this user"
             else:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
                 passing = True

@@ -15,13 +15,15 @@ from typing import Final
 
 from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Position, Query
-from softstate.store.base import Committed, Feed, Publish, StoreInfo
+from softstate.store.base import Committed, Dump, Feed, Publish, StoreInfo
+from softstate.store.moving import check_joined, published_to
 from softstate.store.nonce import SYSTEM
-from softstate.store.snapshot import answer, check_seen, feed_page
-from softstate.store.sqlite_batch import SqliteBatch
-from softstate.store.sqlite_file import BUSY_S, SqliteFile
-from softstate.store.sqlite_schema import claim
-from softstate.store.sqlite_snapshot import SqliteSnapshot
+from softstate.store.snapshot import answer, check_seen, dump_page, feed_page
+from softstate.store.sqlite.batch import SqliteBatch
+from softstate.store.sqlite.copy import count_keys, empty, take
+from softstate.store.sqlite.file import BUSY_S, SqliteFile
+from softstate.store.sqlite.schema import begin_lineage, claim, examine
+from softstate.store.sqlite.snapshot import SqliteSnapshot
 
 COMPACT_ROWS: Final = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
@@ -30,8 +32,10 @@ COMPACT_ROWS: Final = 4_096
 class SqliteEngine:
     """One process's view of the file. Every method raises as the method of `Store` that it serves."""
 
-    def __init__(self, path: str, *, keys_max: int, random: Random = SYSTEM, busy_s: float = BUSY_S) -> None:
-        self.file = SqliteFile(path, busy_s)
+    def __init__(
+        self, path: str, *, keys_max: int, random: Random = SYSTEM, busy_s: float = BUSY_S, read_only: bool = False
+    ) -> None:
+        self.file = SqliteFile(path, busy_s, read_only=read_only)
         self._keys_max = keys_max
         self._random = random
         self._busy_s = busy_s
@@ -41,10 +45,16 @@ class SqliteEngine:
         """The highest position that this process has met; set by both threads, and only ever raised."""
 
     def open(self) -> Position:
-        """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open."""
+        """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
+
+        A file that is open to read only gets no row; the position is that of its newest commit.
+        """
         try:
-            with self.file.opening() as writer:
-                position = claim(writer, self.file.path, self._random, self._busy_s)
+            with self.file.opening() as connection:
+                if self.file.read_only:
+                    position = examine(connection, self.file.path)
+                else:
+                    position = claim(connection, self.file.path, self._random, self._busy_s)
         except BaseException:
             self.file.close()
             raise
@@ -103,6 +113,24 @@ class SqliteEngine:
                 connection.execute("UPDATE meta SET floor = ?, keys = keys - ?", (floor, expired))
         return floor, COMPACT_ROWS in (buried, expired)
 
+    def adopt(self, pages: Iterator[Dump], *, replace: bool) -> Position:
+        """Put what another store dumped in place of all that is here, and commit a lineage row."""
+        with self._writing() as (connection, snapshot):
+            if snapshot.published and not replace:
+                raise published_to(f"sqlite:{self.file.path}")
+            last: Dump | None = None
+            for page in pages:
+                check_joined(last, page)
+                if not page.after:
+                    empty(connection, page.position.epoch)
+                take(connection, page)
+                last = page
+            check_joined(last, None)
+            count_keys(connection)
+            position = begin_lineage(connection, self._random)
+        self.seen = position
+        return position
+
     # The thread that reads ------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -137,6 +165,11 @@ class SqliteEngine:
         with self._reading() as snapshot:
             return feed_page(after, limit, snapshot)
 
+    def dump(self, after: int, limit: int) -> Dump:
+        """Return a page of all that the file holds."""
+        with self._reading() as snapshot:
+            return dump_page(after, limit, snapshot, snapshot.keys_above(after, limit + 1))
+
     def info(self) -> StoreInfo:
         """Count what the file holds."""
         with self._reading() as snapshot:
@@ -145,7 +178,7 @@ class SqliteEngine:
                 .execute("SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL)")
                 .fetchone()
             )
-            return StoreInfo(records - tombstones, tombstones, snapshot.keys, self.file.size_bytes())
+            return StoreInfo(records - tombstones, tombstones, snapshot.keys_held, self.file.size_bytes())
 
     def look(self) -> bool:
         """Bring `seen` up to date if another connection has committed; tell whether the store is in trouble.

@@ -65,14 +65,33 @@ def claim(connection: sqlite3.Connection, path: str, random: Random, busy_s: flo
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES (1, ?, 0, 0)", (epoch_nonce(random),))
-        epoch, _, _, head = connection.execute(STANDING).fetchone()
-        nonce = lineage_nonce(random)
-        connection.execute("INSERT INTO lineage VALUES (?, ?)", (head + 1, nonce))
+        position = begin_lineage(connection, random)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return position
+
+
+def examine(connection: sqlite3.Connection, path: str) -> Position:
+    """Return the newest position of a file, changing nothing. Raises `StoreRefused` unless it is ours."""
+    connection.execute("BEGIN")
+    try:
+        if not _ours_or_empty(connection, path):
+            raise StoreRefused(f"{path} is empty: name a store that was in use")
+        epoch, _, _, head = connection.execute(STANDING).fetchone()
+        (nonce,) = connection.execute("SELECT nonce FROM lineage ORDER BY start DESC LIMIT 1").fetchone()
+    finally:
+        connection.execute("ROLLBACK")
+    return Position(epoch, nonce, head)
+
+
+def begin_lineage(connection: sqlite3.Connection, random: Random) -> Position:
+    """Add a lineage row within a transaction; return its position."""
+    epoch, _, _, head = connection.execute(STANDING).fetchone()
+    nonce = lineage_nonce(random)
+    connection.execute("INSERT INTO lineage VALUES (?, ?)", (head + 1, nonce))
     return Position(epoch, nonce, head + 1)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from softstate.model import Record
 from softstate.store.base import Applied, Publish, Verdict
 from softstate.store.snapshot import on_history
-from softstate.store.sqlite_snapshot import SqliteSnapshot
+from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.verdict import Standing, judge
 
 ROWS_AT_ONCE: Final = (64, 16, 4, 1)
@@ -46,7 +46,7 @@ class SqliteBatch:
         self._connection = connection
         self._snapshot = snapshot
         self._keys_max = keys_max
-        self._keys_held = snapshot.keys
+        self._keys_held = snapshot.keys_held
         self._standing: dict[str, tuple[int, bool]] = {}
         """Version of each topic of the group that has a record, and whether it is alive."""
         self._used: dict[tuple[str, str], tuple[bytes, int]] = {}
