@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final, NamedTuple
+
 from softstate.errors import ConfigError
 from softstate.model import Page, Query
 from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Publish, Store, StoreInfo, Verdict
@@ -10,6 +13,7 @@ from softstate.store.memory import MemoryDisk, MemoryStore
 
 __all__ = [
     "KEYS_MAX",
+    "SCHEMES",
     "Applied",
     "Committed",
     "Feed",
@@ -25,11 +29,43 @@ __all__ = [
     "open_store",
 ]
 
+SCHEMES: Final = (
+    "sqlite:PATH",
+    "redis://HOST:PORT/DB",
+    "postgresql://USER@HOST:PORT/DATABASE",
+    "etcd://HOST:PORT,HOST:PORT",
+    "memory:",
+)
+"""What a store URL looks like, for people. Also: rediss, postgres, etcds."""
+
+
+class _Engine(NamedTuple):
+    """An engine that is imported only when it is named. `driver` is the package that `extra` installs, "" for none."""
+
+    module: str
+    store: str
+    driver: str
+    extra: str
+
+
+_REDIS: Final = _Engine("softstate.store.redis.store", "RedisStore", "coredis", "redis")
+_POSTGRES: Final = _Engine("softstate.store.postgres.store", "PostgresStore", "psycopg", "postgres")
+_ETCD: Final = _Engine("softstate.store.etcd.store", "EtcdStore", "", "etcd")
+_REMOTE: Final = {
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+    "etcd": _ETCD,
+    "etcds": _ETCD,
+}
+
 
 async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
-    """Open the store that `url` names: ``sqlite:PATH``, or ``memory:`` for one that ends with this process.
+    """Open the store that `url` names: its scheme says which engine, of `SCHEMES`.
 
-    Raises `ConfigError` for any other, and what opening the engine raises: `StoreRefused`, `Unavailable`.
+    Raises `ConfigError` for any other, for a wrong URL, and when the engine's driver is not installed; and what
+    opening the engine raises: `StoreRefused`, `Unavailable`.
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
@@ -38,4 +74,17 @@ async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
         return await SqliteStore.open(rest, keys_max=keys_max)
     if colon and scheme == "memory" and not rest:
         return MemoryStore(keys_max=keys_max)
-    raise ConfigError(f"store {url!r} is neither 'sqlite:PATH', such as 'sqlite:softstate.db', nor 'memory:'")
+    if rest.startswith("//") and scheme in _REMOTE:
+        engine = _REMOTE[scheme]
+        try:
+            module = import_module(engine.module)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] != engine.driver:
+                raise
+            raise ConfigError(
+                f"store {scheme}://… needs {engine.driver}: pip install 'softstate[{engine.extra}]'"
+            ) from None
+        opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max)
+        return opened
+    shown = url if "@" not in url else f"{scheme}://…"
+    raise ConfigError(f"store {shown!r} is none of {', '.join(SCHEMES)}")

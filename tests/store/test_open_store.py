@@ -36,7 +36,7 @@ async def test_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "sqlite:", "sqlite", "softstate.db", "memory:x", "memory", "redis://x", "SQLITE:a"]
+    "url", ["", "sqlite:", "sqlite", "softstate.db", "memory:x", "memory", "mysql://x", "redis:x", "SQLITE:a"]
 )
 async def test_anything_else_is_refused_with_the_choices(url: str) -> None:
     with pytest.raises(ConfigError, match=r"sqlite:PATH.*memory:"):

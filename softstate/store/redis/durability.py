@@ -1,0 +1,51 @@
+"""What an acknowledged commit survives on a Redis server, from what the server says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from softstate.model import Durability
+
+INFO_SECTIONS: Final = ("persistence", "memory")
+SETTINGS: Final = ("appendfsync", "no-appendfsync-on-rewrite", "save")
+
+_MEND: Final = "set appendonly yes and appendfsync always"
+
+
+def read_info(text: bytes) -> dict[str, str]:
+    """Read what INFO answers: a line of ``name:value`` each."""
+    pairs = (line.partition(":") for line in text.decode().splitlines())
+    return {name: value for name, colon, value in pairs if colon}
+
+
+def judge_durability(info: Mapping[str, str], settings: Mapping[str, str] | None) -> tuple[Durability, Sequence[str]]:
+    """Return what to promise, and the warnings, each with what to do.
+
+    `info` has the `INFO_SECTIONS`, `settings` the `SETTINGS`, or is None if the server does not tell them.
+    """
+    warnings = [*_log_warnings(info, settings), *_eviction_warnings(info)]
+    return Durability.WEAK if warnings else Durability.DURABLE, warnings
+
+
+def _log_warnings(info: Mapping[str, str], settings: Mapping[str, str] | None) -> list[str]:
+    if info.get("aof_enabled") != "1":
+        if settings is not None and not settings.get("save"):
+            return [f"Redis keeps nothing on disk: a restart of it loses everything; {_MEND}"]
+        return [f"Redis writes no log (appendonly no): a crash of it loses what is newer than its last dump; {_MEND}"]
+    if settings is None:
+        return ["Redis keeps a log, but does not tell when it syncs it (CONFIG is refused): a crash may lose commits"]
+    if settings.get("appendfsync") != "always":
+        policy = settings.get("appendfsync")
+        return [f"Redis answers before it syncs its log (appendfsync {policy}): a power cut loses commits; {_MEND}"]
+    if settings.get("no-appendfsync-on-rewrite") == "yes":
+        return ["Redis does not sync its log while rewriting it (no-appendfsync-on-rewrite yes); set it to no"]
+    return []
+
+
+def _eviction_warnings(info: Mapping[str, str]) -> list[str]:
+    policy = info.get("maxmemory_policy", "")
+    # The volatile ones only evict keys that expire, and none of a store's does.
+    if info.get("maxmemory", "0") == "0" or not policy.startswith("allkeys"):
+        return []
+    return [f"Redis evicts any key when its memory is full (maxmemory-policy {policy}); set it to noeviction"]

@@ -1,0 +1,133 @@
+"""One store's view of a Redis server: its connections, the library there, what was seen, and what may be promised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+import trio
+from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommandError
+
+from softstate.model import Durability, Position
+from softstate.store.nonce import epoch_nonce, lineage_nonce
+from softstate.store.redis.address import RedisAddress
+from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
+from softstate.store.redis.faults import explained
+from softstate.store.redis.library import TEXT, must_be_replaced
+from softstate.store.redis.link import Links
+from softstate.store.redis.standing import Standing
+
+PROBE_S: Final = 10.0
+"""How long what is promised may go unchecked on a connection that stays, in seconds."""
+
+_NO_FUNCTION: Final = "Function not found"
+
+
+class RedisEngine:
+    """Calls the library, and keeps what has been seen. Every method raises what `Store.read` raises.
+
+    `risen` is called when a higher position than ever before has been seen.
+    """
+
+    def __init__(self, address: RedisAddress, random: Random, risen: Callable[[], None]) -> None:
+        self.address = address
+        self.links = Links(address)
+        self.seen = Position("", "", 0)
+        """The highest position that this store has met on the history that it was opened on."""
+        self.durability = Durability.WEAK
+        self.warnings: Sequence[str] = ()
+        self._random = random
+        self._risen = risen
+        self._openings = 0
+        self._probed_link = 0
+        self._probed_at = -math.inf
+
+    async def open(self) -> Position:
+        """See that the library is there, commit a lineage row, in a new store if there is none, and return it.
+
+        Raises `Unavailable` or `StoreRefused`.
+        """
+        image, epoch = lineage_nonce(self._random), epoch_nonce(self._random)
+
+        async def claim() -> Standing:
+            await self._load_library()
+            (answer,) = await self.links.send(b"FCALL", "softstate_open", 1, self.address.namespace, image, epoch)
+            await self._probe()
+            return Standing.read(answer)
+
+        with explained(self.address.name, opening=True):
+            standing = await self.links.within(claim)
+        return self.begin_at(standing.position)
+
+    def begin_at(self, position: Position) -> Position:
+        """Take a position as what has been seen, whatever was seen before."""
+        self._openings += 1
+        self.seen = position
+        self._risen()
+        return position
+
+    async def ask(self, function: str, *arguments: bytes | str | int, writes: bool = False) -> tuple[Standing, Any]:
+        """Call a function of the library with what was seen and these arguments; return its answer.
+
+        Raises `StoreRewound` if what was seen is not on the history any more; the function has changed nothing then.
+        """
+        seen, opening = self.seen, self._openings
+        standing_answer, *found = await self.call(function, str(seen), *arguments, writes=writes)
+        standing = Standing.read(standing_answer)
+        standing.check(seen)
+        if opening == self._openings and standing.position.revision > self.seen.revision:
+            self.seen = standing.position
+            self._risen()
+        return standing, found
+
+    async def call(self, function: str, *arguments: bytes | str | int, writes: bool = True) -> Any:
+        """Call a function of the library with these arguments."""
+        command = b"FCALL" if writes else b"FCALL_RO"
+        arguments = (f"softstate_{function}", 1, self.address.namespace, *arguments)
+
+        async def once() -> Any:
+            try:
+                return await self.links.send(command, *arguments)
+            except ResponseError as error:
+                # Somebody deleted the library, or this is another server. Nothing has happened.
+                if _NO_FUNCTION not in str(error):
+                    raise
+            await self._load_library()
+            return await self.links.send(command, *arguments)
+
+        return await self.run(once)
+
+    async def run(self, once: Callable[[], Any]) -> Any:
+        """Return what calls to the server return, bounded in time and with its errors turned into ours."""
+        with explained(self.address.name):
+            return await self.links.within(once)
+
+    async def _load_library(self) -> None:
+        try:
+            revision, build = await self.links.send(b"FCALL_RO", "softstate_library", 0)
+        except ResponseError as error:
+            if _NO_FUNCTION not in str(error):
+                raise
+        else:
+            if not must_be_replaced(revision, build):
+                return
+        await self.links.send(b"FUNCTION", "LOAD", "REPLACE", TEXT)
+
+    async def probe_sometimes(self) -> None:
+        """Find out anew what may be promised, if it is time or the server may be another."""
+        if self._probed_link != self.links.made or trio.current_time() >= self._probed_at + PROBE_S:
+            await self.run(self._probe)
+
+    async def _probe(self) -> None:
+        self._probed_link, self._probed_at = self.links.made, trio.current_time()
+        info = await self.links.send(b"INFO", *INFO_SECTIONS)
+        settings = None
+        try:
+            answer = await self.links.send(b"CONFIG", "GET", *SETTINGS)
+            settings = {name.decode(): value.decode() for name, value in answer.items()}
+        except (AuthorizationError, UnknownCommandError):
+            # Managed services keep CONFIG to themselves.
+            pass
+        self.durability, self.warnings = judge_durability(read_info(info), settings)

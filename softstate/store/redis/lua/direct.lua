@@ -1,0 +1,157 @@
+-- What other programs call: FCALL softstate_publish 1 NAMESPACE TOPIC JSON [EXPECT], softstate_delete without the JSON.
+
+local TOPIC_BYTES_MAX = 255
+local VALUE_BYTES_MAX = 65536
+local VALUE_DEPTH_MAX = 32
+
+-- Well-formed sequences of UTF-8 (RFC 3629). None can be found inside another.
+local SEQUENCES = {
+  '[\194-\223][\128-\191]',
+  '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]', '\237[\128-\159][\128-\191]',
+  '\240[\144-\191][\128-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191][\128-\191]',
+  '\244[\128-\143][\128-\191][\128-\191]',
+}
+
+local function is_utf8(text)
+  for _, sequence in ipairs(SEQUENCES) do
+    if not text:find('[\128-\255]') then
+      return true
+    end
+    text = text:gsub(sequence, '.')
+  end
+  return not text:find('[\128-\255]')
+end
+
+-- What is wrong with a topic, nil if nothing: the rule of softstate.model.check_topic.
+local function topic_fault(topic)
+  if #topic < 1 or #topic > TOPIC_BYTES_MAX then
+    return 'topic must be 1 to ' .. TOPIC_BYTES_MAX .. ' bytes of UTF-8, this one has ' .. #topic
+  elseif not is_utf8(topic) then
+    return 'topic must be UTF-8'
+  elseif topic:find('[%z\1-\31\127]') or topic:find('\194[\128-\159]') then
+    return 'topic must not hold control characters'
+  end
+  for segment in (topic .. '/'):gmatch('(.-)/') do
+    if segment == '' or segment == '.' or segment == '..' then
+      return "topic must not begin or end with '/', nor hold an empty, '.' or '..' segment"
+    end
+  end
+end
+
+-- What is wrong with a number or literal. cjson would take more: nan, 0x10, 007, and integers of any size.
+local function token_fault(token)
+  if token == 'true' or token == 'false' or token == 'null' then
+    return nil
+  end
+  local digits = token:match('^%-?(%d+)')
+  if not digits or digits:find('^0%d') then
+    return 'value is not JSON: ' .. token
+  elseif token:find('^%-?%d+$') then
+    local greatest = token:find('^%-') and '9223372036854775808' or '9223372036854775807'
+    if #digits > #greatest or (#digits == #greatest and digits > greatest) then
+      return 'value must hold integers of 64 bits, signed'
+    end
+  elseif not (token:find('^%-?%d+%.%d+$') or token:find('^%-?%d+%.?%d*[eE][%+%-]?%d+$')) or token:find('%.[eE]') then
+    return 'value is not JSON: ' .. token
+  elseif tonumber(token) == math.huge or tonumber(token) == -math.huge then
+    return 'value must be finite'
+  end
+end
+
+-- What is wrong with the text itself, which cjson does not look at closely.
+local function text_fault(json)
+  if not is_utf8(json) then
+    return 'value must be UTF-8'
+  end
+  local plain = json:gsub('\\.', '')
+  for quoted in plain:gmatch('"([^"]*)"') do
+    if quoted:find('[%z\1-\31]') then
+      return 'value is not JSON: control characters in text must be escaped'
+    end
+  end
+  plain = plain:gsub('"[^"]*"', ' ')
+  for token in plain:gmatch('[^ \t\r\n%[%]{}:,]+') do
+    local fault = token_fault(token)
+    if fault then
+      return fault
+    end
+  end
+end
+
+local function is_bytes(value)
+  return type(value) == 'string' and #value % 4 == 0 and value:find('^[A-Za-z0-9+/]*=?=?$')
+end
+
+-- Bytes that a decoded value takes as CBOR at most, or nil and what is wrong with it.
+local function measure(value, depth)
+  local kind = type(value)
+  if kind == 'string' then
+    return 5 + #value
+  elseif kind ~= 'table' then
+    return 9
+  elseif next(value) == '$bytes' and next(value, '$bytes') == nil then
+    if not is_bytes(value['$bytes']) then
+      return nil, 'value: {"$bytes": ...} must hold standard base64 text'
+    end
+    return 5 + #value['$bytes']
+  elseif depth >= VALUE_DEPTH_MAX then
+    return nil, 'value is nested deeper than ' .. VALUE_DEPTH_MAX .. ' levels'
+  end
+  local size = 5
+  for key, item in pairs(value) do
+    local bytes, fault = measure(item, depth + 1)
+    if fault then
+      return nil, fault
+    end
+    size = size + bytes + (type(key) == 'string' and 5 + #key or 0)
+  end
+  return size
+end
+
+local function value_fault(json)
+  local fault = text_fault(json)
+  if fault then
+    return fault
+  end
+  local fine, value = pcall(cjson.decode, json)
+  if not fine then
+    return 'value is not JSON'
+  end
+  local size
+  size, fault = measure(value, 0)
+  if size and size > VALUE_BYTES_MAX then
+    return 'value takes about ' .. size .. ' bytes encoded as CBOR, the limit is ' .. VALUE_BYTES_MAX
+  end
+  return fault
+end
+
+-- Returns the version, or an error INVALID or CONFLICT, with which nothing was changed.
+local function change(store, topic, json, expect)
+  local fault = topic_fault(topic) or (json and value_fault(json))
+  if not fault and expect and not expect:find('^%d+$') then
+    fault = 'expect must be a version, or 0 for a topic that must not exist'
+  end
+  if fault then
+    return redis.error_reply('INVALID ' .. fault)
+  end
+  local changes = { { topic = topic, value = json, expect = tonumber(expect or ''), witnessed = true } }
+  local _, verdicts = apply(store, changes, 0)
+  if type(verdicts[1]) == 'table' then
+    return redis.error_reply('CONFLICT topic is at version ' .. decimal(verdicts[1][1]))
+  end
+  return verdicts[1]
+end
+
+serve('publish', {}, function(store, arguments)
+  if #arguments < 2 or #arguments > 3 then
+    return redis.error_reply('ERR softstate_publish takes a topic, JSON text, and perhaps the version to expect')
+  end
+  return change(store, arguments[1], arguments[2], arguments[3])
+end)
+
+serve('delete', {}, function(store, arguments)
+  if #arguments < 1 or #arguments > 2 then
+    return redis.error_reply('ERR softstate_delete takes a topic, and perhaps the version to expect')
+  end
+  return change(store, arguments[1], nil, arguments[2])
+end)

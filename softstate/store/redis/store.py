@@ -1,0 +1,215 @@
+"""The truth in Redis (7 or newer) or Valkey: any number of nodes share it, over the network.
+
+All that must be atomic is done by a function library inside the server (`lua`), which other programs call too::
+
+    FCALL softstate_publish 1 NAMESPACE TOPIC JSON [EXPECTED_VERSION]
+    FCALL softstate_delete 1 NAMESPACE TOPIC [EXPECTED_VERSION]
+
+return the version, or an error ``INVALID`` or ``CONFLICT``; inside MULTI they commit with the caller's own writes. The
+key is the namespace itself. Commits are announced by PUBLISH, which only wakes: what is read is the data.
+
+An acknowledged commit is as durable as the server is set up to be, see `softstate.store.redis.durability`. A primary
+that was cut off and replaced answers on until it learns of that: have ``min-replicas-to-write`` stop it from writing,
+and its clients from reading it by whatever directs them to the primary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from random import Random
+from typing import Final
+
+import trio
+
+from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, REVISION_MAX, Durability, Page, Position, Query
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.store.nonce import SYSTEM
+from softstate.store.redis.address import RedisAddress
+from softstate.store.redis.engine import RedisEngine
+from softstate.store.redis.link import MISSED
+from softstate.store.redis.moving import adopt, destroy, dump_of
+from softstate.store.redis.reading import answer_feed, answer_query, encode_queries, in_portions
+from softstate.store.redis.standing import text_or_none
+from softstate.store.redis.writing import committed_of, encode_publishes
+
+LOOK_S: Final = 1.0
+"""How often a waiting node asks the server itself, since a message may be lost, in seconds."""
+
+REVISION_DIGITS_MAX: Final = len(str(REVISION_MAX))
+
+
+class RedisStore(Store):
+    """A store in a namespace of a Redis server; get one with `RedisStore.open`.
+
+    A call that is cancelled gives up its connection; what it sent may be carried out all the same.
+    """
+
+    def __init__(self, address: RedisAddress, keys_max: int, random: Random) -> None:
+        self.name = address.name
+        self.keys_max = keys_max
+        self._random = random
+        self._engine = RedisEngine(address, random, self._ring)
+        self._bell = trio.Event()
+        self._listens = False
+        self._publishing = 0
+        self._told = 0
+        """The highest revision that a message has told of; `_news` is the same, until somebody who waits has it."""
+        self._news = 0
+        self._untold = 0
+        """The revision that the last look found: a message must have told of it by the next."""
+
+    @classmethod
+    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> RedisStore:
+        """Open the store that `url` names (`RedisAddress.read`), creating it if need be, and commit a lineage row.
+
+        Raises `ConfigError` when the URL is wrong, `StoreRefused` when it cannot be had, `Unavailable` when that may
+        pass.
+        """
+        store = cls(RedisAddress.read(url), keys_max, random)
+        await store._engine.links.open()
+        try:
+            await store._engine.open()
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    @property
+    def durability(self) -> Durability:  # type: ignore[override]
+        """What an acknowledged commit survives, as the server said not long ago."""
+        return self._engine.durability
+
+    @property
+    def warnings(self) -> Sequence[str]:  # type: ignore[override]
+        """What speaks against relying on an acknowledged commit."""
+        return self._engine.warnings
+
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
+        self._publishing += 1
+        try:
+            standing, found = await self._engine.ask("write", *encode_publishes(group, self.keys_max), writes=True)
+        finally:
+            self._publishing -= 1
+            self._pass_on()
+        return committed_of(group, standing, found)
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        """See `Store.read`. The pages of a large group are cut shorter than was asked for, to bound the call.
+
+        A group with more than `NAMES_MAX` names takes several calls: its later answers are of later snapshots.
+        """
+        answers: list[Page | Rewound] = []
+        for portion in in_portions(group):
+            standing, (found,) = await self._engine.ask("read", encode_queries(portion))
+            answers += [answer_query(query, standing, each) for query, each in zip(portion, found, strict=True)]
+        return answers
+
+    async def head(self) -> Position:
+        """See `Store.head`. Now and then, this also finds out anew how durable the server is."""
+        standing, _ = await self._engine.ask("head")
+        await self._engine.probe_sometimes()
+        return standing.position
+
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """See `Store.lineage_at`."""
+        _, (lineages,) = await self._engine.ask("lineage_at", *revisions)
+        return [text_or_none(lineage) for lineage in lineages]
+
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """See `Store.feed`."""
+        standing, found = await self._engine.ask("feed", after.revision, limit, PAGE_BYTES_MAX)
+        return answer_feed(after, limit, standing, found)
+
+    async def wait(self, after: int) -> None:
+        """See `Store.wait`. A message wakes it; it looks for itself every `LOOK_S` as well."""
+        await trio.lowlevel.checkpoint()
+        if not self._listens:
+            self._listens = True
+            self._engine.links.listen(f"{{{self._engine.address.namespace}}}:wake", self._hear)
+        while self._engine.seen.revision <= after:
+            if self._news > after:
+                self._news = 0
+                return
+            bell = self._bell
+            with trio.move_on_after(LOOK_S):
+                await bell.wait()
+            if not bell.is_set() and await self._look():
+                return
+
+    def _hear(self, message: bytes) -> None:
+        """Take a message of the library: the position after a commit."""
+        if message == MISSED:
+            self._untold, self._news = 0, REVISION_MAX
+            self._ring()
+            return
+        epoch, _, rest = message.partition(b".")
+        revision = rest.rpartition(b".")[2]
+        # Namespaces of one name in several databases share a channel; and anybody may say anything there.
+        if epoch == self._engine.seen.epoch.encode() and revision.isdigit() and len(revision) <= REVISION_DIGITS_MAX:
+            self._told = max(self._told, int(revision))
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wake who waits if there is news; an own commit, which a message tells of before it returns, is none."""
+        if not self._publishing and self._told > self._engine.seen.revision:
+            self._news = self._told
+            self._ring()
+
+    async def _look(self) -> bool:
+        """Look at the store; tell whether it is in trouble."""
+        try:
+            await self.head()
+        except (StoreFault, Unavailable):
+            return True
+        if self._untold > self._told:
+            self._engine.links.listen_anew()
+        self._untold = self._engine.seen.revision
+        return False
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = trio.Event()
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`. Takes several short calls; if cancelled, those done stay done."""
+        while True:
+            _, (floor, more) = await self._engine.ask("compact", tombstones, keys, writes=True)
+            if not more:
+                return int(floor)
+
+    async def reopen(self) -> Position:
+        """See `Store.reopen`. Raises `Unavailable` or `StoreRefused`."""
+        position = await self._engine.open()
+        self._forget_messages()
+        return position
+
+    def _forget_messages(self) -> None:
+        self._told = self._news = self._untold = 0
+
+    async def info(self) -> StoreInfo:
+        """See `Store.info`. The size is an estimate of the memory taken, without the indexes of prefixes."""
+        _, (topics, tombstones, keys, size_bytes) = await self._engine.ask("info")
+        return StoreInfo(topics, tombstones, keys, size_bytes)
+
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """See `Store.dump`."""
+        standing, found = await self._engine.ask("dump", after, limit, PAGE_BYTES_MAX)
+        return dump_of(after, limit, standing, found)
+
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """See `Store.adopt`. Until the last step, what is here is served on."""
+        position = await adopt(self._engine, pages, self._random, replace=replace)
+        self._forget_messages()
+        return position
+
+    async def destroy(self) -> None:
+        """See `Store.destroy`. If cut off after the store is gone, what it held stays as debris of the namespace."""
+        await destroy(self._engine)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`. Waits for calls under way, `CALL_S` at most; finishes even if cancelled."""
+        await self._engine.links.aclose()
+        self._ring()

@@ -1,0 +1,58 @@
+"""How a value lies in a remote engine, where programs other than softstate may put one too.
+
+Three forms, told apart by their first byte, so that no column or flag has to say which:
+
+- what a node published: CBOR behind the tag "self-described CBOR" (`MAGIC`; RFC 8949 section 3.4.6), a sequence that no
+  JSON text begins with, since it is not UTF-8;
+- what another program put there: JSON text (RFC 8259) in UTF-8, as `etcdctl put` or a line of SQL writes it;
+- nothing at all, the empty string: the topic is deleted (a tombstone).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from softstate.errors import Invalid, WireError
+from softstate.wire import encode_value
+from softstate.wire.value import VALUE_BYTES_MAX, unwrap_bytes
+
+MAGIC: Final = b"\xd9\xd9\xf7"
+"""Tag 55799 as CBOR writes it: "what follows is CBOR". It is no part of the value, and never reaches a client."""
+
+TOMBSTONE: Final = b""
+
+log = structlog.get_logger("softstate.store")
+
+
+def to_stored(cbor: bytes | None) -> bytes:
+    """Return the bytes to keep for a value in CBOR, or for None, a deletion."""
+    return TOMBSTONE if cbor is None else MAGIC + cbor
+
+
+def from_stored(stored: bytes, topic: str, version: int) -> bytes | None:
+    """Return a value in CBOR, or None for a tombstone, from what the engine keeps.
+
+    What another program has put there, and softstate cannot carry, reads as a tombstone of that version, and is logged:
+    one bad row must not keep every later change from everybody.
+    """
+    if stored.startswith(MAGIC):
+        return stored[len(MAGIC) :]
+    if not stored:
+        return None
+    try:
+        return cbor_of_json(stored)
+    except WireError as error:
+        log.warning("value cannot be carried, read as deleted", topic=topic, version=version, because=error.message)
+        return None
+
+
+def cbor_of_json(text: bytes, limit_bytes: int = VALUE_BYTES_MAX) -> bytes:
+    """Return JSON text that another program has written as CBOR. Raises `Invalid` or `TooLarge`."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"value is not JSON: {error}") from None
+    return encode_value(unwrap_bytes(value), limit_bytes)
