@@ -1,0 +1,82 @@
+"""What PostgreSQL's errors mean: the one place where psycopg's exceptions become ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import psycopg
+
+from softstate.errors import ConfigError, SoftstateError, StoreRefused, StoreRewound, Unavailable
+
+_GONE: Final = frozenset({"3F000", "42P01", "42703", "42883"})
+"""No such schema, table, column, function: the statements are right, so what they name is no longer there."""
+
+_ADVICE: Final = {
+    "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
+    "40P01": "two transactions waited for each other: publish last in yours",
+    "42501": "this user lacks a privilege: let the owner of the schema grant it, or name another user",
+    "53100": "its disk is full: make room",
+    "53200": "it is out of memory: see its log",
+    "53300": "it has no connection left: raise max_connections, or close others",
+    "55P03": "another transaction has published something and not ended since: look for it in pg_stat_activity,"
+    " and let applications publish last in their transactions",
+    "57014": "a statement took too long, or was cancelled: see its log",
+    "57P01": "it is shutting down, or an administrator ended the connection: it will be made anew",
+    "57P02": "it has crashed, and recovers: see its log",
+    "57P03": "it is starting up or recovering: wait",
+}
+"""By SQLSTATE: what to do about an error that may pass."""
+
+_ADVICE_BY_CLASS: Final = {
+    "08": "the connection failed: it will be made anew",
+    "22": "a row is not as softstate writes it: were tables edited by hand?",
+    "23": "its tables contradict each other: were they edited by hand, or is a backup being restored at this moment?",
+    "53": "it is out of resources: see its log",
+    "57": "it was interrupted: see its log",
+    "58": "its system failed: see its log",
+    "XX": "it reports an error of its own, or damaged data: see its log",
+}
+
+_CREDENTIALS_ADVICE: Final = (
+    "give the right user and password: in the URL, as password_file=…, as password_env=…, in PGPASSWORD or ~/.pgpass"
+)
+
+_REFUSALS: Final = (
+    (r"password authentication failed|no password supplied", _CREDENTIALS_ADVICE),
+    (r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects", "allow this user and host in pg_hba.conf"),
+    (r'role ".*" does not exist', "create the user (createuser), or name another"),
+    (r'database ".*" does not exist', "create the database (createdb), or name another"),
+    (r"permission denied for database|is not permitted to log in", "let its owner grant CONNECT, or name another user"),
+    (r"certificate|SSL|sslmode|channel binding", "see sslmode, sslrootcert and channel_binding in the URL"),
+)
+"""What a server or libpq says before there is a connection, in text alone, and what to do about it.
+
+libpq tells no SQLSTATE there, and a server may speak another language: then it counts as something that may pass.
+"""
+
+
+def explain(error: psycopg.Error, name: str, *, opening: bool) -> SoftstateError:
+    """Return what to raise instead of an error of psycopg. `opening`: what waiting cannot mend is a refusal.
+
+    psycopg's messages name hosts, users and databases, never a password.
+    """
+    state = error.sqlstate
+    said = " ".join(str(error).split())
+    if state is None:
+        return _unconnected(error, said, name, opening=opening)
+    if state in _GONE and not opening:
+        return StoreRewound(f"{name}: its tables are gone ({said}): the store was wiped or replaced; reopen it")
+    advice = _ADVICE.get(state) or _ADVICE_BY_CLASS.get(state[:2], "unexpected: please report this")
+    if opening and state in {"42501", *_GONE}:
+        return StoreRefused(f"{name}: {said}: {advice}")
+    return Unavailable(f"{name}: {said}: {advice}")
+
+
+def _unconnected(error: psycopg.Error, said: str, name: str, *, opening: bool) -> SoftstateError:
+    if isinstance(error, psycopg.ProgrammingError) and opening:
+        return ConfigError(f"store {name}: {said}")
+    for pattern, advice in _REFUSALS:
+        if re.search(pattern, said):
+            return (StoreRefused if opening else Unavailable)(f"{name}: {said}: {advice}")
+    return Unavailable(f"{name}: {said}")

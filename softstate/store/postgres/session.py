@@ -1,0 +1,198 @@
+"""One connection to PostgreSQL: made when needed, used by one thread at a time, cut off when a call takes too long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+import psycopg
+import trio
+from psycopg import pq, sql
+
+from softstate.errors import StoreRefused, Unavailable
+from softstate.store.postgres.errors import explain
+from softstate.store.postgres.url import Place
+
+SERVER_VERSION_MIN: Final = 15
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+T = TypeVar("T")
+
+_ALWAYS: Final = {"idle_session_timeout": "0", "standard_conforming_strings": "on"}
+"""What a role or database may have set otherwise, to the harm of any connection of ours."""
+
+_SET_UP: Final = (
+    "SELECT"
+    " (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS setting (name, value)),"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,"
+    " pg_is_in_recovery(), current_setting('server_encoding')"
+)
+"""A commit that may be lost after others have seen it would rewind the store, so ours are always synchronous."""
+
+
+class _Call:
+    """One call, until whoever wants its answer gives up."""
+
+    given_up = False
+    cut = False
+
+
+class Session:
+    """A connection with a turn. `settings` are those of the server for it, `role` says in its log what it is for.
+
+    `fresh` tells that the connection is new, and nothing was committed on it yet.
+    """
+
+    def __init__(self, place: Place, role: str, settings: Mapping[str, str]) -> None:
+        self.fresh = True
+        self.turn = trio.CapacityLimiter(1)
+        self._place = place
+        self._role = role
+        self._settings = {
+            **_ALWAYS,
+            "search_path": f"{sql.Identifier(place.schema).as_string(None)}, pg_temp",
+            **settings,
+        }
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._plug: socket.socket | None = None
+        self._call: _Call | None = None
+        self._ready = False
+        self._closed = False
+
+    async def call(
+        self, work: Callable[[Connection], T], within_s: float, *, opening: bool = False, hold: bool = False
+    ) -> T:
+        """Do `work` in a thread, in turn, within `within_s` seconds. What it leaves uncommitted is rolled back.
+
+        With `opening`, on a new connection. With `hold`, its transaction is kept for the next call, unless it fails.
+
+        If it takes longer, or is cancelled, the connection is cut off: the thread ends soon after, and the server rolls
+        back unless it has the commit already. Raises what `work` raises, `Unavailable`, `StoreRewound` when the tables
+        are gone, and `StoreRefused` when `opening` what waiting cannot mend.
+        """
+        call = _Call()
+        with trio.move_on_after(within_s):
+            try:
+                return await trio.to_thread.run_sync(
+                    lambda: self._work(call, work, opening=opening, hold=hold),
+                    limiter=self.turn,
+                    abandon_on_cancel=True,
+                )
+            except trio.Cancelled:
+                self._give_up(call)
+                raise
+        raise Unavailable(
+            f"{self._place.name} has not answered within {within_s:g} s: see whether it runs, and its load"
+        )
+
+    def _give_up(self, call: _Call) -> None:
+        with self._lock:
+            call.given_up = True
+            if self._call is call and self._plug is not None:
+                call.cut = True
+                with contextlib.suppress(OSError):
+                    self._plug.shutdown(socket.SHUT_RDWR)
+
+    def _work(self, call: _Call, work: Callable[[Connection], T], *, opening: bool, hold: bool) -> T:
+        if self._closed:
+            # Asked in the thread, because `close` may have had its turn while this call waited for one.
+            raise trio.ClosedResourceError("this store was closed")
+        with self._lock:
+            self._call = call
+        try:
+            if opening:
+                self._drop()
+            connection = self._connection or self._connect(opening=opening)
+            if call.given_up:
+                # A connection that came too late for this call is the next one's.
+                raise Unavailable(f"{self._place.name} took too long to connect")
+            with self._settling(connection, hold=hold):
+                if not self._ready:
+                    self._set_up(connection, opening=opening)
+                return work(connection)
+        except psycopg.Error as error:
+            raise explain(error, self._place.name, opening=opening) from error
+        finally:
+            with self._lock:
+                self._call = None
+            if call.cut:
+                self._drop()
+
+    @contextlib.contextmanager
+    def _settling(self, connection: Connection, *, hold: bool) -> Iterator[None]:
+        """Leave the connection without a transaction, unless it is to be kept, or drop it."""
+        try:
+            yield
+        except psycopg.Error:
+            # An error in a pipeline keeps the statements behind it from being prepared, and psycopg thinks they were.
+            self._drop()
+            raise
+        except BaseException:
+            self._settle(connection)
+            raise
+        if not hold:
+            self._settle(connection)
+
+    def _settle(self, connection: Connection) -> None:
+        open_ = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+        with contextlib.suppress(psycopg.Error):
+            if connection.info.transaction_status in open_:
+                connection.execute("ROLLBACK")
+        if connection.info.transaction_status != pq.TransactionStatus.IDLE or not self._ready:
+            self._drop()
+
+    def _connect(self, *, opening: bool) -> Connection:
+        parameters = {"fallback_application_name": f"softstate {self._role}", **self._place.parameters}
+        try:
+            connection: Connection = psycopg.connect("", autocommit=True, **parameters)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            # Not "from error": psycopg's holds all that it connected with, the password too.
+            raise explain(error, self._place.name, opening=opening) from None
+        with self._lock:
+            self._connection = connection
+            # A descriptor of our own: libpq may close its one at any time, and the number be given to another file.
+            self._plug = socket.socket(fileno=os.dup(connection.fileno()))
+        self._ready = False
+        return connection
+
+    def _set_up(self, connection: Connection, *, opening: bool) -> None:
+        refused = StoreRefused if opening else Unavailable
+        name, version = self._place.name, connection.info.server_version // 10_000
+        if version < SERVER_VERSION_MIN:
+            raise refused(f"{name} is PostgreSQL {version}, and softstate needs {SERVER_VERSION_MIN}: upgrade it")
+        row = connection.execute(_SET_UP, (list(self._settings), list(self._settings.values()))).fetchone()
+        assert row is not None
+        _, _, recovering, encoding = row
+        if recovering:
+            raise refused(
+                f"{name} is a standby, which takes no writes and may lag: name the primary, or all hosts of the cluster"
+                " (host1,host2), of which the primary is chosen"
+            )
+        if encoding != "UTF8":
+            raise refused(
+                f"{name} is a database with encoding {encoding}, which cannot hold every topic:"
+                " create one with ENCODING 'UTF8', and name that"
+            )
+        self._ready = self.fresh = True
+
+    def _drop(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            plug, self._plug = self._plug, None
+        if plug is not None:
+            plug.close()
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                connection.close()
+
+    async def close(self, *, for_good: bool = True) -> None:
+        """Close the connection, once the call that is under way has ended. `for_good`: no call makes another."""
+        async with self.turn:
+            self._closed = self._closed or for_good
+            await trio.to_thread.run_sync(self._drop)

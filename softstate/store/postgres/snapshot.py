@@ -1,0 +1,196 @@
+"""One transaction on a PostgreSQL connection, seen as a `Snapshot`."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from softstate.errors import StoreRewound
+from softstate.model import ALL, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Position, Query, Record
+from softstate.store.base import Key
+from softstate.store.postgres.session import Connection
+from softstate.store.stored import from_stored
+
+NEAR_HEAD: Final = 256
+"""Within so many revisions of the head, a prefix is looked for among all that changed."""
+
+PREFIX_TOPICS_MAX: Final = 16_384
+"""A prefix with more topics than this to show is read in version order, passing over what it does not cover."""
+
+ROWS_MAX: Final = PAGE_RECORDS_MAX + 1
+"""How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
+
+_STANDING: Final = (
+    "SELECT epoch, head, floor, keys, current_setting('fsync') = 'on',"
+    " (SELECT nonce FROM lineage WHERE start <= head ORDER BY start DESC LIMIT 1),"
+    " (SELECT nonce FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) FROM meta"
+)
+
+LINEAGES: Final = (
+    "SELECT revision, (SELECT nonce FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1)"
+    " FROM unnest(%s::bigint[]) AS asked (revision)"
+)
+
+_BATCH: Final = (
+    "SELECT topic, version, value FROM (SELECT topic, version, value, coalesce("
+    "sum(octet_length(value)) OVER (ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
+    " FROM (SELECT topic, version, value FROM topic WHERE {} ORDER BY version LIMIT %s) AS batch) AS batch"
+    " WHERE before < %s ORDER BY version"
+)
+"""Records in version order: so many, but none after those that have reached so many bytes (of the first always one)."""
+
+_ALL: Final = _BATCH.format("version > %s AND (%s OR value IS NOT NULL)")
+_UNDER: Final = _BATCH.format("version > %s AND topic >= %s AND topic < %s AND (%s OR value IS NOT NULL)")
+_SOME: Final = _BATCH.format("version = ANY (%s::bigint[]) AND (%s OR value IS NOT NULL)")
+
+
+def lineages_of(connection: Connection, revisions: Collection[int]) -> Mapping[int, str | None]:
+    """Look up the lineage in force at each revision, None before the first row; above the head it is the newest."""
+    return dict(connection.execute(LINEAGES, (list(revisions),)).fetchall())
+
+
+class PostgresSnapshot:
+    """What a transaction sees. Made as its first statement, it fixes the snapshot. Lives until the transaction ends.
+
+    The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. Raises `StoreRewound` when there
+    is no store there at all.
+    """
+
+    def __init__(self, connection: Connection, seen: int) -> None:
+        self._connection = connection
+        row = connection.execute(_STANDING, (seen,)).fetchone()
+        if row is None:
+            raise StoreRewound("the store's tables were emptied while it was open: reopen it")
+        epoch, head, self.floor, self.keys_held, self.synced, newest, at_seen = row
+        self.position = Position(epoch, newest or "", head)
+        self._lineages: dict[int, str | None] = {head: newest, seen: at_seen}
+        self._versions: dict[str, int] = {}
+        """By topic; 0 for one without a record."""
+        self._records: dict[int, Record] = {}
+
+    def lineage_at(self, revision: int) -> str | None:
+        """Return the lineage in force at `revision`; None above the head or before the first row."""
+        if revision > self.position.revision:
+            return None
+        if revision not in self._lineages:
+            self.know_lineages([revision])
+        return self._lineages[revision]
+
+    def know_lineages(self, revisions: Iterable[int]) -> None:
+        """Look up the lineages in force at some revisions, all in one step."""
+        missing = {revision for revision in revisions if revision not in self._lineages}
+        if missing:
+            self._lineages.update(lineages_of(self._connection, missing))
+
+    def lineages(self, after: int, upto: int) -> Sequence[Position]:
+        """List the lineage rows above `after` and at or below `upto`."""
+        rows = self._connection.execute(
+            "SELECT start, nonce FROM lineage WHERE start > %s AND start <= %s ORDER BY start", (after, upto)
+        )
+        return [Position(self.position.epoch, nonce, start) for start, nonce in rows]
+
+    def keys_above(self, after: int, limit: int) -> Sequence[Key]:
+        """List the idempotency keys made above `after`, in revision order, `limit` at most."""
+        rows = self._connection.execute(
+            "SELECT topic, key, digest, version FROM idempotency WHERE version > %s ORDER BY version LIMIT %s",
+            (after, limit), binary=True,
+        )  # fmt: skip
+        return [
+            Key(topic, key.decode("utf-8", "surrogatepass"), digest, version) for topic, key, digest, version in rows
+        ]
+
+    # Each statement is a round trip. So what a group of queries asks for is fetched for all of them together, and what
+    # one has found, no other looks for again: who polls after a crash asks for much the same.
+
+    def foresee(self, group: Sequence[Query]) -> None:
+        """Fetch what the answers to a group will ask for one by one, as far as a page of it may hold."""
+        self.know_lineages(
+            query.witness.revision for query in group if query.witness and query.witness.epoch == self.position.epoch
+        )
+        versions = self.versions([topic for query in group for topic in query.topics])
+        wanted = {
+            versions[topic]
+            for query in group
+            for topic, held in query.topics.items()
+            if versions.get(topic, 0) > max(held, query.after)
+        }
+        self._fetch(sorted(wanted)[:ROWS_MAX])
+
+    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Return the version of each of `topics` that has a record."""
+        known = self._versions
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            known.update(dict.fromkeys(missing, 0))
+            rows = self._connection.execute(
+                "SELECT topic, version FROM topic WHERE topic = ANY (%s::text[])", (missing,), binary=True
+            )
+            known.update(rows.fetchall())
+        return {topic: version for topic in topics if (version := known[topic])}
+
+    def load(self, versions: Sequence[int]) -> Iterator[Record]:
+        """Yield the records that have these versions, given in ascending order."""
+        for index, version in enumerate(versions):
+            if version not in self._records:
+                self._fetch(versions[index : index + ROWS_MAX])
+            yield self._records[version]
+
+    def _fetch(self, versions: Sequence[int]) -> None:
+        """Bring the records that have these versions, as many as one statement brings, and at least the first."""
+        missing = [version for version in versions if version not in self._records]
+        if missing:
+            records, _ = self._batch(_SOME, missing, True)
+            self._records.update((record.version, record) for record in records)
+
+    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
+        """Yield the records under `prefix` above `after` in version order, a batch at a time."""
+        if prefix == ALL:
+            return self._scan(_ALL, after, (tombstones,))
+        if self.position.revision - after > NEAR_HEAD:
+            versions = self._versions_under(prefix, after)
+            if len(versions) <= PREFIX_TOPICS_MAX:
+                return self._scan_some(versions, tombstones=tombstones)
+        return self._scan(_UNDER, after, (*_range(prefix), tombstones))
+
+    def _versions_under(self, prefix: str, after: int) -> list[int]:
+        """List the versions above `after` under a prefix; one more than the limit at most.
+
+        Without an order, for the server would rather walk through all versions from `after` on than sort these few.
+        """
+        rows = self._connection.execute(
+            "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > %s LIMIT %s",
+            (*_range(prefix), after, PREFIX_TOPICS_MAX + 1), binary=True,
+        )  # fmt: skip
+        return sorted(version for (version,) in rows)
+
+    def _scan_some(self, versions: Sequence[int], *, tombstones: bool) -> Iterator[Record]:
+        while versions:
+            batch = versions[:ROWS_MAX]
+            records, full = self._batch(_SOME, batch, tombstones)
+            yield from records
+            last = records[-1].version if full else batch[-1]
+            versions = versions[bisect_right(versions, last) :]
+
+    def _scan(self, statement: str, after: int, parameters: tuple[Any, ...]) -> Iterator[Record]:
+        full = True
+        while full:
+            records, full = self._batch(statement, after, *parameters)
+            yield from records
+            if full:
+                after = records[-1].version
+
+    def _batch(self, statement: str, *parameters: Any) -> tuple[list[Record], bool]:
+        """Return a batch of records, and whether there may be more where they come from."""
+        cursor = self._connection.execute(statement, (*parameters, ROWS_MAX, PAGE_BYTES_MAX), binary=True)
+        rows: list[tuple[str, int, bytes | None]] = cursor.fetchall()
+        records = [
+            Record(topic, version, None if value is None else from_stored(value, topic, version))
+            for topic, version, value in rows
+        ]
+        return records, len(rows) >= ROWS_MAX or sum(len(value or b"") for _, _, value in rows) >= PAGE_BYTES_MAX
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    """Return the half-open range of names under a prefix: "0" follows "/" in bytes, which is how names are compared."""
+    return prefix, prefix[:-1] + "0"

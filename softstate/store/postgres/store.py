@@ -1,0 +1,220 @@
+"""PostgreSQL (15 or newer) as the truth: any number of nodes on one schema, and applications beside them.
+
+An acknowledged commit is on the server's disk, whatever its `synchronous_commit`; only `fsync = off` makes that weak.
+Failing over to a standby that lags loses commits all the same, unless the server has `synchronous_standby_names`:
+clients are then reset, as after a restored backup.
+
+Another program publishes with one function, in the same transaction as its own rows::
+
+    BEGIN;
+    UPDATE orders SET state = 'paid' WHERE id = 42;
+    SELECT softstate.publish('orders/42', '{"state": "paid"}');
+    COMMIT;
+
+and deletes with ``softstate.delete('orders/42')``. Both take ``expect``, and raise SQLSTATE ``SS412`` when that loses,
+``SS400`` or ``SS413`` for what softstate cannot carry. From then until its end the transaction holds the counter that
+gives every commit its revision, and all other publishes wait: publish last. `softstate.store.postgres.schema` says what
+to grant. A pooler in front must pool sessions, not transactions.
+
+To put a logical backup (pg_dump) back while nodes run, do it in one transaction: ``psql --single-transaction``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from random import Random
+from typing import Final, TypeVar
+
+import trio
+
+from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
+from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.store.nonce import SYSTEM
+from softstate.store.postgres.url import read_place
+
+try:
+    from softstate.store.postgres.copy import Adoption
+    from softstate.store.postgres.ear import Ear
+    from softstate.store.postgres.engine import CALL_S, PostgresEngine, milliseconds
+    from softstate.store.postgres.schema import destroy
+    from softstate.store.postgres.session import Connection, Session
+except ImportError as error:
+    # psycopg raises it too when it finds no libpq.
+    raise ConfigError(f"store postgresql://… needs psycopg: pip install 'softstate[postgres]' ({error})") from error
+
+OPEN_S: Final = 10.0
+"""How long opening may take: connecting, making the schema if there is none, committing a lineage row."""
+
+LOOK_S: Final = 1.0
+"""How often a waiting node asks the database itself, though nothing was heard: notifications may be lost."""
+
+COPY_S: Final = 60.0
+"""How long one page may take to be adopted, and how long the next one may be in coming."""
+
+CONNECTIONS_MAX: Final = 4
+"""How many connections a store has: one that writes, one that reads, one that listens, and one while it adopts."""
+
+T = TypeVar("T")
+
+
+class PostgresStore(Store):
+    """A store in a schema of a PostgreSQL database; get one with `PostgresStore.open`.
+
+    A call that is cancelled, or takes longer than `CALL_S`, is cut off from the server, and its connection made anew.
+    """
+
+    def __init__(self, engine: PostgresEngine, keys_max: int) -> None:
+        self.name = engine.place.name
+        self.keys_max = keys_max
+        self._engine = engine
+        self._committed = trio.Event()
+        self._told = 0
+        self._ear = Ear(engine.place, lambda revision: revision > engine.seen.revision, LOOK_S / 2, CALL_S)
+        self._closed = False
+        self._look_around()
+
+    @classmethod
+    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> PostgresStore:
+        """Open the store at `url` (`softstate.store.postgres.url`), creating it if there is none; commit a lineage row.
+
+        Raises `ConfigError` for a wrong URL, `StoreRefused` when waiting will not help, `Unavailable` when it may.
+        """
+        engine = PostgresEngine(read_place(url), keys_max=keys_max, random=random)
+        try:
+            await engine.writer.call(engine.open, OPEN_S, opening=True)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await engine.writer.close()
+            raise
+        return cls(engine, keys_max)
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        answer = await self._engine.reader.call(work, CALL_S)
+        self._look_around()
+        return answer
+
+    def _look_around(self) -> None:
+        """Take over what a thread has found, and wake who waits for a commit."""
+        self.durability, self.warnings = self._engine.durability, self._engine.warnings
+        if self._engine.seen.revision > self._told:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._told = self._engine.seen.revision
+        self._committed.set()
+        self._committed = trio.Event()
+
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
+        committed = await self._engine.writer.call(lambda on: self._engine.publish(on, group), CALL_S)
+        self._look_around()
+        return committed
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        """See `Store.read`."""
+        return await self._read(lambda on: self._engine.read(on, group))
+
+    async def head(self) -> Position:
+        """See `Store.head`."""
+        return await self._read(self._engine.head)
+
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """See `Store.lineage_at`."""
+        return await self._read(lambda on: self._engine.lineage_at(on, revisions))
+
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """See `Store.feed`."""
+        return await self._read(lambda on: self._engine.feed(on, after, limit))
+
+    async def wait(self, after: int) -> None:
+        """See `Store.wait`. Woken by what this store does, by the server's notifications, and every `LOOK_S`."""
+        await trio.lowlevel.checkpoint()
+        while self._engine.seen.revision <= after:
+            committed = self._committed
+            with trio.move_on_after(LOOK_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hear, nursery.cancel_scope)
+                    await committed.wait()
+                    nursery.cancel_scope.cancel()
+            if not committed.is_set() and await self._in_trouble():
+                return
+
+    async def _hear(self, scope: trio.CancelScope) -> None:
+        await self._ear.hear()
+        scope.cancel()
+
+    async def _in_trouble(self) -> bool:
+        """Bring what was seen up to date; tell whether the store needs a look."""
+        try:
+            await self.head()
+        except (StoreFault, Unavailable):
+            return True
+        return False
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
+        while True:
+            floor, more = await self._engine.writer.call(lambda on: self._engine.compact(on, tombstones, keys), CALL_S)
+            self._look_around()
+            if not more:
+                return floor
+
+    async def reopen(self) -> Position:
+        """See `Store.reopen`. Waits for what is under way."""
+        await self._ear.close(for_good=self._closed)
+        await self._engine.reader.close(for_good=self._closed)
+        async with self._engine.reader.turn:
+            position = await self._engine.writer.call(self._engine.open, OPEN_S, opening=True)
+        self._told = 0
+        self._look_around()
+        return position
+
+    async def info(self) -> StoreInfo:
+        """See `Store.info`."""
+        return await self._read(self._engine.info)
+
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """See `Store.dump`."""
+        return await self._read(lambda on: self._engine.dump(on, after, limit))
+
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """See `Store.adopt`. One transaction: until the last page, everybody reads on but cannot publish.
+
+        Programs that publish directly wait until then, unless they have a lock_timeout.
+        """
+        engine = self._engine
+        settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": milliseconds(COPY_S)}
+        session = Session(engine.place, "copier", {**engine.patience, **settings})
+        adoption = Adoption(engine.place, engine.random)
+        try:
+            await session.call(lambda on: adoption.begin(on, engine.seen, replace=replace), CALL_S, hold=True)
+            async for page in pages:
+                await session.call(_taking(adoption, page), COPY_S, hold=True)
+            async with engine.reader.turn, engine.writer.turn:
+                position = await session.call(adoption.finish, COPY_S)
+                engine.begin_again(position)
+        finally:
+            with trio.CancelScope(shield=True):
+                await session.close()
+        self._told = 0
+        self._look_around()
+        return position
+
+    async def destroy(self) -> None:
+        """See `Store.destroy`. Deletes the schema, unless there is more in it than softstate has put there."""
+        await self._engine.writer.call(lambda on: destroy(on, self._engine.place), OPEN_S)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`. Finishes even if cancelled."""
+        self._closed = True
+        with trio.CancelScope(shield=True):
+            await self._ear.close()
+            await self._engine.reader.close()
+            await self._engine.writer.close()
+        self._wake()
+
+
+def _taking(adoption: Adoption, page: Dump) -> Callable[[Connection], None]:
+    return lambda on: adoption.take(on, page)
