@@ -1,0 +1,1 @@
+"""etcd as the truth: `softstate.store.etcd.store` has the store."""

@@ -1,0 +1,93 @@
+"""The inbox: how another program publishes with one etcd put, and how a node moves that into the truth.
+
+``etcdctl put NAMESPACE/inbox/TOPIC '{"state":"paid"}'`` publishes, an empty value deletes the topic. It may be part of
+a transaction of the program's own. Any node's store takes it from there, in a transaction that deletes it from the
+inbox if it is still what was read, so exactly one of several nodes does, exactly once. A second put to the same topic
+before that replaces the first: states are last-value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from softstate.errors import WireError
+from softstate.model import check_topic
+from softstate.store.base import Publish
+from softstate.store.etcd.batch import REQUEST_BYTES_MAX, Batch, size_of
+from softstate.store.etcd.layout import Data, Layout, after_all
+from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
+from softstate.store.etcd.snapshot import Look, standings_in
+from softstate.store.etcd.writer import Plan
+from softstate.store.stored import cbor_of_json
+
+INBOX_MAX: Final = 32
+"""How many entries are moved in one transaction at most. Each may be as large as etcd takes, until it is refused."""
+
+REFUSED_BYTES_MAX: Final = 512 * 1024
+"""How much is kept of an entry that is refused."""
+
+log = structlog.get_logger("softstate.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of a batch of entries: how many were taken, why others were refused, whether there are more."""
+
+    taken: int
+    refused: Sequence[tuple[str, str]]
+    more: bool
+
+    def report(self) -> None:
+        """Log what was refused, once that is committed."""
+        for topic, because in self.refused:
+            log.warning("direct publish refused", topic=topic, because=because)
+
+
+def moving(layout: Layout) -> Plan[Moved]:
+    """Plan to move the oldest entries of the inbox into the truth, or to where refused ones are kept."""
+
+    def ops(_data: Data) -> list[Op]:
+        newest_last = {"sort_order": "ASCEND", "sort_target": "MOD"}
+        return [span(layout.inbox, after_all(layout.inbox), limit=INBOX_MAX, **newest_last)]
+
+    async def draft(look: Look, batch: Batch) -> Moved:
+        publishes: list[Publish] = []
+        refused: list[tuple[str, str]] = []
+        entries = _fitting(look.answers[0].kvs)
+        for kv in entries:
+            topic = kv.key[len(layout.inbox) :]
+            try:
+                publishes.append(_publish(topic, kv.value))
+            except WireError as error:
+                because = error.message
+                batch.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
+                refused.append((topic.decode(errors="replace"), because))
+            batch.compares.append(unchanged(kv.key, kv.mod_revision))
+            batch.changes[kv.key] = None
+        topics = [publish.topic for publish in publishes]
+        batch.know(standings_in(topics, await look.ranges([get(batch.data.topic(topic)) for topic in topics])), {})
+        snapshot = look.fetched()
+        for publish in publishes:
+            batch.apply(publish, snapshot)
+        return Moved(len(entries), refused, look.answers[0].count > len(entries))
+
+    return Plan(draft, ops)
+
+
+def _publish(topic: bytes, value: bytes) -> Publish:
+    name = check_topic(topic.decode(errors="surrogateescape"))
+    return Publish(name, cbor_of_json(value) if value else None)
+
+
+def _fitting(kvs: Sequence[KeyValue]) -> Sequence[KeyValue]:
+    """Return as many entries as fit one transaction."""
+    size = 0
+    for at, kv in enumerate(kvs):
+        size += size_of(Publish("", kv.value[:REFUSED_BYTES_MAX])) + 4 * len(kv.key)
+        if at and size > REQUEST_BYTES_MAX:
+            return kvs[:at]
+    return kvs

@@ -1,0 +1,370 @@
+"""A store in etcd, from version 3.4 on, through the JSON gateway that it serves on its client port.
+
+``etcd://user:password@host:2379,host:2379/?namespace=softstate``, or ``etcds://`` with TLS and, if need be,
+``cacert=``, ``cert=`` and ``key=`` files. Of several endpoints one is used until it fails. Any number of nodes share a
+namespace. `softstate.store.etcd.layout` has what lies where, `etcd_inbox` how another program publishes.
+
+An acknowledged commit is in the logs of a majority of etcd's members, synced to disk. etcd keeps every old value until
+its history is compacted, and every commit rewrites one key, so let it run with ``--auto-compaction-retention`` (an hour
+will do): compacting is never done from here, for it would take other applications' history too. No user needs more
+than ``readwrite`` on the prefix ``NAMESPACE/``.
+
+A group of publishes is one transaction as long as it is below a megabyte; a longer one is several, in order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo, Verdict
+from softstate.store.etcd.batch import chunks_of
+from softstate.store.etcd.gateway import OPTIONS, PORT, Gateway, SnapshotGone
+from softstate.store.etcd.http import Connection
+from softstate.store.etcd.inbox import moving
+from softstate.store.etcd.layout import Data, Known, Layout, after_all
+from softstate.store.etcd.messages import Op, Status, delete_span, get, span
+from softstate.store.etcd.moving import Adoption, dump_ops, fetch_dump
+from softstate.store.etcd.probe import PROBE_S, Probe
+from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, standings_in
+from softstate.store.etcd.watch import LOOK_S, News, Watch
+from softstate.store.etcd.writer import Writer, compacting
+from softstate.store.nonce import SYSTEM, lineage_nonce
+from softstate.store.snapshot import answer, dump_page, feed_page
+from softstate.store.url import NAMESPACE, read_url
+
+INBOX_PAUSE_S: Final = 0.02
+"""Who did not move the last entries of the inbox leaves the next to who did, for up to so long, in seconds."""
+
+INBOX_BATCHES: Final = 8
+"""How many batches of the inbox are moved in a row, before whoever waits has a look at other things."""
+
+DESTROY_S: Final = 60.0
+"""How long deleting everything may take, in seconds; the one call that may take longer than `CALL_S`."""
+
+NAMESPACE_BYTES_MAX: Final = 128
+
+T = TypeVar("T")
+
+log = structlog.get_logger("softstate.store")
+
+
+class EtcdStore(Store):
+    """A store in etcd; get one with `EtcdStore.open`."""
+
+    def __init__(self, gateway: Gateway, layout: Layout, keys_max: int, random: Random) -> None:
+        self.name = gateway.name
+        self.durability = Durability.DURABLE
+        self.keys_max = keys_max
+        self._gateway = gateway
+        self._layout = layout
+        self._random = random
+        self._writer = Writer(gateway, layout, random)
+        self._watch = Watch(gateway, layout)
+        self._probe = Probe(gateway)
+        self._seen = (Position("", "", 0), "")
+        self._opened = 0
+        self._heard = 0
+        self._inbox_stuck = ""
+        self._waiting: dict[trio.CancelScope, int] = {}
+        self._moves_inbox = False
+        self._look_at = self._probe_at = -math.inf
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> EtcdStore:
+        """Open the namespace that `url` names, creating it if it is empty, and commit a lineage row.
+
+        Raises `ConfigError` when the URL is wrong, `StoreRefused` when what is there is not ours or the credentials
+        are wrong, `Unavailable` when that may pass.
+        """
+        parts = read_url(url, port=PORT, options=OPTIONS)
+        namespace = parts.options.get("namespace", NAMESPACE)
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", namespace) or len(namespace.encode()) > NAMESPACE_BYTES_MAX:
+            raise ConfigError(
+                f"store {parts.name}: namespace must be letters, digits, '.', '_', '-' and single '/' between them, at"
+                f" most {NAMESPACE_BYTES_MAX} bytes, not {namespace!r}"
+            )
+        if parts.path:
+            raise ConfigError(f"store {parts.name}: etcd has no databases; name a key prefix with ?namespace=")
+        if namespace != NAMESPACE:
+            parts = replace(parts, name=f"{parts.name}?namespace={namespace}")
+        store = cls(Gateway(parts), Layout(namespace), keys_max, random)
+        try:
+            await store.reopen()
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    def _saw(self, known: Known, opened: int) -> None:
+        """Note a head that a call has met which began after `opened` openings."""
+        head = known.head
+        if opened != self._opened:
+            # The store was reopened meanwhile: that head may be of the history before.
+            return
+        if head.revision > self._seen[0].revision or not self._seen[1]:
+            self._seen = head.position, head.generation
+        self._wake(head.revision)
+
+    def _wake(self, revision: int) -> None:
+        for scope, after in self._waiting.items():
+            if revision > after:
+                scope.cancel()
+
+    async def _look(
+        self,
+        then: Callable[[Look], Awaitable[T]],
+        *,
+        lineages: Collection[int] = (),
+        ops: Callable[[Data], Sequence[Op]] = lambda _data: (),
+    ) -> T:
+        """Begin a snapshot, and do something with it; again if it goes meanwhile, elsewhere if an endpoint fails."""
+        with self._gateway.patience():
+            for tries_left in reversed(range(self._gateway.endpoints.count + 1)):
+                try:
+                    async with self._gateway.readers.connection() as connection:
+                        return await self._look_over(connection, then, lineages, ops)
+                except Unavailable:
+                    if not tries_left:
+                        raise
+        raise AssertionError("unreachable: the last try raises, and so does the end of patience")
+
+    async def _look_over(
+        self,
+        connection: Connection,
+        then: Callable[[Look], Awaitable[T]],
+        lineages: Collection[int],
+        ops: Callable[[Data], Sequence[Op]],
+    ) -> T:
+        while True:
+            seen, heard, opened = self._seen, self._heard, self._opened
+            try:
+                look = await begin(self._gateway, connection, self._layout, seen, lineages=lineages, ops=ops)
+                result = await then(look)
+            except SnapshotGone:
+                continue
+            self._saw(look.known, opened)
+            if self._heard == heard > look.position.revision:
+                # What the watch told of is gone, with the history that it was of.
+                self._heard = 0
+            return result
+
+    async def publish(self, group: Sequence[Publish]) -> Committed:
+        """See `Store.publish`. A group above a megabyte is several transactions, each with its own `CALL_S`.
+
+        If a later one fails, or another lineage begins between them, all of the group is `Unavailable`, though the
+        first were applied. If others commit between them, `records` are those of the last of what is contiguous.
+        """
+        committed: Committed | None = None
+        for chunk in chunks_of(group):
+            next_one = await self._publish(chunk)
+            committed = next_one if committed is None else _joined(committed, next_one, self.name)
+        assert committed is not None
+        return committed
+
+    async def _publish(self, chunk: Sequence[Publish]) -> Committed:
+        opened, newest = self._opened, max(self._seen[0].revision, self._heard)
+        done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
+        self._saw(done.known, opened)
+        position = done.known.head.position
+        before = done.batch.before if done.batch.records else position.revision
+        return Committed(done.result, before, done.batch.records, position)
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        """See `Store.read`."""
+        topics = list(dict.fromkeys(topic for query in group for topic in query.topics))
+
+        async def then(look: Look) -> Sequence[Page | Rewound]:
+            fetched = await fetch(look, group, standings_in(topics, look.answers))
+            return [answer(query, fetched) for query in group]
+
+        lineages = [query.witness.revision for query in group if query.witness is not None]
+        return await self._look(then, lineages=lineages, ops=lambda data: [get(data.topic(topic)) for topic in topics])
+
+    async def head(self) -> Position:
+        """See `Store.head`."""
+
+        async def then(look: Look) -> Position:
+            return look.position
+
+        return await self._look(then)
+
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        """See `Store.lineage_at`."""
+
+        async def then(look: Look) -> Sequence[str | None]:
+            return [look.lineage_of[revision] for revision in revisions]
+
+        return await self._look(then, lineages=revisions)
+
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """See `Store.feed`."""
+
+        async def then(look: Look) -> Feed:
+            return feed_page(after, limit, await fetch_feed(look, after.revision, limit))
+
+        return await self._look(then, lineages=[after.revision], ops=lambda data: feed_ops(data, after.revision, limit))
+
+    async def wait(self, after: int) -> None:
+        """See `Store.wait`. Moves what other programs have put into the inbox, meanwhile."""
+        await trio.lowlevel.checkpoint()
+        while self._seen[0].revision <= after and self._heard <= after:
+            if self._closed:
+                raise trio.ClosedResourceError("this store was closed")
+            if trio.current_time() < self._look_at:
+                news = await self._listen(after)
+                if news.inbox and not self._moves_inbox:
+                    await trio.sleep(self._random.uniform(INBOX_PAUSE_S / 4, INBOX_PAUSE_S))
+                if not (news.inbox or news.look):
+                    continue
+            if await self._look_around():
+                return
+
+    async def _listen(self, after: int) -> News:
+        """Listen until there is something new, or it is time to look; or until this store knows of more by itself."""
+        news = News()
+        with trio.CancelScope(deadline=self._look_at) as scope:
+            self._waiting[scope] = after
+            try:
+                news = await self._watch.listen()
+            finally:
+                del self._waiting[scope]
+        self._heard = max(self._heard, news.revision)
+        self._wake(news.revision)
+        return news
+
+    async def _look_around(self) -> bool:
+        """Look at the head and into the inbox; tell whether the store is in trouble."""
+        self._look_at = trio.current_time() + LOOK_S
+        inbox = self._layout.inbox
+
+        async def then(look: Look) -> int:
+            return len(look.answers[0].kvs)
+
+        try:
+            found = await self._look(then, ops=lambda _data: [span(inbox, after_all(inbox), limit=1, keys_only=True)])
+        except (StoreFault, Unavailable):
+            return True
+        if found:
+            await self._empty_inbox()
+        if trio.current_time() >= self._probe_at:
+            await self._ask_probe()
+        return False
+
+    async def _empty_inbox(self) -> None:
+        for _ in range(INBOX_BATCHES):
+            opened = self._opened
+            try:
+                done = await self._writer.commit(moving(self._layout), self._seen, self.keys_max)
+            except (StoreFault, Unavailable) as error:
+                # Whoever publishes through a node hears of it; here a log has to do. The next look tries again.
+                if str(error) != self._inbox_stuck:
+                    log.warning("direct publishes wait in the inbox", store=self.name, because=str(error))
+                self._inbox_stuck = str(error)
+                return
+            self._inbox_stuck = ""
+            self._saw(done.known, opened)
+            done.result.report()
+            self._moves_inbox = done.result.taken > 0
+            if not done.result.more:
+                return
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
+        while True:
+            opened = self._opened
+            done = await self._writer.commit(compacting(tombstones, keys), self._seen, self.keys_max)
+            self._saw(done.known, opened)
+            floor, more = done.result
+            if not more:
+                return floor
+
+    async def reopen(self) -> Position:
+        """See `Store.reopen`."""
+        if self._closed:
+            raise trio.ClosedResourceError("this store was closed")
+        await self._watch.aclose()
+        await self._gateway.drop()
+        await self._ask_probe()
+        position = self._begin_with(await self._writer.open(lineage_nonce(self._random)))
+        await self._ask_probe()
+        return position
+
+    def _begin_with(self, known: Known) -> Position:
+        """Take a head for the first that was met, and forget what was before."""
+        self._opened += 1
+        self._seen = known.head.position, known.head.generation
+        self._heard = 0
+        self._wake(known.head.revision)
+        return known.head.position
+
+    async def _ask_probe(self) -> None:
+        self._probe_at = trio.current_time() + PROBE_S
+        await self._probe.ask()
+        self.durability, self.warnings = self._probe.durability, self._probe.warnings
+
+    async def info(self) -> StoreInfo:
+        """See `Store.info`. The size is that of the whole database of the member that was asked."""
+
+        def ops(data: Data) -> list[Op]:
+            tables = [data.table(name) for name in ("topic", "tomb")]
+            return [span(table, after_all(table), count_only=True) for table in tables]
+
+        async def then(look: Look) -> StoreInfo:
+            records, tombstones = (found.count for found in look.answers)
+            status = await self._gateway.call(look.connection, "/v3/maintenance/status", {}, Status)
+            return StoreInfo(records - tombstones, tombstones, look.known.head.keys, status.db_size)
+
+        return await self._look(then, ops=ops)
+
+    async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
+        """See `Store.dump`."""
+
+        async def then(look: Look) -> Dump:
+            return dump_page(after, limit, *await fetch_dump(look, after, limit))
+
+        return await self._look(then, ops=lambda data: dump_ops(data, after, limit))
+
+    async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        """See `Store.adopt`. Everything is written beside what is there, and put in its place by one transaction."""
+        adoption = Adoption(self._gateway, self._layout, self._writer, self._random)
+        return self._begin_with(await adoption.adopt(pages, self._seen, replace=replace))
+
+    async def destroy(self) -> None:
+        """See `Store.destroy`. One delete of the whole prefix, which occupies etcd for as long as it takes."""
+        everything = delete_span(self._layout.root, after_all(self._layout.root))
+        with self._gateway.patience(DESTROY_S):
+            async with self._gateway.writers.connection() as connection:
+                await self._gateway.write(connection, [], [everything])
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        self._closed = True
+        with trio.CancelScope(shield=True):
+            for scope in self._waiting:
+                scope.cancel()
+            await self._watch.aclose()
+            await self._gateway.aclose()
+
+
+def _joined(first: Committed, second: Committed, name: str) -> Committed:
+    """Join what became of two parts of one group."""
+    if first.position.lineage != second.position.lineage or first.position.epoch != second.position.epoch:
+        raise Unavailable(f"another lineage began in {name} between two transactions of one group: try again")
+    verdicts: list[Verdict] = [*first.verdicts, *second.verdicts]
+    if not second.records:
+        return Committed(verdicts, first.before, first.records, first.position)
+    if first.records and second.before == first.position.revision:
+        return Committed(verdicts, first.before, [*first.records, *second.records], second.position)
+    return Committed(verdicts, second.before, second.records, second.position)
