@@ -17,7 +17,7 @@ from cyclopts.exceptions import CycloptsError
 from softstate.cli import exit_codes
 from softstate.errors import SoftstateError
 
-COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "demo", "drill")
+COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
 """Every command. `softstate.cli.NAME` holds what runs it, called `command`; for ``list`` it is
 `softstate.cli.listing`, since a submodule called ``list`` would take the place of the builtin in this one."""
 
@@ -83,8 +83,12 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
     text = " ".join(str(error).split())
     while text.endswith((".", "?")):
         text = text[:-1]
-    command = tokens[0] if tokens and tokens[0] in COMMANDS else ""
-    return f"{text} (see: softstate {command}{' ' if command else ''}--help)"
+    words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []
+    if words == ["store"]:
+        from softstate.cli import store  # noqa: PLC0415 - as every command
+
+        words += [word for word in tokens[1:2] if word in store.COMMANDS]
+    return f"{text} (see: {' '.join(['softstate', *words, '--help'])})"
 
 
 def _complain(message: str, code: int) -> int:

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """Shows how much of a file is done. `total` is None when that is unknown; without a terminal it does nothing."""
+    """Shows how much is done, and how many `items` that is. `total` is None when unknown.
 
-    def __init__(self, what: str, total: int | None) -> None:
+    Without a terminal it does nothing.
+    """
+
+    def __init__(self, what: str, total: int | None, items: str = "lines") -> None:
         self._what = what
         self._total = total
+        self._items = items
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -27,11 +31,11 @@ class ProgressBar:
             columns = (
                 TextColumn(self._what),
                 BarColumn(),
-                TextColumn("{task.fields[lines]} lines"),
+                TextColumn(f"{{task.fields[count]}} {self._items}"),
                 TimeElapsedColumn(),
             )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=self._total, lines=0)
+            self._task = self._bar.add_task("", total=self._total, count=0)
             self._bar.start()
         return self
 
@@ -41,7 +45,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, completed: int, lines: int) -> None:
+    def show(self, completed: int, count: int) -> None:
         """Tell how far it is; drawing happens ten times a second at most."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=completed, lines=lines)
+            self._bar.update(self._task, completed=completed, count=count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from cyclopts import App
@@ -11,6 +11,7 @@ from softstate.cli import exit_codes
 from softstate.cli.layers import layer
 from softstate.cli.running import configure_logging, run_node
 from softstate.cli.serve_options import Advanced, ServeOptions, config_of
+from softstate.cli.store.naming import plain, shown
 
 if TYPE_CHECKING:
     from softstate.server import Node
@@ -35,7 +36,7 @@ async def serve(
     """Run one node, or a supervisor of several, until a signal has drained it."""
     config = config_of(options, advanced)
     if options.check:
-        store = os.fsencode(config.store).decode("utf-8", "backslashreplace")
+        store = plain(shown(config.store))
         print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, {config.role}.")
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
@@ -55,3 +56,10 @@ async def announce(node: Node) -> None:
         f"{topics} topic{'' if topics == 1 else 's'}",
         flush=True,
     )
+    warn(node.store.warnings)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print what speaks against relying on the store."""
+    for warning in warnings:
+        print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)

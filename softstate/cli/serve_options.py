@@ -19,7 +19,7 @@ from softstate.cli.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
 
-RENAMED: Final = frozenset({"host", "port", "store", "role", "origins", "ttl_ms", "drain_s"})
+RENAMED: Final = frozenset({"host", "port", "store", "require_durable", "role", "origins", "ttl_ms", "drain_s"})
 """Fields of `ServerConfig` that the basic options set."""
 
 NUMBER_MAX: Final = 2**53
@@ -62,7 +62,10 @@ class ServeOptions:
     """Address and port, as HOST:PORT or [IPv6]:PORT; port 0 takes any free one."""
 
     store: str = ServerConfig().store
-    """Where the truth lives: sqlite:PATH, or memory: for tests."""
+    """Where the truth lives: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."""
+
+    require_durable: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Do not start on a store that may lose acknowledged publishes when a machine crashes."""
 
     ttl: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 60.0
     """How long a lease lasts unless it is renewed: 500ms, 60s, 10m."""
@@ -115,6 +118,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         host=host,
         port=port,
         store=options.store,
+        require_durable=options.require_durable,
         role=options.role,
         origins=options.origin,
         ttl_ms=round(options.ttl * 1_000),

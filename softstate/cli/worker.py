@@ -48,6 +48,7 @@ class Listening:
     addresses: tuple[str, ...]
     store: str
     durability: str
+    warnings: tuple[str, ...]
     topics: int
 
 
@@ -103,7 +104,9 @@ async def _dismissed() -> None:
 
 
 async def _announce(node: Node) -> None:
-    _report(Listening(tuple(node.addresses), node.store_name, str(node.durability), await node.topic_count()))
+    topics = await node.topic_count()
+    warnings = tuple(node.store.warnings)
+    _report(Listening(tuple(node.addresses), node.store_name, str(node.durability), warnings, topics))
 
 
 def _report(report: Listening | Failed) -> None:

@@ -26,6 +26,7 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
 from softstate.cli.processes import START_S_MAX, Lines, child
 from softstate.cli.running import LogFormat
+from softstate.cli.serve import warn
 from softstate.cli.worker import Failed, Listening, Orders, report_of
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
@@ -136,6 +137,7 @@ class _Supervisor:
                 f"{first.topics} topic{'' if first.topics == 1 else 's'}",
                 flush=True,
             )
+            warn(first.warnings)
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
         """Drain all at the first signal; kill them at the second, at the first while they start, or when time is up."""

@@ -6,7 +6,7 @@ everywhere. Sizes are bytes, durations are seconds where the name ends in ``_s``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from softstate.errors import ConfigError
@@ -27,7 +27,10 @@ class ServerConfig:
     # What it is
     host: str = "127.0.0.1"
     port: int = 8700
-    store: str = "sqlite:softstate.db"
+    store: str = field(default="sqlite:softstate.db", repr=False)
+    """May hold a password, which no log must get."""
+    require_durable: bool = False
+    """Refuse to start on a store that may lose acknowledged publishes when a machine crashes."""
     role: Role = "all"
     origins: tuple[str, ...] = ()
     """Origins of web pages that may talk to this node; any other Origin gets 403."""

@@ -30,6 +30,8 @@ COUNTS: Final[Mapping[str, tuple[Kind, str]]] = {
     "revision": ("gauge", "Revision that the hub has reached."),
     "publishes_waiting": ("gauge", "Publishes that wait for a commit."),
     "memory_bytes": ("gauge", "Resident memory."),
+    "store_up": ("gauge", "Whether the store answers."),
+    "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
     "changes": ("counter", "Changes that passed through the hub."),
     "deliveries": ("counter", "Changes offered to a connection."),
     "commits": ("counter", "Transactions that publishes were gathered into."),

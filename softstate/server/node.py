@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from softstate.errors import SoftstateError
+from softstate.errors import ConfigError, SoftstateError
 from softstate.lease import LeaseTable, ServiceRate, Terms, advise
 from softstate.model import Durability, Position
 from softstate.server.config import ServerConfig
@@ -28,6 +28,7 @@ from softstate.server.reads import StoreReads
 from softstate.server.renewals import Renewals
 from softstate.server.status import counts, snapshot
 from softstate.store import Store, open_store
+from softstate.store.base import LASTING
 from softstate.store.horizon import Horizon
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
@@ -55,7 +56,6 @@ class Node:
         self.store = store
         self._tokens = tokens or partial(secrets.token_urlsafe, 16)
         self.node_id = self._tokens()
-        self.durability: Durability = store.durability
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds: Trio's, but in simulation."""
@@ -67,7 +67,8 @@ class Node:
         self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look, self.keeper.history)
         self.renewals = Renewals(config, store, self.hub, self.keeper.look)
         self._gathers = (*self.reads.gathers, self.renewals.gather, self.publisher.gather)
-        self._terms: tuple[tuple[int, float], Terms] | None = None
+        self._terms: tuple[tuple[int, float, Durability], Terms] | None = None
+        self._warned: Sequence[str] = ()
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
@@ -88,6 +89,11 @@ class Node:
         """Whether the store answers, so that the hub is current."""
         stuck = any(gather.stuck for gather in self._gathers)
         return not (self.keeper.down or self.draining or stuck)
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged publish survives, as of now."""
+        return self.store.durability
 
     @property
     def store_name(self) -> str:
@@ -114,7 +120,7 @@ class Node:
     def terms(self) -> Terms:
         """Return what to tell clients now."""
         # All that it depends on, so that what is told to thousands is worked out once: 3 % of a renewal (cProfile).
-        changing = len(self.table), self.handshakes.per_s
+        changing = len(self.table), self.handshakes.per_s, self.durability
         if self._terms is None or self._terms[0] != changing:
             self._terms = changing, self._work_out_terms()
         return self._terms[1]
@@ -163,6 +169,7 @@ class Node:
         nursery.start_soon(self.keeper.follow)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self._keep_house)
+        self._warn()
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
@@ -234,7 +241,18 @@ class Node:
                 await self.store.compact(tombstones=tombstones, keys=keys)
             except SoftstateError as error:
                 log.warning("housekeeping put off", because=str(error))
+            self._warn()
             await trio.sleep(HOUSEKEEPING_S)
+
+    def _warn(self) -> None:
+        """Log what speaks against relying on the store, unless it was logged already."""
+        warnings = tuple(self.store.warnings)
+        for warning in warnings:
+            if warning not in self._warned:
+                log.warning("acknowledged publishes may be lost", durability=str(self.durability), because=warning)
+        if self._warned and not warnings:
+            log.info("acknowledged publishes last again", durability=str(self.durability))
+        self._warned = warnings
 
     def _rewound(self, position: Position) -> None:
         self.reads.forget()
@@ -270,15 +288,17 @@ async def serve(
 ) -> None:
     """Open the store, listen, and serve until drained; `task_status.started` gets the `Node` once it listens.
 
-    A `shared` port is one that several nodes of this host listen on. Raises `ConfigError`, `StoreRefused` or
-    `Unavailable` before it listens, each saying what to do.
+    A `shared` port is one that several nodes of this host listen on. Raises `ConfigError` (also when the store is not
+    as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
     """
     config.check()
     bound = await bind(config.host, config.port, shared=shared)
     try:
         store = await open_store(config.store, keys_max=config.keys_max)
         try:
-            node = Node(config, store, await first_position(store))
+            position = await first_position(store)
+            _check_durable(config, store)
+            node = Node(config, store, position)
             node.addresses += map(name_of, bound)
             listeners = listen(bound, config.host, config.port)
             await node.run(listeners, started=partial(task_status.started, node))
@@ -287,3 +307,11 @@ async def serve(
                 await store.aclose()
     finally:
         close(bound)
+
+
+def _check_durable(config: ServerConfig, store: Store) -> None:
+    if config.require_durable and store.durability not in LASTING:
+        raise ConfigError(
+            f"require_durable: the store {store.name} is {store.durability}, so acknowledged publishes may be lost:"
+            f" {'; '.join(store.warnings) or 'choose another with --store'}"
+        )

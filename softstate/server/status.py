@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softstate.errors import SoftstateError
+from softstate.store.base import LASTING
 
 if TYPE_CHECKING:
     from softstate.server.node import Node
@@ -40,6 +41,7 @@ def counts(node: Node) -> dict[str, int]:
         "store_rewinds": node.keeper.rewinds,
         "memory_bytes": memory_bytes(),
         "store_up": int(not node.keeper.down),
+        "store_durable": int(node.durability in LASTING),
     }
 
 
@@ -61,6 +63,7 @@ async def snapshot(node: Node) -> dict[str, Any]:
         "role": node.config.role,
         "store": node.store_name,
         "durability": str(node.durability),
+        "store_warnings": list(node.store.warnings),
         "store_state": "down" if node.keeper.down else "ok",
         "position": str(node.hub.position),
         "draining": node.draining,

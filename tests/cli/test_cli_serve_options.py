@@ -84,6 +84,15 @@ def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, toml
     assert configured().store == "memory:"
 
 
+@pytest.mark.parametrize("way", ["flag", "environment", "file"])
+def test_durability_can_be_required(way: str, monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]) -> None:
+    assert not configured().require_durable
+    if way == "environment":
+        monkeypatch.setenv("SOFTSTATE_REQUIRE_DURABLE", "true")
+    words = {"flag": ["--require-durable"], "file": ["--config", toml("require_durable = true")]}
+    assert configured(*words.get(way, [])).require_durable
+
+
 def test_a_list_replaces_the_list_of_a_lower_layer(toml: Callable[[str], str]) -> None:
     path = toml('origin = ["http://a"]')
     assert configured("--config", path, "--origin", "http://b", "--origin", "http://c").origins == (

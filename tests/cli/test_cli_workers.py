@@ -60,8 +60,8 @@ def test_orders_survive_the_way_to_a_worker() -> None:
 
 
 def test_reports_are_told_apart() -> None:
-    listening = '{"addresses": ["[::1]:1"], "store": "sqlite:a", "durability": "durable", "topics": 2}'
-    assert report_of(listening) == Listening(("[::1]:1",), "sqlite:a", "durable", 2)
+    listening = '{"addresses": ["[::1]:1"], "store": "redis:a", "durability": "weak", "warnings": ["w"], "topics": 2}'
+    assert report_of(listening) == Listening(("[::1]:1",), "redis:a", "weak", ("w",), 2)
     assert report_of('{"message": "no", "code": 5}') == Failed("no", 5)
 
 

@@ -1,0 +1,40 @@
+"""``softstate store backup``: write all that a store holds to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from softstate.cli import exit_codes
+from softstate.cli.store.moved import moved
+from softstate.cli.store.naming import plain, same_store
+from softstate.cli.store.opening import DEFAULT_STORE, StoreUrl, check_new_file, reading
+from softstate.errors import ConfigError
+
+
+async def command(
+    file: Path,
+    /,
+    *,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    store: StoreUrl = DEFAULT_STORE,
+) -> int:
+    """Write all that a store holds to a file, consistent while writes go on.
+
+    The file is an ordinary SQLite store, whatever the engine: `softstate store restore` puts it back, and a node can
+    run on it. It appears under its name only when it is complete.
+
+    :param file: The file to write.
+    :param force: Overwrite the file.
+    """
+    from softstate.store.sqlite.backup import write_backup  # noqa: PLC0415 (--help does without)
+
+    if same_store(f"sqlite:{file}", store):
+        raise ConfigError(f"{file} is the store itself: name another file")
+    check_new_file(file, force=force)
+    async with reading(store) as opened, moved(f"backup of {opened.name}", opened) as dump:
+        position = await write_backup(dump, str(file))
+    print(f"{plain(str(file))} holds {plain(opened.name)} as of revision {position.revision - 1}")
+    return exit_codes.OK

@@ -1,0 +1,36 @@
+"""What stores are called: by URLs that may hold a password, and by files whose names may be no text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def path_of(url: str) -> Path | None:
+    """Return the file of a store that is one."""
+    scheme, _, rest = url.partition(":")
+    return Path(rest) if scheme == "sqlite" and rest else None
+
+
+def shown(url: str) -> str:
+    """Return a store's URL without a password and without options, for people."""
+    parts = urlsplit(url)
+    user, _, hosts = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    return f"{parts.scheme}://{name + '@' if name else ''}{hosts}{parts.path}" if parts.netloc else url
+
+
+def same_store(one: str, other: str) -> bool:
+    """Tell whether two URLs name one store, as far as URLs tell."""
+    first, second = path_of(one), path_of(other)
+    if first is None or second is None:
+        return one == other
+    if first.exists() and second.exists():
+        return first.samefile(second)
+    return first.resolve() == second.resolve()
+
+
+def plain(text: str) -> str:
+    """Return a name that may hold a file's as text that any terminal takes."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
