@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cyclopts import App
@@ -22,8 +22,8 @@ COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "store"
 `softstate.cli.listing`, since a submodule called ``list`` would take the place of the builtin in this one."""
 
 
-def build() -> App:
-    """Return the app with every command registered, none imported."""
+def build(tokens: Sequence[str] = ()) -> App:
+    """Return the app with every command registered, none imported unless `tokens` ask what commands there are."""
     app = App(
         name="softstate",
         help="A notification server you may kill at any moment, whose clients know how old their knowledge can be.",
@@ -37,13 +37,24 @@ def build() -> App:
     for order, name in enumerate(COMMANDS):
         module = "listing" if name == "list" else name
         app.command(f"softstate.cli.{module}:command", name=name, sort_key=order)
+    if not tokens or tokens[0] in ("--help", "-h"):
+        _describe(app, COMMANDS)
+    elif tokens[0] == "store" and (len(tokens) == 1 or tokens[1] in ("--help", "-h")):
+        store = app["store"]
+        _describe(store, [name for name in store if not name.startswith("-")])
     return app
+
+
+def _describe(app: App, names: Iterable[str]) -> None:
+    """Import commands, since what one line says of each in a list of them is the first of its own help."""
+    for name in names:
+        app[name]
 
 
 def run(tokens: Sequence[str]) -> int:
     """Run one command and return its exit code, having told of any error in one line on stderr."""
     try:
-        code = build()(list(tokens))
+        code = build(tokens)(list(tokens))
     except BaseException as raised:
         error = leaf(raised)
         if isinstance(error, KeyboardInterrupt):

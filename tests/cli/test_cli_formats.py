@@ -136,3 +136,18 @@ def test_the_overview_lists_every_command_and_exit_code(capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert all(name in said for name in COMMANDS)
     assert "130 Ctrl-C" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        (["--help"], "Start a node and serve"),
+        ([], "Start a node and serve"),
+        (["store", "--help"], "Print what a store"),
+    ],
+)
+def test_a_list_of_commands_says_what_each_is_for(
+    tokens: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tokens) == 0
+    assert told in capsys.readouterr().out
