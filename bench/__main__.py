@@ -17,6 +17,7 @@ from bench.herd import Plan as HerdPlan, herd
 from bench.latency import latency
 from bench.leases import leases
 from bench.measure.options import Measuring
+from bench.nodes import nodes
 from bench.polls import polls
 from bench.publish import publish
 from bench.recovery import recovery
@@ -169,6 +170,20 @@ def publish_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - 
 def workers_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure what a second worker on one port and store brings."""
     return measuring.show(workers(measuring))
+
+
+@app.command(name="nodes")
+def nodes_command(
+    *,
+    store: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+) -> int:
+    """Measure 1, 2 and 4 nodes on one store, beside the engine alone.
+
+    :param store: redis, postgres, etcd or sqlite, for a throw-away one, or the URL of your own; may be repeated. All
+        that are installed, if not given.
+    """
+    return measuring.show(nodes(measuring, store))
 
 
 @app.command(name="herd")

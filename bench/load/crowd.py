@@ -112,6 +112,23 @@ class Crowd:
         cost = {"renew_s": renew_s, "generator_cpu_s": time.process_time() - cpu}
         return {"renewals": times * len(everybody), "sizes": sizes[:1], **cost}
 
+    def keep_renewing(self, seconds: float) -> dict[str, Any]:
+        """Renew every session again as soon as it is answered, for some seconds, and until the last answer is there."""
+        cpu, began = time.process_time(), time.monotonic()
+        everybody = list(self._sessions.values())
+        everybody[0].sizes = []  # so that its answers are looked at
+        under_way = self._ask(everybody, len(everybody))
+        renewals = 0
+        while under_way:
+            answered = self._turn(ANSWER_S_MAX)
+            renewals += len(answered)
+            under_way -= len(answered)
+            if answered and time.monotonic() - began < seconds:
+                under_way += self._ask(answered, len(answered))
+        everybody[0].sizes = None
+        cost = {"renew_s": time.monotonic() - began, "generator_cpu_s": time.process_time() - cpu}
+        return {"renewals": renewals, **cost}
+
     def idle(self, seconds: float, renew_s: float) -> dict[str, Any]:
         """Do nothing but renew every session each `renew_s` (give or take `JITTER`; 0: never) for some seconds."""
         now = time.monotonic()
@@ -244,7 +261,10 @@ def take_frames(data: bytes) -> tuple[list[bytes], bytes]:
 def main() -> None:
     """Serve commands until the parent is gone."""
     crowd = Crowd()
-    serve({"open": crowd.open, "renew": crowd.renew, "idle": crowd.idle, "leave": crowd.leave})
+    serve({
+        "open": crowd.open, "renew": crowd.renew, "keep_renewing": crowd.keep_renewing, "idle": crowd.idle,
+        "leave": crowd.leave,
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

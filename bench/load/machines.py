@@ -16,12 +16,14 @@ import select
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from bench.load.ages import Ages, held
 from bench.load.crowd import UPGRADE, take_frames
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import client_frame
@@ -88,13 +90,15 @@ class Wire:
 
 
 class Client:
-    """A machine and its sockets."""
+    """A machine and its sockets. `home` is the URL that it begins with; one that publishes does nothing else."""
 
-    __slots__ = ("conn", "due", "machine", "number", "requests", "topic", "wire")
+    __slots__ = ("conn", "due", "home", "machine", "number", "publishes", "requests", "topic", "wire")
 
-    def __init__(self, number: int, machine: Machine) -> None:
+    def __init__(self, number: int, urls: Sequence[str], random: Random, *, publishes: bool = False) -> None:
         self.number = number
-        self.machine = machine
+        self.home = urls[0]
+        self.publishes = publishes
+        self.machine = Machine(MachineOptions(urls=tuple(urls)), random)
         self.topic = f"state/{number % TOPICS:02}"
         self.wire: Wire | None = None
         self.conn = 0
@@ -102,44 +106,11 @@ class Client:
         self.due = math.inf
 
 
-class Ages:
-    """What was published when, and whether ages stated are honest. Values count from 0 in each topic."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, list[float]] = {}
-        """For each topic, by value: when it was acknowledged, which is not before it was there to be known."""
-        self.looks = 0
-        self.dishonest = 0
-        self.least_margin_s = math.inf
-
-    def settled(self, topic: str, number: int, now: float) -> None:
-        """Take note that a value was acknowledged: whoever holds an older one is stale from now on."""
-        times = self.times.setdefault(topic, [])
-        assert number == len(times), "publishes of one topic settle in order"
-        times.append(now)
-
-    def look(self, machine: Machine, topic: str, now: float) -> None:
-        """Compare the age that a machine states with how long it has been stale for certain."""
-        age_s = machine.age(now)
-        if age_s == math.inf:
-            return
-        beyond = held(machine, topic) + 1
-        times = self.times.get(topic, [])
-        stale_s = now - times[beyond] if beyond < len(times) else 0.0
-        self.looks += 1
-        self.least_margin_s = min(self.least_margin_s, age_s - stale_s)
-        self.dishonest += stale_s > age_s
-
-
-def held(machine: Machine, topic: str) -> int:
-    """Return the newest value that a machine knows of a topic, -1 if none."""
-    known = machine.known(topic)
-    value = known[0].value if known else None
-    return value if isinstance(value, int) else -1
-
-
 class Machines:
-    """All clients of one node. Every public method is a command of the process."""
+    """All clients of one node. Every public method is a command of the process.
+
+    `bench.load.fleet` makes it the clients of several, by way of `_open_all`, `_tell`, `_publish` and `_struck`.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -147,13 +118,14 @@ class Machines:
         self._clients: list[Client] = []
         self._due: list[tuple[float, int, Client | Wire]] = []
         self._pushed = 0
-        self._port = 0
         self._random = Random(1)
         self._spread: Spread = "lease"
         self._live: set[int] = set()
         self._ages = Ages()
-        self._publisher: Client | None = None
+        self._publishers: list[Client] = []
+        """Of n, each has n topics in a row, then the next: so every node's clients want topics of every publisher."""
         self._publish_at = math.inf
+        self._publishes_per_s = PUBLISHES_PER_S
         self._look_at = math.inf
         self._numbers: Counter[str] = Counter()
         self._asked: dict[int, tuple[str, int]] = {}
@@ -169,26 +141,7 @@ class Machines:
 
     def open(self, port: int, clients: int, spread: Spread, seed: int) -> dict[str, Any]:
         """Let the clients come, `OPENING_MAX` at a time, until all are live, and begin to publish."""
-        self._port, self._spread, self._random = port, spread, Random(seed)
-        url = f"ws://127.0.0.1:{port}"
-        options = MachineOptions(urls=(url,))
-        for number in range(clients + 1):
-            self._clients.append(Client(number, Machine(options, Random(self._random.getrandbits(64)))))
-        self._publisher = self._clients.pop()
-        self._tell(self._publisher, Opened())
-        began = time.monotonic()
-        opened = 0
-        while len(self._live) < clients:
-            while opened < clients and opened - len(self._live) < OPENING_MAX:
-                client = self._clients[opened]
-                self._tell(client, Wanted([client.topic]))
-                self._tell(client, Opened())
-                opened += 1
-            self._turn()
-            if time.monotonic() - began > OPEN_S_MAX:
-                raise LoadFailed(f"only {len(self._live)} of {clients} clients went live within {OPEN_S_MAX:g} s")
-        self._publish_at = self._look_at = time.monotonic()
-        return {"open_s": time.monotonic() - began}
+        return self._open_all([port], clients, spread, seed)
 
     def ride(self, seconds: float) -> dict[str, Any]:
         """Go on for some seconds; return the widest spread that a client was advised, and how many are live."""
@@ -226,6 +179,34 @@ class Machines:
             "least_margin_s": self._ages.least_margin_s,
         }
 
+    # Opening --------------------------------------------------------------------------------------------------------
+
+    def _open_all(self, ports: Sequence[int], clients: int, spread: Spread, seed: int) -> dict[str, Any]:
+        """Open clients and a publisher for each port: each begins with one port, in turn, and has the others too."""
+        self._spread, self._random = spread, Random(seed)
+        urls = [f"ws://127.0.0.1:{port}" for port in ports]
+        for number in range(clients + len(urls)):
+            publishes = number >= clients
+            first = (number - clients if publishes else number) % len(urls)
+            random = Random(self._random.getrandbits(64))
+            client = Client(number, [*urls[first:], *urls[:first]], random, publishes=publishes)
+            (self._publishers if publishes else self._clients).append(client)
+        for publisher in self._publishers:
+            self._tell(publisher, Opened())
+        began = time.monotonic()
+        opened = 0
+        while len(self._live) < clients:
+            while opened < clients and opened - len(self._live) < OPENING_MAX:
+                client = self._clients[opened]
+                self._tell(client, Wanted([client.topic]))
+                self._tell(client, Opened())
+                opened += 1
+            self._turn()
+            if time.monotonic() - began > OPEN_S_MAX:
+                raise LoadFailed(f"only {len(self._live)} of {clients} clients went live within {OPEN_S_MAX:g} s")
+        self._publish_at = self._look_at = time.monotonic()
+        return {"open_s": time.monotonic() - began}
+
     # The loop -------------------------------------------------------------------------------------------------------
 
     @property
@@ -253,15 +234,18 @@ class Machines:
             if wire is not None:  # else closed meanwhile, by what another event led to
                 self._ready(wire)
 
-    def _publish(self, now: float) -> None:
-        assert self._publisher is not None
-        self._publish_at = now + 1 / PUBLISHES_PER_S
-        topic = f"state/{self._random.randrange(TOPICS):02}"
+    def _publish(self, now: float) -> tuple[Client, str, int]:
+        """Begin a publish; return who does it, its topic and value."""
+        self._publish_at = now + 1 / self._publishes_per_s
+        chosen = self._random.randrange(TOPICS)
+        publisher = self._publishers[chosen // len(self._publishers) % len(self._publishers)]
+        topic = f"state/{chosen:02}"
         number = self._numbers[topic]
         self._numbers[topic] += 1
         ticket = self._numbers.total()
         self._asked[ticket] = (topic, number)
-        self._tell(self._publisher, PublishAsked(ticket, topic, number, False, None, f"{topic}-{number}"))
+        self._tell(publisher, PublishAsked(ticket, topic, number, False, None, f"{topic}-{number}"))
+        return publisher, topic, number
 
     def _current(self, client: Client) -> bool:
         """Tell whether a client holds all that was acknowledged."""
@@ -275,7 +259,7 @@ class Machines:
             self._act(client, action)
         if machine.mode != "live":
             self._live.discard(client.number)
-        elif client.number not in self._live and client is not self._publisher:
+        elif client.number not in self._live and not client.publishes:
             self._live.add(client.number)
             if client.number in self._away:
                 self._away.discard(client.number)
@@ -329,12 +313,12 @@ class Machines:
         else:
             client.requests[action.request] = wire
         self._wires[opened.fileno()] = wire
-        opened.connect_ex(("127.0.0.1", self._port))
+        opened.connect_ex(("127.0.0.1", int(action.url.rpartition(":")[2])))
         self._epoll.register(opened.fileno(), select.EPOLLOUT)
         self._at(time.monotonic() + action.timeout_s, wire)
 
     def _count(self, client: Client, action: Action) -> None:
-        if self._died_at == math.inf or client is self._publisher:
+        if self._died_at == math.inf or client.publishes:
             return
         if isinstance(action, Connect):
             self._attempts += 1
@@ -357,7 +341,7 @@ class Machines:
             error = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 if isinstance(wire.action, Connect) and self._died_at < math.inf:
-                    self._refused += wire.client is not self._publisher
+                    self._refused += not wire.client.publishes
                 self._failed(wire, "refused")
                 return
             wire.stage = "asked"
@@ -376,6 +360,11 @@ class Machines:
             self._messages(wire, data)
         else:
             self._answer(wire, data)
+
+    def _struck(self, client: Client) -> set[int]:
+        """Return the numbers of all clients that lose their node, now that this one, the first, lost its connection."""
+        del client
+        return {other.number for other in self._clients}
 
     def _write(self, wire: Wire, data: bytes) -> None:
         with suppress(OSError):  # reading meets the same end, and reports it
@@ -414,7 +403,7 @@ class Machines:
                 self._tell(client, Connected(action.conn))
                 return
             self._drop(wire)
-            self._shed += client is not self._publisher
+            self._shed += not client.publishes
             self._tell(client, ConnectFailed(action.conn, f"answered {status}", status, retry_after_ms(headers)))
             return
         if len(body) < next((int(value) for name, value in headers if name == b"content-length"), 0):
@@ -432,9 +421,8 @@ class Machines:
         if not isinstance(action, Connect):
             self._tell(client, RequestFailed(action.request, reason))
         elif stage == "open":
-            if self._died_at == math.inf:
-                self._died_at = time.monotonic()
-                self._away = {client.number for client in self._clients}
+            if self._died_at == math.inf and (struck := self._struck(client)):
+                self._died_at, self._away = time.monotonic(), struck
             self._tell(client, Lost(action.conn, None, reason))
         else:
             self._tell(client, ConnectFailed(action.conn, reason))

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 from bench.load.crowd import take_frames
@@ -46,7 +47,7 @@ class Stream:
 
 
 class OpenLoop:
-    """Publishers and subscribers of one server. Every public method is a command of the process."""
+    """Publishers and subscribers of one server, or of several. Every public method is a command of the process."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -66,15 +67,18 @@ class OpenLoop:
 
     # Commands -------------------------------------------------------------------------------------------------------
 
-    def open(self, port: int, topics: int, subscribers_each: int, publishers: int) -> dict[str, Any]:
-        """Connect publishers, and for each topic so many subscribers."""
+    def open(
+        self, port: int, topics: int, subscribers_each: int, publishers: int, subscriber_ports: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Connect publishers, and for each topic so many subscribers: to the same port, or to others in turn."""
         self._topics = [f"latency/{number:03}" for number in range(topics)]
         for number in range(publishers):
             opened = self._connect(port, None)
             self._publishers[opened.fileno()] = Stream(opened, number)
+        ports = cycle(subscriber_ports or [port])
         for number, topic in enumerate(self._topics):
             for _ in range(subscribers_each):
-                opened = self._connect(port, topic)
+                opened = self._connect(next(ports), topic)
                 self._subscribers[opened.fileno()] = Stream(opened, number)
         self._turns = list(self._publishers.values())
         return {"subscribers": len(self._subscribers)}
@@ -115,10 +119,10 @@ class OpenLoop:
         after = [at - self._acknowledged[number - first] for number, at in self._delivered]
         answered = [at - due for at, due in zip(self._acknowledged, self._intended, strict=True)]
         return {
-            **_quantiles("applied", applied),
-            **_quantiles("acknowledged", answered),
-            **_quantiles("after", after),
-            **_quantiles("late", late),
+            **quantiles("applied", applied),
+            **quantiles("acknowledged", answered),
+            **quantiles("after", after),
+            **quantiles("late", late),
             "publishes": count,
             "deliveries": len(applied),
             "generator_busy": (time.process_time() - cpu) / wall_s,
@@ -220,7 +224,8 @@ class OpenLoop:
 QUANTILES: Final = {"50": 0.5, "99": 0.99, "999": 0.999}
 
 
-def _quantiles(name: str, values: list[float]) -> dict[str, float]:
+def quantiles(name: str, values: list[float]) -> dict[str, float]:
+    """Return the quantiles of some values, named for a report."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {f"{name}_p{text}_s": ordered[round(last * share)] for text, share in QUANTILES.items()}

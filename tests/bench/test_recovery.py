@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from bench.load.machines import Ages
+from bench.load.ages import Ages
 from bench.recovery import crash, figures_of
 from softstate.client.machine import Machine
 from softstate.model import Change
