@@ -9,7 +9,7 @@ applied, if at all, before any that is sent later.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -49,6 +49,7 @@ INSERT_LINEAGE: Final = "INSERT INTO lineage (start, nonce) VALUES (%s, %s)"
 
 UPDATE_META: Final = (
     "UPDATE meta SET head = %s, floor = %s, keys = %s, incarnation = %s, written = pg_current_xact_id()::xid"
+    " RETURNING pg_notify(current_schema()::text, head::text)"
 )
 
 NOTIFY: Final = "SELECT pg_notify(current_schema()::text, %s)"
@@ -82,11 +83,13 @@ class Writing:
                 "SELECT topic, version, value IS NOT NULL FROM topic WHERE topic = ANY (%s::text[])",
                 ([publish.topic for publish in group],), binary=True,
             )  # fmt: skip
-            used = connection.execute(
-                "SELECT topic, key, digest, version FROM idempotency WHERE (topic, key) IN"
-                " (SELECT * FROM unnest(%b::text[], %b::bytea[]))",
-                ([topic for topic, _ in keyed], [key for _, key in keyed]), binary=True,
-            )  # fmt: skip
+            used: Iterable[tuple[str, bytes, bytes, int]] = ()
+            if keyed:
+                used = connection.execute(
+                    "SELECT topic, key, digest, version FROM idempotency WHERE (topic, key) IN"
+                    " (SELECT * FROM unnest(%b::text[], %b::bytea[]))",
+                    ([topic for topic, _ in keyed], [key for _, key in keyed]), binary=True,
+                )  # fmt: skip
         row = meta.fetchone()
         if row is None:
             raise StoreRewound("the store's tables were emptied while it was open: reopen it")
@@ -146,8 +149,6 @@ class Writing:
             if self._new_keys:
                 connection.execute(INSERT_KEYS, [list(column) for column in zip(*self._new_keys, strict=True)])
             connection.execute(UPDATE_META, (self.position.revision, floor, self.keys, self._incarnation))
-            if self.position != self.snapshot.position:
-                connection.execute(NOTIFY, (str(self.position.revision),))
             connection.execute("COMMIT")
 
 
