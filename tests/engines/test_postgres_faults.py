@@ -182,12 +182,18 @@ async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig)
         with trio.fail_after(WAIT_S), pytest.raises(Unavailable, match="it takes no writes"):
             while True:
                 await put(store, "b")
+        # More often than psycopg needs to prepare a statement: what it takes for prepared must be there afterwards.
+        for number in range(12):
+            with pytest.raises(Unavailable, match="it takes no writes"):
+                await put(store, f"b/{number}")
         assert "a" in await state(store)
         with pytest.raises(Unavailable, match="it takes no writes"):
             await rig.open()
     finally:
         await rig.refuse_writes(on=False)
     await eventually(store, "c")
+    for number in range(12):
+        await put(store, f"c/{number}", key=str(number))
 
 
 # Outcome unknown -----------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class Session:
         self._call: _Call | None = None
         self._ready = False
         self._closed = False
+        self._failures = 0
 
     async def call(
         self, work: Callable[[Connection], T], within_s: float, *, opening: bool = False, hold: bool = False
@@ -129,21 +130,20 @@ class Session:
         """Leave the connection without a transaction, unless it is to be kept, or drop it."""
         try:
             yield
-        except psycopg.Error:
-            # An error in a pipeline keeps the statements behind it from being prepared, and psycopg thinks they were.
-            self._drop()
-            raise
         except BaseException:
-            self._settle(connection)
+            self._failures += 1
+            self._settle(connection, f"ROLLBACK -- {self._failures}")
             raise
         if not hold:
             self._settle(connection)
 
-    def _settle(self, connection: Connection) -> None:
+    def _settle(self, connection: Connection, rollback: str = "ROLLBACK") -> None:
+        # An error in a pipeline keeps the statements behind it from being prepared, though psycopg takes them for
+        # prepared from then on. It forgets them all when it sees a rollback, which it does in a statement new to it.
         open_ = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
         with contextlib.suppress(psycopg.Error):
             if connection.info.transaction_status in open_:
-                connection.execute("ROLLBACK")
+                connection.execute(rollback.encode())
         if connection.info.transaction_status != pq.TransactionStatus.IDLE or not self._ready:
             self._drop()
 
