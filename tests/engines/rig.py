@@ -15,8 +15,9 @@ from softstate.store.base import KEYS_MAX, Store
 class Rig(Protocol):
     """One engine, running when a test gets it; closed by whoever made it. Implements `softstate.testing.Truth` too."""
 
-    url: str
-    """What `--store` is given to use it."""
+    @property
+    def url(self) -> str:
+        """What `--store` is given to use it."""
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         """Open a store on it."""

@@ -228,8 +228,11 @@ async def test_settings_of_the_role_do_no_harm(truth: PostgresTruth, server: Pos
     for session in (stores[0]._engine.reader, stores[0]._engine.writer):
         assert await session.call(lambda on: on.execute("SHOW idle_session_timeout").fetchone(), 3) == ("0",)
     assert await stores[0]._engine.writer.call(lambda on: on.execute("SHOW statement_timeout").fetchone(), 3) == ("0",)
-    with psycopg.connect(host="127.0.0.1", port=server.port, user=guest, password=PASSWORD, dbname=DATABASE) as app:
-        app.execute("SET statement_timeout = 0")
+    # An application that lives with the role's time-outs would be cut off between its own two statements.
+    patient = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
+    with psycopg.connect(
+        host="127.0.0.1", port=server.port, user=guest, password=PASSWORD, dbname=DATABASE, options=patient
+    ) as app:
         call(app, truth.schema, "publish", "a", "[1e300, 0.1]")
     assert len(await state(stores[0])) == 3
 
