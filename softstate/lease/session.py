@@ -75,6 +75,12 @@ class SessionMachine:
     `now` is in seconds of one clock that never goes back.
     """
 
+    # One a session, and looked at for each push.
+    __slots__ = (
+        "_asked", "_denied", "_held_max", "_moved", "_sink", "_table", "_tally", "_terms", "_tickets", "_token",
+        "_tokens", "hold", "lease", "name", "state",
+    )  # fmt: skip
+
     def __init__(
         self,
         table: LeaseTable,

@@ -11,9 +11,9 @@ The edge to the socket is `Edge`: simulation replaces it by one that takes parti
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
 import trio
@@ -30,15 +30,20 @@ RECEIVE_BYTES: Final = 4 * 1024
 CLOSED_FD: Final = -1
 """A descriptor that every call refuses."""
 
+GONE: Final = (OSError, trio.BrokenResourceError)
+"""What a write raises once the connection is gone."""
+
 
 @runtime_checkable
 class Edge(Protocol):
     """What an outbox needs of a socket."""
 
-    def try_send(self, data: bytes | memoryview) -> int:
-        """Write what can be written without waiting; return how many bytes were taken, 0 if none.
+    @property
+    def try_send(self) -> Callable[[bytes | memoryview], int]:
+        """Write what can be written without waiting; return how many bytes were taken.
 
-        Raises `trio.BrokenResourceError` when the connection is gone.
+        Returns 0 or raises `BlockingIOError` if none was. Raises `trio.BrokenResourceError` or another `OSError` when
+        the connection is gone.
         """
 
     async def wait_writable(self) -> None:
@@ -54,21 +59,15 @@ class Edge(Protocol):
 class SocketEdge:
     """The edge to a real socket, by its file descriptor: no flag, no lock, no task switch on the way out."""
 
-    __slots__ = ("_fd", "_stream")
+    __slots__ = ("_fd", "_stream", "try_send")
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         # Nobody but `aclose` may close the stream: after that, the number may be somebody else's.
         self._fd = stream.socket.fileno()
-
-    def try_send(self, data: bytes | memoryview) -> int:
-        """Write to the non-blocking socket."""
-        try:
-            return os.write(self._fd, data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise trio.BrokenResourceError(errno.errorcode.get(error.errno or 0, "write failed")) from error
+        # The system call itself, without a frame of Python around it: with the slots of the session's machine that is
+        # 8 % of a delivery's time outside of the kernel (bench fanout, 10,000 subscribers).
+        self.try_send: Callable[[bytes | memoryview], int] = partial(os.write, self._fd)
 
     async def wait_writable(self) -> None:
         """Wait for the socket; a closed one counts as writable, since `try_send` tells."""
@@ -87,6 +86,7 @@ class SocketEdge:
     async def aclose(self) -> None:
         """Close the socket."""
         self._fd = CLOSED_FD
+        self.try_send = partial(os.write, CLOSED_FD)
         await self._stream.aclose()
 
 
@@ -169,7 +169,9 @@ class Outbox(trio.abc.Stream):
             return
         try:
             taken = self._try_send(data)
-        except trio.BrokenResourceError:
+        except BlockingIOError:
+            taken = 0
+        except GONE:
             self._die()
             return
         if taken == len(data):
@@ -282,7 +284,7 @@ class Outbox(trio.abc.Stream):
                     return
             self.congested = False
             self.idle = not (self.dead or self._closing)
-        except trio.BrokenResourceError:
+        except GONE:
             self._die()
 
     def _congest(self) -> None:
@@ -307,12 +309,18 @@ class Outbox(trio.abc.Stream):
             keys.append(key)
             size += len(frame)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        taken = self._edge.try_send(data)
+        taken = self._offer(data)
         self._took(taken, keys)
         return taken == size
 
+    def _offer(self, data: bytes | memoryview) -> int:
+        try:
+            return self._try_send(data)
+        except BlockingIOError:
+            return 0
+
     def _write_rest(self, rest: memoryview) -> bool:
-        taken = self._edge.try_send(rest)
+        taken = self._offer(rest)
         if taken < len(rest):
             self._rest = rest[taken:]
             return False
@@ -425,4 +433,10 @@ class Outbox(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the socket; what waits is lost."""
         self._die()
+        self._try_send = _closed
         await self._edge.aclose()
+
+
+def _closed(_data: bytes | memoryview) -> int:
+    """Write to nobody: the descriptor may be another socket's by now."""
+    raise trio.BrokenResourceError("the connection was closed")
