@@ -8,6 +8,7 @@ A password may stand in the URL, where process lists and shell histories show it
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from softstate.errors import ConfigError
+
+TLS_OPTIONS: Final = ("cacert", "cert", "key")
+"""Options that name files for TLS: the authority to trust, and what this client shows; see `tls_context`."""
 
 NAMESPACE: Final = "softstate"
 """Default for the option that sets apart several stores in one server: a key prefix, or a schema."""
@@ -108,3 +112,29 @@ def _password(given: str | None, options: Mapping[str, str], name: str) -> str |
             raise ConfigError(f"store {name}: password_env names {variable!r}, which is not set")
         return os.environ[variable]
     return given
+
+
+def tls_context(url: StoreUrl, scheme: str) -> ssl.SSLContext | None:
+    """Return what connections need for TLS, if the URL's scheme is the one that asks for it, else None.
+
+    The server's certificate and name are checked, against the authority in ``cacert`` or those of the system; ``cert``
+    and ``key`` are what this client shows. Raises `ConfigError`, naming the option.
+    """
+    given = {option: url.options[option] for option in TLS_OPTIONS if option in url.options}
+    if url.scheme != scheme:
+        if given:
+            raise ConfigError(f"store {url.name}: {', '.join(given)} need TLS: write {scheme}://")
+        return None
+    if "key" in given and "cert" not in given:
+        raise ConfigError(f"store {url.name}: key is given without cert, the certificate that it belongs to")
+    option = "cacert"
+    try:
+        context = ssl.create_default_context(cafile=given.get("cacert"))
+        if "cert" in given:
+            option = "cert"
+            # Without a password it would ask for one at the terminal.
+            context.load_cert_chain(given["cert"], given.get("key"), password="")
+    except OSError as error:
+        # ssl.SSLError is an OSError too: the file is there, but not what it should be.
+        raise ConfigError(f"store {url.name}: {option} {given[option]!r} cannot be used: {error}") from None
+    return context

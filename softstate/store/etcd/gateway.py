@@ -5,7 +5,6 @@ Every read is linearizable, which is etcd's default: `serializable` is never ask
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
@@ -14,10 +13,10 @@ import msgspec
 import structlog
 import trio
 
-from softstate.errors import ConfigError, StoreRefused, Unavailable
+from softstate.errors import StoreRefused, Unavailable
 from softstate.store.etcd.http import Connection, Endpoints, Pool
 from softstate.store.etcd.messages import TXN_OPS_MAX, Alarms, Failure, Op, Outcome, Status, Token, TxnAnswer
-from softstate.store.url import StoreUrl
+from softstate.store.url import TLS_OPTIONS, StoreUrl, tls_context
 
 CALL_S: Final = 3.0
 """How long one call of the store may take in all, in seconds; then it raises `Unavailable`."""
@@ -26,7 +25,7 @@ CONNECTIONS_MAX: Final = 8
 """How many connections a store reads over at most. Beside them it has one to write and one to watch."""
 
 PORT: Final = 2379
-OPTIONS: Final = frozenset({"namespace", "cacert", "cert", "key"})
+OPTIONS: Final = frozenset({"namespace", *TLS_OPTIONS})
 
 MESSAGE_BYTES_MAX: Final = 500
 """How much of what etcd says about an error is repeated in ours."""
@@ -69,7 +68,7 @@ class Gateway:
 
     def __init__(self, url: StoreUrl) -> None:
         self.name = url.name
-        self.endpoints = Endpoints(url.hosts, _tls(url))
+        self.endpoints = Endpoints(url.hosts, tls_context(url, "etcds"))
         self.readers = Pool(self.endpoints, CONNECTIONS_MAX)
         self.writers = Pool(self.endpoints, 1)
         self._user = url.user
@@ -178,24 +177,3 @@ class Gateway:
         """Close all connections."""
         await self.readers.aclose()
         await self.writers.aclose()
-
-
-def _tls(url: StoreUrl) -> ssl.SSLContext | None:
-    files = {option: url.options[option] for option in ("cacert", "cert", "key") if option in url.options}
-    if url.scheme != "etcds":
-        if files:
-            raise ConfigError(f"store {url.name}: {', '.join(files)} need TLS: write etcds:// instead of etcd://")
-        return None
-    if "key" in files and "cert" not in files:
-        raise ConfigError(f"store {url.name}: key needs cert, the certificate that it belongs to")
-    try:
-        context = ssl.create_default_context(cafile=files.get("cacert"))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"store {url.name}: cacert {files['cacert']!r} cannot be read: {error}") from None
-    if "cert" in files:
-        try:
-            # Without a password it would ask for one at the terminal.
-            context.load_cert_chain(files["cert"], files.get("key"), password="")
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"store {url.name}: cert and key cannot be read: {error}") from None
-    return context

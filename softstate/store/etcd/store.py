@@ -2,7 +2,8 @@
 
 ``etcd://user:password@host:2379,host:2379/?namespace=softstate``, or ``etcds://`` with TLS and, if need be,
 ``cacert=``, ``cert=`` and ``key=`` files. Of several endpoints one is used until it fails. Any number of nodes share a
-namespace. `softstate.store.etcd.layout` has what lies where, `etcd_inbox` how another program publishes.
+namespace. `softstate.store.etcd.layout` has what lies where, `softstate.store.etcd.inbox` how another program
+publishes.
 
 An acknowledged commit is in the logs of a majority of etcd's members, synced to disk. etcd keeps every old value until
 its history is compacted, and every commit rewrites one key, so let it run with ``--auto-compaction-retention`` (an hour

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from softstate.errors import ConfigError
-from softstate.store.url import NAMESPACE, StoreUrl, read_url
+from softstate.store.url import NAMESPACE, TLS_OPTIONS, read_url, tls_context
 
 PORT: Final = 6379
 
@@ -16,7 +16,7 @@ LABEL_MAX: Final = 63
 """Longest part of a host name (RFC 1035), in bytes."""
 
 _NAMESPACE_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_OPTIONS: Final = ("namespace", "cacert", "cert", "key")
+_OPTIONS: Final = ("namespace", *TLS_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,4 @@ class RedisAddress:
         if not database.isascii() or not database.isdigit() or len(database) > 4:
             raise ConfigError(f"store {parts.name}: the path must be the number of a database, not {database!r}")
         name = parts.name if namespace == NAMESPACE else f"{parts.name}?namespace={namespace}"
-        return cls(host, port, int(database), namespace, parts.user, parts.password, _tls(parts), name)
-
-
-def _tls(parts: StoreUrl) -> ssl.SSLContext | None:
-    given = {option: parts.options[option] for option in ("cacert", "cert", "key") if option in parts.options}
-    if parts.scheme != "rediss":
-        if given:
-            raise ConfigError(f"store {parts.name}: {', '.join(given)} need TLS: write rediss://")
-        return None
-    if "key" in given and "cert" not in given:
-        raise ConfigError(f"store {parts.name}: key is given without cert")
-    option = "cacert"
-    try:
-        context = ssl.create_default_context(cafile=given.get("cacert"))
-        if "cert" in given:
-            option = "cert"
-            context.load_cert_chain(given["cert"], given.get("key"))
-    except OSError as error:
-        # ssl.SSLError is an OSError too: the file is there, but not what it should be.
-        raise ConfigError(f"store {parts.name}: {option} {given[option]!r} cannot be used: {error}") from None
-    return context
+        return cls(host, port, int(database), namespace, parts.user, parts.password, tls_context(parts, "rediss"), name)
