@@ -23,7 +23,7 @@ from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, folder, running
 from softstate.cli.processes import free_port, softstate
 
-CLIENTS: Final = {False: 19_000, True: 1_000}
+CLIENTS: Final = {False: 15_000, True: 1_000}
 TTL_S: Final = {False: 60, True: 6}
 """Short with ``--quick``, since everybody has to renew once before the node dies."""
 SETTLE_TTLS: Final = 1.25 / 3
