@@ -23,9 +23,13 @@ PROMISES = {
         "store/test_sqlite_killed.py::test_nothing_acknowledged_is_lost",
         "together/test_client_and_node.py::test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_order",
         "simulation/test_schedule_store.py::test_d1_the_store_is_read_only_and_nothing_but_publishing_stops",
+        "engines/test_outages.py::test_publishes_in_flight_when_it_is_killed_are_applied_once_each",
     ),
     "S4 compare-and-set": (
         "testing/test_check_store.py::test_sqlite_store",
+        "engines/test_redis_store.py::test_redis_store",
+        "engines/test_postgres_store.py::test_contract",
+        "engines/test_etcd_store.py::test_contract",
         "processes/test_foreign_client.py::test_publish_compare_and_set_and_keys",
         "server/test_publisher.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
     ),
@@ -34,6 +38,7 @@ PROMISES = {
         "client/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
         "client/test_machine_table.py::test_a_host_that_slept_is_suspect",
         "together/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
+        "engines/test_outages.py::test_the_age_is_honest_about_what_others_commit_before_the_node_is_back",
     ),
     "S6 lease overlap": (
         "client/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",
@@ -47,6 +52,7 @@ PROMISES = {
         "server/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
         "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
         "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
+        "simulation/test_corners.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
     ),
     "S8 no resurrection": (
         "client/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
@@ -57,6 +63,8 @@ PROMISES = {
         "client/test_machine_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
         "processes/test_store_faults.py::test_a_restored_backup_resets_the_clients_that_saw_more",
         "together/test_client_and_node.py::test_a_restored_store_resets_its_clients_before_anything_of_the_new_history",
+        "engines/test_lost_histories.py::test_restored_and_advanced_while_the_node_is_dead",
+        "engines/test_failover.py::test_to_one_that_lacks_something",
     ),
     "S10 bounded memory": (
         "server/test_outbox.py::test_more_entries_than_the_bound_are_overdue_once_and_drop",
