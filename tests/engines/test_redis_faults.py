@@ -411,6 +411,21 @@ async def test_connection_that_loses_messages_is_made_anew(rig: RedisRig, monkey
                 await waited(store, await put(other, "a") - 1)
 
 
+async def test_connection_that_has_nothing_to_tell_is_kept(rig: RedisRig) -> None:
+    """What was committed before listening began was told to nobody here, and says nothing against the connection."""
+    async with opened(rig) as other, opened(rig) as store:
+        await put(other, "a")
+        await listening(store)
+        listeners = await pubsub_clients(rig)
+        assert len(listeners) == 1
+        for _ in range(4):
+            assert not await store._look()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await pubsub_clients(rig) == listeners
+        version = await put(other, "b")
+        await waited(store, version - 1)
+
+
 async def pubsub_clients(rig: RedisRig) -> list[bytes]:
     """List the ids of connections that listen."""
     answer = await rig.ask("CLIENT", "LIST", "TYPE", "pubsub")

@@ -27,7 +27,7 @@ CALL_S: Final = 3.0
 """How long a call may take, connecting included, in seconds."""
 
 LISTEN_RETRY_S: Final = 1.0
-"""How long to wait before listening again, when the connection that listens was lost."""
+"""How long to wait, since listening last began, before it is begun again."""
 
 MISSED: Final = b""
 """What is heard when listening begins, or begins anew: whatever was said before is missed."""
@@ -223,11 +223,13 @@ class Links:
 
     async def _listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
         while True:
+            began = trio.current_time()
             try:
                 self._listening = await self.within(self._connect)
                 await self._listening.listen(channel, hear)
             except (*FAULTS, Unavailable):
-                await trio.sleep(LISTEN_RETRY_S)
+                # A connection that was lost after a while is made anew at once.
+                await trio.sleep_until(began + LISTEN_RETRY_S)
             except trio.ClosedResourceError:
                 return
 

@@ -58,6 +58,8 @@ class RedisStore(Store):
         self._news = 0
         self._untold = 0
         """The revision that the last look found: a message must have told of it by the next."""
+        self._begun = False
+        """Whether a look has found what was there when listening began, of which no message tells."""
 
     @classmethod
     async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> RedisStore:
@@ -141,7 +143,7 @@ class RedisStore(Store):
     def _hear(self, message: bytes) -> None:
         """Take a message of the library: the position after a commit."""
         if message == MISSED:
-            self._untold, self._news = 0, REVISION_MAX
+            self._begun, self._news = False, REVISION_MAX
             self._ring()
             return
         epoch, _, rest = message.partition(b".")
@@ -163,7 +165,9 @@ class RedisStore(Store):
             await self.head()
         except (StoreFault, Unavailable):
             return True
-        if self._untold > self._told:
+        if not self._begun:
+            self._begun, self._told = True, max(self._told, self._engine.seen.revision)
+        elif self._untold > self._told:
             self._engine.links.listen_anew()
         self._untold = self._engine.seen.revision
         return False
@@ -187,6 +191,7 @@ class RedisStore(Store):
 
     def _forget_messages(self) -> None:
         self._told = self._news = self._untold = 0
+        self._begun = False
 
     async def info(self) -> StoreInfo:
         """See `Store.info`. The size is an estimate of the memory taken, without the indexes of prefixes."""
