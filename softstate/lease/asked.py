@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
-from softstate.errors import Compacted, TooLarge
+from softstate.errors import Compacted, Overloaded, TooLarge
 from softstate.lease.hold import split
 from softstate.model import Page, Position, Query, check_prefix, check_topic
 from softstate.wire.messages import Hello, Poll, Renew, Subscribe
+
+HOLD_ROUNDS_MAX: Final = 8
+"""How often a complete answer is read on because its hold overflowed, before the request is refused as overloaded."""
 
 
 @dataclass(slots=True)
@@ -31,6 +35,11 @@ class Asked:
     resuming: bool = False
     rounds: int = 0
     compacted: frozenset[str] = frozenset()
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has been read on so often that it might be for ever."""
+        return self.rounds > HOLD_ROUNDS_MAX
 
     def continues(self, page: Page) -> bool:
         """Tell whether `page` and those before it are one answer.
@@ -75,6 +84,12 @@ def forgotten(page: Page) -> Compacted:
     """Return the error for an answer that `page` does not continue."""
     why = "the store forgot deletions that the next page would have named: ask again from the beginning"
     return Compacted(why, position=page.position)
+
+
+def too_fast(retry_ms: int) -> Overloaded:
+    """Return the error for an answer that is `endless`."""
+    crowd = "the topics asked for change faster than they can be listed: ask for fewer, or later"
+    return Overloaded(crowd, retry_ms=retry_ms)
 
 
 def lag_ms(page: Page) -> int:

@@ -26,7 +26,7 @@ from typing import Final
 from msgspec import UNSET
 
 from softstate.errors import Behind, Denied, Invalid, NoLease, Overloaded, Unavailable, WireError
-from softstate.lease.asked import Asked, check_names, forgotten, lag_ms, missed_since
+from softstate.lease.asked import Asked, check_names, forgotten, lag_ms, missed_since, too_fast
 from softstate.lease.effects import (
     DropPending,
     Effect,
@@ -53,9 +53,6 @@ from softstate.wire.messages import ClientMessage, Farewell, Hello, Id, Poll, Pu
 TTL_MS_MIN: Final = 1_000
 """A client may ask for a shorter lease than the node's, but not for a shorter one than this."""
 
-HOLD_ROUNDS_MAX: Final = 8
-"""How often a complete answer is read on because its hold overflowed, before the request is refused as overloaded."""
-
 
 class State(Enum):
     """Where a session machine is; see the drawing in the module docstring."""
@@ -75,7 +72,6 @@ class SessionMachine:
     `now` is in seconds of one clock that never goes back.
     """
 
-    # One a session, and looked at for each push.
     __slots__ = (
         "_asked", "_denied", "_held_max", "_moved", "_sink", "_table", "_tally", "_terms", "_tickets", "_token",
         "_tokens", "hold", "lease", "name", "state",
@@ -458,9 +454,8 @@ class SessionMachine:
 
     def _read_on(self, asked: Asked, page: Page) -> list[Effect]:
         asked.turn(page)
-        if asked.rounds > HOLD_ROUNDS_MAX:
-            crowd = "the topics asked for change faster than they can be listed: ask for fewer, or later"
-            return self._give_up(asked, Overloaded(crowd, retry_ms=self._terms().timeout_ms))
+        if asked.endless:
+            return self._give_up(asked, too_fast(self._terms().timeout_ms))
         return self._ask(asked)
 
     def _give_up(self, asked: Asked, error: WireError) -> list[Effect]:

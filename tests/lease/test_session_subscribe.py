@@ -4,7 +4,7 @@ import pytest
 
 from softstate.errors import Compacted, Unavailable, WireError
 from softstate.lease import Read, State
-from softstate.lease.session import HOLD_ROUNDS_MAX
+from softstate.lease.asked import HOLD_ROUNDS_MAX
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.wire.digest import digest_of, digest_text
