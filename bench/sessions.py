@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from bench.load.process import LoadProcess
-from bench.measure.cost import RESIDENT_SOURCE, cpu_s, resident_bytes
+from bench.measure.cost import CPU_S_MIN, RESIDENT_SOURCE, cpu_s, resident_bytes
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, Target
 from bench.measure.rounds import Figures, Rounds, run_rounds, spread
@@ -86,7 +86,7 @@ class Pair:
         }
 
     def _per(self, count: int, cpu_before_s: float, wall_s: float, generator_cpu_s: float) -> dict[str, float]:
-        server_cpu_s = cpu_s(self.server.pid) - cpu_before_s
+        server_cpu_s = max(cpu_s(self.server.pid) - cpu_before_s, CPU_S_MIN)
         return {
             "server_cpu_s": server_cpu_s / count,
             "per_s": count / wall_s,

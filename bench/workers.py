@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from bench.load.process import LoadProcess
-from bench.measure.cost import cpu_s
+from bench.measure.cost import CPU_S_MIN, cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
@@ -65,7 +65,7 @@ class Group:
         """Run a load, and return its rate and what it cost all processes of the server."""
         before = [cpu_s(pid) for pid in self.pids]
         count, wall_s, generator_cpu_s = run()
-        spent = [cpu_s(pid) - was for pid, was in zip(self.pids, before, strict=True)]
+        spent = [max(cpu_s(pid) - was, CPU_S_MIN) for pid, was in zip(self.pids, before, strict=True)]
         return {
             "per_s": count / wall_s,
             "server_cpu_s": sum(spent) / count,

@@ -1,8 +1,8 @@
 """What a process has cost, as the operating system counts it.
 
 CPU time comes from the process's own CPU clock (clock_getcpuclockid(3), whose id is computed here as glibc does): one
-system call, nanoseconds, every thread, also those that have ended and the slice that runs right now. The files in
-/proc/PID/task/*/schedstat, the second choice, know neither of the last two.
+system call, nanoseconds, every thread, also those that have ended, and mostly the slice that runs right now. The files
+in /proc/PID/task/*/schedstat, the second choice, know neither of the last two.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import os
 import time
 from pathlib import Path
 from typing import Final
+
+CPU_S_MIN: Final = 1e-6
+"""What any work has cost at least: the slice that a process runs on another core may not be counted yet."""
 
 _CPUCLOCK_SCHED: Final = 2
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
