@@ -39,7 +39,7 @@ UNKNOWN: Final = 6
 DENIED: Final = 7
 """Credentials are missing, or do not allow this."""
 INTERRUPTED: Final = 130
-"""Ctrl-C."""
+"""Ctrl-C, or SIGTERM to a command that had to put something away."""
 EPILOGUE: Final = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 what was asked for breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \

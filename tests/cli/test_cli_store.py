@@ -6,17 +6,21 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import stat
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
 
 import pytest
 import trio
 
 from softstate.cli import exit_codes, run
 from softstate.cli.processes import Lines, child, softstate
+from softstate.cli.store import check
 from softstate.cli.store.naming import same_store, shown
 from softstate.cli.store.opening import DEFAULT_STORE
 from softstate.cli.store.restore import common_revision, loss_of
@@ -370,16 +374,39 @@ def test_check_says_which_rule_is_broken(
     assert names(folder) == []
 
 
-async def test_check_leaves_nothing_behind_on_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_check_leaves_nothing_behind_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     words = softstate("store", "check", "--store", f"sqlite:{tmp_path / 'softstate.db'}")
     with trio.fail_after(20):
         async with child(words) as process:
             assert process.stdout is not None
             async for line in Lines(process.stdout):
                 if line.startswith("ok "):
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(number)
                     break
             assert await process.wait() == exit_codes.INTERRUPTED
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("module", "function"), [(tempfile, "mkdtemp"), (shutil, "rmtree")])
+async def test_ctrl_c_while_a_scratch_store_is_made_or_put_away_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str
+) -> None:
+    real = getattr(module, function)
+    signals = [signal.SIGINT]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if function == "rmtree" and signals:
+            signal.raise_signal(signals.pop())
+        made = real(*args, **options)
+        if signals:
+            signal.raise_signal(signals.pop())
+        return made
+
+    with monkeypatch.context() as patched, trio.fail_after(20):
+        patched.setattr(module, function, interrupted)
+        assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
+    assert signals == []
     assert names(tmp_path) == []
 
 

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from softstate.cli import exit_codes
+from softstate.cli.interrupt import interruptible
 
 
 async def command() -> int:
@@ -15,6 +16,10 @@ async def command() -> int:
     expires, kills a node with SIGKILL in mid-stream and starts it again; checks every promise on the way. Nothing has
     to be prepared, nothing is left behind. Exit code 1 if a promise was broken.
     """
+    return await interruptible(_tell)
+
+
+async def _tell() -> int:
     from softstate.cli.demo.story import Story  # noqa: PLC0415 - brings the client and rich: --help does without
 
     with tempfile.TemporaryDirectory(prefix="softstate-demo-") as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from softstate.cli import exit_codes
 from softstate.cli.connection import AsJson
 from softstate.cli.drill.plan import Kind, Plan, fresh_prefix
 from softstate.cli.durations import duration
+from softstate.cli.interrupt import interruptible
 
 if TYPE_CHECKING:
     from softstate.cli.drill.verdict import Figures
@@ -50,6 +52,10 @@ async def command(
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
                 kill_command=kill_command, start_command=start_command).check()  # fmt: skip
+    return await interruptible(partial(_drill, plan, json=json))
+
+
+async def _drill(plan: Plan, *, json: bool) -> int:
     from softstate.cli.drill.conductor import Drill  # noqa: PLC0415 - brings the client: --help does without
 
     with tempfile.TemporaryDirectory(prefix="softstate-drill-") as folder:

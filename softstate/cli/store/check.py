@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from softstate.cli import exit_codes, leaf
+from softstate.cli.interrupt import interruptible
 from softstate.cli.store.opening import DEFAULT_STORE, StoreUrl
 from softstate.errors import SoftstateError
 
@@ -18,6 +20,10 @@ async def command(*, store: StoreUrl = DEFAULT_STORE) -> int:
     The store itself is not touched: the checks use a file in a directory of its own beside it, or a namespace of their
     own in the same server, which are deleted in the end. Takes some seconds. Exit code 1 if a check fails.
     """
+    return await interruptible(partial(_check, store))
+
+
+async def _check(store: str) -> int:
     # All but --help needs these: tools to test with, of no use to a node.
     from softstate.cli.store.scratch import scratch  # noqa: PLC0415
     from softstate.testing import REWIND_CHECKS, STORE_CHECKS, Rewindable  # noqa: PLC0415

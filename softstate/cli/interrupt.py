@@ -1,0 +1,31 @@
+"""Ctrl-C as cancellation, for commands that have something to put away."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import trio
+
+from softstate.cli import exit_codes
+
+
+async def interruptible(work: Callable[[], Awaitable[int]]) -> int:
+    """Run `work` and return its exit code; cancel it at the first SIGINT or SIGTERM and return `INTERRUPTED`.
+
+    Python would raise `KeyboardInterrupt` between any two steps, also between making something and knowing that it was
+    made, or while it is being put away; and SIGTERM would end the process there. A cancellation comes only where Trio
+    waits, and a shield holds it off. Raises what `work` raises, in a group.
+    """
+    code = exit_codes.INTERRUPTED
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+            code = await work()
+            nursery.cancel_scope.cancel()
+    return code
+
+
+async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
