@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_MAX: Final = 512
-"""How many requests one store call serves at most, so that no rider waits for thousands of others."""
+"""Default for how many requests one store call serves at most, so that no rider waits for thousands of others."""
 
 WATCHES: Final = 4
 """How often within its patience a gathering looks whether the call is stuck."""
@@ -69,12 +69,13 @@ class Ticket(Generic[T, R]):
 class Gather(Generic[T, R]):
     """One kind of store call. `call` gets the items of one batch and returns as many answers or errors.
 
-    At most `waiting_max` requests wait. `patience_s` bounds every call: once one takes longer, it, whatever waits, and
-    whatever arrives until it comes back, is answered `Unavailable` (a quarter of `patience_s` later at most). Its
-    outcome is then unknown; the call is left to end, since a thread cannot be stopped. `pause_s` is the least time from
-    the beginning of one call to that of the next, in which riders gather. `fault` is told of a `StoreFault`, `after`
-    called whenever requests have been answered. `history` numbers the store's histories, None while nobody knows which
-    one it is on: a call that begins and ends on different ones, or then, is answered `Unavailable`.
+    At most `waiting_max` requests wait, and `batch_max` ride with one call. `patience_s` bounds every call: once one
+    takes longer, it, whatever waits, and whatever arrives until it comes back, is answered `Unavailable` (a quarter of
+    `patience_s` later at most). Its outcome is then unknown; the call is left to end, since a thread cannot be stopped.
+    `pause_s` is the least time from the beginning of one call to that of the next, in which riders gather. `fault` is
+    told of a `StoreFault`, `after` called whenever requests have been answered. `history` numbers the store's
+    histories, None while nobody knows which one it is on: a call that begins and ends on different ones, or then, is
+    answered `Unavailable`.
 
     A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
@@ -88,6 +89,7 @@ class Gather(Generic[T, R]):
         waiting_max: int,
         patience_s: float,
         pause_s: float = 0.0,
+        batch_max: int = BATCH_MAX,
         fault: Callable[[StoreFault], None] = lambda _fault: None,
         history: Callable[[], int | None] = lambda: 0,
         after: Callable[[], None] = lambda: None,
@@ -99,6 +101,7 @@ class Gather(Generic[T, R]):
         self._waiting_max = waiting_max
         self._patience_s = patience_s
         self._pause_s = pause_s
+        self._batch_max = batch_max
         self._fault = fault
         self._history = history
         self._after = after
@@ -156,7 +159,7 @@ class Gather(Generic[T, R]):
                     if self._pause_s:
                         await trio.sleep_until(self._next_at)
                         self._next_at = trio.current_time() + self._pause_s
-                    self._riding = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+                    self._riding = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_max))]
                     await self._serve()
         finally:
             self._stuck = True

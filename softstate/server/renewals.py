@@ -22,6 +22,10 @@ from softstate.store.base import Store
 HEAD_PAUSE_S: Final = 0.04
 """The least time between two head reads, in which renewals gather: 25 a second at most, however many clients."""
 
+BATCH_MAX: Final = 2_048
+"""How many renewals one head read answers at most. With a pause between two reads this bounds renewals a second, too,
+at 50,000, above what a node can answer; so many take 50 ms of one turn of the loop (`bench sessions`)."""
+
 _LATE: Final = "the feed of this node lags the store: try again later"
 
 Renewal: TypeAlias = Ticket[None, Position]
@@ -44,6 +48,7 @@ class Renewals:
             waiting_max=config.sessions_max,
             patience_s=config.store_s_max,
             pause_s=HEAD_PAUSE_S,
+            batch_max=BATCH_MAX,
             fault=fault,
         )
         self._store = store

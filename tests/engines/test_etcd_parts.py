@@ -1,16 +1,25 @@
-"""The parts of the store in etcd that need no server: encodings, folding, chunks, what a write leaves, pacing."""
+"""The parts of the store in etcd that need no server: encodings, folding, chunks, what a write leaves, taking turns."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from softstate.errors import StoreRefused, Unavailable
 from softstate.model import Position, Record
 from softstate.store.base import Applied, Committed, Key, Publish
 from softstate.store.etcd.batch import PUBLISH_OPS_MAX, PUBLISHES_MAX, REQUEST_BYTES_MAX, Batch, chunks_of
+from softstate.store.etcd.gateway import Gateway
+from softstate.store.etcd.http import Connection
 from softstate.store.etcd.layout import (
     Head,
     Layout,
@@ -29,6 +38,7 @@ from softstate.store.etcd.layout import (
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, NESTED_MAX, TXN_OPS_MAX, Op, folded, put
 from softstate.store.etcd.snapshot import FIRST_WAVE, WAVE_MAX, Appetite
 from softstate.store.etcd.store import _joined
+from softstate.store.etcd.writer import CONTENTION_S, GIVE_WAY_S_MAX, RIVALRY_S, Fate, Writer
 from softstate.store.fetched import Fetched
 
 HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, 5)
@@ -163,3 +173,61 @@ def test_appetite() -> None:
         few.meet(Record("a", version, b"\x01"), take=True)
         sated.append(few.sated)
     assert sated[2:] == [False, False, True]
+
+
+class Road:
+    """What a `Writer` asks of its gateway on the way to a write."""
+
+    endpoints = SimpleNamespace(count=1)
+
+    def __init__(self) -> None:
+        self.writers = self
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        yield cast("Connection", None)
+
+
+class Race:
+    """An attempt that takes `took_s`, and loses as often as it is told; it notes when it began."""
+
+    def __init__(self, took_s: float, losses: int) -> None:
+        self.took_s = took_s
+        self.losses = losses
+        self.began: list[float] = []
+
+    async def __call__(self, _connection: Connection, _fate: Fate) -> str | None:
+        self.began.append(trio.current_time())
+        await trio.sleep(self.took_s)
+        return "done" if len(self.began) > self.losses else None
+
+
+@pytest.mark.parametrize(("took_s", "gives_way_s"), [(0.004, 0.004), (0.5, GIVE_WAY_S_MAX)])
+async def test_a_loser_tries_again_soon_and_a_winner_gives_way(
+    autojump_clock: trio.testing.MockClock, took_s: float, gives_way_s: float
+) -> None:
+    writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
+    contended = Race(took_s, losses=5)
+    assert await writer.persist(contended) == "done"
+    won = trio.current_time()
+    pauses = [later - sooner - took_s for sooner, later in itertools.pairwise(contended.began)]
+    assert all(0 <= pause <= 2 * CONTENTION_S for pause in pauses)
+    assert any(pause > CONTENTION_S for pause in pauses)
+    after = Race(took_s, losses=0)
+    await writer.persist(after)
+    assert after.began == [pytest.approx(won + gives_way_s)]
+
+
+async def test_nobody_gives_way_without_a_rival(autojump_clock: trio.testing.MockClock) -> None:
+    writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
+    await writer.persist(Race(0.004, losses=1))
+    await trio.sleep(RIVALRY_S)
+    for _ in range(3):
+        now = trio.current_time()
+        race = Race(0.004, losses=0)
+        await writer.persist(race)
+        assert race.began == [now]

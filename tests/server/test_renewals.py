@@ -14,7 +14,7 @@ from softstate.lease import LeaseTable
 from softstate.model import Position
 from softstate.server.config import ServerConfig
 from softstate.server.hub import Hub
-from softstate.server.renewals import HEAD_PAUSE_S, Renewal, Renewals
+from softstate.server.renewals import BATCH_MAX, HEAD_PAUSE_S, Renewal, Renewals
 from softstate.store.base import Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
 
@@ -74,6 +74,17 @@ async def test_a_moment_s_renewals_share_one_read_of_the_head(autojump_clock: CL
         assert rig.store.heads == 2
         position = rig.hub.position
         assert rig.settled == [(position, begun), *[(position, begun + HEAD_PAUSE_S)] * 99]
+
+
+async def test_one_read_answers_no_more_than_its_limit(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        begun = trio.current_time()
+        for _ in range(BATCH_MAX + 1):
+            rig.ask()
+        await trio.sleep(1)
+        assert rig.store.heads == 2
+        times = [at for _, at in rig.settled]
+        assert times == [begun] * BATCH_MAX + [begun + HEAD_PAUSE_S]
 
 
 async def test_a_renewal_waits_for_the_hub_and_is_answered_at_its_position(autojump_clock: CLOCK) -> None:

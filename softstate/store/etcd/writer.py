@@ -14,6 +14,7 @@ tells, and an etcd restored in the same place repeats them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -47,9 +48,15 @@ from softstate.store.fetched import Fetched
 from softstate.store.nonce import epoch_nonce, lineage_nonce
 
 CONTENTION_S: Final = 0.002
-"""Who has lost a race for the head waits up to so long before trying again, doubling each time, in seconds."""
+"""Who has lost a race for the head waits up to so long before trying again, twice that from the second time on."""
 
-CONTENTION_S_MAX: Final = 0.1
+RIVALRY_S: Final = 0.1
+"""For so long after a lost race a winner gives way: as long as its write took, `GIVE_WAY_S_MAX` at most, in seconds.
+
+Else whoever has just won, and need not read, wins again and again. Measured with four nodes that write without pause:
+p99 of a commit of 2 changes 42 ms, 130 without it; of 32 changes 81 and 410; for 2 and 15 % of the commits."""
+
+GIVE_WAY_S_MAX: Final = 0.02
 
 COMPACT_ROWS: Final = 512
 """How many tombstones, and how many idempotency keys, one compacting transaction removes at most."""
@@ -93,6 +100,7 @@ class Writer:
         self._layout = layout
         self._random = random
         self._recall = Recall()
+        self._lost_at = self._free_at = -math.inf
 
     async def publish(
         self, group: Sequence[Publish], seen: tuple[Position, str], newest: int, keys_max: int
@@ -215,16 +223,22 @@ class Writer:
 
     async def _race(self, attempt: Callable[[Connection, Fate], Awaitable[T | None]], fate: Fate) -> T:
         pause_s = CONTENTION_S
+        await trio.sleep_until(self._free_at)
         async with self._gateway.writers.connection() as connection:
             while True:
+                began = trio.current_time()
                 try:
                     done = await attempt(connection, fate)
                 except SnapshotGone:
                     done = None
+                now = trio.current_time()
                 if done is not None:
+                    if began - self._lost_at < RIVALRY_S:
+                        self._free_at = now + min(now - began, GIVE_WAY_S_MAX)
                     return done
+                self._lost_at = now
                 await trio.sleep(self._random.uniform(0, pause_s))
-                pause_s = min(2 * pause_s, CONTENTION_S_MAX)
+                pause_s = 2 * CONTENTION_S
 
 
 def publishing(group: Sequence[Publish]) -> Plan[list[Verdict]]:
