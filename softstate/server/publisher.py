@@ -49,6 +49,7 @@ class Publisher:
             self._commit,
             waiting_max=config.publishes_waiting_max,
             patience_s=config.store_s_max,
+            joins=True,
             fault=fault,
             history=history,
             after=hub.flush,

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from softstate.errors import Conflict, Overloaded, StoreFault, StoreRewound, Unavailable, WireError
-from softstate.server.gather import BATCH_MAX, Gather, Ticket
+from softstate.server.gather import BATCH_MAX, JOIN_S_MAX, JOIN_S_MIN, JOIN_SHARE, Gather, Ticket
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -309,3 +309,75 @@ async def test_answers_of_another_history_are_withheld(began: int | None, ended:
         calls.end()
         await settled()
         assert (log, gather.served) == ((["1"], 1) if served else (["1: unavailable"], 0))
+
+
+@asynccontextmanager
+async def answered_two_while_one_waits(took_s: float, **options: Any) -> AsyncIterator[tuple[Numbers, Calls, Log]]:
+    """A first call took so long, has just answered 1 and 2, and 3 has come meanwhile."""
+    async with running(joins=True, **options) as (gather, calls, _):
+        log = Log()
+        gather.submit(0, log)
+        await settled()
+        gather.submit(1, log)
+        gather.submit(2, log)
+        calls.end()
+        await settled()
+        gather.submit(3, log)
+        await trio.sleep(took_s)
+        calls.end()
+        await settled()
+        assert log == ["0", "1", "2"]
+        yield gather, calls, log
+
+
+async def test_who_was_just_answered_may_join_who_waits(autojump_clock: trio.testing.MockClock) -> None:
+    async with answered_two_while_one_waits(0.01) as (gather, calls, log):
+        await trio.sleep(0.001)
+        gather.submit(4, log)
+        await settled()
+        assert calls.groups == [[0], [1, 2]]
+        gather.submit(5, log)
+        await settled()
+        assert calls.groups == [[0], [1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "waits_s"),
+    [(0.01, 0.01 * JOIN_SHARE), (1.0, JOIN_S_MAX), (JOIN_S_MIN, 0), (JOIN_S_MIN / JOIN_SHARE, JOIN_S_MIN)],
+)
+async def test_who_does_not_come_back_is_not_waited_for_long(
+    autojump_clock: trio.testing.MockClock, took_s: float, waits_s: float
+) -> None:
+    async with answered_two_while_one_waits(took_s) as (gather, calls, log):
+        gather.submit(4, log)
+        begun = trio.current_time()
+        while len(calls.groups) == 2:
+            await trio.sleep(JOIN_S_MIN / 10)
+        assert calls.groups[2:] == [[3, 4] if waits_s else [3]]
+        assert trio.current_time() - begun == pytest.approx(waits_s, abs=JOIN_S_MIN / 5)
+
+
+async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(joins=True) as (gather, calls, _):
+        log = Log()
+        for item in (1, 2):
+            gather.submit(item, log)
+            await settled()
+            assert calls.groups[-1] == [item]
+            await trio.sleep(0.01)
+            calls.end()
+            await settled()
+        assert log == ["1", "2"]
+
+
+async def test_a_full_batch_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    async with answered_two_while_one_waits(0.01, batch_max=2) as (gather, calls, log):
+        gather.submit(4, log)
+        await settled()
+        assert calls.groups == [[0], [1, 2], [3, 4]]
+        for item in (5, 6, 7):
+            gather.submit(item, log)
+        await trio.sleep(0.01)
+        calls.end()
+        await settled()
+        assert calls.groups[3:] == [[5, 6]]
