@@ -13,6 +13,7 @@ import trio
 from softstate.errors import Rewound, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.model import ALL, Page, Query
 from softstate.store.base import Publish
+from softstate.store.sqlite import file as sqlite_file
 from softstate.store.sqlite.store import SqliteStore
 
 
@@ -241,6 +242,42 @@ async def test_locked_by_another_process(tmp_path: Path) -> None:
             assert await topics(store) == [], "readers do not mind"
             other.execute("ROLLBACK")
         await put(store, "a")
+
+
+class Watch:
+    """Stands for the module `time`: time passes while somebody sleeps. Calls `until` before the sleep number `at`."""
+
+    def __init__(self, at: int, until: Callable[[], object]) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+        self._at = at
+        self._until = until
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        if len(self.slept) == self._at:
+            self._until()
+
+
+async def test_the_lock_of_another_process_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "softstate.db"
+    async with opened(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            watch = Watch(3, lambda: other.execute("ROLLBACK"))
+            monkeypatch.setattr(sqlite_file, "time", watch)
+            await put(store, "a")
+            assert watch.slept == [sqlite_file.LOCK_PAUSE_S] * 3
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="another process has held its lock"):
+                await put(store, "b")
+            assert sum(watch.slept[3:]) == pytest.approx(5.0, abs=2 * sqlite_file.LOCK_PAUSE_S)
+            other.execute("ROLLBACK")
+        await put(store, "b")
 
 
 @pytest.mark.parametrize("role", ["writer", "reader"])

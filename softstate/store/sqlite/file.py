@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,12 @@ from softstate.errors import StoreRefused, StoreReplaced, Unavailable
 
 BUSY_S: Final = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
+
+LOCK_PAUSE_S: Final = 0.001
+"""How often a writer looks whether another process has let go of the lock.
+
+SQLite's own waiting looks ever less often, every 100 ms in the end, so that who has waited longest comes last. Measured
+with four processes that commit 4 changes each without pause: longest commit 40 ms, 830 with SQLite's own waiting."""
 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode: what a path refers to right now."""
@@ -140,12 +147,28 @@ class SqliteFile:
         """
         with self.faults(role):
             connection = self.connection(role)
-            connection.execute(begin)
+            if role == "writer":
+                self._begin_to_write(connection, begin)
+            else:
+                connection.execute(begin)
             try:
                 yield connection
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def _begin_to_write(self, connection: sqlite3.Connection, begin: str) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")  # who has the lock, as `begin` takes it, waits for nobody
+        deadline = time.monotonic() + self._busy_s
+        while True:
+            try:
+                connection.execute(begin)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(LOCK_PAUSE_S)
+            else:
+                return
 
     @contextmanager
     def faults(self, role: str) -> Iterator[None]:
