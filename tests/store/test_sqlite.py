@@ -192,6 +192,11 @@ async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Pat
         await other.publish([Publish("t", b"\x01")])
         # A commit is in the files before it can be seen: the first look after they changed may come too early.
         assert asked(102.1, 102.2, 103.0, 103.2, 103.9, 104.0) == [102.1, 102.2, 103.0, 104.0]
+        await store.publish([Publish("t", b"\x02")])
+        assert asked(104.12, 104.14, 104.17, 104.3, 105.15) == [104.12, 104.14, 105.15], "its own: not for so long"
+        await store.publish([Publish("t", b"\x03")])
+        await other.publish([Publish("t", b"\x04")])
+        assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "somebody else's after its own"
     finally:
         await store.aclose()
         await other.aclose()

@@ -21,7 +21,7 @@ from softstate.store.nonce import SYSTEM
 from softstate.store.snapshot import answer, check_seen, dump_page, feed_page
 from softstate.store.sqlite.batch import SqliteBatch
 from softstate.store.sqlite.copy import count_keys, empty, take
-from softstate.store.sqlite.file import BUSY_S, SqliteFile
+from softstate.store.sqlite.file import BUSY_S, SqliteFile, Stamp
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 
@@ -43,6 +43,8 @@ class SqliteEngine:
         self._looked: tuple[sqlite3.Connection, int] | None = None
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only ever raised."""
+        self.stamp: Stamp | None = None
+        """That of the files just after this process's last commit."""
 
     def open(self) -> Position:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
@@ -82,6 +84,7 @@ class SqliteEngine:
             yield connection, snapshot
             self.file.check_in_place()
             connection.execute("COMMIT")
+        self.stamp = self.file.stamp()
 
     def publish(self, group: Sequence[Publish]) -> Committed:
         """Apply a group of publishes in one transaction."""

@@ -30,6 +30,9 @@ with four processes that commit 4 changes each without pause: longest commit 40 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode: what a path refers to right now."""
 
+Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+"""Inode, size and time of last change of the file and of its log; None for what is not there."""
+
 _PASSING: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN}
 )
@@ -113,7 +116,7 @@ class SqliteFile:
                 connection.execute("PRAGMA query_only = ON")
         return connection
 
-    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def stamp(self) -> Stamp:
         """Return what changes when anybody commits or swaps the file: inode, size and time of the file and its log.
 
         It takes neither lock nor thread, about 5 µs. Two commits within one tick of the file system's clock may look

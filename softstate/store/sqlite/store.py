@@ -29,7 +29,13 @@ WATCH_S: Final = 0.02
 
 LOOK_S: Final = 1.0
 """How often it asks the database itself, in seconds, though its files seem not to have changed; and for how long it
-asks each time after they have."""
+asks each time after another process has changed them."""
+
+OWN_LOOK_S: Final = 2 * WATCH_S
+"""For how long it asks each time after a change that was this process's own, by all that the files tell.
+
+Another process may have been quick enough to begin a commit before they were looked at, or to end one within the same
+tick of the file system's clock. Only if that takes its disk longer than this, it is noticed after `LOOK_S`."""
 
 T = TypeVar("T")
 
@@ -131,7 +137,8 @@ class SqliteStore(Store):
         # after a change of the files, since a commit is written to them first, and can be seen only once it is synced.
         stamp = self._engine.file.stamp()
         if stamp != self._stamp:
-            self._stamp, self._calm_at = stamp, now + LOOK_S
+            self._stamp = stamp
+            self._calm_at = now + (OWN_LOOK_S if stamp == self._engine.stamp else LOOK_S)
         if now >= self._calm_at and now < self._look_at:
             return False
         self._look_at = now + LOOK_S
