@@ -43,8 +43,8 @@ async def first_position(store: Store) -> Position:
 class Keeper:
     """Keeps one hub in step with one store.
 
-    `rewound` is called when this node's own position is no longer on the store's history, `skipped` when the hub has
-    missed changes that are compacted by now (this node was frozen for longer than tombstones are kept).
+    `rewound` is called when a position that this node has told anybody is no longer on the store's history, `skipped`
+    when the hub has missed changes that are compacted by now (this node was frozen, longer than tombstones are kept).
     """
 
     def __init__(
@@ -63,6 +63,12 @@ class Keeper:
         self._called = False
         self._faulty = False
         self._retry_s = RETRY_S_MIN
+        self._named = hub.position
+
+    def named(self, position: Position) -> None:
+        """Note a position that clients are told, which may be ahead of the hub."""
+        if position.revision > self._named.revision:
+            self._named = position
 
     def look(self, fault: StoreFault) -> None:
         """Look at the store now: somebody met a fault."""
@@ -115,7 +121,8 @@ class Keeper:
         while True:
             try:
                 position = await self._store.reopen()
-                before = self._hub.position
+                # The hub may have been behind what is lost, while a subscriber was answered from it.
+                before = max(self._hub.position, self._named, key=lambda position: position.revision)
                 intact = await self._is_behind(before, position)
             except (Unavailable, StoreRefused) as error:
                 # What is there now may not be ours at all; whoever put it there can put the right thing back.
@@ -130,6 +137,7 @@ class Keeper:
             return
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
+        self._named = position
         self._hub.restart(position)
         self._rewound(position)
 

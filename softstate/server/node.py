@@ -63,7 +63,7 @@ class Node:
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = self.watching = Hub(self.table, position, now)
         self.keeper = Keeper(store, self.hub, rewound=self._rewound, skipped=self._skipped)
-        self.reads = StoreReads(config, store, self.keeper.look, self.keeper.history)
+        self.reads = StoreReads(config, store, self.keeper.look, self.keeper.history, self.keeper.named)
         self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look, self.keeper.history)
         self.renewals = Renewals(config, store, self.hub, self.keeper.look)
         self._gathers = (*self.reads.gathers, self.renewals.gather, self.publisher.gather)
@@ -255,7 +255,6 @@ class Node:
         self._warned = warnings
 
     def _rewound(self, position: Position) -> None:
-        self.reads.forget()
         self.renewals.forget()
         for connection in self.sockets():
             connection.leave(lambda machine: machine.leave("rewound"))

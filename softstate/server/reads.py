@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from softstate.errors import StoreFault, WireError
-from softstate.model import Page, Query
+from softstate.model import Page, Position, Query
 from softstate.server.config import ServerConfig
 from softstate.server.gather import Gather
 from softstate.store.base import Store
@@ -17,7 +17,10 @@ LINEAGES_CACHED: Final = 16_384
 
 
 class StoreReads:
-    """The one way to the store's reads; see `softstate.server.services.Reads`."""
+    """The one way to the store's reads; see `softstate.server.services.Reads`.
+
+    `fault` and `history` are as in `Gather`; `named` is called with every position that an answer names.
+    """
 
     def __init__(
         self,
@@ -25,13 +28,16 @@ class StoreReads:
         store: Store,
         fault: Callable[[StoreFault], None],
         history: Callable[[], int | None] = lambda: 0,
+        named: Callable[[Position], None] = lambda _position: None,
     ) -> None:
         self._store = store
+        self._history = history
+        self._named = named
         self._lineages: OrderedDict[int, str] = OrderedDict()
-        self._histories = 0
+        self._lineages_of = history()
         waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
         self.pages: Gather[Query, Page] = Gather(
-            "reads", store.read, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
+            "reads", self._read_pages, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
         )
         self._rows: Gather[int, tuple[str | None]] = Gather(
             "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
@@ -44,22 +50,31 @@ class StoreReads:
 
     async def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at a revision."""
+        history = self._history()
+        if history != self._lineages_of:
+            # Also where this node's own position is on the new history: what is remembered may be of what was lost.
+            self._lineages_of = history
+            self._lineages.clear()
         known = self._lineages.get(revision)
         if known is not None:
             return known
-        history = self._histories
         (lineage,) = await self._rows.ask(revision)
         # An answer that was on its way while the history changed may be of the old one.
-        if lineage is not None and history == self._histories:
+        if lineage is not None and history is not None and history == self._history() == self._lineages_of:
             self._lineages[revision] = lineage
             if len(self._lineages) > LINEAGES_CACHED:
                 self._lineages.popitem(last=False)
         return lineage
 
-    def forget(self) -> None:
-        """Forget what is cached: the history is another one."""
-        self._histories += 1
-        self._lineages.clear()
+    async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | WireError]:
+        history = self._history()
+        pages = await self._store.read(group)
+        # Else nobody is told: the gathering withholds them.
+        if history is not None and history == self._history():
+            for page in pages:
+                if isinstance(page, Page):
+                    self._named(page.position)
+        return pages
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | WireError]:
         return [(lineage,) for lineage in await self._store.lineage_at(revisions)]

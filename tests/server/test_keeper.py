@@ -203,6 +203,38 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
         assert rig.log[1:] == [f"e@{3 + 1 + commits + 2}"]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> None:
+    """Who subscribes is answered from the store, which the hub may lag: that may be lost, though the hub is not."""
+    async with following() as rig:
+        await rig.publish("a")
+        rig.store.asleep = True
+        rig.keeper.look(StoreFault("to bed"))
+        await settled()
+        backups = [rig.disk.snapshot()]
+        await rig.publish("b")
+        backups.append(rig.disk.snapshot())
+        rig.keeper.named(await rig.store.head())
+        rig.keeper.named(rig.hub.position)
+        await rig.publish("c")
+        await rig.store.head()
+        rig.log.clear()
+        rig.disk.restore(backups[0 if lost else 1])
+        newer = MemoryStore(rig.disk)
+        await newer.publish([Publish("d", b"\x01"), Publish("e", b"\x01")])
+        rig.store.asleep = False
+        rig.keeper.look(StoreRewound("met by a read"))
+        await settled()
+        assert rig.log == (["rewound to 7"] if lost else ["b@4", "row@5", "d@6", "e@7", "row@8"])
+        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (1, lost, True)
+        await newer.publish([Publish("f", b"\x01")])
+        await settled()
+        rig.store.faults["feed"] = [StoreReplaced("by the same")]
+        rig.keeper.look(StoreReplaced("by the same"))
+        await settled()
+        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (2, lost, True), "forgotten with its history"
+
+
 async def test_a_rewind_that_shows_at_once_is_told_before_anybody_else_runs() -> None:
     """Else a renewal might take the new history's head for something that the hub has long reached."""
     async with following() as rig:

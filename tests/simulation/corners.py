@@ -112,7 +112,28 @@ async def _rewound_under_way(world: World, late_s: float) -> None:
     await world.sleep(late_s + 10.0)
 
 
-SHORT_LEASED: Final = (changed_while_read, renewed_while_the_hub_lags, renewed_while_congested, names_forgotten)
+async def rewound_to_where_the_hub_lags(world: World) -> None:
+    """Answer a subscriber from a store that the hub lags, and restore a backup between the two that others advance."""
+    follower = await world.client("a", "u/", nodes=["n1"])
+    await world.until(lambda: follower.mode == "live")
+    world.faults.call_slow("n1", "feed", 0.3, 0.3)
+    world.faults.backup("between")
+    for number in range(5):
+        world.faults.commit(f"t/{number}", "lost")
+    handle = follower.subscribe("t/")
+    await world.until(lambda: "t/4" in follower.known(handle))
+    world.faults.rewind("between", advance=20)
+    world.faults.commit("t/5", "of another history")
+    await world.sleep(20.0)
+
+
+SHORT_LEASED: Final = (
+    changed_while_read,
+    renewed_while_the_hub_lags,
+    renewed_while_congested,
+    names_forgotten,
+    rewound_to_where_the_hub_lags,
+)
 SHORT: Final[dict[str, Any]] = {
     "config": ServerConfig(ttl_ms=3_000),
     "bounds": Bounds(ttl_s=3.0, renew_s=1.0),

@@ -15,6 +15,7 @@ from softstate.model import Change, Position, Record
 from softstate.server.connection import Connection
 from softstate.server.gather import Gather, Ticket
 from softstate.server.hub import Hub
+from softstate.server.keeper import Keeper
 from softstate.server.node import Node
 from softstate.server.outbox import Outbox
 from softstate.server.publisher import Publisher
@@ -164,10 +165,14 @@ def connections_survive_a_rewind(patch: Patch) -> None:
     """Nobody is sent away when the store was rewound."""
 
     def quietly(self: Node, _position: Position) -> None:
-        self.reads.forget()
         self.renewals.forget()
 
     patch.setattr(Node, "_rewound", quietly)
+
+
+def the_hub_alone_is_judged(patch: Patch) -> None:
+    """After a rewind a node asks only whether its hub is on the new history, not what it has told beyond that."""
+    patch.setattr(Keeper, "named", lambda _self, _position: None)
 
 
 def left_connection_heard(patch: Patch) -> None:

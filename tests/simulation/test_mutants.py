@@ -57,6 +57,7 @@ IN_CORNERS: Final[list[tuple[Mutate, corners.Corner, str]]] = [
     (digest_ignored, corners.names_forgotten, "S7"),
     (replay_begins_late, corners.lost_then_cut, "S5"),
     (anything_usable, corners.rewound_while_suspect, "S5"),
+    (mutants.the_hub_alone_is_judged, corners.rewound_to_where_the_hub_lags, "S9"),
     (mutants.left_connection_heard, corners.rewound_and_left, "S5"),
 ]
 
