@@ -3,7 +3,7 @@
 Beside each rule stands where it is caught: the seed of a random schedule, with the number of steps (events of the
 trace) until then, or the world of `corners`, of 300 to 7,400 steps. Seeds depend on every detail of what runs: after
 a change of the product, or of Trio, the next seeds are tried too. (Under random schedules those of `corners` were
-caught as well, within 25 to 120 seeds, but for the last three.)
+caught as well, within 25 to 120 seeds, but for the last four; `the_hub_alone_is_judged` under seeds 173 and 1073.)
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 IN_RANDOM_WORLDS: Final[list[tuple[Mutate, int, str]]] = [
     (mutants.age_counts_from_the_answer, 0, "S5"),  # 477 steps
     (mutants.tombstones_forgotten, 0, "S5"),  # 479
-    (mutants.pushes_lost_and_counted, 0, "S7"),  # 965
+    (mutants.pushes_lost_and_counted, 0, "S7"),  # 968
     (mutants.notified_before_commit, 0, "S2"),  # 1,475
-    (no_lineage_check, 1, "S9"),  # 2,159
-    (reset_keeps_versions, 1, "S5"),  # 2,134
-    (older_applied, 1, "S1"),  # 1,875
-    (certified_applied, 1, "S1"),  # 1,875
-    (mutants.own_commits_close_gaps, 1, "S7"),  # 686
-    (no_sweep, 2, "S5"),  # 1,589
-    (mutants.connections_survive_a_rewind, 4, "S9"),  # 592
+    (no_lineage_check, 10, "S9"),  # 1,466
+    (reset_keeps_versions, 4, "S5"),  # 1,798
+    (older_applied, 15, "S1"),  # 993
+    (certified_applied, 28, "S1"),  # 668
+    (mutants.own_commits_close_gaps, 3, "S7"),  # 2,643
+    (no_sweep, 2, "S5"),  # 1,590
+    (mutants.connections_survive_a_rewind, 4, "S9"),  # 594
 ]
 
 IN_CORNERS: Final[list[tuple[Mutate, corners.Corner, str]]] = [
