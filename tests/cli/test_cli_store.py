@@ -10,7 +10,7 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -20,15 +20,16 @@ import trio
 
 from softstate.cli import exit_codes, run
 from softstate.cli.processes import Lines, child, softstate
-from softstate.cli.store import check
+from softstate.cli.store import backup, check
 from softstate.cli.store.naming import same_store, shown
 from softstate.cli.store.opening import DEFAULT_STORE
 from softstate.cli.store.restore import common_revision, loss_of
 from softstate.cli.store.scratch import scratch, with_namespace
 from softstate.errors import ConfigError
+from softstate.model import Position
 from softstate.server import ServerConfig
 from softstate.store import Store, open_store
-from softstate.store.base import Applied, Publish
+from softstate.store.base import Applied, Dump, Publish
 from softstate.store.memory import MemoryStore
 from softstate.store.moving import pages
 from softstate.store.sqlite.store import SqliteStore
@@ -179,6 +180,27 @@ def test_compact_forgets_deletions_and_keeps_keys(
 
 
 # backup and restore --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    store = await open_store("sqlite:softstate.db")
+    await fill(store)
+    await store.aclose()
+
+    async def interrupted(_store: SqliteStore, _pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        assert replace
+        assert any(name.endswith(".partial") for name in names(folder))
+        signal.raise_signal(number)
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(SqliteStore, "adopt", interrupted)
+    with trio.fail_after(20):
+        assert await backup.command(Path("backup.db"), store="sqlite:softstate.db") == exit_codes.INTERRUPTED
+    assert names(folder) == ["softstate.db"]
 
 
 def test_a_backup_is_one_complete_store(folder: Path, said: Callable[..., list[str]]) -> None:

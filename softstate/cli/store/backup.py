@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
+from softstate.cli.interrupt import interruptible
 from softstate.cli.store.moved import moved
 from softstate.cli.store.naming import plain, same_store
 from softstate.cli.store.opening import DEFAULT_STORE, StoreUrl, check_new_file, reading
@@ -29,11 +31,15 @@ async def command(
     :param file: The file to write.
     :param force: Overwrite the file.
     """
-    from softstate.store.sqlite.backup import write_backup  # noqa: PLC0415 (--help does without)
-
     if same_store(f"sqlite:{file}", store):
         raise ConfigError(f"{file} is the store itself: name another file")
     check_new_file(file, force=force)
+    return await interruptible(partial(_back_up, file, store))
+
+
+async def _back_up(file: Path, store: str) -> int:
+    from softstate.store.sqlite.backup import write_backup  # noqa: PLC0415 (--help does without)
+
     async with reading(store) as opened, moved(f"backup of {opened.name}", opened) as dump:
         position = await write_backup(dump, str(file))
     print(f"{plain(str(file))} holds {plain(opened.name)} as of revision {position.revision - 1}")
