@@ -29,6 +29,9 @@ JOIN_S_MIN: Final = 0.001
 
 JOIN_S_MAX: Final = 0.02
 
+VAIN_CALLS_MAX: Final = 64
+"""Where less than half of them came back, nobody is waited for during the next 2 calls, then 4, up to so many."""
+
 WATCHES: Final = 4
 """How often within its patience a gathering looks whether the call is stuck."""
 
@@ -88,6 +91,7 @@ class Gather(Generic[T, R]):
     `joins`: when a call ends and others wait, those whom it has answered may ask again and join them, as long as they
     are quick. Else two halves of those who ask without pause take turns, with half as many requests in each call:
     publishes a second rise by a quarter on PostgreSQL, a half on two nodes with etcd (`bench nodes`, 16 publishers).
+    Others, who ask when they have something to ask, would be waited for in vain; that is noticed, and not repeated.
 
     A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
@@ -117,6 +121,7 @@ class Gather(Generic[T, R]):
         self._batch_max = batch_max
         self._joins = joins
         self._answered = 0
+        self._in_vain = self._vain_calls = 0
         self._expected = math.inf
         self._joined = trio.Event()
         self._fault = fault
@@ -189,15 +194,25 @@ class Gather(Generic[T, R]):
             self._after()
 
     async def _let_join(self, took_s: float) -> None:
-        """Wait for those who were just answered to ask again, and to ride with those who wait."""
+        """Wait for those who were just answered to ask again, and to ride with those who wait; seldom if in vain."""
+        if self._vain_calls:
+            self._vain_calls -= 1
+            return
         wait_s = min(took_s * JOIN_SHARE, JOIN_S_MAX)
-        expected = min(self._answered + len(self._waiting), self._batch_max)
-        if wait_s >= JOIN_S_MIN and len(self._waiting) < expected:
-            self._joined = trio.Event()
-            self._expected = expected
-            with trio.move_on_after(wait_s):
-                await self._joined.wait()
-            self._expected = math.inf
+        before = len(self._waiting)
+        expected = min(self._answered + before, self._batch_max)
+        if wait_s < JOIN_S_MIN or before >= expected:
+            return
+        self._joined = trio.Event()
+        self._expected = expected
+        with trio.move_on_after(wait_s):
+            await self._joined.wait()
+        self._expected = math.inf
+        if 2 * (len(self._waiting) - before) >= expected - before:
+            self._in_vain = 0
+        else:
+            self._in_vain += 1
+            self._vain_calls = min(2**self._in_vain, VAIN_CALLS_MAX)
 
     async def _serve(self) -> None:
         self._began = trio.current_time()

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from softstate.errors import Conflict, Overloaded, StoreFault, StoreRewound, Unavailable, WireError
-from softstate.server.gather import BATCH_MAX, JOIN_S_MAX, JOIN_S_MIN, JOIN_SHARE, Gather, Ticket
+from softstate.server.gather import BATCH_MAX, JOIN_S_MAX, JOIN_S_MIN, JOIN_SHARE, VAIN_CALLS_MAX, Gather, Ticket
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -355,6 +355,37 @@ async def test_who_does_not_come_back_is_not_waited_for_long(
             await trio.sleep(JOIN_S_MIN / 10)
         assert calls.groups[2:] == [[3, 4] if waits_s else [3]]
         assert trio.current_time() - begun == pytest.approx(waits_s, abs=JOIN_S_MIN / 5)
+
+
+async def test_who_is_waited_for_in_vain_is_waited_for_ever_less_often(autojump_clock: trio.testing.MockClock) -> None:
+    """And again each time, once somebody has come."""
+    took_s = 2 * JOIN_S_MIN / JOIN_SHARE
+
+    async with running(joins=True) as (gather, calls, _):
+        log = Log()
+        gather.submit(0, log)
+
+        async def waited(back: int = 0) -> bool:
+            """End a call that took a while and answers one, while one waits; tell whether others were waited for."""
+            await settled()
+            gather.submit(1, log)
+            await trio.sleep(took_s)
+            before = len(calls.groups)
+            calls.end()
+            await settled()
+            pausing = len(calls.groups) == before
+            for _ in range(back):
+                gather.submit(2, log)
+            await trio.sleep(2 * took_s)
+            assert len(calls.groups) == before + 1
+            return pausing
+
+        for vain_calls in (2, 4, 8, 16, 32, VAIN_CALLS_MAX, VAIN_CALLS_MAX):
+            assert await waited()
+            for _ in range(vain_calls):
+                assert not await waited()
+        assert await waited(back=1)
+        assert await waited()
 
 
 async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
