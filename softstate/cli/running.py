@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import trio
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from softstate.server import Node
 
 LogFormat: TypeAlias = Literal["console", "json"]
+
+YOUNG_COLLECTIONS_A_FULL_ONE: Final = 1_000
+"""After how many collections of younger objects Python may look through all of them; its own default is 10.
+
+Each session is a hundred objects that stay, and looking through them takes 0.1 ms: a node with 10,000 sessions that
+renewed stood still for a second, every 6,000 renewals, and found nothing, since a session that has ended leaves no
+cycles behind. What leaves some still goes, later. With 5,000 sessions: 10,200 renewals a second instead of 4,700."""
 
 
 async def run_node(
@@ -32,6 +40,7 @@ async def run_node(
 
     `shared` is as in `softstate.server.serve`, whose errors this raises. The node drains when `told` returns, too.
     """
+    seldom_collect_all()
     run = _Run(config, announce, shared)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -39,6 +48,11 @@ async def run_node(
             nursery.start_soon(run.heed, told, nursery.cancel_scope)
             nursery.start_soon(run.serve, nursery.cancel_scope)
     return exit_codes.INTERRUPTED if run.aborted else exit_codes.OK
+
+
+def seldom_collect_all() -> None:
+    """Have Python's garbage collector look through the young objects as ever, and seldom through all."""
+    gc.set_threshold(*gc.get_threshold()[:2], YOUNG_COLLECTIONS_A_FULL_ONE)
 
 
 @dataclass

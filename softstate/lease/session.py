@@ -42,7 +42,7 @@ from softstate.lease.effects import (
 )
 from softstate.lease.hold import HELD_MAX, Hold
 from softstate.lease.spread import renew_ms
-from softstate.lease.table import Lease, LeaseTable, Sink
+from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
 from softstate.lease.terms import Terms
 from softstate.model import Page, Position, Query, Record
 from softstate.wire import messages
@@ -493,8 +493,8 @@ class SessionMachine:
             self.lease.sink = None
 
     def _detach(self) -> None:
-        self._asked = None
-        self.hold = None
+        self._asked = self.hold = None
         self.state = State.ENDED
         if self.lease is not None and self.lease.sink is self._sink:
             self.lease.sink = None
+        self._sink = NOWHERE  # else the two would lead to each other, and wait for the garbage collector

@@ -56,6 +56,17 @@ class Sink(Protocol):
         """Take committed changes to be pushed, without waiting."""
 
 
+class _Nowhere:
+    """The sink of a connection that has ended; no lease ever has it."""
+
+    def offer(self, batch: Batch) -> None:
+        """Refuse: nothing leads here."""
+        raise AssertionError(f"{batch} was pushed to a connection that has ended")
+
+
+NOWHERE: Final[Sink] = _Nowhere()
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """A promise to push every change of `names` until `deadline`; made, and changed, by its `LeaseTable` only.

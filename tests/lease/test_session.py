@@ -1,5 +1,6 @@
 """What each message is answered with in each state, and the single requests: hello, renew, poll, publish, bye."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -384,3 +385,10 @@ def test_bye_releases_the_lease_at_once() -> None:
     peer.hear(Goodbye())
     assert world.table.statistics().sessions == 0
     assert peer.machine.hold is None
+
+
+def test_an_ended_session_does_not_lead_back_to_its_connection() -> None:
+    """Else each would wait for the garbage collector, which looks through a node's sessions seldom."""
+    peer = World().connect()
+    peer.machine.disconnected()
+    assert peer not in gc.get_referents(peer.machine)
