@@ -25,9 +25,10 @@ JOIN_SHARE: Final = 0.5
 """For what share of the time that a call took those whom it answered are waited for, if others wait already."""
 
 JOIN_S_MIN: Final = 0.001
-"""Not waited for is who is expected sooner than the system can wake us: epoll waits for whole milliseconds."""
+"""Where that is less, in seconds, nobody is waited for: epoll, which would end the wait, counts whole milliseconds."""
 
 JOIN_S_MAX: Final = 0.02
+"""The longest that they are waited for, in seconds, however slow the store."""
 
 VAIN_CALLS_MAX: Final = 64
 """Where less than half of them came back, nobody is waited for during the next 2 calls, then 4, up to so many."""

@@ -23,8 +23,8 @@ HEAD_PAUSE_S: Final = 0.04
 """The least time between two head reads, in which renewals gather: 25 a second at most, however many clients."""
 
 BATCH_MAX: Final = 2_048
-"""How many renewals one head read answers at most. With a pause between two reads this bounds renewals a second, too,
-at 50,000, above what a node can answer; so many take 50 ms of one turn of the loop (`bench sessions`)."""
+"""How many renewals one head read answers at most, all in one turn of the loop. With the pause between two reads this
+bounds renewals a second, too, at 50,000: several times what a node has been seen to answer (`bench sessions`)."""
 
 _LATE: Final = "the feed of this node lags the store: try again later"
 

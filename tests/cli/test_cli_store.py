@@ -6,30 +6,24 @@ import io
 import json
 import os
 import pty
-import shutil
-import signal
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 import trio
 
 from softstate.cli import exit_codes, run
-from softstate.cli.processes import Lines, child, softstate
-from softstate.cli.store import backup, check
+from softstate.cli.processes import softstate
 from softstate.cli.store.naming import same_store, shown
 from softstate.cli.store.opening import DEFAULT_STORE
 from softstate.cli.store.restore import common_revision, loss_of
 from softstate.cli.store.scratch import scratch, with_namespace
 from softstate.errors import ConfigError
-from softstate.model import Position
 from softstate.server import ServerConfig
 from softstate.store import Store, open_store
-from softstate.store.base import Applied, Dump, Publish
+from softstate.store.base import Applied, Publish
 from softstate.store.memory import MemoryStore
 from softstate.store.moving import pages
 from softstate.store.sqlite.store import SqliteStore
@@ -180,27 +174,6 @@ def test_compact_forgets_deletions_and_keeps_keys(
 
 
 # backup and restore --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
-    store = await open_store("sqlite:softstate.db")
-    await fill(store)
-    await store.aclose()
-
-    async def interrupted(_store: SqliteStore, _pages: AsyncIterator[Dump], *, replace: bool) -> Position:
-        assert replace
-        assert any(name.endswith(".partial") for name in names(folder))
-        signal.raise_signal(number)
-        await trio.sleep_forever()
-        raise AssertionError("unreachable")
-
-    monkeypatch.setattr(SqliteStore, "adopt", interrupted)
-    with trio.fail_after(20):
-        assert await backup.command(Path("backup.db"), store="sqlite:softstate.db") == exit_codes.INTERRUPTED
-    assert names(folder) == ["softstate.db"]
 
 
 def test_a_backup_is_one_complete_store(folder: Path, said: Callable[..., list[str]]) -> None:
@@ -394,42 +367,6 @@ def test_check_says_which_rule_is_broken(
     assert any(line.startswith("BROKEN  feed resumes where it ended: `upto` is on the history:") for line in broken)
     assert lines[-1] == f"{len(STORE_CHECKS) - len(broken)} of {len(STORE_CHECKS)} checks passed"
     assert names(folder) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_check_leaves_nothing_behind_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
-    words = softstate("store", "check", "--store", f"sqlite:{tmp_path / 'softstate.db'}")
-    with trio.fail_after(20):
-        async with child(words) as process:
-            assert process.stdout is not None
-            async for line in Lines(process.stdout):
-                if line.startswith("ok "):
-                    process.send_signal(number)
-                    break
-            assert await process.wait() == exit_codes.INTERRUPTED
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize(("module", "function"), [(tempfile, "mkdtemp"), (shutil, "rmtree")])
-async def test_ctrl_c_while_a_scratch_store_is_made_or_put_away_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str
-) -> None:
-    real = getattr(module, function)
-    signals = [signal.SIGINT]
-
-    def interrupted(*args: Any, **options: Any) -> Any:
-        if function == "rmtree" and signals:
-            signal.raise_signal(signals.pop())
-        made = real(*args, **options)
-        if signals:
-            signal.raise_signal(signals.pop())
-        return made
-
-    with monkeypatch.context() as patched, trio.fail_after(20):
-        patched.setattr(module, function, interrupted)
-        assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
-    assert signals == []
-    assert names(tmp_path) == []
 
 
 async def test_a_scratch_store_goes_away_with_its_block(tmp_path: Path) -> None:

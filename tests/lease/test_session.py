@@ -390,5 +390,6 @@ def test_bye_releases_the_lease_at_once() -> None:
 def test_an_ended_session_does_not_lead_back_to_its_connection() -> None:
     """Else each would wait for the garbage collector, which looks through a node's sessions seldom."""
     peer = World().connect()
+    assert peer in gc.get_referents(peer.machine)
     peer.machine.disconnected()
     assert peer not in gc.get_referents(peer.machine)

@@ -22,7 +22,7 @@ BUSY_S: Final = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
 
 LOCK_PAUSE_S: Final = 0.001
-"""How often a writer looks whether another process has let go of the lock.
+"""How often a writer looks whether another process has let go of the lock, in seconds.
 
 SQLite's own waiting looks ever less often, every 100 ms in the end, so that who has waited longest comes last. Measured
 with four processes that commit 4 changes each without pause: longest commit 40 ms, 830 with SQLite's own waiting."""
