@@ -12,8 +12,8 @@ from wsproto.utilities import generate_accept_token
 from bench.fuzz_mutation import ODD_CBOR, as_cbor, as_json, damage, draw, spoil
 from bench.fuzz_streams import connect, frame, odd_frame
 from bench.fuzz_target import Broken, Target, brief
-from softstate.client.http import HttpClient, HttpFailed
-from softstate.client.transport import Gone, HandshakeFailed, open_websocket
+from softstate.client.shell.http import HttpClient, HttpFailed
+from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, WireError
 from softstate.wire import CBOR

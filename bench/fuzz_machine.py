@@ -15,7 +15,7 @@ import msgspec
 
 from bench.fuzz_mutation import as_json, damage, draw, spoil
 from bench.fuzz_target import Broken, Target
-from softstate.client.events import (
+from softstate.client.machine.events import (
     Abandon,
     Action,
     Arrived,
@@ -40,7 +40,7 @@ from softstate.client.events import (
     Unwanted,
     Wanted,
 )
-from softstate.client.machine import Machine, MachineOptions
+from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import WIRE_ERRORS, WireError
 from softstate.wire import CBOR, JSON
 from softstate.wire.messages import BatchResult, Polled, Renewed, ServerMessage, Subscribed, Welcome

@@ -19,7 +19,7 @@ from bench.fuzz_target import Broken, Target, brief
 from softstate.cli import exit_codes, run
 from softstate.cli.layers import PREFIX
 from softstate.cli.ndjson_lines import BadLine, ChangeFile
-from softstate.client.transport import retry_after_ms
+from softstate.client.shell.websocket import retry_after_ms
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid, WireError
 from softstate.model import Position, Query, check_prefix, check_topic

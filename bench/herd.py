@@ -1,6 +1,6 @@
 """Herds: what becomes of N clients of one node when it dies, in virtual time and without a network.
 
-The clients are the real machine (`softstate.client.machine`), the advice and the shedding the node's own
+The clients are the real machine (`softstate.client.machine.machine`), the advice and the shedding the node's own
 (`softstate.lease.spread`). Modelled is what stands between them: a node that serves handshakes one after the other at
 a fixed cost, also those whose clients have given up, and messages that take no time. The way back of a connection is
 one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3 of the
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal, TypeAlias
 
-from softstate.client.events import (
+from softstate.client.machine.events import (
     Action,
     Arrived,
     Connect,
@@ -35,7 +35,7 @@ from softstate.client.events import (
     Ticked,
     Wanted,
 )
-from softstate.client.machine import Machine, MachineOptions
+from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.lease import ServiceRate, advise
 from softstate.lease.spread import LOAD, Advice, renew_ms
 from softstate.model import Durability, Position

@@ -61,7 +61,9 @@ def recovery(measuring: Measuring) -> Report:
     clients, ttl_s = CLIENTS[measuring.quick], TTL_S[measuring.quick]
     report = Report("recovery", f"{clients:,} clients of one node that is killed with SIGKILL and started again")
     herds(report, clients, ttl_s, measuring.rounds)
-    report.note("clients are softstate.client.machine itself, one process, raw sockets; times count from the kill")
+    report.note(
+        "clients are softstate.client.machine.machine itself, one process, raw sockets; times count from the kill"
+    )
     report.note("handshake rate: measured in the same run, while the clients came for the first time, 64 at once")
     if measuring.quick:
         report.note("so few clients spread over so short a time that the node's restart is a large part of it")

@@ -19,7 +19,7 @@ import trio
 
 from bench.trace import Trace, read_trace
 from softstate.cli.processes import Lines, NodeProcess, child, free_port, softstate
-from softstate.client.api import Client, connect
+from softstate.client.api.client import Client, connect
 from softstate.errors import Unavailable
 from softstate.model import ALL, covers, prefixes_of
 

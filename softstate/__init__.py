@@ -3,9 +3,9 @@
 These are the public names; `connect` is where to begin.
 """
 
-from softstate.client.api import Client as Client, Receipt as Receipt, connect as connect
-from softstate.client.events import ModeChanged as ModeChanged, Reset as Reset
-from softstate.client.updates import Updates as Updates
+from softstate.client.api.client import Client as Client, Receipt as Receipt, connect as connect
+from softstate.client.api.updates import Updates as Updates
+from softstate.client.machine.events import ModeChanged as ModeChanged, Reset as Reset
 from softstate.errors import (
     Behind as Behind,
     ClientClosed as ClientClosed,

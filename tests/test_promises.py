@@ -9,9 +9,9 @@ TESTS = Path(__file__).parent
 
 PROMISES = {
     "S1 monotone": (
-        "client/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
-        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
-        "client/test_machine_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
+        "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
+        "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
+        "client/machine/test_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
         "bench/test_replay.py::test_a_small_replay_passes_every_check",
     ),
     "S2 no phantom": (
@@ -34,14 +34,14 @@ PROMISES = {
         "server/test_publisher.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
     ),
     "S5 honest age": (
-        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
-        "client/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
-        "client/test_machine_table.py::test_a_host_that_slept_is_suspect",
+        "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
+        "client/machine/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
+        "client/machine/test_table.py::test_a_host_that_slept_is_suspect",
         "together/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
         "engines/test_outages.py::test_the_age_is_honest_about_what_others_commit_before_the_node_is_back",
     ),
     "S6 lease overlap": (
-        "client/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",
+        "client/machine/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",
         "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
     ),
     "S7 complete watermark": (
@@ -55,12 +55,12 @@ PROMISES = {
         "simulation/test_corners.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
     ),
     "S8 no resurrection": (
-        "client/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
+        "client/machine/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
         "store/test_snapshot.py::test_paging_ends_with_the_state_of_the_store",
         "lease/test_session_subscribe.py::test_a_prefix_compacted_between_two_pages_is_not_swept",
     ),
     "S9 loud reset": (
-        "client/test_machine_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
+        "client/machine/test_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
         "processes/test_store_faults.py::test_a_restored_backup_resets_the_clients_that_saw_more",
         "together/test_client_and_node.py::test_a_restored_store_resets_its_clients_before_anything_of_the_new_history",
         "engines/test_lost_histories.py::test_restored_and_advanced_while_the_node_is_dead",
@@ -79,14 +79,14 @@ PROMISES = {
         "together/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
     ),
     "B staleness bound": (
-        "client/test_machine_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
-        "client/test_machine_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
+        "client/machine/test_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
+        "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "processes/test_lease_time.py::test_a_silent_session_expires_and_is_pushed_to_no_more",
         "simulation/test_schedule_proxies.py::test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare",
         "simulation/test_schedule_proxies.py::test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll",
     ),
     "L convergence": (
-        "client/test_machine_world.py::test_ages_are_honest_and_everything_converges",
+        "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "together/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
         "bench/test_replay.py::test_a_small_replay_passes_every_check",
         "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",

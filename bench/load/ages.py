@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softstate.client.machine import Machine
+from softstate.client.machine.machine import Machine
 
 
 class Ages:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from bench.load.ages import held
 from bench.load.machines import Client, Machines
 from bench.load.process import LoadFailed, serve
-from softstate.client.events import Arrived, Event, Lost, PollAnswered
+from softstate.client.machine.events import Arrived, Event, Lost, PollAnswered
 
 PUBLISHES_PER_S: Final = 40.0
 LOOK_EVERY_S: Final = 0.05

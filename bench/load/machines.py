@@ -1,8 +1,8 @@
-"""Thousands of real client machines in one process: `softstate.client.machine` over raw sockets and epoll.
+"""Thousands of real client machines in one process: `softstate.client.machine.machine` over raw sockets and epoll.
 
 ``python -m bench.load.machines``, driven over `bench.load.process`. What a client does and when is the machine's own;
-this module is its shell, as `softstate.client.shell` is elsewhere, without a task for each of them. What it leaves out:
-TLS, keep-alive between polls (a poll after a crash has no connection to keep), pings, and clocks that jump.
+this module is its shell, as `softstate.client.shell.shell` is elsewhere, without a task for each of them. What it
+leaves out: TLS, keep-alive between polls (a poll after a crash has no connection to keep), pings, and clocks that jump.
 
 One more machine publishes a few changes a second, each with a key and until it is acknowledged. So this process knows
 when every value was superseded at the latest, and whether the age that a machine states is honest.
@@ -27,7 +27,7 @@ from bench.load.ages import Ages, held
 from bench.load.crowd import UPGRADE, take_frames
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import client_frame
-from softstate.client.events import (
+from softstate.client.machine.events import (
     Abandon,
     Action,
     Arrived,
@@ -49,9 +49,9 @@ from softstate.client.events import (
     Ticked,
     Wanted,
 )
-from softstate.client.http import HttpFailed, Reply
-from softstate.client.machine import Machine, MachineOptions
-from softstate.client.transport import retry_after_ms
+from softstate.client.machine.machine import Machine, MachineOptions
+from softstate.client.shell.http import HttpFailed, Reply
+from softstate.client.shell.websocket import retry_after_ms
 from softstate.errors import WireError
 from softstate.wire import CBOR, messages
 

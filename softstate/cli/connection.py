@@ -13,7 +13,7 @@ from softstate.cli.durations import duration
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 
 if TYPE_CHECKING:
-    from softstate.client.api import Client
+    from softstate.client.api.client import Client
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8700"
 
@@ -49,7 +49,7 @@ class Reached:
 
     async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
         """Open a stream as the client does by itself, and take note when that worked."""
-        from softstate.client.transport import open_tcp  # noqa: PLC0415 - --help does without
+        from softstate.client.shell.websocket import open_tcp  # noqa: PLC0415 - --help does without
 
         stream = await open_tcp(host, port, tls)
         self.yes = True
@@ -60,7 +60,7 @@ def connected(
     urls: Sequence[str], *, push: bool = True, reached: Reached | None = None
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client for the nodes that the user named."""
-    from softstate.client.api import connect  # noqa: PLC0415 - --help does without
+    from softstate.client.api.client import connect  # noqa: PLC0415 - --help does without
 
     return connect(
         urls, push=push, name="softstate command", open_stream=None if reached is None else reached.open_stream

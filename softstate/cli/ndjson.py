@@ -31,7 +31,7 @@ from softstate.cli.values import line_text
 from softstate.errors import Invalid, SoftstateError, TooLarge
 
 if TYPE_CHECKING:
-    from softstate.client.api import Client, Receipt
+    from softstate.client.api.client import Client, Receipt
 
 WINDOW: Final = 128
 """Lines that may be in flight at once: half of what a node lets one connection have before it stops reading."""

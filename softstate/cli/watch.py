@@ -15,7 +15,7 @@ from softstate.cli.connection import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.durations import seconds_text
 from softstate.cli.output import LineWriter
 from softstate.cli.values import change_fields, json_text, line_text
-from softstate.client.events import ModeChanged, Reset
+from softstate.client.machine.events import ModeChanged, Reset
 from softstate.model import ALL, Change, Mode, check_prefix, check_topic
 
 Shown: TypeAlias = Change | Reset | ModeChanged

@@ -16,9 +16,9 @@ RESOLUTION_PER_S: Final = 1_000_000
 class NodeClock:
     """Seconds since some moment, running at `rate` times the true rate; never goes back.
 
-    It has what `softstate.client.clock.Clock` asks for; `now` is also what a `Node` takes. For a client it stands for
-    the clock that runs in suspend: `jump` it, and the client notices, by comparing it with Trio's, that it slept. For
-    a node, `suspend` is its host's sleep: leases get no older.
+    It has what `softstate.client.shell.clock.Clock` asks for; `now` is also what a `Node` takes. For a client it
+    stands for the clock that runs in suspend: `jump` it, and the client notices, by comparing it with Trio's, that it
+    slept. For a node, `suspend` is its host's sleep: leases get no older.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ from typing import Any, Final, final
 
 import trio
 
-from softstate.client.api import Client, connect
-from softstate.client.clock import TrioClock
+from softstate.client.api.client import Client, connect
+from softstate.client.shell.clock import TrioClock
 from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.testing.network import SimNetwork

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from softstate.client.api import Client, Receipt, connect
-from softstate.client.events import Reset
-from softstate.client.updates import Updates
+from softstate.client.api.client import Client, Receipt, connect
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import Reset
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
 from softstate.model import Change
 from softstate.testing.clocks import NodeClock

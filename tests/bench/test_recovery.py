@@ -8,7 +8,7 @@ import pytest
 
 from bench.load.ages import Ages
 from bench.recovery import crash, figures_of
-from softstate.client.machine import Machine
+from softstate.client.machine.machine import Machine
 from softstate.model import Change
 
 

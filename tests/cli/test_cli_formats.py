@@ -12,7 +12,7 @@ from softstate.cli import COMMANDS, exit_codes, run
 from softstate.cli.durations import seconds_text
 from softstate.cli.values import json_text, value_of
 from softstate.cli.watch import json_line, plain_line
-from softstate.client.events import ModeChanged, Reset
+from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import Invalid
 from softstate.model import Change, Position
 

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from softstate.cli.processes import NodeProcess, free_port, softstate
-from softstate.client.api import connect
-from softstate.client.events import ModeChanged, Reset
-from softstate.client.updates import Updates
+from softstate.client.api.client import connect
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import ModeChanged, Reset
 from softstate.model import Value
 
 WAIT_S = 20.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from softstate.client.events import (
+from softstate.client.machine.events import (
     Action,
     Arrived,
     Connect,
@@ -23,7 +23,7 @@ from softstate.client.events import (
     Ticked,
     Wanted,
 )
-from softstate.client.machine import Machine, MachineOptions
+from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.model import Change, Position
 from softstate.wire.messages import (
     Hello,

@@ -11,10 +11,10 @@ import trio
 from trio_websocket import WebSocketConnection
 
 import softstate
-from softstate.client.api import Client, connect
-from softstate.client.clock import TrioClock
-from softstate.client.transport import OpenStream
-from softstate.client.updates import Updates
+from softstate.client.api.client import Client, connect
+from softstate.client.api.updates import Updates
+from softstate.client.shell.clock import TrioClock
+from softstate.client.shell.websocket import OpenStream
 from softstate.model import Change, Position
 from softstate.wire import CBOR, digest_of, digest_text
 from softstate.wire.messages import (

@@ -10,9 +10,9 @@ from typing import TypeVar
 import trio
 from trio_websocket import WebSocketConnection
 
-from softstate.client.events import Action, Event, Ticked
-from softstate.client.http import HttpClient
-from softstate.client.shell import Shell, ToApplication
+from softstate.client.machine.events import Action, Event, Ticked
+from softstate.client.shell.http import HttpClient
+from softstate.client.shell.shell import Shell, ToApplication
 from softstate.model import Change, Mode, Position
 from softstate.wire import CBOR, Codec
 from tests.client.scripted_node import WELCOME, ScriptedNode

@@ -13,10 +13,10 @@ import trio
 
 import softstate
 from softstate import Change, Reset
-from softstate.client.api import Client
-from softstate.client.http import HttpClient, Reply
-from softstate.client.transport import open_tcp
-from softstate.client.updates import Updates
+from softstate.client.api.client import Client
+from softstate.client.api.updates import Updates
+from softstate.client.shell.http import HttpClient, Reply
+from softstate.client.shell.websocket import open_tcp
 from softstate.client.url import parse_url
 from softstate.model import Mode, Position, Value
 from softstate.server import Node, ServerConfig

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from softstate.client.api import Client, Receipt
-from softstate.client.http import Reply
+from softstate.client.api.client import Client, Receipt
+from softstate.client.shell.http import Reply
 from softstate.testing.store_stage import put
 from softstate.wire import JSON
 from tests.engines.outage_rig import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from softstate.client.events import (
+from softstate.client.machine.events import (
     Abandon,
     Action,
     Arrived,
@@ -30,7 +30,7 @@ from softstate.client.events import (
     Ticked,
     Wanted,
 )
-from softstate.client.machine import Machine, MachineOptions
+from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import WireError
 from softstate.wire.messages import Polled
 from tests.exhaustive.forking import Freezer, Low, Shared, fork

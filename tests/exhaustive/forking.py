@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from softstate.client.arriving import Arrivals
+from softstate.client.machine.push_messages import Arrivals
 
 _Copier = Callable[[Any, dict[int, Any]], Any]
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from softstate.client.events import Connected, ConnectFailed, Lost
-from softstate.client.knowledge import Knowledge
-from softstate.client.machine import Machine
+from softstate.client.machine.events import Connected, ConnectFailed, Lost
+from softstate.client.machine.knowledge import Knowledge
+from softstate.client.machine.machine import Machine
 from softstate.lease import Effect, Say, SessionMachine
 from softstate.lease.hold import Hold
 from softstate.model import Change, Page, Position, Record

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from softstate.client.knowledge import Knowledge, Question
-from softstate.client.shell import _Link
+from softstate.client.machine.knowledge import Knowledge, Question
+from softstate.client.shell.shell import _Link
 from softstate.lease import Effect, Say
 from softstate.model import Change, Position, Record
 from softstate.server.connection import Connection

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from softstate.client.http import HttpClient
+from softstate.client.shell.http import HttpClient
 from softstate.client.url import parse_url
 from softstate.server import ServerConfig
 from softstate.testing import Bounds, PromiseBroken, SimClient, World

@@ -288,7 +288,7 @@ def test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow()
 
 
 def a_constant_digest(patch: pytest.MonkeyPatch) -> None:
-    for module in ("softstate.client.knowledge", "softstate.lease.table"):
+    for module in ("softstate.client.machine.knowledge", "softstate.lease.table"):
         patch.setattr(f"{module}.fnv1a", lambda _name: 0)
 
 

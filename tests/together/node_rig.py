@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from softstate.client.api import Client
+from softstate.client.api.client import Client
 from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from softstate.cli.demo.ledger import Ledger, Subscriber, spread_text
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes import Lines, NodeProcess, child, free_port, softstate
-from softstate.client.api import Client, connect
-from softstate.client.events import ModeChanged
-from softstate.client.updates import Updates
+from softstate.client.api.client import Client, connect
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import ModeChanged
 from softstate.lease.spread import renew_ms
 from softstate.model import Change
 

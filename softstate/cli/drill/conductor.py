@@ -21,7 +21,7 @@ from softstate.cli.drill.terms import Terms, ask_terms
 from softstate.cli.drill.verdict import Figures, judge
 from softstate.cli.exit_codes import UNAVAILABLE, USAGE, Failure
 from softstate.cli.processes import NodeProcess, free_port
-from softstate.client.api import Client, connect
+from softstate.client.api.client import Client, connect
 from softstate.client.url import parse_url
 
 READY_S_MAX: Final = 60.0

@@ -9,7 +9,7 @@ import trio
 
 from softstate.cli.drill.ledger import Ledger
 from softstate.cli.drill.plan import Plan
-from softstate.client.api import Client
+from softstate.client.api.client import Client
 from softstate.errors import Overloaded, SoftstateError
 
 CLEAN_S_MAX: Final = 10.0

@@ -9,8 +9,8 @@ from typing import Final
 import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
-from softstate.client.timing import JITTER
-from softstate.client.transport import Gone, HandshakeFailed, open_tcp, open_websocket
+from softstate.client.machine.backoff import JITTER
+from softstate.client.shell.websocket import Gone, HandshakeFailed, open_tcp, open_websocket
 from softstate.client.url import NodeUrl, parse_url
 from softstate.wire import CBOR
 from softstate.wire.messages import Goodbye, Hello, Welcome

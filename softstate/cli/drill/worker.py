@@ -18,10 +18,10 @@ import trio
 
 from softstate.cli.drill.reports import Applied, Orders, Sample, Tick
 from softstate.cli.output import LineWriter
-from softstate.client.api import Client, connect
-from softstate.client.events import Reset
-from softstate.client.transport import OpenStream, open_tcp
-from softstate.client.updates import Updates
+from softstate.client.api.client import Client, connect
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import Reset
+from softstate.client.shell.websocket import OpenStream, open_tcp
 from softstate.model import Change
 
 SAMPLE_EVERY_S: Final = 0.1

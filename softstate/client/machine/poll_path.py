@@ -1,0 +1,189 @@
+"""The HTTP path of the client machine: rounds of polls, their pages, and their failures.
+
+One request is in flight at a time. A round asks for the whole set, at most `NAMES_MAX` names a request. Every page
+goes through the path rule ("What a path brings is used only if …", design section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from softstate.client.machine.backoff import POLL_S_MIN, Rotation, jittered_s
+from softstate.client.machine.events import Abandon, SendPoll
+from softstate.client.machine.knowledge import Question
+from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.table import Trigger
+from softstate.errors import Compacted, Denied, Rewound, Unauthenticated, WireError
+from softstate.wire.messages import Poll, Polled
+
+
+@dataclass(slots=True)
+class _Flight:
+    """The request in flight: `question` stays the same for all its pages."""
+
+    request: int
+    url: str
+    body: Poll
+    question: Question
+    deadline: float
+
+
+class PollPath:
+    """Polls whenever `poll_at` has come. The machine schedules the first poll and stops the last."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.rotation = Rotation(core.options.urls, core.random)
+        self._flight: _Flight | None = None
+        self._rest: deque[list[str]] = deque()
+        self._round_sent = -math.inf
+        self.poll_at = math.inf
+
+    @property
+    def flying(self) -> bool:
+        """Whether a request is in flight."""
+        return self._flight is not None
+
+    def deadline(self) -> float:
+        """Return when something here is due."""
+        return self.poll_at if self._flight is None else self._flight.deadline
+
+    def want(self, due: float) -> None:
+        """Poll at `due`, if not before. A round in flight will do."""
+        if self._flight is None:
+            self.poll_at = min(self.poll_at, due)
+
+    def avoid(self, url: str) -> None:
+        """Ask another node first, if there is one: this one keeps silent."""
+        if self.rotation.url == url:
+            self.rotation.pass_over()
+
+    def want_again(self, due: float) -> None:
+        """Poll at `due`, or right after the round in flight, whose requests may be too old for new names."""
+        self.poll_at = min(self.poll_at, due)
+
+    def stop(self) -> None:
+        """Poll no more, and give up what is in flight."""
+        self.abandon()
+        self.poll_at = math.inf
+
+    def abandon(self) -> None:
+        """Give up the round in flight."""
+        if self._flight is not None:
+            self._core.act(Abandon(self._flight.request))
+        self._flight = None
+        self._rest.clear()
+
+    def tick(self) -> None:
+        """Do what is due."""
+        if self._flight is not None:
+            if self._core.now >= self._flight.deadline:
+                self.abandon()
+                self._failed(0.0)
+        elif self._core.now >= self.poll_at:
+            self.poll()
+
+    def poll(self) -> None:
+        """Begin a round now."""
+        self.poll_at = math.inf
+        self._rest = deque(self._core.batches())
+        self._round_sent = self._core.now
+        self._next_batch()
+
+    # Answers ---------------------------------------------------------------------------------------------------------
+
+    def answered(self, request: int, message: Polled) -> None:
+        """Take one page of an answer."""
+        flight = self._flight
+        if flight is None or flight.request != request:
+            return
+        self._flight = None
+        core, question = self._core, flight.question
+        if not core.knowledge.usable(message.position, question.base):
+            self._strayed()
+            return
+        if core.knowledge.move(message.position):
+            question.base = message.position
+        core.deliver(core.knowledge.apply_page(question, message.changes))
+        if message.more:
+            if message.cursor is None:
+                self._failed(0.0)
+            else:
+                self._send(flight.url, msgspec.structs.replace(flight.body, cursor=message.cursor), question)
+            return
+        core.deny(message.denied)
+        lag_s = message.lag_ms / 1000
+        core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))
+        self.rotation.succeeded()
+        core.failures = 0
+        if not self._next_batch():
+            self._round_done(message.next_ms)
+        core.fire(Trigger.HTTP_ANSWERED)
+
+    def failed(self, request: int, error: WireError | None) -> None:
+        """Take the failure of a request."""
+        flight = self._flight
+        if flight is None or flight.request != request:
+            return
+        self._flight = None
+        self._rest.clear()
+        core = self._core
+        match error:
+            case Rewound(position=position) if position is not None:
+                if core.knowledge.usable(position, flight.question.base):
+                    core.fire(Trigger.REWOUND, Cause(position=position))
+                else:
+                    self._strayed()
+            case Unauthenticated() | Denied():
+                core.fire(Trigger.FORBIDDEN, Cause(error=error))
+            case Compacted():
+                core.knowledge.relist(flight.question.since)
+                self._failed(0.0)
+            case _:
+                self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _next_batch(self) -> bool:
+        """Ask about the next names of the round; tell whether there were any left."""
+        core = self._core
+        while self._rest:
+            names = [name for name in self._rest.popleft() if name in core.knowledge.subscriptions]
+            if names:
+                question = core.knowledge.ask(names, core.now)
+                body = Poll(position=core.knowledge.position, topics=question.topics, prefixes=question.prefixes)
+                self._send(self.rotation.url, body, question)
+                return True
+        return False
+
+    def _send(self, url: str, body: Poll, question: Question) -> None:
+        core = self._core
+        timeout_s = core.poll_timeout_s
+        self._flight = _Flight(core.number(), url, body, question, core.now + timeout_s)
+        core.counts["polls"] += 1
+        core.act(SendPoll(self._flight.request, url, body, timeout_s))
+
+    def _round_done(self, next_ms: int | None) -> None:
+        core = self._core
+        if next_ms is not None:
+            pause_s = max(next_ms / 1000, POLL_S_MIN)
+        else:
+            pause_s = jittered_s(core.random, core.advice.poll_every_s)
+        self.want(max(core.now, self._round_sent + pause_s))
+
+    def _strayed(self) -> None:
+        """Discard an answer that may belong to another history, and poll again."""
+        core = self._core
+        core.counts["strays"] += 1
+        self._rest.clear()
+        self.want(core.spread(core.advice.base_s))
+
+    def _failed(self, retry_s: float) -> None:
+        core = self._core
+        self._rest.clear()
+        self.poll_at = self.rotation.failed(core.now, core.advice, retry_s)
+        core.path_failed(self.rotation, retry_s)

@@ -1,0 +1,88 @@
+"""Publishes over HTTP: the client machine's way when no connection can take them, one request at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from softstate.client.machine.backoff import Rotation
+from softstate.client.machine.events import Abandon, SendPublish
+from softstate.client.machine.publish_queue import HTTP, RETRIED
+from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.table import Trigger
+from softstate.errors import NotFound, Unauthenticated, WireError
+from softstate.wire.messages import BatchResult
+
+
+class PublishPath:
+    """Sends batches of publishes. `not_before` is the time of the next; `deadline` that of the one in flight."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._rotation = Rotation(core.options.urls, core.random)
+        self._request: int | None = None
+        self._tickets: list[int] = []
+        self.not_before = -math.inf
+        self.deadline = math.inf
+
+    @property
+    def flying(self) -> bool:
+        """Whether a request is in flight."""
+        return self._request is not None
+
+    def send(self) -> None:
+        """Send what is ready, in one request."""
+        core = self._core
+        self._tickets, changes = core.publishing.over_http(core.now)
+        self._request = core.number()
+        timeout_s = core.poll_timeout_s
+        self.deadline = core.now + timeout_s
+        core.act(SendPublish(self._request, self._rotation.url, changes, timeout_s))
+
+    def stop(self) -> None:
+        """Give up the request in flight; its publishes wait again."""
+        if self._request is not None:
+            self._core.act(Abandon(self._request))
+            self._request = None
+            self._core.publishing.lost(HTTP)
+
+    def tick(self) -> None:
+        """Give up a request that takes too long."""
+        if self._request is not None and self._core.now >= self.deadline:
+            self.stop()
+            self._failed(0.0)
+
+    def answered(self, request: int, results: Sequence[BatchResult]) -> None:
+        """Take the verdicts of a request."""
+        if request != self._request:
+            return
+        self._request = None
+        core = self._core
+        if len(results) != len(self._tickets):
+            core.publishing.lost(HTTP)
+            self._failed(0.0)
+            return
+        self._rotation.succeeded()
+        core.failures = 0
+        core.act(*core.publishing.batch_answered(self._tickets, results, core.now, core.advice))
+        core.fire(Trigger.HTTP_ANSWERED)
+
+    def failed(self, request: int, error: WireError | None) -> None:
+        """Take the failure of a request as a whole."""
+        if request != self._request:
+            return
+        self._request = None
+        core = self._core
+        if isinstance(error, Unauthenticated):
+            core.publishing.lost(HTTP)
+            core.fire(Trigger.FORBIDDEN, Cause(error=error))
+        elif error is None or isinstance(error, NotFound) or error.code in RETRIED:
+            core.publishing.lost(HTTP)
+            self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+        else:
+            core.act(*core.publishing.batch_refused(self._tickets, error))
+
+    def _failed(self, retry_s: float) -> None:
+        core = self._core
+        self.not_before = self._rotation.failed(core.now, core.advice, retry_s)
+        core.path_failed(self._rotation, retry_s)

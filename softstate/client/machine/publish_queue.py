@@ -1,0 +1,294 @@
+"""The publishes of a client: which may be sent when, which must be sent again, and which nobody can tell the fate of.
+
+Publishes of one topic go one at a time, in the order of the calls; different topics go side by side. A publish always
+carries an idempotency key, so sending it again does no harm while the key lives on the node; once that is over and its
+fate is still unknown, it ends in `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from softstate.client.machine.backoff import Advice
+from softstate.client.machine.events import PublishAsked, Settled
+from softstate.errors import WIRE_ERRORS, OutcomeUnknown, Overloaded, SoftstateError, WireError
+from softstate.model import Position, Value
+from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
+
+BATCH_MAX: Final = 100
+"""Most publishes in one HTTP request."""
+
+KEY_MS_DEFAULT: Final = 600_000
+"""Life of an idempotency key, until a node says otherwise."""
+
+KEY_MARGIN: Final = 0.9
+"""Fraction of a key's life after which its publish is not sent again: the node's clock may run faster."""
+
+RETRIED: Final = frozenset({"unavailable", "overloaded", "behind"})
+"""Answers after which the same publish is sent again."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One publish that is not settled."""
+
+    asked: PublishAsked
+    order: int
+    path: str | int | None = None
+    """Where it is in flight: a connection's number, `HTTP`, or None."""
+    sent: float = -math.inf
+    unsure: bool = False
+    """An attempt before the present one may have been applied."""
+    tries: int = 0
+    dropped: bool = False
+
+    @property
+    def value(self) -> Value | UnsetType:
+        """The value as the messages carry it."""
+        return UNSET if self.asked.deleted else self.asked.value
+
+
+HTTP: Final = "http"
+
+
+def error_of(
+    code: str, message: str, retry_ms: int | None, current: int | None, position: Position | None
+) -> WireError:
+    """Build the error that a node answered with; an unknown code gives a plain `WireError` that names it."""
+    known = WIRE_ERRORS.get(code)
+    if known is None:
+        return WireError(f"{code}: {message}", retry_ms=retry_ms, current=current, position=position)
+    return known(message, retry_ms=retry_ms, current=current, position=position)
+
+
+class Publishing:
+    """The queue of publishes: at most `waiting_max` in all, `inflight_max` of them in flight on a connection."""
+
+    def __init__(self, random: Random, waiting_max: int, inflight_max: int) -> None:
+        self._random = random
+        self._waiting_max = waiting_max
+        self._inflight_max = inflight_max
+        self.key_s = KEY_MS_DEFAULT / 1000
+        self.repeats = 0
+        self._order = 0
+        self._entries: dict[int, Entry] = {}
+        self._lines: dict[str, deque[Entry]] = {}
+        self._ready: list[tuple[int, int]] = []
+        self._waiting: list[tuple[float, int, int]] = []
+        self._flying: dict[int, Entry] = {}
+        # First sending of each publish whose fate is unknown. Time never goes back, so the oldest comes first.
+        self._unknown_since: dict[int, float] = {}
+        self._batch_max = BATCH_MAX
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # The application ---------------------------------------------------------------------------------------------
+
+    def ask(self, asked: PublishAsked) -> list[Settled]:
+        """Queue a publish; it is settled at once, with `Overloaded`, if too many wait already."""
+        if len(self._entries) >= self._waiting_max:
+            text = f"{self._waiting_max} publishes are waiting already: wait for some of them, then publish again"
+            return [Settled(asked.ticket, Overloaded(text))]
+        self._order += 1
+        entry = Entry(asked, self._order)
+        self._entries[asked.ticket] = entry
+        line = self._lines.setdefault(asked.topic, deque())
+        line.append(entry)
+        if len(line) == 1:
+            self._make_ready(entry)
+        return []
+
+    def drop(self, ticket: int) -> None:
+        """Forget a publish; in flight, it holds back later ones of its topic until it is answered or lost."""
+        entry = self._entries.get(ticket)
+        if entry is None:
+            return
+        if entry.path is not None:
+            entry.dropped = True
+        else:
+            self._remove(entry)
+
+    def settle_all(self, error: SoftstateError) -> list[Settled]:
+        """Settle every publish with `error`: the client ends."""
+        settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
+        for table in (self._entries, self._lines, self._flying, self._unknown_since):
+            table.clear()
+        self._ready.clear()
+        self._waiting.clear()
+        return settled
+
+    # Sending -----------------------------------------------------------------------------------------------------
+
+    def over_connection(self, conn: int, now: float) -> list[Publish]:
+        """Take what may be sent on `conn` now, in order."""
+        taken = self._take(self._inflight_max - len(self._flying), conn, now)
+        return [
+            Publish(
+                entry.asked.ticket,
+                entry.asked.topic,
+                entry.value,
+                entry.asked.deleted,
+                entry.asked.expect,
+                entry.asked.key,
+            )
+            for entry in taken
+        ]
+
+    def over_http(self, now: float) -> tuple[list[int], list[BatchChange]]:
+        """Take what may go into one HTTP request now, in order; return the tickets and the changes."""
+        taken = self._take(self._batch_max, HTTP, now)
+        changes = [
+            BatchChange(entry.asked.topic, entry.value, entry.asked.deleted, entry.asked.expect, entry.asked.key)
+            for entry in taken
+        ]
+        return [entry.asked.ticket for entry in taken], changes
+
+    def sent_since(self, conn: int) -> float:
+        """Return when the oldest publish in flight on `conn` was sent; infinity if there is none."""
+        return next((entry.sent for entry in self._flying.values() if entry.path == conn), math.inf)
+
+    # Answers -----------------------------------------------------------------------------------------------------
+
+    def published(self, answer: Published) -> list[Settled]:
+        """Settle the publish that `answer` is about, if it is still waited for."""
+        entry = self._entries.get(answer.id) if isinstance(answer.id, int) else None
+        if entry is None or entry.path is None:
+            return []
+        return self._settle(entry, answer)
+
+    def refused(self, ticket: int, error: WireError, now: float, advice: Advice) -> list[Settled]:
+        """Settle a publish in flight with `error`, or send it again later if that may help."""
+        entry = self._flying.get(ticket)
+        if entry is None:
+            return []
+        if error.code not in RETRIED:
+            return self._settle(entry, error)
+        if error.code == "unavailable":
+            entry.unsure = True
+        elif not entry.unsure:
+            self._unknown_since.pop(ticket, None)
+        wait_s = max((error.retry_ms or 0) / 1000, advice.backoff_s(self._random, entry.tries))
+        entry.tries += 1
+        self._land(entry, now + wait_s)
+        return []
+
+    def lost(self, path: str | int) -> None:
+        """Queue again, in order, what was in flight on a connection or in the HTTP request that is no more."""
+        for entry in [entry for entry in self._flying.values() if entry.path == path]:
+            entry.unsure = True
+            self._land(entry)
+
+    def batch_answered(
+        self, tickets: Sequence[int], results: Sequence[BatchResult], now: float, advice: Advice
+    ) -> list[Settled]:
+        """Settle the publishes of an HTTP request, each with its own verdict."""
+        self._batch_max = min(BATCH_MAX, self._batch_max * 2)
+        settled = []
+        for ticket, result in zip(tickets, results, strict=False):
+            if not result.code and result.position is not None:
+                answer = Published(ticket, result.topic, result.version, result.position, result.repeated)
+                settled += self.published(answer)
+            elif result.code:
+                error = error_of(result.code, result.message, result.retry_ms, result.current, result.position)
+                settled += self.refused(ticket, error, now, advice)
+        self.lost(HTTP)
+        return settled
+
+    def batch_refused(self, tickets: Sequence[int], error: WireError) -> list[Settled]:
+        """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
+        flying = [entry for ticket in tickets if (entry := self._flying.get(ticket)) is not None]
+        if len(tickets) == 1:
+            return [action for entry in flying for action in self._settle(entry, error)]
+        self._batch_max = max(1, len(tickets) // 2)
+        self.lost(HTTP)
+        return []
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """Return when something here has to be done, whether or not a path is open."""
+        due = self._waiting[0][0] if self._waiting else math.inf
+        oldest = next(iter(self._unknown_since.values()), math.inf)
+        return min(due, oldest + KEY_MARGIN * self.key_s)
+
+    def tick(self, now: float) -> list[Settled]:
+        """Make ready what has waited long enough; settle what nobody will be able to tell the fate of."""
+        while self._waiting and self._waiting[0][0] <= now:
+            _, order, ticket = heapq.heappop(self._waiting)
+            if self._heads(order, ticket):
+                heapq.heappush(self._ready, (order, ticket))
+        settled = []
+        for ticket, since in list(self._unknown_since.items()):
+            if now < since + KEY_MARGIN * self.key_s:
+                break
+            entry = self._entries[ticket]
+            text = f"the publish of {entry.asked.topic!r} was not answered in time: read the topic to learn its fate"
+            settled += self._settle(entry, OutcomeUnknown(text))
+        return settled
+
+    @property
+    def ready(self) -> bool:
+        """Whether something may be sent now."""
+        while self._ready and not self._heads(*self._ready[0]):
+            heapq.heappop(self._ready)
+        return bool(self._ready)
+
+    # Inside ------------------------------------------------------------------------------------------------------
+
+    def _take(self, most: int, path: str | int, now: float) -> list[Entry]:
+        taken: list[Entry] = []
+        while len(taken) < most and self.ready:
+            entry = self._entries[heapq.heappop(self._ready)[1]]
+            self.repeats += entry.sent > -math.inf
+            entry.path, entry.sent = path, now
+            self._flying[entry.asked.ticket] = entry
+            self._unknown_since.setdefault(entry.asked.ticket, now)
+            taken.append(entry)
+        return taken
+
+    def _heads(self, order: int, ticket: int) -> bool:
+        """Tell whether this is still a publish to be sent: first of its topic and not in flight."""
+        entry = self._entries.get(ticket)
+        if entry is None or entry.order != order or entry.path is not None:
+            return False
+        return self._lines[entry.asked.topic][0] is entry
+
+    def _make_ready(self, entry: Entry, due: float | None = None) -> None:
+        if due is None:
+            heapq.heappush(self._ready, (entry.order, entry.asked.ticket))
+        else:
+            heapq.heappush(self._waiting, (due, entry.order, entry.asked.ticket))
+
+    def _land(self, entry: Entry, due: float | None = None) -> None:
+        entry.path = None
+        del self._flying[entry.asked.ticket]
+        if entry.dropped:
+            self._remove(entry)
+        else:
+            self._make_ready(entry, due)
+
+    def _settle(self, entry: Entry, outcome: Published | SoftstateError) -> list[Settled]:
+        self._remove(entry)
+        return [] if entry.dropped else [Settled(entry.asked.ticket, outcome)]
+
+    def _remove(self, entry: Entry) -> None:
+        ticket = entry.asked.ticket
+        del self._entries[ticket]
+        self._flying.pop(ticket, None)
+        self._unknown_since.pop(ticket, None)
+        line = self._lines[entry.asked.topic]
+        was_head = line[0] is entry
+        line.remove(entry)
+        if not line:
+            del self._lines[entry.asked.topic]
+        elif was_head:
+            self._make_ready(line[0])

@@ -1,0 +1,160 @@
+"""What the two paths of the client machine share: options, knowledge, advice, the present time, and the way out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Protocol
+
+from softstate.client.machine.backoff import Advice, Rotation
+from softstate.client.machine.events import Action, Deliver, Denied
+from softstate.client.machine.knowledge import Knowledge
+from softstate.client.machine.publish_queue import Publishing
+from softstate.client.machine.table import Trigger
+from softstate.errors import SoftstateError
+from softstate.model import Change, Mode, Position
+from softstate.wire.messages import Limits
+
+NAMES_MAX: Final = 1_000
+"""Most names in one subscribe or poll; a larger set goes in several."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
+
+    Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for. `advice` holds until a node
+    gives its own. After `offline_after` rounds of all URLs in vain both paths share one retry budget.
+    `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
+    """
+
+    urls: tuple[str, ...]
+    push: bool = True
+    name: str = ""
+    token: str | None = None
+    ttl_ms: int | None = None
+    connect_timeout_s: float = 5.0
+    hello_timeout_s: float = 5.0
+    poll_timeout_s: float = 10.0
+    advice: Advice = field(default_factory=Advice)
+    offline_after: int = 3
+    publishes_waiting_max: int = 10_000
+    inflight_max: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counters since the machine was made. Outside of fault tests, all `repairs_…`, `strays` and `dropped` are 0."""
+
+    repairs_mismatch: int = 0
+    """Digests that differed."""
+    repairs_sent_unequal: int = 0
+    """Pushes that went missing on an open connection."""
+    repairs_unanswered: int = 0
+    """Renewals that were answered before a subscribe that went ahead of them."""
+    repairs_no_lease: int = 0
+    """Renewals that met no lease."""
+    repairs_unknown: int = 0
+    """Times a node said that something may have been missed."""
+    connects: int = 0
+    """WebSockets begun, the first included."""
+    welcomes: int = 0
+    resumed: int = 0
+    """Welcomes that took up an earlier session."""
+    misses: int = 0
+    """Answers that did not come in time."""
+    polls: int = 0
+    """HTTP polls sent, each page counted."""
+    strays: int = 0
+    """Answers or connections given up because they might belong to another history."""
+    resets: int = 0
+    dropped: int = 0
+    """Changes dropped because they were older than what was known."""
+    publishes_repeated: int = 0
+    """Publishes sent once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a trigger carries with it for the actions of its row."""
+
+    position: Position | None = None
+    retry_s: float = 0.0
+    spread_s: float = 0.0
+    error: SoftstateError | None = None
+    names: tuple[str, ...] = ()
+    version: int = 0
+    barred: bool = False
+    """The URL does not serve WebSocket; that is no failure."""
+
+
+NO_CAUSE: Final = Cause()
+
+
+class Fire(Protocol):
+    """Runs the row of the table that a trigger has in the present state."""
+
+    def __call__(self, trigger: Trigger, cause: Cause = ...) -> None:
+        """Fire `trigger`."""
+        ...
+
+
+@dataclass(slots=True)
+class Core:
+    """The shared part. `now` is set before each event; actions are gathered in `out`."""
+
+    options: MachineOptions
+    random: Random
+    knowledge: Knowledge
+    publishing: Publishing
+    advice: Advice
+    fire: Fire
+    path_failed: Callable[[Rotation, float], None]
+    """Take note of a failure of a path; the node asked to be left alone for so many seconds."""
+    mode: Mode = "closed"
+    now: float = 0.0
+    limits: Limits | None = None
+    timeout_s: float = math.inf
+    """How long the last node that spoke says to wait for an answer."""
+    out: list[Action] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+    """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
+    _number: int = 0
+
+    @property
+    def poll_timeout_s(self) -> float:
+        """How long to wait for a page of a poll, or a batch of publishes, over HTTP."""
+        return min(self.options.poll_timeout_s, self.timeout_s)
+
+    def number(self) -> int:
+        """Choose the number of a connection or an HTTP request."""
+        self._number += 1
+        return self._number
+
+    def act(self, *actions: Action) -> None:
+        """Add actions, in order."""
+        self.out.extend(actions)
+
+    def deliver(self, changes: Iterable[Change]) -> None:
+        """Hand changes to the application."""
+        self.out.extend(Deliver(change) for change in changes)
+
+    def deny(self, names: Iterable[str]) -> list[str]:
+        """Drop names that a node refuses from the set, and report them; return those that were in it."""
+        denied = self.knowledge.remove(names)
+        if denied:
+            self.act(Denied(denied))
+        return denied
+
+    def spread(self, span_s: float) -> float:
+        """Draw a time between now and `span_s` later."""
+        return self.now + self.random.uniform(0.0, span_s)
+
+    def batches(self) -> list[list[str]]:
+        """Cut the set into requests, in the order in which the names were added."""
+        names = list(self.knowledge.subscriptions)
+        return [names[at : at + NAMES_MAX] for at in range(0, len(names), NAMES_MAX)]

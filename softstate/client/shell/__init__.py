@@ -1,0 +1,1 @@
+"""The client's Trio shell: sockets, HTTP and clocks for the machine."""

@@ -1,0 +1,138 @@
+"""Plain reads over HTTP: one topic, a listing, a node's status. They take no lease and move no subscription.
+
+Each read is tried on one node after another until one answers or the time is up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar, final
+from urllib.parse import quote, urlencode
+
+import trio
+
+from softstate.client.shell.http import HttpClient, HttpFailed, Reply
+from softstate.client.url import NodeUrl
+from softstate.errors import Behind, Compacted, Invalid, NotFound, Overloaded, Rewound, Unavailable, WireError
+from softstate.model import Change, Position
+from softstate.wire import JSON
+from softstate.wire.messages import Polled
+
+T = TypeVar("T")
+
+TRY_S_MAX: Final = 5.0
+"""How long one node may take before another one is asked."""
+
+RETRY_MIN_MS: Final = 10
+"""Shortest wait that a node can ask for."""
+
+RETRY_BASE_S: Final = 0.1
+RETRY_CAP_S: Final = 5.0
+"""Between two rounds over all nodes the wait is drawn from 0 to min(cap, base · 2^rounds): full jitter.
+
+(Exponential Backoff And Jitter, AWS Architecture Blog, 2015.)
+"""
+
+_TRY_ELSEWHERE: Final = (Behind, Overloaded, Unavailable, Compacted, Rewound)
+"""Answers after which asking again makes sense; the last two cut a listing short, which then starts anew."""
+
+
+@final
+class Reader:
+    """Reads through any of several nodes."""
+
+    def __init__(self, http: HttpClient, urls: Sequence[NodeUrl], random: random.Random) -> None:
+        self._http = http
+        self._urls = urls
+        self._random = random
+        self._at = 0
+
+    async def get(self, topic: str, at_least: int | None, timeout_s: float) -> Change | None:
+        """Return the state of a topic: a tombstone, if the node knows one; None if it knows nothing."""
+        path = "/v1/topics/" + quote(topic, safe="/")
+        if at_least is not None:
+            path += f"?at_least={at_least}"
+
+        async def read(url: NodeUrl, timeout_s: float) -> Change | None:
+            reply = await self._http.request(url, "GET", path, timeout_s=timeout_s)
+            version = _version(reply)
+            try:
+                value = reply.decode(object)
+            except NotFound:
+                return None if version is None else Change(topic, version, deleted=True)
+            if version is None:
+                raise HttpFailed(f"{url} answered without an ETag")
+            return Change(topic, version, value)
+
+        return await self._ask(read, timeout_s)
+
+    async def listing(self, prefix: str, timeout_s: float) -> list[Change]:
+        """Return every topic below a prefix that has a value, in order of their names."""
+
+        async def read(url: NodeUrl, timeout_s: float) -> list[Change]:
+            found: dict[str, Change] = {}
+            query = {"prefix": prefix}
+            while True:
+                path = "/v1/topics?" + urlencode(query)
+                page = (await self._http.request(url, "GET", path, timeout_s=timeout_s)).decode(Polled)
+                for change in page.changes:
+                    if change.topic not in found or found[change.topic].version < change.version:
+                        found[change.topic] = change
+                if not page.more:
+                    return sorted((change for change in found.values() if not change.deleted), key=_topic)
+                if page.cursor is None or page.cursor == query.get("cursor"):
+                    raise HttpFailed(f"{url} announced another page without saying where it begins")
+                query["cursor"] = page.cursor
+
+        return await self._ask(read, timeout_s)
+
+    async def status(self, timeout_s: float) -> dict[str, object]:
+        """Return a node's own account of what it holds."""
+
+        async def read(url: NodeUrl, timeout_s: float) -> dict[str, object]:
+            reply = await self._http.request(url, "GET", "/v1/status", timeout_s=timeout_s, accept=JSON.content_type)
+            return reply.decode(dict)
+
+        return await self._ask(read, timeout_s)
+
+    async def _ask(self, read: Callable[[NodeUrl, float], Awaitable[T]], timeout_s: float) -> T:
+        """Try the nodes in turn, beginning with the one that answered last."""
+        last: WireError | HttpFailed = HttpFailed("none of them was reached")
+        with trio.move_on_after(timeout_s):
+            rounds = 0
+            while True:
+                waits_ms: list[int | None] = []
+                for _ in self._urls:
+                    try:
+                        return await read(self._urls[self._at], min(TRY_S_MAX, timeout_s))
+                    except (*_TRY_ELSEWHERE, HttpFailed) as error:
+                        last = error
+                        waits_ms.append(error.retry_ms if isinstance(error, WireError) else None)
+                    self._at = (self._at + 1) % len(self._urls)
+                await trio.sleep(self._wait_s(waits_ms, rounds))
+                rounds += 1
+        if isinstance(last, WireError):
+            raise last
+        raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
+
+    def _wait_s(self, waits_ms: Sequence[int | None], rounds: int) -> float:
+        told_ms = [wait_ms for wait_ms in waits_ms if wait_ms is not None]
+        if len(told_ms) == len(waits_ms):
+            return max(min(told_ms), RETRY_MIN_MS) / 1000
+        return self._random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2.0 ** min(rounds, 16)))
+
+
+def _topic(change: Change) -> str:
+    return change.topic
+
+
+def _version(reply: Reply) -> int | None:
+    """Read the version from an ETag, ``"epoch.lineage.version"``; None if there is none that can be read."""
+    tag = reply.header("etag")
+    if tag is None:
+        return None
+    try:
+        return Position.parse(tag.removeprefix("W/").strip('"'), "ETag").revision
+    except Invalid:
+        return None

@@ -1,0 +1,362 @@
+"""The Trio shell around the client machine: it does what the machine says and tells it what happened, nothing else.
+
+The machine never waits, so it needs no queue in front of it: whoever has an event (a reading task, the timer, the
+application) calls `Shell.handle`, which runs the machine and starts its actions before it returns. Order is therefore
+plain program order, and back-pressure is TCP's. What does wait, runs in tasks of one nursery: a task for each
+connection (with one that writes), one for each HTTP request, one for the timer.
+
+No clock, random number or socket is used but those that were injected, so that the simulator runs this very code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol, TypeAlias, final
+
+import trio
+
+from softstate.client.machine.events import (
+    Abandon,
+    Action,
+    Arrived,
+    Closed,
+    Connect,
+    Connected,
+    ConnectFailed,
+    Deliver,
+    Denied,
+    Disconnect,
+    Event,
+    Jumped,
+    Lost,
+    ModeChanged,
+    Opened,
+    PollAnswered,
+    PublishAnswered,
+    RequestFailed,
+    Reset,
+    Send,
+    SendPoll,
+    SendPublish,
+    Settled,
+    Stopped,
+    Ticked,
+)
+from softstate.client.shell.clock import Clock, JumpDetector
+from softstate.client.shell.http import HttpClient, HttpFailed
+from softstate.client.shell.websocket import (
+    CLOSE_TIMEOUT_S,
+    Gone,
+    HandshakeFailed,
+    OpenStream,
+    WebSocket,
+    open_websocket,
+)
+from softstate.client.url import parse_url
+from softstate.errors import Invalid, Unsupported, WireError
+from softstate.model import Change, Mode, Position
+from softstate.wire import Codec
+from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults, ClientMessage, Polled
+
+SEND_QUEUE_MAX: Final = 4_096
+"""Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
+
+BATCH_BYTES_MAX: Final = 1024 * 1024
+"""Longest body of one publish over HTTP; a batch that needs more is sent in several, one after the other."""
+
+JUMP_CHECK_S: Final = 1.0
+"""How often the clocks are compared while a lease is relied on."""
+
+WAIT_S_MIN: Final = 0.001
+"""Shortest wait of the timer: rounding, or a machine that is never content, cannot make it spin."""
+
+_LEASED: Final[frozenset[Mode]] = frozenset({"syncing", "live", "suspect"})
+
+ToApplication: TypeAlias = Deliver | Reset | ModeChanged | Denied | Settled | Stopped
+
+
+class Driven(Protocol):
+    """What the shell and the API need of the machine."""
+
+    @property
+    def mode(self) -> Mode:
+        """The state it is in."""
+        ...
+
+    @property
+    def position(self) -> Position | None:
+        """The newest position it has heard of."""
+        ...
+
+    def handle(self, event: Event, now: float) -> Sequence[Action]:
+        """Take one event and return what to do."""
+        ...
+
+    def deadline(self) -> float:
+        """Return when to send `Ticked` at the latest."""
+        ...
+
+    def age(self, now: float, names: Iterable[str] | None = None) -> float:
+        """Return how old what is known of `names` may be, in seconds."""
+        ...
+
+    def known(self, name: str) -> list[Change]:
+        """Return the newest known state of every topic that `name` covers."""
+        ...
+
+    def statistics(self) -> Any:
+        """Return its counters."""
+        ...
+
+
+class Application(Protocol):
+    """Where the shell takes what is meant for the application."""
+
+    def perform(self, action: ToApplication) -> None:
+        """Take one action. Must not call back into the shell."""
+        ...
+
+    def advanced(self) -> None:
+        """Note that the machine has taken an event and all its actions were performed."""
+        ...
+
+
+@final
+class _Link:
+    """One connection, from `Connect` to its end."""
+
+    def __init__(self, conn: int) -> None:
+        self.conn = conn
+        self.scope = trio.CancelScope()
+        self.outgoing, self.queue = trio.open_memory_channel[ClientMessage](SEND_QUEUE_MAX)
+        self.written = trio.Event()
+        self.opened = False
+        self.left = False
+        self.failure = ""
+
+    def send(self, message: ClientMessage) -> None:
+        """Put a message into the queue; fail the connection if it is full."""
+        try:
+            self.outgoing.send_nowait(message)
+        except trio.WouldBlock:
+            self.failure = f"{SEND_QUEUE_MAX} messages wait to be written"
+            self.scope.cancel()
+        except trio.BrokenResourceError:
+            pass  # it is ending, and about to be reported as lost
+
+    def leave(self) -> None:
+        """Write what is queued, then close, all within `CLOSE_TIMEOUT_S`; report nothing more."""
+        self.left = True
+        self.outgoing.close()
+        if self.opened:
+            self.scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
+        else:
+            self.scope.cancel()
+
+
+@final
+class Shell:
+    """Runs one machine, in tasks of the nursery given to `open`. No method waits."""
+
+    def __init__(
+        self, machine: Driven, application: Application, open_stream: OpenStream, http: HttpClient, clock: Clock
+    ) -> None:
+        self._machine = machine
+        self._application = application
+        self._open_stream = open_stream
+        self._http = http
+        self._codec: Codec = http.codec
+        self._clock = clock
+        self._links: dict[int, _Link] = {}
+        self._requests: dict[int, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+        self._closed = False
+        self._wake = trio.Event()
+        self._waking_at = -math.inf
+        self._comparing = False
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Begin. A bug in the machine ends the nursery; if the nursery is cancelled, every stream is closed at once."""
+        self._nursery = nursery
+        nursery.start_soon(self._tick)
+        self.handle(Opened())
+
+    def close(self) -> None:
+        """Say goodbye and end: every task that is left ends within `CLOSE_TIMEOUT_S`."""
+        if self._closed:
+            return
+        try:
+            self.handle(Closed())
+        finally:  # also when a bug ends the machine
+            self._closed = True
+            for link in self._links.values():
+                link.leave()
+            for scope in self._requests.values():
+                scope.cancel()
+            self._links.clear()
+            self._requests.clear()
+            self._wake.set()
+
+    def handle(self, event: Event) -> None:
+        """Give the machine an event and do what it answers. Nothing happens any more once closed."""
+        if self._closed:
+            return
+        for action in self._machine.handle(event, self._clock.now()):
+            self._execute(action)
+        self._application.advanced()
+        if self._machine.deadline() < self._waking_at or (self._machine.mode in _LEASED) != self._comparing:
+            self._wake.set()
+
+    @property
+    def _tasks(self) -> trio.Nursery:
+        assert self._nursery is not None, "a machine acts only once it was opened"
+        return self._nursery
+
+    def _execute(self, action: Action) -> None:
+        match action:
+            case Send():
+                if (link := self._links.get(action.conn)) is not None:
+                    link.send(action.message)
+            case Connect():
+                link = self._links[action.conn] = _Link(action.conn)
+                self._tasks.start_soon(self._connection, action, link)
+            case Disconnect():
+                if (link := self._links.pop(action.conn, None)) is not None:
+                    link.leave()
+            case SendPoll() | SendPublish():
+                scope = self._requests[action.request] = trio.CancelScope()
+                self._tasks.start_soon(self._request, action, scope)
+            case Abandon():
+                if (scope_ := self._requests.pop(action.request, None)) is not None:
+                    scope_.cancel()
+            case _:
+                self._application.perform(action)
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        try:
+            await self._keep_time()
+        finally:
+            await self._http.aclose()
+
+    async def _keep_time(self) -> None:
+        jumps = JumpDetector(self._clock)
+        while not self._closed:
+            self._comparing = self._machine.mode in _LEASED
+            self._waking_at = self._machine.deadline()
+            wait_s = max(self._waking_at - self._clock.now(), WAIT_S_MIN)
+            self._wake = trio.Event()
+            with trio.move_on_after(min(wait_s, JUMP_CHECK_S) if self._comparing else wait_s):
+                await self._wake.wait()
+            if jumps.jumped() and self._comparing:
+                self.handle(Jumped())
+            if self._clock.now() >= self._machine.deadline():
+                self.handle(Ticked())
+
+    # Connections -----------------------------------------------------------------------------------------------------
+
+    async def _connection(self, action: Connect, link: _Link) -> None:
+        ending: ConnectFailed | Lost | None = None
+        with link.scope, link.queue, link.outgoing:
+            async with trio.open_nursery() as nursery:
+                ending = await self._converse(nursery, action, link)
+                nursery.cancel_scope.cancel()
+        if self._links.get(link.conn) is not link:
+            return
+        del self._links[link.conn]
+        self.handle(ending or Lost(link.conn, None, link.failure))
+
+    async def _converse(self, nursery: trio.Nursery, action: Connect, link: _Link) -> ConnectFailed | Lost:
+        url = parse_url(action.url)
+        try:
+            websocket = await open_websocket(nursery, url, self._codec, self._open_stream, action.timeout_s)
+        except HandshakeFailed as error:
+            return ConnectFailed(link.conn, error.reason, error.status, error.retry_ms)
+        link.opened = True
+        try:
+            self._report(link, Connected(link.conn))
+            nursery.start_soon(self._write, link, websocket)
+            while True:
+                self._read(link, await websocket.receive())
+        except Gone as gone:
+            if link.left:
+                await link.written.wait()  # the closing handshake may still be under way
+            return Lost(link.conn, gone.code, gone.reason)
+        except Invalid as error:
+            return Lost(link.conn, None, f"the node sent what cannot be understood: {error.message}")
+        finally:
+            with trio.CancelScope() as at_once:
+                at_once.cancel()
+                await websocket.aclose()
+
+    def _read(self, link: _Link, data: bytes | str) -> None:
+        if link.left:
+            return
+        try:
+            message = self._codec.server_message(data)
+        except Unsupported:
+            return  # an operation of a later protocol, which by its rules cannot matter to us
+        self._report(link, Arrived(link.conn, message))
+
+    def _report(self, link: _Link, event: Event) -> None:
+        if not link.left:
+            self.handle(event)
+
+    async def _write(self, link: _Link, websocket: WebSocket) -> None:
+        try:
+            async for message in link.queue:
+                data = self._codec.encode(message)
+                await websocket.send(data.decode() if self._codec.text else data)
+            await websocket.aclose()
+        except Gone:
+            pass  # the reading task meets the same end, and reports it
+        finally:
+            link.written.set()
+
+    # HTTP ------------------------------------------------------------------------------------------------------------
+
+    async def _request(self, action: SendPoll | SendPublish, scope: trio.CancelScope) -> None:
+        answer: Event | None = None
+        with scope:
+            try:
+                if isinstance(action, SendPoll):
+                    answer = PollAnswered(action.request, await self._poll(action))
+                else:
+                    answer = PublishAnswered(action.request, await self._publish(action))
+            except WireError as error:
+                answer = RequestFailed(action.request, str(error), error)
+            except HttpFailed as failure:
+                answer = RequestFailed(action.request, str(failure))
+        if answer is not None and self._requests.get(action.request) is scope:
+            del self._requests[action.request]
+            self.handle(answer)
+
+    async def _poll(self, action: SendPoll) -> Polled:
+        body = self._codec.dumps(action.message)
+        url = parse_url(action.url)
+        reply = await self._http.request(url, "POST", "/v1/poll", body=body, timeout_s=action.timeout_s)
+        return reply.decode(Polled)
+
+    async def _publish(self, action: SendPublish) -> list[BatchResult]:
+        url = parse_url(action.url)
+        ends_s = trio.current_time() + action.timeout_s
+        results: list[BatchResult] = []
+        for body, count in _bodies(self._codec, action.changes):
+            left_s = max(ends_s - trio.current_time(), 0)
+            reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=left_s)
+            some = reply.decode(BatchResults).results
+            if len(some) != count:
+                raise HttpFailed(f"{url} answered {count} publishes with {len(some)} results")
+            results += some
+        return results
+
+
+def _bodies(codec: Codec, changes: Sequence[BatchChange]) -> list[tuple[bytes, int]]:
+    """Encode a batch as one body, or as halves of halves until each is below `BATCH_BYTES_MAX` or a single change."""
+    body = codec.dumps(Batch(list(changes)))
+    if len(body) <= BATCH_BYTES_MAX or len(changes) == 1:
+        return [(body, len(changes))]
+    middle = len(changes) // 2
+    return _bodies(codec, changes[:middle]) + _bodies(codec, changes[middle:])

@@ -1,0 +1,268 @@
+"""The whole client against a scripted node: following topics, and what is pending."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.client.api.updates import Handles, Updates
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.errors import ClientClosed, Denied, Invalid, Unauthenticated
+from softstate.model import Change, Position
+from softstate.wire.messages import Goodbye
+from tests.client.push_node import PushNode, client_of, drain, until, updates_of
+from tests.client.scripted_node import HERE, WELCOME
+
+
+async def test_the_example_of_the_design(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("orders/42", {"state": "new"})
+    async with client_of(push.node.open_stream) as client, client.subscribe("orders/42", "prices/") as updates:
+        assert updates.age == math.inf
+        await updates.synced()
+        assert updates.age < 1
+        assert updates.names == ("orders/42", "prices/")
+        assert (await anext(updates)).value == {"state": "new"}
+        await until(client, "live")
+        await push.push("prices/tea", 3)
+        change = await anext(updates)
+        assert (change.topic, change.value) == ("prices/tea", 3)
+        before = updates.age
+        await trio.sleep(2)
+        assert updates.age == pytest.approx(before + 2 / 0.99)
+        assert client.age == updates.age
+        assert client.position == push.position
+        assert client.statistics().resets == 0
+    assert isinstance(push.node.messages[-1], Goodbye)
+    assert push.node.all_closed()
+
+
+async def test_newest_values_only(push: PushNode, autojump_clock: MockClock) -> None:
+    async with client_of(push.node.open_stream) as client, client.subscribe("a", "b") as updates:
+        await updates.synced()
+        for value in range(100):
+            await push.push("a", value)
+        await push.push("b", "last")
+        await trio.sleep(0.1)
+        assert [(await anext(updates)).value for _ in range(2)] == [99, "last"]
+
+
+async def test_renewals_bound_the_age(push: PushNode, autojump_clock: MockClock) -> None:
+    async with client_of(push.node.open_stream) as client, client.subscribe("a") as updates:
+        await updates.synced()
+        for _ in range(100):
+            await trio.sleep(10)
+            assert client.mode == "live"
+            assert updates.age <= 24.1
+
+
+async def test_handles_share_names(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("p/a", 1)
+    async with client_of(push.node.open_stream) as client:
+        async with client.subscribe("p/") as first:
+            assert (await anext(first)).value == 1
+            async with client.subscribe("p/", "p/a", "q") as second:
+                assert (await anext(second)).value == 1
+                await second.synced()
+                await push.push("p/a", 2)
+                assert (await anext(first)).value == 2
+                assert (await anext(second)).value == 2
+            await trio.sleep(1)
+            assert list(push.names) == ["p/"]
+            with pytest.raises(StopAsyncIteration):
+                await anext(second)
+            assert second.age == math.inf
+            assert client.age < 100
+        await trio.sleep(1)
+        assert list(push.names) == []
+
+
+async def test_subscribing_again_gives_the_value_again(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("a", 1)
+    async with client_of(push.node.open_stream) as client:
+        for _ in range(2):
+            async with client.subscribe("a") as updates:
+                assert (await anext(updates)).value == 1
+
+
+@pytest.mark.parametrize("names", [(), ("",), ("a//b",), ("a", "/a"), ("../",), ("x" * 256,), (1,)])
+async def test_names_are_checked(push: PushNode, names: tuple[str, ...]) -> None:
+    async with client_of(push.node.open_stream) as client:
+        with pytest.raises(Invalid):
+            async with client.subscribe(*names):
+                pass
+
+
+async def test_denied_names_are_complained_about_once(push: PushNode, autojump_clock: MockClock) -> None:
+    push.denied = ["secret"]
+    push.put("a", 1)
+    async with client_of(push.node.open_stream) as client, client.subscribe("a", "secret") as updates:
+        await trio.sleep(1)
+        with pytest.raises(Denied, match="'secret'"):
+            await anext(updates)
+        assert (await anext(updates)).value == 1
+        assert (updates.names, updates.denied) == (("a",), ("secret",))
+        assert updates.age < 10
+
+
+async def test_with_no_name_left_it_is_denied_for_good(push: PushNode, autojump_clock: MockClock) -> None:
+    push.denied = ["secret"]
+    async with client_of(push.node.open_stream) as client, client.subscribe("secret") as updates:
+        for _ in range(2):
+            with pytest.raises(Denied):
+                await anext(updates)
+        with pytest.raises(Denied):
+            await updates.synced()
+        assert updates.age == math.inf
+
+
+async def test_a_changed_history_is_seen_before_its_values(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("kept", 1)
+    push.put("lost", 1)
+    async with client_of(push.node.open_stream) as client, client.subscribe("/") as updates:
+        await updates.synced()
+        await drain(updates)
+        push.topics = {"kept": Change("kept", 2, "old")}
+        push.revision = 3
+        push.welcome = msgspec.structs.replace(WELCOME, position=Position("e", "m", 3), reset=True)
+        await trio.aclose_forcefully(push.node.streams[0].inner)
+        events = updates.events()
+        while not isinstance(event := await anext(events), Reset):
+            assert not isinstance(event, Change)
+        assert updates.reset_count == 1
+        async with client.subscribe("kept") as late:
+            assert [change.value for change in await changes(late, 1)] == ["old"]
+        assert {(change.topic, change.deleted) for change in await changes(updates, 2)} == {
+            ("kept", False),
+            ("lost", True),
+        }
+
+
+async def changes(updates: Updates, count: int) -> list[Change]:
+    return [await anext(updates) for _ in range(count)]
+
+
+async def test_an_iteration_can_be_cancelled_and_begun_again(push: PushNode, autojump_clock: MockClock) -> None:
+    async with client_of(push.node.open_stream) as client, client.subscribe("a") as updates:
+        await updates.synced()
+        with trio.move_on_after(1) as scope:
+            await anext(updates)
+        assert scope.cancelled_caught
+        await push.push("a", 1)
+        await trio.sleep(1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await anext(updates)
+        assert (await anext(updates)).value == 1
+
+
+async def test_a_newer_change_takes_the_place_of_the_older(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    for version, topic in enumerate("abca", start=1):
+        updates.push(Change(topic, version))
+    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [4, 2, 3]
+
+
+async def test_nothing_jumps_over_a_reset(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    reset = Reset(HERE)
+    gone = Change("b", 8, deleted=True)
+    updates.push(Change("a", 7, "old"))
+    updates.push(gone)
+    updates.reset(reset)
+    new = Change("a", 2, "new")
+    updates.push(new)
+    assert await drain(updates) == [gone, reset, new]
+    assert updates.reset_count == 1
+
+
+async def test_a_change_that_overtakes_a_deletion_comes_after_the_reset(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    reset = Reset(HERE)
+    updates.push(Change("b", 8, deleted=True))
+    updates.reset(reset)
+    new = Change("b", 3, "new")
+    updates.push(Change("b", 2, "newish"))
+    updates.push(new)
+    assert await drain(updates) == [reset, new]
+    updates.push(Change("c", 4))
+    updates.push(Change("d", 5))
+    updates.push(Change("c", 6))
+    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [6, 5]
+
+
+async def test_resets_become_one_only_if_nothing_is_between(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    first, second, third = (Reset(Position("e", lineage, 1)) for lineage in "xyz")
+    gone = Change("a", 2, deleted=True)
+    updates.reset(first)
+    updates.push(gone)
+    updates.reset(second)
+    updates.push(Change("b", 3))
+    updates.reset(third)
+    assert await drain(updates) == [first, gone, third]
+    assert updates.reset_count == 3
+
+
+async def test_pending_memory_is_bounded_by_topics(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    for round_ in range(1000):
+        updates.push(Change("a", round_ + 1))
+        updates.push(Change("b", round_ + 1, deleted=True))
+        updates.reset(Reset(HERE))
+        updates.mode_changed(ModeChanged("live"))
+    assert len(await drain(updates)) <= 2 + 3
+
+
+async def test_only_the_newest_mode_is_kept_behind_all_else(autojump_clock: MockClock) -> None:
+    updates = updates_of("/")
+    updates.mode_changed(ModeChanged("polling"))
+    updates.push(Change("a", 1))
+    updates.mode_changed(ModeChanged("live"))
+    assert await drain(updates) == [Change("a", 1), ModeChanged("live")]
+    updates.mode_changed(ModeChanged("live"))
+    updates.push(Change("a", 2))
+    assert (await anext(updates)).version == 2
+
+
+async def test_an_end_is_raised_after_what_is_pending() -> None:
+    updates = updates_of("/")
+    updates.push(Change("a", 1))
+    updates.end(Unauthenticated("expired"))
+    updates.end(ClientClosed("closed"))
+    assert (await anext(updates)).version == 1
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await anext(updates)
+
+
+async def test_synced_raises_when_it_can_no_longer_be(autojump_clock: MockClock) -> None:
+    updates = updates_of("/", age=lambda _: math.inf)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(closing, updates)
+        with pytest.raises(ClientClosed):
+            await updates.synced()
+    updates = updates_of("/", age=lambda _: math.inf)
+    updates.end(Unauthenticated("expired"))
+    with pytest.raises(Unauthenticated):
+        await updates.synced()
+
+
+async def closing(updates: Updates) -> None:
+    await trio.sleep(1)
+    updates.close()
+
+
+def test_each_handle_gets_a_change_once() -> None:
+    handles = Handles()
+    updates = updates_of("/", "a/", "a/b")
+    assert handles.add(updates) == ["/", "a/", "a/b"]
+    assert handles.add(updates_of("a/", "c")) == ["c"]
+    handles.deliver(Change("a/b", 1))
+    handles.deny(["a/", "unheard/of"])
+    assert updates.names == ("/", "a/b")
+    assert handles.remove(updates) == ["/", "a/b"]
+    handles.deliver(Change("z", 1))

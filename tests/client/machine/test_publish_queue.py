@@ -1,0 +1,249 @@
+"""The publish queue: order, pipelining, repetition with the same key, and the end of a key's life."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from softstate.client.machine.backoff import Advice
+from softstate.client.machine.events import PublishAsked, Settled
+from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, Publishing, error_of
+from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, TooLarge, Unavailable, WireError
+from softstate.wire.messages import BatchResult, Published
+from tests.client.machine_rig import at
+
+ADVICE = Advice()
+CONN = 7
+
+
+def _queue(*topics: str, waiting_max: int = 1_000, inflight_max: int = 128) -> Publishing:
+    queue = Publishing(Random(1), waiting_max, inflight_max)
+    for ticket, topic in enumerate(topics, start=1):
+        assert queue.ask(_asked(ticket, topic)) == []
+    return queue
+
+
+def _asked(ticket: int, topic: str = "a") -> PublishAsked:
+    return PublishAsked(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
+
+
+def _done(ticket: int, topic: str = "a") -> Published:
+    return Published(ticket, topic, 5, at(5))
+
+
+def _sent(queue: Publishing, now: float = 0.0) -> list[object]:
+    return [publish.id for publish in queue.over_connection(CONN, now)]
+
+
+def test_publishes_of_one_topic_go_one_at_a_time_in_order() -> None:
+    queue = _queue("a", "a", "b")
+    assert _sent(queue) == [1, 3]
+    assert _sent(queue) == []
+    assert queue.published(_done(1)) == [Settled(1, _done(1))]
+    assert _sent(queue) == [2]
+
+
+def test_a_publish_carries_its_key_and_a_deletion_no_value() -> None:
+    queue = _queue("a")
+    queue.ask(PublishAsked(2, "b", None, deleted=True, expect=4, key="k"))
+    first, second = queue.over_connection(CONN, 0.0)
+    assert (first.topic, first.value, first.deleted, first.expect, first.key) == ("a", 1, False, None, "key-1")
+    assert (second.deleted, second.expect, second.key) == (True, 4, "k")
+    assert second.value is not None
+
+
+def test_at_the_waiting_limit_a_publish_is_refused_at_once() -> None:
+    queue = _queue("a", "b", waiting_max=2)
+    (settled,) = queue.ask(_asked(3))
+    assert isinstance(settled.outcome, Overloaded)
+    queue.drop(1)
+    assert queue.ask(_asked(4)) == []
+    assert len(queue) == 2
+
+
+def test_at_the_inflight_limit_the_rest_waits() -> None:
+    queue = _queue("a", "b", "c", inflight_max=2)
+    assert _sent(queue) == [1, 2]
+    queue.published(_done(2, "b"))
+    assert _sent(queue) == [3]
+
+
+def test_what_a_lost_connection_owes_is_sent_again_in_order_with_the_same_key() -> None:
+    queue = _queue("a", "b", "a", "c")
+    first = queue.over_connection(CONN, 0.0)
+    queue.published(_done(2, "b"))
+    queue.lost(CONN + 1)
+    assert _sent(queue) == []
+    queue.lost(CONN)
+    again = queue.over_connection(CONN + 1, 1.0)
+    assert [publish.id for publish in again] == [1, 4]
+    assert [publish.key for publish in again] == [first[0].key, first[2].key]
+    assert queue.repeats == 2
+
+
+def test_unavailable_is_sent_again_after_retry_ms() -> None:
+    queue = _queue("a")
+    _sent(queue)
+    assert queue.refused(1, Unavailable("down", retry_ms=3_000), 10.0, ADVICE) == []
+    assert not queue.ready
+    assert queue.due() >= 13.0 or queue.due() == KEY_MARGIN * queue.key_s
+    due = queue.due()
+    queue.tick(due)
+    assert _sent(queue, due) == [1]
+
+
+def test_a_retry_holds_back_later_publishes_of_its_topic_only() -> None:
+    queue = _queue("a", "a", "b")
+    _sent(queue)
+    queue.refused(1, Overloaded("busy", retry_ms=1_000), 0.0, ADVICE)
+    queue.published(_done(3, "b"))
+    assert _sent(queue) == []
+    queue.tick(math.nextafter(31.0, 32.0))
+    assert _sent(queue, 31.0) == [1]
+
+
+def test_other_errors_settle() -> None:
+    queue = _queue("a", "a")
+    _sent(queue)
+    error = Conflict("lost", current=9)
+    assert queue.refused(1, error, 0.0, ADVICE) == [Settled(1, error)]
+    assert queue.refused(1, error, 0.0, ADVICE) == []
+    assert _sent(queue) == [2]
+
+
+def test_errors_are_built_from_their_codes() -> None:
+    error = error_of("conflict", "lost", 5, 9, at(3))
+    assert isinstance(error, Conflict)
+    assert (error.current, error.retry_ms, error.position) == (9, 5, at(3))
+    strange = error_of("teapot", "short and stout", None, None, None)
+    assert type(strange) is WireError
+    assert "teapot" in strange.message
+
+
+def test_a_fate_unknown_beyond_the_keys_life_is_reported() -> None:
+    queue = _queue("a", "a")
+    queue.key_s = 100.0
+    _sent(queue, 5.0)
+    queue.lost(CONN)
+    assert queue.due() == 95.0
+    assert queue.tick(94.9) == []
+    (settled,) = queue.tick(95.0)
+    assert isinstance(settled.outcome, OutcomeUnknown)
+    assert settled.ticket == 1
+    assert queue.due() == math.inf, "the second was never sent: it waits for ever"
+    assert _sent(queue, 95.0) == [2]
+
+
+def test_overloaded_is_a_known_fate() -> None:
+    queue = _queue("a")
+    _sent(queue)
+    queue.refused(1, Overloaded("busy", retry_ms=0), 0.0, ADVICE)
+    assert queue.due() <= ADVICE.base_s
+    assert queue.tick(10_000.0) == []
+    assert _sent(queue, 10_000.0) == [1]
+
+
+def test_overloaded_after_an_unknown_attempt_leaves_the_fate_unknown() -> None:
+    queue = _queue("a")
+    _sent(queue)
+    queue.lost(CONN)
+    _sent(queue, 1.0)
+    queue.refused(1, Overloaded("busy"), 2.0, ADVICE)
+    (settled,) = queue.tick(queue.key_s)
+    assert isinstance(settled.outcome, OutcomeUnknown)
+
+
+def test_a_dropped_publish_is_forgotten_and_holds_its_topic_back_only_while_in_flight() -> None:
+    queue = _queue("a", "a", "a")
+    queue.drop(99)
+    queue.drop(2)
+    assert _sent(queue) == [1]
+    queue.drop(1)
+    assert _sent(queue) == []
+    assert queue.published(_done(1)) == []
+    assert _sent(queue) == [3]
+    queue.drop(3)
+    queue.lost(CONN)
+    assert len(queue) == 0
+
+
+def test_a_dropped_head_lets_the_next_go() -> None:
+    queue = _queue("a", "a")
+    queue.drop(1)
+    assert _sent(queue) == [2]
+
+
+def test_a_publish_dropped_while_it_waits_for_a_retry_is_not_sent() -> None:
+    queue = _queue("a")
+    _sent(queue)
+    queue.refused(1, Overloaded("busy"), 0.0, ADVICE)
+    queue.drop(1)
+    queue.tick(1_000.0)
+    assert _sent(queue, 1_000.0) == []
+
+
+def test_answers_about_nothing_in_flight_are_ignored() -> None:
+    queue = _queue("a")
+    assert queue.published(_done(1)) == []
+    assert queue.published(_done(9)) == []
+    assert queue.published(Published("text", "a", 1, at(1))) == []
+
+
+def test_the_oldest_unanswered_publish_of_a_connection_is_known() -> None:
+    queue = _queue("a", "b")
+    assert queue.sent_since(CONN) == math.inf
+    queue.over_connection(CONN, 3.0)
+    assert queue.sent_since(CONN) == 3.0
+    assert queue.sent_since(CONN + 1) == math.inf
+
+
+def test_settling_all_leaves_nothing() -> None:
+    queue = _queue("a", "a", "b")
+    _sent(queue)
+    queue.drop(1)
+    error = Invalid("end")
+    assert queue.settle_all(error) == [Settled(2, error), Settled(3, error)]
+    assert (len(queue), queue.ready, queue.due()) == (0, False, math.inf)
+
+
+def test_an_http_batch_holds_at_most_the_limit() -> None:
+    queue = _queue(*(f"t{n}" for n in range(BATCH_MAX + 1)))
+    tickets, changes = queue.over_http(0.0)
+    assert len(tickets) == len(changes) == BATCH_MAX
+    assert changes[0].key == "key-1"
+
+
+def test_an_http_batch_settles_each_with_its_own_verdict() -> None:
+    queue = _queue("a", "b", "c", "d")
+    tickets, _ = queue.over_http(0.0)
+    results = [
+        BatchResult("a", 5, at(5), repeated=True),
+        BatchResult(code="conflict", message="lost", current=3),
+        BatchResult(code="unavailable", retry_ms=1_000),
+        BatchResult("d", 6),
+    ]
+    first, second = queue.batch_answered(tickets, results, 0.0, ADVICE)
+    assert first == Settled(1, Published(1, "a", 5, at(5), repeated=True))
+    assert isinstance(second.outcome, Conflict)
+    assert queue.over_http(0.0)[0] == [4], "a success without a position is none; the third waits"
+
+
+def test_a_batch_refused_as_a_whole_is_taken_apart_until_the_culprit_is_alone() -> None:
+    queue = _queue("a", "b", "c")
+    tickets, _ = queue.over_http(0.0)
+    assert queue.batch_refused(tickets, TooLarge("body")) == []
+    tickets, _ = queue.over_http(0.0)
+    assert tickets == [1]
+    error = TooLarge("body")
+    assert queue.batch_refused(tickets, error) == [Settled(1, error)]
+    tickets, _ = queue.over_http(0.0)
+    queue.batch_answered(tickets, [BatchResult("b", 5, at(5))], 0.0, ADVICE)
+    assert queue._batch_max == 2
+
+
+def test_a_batch_refused_after_its_key_died_is_no_news() -> None:
+    queue = _queue("a")
+    tickets, _ = queue.over_http(0.0)
+    queue.tick(queue.key_s)
+    assert queue.batch_refused(tickets, TooLarge("body")) == []
+    queue.lost(HTTP)
