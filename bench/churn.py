@@ -25,9 +25,9 @@ from bench.measure.progress import Steps
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Rounds
 from bench.measure.servers import Server, softstate_server
-from softstate.lease.spread import RENEWALS_PER_TTL
 from softstate.lease.table import GRACE
-from softstate.lease.wheel import TICK_S
+from softstate.lease.timer_wheel import TICK_S
+from softstate.session.load_advice import RENEWALS_PER_TTL
 
 RATES_PER_S: Final = (25.0, 50.0, 100.0)
 PHASE_S: Final = {False: 60.0, True: 4.0}

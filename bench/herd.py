@@ -1,10 +1,10 @@
 """Herds: what becomes of N clients of one node when it dies, in virtual time and without a network.
 
 The clients are the real machine (`softstate.client.machine.machine`), the advice and the shedding the node's own
-(`softstate.lease.spread`). Modelled is what stands between them: a node that serves handshakes one after the other at
-a fixed cost, also those whose clients have given up, and messages that take no time. The way back of a connection is
-one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3 of the
-project's research notes has the law of collapse and the figures that this is held against.
+(`softstate.session.load_advice`). Modelled is what stands between them: a node that serves handshakes one after the
+other at a fixed cost, also those whose clients have given up, and messages that take no time. The way back of a
+connection is one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3
+of the project's research notes has the law of collapse and the figures that this is held against.
 
 ``python -m bench herd --clients 100000 --how killed`` prints one herd's figures.
 """
@@ -36,9 +36,9 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.lease import ServiceRate, advise
-from softstate.lease.spread import LOAD, Advice, renew_ms
 from softstate.model import Durability, Position
+from softstate.session import ServiceRate, advise
+from softstate.session.load_advice import LOAD, Advice, renew_ms
 from softstate.wire.messages import (
     Bye,
     Hello,

@@ -30,12 +30,20 @@ RANDOM_ALLOWED = {"Random"}
 EXCEPTIONS = {"softstate.wire.codec": {"os", "os.urandom"}}
 """The one exception: the CBOR codec ends a message by bytes that its sender cannot know. They decide nothing else."""
 
-SANS_IO = ("softstate.model", "softstate.errors", "softstate.wire", "softstate.lease", "softstate.client.machine")
+SANS_IO = (
+    "softstate.model",
+    "softstate.errors",
+    "softstate.wire",
+    "softstate.lease",
+    "softstate.session",
+    "softstate.client.machine",
+)
 
-ROOMS = ("wire", "lease", "store", "server", "client", "cli", "testing")
+ROOMS = ("wire", "lease", "session", "store", "server", "client", "cli", "testing")
 MAY_NOT_IMPORT = {
     "softstate.wire": {"softstate.lease", "softstate.store", "softstate.server", "softstate.client"},
-    "softstate.lease": {"softstate.store", "softstate.server", "softstate.client"},
+    "softstate.lease": {"softstate.session", "softstate.store", "softstate.server", "softstate.client"},
+    "softstate.session": {"softstate.store", "softstate.server", "softstate.client"},
     "softstate.store": {"softstate.lease", "softstate.server", "softstate.client"},
 }
 
@@ -259,7 +267,7 @@ def test_an_impurity_is_found(source: str, found: set[str]) -> None:
         ("from softstate.store import base", {"softstate.store", "softstate.store.base"}),
         ("from ..store.base import Store", {"softstate.store.base", "softstate.store.base.Store"}),
         ("from .. import store", {"softstate", "softstate.store"}),
-        ("from . import wheel", {"softstate.lease", "softstate.lease.wheel"}),
+        ("from . import wheel", {"softstate.lease", "softstate.lease.timer_wheel"}),
         ("import softstate.store", {"softstate.store"}),
     ],
 )

@@ -45,9 +45,9 @@ PROMISES = {
         "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
     ),
     "S7 complete watermark": (
-        "lease/test_session_soup.py::test_soup",
-        "lease/test_session_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
-        "lease/test_session_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
+        "session/test_random_walk.py::test_soup",
+        "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
+        "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
         "server/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
         "server/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
         "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
@@ -57,7 +57,7 @@ PROMISES = {
     "S8 no resurrection": (
         "client/machine/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
         "store/test_snapshot.py::test_paging_ends_with_the_state_of_the_store",
-        "lease/test_session_subscribe.py::test_a_prefix_compacted_between_two_pages_is_not_swept",
+        "session/test_subscribe.py::test_a_prefix_compacted_between_two_pages_is_not_swept",
     ),
     "S9 loud reset": (
         "client/machine/test_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
@@ -74,8 +74,8 @@ PROMISES = {
         "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow",
     ),
     "S11 amnesia": (
-        "lease/test_session_soup.py::test_soup",
-        "lease/test_session_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
+        "session/test_random_walk.py::test_soup",
+        "session/test_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
         "together/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
     ),
     "B staleness bound": (

@@ -21,8 +21,8 @@ from typing import Any, Final
 from bench.load.crowd import BYE, HELLO, RECEIVE_BYTES, UPGRADE, take_frames
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import SEQUENCE_BYTES, client_frame, value_of
-from softstate.lease.spread import RENEWALS_PER_TTL
 from softstate.lease.table import GRACE
+from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.wire import CBOR, messages
 from softstate.wire.digest import digest_of, digest_text
 

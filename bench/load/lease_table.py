@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bench.load.process import LoadFailed, serve
 from softstate.lease import LeaseTable
-from softstate.lease.wheel import TICK_S
+from softstate.lease.timer_wheel import TICK_S
 
 TTL_S: Final = 60.0
 GRACE: Final = 0.1

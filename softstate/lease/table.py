@@ -25,7 +25,7 @@ from operator import attrgetter
 from typing import Final, Protocol
 
 from softstate.errors import NoLease, Overloaded, TooLarge
-from softstate.lease.wheel import VISITS_MAX, Wheel
+from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.model import prefixes_of
 from softstate.wire.digest import MASK, fnv1a
 from softstate.wire.notice import Batch

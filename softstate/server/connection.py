@@ -13,23 +13,7 @@ from typing import Final
 import trio
 
 from softstate.errors import Invalid, WireError
-from softstate.lease import (
-    GRACE,
-    DropPending,
-    Effect,
-    Evict,
-    LeaseTable,
-    Part,
-    Read,
-    ReadHead,
-    Replay,
-    Say,
-    SayFirst,
-    SessionMachine,
-    State,
-    Submit,
-    Terms,
-)  # fmt: skip
+from softstate.lease import GRACE, LeaseTable
 from softstate.model import Position, Record
 from softstate.server.config import ServerConfig
 from softstate.server.gather import Ticket
@@ -40,6 +24,21 @@ from softstate.server.publisher import Committal, Publisher, change_of
 from softstate.server.reads import StoreReads
 from softstate.server.renewals import Renewal, Renewals
 from softstate.server.websocket import PeerGone, WebSocket, accept
+from softstate.session import (
+    DropPending,
+    Effect,
+    Evict,
+    Part,
+    Read,
+    ReadHead,
+    Replay,
+    Say,
+    SayFirst,
+    SessionMachine,
+    State,
+    Submit,
+    Terms,
+)
 from softstate.store.base import Publish
 from softstate.wire import CBOR, Close, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from softstate.errors import ConfigError, SoftstateError
-from softstate.lease import LeaseTable, ServiceRate, Terms, advise
+from softstate.lease import LeaseTable
 from softstate.model import Durability, Position
 from softstate.server.config import ServerConfig
 from softstate.server.connection import Connection
@@ -27,6 +27,7 @@ from softstate.server.publisher import Publisher
 from softstate.server.reads import StoreReads
 from softstate.server.renewals import Renewals
 from softstate.server.status import counts, snapshot
+from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
 from softstate.store.horizon import Horizon

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from softstate.errors import Rewound
-from softstate.lease import ReadHead
 from softstate.model import Position, Query, covers
+from softstate.session import ReadHead
 from softstate.store import snapshot
 from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
 from tests.exhaustive import exhaustive_oracle as oracle

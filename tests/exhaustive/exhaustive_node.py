@@ -10,12 +10,13 @@ from typing import Any, Final
 from msgspec import structs
 
 from softstate.errors import WireError
-from softstate.lease import (
+from softstate.lease import LeaseTable
+from softstate.model import Change, Durability, Page, Position, Record
+from softstate.session import (
     Advice,
     DropPending,
     Effect,
     Evict,
-    LeaseTable,
     Part,
     Read,
     ReadHead,
@@ -26,7 +27,6 @@ from softstate.lease import (
     State,
     Terms,
 )
-from softstate.model import Change, Durability, Page, Position, Record
 from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
 from softstate.wire.notice import Batch, Notice
 from tests.exhaustive.exhaustive_parts import Interned, Output

@@ -16,9 +16,9 @@ from msgspec import structs
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
-from softstate.lease import Effect, Say, SessionMachine
-from softstate.lease.hold import Hold
 from softstate.model import Change, Page, Position, Record
+from softstate.session import Effect, Say, SessionMachine
+from softstate.session.gap_buffer import Hold
 from softstate.store import snapshot
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
 from tests.exhaustive.exhaustive_node import Node, Peer

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import softstate
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
-from softstate.lease.wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
+from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.model import covers
 from softstate.wire.digest import digest_of
 from softstate.wire.notice import Batch

@@ -10,7 +10,6 @@ from msgspec import structs
 
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.shell.shell import _Link
-from softstate.lease import Effect, Say
 from softstate.model import Change, Position, Record
 from softstate.server.connection import Connection
 from softstate.server.gather import Gather, Ticket
@@ -19,6 +18,7 @@ from softstate.server.keeper import Keeper
 from softstate.server.node import Node
 from softstate.server.outbox import Outbox
 from softstate.server.publisher import Publisher
+from softstate.session import Effect, Say
 from softstate.store.base import Publish, Verdict
 from softstate.store.memory import MemoryImage
 from softstate.wire import frame

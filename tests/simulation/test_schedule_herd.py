@@ -12,8 +12,8 @@ import math
 import pytest
 
 from bench.herd import How, Plan, herd
-from softstate.lease.spread import LOAD
 from softstate.server import ServerConfig
+from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World
 from softstate.testing.checked import run_checked
 from softstate.testing.trace import NodeEnded, NodeSampled

@@ -19,8 +19,8 @@ from softstate.cli.processes import Lines, NodeProcess, child, free_port, softst
 from softstate.client.api.client import Client, connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged
-from softstate.lease.spread import renew_ms
 from softstate.model import Change
+from softstate.session.load_advice import renew_ms
 
 SUBSCRIBERS: Final = 20
 TOPICS: Final = tuple(f"demo/counter-{number}" for number in range(1, 6))

@@ -3,11 +3,11 @@
 import pytest
 
 from softstate.errors import Overloaded, Unavailable
-from softstate.lease import State
-from softstate.lease.session import TTL_MS_MIN
+from softstate.session import State
+from softstate.session.machine import TTL_MS_MIN
 from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import Error, Notify, Renew, Renewed, Revoked
-from tests.lease.session_world import TERMS, World, kinds, renew, subscribe
+from tests.session.session_rig import TERMS, World, kinds, renew, subscribe
 
 # renew ---------------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from softstate.errors import Overloaded, Rewound, Unavailable
-from softstate.lease import Read, State, Submit
-from softstate.lease.session import TTL_MS_MIN
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change, Position
+from softstate.session import Read, State, Submit
+from softstate.session.machine import TTL_MS_MIN
 from softstate.wire.close import Close
 from softstate.wire.messages import (
     ClientMessage,
@@ -26,7 +26,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.lease.session_world import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
+from tests.session.session_rig import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
 
 
 def in_state(world: World, state: State) -> Peer:

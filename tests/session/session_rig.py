@@ -13,12 +13,13 @@ from dataclasses import replace
 from msgspec import structs
 
 from softstate.errors import WireError
-from softstate.lease import (
+from softstate.lease import LeaseTable
+from softstate.model import Change, Durability, Page, Position, Record
+from softstate.session import (
     Advice,
     DropPending,
     Effect,
     Evict,
-    LeaseTable,
     Part,
     Read,
     ReadHead,
@@ -29,7 +30,6 @@ from softstate.lease import (
     Submit,
     Terms,
 )
-from softstate.model import Change, Durability, Page, Position, Record
 from softstate.store.base import Publish
 from softstate.store.memory import MemoryImage
 from softstate.store.snapshot import answer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from softstate.lease.spread import Advice
 from softstate.model import Durability
+from softstate.session.load_advice import Advice
 from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice
 
 

@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 
 from softstate.errors import Overloaded, Unavailable
-from softstate.lease import State
 from softstate.model import Change, Position, Record, covers
+from softstate.session import State
 from softstate.wire.messages import (
     ClientMessage,
     Error,
@@ -32,7 +32,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.lease.session_world import Peer, World, renew, split_known
+from tests.session.session_rig import Peer, World, renew, split_known
 
 TOPICS = ["a", "p/a", "p/b", "p/c", "p/q/a", "p/q/b"]
 SEEDS = 60

@@ -3,13 +3,13 @@
 import pytest
 
 from softstate.errors import Compacted, Unavailable, WireError
-from softstate.lease import Read, State
-from softstate.lease.asked import HOLD_ROUNDS_MAX
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
+from softstate.session import Read, State
+from softstate.session.request import HOLD_ROUNDS_MAX
 from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import Error, Hello, Message, Notify, Poll, Renewed, Revoked, Subscribed
-from tests.lease.session_world import Peer, World, pushed, renew, subscribe
+from tests.session.session_rig import Peer, World, pushed, renew, subscribe
 
 
 def code(messages: list[Message]) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from softstate.errors import Compacted, Overloaded, TooLarge
-from softstate.lease.hold import split
 from softstate.model import Page, Position, Query, check_prefix, check_topic
+from softstate.session.gap_buffer import split
 from softstate.wire.messages import Hello, Poll, Renew, Subscribe
 
 HOLD_ROUNDS_MAX: Final = 8

@@ -26,8 +26,9 @@ from typing import Final
 from msgspec import UNSET
 
 from softstate.errors import Behind, Denied, Invalid, NoLease, Overloaded, Unavailable, WireError
-from softstate.lease.asked import Asked, check_names, forgotten, lag_ms, missed_since, too_fast
-from softstate.lease.effects import (
+from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
+from softstate.model import Page, Position, Query, Record
+from softstate.session.effects import (
     DropPending,
     Effect,
     Evict,
@@ -40,11 +41,10 @@ from softstate.lease.effects import (
     Submit,
     say_error,
 )
-from softstate.lease.hold import HELD_MAX, Hold
-from softstate.lease.spread import renew_ms
-from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
-from softstate.lease.terms import Terms
-from softstate.model import Page, Position, Query, Record
+from softstate.session.gap_buffer import HELD_MAX, Hold
+from softstate.session.load_advice import renew_ms
+from softstate.session.request import Asked, check_names, forgotten, lag_ms, missed_since, too_fast
+from softstate.session.terms import Terms
 from softstate.wire import messages
 from softstate.wire.close import CLOSE_FOR, Close
 from softstate.wire.digest import digest_text

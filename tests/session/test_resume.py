@@ -3,11 +3,11 @@
 import pytest
 
 from softstate.errors import Unavailable
-from softstate.lease import State
 from softstate.model import Position
+from softstate.session import State
 from softstate.wire.close import Close
 from softstate.wire.messages import Bye, Error, Goodbye, Hello, Message, Moved, Notify, Renewed, Welcome
-from tests.lease.session_world import Peer, World, pushed, renew, subscribe
+from tests.session.session_rig import Peer, World, pushed, renew, subscribe
 
 
 def resuming(world: World, since: int, seen: Position | None = None) -> Hello:

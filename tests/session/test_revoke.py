@@ -3,9 +3,9 @@
 import pytest
 
 from softstate.errors import Overloaded, Unavailable
-from softstate.lease import DropPending, State
+from softstate.session import DropPending, State
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Reason, Renewed, Revoked, Subscribed
-from tests.lease.session_world import Peer, World, kinds, pushed, renew, subscribe
+from tests.session.session_rig import Peer, World, kinds, pushed, renew, subscribe
 
 
 def revoke(peer: Peer, reason: Reason = "slow_consumer") -> None:

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from softstate.lease.wheel import LOOK_AHEAD_TICKS, VISITS_MAX, Wheel
+from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, VISITS_MAX, Wheel
 
 TICK_S = 0.25
 SLOTS = 8

@@ -1,6 +1,6 @@
 import pytest
 
-from softstate.lease.spread import (
+from softstate.session.load_advice import (
     POLL_MS,
     RATE_CEILING_PER_S,
     RATE_FLOOR_PER_S,

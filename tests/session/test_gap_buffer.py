@@ -1,8 +1,8 @@
 import pytest
 
-from softstate.lease import Hold
-from softstate.lease.hold import HELD_BYTES_MAX, HELD_MAX, split
 from softstate.model import Record
+from softstate.session import Hold
+from softstate.session.gap_buffer import HELD_BYTES_MAX, HELD_MAX, split
 
 
 def record(topic: str, version: int, size: int = 1) -> Record:
