@@ -23,9 +23,9 @@ from softstate.client.shell.websocket import retry_after_ms
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid, WireError
 from softstate.model import Position, Query, check_prefix, check_topic
-from softstate.server.cursor import Cursor
-from softstate.server.etag import parse_strong, parse_tags
-from softstate.server.http import Request, decode_segment
+from softstate.server.http.cursor import Cursor
+from softstate.server.http.etag import parse_strong, parse_tags
+from softstate.server.http.message import Request, decode_segment
 from softstate.wire import CBOR, JSON, Codec, check_batch, digest_of, digest_text, encode_value
 from softstate.wire.messages import Batch, BatchResults, ClientMessage, Error, Poll, Polled, Publish, ServerMessage
 

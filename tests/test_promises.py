@@ -15,7 +15,7 @@ PROMISES = {
         "bench/test_replay.py::test_a_small_replay_passes_every_check",
     ),
     "S2 no phantom": (
-        "server/test_publisher.py::test_a_publish_is_committed_pushed_and_answered_in_this_order",
+        "server/storage/test_writes.py::test_a_publish_is_committed_pushed_and_answered_in_this_order",
         "processes/test_store_faults.py::test_a_full_disk_acknowledges_nothing_and_leases_stay",
     ),
     "S3 nothing lost": (
@@ -31,7 +31,7 @@ PROMISES = {
         "engines/test_postgres_store.py::test_contract",
         "engines/test_etcd_store.py::test_contract",
         "processes/test_foreign_client.py::test_publish_compare_and_set_and_keys",
-        "server/test_publisher.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
+        "server/storage/test_writes.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
     ),
     "S5 honest age": (
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
@@ -48,8 +48,8 @@ PROMISES = {
         "session/test_random_walk.py::test_soup",
         "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
-        "server/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
-        "server/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
+        "server/fanout/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
+        "server/fanout/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
         "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
         "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
         "simulation/test_corners.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
@@ -67,8 +67,8 @@ PROMISES = {
         "engines/test_failover.py::test_to_one_that_lacks_something",
     ),
     "S10 bounded memory": (
-        "server/test_outbox.py::test_more_entries_than_the_bound_are_overdue_once_and_drop",
-        "server/test_outbox.py::test_bytes_are_bounded_also_when_pushes_are_replaced_by_larger_ones",
+        "server/fanout/test_outbox.py::test_more_entries_than_the_bound_are_overdue_once_and_drop",
+        "server/fanout/test_outbox.py::test_bytes_are_bounded_also_when_pushes_are_replaced_by_larger_ones",
         "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
         "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
         "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow",

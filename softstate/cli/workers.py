@@ -30,7 +30,7 @@ from softstate.cli.serve import warn
 from softstate.cli.worker import Failed, Listening, Orders, report_of
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
-from softstate.server.listening import bind, close, listen, name_of
+from softstate.server.listeners import bind, close, listen, name_of
 
 RESTART_S_MIN: Final = 0.1
 RESTART_S_MAX: Final = 10.0

@@ -16,17 +16,17 @@ from softstate.errors import ConfigError, SoftstateError
 from softstate.lease import LeaseTable
 from softstate.model import Durability, Position
 from softstate.server.config import ServerConfig
-from softstate.server.connection import Connection
-from softstate.server.front_door import FrontDoor
-from softstate.server.hub import Hub
-from softstate.server.keeper import Keeper, first_position
-from softstate.server.listening import bind, close, listen, name_of
-from softstate.server.metrics import families_of, render
-from softstate.server.outbox import edge_of
-from softstate.server.publisher import Publisher
-from softstate.server.reads import StoreReads
-from softstate.server.renewals import Renewals
-from softstate.server.status import counts, snapshot
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import edge_of
+from softstate.server.http.server import FrontDoor
+from softstate.server.listeners import bind, close, listen, name_of
+from softstate.server.observe.metrics import families_of, render
+from softstate.server.observe.status import counts, snapshot
+from softstate.server.storage.follower import Keeper, first_position
+from softstate.server.storage.heads import Renewals
+from softstate.server.storage.reads import StoreReads
+from softstate.server.storage.writes import Publisher
+from softstate.server.websocket.connection import Connection
 from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING

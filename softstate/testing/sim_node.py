@@ -12,8 +12,8 @@ from softstate.errors import Unavailable
 from softstate.lease.table import Lease
 from softstate.model import Position
 from softstate.server import Node, ServerConfig
-from softstate.server.connection import Connection
-from softstate.server.keeper import first_position
+from softstate.server.storage.follower import first_position
+from softstate.server.websocket.connection import Connection
 from softstate.testing.clocks import NodeClock
 from softstate.testing.freezing import start_on
 from softstate.testing.sim_disk import SimStore

@@ -21,7 +21,7 @@ RECEIVE_BYTES: Final = 64 * 1024
 
 @final
 class SimStream(trio.abc.HalfCloseableStream):
-    """One end. It implements `softstate.server.outbox.Edge` too, so nodes write to it as to a socket."""
+    """One end. It implements `softstate.server.fanout.outbox.Edge` too, so nodes write to it as to a socket."""
 
     def __init__(self, connection: SimConnection, outgoing: Pipe, incoming: Pipe) -> None:
         self.closed = False

@@ -11,7 +11,7 @@ from softstate.cli.worker import Failed, Listening, Orders, orders_of, report_of
 from softstate.cli.workers import claimed, ending
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
-from softstate.server.listening import bind, close, listen
+from softstate.server.listeners import bind, close, listen
 
 
 async def test_a_claimed_port_is_shared_with_those_who_share_it_and_with_nobody_else() -> None:

@@ -14,7 +14,7 @@ import trio.testing
 from softstate.errors import WireError
 from softstate.model import Durability, Page, Position, Query
 from softstate.server.config import ServerConfig
-from softstate.server.front_door import FrontDoor
+from softstate.server.http.server import FrontDoor
 from softstate.store.base import Applied, Publish
 from softstate.store.memory import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, Codec, encode_value

@@ -11,13 +11,13 @@ from msgspec import structs
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.shell.shell import _Link
 from softstate.model import Change, Position, Record
-from softstate.server.connection import Connection
-from softstate.server.gather import Gather, Ticket
-from softstate.server.hub import Hub
-from softstate.server.keeper import Keeper
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
-from softstate.server.outbox import Outbox
-from softstate.server.publisher import Publisher
+from softstate.server.storage.batcher import Gather, Ticket
+from softstate.server.storage.follower import Keeper
+from softstate.server.storage.writes import Publisher
+from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Say
 from softstate.store.base import Publish, Verdict
 from softstate.store.memory import MemoryImage

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.server.outbox import Edge, edge_of
+from softstate.server.fanout.outbox import Edge, edge_of
 from softstate.testing.network import SimNetwork
 from softstate.testing.pipe import WINDOW_BYTES, uniform
 from softstate.testing.sim_stream import BACKLOG_MAX, SimListener, SimStream

@@ -1,0 +1,56 @@
+"""Which web pages may talk to this node, and what browsers want to be told about it (CORS; the Fetch standard).
+
+Any page in any browser can reach a port on loopback, WebSocket included, and a browser always says which page it is:
+so a foreign `Origin` is refused on every route, before anything is done. What is no browser sends none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from softstate.errors import Denied
+from softstate.server.http.message import Header, Refused, Reply, Request
+
+PREFLIGHT_S: Final = 600
+"""How long a browser may remember the answer to a preflight, in seconds."""
+
+_EXPOSED: Final = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
+_REQUEST_HEADERS: Final = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+
+
+def check_origin(request: Request, origins: Collection[str]) -> str | None:
+    """Return the request's Origin, if any. Raises `Refused` (403) unless it is one of `origins`, or same-origin."""
+    origin = request.header("origin")
+    if origin is None or origin in origins or _same(origin, request.header("host") or ""):
+        return origin
+    raise Refused(403, Denied(f"pages of origin {origin[:256]!r} may not talk to this node: start it with --origin"))
+
+
+def _same(origin: str, host: str) -> bool:
+    # The scheme is not compared: behind a proxy that ends TLS only the page knows it.
+    scheme, separator, authority = origin.lower().partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    if not separator or port is None or not authority:
+        return False
+    return authority.removesuffix(port) == host.lower().removesuffix(port)
+
+
+def cors_headers(origin: str) -> tuple[Header, ...]:
+    """Return what lets a page of an allowed origin read a reply."""
+    return ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")
+
+
+def options_reply(methods: Collection[str]) -> Reply:
+    """Answer OPTIONS for a route, be it a preflight or a question."""
+    allowed = ", ".join(methods)
+    return Reply(
+        204,
+        headers=(
+            ("Allow", allowed),
+            ("Access-Control-Allow-Methods", allowed),
+            ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+            ("Access-Control-Max-Age", str(PREFLIGHT_S)),
+        ),
+    )

@@ -1,0 +1,91 @@
+"""Polling: what changed of many topics and prefixes, in one conditional request, page by page.
+
+The server keeps nothing between pages; see `softstate.server.http.cursor`. The pages of one answer add up. When an
+answer cannot be continued, because compaction has forgotten tombstones that its next page would have needed, the page
+asked for is refused as `compacted` (410): the asker drops what it noted of this answer (which names were listed;
+changes already applied stay applied) and sends the request again without a cursor. A page of a new answer in the same
+reply would not do: a topic that the old one listed, and that was deleted and forgotten since, would never be swept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from softstate.errors import Compacted, Invalid, NotFound, TooLarge
+from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, check_prefix, check_topic
+from softstate.server.http.context import Desk
+from softstate.server.http.cursor import Cursor, next_cursor
+from softstate.server.http.message import Refused, Reply, Request, stamps
+from softstate.wire.messages import Poll, Polled
+
+TOPICS_KEPT: Final = 4_096
+"""How many topics are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
+
+
+async def poll(desk: Desk, request: Request) -> Reply:
+    """Answer ``POST /v1/poll``."""
+    if desk.config.role == "push":
+        raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
+    asked = request.body_codec().loads(request.body, Poll)
+    _check_names(desk, asked.topics, asked.prefixes)
+    query = Query(asked.topics, asked.prefixes, asked.position)
+    return await _answer(desk, request, query, asked.cursor, asked.min_revision)
+
+
+async def list_topics(desk: Desk, request: Request) -> Reply:
+    """Answer ``GET /v1/topics``: everything under ``prefix`` (default ``/``), or what changed after ``since``."""
+    parameters = request.parameters()
+    prefix = check_prefix(parameters.get("prefix", "/"))
+    limit = request.number("limit", PAGE_RECORDS_MAX)
+    if limit == 0:
+        raise Invalid("limit must be at least 1")
+    query = Query(prefixes={prefix: request.number("since")}, limit=min(limit, PAGE_RECORDS_MAX))
+    return await _answer(desk, request, query, parameters.get("cursor"), request.number("at_least"))
+
+
+@lru_cache(TOPICS_KEPT)
+def _check_topic(topic: str) -> None:
+    """Check a name of a poll's `topics`: whoever polls asks for the same ones again and again."""
+    check_topic(topic, "topics")
+
+
+def _check_names(desk: Desk, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
+    count = len(topics) + len(prefixes)
+    if count > desk.config.subscriptions_max:
+        raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {desk.config.subscriptions_max}")
+    for topic in topics:
+        _check_topic(topic)
+    for prefix in prefixes:
+        check_prefix(prefix, "prefixes")
+
+
+async def _answer(desk: Desk, request: Request, query: Query, cursor_text: str | None, at_least: int) -> Reply:
+    cursor = None
+    if cursor_text is not None:
+        cursor = Cursor.parse(cursor_text, query)
+        query = cursor.resume(query)
+    page = await desk.read(query, at_least)
+    if page.restart or (cursor is not None and not cursor.continues(page)):
+        raise Compacted(
+            "the store forgot deletions that the next page would have named: send the request again without cursor",
+            position=page.position,
+        )
+    codec = request.accepted()
+    polled = _polled(desk, query, page)
+    return Reply(200, codec.encode(polled, page.records), codec.content_type, stamps(page.position, page.lag_s))
+
+
+def _polled(desk: Desk, query: Query, page: Page) -> Polled:
+    position: Position = page.position
+    if page.more:
+        return Polled(0, position, more=True, cursor=next_cursor(query, page).text(query))
+    return Polled(
+        0,
+        position,
+        compacted=list(page.compacted),
+        next_ms=desk.config.poll_every_ms,
+        lag_ms=math.ceil(page.lag_s * 1000),
+    )

@@ -1,0 +1,177 @@
+"""The front door: every accepted connection begins here, and stays here unless it becomes a WebSocket.
+
+Requests are answered one after the other, as HTTP/1.1 pipelining has it. Nothing that a peer sends raises out of here;
+nothing is caught here but what a peer can cause.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias, final
+
+import h11
+import trio
+
+from softstate.errors import NotFound, Overloaded, TooLarge, Unavailable
+from softstate.server.http.context import Desk
+from softstate.server.http.message import Refused, Reply, Request, fail
+from softstate.server.http.origin import check_origin, cors_headers, options_reply
+from softstate.server.http.routes import WEBSOCKET_PATH, answer, find, methods_of, refusal, route_name
+from softstate.server.http.stream import HttpStream, PeerGone
+from softstate.server.http.upgrade import check_upgrade
+from softstate.server.services import Services
+from softstate.wire import JSON, Codec
+
+Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[None]]
+"""Runs a WebSocket session to its end: the stream, the bytes to replay (a valid handshake first), codec and peer."""
+
+Admit: TypeAlias = Callable[[], float | None]
+"""Says whether a handshake may begin now: None, or the seconds after which to try again."""
+
+CONNECTIONS_RETRY_MS: Final = 1_000
+"""What is asked of a connection that is one too many."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FrontDoorStatistics:
+    """What went through the door: `replies` by (route, status), and `upgrades`; and how many there are now.
+
+    `connections` counts those that speak HTTP, `holds` the requests among them that wait for a change.
+    """
+
+    replies: Mapping[tuple[str, int], int]
+    upgrades: int
+    connections: int
+    holds: int
+
+
+@final
+class FrontDoor:
+    """Serves the connections of one node.
+
+    `upgrade` is given every valid handshake, after `admit` has let it pass. Nothing here knows how many connections
+    there may be: that is the listener's to enforce, with `turn_away`.
+    """
+
+    def __init__(self, services: Services, upgrade: Upgrade, admit: Admit = lambda: None) -> None:
+        self._desk = Desk(services)
+        self._services = services
+        self._config = services.config
+        self._upgrade = upgrade
+        self._admit = admit
+        self._replies: Counter[tuple[str, int]] = Counter()
+        self._upgrades = 0
+        self._open: dict[HttpStream, None] = {}
+
+    def statistics(self) -> FrontDoorStatistics:
+        """Count what went through, and what is here now."""
+        return FrontDoorStatistics(dict(self._replies), self._upgrades, len(self._open), self._desk.holds)
+
+    def drain(self) -> None:
+        """Answer held requests now, and close idle connections; call it once ``services.draining`` is true.
+
+        Every other connection is closed by its next reply.
+        """
+        self._desk.drain()
+        for http in tuple(self._open):
+            http.stop_waiting()
+
+    async def serve_connection(self, stream: trio.abc.Stream, peer: str) -> None:
+        """Serve one connection to its end, then close it. If cancelled, it is closed at once."""
+        try:
+            handover = await self._serve_http(stream)
+            if handover is not None:
+                self._upgrades += 1
+                codec, head = handover
+                del handover
+                await self._upgrade(stream, head, codec, peer)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_http(self, stream: trio.abc.Stream) -> tuple[Codec, bytes] | None:
+        # Of its own, so that nothing of HTTP (h11's state: 3 KiB) is kept for as long as a WebSocket lasts.
+        http = HttpStream(stream, self._config)
+        self._open[http] = None
+        try:
+            return await self._converse(http)
+        finally:
+            self._open.pop(http, None)
+
+    async def turn_away(self, stream: trio.abc.Stream) -> None:
+        """Answer 503 without reading anything, and close: for a connection above ``connections_max``."""
+        http = HttpStream(stream, self._config)
+        message = f"too many connections, the limit (connections_max) is {self._config.connections_max}"
+        try:
+            await self._send(http, None, fail(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS), JSON, 503))
+            await http.linger()
+        except PeerGone:
+            pass
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _converse(self, http: HttpStream) -> tuple[Codec, bytes] | None:
+        """Answer requests until the connection ends, or until one is to be handed over: then return what with."""
+        try:
+            while True:
+                try:
+                    head = await http.read_head()
+                except Refused as refused:
+                    await self._send(http, None, fail(refused.error, JSON, refused.status, refused.headers))
+                    break
+                if head is None:
+                    return None
+                handover = await self._exchange(http, head)
+                if handover is not None:
+                    return handover
+                if not http.reusable:
+                    break
+            await http.linger()
+        except PeerGone:
+            pass
+        return None
+
+    async def _exchange(self, http: HttpStream, head: h11.Request) -> tuple[Codec, bytes] | None:
+        """Answer one request, or return its handshake if it is a good one."""
+        request = Request.of(head.method, head.target, head.headers)
+        origin: str | None = None
+        try:
+            origin = check_origin(request, self._config.origins)
+            if request.path == WEBSOCKET_PATH:
+                codec, written = self._check_handshake(head)
+                return codec, written + http.trailing
+            if request.method == "OPTIONS":
+                reply = options_reply(methods_of(request.path))
+            else:
+                reply = await self._answer(http, head, request)
+        except (Refused, TooLarge) as error:
+            reply = refusal(self._desk, request, error)
+        if origin is not None:
+            reply = reply.plus(*cors_headers(origin))
+        await self._send(http, request, reply)
+        return None
+
+    async def _answer(self, http: HttpStream, head: h11.Request, request: Request) -> Reply:
+        handler = find(request)
+        body = await http.read_body(head)
+        whole = Request(request.method, request.path, request.query, request.headers, body)
+        return await answer(self._desk, whole, handler)
+
+    def _check_handshake(self, head: h11.Request) -> tuple[Codec, bytes]:
+        if self._config.role == "poll":
+            raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
+        codec, written = check_upgrade(head)
+        if self._services.draining:
+            raise Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
+        wait_s = self._admit()
+        if wait_s is not None:
+            message = "too many clients come back at once: wait, and poll meanwhile"
+            raise Refused(503, Overloaded(message, retry_ms=math.ceil(wait_s * 1000)))
+        return codec, written
+
+    async def _send(self, http: HttpStream, request: Request | None, reply: Reply) -> None:
+        self._replies[route_name(request.path) if request is not None else "none", reply.status] += 1
+        await http.reply(reply, close=request is None or self._services.draining)

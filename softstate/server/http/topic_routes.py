@@ -1,0 +1,220 @@
+"""One topic over HTTP: read it, wait for it, set it, delete it; and many of them set in one request.
+
+Conditional requests follow RFC 9110 section 13; long polling is a conditional GET that may take its time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, Final, cast
+
+import trio
+
+from softstate.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, WireError
+from softstate.model import REVISION_MAX, Position, Query, Record, check_topic
+from softstate.server.http.context import BEHIND_RETRY_MS, Desk
+from softstate.server.http.etag import ANY, etag, matches, parse_strong, parse_tags
+from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, stamps
+from softstate.server.storage.writes import change_of
+from softstate.store.base import Applied, Publish
+from softstate.wire import check_batch, encode_value
+from softstate.wire.messages import KEY_CHARS_MAX, Batch, BatchResult, BatchResults, Published
+from softstate.wire.request_digest import MUST_EXIST, request_digest
+
+PATH: Final = "/v1/topics/"
+
+_NEVER: Final = REVISION_MAX
+"""A version that no topic will ever be at."""
+
+
+def topic_of(request: Request) -> str:
+    """Return the topic that the path names. Raises `Invalid`."""
+    return check_topic(decode_segment(request.path.removeprefix(PATH)))
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+async def get_topic(desk: Desk, request: Request) -> Reply:
+    """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new to say."""
+    topic = topic_of(request)
+    at_least = request.number("at_least")
+    wait_ms = min(request.number("wait_ms"), desk.config.hold_ms_max)
+    if wait_ms and desk.config.role == "push":
+        raise Refused(404, NotFound("this node does not serve polls: ask without wait_ms, or another node"))
+    if_none_match = request.header("if-none-match")
+    seen = None if if_none_match is None else parse_tags(if_none_match, "If-None-Match")
+    view = await _View.read(desk, topic, at_least)
+    if not wait_ms or not view.is_known(seen):
+        return view.reply(request, seen)
+
+    begun = trio.current_time()
+    asked = begun
+    until_s = begun + wait_ms / 1000
+    while view.is_known(seen) and trio.current_time() < until_s and not desk.services.draining:
+        with desk.hold(until_s):
+            # Nothing of this topic lies between its version and the revision that was read, and from there on
+            # the hub can tell without remembering every topic's version.
+            await desk.services.watching.changed(topic, view.revision)
+        asked = trio.current_time()
+        view = await _View.read(desk, topic, at_least)
+    # Rounded down: the client takes it off its age, which must not come out too young.
+    return view.reply(request, seen).plus(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
+
+
+class _View:
+    """One topic as one read found it: `record` is None when it is absent or deleted."""
+
+    def __init__(self, record: Record | None, version: Position | None, position: Position, lag_s: float) -> None:
+        self.record = record
+        self.version = version
+        self.revision = position.revision
+        self._position = position
+        self._lag_s = lag_s
+
+    @classmethod
+    async def read(cls, desk: Desk, topic: str, at_least: int) -> _View:
+        """Read a topic and the name of its version."""
+        page = await desk.read(Query({topic: 0}), at_least)
+        live = [record for record in page.records if record.cbor is not None]
+        if not live:
+            return cls(None, None, page.position, page.lag_s)
+        version = await position_of(desk, live[0].version, page.position)
+        return cls(live[0], version, page.position, page.lag_s)
+
+    def is_known(self, seen: Collection[str] | None) -> bool:
+        """Tell whether the asker, who has `seen` the versions in If-None-Match, would learn nothing from this."""
+        return self.record is None if seen is None else matches(seen, self.version)
+
+    def reply(self, request: Request, seen: Collection[str] | None) -> Reply:
+        """Write 200, 304 or 404."""
+        codec = request.accepted()
+        stamped = stamps(self._position, self._lag_s)
+        if self.record is None or self.record.cbor is None or self.version is None:
+            nothing = NotFound("this topic has no value: nobody has set it, or it was deleted", position=self._position)
+            return fail(nothing, codec, headers=stamped)
+        tagged = (("ETag", etag(self.version)), *stamped)
+        if seen is not None and matches(seen, self.version):
+            return Reply(304, headers=tagged)
+        return Reply(200, codec.value(self.record.cbor), codec.content_type, tagged)
+
+
+async def position_of(desk: Desk, version: int, read: Position) -> Position:
+    """Name a version that was found by a read at position `read`. Raises `Unavailable` if the store was rewound since.
+
+    The lineage is asked for in a second read. If it is the lineage of the first, or the first is on the history
+    still, then both reads mean the same commit; else a tag could pair an old value with a new history's version.
+    """
+    reads = desk.services.reads
+    lineage = await reads.lineage_at(version)
+    if lineage is None or (lineage != read.lineage and await reads.lineage_at(read.revision) != read.lineage):
+        raise Unavailable("the store was restored while it was read: ask again", retry_ms=BEHIND_RETRY_MS)
+    return Position(read.epoch, lineage, version)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+async def put_topic(desk: Desk, request: Request) -> Reply:
+    """Answer ``PUT /v1/topics/{topic}``: set the value, if the conditions hold."""
+    topic = topic_of(request)
+    value = request.body_codec().loads(request.body, cast("type[Any]", Any))
+    return await _publish(desk, request, topic, encode_value(value, desk.config.value_bytes_max))
+
+
+async def delete_topic(desk: Desk, request: Request) -> Reply:
+    """Answer ``DELETE /v1/topics/{topic}``: an absent topic is deleted all the same, and gets a version by it."""
+    return await _publish(desk, request, topic_of(request), None)
+
+
+async def _publish(desk: Desk, request: Request, topic: str, cbor: bytes | None) -> Reply:
+    expect, witness = _condition(request)
+    key = _key(request)
+    digest = request_digest(topic, cbor, expect, witness)
+    if expect == MUST_EXIST:
+        page = await desk.services.reads.read(Query({topic: 0}))
+        live = [record.version for record in page.records if record.cbor is not None]
+        # Even when it cannot win, the store has to judge it: with its key, it may be a retry of what has won before.
+        expect = live[0] if live else _NEVER
+    try:
+        applied, position = await desk.services.publishes.publish(Publish(topic, cbor, expect, witness, key, digest))
+    except Conflict as error:
+        if expect != _NEVER:
+            raise
+        message = f"{topic!r} has no value, but If-Match: * asks for one"
+        raise Conflict(message, current=error.current, position=error.position) from None
+    headers = stamps(position)
+    version = await _version_of(desk, applied, position)
+    if version is not None:
+        headers = (("ETag", etag(version)), *headers)
+    codec = request.accepted()
+    published = Published(0, topic, applied.version, position, applied.repeated)
+    return Reply(200, codec.dumps(published), codec.content_type, headers)
+
+
+async def _version_of(desk: Desk, applied: Applied, position: Position) -> Position | None:
+    """Name the version that a publish made, if that is possible: a good answer is not held back for want of a tag."""
+    if applied.version == position.revision:
+        return position
+    try:
+        return await position_of(desk, applied.version, position)
+    except WireError:
+        return None
+
+
+def _condition(request: Request) -> tuple[int | None, Position | None]:
+    """Return what a write expects, and the witness for it."""
+    if_match, if_none_match = request.header("if-match"), request.header("if-none-match")
+    if if_match is not None and if_none_match is not None:
+        raise Invalid("If-Match and If-None-Match contradict each other: send one of them")
+    if if_none_match is not None:
+        if parse_tags(if_none_match, "If-None-Match") != [ANY]:
+            raise Invalid("If-None-Match must be * here, for a topic that must not exist; for a version use If-Match")
+        return 0, None
+    if if_match is None:
+        return None, None
+    if if_match.strip() == ANY:
+        return MUST_EXIST, None
+    position = parse_strong(if_match)
+    return position.revision, position
+
+
+def _key(request: Request) -> str | None:
+    key = request.header("idempotency-key")
+    if key is not None and not (1 <= len(key) <= KEY_CHARS_MAX and key.isascii() and key.isprintable()):
+        raise Invalid(f"Idempotency-Key must be 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    return key
+
+
+async def publish_batch(desk: Desk, request: Request) -> Reply:
+    """Answer ``POST /v1/publish``: changes applied in order, not atomically, each with a verdict of its own."""
+    batch = check_batch(request.body_codec().loads(request.body, Batch))
+    if len(batch.changes) > desk.config.batch_max:
+        raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {desk.config.batch_max}")
+    checked: list[Publish | WireError] = []
+    for change in batch.changes:
+        try:
+            checked.append(change_of(change, desk.config.value_bytes_max))
+        except WireError as error:
+            checked.append(error)
+    verdicts = iter(await desk.services.publishes.publish_all([one for one in checked if isinstance(one, Publish)]))
+    results = [_result(one, next(verdicts) if isinstance(one, Publish) else one) for one in checked]
+    position = max(
+        (result.position for result in results if result.position is not None),
+        key=lambda found: found.revision,
+        default=desk.services.watching.position,
+    )
+    codec = request.accepted()
+    return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, stamps(position))
+
+
+def _result(asked: Publish | WireError, verdict: tuple[Applied, Position] | WireError) -> BatchResult:
+    topic = asked.topic if isinstance(asked, Publish) else ""
+    if isinstance(verdict, WireError):
+        return BatchResult(
+            topic, 0, verdict.position, code=verdict.code, message=verdict.message,
+            retry_ms=verdict.retry_ms, current=verdict.current,
+        )  # fmt: skip
+    applied, position = verdict
+    return BatchResult(topic, applied.version, position, applied.repeated)

@@ -1,0 +1,1 @@
+"""Metrics and status: counters for machines and people."""

@@ -1,0 +1,99 @@
+"""Counters in Prometheus's text format, made when somebody asks: hot paths touch plain integers only.
+
+There is no global registry, so several nodes may live in one process, as they do in tests and in the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from softstate.server.http.server import FrontDoorStatistics
+
+PREFIX: Final = "softstate_"
+
+Kind: TypeAlias = Literal["counter", "gauge"]
+
+COUNTS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "sessions": ("gauge", "Leases held, connected or not."),
+    "attached": ("gauge", "Leases held by a connection that is open."),
+    "subscriptions": ("gauge", "Names of all leases together."),
+    "names": ("gauge", "Different names held by at least one lease."),
+    "connections": ("gauge", "Open connections, HTTP and WebSocket."),
+    "websockets": ("gauge", "Open WebSocket connections."),
+    "congested": ("gauge", "Connections whose socket does not take what waits for it."),
+    "pending": ("gauge", "Entries that wait in outboxes."),
+    "revision": ("gauge", "Revision that the hub has reached."),
+    "publishes_waiting": ("gauge", "Publishes that wait for a commit."),
+    "memory_bytes": ("gauge", "Resident memory."),
+    "store_up": ("gauge", "Whether the store answers."),
+    "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
+    "changes": ("counter", "Changes that passed through the hub."),
+    "deliveries": ("counter", "Changes offered to a connection."),
+    "commits": ("counter", "Transactions that publishes were gathered into."),
+    "publishes": ("counter", "Publishes answered after a commit."),
+    "publishes_repeated": ("counter", "Publishes that repeated an earlier one's key."),
+    "reads": ("counter", "Queries answered."),
+    "read_calls": ("counter", "Store reads that answered them."),
+    "renewals": ("counter", "Lease renewals answered."),
+    "head_reads": ("counter", "Head reads that answered them."),
+    "store_reopened": ("counter", "Times the store was opened again."),
+    "store_rewinds": ("counter", "Times its history turned out to be another."),
+}
+"""What is known of the numbers that a node counts; one that is missing here is shown as a gauge without words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `name` goes without `PREFIX`, and for a counter without ``_total``.
+
+    `samples` maps label values, in the order of `labels`, to numbers; a metric without labels has the sample ``()``.
+    """
+
+    name: str
+    help: str
+    kind: Kind
+    samples: Mapping[tuple[str, ...], float]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Collector:
+    families: Iterable[Family]
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self.families:
+            make = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+            metric = make(PREFIX + family.name, family.help, labels=family.labels)
+            for values, number in family.samples.items():
+                metric.add_metric(values, number)
+            yield metric
+
+
+def render(families: Iterable[Family]) -> bytes:
+    """Write families in text format 0.0.4."""
+    return generate_latest(_Collector(families))
+
+
+def families_of(counts: Mapping[str, float], tally: Mapping[str, int], door: FrontDoorStatistics) -> list[Family]:
+    """Return what a node shows: its plain `counts`, its `tally` of repairs by name, and the front door's numbers."""
+    families = []
+    for name, number in counts.items():
+        kind, words = COUNTS.get(name, ("gauge", name))
+        families.append(Family(name, words, kind, {(): number}))
+    repairs: dict[tuple[str, ...], float] = {(name,): number for name, number in tally.items()}
+    replies: dict[tuple[str, ...], float] = {
+        (route, str(status)): number for (route, status), number in door.replies.items()
+    }
+    return [
+        *families,
+        Family("repairs", "Repairs by name.", "counter", repairs, ("what",)),
+        Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
+        Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): door.connections}),
+        Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): door.holds}),
+        Family("upgrades", "WebSocket handshakes handed over.", "counter", {(): door.upgrades}),
+    ]

@@ -1,0 +1,167 @@
+"""The keeper: follows the store's feed into the hub, and deals with a store that is down, replaced or rewound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from softstate.errors import Compacted, StoreFault, StoreRefused, Unavailable
+from softstate.model import Position
+from softstate.server.fanout.hub import Hub
+from softstate.store.base import Store
+
+RETRY_S_MIN: Final = 0.05
+RETRY_S_MAX: Final = 1.0
+"""A store that is down, or reopened in vain, is looked at again after so long, doubling in between."""
+
+OPEN_TRIES: Final = 3
+"""How often a store may be replaced while a node starts on it."""
+
+log = structlog.get_logger("softstate.keeper")
+
+
+async def first_position(store: Store) -> Position:
+    """Return where a store stands that was opened just now; if it was replaced in between, open it again.
+
+    Raises `Unavailable` if that happens `OPEN_TRIES` times or the store does not answer, `StoreRefused` if it is not
+    ours any more.
+    """
+    for _ in range(OPEN_TRIES):
+        try:
+            return await store.head()
+        except StoreRefused:
+            raise
+        except StoreFault as fault:
+            log.warning("store reopens", because=str(fault))
+            await store.reopen()
+    raise Unavailable(f"the store was replaced {OPEN_TRIES} times while this node started: start it again")
+
+
+class Keeper:
+    """Keeps one hub in step with one store.
+
+    `rewound` is called when a position that this node has told anybody is no longer on the store's history, `skipped`
+    when the hub has missed changes that are compacted by now (this node was frozen, longer than tombstones are kept).
+    """
+
+    def __init__(
+        self, store: Store, hub: Hub, *, rewound: Callable[[Position], None], skipped: Callable[[], None]
+    ) -> None:
+        self.down = False
+        self.reopening = False
+        """Whether the store may be on a history that the hub has not heard of yet: what it answers must not be used."""
+        self.reopened = 0
+        self.rewinds = 0
+        self._store = store
+        self._hub = hub
+        self._rewound = rewound
+        self._skipped = skipped
+        self._waiting = trio.CancelScope()
+        self._called = False
+        self._faulty = False
+        self._retry_s = RETRY_S_MIN
+        self._named = hub.position
+
+    def named(self, position: Position) -> None:
+        """Note a position that clients are told, which may be ahead of the hub."""
+        if position.revision > self._named.revision:
+            self._named = position
+
+    def look(self, fault: StoreFault) -> None:
+        """Look at the store now: somebody met a fault."""
+        log.warning("store fault", fault=type(fault).__name__, detail=str(fault))
+        self._called = True
+        self._waiting.cancel()
+
+    def history(self) -> int | None:
+        """Return the number of the history that the store answers from; None while it may not be the hub's."""
+        # Between the reopening of a store and the restart of the hub, sessions of the old history are still served.
+        return None if self.reopening else self.reopened
+
+    async def follow(self) -> None:
+        """Follow the feed for ever."""
+        while True:
+            try:
+                await self._step()
+            except Unavailable as error:
+                await self._wait_down(error)
+            except StoreFault as fault:
+                log.warning("store reopens", because=str(fault))
+                if self._faulty:
+                    await self._back_off()
+                self._faulty = self.reopening = True
+                await self._reopen()
+                self.reopening = False
+            else:
+                self._up()
+
+    async def _step(self) -> None:
+        # A store that was down is asked at once: it may be back, and nobody commit anything for long.
+        if not (self.down or self._called):
+            before = self._hub.position.revision
+            with trio.CancelScope() as self._waiting:
+                await self._store.wait(before)
+            if self._hub.position.revision > before and not self._called:
+                # Own commits took the short cut. If there is more, the next wait returns at once.
+                return
+        self._called = False
+        try:
+            feed = await self._store.feed(self._hub.position)
+        except Compacted:
+            log.warning("feed skipped", revision=self._hub.position.revision)
+            self._hub.restart(await self._store.head())
+            self._skipped()
+        else:
+            self._hub.apply(feed.records, feed.lineages, feed.upto)
+
+    async def _reopen(self) -> None:
+        while True:
+            try:
+                position = await self._store.reopen()
+                # The hub may have been behind what is lost, while a subscriber was answered from it.
+                before = max(self._hub.position, self._named, key=lambda position: position.revision)
+                intact = await self._is_behind(before, position)
+            except (Unavailable, StoreRefused) as error:
+                # What is there now may not be ours at all; whoever put it there can put the right thing back.
+                await self._wait_down(error)
+            except StoreFault as fault:
+                log.warning("store reopens again", because=str(fault))
+                await self._back_off()
+            else:
+                break
+        self.reopened += 1
+        if intact:
+            return
+        self.rewinds += 1
+        log.error("store rewound", before=str(before), now=str(position))
+        self._named = position
+        self._hub.restart(position)
+        self._rewound(position)
+
+    async def _is_behind(self, before: Position, row: Position) -> bool:
+        """Tell whether a lineage row just committed is on the history of `before`, so that the feed goes on there."""
+        # Most rewinds show at once, before anybody can take the new history's head for something that the hub, at a
+        # higher revision of the old one, has long reached.
+        if row.epoch != before.epoch or row.revision <= before.revision:
+            return False
+        (lineage,) = await self._store.lineage_at([before.revision])
+        return lineage == before.lineage
+
+    def _up(self) -> None:
+        if self.down:
+            log.info("store is back")
+        self.down = self._faulty = False
+        self._retry_s = RETRY_S_MIN
+
+    async def _wait_down(self, error: Unavailable | StoreRefused) -> None:
+        if not self.down:
+            log.warning("store is down", detail=str(error))
+        self.down = True
+        await self._back_off()
+
+    async def _back_off(self) -> None:
+        await trio.sleep(self._retry_s)
+        self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)

@@ -1,0 +1,103 @@
+"""Publishing: everybody's waiting publishes in one durable commit, then straight to the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from softstate.errors import StoreFault, WireError
+from softstate.model import Position, check_topic
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.server.storage.batcher import Gather, Ticket
+from softstate.store.base import Applied, Publish, Store
+from softstate.wire import encode_value, messages
+from softstate.wire.request_digest import request_digest
+
+Committal: TypeAlias = tuple[Applied, Position]
+"""The verdict on a publish that won, and the position of its version."""
+
+
+def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max: int) -> Publish:
+    """Check what a peer wants published. Raises `Invalid` or `TooLarge`."""
+    topic = check_topic(message.topic)
+    cbor = None if message.value is msgspec.UNSET else encode_value(message.value, value_bytes_max)
+    digest = request_digest(topic, cbor, message.expect, None)
+    return Publish(topic, cbor, message.expect, None, message.key, digest)
+
+
+class Publisher:
+    """The one way to the store's `publish`: requests are committed in the order of their submission."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: Store,
+        hub: Hub,
+        fault: Callable[[StoreFault], None],
+        history: Callable[[], int | None] = lambda: 0,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._history = history
+        self.repeated = 0
+        self.gather: Gather[Publish, Committal] = Gather(
+            "publishes",
+            self._commit,
+            waiting_max=config.publishes_waiting_max,
+            patience_s=config.store_s_max,
+            joins=True,
+            fault=fault,
+            history=history,
+            after=hub.flush,
+        )
+
+    def submit(self, change: Publish, settled: Callable[[Ticket[Publish, Committal]], None]) -> None:
+        """Queue a change; `settled` is called once its fate is known. Raises `Overloaded` or `Unavailable`."""
+        self.gather.submit(change, settled)
+
+    async def publish(self, change: Publish) -> Committal:
+        """Return once durable; see `softstate.server.services.Publishes`."""
+        return await self.gather.ask(change)
+
+    async def publish_all(self, changes: Sequence[Publish]) -> list[Committal | WireError]:
+        """Publish in order, and return each verdict in order. If cancelled, all may be applied all the same."""
+        if not changes:
+            return []
+        done = trio.Event()
+        tickets: list[Ticket[Publish, Committal]] = []
+        refused: WireError | None = None
+        for change in changes:
+            try:
+                tickets.append(self.gather.submit(change, lambda _ticket: None))
+            except WireError as error:
+                # Whatever comes behind must not overtake this one: once refused, refused to the end.
+                refused = error
+                break
+        if tickets:
+            tickets[-1].then(lambda _ticket: done.set())
+            await done.wait()
+        results: list[Committal | WireError] = [ticket.outcome() for ticket in tickets]
+        if refused is not None:
+            results += [refused] * (len(changes) - len(tickets))
+        return results
+
+    async def _commit(self, group: Sequence[Publish]) -> Sequence[Committal | WireError]:
+        history = self._history()
+        committed = await self._store.publish(group)
+        # Where the store was reopened before the answer came, the commit may be lost with the history that it was made
+        # in, though the hub stands just where it would follow.
+        if committed.records and history is not None and history == self._history():
+            self._hub.committed(committed.before, committed.records, committed.position)
+        answers: list[Committal | WireError] = []
+        for verdict in committed.verdicts:
+            if isinstance(verdict, Applied):
+                position = committed.position if verdict.repeated else committed.position.at(verdict.version)
+                self.repeated += verdict.repeated
+                answers.append((verdict, position))
+            else:
+                answers.append(verdict)
+        return answers

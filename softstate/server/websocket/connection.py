@@ -1,0 +1,377 @@
+"""One WebSocket connection: carries messages between the socket and the session machine, and its effects out.
+
+Decides nothing: what a message means is the machine's, what may wait is the outbox's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from softstate.errors import Invalid, WireError
+from softstate.lease import GRACE, LeaseTable
+from softstate.model import Position, Record
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import Edge, Outbox
+from softstate.server.http.upgrade import answer_upgrade
+from softstate.server.storage.batcher import Ticket
+from softstate.server.storage.heads import Renewal, Renewals
+from softstate.server.storage.reads import StoreReads
+from softstate.server.storage.writes import Committal, Publisher, change_of
+from softstate.server.websocket.library import PeerGone, WebSocket, accept
+from softstate.session import (
+    DropPending,
+    Effect,
+    Evict,
+    Part,
+    Read,
+    ReadHead,
+    Replay,
+    Say,
+    SayFirst,
+    SessionMachine,
+    State,
+    Submit,
+    Terms,
+)
+from softstate.store.base import Publish
+from softstate.wire import CBOR, Close, Codec, frame, messages
+from softstate.wire.messages import Renewed, Subscribed
+from softstate.wire.notice import Batch, Notice
+
+IDLE_LEASES: Final = 2
+"""A connection silent for so many times TTL plus grace is closed."""
+
+FAREWELL_S_MAX: Final = 2.0
+"""Time for a slow peer to take what was said before its connection is closed."""
+
+
+class Connection:
+    """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
+
+    __slots__ = (
+        "_config", "_draining", "_hub", "_inflight", "_now", "_parting", "_publisher", "_quiet_at", "_reads",
+        "_receiving", "_renewals", "_room", "_settled", "codec", "machine", "outbox", "peer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        config: ServerConfig,
+        table: LeaseTable,
+        hub: Hub,
+        reads: StoreReads,
+        renewals: Renewals,
+        publisher: Publisher,
+        terms: Callable[[], Terms],
+        tokens: Callable[[], str],
+        tally: Counter[str],
+        now: Callable[[], float],
+        codec: Codec,
+        peer: str,
+    ) -> None:
+        self.codec = codec
+        self.peer = peer
+        self.machine = SessionMachine(table, self, terms, tokens, tally, held_max=config.pending_max)
+        self.outbox: Outbox | None = None
+        self._config = config
+        self._hub = hub
+        self._reads = reads
+        self._renewals = renewals
+        self._publisher = publisher
+        self._now = now
+        self._receiving = trio.CancelScope()
+        # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
+        self._quiet_at = math.inf
+        self._parting: Part | None = None
+        self._draining = False
+        self._inflight = 0
+        self._room: trio.Event | None = None
+        self._settled: trio.Event | None = None
+
+    # What the hub and the node call: never waits --------------------------------------------------------------------
+
+    def offer(self, batch: Batch) -> None:
+        """Queue pushes, but for those that the subscription's hold takes."""
+        outbox = self.outbox
+        if self.machine.hold is not None or outbox is None or not outbox.idle:
+            self._offer_each(batch)
+            return
+        # One call and one write: what passes here is nearly everything that a node does.
+        data = batch.cbor if self.codec is CBOR else batch.json
+        outbox.push(data or batch.frames(self.codec), batch, self.codec)
+
+    def _offer_each(self, batch: Batch) -> None:
+        outbox = self.outbox
+        for notice in batch.notices:
+            if self.machine.hold is not None and self._held(notice.record):
+                continue
+            if outbox is not None:
+                outbox.notify(notice.record.topic, notice.frame(self.codec))
+                self._hub.soil(outbox)
+
+    def _held(self, record: Record) -> bool:
+        hold = self.machine.hold
+        assert hold is not None
+        if hold.takes(record):
+            return True
+        if hold.over(self._hub.position.revision):
+            self.machine.hold = None
+        return False
+
+    def moved(self, position: Position) -> None:
+        """Tell the peer that a lineage row passed."""
+        self.carry_out(self.machine.moved(position))
+
+    def expired(self) -> None:
+        """Tell the peer that its lease is over."""
+        self.carry_out(self.machine.revoked("expired", 0))
+
+    def leave(self, farewell: Callable[[SessionMachine], Sequence[Effect]]) -> None:
+        """Carry out what the machine says to a decision of the node."""
+        self.carry_out(farewell(self.machine))
+
+    def drain(self) -> None:
+        """Read nothing more; say goodbye once what is being published has been answered."""
+        self._draining = True
+        self._receiving.cancel()
+
+    def _overdue(self) -> None:
+        self.carry_out(self.machine.revoked("slow_consumer", self._config.timeout_ms))
+
+    # Effects --------------------------------------------------------------------------------------------------------
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects that need no waiting."""
+        outbox = self.outbox
+        if outbox is None:
+            return
+        for effect in effects:
+            match effect:
+                case Say(message, records):
+                    data = frame(self.codec.encode(message, records), text=self.codec.text)
+                    key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
+                    if isinstance(message, messages.Welcome):
+                        outbox.anchor = key
+                case SayFirst(message):
+                    outbox.first(frame(self.codec.encode(message), text=self.codec.text))
+                case Replay(records):
+                    for record in records:
+                        outbox.notify(record.topic, Notice(record).frame(self.codec))
+                case DropPending():
+                    outbox.drop()
+                case Evict(sink):
+                    assert isinstance(sink, Connection)
+                    sink.carry_out(sink.machine.replaced())
+                case Part():
+                    self._parting = effect
+                    self._receiving.cancel()
+                case _:
+                    raise AssertionError(f"{effect} needs waiting")
+        outbox.flush()
+
+    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects, and those that follow from what the store answers."""
+        waiting = deque(effects)
+        while waiting:
+            effect = waiting.popleft()
+            match effect:
+                case Read(ticket, _) | ReadHead(ticket):
+                    if not await self._replies_taken():
+                        self.carry_out(self.machine.leave("idle"))
+                    elif not self.machine.expects(ticket):
+                        pass
+                    elif isinstance(effect, Read):
+                        waiting.extend(await self._ask(effect))
+                    else:
+                        self._catch_up(ticket)
+                case Submit(message):
+                    self._submit(message)
+                case _:
+                    self.carry_out([effect])
+
+    async def _replies_taken(self) -> bool:
+        """Wait until the peer has taken what it was answered; False if it does not in time."""
+        assert self.outbox is not None
+        if not self.outbox.congested:
+            return True
+        with trio.move_on_after(self._patience_s()) as patience:
+            await self.outbox.replies_taken()
+        return not patience.cancelled_caught
+
+    async def _ask(self, effect: Read) -> Sequence[Effect]:
+        self._receiving.deadline = math.inf
+        try:
+            page = await self._reads.read(effect.query)
+        except WireError as error:
+            return self._failed(effect.ticket, error)
+        return self.machine.answered(effect.ticket, page, self._now())
+
+    def _catch_up(self, ticket: int) -> None:
+        """Ask for the head of the store; what follows is carried out when the hub has reached it, by who finds that.
+
+        Until then `_converse` takes in one message more at most, and waits with it.
+        """
+        try:
+            self._renewals.ask(lambda renewal: self._caught_up(ticket, renewal))
+        except WireError as error:
+            self.carry_out(self._failed(ticket, error))
+
+    def _caught_up(self, ticket: int, renewal: Renewal) -> None:
+        if renewal.error is not None:
+            effects = self._failed(ticket, renewal.error)
+        else:
+            sent = self.outbox.sent if self.outbox is not None else 0
+            effects = self.machine.caught_up(ticket, self._hub.position, sent, self._now())
+        self.carry_out(effects)
+        if self._settled is not None:
+            self._settled.set()
+
+    def _failed(self, ticket: int, error: WireError) -> Sequence[Effect]:
+        sent = self.outbox.sent if self.outbox is not None else 0
+        return self.machine.failed(ticket, error, self._hub.position, sent, self._now())
+
+    # Publishing: overlaps with everything else ----------------------------------------------------------------------
+
+    def _submit(self, message: messages.Publish) -> None:
+        try:
+            change = change_of(message, self._config.value_bytes_max)
+            self._publisher.submit(change, lambda ticket: self._published(message, ticket))
+        except WireError as error:
+            self._reply(_error(error, message.id))
+            return
+        self._inflight += 1
+
+    def _published(self, message: messages.Publish, ticket: Ticket[Publish, Committal]) -> None:
+        self._inflight -= 1
+        if self._room is not None:
+            self._room.set()
+        if ticket.error is not None:
+            self._queue(_error(ticket.error, message.id))
+        else:
+            assert ticket.answer is not None
+            applied, position = ticket.answer
+            repeated = applied.repeated
+            self._queue(messages.Published(message.id, message.topic, applied.version, position, repeated))
+
+    def _queue(self, message: messages.Message) -> None:
+        if self.outbox is not None:
+            self.outbox.reply(frame(self.codec.encode(message), text=self.codec.text))
+            self._hub.soil(self.outbox)
+
+    def _reply(self, message: messages.Message) -> None:
+        self._queue(message)
+        self._hub.flush()
+
+    # The connection's life ------------------------------------------------------------------------------------------
+
+    async def serve(self, edge: Edge, head: bytes, accepted: Callable[[], None]) -> None:
+        """Serve until the connection ends, from the handshake in `head` on; then leave nothing but the lease."""
+        config = self._config
+        answer, head = answer_upgrade(head, self.codec)
+        async with trio.open_nursery() as nursery:
+            self.outbox = Outbox(
+                edge,
+                nursery,
+                before=head,
+                pending_max=config.pending_max,
+                pending_bytes_max=config.pending_bytes_max,
+                congested_s_max=config.congested_s_max,
+                overdue=self._overdue,
+            )
+            self._hub.listeners[self] = None
+            try:
+                try:
+                    socket = await accept(nursery, self.outbox, answer, config.message_bytes_max)
+                finally:
+                    accepted()
+                await self._converse(socket)
+                if self._parting is None:
+                    await self._answered_down_to(0)
+                    self.carry_out(self.machine.leave("draining", config.recover_base_ms))
+                await self._part(socket)
+            except PeerGone:
+                pass
+            finally:
+                del self._hub.listeners[self]
+                self.machine.disconnected()
+                self.outbox = None
+                nursery.cancel_scope.cancel()
+
+    async def _converse(self, socket: WebSocket) -> None:
+        outbox = self.outbox
+        assert outbox is not None
+        while self._parting is None and not self._draining:
+            with self._receiving as receiving:
+                while self._parting is None:
+                    # One patience for all of it: who neither takes its replies nor says anything is gone.
+                    self._quiet_at = receiving.deadline = trio.current_time() + self._patience_s()
+                    await outbox.replies_taken()
+                    await self._answered_down_to(self._config.inflight_max - 1)
+                    data = await socket.receive()
+                    await self._answered()
+                    await self._carry_out(self._read(data))
+                    self._forget_hold()
+            if self._parting is None and not self._draining:
+                self._receiving = trio.CancelScope()
+                await self._carry_out(self._too_quiet())
+
+    async def _answered(self) -> None:
+        """Return when no request is under way: the next one has to wait for that."""
+        if self.machine.busy:
+            # Whoever has said something is not quiet.
+            self._receiving.deadline = math.inf
+        while self.machine.busy:
+            self._settled = trio.Event()
+            await self._settled.wait()
+        self._settled = None
+
+    def _forget_hold(self) -> None:
+        hold = self.machine.hold
+        if hold is not None and hold.over(self._hub.position.revision):
+            self.machine.hold = None
+
+    async def _answered_down_to(self, inflight: int) -> None:
+        while self._inflight > inflight:
+            self._room = trio.Event()
+            await self._room.wait()
+        self._room = None
+
+    def _patience_s(self) -> float:
+        lease = self.machine.lease
+        if self.machine.state is State.NEW or lease is None:
+            return self._config.hello_s_max
+        return IDLE_LEASES * lease.ttl_s * (1 + GRACE)
+
+    def _too_quiet(self) -> Sequence[Effect]:
+        if trio.current_time() < self._quiet_at:
+            return []
+        if self.machine.state is State.NEW:
+            return self.machine.refuse(Invalid(f"no hello within {self._config.hello_s_max} s"), code=Close.SLOW_HELLO)
+        return self.machine.leave("idle")
+
+    def _read(self, data: bytes | str) -> Sequence[Effect]:
+        try:
+            message = self.codec.client_message(data)
+        except WireError as error:
+            if self.machine.state is State.NEW:
+                return self.machine.refuse(error)
+            return [Say(_error(error, None))]
+        return self.machine.received(message, self._now())
+
+    async def _part(self, socket: WebSocket) -> None:
+        parting = self._parting
+        assert parting is not None
+        assert self.outbox is not None
+        with trio.move_on_after(FAREWELL_S_MAX):
+            await self.outbox.written()
+            await socket.close(parting.code, parting.reason)
+
+
+def _error(error: WireError, request: messages.Id | None) -> messages.Error:
+    return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position)

@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings, strategies as st
+
+from softstate.lease import Lease, LeaseTable
+from softstate.model import Position, Record
+from softstate.server.fanout import hub as hub_module
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import Outbox
+from softstate.store.base import Publish
+from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.wire import CBOR
+from softstate.wire.notice import Batch, Notice
+from tests.server.fanout.fake_socket import FakeEdge, outbox_on
+
+settled = trio.testing.wait_all_tasks_blocked
+
+START = Position("epoch", "one", 10)
+TWO = Position("epoch", "two", 12)
+
+
+class Log(list[str]):
+    """A connection as the hub sees it: writes down what it is told."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def offer(self, batch: Batch) -> None:
+        self += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
+
+    def moved(self, position: Position) -> None:
+        self.append(f"{position.lineage}@{position.revision}")
+
+
+def record(topic: str, version: int) -> Record:
+    return Record(topic, version, b"\x01")
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.table = LeaseTable(0)
+        self.hub = Hub(self.table, START, lambda: 0)
+        self.leases = 0
+
+    def lease(self, *names: str) -> tuple[Log, Lease]:
+        log = Log()
+        self.leases += 1
+        lease = self.table.grant(f"token{self.leases}", 0, 60)
+        self.table.add(lease, names)
+        lease.sink = log
+        self.hub.listeners[log] = None
+        return log, lease
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+# Where changes go ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: Rig) -> None:
+    topic, _ = rig.lease("a/b")
+    both, _ = rig.lease("a/", "a/b", "/")
+    other, _ = rig.lease("b/")
+    gone, lease = rig.lease("/")
+    lease.sink = None
+    rig.hub.apply([record("a/b", 11), record("c", 12)], [], START.at(12))
+    assert (topic, both, other, gone) == (["a/b@11"], ["a/b@11", "c@12"], [], [])
+    assert (rig.hub.changes, rig.hub.deliveries) == (2, 3)
+
+
+async def test_nothing_is_pushed_past_the_deadline_though_the_sweeper_has_yet_to_come_by(rig: Rig) -> None:
+    log, lease = rig.lease("a")
+    lease.deadline = 0
+    rig.hub.apply([record("a", 11)], [], START.at(11))
+    lease.deadline = -0.001
+    rig.hub.apply([record("a", 12)], [], START.at(12))
+    assert log == ["a@11"]
+
+
+async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_its_topic(rig: Rig) -> None:
+    log, _ = rig.lease("/")
+    rig.hub.apply([record("a", 11), record("b", 12), record("a", 13)], [], START.at(13))
+    assert log == ["a@13", "b@12"]
+    assert (rig.hub.changes, rig.hub.deliveries) == (3, 2)
+
+
+async def test_who_is_owed_the_same_is_given_the_same_batch(rig: Rig) -> None:
+    given: dict[str, Batch] = {}
+
+    class Keeping(Log):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def offer(self, batch: Batch) -> None:
+            given[self.name] = batch
+
+    for name, names in {"one": ["a", "b"], "two": ["/"], "three": ["b"], "four": ["b", "c"]}.items():
+        rig.lease(*names)[1].sink = Keeping(name)
+    rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
+    assert given["one"] is given["two"]
+    assert given["three"] is given["four"]
+    assert [len(given["one"]), len(given["three"])] == [2, 1]
+    assert given["one"].frames(CBOR) == b"".join(Notice(record(*of)).frame(CBOR) for of in (("a", 11), ("b", 12)))
+
+
+async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
+    log, _ = rig.lease("a", "b")
+    three = Position("epoch", "three", 15)
+    rows = [three, Position("epoch", "one", 9), TWO]
+    rig.hub.apply([record("a", 11), record("a", 13), record("b", 14)], rows, three)
+    assert log == ["a@11", "two@12", "a@13", "b@14", "three@15"]
+    assert rig.hub.position == three
+
+
+async def test_a_listener_may_go_while_it_is_told(rig: Rig) -> None:
+    class Leaving(Log):
+        def moved(self, position: Position) -> None:
+            super().moved(position)
+            del rig.hub.listeners[self]
+
+    first, second = Leaving(), Leaving()
+    rig.hub.listeners |= {first: None, second: None}
+    rig.hub.apply([], [TWO], TWO)
+    assert (first, second, rig.hub.listeners) == (["two@12"], ["two@12"], {})
+
+
+async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
+    class Ending(Log):
+        def offer(self, batch: Batch) -> None:
+            super().offer(batch)
+            rig.table.clear()
+
+    logs = []
+    for _ in range(3):
+        log, lease = rig.lease("a")
+        ending = Ending()
+        lease.sink = ending
+        logs += [log, ending]
+    rig.hub.apply([record("a", 11), record("a", 12)], [], START.at(12))
+    assert sum(map(len, logs)) == 3
+    assert not len(rig.table)
+
+
+async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None:
+    class Connected:
+        """What a connection does with a push, on the real outbox."""
+
+        def __init__(self, nursery: trio.Nursery, lease: Lease, room: float) -> None:
+            self.edge = FakeEdge(room)
+            self.box: Outbox = outbox_on(self.edge, nursery, pending_max=1, overdue=lambda: self.end(lease))
+            lease.sink = self
+
+        def offer(self, batch: Batch) -> None:
+            for notice in batch.notices:
+                self.box.notify(notice.record.topic, notice.frame(CBOR))
+            rig.hub.soil(self.box)
+
+        def end(self, lease: Lease) -> None:
+            self.box.drop()
+            rig.table.release(lease)
+            lease.sink = None
+
+    async with trio.open_nursery() as nursery:
+        peers = [Connected(nursery, rig.lease("/")[1], room) for room in (0, float("inf"), 0, float("inf"))]
+        records = [record(f"t{version}", version) for version in range(11, 20)]
+        rig.hub.apply(records, [], START.at(19))
+        whole = b"".join(Notice(each).frame(CBOR) for each in records)
+        assert [bytes(peer.edge.taken) for peer in peers] == [b"", whole, b"", whole]
+        assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
+        assert [peer.edge.writes for peer in peers if peer.edge.room] == [peers[1].edge.writes] * 2
+        assert len(rig.table) == 2
+        rig.hub.apply([record("t", 20)], [], START.at(20))
+        assert [peer.box.sent for peer in peers] == [0, 10, 0, 10]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flush_that_soils_another_outbox_flushes_that_too(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+
+        def overdue() -> None:
+            first.drop()
+            second.reply(b"x")
+            rig.hub.soil(second)
+
+        first = outbox_on(FakeEdge(0), nursery, pending_max=1, overdue=overdue)
+        second = outbox_on(edge := FakeEdge(), nursery)
+        for topic in "ab":
+            first.notify(topic, b"x")
+        rig.hub.soil(first)
+        rig.hub.soil(first)
+        rig.hub.flush()
+        assert edge.taken == b"x"
+        assert not second.dirty
+        nursery.cancel_scope.cancel()
+
+
+# The position ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_position_moves_after_the_last_offer(rig: Rig) -> None:
+    seen = []
+
+    class Looking(Log):
+        def offer(self, _batch: Batch) -> None:
+            seen.append(rig.hub.position)
+
+    _, lease = rig.lease("a")
+    lease.sink = Looking()
+    rig.hub.apply([record("a", 11)], [TWO], TWO)
+    assert (seen, rig.hub.position) == ([START], TWO)
+
+
+async def test_a_page_at_or_below_the_position_changes_nothing(rig: Rig) -> None:
+    log, _ = rig.lease("a")
+    rig.hub.apply([record("a", 10)], [START], START)
+    rig.hub.apply([record("a", 9)], [START], START.at(9))
+    assert (log, rig.hub.position) == ([], START)
+
+
+async def test_a_short_cut_is_taken_only_at_the_next_revision_of_the_same_lineage(rig: Rig) -> None:
+    log, _ = rig.lease("a")
+    rig.hub.committed(11, [record("a", 12)], START.at(12))
+    rig.hub.committed(9, [record("a", 10)], START.at(10))
+    rig.hub.committed(10, [record("a", 11)], Position("epoch", "two", 11))
+    rig.hub.committed(10, [record("a", 11)], Position("other", "one", 11))
+    assert (log, rig.hub.position) == ([], START)
+    rig.hub.committed(10, [record("a", 11), record("b", 12)], START.at(12))
+    assert (log, rig.hub.position) == (["a@11"], START.at(12))
+
+
+async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: Rig) -> None:
+    log, _ = rig.lease("/")
+    rig.hub.committed(10, [record("a", 11), record("b", 12)], START.at(12))
+    rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
+    row = Position("epoch", "two", 13)
+    rig.hub.apply([record("b", 12), record("a", 14)], [row], row.at(14))
+    assert log == ["a@11", "b@12", "two@13", "a@14"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.sampled_from(["own", "own2", "foreign", "row", "read", "apply"]), max_size=30))
+async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice(steps: Sequence[str]) -> None:
+    store, rig = MemoryStore(MemoryDisk()), Rig()
+    other = MemoryStore(store.disk)
+    rig.hub = Hub(rig.table, store.disk.image.position, lambda: 0)
+    log, _ = rig.lease("/")
+    pages = []
+    topics: Iterator[str] = (f"t{number % 3}" for number in range(1_000))
+    for step in steps:
+        match step:
+            case "own" | "own2":
+                group = [Publish(next(topics), b"\x01") for _ in range(1 + (step == "own2"))]
+                committed = await store.publish(group)
+                rig.hub.committed(committed.before, committed.records, committed.position)
+            case "foreign":
+                await other.publish([Publish(next(topics), b"\x02")])
+            case "row":
+                await other.reopen()
+            case "read":
+                pages.append(await store.feed(rig.hub.position, 2))
+            case "apply":
+                if pages:
+                    page = pages.pop(0)
+                    rig.hub.apply(page.records, page.lineages, page.upto)
+    while rig.hub.position != store.disk.image.position:
+        page = await store.feed(rig.hub.position, 2)
+        rig.hub.apply(page.records, page.lineages, page.upto)
+    revisions = [int(line.partition("@")[2]) for line in log]
+    assert revisions == sorted(set(revisions))
+    image = store.disk.image
+    expected = {f"{row.lineage}@{row.revision}" for row in image.rows[2:]}
+    expected |= {f"{each.topic}@{each.version}" for each in image.records.values()}
+    assert expected <= set(log)
+
+
+# Waiting -----------------------------------------------------------------------------------------------------------
+
+
+async def test_reached_returns_once_everything_was_offered(rig: Rig) -> None:
+    log, _ = rig.lease("a")
+    told: list[int] = []
+
+    async def wait(revision: int) -> None:
+        await rig.hub.reached(revision)
+        told.append(len(log))
+
+    await wait(10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, 11)
+        nursery.start_soon(wait, 12)
+        await settled()
+        rig.hub.apply([record("a", 11)], [], START.at(11))
+        await settled()
+        assert told == [0, 1]
+        rig.hub.restart(Position("new", "x", 5))
+        await settled()
+        assert told == [0, 1]
+        rig.hub.apply([], [], Position("new", "x", 12))
+    assert told == [0, 1, 1]
+
+
+async def test_changed_waits_for_its_topic(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.hub.changed, "a", 10)
+        nursery.start_soon(rig.hub.changed, "a", 10)
+        await settled()
+        rig.hub.apply([record("b", 11)], [], START.at(11))
+        await settled()
+        assert len(nursery.child_tasks) == 2
+        rig.hub.apply([record("a", 12)], [], START.at(12))
+    assert not rig.hub._watched
+
+
+async def test_changed_notices_what_passed_just_before(rig: Rig) -> None:
+    rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
+    await rig.hub.changed("a", 10)
+    await rig.hub.changed("other", 9)
+    with trio.move_on_after(0) as scope:
+        await rig.hub.changed("a", 11)
+    assert scope.cancelled_caught
+    assert not rig.hub._watched
+
+
+async def test_changed_is_told_of_a_new_history(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.hub.changed, "a", 10)
+        await settled()
+        rig.hub.restart(Position("new", "x", 5))
+    with trio.move_on_after(0) as scope:
+        await rig.hub.changed("a", 5)
+    assert scope.cancelled_caught
+    await rig.hub.changed("a", 4)
+    assert not rig.hub._watched
+
+
+async def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_taken_for_changed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "RECENT_MAX", 2)
+    rig.hub.apply([record("a", 11), record("b", 12), record("a", 13), record("c", 14)], [], START.at(14))
+    assert rig.hub._recent == {"a": 13, "c": 14}
+    await rig.hub.changed("b", 11)
+    await rig.hub.changed("a", 12)
+    for topic, after in (("b", 12), ("a", 13), ("c", 14)):
+        with trio.move_on_after(0) as scope:
+            await rig.hub.changed(topic, after)
+        assert scope.cancelled_caught, topic
+
+
+async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Rig) -> None:
+    """A waiter that comes between the wake-up of an earlier one and its end shares its lot, and must not lose it."""
+    ended: list[str] = []
+
+    async def wait(name: str, after: int) -> None:
+        await rig.hub.changed("a", after)
+        ended.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "first", 10)
+        nursery.start_soon(wait, "second", 10)
+        await settled()
+        rig.hub.apply([record("a", 11)], [], START.at(11))
+        nursery.start_soon(wait, "third", 11)
+        await settled()
+        assert sorted(ended) == ["first", "second"]
+        rig.hub.apply([record("a", 12)], [], START.at(12))
+        await settled()
+        assert ended[2:] == ["third"]
+        assert not rig.hub._watched
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(wait, "cancelled", 12)
+                nursery.start_soon(wait, "fourth", 12)
+                await settled()
+                scope.cancel()
+        assert list(rig.hub._watched) == ["a"]
+        rig.hub.apply([record("a", 13)], [], START.at(13))
+    assert ended[3:] == ["fourth"]
+    assert not rig.hub._watched

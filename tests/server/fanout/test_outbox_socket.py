@@ -1,0 +1,182 @@
+"""The outbox and its edge on real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.model import Record
+from softstate.server.fanout.outbox import Outbox, SocketEdge, edge_of
+from softstate.wire import CBOR
+from softstate.wire.notice import Batch, Notice
+from tests.server.fanout.fake_socket import FakeEdge, frames_in, text
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        near = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        far = await listener.accept()
+    async with near, far:
+        yield near, far
+
+
+def fill(edge: SocketEdge) -> int:
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            size += edge.try_send(bytes(1_000_000))
+    return size
+
+
+async def test_a_reader_that_stops_blocks_the_edge_until_it_reads() -> None:
+    async with connected() as (near, far), trio.open_nursery() as nursery:
+        edge = SocketEdge(near)
+        size = fill(edge)
+        assert size > 0
+        nursery.start_soon(edge.wait_writable)
+        await settled()
+        assert nursery.child_tasks
+        while size:
+            size -= len(await far.receive_some(1_000_000))
+        with trio.fail_after(5):
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()
+        assert edge.try_send(memoryview(b"hello")) == 5
+        assert await far.receive_some(5) == b"hello"
+        await far.send_all(b"world")
+        assert await edge.receive_some(3) == b"wor"
+
+
+async def test_a_stream_is_its_own_edge_unless_it_is_a_socket() -> None:
+    class Simulated(FakeEdge, trio.abc.Stream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            raise NotImplementedError
+
+        async def wait_send_all_might_not_block(self) -> None:
+            raise NotImplementedError
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            raise NotImplementedError
+
+    simulated = Simulated()
+    assert edge_of(simulated) is simulated
+    async with connected() as (near, _):
+        assert isinstance(edge_of(near), SocketEdge)
+    with pytest.raises(AssertionError, match="neither a socket nor an edge"):
+        edge_of(trio.testing.memory_stream_pair()[0])
+
+
+async def test_a_peer_that_has_gone_breaks_the_edge() -> None:
+    near, far = trio.socket.socketpair()
+    stream = trio.SocketStream(near)
+    far.close()
+    with pytest.raises(BrokenPipeError):
+        SocketEdge(stream).try_send(b"x")
+    await stream.aclose()
+
+
+async def test_closing_wakes_who_waits_and_a_number_used_anew_is_not_touched() -> None:
+    async with connected() as (near, _), trio.open_nursery() as nursery:
+        edge = SocketEdge(near)
+        fill(edge)
+        nursery.start_soon(edge.wait_writable)
+        await settled()
+        number = near.socket.fileno()
+        await edge.aclose()
+        await settled()
+        assert not nursery.child_tasks
+        pipe = os.pipe()
+        assert number in pipe
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            edge.try_send(b"x")
+        await edge.wait_writable()
+        for end in pipe:
+            os.close(end)
+
+
+async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_reader() -> None:
+    received = bytearray()
+    async with connected() as (near, far), trio.open_nursery() as nursery:
+        box = Outbox(
+            SocketEdge(near),
+            nursery,
+            pending_max=2_000,
+            pending_bytes_max=1 << 27,
+            congested_s_max=60,
+            overdue=lambda: pytest.fail("overdue"),
+        )
+        rounds = 0
+        while not box.congested or rounds < 30:
+            rounds += 1
+            for number in range(100):
+                box.notify(f"t{number}", text(f"t{number}={rounds}", 2_000))
+            box.flush()
+        box.reply(text("end"))
+
+        async def write_out() -> None:
+            await box.written()
+            await box.aclose()
+
+        nursery.start_soon(write_out)
+        async for data in far:
+            received += data
+    frames = frames_in(bytes(received))
+    assert frames[-1] == "end"
+    assert len(frames) - 1 == box.sent < rounds * 100
+    assert dict(name.split("=") for name in frames[:-1]) == {f"t{number}": str(rounds) for number in range(100)}
+
+
+async def test_an_outbox_is_woken_when_a_real_socket_closes_under_it() -> None:
+    async with connected() as (near, _), trio.open_nursery() as nursery:
+        box = Outbox(
+            SocketEdge(near),
+            nursery,
+            pending_max=1,
+            pending_bytes_max=1 << 27,
+            congested_s_max=60,
+            overdue=lambda: None,
+        )
+        box.reply(bytes(1 << 25))
+        box.flush()
+        await settled()
+        assert box.congested
+        await near.aclose()
+        await box.written()
+        assert box.dead
+
+
+async def test_a_closed_outbox_leaves_a_number_used_anew_alone() -> None:
+    async with connected() as (near, _), trio.open_nursery() as nursery:
+        box = Outbox(
+            SocketEdge(near),
+            nursery,
+            pending_max=1,
+            pending_bytes_max=1 << 27,
+            congested_s_max=60,
+            overdue=lambda: pytest.fail("overdue"),
+        )
+        number = near.socket.fileno()
+        reader, writer = os.pipe()
+        await box.aclose()
+        os.dup2(writer, number)
+        notice = Notice(Record("t", 1, b"\x01"))
+        batch = Batch([notice])
+        box.push(notice.frame(CBOR), batch, CBOR)
+        box.notify("t", notice.frame(CBOR))
+        box.reply(notice.frame(CBOR))
+        box.flush()
+        os.set_blocking(reader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        for end in (reader, writer, number):
+            os.close(end)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.errors import Overloaded, StoreFault, Unavailable
+from softstate.lease import LeaseTable
+from softstate.model import Position
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.server.storage.heads import BATCH_MAX, HEAD_PAUSE_S, Renewal, Renewals
+from softstate.store.base import Publish
+from softstate.store.memory import MemoryDisk, MemoryStore
+
+CLOCK = trio.testing.MockClock
+PUBLISH = Publish("a", b"\x01")
+HALF_TIMEOUT_S = ServerConfig().timeout_ms / 2000
+
+
+class SlowStore(MemoryStore):
+    """A memory store that counts reads of its head, and can hold up their answers."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryDisk(Random(1)))
+        self.heads = 0
+        self.open = trio.Event()
+        self.open.set()
+
+    async def head(self) -> Position:
+        self.heads += 1
+        head = await super().head()
+        await self.open.wait()
+        return head
+
+
+class Rig:
+    def __init__(self, **options: Any) -> None:
+        self.store = SlowStore()
+        self.hub = Hub(LeaseTable(0.0), self.store.disk.image.position)
+        self.faults: list[StoreFault] = []
+        self.renewals = Renewals(ServerConfig(**options), self.store, self.hub, self.faults.append)
+        self.settled: list[tuple[object, float]] = []
+
+    def ask(self) -> None:
+        self.renewals.ask(self._settled)
+
+    def _settled(self, renewal: Renewal) -> None:
+        self.settled.append((renewal.outcome(), trio.current_time()))
+
+
+@asynccontextmanager
+async def renewing(**options: Any) -> AsyncIterator[Rig]:
+    rig = Rig(**options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.renewals.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_moment_s_renewals_share_one_read_of_the_head(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        begun = trio.current_time()
+        for _ in range(100):
+            rig.ask()
+            await trio.sleep(HEAD_PAUSE_S / 101)
+        await trio.sleep(1)
+        assert rig.store.heads == 2
+        position = rig.hub.position
+        assert rig.settled == [(position, begun), *[(position, begun + HEAD_PAUSE_S)] * 99]
+
+
+async def test_one_read_answers_no_more_than_its_limit(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        begun = trio.current_time()
+        for _ in range(BATCH_MAX + 1):
+            rig.ask()
+        await trio.sleep(1)
+        assert rig.store.heads == 2
+        times = [at for _, at in rig.settled]
+        assert times == [begun] * BATCH_MAX + [begun + HEAD_PAUSE_S]
+
+
+async def test_a_renewal_waits_for_the_hub_and_is_answered_at_its_position(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        head = (await rig.store.publish([PUBLISH])).position
+        rig.ask()
+        await trio.sleep(1)
+        assert not rig.settled
+        rig.hub.apply([], [], head)
+        await trio.sleep(1)
+        assert [outcome for outcome, _ in rig.settled] == [head]
+
+
+async def test_who_comes_while_a_head_is_read_gets_another(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        rig.store.open = trio.Event()
+        rig.ask()
+        await trio.sleep(1)
+        rig.ask()
+        rig.store.open.set()
+        await trio.sleep(1)
+        assert rig.store.heads == len(rig.settled) == 2
+
+
+async def test_each_is_settled_within_half_a_client_s_timeout(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        rig.store.open = trio.Event()
+        begun = trio.current_time()
+        for _ in range(3):
+            rig.ask()
+            await trio.sleep(0.5)
+        await trio.sleep(4)
+        assert [type(outcome) for outcome, _ in rig.settled] == [Unavailable] * 3
+        assert [at - begun for _, at in rig.settled] == pytest.approx([HALF_TIMEOUT_S + late for late in (0, 0.5, 1)])
+        rig.store.open.set()
+        await trio.sleep(1)
+        rig.ask()
+        await trio.sleep(1)
+        assert rig.settled[-1][0] == rig.hub.position
+
+
+async def test_a_head_of_a_history_that_ended_is_not_waited_for(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        backup = rig.store.disk.snapshot()
+        await rig.store.publish([PUBLISH] * 9)
+        rig.ask()
+        await trio.sleep(1)
+        rig.store.disk.restore(backup)
+        now = await rig.store.reopen()
+        rig.hub.restart(now)
+        rig.renewals.forget()
+        await trio.sleep(1)
+        assert [outcome for outcome, _ in rig.settled] == [now]
+
+
+async def test_a_hub_of_the_history_before_is_not_level_whatever_its_revision(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        backup = rig.store.disk.snapshot()
+        rig.hub.apply([], [], (await rig.store.publish([PUBLISH] * 9)).position)
+        rig.store.disk.restore(backup)
+        now = await rig.store.reopen()
+        rig.ask()
+        await trio.sleep(HEAD_PAUSE_S * 9.5)
+        assert rig.store.heads == 10
+        assert not rig.settled
+        rig.hub.restart(now)
+        rig.renewals.forget()
+        await trio.sleep(1)
+        assert [outcome for outcome, _ in rig.settled] == [now]
+
+
+async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        backup = rig.store.disk.snapshot()
+        await rig.store.publish([PUBLISH])
+        rig.store.disk.restore(backup)
+        rig.ask()
+        await trio.sleep(1)
+        assert [type(outcome) for outcome, _ in rig.settled] == [Unavailable]
+        assert len(rig.faults) == 1
+
+
+async def test_one_too_many_is_turned_away() -> None:
+    async with renewing(sessions_max=2) as rig:
+        rig.ask()
+        rig.ask()
+        with pytest.raises(Overloaded):
+            rig.ask()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from random import Random
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.model import Page, Position, Query
+from softstate.server.config import ServerConfig
+from softstate.server.storage import reads as reads_module
+from softstate.server.storage.reads import StoreReads
+from softstate.store.base import Publish
+from softstate.store.memory import MemoryDisk, MemoryStore
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+class CountingStore(MemoryStore):
+    """A memory store that counts its calls about lineages, and can hold up its answers."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryDisk(Random(1)))
+        self.calls: list[str] = []
+        self.open = trio.Event()
+        self.open.set()
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        answers = await super().read(group)
+        await self.open.wait()
+        return answers
+
+    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
+        self.calls.append("lineage_at")
+        answer = await super().lineage_at(revisions)
+        await self.open.wait()
+        return answer
+
+
+class History:
+    """Numbers the histories of a store; None while nobody knows."""
+
+    def __init__(self) -> None:
+        self.number: int | None = 0
+
+    def __call__(self) -> int | None:
+        return self.number
+
+
+@asynccontextmanager
+async def reading(
+    history: Callable[[], int | None] = lambda: 0, named: Callable[[Position], None] = lambda _position: None
+) -> AsyncIterator[tuple[StoreReads, CountingStore, list[StoreFault]]]:
+    store = CountingStore()
+    faults: list[StoreFault] = []
+    reads = StoreReads(ServerConfig(), store, faults.append, history, named)
+    async with trio.open_nursery() as nursery:
+        for gather in reads.gathers:
+            nursery.start_soon(gather.run)
+        await settled()
+        yield reads, store, faults
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_answers_or_raises() -> None:
+    async with reading() as (reads, store, _):
+        committed = await store.publish([Publish("a", b"\x01")])
+        page = await reads.read(Query({"a": 0}))
+        assert [record.topic for record in page.records] == ["a"]
+        with pytest.raises(Rewound):
+            await reads.read(Query(witness=committed.position.at(99)))
+        store.outage = True
+        with pytest.raises(Unavailable):
+            await reads.read(Query())
+
+
+async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable() -> None:
+    async with reading() as (reads, store, faults):
+        backup = store.disk.snapshot()
+        await store.publish([Publish("a", b"\x01")])
+        store.disk.restore(backup)
+        with pytest.raises(Unavailable):
+            await reads.read(Query())
+        assert len(faults) == 1
+
+
+async def test_lineages_are_remembered_until_the_history_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads_module, "LINEAGES_CACHED", 2)
+    history = History()
+    async with reading(history) as (reads, store, _):
+        await store.publish([Publish("a", b"\x01"), Publish("a", b"\x02")])
+        lineage = store.disk.image.rows[0].lineage
+        assert await reads.lineage_at(1) == lineage
+        assert await reads.lineage_at(1) == lineage
+        assert len(store.calls) == 1
+        assert await reads.lineage_at(9) is None
+        assert await reads.lineage_at(9) is None
+        assert len(store.calls) == 3
+        await reads.lineage_at(2)
+        await reads.lineage_at(3)
+        assert len(store.calls) == 5
+        await reads.lineage_at(2)
+        assert len(store.calls) == 5
+        await reads.lineage_at(1)
+        assert len(store.calls) == 6
+        history.number = 1
+        await reads.lineage_at(1)
+        assert len(store.calls) == 7
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (0, None), (None, 1)])
+async def test_a_lineage_read_while_the_history_changed_is_not_remembered(
+    numbers: tuple[int | None, int | None],
+) -> None:
+    history = History()
+    async with reading(history) as (reads, store, _), trio.open_nursery() as nursery:
+        history.number = numbers[0]
+        store.open = trio.Event()
+
+        async def ask_in_vain() -> None:
+            with pytest.raises(Unavailable):
+                await reads.lineage_at(1)
+
+        nursery.start_soon(ask_in_vain)
+        await settled()
+        store.disk.restore(MemoryDisk(Random(2)).image)
+        now = await store.reopen()
+        history.number = numbers[1]
+        store.open.set()
+        await settled()
+        history.number = 1
+        assert now.revision == 1
+        assert await reads.lineage_at(1) == now.lineage
+
+
+@pytest.mark.parametrize(("began", "ended", "told"), [(0, 0, True), (0, 1, False), (None, None, False)])
+async def test_a_position_that_an_answer_names_is_told_of(began: int | None, ended: int | None, *, told: bool) -> None:
+    history, named = History(), list[Position]()
+    async with reading(history, named.append) as (reads, store, _), trio.open_nursery() as nursery:
+        committed = await store.publish([Publish("a", b"\x01")])
+        history.number = began
+        store.open = trio.Event()
+
+        async def ask() -> None:
+            with nullcontext() if told else pytest.raises(Unavailable):
+                await reads.read(Query({"a": 0}))
+
+        nursery.start_soon(ask)
+        await settled()
+        history.number = ended
+        store.open.set()
+        await settled()
+    assert named == ([committed.position] if told else [])

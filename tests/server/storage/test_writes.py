@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from msgspec import UNSET
+
+from softstate.errors import Conflict, Invalid, Overloaded, StoreFault, StoreRewound, TooLarge, Unavailable, WireError
+from softstate.lease import LeaseTable
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.server.storage.batcher import BATCH_MAX, Ticket
+from softstate.server.storage.writes import Committal, Publisher, change_of
+from softstate.store.base import Applied, Publish
+from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.wire import messages
+from softstate.wire.notice import Batch
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+class Rig:
+    """A publisher on a memory store whose commits wait while `hold` is set, and a subscriber to everything."""
+
+    def __init__(self, **options: Any) -> None:
+        self.held: trio.Event | None = None
+        self.store = MemoryStore(MemoryDisk(Random(1)), checkpoint=self._pass)
+        self.table = LeaseTable(0)
+        self.hub = Hub(self.table, self.store.disk.image.position, lambda: 0)
+        self.faults: list[StoreFault] = []
+        self.pushed: list[tuple[str, int]] = []
+        lease = self.table.grant("token", 0, 60)
+        self.table.add(lease, ["/"])
+        lease.sink = self
+        self.publisher = Publisher(ServerConfig(**options), self.store, self.hub, self.faults.append)
+
+    def offer(self, batch: Batch) -> None:
+        self.pushed += [(notice.record.topic, notice.record.version) for notice in batch.notices]
+
+    async def _pass(self, checkpoint: str) -> None:
+        if checkpoint == "publish.before_commit" and self.held is not None:
+            await self.held.wait()
+
+
+@asynccontextmanager
+async def publishing(**options: Any) -> AsyncIterator[Rig]:
+    rig = Rig(**options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.publisher.gather.run)
+        await settled()
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+def put(topic: str, **fields: Any) -> Publish:
+    return Publish(topic, b"\x01", **fields)
+
+
+def codes(results: list[Committal | WireError]) -> list[int | str]:
+    return [result.code if isinstance(result, WireError) else result[0].version for result in results]
+
+
+async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> None:
+    async with publishing() as rig:
+        applied, position = await rig.publisher.publish(put("a"))
+        assert applied == Applied(2)
+        assert position == rig.hub.position == rig.store.disk.image.position
+        assert rig.pushed == [("a", 2)]
+
+        def settle(ticket: Ticket[Publish, Committal]) -> None:
+            rig.pushed.append(("answered", 0))
+
+        rig.publisher.submit(put("b"), settle)
+        await settled()
+        assert rig.pushed == [("a", 2), ("b", 3), ("answered", 0)]
+
+
+async def test_what_waits_shares_a_commit_and_each_has_its_own_verdict() -> None:
+    async with publishing() as rig:
+        results = await rig.publisher.publish_all(
+            [put("a"), put("a", expect=0), put("a", expect=2), put("b", key="k", digest=b"x"), put("c")]
+        )
+        assert codes(results) == [2, "conflict", 3, 4, 5]
+        positions = [result[1].revision for result in results if not isinstance(result, WireError)]
+        assert positions == [2, 3, 4, 5]
+        assert rig.publisher.gather.calls == 1
+        assert rig.pushed == [("a", 3), ("b", 4), ("c", 5)]
+        assert await rig.publisher.publish_all([]) == []
+
+
+async def test_a_retry_gets_the_first_success_and_pushes_nothing() -> None:
+    async with publishing() as rig:
+        await rig.publisher.publish(put("a", key="k", digest=b"x"))
+        await rig.publisher.publish(put("b"))
+        applied, position = await rig.publisher.publish(put("a", key="k", digest=b"x"))
+        assert applied == Applied(2, repeated=True)
+        assert (position, rig.publisher.repeated, len(rig.pushed)) == (rig.hub.position, 1, 2)
+        with pytest.raises(Conflict):
+            await rig.publisher.publish(put("a", expect=1))
+
+
+async def test_commits_of_another_node_in_between_are_left_to_the_feed() -> None:
+    async with publishing() as rig:
+        other = MemoryStore(rig.store.disk)
+        await rig.publisher.publish(put("a"))
+        assert rig.pushed == []
+        feed = await other.feed(rig.hub.position)
+        rig.hub.apply(feed.records, feed.lineages, feed.upto)
+        assert rig.pushed == [("a", 3)]
+
+
+async def test_a_failed_commit_fails_all_that_waits() -> None:
+    async with publishing() as rig:
+        rig.held = trio.Event()
+        log: list[int | str] = []
+
+        def settle(ticket: Ticket[Publish, Committal]) -> None:
+            log.extend(codes([ticket.outcome()]))
+
+        rig.publisher.submit(put("a"), settle)
+        await settled()
+        rig.publisher.submit(put("b"), settle)
+        rig.store.outage = True
+        rig.held.set()
+        await settled()
+        assert log == ["unavailable"] * 2
+        rig.store.outage = False
+        rig.publisher.submit(put("c"), settle)
+        await settled()
+        assert (log[2:], rig.pushed) == ([2], [("c", 2)])
+
+
+async def test_a_rewound_store_is_reported() -> None:
+    async with publishing() as rig:
+        backup = rig.store.disk.snapshot()
+        await rig.publisher.publish(put("a"))
+        rig.store.disk.restore(backup)
+        with pytest.raises(Unavailable):
+            await rig.publisher.publish(put("b"))
+        assert [type(fault) for fault in rig.faults] == [StoreRewound]
+
+
+async def test_a_commit_that_comes_back_late_is_pushed_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    async with publishing(store_s_max=5.0) as rig:
+        rig.held = trio.Event()
+        with pytest.raises(Unavailable):
+            await rig.publisher.publish(put("a"))
+        assert 5 <= trio.current_time() <= 6.25
+        with pytest.raises(Unavailable):
+            await rig.publisher.publish(put("b"))
+        rig.held.set()
+        await settled()
+        assert rig.pushed == [("a", 2)]
+
+
+async def test_once_refused_a_batch_is_refused_to_its_end() -> None:
+    async with publishing(publishes_waiting_max=3) as rig:
+        results = await rig.publisher.publish_all([put(topic) for topic in "abcde"])
+        assert codes(results) == [2, 3, 4, "overloaded", "overloaded"]
+        rig.held = trio.Event()
+        rig.publisher.submit(put("a"), lambda _ticket: None)
+        await settled()
+        for topic in "bcd":
+            rig.publisher.submit(put(topic), lambda _ticket: None)
+        with pytest.raises(Overloaded):
+            rig.publisher.submit(put("e"), lambda _ticket: None)
+        assert codes(await rig.publisher.publish_all([put("e"), put("f")])) == ["overloaded"] * 2
+
+
+async def test_a_batch_longer_than_a_commit_stays_in_order() -> None:
+    async with publishing() as rig:
+        results = await rig.publisher.publish_all([put(f"t{number}") for number in range(BATCH_MAX + 10)])
+        assert codes(results) == list(range(2, BATCH_MAX + 12))
+        assert rig.publisher.gather.calls == 2
+
+
+async def test_a_cancelled_batch_is_applied_all_the_same() -> None:
+    async with publishing() as rig:
+        rig.held = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rig.publisher.publish_all, [put("a"), put("b")])
+                await settled()
+                scope.cancel()
+        rig.held.set()
+        await settled()
+        assert rig.pushed == [("a", 2), ("b", 3)]
+
+
+def test_a_change_is_checked_before_it_is_queued() -> None:
+    setting = change_of(messages.Publish(1, "a", value=1, expect=3, key="k"), 100)
+    assert (setting.topic, setting.cbor, setting.expect, setting.key) == ("a", b"\x01", 3, "k")
+    deleting = change_of(messages.BatchChange("a", value=UNSET, deleted=True), 100)
+    assert deleting.cbor is None
+    assert deleting.digest != setting.digest != b""
+    with pytest.raises(Invalid):
+        change_of(messages.Publish(1, "a//b", value=1), 100)
+    with pytest.raises(TooLarge):
+        change_of(messages.Publish(1, "a", value="x" * 100), 100)

@@ -1,0 +1,68 @@
+"""Sockets of a node: bound before they listen, to every address of a name, all on one port."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import trio
+
+from softstate.errors import ConfigError
+from softstate.server.listeners import bind, close, listen, name_of
+
+
+class TwoAddresses(trio.abc.HostnameResolver):
+    """Resolves every name to two addresses of loopback."""
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: int) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ("127.0.0.1", "127.0.0.2")
+        ]
+
+    async def getnameinfo(self, *_: Any) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+async def test_every_address_of_a_name_gets_the_same_port() -> None:
+    trio.socket.set_custom_hostname_resolver(TwoAddresses())
+    bound = await bind("two.test", 0)
+    port = bound[0].getsockname()[1]
+    assert [name_of(opened) for opened in bound] == [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
+    close(bound)
+
+
+async def test_an_address_that_is_taken_gives_back_those_bound_before() -> None:
+    trio.socket.set_custom_hostname_resolver(TwoAddresses())
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on two.test:{port}: Address already in use"):
+            await bind("two.test", port)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+
+
+async def test_nobody_connects_before_it_listens() -> None:
+    bound = await bind("127.0.0.1", 0)
+    address = bound[0].getsockname()
+    with socket.socket() as early, pytest.raises(ConnectionRefusedError):
+        early.connect(address)
+    [listener] = listen(bound, *address)
+    async with listener, await trio.open_tcp_stream(*address), await listener.accept():
+        pass
+
+
+async def test_who_listens_second_is_told() -> None:
+    first = await bind("127.0.0.1", 0)
+    address = first[0].getsockname()
+    second = await bind(*address)
+    listen(first, *address)
+    with pytest.raises(ConfigError, match="Address already in use"):
+        listen(second, *address)
+    close([*first, *second])
+
+
+async def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        await bind("name.invalid", 1)
