@@ -9,7 +9,7 @@ from typing import Any
 from bench.load.asker import http_is_whole
 from bench.load.engine_dialect import Dialect, Line, Listener, Writer
 from bench.load.process import LoadFailed
-from softstate.store.url import read_url
+from softstate.store.remote.url import read_url
 
 
 class Etcd(Dialect):

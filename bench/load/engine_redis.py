@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.load.engine_dialect import TOPICS_MAX, Dialect, Line, Listener, Writer
 from bench.load.process import LoadFailed
 from bench.load.protocols import VALUE_BYTES
-from softstate.store.url import read_url
+from softstate.store.remote.url import read_url
 
 
 def resp(*words: bytes) -> bytes:

@@ -15,7 +15,7 @@ from bench.load.process import serve
 
 
 class Writer:
-    """One connection, with the pragmas of softstate's own (`softstate.store.sqlite.file`)."""
+    """One connection, with the pragmas of softstate's own (`softstate.store.sqlite.connection`)."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)

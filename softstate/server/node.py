@@ -30,7 +30,7 @@ from softstate.server.websocket.connection import Connection
 from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
-from softstate.store.horizon import Horizon
+from softstate.store.rules.retention import Horizon
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
 

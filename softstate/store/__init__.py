@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from softstate.errors import ConfigError
 from softstate.model import Page, Query
 from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Publish, Store, StoreInfo, Verdict
-from softstate.store.horizon import Horizon
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
+from softstate.store.rules.retention import Horizon
 
 __all__ = [
     "KEYS_MAX",

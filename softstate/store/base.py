@@ -185,7 +185,7 @@ class Store(ABC):
         `Rewound` (with the position) is the answer when `witness` is not on the history, a version held is above what
         the store holds, or a since-revision is above its head. A group that asks for more than the engine may be kept
         busy with at once is answered from several snapshots. Raises `Unavailable`, `StoreReplaced` or `StoreRewound`
-        for the group as a whole. `softstate.store.snapshot.answer` has the rules of paging.
+        for the group as a whole. `softstate.store.rules.paging.answer` has the rules of paging.
         """
 
     @abstractmethod
@@ -236,7 +236,7 @@ class Store(ABC):
 
         Pages from 0 to one without `more` add up to the store as it stands at that last page's position, however much
         is committed in between, unless the floor moves beyond the cursor: what changes moves to a later page.
-        `softstate.store.moving.pages` sees to that. Raises as `read` does.
+        `softstate.store.rules.dump.pages` sees to that. Raises as `read` does.
         """
 
     @abstractmethod
@@ -247,7 +247,7 @@ class Store(ABC):
         seen more than was copied is reset. Without `replace` raises `StoreRefused` if anything was ever published
         here; with it, everything that is here is lost. Others see all of it or nothing, and if cancelled or cut off
         nothing has happened, or the store cannot be opened until it is repeated. Raises `Unavailable`, also when the
-        pages do not join (`softstate.store.moving.check_joined`), and what the pages raise.
+        pages do not join (`softstate.store.rules.dump.check_joined`), and what the pages raise.
         """
 
     async def destroy(self) -> None:

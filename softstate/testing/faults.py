@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, final
 import trio
 
 from softstate.store.base import Publish
-from softstate.store.memory import MemoryImage
+from softstate.store.memory.store import MemoryImage
 from softstate.testing.clocks import NodeClock
 from softstate.testing.frame_rules import FrameRule
 from softstate.testing.frame_tap import Kind

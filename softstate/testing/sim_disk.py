@@ -16,8 +16,8 @@ import trio
 from softstate.errors import Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Position, Query, Record
 from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Publish, Verdict
-from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
-from softstate.store.nonce import lineage_nonce
+from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing.pipe import Delay
 from softstate.testing.trace import Committed, Forgotten, HistoryReplaced, LineageCommitted, TraceEvent
 

@@ -10,7 +10,7 @@ import trio
 
 from softstate.model import Position, Record
 from softstate.store.base import Dump, Key, Publish, Store
-from softstate.store.moving import pages
+from softstate.store.rules.dump import pages
 from softstate.testing.store_stage import put
 
 TOPICS: Final = 40

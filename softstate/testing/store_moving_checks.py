@@ -14,8 +14,8 @@ import trio
 from softstate.errors import Compacted, KeyReused, Rewound, StoreRefused, StoreRewound, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Query
 from softstate.store.base import Applied, Dump, Publish
-from softstate.store.memory import MemoryStore
-from softstate.store.moving import pages
+from softstate.store.memory.store import MemoryStore
+from softstate.store.rules.dump import pages
 from softstate.testing.store_copies import FEW, Replayed, dump_of, story, whole
 from softstate.testing.store_history_checks import everything_raises
 from softstate.testing.store_stage import Stage, an, equal, must, one, put, raises, refused, state

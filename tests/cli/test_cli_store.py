@@ -24,8 +24,8 @@ from softstate.errors import ConfigError
 from softstate.server import ServerConfig
 from softstate.store import Store, open_store
 from softstate.store.base import Applied, Publish
-from softstate.store.memory import MemoryStore
-from softstate.store.moving import pages
+from softstate.store.memory.store import MemoryStore
+from softstate.store.rules.dump import pages
 from softstate.store.sqlite.store import SqliteStore
 from softstate.testing import STORE_CHECKS
 from softstate.testing.store_stage import put, state

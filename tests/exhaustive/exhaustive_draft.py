@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from softstate.errors import Rewound
 from softstate.model import Position, Query, covers
 from softstate.session import ReadHead
-from softstate.store import snapshot
+from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
 from tests.exhaustive import exhaustive_oracle as oracle
 from tests.exhaustive.exhaustive_node import EPOCH, TERMS, Conn, Node, change

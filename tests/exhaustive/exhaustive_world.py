@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from softstate.model import Position, Record, covers
-from softstate.store.memory import MemoryImage
+from softstate.store.memory.store import MemoryImage
 from tests.exhaustive import exhaustive_oracle as oracle
 from tests.exhaustive.exhaustive_draft import Draft
 from tests.exhaustive.exhaustive_node import EPOCH, Node, Peer, node_key

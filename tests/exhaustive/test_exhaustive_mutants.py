@@ -19,7 +19,7 @@ from softstate.client.machine.machine import Machine
 from softstate.model import Change, Page, Position, Record
 from softstate.session import Effect, Say, SessionMachine
 from softstate.session.gap_buffer import Hold
-from softstate.store import snapshot
+from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
 from tests.exhaustive.exhaustive_node import Node, Peer
 from tests.exhaustive.exhaustive_oracle import Broken

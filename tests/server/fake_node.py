@@ -16,7 +16,7 @@ from softstate.model import Durability, Page, Position, Query
 from softstate.server.config import ServerConfig
 from softstate.server.http.server import FrontDoor
 from softstate.store.base import Applied, Publish
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, Codec, encode_value
 
 

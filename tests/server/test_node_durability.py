@@ -12,7 +12,7 @@ from softstate.errors import ConfigError
 from softstate.model import Durability
 from softstate.server import Node, ServerConfig, serve
 from softstate.server.node import HOUSEKEEPING_S
-from softstate.store.memory import MemoryStore
+from softstate.store.memory.store import MemoryStore
 
 LOSSY = "every second counts: say so to the engine"
 

@@ -31,8 +31,8 @@ from softstate.session import (
     Terms,
 )
 from softstate.store.base import Publish
-from softstate.store.memory import MemoryImage
-from softstate.store.snapshot import answer
+from softstate.store.memory.store import MemoryImage
+from softstate.store.rules.paging import answer
 from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import (
     ClientMessage,

@@ -20,7 +20,7 @@ from softstate.server.storage.writes import Publisher
 from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Say
 from softstate.store.base import Publish, Verdict
-from softstate.store.memory import MemoryImage
+from softstate.store.memory.store import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
 from softstate.wire.notice import Batch

@@ -14,7 +14,7 @@ import trio
 
 from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, Record
 from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Publish, Store
-from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.sqlite.store import SqliteStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
 from softstate.testing.sim_disk import SequencedImage

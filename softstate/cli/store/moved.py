@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from softstate.cli.progress import ProgressBar
 from softstate.store.base import Dump, Store
-from softstate.store.moving import pages
+from softstate.store.rules.dump import pages
 
 
 @asynccontextmanager

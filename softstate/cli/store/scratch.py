@@ -18,8 +18,8 @@ from softstate.cli.store.naming import path_of, shown
 from softstate.errors import ConfigError, SoftstateError
 from softstate.store import Store, open_store
 from softstate.store.base import KEYS_MAX
-from softstate.store.memory import MemoryDisk, MemoryImage, MemoryStore
-from softstate.store.nonce import lineage_nonce
+from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing import Truth
 
 CLEAN_S: Final = 10.0

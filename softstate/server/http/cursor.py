@@ -2,7 +2,7 @@
 
 A cursor is text for this server alone: where the page before ended, what the first page had read, and two digests.
 One binds it all to the request it came from; the other tells whether the floor has passed a since-revision meanwhile
-(see `softstate.store.snapshot.answer`). It is no secret and no proof: who forges one misleads only himself.
+(see `softstate.store.rules.paging.answer`). It is no secret and no proof: who forges one misleads only himself.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from softstate.errors import StoreRefused, Unavailable
-from softstate.store.etcd.http import Connection, Endpoints, Pool
+from softstate.store.etcd.connection import Connection, Endpoints, Pool
 from softstate.store.etcd.messages import TXN_OPS_MAX, Alarms, Failure, Op, Outcome, Status, Token, TxnAnswer
-from softstate.store.url import TLS_OPTIONS, StoreUrl, tls_context
+from softstate.store.remote.url import TLS_OPTIONS, StoreUrl, tls_context
 
 CALL_S: Final = 3.0
 """How long one call of the store may take in all, in seconds; then it raises `Unavailable`."""

@@ -17,12 +17,12 @@ import structlog
 from softstate.errors import WireError
 from softstate.model import check_topic
 from softstate.store.base import Publish
-from softstate.store.etcd.batch import REQUEST_BYTES_MAX, Batch, size_of
-from softstate.store.etcd.layout import Data, Layout, after_all
 from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
+from softstate.store.etcd.schema import Data, Layout, after_all
 from softstate.store.etcd.snapshot import Look, standings_in
-from softstate.store.etcd.writer import Plan
-from softstate.store.stored import cbor_of_json
+from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, Batch, size_of
+from softstate.store.etcd.write import Plan
+from softstate.store.remote.encoding import cbor_of_json
 
 INBOX_MAX: Final = 32
 """How many entries are moved in one transaction at most. Each may be as large as etcd takes, until it is refused."""

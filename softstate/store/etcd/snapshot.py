@@ -13,12 +13,12 @@ from typing import Final
 
 from softstate.errors import StoreRefused, StoreRewound
 from softstate.model import ALL, PAGE_BYTES_MAX, REVISION_MAX, Position, Query, Record, covers
+from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
-from softstate.store.etcd.http import Connection
-from softstate.store.etcd.layout import Data, Known, Layout, Standing, read_head, read_record, read_standing, version_of
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
-from softstate.store.fetched import Fetched
-from softstate.store.snapshot import check_seen, scans_of
+from softstate.store.etcd.schema import Data, Known, Layout, Standing, read_head, read_record, read_standing, version_of
+from softstate.store.remote.fetched import Fetched
+from softstate.store.rules.paging import check_seen, scans_of
 
 FIRST_WAVE: Final = 64
 """How many records are asked for when their size is not known yet."""

@@ -2,7 +2,7 @@
 
 ``etcd://user:password@host:2379,host:2379/?namespace=softstate``, or ``etcds://`` with TLS and, if need be,
 ``cacert=``, ``cert=`` and ``key=`` files. Of several endpoints one is used until it fails. Any number of nodes share a
-namespace. `softstate.store.etcd.layout` has what lies where, `softstate.store.etcd.inbox` how another program
+namespace. `softstate.store.etcd.schema` has what lies where, `softstate.store.etcd.inbox` how another program
 publishes.
 
 An acknowledged commit is in the logs of a majority of etcd's members, synced to disk. etcd keeps every old value until
@@ -28,20 +28,20 @@ import trio
 from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo, Verdict
-from softstate.store.etcd.batch import chunks_of
+from softstate.store.etcd.connection import Connection
+from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
+from softstate.store.etcd.durability import PROBE_S, Probe
 from softstate.store.etcd.gateway import OPTIONS, PORT, Gateway, SnapshotGone
-from softstate.store.etcd.http import Connection
 from softstate.store.etcd.inbox import moving
-from softstate.store.etcd.layout import Data, Known, Layout, after_all
 from softstate.store.etcd.messages import Op, Status, delete_span, get, span
-from softstate.store.etcd.moving import Adoption, dump_ops, fetch_dump
-from softstate.store.etcd.probe import PROBE_S, Probe
+from softstate.store.etcd.notifications import LOOK_S, News, Watch
+from softstate.store.etcd.schema import Data, Known, Layout, after_all
 from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, standings_in
-from softstate.store.etcd.watch import LOOK_S, News, Watch
-from softstate.store.etcd.writer import Writer, compacting
-from softstate.store.nonce import SYSTEM, lineage_nonce
-from softstate.store.snapshot import answer, dump_page, feed_page
-from softstate.store.url import NAMESPACE, read_url
+from softstate.store.etcd.transaction import chunks_of
+from softstate.store.etcd.write import Writer, compacting
+from softstate.store.remote.url import NAMESPACE, read_url
+from softstate.store.rules.nonce import SYSTEM, lineage_nonce
+from softstate.store.rules.paging import answer, dump_page, feed_page
 
 INBOX_PAUSE_S: Final = 0.02
 """Who did not move the last entries of the inbox leaves the next to who did, for up to so long, in seconds."""

@@ -14,12 +14,12 @@ from typing import Final
 from softstate.errors import Rewound
 from softstate.model import Durability, Page, Position, Query
 from softstate.store.base import Committed, Dump, Feed, Publish, StoreInfo
+from softstate.store.postgres.connection import Connection, Session
 from softstate.store.postgres.schema import claim
-from softstate.store.postgres.session import Connection, Session
 from softstate.store.postgres.snapshot import PostgresSnapshot
 from softstate.store.postgres.url import Place
-from softstate.store.postgres.writing import Writing
-from softstate.store.snapshot import answer, check_seen, dump_page, feed_page
+from softstate.store.postgres.write import Writing
+from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
 
 CALL_S: Final = 3.0
 """How long any call may take before the connection is cut off, and the store `Unavailable`."""

@@ -17,9 +17,9 @@ from typing import Final
 from psycopg import errors, sql
 
 from softstate.errors import StoreRefused
-from softstate.store.nonce import epoch_nonce
-from softstate.store.postgres.session import Connection
+from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.url import Place
+from softstate.store.rules.nonce import epoch_nonce
 
 LAYOUT: Final = 1
 """In `meta.layout`. A schema with a higher one is from a newer softstate."""

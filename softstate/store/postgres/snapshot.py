@@ -9,8 +9,8 @@ from typing import Any, Final
 from softstate.errors import StoreRewound
 from softstate.model import ALL, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Position, Query, Record
 from softstate.store.base import Key
-from softstate.store.postgres.session import Connection
-from softstate.store.stored import from_stored
+from softstate.store.postgres.connection import Connection
+from softstate.store.remote.encoding import from_stored
 
 NEAR_HEAD: Final = 256
 """Within so many revisions of the head, a prefix is looked for among all that changed."""

@@ -30,15 +30,15 @@ import trio
 from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
-from softstate.store.nonce import SYSTEM
 from softstate.store.postgres.url import read_place
+from softstate.store.rules.nonce import SYSTEM
 
 try:
-    from softstate.store.postgres.copy import Adoption
-    from softstate.store.postgres.ear import Ear
+    from softstate.store.postgres.connection import Connection, Session
+    from softstate.store.postgres.dump import Adoption
     from softstate.store.postgres.engine import CALL_S, PostgresEngine, milliseconds
+    from softstate.store.postgres.notifications import Ear
     from softstate.store.postgres.schema import destroy
-    from softstate.store.postgres.session import Connection, Session
 except ImportError as error:
     # psycopg raises it too when it finds no libpq.
     raise ConfigError(f"store postgresql://… needs psycopg: pip install 'softstate[postgres]' ({error})") from error

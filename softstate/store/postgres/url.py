@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from softstate.errors import ConfigError
-from softstate.store.url import NAMESPACE, StoreUrl, read_url
+from softstate.store.remote.url import NAMESPACE, StoreUrl, read_url
 
 PORT: Final = 5432
 

@@ -11,13 +11,13 @@ import trio
 from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommandError
 
 from softstate.model import Durability, Position
-from softstate.store.nonce import epoch_nonce, lineage_nonce
-from softstate.store.redis.address import RedisAddress
+from softstate.store.redis.connection import Links
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
-from softstate.store.redis.faults import explained
+from softstate.store.redis.errors import explained
 from softstate.store.redis.library import TEXT, must_be_replaced
-from softstate.store.redis.link import Links
 from softstate.store.redis.standing import Standing
+from softstate.store.redis.url import RedisAddress
+from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
 PROBE_S: Final = 10.0
 """How long what is promised may go unchecked on a connection that stays, in seconds."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from softstate.model import Position
-from softstate.store.fetched import Fetched
-from softstate.store.snapshot import check_seen
+from softstate.store.remote.fetched import Fetched
+from softstate.store.rules.paging import check_seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,14 @@ import trio
 from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, REVISION_MAX, Durability, Page, Position, Query
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
-from softstate.store.nonce import SYSTEM
-from softstate.store.redis.address import RedisAddress
+from softstate.store.redis.connection import MISSED
+from softstate.store.redis.dump import adopt, destroy, dump_of
 from softstate.store.redis.engine import RedisEngine
-from softstate.store.redis.link import MISSED
-from softstate.store.redis.moving import adopt, destroy, dump_of
-from softstate.store.redis.reading import answer_feed, answer_query, encode_queries, in_portions
+from softstate.store.redis.snapshot import answer_feed, answer_query, encode_queries, in_portions
 from softstate.store.redis.standing import text_or_none
-from softstate.store.redis.writing import committed_of, encode_publishes
+from softstate.store.redis.url import RedisAddress
+from softstate.store.redis.write import committed_of, encode_publishes
+from softstate.store.rules.nonce import SYSTEM
 
 LOOK_S: Final = 1.0
 """How often a waiting node asks the server itself, since a message may be lost, in seconds."""

@@ -12,7 +12,7 @@ import trio
 from softstate.errors import Unavailable
 from softstate.model import Position
 from softstate.store.base import Dump
-from softstate.store.nonce import lineage_nonce
+from softstate.store.rules.nonce import lineage_nonce
 from softstate.store.sqlite.store import SqliteStore
 
 

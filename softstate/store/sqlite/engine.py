@@ -16,14 +16,14 @@ from typing import Final
 from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Position, Query
 from softstate.store.base import Committed, Dump, Feed, Publish, StoreInfo
-from softstate.store.moving import check_joined, published_to
-from softstate.store.nonce import SYSTEM
-from softstate.store.snapshot import answer, check_seen, dump_page, feed_page
-from softstate.store.sqlite.batch import SqliteBatch
+from softstate.store.rules.dump import check_joined, published_to
+from softstate.store.rules.nonce import SYSTEM
+from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
+from softstate.store.sqlite.connection import BUSY_S, SqliteFile, Stamp
 from softstate.store.sqlite.copy import count_keys, empty, take
-from softstate.store.sqlite.file import BUSY_S, SqliteFile, Stamp
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
+from softstate.store.sqlite.write import SqliteBatch
 
 COMPACT_ROWS: Final = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""

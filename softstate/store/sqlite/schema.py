@@ -15,7 +15,7 @@ from typing import Final
 
 from softstate.errors import StoreRefused
 from softstate.model import Position
-from softstate.store.nonce import epoch_nonce, lineage_nonce
+from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
 APPLICATION_ID: Final = 0x736F6674
 """``soft`` in ASCII: what `file` and `PRAGMA application_id` tell of our files."""

@@ -20,9 +20,9 @@ import trio
 from softstate.errors import Rewound
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
-from softstate.store.nonce import SYSTEM
+from softstate.store.rules.nonce import SYSTEM
+from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
-from softstate.store.sqlite.file import BUSY_S
 
 WATCH_S: Final = 0.02
 """How often a waiting node looks whether another process has committed, in seconds."""

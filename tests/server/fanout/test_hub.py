@@ -13,7 +13,7 @@ from softstate.server.fanout import hub as hub_module
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
 from softstate.store.base import Publish
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
 from softstate.wire.notice import Batch, Notice
 from tests.server.fanout.fake_socket import FakeEdge, outbox_on

@@ -16,7 +16,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.heads import BATCH_MAX, HEAD_PAUSE_S, Renewal, Renewals
 from softstate.store.base import Publish
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
 
 CLOCK = trio.testing.MockClock
 PUBLISH = Publish("a", b"\x01")

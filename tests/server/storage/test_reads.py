@@ -14,7 +14,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
 from softstate.server.storage.reads import StoreReads
 from softstate.store.base import Publish
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
 
 settled = trio.testing.wait_all_tasks_blocked
 

@@ -17,7 +17,7 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
 from softstate.server.storage.writes import Committal, Publisher, change_of
 from softstate.store.base import Applied, Publish
-from softstate.store.memory import MemoryDisk, MemoryStore
+from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
 from softstate.wire.notice import Batch
 

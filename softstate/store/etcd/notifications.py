@@ -1,0 +1,126 @@
+"""The watch: a stream on which etcd tells of every new head, and of whatever comes into the inbox.
+
+It only wakes. What it says is never taken for the truth, and its loss costs a second: whoever waits looks by itself
+every `LOOK_S`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import trio
+
+from softstate.errors import StoreFault, Unavailable
+from softstate.store.etcd.connection import ANSWER_BYTES_MAX, Connection
+from softstate.store.etcd.gateway import Gateway
+from softstate.store.etcd.messages import WatchLine
+from softstate.store.etcd.schema import Layout, read_head
+
+LOOK_S: Final = 1.0
+"""How often a waiting node asks etcd itself, in seconds, though the watch is quiet; and how often at most it begins a
+new watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the watch has told: the highest revision of a head, whether the inbox has got something, whether to look."""
+
+    revision: int = 0
+    inbox: bool = False
+    look: bool = False
+
+
+class Watch:
+    """One stream, made when it is first listened to, and anew when it was lost. One task listens at a time."""
+
+    def __init__(self, gateway: Gateway, layout: Layout) -> None:
+        self._gateway = gateway
+        self._layout = layout
+        self._connection: Connection | None = None
+        self._rest = bytearray()
+        self._turn = trio.Lock()
+        self._open_at = -math.inf
+
+    async def listen(self) -> News:
+        """Return the next news. Cancellation loses nothing, unless the stream was just being made.
+
+        That the stream was made, or was lost, is a reason to look: something may have been missed meanwhile.
+        """
+        async with self._turn:
+            try:
+                if self._connection is None:
+                    await trio.sleep_until(self._open_at)
+                    self._open_at = trio.current_time() + LOOK_S
+                    self._connection = await self._open()
+                    return News(look=True)
+                news = News()
+                while news == News():
+                    news = self._told(await self._line(self._connection))
+            except (Unavailable, StoreFault):
+                await self.aclose()
+                return News(look=True)
+            return news
+
+    async def _open(self) -> Connection:
+        with self._gateway.patience():
+            connection = await self._gateway.endpoints.connect()
+            try:
+                await self._begin(connection)
+            except BaseException as error:
+                if isinstance(error, Unavailable | trio.Cancelled):
+                    self._gateway.endpoints.failed(connection.endpoint)
+                with trio.CancelScope(shield=True):
+                    await connection.aclose()
+                raise
+        return connection
+
+    async def _begin(self, connection: Connection) -> None:
+        begin, end = self._layout.watched
+        body = msgspec.json.encode({"create_request": {"key": begin, "range_end": end}})
+        await self._gateway.authenticate(connection)
+        await connection.stream("/v3/watch", body, self._gateway.headers())
+        self._rest.clear()
+        line = await self._line(connection)
+        if line.result is None or not line.result.created:
+            raise self._ended(connection, line)
+
+    async def _line(self, connection: Connection) -> WatchLine:
+        while (end := self._rest.find(b"\n")) < 0:
+            chunk = await connection.chunk()
+            self._rest += chunk
+            if not chunk or len(self._rest) > ANSWER_BYTES_MAX:
+                raise Unavailable(f"{connection.where} has ended the watch")
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
+        try:
+            return msgspec.json.decode(line, type=WatchLine, strict=False)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unavailable(f"{connection.where} does not speak as etcd's watch does: {error}") from None
+
+    def _told(self, line: WatchLine) -> News:
+        if self._connection is None or line.result is None or line.result.canceled:
+            raise self._ended(self._connection, line)
+        revision, inbox, look = 0, False, False
+        for event in line.result.events:
+            if event.kv.key != self._layout.head:
+                inbox = inbox or event.type == "PUT"
+            elif event.type == "PUT":
+                revision = max(revision, read_head(event.kv.value, self._gateway.name).head.revision)
+            else:
+                look = True
+        return News(revision, inbox, look)
+
+    def _ended(self, connection: Connection | None, line: WatchLine) -> Exception:
+        said = line.result.cancel_reason if line.result is not None else ""
+        if isinstance(line.error, dict):
+            said = str(line.error.get("message", ""))
+        return self._gateway.failure(connection.where if connection else self._gateway.name, said)
+
+    async def aclose(self) -> None:
+        """End the stream, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()

@@ -1,0 +1,128 @@
+"""What a memory store holds, and every change of it as an ordinary function."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
+
+from softstate.model import Position, Record, covers
+from softstate.store.base import Applied, Dump, Key, Publish, Verdict
+from softstate.store.rules.judge import Standing, judge
+from softstate.store.rules.paging import dump_page, on_history
+
+
+@dataclass(slots=True)
+class MemoryImage:
+    """Everything a disk holds. It is its own `Snapshot`, as long as nobody changes it meanwhile."""
+
+    epoch: str
+    head: int = 0
+    floor: int = 0
+    records: dict[int, Record] = field(default_factory=dict)
+    """By version, and in version order, since a changed record goes to the end."""
+    latest: dict[str, int] = field(default_factory=dict)
+    rows: list[Position] = field(default_factory=list)
+    keys: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
+    """By topic and key, and in version order, since none is ever changed."""
+
+    @property
+    def position(self) -> Position:
+        """The newest commit; of no lineage at all on a disk that no store was opened on yet."""
+        return self.rows[-1].at(self.head) if self.rows else Position(self.epoch, "", self.head)
+
+    def copy(self) -> MemoryImage:
+        """Return an image that later changes to this one do not reach."""
+        return replace(
+            self, records=self.records.copy(), latest=self.latest.copy(), rows=self.rows.copy(), keys=self.keys.copy()
+        )
+
+    def blank(self, epoch: str) -> MemoryImage:
+        """Return an empty image of this kind."""
+        return replace(self, epoch=epoch, head=0, floor=0, records={}, latest={}, rows=[], keys={})
+
+    @property
+    def published(self) -> bool:
+        """Whether anything was ever published: lineage rows alone make a head as high as there are rows."""
+        return self.head > len(self.rows)
+
+    def lineage_at(self, revision: int) -> str | None:
+        """Return the lineage in force at `revision`; None above the head or before the first row."""
+        if revision > self.head:
+            return None
+        return next((row.lineage for row in reversed(self.rows) if row.revision <= revision), None)
+
+    def lineages(self, after: int, upto: int) -> Sequence[Position]:
+        """List the lineage rows above `after` and at or below `upto`."""
+        return [row for row in self.rows if after < row.revision <= upto]
+
+    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Return the version of each of `topics` that has a record."""
+        return {topic: self.latest[topic] for topic in topics if topic in self.latest}
+
+    def load(self, versions: Sequence[int]) -> Iterator[Record]:
+        """Yield the records that have these versions."""
+        return map(self.records.__getitem__, versions)
+
+    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
+        """Yield the records under `prefix` above `after`, in version order."""
+        newest_first = takewhile(lambda record: record.version > after, reversed(self.records.values()))
+        for record in reversed(list(newest_first)):
+            if covers(prefix, record.topic) and (tombstones or not record.deleted):
+                yield record
+
+    def open(self, nonce: str) -> Position:
+        """Commit a lineage row."""
+        self.head += 1
+        self.rows.append(Position(self.epoch, nonce, self.head))
+        return self.position
+
+    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+        """Apply one publish, unless its verdict forbids it."""
+        version = self.latest.get(publish.topic, 0)
+        standing = Standing(
+            version=version,
+            live=version > 0 and not self.records[version].deleted,
+            used=None if publish.key is None else self.keys.get((publish.topic, publish.key)),
+            witnessed=publish.witness is None or on_history(publish.witness, self),
+            keys_full=len(self.keys) >= keys_max,
+        )
+        verdict = judge(publish, standing)
+        if verdict is not None:
+            return verdict, None
+        self.head += 1
+        record = Record(publish.topic, self.head, publish.cbor)
+        self.records.pop(version, None)
+        self.records[self.head] = record
+        self.latest[publish.topic] = self.head
+        if publish.key is not None:
+            self.keys[publish.topic, publish.key] = (publish.digest, self.head)
+        return Applied(self.head), record
+
+    def compact(self, tombstones: int, keys: int) -> int:
+        """Forget tombstones and keys up to the revisions given; return the floor."""
+        for record in [r for r in self.records.values() if r.deleted and r.version <= tombstones]:
+            del self.records[record.version]
+            del self.latest[record.topic]
+            self.floor = record.version
+        for name in [name for name, (_, version) in self.keys.items() if version <= keys]:
+            del self.keys[name]
+        return self.floor
+
+    def dump(self, after: int, limit: int) -> Dump:
+        """Cut a page of a dump."""
+        keys = (Key(*name, *used) for name, used in self.keys.items() if used[1] > after)
+        return dump_page(after, limit, self, list(islice(keys, limit + 1)))
+
+    def take(self, page: Dump) -> None:
+        """Add a page of another store's dump to what earlier pages have brought."""
+        for record in page.records:
+            self.records.pop(self.latest.get(record.topic, 0), None)
+            self.records[record.version] = record
+            self.latest[record.topic] = record.version
+        for key in page.keys:
+            # Expired and used again since an earlier page: it goes to the end.
+            self.keys.pop((key.topic, key.key), None)
+            self.keys[key.topic, key.key] = (key.digest, key.version)
+        self.rows += page.rows
+        self.head, self.floor = page.upto, page.floor

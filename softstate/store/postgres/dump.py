@@ -1,0 +1,75 @@
+"""Filling a PostgreSQL store with what another store dumped: one transaction, on a connection of its own."""
+
+from __future__ import annotations
+
+from random import Random
+
+from softstate.model import Position
+from softstate.store.base import Dump
+from softstate.store.postgres.connection import Connection
+from softstate.store.postgres.url import Place
+from softstate.store.postgres.write import (
+    INSERT_KEYS,
+    INSERT_LINEAGE,
+    INSERT_TOPICS,
+    NOTIFY,
+    Writing,
+    columns_of,
+    key_bytes,
+)
+from softstate.store.rules.dump import check_joined, published_to
+from softstate.store.rules.nonce import lineage_nonce
+from softstate.store.rules.paging import check_seen
+
+
+class Adoption:
+    """The steps of `Store.adopt`, for one connection that keeps its transaction in between."""
+
+    def __init__(self, place: Place, random: Random) -> None:
+        self._place = place
+        self._random = random
+        self._last: Dump | None = None
+
+    def begin(self, connection: Connection, seen: Position, *, replace: bool) -> None:
+        """Take the counter, which keeps everybody from publishing. Raises `StoreRefused` if anything is there."""
+        writing = Writing(connection, self._random, fresh=True, revisions=[seen.revision], group=())
+        check_seen(seen, writing.snapshot)
+        row = connection.execute("SELECT count(*) FROM lineage").fetchone()
+        assert row is not None
+        # Lineage rows alone make a head as high as there are rows.
+        if writing.position.revision > row[0] and not replace:
+            raise published_to(self._place.name)
+
+    def take(self, connection: Connection, page: Dump) -> None:
+        """Add a page to what earlier pages have brought; what has changed meanwhile moves to its new version."""
+        check_joined(self._last, page)
+        self._last = page
+        with connection.pipeline():
+            if not page.after:
+                connection.execute("DELETE FROM topic")
+                connection.execute("DELETE FROM lineage")
+                connection.execute("DELETE FROM idempotency")
+            if page.records:
+                connection.execute(INSERT_TOPICS, columns_of(page.records))
+            if page.keys:
+                rows = [(key.version, key.topic, key_bytes(key.key), key.digest) for key in page.keys]
+                connection.execute(INSERT_KEYS, [list(column) for column in zip(*rows, strict=True)])
+            for row in page.rows:
+                connection.execute(INSERT_LINEAGE, (row.revision, row.lineage))
+
+    def finish(self, connection: Connection) -> Position:
+        """Commit all of it with a lineage row; return its position."""
+        check_joined(self._last, None)
+        assert self._last is not None
+        epoch, revision = self._last.position.epoch, self._last.upto + 1
+        row = Position(epoch, lineage_nonce(self._random), revision)
+        with connection.pipeline():
+            connection.execute(INSERT_LINEAGE, (row.revision, row.lineage))
+            connection.execute(
+                "UPDATE meta SET epoch = %s, head = %s, floor = %s, keys = (SELECT count(*) FROM idempotency),"
+                " incarnation = incarnation(), written = pg_current_xact_id()::xid",
+                (epoch, revision, self._last.floor),
+            )
+            connection.execute(NOTIFY, ("",))
+            connection.execute("COMMIT")
+        return row

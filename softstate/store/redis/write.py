@@ -1,0 +1,55 @@
+"""A group of publishes, as the library is asked to apply it, and its answer, as verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from softstate.model import Record
+from softstate.store.base import Applied, Committed, Publish, Verdict
+from softstate.store.redis.standing import Standing
+from softstate.store.remote.encoding import to_stored
+from softstate.store.rules.judge import Standing as TopicStanding, judge
+
+
+def encode_publishes(group: Sequence[Publish], keys_max: int) -> list[bytes | str | int]:
+    """Return the arguments of ``softstate_write`` behind the first."""
+    arguments: list[bytes | str | int] = [keys_max]
+    for publish in group:
+        arguments += (
+            publish.topic,
+            to_stored(publish.cbor),
+            "" if publish.expect is None else publish.expect,
+            "" if publish.key is None else key_name(publish.topic, publish.key),
+            publish.digest,
+            "" if publish.witness is None else str(publish.witness),
+        )
+    return arguments
+
+
+def key_name(topic: str, key: str) -> str:
+    """Return the name of an idempotency key: no topic holds a NUL."""
+    return f"{topic}\0{key}"
+
+
+def committed_of(group: Sequence[Publish], standing: Standing, found: Sequence[Any]) -> Committed:
+    """Return what became of a group from the library's answer."""
+    before, answers = found
+    verdicts: list[Verdict] = []
+    records: list[Record] = []
+    for publish, answer in zip(group, answers, strict=True):
+        if isinstance(answer, int):
+            verdicts.append(Applied(answer))
+            records.append(Record(publish.topic, answer, publish.cbor))
+        else:
+            verdicts.append(_verdict(publish, answer))
+    return Committed(verdicts, before, records, standing.position)
+
+
+def _verdict(publish: Publish, answer: Sequence[Any]) -> Verdict:
+    """Judge what the library found to be judged already: it says that, and `judge` says how."""
+    version, live, digest, made_at, witnessed, full = answer
+    used = None if digest is None else (digest, made_at)
+    verdict = judge(publish, TopicStanding(version, bool(live), used, bool(witnessed), bool(full)))
+    assert verdict is not None, f"the library refused what must be applied: {publish.topic!r}"
+    return verdict

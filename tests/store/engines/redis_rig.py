@@ -1,0 +1,188 @@
+"""A Redis server of a test's own."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trio
+
+from softstate.store import KEYS_MAX, open_store
+from softstate.store.redis.store import RedisStore
+from tests.store.engines.rig import folder_for
+
+START_S: Final = 20.0
+"""How long the server may take to start, or do anything else that is asked of it here."""
+
+PORTS: Final = (15_000, 30_000)
+
+DURABLE: Final = {"appendonly": "yes", "appendfsync": "always", "save": "", "repl-diskless-sync-delay": "0"}
+
+
+def redis_server() -> str:
+    """Return the server's program; skip the test where there is none, unless this is CI."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        assert "CI" not in os.environ, "redis-server is not installed, and this is CI"
+        pytest.skip("redis-server is not installed")
+    return found
+
+
+def free_port() -> int:
+    """Find a port that stays free while a server is down: below those that outgoing connections get."""
+    while True:
+        port = random.randint(*PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+class RedisRig:
+    """A server with its data in a folder. Implements `tests.store.engines.rig.Rig` and
+    `softstate.testing.Rewindable`."""
+
+    def __init__(self, folder: Path, port: int | None = None, **settings: str) -> None:
+        self.program = redis_server()
+        self.folder = folder
+        self.port = port or free_port()
+        self.settings = {**DURABLE, **settings}
+        self.password = self.settings.get("requirepass")
+        self.namespace = "softstate"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        user = f":{self.password}@" if self.password else ""
+        return f"redis://{user}127.0.0.1:{self.port}/0?namespace={self.namespace}"
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> RedisStore:
+        store = await open_store(self.url, keys_max=keys_max)
+        assert isinstance(store, RedisStore)
+        return store
+
+    async def start(self) -> None:
+        given = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder), **self.settings}
+        arguments = [part for name, value in given.items() for part in (f"--{name}", *(value.split() or [""]))]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([self.program, *arguments], stdout=log, stderr=log)  # noqa: ASYNC220
+        with trio.fail_after(START_S):
+            while not await self._answers():
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                await trio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        except OSError:
+            return False
+        async with stream:
+            await stream.send_all(b"PING\r\n")
+            answer = await stream.receive_some(100)
+        # NOAUTH, or a refusal in plain text of what must be TLS, is an answer too; LOADING is none.
+        return bool(answer) and not answer.startswith(b"-LOADING")
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await trio.to_thread.run_sync(self._process.wait)
+            self._process = None
+
+    async def stop(self) -> None:
+        """Stop the server in good order."""
+        assert self._process is not None
+        self._process.terminate()
+        await trio.to_thread.run_sync(self._process.wait)
+        self._process = None
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def backup(self) -> Path:
+        """Copy the folder. What is acknowledged is in it, since the log is synced before any answer."""
+        copy = self.folder.with_name(f"{self.folder.name}-backup-{trio.current_time()}")
+        shutil.copytree(self.folder, copy)
+        return copy
+
+    async def restore(self, backup: Path) -> None:
+        await self.kill()
+        shutil.rmtree(self.folder)
+        shutil.copytree(backup, self.folder)
+        await self.start()
+
+    async def wipe(self) -> None:
+        await self.kill()
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        await self.start()
+
+    async def refuse_writes(self, *, on: bool) -> None:
+        """Fill the memory, as far as Redis is concerned."""
+        await self.ask("CONFIG", "SET", "maxmemory", "1" if on else "0")
+
+    async def publish_directly(self, topic: str, json: str | None) -> None:
+        if json is None:
+            await self.ask("FCALL", "softstate_delete", 1, self.namespace, topic)
+        else:
+            await self.ask("FCALL", "softstate_publish", 1, self.namespace, topic, json)
+
+    async def ask(self, *command: str | bytes | int) -> bytes:
+        """Send a command as any program would; return the answer as it is on the wire. Raises `Refused`."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        async with stream:
+            if self.password:
+                await send(stream, "AUTH", self.password)
+            return await send(stream, *command)
+
+    async def aclose(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self.kill()
+
+
+class Refused(Exception):
+    """Redis answered with an error."""
+
+
+async def send(stream: trio.SocketStream, *command: str | bytes | int) -> bytes:
+    """Send a command, and return what is on the wire of its answer. Raises `Refused`."""
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
+    await stream.send_all(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+    answer = b""
+    with trio.fail_after(START_S):
+        while not answer.endswith(b"\r\n") or (answer.startswith(b"$") and answer.count(b"\r\n") < 2):
+            more = await stream.receive_some(65536)
+            if not more:
+                break
+            answer += more
+    if answer.startswith(b"-"):
+        raise Refused(answer.decode().strip())
+    return answer
+
+
+@asynccontextmanager
+async def redis_rig(
+    tmp_path: Path, name: str = "redis", port: int | None = None, **settings: str
+) -> AsyncIterator[RedisRig]:
+    """Run a server for the length of a block."""
+    rig = RedisRig(folder_for(tmp_path, name), port, **settings)
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        await rig.aclose()

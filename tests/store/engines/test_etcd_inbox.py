@@ -1,0 +1,222 @@
+"""Other programs that publish with one etcd put, and the stores of several nodes that take it from there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.model import Position, Record
+from softstate.store.base import Publish
+from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
+from softstate.store.etcd.store import EtcdStore
+from softstate.testing.store_stage import put, state
+from softstate.wire import encode_value
+from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, EtcdTruth, need_etcd
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
+    need_etcd()
+    rig = EtcdRig(tmp_path_factory.mktemp("etcd"))
+    try:
+        yield rig.run()
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+def truth(server: EtcdRig) -> EtcdTruth:
+    return EtcdTruth(server, f"inbox-{next(_numbers)}")
+
+
+class Follower:
+    """Follows a store as a node's keeper does, and remembers every record that came."""
+
+    def __init__(self, store: EtcdStore, position: Position) -> None:
+        self.store = store
+        self.position = position
+        self.records: list[Record] = []
+
+    async def until(self, count: int) -> list[Record]:
+        """Follow until so many records have come."""
+        with trio.fail_after(WAIT_S):
+            while len(self.records) < count:
+                await self.step()
+        return self.records
+
+    async def step(self) -> None:
+        await self.store.wait(self.position.revision)
+        feed = await self.store.feed(self.position)
+        self.records += feed.records
+        self.position = feed.upto
+
+    async def forever(self) -> None:
+        while True:
+            await self.step()
+
+
+async def follow(store: EtcdStore) -> Follower:
+    return Follower(store, await store.head())
+
+
+async def test_put_publishes_and_an_empty_value_deletes(truth: EtcdTruth) -> None:
+    follower = await follow(await truth.open())
+    inbox = f"{truth.namespace}/inbox"
+    await trio.to_thread.run_sync(truth.rig.ctl, "put", f"{inbox}/orders/42", '{"state":"paid"}')
+    (paid,) = await follower.until(1)
+    assert (paid.topic, paid.cbor) == ("orders/42", encode_value({"state": "paid"}))
+    await trio.to_thread.run_sync(truth.rig.ctl, "put", f"{inbox}/orders/42", "")
+    (_, gone) = await follower.until(2)
+    assert (gone.topic, gone.version, gone.deleted) == ("orders/42", paid.version + 1, True)
+    assert await truth.rig.keys(inbox) == {}
+    assert (await follower.store.info()).tombstones == 1
+    await follower.store.aclose()
+
+
+async def test_put_is_taken_when_no_watch_tells_of_it(truth: EtcdTruth) -> None:
+    """One that was there before the store was opened, and one whose event was lost with the stream."""
+    await truth.rig.put(f"{truth.namespace}/inbox/early", b"1")
+    follower = await follow(await truth.open())
+    assert [record.topic for record in await follower.until(1)] == ["early"]
+    await follower.store._watch.aclose()
+    await truth.rig.put(f"{truth.namespace}/inbox/late", b"2")
+    assert [record.topic for record in await follower.until(2)] == ["early", "late"]
+    await follower.store.aclose()
+
+
+async def test_put_within_a_transaction_of_the_programs_own(truth: EtcdTruth) -> None:
+    follower = await follow(await truth.open())
+
+    def code(text: str) -> str:
+        return b64encode(text.encode()).decode()
+
+    row = {"request_put": {"key": code(f"app/{truth.namespace}/42"), "value": code("paid")}}
+    news = {"request_put": {"key": code(f"{truth.namespace}/inbox/orders/42"), "value": code('"paid"')}}
+    await trio.to_thread.run_sync(truth.rig.call, "/v3/kv/txn", {"success": [row, news]})
+    (record,) = await follower.until(1)
+    assert record.cbor == encode_value("paid")
+    await follower.store.aclose()
+
+
+REFUSED = {
+    "not-json": (b"{", "not JSON"),
+    "too-large": (b'"' + bytes([120]) * 70_000 + b'"', "bytes"),
+    "much-too-large": (b'"' + bytes([120]) * 900_000 + b'"', "bytes"),
+    "not-a-value": (b"1e999", "value"),
+    "a//b": (b"1", "segment"),
+    "/a": (b"1", "begin"),
+    "c\x01": (b"1", "control"),
+    "n" * 256: (b"1", "256"),
+}
+
+
+async def test_what_cannot_be_published_is_put_aside_and_blocks_nobody(truth: EtcdTruth) -> None:
+    store = await truth.open()
+    follower = await follow(store)
+    for topic, (value, _) in REFUSED.items():
+        await truth.rig.put(f"{truth.namespace}/inbox/{topic}", value)
+    await truth.rig.put(f"{truth.namespace}/inbox/good", b"true")
+    assert [record.topic for record in await follower.until(1)] == ["good"]
+    aside = await truth.rig.keys(f"{truth.namespace}/refused/")
+    assert sorted(aside) == sorted(f"{truth.namespace}/refused/{topic}" for topic in REFUSED)
+    for topic, (value, because) in REFUSED.items():
+        reason, _, kept = aside[f"{truth.namespace}/refused/{topic}"].partition(b"\n")
+        assert because in reason.decode(), topic
+        assert kept == value[:REFUSED_BYTES_MAX]
+    assert await truth.rig.keys(f"{truth.namespace}/inbox/") == {}
+    assert list(await state(store)) == ["good"]
+    await store.aclose()
+
+
+async def test_topic_that_is_not_text_is_put_aside(truth: EtcdTruth) -> None:
+    store = await truth.open()
+    follower = await follow(store)
+    key = b64encode(f"{truth.namespace}/inbox/".encode() + b"\xff\xfe").decode()
+    await trio.to_thread.run_sync(truth.rig.call, "/v3/kv/put", {"key": key, "value": "MQ=="})
+    await truth.rig.put(f"{truth.namespace}/inbox/good", b"1")
+    await follower.until(1)
+    found = await trio.to_thread.run_sync(
+        truth.rig.call,
+        "/v3/kv/range",
+        {"key": b64encode(f"{truth.namespace}/refused/".encode() + b"\xff\xfe").decode()},
+    )
+    assert found["count"] == "1"
+    await store.aclose()
+
+
+async def test_several_nodes_take_each_entry_once(truth: EtcdTruth) -> None:
+    """Three stores follow, while a program puts more than one batch, and a node publishes too."""
+    followers = [await follow(await truth.open()) for _ in range(3)]
+    for follower in followers:
+        follower.position = await follower.store.head()
+    count = 3 * INBOX_MAX
+
+    def put_all() -> None:
+        for number in range(count):
+            message = {"key": key_of(number), "value": b64encode(json.dumps(number).encode()).decode()}
+            truth.rig.call("/v3/kv/put", message)
+
+    def key_of(number: int) -> str:
+        return b64encode(f"{truth.namespace}/inbox/t/{number}".encode()).decode()
+
+    async with trio.open_nursery() as nursery:
+        for follower in followers:
+            nursery.start_soon(follower.until, count + 20)
+        nursery.start_soon(trio.to_thread.run_sync, put_all)
+        for number in range(20):
+            await put(followers[0].store, f"own/{number}")
+    for follower in followers:
+        values = {record.topic: record.cbor for record in follower.records if record.topic.startswith("t/")}
+        assert values == {f"t/{number}": encode_value(number) for number in range(count)}
+        versions = [record.version for record in follower.records]
+        assert versions == sorted(set(versions))
+        assert len(versions) == count + 20, "no entry was published twice"
+        await follower.store.aclose()
+
+
+async def test_entries_are_published_in_the_order_of_their_puts(truth: EtcdTruth) -> None:
+    names = ["z", "m", "a", "q"]
+    for name in names:
+        await truth.rig.put(f"{truth.namespace}/inbox/{name}", b"1")
+    await truth.rig.put(f"{truth.namespace}/inbox/z", b"2")
+    store = await truth.open()
+    follower = await follow(store)
+    assert [record.topic for record in await follower.until(4)] == ["m", "a", "q", "z"]
+    await store.aclose()
+
+
+async def test_compare_and_set_sees_what_was_put(truth: EtcdTruth) -> None:
+    store = await truth.open()
+    follower = await follow(store)
+    version = await put(store, "a")
+    await truth.rig.put(f"{truth.namespace}/inbox/a", b"2")
+    await follower.until(2)
+    committed: Any = await store.publish([Publish("a", b"\x03", expect=version), Publish("b", b"\x01")])
+    assert committed.verdicts[0].current == version + 1
+    assert [record.topic for record in committed.records] == ["b"]
+    await store.aclose()
+
+
+async def test_waiting_ends_with_what_this_store_has_seen_itself(truth: EtcdTruth) -> None:
+    """Own commits, and heads that somebody else has asked for, wake `wait` before the watch says anything."""
+    store, other = await truth.open(), await truth.open()
+    for writer in (store, other):
+        after = (await store.head()).revision
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.wait, after)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await put(writer, "a")
+            await store.head()
+            with trio.fail_after(WAIT_S):
+                await store.wait(after)
+    await store.aclose()
+    await other.aclose()

@@ -1,0 +1,176 @@
+"""The store in etcd, against a real one: the contract, and what etcd is told and refuses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from random import Random
+
+import pytest
+import trio
+
+from softstate.errors import Unavailable
+from softstate.model import ALL, Page, Query
+from softstate.store.base import Applied, Committed, Publish
+from softstate.store.etcd import snapshot as etcd_snapshot
+from softstate.store.etcd.store import EtcdStore
+from softstate.store.memory.store import MemoryStore
+from softstate.testing import STORE_CHECKS, StoreCheck, run_check
+from softstate.testing.store_stage import following, one, put, state
+from tests.store.engines.etcd_rig import EtcdRig, EtcdTruth, need_etcd
+from tests.store.engines.rig import folder_for
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
+    need_etcd()
+    rig = EtcdRig(folder_for(tmp_path_factory.mktemp("etcd"), "etcd"))
+    try:
+        yield rig.run()
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+def truth(server: EtcdRig) -> EtcdTruth:
+    return EtcdTruth(server, f"test-{next(_numbers)}")
+
+
+def check_name(check: StoreCheck) -> str:
+    return getattr(check, "__name__", "?")
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+async def test_contract(check: StoreCheck, truth: EtcdTruth) -> None:
+    await run_check(check, truth)
+
+
+VALUE = bytes([0x59, 0xFF, 0xF0]) + bytes(0xFFF0)
+"""As large as a value may be."""
+
+
+async def test_group_above_the_size_of_a_request(truth: EtcdTruth) -> None:
+    """It takes several transactions, and looks like one when nobody commits between them."""
+    store = await truth.open()
+    before = await store.head()
+    committed = await store.publish([Publish(f"t/{number}", VALUE, expect=0, key="k") for number in range(50)])
+    versions = [before.revision + 1 + number for number in range(50)]
+    assert committed.verdicts == [Applied(version) for version in versions]
+    assert [record.version for record in committed.records] == versions
+    assert (committed.before, committed.position) == (before.revision, before.at(versions[-1]))
+    assert len(await state(store)) == 50
+    await store.aclose()
+
+
+@pytest.mark.parametrize("other", ["publishes", "opens"])
+async def test_group_above_the_size_of_a_request_that_others_commit_into(
+    truth: EtcdTruth, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """What is reported is the last contiguous run; with another lineage in between nothing can be."""
+    store, rival = await truth.open(), await truth.open()
+    start = await store.head()
+    commit = store._publish
+
+    async def interrupted(chunk: Sequence[Publish]) -> Committed:
+        committed = await commit(chunk)
+        if chunk[0].topic == "t/0":
+            await (put(rival, "rival") if other == "publishes" else rival.reopen())
+        return committed
+
+    monkeypatch.setattr(store, "_publish", interrupted)
+    group = [Publish(f"t/{number}", VALUE) for number in range(30)]
+    if other == "opens":
+        with pytest.raises(Unavailable, match="lineage"):
+            await store.publish(group)
+    else:
+        committed = await store.publish(group)
+        last = [verdict.version for verdict in committed.verdicts if isinstance(verdict, Applied)]
+        assert committed.position.revision == last[-1]
+        assert [record.version for record in committed.records] == list(range(committed.before + 1, last[-1] + 1))
+        assert committed.records[-1].topic == "t/29"
+        assert len(last) == 30 > len(committed.records)
+    feed = await rival.feed(start)
+    assert {record.topic for record in feed.records} >= {"t/0"}
+    await store.aclose()
+    await rival.aclose()
+
+
+async def all_pages(store: EtcdStore | MemoryStore, query: Query) -> Sequence[object]:
+    """Read to the end, and return what does not depend on the lineage."""
+    found: list[object] = []
+    while True:
+        (page,) = await store.read([query])
+        if not isinstance(page, Page):
+            return [*found, type(page)]
+        found.append((page.position.revision, page.floor, page.records, page.more, page.compacted, page.restart))
+        if not page.more:
+            return found
+        query = following(query, page)
+
+
+@pytest.mark.parametrize("prefix_topics_max", [3, 1000])
+async def test_answers_are_those_of_the_store_in_memory(
+    truth: EtcdTruth, monkeypatch: pytest.MonkeyPatch, prefix_topics_max: int
+) -> None:
+    """The same random story, and the same random questions, with every way to look for a prefix."""
+    monkeypatch.setattr(etcd_snapshot, "PREFIX_TOPICS_MAX", prefix_topics_max)
+    monkeypatch.setattr(etcd_snapshot, "NEAR_HEAD", 20)
+    monkeypatch.setattr(etcd_snapshot, "FIRST_WAVE", 3)
+    random = Random(5)
+    stores: list[EtcdStore | MemoryStore] = [await truth.open(), MemoryStore()]
+    names = [f"{a}/{b}" for a in "abc" for b in range(9)] + ["a", "d"]
+    for _ in range(12):
+        group = [
+            Publish(name, None if random.random() < 0.3 else bytes([0x58, size]) + bytes(size))
+            for name, size in ((random.choice(names), random.randrange(24, 200)) for _ in range(random.randrange(9)))
+        ]
+        heads = [(await store.publish(group)).position.revision for store in stores]
+        assert heads[0] == heads[1]
+        if random.random() < 0.2:
+            floors = [await store.compact(tombstones=heads[0] - 20, keys=0) for store in stores]
+            assert floors[0] == floors[1]
+    for _ in range(60):
+        query = Query(
+            topics={name: random.randrange(4) for name in random.sample(names, random.randrange(9))},
+            prefixes={
+                prefix: random.choice([0, random.randrange(heads[0] + 1)])
+                for prefix in random.sample(["a/", "b/", "c/", ALL, "none/"], random.randrange(4))
+            },
+            limit=random.choice([1, 2, 7, 100]),
+            limit_bytes=random.choice([1, 300, 100_000]),
+        )
+        answers = [await all_pages(store, query) for store in stores]
+        assert answers[0] == answers[1], query
+    for store in stores:
+        await store.aclose()
+
+
+async def test_more_topics_than_one_request_takes(truth: EtcdTruth) -> None:
+    store = await truth.open()
+    topics = [f"t/{number}" for number in range(700)]
+    await store.publish([Publish(topic, b"\x01") for topic in topics])
+    page = await one(store, Query(topics=dict.fromkeys(topics, 0)))
+    assert [record.topic for record in page.records] == topics
+    lineages = await store.lineage_at(range(300))
+    assert lineages[1:] == [(await store.head()).lineage] * 299
+    await store.aclose()
+
+
+async def test_what_was_heard_of_a_lost_history_does_not_keep_anybody_awake(truth: EtcdTruth) -> None:
+    """A store that has heard of commits, but not read them, when keys are put back under it."""
+    store, other = await truth.open(), await truth.open()
+    head = await other.head()
+    assert await store.head() == head
+    backup = await truth.snapshot()
+    await put(other, "lost")
+    store._heard = head.revision + 1
+    await truth.restore(backup)
+    await store.wait(head.revision)
+    assert await store.head() == head
+    with trio.move_on_after(0.3) as scope:
+        await store.wait(head.revision)
+    assert scope.cancelled_caught
+    await store.aclose()
+    await other.aclose()

@@ -1,0 +1,434 @@
+"""A PostgreSQL store in trouble: servers killed, frozen, wiped, restored and failed over under it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+import pytest
+import trio
+
+from softstate.errors import Rewound, SoftstateError, StoreRewound, Unavailable
+from softstate.model import ALL, Durability, Page, Position, Query
+from softstate.store.base import Applied, Publish
+from softstate.store.postgres.engine import CALL_S
+from softstate.store.postgres.store import PostgresStore
+from softstate.testing.store_stage import put, state
+from tests.processes.harness import WAIT_S
+from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresRig
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[PostgresRig]:
+    with PostgresRig.running() as rig:
+        yield rig
+
+
+@pytest.fixture
+async def rig(shared: PostgresRig) -> AsyncIterator[PostgresRig]:
+    """A running server without a store: what happened to it in an earlier test does not matter."""
+    shared.server.execute(f"DROP SCHEMA IF EXISTS {shared.schema} CASCADE", database=DATABASE)
+    yield shared
+    await shared.close_stores()
+    shared.opened.clear()
+
+
+async def eventually(store: PostgresStore, topic: str) -> int:
+    """Publish again and again until the store can be used; return the version."""
+    with trio.fail_after(WAIT_S):
+        while True:
+            try:
+                return await put(store, topic)
+            except Unavailable:
+                await trio.sleep(0.02)
+
+
+async def until_rewound(store: PostgresStore) -> None:
+    """Ask again and again until the store says that it was rewound, every method of it."""
+    with trio.fail_after(WAIT_S):
+        while True:
+            try:
+                await store.head()
+            except Unavailable:
+                await trio.sleep(0.02)
+            except StoreRewound:
+                break
+            else:
+                raise AssertionError("the store did not notice")
+        with pytest.raises(StoreRewound):
+            await publish_through(store)
+
+
+async def publish_through(store: PostgresStore) -> None:
+    """Publish, but once more if only the connection was found broken."""
+    try:
+        await put(store, "z")
+    except Unavailable:
+        await put(store, "z")
+
+
+async def asked(store: PostgresStore, witness: Position) -> Page | SoftstateError:
+    (answer,) = await store.read([Query(prefixes={ALL: 0}, witness=witness)])
+    assert isinstance(answer, Page | SoftstateError)
+    return answer
+
+
+# Down ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_killed_and_started_again(rig: PostgresRig) -> None:
+    """Nothing acknowledged is lost, and a new lineage begins before the first change after it."""
+    store = await rig.open()
+    version = await put(store, "a")
+    before = await store.head()
+    await rig.kill()
+    for call in (store.head, lambda: put(store, "b"), lambda: store.compact(tombstones=1, keys=1)):
+        with pytest.raises(Unavailable, match=r"^postgresql://softstate@127\.0\.0\.1:\d+/truth: ") as caught:
+            await call()
+        assert PASSWORD not in repr(caught.value)
+    with trio.fail_after(WAIT_S):
+        await store.wait(before.revision)
+    await rig.start()
+    assert (await store.head()) == before
+    assert await eventually(store, "b") == version + 2
+    after = await store.head()
+    assert after.lineage != before.lineage
+    assert list(await store.lineage_at([version, version + 1])) == [before.lineage, after.lineage]
+    assert isinstance(await asked(store, before), Page), "who has seen the history before the crash is at home"
+
+
+async def test_direct_publish_after_a_restart_begins_a_lineage(rig: PostgresRig) -> None:
+    store = await rig.open()
+    before = await store.head()
+    await rig.kill()
+    await rig.start()
+    await rig.publish_directly("a", "1")
+    await rig.publish_directly("a", "2")
+    feed = await (await rig.open()).feed(before)
+    assert [row.revision for row in feed.lineages] == [before.revision + 1, before.revision + 4]
+    assert [record.version for record in feed.records] == [before.revision + 3]
+
+
+async def test_frozen_server_is_unavailable_in_time(rig: PostgresRig) -> None:
+    """Connections stay, nothing answers: each call gives up by itself, several at a time too."""
+    store = await rig.open()
+    await put(store, "a")
+    head = await store.head()
+    calls: Sequence[Callable[[], object]] = (
+        store.head, store.info, lambda: store.feed(head), lambda: put(store, "b"), lambda: put(store, "c"),
+    )  # fmt: skip
+    failed: list[Unavailable] = []
+
+    async def fails(call: Callable[[], object]) -> None:
+        with pytest.raises(Unavailable, match="has not answered within 3 s") as caught:
+            await call()  # type: ignore[misc]
+        failed.append(caught.value)
+
+    rig.freeze()
+    try:
+        with trio.fail_after(CALL_S + WAIT_S):
+            async with trio.open_nursery() as nursery:
+                for call in calls:
+                    nursery.start_soon(fails, call)
+        with pytest.raises(Unavailable):
+            await store.head()
+    finally:
+        rig.thaw()
+    assert len(failed) == len(calls)
+    await eventually(store, "d")
+    assert "d" in await state(store)
+
+
+async def test_cancelled_calls_leave_the_store_usable(rig: PostgresRig) -> None:
+    """Whenever they are cancelled: waiting for their turn, in the middle, or just as the answer comes."""
+    store = await rig.open()
+    for patience_s in (0, 0.0002, 0.0005, 0.001, 0.002, 0.004):
+        for call in (lambda: put(store, "a"), store.head, lambda: store.wait(10**6)):
+            with trio.move_on_after(patience_s):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(call)
+                    nursery.start_soon(call)
+            await store.head()
+            await put(store, "b")
+
+
+async def test_closing_while_the_server_is_frozen_ends(rig: PostgresRig) -> None:
+    store = await rig.open()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                while True:
+                    await store.wait(10**6)
+
+        nursery.start_soon(listen)
+        await put(store, "a")
+        rig.freeze()
+        try:
+            with trio.fail_after(CALL_S + WAIT_S):
+                await store.aclose()
+        finally:
+            rig.thaw()
+    for closed in (store.head, lambda: put(store, "b"), store.reopen):
+        with pytest.raises(trio.ClosedResourceError):
+            await closed()
+
+
+async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    await rig.refuse_writes(on=True)
+    try:
+        with trio.fail_after(WAIT_S), pytest.raises(Unavailable, match="it takes no writes"):
+            while True:
+                await put(store, "b")
+        # More often than psycopg needs to prepare a statement: what it takes for prepared must be there afterwards.
+        for number in range(12):
+            with pytest.raises(Unavailable, match="it takes no writes"):
+                await put(store, f"b/{number}")
+        assert "a" in await state(store)
+        with pytest.raises(Unavailable, match="it takes no writes"):
+            await rig.open()
+    finally:
+        await rig.refuse_writes(on=False)
+    await eventually(store, "c")
+    for number in range(12):
+        await put(store, f"c/{number}", key=str(number))
+
+
+# Outcome unknown -----------------------------------------------------------------------------------------------------
+
+
+class Cutter:
+    """A proxy that cuts the connection as the server answers a commit: it is made, and nobody has heard of it."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.armed = False
+        self.port = 0
+
+    async def serve(self, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(trio.serve_tcp, self._relay, 0)
+            self.port = listeners[0].socket.getsockname()[1]
+            task_status.started()
+
+    async def _relay(self, client: trio.SocketStream) -> None:
+        server = await trio.open_tcp_stream("127.0.0.1", self._target)
+
+        async def up(nursery: trio.Nursery) -> None:
+            async for data in client:
+                await server.send_all(data)
+            nursery.cancel_scope.cancel()
+
+        async with client, server, trio.open_nursery() as nursery:
+            nursery.start_soon(up, nursery)
+            async for data in server:
+                if self.armed and b"COMMIT\0" in data:
+                    self.armed = False
+                    break
+                await client.send_all(data)
+            nursery.cancel_scope.cancel()
+
+
+async def test_unknown_outcome_is_asked_about_with_the_key(rig: PostgresRig, nursery: trio.Nursery) -> None:
+    cutter = Cutter(rig.server.port)
+    await nursery.start(cutter.serve)
+    store = await PostgresStore.open(
+        f"postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{cutter.port}/{DATABASE}?sslmode=disable"
+    )
+    rig.opened.append(store)
+    head = await store.head()
+    request = Publish("a", b"\x01", expect=0, key="k", digest=b"d")
+    cutter.armed = True
+    with pytest.raises(Unavailable):
+        await store.publish([request])
+    assert not cutter.armed
+    (verdict,) = (await store.publish([request])).verdicts
+    assert verdict == Applied(head.revision + 1, repeated=True)
+    nursery.cancel_scope.cancel()
+
+
+async def test_commit_that_waits_for_a_standby_is_not_seen(rig: PostgresRig) -> None:
+    """It is neither acknowledged nor visible until the standby has it; then it is there, and the key tells."""
+    store = await rig.open()
+    head = await store.head()
+    request = Publish("a", b"\x01", key="k", digest=b"d")
+    rig.server.change_setting("synchronous_standby_names", "nobody")
+    try:
+        with pytest.raises(Unavailable, match="has not answered within 3 s"):
+            await store.publish([request])
+        with pytest.raises(Unavailable):
+            await store.publish([request])
+        assert await store.head() == head
+    finally:
+        rig.server.change_setting("synchronous_standby_names", "''")
+    (verdict,) = (await store.publish([request])).verdicts
+    assert verdict == Applied(head.revision + 1, repeated=True)
+
+
+# Rewound -------------------------------------------------------------------------------------------------------------
+
+
+async def test_wiped_server(rig: PostgresRig) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    seen = await store.head()
+    await rig.wipe()
+    await until_rewound(store)
+    position = await store.reopen()
+    assert (position.revision, position.epoch == seen.epoch) == (1, False)
+    assert isinstance(await asked(store, seen), Rewound)
+    assert await state(store) == {}
+    await put(store, "b")
+
+
+@pytest.mark.parametrize("emptied", ["DROP SCHEMA softstate CASCADE", "DELETE FROM softstate.meta"])
+async def test_dropped_tables(rig: PostgresRig, emptied: str) -> None:
+    store = await rig.open()
+    rig.server.execute(emptied, database=DATABASE)
+    await until_rewound(store)
+
+
+async def test_restored_cluster(rig: PostgresRig) -> None:
+    store = await rig.open()
+    await put(store, "kept")
+    kept = await store.head()
+    backup = await rig.backup()
+    await put(store, "lost")
+    seen = await store.head()
+    await rig.restore(backup)
+    await until_rewound(store)
+    await store.reopen()
+    assert sorted(await state(store)) == ["kept"]
+    assert isinstance(await asked(store, seen), Rewound)
+    assert isinstance(await asked(store, kept), Page)
+
+
+@pytest.mark.parametrize("way", ["cluster", "schema", "rows"])
+async def test_restored_and_advanced_by_others_before_any_node_is_back(rig: PostgresRig, way: str) -> None:
+    """The revision that was seen exists again, made by another program: only the lineage tells them apart."""
+    store = await rig.open()
+    await put(store, "kept")
+    backup = await rig.backup() if way == "cluster" else await rig.snapshot()
+    await put(store, "lost")
+    seen = await store.head()
+    await store.aclose()
+    if way != "rows":
+        await rig.restore(backup)
+    else:
+        # The gentlest of restores: the rows alone, into the same tables of the same server.
+        rows = rig.server.execute("SELECT * FROM softstate.meta", database=DATABASE)[0]
+        rig.server.execute(
+            "DELETE FROM softstate.topic WHERE topic = 'lost'; CREATE TEMPORARY TABLE backup AS TABLE softstate.meta;"
+            f" DELETE FROM softstate.meta; UPDATE backup SET head = {rows[3] - 1};"
+            " INSERT INTO softstate.meta TABLE backup",
+            database=DATABASE,
+        )
+    for number in range(3):
+        await rig.publish_directly(f"other/{number}", str(number))
+    again = await rig.open()
+    head = await again.head()
+    assert head.epoch == seen.epoch
+    assert head.revision > seen.revision
+    assert isinstance(await asked(again, seen), Rewound)
+    assert isinstance(await asked(again, seen.at(seen.revision - 1)), Page)
+    assert sorted(await state(again)) == ["kept", "other/0", "other/1", "other/2"]
+
+
+async def test_restored_and_advanced_under_an_open_store(rig: PostgresRig) -> None:
+    store = await rig.open()
+    backup = await rig.snapshot()
+    await put(store, "lost")
+    seen = await store.head()
+    await rig.restore(backup)
+    for number in range(3):
+        await rig.publish_directly(f"other/{number}", str(number))
+    await until_rewound(store)
+    assert (await store.reopen()).revision > seen.revision
+    assert sorted(await state(store)) == ["other/0", "other/1", "other/2"]
+
+
+async def test_failover_that_loses_commits(rig: PostgresRig) -> None:
+    """A standby that lags becomes the primary, at the same address: what it never got is gone, and that is noticed."""
+    store = await rig.open()
+    await put(store, "kept")
+    kept = await store.head()
+    primary = rig.server
+    with rig.standby() as standby:
+        standby.kill()
+        await put(store, "lost")
+        seen = await store.head()
+        await rig.fail_over(standby)
+        try:
+            await rig.publish_directly("other", "1")
+            await until_rewound(store)
+            await store.reopen()
+            assert sorted(await state(store)) == ["kept", "other"]
+            assert isinstance(await asked(store, seen), Rewound)
+            assert isinstance(await asked(store, kept), Page)
+        finally:
+            await store.aclose()
+            standby.kill()
+            rig.server = primary
+            await rig.start()
+
+
+async def test_of_several_hosts_the_primary_is_found(rig: PostgresRig) -> None:
+    with rig.standby() as standby:
+        both = f"127.0.0.1:{standby.port},127.0.0.1:{rig.server.port}"
+        store = await PostgresStore.open(f"postgresql://{ROLE}:{PASSWORD}@{both}/{DATABASE}")
+        rig.opened.append(store)
+        await put(store, "a")
+        with pytest.raises(SoftstateError, match="is a standby, which takes no writes"):
+            await PostgresStore.open(f"postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{standby.port}/{DATABASE}")
+
+
+# What is told --------------------------------------------------------------------------------------------------------
+
+
+async def test_durability_is_told_truthfully(rig: PostgresRig) -> None:
+    """Asynchronous commits are overridden for ours; without fsync nothing helps, and that is noticed while it runs."""
+    rig.server.change_setting("synchronous_commit", "off")
+    try:
+        store = await rig.open()
+        assert (store.durability, store.warnings) == (Durability.DURABLE, ())
+        rig.server.change_setting("fsync", "off")
+        with trio.fail_after(WAIT_S):
+            while store.durability is Durability.DURABLE:
+                await store.head()
+        assert store.durability is Durability.WEAK
+        assert "fsync = off" in store.warnings[0]
+        other = await rig.open()
+        assert (other.durability, other.warnings) == (Durability.WEAK, store.warnings)
+    finally:
+        rig.server.change_setting("fsync", "on")
+        rig.server.change_setting("synchronous_commit", "on")
+
+
+async def test_tls(rig: PostgresRig) -> None:
+    """A server whose certificate is checked, and one that another authority has signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed, which makes the certificates")
+    folder = rig.server.folder
+    for name in ("right", "wrong"):
+        await trio.run_process(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+             "2", "-subj", "/CN=softstate test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout",
+             folder / f"{name}.key", "-out", folder / f"{name}.pem"],
+            capture_stdout=True, capture_stderr=True,
+        )  # fmt: skip
+    rig.server.own(folder)
+    (folder / "right.key").chmod(0o600)
+    rig.server.stop()
+    rig.server.start("ssl=on", f"ssl_cert_file={folder}/right.pem", f"ssl_key_file={folder}/right.key")
+    url = f"{rig.url}&sslmode=verify-full&sslrootcert={folder}/"
+    store = await PostgresStore.open(url + "right.pem")
+    rig.opened.append(store)
+    await put(store, "a")
+    rows = rig.server.execute("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+                              " WHERE application_name LIKE 'softstate%'")  # fmt: skip
+    assert rows == [(True,)]
+    with pytest.raises(SoftstateError, match=r"certificate verify failed.*see sslmode") as caught:
+        await PostgresStore.open(url + "wrong.pem")
+    assert PASSWORD not in repr(caught.value)

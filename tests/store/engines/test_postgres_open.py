@@ -1,0 +1,325 @@
+"""Opening a PostgreSQL store: the URL, credentials, privileges, what is not ours, and what every refusal says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from softstate.errors import ConfigError, SoftstateError, StoreRefused, Unavailable
+from softstate.store.base import Dump
+from softstate.store.postgres.store import CONNECTIONS_MAX, PostgresStore
+from softstate.store.postgres.url import read_place
+from softstate.store.rules.dump import pages
+from softstate.testing.store_stage import put, state
+from tests.processes.harness import WAIT_S, until
+from tests.store.engines.postgres_rig import (
+    DATABASE,
+    PASSWORD,
+    ROLE,
+    PostgresServer,
+    PostgresTruth,
+    call,
+    running_server,
+)
+
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def truth(server: PostgresServer) -> AsyncIterator[PostgresTruth]:
+    truth = PostgresTruth(server, f"open_{next(NUMBERS)}")
+    yield truth
+    await truth.close_stores()
+
+
+async def refused(url: str, words: str, kind: type[SoftstateError] = StoreRefused) -> SoftstateError:
+    with pytest.raises(kind, match=words) as caught:
+        await PostgresStore.open(url)
+    assert PASSWORD not in repr(caught.value)
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+    return caught.value
+
+
+# The URL -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://h/d?shema=a", "unknown option 'shema'; there are application_name, .*, schema, .*, sslcert"),
+        ("postgresql://h/d?host=other", "unknown option 'host'"),
+        ("postgresql://h/d?password=x", "unknown option 'password'"),
+        ("postgresql://h/d?schema=", "schema must be 1 to 63 bytes and not begin with 'pg_', not ''"),
+        ("postgresql://h/d?schema=pg_toast", "schema must be 1 to 63 bytes"),
+        ("postgresql://h/d?schema=" + "x" * 64, "schema must be 1 to 63 bytes"),
+        ("postgresql://h/d?connect_timeout=soon", "connect_timeout must be a number of at least 1, not 'soon'"),
+        ("postgresql://h/d?connect_timeout=0", "connect_timeout must be a number of at least 1, not '0'"),
+        ("postgresql:///d", "'' is not HOST or HOST:PORT"),
+    ],
+)
+async def test_wrong_urls(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        await PostgresStore.open(url)
+
+
+def test_url_is_what_libpq_is_told() -> None:
+    place = read_place("postgresql://me:p%40ss@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s&sslmode=require&connect_timeout=4")
+    assert place.parameters == {
+        "host": "::1,/tmp/pg", "port": "1,5432", "dbname": "my db", "user": "me", "password": "p@ss",
+        "client_encoding": "utf8", "target_session_attrs": "primary", "sslmode": "require", "connect_timeout": "4",
+    }  # fmt: skip
+    assert (place.name, place.schema) == ("postgresql://me@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s", "s")
+    assert "p@ss" not in repr(place)
+    plain = read_place("postgresql://h")
+    assert plain.parameters == {"host": "h", "port": "5432", "client_encoding": "utf8", "connect_timeout": "2"}
+    assert (plain.name, plain.schema) == ("postgresql://h", "softstate")
+    assert read_place("postgresql://a,b?target_session_attrs=any").parameters["target_session_attrs"] == "any"
+
+
+async def test_option_that_libpq_refuses(truth: PostgresTruth) -> None:
+    await refused(truth.url + "&sslmode=perhaps", 'invalid sslmode value: "perhaps"')
+
+
+def test_missing_driver_says_what_to_install() -> None:
+    program = "import sys; sys.modules['psycopg'] = None; import softstate.store.postgres.store"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S)
+    assert "ConfigError: store postgresql://… needs psycopg: pip install 'softstate[postgres]'" in done.stderr
+
+
+# Credentials ---------------------------------------------------------------------------------------------------------
+
+
+async def test_wrong_password(truth: PostgresTruth) -> None:
+    await refused(truth.url.replace(PASSWORD, "guess"), "password authentication failed .*give the right user and pass")
+
+
+async def test_missing_password(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    await refused(truth.url.replace(f":{PASSWORD}", ""), "no password supplied.*password_file=…, as password_env=…")
+
+
+async def test_password_from_elsewhere(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare = truth.url.replace(f":{PASSWORD}", "")
+    (tmp_path / "secret").write_text(PASSWORD + "\n")
+    (tmp_path / "pgpass").write_text(f"127.0.0.1:*:*:{ROLE}:{PASSWORD}\n")
+    (tmp_path / "pgpass").chmod(0o600)
+    monkeypatch.setenv("STORE_PASSWORD", PASSWORD)
+    for option in (f"password_file={tmp_path}/secret", "password_env=STORE_PASSWORD", f"passfile={tmp_path}/pgpass"):
+        store = await PostgresStore.open(f"{bare}&{option}")
+        truth.opened.append(store)
+        assert store.name == bare
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    truth.opened.append(await PostgresStore.open(bare))
+
+
+async def test_unknown_role_and_database(truth: PostgresTruth) -> None:
+    await refused(
+        truth.url.replace(f"/{DATABASE}", "/nowhere"), 'database "nowhere" does not exist: create the database'
+    )
+    await refused(truth.url.replace(f"{ROLE}:", "nobody:"), "authentication failed")
+
+
+async def test_password_changed_while_it_runs(truth: PostgresTruth, server: PostgresServer) -> None:
+    """For a store that was open it is something that may pass: whoever changed it may change it back."""
+    store = await truth.open()
+    server.execute(f"ALTER ROLE {ROLE} PASSWORD 'other'")
+    try:
+        with pytest.raises(Unavailable, match="give the right user and password"):
+            await store.head()
+        with pytest.raises(StoreRefused, match="give the right user and password"):
+            await store.reopen()
+    finally:
+        server.execute(f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'")
+    await store.reopen()
+    await put(store, "a")
+
+
+# Privileges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guest(server: PostgresServer) -> str:
+    """Return a role that may connect, and no more."""
+    name = f"guest_{next(NUMBERS)}"
+    server.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    return name
+
+
+async def test_may_not_create_the_schema(truth: PostgresTruth, server: PostgresServer, guest: str) -> None:
+    url = truth.url.replace(f"{ROLE}:", f"{guest}:")
+    await refused(url, f'let the owner of the database run CREATE SCHEMA "{truth.schema}" AUTHORIZATION')
+    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {guest}", database=DATABASE)
+    store = await PostgresStore.open(url)
+    truth.opened.append(store)
+    await put(store, "a")
+    await store.destroy()
+
+
+async def test_may_not_use_the_tables(truth: PostgresTruth, guest: str) -> None:
+    await truth.open()
+    await refused(truth.url.replace(f"{ROLE}:", f"{guest}:"), "permission denied .*lacks a privilege")
+
+
+async def test_limited_connections(truth: PostgresTruth, server: PostgresServer) -> None:
+    """A store that gets one connection only can write; what it cannot have is told, and comes when there is room."""
+    server.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1")
+    try:
+        store = await truth.open()
+        await put(store, "a")
+        with pytest.raises(Unavailable, match="too many connections for role"):
+            await store.head()
+    finally:
+        server.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
+    assert "a" in await state(store)
+
+
+async def test_connections_are_bounded(truth: PostgresTruth, server: PostgresServer) -> None:
+    """Whatever a store does at a time: three connections, one more while it adopts, none once it is closed."""
+    source, store = await PostgresTruth(server, f"open_{next(NUMBERS)}").open(), await truth.open()
+    await put(source, "a")
+    counts: list[int] = []
+
+    def number() -> int:
+        rows = server.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'softstate%'")
+        return int(rows[0][0])
+
+    async def watched() -> AsyncIterator[Dump]:
+        async for page in pages(source):
+            counts.append(number())
+            yield page
+
+    await source.head()
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(store.wait, 10**6)
+            nursery.start_soon(put, store, "b")
+            nursery.start_soon(store.head)
+        await trio.to_thread.run_sync(lambda: until("it listens too", lambda: number() >= 5))
+        nursery.cancel_scope.cancel()
+    await store.head()
+    await store.adopt(watched(), replace=True)
+    await source.aclose()
+    await store.aclose()
+    assert max(counts) <= 2 + CONNECTIONS_MAX
+    await trio.to_thread.run_sync(lambda: until("every connection is gone", lambda: number() == 0))
+
+
+async def test_settings_of_the_role_do_no_harm(truth: PostgresTruth, server: PostgresServer, guest: str) -> None:
+    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {guest}", database=DATABASE)
+    for setting in (
+        "default_transaction_isolation = 'serializable'", "statement_timeout = 1000", "search_path = 'public'",
+        "synchronous_commit = off", "lock_timeout = 1", "standard_conforming_strings = off", "bytea_output = 'escape'",
+        "idle_session_timeout = 1000", "idle_in_transaction_session_timeout = 1", "extra_float_digits = -15",
+    ):  # fmt: skip
+        server.execute(f"ALTER ROLE {guest} SET {setting}")
+    url = truth.url.replace(f"{ROLE}:", f"{guest}:")
+    stores = [await PostgresStore.open(url), await PostgresStore.open(url)]
+    truth.opened += stores
+    async with trio.open_nursery() as nursery:
+        for store in stores * 8:
+            nursery.start_soon(put, store, f"t/{id(store)}")
+    assert (await stores[0].head()).revision == 2 + 16
+    for session in (stores[0]._engine.reader, stores[0]._engine.writer):
+        assert await session.call(lambda on: on.execute("SHOW idle_session_timeout").fetchone(), 3) == ("0",)
+    assert await stores[0]._engine.writer.call(lambda on: on.execute("SHOW statement_timeout").fetchone(), 3) == ("0",)
+    # An application that lives with the role's time-outs would be cut off between its own two statements.
+    patient = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
+    with psycopg.connect(
+        host="127.0.0.1", port=server.port, user=guest, password=PASSWORD, dbname=DATABASE, options=patient
+    ) as app:
+        call(app, truth.schema, "publish", "a", "[1e300, 0.1]")
+    assert len(await state(stores[0])) == 3
+
+
+# What is there already -----------------------------------------------------------------------------------------------
+
+
+async def test_created_by_several_at_once(truth: PostgresTruth) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(truth.open)
+    positions = [await store.head() for store in truth.opened]
+    assert {(position.epoch, position.revision) for position in positions} == {(positions[0].epoch, 6)}
+
+
+async def test_schema_of_another_application(truth: PostgresTruth, server: PostgresServer) -> None:
+    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {ROLE}", database=DATABASE)
+    server.execute(f"CREATE TABLE {truth.schema}.meta (id integer)", database=DATABASE)
+    await refused(truth.url, "holds other tables than a store's, and was left untouched: name another one")
+    for name in ("topic", "lineage", "idempotency"):
+        server.execute(f"CREATE TABLE {truth.schema}.{name} (id integer)", database=DATABASE)
+    await refused(truth.url, "holds other tables than a store's")
+    found = server.execute(
+        f"SELECT count(*) FROM pg_proc WHERE pronamespace = '{truth.schema}'::regnamespace", database=DATABASE
+    )
+    assert found == [(0,)]
+
+
+async def test_foreign_objects_beside_ours(truth: PostgresTruth, server: PostgresServer) -> None:
+    """What others have put into our schema is let be, and keeps it from being deleted."""
+    store = await truth.open()
+    await put(store, "a")
+    server.execute(f"CREATE TABLE {truth.schema}.theirs (id integer)", database=DATABASE)
+    await truth.open()
+    with pytest.raises(StoreRefused, match="cannot be deleted"):
+        await store.destroy()
+    assert "a" in await state(store)
+    server.execute(f"DROP TABLE {truth.schema}.theirs", database=DATABASE)
+    await store.destroy()
+    assert server.execute(f"SELECT to_regnamespace('{truth.schema}')", database=DATABASE) == [(None,)]
+
+
+async def test_layouts_that_are_not_known(truth: PostgresTruth, server: PostgresServer) -> None:
+    await (await truth.open()).aclose()
+    server.execute(f"UPDATE {truth.schema}.meta SET layout = 2", database=DATABASE)
+    await refused(truth.url, "has layout 2, this softstate knows 1: install the softstate that wrote it")
+    server.execute(f"DELETE FROM {truth.schema}.meta", database=DATABASE)
+    await refused(truth.url, "nothing in meta: if a backup is being restored, wait for its end")
+
+
+async def test_database_with_another_encoding(truth: PostgresTruth, server: PostgresServer) -> None:
+    server.execute(f"CREATE DATABASE latin OWNER {ROLE} ENCODING 'LATIN1' TEMPLATE template0")
+    await refused(truth.url.replace(f"/{DATABASE}", "/latin"), "encoding LATIN1, which cannot hold every topic")
+
+
+async def test_old_server(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softstate.store.postgres.connection.SERVER_VERSION_MIN", 99)
+    await refused(truth.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
+
+
+# Nobody there --------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_listens(truth: PostgresTruth) -> None:
+    with trio.socket.socket() as bound:
+        await bound.bind(("127.0.0.1", 0))
+        url = truth.url.replace(f":{truth.server.port}", f":{bound.getsockname()[1]}")
+        await refused(url, "[Cc]onnection refused", Unavailable)
+
+
+async def test_somebody_listens_and_never_answers(truth: PostgresTruth) -> None:
+    """Each host has its time, so that another one gets its turn."""
+    with trio.socket.socket() as silent:
+        await silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        await refused(truth.url.replace(f"127.0.0.1:{truth.server.port}", address), "timeout expired", Unavailable)
+        both = truth.url.replace("127.0.0.1", f"{address},127.0.0.1")
+        store = await PostgresStore.open(both)
+        truth.opened.append(store)
+        await put(store, "a")
+        assert "a" in await state(store)

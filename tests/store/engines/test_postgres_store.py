@@ -1,0 +1,410 @@
+"""The PostgreSQL store: the contract, the order of commits, and publishing from other programs' transactions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+import trio.testing
+
+from softstate.errors import Unavailable
+from softstate.model import ALL, Page, Position, Query, Record
+from softstate.store.base import Applied, Publish
+from softstate.store.postgres.notifications import Ear
+from softstate.store.postgres.store import PostgresStore
+from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
+from softstate.testing.store_stage import put, state
+from softstate.wire import decode_value
+from tests.processes.harness import WAIT_S, until
+from tests.store.engines.postgres_rig import PostgresServer, PostgresTruth, call, running_server
+
+SCHEMAS = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def truth(server: PostgresServer) -> AsyncIterator[PostgresTruth]:
+    truth = PostgresTruth(server, f"Store {next(SCHEMAS)}")
+    yield truth
+    await truth.close_stores()
+
+
+def check_name(check: StoreCheck) -> str:
+    return getattr(check, "__name__", "?")
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+async def test_contract(check: StoreCheck, truth: PostgresTruth) -> None:
+    assert isinstance(truth, Rewindable)
+    await run_check(check, truth)
+
+
+# The order of commits ------------------------------------------------------------------------------------------------
+
+
+class Application:
+    """Another program, with a transaction that it takes its time over, in a thread."""
+
+    def __init__(self, truth: PostgresTruth) -> None:
+        self._schema = truth.schema
+        self.connection = truth.connect()
+        self.version: int | None = None
+        self._thread: threading.Thread | None = None
+
+    def publish(self, topic: str, value: str = "1", *more: Any) -> int:
+        self.version = call(self.connection, self._schema, "publish", topic, value, *more)
+        return self.version
+
+    def begin_publishing(self, topic: str) -> None:
+        """Publish in the background, since it will have to wait."""
+        self._thread = threading.Thread(target=self.publish, args=[topic])
+        self._thread.start()
+
+    def finish_publishing(self) -> int:
+        assert self._thread is not None
+        self._thread.join(WAIT_S)
+        assert self.version is not None
+        return self.version
+
+    def waits(self, server: PostgresServer) -> bool:
+        pid = self.connection.info.backend_pid
+        return server.execute(f"SELECT cardinality(pg_blocking_pids({pid})) > 0") == [(True,)]
+
+
+@pytest.fixture
+def applications(truth: PostgresTruth) -> Iterator[list[Application]]:
+    made: list[Application] = []
+    yield made
+    for application in made:
+        application.connection.close()
+
+
+async def test_slow_transactions_commit_in_the_order_of_their_revisions(
+    truth: PostgresTruth, applications: list[Application]
+) -> None:
+    """The classic mistake is that 11 becomes visible before 10, and whoever saw 11 never asks for 10."""
+    follower = await truth.open()
+    after = await follower.head()
+    applications += [Application(truth), Application(truth)]
+    first, second = applications
+    early = first.publish("first")
+    second.begin_publishing("second")
+    await trio.to_thread.run_sync(lambda: until("the second waits", lambda: second.waits(truth.server)))
+    assert second.version is None
+    assert (await follower.feed(after)).records == []
+    first.connection.commit()
+    late = await trio.to_thread.run_sync(second.finish_publishing)
+    assert late == early + 1
+    feed = await follower.feed(after)
+    assert [(record.topic, record.version) for record in feed.records] == [("first", early)]
+    second.connection.commit()
+    feed = await follower.feed(feed.upto)
+    assert [(record.topic, record.version) for record in feed.records] == [("second", late)]
+
+
+async def test_rolled_back_publish_leaves_no_gap(truth: PostgresTruth, applications: list[Application]) -> None:
+    store = await truth.open()
+    before = await store.head()
+    applications.append(Application(truth))
+    assert applications[0].publish("a") == before.revision + 1
+    applications[0].connection.rollback()
+    assert await put(store, "b") == before.revision + 1
+    assert sorted(await state(store)) == ["b"]
+
+
+async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
+    truth: PostgresTruth, applications: list[Application]
+) -> None:
+    store = await truth.open()
+    head = await store.head()
+    applications.append(Application(truth))
+    version = applications[0].publish("app")
+    with pytest.raises(Unavailable, match="publish last"):
+        await store.publish([Publish("a", b"\x01")])
+    assert await store.head() == head
+    assert await state(store) == {}
+    applications[0].connection.commit()
+    assert await put(store, "a") == version + 1
+    assert (await store.head()).lineage == head.lineage, "a lock that was waited for in vain breaks nothing"
+
+
+async def test_writers_of_all_kinds_take_turns(truth: PostgresTruth, applications: list[Application]) -> None:
+    """Nodes and programs at the same time: every revision is taken once, and no lineage begins."""
+    stores = [await truth.open(), await truth.open()]
+    start = await stores[0].head()
+    applications += [Application(truth), Application(truth)]
+
+    async def as_node(store: PostgresStore) -> None:
+        for number in range(25):
+            await store.publish([Publish(f"node/{id(store)}/{number}/{part}", b"\x01") for part in range(3)])
+
+    def as_application(application: Application) -> None:
+        for number in range(25):
+            # Savepoints make transactions of their own within one, as frameworks like to do.
+            with application.connection.transaction(), application.connection.transaction():
+                application.publish(f"app/{id(application)}/{number}/0")
+            with application.connection.transaction():
+                application.publish(f"app/{id(application)}/{number}/1")
+
+    async with trio.open_nursery() as nursery:
+        for store in stores:
+            nursery.start_soon(as_node, store)
+        for application in applications:
+            nursery.start_soon(trio.to_thread.run_sync, as_application, application)
+    after, found = start, list[int]()
+    more = True
+    while more:
+        feed = await stores[0].feed(after)
+        found += [record.version for record in feed.records]
+        assert feed.lineages == []
+        after, more = feed.upto, feed.more
+    assert found == list(range(start.revision + 1, start.revision + 1 + 2 * 25 * 3 + 2 * 25 * 2))
+
+
+# Publishing directly -------------------------------------------------------------------------------------------------
+
+
+async def value_of(store: PostgresStore, topic: str) -> Any:
+    (page,) = await store.read([Query(topics={topic: 0})])
+    assert isinstance(page, Page)
+    (record,) = page.records
+    assert record.cbor is not None
+    return decode_value(record.cbor)
+
+
+VALUES: list[tuple[str, Any]] = [
+    ("null", None),
+    ("true", True),
+    ("false", False),
+    *((str(number), number) for bits in (5, 8, 16, 32, 63) for number in (2**bits - 1, -(2**bits))),
+    *((str(number), number) for number in (23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, -24, -25, -257)),
+    ("1.5", 1.5),
+    ("-0.1", -0.1),
+    ("1.0", 1.0),
+    ("1e3", 1000),
+    ("1.5e300", 1.5e300),
+    ("-100000000000000000000", -1e20),
+    ("5e-324", 5e-324),
+    ("1e-400", 0.0),
+    ('""', ""),
+    ('"ä\\u0001\\ud83d\\ude00"', "ä\x01\U0001f600"),
+    ('"' + "x" * 300 + '"', "x" * 300),
+    ("[]", []),
+    ("{}", {}),
+    ('[1, [2, {"a": [null]}], "b"]', [1, [2, {"a": [None]}], "b"]),
+    ('{"$bytes": "AAEC/w=="}', b"\x00\x01\x02\xff"),
+    ('{"$bytes": ""}', b""),
+    ('{"$bytes": "AA==", "b": 1}', {"$bytes": "AA==", "b": 1}),
+    (str(list(range(300))), list(range(300))),
+    ("[" * 32 + "]" * 32, json.loads("[" * 32 + "]" * 32)),
+    ("[" * 32 + '{"$bytes": ""}' + "]" * 32, json.loads("[" * 32 + "{}" + "]" * 32, object_hook=lambda _: b"")),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), VALUES, ids=[text[:30] for text, _ in VALUES])
+async def test_values_published_directly_arrive(truth: PostgresTruth, text: str, value: Any) -> None:
+    store = await truth.open()
+    await truth.publish_directly("a", text)
+    found = await value_of(store, "a")
+    assert (found, type(found)) == (value, type(value))
+
+
+TOPIC = "must not begin or end with '/', nor hold an empty, '.' or '..' segment"
+
+REFUSALS: list[tuple[str | None, str | None, str, str]] = [
+    ("", "1", "SS400", "1 to 255 bytes of UTF-8, this one has 0"),
+    (None, "1", "SS400", "1 to 255 bytes of UTF-8, this one has 0"),
+    ("ä" * 128, "1", "SS400", "1 to 255 bytes of UTF-8, this one has 256"),
+    ("a\nb", "1", "SS400", "control characters"),
+    ("a\x85b", "1", "SS400", "control characters"),
+    *((topic, "1", "SS400", TOPIC) for topic in ("/", "/a", "a/", "a//b", ".", "..", "./a", "a/..", "a/./b")),
+    ("a", None, "SS400", "value is NULL"),
+    ("a", str(2**63), "SS400", "fits neither 64 bits, signed, nor a double"),
+    ("a", str(-(2**63) - 1), "SS400", "fits neither 64 bits, signed, nor a double"),
+    ("a", "1e309", "SS400", "fits neither 64 bits, signed, nor a double"),
+    ("a", "1" + "0" * 309 + ".5", "SS400", "fits neither 64 bits, signed, nor a double"),
+    ("a", '[{"$bytes": "AA"}]', "SS400", "must hold standard base64 text"),
+    ("a", '{"$bytes": "AA=="}'.replace("==", "=\\n="), "SS400", "must hold standard base64 text"),
+    ("a", '{"$bytes": 7}', "SS400", "must hold standard base64 text"),
+    ("a", '{"$bytes": null}', "SS400", "must hold standard base64 text"),
+    ("a", "[" * 33 + "]" * 33, "SS400", "nested deeper than 32 levels"),
+    ("a", json.dumps("x" * 65_534), "SS413", "value is 65537 bytes encoded as CBOR, the limit is 65536"),
+    ("a", json.dumps([0.5] * 7_282), "SS413", "value is 65541 bytes encoded as CBOR, the limit is 65536"),
+]
+
+
+@pytest.mark.parametrize(("topic", "text", "state", "words"), REFUSALS)
+async def test_what_cannot_be_carried_is_refused(
+    truth: PostgresTruth, topic: str | None, text: str | None, state: str, words: str
+) -> None:
+    store = await truth.open()
+    head = await store.head()
+    with pytest.raises(psycopg.DatabaseError, match=f"softstate: .*{words}") as caught:
+        truth.call("publish", topic, text)
+    assert caught.value.sqlstate == state
+    assert await store.head() == head
+
+
+async def test_limits_are_reached_exactly(truth: PostgresTruth) -> None:
+    store = await truth.open()
+    topic = "ä/…" + "x" * (255 - len("ä/…".encode()))
+    await truth.publish_directly(topic, json.dumps("x" * 65_531))
+    assert await value_of(store, topic) == "x" * 65_531
+
+
+async def test_direct_compare_and_set_and_delete(truth: PostgresTruth) -> None:
+    store = await truth.open()
+    first = truth.call("publish", "a", "1", 0)
+    for wrong in (0, first + 1):
+        with pytest.raises(psycopg.DatabaseError, match=f"topic a is at version {first}, not {wrong}") as caught:
+            truth.call("publish", "a", "2", wrong)
+        assert caught.value.sqlstate == "SS412"
+    with pytest.raises(psycopg.DatabaseError, match="topic b is at version 0, not 1"):
+        truth.call("delete", "b", 1)
+    gone = truth.call("delete", "a", first)
+    assert gone == first + 1
+    feed = await store.feed(Position((await store.head()).epoch, (await store.head()).lineage, first))
+    assert feed.records == [Record("a", gone, None)]
+    assert truth.call("publish", "a", "3", 0) == gone + 1
+    (verdict,) = (await store.publish([Publish("a", b"\x04", expect=gone + 1)])).verdicts
+    assert verdict == Applied(gone + 2)
+
+
+async def hear(store: PostgresStore, head: Position) -> None:
+    with trio.fail_after(WAIT_S):
+        while (await store.head()).revision <= head.revision:
+            await store.wait(head.revision)
+
+
+async def test_direct_publish_wakes_every_store(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the notification: no look of their own would come in time."""
+    monkeypatch.setattr("softstate.store.postgres.store.LOOK_S", 10 * WAIT_S)
+    stores = [await truth.open(), await truth.open()]
+    head = await stores[0].head()
+    async with trio.open_nursery() as nursery:
+        for store in stores:
+            nursery.start_soon(hear, store, head)
+        await trio.testing.wait_all_tasks_blocked()
+        await truth.publish_directly("a", "1")
+
+
+async def hear_nothing(_ear: Ear) -> None:
+    await trio.sleep_forever()
+
+
+async def test_deaf_store_looks_itself(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notifications may be lost, so nothing depends on them."""
+    monkeypatch.setattr(Ear, "hear", hear_nothing)
+    store = await truth.open()
+    head = await store.head()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear, store, head)
+        await trio.testing.wait_all_tasks_blocked()
+        await truth.publish_directly("a", "1")
+
+
+async def test_strange_notifications_do_no_harm(truth: PostgresTruth) -> None:
+    """Anybody may notify anything: what is no news is slept over, what is no number makes the store look."""
+    store = await truth.open()
+    head = await store.head()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear, store, head)
+        for payload in ("0", "-7", "999999999999999999999", "\u0663", "drop", "9" * 5000):
+            truth.server.execute(f"NOTIFY \"{truth.schema}\", '{payload}'", database="truth")
+        assert await store.head() == head
+        await truth.publish_directly("a", "1")
+
+
+async def test_another_program_needs_the_functions_only(truth: PostgresTruth, server: PostgresServer) -> None:
+    """Granted two functions, it publishes with the owner's rights; the tables and all else stay closed to it."""
+    store = await truth.open()
+    schema, app = f'"{truth.schema}"', f"app_{truth.schema.split()[-1]}"
+    for statement in (
+        f"CREATE ROLE {app} LOGIN",
+        f"GRANT USAGE ON SCHEMA {schema} TO {app}",
+        f"GRANT EXECUTE ON FUNCTION {schema}.publish(text, jsonb, bigint), {schema}.delete(text, bigint) TO {app}",
+    ):
+        server.execute(statement, database="truth")
+    with server.connect("truth") as connection:
+        connection.execute(f"SET ROLE {app}")
+        # Whatever the caller's path and temporary tables are called, the functions use the owner's.
+        connection.execute("CREATE TEMPORARY TABLE meta (head bigint); SET search_path = pg_temp")
+        version = call(connection, truth.schema, "publish", "a", '"hello"')
+        assert call(connection, truth.schema, "delete", "b") == version + 1
+        for closed in ("SELECT * FROM {}.topic", "UPDATE {}.meta SET head = 0", "SELECT {}.change('a', '', NULL)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(closed.format(schema))
+    assert await value_of(store, "a") == "hello"
+
+
+async def test_direct_commits_are_synchronous(truth: PostgresTruth) -> None:
+    """Others see a commit at once; if it could still be lost, that would rewind them."""
+    store = await truth.open()
+    with truth.connect() as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.commit()
+        call(connection, truth.schema, "publish", "a", "1")
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        connection.commit()
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    assert store.durability == "durable"
+
+
+async def test_other_tables_are_not_touched(truth: PostgresTruth) -> None:
+    """An application's own row and its publish are one transaction: both are there, or neither."""
+    store = await truth.open()
+    with truth.connect() as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS orders (id integer, state text)")
+        connection.execute("DELETE FROM orders")
+        connection.execute("INSERT INTO orders VALUES (42, 'paid')")
+        call(connection, truth.schema, "publish", "orders/42", '{"state": "paid"}')
+        connection.commit()
+        connection.execute("UPDATE orders SET state = 'lost'")
+        call(connection, truth.schema, "publish", "orders/42", '{"state": "lost"}')
+        connection.rollback()
+    assert await value_of(store, "orders/42") == {"state": "paid"}
+    await store.destroy()
+    with truth.connect() as connection:
+        assert connection.execute("SELECT * FROM orders").fetchall() == [(42, "paid")]
+
+
+async def test_keys_may_be_any_text(truth: PostgresTruth) -> None:
+    """Clients choose them, and a strange one must not fail those who share its transaction."""
+    store = await truth.open()
+    keys = ["\0", "a\0b", "'", "ä\U0001f600", "\ud800", "\\x00"]
+    group = [Publish("a", b"\x01", key=key) for key in keys]
+    first = [verdict for verdict in (await store.publish(group)).verdicts if isinstance(verdict, Applied)]
+    again = (await store.publish(group)).verdicts
+    assert again == [Applied(verdict.version, repeated=True) for verdict in first]
+    assert [key.key for key in (await store.dump(0)).keys] == keys
+
+
+async def test_pages_are_cut_by_bytes_too(truth: PostgresTruth) -> None:
+    """Large values, of both kinds of scan: no page misses what was left out of the one before."""
+    store = await truth.open()
+    for part in range(3):
+        await store.publish(
+            [Publish(f"p/{part}/{number}", bytes([0x59, 0xEA, 0x60]) + bytes(60_000)) for number in range(9)]
+        )
+        await store.publish([Publish(f"q/{part}/{number}", b"\x01") for number in range(300)])
+    for prefix, wanted in (("p/", 27), (ALL, 927), ("q/", 900)):
+        query = Query(prefixes={prefix: 0}, limit=2_000, limit_bytes=10_000_000)
+        (page,) = await store.read([query])
+        assert isinstance(page, Page)
+        assert len(page.records) == wanted
+        assert [record.version for record in page.records] == sorted({record.version for record in page.records})
+    topics = {f"p/{part}/{number}": 0 for part in range(3) for number in range(9)}
+    (page,) = await store.read([Query(topics=topics, limit_bytes=10_000_000)])
+    assert isinstance(page, Page)
+    assert {record.topic for record in page.records} == set(topics)

@@ -1,0 +1,76 @@
+"""How values lie in a remote engine: what nodes put there, and what other programs do."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+
+from softstate.errors import Invalid, TooLarge, WireError
+from softstate.store.remote.encoding import MAGIC, TOMBSTONE, cbor_of_json, from_stored, to_stored
+from softstate.wire import decode_value, encode_value
+
+VALUES = [None, True, 0, -(2**63), 2**63 - 1, 1.5, "é\U0001f600", b"\x00\xff", [1, [2]], {"a": {"b": None}}, "", [], {}]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_what_a_node_publishes_comes_back(value: object) -> None:
+    cbor = encode_value(value)
+    stored = to_stored(cbor)
+    assert from_stored(stored, "a", 1) == cbor
+    with pytest.raises(UnicodeDecodeError):
+        stored.decode()
+
+
+def test_tombstones() -> None:
+    assert to_stored(None) == TOMBSTONE
+    assert from_stored(TOMBSTONE, "a", 1) is None
+    assert to_stored(b"") == MAGIC, "an empty value, were there one, would not read as a deletion"
+
+
+@pytest.mark.parametrize(
+    ("json", "value"),
+    [
+        (b'{"a": [1, 2.5, null, true, "\\u00e9"]}', {"a": [1, 2.5, None, True, "é"]}),
+        (b' "x" ', "x"),
+        (b'{"$bytes": "AP8="}', b"\x00\xff"),
+        (b"9223372036854775807", 2**63 - 1),
+        (b"[1, 1.0]", [1, 1.0]),
+    ],
+)
+def test_what_another_program_puts_there(json: bytes, value: object) -> None:
+    cbor = from_stored(json, "a", 1)
+    assert cbor is not None
+    found = decode_value(cbor)
+    assert (found, repr(found)) == (value, repr(value)), "1 and 1.0 are told apart"
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind"),
+    [
+        (b"{", Invalid),
+        (b" ", Invalid),
+        (b"NaN", Invalid),
+        (b"\xff\xfe", Invalid),
+        (b'"\xff"', Invalid),
+        (b'"\\ud800"', Invalid),
+        (b"1e999", Invalid),
+        (b"18446744073709551616", Invalid),
+        (b'{"$bytes": "*"}', Invalid),
+        (b"[" * 33 + b"]" * 33, Invalid),
+        (b"[" * 100_000, Invalid),
+        (b'"' + b"x" * 65_536 + b'"', TooLarge),
+    ],
+)
+def test_what_cannot_be_carried_reads_as_deleted_and_is_logged(stored: bytes, kind: type[WireError]) -> None:
+    with pytest.raises(kind):
+        cbor_of_json(stored)
+    with structlog.testing.capture_logs() as logs:
+        assert from_stored(stored, "a/b", 7) is None
+    (entry,) = logs
+    assert (entry["log_level"], entry["topic"], entry["version"]) == ("warning", "a/b", 7)
+
+
+def test_limit_is_of_the_cbor() -> None:
+    assert cbor_of_json(b" " * 1000 + b"1", limit_bytes=1) == b"\x01"
+    with pytest.raises(TooLarge, match="value_bytes"):
+        cbor_of_json(b"1000", limit_bytes=2)

@@ -1,0 +1,80 @@
+"""The horizon: it never calls a revision older than it was seen to be, whatever it has forgotten."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from softstate.store.rules.retention import HORIZON_MARKS, MARK_GAP_S, Horizon
+
+
+def test_knows_no_age_at_first() -> None:
+    horizon = Horizon()
+    assert horizon.passed(1e9, 0.0) == 0
+    horizon.saw(100.0, 7)
+    assert horizon.passed(100.0, 0.0) == 7
+    assert horizon.passed(159.9, 60.0) == 0
+    assert horizon.passed(160.0, 60.0) == 7
+
+
+def test_seeing_the_same_revision_again_does_not_make_it_younger() -> None:
+    horizon = Horizon()
+    horizon.saw(0.0, 7)
+    horizon.saw(50.0, 7)
+    assert horizon.passed(60.0, 60.0) == 7
+
+
+def test_a_lower_revision_means_another_history() -> None:
+    horizon = Horizon()
+    horizon.saw(0.0, 90)
+    horizon.saw(10.0, 50)
+    assert horizon.passed(60.0, 60.0) == 0
+    assert horizon.passed(70.0, 60.0) == 50
+
+
+def test_shorter_ages_may_be_asked_for_beside_longer_ones() -> None:
+    horizon = Horizon()
+    for second in range(1000):
+        horizon.saw(float(second), second)
+        horizon.passed(float(second), 10.0)
+    assert horizon.passed(999.0, 900.0) == 0, "it did not know that longer ages matter, so it keeps longer"
+
+
+@pytest.mark.parametrize("age_s", [30.0, 600.0])
+def test_errs_by_a_fraction_of_the_age(age_s: float) -> None:
+    horizon = Horizon()
+    for tick in range(20_000):
+        now = tick / 4
+        horizon.saw(now, tick)
+        found = horizon.passed(now, age_s)
+        if now > 2 * age_s:
+            assert age_s <= now - found / 4 <= 1.35 * age_s + MARK_GAP_S
+    assert len(horizon) <= HORIZON_MARKS
+
+
+def test_marks_are_limited() -> None:
+    horizon = Horizon(marks_max=4)
+    for minute in range(100):
+        horizon.saw(60.0 * minute, minute + 1)
+        assert len(horizon) <= 4
+    assert len(horizon) == 4
+    assert horizon.passed(60.0 * 99, 60.0 * 99) == 1, "the oldest mark is kept for those who ask far back"
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 3), st.integers(0, 1000)), max_size=80),
+    marks_max=st.integers(3, 8),
+)
+@settings(derandomize=True, deadline=None)
+def test_never_errs_towards_forgetting(steps: list[tuple[int, int, int]], marks_max: int) -> None:
+    horizon = Horizon(marks_max)
+    first_seen: dict[int, int] = {}
+    now, revision = 0, 1
+    for pause_s, commits, age_s in steps:
+        now += pause_s
+        revision += commits
+        first_seen.setdefault(revision, now)
+        horizon.saw(now, revision)
+        found = horizon.passed(now, age_s)
+        assert found == 0 or now - first_seen[found] >= age_s
+        assert len(horizon) <= marks_max

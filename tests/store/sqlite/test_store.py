@@ -1,0 +1,202 @@
+"""The SQLite store does as the memory store does, by whichever road it takes to the rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from softstate.errors import SoftstateError, WireError
+from softstate.model import ALL, Query
+from softstate.store.base import Publish, Store
+from softstate.store.memory.store import MemoryDisk, MemoryStore
+from softstate.store.sqlite import engine as sqlite_engine, snapshot as sqlite_snapshot
+from softstate.store.sqlite.store import SqliteStore
+
+TOPICS = ["a", "a/a", "a/b", "a/b/c", "a0", "b/a", "b/é", "c"]
+PREFIXES = [ALL, "a/", "a/b/", "b/", "x/"]
+STEPS = 120
+
+
+async def outcome(store: Store, step: tuple[str, Any]) -> object:
+    """Do one thing to a store, and return what came of it in a form that can be compared."""
+    what, argument = step
+    try:
+        match what:
+            case "publish":
+                done = await store.publish(argument)
+                return [*map(plain, done.verdicts), done.before, list(done.records), done.position]
+            case "read":
+                return [plain(page) for page in await store.read(argument)]
+            case "compact":
+                return await store.compact(tombstones=argument, keys=argument)
+            case "feed":
+                feed = await store.feed(*argument)
+                return [list(feed.records), list(feed.lineages), feed.upto, feed.more]
+            case "lineage_at":
+                return list(await store.lineage_at(range(argument)))
+            case "info":
+                return replace(await store.info(), size_bytes=0)
+            case _:
+                return await store.reopen()
+    except SoftstateError as error:
+        return plain(error)
+
+
+def plain(found: object) -> object:
+    if isinstance(found, WireError):
+        return type(found), str(found), found.current, found.position
+    if isinstance(found, SoftstateError):
+        return type(found), str(found)
+    return found
+
+
+def random_step(random: Random, positions: list[Any]) -> tuple[str, Any]:
+    head = positions[-1].revision
+
+    def revision() -> int:
+        return random.choice([0, random.randint(0, head), head, head + 1]) if random.random() < 0.5 else 0
+
+    def publish() -> Publish:
+        return Publish(
+            random.choice(TOPICS),
+            random.choice([None, random.randbytes(random.randint(0, 40))]),
+            expect=random.choice([None, None, 0, revision()]),
+            witness=random.choice([None, None, random.choice(positions)]),
+            key=random.choice([None, "k", "l"]),
+            digest=random.choice([b"d", b"e"]),
+        )
+
+    def query() -> Query:
+        topics = {topic: revision() for topic in random.sample(TOPICS, random.randint(0, 3))}
+        prefixes = {prefix: revision() for prefix in random.sample(PREFIXES, random.randint(0, 3))}
+        later = random.random() < 0.4
+        return Query(
+            topics,
+            prefixes,
+            random.choice([None, random.choice(positions)]),
+            after=random.randint(1, head) if later else 0,
+            listed=random.randint(1, head) if later and random.random() < 0.6 else None,
+            limit=random.randint(1, 6),
+            limit_bytes=random.choice([1, 40, 1000]),
+        )
+
+    kind = random.choices(
+        ["publish", "read", "feed", "compact", "lineage_at", "info", "reopen"], [40, 40, 10, 4, 2, 2, 2]
+    )[0]
+    argument: Any = None
+    match kind:
+        case "publish":
+            argument = [publish() for _ in range(random.randint(0, 4))]
+        case "read":
+            argument = [query() for _ in range(random.randint(1, 3))]
+        case "feed":
+            argument = (random.choice(positions), random.randint(1, 5))
+        case "compact":
+            argument = random.randint(0, head)
+        case "lineage_at":
+            argument = head + 2
+    return kind, argument
+
+
+@pytest.mark.parametrize("road", ["by name", "by version", "mixed"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_agrees_with_the_memory_store(
+    seed: int, road: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near_head, topics_max = {"by name": (-1, 1000), "by version": (10**9, 1000), "mixed": (3, 2)}[road]
+    monkeypatch.setattr(sqlite_snapshot, "NEAR_HEAD", near_head)
+    monkeypatch.setattr(sqlite_snapshot, "PREFIX_TOPICS_MAX", topics_max)
+    monkeypatch.setattr(sqlite_engine, "COMPACT_ROWS", 2)
+    random = Random(seed)
+    memory = MemoryStore(MemoryDisk(Random(seed)), keys_max=6)
+    sqlite = await SqliteStore.open(str(tmp_path / "softstate.db"), keys_max=6, random=Random(seed))
+    positions = [await memory.head()]
+    for number in range(STEPS):
+        step = random_step(random, positions)
+        assert await outcome(sqlite, step) == await outcome(memory, step), (number, step)
+        positions.append(await memory.head())
+        assert await sqlite.head() == positions[-1]
+    await sqlite.aclose()
+
+
+@pytest.mark.parametrize(("tombstones", "keys"), [(5, 0), (0, 5), (5, 5)])
+async def test_compacting_takes_several_transactions(
+    tombstones: int, keys: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_engine, "COMPACT_ROWS", 2)
+    store = await SqliteStore.open(str(tmp_path / "softstate.db"))
+    await store.publish([Publish(f"t/{number}", None) for number in range(tombstones)])
+    await store.publish([Publish("a", b"\x01", key=str(number)) for number in range(keys)])
+    await store.publish([Publish("b", None, key="kept")])
+    commits: list[int] = []
+    compact = store._engine.compact
+
+    def counted(tombstones: int, keys: int) -> tuple[int, bool]:
+        commits.append(1)
+        return compact(tombstones, keys)
+
+    monkeypatch.setattr(store._engine, "compact", counted)
+    last = (await store.head()).revision - 1
+    assert await store.compact(tombstones=last, keys=last) == (tombstones + 1 if tombstones else 0)
+    assert len(commits) == 3
+    info = await store.info()
+    assert (info.tombstones, info.keys) == (1, 1)
+    assert info.size_bytes >= (tmp_path / "softstate.db").stat().st_size
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("sql", "plan"),
+    [
+        (
+            "SELECT version FROM topic WHERE topic >= 'a/' AND topic < 'a0' AND +version > 1 LIMIT 9",
+            "SEARCH topic USING COVERING INDEX topic_name (topic>? AND topic<?)",
+        ),
+        (
+            "SELECT value FROM topic WHERE version > 1 AND +topic >= 'a' AND (1 OR value IS NOT NULL) ORDER BY version",
+            "SEARCH topic USING INTEGER PRIMARY KEY (rowid>?)",
+        ),
+        (
+            "SELECT version FROM topic WHERE value IS NULL AND version <= 5 ORDER BY version LIMIT 2",
+            "topic_tombstone (version<?)",
+        ),
+        ("SELECT max(version) FROM topic", "SEARCH topic"),
+        ("SELECT count(*) FROM topic WHERE value IS NULL", "topic_tombstone"),
+    ],
+)
+async def test_sqlite_takes_the_index_that_is_meant(sql: str, plan: str, tmp_path: Path) -> None:
+    path = tmp_path / "softstate.db"
+    await (await SqliteStore.open(str(path))).aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert len(steps) == 1, "no sorting"
+    assert plan in steps[0]
+
+
+async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Path) -> None:
+    store = await SqliteStore.open(str(tmp_path / "db"))
+    other = await SqliteStore.open(str(tmp_path / "db"))
+
+    def asked(*times: float) -> list[float]:
+        return [now for now in times if store._stirred(now)]
+
+    try:
+        asked(0.0)
+        assert asked(100.0, 100.1, 100.9, 101.0, 101.9) == [100.0, 101.0], "once a second"
+        await other.publish([Publish("t", b"\x01")])
+        # A commit is in the files before it can be seen: the first look after they changed may come too early.
+        assert asked(102.1, 102.2, 103.0, 103.2, 103.9, 104.0) == [102.1, 102.2, 103.0, 104.0]
+        await store.publish([Publish("t", b"\x02")])
+        assert asked(104.12, 104.14, 104.17, 104.3, 105.15) == [104.12, 104.14, 105.15], "its own: not for so long"
+        await store.publish([Publish("t", b"\x03")])
+        await other.publish([Publish("t", b"\x04")])
+        assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "somebody else's after its own"
+    finally:
+        await store.aclose()
+        await other.aclose()
