@@ -27,7 +27,7 @@ from bench.fuzz_minimise import minimise
 from bench.fuzz_parsers import CborTarget, ConfigTarget, JsonTarget, NamesTarget, NdjsonTarget
 from bench.fuzz_servers import HttpTarget, SocketTarget
 from bench.fuzz_target import Broken, Target
-from softstate.testing.determinism import captured_logs, deterministic_scheduling
+from softstate.testing.simulation.determinism import captured_logs, deterministic_scheduling
 
 TARGETS: Final[dict[str, Callable[[], Target]]] = {
     made.name: made

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, Final
 
-from softstate.testing.oracle import Bounds
-from softstate.testing.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+from softstate.testing.oracle.oracle import Bounds
+from softstate.testing.simulation.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
 
 PROCESSES: Final = 2
 SEEDS_PER_TASK: Final = 4

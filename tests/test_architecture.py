@@ -267,7 +267,7 @@ def test_an_impurity_is_found(source: str, found: set[str]) -> None:
         ("from softstate.store import base", {"softstate.store", "softstate.store.base"}),
         ("from ..store.base import Store", {"softstate.store.base", "softstate.store.base.Store"}),
         ("from .. import store", {"softstate", "softstate.store"}),
-        ("from . import wheel", {"softstate.lease", "softstate.lease.timer_wheel"}),
+        ("from . import timer_wheel", {"softstate.lease", "softstate.lease.timer_wheel"}),
         ("import softstate.store", {"softstate.store"}),
     ],
 )

@@ -21,12 +21,12 @@ PROMISES = {
     "S3 nothing lost": (
         "processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment",
         "store/sqlite/test_killed.py::test_nothing_acknowledged_is_lost",
-        "together/test_client_and_node.py::test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_order",
+        "integration/test_client_and_node.py::test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_order",
         "simulation/test_schedule_store.py::test_d1_the_store_is_read_only_and_nothing_but_publishing_stops",
         "store/engines/test_outages.py::test_publishes_in_flight_when_it_is_killed_are_applied_once_each",
     ),
     "S4 compare-and-set": (
-        "testing/test_check_store.py::test_sqlite_store",
+        "testing/conformance/test_check_store.py::test_sqlite_store",
         "store/engines/test_redis_store.py::test_redis_store",
         "store/engines/test_postgres_store.py::test_contract",
         "store/engines/test_etcd_store.py::test_contract",
@@ -37,7 +37,7 @@ PROMISES = {
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "client/machine/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
         "client/machine/test_table.py::test_a_host_that_slept_is_suspect",
-        "together/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
+        "integration/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
         "store/engines/test_outages.py::test_the_age_is_honest_about_what_others_commit_before_the_node_is_back",
     ),
     "S6 lease overlap": (
@@ -52,7 +52,7 @@ PROMISES = {
         "server/fanout/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
         "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
         "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
-        "simulation/test_corners.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
+        "simulation/test_edge_cases.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
     ),
     "S8 no resurrection": (
         "client/machine/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",
@@ -62,7 +62,7 @@ PROMISES = {
     "S9 loud reset": (
         "client/machine/test_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
         "processes/test_store_faults.py::test_a_restored_backup_resets_the_clients_that_saw_more",
-        "together/test_client_and_node.py::test_a_restored_store_resets_its_clients_before_anything_of_the_new_history",
+        "integration/test_client_and_node.py::test_a_restored_store_resets_its_clients_before_anything_of_the_new_history",
         "store/engines/test_lost_histories.py::test_restored_and_advanced_while_the_node_is_dead",
         "store/engines/test_failover.py::test_to_one_that_lacks_something",
     ),
@@ -76,7 +76,7 @@ PROMISES = {
     "S11 amnesia": (
         "session/test_random_walk.py::test_soup",
         "session/test_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
-        "together/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
+        "integration/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
     ),
     "B staleness bound": (
         "client/machine/test_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
@@ -87,7 +87,7 @@ PROMISES = {
     ),
     "L convergence": (
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
-        "together/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
+        "integration/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
         "bench/test_replay.py::test_a_small_replay_passes_every_check",
         "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
     ),

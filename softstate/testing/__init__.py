@@ -11,20 +11,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from softstate.testing.store_contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
-from softstate.testing.store_stage import Rewindable, Stage, Truth
+from softstate.testing.conformance.contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
+from softstate.testing.conformance.stage import Rewindable, Stage, Truth
 
 if TYPE_CHECKING:
-    from softstate.testing.clocks import NodeClock
-    from softstate.testing.faults import Faults
-    from softstate.testing.frame_rules import FrameRule
     from softstate.testing.in_memory import MemoryNode, memory_node
-    from softstate.testing.network import SimNetwork
-    from softstate.testing.oracle import Bounds, Oracle, PromiseBroken, Violation
-    from softstate.testing.sim_client import SimClient
-    from softstate.testing.sim_node import SimNode
+    from softstate.testing.network.frame_rules import FrameRule
+    from softstate.testing.network.network import SimNetwork
+    from softstate.testing.oracle.oracle import Bounds, Oracle, PromiseBroken, Violation
+    from softstate.testing.simulation.client import SimClient
+    from softstate.testing.simulation.clocks import NodeClock
+    from softstate.testing.simulation.faults import Faults
+    from softstate.testing.simulation.node import SimNode
+    from softstate.testing.simulation.world import Overtime, World, run_world
     from softstate.testing.trace import Trace
-    from softstate.testing.world import Overtime, World, run_world
 
 __all__ = [
     "REWIND_CHECKS",
@@ -54,22 +54,22 @@ __all__ = [
 ]
 
 _LATER: Final = {
-    "Bounds": "oracle",
-    "Faults": "faults",
-    "FrameRule": "frame_rules",
+    "Bounds": "oracle.oracle",
+    "Faults": "simulation.faults",
+    "FrameRule": "network.frame_rules",
     "MemoryNode": "in_memory",
-    "NodeClock": "clocks",
-    "Oracle": "oracle",
-    "Overtime": "world",
-    "PromiseBroken": "oracle",
-    "SimClient": "sim_client",
-    "SimNetwork": "network",
-    "SimNode": "sim_node",
+    "NodeClock": "simulation.clocks",
+    "Oracle": "oracle.oracle",
+    "Overtime": "simulation.world",
+    "PromiseBroken": "oracle.oracle",
+    "SimClient": "simulation.client",
+    "SimNetwork": "network.network",
+    "SimNode": "simulation.node",
     "Trace": "trace",
-    "Violation": "oracle",
-    "World": "world",
+    "Violation": "oracle.oracle",
+    "World": "simulation.world",
     "memory_node": "in_memory",
-    "run_world": "world",
+    "run_world": "simulation.world",
 }
 
 

@@ -32,7 +32,7 @@ from softstate.client.api.client import Client, connect
 from softstate.client.shell.clock import TrioClock
 from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore
-from softstate.testing.network import SimNetwork
+from softstate.testing.network.network import SimNetwork
 
 HOST: Final = "node"
 PORT: Final = 8700

@@ -6,7 +6,7 @@ import pytest
 
 from bench import simulate as trial
 from bench.simulate import simulate
-from softstate.testing.schedule import Outcome, drawn
+from softstate.testing.simulation.schedule import Outcome, drawn
 
 
 def test_worlds_are_run_and_counted() -> None:

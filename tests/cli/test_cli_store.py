@@ -28,7 +28,7 @@ from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite.store import SqliteStore
 from softstate.testing import STORE_CHECKS
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from tests.exhaustive.exhaustive_search import Search, explore
-from tests.exhaustive.exhaustive_state import Bounds
+from tests.exhaustive.search import Search, explore
+from tests.exhaustive.state import Bounds
 
 A: Final = ("a", False)
 B: Final = ("b", False)

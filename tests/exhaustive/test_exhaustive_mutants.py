@@ -21,11 +21,11 @@ from softstate.session import Effect, Say, SessionMachine
 from softstate.session.gap_buffer import Hold
 from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
-from tests.exhaustive.exhaustive_node import Node, Peer
-from tests.exhaustive.exhaustive_oracle import Broken
-from tests.exhaustive.exhaustive_search import explore
-from tests.exhaustive.exhaustive_state import Bounds
-from tests.exhaustive.exhaustive_world import World
+from tests.exhaustive.node import Node, Peer
+from tests.exhaustive.oracle import Broken
+from tests.exhaustive.search import explore
+from tests.exhaustive.state import Bounds
+from tests.exhaustive.world import World
 
 Patch = pytest.MonkeyPatch
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.exhaustive.exhaustive_parts import Client, Component, Interned, Output, client_key
-from tests.exhaustive.exhaustive_search import Search
-from tests.exhaustive.exhaustive_state import Bounds
 from tests.exhaustive.forking import fork
+from tests.exhaustive.parts import Client, Component, Interned, Output, client_key
+from tests.exhaustive.search import Search
+from tests.exhaustive.state import Bounds
 
 OTHERS_MAX = 3
 """How many machines taken for equal to the first of their kind are kept to be compared with it."""

@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from softstate.testing.oracle import PromiseBroken
-from softstate.testing.schedule import drawn, run_schedule
+from softstate.testing.oracle.oracle import PromiseBroken
+from softstate.testing.simulation.schedule import drawn, run_schedule
 from tests.exhaustive.test_exhaustive_mutants import (
     anything_usable,
     certified_applied,
@@ -27,7 +27,7 @@ from tests.exhaustive.test_exhaustive_mutants import (
     replay_begins_late,
     reset_keeps_versions,
 )
-from tests.simulation import corners, mutants
+from tests.simulation import edge_cases as corners, mutants
 
 SEEDS_MAX: Final = 40
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from softstate.testing import schedule as schedules
-from softstate.testing.random_faults import KINDS
-from softstate.testing.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+from softstate.testing.simulation import schedule as schedules
+from softstate.testing.simulation.random_faults import KINDS
+from softstate.testing.simulation.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
 
 SEEDS = range(24)
 

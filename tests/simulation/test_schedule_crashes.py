@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from softstate.testing import FrameRule, World
-from softstate.testing.checked import run_checked
+from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Committed, NodeEnded, ResetSeen, Spoken
 from tests.simulation.simulation_rig import churn, company, counted, live_again
 

@@ -15,7 +15,7 @@ from bench.herd import How, Plan, herd
 from softstate.server import ServerConfig
 from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World
-from softstate.testing.checked import run_checked
+from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import NodeEnded, NodeSampled
 from tests.simulation.simulation_rig import counted
 

@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from softstate.testing import FrameRule, World
-from softstate.testing.checked import run_checked
-from softstate.testing.frame_rules import FrameFault
-from softstate.testing.frame_tap import Kind
-from softstate.testing.oracle import PromiseBroken
+from softstate.testing.network.frame_rules import FrameFault
+from softstate.testing.network.frame_tap import Kind
+from softstate.testing.oracle.oracle import PromiseBroken
+from softstate.testing.simulation.checked import run_checked
 from tests.simulation.simulation_rig import churn, company, counted, live_again
 
 TO_NODE = ("hello", "subscribe", "renew", "publish")

@@ -11,8 +11,8 @@ from softstate.client.shell.http import HttpClient
 from softstate.client.url import parse_url
 from softstate.server import ServerConfig
 from softstate.testing import Bounds, PromiseBroken, SimClient, World
-from softstate.testing.checked import run_checked
-from softstate.testing.sim_proxy import Cut, HttpCache, SimProxy
+from softstate.testing.network.proxy import Cut, HttpCache, SimProxy
+from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, AgeSampled
 from softstate.wire import JSON
 from tests.simulation.simulation_rig import churn, counted, live_again

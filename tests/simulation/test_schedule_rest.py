@@ -17,7 +17,7 @@ import pytest
 from softstate.server import ServerConfig
 from softstate.store.base import Publish
 from softstate.testing import Bounds, FrameRule, World
-from softstate.testing.checked import run_checked
+from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Applied, Committed, Forgotten, NodeSampled, ResetSeen, Spoken
 from tests.simulation.simulation_rig import churn, company, counted, live_again
 

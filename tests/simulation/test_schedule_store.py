@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softstate.testing import PromiseBroken, World
-from softstate.testing.checked import run_checked
+from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Committed, NodeSampled, Refused, Spoken
 from tests.simulation.simulation_rig import churn, company, live_again
 

@@ -12,7 +12,7 @@ import trio
 
 from softstate.errors import ConfigError, StoreRefused, Unavailable
 from softstate.store.etcd.store import EtcdStore
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, need_etcd
 
 PASSWORD = "sésame:/@"

@@ -18,7 +18,7 @@ from softstate.store.etcd.gateway import CALL_S
 from softstate.store.etcd.messages import Op, TxnAnswer
 from softstate.store.etcd.notifications import LOOK_S
 from softstate.store.etcd.store import EtcdStore
-from softstate.testing.store_stage import an, one, put, state
+from softstate.testing.conformance.stage import an, one, put, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, free_port, need_etcd
 from tests.store.engines.rig import folder_for
 

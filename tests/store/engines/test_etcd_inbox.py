@@ -16,7 +16,7 @@ from softstate.model import Position, Record
 from softstate.store.base import Publish
 from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
 from softstate.store.etcd.store import EtcdStore
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from softstate.wire import encode_value
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, EtcdTruth, need_etcd
 

@@ -13,7 +13,7 @@ from softstate.errors import Rewound, StoreRewound, Unavailable
 from softstate.model import ALL, Position, Query
 from softstate.store.base import KEYS_MAX, Publish, Store
 from softstate.testing import REWIND_CHECKS, StoreCheck, run_check
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, need_etcd
 
 

@@ -16,7 +16,7 @@ from softstate.store.etcd import snapshot as etcd_snapshot
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.memory.store import MemoryStore
 from softstate.testing import STORE_CHECKS, StoreCheck, run_check
-from softstate.testing.store_stage import following, one, put, state
+from softstate.testing.conformance.stage import following, one, put, state
 from tests.store.engines.etcd_rig import EtcdRig, EtcdTruth, need_etcd
 from tests.store.engines.rig import folder_for
 

@@ -10,7 +10,7 @@ import trio
 
 from softstate.client.api.client import Client, Receipt
 from softstate.client.shell.http import Reply
-from softstate.testing.store_stage import put
+from softstate.testing.conformance.stage import put
 from softstate.wire import JSON
 from tests.store.engines.outage_rig import (
     AGE_S_MAX,

@@ -13,7 +13,7 @@ from softstate.model import ALL, Durability, Page, Position, Query
 from softstate.store.base import Applied, Publish
 from softstate.store.postgres.engine import CALL_S
 from softstate.store.postgres.store import PostgresStore
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from tests.processes.harness import WAIT_S
 from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresRig
 

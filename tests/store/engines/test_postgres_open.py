@@ -18,7 +18,7 @@ from softstate.store.base import Dump
 from softstate.store.postgres.store import CONNECTIONS_MAX, PostgresStore
 from softstate.store.postgres.url import read_place
 from softstate.store.rules.dump import pages
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from tests.processes.harness import WAIT_S, until
 from tests.store.engines.postgres_rig import (
     DATABASE,

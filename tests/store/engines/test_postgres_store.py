@@ -19,7 +19,7 @@ from softstate.store.base import Applied, Publish
 from softstate.store.postgres.notifications import Ear
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.processes.harness import WAIT_S, until
 from tests.store.engines.postgres_rig import PostgresServer, PostgresTruth, call, running_server

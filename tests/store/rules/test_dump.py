@@ -17,7 +17,7 @@ from softstate.store.base import Dump, Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.rules.dump import DUMP_TRIES, check_joined, pages
 from softstate.store.sqlite.store import SqliteStore
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 
 
 async def filled(topics: int) -> MemoryStore:

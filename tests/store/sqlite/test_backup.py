@@ -17,7 +17,7 @@ from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite.backup import write_backup
 from softstate.store.sqlite.store import SqliteStore
-from softstate.testing.store_stage import put, state
+from softstate.testing.conformance.stage import put, state
 
 
 async def filled() -> MemoryStore:

@@ -1,0 +1,80 @@
+"""What the checks of moving a store stand on: a story to move, and what the pages of a dump add up to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from softstate.model import Position, Record
+from softstate.store.base import Dump, Key, Publish, Store
+from softstate.store.rules.dump import pages
+from softstate.testing.conformance.stage import put
+
+TOPICS: Final = 40
+"""How many topics the story has that every copy is made of."""
+
+FEW: Final = 7
+"""How many records a page of a dump has, where a check wants several pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the pages of one dump add up to."""
+
+    position: Position
+    floor: int
+    records: dict[str, Record]
+    rows: Sequence[Position]
+    keys: frozenset[Key]
+
+
+class Replayed:
+    """Pages that were dumped before, to be adopted; one need not come to their end."""
+
+    def __init__(self, copy: Sequence[Dump]) -> None:
+        self._pages = iter(copy)
+
+    def __aiter__(self) -> Replayed:
+        return self
+
+    async def __anext__(self) -> Dump:
+        await trio.lowlevel.checkpoint()
+        for page in self._pages:
+            return page
+        raise StopAsyncIteration
+
+
+async def whole(dump: AsyncIterator[Dump]) -> Whole:
+    """Add up the pages of a dump, as a store that adopts them does."""
+    records: dict[str, Record] = {}
+    rows: list[Position] = []
+    keys: dict[tuple[str, str], Key] = {}
+    last: Dump | None = None
+    async for page in dump:
+        if not page.after:
+            records, rows, keys = {}, [], {}
+        records.update({record.topic: record for record in page.records})
+        rows += page.rows
+        keys.update({(key.topic, key.key): key for key in page.keys})
+        last = page
+    assert last is not None
+    return Whole(last.position, last.floor, records, rows, frozenset(keys.values()))
+
+
+async def dump_of(store: Store) -> Whole:
+    """Dump all that a store holds."""
+    return await whole(pages(store, limit=FEW))
+
+
+async def story(store: Store) -> Position:
+    """Fill a store with a bit of everything, and return its head: values, tombstones, keys, a floor and lineages."""
+    await store.publish([Publish(f"t/{number}", bytes([number])) for number in range(TOPICS)])
+    await put(store, "gone", None)
+    await store.compact(tombstones=await put(store, "t/0", None), keys=0)
+    await store.reopen()
+    await store.publish([Publish("keyed", b"\x01", key=f"key {number}", digest=b"d") for number in range(FEW + 2)])
+    await store.publish([Publish("t/1", None), Publish("t/2", b"\x02"), Publish("empty", b"\xf6")])
+    return await store.head()

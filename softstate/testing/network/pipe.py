@@ -1,0 +1,261 @@
+"""One direction of one simulated connection: bytes on their way, what TCP makes of faults, and who waits for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+import trio
+
+from softstate.testing.network.frame_tap import Frame, FrameTap, Kind
+
+if TYPE_CHECKING:
+    from softstate.testing.network.network import SimNetwork
+    from softstate.testing.network.stream import SimConnection
+
+WINDOW_BYTES: Final = 64 * 1024
+"""Bytes of one direction that may be on their way or unread, before its writer is made to wait (the socket buffers),
+unless its link says otherwise."""
+
+Delay: TypeAlias = Callable[[Random], float]
+"""Draws how long some bytes travel, in seconds."""
+
+
+def uniform(least_s: float, most_s: float) -> Delay:
+    """Return a delay that is anything between two bounds, in seconds."""
+    return lambda random: random.uniform(least_s, most_s)
+
+
+LOCAL: Final = uniform(0.0002, 0.002)
+"""Delay of a link unless told otherwise: a local network."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Link:
+    """How one direction between two hosts behaves. Change it through `SimNetwork`, which also tells those who wait.
+
+    `chunk_bytes`: bytes arrive in random pieces of at most so many, and writes are taken in part (None: as written).
+    `stalled`: bytes stay where they are until it is over. `no_new`: new connections get no answer, old ones go on.
+    `blocked`: what becomes of connections that turn out to be of a kind.
+    """
+
+    sender: str
+    receiver: str
+    delay: Delay = LOCAL
+    chunk_bytes: int | None = None
+    window_bytes: int = WINDOW_BYTES
+    stalled: bool = False
+    no_new: bool = False
+    blocked: dict[Kind, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.sender}→{self.receiver}"
+
+
+class _Mark(Enum):
+    END = "end"
+    RESET = "reset"
+
+
+_Item: TypeAlias = bytes | _Mark
+
+
+@final
+class Pipe:
+    """From one end of a connection to the other, in order, through a tap and a link.
+
+    `lost`: nothing arrives any more, and nobody is told. `muted`: its sender is no more; what it still says is dropped.
+    """
+
+    def __init__(self, network: SimNetwork, link: Link, connection: SimConnection, *, from_client: bool) -> None:
+        self.link = link
+        self.tap = FrameTap(from_client=from_client)
+        self.reverse: Pipe
+        self.lost = False
+        self.muted = False
+        self.broken = False
+        self.unwanted = False
+        """Whether the receiving end is closed: what arrives is answered with a reset."""
+        self._network = network
+        self._connection = connection
+        self._used = 0
+        self._last_arrival_s = 0.0
+        self._held: deque[_Item] = deque()
+        self._inbox: deque[bytes] = deque()
+        self._ended: _Mark | None = None
+        self._said: _Mark | None = None
+        self._readers = trio.lowlevel.ParkingLot()
+        self._writers = trio.lowlevel.ParkingLot()
+
+    # The sending end -------------------------------------------------------------------------------------------------
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Take what there is room for; return how much that is. Raises `trio.BrokenResourceError` after a reset."""
+        if self.broken:
+            raise trio.BrokenResourceError("connection reset by peer")
+        if self.muted:
+            return len(data)
+        size = min(len(data), self.link.window_bytes - self._used)
+        if self.link.chunk_bytes is not None and size > 1:
+            size = self._network.random.randint(1, size)
+        if size <= 0:
+            return 0
+        self._pass(self.tap.feed(bytes(data[:size])))
+        return size
+
+    async def wait_writable(self) -> None:
+        """Return when there may be room, or the connection is broken."""
+        while self._used >= self.link.window_bytes and not (self.broken or self.muted):
+            await self._writers.park()
+        await trio.lowlevel.checkpoint()
+
+    def end(self) -> None:
+        """Say that nothing follows."""
+        self._mark(_Mark.END)
+
+    def abort(self) -> None:
+        """Say that the connection is no more."""
+        self._mark(_Mark.RESET)
+
+    def _mark(self, mark: _Mark) -> None:
+        if self.muted or self._said in (mark, _Mark.RESET):
+            return
+        self._said = mark
+        if rest := self.tap.flush():
+            self._transmit(rest)
+        self._schedule(mark)
+
+    def _pass(self, frames: Sequence[Frame]) -> None:
+        out = bytearray()
+        network, link = self._network, self.link
+        for frame in frames:
+            network.overheard(self._connection, link, frame)
+            rule = network.rule_for(link, frame)
+            match rule.fault if rule is not None else "tell":
+                case "drop":
+                    pass
+                case "duplicate":
+                    out += frame.data * 2
+                case "delay":
+                    assert rule is not None
+                    network.at(trio.current_time() + rule.delay_s, lambda data=frame.data: self._transmit(data))  # type: ignore[misc]
+                case "cut":
+                    self._transmit(bytes(out))
+                    self._connection.reset()
+                    return
+                case _:
+                    out += frame.data
+        self._transmit(bytes(out))
+        if self.tap.kind != "unknown" and link.blocked:
+            self._connection.check_blocked()
+
+    def _transmit(self, data: bytes) -> None:
+        chunk_max = self.link.chunk_bytes
+        if chunk_max is None:
+            if data:
+                self._schedule(data)
+            return
+        while data:
+            size = self._network.random.randint(1, chunk_max)
+            self._schedule(data[:size])
+            data = data[size:]
+
+    def _schedule(self, item: _Item) -> None:
+        if isinstance(item, bytes):
+            self._used += len(item)
+        at_s = max(trio.current_time() + self.link.delay(self._network.random), self._last_arrival_s)
+        self._last_arrival_s = at_s
+        self._network.at(at_s, lambda: self._arrive(item))
+
+    # On the way ------------------------------------------------------------------------------------------------------
+
+    def _arrive(self, item: _Item) -> None:
+        if self.lost:
+            return
+        if self.link.stalled or self._held:
+            self._held.append(item)
+        else:
+            self._deliver(item)
+
+    def release(self) -> None:
+        """Deliver what a stall has held up; nothing if the link is stalled still."""
+        while self._held and not self.link.stalled and not self.lost:
+            self._deliver(self._held.popleft())
+
+    def reset_receiver(self) -> None:
+        """Break the receiving end at once."""
+        self._deliver(_Mark.RESET)
+
+    def _deliver(self, item: _Item) -> None:
+        if isinstance(item, bytes):
+            if self.unwanted:
+                self._used -= len(item)
+                self.reverse.abort()
+                return
+            if self._ended is None:
+                self._inbox.append(item)
+        elif self._ended is not _Mark.RESET:
+            self._ended = item
+            if item is _Mark.RESET:
+                self.reverse.break_off()
+        self.wake_reader()
+
+    # The receiving end -----------------------------------------------------------------------------------------------
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Return what has arrived, as one piece that arrived in one; empty at the end."""
+        await trio.lowlevel.checkpoint()
+        host = self.link.receiver
+        if pause_s := self._network.reading_pause_s.get(host):
+            await trio.sleep(pause_s)
+        while not self.unwanted:
+            if host in self._network.not_reading:
+                pass
+            elif self._inbox:
+                return self._take(max_bytes)
+            elif self._ended is _Mark.RESET:
+                raise trio.BrokenResourceError("connection reset by peer")
+            elif self._ended is _Mark.END:
+                return b""
+            await self._readers.park()
+        raise trio.ClosedResourceError("this end was closed")
+
+    def _take(self, max_bytes: int) -> bytes:
+        chunk = self._inbox.popleft()
+        if len(chunk) > max_bytes:
+            self._inbox.appendleft(chunk[max_bytes:])
+            chunk = chunk[:max_bytes]
+        self._used -= len(chunk)
+        self._writers.unpark_all()
+        return chunk
+
+    def close_receiver(self) -> bool:
+        """Take nothing any more; tell whether something was left unread, which resets the connection."""
+        self.unwanted = True
+        self.wake_reader()
+        self._writers.unpark_all()
+        return bool(self._inbox)
+
+    def break_off(self) -> None:
+        """Let nothing more be sent: the other end has reset the connection."""
+        self.broken = True
+        self._writers.unpark_all()
+
+    def mute(self) -> None:
+        """Drop whatever the sender still says."""
+        self.muted = True
+        self._writers.unpark_all()
+
+    def lose(self) -> None:
+        """Let nothing arrive any more, what is under way included."""
+        self.lost = True
+        self._held.clear()
+
+    def wake_reader(self) -> None:
+        """Let whoever receives look again."""
+        self._readers.unpark_all()

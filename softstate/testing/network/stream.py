@@ -1,0 +1,200 @@
+"""Both ends of a simulated connection, as Trio streams and as edges for the outbox; and what accepts them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from softstate.testing.network.frame_tap import Kind
+from softstate.testing.network.pipe import Link, Pipe
+
+if TYPE_CHECKING:
+    from softstate.testing.network.network import SimNetwork
+
+BACKLOG_MAX: Final = 4_096
+"""Connections that may wait to be accepted; more get no answer."""
+
+RECEIVE_BYTES: Final = 64 * 1024
+
+
+@final
+class SimStream(trio.abc.HalfCloseableStream):
+    """One end. It implements `softstate.server.fanout.outbox.Edge` too, so nodes write to it as to a socket."""
+
+    def __init__(self, connection: SimConnection, outgoing: Pipe, incoming: Pipe) -> None:
+        self.closed = False
+        self._connection = connection
+        self._out = outgoing
+        self._in = incoming
+
+    def __str__(self) -> str:
+        """Return the other end's host, with the connection's number for its port."""
+        return f"{self._in.link.sender}:{self._connection.number}"
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """See `Edge.try_send`."""
+        if self.closed:
+            raise trio.BrokenResourceError("this end was closed")
+        return self._out.try_send(data)
+
+    async def wait_writable(self) -> None:
+        """See `Edge.wait_writable`."""
+        if self.closed:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._out.wait_writable()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `trio.abc.SendStream`. If cancelled, part of it may have been sent."""
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            if self.closed:
+                raise trio.ClosedResourceError("this end was closed")
+            rest = rest[self._out.try_send(rest) :]
+            if rest:
+                await self.wait_writable()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream`."""
+        await self.wait_writable()
+
+    async def send_eof(self) -> None:
+        """See `trio.abc.HalfCloseableStream`."""
+        await trio.lowlevel.checkpoint()
+        self._out.end()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream`."""
+        if self.closed:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("this end was closed")
+        return await self._in.receive(max_bytes or RECEIVE_BYTES)
+
+    async def aclose(self) -> None:
+        """Close: with an end if everything was read, else with a reset, as TCP does."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Break the connection at both ends, as a box in the middle may."""
+        self._connection.reset()
+
+    def close(self) -> None:
+        """Close without a checkpoint."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._in.close_receiver():
+            self._out.abort()
+        else:
+            self._out.end()
+        self._connection.end_closed()
+
+
+@final
+class SimConnection:
+    """A connection, from the first host, which opened it, to the second."""
+
+    def __init__(self, network: SimNetwork, number: int, there: Link, back: Link) -> None:
+        self.number = number
+        self.hosts = (there.sender, there.receiver)
+        self._network = network
+        self.forth = Pipe(network, there, self, from_client=True)
+        self.back = Pipe(network, back, self, from_client=False)
+        self.forth.reverse, self.back.reverse = self.back, self.forth
+        self.client_end = SimStream(self, self.forth, self.back)
+        self.node_end = SimStream(self, self.back, self.forth)
+
+    @property
+    def kind(self) -> Kind:
+        """What it was opened for, as far as its first bytes have told."""
+        return self.forth.tap.kind
+
+    @property
+    def pipes(self) -> tuple[Pipe, Pipe]:
+        """Both directions."""
+        return self.forth, self.back
+
+    def reset(self) -> None:
+        """Break both ends at once, as a box in the middle may."""
+        for pipe in self.pipes:
+            pipe.lose()
+            pipe.reset_receiver()
+
+    def lose(self) -> None:
+        """Let neither end ever hear of the other again: half-open for both, until their own patience ends."""
+        for pipe in self.pipes:
+            pipe.lose()
+
+    def abandon(self, host: str, *, silently: bool) -> None:
+        """Lose the end at `host`, whose process is no more; the other one is told with a reset, or not at all."""
+        outgoing, incoming = (self.forth, self.back) if self.hosts[0] == host else (self.back, self.forth)
+        if silently:
+            self.lose()
+        else:
+            outgoing.abort()
+            incoming.lose()
+            incoming.unwanted = True
+        outgoing.mute()
+
+    def check_blocked(self) -> None:
+        """Lose or reset the connection if its kind is blocked on its way."""
+        for pipe in self.pipes:
+            match pipe.link.blocked.get(self.kind):
+                case "swallow":
+                    self.lose()
+                case "reset":
+                    self.reset()
+
+    def end_closed(self) -> None:
+        """Forget the connection once both ends are closed."""
+        if self.client_end.closed and self.node_end.closed:
+            self._network.forget(self)
+
+
+@final
+class SimListener(trio.abc.Listener[SimStream]):
+    """Where the connections to one port of one host arrive."""
+
+    def __init__(self, network: SimNetwork, host: str, port: int) -> None:
+        self._network = network
+        self._address = host, port
+        self._waiting: deque[SimStream] = deque()
+        self._acceptors = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    def offer(self, stream: SimStream) -> bool:
+        """Take a new connection, unless too many wait."""
+        if len(self._waiting) >= BACKLOG_MAX:
+            return False
+        self._waiting.append(stream)
+        self._acceptors.unpark()
+        return True
+
+    async def accept(self) -> SimStream:
+        """See `trio.abc.Listener`."""
+        await trio.lowlevel.checkpoint()
+        while not self._waiting:
+            if self._closed:
+                raise trio.ClosedResourceError("this listener was closed")
+            await self._acceptors.park()
+        return self._waiting.popleft()
+
+    async def aclose(self) -> None:
+        """See `trio.abc.AsyncResource`. Connections that wait are closed."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Close without a checkpoint."""
+        if self._closed:
+            return
+        self._closed = True
+        self._network.unlisten(self._address, self)
+        for stream in self._waiting:
+            stream.close()
+        self._waiting.clear()
+        self._acceptors.unpark_all()

@@ -1,0 +1,1 @@
+"""The oracle: checks every promise on a trace."""

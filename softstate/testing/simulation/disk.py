@@ -1,0 +1,285 @@
+"""The store of a simulated world: a memory disk that notes every commit, and may lose, rewind, slow down or hang.
+
+The events come from the disk's image itself, at the instant of the commit, whichever node made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, TypeAlias, TypeVar, final
+
+import cbor2
+import trio
+
+from softstate.errors import Unavailable
+from softstate.model import PAGE_RECORDS_MAX, Durability, Position, Query, Record
+from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Publish, Verdict
+from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.rules.nonce import lineage_nonce
+from softstate.testing.network.pipe import Delay
+from softstate.testing.trace import Committed, Forgotten, HistoryReplaced, LineageCommitted, TraceEvent
+
+T = TypeVar("T")
+Note: TypeAlias = Callable[[TraceEvent], None]
+
+LOSES_UNSYNCED: Final = frozenset({Durability.WEAK, Durability.NONE})
+"""What a store has to report if its acknowledged commits may be lost by a crash of the disk's host."""
+
+
+def _silent(_event: TraceEvent) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class SequencedImage(MemoryImage):
+    """An image where a transaction can draw its revision when it begins, and commit later: what no store may do.
+
+    `drawn` is the highest revision drawn.
+    """
+
+    drawn: int = 0
+
+    def blank(self, epoch: str) -> MemoryImage:
+        """See `MemoryImage.blank`."""
+        image = MemoryImage.blank(self, epoch)
+        assert isinstance(image, SequencedImage)
+        image.drawn = 0
+        return image
+
+    def open(self, nonce: str) -> Position:
+        """See `MemoryImage.open`."""
+        self.head = max(self.head, self.drawn)
+        return MemoryImage.open(self, nonce)
+
+    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+        """See `MemoryImage.apply`."""
+        before, self.head = self.head, max(self.head, self.drawn)
+        verdict, record = MemoryImage.apply(self, publish, keys_max)
+        if record is None:
+            self.head = before
+        return verdict, record
+
+    def draw(self) -> int:
+        """Begin a transaction that draws its revision now: no other one gets it, and the head stays as it is."""
+        self.drawn = max(self.head, self.drawn) + 1
+        return self.drawn
+
+    def reveal(self, publish: Publish, revision: int) -> Record:
+        """Commit a transaction with the revision that it drew, though higher ones may be visible already.
+
+        Its topic must not have changed since.
+        """
+        replaced = self.latest.get(publish.topic, 0)
+        assert replaced < revision, f"{publish.topic} has changed since revision {revision} was drawn"
+        self.records.pop(replaced, None)
+        record = Record(publish.topic, revision, publish.cbor)
+        self.records = dict(sorted({**self.records, revision: record}.items()))
+        self.latest[publish.topic] = revision
+        self.head = max(self.head, revision)
+        return record
+
+
+@dataclass(slots=True)
+class NotedImage(SequencedImage):
+    """An image that tells of every commit."""
+
+    note: Note = field(default=_silent, repr=False, compare=False)
+
+    def open(self, nonce: str) -> Position:
+        """See `MemoryImage.open`."""
+        position = SequencedImage.open(self, nonce)
+        self.note(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
+        return position
+
+    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+        """See `MemoryImage.apply`."""
+        verdict, record = SequencedImage.apply(self, publish, keys_max)
+        if record is not None:
+            self._tell(record, publish.key)
+        return verdict, record
+
+    def reveal(self, publish: Publish, revision: int) -> Record:
+        """See `SequencedImage.reveal`."""
+        record = SequencedImage.reveal(self, publish, revision)
+        self._tell(record, publish.key)
+        return record
+
+    def _tell(self, record: Record, key: str | None) -> None:
+        value = None if record.cbor is None else cbor2.loads(record.cbor)
+        self.note(Committed(trio.current_time(), record.version, record.topic, value, record.deleted, key))
+
+    def compact(self, tombstones: int, keys: int) -> int:
+        """See `MemoryImage.compact`."""
+        before = self.floor
+        floor = MemoryImage.compact(self, tombstones, keys)
+        if floor != before:
+            self.note(Forgotten(trio.current_time(), floor))
+        return floor
+
+
+@final
+class SimDisk(MemoryDisk):
+    """A disk whose host may crash: then commits that were not durable yet are gone, unless it claims durability."""
+
+    def __init__(self, random: Random, note: Note, durability: Durability) -> None:
+        super().__init__(random)
+        self.durability = durability
+        self.delay: Delay | None = None
+        """How long each half of a store call takes, drawn anew for each; None: no time at all."""
+        self.hanging = False
+        """Whether calls do not come back; they go on when this ends."""
+        self.moved = trio.lowlevel.ParkingLot()
+        self._note = note
+        self.read_only = False
+        """Whether publishing and housekeeping fail, as on a disk that is full, while reads work."""
+        self.image: MemoryImage = NotedImage(self.image.epoch, note=note)
+        self._synced = self.image.copy()
+        self._rows_at_replacement = -1
+
+    def sync(self) -> None:
+        """Make durable what was committed so far."""
+        self._synced = self.image.copy()
+
+    def crash(self) -> int:
+        """Lose what is not durable; return how many revisions. Nothing, if the disk claims durability."""
+        lost = self.image.head - self._synced.head if self.durability in LOSES_UNSYNCED else 0
+        if lost:
+            self._become(self._synced, "crash")
+        return lost
+
+    def restore(self, backup: MemoryImage) -> None:
+        """Put a backup back, under the feet of every node."""
+        self._become(backup, "restored")
+
+    def commit(self, publish: Publish) -> int:
+        """Commit a change as another node would, which reopens its store first if the history was replaced."""
+        if len(self.image.rows) == self._rows_at_replacement:
+            self.image.open(lineage_nonce(self.random))
+        self.image.apply(publish, KEYS_MAX)
+        self.ring()
+        return self.image.head
+
+    def begin(self, publish: Publish) -> Callable[[], int]:
+        """Begin a transaction that draws its revision from a sequence now; the call commits it, and returns that.
+
+        What commits in between has a higher revision and is visible before it: see `SequencedImage`.
+        """
+        image = self.image
+        assert isinstance(image, SequencedImage)
+        revision = image.draw()
+
+        def commit() -> int:
+            image.reveal(publish, revision)
+            self.ring()
+            return revision
+
+        return commit
+
+    def wipe(self) -> None:
+        """Begin with an empty store of another epoch."""
+        self._become(NotedImage(f"{self.random.getrandbits(128):032x}", note=self._note), "wiped")
+
+    def _become(self, image: MemoryImage, why: str) -> None:
+        self.image = image.copy()
+        self._synced = image.copy()
+        self._rows_at_replacement = len(image.rows)
+        topics = tuple(sorted((r.topic, r.version, r.deleted) for r in image.records.values()))
+        rows = tuple((row.revision, row.lineage) for row in image.rows)
+        self._note(HistoryReplaced(trio.current_time(), why, image.epoch, image.head, rows, topics))
+        self.ring()
+
+    def hang(self, *, on: bool) -> None:
+        """Let no call come back, or let them go on."""
+        self.hanging = on
+        self.moved.unpark_all()
+
+
+CrashPoint: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+@final
+class SimStore(MemoryStore):
+    """One node's store: `MemoryStore`, plus time, crash points around every call, and an end without a word.
+
+    Points are named ``<call>.before`` and ``<call>.after``, for publish, read, head, feed and reopen, in addition to
+    ``publish.before_commit`` and ``publish.after_commit``.
+    """
+
+    def __init__(self, disk: SimDisk, random: Random, point: CrashPoint) -> None:
+        self.dead = False
+        self.replies_lost = 0
+        """How many of the next publishes are committed but answered as if the store had gone."""
+        self.slow: dict[str, Delay] = {}
+        """How much longer calls of one kind take, by their names; half of it before, half after the call proper."""
+        self._sim = disk
+        self._random = random
+        super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
+        self._point = point
+
+    def _reach(self) -> None:
+        if self.dead:
+            raise Unavailable("this node is no more")
+        super()._reach()
+
+    def _open(self) -> Position:
+        self._reach()
+        self._reach_for_writing()
+        return super()._open()
+
+    def _reach_for_writing(self) -> None:
+        if self._sim.read_only:
+            raise Unavailable("the disk is read-only (simulated)")
+
+    async def _publish_point(self, name: str) -> None:
+        await self._point(name)
+        if name == "publish.before_commit":
+            self._reach_for_writing()
+        if name == "publish.after_commit" and self.replies_lost > 0:
+            self.replies_lost -= 1
+            raise Unavailable("the commit's answer was lost (simulated)")
+
+    async def _half(self, name: str) -> None:
+        if self._sim.delay is not None:
+            await trio.sleep(self._sim.delay(self._random))
+        if name in self.slow:
+            await trio.sleep(self.slow[name](self._random) / 2)
+        while self._sim.hanging:
+            await self._sim.moved.park()
+
+    async def _timed(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        await self._point(f"{name}.before")
+        await self._half(name)
+        answer = await call()
+        await self._half(name)
+        await self._point(f"{name}.after")
+        return answer
+
+    async def publish(self, group: Sequence[Publish]) -> StoreCommitted:
+        """See `Store.publish`."""
+        inner = super().publish
+        return await self._timed("publish", lambda: inner(group))
+
+    async def read(self, group: Sequence[Query]) -> Any:
+        """See `Store.read`."""
+        inner = super().read
+        return await self._timed("read", lambda: inner(group))
+
+    async def head(self) -> Position:
+        """See `Store.head`."""
+        return await self._timed("head", super().head)
+
+    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
+        """See `Store.feed`."""
+        inner = super().feed
+        return await self._timed("feed", lambda: inner(after, limit))
+
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        """See `Store.compact`."""
+        self._reach_for_writing()
+        return await super().compact(tombstones=tombstones, keys=keys)
+
+    async def reopen(self) -> Position:
+        """See `Store.reopen`."""
+        return await self._timed("reopen", super().reopen)

@@ -1,0 +1,288 @@
+"""Everything that can be done to a simulated world, each under its name, and a list of what was done.
+
+A fault begins with the call and lasts until it is taken back; `heal` takes back all of them. None of these waits,
+but for those that start a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal, final
+
+import trio
+
+from softstate.store.base import Publish
+from softstate.store.memory.store import MemoryImage
+from softstate.testing.network.frame_rules import FrameRule
+from softstate.testing.network.frame_tap import Kind
+from softstate.testing.network.pipe import LOCAL, uniform
+from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.trace import FaultInjected
+from softstate.wire import encode_value
+
+if TYPE_CHECKING:
+    from softstate.model import Value
+    from softstate.testing.simulation.world import World
+
+
+@final
+class Faults:
+    """The faults of one world. Hosts are named as its nodes and clients are."""
+
+    def __init__(self, world: World) -> None:
+        self.injected: list[str] = []
+        """What was done so far, in order, with the time of each."""
+        self._world = world
+        self._network = world.network
+        self._random = world.seeds.random("faults")
+        self._backups: dict[str, MemoryImage] = {}
+
+    def note(self, kind: str, detail: str = "") -> None:
+        """Note a fault that a scenario injects by its own means."""
+        now = trio.current_time()
+        self.injected.append(f"{now:.3f} {kind} {detail}".rstrip())
+        self._world.trace.add(FaultInjected(now, kind, detail))
+
+    # Processes -------------------------------------------------------------------------------------------------------
+
+    def crash(self, host: str, how: Literal["killed", "power"] = "killed") -> None:
+        """End a node's or client's process: its kernel resets its connections, or nobody hears of it (``power``)."""
+        self.note("crash", f"{host} {how}")
+        self._world.host(host).end(how)
+
+    def crash_at(
+        self, node: str, point: str, *, after: int = 1, how: Literal["killed", "power"] = "killed"
+    ) -> None:  # fmt: skip
+        """Crash a node when it comes past a point of its store for the `after`-th time (see `SimStore`)."""
+        self.note("crash_at", f"{node} {point} #{after} {how}")
+        self._world.nodes[node].at_point(point, partial(self.crash, node, how), after)
+
+    async def restart(self, node: str) -> None:
+        """Start a node that is down; returns once it listens."""
+        self.note("restart", node)
+        await self._world.nodes[node].start()
+
+    def freeze(self, host: str) -> None:
+        """Stop a process, as SIGSTOP does; its host's kernel goes on taking bytes."""
+        self.note("freeze", host)
+        self._world.freezer.freeze(host)
+
+    def thaw(self, host: str) -> None:
+        """Let a frozen process go on."""
+        self.note("thaw", host)
+        self._world.freezer.thaw(host)
+
+    def amnesia(self, node: str, share: float = 1.0) -> None:
+        """Delete leases of a running node, each with a chance of `share`."""
+        self.note("amnesia", f"{node} {share:g}")
+        self._world.nodes[node].forget_leases(share, self._random)
+
+    def forget_names(self, node: str, share: float = 1.0) -> None:
+        """Delete subscriptions from the leases of a running node, each with a chance of `share`."""
+        self.note("forget_names", f"{node} {share:g}")
+        self._world.nodes[node].forget_names(share, self._random)
+
+    # Network: one direction, unless it says otherwise ----------------------------------------------------------------
+
+    def stall(self, sender: str, receiver: str) -> None:
+        """Partition one direction."""
+        self.note("stall", f"{sender}→{receiver}")
+        self._network.stall(sender, receiver)
+
+    def partition(self, one: str, other: str) -> None:
+        """Partition both directions."""
+        self.note("partition", f"{one}↔{other}")
+        self._network.stall(one, other)
+        self._network.stall(other, one)
+
+    def half_open(self, one: str, other: str) -> None:
+        """Let every connection that two hosts have now be of no use, without telling either."""
+        self.note("half_open", f"{one}↔{other}")
+        self._network.lose_held(one, other)
+
+    def reset(self, one: str, other: str) -> None:
+        """Reset every connection between two hosts."""
+        self.note("reset", f"{one}↔{other}")
+        self._network.reset(one, other)
+
+    def no_new(self, sender: str, receiver: str) -> None:
+        """Let new connections go unanswered; those that there are go on."""
+        self.note("no_new", f"{sender}→{receiver}")
+        self._network.answer_no_new(sender, receiver)
+
+    def block(self, client: str, node: str, kind: Kind, how: Literal["swallow", "reset"] = "swallow") -> None:
+        """Block ``websocket`` or ``http`` between a client and a node."""
+        self.note("block", f"{kind} {client}→{node} {how}")
+        self._network.block(client, node, kind, how)
+
+    def split(self, sender: str, receiver: str, chunk_bytes: int) -> None:
+        """Let bytes arrive in random pieces, and be taken in part."""
+        self.note("split", f"{sender}→{receiver} {chunk_bytes}")
+        self._network.split(sender, receiver, chunk_bytes)
+
+    def slow(self, sender: str, receiver: str, least_s: float, most_s: float) -> None:
+        """Let bytes travel for so long."""
+        self.note("slow", f"{sender}→{receiver} {least_s:g} to {most_s:g} s")
+        self._network.slow(sender, receiver, uniform(least_s, most_s))
+
+    def frames(self, rule: FrameRule) -> FrameRule:
+        """Drop, duplicate, delay or count single WebSocket messages; return the rule, which counts its hits."""
+        self.note("frames", str(rule))
+        self._network.rules.append(rule)
+        return rule
+
+    def connect_again(self, one: str, other: str) -> None:
+        """Take back everything about the way between two hosts."""
+        self.note("connect_again", f"{one}↔{other}")
+        for sender, receiver in ((one, other), (other, one)):
+            self._network.slow(sender, receiver, LOCAL)
+            self._network.heal(sender, receiver)
+
+    def stop_reading(self, host: str) -> None:
+        """Let a host read nothing from its connections."""
+        self.note("stop_reading", host)
+        self._network.not_reading[host] = None
+
+    def read_slowly(self, host: str, pause_s: float) -> None:
+        """Let a host wait before each time it reads."""
+        self.note("read_slowly", f"{host} {pause_s:g} s")
+        self._network.reading_pause_s[host] = pause_s
+
+    def read_again(self, host: str) -> None:
+        """Let a host read as ever."""
+        self.note("read_again", host)
+        self._network.read_again(host)
+
+    # The store -------------------------------------------------------------------------------------------------------
+
+    def store_down(self, node: str | None = None, *, down: bool = True) -> None:
+        """Cut one node off the store, or all of them (None); or let them reach it again."""
+        self.note("store_down" if down else "store_up", node or "all")
+        if node is None:
+            self._world.disk.outage = down
+        elif (store := self._world.nodes[node].store) is not None:
+            store.outage = down
+
+    def store_slow(self, least_s: float, most_s: float) -> None:
+        """Let each half of every store call take so long; 0, 0: no time."""
+        self.note("store_slow", f"{least_s:g} to {most_s:g} s")
+        self._world.disk.delay = uniform(least_s, most_s) if most_s > 0 else None
+
+    def call_slow(self, node: str, call: str, least_s: float, most_s: float) -> None:
+        """Let one kind of store call of a node (``feed``, ``read``, ``head`` …) take so much longer; 0, 0: no longer.
+
+        With a slow ``feed``, its hub lags.
+        """
+        self.note("call_slow", f"{node} {call} {least_s:g} to {most_s:g} s")
+        if (store := self._world.nodes[node].store) is not None:
+            store.slow.pop(call, None)
+            if most_s > 0:
+                store.slow[call] = uniform(least_s, most_s)
+
+    def store_hang(self, *, on: bool = True) -> None:
+        """Let no store call come back, or let those that hang go on."""
+        self.note("store_hang" if on else "store_moves")
+        self._world.disk.hang(on=on)
+
+    def store_read_only(self, *, on: bool = True) -> None:
+        """Let every write to the store fail while reads go on, as on a disk that is full; or let writes work again."""
+        self.note("store_read_only" if on else "store_writable")
+        self._world.disk.read_only = on
+
+    def slow_transaction(self, topic: str, value: Value) -> Callable[[], int]:
+        """Begin a commit that has drawn its revision and is not visible yet; call what is returned to make it so.
+
+        No store may do this (`softstate.store.base`): what is committed in between is visible out of commit order.
+        """
+        self.note("slow_transaction", topic)
+        return self._world.disk.begin(Publish(topic, encode_value(value)))
+
+    def lose_reply(self, node: str, publishes: int = 1) -> None:
+        """Let the next publishes of a node be committed and answered with an error."""
+        self.note("lose_reply", f"{node} {publishes}")
+        if (store := self._world.nodes[node].store) is not None:
+            store.replies_lost = publishes
+
+    def disk_crash(self) -> int:
+        """Crash the host of the disk; return how many revisions that cost (0 if it claims durability)."""
+        lost = self._world.disk.crash()
+        self.note("disk_crash", f"{lost} revisions lost")
+        return lost
+
+    def backup(self, name: str) -> None:
+        """Take a backup of the store. No fault."""
+        self._backups[name] = self._world.disk.snapshot()
+        self.note("backup", f"{name} at {self._world.disk.image.head}")
+
+    def rewind(self, name: str, *, advance: int = 0) -> None:
+        """Restore a backup under the feet of everybody, then commit `advance` changes before anybody looks."""
+        self.note("rewind", f"{name}, then {advance} commits")
+        self._world.disk.restore(self._backups[name])
+        for number in range(advance):
+            self.commit(f"advanced/{number}", number)
+
+    def wipe(self) -> None:
+        """Replace the store by an empty one of another epoch."""
+        self.note("wipe")
+        self._world.disk.wipe()
+
+    def commit(self, topic: str, value: Value, *, deleted: bool = False) -> int:
+        """Commit a change as a node that nobody here knows would; return its revision. No fault."""
+        return self._world.disk.commit(Publish(topic, None if deleted else encode_value(value)))
+
+    # Clocks ----------------------------------------------------------------------------------------------------------
+
+    def clock_rate(self, host: str, rate: float) -> None:
+        """Let a host's clock run at another rate."""
+        self.note("clock_rate", f"{host} {rate:g}")
+        self._clock(host).set_rate(rate)
+
+    def clock_jump(self, host: str, by_s: float) -> None:
+        """Put a host's clock ahead: to a client, it looks as if its host had slept."""
+        self.note("clock_jump", f"{host} {by_s:g} s")
+        self._clock(host).jump(by_s)
+
+    def suspend(self, host: str) -> None:
+        """Put a host to sleep: nothing of it runs. A node's clock stands still; that of a client's ages goes on."""
+        self.note("suspend", host)
+        self._world.freezer.freeze(host)
+        if host in self._world.nodes:
+            self._clock(host).suspend()
+
+    def wake(self, host: str) -> None:
+        """Wake a host that sleeps."""
+        self.note("wake", host)
+        self._clock(host).resume()
+        self._world.freezer.thaw(host)
+
+    def _clock(self, host: str) -> NodeClock:
+        return self._world.host(host).clock
+
+    # All of it -------------------------------------------------------------------------------------------------------
+
+    async def heal(self) -> None:
+        """Take everything back that can be: network, store, clocks' rates; frozen hosts go on, dead nodes start."""
+        self.note("heal")
+        world = self._world
+        self._network.rules.clear()
+        for host in (*world.nodes, *world.clients):
+            world.freezer.thaw(host)
+            self._clock(host).resume()
+            self._clock(host).set_rate(1.0)
+            self._network.read_again(host)
+        for link in self._network.links():
+            self._network.slow(link.sender, link.receiver, LOCAL)
+            self._network.heal(link.sender, link.receiver)
+        world.disk.outage = False
+        world.disk.delay = None
+        world.disk.read_only = False
+        world.disk.hang(on=False)
+        for place in world.nodes.values():
+            if place.store is not None:
+                place.store.outage = False
+                place.store.slow.clear()
+                place.store.replies_lost = 0
+            place.clear_points()
+            if not place.up:
+                await place.start()

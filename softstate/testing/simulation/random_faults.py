@@ -1,0 +1,218 @@
+"""Kinds of random faults for `softstate.testing.simulation.schedule`.
+
+Each does something now, and returns what takes it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, TypeAlias
+
+import trio
+
+from softstate.testing.network.frame_rules import FrameFault, FrameRule
+from softstate.testing.simulation.world import World
+
+NODES: Final = ("n1", "n2")
+CLIENTS: Final = ("cbor", "json", "poll")
+OPS: Final = ("hello", "welcome", "subscribe", "subscribed", "notify", "renew", "renewed", "publish", "published")
+FRAME_FAULTS: Final[tuple[FrameFault, ...]] = ("drop", "duplicate", "delay", "cut")
+POINTS: Final = (
+    "publish.before_commit", "publish.after_commit", "publish.after", "read.before", "read.after", "head.before",
+    "head.after", "feed.before", "feed.after", "reopen.before", "reopen.after",
+)  # fmt: skip
+
+TakeBack: TypeAlias = Callable[[], object] | None
+
+
+def _pair(random: Random) -> tuple[str, str]:
+    return random.choice(CLIENTS), random.choice(NODES)
+
+
+def _crash(world: World, random: Random) -> TakeBack:
+    world.faults.crash(random.choice(NODES), random.choice(("killed", "power")))
+    return None
+
+
+def _crash_at(world: World, random: Random) -> TakeBack:
+    world.faults.crash_at(random.choice(NODES), random.choice(POINTS), after=random.randint(1, 3))
+    return None
+
+
+def _freeze(world: World, random: Random) -> TakeBack:
+    host = random.choice((*NODES, *CLIENTS))
+    world.faults.freeze(host)
+    return lambda: world.faults.thaw(host)
+
+
+def _suspend(world: World, random: Random) -> TakeBack:
+    host = random.choice(CLIENTS)
+    world.faults.suspend(host)
+    return lambda: world.faults.wake(host)
+
+
+def _amnesia(world: World, random: Random) -> TakeBack:
+    world.faults.amnesia(random.choice(NODES), random.choice((0.5, 1.0)))
+    return None
+
+
+def _stall(world: World, random: Random) -> TakeBack:
+    client, node = _pair(random)
+    world.faults.stall(*random.choice(((client, node), (node, client))))
+    return lambda: world.faults.connect_again(client, node)
+
+
+def _partition(world: World, random: Random) -> TakeBack:
+    client, node = _pair(random)
+    world.faults.partition(client, node)
+    return lambda: world.faults.connect_again(client, node)
+
+
+def _half_open(world: World, random: Random) -> TakeBack:
+    world.faults.half_open(*_pair(random))
+    return None
+
+
+def _reset(world: World, random: Random) -> TakeBack:
+    world.faults.reset(*_pair(random))
+    return None
+
+
+def _block(world: World, random: Random) -> TakeBack:
+    client, node = _pair(random)
+    world.faults.block(client, node, random.choice(("websocket", "http")), random.choice(("swallow", "reset")))
+    return lambda: world.faults.connect_again(client, node)
+
+
+def _slow(world: World, random: Random) -> TakeBack:
+    client, node = _pair(random)
+    most_s = random.choice((0.5, 3.0, 10.0))
+    world.faults.slow(*random.choice(((client, node), (node, client))), most_s / 10, most_s)
+    return lambda: world.faults.connect_again(client, node)
+
+
+def _split(world: World, random: Random) -> TakeBack:
+    client, node = _pair(random)
+    world.faults.split(*random.choice(((client, node), (node, client))), random.choice((1, 7, 100)))
+    return lambda: world.faults.connect_again(client, node)
+
+
+def _frames(world: World, random: Random) -> TakeBack:
+    fault = random.choice(FRAME_FAULTS)
+    op, times, delay_s = random.choice((None, *OPS)), random.randint(1, 3), random.choice((1.0, 10.0, 100.0))
+    rule = world.faults.frames(FrameRule(fault, op, times=times, share=random.choice((0.3, 1.0)), delay_s=delay_s))
+
+    def take_back() -> None:
+        if rule in world.network.rules:
+            world.network.rules.remove(rule)
+
+    return take_back
+
+
+def _read_slowly(world: World, random: Random) -> TakeBack:
+    host = random.choice(CLIENTS)
+    if random.random() < 0.5:
+        world.faults.stop_reading(host)
+    else:
+        world.faults.read_slowly(host, random.choice((0.1, 1.0)))
+    return lambda: world.faults.read_again(host)
+
+
+def _store_down(world: World, random: Random) -> TakeBack:
+    node = random.choice((None, *NODES))
+    world.faults.store_down(node)
+    return lambda: world.faults.store_down(node, down=False)
+
+
+def _store_slow(world: World, random: Random) -> TakeBack:
+    most_s = random.choice((0.2, 2.0, 10.0))
+    world.faults.store_slow(most_s / 10, most_s)
+    return lambda: world.faults.store_slow(0, 0)
+
+
+def _call_slow(world: World, random: Random) -> TakeBack:
+    node, call = random.choice(NODES), random.choice(("feed", "feed", "read", "head"))
+    most_s = random.choice((0.2, 2.0, 10.0))
+    world.faults.call_slow(node, call, most_s / 2, most_s)
+    return lambda: world.faults.call_slow(node, call, 0, 0)
+
+
+def _lose_and_cut(world: World, random: Random) -> TakeBack:
+    # A push is lost, others arrive, and the session is resumed before a renewal can tell: only the replay mends that.
+    client, cut_s = random.choice(CLIENTS), random.uniform(0.05, 1.0)
+
+    async def cut() -> None:
+        await trio.sleep(cut_s)
+        for node in NODES:
+            world.faults.reset(client, node)
+
+    rule = FrameRule("drop", "notify", receiver=client, hit=lambda _frame: world.nursery.start_soon(cut))
+    world.faults.frames(rule)
+
+    def take_back() -> None:
+        if rule in world.network.rules:
+            world.network.rules.remove(rule)
+
+    return take_back
+
+
+def _amnesia_of_names(world: World, random: Random) -> TakeBack:
+    world.faults.forget_names(random.choice(NODES), random.choice((0.3, 1.0)))
+    return None
+
+
+def _store_hang(world: World, _random: Random) -> TakeBack:
+    world.faults.store_hang()
+    return lambda: world.faults.store_hang(on=False)
+
+
+def _store_read_only(world: World, _random: Random) -> TakeBack:
+    world.faults.store_read_only()
+    return lambda: world.faults.store_read_only(on=False)
+
+
+def _lose_reply(world: World, random: Random) -> TakeBack:
+    world.faults.lose_reply(random.choice(NODES), random.randint(1, 2))
+    return None
+
+
+def _rewind(world: World, random: Random) -> TakeBack:
+    world.faults.backup("drawn")
+    advance = random.choice((0, 0, 3, 30))
+    return lambda: world.faults.rewind("drawn", advance=advance)
+
+
+def _wipe(world: World, _random: Random) -> TakeBack:
+    world.faults.wipe()
+    return None
+
+
+def _compact(world: World, _random: Random) -> TakeBack:
+    world.faults.note("compact")
+    world.disk.image.compact(world.disk.image.head, 0)
+    return None
+
+
+def _clock_rate(world: World, random: Random) -> TakeBack:
+    host = random.choice((*NODES, *CLIENTS))
+    world.faults.clock_rate(host, random.choice((0.99, 1.01, 0.9, 1.1)))
+    return lambda: world.faults.clock_rate(host, 1.0)
+
+
+def _clock_jump(world: World, random: Random) -> TakeBack:
+    world.faults.clock_jump(random.choice(CLIENTS), random.choice((5.0, 3_600.0)))
+    return None
+
+
+KINDS: Final[dict[str, tuple[int, Callable[[World, Random], TakeBack]]]] = {
+    "crash": (3, _crash), "crash_at": (3, _crash_at), "freeze": (2, _freeze), "suspend": (1, _suspend),
+    "amnesia": (2, _amnesia), "stall": (2, _stall), "partition": (2, _partition), "half_open": (2, _half_open),
+    "reset": (2, _reset), "block": (1, _block), "slow": (2, _slow), "split": (1, _split), "frames": (5, _frames),
+    "read_slowly": (1, _read_slowly), "store_down": (2, _store_down), "store_slow": (1, _store_slow),
+    "store_hang": (1, _store_hang), "call_slow": (4, _call_slow), "lose_and_cut": (3, _lose_and_cut),
+    "amnesia_of_names": (2, _amnesia_of_names), "lose_reply": (2, _lose_reply), "rewind": (3, _rewind),
+    "store_read_only": (1, _store_read_only), "wipe": (1, _wipe), "compact": (2, _compact),
+    "clock_rate": (1, _clock_rate), "clock_jump": (1, _clock_jump),
+}  # fmt: skip
+"""Each kind with its weight."""

@@ -1,0 +1,157 @@
+"""Worlds under random faults: a seed draws the faults, an oracle watches, and a failure names the few that it takes.
+
+A schedule is a plain list of faults with their times, drawn before the world begins. So a part of it can be run under
+the same seed, which is how `minimised` finds out which faults a failure needs (delta debugging, one at a time: Zeller
+and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, final
+
+import trio
+
+from softstate.testing.oracle.oracle import Oracle
+from softstate.testing.simulation.checked import checked
+from softstate.testing.simulation.node import SimNode
+from softstate.testing.simulation.random_faults import CLIENTS, KINDS
+from softstate.testing.simulation.traffic import Pace, come_and_go, pace_of, publish, weather
+from softstate.testing.simulation.world import World, run_world
+from softstate.testing.trace import ClientEnded, TraceEvent
+
+STORM_S: Final = 1.0
+"""How long after the first of a group the next fault begins, on average."""
+
+DOWN_S_MAX: Final = 10.0
+"""A node that crashed is started again after a random time up to this."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScheduledFault:
+    """One fault: when it begins, its kind, for how long it lasts if it can be taken back, and its details' seed."""
+
+    at_s: float
+    kind: str
+    for_s: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.1f} s: {self.kind}, {self.for_s:.1f} s, details {self.seed}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `error` is None if every promise held; `repairs` are counts of all clients.
+
+    `margin_s` is the least age less staleness while something was stale, `converged_s` the time to converge.
+    """
+
+    seed: int
+    schedule: tuple[ScheduledFault, ...]
+    steps: int = 0
+    injected: tuple[str, ...] = ()
+    repairs: dict[str, int] = field(default_factory=dict)
+    margin_s: float = math.inf
+    converged_s: float = 0.0
+    error: str | None = None
+
+
+def drawn(seed: int) -> list[ScheduledFault]:
+    """Draw a schedule, in order of time. The same seed draws the same one."""
+    random, pace = Random(f"schedule {seed}"), pace_of(seed)
+    choice = list(KINDS) if pace.kinds is None else random.sample(list(KINDS), pace.kinds)
+    kinds = random.choices(choice, [KINDS[kind][0] for kind in choice], k=pace.faults)
+    storms = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
+    times = sorted(storms[at // pace.together] + random.expovariate(1 / STORM_S) for at in range(pace.faults))
+    return [
+        ScheduledFault(at_s, kind, random.choice(pace.lengths_s) * random.uniform(0.5, 1.5), random.getrandbits(32))
+        for at_s, kind in zip(times, kinds, strict=True)
+    ]
+
+
+def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
+    """Run a world under a schedule, at its seed's pace, with three clients that publish too, and an oracle.
+
+    A broken promise, and whatever else fails, is told in the outcome.
+    """
+    worlds: list[tuple[World, Oracle]] = []
+    pace = pace_of(seed)
+
+    async def scenario(world: World) -> None:
+        oracle = Oracle.attach(world.trace, pace.bounds())
+        worlds.append((world, oracle))
+        await checked(world, lambda world: _play(world, pace, schedule), oracle)
+        for client in world.clients.values():
+            await client.leave()
+
+    error = None
+    try:
+        run_world(seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True)
+    except Exception as failure:  # noqa: BLE001 - whatever fails in there is what this is to find out
+        error = "\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
+    if not worlds:
+        return Outcome(seed, tuple(schedule), error=error)
+    world, oracle = worlds[0]
+    return Outcome(
+        seed, tuple(schedule), oracle.steps, tuple(line.split()[1] for line in world.faults.injected),
+        _repairs(world.trace.events), oracle.clients.margin_s, oracle.clients.converged_s, error,
+    )  # fmt: skip
+
+
+def minimised(outcome: Outcome) -> list[ScheduledFault]:
+    """Leave out one fault after the other for as long as the run still fails; return those that it takes."""
+    needed = list(outcome.schedule)
+    at = 0
+    while at < len(needed):
+        fewer = needed[:at] + needed[at + 1 :]
+        if run_schedule(outcome.seed, fewer).error is not None:
+            needed = fewer
+        else:
+            at += 1
+    return needed
+
+
+def _repairs(events: Sequence[TraceEvent]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for event in events:
+        if isinstance(event, ClientEnded):
+            counts.update(dict(event.counts))
+    return dict(counts)
+
+
+async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) -> None:
+    for name in CLIENTS:
+        await world.client(name, *pace.followed, codec="json" if name == "json" else "cbor", push=name != "poll")
+    weather(world, pace)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish, world, pace)
+        nursery.start_soon(come_and_go, world, pace)
+        for place in world.nodes.values():
+            nursery.start_soon(_keep_up, world, pace, place)
+        for fault in schedule:
+            nursery.start_soon(_inject, world, fault)
+    for place in world.nodes.values():
+        place.clear_points()
+
+
+async def _inject(world: World, fault: ScheduledFault) -> None:
+    await trio.sleep(fault.at_s)
+    take_back = KINDS[fault.kind][1](world, Random(fault.seed))
+    await trio.sleep(fault.for_s)
+    if take_back is not None:
+        take_back()
+
+
+async def _keep_up(world: World, pace: Pace, place: SimNode) -> None:
+    random = world.seeds.random(f"keep up {place.name}")
+    while world.now < pace.ends_s:
+        await trio.sleep(random.uniform(1.0, DOWN_S_MAX))
+        if not place.up:
+            await world.faults.restart(place.name)

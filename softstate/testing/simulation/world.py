@@ -1,0 +1,236 @@
+"""A simulated world: real nodes and real clients in one process, on virtual time, where everything else is simulated.
+
+::
+
+    async def scenario(world: World) -> None:
+        alice = await world.client("alice", "orders/")
+        bob = await world.client("bob")
+        bob.publish("orders/1", "new")
+        await world.sleep(1)
+        world.faults.crash("n1")
+        await world.sleep(60)
+        assert alice.known()["orders/1"].value == "new"
+
+    world = run_world(seed=1, scenario=scenario)
+    print(world.trace.digest())          # the same in every run of this seed
+
+What is simulated: the network, the disk, clocks, and the instant at which a process ends or stands still. What runs is
+the product: `softstate.connect`, `Node`, and all that they are made of. What is *not* simulated: threads, TLS, a
+monotonic clock that stands still while a client's host sleeps (its tasks stand still, and its timers are late).
+
+(Deterministic simulation of a whole distributed system in one thread: Zhou et al., "FoundationDB: A Distributed
+Unbundled Transactional Key Value Store", SIGMOD 2021, section 4.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Literal, final
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from softstate.model import Durability
+from softstate.server import ServerConfig
+from softstate.testing.network.frame_tap import Frame
+from softstate.testing.network.network import SimNetwork
+from softstate.testing.network.pipe import Link
+from softstate.testing.network.stream import SimConnection
+from softstate.testing.simulation.client import SimClient
+from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
+from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
+from softstate.testing.simulation.faults import Faults
+from softstate.testing.simulation.freezer import Freezer
+from softstate.testing.simulation.node import SimNode
+from softstate.testing.trace import Spoken, Trace
+
+LIMIT_S: Final = 24 * 3_600.0
+"""Virtual seconds that a scenario may take, unless told otherwise."""
+
+LOOK_S: Final = 0.01
+"""How often `World.until` looks, in virtual seconds."""
+
+
+class Overtime(AssertionError):
+    """A scenario, or something it waited for, took longer than it may (in virtual time)."""
+
+
+@final
+class World:
+    """One run. Made by `run_world`; use it from the scenario, and read its `trace` afterwards."""
+
+    def __init__(
+        self,
+        seed: int,
+        nursery: trio.Nursery,
+        freezer: Freezer,
+        *,
+        nodes: int = 2,
+        config: ServerConfig | None = None,
+        durability: Durability = Durability.DURABLE,
+        sync_every_s: float = 1.0,
+        sample_every_s: float = 1.0,
+        record_messages: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.seeds = Seeds(seed)
+        self.trace = Trace()
+        self.nursery = nursery
+        self.freezer = freezer
+        listen_in = self._overheard if record_messages else None
+        self.network = SimNetwork(self.seeds.random("network"), listen_in=listen_in)
+        self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
+        self.clients: dict[str, SimClient] = {}
+        self.nodes: dict[str, SimNode] = {}
+        config = config or ServerConfig()
+        for number in range(1, nodes + 1):
+            self.nodes[f"n{number}"] = SimNode(self, f"n{number}", config)
+        self.faults = Faults(self)
+        self._sync_every_s = sync_every_s
+        self._sample_every_s = sample_every_s
+
+    async def start(self) -> None:
+        """Start the network and every node. `run_world` does."""
+        self.nursery.start_soon(self.network.run)
+        self.nursery.start_soon(self._thaw_at_the_end)
+        if self.disk.durability in LOSES_UNSYNCED:
+            self.nursery.start_soon(self._sync)
+        if self._sample_every_s < math.inf:
+            self.nursery.start_soon(self._sample)
+        for place in self.nodes.values():
+            await place.start()
+
+    async def client(
+        self,
+        name: str,
+        *names: str,
+        nodes: Sequence[str] | None = None,
+        push: bool = True,
+        codec: Literal["cbor", "json"] = "cbor",
+        ttl_ms: int | None = None,
+    ) -> SimClient:
+        """Start a client that follows `names`, on a host of its own. It knows all nodes, or those given, in order."""
+        assert name not in self.clients, f"there is a client {name} already"
+        assert name not in self.nodes, f"{name} is a node"
+        urls = [self.nodes[node].url for node in (nodes or self.nodes)]
+        options = {"push": push, "codec": codec, "ttl_ms": ttl_ms}
+        client = self.clients[name] = SimClient(self, name, names, urls, options)
+        client.start()
+        await wait_all_tasks_blocked()
+        return client
+
+    def host(self, name: str) -> SimNode | SimClient:
+        """Return the node or client of that name."""
+        return self.nodes[name] if name in self.nodes else self.clients[name]
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """The true time, in virtual seconds since the world began."""
+        return trio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await trio.sleep(seconds)
+
+    async def until(self, check: Callable[[], bool], within_s: float = 600.0) -> None:
+        """Wait until something is so. Raises `Overtime` after `within_s` virtual seconds."""
+        ends_s = trio.current_time() + within_s
+        while not check():
+            if trio.current_time() >= ends_s:
+                raise Overtime(f"not so within {within_s:g} s")
+            await trio.sleep(LOOK_S)
+
+    async def settled(self) -> None:
+        """Wait until everybody waits for time to pass: what happens at this instant has happened."""
+        await wait_all_tasks_blocked()
+
+    # What goes on by itself ------------------------------------------------------------------------------------------
+
+    def sample(self) -> None:
+        """Look at every node and client that is not frozen, and note what is there. Best after `settled`."""
+        places: list[SimNode | SimClient] = [*self.nodes.values(), *self.clients.values()]
+        for place in places:
+            if place.name not in self.freezer:
+                place.sample()
+
+    async def _sample(self) -> None:
+        while True:
+            await trio.sleep(self._sample_every_s)
+            await wait_all_tasks_blocked()
+            self.sample()
+
+    async def _sync(self) -> None:
+        while True:
+            await trio.sleep(self._sync_every_s)
+            self.disk.sync()
+
+    async def _thaw_at_the_end(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:  # also when something failed: a frozen task would never end
+            for host in (*self.nodes, *self.clients):
+                self.freezer.thaw(host)
+
+    def _overheard(self, connection: SimConnection, link: Link, frame: Frame) -> None:
+        message = frame.message
+        if message is not None:
+            now = trio.current_time()
+            self.trace.add(Spoken(now, connection.number, link.sender, link.receiver, frame.op, message))
+
+
+def run_world(
+    seed: int, scenario: Callable[[World], Awaitable[None]], *, limit_s: float = LIMIT_S, **options: Any
+) -> World:
+    """Run a scenario in a world of its own, on virtual time, and return the world as it was at the end.
+
+    `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
+    does not claim durability becomes durable all the same), ``sample_every_s`` and ``record_messages``. The same seed
+    and scenario do the same, in every process; whatever is random in a scenario should come from ``world.seeds``.
+
+    Raises what the scenario, a node or a client raises, `Overtime` after `limit_s` virtual seconds; with notes that
+    tell the seed, the time, the faults injected so far, and the last lines of the nodes' logs.
+    """
+    worlds: list[World] = []
+    freezer = Freezer()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(seed, nursery, freezer, **options)
+            worlds.append(world)
+            with trio.move_on_after(limit_s) as limit:
+                await world.start()
+                await scenario(world)
+            if limit.cancelled_caught:
+                raise Overtime(f"the scenario took more than {limit_s:g} virtual seconds")
+            nursery.cancel_scope.cancel()
+
+    clock = MockClock(autojump_threshold=0)
+    with deterministic_scheduling(seed), captured_logs() as logs, freezer.installed():
+        try:
+            trio.run(main, clock=clock)
+        except BaseException as error:
+            single = _only(error)
+            _tell(single, seed, clock.current_time(), worlds, logs)
+            if single is error:
+                raise
+            raise single from None
+    return worlds[0]
+
+
+def _only(error: BaseException) -> BaseException:
+    """Take a lone exception out of the groups that nurseries put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _tell(error: BaseException, seed: int, now_s: float, worlds: Sequence[World], logs: deque[str]) -> None:
+    error.add_note(f"simulated world: seed {seed}, at {now_s:.6f} s")
+    for world in worlds:
+        error.add_note("faults: " + ("; ".join(world.faults.injected) or "none"))
+    if logs:
+        error.add_note("the nodes' last log lines:\n  " + "\n  ".join(logs))

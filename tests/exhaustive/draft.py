@@ -1,0 +1,278 @@
+"""Where each step of the model leads: a state taken apart, changed by one step, checked, and put together again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from softstate.errors import Rewound
+from softstate.model import Position, Query, covers
+from softstate.session import ReadHead
+from softstate.store.rules import paging as snapshot
+from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
+from tests.exhaustive import oracle
+from tests.exhaustive.node import EPOCH, TERMS, Conn, Node, change
+from tests.exhaustive.oracle import Store
+from tests.exhaustive.parts import Output
+from tests.exhaustive.state import END, HTTP, Net, State
+
+if TYPE_CHECKING:
+    from tests.exhaustive.world import World
+
+
+class Draft:
+    """A state being changed by one step."""
+
+    def __init__(self, world: World, state: State) -> None:
+        self._world = world
+        self.store = state.store
+        self.node = state.node
+        self.clients = list(state.clients)
+        self.views = list(state.views)
+        self.nets = list(state.nets)
+        self.left = state.left
+
+    def state(self) -> State:
+        """Return what has become of it."""
+        return State(
+            self.store, self.node, tuple(self.clients), tuple(self.views), tuple(self.nets), self.left
+        )  # fmt: skip
+
+    def _net(self, i: int, **fields: Any) -> None:
+        self.nets[i] = self.nets[i]._replace(**fields)
+
+    # The store and the node ------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit the next change."""
+        self.store = self.store._replace(entries=self._world.committed(self.store.entries, self.left.commits))
+        self.left = self.left._replace(commits=self.left.commits + 1)
+
+    def _row(self, keep: int) -> Position:
+        """Keep so many commits, and open the store."""
+        entries, past = self.store.entries, self.store.past
+        if keep < len(entries):
+            self.left, past = self.left._replace(rewinds=self.left.rewinds - 1), entries
+            self.views = [view._replace(asked=()) for view in self.views]
+        row = Position(EPOCH, f"l{self.store.rows + 1}", keep + 1)
+        self.store = Store((*entries[:keep], row), past, self.store.rows + 1)
+        return row
+
+    def rewind(self, keep: int) -> None:
+        """Put a backup in place of the store; the node notices."""
+        row = self._row(keep)
+        self._node("rewound", row)
+
+    def crash(self, keep: int) -> None:
+        """Kill the node, perhaps put a backup in place of the store, and start another node."""
+        self.left = self.left._replace(crashes=self.left.crashes - 1)
+        world = self._world
+        incarnation = world.nodes.states.things[self.node].incarnation + 1
+        node = Node(world.messages, incarnation, self._row(keep), conflates=world.bounds.conflates)
+        self.node = world.nodes.add(node)
+        for i, net in enumerate(self.nets):
+            down = (*net.down, END) if net.stage == "up" else net.down
+            stage = "cut" if net.stage == "up" else net.stage
+            poll = ("reply", END) if net.poll is not None and net.poll[0] == "asked" else net.poll
+            self.nets[i] = Net(net.serial, stage, (), down, (), net.late, poll)
+
+    def hub(self) -> None:
+        """Let the hub apply the next commit."""
+        node = self._world.nodes.states.things[self.node]
+        entry = self.store.entries[node.hub.revision]
+        self._node("apply", self._world.messages.number(entry))
+
+    def read(self, conn: Conn) -> None:
+        """Begin the read that a connection waits for."""
+        peer = self._world.nodes.states.things[self.node].peers[conn]
+        image = self._world.image(self.store.entries)
+        found = image.head if isinstance(peer.asking, ReadHead) else snapshot.answer(peer.asking.query, image)
+        self._node("begin", conn, self._world.messages.number(found))
+
+    def answer(self, conn: Conn) -> None:
+        """Hand over what the read found."""
+        self._node("answer", conn)
+        self._read_at_once(conn)
+
+    def _read_at_once(self, conn: Conn) -> None:
+        peer = self._world.nodes.states.things[self.node].peers.get(conn)
+        if not self._world.bounds.split_reads and peer is not None and peer.asking and peer.snapshot is None:
+            self.read(conn)
+
+    def pop(self, conn: Conn) -> None:
+        """Write the first message that waits; it arrives at once."""
+        self._node("pop", conn)
+        self.arrive(conn[0])
+
+    def expire(self, i: int) -> None:
+        """End a lease, and say so."""
+        self.left = self.left._replace(expiries=self.left.expiries - 1)
+        self._node("expire", (i, self.nets[i].serial))
+
+    def forget(self, i: int, whole: bool) -> None:
+        """End a lease, or empty it, and tell nobody."""
+        self.left = self.left._replace(forgets=self.left.forgets - 1)
+        self._node("forget", (i, self.nets[i].serial), whole)
+
+    def _node(self, *given: Any) -> None:
+        self.node, out = self._world.nodes.step(self.node, *given)
+        for word, conn, number in out:
+            i, serial = conn
+            net = self.nets[i]
+            current = net.serial == serial and net.stage == "up"
+            if word == "write":
+                if current:
+                    self._net(i, down=(*net.down, number))
+                elif self._world.bounds.late:
+                    self._net(i, late=(*net.late, number))
+            elif current:
+                self._net(i, down=(*net.down, END - number), stage="cut", up=())
+            else:
+                self._net(i, old_up=tuple(old for old in net.old_up if old[0] != conn))
+
+    # Connections -----------------------------------------------------------------------------------------------------
+
+    def connect(self, i: int) -> None:
+        """Accept a connection."""
+        serial = self.nets[i].serial + 1
+        self._node("accept", (i, serial))
+        self._net(i, stage="up", serial=serial, up=(), down=())
+        self._client(i, "connected", None)
+
+    def hear(self, i: int) -> None:
+        """Let the node take a message."""
+        net = self.nets[i]
+        self._net(i, up=net.up[1:])
+        self._node("hear", (i, net.serial), net.up[0])
+        self._read_at_once((i, net.serial))
+
+    def hear_old(self, i: int, at: int) -> None:
+        """Let the node take a message of a connection that was left or lost, or its end."""
+        net = self.nets[i]
+        conn, (number, *rest) = net.old_up[at]
+        waiting = ((conn, tuple(rest)),) if rest else ()
+        self._net(i, old_up=(*net.old_up[:at], *waiting, *net.old_up[at + 1 :]))
+        if conn in self._world.nodes.states.things[self.node].peers:
+            if number == END:
+                self._node("hang_up", conn)
+            else:
+                self._node("hear", conn, number)
+                self._read_at_once(conn)
+
+    def arrive(self, i: int) -> None:
+        """Let a client take a message, or the end of its connection."""
+        net = self.nets[i]
+        if not net.down:
+            return
+        number, *rest = net.down
+        self._net(i, down=tuple(rest))
+        if number > END:
+            self._client(i, "arrived", number)
+            return
+        self._net(i, stage="none", down=())
+        code = None if number == END else self._world.messages.number(END - number)
+        self._client(i, "lost", code)
+
+    def arrive_late(self, i: int) -> None:
+        """Let a connection that the client left say something more."""
+        number, *rest = self.nets[i].late
+        self._net(i, late=tuple(rest))
+        self._client(i, "late", number)
+
+    def cut(self, i: int) -> None:
+        """Cut a connection: either side learns of it later."""
+        self.left = self.left._replace(cuts=self.left.cuts - 1)
+        net = self.nets[i]
+        self._hang_up(i)
+        self._net(i, stage="cut", down=(*net.down, END))
+
+    def _hang_up(self, i: int) -> None:
+        net = self.nets[i]
+        if net.stage == "up":
+            self._net(i, up=(), old_up=(*net.old_up, ((i, net.serial), (*net.up, END))))
+
+    def tick(self, i: int) -> None:
+        """Let a client's timer fire."""
+        ticks = list(self.left.ticks)
+        ticks[i] = max(ticks[i] - 1, 0)
+        self.left = self.left._replace(ticks=tuple(ticks))
+        self._client(i, "ticked", None)
+
+    # Polls -----------------------------------------------------------------------------------------------------------
+
+    def serve_poll(self, i: int) -> None:
+        """Read the store for a poll; the answer is on its way."""
+        world, net = self._world, self.nets[i]
+        assert net.poll is not None
+        asked = world.messages.things[net.poll[1]]
+        assert isinstance(asked, Poll)
+        page = snapshot.answer(Query(asked.topics, asked.prefixes, asked.position), world.image(self.store.entries))
+        answer: Polled | Rewound
+        if isinstance(page, Rewound):
+            answer = page
+        else:
+            every_ms = TERMS.advice.poll_every_ms
+            changes = [change(record) for record in page.records]
+            answer = Polled(0, page.position, changes, compacted=list(page.compacted), next_ms=every_ms)
+        self._net(i, poll=("reply", world.messages.number(answer, (type(answer), repr(answer), str(page.position)))))
+
+    def poll_arrives(self, i: int) -> None:
+        """Let a poll's answer arrive."""
+        poll = self.nets[i].poll
+        assert poll is not None
+        self._net(i, poll=None)
+        self._client(i, "polled", None if poll[1] == END else poll[1])
+
+    # Clients ---------------------------------------------------------------------------------------------------------
+
+    def _client(self, i: int, word: str, number: int | None) -> None:
+        world = self._world
+        machine = world.clients.states.things[self.clients[i]].machine
+        self.views[i] = self.views[i]._replace(position=machine.position)
+        self.clients[i], out = world.clients.step(self.clients[i], word, number)
+        message = None if number is None else world.messages.things[number]
+        self.client_did(i, out, message)
+        self.views[i] = self.views[i]._replace(position=None)
+        if word == "polled":
+            self.views[i] = oracle.answered(self.views[i], HTTP) if self.nets[i].poll is None else self.views[i]
+        elif isinstance(message, Subscribed | Renewed | Error):
+            self.views[i] = oracle.answered(self.views[i], str(message.id))
+
+    def client_did(self, i: int, out: tuple[Output, ...] | list[Output], message: Any) -> None:
+        """Carry out, and check, what a client did."""
+        for word, *given in out:
+            match word:
+                case "connect":
+                    self._net(i, stage="opening")
+                    kept = tuple(asked for asked in self.views[i].asked if asked[0] == HTTP)
+                    self.views[i] = self.views[i]._replace(asked=kept)
+                case "send":
+                    self._asks(i, given[0])
+                    if self.nets[i].stage == "up":
+                        self._net(i, up=(*self.nets[i].up, given[0]))
+                case "disconnect":
+                    self._left(i)
+                case "poll":
+                    self._net(i, poll=("asked", given[0]))
+                    self.views[i] = oracle.sent(self.views[i], HTTP, len(self.store.entries))
+                case "abandon":
+                    self._net(i, poll=None)
+                case "deliver":
+                    self.views[i] = oracle.delivered(self.views[i], self.store, *given)
+                case "reset":
+                    self.views[i] = oracle.was_reset(self.views[i], given[0])
+                case _:
+                    name, revision = given
+                    covered = tuple(topic for topic in self._world.scopes[i] if covers(name, topic))
+                    oracle.certified(self.views[i], self.store, covered, revision, message.position)
+                    request = str(message.id) if message.id else HTTP
+                    oracle.fresh(self.views[i], request, message.position)
+
+    def _asks(self, i: int, number: int) -> None:
+        message = self._world.messages.things[number]
+        if isinstance(message, Subscribe | Renew):
+            self.views[i] = oracle.sent(self.views[i], str(message.id), len(self.store.entries))
+
+    def _left(self, i: int) -> None:
+        self._hang_up(i)
+        late = tuple(number for number in self.nets[i].down if number > END) if self._world.bounds.late else ()
+        self._net(i, stage="none", down=(), late=late)

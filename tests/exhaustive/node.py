@@ -1,0 +1,279 @@
+"""The node of the model: real session machines and a real lease table; a hub, outboxes and connections made simple."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from msgspec import structs
+
+from softstate.errors import WireError
+from softstate.lease import LeaseTable
+from softstate.model import Change, Durability, Page, Position, Record
+from softstate.session import (
+    Advice,
+    DropPending,
+    Effect,
+    Evict,
+    Part,
+    Read,
+    ReadHead,
+    Replay,
+    Say,
+    SayFirst,
+    SessionMachine,
+    State,
+    Terms,
+)
+from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
+from softstate.wire.notice import Batch, Notice
+from tests.exhaustive.forking import Freezer, Shared
+from tests.exhaustive.parts import Interned, Output
+
+Conn = tuple[int, int]
+"""A connection: the client, and how many it has opened by then."""
+
+TERMS: Final = Terms(
+    node="n",
+    ttl_ms=60_000,
+    timeout_ms=5_000,
+    advice=Advice(15_000, 1_000, 2_000, 500, 30_000),
+    limits=Limits(100, 65_536, 131_072, 100, 100, 600_000),
+    durability=Durability.NONE,
+)
+EPOCH: Final = "e"
+
+
+class _NoWheel(Shared):
+    """Stands in for the timer wheel: leases end when the model says so."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def add(self, item: object, deadline: float) -> None:
+        """Hold nothing."""
+
+
+def terms() -> Terms:
+    """Return what the node tells its clients."""
+    return TERMS
+
+
+def change(record: Record) -> Change:
+    """Return a record as clients see it."""
+    return Change(record.topic, record.version, record.cbor.decode() if record.cbor else None, record.deleted)
+
+
+class Peer:
+    """One connection. Without `conflates` whatever is queued is on its way at once; with it, it waits to be taken."""
+
+    def __init__(self, node: Node, conn: Conn) -> None:
+        self.node = node
+        self.conn = conn
+        self.machine = SessionMachine(node.table, self, terms, node.token, Counter())
+        self.pending: list[Message] = []
+        self.sent = 0
+        self.asking: Read | ReadHead | None = None
+        self.snapshot: Page | WireError | int | None = None
+
+    def offer(self, batch: Batch) -> None:
+        """Queue pushes, but for those that the hold takes, as the shell does."""
+        for notice in batch.notices:
+            self._offer(notice.record)
+
+    def _offer(self, record: Record) -> None:
+        hold = self.machine.hold
+        if hold is not None:
+            if hold.takes(record):
+                return
+            if hold.over(self.node.hub.revision):
+                self.machine.hold = None
+        self._notify(record)
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects in order."""
+        for effect in effects:
+            match effect:
+                case Say(message, records):
+                    if isinstance(message, Subscribed | Polled):
+                        message = structs.replace(message, changes=[change(record) for record in records])
+                    self.say(message)
+                case SayFirst(message):
+                    self.say_first(message)
+                case Replay(records):
+                    for record in records:
+                        self._notify(record)
+                case Read() | ReadHead():
+                    self.asking, self.snapshot = effect, None
+                case DropPending():
+                    self.sent -= sum(isinstance(message, Notify) for message in self.pending)
+                    self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
+                case Evict(sink):
+                    assert isinstance(sink, Peer)
+                    sink.carry_out(sink.machine.replaced())
+                case Part(code):
+                    self.node.part(self, int(code))
+                case _:
+                    raise AssertionError(f"the model has no use for {effect}")
+
+    def say(self, message: Message) -> None:
+        """Queue a message."""
+        if self.node.conflates:
+            self.pending.append(message)
+        else:
+            self.node.write(self.conn, message)
+
+    def say_first(self, message: Message) -> None:
+        """Queue a message ahead of everything but the welcome."""
+        if self.node.conflates:
+            at = next((i + 1 for i, m in enumerate(self.pending) if isinstance(m, Welcome)), 0)
+            self.pending.insert(at, message)
+        else:
+            self.node.write(self.conn, message)
+
+    def _notify(self, record: Record) -> None:
+        told = change(record)
+        push = Notify(told.topic, told.version, told.value, told.deleted)
+        for at, message in enumerate(self.pending):
+            if isinstance(message, Notify) and message.topic == record.topic:
+                self.pending[at] = push
+                return
+        self.sent += 1
+        self.say(push)
+
+
+class Node:
+    """One incarnation of the node. Inputs come as a word and what belongs to it; outputs name the connection."""
+
+    def __init__(self, messages: Interned, incarnation: int, row: Position, *, conflates: bool) -> None:
+        self.messages = messages
+        self.incarnation = incarnation
+        self.hub = row
+        self.conflates = conflates
+        self.table = LeaseTable(0.0)
+        self.table._wheel = _NoWheel()  # type: ignore[assignment]
+        self.tokens = 0
+        self.peers: dict[Conn, Peer] = {}
+        self.out: list[Output] = []
+
+    def token(self) -> str:
+        """Make a session token."""
+        self.tokens += 1
+        return f"s{self.incarnation}.{self.tokens}"
+
+    def write(self, conn: Conn, message: Message) -> None:
+        """Put a message on its way."""
+        self.out.append(("write", conn, self.messages.number(message)))
+
+    def part(self, peer: Peer, code: int) -> None:
+        """Close a connection, once what waits is written."""
+        for message in peer.pending:
+            self.write(peer.conn, message)
+        self.out.append(("close", peer.conn, code))
+        peer.machine.disconnected()
+        self.peers.pop(peer.conn, None)
+
+    def take(self, word: str, *given: Any) -> list[Output]:
+        """Take an input."""
+        getattr(self, f"_{word}")(*given)
+        out, self.out = self.out, []
+        return out
+
+    def _accept(self, conn: Conn) -> None:
+        self.peers[conn] = Peer(self, conn)
+
+    def _hear(self, conn: Conn, number: int) -> None:
+        peer = self.peers[conn]
+        peer.carry_out(peer.machine.received(self.messages.things[number], 0.0))
+
+    def _hang_up(self, conn: Conn) -> None:
+        peer = self.peers.pop(conn, None)
+        if peer is not None:
+            peer.machine.disconnected()
+
+    def _begin(self, conn: Conn, number: int) -> None:
+        self.peers[conn].snapshot = self.messages.things[number]
+
+    def _answer(self, conn: Conn) -> None:
+        peer = self.peers[conn]
+        asking, found = peer.asking, peer.snapshot
+        assert asking is not None
+        peer.asking = peer.snapshot = None
+        machine = peer.machine
+        match found:
+            case int():
+                effects = machine.caught_up(asking.ticket, self.hub, peer.sent, 0.0)
+            case Page():
+                effects = machine.answered(asking.ticket, found, 0.0)
+            case _:
+                assert isinstance(found, WireError)
+                effects = machine.failed(asking.ticket, found, self.hub, peer.sent, 0.0)
+        peer.carry_out(effects)
+
+    def _apply(self, number: int) -> None:
+        entry = self.messages.things[number]
+        if isinstance(entry, Position):
+            for peer in list(self.peers.values()):
+                peer.carry_out(peer.machine.moved(entry))
+            self.hub = entry
+            return
+        for lease in sorted(self.table.members(entry.topic), key=lambda lease: lease.token):
+            if lease.sink is not None:
+                lease.sink.offer(Batch([Notice(entry)]))
+        self.hub = self.hub.at(entry.version)
+
+    def _pop(self, conn: Conn) -> None:
+        self.write(conn, self.peers[conn].pending.pop(0))
+
+    def _expire(self, conn: Conn) -> None:
+        peer = self.peers[conn]
+        assert peer.machine.lease is not None
+        self.table.release(peer.machine.lease)
+        peer.carry_out(peer.machine.revoked("expired", 0))
+
+    def _forget(self, conn: Conn, whole: bool) -> None:
+        lease = self.peers[conn].machine.lease
+        assert lease is not None
+        if whole:
+            self.table.release(lease)
+        else:
+            self.table.remove(lease, list(lease.names))
+
+    def _rewound(self, row: Position) -> None:
+        self.hub = row
+        for peer in list(self.peers.values()):
+            peer.carry_out(peer.machine.leave("rewound"))
+        self.table.clear()
+
+    # Looking ---------------------------------------------------------------------------------------------------------
+
+    def leased(self, conn: Conn) -> bool:
+        """Tell whether a connection has a lease that could end."""
+        peer = self.peers.get(conn)
+        return peer is not None and peer.machine.state is State.OPEN and peer.machine._held()
+
+
+def node_key(node: Node) -> Hashable:
+    """Return what tells nodes apart."""
+    leases = sorted(
+        (lease.token, tuple(sorted(lease.names)), lease.sink.conn if isinstance(lease.sink, Peer) else None)
+        for lease in node.table._leases.values()
+    )
+    peers = tuple(_peer_key(peer) for _, peer in sorted(node.peers.items()))
+    return node.incarnation, str(node.hub), node.tokens, tuple(map(str, leases)), peers
+
+
+def _peer_key(peer: Peer) -> Hashable:
+    machine = peer.machine
+    hold = None if machine.hold is None else Freezer(machine.hold, 0.0).frozen
+    lease = None if machine.lease is None else (machine.lease.token, machine._held())
+    said = (machine.state, machine._token, lease, machine._denied, str(machine._moved), machine.busy)
+    # Tickets are only ever compared with each other.
+    asked = None if machine._asked is None else repr(replace(machine._asked, ticket=0))
+    asking = (
+        None if peer.asking is None else (repr(replace(peer.asking, ticket=0)), machine.expects(peer.asking.ticket))
+    )
+    waits = (asked, asking, repr(peer.snapshot))
+    return peer.conn, said, hold, waits, repr(peer.pending), peer.sent
