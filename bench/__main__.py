@@ -27,7 +27,7 @@ from bench.simulate import simulate
 from bench.stalled import stalled
 from bench.trace import write_trace
 from bench.workers import workers
-from softstate.cli.durations import duration as a_duration
+from softstate.cli.options.durations import duration as a_duration
 from softstate.errors import ConfigError, SoftstateError
 
 app = App(

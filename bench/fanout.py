@@ -38,7 +38,7 @@ from bench.measure.servers import (
     running,
     softstate_server,
 )
-from softstate.cli.processes import free_port
+from softstate.cli.processes.child import free_port
 
 PACED: Final = {100: 100, 1_000: 30, 10_000: 5}
 """Subscribers, and how many changes one run publishes to them, one at a time."""

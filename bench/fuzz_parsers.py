@@ -17,8 +17,8 @@ import trio
 from bench.fuzz_mutation import ODD_CBOR, as_cbor, as_json, damage, draw, spoil, value
 from bench.fuzz_target import Broken, Target, brief
 from softstate.cli import exit_codes, run
-from softstate.cli.layers import PREFIX
-from softstate.cli.ndjson_lines import BadLine, ChangeFile
+from softstate.cli.options.layers import PREFIX
+from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile
 from softstate.client.shell.websocket import retry_after_ms
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid, WireError

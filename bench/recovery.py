@@ -21,7 +21,7 @@ from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, Target
 from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, folder, running
-from softstate.cli.processes import free_port, softstate
+from softstate.cli.processes.child import free_port, softstate
 
 CLIENTS: Final = {False: 15_000, True: 1_000}
 TTL_S: Final = {False: 60, True: 6}

@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 
 from bench.trace import Trace, read_trace
-from softstate.cli.processes import Lines, NodeProcess, child, free_port, softstate
+from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 from softstate.client.api.client import Client, connect
 from softstate.errors import Unavailable
 from softstate.model import ALL, covers, prefixes_of

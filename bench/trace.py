@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from softstate.cli.ndjson_lines import ChangeFile, Line
+from softstate.cli.terminal.ndjson_lines import ChangeFile, Line
 from softstate.wire.value import wrap_bytes
 
 

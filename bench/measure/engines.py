@@ -30,7 +30,7 @@ from typing import Final
 import trio
 
 from bench.measure.servers import LOOK_EVERY_S, START_S_MAX, Absent, ServerFailed, find, folder, running
-from softstate.cli.processes import free_port
+from softstate.cli.processes.child import free_port
 from softstate.errors import ConfigError
 from softstate.store import open_store
 

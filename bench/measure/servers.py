@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from softstate.cli.processes import free_port, softstate
+from softstate.cli.processes.child import free_port, softstate
 from softstate.errors import SoftstateError
 
 START_S_MAX: Final = 20.0

@@ -18,8 +18,7 @@ from softstate.cli import exit_codes
 from softstate.errors import SoftstateError
 
 COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
-"""Every command. `softstate.cli.NAME` holds what runs it, called `command`; for ``list`` it is
-`softstate.cli.listing`, since a submodule called ``list`` would take the place of the builtin in this one."""
+"""Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
 
 
 def build(tokens: Sequence[str] = ()) -> App:
@@ -35,8 +34,8 @@ def build(tokens: Sequence[str] = ()) -> App:
         result_action="return_value",
     )
     for order, name in enumerate(COMMANDS):
-        module = "listing" if name == "list" else name
-        app.command(f"softstate.cli.{module}:command", name=name, sort_key=order)
+        module = "list_" if name == "list" else name
+        app.command(f"softstate.cli.commands.{module}:command", name=name, sort_key=order)
     if not tokens or tokens[0] in ("--help", "-h"):
         _describe(app, COMMANDS)
     elif tokens[0] == "store" and (len(tokens) == 1 or tokens[1] in ("--help", "-h")):
@@ -96,7 +95,7 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
         text = text[:-1]
     words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []
     if words == ["store"]:
-        from softstate.cli import store  # noqa: PLC0415 - as every command
+        from softstate.cli.commands import store  # noqa: PLC0415 - as every command
 
         words += [word for word in tokens[1:2] if word in store.COMMANDS]
     return f"{text} (see: {' '.join(['softstate', *words, '--help'])})"

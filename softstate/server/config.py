@@ -1,7 +1,7 @@
 """What a node can be told: one field for each option, with its default, its unit and its reason.
 
-Command line, environment and TOML file all fill this one class (`softstate.cli.serve`), so a name means the same
-everywhere. Sizes are bytes, durations are seconds where the name ends in ``_s`` and milliseconds in ``_ms``.
+Command line, environment and TOML file all fill this one class (`softstate.cli.commands.serve`), so a name means the
+same everywhere. Sizes are bytes, durations are seconds where the name ends in ``_s`` and milliseconds in ``_ms``.
 """
 
 from __future__ import annotations

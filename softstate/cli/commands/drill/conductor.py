@@ -1,0 +1,197 @@
+"""The course of a drill: start everything, measure in health, break something, mend it, settle, judge."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from softstate.cli.commands.drill import faults
+from softstate.cli.commands.drill.crew import WorkerProcess
+from softstate.cli.commands.drill.ledger import Fault, Ledger
+from softstate.cli.commands.drill.plan import Plan
+from softstate.cli.commands.drill.publisher import Publisher
+from softstate.cli.commands.drill.relay import Relay
+from softstate.cli.commands.drill.reports import Orders
+from softstate.cli.commands.drill.terms import Terms, ask_terms
+from softstate.cli.commands.drill.verdict import Figures, judge
+from softstate.cli.exit_codes import UNAVAILABLE, USAGE, Failure
+from softstate.cli.processes.child import NodeProcess, free_port
+from softstate.client.api.client import Client, connect
+from softstate.client.url import parse_url
+
+READY_S_MAX: Final = 60.0
+"""How long it may take until every client is live, before the drill proper."""
+
+SETTLE_CONVERGENCES: Final = 2.0
+"""How many times the bound of promise L to wait for everybody to settle; more shows nothing new."""
+
+LOOK_EVERY_S: Final = 0.02
+
+
+class Drill:
+    """One drill. `say` is given a sentence about each step; `folder` takes a throw-away store and all logs."""
+
+    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._say = say
+        self._ledger = Ledger([plan.follows(client) for client in range(plan.clients)])
+        self._urls = plan.urls
+        self._nodes: list[NodeProcess] = []
+        self._relays: list[Relay] = []
+        self._workers: list[WorkerProcess] = []
+
+    async def run(self) -> Figures:
+        """Run it and return what came of it. Raises `Failure` if it cannot even begin.
+
+        If cancelled, what was broken is mended, every process is killed, and what was published is deleted.
+        """
+        _raise_file_limit()
+        async with trio.open_nursery() as nursery:
+            if not self._plan.own:
+                await self._start_nodes(nursery)
+            async with connect(self._urls, name="softstate drill") as client:
+                await self._check_prefix(client)
+                publisher = Publisher(self._plan, client, self._ledger)
+                try:
+                    figures = await self._measure(nursery, publisher, client)
+                finally:
+                    if self._plan.own:
+                        await publisher.clean()
+            nursery.cancel_scope.cancel()
+        return figures
+
+    async def _measure(self, nursery: trio.Nursery, publisher: Publisher, client: Client) -> Figures:
+        with trio.move_on_after(READY_S_MAX) as scope:
+            await publisher.once()
+        if scope.cancelled_caught:
+            raise Failure(f"no node took a publish within {READY_S_MAX:g} s", UNAVAILABLE)
+        via = await self._start_relays(nursery) if self._plan.kind == "link" else {}
+        await self._start_workers(nursery, via)
+        terms = await ask_terms(self._urls)
+        self._ledger.fault = self._fault(self._plan)
+        self._ledger.terms = terms
+        nursery.start_soon(publisher.run)
+        self._say(f"measuring in health for {self._plan.healthy_s:.1f} s")
+        await trio.sleep(self._plan.healthy_s)
+        self._say(f"{self._plan.kind}: broken for {self._plan.down_s:.1f} s")
+        await faults.strike(self._breaking(), self._plan.down_s, self._ledger)
+        self._say("mended")
+        await trio.sleep(self._plan.after_s)
+        stored = await self._settle(publisher, client, terms)
+        for worker in self._workers:
+            await worker.dismiss()
+        return judge(self._plan, self._ledger, terms, publisher.published, stored)
+
+    # Starting --------------------------------------------------------------------------------------------------------
+
+    async def _start_nodes(self, nursery: trio.Nursery) -> None:
+        """Start a node that pushes and one that answers polls only, on one store."""
+        store = f"sqlite:{self._folder / 'drill.db'}"
+        for role in ("all", "poll"):
+            options = ["--store", store, "--role", role, *_times(self._plan.clients)]
+            self._nodes.append(NodeProcess(nursery, free_port(), options, self._folder / f"{role}.log"))
+        async with trio.open_nursery() as starting:
+            for node in self._nodes:
+                starting.start_soon(node.start)
+        self._urls = tuple(node.url for node in self._nodes)
+        self._say("started a node that pushes and one that only answers polls, on one SQLite file")
+
+    async def _start_relays(self, nursery: trio.Nursery) -> dict[str, int]:
+        """Put relays before all nodes that are given, or before the one that pushes of a throw-away installation."""
+        via = {}
+        for text in self._urls if self._plan.own else self._urls[:1]:
+            url = parse_url(text)
+            relay = Relay(url.host, url.port)
+            await nursery.start(relay.serve)
+            self._relays.append(relay)
+            via[f"{url.host}:{url.port}"] = relay.port
+        return via
+
+    async def _start_workers(self, nursery: trio.Nursery, via: dict[str, int]) -> None:
+        plan = self._plan
+        for number, clients in enumerate(plan.crews()):
+            follows = {client: list(plan.follows(client)) for client in clients}
+            orders = Orders(list(self._urls), list(plan.names), follows, via)
+            worker = WorkerProcess(nursery, orders, self._ledger.take, self._folder / f"worker-{number}.log")
+            self._workers.append(worker)
+            await worker.start()
+        if not await self._until(lambda: self._live() == plan.clients, READY_S_MAX):
+            raise Failure(f"only {self._live()} of {plan.clients} clients were live in {READY_S_MAX:g} s", UNAVAILABLE)
+        self._say(f"{plan.clients} clients are live, in {len(self._workers)} processes")
+
+    async def _check_prefix(self, client: Client) -> None:
+        if self._plan.own and await client.list(self._plan.prefix):
+            message = f"--prefix {self._plan.prefix} holds topics already, and would be deleted: name one that is empty"
+            raise Failure(message, USAGE)
+
+    # The fault -------------------------------------------------------------------------------------------------------
+
+    def _fault(self, plan: Plan) -> Fault:
+        """Return whom the fault touches, and what they can still reach."""
+        if plan.kind == "client":
+            return Fault(touched=frozenset(self._workers[0].clients + self._workers[-1].clients))
+        everybody = frozenset(range(plan.clients))
+        reachable = not plan.own and plan.kind in ("server", "link")
+        return Fault(touched=everybody, reachable=reachable)
+
+    def _breaking(self) -> faults.Breaking:
+        plan = self._plan
+        match plan.kind:
+            case "link":
+                return faults.links_stalled(self._relays)
+            case "client":
+                return faults.clients_hit(self._workers[0], self._workers[-1], self._ledger)
+            case "server" | "store" if plan.own:
+                return faults.commanded(plan.kill_command, plan.start_command)
+            case "server":
+                return faults.node_killed(self._nodes[0])
+            case "store":
+                return faults.store_locked(self._folder / "drill.db")
+
+    # Settling --------------------------------------------------------------------------------------------------------
+
+    async def _settle(self, publisher: Publisher, client: Client, terms: Terms) -> dict[int, int]:
+        """Stop publishing; wait until everybody is live and knows the final state, which is returned."""
+        patience_s = SETTLE_CONVERGENCES * terms.converge_s_max
+        with trio.move_on_after(patience_s) as scope:
+            await publisher.stop()
+        if scope.cancelled_caught:
+            raise Failure(f"publishes were not answered within {patience_s:.1f} s after the fault", UNAVAILABLE)
+        listed = {change.topic: change.version for change in await client.list(self._plan.prefix)}
+        stored = {number: listed.get(name, 0) for number, name in enumerate(self._plan.names)}
+        await self._until(lambda: self._settled(stored), patience_s)
+        return stored
+
+    def _settled(self, stored: dict[int, int]) -> bool:
+        touched = [self._ledger.followers[client] for client in self._ledger.fault.touched]
+        recovered = all(max(follower.fresh_s, follower.live_s) < math.inf for follower in touched)
+        return recovered and self._ledger.behind(stored) == 0
+
+    def _live(self) -> int:
+        return sum(follower.mode == "live" for follower in self._ledger.followers)
+
+    async def _until(self, reached: Callable[[], bool], patience_s: float) -> bool:
+        with trio.move_on_after(patience_s):
+            while not reached():  # noqa: ASYNC110 - many things, in other processes, may make it true
+                await trio.sleep(LOOK_EVERY_S)
+            return True
+        return False
+
+
+def _times(clients: int) -> list[str]:
+    """Return the times of a throw-away node: short, so that a drill is, yet such that this host can keep them."""
+    ttl_ms, timeout_ms, poll_ms = max(3_000, 12 * clients), max(1_000, 4 * clients), max(500, 4 * clients)
+    leases = ["--ttl", f"{ttl_ms}ms", "--timeout-ms", str(timeout_ms), "--poll-every-ms", str(poll_ms)]
+    return [*leases, "--recover-base-ms", "200", "--recover-cap-ms", "2000", "--store-s-max", "1"]
+
+
+def _raise_file_limit() -> None:
+    """Allow this process and its children as many open files as the system lets them have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,117 @@
+"""The faults of a drill: each is a block that lasts as long as the fault; leaving it mends what was broken."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+
+from softstate.cli.commands.drill.crew import WorkerProcess
+from softstate.cli.commands.drill.ledger import Ledger
+from softstate.cli.commands.drill.locking import locked
+from softstate.cli.commands.drill.relay import Relay
+from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.processes.child import NodeProcess
+
+COMMAND_S_MAX: Final = 60.0
+"""How long ``--kill-command`` and ``--start-command`` may take."""
+
+Breaking: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+
+
+async def strike(breaking: Breaking, down_s: float, ledger: Ledger) -> None:
+    """Break something for `down_s`, mend it, and write down when it began and when it was mended.
+
+    If cancelled, or if anything fails meanwhile, it is mended all the same.
+    """
+    ledger.fault.began_s = time.monotonic()
+    async with breaking():
+        await trio.sleep(down_s)
+    ledger.fault.ended_s = time.monotonic()
+
+
+def node_killed(node: NodeProcess) -> Breaking:
+    """Kill a node with SIGKILL; start it again."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        await node.kill()
+        yield
+        await node.start()
+
+    return breaking
+
+
+def store_locked(database: Path) -> Breaking:
+    """Let nobody read or write the store."""
+    return lambda: locked(database)
+
+
+def links_stalled(relays: Sequence[Relay]) -> Breaking:
+    """Let no byte pass, and nobody know; in the end reset every connection."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        for relay in relays:
+            relay.stall()
+        try:
+            yield
+        finally:
+            for relay in relays:
+                relay.reset()
+
+    return breaking
+
+
+def clients_hit(stopped: WorkerProcess, killed: WorkerProcess, ledger: Ledger) -> Breaking:
+    """Stop one worker with SIGSTOP and kill another with SIGKILL; continue the one, start the other again."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        stopped.send(signal.SIGSTOP)
+        try:
+            await killed.kill()
+            ledger.restart(killed.clients)
+            yield
+            await killed.start()
+        finally:
+            stopped.send(signal.SIGCONT)
+
+    return breaking
+
+
+def commanded(kill_command: str, start_command: str) -> Breaking:
+    """Run the user's command; in the end run the other one, whatever happens in between."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        try:
+            await _run("--kill-command", kill_command)
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await _run("--start-command", start_command)
+
+    return breaking
+
+
+async def _run(flag: str, command: str) -> None:
+    """Run a command line in a shell. It may leave processes behind, so its output goes nowhere."""
+    with trio.move_on_after(COMMAND_S_MAX):
+        done = await trio.run_process(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            raise Failure(f"{flag} ended with exit code {done.returncode}: {command}", UNAVAILABLE)
+        return
+    raise Failure(f"{flag} took longer than {COMMAND_S_MAX:g} s: {command}", UNAVAILABLE)

@@ -1,0 +1,34 @@
+"""``softstate list``: print every topic below a prefix."""
+
+from __future__ import annotations
+
+import sys
+
+from softstate.cli import exit_codes
+from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
+from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.model import ALL, check_prefix
+
+
+async def command(
+    prefix: str = ALL,
+    /,
+    *,
+    json: AsJson = False,
+    url: Urls = (DEFAULT_URL,),
+    timeout: Timeout = 5.0,  # noqa: ASYNC109 - a flag of that name
+) -> int:
+    """Print every topic below a prefix, sorted, one a line: topic, version and value, with tabs between them.
+
+    :param prefix: A topic followed by '/', such as orders/; '/' alone is everything.
+    :param json: One object a line: {"topic":…,"version":…,"value":…}.
+    """
+    check_prefix(prefix)
+    async with connected(url, push=False) as client:
+        changes = await client.list(prefix, timeout_s=timeout)
+    for change in changes:
+        line = (
+            line_text(change_fields(change)) if json else f"{change.topic}\t{change.version}\t{json_text(change.value)}"
+        )
+        sys.stdout.write(line + "\n")
+    return exit_codes.OK

@@ -1,0 +1,96 @@
+"""``softstate publish``: publish one value, or hand a file of them to `softstate.cli.terminal.ndjson`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from softstate.cli import exit_codes
+from softstate.cli.exit_codes import USAGE, Failure
+from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
+from softstate.cli.terminal import ndjson
+from softstate.cli.terminal.values import line_text, value_of
+from softstate.errors import OutcomeUnknown
+from softstate.model import Value, check_topic
+
+
+async def command(
+    topic: str | None = None,
+    value: Annotated[str | None, Parameter(metavar="JSON", allow_leading_hyphen=True)] = None,
+    /,
+    *,
+    delete: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    expect: Annotated[int | None, Parameter(metavar="VERSION")] = None,
+    key: str | None = None,
+    ndjson_file: Annotated[str | None, Parameter(name="--ndjson", metavar="FILE", allow_leading_hyphen=True)] = None,
+    from_line: Annotated[int, Parameter(metavar="N")] = 1,
+    run: Annotated[str | None, Parameter(metavar="ID")] = None,
+    json: AsJson = False,
+    url: Urls = (DEFAULT_URL,),
+    timeout: Timeout = 30.0,  # noqa: ASYNC109 - a flag of that name
+) -> int:
+    """Publish one value, or a file of them, and return when the store has it durably. Prints the version.
+
+    It retries through a restart of the node; an idempotency key keeps what was sent twice from being applied twice.
+
+    :param topic: The topic, such as orders/42.
+    :param value: The value, as JSON: '{"state": "paid"}', 42, '"text"'; '-' reads it from standard input.
+    :param delete: Delete the topic instead.
+    :param expect: Publish only if the topic is at this version; 0: only if it does not exist. Exit code 4 if it is not.
+    :param key: Idempotency key: publishing again with the same key repeats the first answer.
+    :param ndjson_file: Publish every line of FILE ('-': standard input; gzip is understood), in order, many in flight:
+        each is {"topic": …, "value": …} or {"topic": …, "deleted": true}, other keys are ignored.
+    :param from_line: Begin at this line of the file, to resume an interrupted run.
+    :param run: Lines of a run of this ID are applied once, also when published again, while the node remembers its
+        keys (10 minutes by default). Without it each run has an ID of its own, told if it is interrupted.
+    :param json: Print {"topic":…,"version":…}, or the counts of a file, as JSON.
+    """
+    if ndjson_file is not None:
+        if topic is not None or delete or expect is not None or key is not None:
+            raise Failure("--ndjson takes topics, values and keys from the file: give none of them as well", USAGE)
+        return await ndjson.publish_file(
+            ndjson_file, ndjson.Run(urls=url, timeout_s=timeout, name=run), from_line, json
+        )
+    if topic is None:
+        raise Failure("publish needs a topic and a value, or --ndjson FILE", USAGE)
+    if from_line != 1 or run is not None:
+        raise Failure("--from-line and --run go with --ndjson", USAGE)
+    check_topic(topic)
+    if delete == (value is not None):
+        raise Failure("publish needs either a value in JSON or --delete", USAGE)
+    if value == "-":
+        value = await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+    change = _Change(topic, None if value is None else value_of(value), delete, expect, key or secrets.token_hex(16))
+    version = await _publish(change, url, timeout)
+    print(line_text({"topic": topic, "version": version}) if json else version)
+    return exit_codes.OK
+
+
+@dataclass(frozen=True)
+class _Change:
+    topic: str
+    value: Value
+    delete: bool
+    expect: int | None
+    key: str
+
+
+async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> int:
+    reached = Reached()
+    with trio.move_on_after(timeout_s):
+        async with connected(urls, push=False, reached=reached) as client:
+            if change.delete:
+                return await client.delete(change.topic, expect=change.expect, key=change.key)
+            return await client.publish(change.topic, change.value, expect=change.expect, key=change.key)
+    if not reached.yes:
+        raise nowhere(urls, timeout_s)
+    raise OutcomeUnknown(
+        f"no answer within {timeout_s:g} s: it may have been applied or not. "
+        f"Repeating the command with --key {change.key} cannot apply it twice"
+    )

@@ -1,0 +1,65 @@
+"""``softstate serve``: start a node, or several on one port, and serve until told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from cyclopts import App
+
+from softstate.cli import exit_codes
+from softstate.cli.commands.store.naming import plain, shown
+from softstate.cli.options.layers import layer
+from softstate.cli.options.serve_options import Advanced, ServeOptions, config_of
+from softstate.cli.processes.node_process import configure_logging, run_node
+
+if TYPE_CHECKING:
+    from softstate.server import Node
+
+command: Final = App(
+    name="serve",
+    help="""\
+Start a node and serve until told to stop.
+
+Every option may also come from a SOFTSTATE_… environment variable (SOFTSTATE_TTL=60s) or from a TOML file (--config).
+SIGTERM and Ctrl-C drain: clients are told to go elsewhere, publishes in flight finish. A second signal stops at once.
+""",
+    config=layer,
+)
+
+
+@command.default
+async def serve(
+    options: ServeOptions = ServeOptions(),  # noqa: B008 - frozen
+    advanced: Advanced = Advanced(),  # noqa: B008 - frozen
+) -> int:
+    """Run one node, or a supervisor of several, until a signal has drained it."""
+    config = config_of(options, advanced)
+    if options.check:
+        store = plain(shown(config.store))
+        print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, {config.role}.")
+        return exit_codes.OK
+    configure_logging(options.log_format, verbose=options.verbose)
+    if options.workers == 1:
+        return await run_node(config, announce)
+    from softstate.cli.processes.workers import supervise  # noqa: PLC0415 - one node does without it
+
+    return await supervise(config, options.workers, options.log_format, verbose=options.verbose)
+
+
+async def announce(node: Node) -> None:
+    """Print what listens where, on what store."""
+    topics = await node.topic_count()
+    print(
+        f"softstate listens on {', '.join('http://' + address for address in node.addresses)} "
+        f"(role {node.config.role}); store {node.store_name}, {node.durability}, "
+        f"{topics} topic{'' if topics == 1 else 's'}",
+        flush=True,
+    )
+    warn(node.store.warnings)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print what speaks against relying on the store."""
+    for warning in warnings:
+        print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)

@@ -1,0 +1,26 @@
+"""``softstate store``: look at a store, check, compact, back up, restore and copy it. Needs no node."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cyclopts import App
+
+COMMANDS: Final = ("info", "check", "compact", "backup", "restore", "copy")
+"""Every command. `softstate.cli.commands.store.NAME` holds what runs it, called `command`."""
+
+command: Final = App(
+    name="store",
+    help="""\
+Look after a store, while nodes run on it or not.
+
+`info` prints what it holds; `check` tries whether its engine does all that softstate needs; `compact` forgets which
+topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy` moves to another engine.
+
+A store is named as for `softstate serve --store`: sqlite:PATH, or redis://, postgresql:// or etcd:// with a host.
+Opening one adds a lineage row to it, as every start of a node does, which disturbs nobody; a file that is only read
+stays as it is.
+""",
+)
+for order, name in enumerate(COMMANDS):
+    command.command(f"softstate.cli.commands.store.{name}:command", name=name, sort_key=order)

@@ -1,0 +1,64 @@
+"""``softstate store check``: hold an engine to the contract of a store."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from softstate.cli import exit_codes, leaf
+from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl
+from softstate.cli.processes.interrupt import interruptible
+from softstate.errors import SoftstateError
+
+if TYPE_CHECKING:
+    from softstate.testing import StoreCheck
+
+
+async def command(*, store: StoreUrl = DEFAULT_STORE) -> int:
+    """Check that an engine does all that softstate needs of it, in a scratch store beside the real one.
+
+    The store itself is not touched: the checks use a file in a directory of its own beside it, or a namespace of their
+    own in the same server, which are deleted in the end. Takes some seconds. Exit code 1 if a check fails.
+    """
+    return await interruptible(partial(_check, store))
+
+
+async def _check(store: str) -> int:
+    # All but --help needs these: tools to test with, of no use to a node.
+    from softstate.cli.commands.store.scratch import scratch  # noqa: PLC0415
+    from softstate.testing import REWIND_CHECKS, STORE_CHECKS, Rewindable  # noqa: PLC0415
+
+    async with scratch(store) as truth:
+        opened = await truth.open()
+        print(f"durability: {opened.durability}", flush=True)
+        for warning in opened.warnings:
+            print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)
+        await opened.aclose()
+    checks = STORE_CHECKS
+    if not isinstance(truth, Rewindable):
+        checks = tuple(check for check in checks if check not in REWIND_CHECKS)
+        print(f"left out, since only the engine can put back a backup of its own: {len(REWIND_CHECKS)} checks")
+    broken = 0
+    for check in checks:
+        name, error = await _run(check, store)
+        print(f"ok      {name}" if error is None else f"BROKEN  {name}: {error}", flush=True)
+        broken += error is not None
+    print(f"{len(checks) - broken} of {len(checks)} checks passed")
+    return exit_codes.BROKEN if broken else exit_codes.OK
+
+
+async def _run(check: StoreCheck, url: str) -> tuple[str, str | None]:
+    """Run one check; return its name, and what is wrong."""
+    from softstate.cli.commands.store.scratch import scratch  # noqa: PLC0415
+    from softstate.testing import run_check  # noqa: PLC0415
+
+    name = getattr(check, "__name__", "check").replace("_", " ")
+    async with scratch(url) as truth:
+        try:
+            await run_check(check, truth)
+        except (AssertionError, SoftstateError, ExceptionGroup) as raised:
+            error = leaf(raised)
+            if not isinstance(error, AssertionError | SoftstateError):
+                raise
+            return name, str(error).removeprefix(f"{name}: ")
+    return name, None

@@ -1,0 +1,70 @@
+"""Which store a command is about, and opening it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import trio
+from cyclopts import Parameter
+
+from softstate.cli.commands.store.naming import path_of
+from softstate.errors import ConfigError
+from softstate.store import Store, open_store
+
+DEFAULT_STORE: Final = "sqlite:softstate.db"
+"""As for ``softstate serve``."""
+
+StoreUrl: TypeAlias = Annotated[
+    str,
+    Parameter(name="--store", env_var="SOFTSTATE_STORE", metavar="URL", help="The store, as for `softstate serve`."),
+]
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[Store]:
+    """Open a store to read it; a file is left as it is, and must exist. Raises `ConfigError`, and as opening does."""
+    path = path_of(url)
+    if path is None:
+        async with writing(url) as store:
+            yield store
+        return
+    from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (--help does without)
+
+    async with _closing(await SqliteStore.open_to_read(str(path))) as store:
+        yield store
+
+
+@asynccontextmanager
+async def writing(url: str, *, create: bool = False) -> AsyncIterator[Store]:
+    """Open a store; `create` a file that is not there. Raises `ConfigError`, and what opening the engine raises."""
+    path = path_of(url)
+    if url.startswith("memory:"):
+        raise ConfigError("store: memory: is the memory of one process, and cannot be reached from another")
+    if path is not None and not create and not path.exists():
+        raise ConfigError(f"store: there is no file {path}: name one that is there")
+    async with _closing(await open_store(url)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _closing(store: Store) -> AsyncIterator[Store]:
+    try:
+        yield store
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.aclose()
+
+
+def check_new_file(file: Path, *, force: bool) -> None:
+    """Raise `ConfigError` unless a file may be written to this path."""
+    if file.is_dir():
+        raise ConfigError(f"{file} is a directory: name a file")
+    if not file.parent.is_dir():
+        raise ConfigError(f"there is no directory {file.parent}: make it, or name another")
+    if Path(f"{file}-wal").exists():
+        raise ConfigError(f"{file} is a store in use (there is {file.name}-wal beside it): name another file")
+    if file.exists() and not force:
+        raise ConfigError(f"{file} exists: name another file, or overwrite it with --force")

@@ -1,0 +1,140 @@
+"""A store beside a store, to be tried and thrown away."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import trio
+
+from softstate.cli.commands.store.naming import path_of, shown
+from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.errors import ConfigError, SoftstateError
+from softstate.store import Store, open_store
+from softstate.store.base import KEYS_MAX
+from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
+from softstate.store.rules.nonce import lineage_nonce
+from softstate.testing import Truth
+
+CLEAN_S: Final = 10.0
+"""How long throwing a scratch store away may take, even after Ctrl-C."""
+
+SETS_APART: Final = {"postgresql": "schema", "postgres": "schema"}
+"""Which option of a URL sets apart the stores of one server, where it is not ``namespace``."""
+
+
+@dataclass
+class MemoryTruth:
+    """Implements `softstate.testing.Truth` in this process."""
+
+    disk: MemoryDisk = field(default_factory=MemoryDisk)
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        """Open a store on it."""
+        return MemoryStore(self.disk, keys_max=keys_max)
+
+    async def snapshot(self) -> MemoryImage:
+        """Take a backup."""
+        return self.disk.snapshot()
+
+    async def restore(self, snapshot: MemoryImage) -> None:
+        """Put a backup back."""
+        self.disk.restore(snapshot)
+
+
+@dataclass
+class UrlTruth:
+    """Implements `softstate.testing.Truth` with a URL that nobody else uses."""
+
+    url: str
+    used: bool = False
+
+    async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
+        """Open a store on it."""
+        store = await open_store(self.url, keys_max=keys_max)
+        self.used = True
+        return store
+
+
+@dataclass
+class FileTruth(UrlTruth):
+    """A truth in an SQLite file, with that engine's own means to put back a backup."""
+
+    async def snapshot(self) -> sqlite3.Connection:
+        """Take a backup."""
+        backup = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(self._path)) as file:
+            file.backup(backup)
+        return backup
+
+    async def restore(self, snapshot: sqlite3.Connection) -> None:
+        """Put a backup back."""
+        with closing(sqlite3.connect(self._path)) as file:
+            snapshot.backup(file)
+
+    @property
+    def _path(self) -> str:
+        return self.url.removeprefix("sqlite:")
+
+
+@asynccontextmanager
+async def scratch(url: str) -> AsyncIterator[Truth]:
+    """Make a truth where a store lives, and throw it away at the end of the block, also after Ctrl-C.
+
+    For a file in a directory of its own beside it, for a server in a namespace of its own. The store itself is not
+    touched. Raises `Failure` if it cannot be thrown away, `ConfigError` if there is no place for it.
+    """
+    path = path_of(url)
+    if url == "memory:":
+        yield MemoryTruth()
+    elif path is not None:
+        try:
+            folder = tempfile.mkdtemp(prefix=".softstate-check-", dir=path.parent)
+        except OSError as error:
+            raise ConfigError(f"store: cannot make a directory in {path.parent}: {error.strerror}") from None
+        try:
+            yield FileTruth(f"sqlite:{folder}/scratch.db")
+        finally:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise _left_behind(folder, str(error)) from error
+    elif not urlsplit(url).netloc:
+        raise ConfigError(f"store {url!r} is neither sqlite:PATH nor memory: nor SCHEME://HOST")
+    else:
+        truth = UrlTruth(with_namespace(url, f"softstate_check_{lineage_nonce()}"))
+        try:
+            yield truth
+        finally:
+            if truth.used:
+                await _destroy(truth)
+
+
+def with_namespace(url: str, namespace: str) -> str:
+    """Return the URL of another store of the same server."""
+    parts = urlsplit(url)
+    option = SETS_APART.get(parts.scheme, "namespace")
+    options = [item for item in parse_qsl(parts.query, keep_blank_values=True) if item[0] != option]
+    return urlunsplit(parts._replace(query=urlencode([*options, (option, namespace)])))
+
+
+async def _destroy(truth: UrlTruth) -> None:
+    name = f"{shown(truth.url)} ({urlsplit(truth.url).query.rpartition('&')[2]})"
+    with trio.move_on_after(CLEAN_S) as scope:
+        scope.shield = True
+        try:
+            await (await truth.open()).destroy()
+        except SoftstateError as error:
+            raise _left_behind(name, str(error)) from error
+    if scope.cancelled_caught:
+        raise _left_behind(name, f"it was not deleted within {CLEAN_S:g} s")
+
+
+def _left_behind(name: str, because: str) -> Failure:
+    return Failure(f"the scratch store {name} is left behind, delete it by hand: {because}", UNAVAILABLE)

@@ -1,0 +1,90 @@
+"""``softstate watch``: follow topics and prefixes, with the age of what you see."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias, assert_never
+
+from cyclopts import Parameter
+
+from softstate.cli import exit_codes
+from softstate.cli.options.durations import seconds_text
+from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
+from softstate.cli.terminal.output import LineWriter
+from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.model import ALL, Change, Mode, check_prefix, check_topic
+
+Shown: TypeAlias = Change | Reset | ModeChanged
+
+
+async def command(
+    *names: str,
+    json: AsJson = False,
+    poll: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    count: Annotated[int | None, Parameter(metavar="N")] = None,
+    url: Urls = (DEFAULT_URL,),
+) -> int:
+    """Follow topics and prefixes: their values now, then every change, until Ctrl-C.
+
+    You see the newest value of each topic, not every value in between.
+
+    :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or nothing, is everything.
+    :param json: One object a line: {"event":"change","topic","version","value" or "deleted","mode","age_ms"},
+        {"event":"mode","mode","age_ms"} and {"event":"reset"}; age_ms is null while the age is unknown.
+    :param poll: Never use WebSocket.
+    :param count: Leave after this many changes.
+    """
+    wanted = names or (ALL,)
+    for name in wanted:
+        check_prefix(name) if name.endswith("/") else check_topic(name)
+    writer = LineWriter()
+    write_of: Callable[[Shown, Mode, float], str] = json_line if json else _pretty()
+    left = math.inf if count is None else count
+    async with connected(url, push=not poll) as client, client.subscribe(*wanted) as updates:
+        async for event in updates.events():
+            await writer.write(write_of(event, client.mode, updates.age))
+            left -= isinstance(event, Change)
+            if left <= 0:
+                break
+    return exit_codes.OK
+
+
+def json_line(event: Shown, mode: Mode, age_s: float) -> str:
+    """Write one event as one line of JSON; `mode` and `age_s` are the client's as it is shown."""
+    age_ms = None if math.isinf(age_s) else round(age_s * 1_000)
+    if isinstance(event, Change):
+        return line_text({"event": "change", **change_fields(event), "mode": mode, "age_ms": age_ms})
+    if isinstance(event, ModeChanged):
+        return line_text({"event": "mode", "mode": event.mode, "age_ms": age_ms})
+    if isinstance(event, Reset):
+        return line_text({"event": "reset"})
+    assert_never(event)
+
+
+def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
+    """Write one event for people."""
+    if isinstance(event, Change):
+        what = "deleted" if event.deleted else json_text(event.value)
+        return f"{event.topic}  {what}  (version {event.version}, {mode}, age {seconds_text(age_s)})"
+    if isinstance(event, ModeChanged):
+        return f"-- {event.mode}, age {seconds_text(age_s)}"
+    if isinstance(event, Reset):
+        return "-- reset: the store's history changed, what was shown so far may never have happened"
+    assert_never(event)
+
+
+def _pretty() -> Callable[[Shown, Mode, float], str]:
+    """Return `plain_line`, with the time of day and colours if stdout is a terminal."""
+    if not sys.stdout.isatty():
+        return plain_line
+    styles: dict[type[Any], str] = {Change: "\x1b[0m", ModeChanged: "\x1b[2m", Reset: "\x1b[1;31m"}
+
+    def coloured(event: Shown, mode: Mode, age_s: float) -> str:
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        return f"\x1b[2m{now}\x1b[0m {styles[type(event)]}{plain_line(event, mode, age_s)}\x1b[0m"
+
+    return coloured

@@ -1,0 +1,1 @@
+"""Options: flags, environment, configuration file."""

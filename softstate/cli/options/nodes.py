@@ -1,0 +1,75 @@
+"""What the client commands share: which nodes to ask, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import trio
+from cyclopts import Parameter
+
+from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.options.durations import duration
+
+if TYPE_CHECKING:
+    from softstate.client.api.client import Client
+
+DEFAULT_URL: Final = "ws://127.0.0.1:8700"
+
+Urls: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--url",
+        env_var="SOFTSTATE_URL",
+        negative=(),
+        metavar="URL",
+        help="A node's URL; may be repeated: further nodes to fall back to. In SOFTSTATE_URL, separated by spaces.",
+    ),
+]
+Timeout: TypeAlias = Annotated[
+    float,
+    Parameter(
+        name="--timeout",
+        converter=duration,
+        metavar="DURATION",
+        show_default=lambda seconds: f"{seconds:g}s",
+        help="How long to wait and retry before giving up.",
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
+"""Print JSON, one object a line, for programs."""
+
+
+class Reached:
+    """Whether any node could be connected to at all: if not, nothing was sent either."""
+
+    def __init__(self) -> None:
+        self.yes = False
+
+    async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
+        """Open a stream as the client does by itself, and take note when that worked."""
+        from softstate.client.shell.websocket import open_tcp  # noqa: PLC0415 - --help does without
+
+        stream = await open_tcp(host, port, tls)
+        self.yes = True
+        return stream
+
+
+def connected(
+    urls: Sequence[str], *, push: bool = True, reached: Reached | None = None
+) -> AbstractAsyncContextManager[Client]:
+    """Open a client for the nodes that the user named."""
+    from softstate.client.api.client import connect  # noqa: PLC0415 - --help does without
+
+    return connect(
+        urls, push=push, name="softstate command", open_stream=None if reached is None else reached.open_stream
+    )
+
+
+def nowhere(urls: Iterable[str], timeout_s: float) -> Failure:
+    """Return the failure that nothing listens at any of these URLs."""
+    return Failure(
+        f"no node reached at {' or '.join(urls)} within {timeout_s:g} s: is one running there (softstate serve)?",
+        UNAVAILABLE,
+    )

@@ -1,0 +1,165 @@
+"""What ``softstate serve`` can be told, as flags, variables and file keys, and how that becomes a `ServerConfig`.
+
+The few options that people set have names and units of their own (``--listen``, ``--ttl 60s``); every other field of
+`ServerConfig` is an option of the same name, taken from that class itself, so that the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import sys
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_type_hints
+
+from cyclopts import Group, Parameter
+from docstring_parser import parse_from_object
+
+from softstate.cli.options.durations import duration
+from softstate.errors import ConfigError
+from softstate.server.config import Role, ServerConfig
+
+RENAMED: Final = frozenset({"host", "port", "store", "require_durable", "role", "origins", "ttl_ms", "drain_s"})
+"""Fields of `ServerConfig` that the basic options set."""
+
+NUMBER_MAX: Final = 2**53
+"""Largest number that any setting may have: above it, arithmetic with seconds is no longer exact."""
+
+WORKERS_MAX: Final = 64
+"""Most workers of one ``softstate serve``: each is a process with connections of its own to the one store."""
+
+ADVANCED: Final = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
+
+
+def _advanced() -> type[Any]:
+    """Make a dataclass of every field of `ServerConfig` that has no option of its own yet."""
+    hints = get_type_hints(ServerConfig)
+    texts = {item.arg_name: item.description for item in parse_from_object(ServerConfig).params}
+    own = {"__module__": __name__}  # else cyclopts takes it for a builtin
+    made: list[tuple[str, Any, Any]] = []
+    for item in fields(ServerConfig):
+        if item.name in RENAMED:
+            continue
+        assert item.default is not MISSING, f"{item.name} needs a default"
+        text = (texts.get(item.name) or "").replace("\n", " ")
+        parameter = Parameter(help=text, group=ADVANCED)
+        made.append((item.name, Annotated[hints[item.name], parameter], field(default=item.default)))
+    return Parameter(name="*")(make_dataclass("Advanced", made, frozen=True, kw_only=True, namespace=own))
+
+
+if TYPE_CHECKING:
+    Advanced: TypeAlias = Any
+else:
+    Advanced = _advanced()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Where to listen, what to keep, how long leases last."""
+
+    listen: str = "127.0.0.1:8700"
+    """Address and port, as HOST:PORT or [IPv6]:PORT; port 0 takes any free one."""
+
+    store: str = ServerConfig().store
+    """Where the truth lives: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."""
+
+    require_durable: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Do not start on a store that may lose acknowledged publishes when a machine crashes."""
+
+    ttl: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 60.0
+    """How long a lease lasts unless it is renewed: 500ms, 60s, 10m."""
+
+    role: Role = "all"
+    """all; push: no HTTP polling; poll: HTTP only."""
+
+    workers: int = 1
+    """Node processes on this one port and store, for more than one core; limits hold for each of them."""
+
+    origin: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
+    """An Origin of web pages that may talk to this node; may be repeated. Any other gets 403."""
+
+    drain: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 10.0
+    """How long stopping may take."""
+
+    allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Listen beyond loopback although there is no authentication yet: whoever reaches the port reads and writes all."""
+
+    config: Annotated[str | None, Parameter(metavar="FILE")] = None
+    """TOML file of these options, with underscores: ttl = "60s". Flags win over environment, environment over file."""
+
+    check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Validate the configuration and exit."""
+
+    log_format: Literal["console", "json"] = "console"
+    """How log lines on stderr look."""
+
+    verbose: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Log every connection too."""
+
+
+def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
+    """Return the checked configuration. Raises `ConfigError`, naming the option and what it must be."""
+    host, port = _address(options.listen)
+    if not options.allow_anonymous and not _is_loopback(host):
+        raise ConfigError(
+            f"listen: {host} is reachable from other machines, and this version has no authentication: whoever "
+            "reaches the port may read and publish everything. Listen on 127.0.0.1, put a proxy that authenticates "
+            "in front, or accept it with --allow-anonymous"
+        )
+    _check_workers(options)
+    limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
+    for name, value in limits.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, not {value}")
+        if value > NUMBER_MAX:
+            raise ConfigError(f"{name} must be at most {NUMBER_MAX}")
+    return ServerConfig(
+        host=host,
+        port=port,
+        store=options.store,
+        require_durable=options.require_durable,
+        role=options.role,
+        origins=options.origin,
+        ttl_ms=round(options.ttl * 1_000),
+        drain_s=options.drain,
+        **limits,
+    ).check()
+
+
+def _check_workers(options: ServeOptions) -> None:
+    if not 1 <= options.workers <= WORKERS_MAX:
+        raise ConfigError(f"workers must be 1 to {WORKERS_MAX}, not {options.workers}")
+    if options.workers > 1 and options.store.startswith("memory:"):
+        raise ConfigError(
+            f"workers: each of {options.workers} processes would have a truth of its own in {options.store}; choose a"
+            " file with --store sqlite:PATH, or --workers 1"
+        )
+    if options.workers > 1 and sys.platform != "linux":
+        raise ConfigError(
+            f"workers must be 1 on {sys.platform}: only Linux spreads the connections of one port over processes"
+        )
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5):
+        raise ConfigError(f"listen must be HOST:PORT, such as 127.0.0.1:8700 or [::1]:8700, not {listen!r}")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ConfigError(f"listen: {host!r} is not a valid name of a host") from None
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

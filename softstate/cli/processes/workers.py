@@ -1,0 +1,214 @@
+"""``softstate serve --workers N``: a supervisor that keeps N nodes running, on one port and one store.
+
+The supervisor serves nothing and touches no store: it holds the port, starts `softstate.cli.processes.worker` N times,
+and starts again what dies. Nodes on one store need no more than that: any client may talk to any of them, at any time.
+
+A port that processes share (SO_REUSEPORT) would be shared with a second ``serve`` of the same user as well, in silence.
+So the port is claimed first: by a name that only one process of this machine can have, and by listening once as one who
+does not share.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+import trio
+
+from softstate.cli import exit_codes
+from softstate.cli.commands.serve import warn
+from softstate.cli.exit_codes import Failure
+from softstate.cli.processes.child import START_S_MAX, Lines, child
+from softstate.cli.processes.node_process import LogFormat
+from softstate.cli.processes.worker import Failed, Listening, Orders, report_of
+from softstate.errors import ConfigError
+from softstate.server.config import ServerConfig
+from softstate.server.listeners import bind, close, listen, name_of
+
+RESTART_S_MIN: Final = 0.1
+RESTART_S_MAX: Final = 10.0
+"""A worker that ended is started again after so long, doubling in between."""
+
+SETTLED_S: Final = 10.0
+"""A worker that has served for so long is one whose end says nothing about its next start."""
+
+STOP_S_EXTRA: Final = 5.0
+"""How long beyond draining and closing the store workers may take to stop before they are killed."""
+
+WORKER: Final = [sys.executable, "-m", "softstate.cli.processes.worker"]
+
+log = structlog.get_logger("softstate.workers")
+
+
+async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *, verbose: bool) -> int:
+    """Keep `workers` nodes running until a signal has drained them all, and return the exit code.
+
+    Raises `ConfigError` if the port cannot be had, and `Failure` if a worker cannot start to begin with.
+    """
+    async with claimed(config.host, config.port) as (port, addresses):
+        run = _Supervisor(replace(config, port=port), workers, addresses, log_format, verbose)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, run.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run.obey, signals)
+                await run.run()
+                run.scope.cancel()
+    if run.failed is not None:
+        raise Failure(run.failed.message, run.failed.code)
+    return exit_codes.INTERRUPTED if run.aborted else exit_codes.OK
+
+
+@asynccontextmanager
+async def claimed(host: str, port: int) -> AsyncIterator[tuple[int, list[str]]]:
+    """Hold a port for workers to share while the block lasts; port 0 takes any free one. Raises `ConfigError`.
+
+    Yields the port and every address. The sockets that hold it never listen, so nobody is connected to them.
+    """
+    held = await bind(host, port, shared=True)
+    try:
+        port = held[0].getsockname()[1]
+        addresses = [name_of(opened) for opened in held]
+        with _sole(addresses):
+            alone = await bind(host, port)
+            try:
+                listen(alone, host, port)
+            finally:
+                close(alone)
+            yield port, addresses
+    finally:
+        close(held)
+
+
+@contextmanager
+def _sole(addresses: list[str]) -> Iterator[None]:
+    """Be the only supervisor of these addresses on this machine, or rather in its network namespace, as ports are."""
+    names: list[socket.socket] = []
+    try:
+        for address in addresses:
+            # In Linux's abstract namespace: no file that a crash could leave behind.
+            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            names.append(name)
+            try:
+                name.bind(f"\0softstate/workers/{address}")
+            except OSError:
+                raise ConfigError(
+                    f"cannot listen on {address}: another softstate serve --workers uses the port. Choose another with"
+                    " --listen HOST:PORT"
+                ) from None
+        yield
+    finally:
+        for name in names:
+            name.close()
+
+
+@dataclass
+class _Supervisor:
+    """The workers, from the first start to the last drain."""
+
+    config: ServerConfig
+    count: int
+    addresses: list[str]
+    log_format: LogFormat
+    verbose: bool
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    aborted: bool = False
+    failed: Failed | None = None
+    _serving: bool = False
+    _stopping: trio.Event = field(default_factory=trio.Event)
+
+    async def run(self) -> None:
+        """Run all workers until they have drained."""
+        async with trio.open_nursery() as nursery:
+            # The first one alone: it makes the store, and what is wrong with it is told once.
+            first: Listening = await nursery.start(self._keep, 1)
+            async with trio.open_nursery() as starting:
+                for number in range(2, self.count + 1):
+                    starting.start_soon(nursery.start, self._keep, number)
+            self._serving = True
+            print(
+                f"softstate listens on {', '.join('http://' + address for address in self.addresses)} "
+                f"(role {self.config.role}, {self.count} workers); store {first.store}, {first.durability}, "
+                f"{first.topics} topic{'' if first.topics == 1 else 's'}",
+                flush=True,
+            )
+            warn(first.warnings)
+
+    async def obey(self, signals: AsyncIterator[int]) -> None:
+        """Drain all at the first signal; kill them at the second, at the first while they start, or when time is up."""
+        await anext(signals)
+        if self._serving:
+            self._stopping.set()
+            patience_s = self.config.drain_s + self.config.store_s_max + STOP_S_EXTRA
+            with trio.move_on_after(patience_s) as waiting:
+                await anext(signals)
+            if waiting.cancelled_caught:
+                log.error("workers killed", because="they did not drain", within_s=patience_s)
+        self.aborted = True
+        self.scope.cancel()
+
+    async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
+        """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all."""
+        orders = Orders(number, self.config, self.log_format, self.verbose)
+        pause_s = RESTART_S_MIN
+        reports: list[Listening] = []
+        while not self._stopping.is_set():
+            since = trio.current_time()
+            async with child(WORKER, stdin=subprocess.PIPE) as process, trio.open_nursery() as nursery:
+                nursery.start_soon(self._dismiss, process)
+                report = await _report(process, orders)
+                if isinstance(report, Listening):
+                    if reports:
+                        log.info("worker serves again", worker=number, pid=process.pid)
+                    else:
+                        task_status.started(report)
+                    reports.append(report)
+                    because = ending(await process.wait())
+                else:
+                    because = report.message
+                nursery.cancel_scope.cancel()
+            if self._stopping.is_set():
+                break
+            if isinstance(report, Failed) and not reports:
+                await self._give_up(report)
+            if trio.current_time() - since > SETTLED_S:
+                pause_s = RESTART_S_MIN
+            log.warning("worker ended", worker=number, because=because, again_in_s=pause_s)
+            with trio.move_on_after(pause_s):
+                await self._stopping.wait()
+            pause_s = min(pause_s * 2, RESTART_S_MAX)
+
+    async def _dismiss(self, process: trio.Process) -> None:
+        """End a worker's stdin when it is to drain."""
+        await self._stopping.wait()
+        assert process.stdin is not None
+        await process.stdin.aclose()
+
+    async def _give_up(self, failed: Failed) -> None:
+        # The first of several failures is told; raising them all would make a group of them.
+        self.failed = self.failed or failed
+        self.scope.cancel()
+        await trio.sleep_forever()
+
+
+async def _report(process: trio.Process, orders: Orders) -> Listening | Failed:
+    """Give a worker its orders and return its report, or what to say if it makes none within `START_S_MAX`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with trio.move_on_after(START_S_MAX):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, or has to: read on
+            await process.stdin.send_all(orders.line())
+        async for line in Lines(process.stdout):
+            return report_of(line)
+        return Failed(f"a worker ended before it listened: {ending(await process.wait())}", exit_codes.UNAVAILABLE)
+    return Failed(f"a worker did not start within {START_S_MAX:g} s", exit_codes.UNAVAILABLE)
+
+
+def ending(code: int) -> str:
+    """Say how a process ended."""
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -1,0 +1,153 @@
+"""What the client commands print, and the exit code of each error."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from softstate import errors
+from softstate.cli import COMMANDS, exit_codes, run
+from softstate.cli.commands.watch import json_line, plain_line
+from softstate.cli.options.durations import seconds_text
+from softstate.cli.terminal.values import json_text, value_of
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.errors import Invalid
+from softstate.model import Change, Position
+
+
+def test_watch_json_lines() -> None:
+    change = Change("a/b", 7, {"x": b"\x00"})
+    assert json.loads(json_line(change, "live", 0.25)) == {
+        "event": "change",
+        "topic": "a/b",
+        "version": 7,
+        "value": {"x": {"$bytes": "AA=="}},
+        "mode": "live",
+        "age_ms": 250,
+    }
+    deleted = Change("a/b", 8, deleted=True)
+    assert json.loads(json_line(deleted, "polling", math.inf)) == {
+        "event": "change",
+        "topic": "a/b",
+        "version": 8,
+        "deleted": True,
+        "mode": "polling",
+        "age_ms": None,
+    }
+    assert json.loads(json_line(ModeChanged("offline"), "live", 3.0)) == {
+        "event": "mode",
+        "mode": "offline",
+        "age_ms": 3000,
+    }
+    assert json.loads(json_line(Reset(Position("e", "l", 3)), "live", 0.0)) == {"event": "reset"}
+
+
+def test_watch_lines_for_people() -> None:
+    assert plain_line(Change("a", 7, [1]), "live", 0.25) == "a  [1]  (version 7, live, age 0.2 s)"
+    assert "deleted" in plain_line(Change("a", 7, deleted=True), "live", 0.25)
+    assert plain_line(ModeChanged("offline"), "offline", math.inf) == "-- offline, age unknown"
+    assert plain_line(Reset(Position("e", "l", 3)), "live", 0.0).startswith("-- reset")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "unknown"), (0.04, "0.0 s"), (12.3, "12 s"), (600, "10 m"), (7300, "2 h")]
+)
+def test_ages(seconds: float | None, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize("text", ['{"a":[1,2.5,null,true]}', '"text"', "-5", '{"$bytes":"AAE="}'])
+def test_values_are_printed_as_they_were_typed(text: str) -> None:
+    assert json_text(value_of(text)) == text
+
+
+@pytest.mark.parametrize("text", ["paid", "{state: 1}", "", "1e999", "99999999999999999999"])
+def test_what_is_no_value_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        value_of(text)
+
+
+def test_a_value_that_is_not_json_gets_help_with_quoting() -> None:
+    with pytest.raises(Invalid, match="quotes inside the shell's"):
+        value_of("paid")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Invalid("x"), 2),
+        (errors.ConfigError("x"), 2),
+        (errors.StoreRefused("x"), 2),
+        (errors.NotFound("x"), 3),
+        (errors.Conflict("x"), 4),
+        (errors.Unavailable("x"), 5),
+        (errors.Overloaded("x"), 5),
+        (errors.Behind("x"), 5),
+        (errors.OutcomeUnknown("x"), 6),
+        (errors.Denied("x"), 7),
+        (errors.Unauthenticated("x"), 7),
+        (exit_codes.Failure("x", 130), 130),
+    ],
+)
+def test_exit_codes(error: errors.SoftstateError, code: int) -> None:
+    assert exit_codes.exit_code_of(error) == code
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["get"], "TOPIC"),
+        (["get", "a//b"], "segment"),
+        (["list", "a"], "prefix must be"),
+        (["watch", "/a"], "topic must not"),
+        (["publish"], "needs a topic"),
+        (["publish", "a"], "value in JSON or --delete"),
+        (["publish", "a", "1", "--delete"], "value in JSON or --delete"),
+        (["publish", "a", "paid"], "quotes"),
+        (["publish", "a", "1", "--from-line", "3"], "--ndjson"),
+        (["publish", "--ndjson", "f", "--delete"], "from the file"),
+        (["publish", "--ndjson", "f", "--from-line", "0"], "counts from 1"),
+        (["publish", "--ndjson", "/nonexistent/f"], "No such file"),
+        (["publish", "--ndjson", "f", "--run", "x" * 65], "1 to 64"),
+        (["get", "a", "--url", "ftp://x"], "ws://"),
+        (["get", "a", "--timeout", "5"], "duration"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_usage_errors_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == exit_codes.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("softstate: ")
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"softstate {name}" in capsys.readouterr().out
+
+
+def test_the_overview_lists_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in COMMANDS)
+    assert "130 Ctrl-C" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        (["--help"], "Start a node and serve"),
+        ([], "Start a node and serve"),
+        (["store", "--help"], "Print what a store"),
+    ],
+)
+def test_a_list_of_commands_says_what_each_is_for(
+    tokens: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tokens) == 0
+    assert told in capsys.readouterr().out

@@ -1,0 +1,240 @@
+"""`softstate serve`: where options come from, which are refused and how that is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from softstate.cli import run
+from softstate.cli.commands.serve import command
+from softstate.cli.options.layers import PREFIX, variable
+from softstate.cli.options.serve_options import RENAMED, WORKERS_MAX, Advanced, ServeOptions, config_of
+from softstate.server.config import ServerConfig
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def configured(*words: str) -> ServerConfig:
+    """The configuration that `softstate serve` with these words would run with."""
+    _, bound, _ = command.parse_args(list(words), print_error=False, exit_on_error=False)
+    given = bound.arguments
+    return config_of(given.get("options", ServeOptions()), given.get("advanced", Advanced()))
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "node.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `softstate serve --check …`, expect exit code 2 and one line, and return it."""
+
+    def refused(*words: str) -> str:
+        assert run(["serve", "--check", *words]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        return said.err
+
+    return refused
+
+
+def test_the_defaults_are_those_of_the_server() -> None:
+    assert configured() == ServerConfig()
+
+
+def test_every_field_of_the_server_is_a_flag() -> None:
+    flags = {argument.name for argument in command.assemble_argument_collection()}
+    for field in fields(ServerConfig):
+        if field.name not in RENAMED:
+            assert "--" + field.name.replace("_", "-") in flags
+    assert {"--listen", "--store", "--role", "--origin", "--ttl", "--drain"} <= flags
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]
+) -> None:
+    path = toml('ttl = "10s"\npending_max = 11\nhead_s_max = 1.5\norigin = ["http://a", "http://b"]\n')
+    monkeypatch.setenv("SOFTSTATE_TTL", "20s")
+    monkeypatch.setenv("SOFTSTATE_PENDING_MAX", "22")
+    config = configured("--config", path, "--ttl", "30s")
+    assert config.ttl_ms == 30_000
+    assert config.pending_max == 22
+    assert config.head_s_max == 1.5
+    assert config.origins == ("http://a", "http://b")
+
+
+def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]) -> None:
+    monkeypatch.setenv("SOFTSTATE_CONFIG", toml('store = "memory:"'))
+    assert configured().store == "memory:"
+
+
+@pytest.mark.parametrize("way", ["flag", "environment", "file"])
+def test_durability_can_be_required(way: str, monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]) -> None:
+    assert not configured().require_durable
+    if way == "environment":
+        monkeypatch.setenv("SOFTSTATE_REQUIRE_DURABLE", "true")
+    words = {"flag": ["--require-durable"], "file": ["--config", toml("require_durable = true")]}
+    assert configured(*words.get(way, [])).require_durable
+
+
+def test_a_list_replaces_the_list_of_a_lower_layer(toml: Callable[[str], str]) -> None:
+    path = toml('origin = ["http://a"]')
+    assert configured("--config", path, "--origin", "http://b", "--origin", "http://c").origins == (
+        "http://b",
+        "http://c",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "ttl_ms"), [("1500ms", 1_500), ("60s", 60_000), ("1.5s", 1_500), ("10m", 600_000), ("1h", 3_600_000)]
+)
+def test_durations(text: str, ttl_ms: int) -> None:
+    assert configured("--ttl", text).ttl_ms == ttl_ms
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [("127.0.0.1:8700", "127.0.0.1", 8700), ("localhost:0", "localhost", 0), ("[::1]:99", "::1", 99)],
+)
+def test_addresses(listen: str, host: str, port: int) -> None:
+    config = configured("--listen", listen)
+    assert (config.host, config.port) == (host, port)
+
+
+def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--check", "--role", "poll"]) == 0
+    assert "valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--ttl", "60"], "--ttl must be a duration such as 500ms"),
+        (["--ttl", "10ms"], "ttl must be 1000 ms"),
+        (["--role", "leader"], '"all", "push", "poll"'),
+        (["--pending-max", "0"], "pending_max must be above 0"),
+        (["--pending-max", "many"], "--pending-max"),
+        (["--head-s-max", "nan"], "head_s_max must be a finite number"),
+        (["--lissten", "x"], "--lissten"),
+        (["--listen", "8700"], "HOST:PORT"),
+        (["--listen", "::1:8700"], "HOST:PORT"),
+        (["--listen", "127.0.0.1:70000"], "0 to 65535"),
+        (["--listen", "0.0.0.0:8700"], "no authentication"),
+        (["--listen", "[::]:8700"], "--allow-anonymous"),
+        (["--listen", "example.org:8700"], "--allow-anonymous"),
+        (["--config", "/nonexistent/node.toml"], "No such file"),
+        (["--workers", "0"], f"workers must be 1 to {WORKERS_MAX}, not 0"),
+        (["--workers", str(WORKERS_MAX + 1)], f"workers must be 1 to {WORKERS_MAX}, not {WORKERS_MAX + 1}"),
+        (["--workers", "many"], "--workers"),
+        (["--workers", "2", "--store", "memory:"], "--store sqlite:PATH, or --workers 1"),
+    ],
+)
+def test_wrong_flags_are_refused_by_name(words: list[str], expected: str, refusal: Callable[..., str]) -> None:
+    assert expected in refusal(*words)
+
+
+@pytest.mark.parametrize("words", [["--workers", str(WORKERS_MAX)], ["--workers", "1", "--store", "memory:"]])
+def test_as_many_workers_as_may_be_are_accepted(words: list[str]) -> None:
+    assert configured(*words).port == 8700
+
+
+def test_workers_come_from_environment_and_file_too(
+    monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str], refusal: Callable[..., str]
+) -> None:
+    assert "workers must be 1 to" in refusal("--config", toml("workers = 0"))
+    monkeypatch.setenv(variable("workers"), "-1")
+    assert "workers must be 1 to" in refusal()
+
+
+def test_other_systems_do_not_spread_connections(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "workers must be 1 on darwin" in refusal("--workers", "2")
+
+
+def test_listening_beyond_loopback_can_be_accepted() -> None:
+    assert configured("--listen", "0.0.0.0:8700", "--allow-anonymous").host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('tttl = "1s"', "unknown key 'tttl'"),
+        ('tttl = "1s"', "did you mean ttl?"),
+        ("check = true", "unknown key 'check'"),
+        ("ttl = 60", "ttl must be a duration"),
+        ('ttl = ["1s", "2s"]', "takes one value"),
+        ("[ttl]\nseconds = 3", "ttl in "),
+        ('pending_max = "many"', "pending_max from "),
+        ("ttl = ", "is not a TOML file"),
+    ],
+)
+def test_wrong_files_are_refused_by_key(
+    text: str, expected: str, toml: Callable[[str], str], refusal: Callable[..., str]
+) -> None:
+    assert expected in refusal("--config", toml(text))
+
+
+def test_unknown_variables_are_refused(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
+    monkeypatch.setenv("SOFTSTATE_TTTL", "1s")
+    assert "SOFTSTATE_TTTL; did you mean SOFTSTATE_TTL?" in refusal()
+
+
+def test_wrong_variables_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
+    monkeypatch.setenv(variable("keys_max"), "x")
+    assert "SOFTSTATE_KEYS_MAX" in refusal()
+
+
+def test_the_variable_of_the_client_commands_is_no_business_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTSTATE_URL", "ws://elsewhere:1")
+    assert configured() == ServerConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--sessions-max", "9" * 400], "sessions_max must be at most"),
+        (["--ttl", "9" * 400 + "h"], "--ttl must be at most"),
+        (["--listen", "a..b:1", "--allow-anonymous"], "not a valid name"),
+        (["--listen", "\udcff:1", "--allow-anonymous"], "not a valid name"),
+    ],
+)
+def test_what_no_arithmetic_or_resolver_takes_is_refused(
+    words: list[str], expected: str, refusal: Callable[..., str]
+) -> None:
+    """Found by fuzzing: each ended in a traceback, some of them only once the node was to listen."""
+    assert expected in refusal(*words)
+
+
+def test_a_file_nested_too_deep_is_refused(toml: Callable[[str], str], refusal: Callable[..., str]) -> None:
+    """Found by fuzzing: it was a RecursionError."""
+    assert "nested too deep" in refusal("--config", toml("a = " + "[" * 5_000))
+
+
+def test_a_store_whose_name_is_no_unicode_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Found by fuzzing: a strict terminal refused the line that says that all is well."""
+    assert run(["serve", "--check", "--store", "memory:\udcff"]) == 0
+    assert "memory:\\xff" in capfd.readouterr().out
+
+
+def test_a_variable_whose_name_has_a_line_end_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    """Found by fuzzing."""
+    monkeypatch.setenv("SOFTSTATE_\nX", "1")
+    assert "'SOFTSTATE_\\nX'" in refusal()

@@ -1,0 +1,85 @@
+"""Commands that put something away before they end at a signal."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import trio
+
+from softstate.cli import exit_codes
+from softstate.cli.commands.store import backup, check
+from softstate.cli.processes.child import Lines, child, softstate
+from softstate.model import Position
+from softstate.store import open_store
+from softstate.store.base import Dump, Publish
+from softstate.store.sqlite.store import SqliteStore
+
+
+def names(folder: Path) -> list[str]:
+    """List what is in a folder."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    url = f"sqlite:{tmp_path / 'softstate.db'}"
+    store = await open_store(url)
+    await store.publish([Publish("a", b"\x01")])
+    await store.aclose()
+
+    async def interrupted(_store: SqliteStore, _pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        assert replace
+        assert any(name.endswith(".partial") for name in names(tmp_path))
+        signal.raise_signal(number)
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(SqliteStore, "adopt", interrupted)
+    with trio.fail_after(20):
+        assert await backup.command(tmp_path / "backup.db", store=url) == exit_codes.INTERRUPTED
+    assert names(tmp_path) == ["softstate.db"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_check_leaves_nothing_behind_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    words = softstate("store", "check", "--store", f"sqlite:{tmp_path / 'softstate.db'}")
+    with trio.fail_after(20):
+        async with child(words) as process:
+            assert process.stdout is not None
+            async for line in Lines(process.stdout):
+                if line.startswith("ok "):
+                    process.send_signal(number)
+                    break
+            assert await process.wait() == exit_codes.INTERRUPTED
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("module", "function"), [(tempfile, "mkdtemp"), (shutil, "rmtree")])
+async def test_ctrl_c_while_a_scratch_store_is_made_or_put_away_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str
+) -> None:
+    real = getattr(module, function)
+    signals = [signal.SIGINT]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if function == "rmtree" and signals:
+            signal.raise_signal(signals.pop())
+        made = real(*args, **options)
+        if signals:
+            signal.raise_signal(signals.pop())
+        return made
+
+    with monkeypatch.context() as patched, trio.fail_after(20):
+        patched.setattr(module, function, interrupted)
+        assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
+    assert signals == []
+    assert names(tmp_path) == []

@@ -1,0 +1,70 @@
+"""The supervisor's parts: how a port is claimed, and what is said between it and its workers."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from softstate.cli.processes.worker import Failed, Listening, Orders, orders_of, report_of
+from softstate.cli.processes.workers import claimed, ending
+from softstate.errors import ConfigError
+from softstate.server.config import ServerConfig
+from softstate.server.listeners import bind, close, listen
+
+
+async def test_a_claimed_port_is_shared_with_those_who_share_it_and_with_nobody_else() -> None:
+    async with claimed("127.0.0.1", 0) as (port, addresses):
+        assert addresses == [f"127.0.0.1:{port}"]
+        workers = [await bind("127.0.0.1", port, shared=True) for _ in range(2)]
+        for worker in workers:
+            listen(worker, "127.0.0.1", port)
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: Address already in use"):
+            await bind("127.0.0.1", port)
+        for worker in workers:
+            close(worker)
+
+
+async def test_a_port_is_claimed_once_even_before_anybody_listens() -> None:
+    async with claimed("127.0.0.1", 0) as (port, _):
+        with pytest.raises(ConfigError, match="another softstate serve --workers uses the port"):
+            async with claimed("127.0.0.1", port):
+                pytest.fail("claimed twice")
+    async with claimed("127.0.0.1", port):
+        pass
+
+
+async def test_a_port_that_others_share_is_not_claimed() -> None:
+    """SO_REUSEPORT alone would join them."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="Address already in use"):
+            async with claimed("127.0.0.1", other.getsockname()[1]):
+                pytest.fail("claimed")
+
+
+async def test_nobody_is_connected_to_a_claim() -> None:
+    async with claimed("127.0.0.1", 0) as (port, _):
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", port))
+
+
+def test_orders_survive_the_way_to_a_worker() -> None:
+    config = ServerConfig(store="sqlite:\udcff\n.db", origins=("http://a", "http://b"), congested_s_max=1.5, port=1)
+    orders = Orders(3, config, "json", verbose=True)
+    assert orders.line().count(b"\n") == 1
+    assert orders_of(orders.line()) == orders
+
+
+def test_reports_are_told_apart() -> None:
+    listening = '{"addresses": ["[::1]:1"], "store": "redis:a", "durability": "weak", "warnings": ["w"], "topics": 2}'
+    assert report_of(listening) == Listening(("[::1]:1",), "redis:a", "weak", ("w",), 2)
+    assert report_of('{"message": "no", "code": 5}') == Failed("no", 5)
+
+
+@pytest.mark.parametrize(("code", "said"), [(3, "exit code 3"), (-signal.SIGKILL, "killed by SIGKILL")])
+def test_an_ending_is_said_by_name(code: int, said: str) -> None:
+    assert ending(code) == said

@@ -1,0 +1,126 @@
+"""Reading files of changes: what a line may be, what is said of one that is not, gzip, resuming."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from softstate.cli.terminal.ndjson_lines import CHUNK_BYTES, LINE_BYTES_MAX, BadLine, ChangeFile, Line, read_line
+
+
+def read(path: Path, from_line: int = 1) -> list[Line]:
+    found: list[Line] = []
+    with path.open("rb") as raw:
+        file = ChangeFile(raw, from_line)
+        while (batch := file.batch()) is not None:
+            found += batch
+        assert file.bytes_read == path.stat().st_size
+    return found
+
+
+def test_changes_and_deletions_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(
+        b'{"topic":"a/b","value":{"x":1},"at":12}\n\n{"topic":"a/b","deleted":true}\n{"value":{"$bytes":"AAE="},"topic":"c"}'
+    )
+    assert [(line.number, line.topic, line.value, line.deleted) for line in read(path)] == [
+        (1, "a/b", {"x": 1}, False),
+        (3, "a/b", None, True),
+        (4, "c", b"\x00\x01", False),
+    ]
+
+
+def test_null_is_a_value(tmp_path: Path) -> None:
+    assert read_line(1, b'{"topic":"a","value":null}').deleted is False
+
+
+@pytest.mark.parametrize("from_line", [1, 2, 700, 1500, 1501])
+@pytest.mark.parametrize("packed", [False, True])
+def test_gzip_is_recognised_and_lines_are_counted_across_pieces(tmp_path: Path, packed: bool, from_line: int) -> None:
+    data = b"".join(b'{"topic":"t%d","value":"%s"}\n' % (n, b"x" * 100) for n in range(1, 1501))
+    assert len(data) > 2 * CHUNK_BYTES
+    path = tmp_path / "f"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    lines = read(path, from_line)
+    assert [line.number for line in lines] == list(range(from_line, 1501))
+    assert all(line.topic == f"t{line.number}" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"nonsense", "not a change in JSON"),
+        (b"[1]", "not a change in JSON"),
+        (b'{"value":1}', "missing required field `topic`"),
+        (b'{"topic":7,"value":1}', "topic must be text"),
+        (b'{"topic":"a//b","value":1}', "empty"),
+        (b'{"topic":"a"}', "needs either"),
+        (b'{"topic":"a","value":1,"deleted":true}', "needs either"),
+        (b'{"topic":"a","deleted":1}', "deleted must be true or false"),
+        (b'{"topic":"a","value":99999999999999999999}', "64 bits"),
+        (b'{"topic":"a","value":{"$bytes":7}}', "base64"),
+        (b'{"topic":"a","value":"\xff"}', "not a change in JSON"),
+        (b" " * (LINE_BYTES_MAX + 1), "longer than"),
+    ],
+)
+def test_bad_lines_are_named(text: bytes, reason: str) -> None:
+    with pytest.raises(BadLine, match=r"^line 7: ") as caught:
+        read_line(7, text)
+    assert reason in str(caught.value)
+    assert caught.value.number == 7
+
+
+def test_what_comes_before_a_bad_line_is_yielded(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b'{"topic":"a","value":1}\noops\n{"topic":"b","value":1}\n')
+    with path.open("rb") as raw:
+        batch = ChangeFile(raw).batch()
+        assert batch is not None
+        assert next(batch).topic == "a"
+        with pytest.raises(BadLine, match="line 2"):
+            next(batch)
+
+
+def test_a_line_without_end_is_not_collected_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * (LINE_BYTES_MAX + 3 * CHUNK_BYTES))
+    with pytest.raises(BadLine, match="longer than"):
+        read(path)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.99])
+def test_a_damaged_gzip_file_is_named_as_such(tmp_path: Path, cut: float) -> None:
+    packed = gzip.compress(
+        b"".join(b'{"topic":"a","value":"%s"}\n' % os.urandom(30).hex().encode() for _ in range(4000))
+    )
+    path = tmp_path / "f"
+    path.write_bytes(packed[: int(len(packed) * cut)])
+    with pytest.raises(BadLine, match="damaged"):
+        read(path)
+
+
+def test_an_empty_file_has_no_changes(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"")
+    assert read(path) == []
+
+
+def test_a_key_stands_for_one_line_of_one_run() -> None:
+    line = read_line(3, b'{"topic":"a","value":1}')
+    assert line.key("r") == read_line(3, b'{"topic":"a","value":1}').key("r")
+    others = [
+        line.key("s"),
+        read_line(4, b'{"topic":"a","value":1}').key("r"),
+        read_line(3, b'{"topic":"a","value":2}').key("r"),
+    ]
+    assert line.key("r") not in others
+
+
+@pytest.mark.parametrize("key", ["value", "other"])
+def test_a_line_nested_too_deep_is_refused_by_number(key: str) -> None:
+    """Found by fuzzing: it was a RecursionError."""
+    with pytest.raises(BadLine, match="line 7: nested too deep"):
+        read_line(7, b'{"topic":"a","%b":' % key.encode() + b"[" * 50_000)
