@@ -24,7 +24,7 @@ from bench.load.protocols import SEQUENCE_BYTES, client_frame, value_of
 from softstate.lease.table import GRACE
 from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.wire import CBOR, messages
-from softstate.wire.digest import digest_of, digest_text
+from softstate.wire.subscription_digest import digest_of, digest_text
 
 EVENTS_MAX: Final = 64
 NAP_S_MAX: Final = 0.05

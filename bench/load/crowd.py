@@ -18,7 +18,7 @@ from typing import Any, Final
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import client_frame, upgrade
 from softstate.wire import CBOR, messages
-from softstate.wire.digest import digest_of, digest_text
+from softstate.wire.subscription_digest import digest_of, digest_text
 
 EVENTS_MAX: Final = 64
 RECEIVE_BYTES: Final = 64 * 1024

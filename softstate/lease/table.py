@@ -27,8 +27,8 @@ from typing import Final, Protocol
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.model import prefixes_of
-from softstate.wire.digest import MASK, fnv1a
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
+from softstate.wire.subscription_digest import MASK, fnv1a
 
 GRACE: Final = 0.1
 """Default for how much longer the node keeps a lease than the client believes in it, as a fraction of the TTL."""

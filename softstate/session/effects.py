@@ -13,7 +13,7 @@ from typing import TypeAlias
 from softstate.errors import WireError
 from softstate.lease.table import Sink
 from softstate.model import Query, Record
-from softstate.wire.close import Close
+from softstate.wire.close_codes import Close
 from softstate.wire.messages import Error, Id, Message, Publish
 
 

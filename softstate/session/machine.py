@@ -46,9 +46,9 @@ from softstate.session.load_advice import renew_ms
 from softstate.session.request import Asked, check_names, forgotten, lag_ms, missed_since, too_fast
 from softstate.session.terms import Terms
 from softstate.wire import messages
-from softstate.wire.close import CLOSE_FOR, Close
-from softstate.wire.digest import digest_text
+from softstate.wire.close_codes import CLOSE_FOR, Close
 from softstate.wire.messages import ClientMessage, Farewell, Hello, Id, Poll, Publish, Reason, Renew, Subscribe
+from softstate.wire.subscription_digest import digest_text
 
 TTL_MS_MIN: Final = 1_000
 """A client may ask for a shorter lease than the node's, but not for a shorter one than this."""

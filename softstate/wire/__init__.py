@@ -1,6 +1,6 @@
 """The wire, sans-I/O: messages, the two codecs, shared WebSocket frames, close codes, the subscription digest."""
 
-from softstate.wire.close import CLOSE_FOR as CLOSE_FOR, Close as Close, may_reconnect as may_reconnect
+from softstate.wire.close_codes import CLOSE_FOR as CLOSE_FOR, Close as Close, may_reconnect as may_reconnect
 from softstate.wire.codec import (
     CBOR as CBOR,
     CODECS as CODECS,
@@ -9,8 +9,8 @@ from softstate.wire.codec import (
     check_batch as check_batch,
     encode_value_for as encode_value_for,
 )
-from softstate.wire.digest import digest_of as digest_of, digest_text as digest_text, fnv1a as fnv1a
 from softstate.wire.frames import frame as frame, is_close as is_close
+from softstate.wire.subscription_digest import digest_of as digest_of, digest_text as digest_text, fnv1a as fnv1a
 from softstate.wire.value import (
     VALUE_BYTES_MAX as VALUE_BYTES_MAX,
     VALUE_DEPTH_MAX as VALUE_DEPTH_MAX,

@@ -28,7 +28,7 @@ from softstate.session import (
     Terms,
 )
 from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 from tests.exhaustive.forking import Freezer, Shared
 from tests.exhaustive.parts import Interned, Output
 

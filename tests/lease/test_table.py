@@ -13,8 +13,8 @@ from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.model import covers
-from softstate.wire.digest import digest_of
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
+from softstate.wire.subscription_digest import digest_of
 
 TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
 NAMES = [*TOPICS, "/", "a/", "a/b/", "b/", "ab/"]

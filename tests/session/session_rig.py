@@ -33,7 +33,6 @@ from softstate.session import (
 from softstate.store.base import Publish
 from softstate.store.memory.store import MemoryImage
 from softstate.store.rules.paging import answer
-from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import (
     ClientMessage,
     Error,
@@ -47,7 +46,8 @@ from softstate.wire.messages import (
     Subscribe,
     Subscribed,
 )
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
+from softstate.wire.subscription_digest import digest_of, digest_text
 
 TTL_S = 10.0
 TERMS = Terms(

@@ -10,7 +10,7 @@ from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change, Position
 from softstate.session import Read, State, Submit
 from softstate.session.machine import TTL_MS_MIN
-from softstate.wire.close import Close
+from softstate.wire.close_codes import Close
 from softstate.wire.messages import (
     ClientMessage,
     Error,

@@ -5,8 +5,8 @@ import pytest
 from softstate.errors import Overloaded, Unavailable
 from softstate.session import State
 from softstate.session.machine import TTL_MS_MIN
-from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import Error, Notify, Renew, Renewed, Revoked
+from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.session.session_rig import TERMS, World, kinds, renew, subscribe
 
 # renew ---------------------------------------------------------------------------------------------------------------

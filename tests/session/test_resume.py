@@ -5,7 +5,7 @@ import pytest
 from softstate.errors import Unavailable
 from softstate.model import Position
 from softstate.session import State
-from softstate.wire.close import Close
+from softstate.wire.close_codes import Close
 from softstate.wire.messages import Bye, Error, Goodbye, Hello, Message, Moved, Notify, Renewed, Welcome
 from tests.session.session_rig import Peer, World, pushed, renew, subscribe
 

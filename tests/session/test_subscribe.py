@@ -7,8 +7,8 @@ from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.session import Read, State
 from softstate.session.request import HOLD_ROUNDS_MAX
-from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import Error, Hello, Message, Notify, Poll, Renewed, Revoked, Subscribed
+from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.session.session_rig import Peer, World, pushed, renew, subscribe
 
 

@@ -23,7 +23,7 @@ from softstate.store.base import Publish, Verdict
 from softstate.store.memory.store import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
 from tests.exhaustive.test_exhaustive_mutants import left_connection_heard as read_by_the_machine
 
 Patch = pytest.MonkeyPatch

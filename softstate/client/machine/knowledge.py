@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from softstate.model import Change, Position, is_prefix, prefixes_of
-from softstate.wire.digest import MASK, digest_text, fnv1a
+from softstate.wire.subscription_digest import MASK, digest_text, fnv1a
 
 CLOCK_RATE_MIN: Final = 0.99
 """The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""

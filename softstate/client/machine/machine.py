@@ -47,7 +47,7 @@ from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions
 from softstate.client.machine.table import ROWS, TABLE, Trigger
 from softstate.errors import ClientClosed, Denied as DeniedError, SoftstateError, Unauthenticated, Unsupported
 from softstate.model import Change, Mode, Position
-from softstate.wire.close import Close, may_reconnect
+from softstate.wire.close_codes import Close, may_reconnect
 
 __all__ = ["Machine", "MachineOptions", "Statistics"]
 

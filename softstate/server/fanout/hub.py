@@ -17,7 +17,7 @@ import trio
 from softstate.lease import LeaseTable, Sink
 from softstate.model import Position, Record
 from softstate.server.fanout.outbox import Outbox
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 
 RECENT_MAX: Final = 4_096
 """How many topics the hub remembers the last change of, so that a long poll notices what passed just before it."""

@@ -20,7 +20,7 @@ import trio
 
 from softstate.wire.codec import Codec
 from softstate.wire.frames import is_close
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
 
 WRITE_BYTES: Final = 128 * 1024
 """How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""

@@ -42,7 +42,7 @@ from softstate.session import (
 from softstate.store.base import Publish
 from softstate.wire import CBOR, Close, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 
 IDLE_LEASES: Final = 2
 """A connection silent for so many times TTL plus grace is closed."""

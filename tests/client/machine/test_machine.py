@@ -20,7 +20,6 @@ from softstate.client.machine.events import (
 from softstate.client.machine.push_path import RENEWALS_MAX
 from softstate.client.machine.state import NAMES_MAX
 from softstate.errors import Compacted
-from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import (
     Bye,
     Error,
@@ -35,6 +34,7 @@ from softstate.wire.messages import (
     Subscribe,
     Unsubscribe,
 )
+from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.client.machine_rig import TIMEOUT_S, TTL_S, Rig, at, gone, set_to
 
 

@@ -39,7 +39,6 @@ from softstate.client.machine.events import (
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import WIRE_ERRORS
 from softstate.model import Change, Position, covers, is_prefix
-from softstate.wire.digest import digest_of, digest_text
 from softstate.wire.messages import (
     Bye,
     Error,
@@ -59,6 +58,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
+from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.client.machine_rig import URL
 
 TOPICS = ["a", "p/x", "p/y", "p/z"]

@@ -15,7 +15,7 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.store.base import Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 from tests.server.fanout.fake_socket import FakeEdge, outbox_on
 
 settled = trio.testing.wait_all_tasks_blocked

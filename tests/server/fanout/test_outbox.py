@@ -7,7 +7,7 @@ import trio.testing
 from softstate.model import Record
 from softstate.server.fanout.outbox import RECEIVE_BYTES, WRITE_BYTES
 from softstate.wire import CBOR
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 from tests.server.fanout.fake_socket import CLOSE, FakeEdge, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked

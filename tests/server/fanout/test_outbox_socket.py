@@ -14,7 +14,7 @@ import trio.testing
 from softstate.model import Record
 from softstate.server.fanout.outbox import Outbox, SocketEdge, edge_of
 from softstate.wire import CBOR
-from softstate.wire.notice import Batch, Notice
+from softstate.wire.push import Batch, Notice
 from tests.server.fanout.fake_socket import FakeEdge, frames_in, text
 
 settled = trio.testing.wait_all_tasks_blocked

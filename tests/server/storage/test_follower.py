@@ -15,7 +15,7 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, Keeper, first_position
 from softstate.store.base import Feed, Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
 
 settled = trio.testing.wait_all_tasks_blocked
 

@@ -19,7 +19,7 @@ from softstate.server.storage.writes import Committal, Publisher, change_of
 from softstate.store.base import Applied, Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
-from softstate.wire.notice import Batch
+from softstate.wire.push import Batch
 
 settled = trio.testing.wait_all_tasks_blocked
 

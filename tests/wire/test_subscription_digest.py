@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from softstate.wire import digest_of, digest_text, fnv1a
-from softstate.wire.digest import MASK, NAMES_CACHED
+from softstate.wire.subscription_digest import MASK, NAMES_CACHED
 
 CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 NAMES = st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), max_size=12)

@@ -2,7 +2,7 @@ import pytest
 
 from softstate.model import Record
 from softstate.wire import CBOR, JSON, Codec, encode_value, frame
-from softstate.wire.notice import Notice
+from softstate.wire.push import Notice
 
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
 RECORDS = [Record("a", 7, encode_value({"state": "paid"})), Record("a", 8, None)]
