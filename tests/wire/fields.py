@@ -1,4 +1,4 @@
-"""DESIGN section 4 field by field: which operation has which, which may be left out, and what each one refuses.
+"""The protocol field by field: which operation has which, which may be left out, and what each one refuses.
 
 A kind lists wrong values, each with the place at which it is wrong, relative to the field. (Integers
 that need more than CBOR's 64 bits travel as a tag, and are refused as such: see test_codec.)
@@ -54,7 +54,7 @@ ANYTHING: Final[list[Wrong]] = []
 class Field:
     """One field of one operation."""
 
-    direction: str
+    sender: str
     op: str
     path: str
     """Name, or names joined by dots where maps are nested; ``changes.0`` is the first of a list."""
@@ -67,12 +67,12 @@ class Field:
         return f"{self.op}.{self.path}"
 
 
-def _operation(direction: str, op: str, **kinds: Kind) -> list[Field]:
+def _operation(sender: str, op: str, **kinds: Kind) -> list[Field]:
     fields = []
     for name, kind in kinds.items():
         path = name.replace("__", ".")
         wrong, how = kind if isinstance(kind, tuple) else (kind, "")
-        fields.append(Field(direction, op, path, wrong, optional="?" in how, null="null" in how))
+        fields.append(Field(sender, op, path, wrong, optional="?" in how, null="null" in how))
     return fields
 
 
@@ -100,7 +100,7 @@ CHANGES: Final[dict[str, Kind]] = {
 
 FIELDS: Final = [
     *_operation(
-        "request",
+        "client",
         "hello",
         **MAYBE_POSITION,
         session=(_text(ID_CHARS_MAX), "? null"),
@@ -109,11 +109,11 @@ FIELDS: Final = [
         token=(_text(TOKEN_CHARS_MAX), "? null"),
         name=(_text(NAME_CHARS_MAX), "?"),
     ),
-    *_operation("request", "subscribe", id=ID, topics=(VERSIONS, "?"), prefixes=(VERSIONS, "?"), replace=(FLAG, "?")),
-    *_operation("request", "unsubscribe", topics=(NAMES, "?"), prefixes=(NAMES, "?")),
-    *_operation("request", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null")),
+    *_operation("client", "subscribe", id=ID, topics=(VERSIONS, "?"), prefixes=(VERSIONS, "?"), replace=(FLAG, "?")),
+    *_operation("client", "unsubscribe", topics=(NAMES, "?"), prefixes=(NAMES, "?")),
+    *_operation("client", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null")),
     *_operation(
-        "request",
+        "client",
         "poll",
         id=(ID, "?"),
         **MAYBE_POSITION,
@@ -123,7 +123,7 @@ FIELDS: Final = [
         cursor=(_text(128), "? null"),
     ),
     *_operation(
-        "request",
+        "client",
         "publish",
         id=ID,
         topic=TEXT,
@@ -133,7 +133,7 @@ FIELDS: Final = [
         key=(_text(KEY_CHARS_MAX, 1), "? null"),
     ),
     *_operation(
-        "reply",
+        "node",
         "welcome",
         session=_text(ID_CHARS_MAX),
         resumed=FLAG,
@@ -155,7 +155,7 @@ FIELDS: Final = [
         reset=(FLAG, "?"),
     ),
     *_operation(
-        "reply",
+        "node",
         "subscribed",
         id=ID,
         **POSITION,
@@ -168,11 +168,11 @@ FIELDS: Final = [
         lag_ms=(REVISION, "?"),
     ),
     *_operation(
-        "reply", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
+        "node", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
     ),
-    *_operation("reply", "position", **POSITION),
+    *_operation("node", "position", **POSITION),
     *_operation(
-        "reply",
+        "node",
         "renewed",
         id=ID,
         match=FLAG,
@@ -185,9 +185,9 @@ FIELDS: Final = [
         store=CHOICE,
         lag_ms=(REVISION, "?"),
     ),
-    *_operation("reply", "revoked", reason=CHOICE, retry_ms=(MS, "? null"), spread_ms=(MS, "? null")),
+    *_operation("node", "revoked", reason=CHOICE, retry_ms=(MS, "? null"), spread_ms=(MS, "? null")),
     *_operation(
-        "reply",
+        "node",
         "polled",
         id=ID,
         **POSITION,
@@ -199,9 +199,9 @@ FIELDS: Final = [
         next_ms=(MS, "? null"),
         lag_ms=(REVISION, "?"),
     ),
-    *_operation("reply", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
+    *_operation("node", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
     *_operation(
-        "reply",
+        "node",
         "error",
         id=(ID, "? null"),
         code=TEXT,
@@ -210,5 +210,5 @@ FIELDS: Final = [
         current=(REVISION, "? null"),
         **MAYBE_POSITION,
     ),
-    *_operation("reply", "bye", reason=CHOICE, retry_ms=MS, spread_ms=MS),
+    *_operation("node", "bye", reason=CHOICE, retry_ms=MS, spread_ms=MS),
 ]

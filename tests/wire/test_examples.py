@@ -1,5 +1,6 @@
+"""The codecs against the examples that are kept as data for every language."""
+
 import copy
-import typing
 from typing import Any
 
 import cbor2
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 
 from softstate.errors import WIRE_ERRORS, Invalid, Unsupported
-from softstate.model import REVISION_MAX
+from softstate.model import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import (
     DURATION_MS_MAX,
@@ -15,22 +16,16 @@ from softstate.wire.messages import (
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
     TOKEN_CHARS_MAX,
-    ClientMessage,
+    Hello,
     Notify,
-    ServerMessage,
+    Publish,
+    Subscribe,
 )
-from tests.wire.examples import EXAMPLES, REPLIES, REQUESTS, Example, request
+from tests.wire.example_files import EXAMPLES, KINDS, REFUSED, Example, Refused, json_text, write
 from tests.wire.fields import FIELDS, Field
 
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
 EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-
-
-def write(codec: Codec, fields: object) -> bytes:
-    """Write a map by means of the codec, without the schema."""
-    if codec is CBOR:
-        return cbor2.dumps(fields)
-    return Example("", "request", typing.cast("dict[str, Any]", fields), REQUESTS[0].message).json.encode()
 
 
 def steps(path: str) -> list[str | int]:
@@ -61,8 +56,7 @@ def examples_of(field: Field) -> list[Example]:
     return [
         example
         for example in EXAMPLES
-        if (example.direction, example.op) == (field.direction, field.op)
-        and holder(example.fields, field.path) is not None
+        if (example.sender, example.op) == (field.sender, field.op) and holder(example.fields, field.path) is not None
     ]
 
 
@@ -70,6 +64,40 @@ def with_value(example: Example, path: str, value: object) -> dict[str, Any]:
     fields = copy.deepcopy(example.fields)
     holder(fields, path)[steps(path)[-1]] = value
     return fields
+
+
+def test_each_operation_has_a_file_of_its_own_and_each_example_a_name() -> None:
+    assert {(example.sender, example.op) for example in EXAMPLES} == set(KINDS)
+    assert all(example.name.startswith(f"{example.op}: ") for example in EXAMPLES)
+    assert len({example.name for example in EXAMPLES}) == len(EXAMPLES)
+
+
+@EACH
+def test_the_object_has_what_the_map_has_and_defaults_for_the_rest(example: Example) -> None:
+    message = msgspec.to_builtins(example.message, builtin_types=(bytes,))
+    expected = {name: value for name, value in example.fields.items() if name in message}
+    if example.fields.get("changes"):
+        assert "changes" in message
+        filled = [{"value": None, "deleted": False, **change} for change in example.fields["changes"]]
+        message["changes"] = [dict(sorted(change.items())) for change in message["changes"]]
+        expected["changes"] = [dict(sorted(change.items())) for change in filled]
+    assert json_text(dict(sorted(message.items()))) == json_text(dict(sorted(expected.items())))
+    assert {name for name in example.fields if name not in message} <= {"changes"}  # left out where it is empty
+    assert type(example.message) is KINDS[example.sender, example.op]
+
+
+def test_some_objects_spelt_out() -> None:
+    def message(name: str) -> object:
+        return next(example.message for example in EXAMPLES if example.name == name)
+
+    at = Position("e5c1", "9f0a", 41)
+    assert message("hello: a new client") == Hello()
+    assert message("hello: resume") == Hello(position=at, session="s3cret", since=39)
+    assert message("subscribe: the whole set") == Subscribe(2, {"a": 38, "b/c": 0}, {"b/": 12, "/": 0}, replace=True)
+    assert message("publish: null") == Publish(6, "a", None)
+    assert message("publish: bytes") == Publish(6, "a", b"\x01")
+    assert message("publish: a deletion") == Publish(6, "a", deleted=True)
+    assert message("notify: unknown") == Notify("a", 0, unknown=True)
 
 
 @EACH
@@ -88,6 +116,7 @@ def test_the_json_text_is_exact(example: Example) -> None:
 
 @EACH
 def test_plain_cbor2_reads_the_same_fields_in_the_same_order(example: Example) -> None:
+    assert example.encode(CBOR).hex() == cbor2.dumps(example.fields).hex() == example.cbor.hex()
     decoded = cbor2.loads(example.encode(CBOR))
     assert decoded == example.fields
     assert list(decoded) == list(example.fields)
@@ -95,15 +124,15 @@ def test_plain_cbor2_reads_the_same_fields_in_the_same_order(example: Example) -
 
 
 TEXTS = {
-    "hello: of a new client": '{"op":"hello"}',
-    "subscribe: of the whole set": """
+    "hello: a new client": '{"op":"hello"}',
+    "subscribe: the whole set": """
         {"op":"subscribe","id":2,"topics":{"a":38,"b/c":0},"prefixes":{"b/":12,"/":0},"replace":true}
     """,
     "notify: a value": """
         {"op":"notify","topic":"a","version":41,"value":{"state":"paid","lines":[1,2.5,null,true],"raw":{"$bytes":"AP8="},"für":"naïve ☃ 𝄞"}}
     """,  # noqa: E501
     "error: rewound": """
-        {"op":"error","code":"rewound","message":"it was rewound","id":9,"position":{"epoch":"e5c1","lineage":"9f0a","revision":41}}
+        {"op":"error","code":"rewound","message":"version 50 of 'a' is above what the store holds: forget what you hold and begin at e5c1.9f0a.41","id":9,"position":{"epoch":"e5c1","lineage":"9f0a","revision":41}}
     """,  # noqa: E501
 }
 
@@ -115,7 +144,7 @@ def test_some_texts_letter_by_letter(name: str) -> None:
     assert example.encode(JSON).decode() == TEXTS[name].strip()
 
 
-NOTIFIES = [each for each in REPLIES if isinstance(each.message, Notify) and not each.message.unknown]
+NOTIFIES = [each for each in EXAMPLES if isinstance(each.message, Notify) and not each.message.unknown]
 
 
 @pytest.mark.parametrize("example", NOTIFIES, ids=lambda example: example.name)
@@ -205,36 +234,32 @@ def test_every_field_has_an_example_with_it_and_optional_ones_one_without(field:
 
 
 def test_the_tables_know_every_operation_and_every_field() -> None:
-    for direction, union in (("request", ClientMessage), ("reply", ServerMessage)):
-        for kind in typing.get_args(union):
-            op = kind.__struct_config__.tag
-            known = {field.path for field in FIELDS if (field.direction, field.op) == (direction, op)}
-            assert {path for path in known if "." not in path} == set(kind.__struct_fields__), op
-            assert [example for example in EXAMPLES if type(example.message) is kind], op
+    for (sender, op), kind in KINDS.items():
+        known = {field.path for field in FIELDS if (field.sender, field.op) == (sender, op)}
+        assert {path for path in known if "." not in path} == set(kind.__struct_fields__), op
 
 
 def test_the_examples_know_every_error_code() -> None:
-    assert {example.fields["code"] for example in REPLIES if example.op == "error"} == set(WIRE_ERRORS)
+    assert {example.fields["code"] for example in EXAMPLES if example.op == "error"} == set(WIRE_ERRORS)
 
 
 @pytest.mark.parametrize(
-    ("example", "optional"),
+    ("fields", "optional"),
     [
-        (REQUESTS[0], {"position": None, "session": None, "since": None, "ttl_ms": None, "token": None, "name": ""}),
-        (request("", typing.cast("Any", None), "subscribe", id=1), {"topics": {}, "prefixes": {}, "replace": False}),
         (
-            request("", typing.cast("Any", None), "publish", id=1, topic="a", value=1),
-            {"deleted": False, "expect": None, "key": None},
+            {"op": "hello"},
+            {"position": None, "session": None, "since": None, "ttl_ms": None, "token": None, "name": ""},
         ),
+        ({"op": "subscribe", "id": 1}, {"topics": {}, "prefixes": {}, "replace": False}),
+        ({"op": "publish", "id": 1, "topic": "a", "value": 1}, {"deleted": False, "expect": None, "key": None}),
     ],
     ids=["hello", "subscribe", "publish"],
 )
 @BOTH
 def test_a_default_spelt_out_is_the_same_as_one_left_out(
-    codec: Codec, example: Example, optional: dict[str, Any]
+    codec: Codec, fields: dict[str, Any], optional: dict[str, Any]
 ) -> None:
-    short = codec.client_message(write(codec, example.fields))
-    assert codec.client_message(write(codec, {**example.fields, **optional})) == short
+    assert codec.client_message(write(codec, {**fields, **optional})) == codec.client_message(write(codec, fields))
 
 
 @pytest.mark.parametrize("extra", [{}, {"value": None, "deleted": True}, {"value": 1, "deleted": True}], ids=repr)
@@ -278,3 +303,20 @@ def test_a_notify_says_exactly_one_thing(codec: Codec, extra: dict[str, Any]) ->
 def test_values_at_their_limits_are_accepted(codec: Codec, fields: dict[str, Any]) -> None:
     message = codec.client_message(write(codec, fields))
     assert cbor2.loads(CBOR.encode(message)) == fields
+
+
+# What must be refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", [each for each in REFUSED if each.sender == "node"], ids=lambda each: each.name)
+@BOTH
+def test_what_no_node_may_send_is_refused(codec: Codec, refused: Refused) -> None:
+    with pytest.raises((Invalid, Unsupported)) as caught:
+        codec.server_message(write(codec, refused.fields))
+    assert caught.value.code == refused.code
+    assert refused.names in caught.value.message
+
+
+def test_every_operation_that_can_be_wrong_has_a_message_that_is_refused() -> None:
+    covered = {(each.sender, each.fields.get("op")) for each in REFUSED}
+    assert set(KINDS) - covered == {("client", "bye")}  # which has no field
