@@ -15,7 +15,7 @@ from bench.fuzz_target import Broken, Target, brief
 from softstate.client.shell.http import HttpClient, HttpFailed
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import parse_url
-from softstate.errors import Invalid, WireError
+from softstate.errors import Invalid, RequestError
 from softstate.wire import CBOR
 from softstate.wire.messages import BatchResults, Error, Polled, ServerMessage
 
@@ -110,7 +110,7 @@ class ClientHttpTarget(ClientTarget):
                 brief(str(reply.error()))
                 reply.decode(kind)
                 outcome = outcome or "understood"
-            except (HttpFailed, WireError) as error:
+            except (HttpFailed, RequestError) as error:
                 brief(str(error))
                 outcome = outcome or type(error).__name__
         await client.aclose()
@@ -156,7 +156,7 @@ class ClientSocketTarget(ClientTarget):
                 understood = type(CBOR.server_message(await socket.receive())).__name__
         except (Gone, Invalid) as error:
             brief(str(error))
-        except WireError as error:
+        except RequestError as error:
             brief(str(error))
             understood = "unsupported"
         finally:

@@ -41,7 +41,7 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.errors import WIRE_ERRORS, WireError
+from softstate.errors import ERRORS_BY_CODE, RequestError
 from softstate.wire import CBOR, JSON
 from softstate.wire.messages import BatchResult, Polled, Renewed, ServerMessage, Subscribed, Welcome
 
@@ -117,8 +117,8 @@ def _publish(world: _World, text: str) -> Event:
     return PublishAsked(world.tickets, _name(text).rstrip("/") or "a", 1, False, None, f"k{world.tickets}")
 
 
-def _error(text: str) -> WireError | None:
-    kinds: Sequence[type[WireError]] = list(WIRE_ERRORS.values())
+def _error(text: str) -> RequestError | None:
+    kinds: Sequence[type[RequestError]] = list(ERRORS_BY_CODE.values())
     number = _number(text, 99)
     return kinds[number]("no", retry_ms=number) if number < len(kinds) else None
 
@@ -203,10 +203,10 @@ def _held(world: _World, name: str) -> bool:
 def _say(world: _World, line: bytes) -> None:
     try:
         message = JSON.server_message(line)
-    except WireError:
+    except RequestError:
         try:
             results = [JSON.loads(line, BatchResult)] * world.size
-        except WireError:
+        except RequestError:
             return
         world.do(PublishAnswered(world.batch, results))
         return

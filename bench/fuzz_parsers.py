@@ -21,7 +21,7 @@ from softstate.cli.options.layers import PREFIX
 from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile
 from softstate.client.shell.websocket import retry_after_ms
 from softstate.client.url import parse_url
-from softstate.errors import ConfigError, Invalid, WireError
+from softstate.errors import ConfigError, Invalid, RequestError
 from softstate.model import Position, Query, check_prefix, check_topic
 from softstate.server.http.cursor import Cursor
 from softstate.server.http.etag import parse_strong, parse_tags
@@ -52,7 +52,7 @@ class CodecTarget(Target):
         for decode in (self._client, self._server, self._body, self._value):
             try:
                 decode(data)
-            except WireError as error:
+            except RequestError as error:
                 brief(error.message)
             else:
                 outcome = "understood"

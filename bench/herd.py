@@ -40,7 +40,6 @@ from softstate.model import Durability, Position
 from softstate.session import ServiceRate, advise
 from softstate.session.load_advice import LOAD, Advice, renew_ms
 from softstate.wire.messages import (
-    Bye,
     Hello,
     Limits,
     PollAdvice,
@@ -48,6 +47,7 @@ from softstate.wire.messages import (
     RecoverAdvice,
     Renew,
     Renewed,
+    ServerBye,
     Subscribe,
     Subscribed,
     Welcome,
@@ -215,7 +215,7 @@ class Herd:
         node, self._node = self._node, None
         assert node is not None
         self._died_at = self.now
-        bye = Bye("draining", 0, node.advice().recover_spread_ms)
+        bye = ServerBye("draining", 0, node.advice().recover_spread_ms)
         for client in self._clients:
             client.live = False
             self._away += 1

@@ -19,6 +19,7 @@ from softstate.errors import (
     NotFound as NotFound,
     OutcomeUnknown as OutcomeUnknown,
     Overloaded as Overloaded,
+    RequestError as RequestError,
     Rewound as Rewound,
     SoftstateError as SoftstateError,
     StoreFault as StoreFault,
@@ -29,7 +30,6 @@ from softstate.errors import (
     Unauthenticated as Unauthenticated,
     Unavailable as Unavailable,
     Unsupported as Unsupported,
-    WireError as WireError,
 )
 from softstate.model import (
     Change as Change,

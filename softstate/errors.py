@@ -3,7 +3,7 @@
 ::
 
     SoftstateError
-    ├── WireError             a node answers with its `code`; the class is the code
+    ├── RequestError             a node answers with its `code`; the class is the code
     │   ├── Invalid           invalid 400          what you sent breaks a rule that the message names
     │   ├── Unsupported       unsupported 415      unknown operation, encoding or subprotocol
     │   ├── Unauthenticated   unauthenticated 401  credentials missing or expired
@@ -39,7 +39,7 @@ class SoftstateError(Exception):
     """Root of every error that softstate raises on purpose."""
 
 
-class WireError(SoftstateError):
+class RequestError(SoftstateError):
     """An answer that carries an error code, whether a node sent it or a local check found it first.
 
     `message` says what happened and what to do next. `retry_ms`, when set, is how long to wait before trying again;
@@ -59,105 +59,105 @@ class WireError(SoftstateError):
         self.position = position
 
 
-class Invalid(WireError):
+class Invalid(RequestError):
     """What was sent breaks a rule; the message names the field and the rule. Do not send it again unchanged."""
 
     code = "invalid"
     http_status = 400
 
 
-class Unsupported(WireError):
+class Unsupported(RequestError):
     """An operation, encoding or subprotocol that this node does not know."""
 
     code = "unsupported"
     http_status = 415
 
 
-class Unauthenticated(WireError):
+class Unauthenticated(RequestError):
     """Credentials are missing or have expired: get new ones, then reconnect."""
 
     code = "unauthenticated"
     http_status = 401
 
 
-class Denied(WireError):
+class Denied(RequestError):
     """The credentials given do not allow this."""
 
     code = "denied"
     http_status = 403
 
 
-class NotFound(WireError):
+class NotFound(RequestError):
     """No such topic, or no such route."""
 
     code = "not_found"
     http_status = 404
 
 
-class Conflict(WireError):
+class Conflict(RequestError):
     """A compare-and-set found another version, `current`: read it, decide again, and publish with that version."""
 
     code = "conflict"
     http_status = 412
 
 
-class KeyReused(WireError):
+class KeyReused(RequestError):
     """The idempotency key was used before, on this topic, for a different request: choose a new key."""
 
     code = "key_reused"
     http_status = 409
 
 
-class NoLease(WireError):
+class NoLease(RequestError):
     """The lease is over: subscribe anew."""
 
     code = "no_lease"
     http_status = 410
 
 
-class Compacted(WireError):
+class Compacted(RequestError):
     """Tombstones after the revision asked for may be forgotten: take the full list, then sweep what is not in it."""
 
     code = "compacted"
     http_status = 410
 
 
-class Rewound(WireError):
+class Rewound(RequestError):
     """The store's history no longer contains what the asker has seen: forget it, and begin at `position`."""
 
     code = "rewound"
     http_status = 410
 
 
-class TooLarge(WireError):
+class TooLarge(RequestError):
     """A value, message or set is larger than the limit that the message names."""
 
     code = "too_large"
     http_status = 413
 
 
-class Overloaded(WireError):
+class Overloaded(RequestError):
     """The node protects itself: come back after `retry_ms`."""
 
     code = "overloaded"
     http_status = 429
 
 
-class Unavailable(WireError):
+class Unavailable(RequestError):
     """The store cannot be used now. As the answer to a publish: its outcome is unknown, retry with the same key."""
 
     code = "unavailable"
     http_status = 503
 
 
-class Behind(WireError):
+class Behind(RequestError):
     """The node has not yet seen the revision asked for: wait `retry_ms`, or ask another node."""
 
     code = "behind"
     http_status = 503
 
 
-WIRE_ERRORS: Final[dict[str, type[WireError]]] = {
+ERRORS_BY_CODE: Final[dict[str, type[RequestError]]] = {
     error.code: error
     for error in (
         Invalid, Unsupported, Unauthenticated, Denied, NotFound, Conflict, KeyReused, NoLease, Compacted, Rewound,

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from softstate import errors
-from softstate.errors import WIRE_ERRORS, ConfigError, SoftstateError, StoreFault, WireError
+from softstate.errors import ERRORS_BY_CODE, ConfigError, RequestError, SoftstateError, StoreFault
 from softstate.model import Position
 
 # DESIGN section 4, "Error codes"
@@ -52,7 +52,7 @@ def test_the_tree_is_as_drawn() -> None:
     for name, error in CLASSES.items():
         [parent] = error.__bases__
         above = parent.__name__ if parent is not Exception else None
-        if issubclass(error, WireError) and error is not WireError:
+        if issubclass(error, RequestError) and error is not RequestError:
             actual[name] = (above, error.code, error.http_status)
         else:
             actual[name] = (above, None, None)
@@ -61,18 +61,18 @@ def test_the_tree_is_as_drawn() -> None:
 
 
 def test_the_codes_are_those_of_the_design_page_in_its_order() -> None:
-    assert {code: error.http_status for code, error in WIRE_ERRORS.items()} == HTTP_STATUS
-    assert all(error.code == code for code, error in WIRE_ERRORS.items())
-    assert set(WIRE_ERRORS.values()) == set(WireError.__subclasses__())
+    assert {code: error.http_status for code, error in ERRORS_BY_CODE.items()} == HTTP_STATUS
+    assert all(error.code == code for code, error in ERRORS_BY_CODE.items())
+    assert set(ERRORS_BY_CODE.values()) == set(RequestError.__subclasses__())
 
 
 def test_a_code_is_its_class_in_snake_case() -> None:
-    for code, error in WIRE_ERRORS.items():
+    for code, error in ERRORS_BY_CODE.items():
         assert re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower() == code
 
 
-@pytest.mark.parametrize("kind", WIRE_ERRORS.values(), ids=lambda kind: kind.__name__)
-def test_a_wire_error_carries_what_it_is_given(kind: type[WireError]) -> None:
+@pytest.mark.parametrize("kind", ERRORS_BY_CODE.values(), ids=lambda kind: kind.__name__)
+def test_a_wire_error_carries_what_it_is_given(kind: type[RequestError]) -> None:
     bare = kind("what happened")
     assert (bare.message, bare.retry_ms, bare.current, bare.position) == ("what happened", None, None, None)
     assert str(bare) == "what happened"
@@ -92,5 +92,5 @@ def test_every_error_says_what_to_make_of_it(kind: type[BaseException]) -> None:
 def test_what_is_no_answer_has_no_code() -> None:
     kinds: list[type] = [SoftstateError, ConfigError, StoreFault, *StoreFault.__subclasses__()]
     for kind in kinds:
-        assert not issubclass(kind, WireError)
+        assert not issubclass(kind, RequestError)
         assert not hasattr(kind, "code")

@@ -32,7 +32,7 @@ JITTER: Final = 0.2
 
 UPGRADE: Final = upgrade("/v1/ws", CBOR.protocol)
 HELLO: Final = client_frame(CBOR.encode(messages.Hello()))
-BYE: Final = client_frame(CBOR.encode(messages.Goodbye()))
+BYE: Final = client_frame(CBOR.encode(messages.ClientBye()))
 
 
 def own_topic(number: int) -> str:

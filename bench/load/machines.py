@@ -52,7 +52,7 @@ from softstate.client.machine.events import (
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.client.shell.http import HttpFailed, Reply
 from softstate.client.shell.websocket import retry_after_ms
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.wire import CBOR, messages
 
 Spread: TypeAlias = Literal["lease", "jitter"]
@@ -447,7 +447,7 @@ def _answered(action: SendPoll | SendPublish, reply: Reply) -> Event:
         if isinstance(action, SendPoll):
             return PollAnswered(action.request, reply.decode(messages.Polled))
         return PublishAnswered(action.request, reply.decode(messages.BatchResults).results)
-    except WireError as error:
+    except RequestError as error:
         return RequestFailed(action.request, str(error), error)
     except HttpFailed as failure:
         return RequestFailed(action.request, str(failure))

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import cbor2
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.model import Record
 from softstate.wire import CBOR, frame, messages
 
@@ -138,7 +138,7 @@ class Softstate(Protocol):
             return False
         try:
             message = CBOR.server_message(data[4 if data[1] == 126 else 2 :])
-        except WireError:
+        except RequestError:
             return False
         return isinstance(message, messages.Notify) and (message.topic, message.value) == change
 
@@ -265,8 +265,8 @@ class Redis(Protocol):
 class Floor(Protocol):
     """`bench/load/floor.c`: told how many bytes to send to each connection, in how many calls of send(2)."""
 
-    def __init__(self, *, gathers: bool) -> None:
-        self._gathers = gathers
+    def __init__(self, *, batchers: bool) -> None:
+        self._batchers = batchers
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
         """Say S, until it is said back."""
@@ -280,7 +280,7 @@ class Floor(Protocol):
     def publish(self, changes: Sequence[Change]) -> bytes:
         """Order a round of sends for each change, or, if it gathers, one round of them all."""
         sizes = [self.delivery_bytes(change.topic) for change in changes]
-        return b"".join(struct.pack("=I", size) for size in ([sum(sizes)] if self._gathers else sizes))
+        return b"".join(struct.pack("=I", size) for size in ([sum(sizes)] if self._batchers else sizes))
 
     def delivery_bytes(self, topic: str) -> int:
         """Return the same as for `Softstate`."""
@@ -297,8 +297,8 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
     "nats": Nats(),
     "mqtt": Mqtt(),
     "redis": Redis(),
-    "floor": Floor(gathers=False),
-    "floor-gathered": Floor(gathers=True),
+    "floor": Floor(batchers=False),
+    "floor-gathered": Floor(batchers=True),
 }
 """By the names that `bench.load.sink` knows them."""
 

@@ -27,7 +27,7 @@ from typing import Final, Protocol
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.model import prefixes_of
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import MASK, fnv1a
 
 GRACE: Final = 0.1
@@ -52,14 +52,14 @@ OVER: Final = -math.inf
 class Sink(Protocol):
     """The end of a connection that pushes go to. The table carries it, and never calls it."""
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         """Take committed changes to be pushed, without waiting."""
 
 
 class _Nowhere:
     """The sink of a connection that has ended; no lease ever has it."""
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         """Refuse: nothing leads here."""
         raise AssertionError(f"{batch} was pushed to a connection that has ended")
 

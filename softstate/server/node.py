@@ -22,7 +22,7 @@ from softstate.server.http.server import FrontDoor
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import counts, snapshot
-from softstate.server.storage.follower import Keeper, first_position
+from softstate.server.storage.follower import StoreFollower, first_position
 from softstate.server.storage.heads import Renewals
 from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import Publisher
@@ -30,7 +30,7 @@ from softstate.server.websocket.connection import Connection
 from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
-from softstate.store.rules.retention import Horizon
+from softstate.store.rules.retention import RetentionClock
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
 
@@ -63,17 +63,17 @@ class Node:
         self.started_at = now()
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = self.watching = Hub(self.table, position, now)
-        self.keeper = Keeper(store, self.hub, rewound=self._rewound, skipped=self._skipped)
-        self.reads = StoreReads(config, store, self.keeper.look, self.keeper.history, self.keeper.named)
-        self.publisher = self.publishes = Publisher(config, store, self.hub, self.keeper.look, self.keeper.history)
-        self.renewals = Renewals(config, store, self.hub, self.keeper.look)
-        self._gathers = (*self.reads.gathers, self.renewals.gather, self.publisher.gather)
+        self.follower = StoreFollower(store, self.hub, rewound=self._rewound, skipped=self._skipped)
+        self.reads = StoreReads(config, store, self.follower.look, self.follower.history, self.follower.named)
+        self.publisher = self.publishes = Publisher(config, store, self.hub, self.follower.look, self.follower.history)
+        self.renewals = Renewals(config, store, self.hub, self.follower.look)
+        self._batchers = (*self.reads.batchers, self.renewals.batcher, self.publisher.batcher)
         self._terms: tuple[tuple[int, float, Durability], Terms] | None = None
         self._warned: Sequence[str] = ()
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
-        self.tally: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._draining = trio.Event()
         self._quiet = trio.Event()
@@ -88,8 +88,8 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether the store answers, so that the hub is current."""
-        stuck = any(gather.stuck for gather in self._gathers)
-        return not (self.keeper.down or self.draining or stuck)
+        stuck = any(batcher.stuck for batcher in self._batchers)
+        return not (self.follower.down or self.draining or stuck)
 
     @property
     def durability(self) -> Durability:
@@ -111,7 +111,7 @@ class Node:
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(counts(self), self.tally, self.front_door.statistics()))
+        return render(families_of(counts(self), self.repairs, self.front_door.statistics()))
 
     def admit(self) -> float | None:
         """Return None to admit one more handshake, else after how many seconds to come back."""
@@ -165,9 +165,9 @@ class Node:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start everything but the listeners in `nursery`."""
-        for room in (*self.reads.gathers, self.renewals, self.publisher.gather):
+        for room in (*self.reads.batchers, self.renewals, self.publisher.batcher):
             nursery.start_soon(room.run)
-        nursery.start_soon(self.keeper.follow)
+        nursery.start_soon(self.follower.follow)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self._keep_house)
         self._warn()
@@ -213,7 +213,7 @@ class Node:
             publisher=self.publisher,
             terms=self.terms,
             tokens=self._tokens,
-            tally=self.tally,
+            repairs=self.repairs,
             now=self.now,
             codec=codec,
             peer=peer,
@@ -227,17 +227,17 @@ class Node:
         while True:
             await trio.sleep(self.table.next_expire_s(self.now()))
             for lease in self.table.expire(self.now()):
-                self.tally["expired"] += 1
+                self.repairs["expired"] += 1
                 if isinstance(lease.sink, Connection):
                     lease.sink.expired()
 
     async def _keep_house(self) -> None:
-        horizon = Horizon()
+        retention = RetentionClock()
         while True:
             now = self.now()
-            horizon.saw(now, self.hub.position.revision)
-            keys = horizon.passed(now, self.config.key_ms / 1000)
-            tombstones = horizon.passed(now, self.config.tombstone_s)
+            retention.saw(now, self.hub.position.revision)
+            keys = retention.passed(now, self.config.key_ms / 1000)
+            tombstones = retention.passed(now, self.config.tombstone_s)
             try:
                 await self.store.compact(tombstones=tombstones, keys=keys)
             except SoftstateError as error:
@@ -263,7 +263,7 @@ class Node:
         log.error("every session ended", position=str(position))
 
     def _skipped(self) -> None:
-        self.tally["skipped"] += 1
+        self.repairs["skipped"] += 1
         for connection in self.sockets():
             connection.leave(lambda machine: machine.revoked("overloaded", 0))
         self.table.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.model import Durability, Position
 from softstate.server.config import ServerConfig
 from softstate.store.base import Applied, Page, Publish, Query
@@ -34,7 +34,7 @@ class Publishes(Protocol):
         may be applied all the same. Calls made in order are applied in order.
         """
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | WireError]:
+    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | RequestError]:
         """Apply changes in order, sharing commits, and return each one's verdict, in order.
 
         Once one finds no room or a store that fails, so does every later one. If cancelled, any may be applied.

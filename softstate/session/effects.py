@@ -1,7 +1,7 @@
 """What the session machine tells its shell to do, in order.
 
-`Say` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
-ticket; `Submit` hands a publish on; `Evict` ends another connection; `Part` ends this one.
+`Send` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
+ticket; `Submit` hands a publish on; `CloseOther` ends another connection; `Close` ends this one.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.lease.table import Sink
 from softstate.model import Query, Record
-from softstate.wire.close_codes import Close
+from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import Error, Id, Message, Publish
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Send:
     """Queue a message behind everything pending; `records` become its `changes`."""
 
     message: Message
@@ -26,7 +26,7 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class SayFirst:
+class SendFirst:
     """Queue a message ahead of everything pending."""
 
     message: Message
@@ -67,23 +67,23 @@ class DropPending:
 
 
 @dataclass(frozen=True, slots=True)
-class Evict:
+class CloseOther:
     """Another connection resumed the session of this one: feed it `SessionMachine.replaced`."""
 
     sink: Sink
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Close:
     """Close the connection with this code, once what was said has been written."""
 
-    code: Close
+    code: CloseCode
     reason: str
 
 
-Effect: TypeAlias = Say | SayFirst | Replay | Read | ReadHead | Submit | DropPending | Evict | Part
+Effect: TypeAlias = Send | SendFirst | Replay | Read | ReadHead | Submit | DropPending | CloseOther | Close
 
 
-def say_error(error: WireError, request: Id | None) -> Say:
+def send_error(error: RequestError, request: Id | None) -> Send:
     """Return the effect that answers a request with an error, or, without an id, whatever could not be read."""
-    return Say(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))
+    return Send(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))

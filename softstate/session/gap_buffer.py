@@ -19,7 +19,7 @@ HELD_BYTES_MAX: Final = 1024 * 1024
 """Default for how many bytes of values a hold keeps; beyond it, as with `HELD_MAX`."""
 
 
-class Hold:
+class GapBuffer:
     """Pushes held for names that have just entered the lease.
 
     A topic that a name held before covers as well is not held: its pushes must go out whatever becomes of this hold.

@@ -25,28 +25,28 @@ from typing import Final
 
 from msgspec import UNSET
 
-from softstate.errors import Behind, Denied, Invalid, NoLease, Overloaded, Unavailable, WireError
+from softstate.errors import Behind, Denied, Invalid, NoLease, Overloaded, RequestError, Unavailable
 from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
 from softstate.model import Page, Position, Query, Record
 from softstate.session.effects import (
+    Close,
+    CloseOther,
     DropPending,
     Effect,
-    Evict,
-    Part,
     Read,
     ReadHead,
     Replay,
-    Say,
-    SayFirst,
+    Send,
+    SendFirst,
     Submit,
-    say_error,
+    send_error,
 )
-from softstate.session.gap_buffer import HELD_MAX, Hold
+from softstate.session.gap_buffer import HELD_MAX, GapBuffer
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import Asked, check_names, forgotten, lag_ms, missed_since, too_fast
+from softstate.session.request import PendingRequest, check_names, forgotten, lag_ms, missed_since, too_fast
 from softstate.session.terms import Terms
 from softstate.wire import messages
-from softstate.wire.close_codes import CLOSE_FOR, Close
+from softstate.wire.close_codes import CLOSE_FOR, CloseCode
 from softstate.wire.messages import ClientMessage, Farewell, Hello, Id, Poll, Publish, Reason, Renew, Subscribe
 from softstate.wire.subscription_digest import digest_text
 
@@ -68,13 +68,26 @@ class SessionMachine:
     """One connection's session. Every method returns effects, to be carried out in order; none blocks or raises.
 
     `sink` is what the lease table hands pushes to, `tokens` makes session tokens, `terms` says what to advise now,
-    `tally` counts repairs by kind: what had to be put right, which outside of faults is nothing.
+    `repairs` counts repairs by kind: what had to be put right, which outside of faults is nothing.
     `now` is in seconds of one clock that never goes back.
     """
 
     __slots__ = (
-        "_asked", "_denied", "_held_max", "_moved", "_sink", "_table", "_tally", "_terms", "_tickets", "_token",
-        "_tokens", "hold", "lease", "name", "state",
+        "_asked",
+        "_denied",
+        "_held_max",
+        "_moved",
+        "_repairs",
+        "_sink",
+        "_table",
+        "_terms",
+        "_tickets",
+        "_token",
+        "_tokens",
+        "gap_buffer",
+        "lease",
+        "name",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -83,21 +96,21 @@ class SessionMachine:
         sink: Sink,
         terms: Callable[[], Terms],
         tokens: Callable[[], str],
-        tally: Counter[str],
+        repairs: Counter[str],
         held_max: int = HELD_MAX,
     ) -> None:
         self.state = State.NEW
         self.lease: Lease | None = None
         self.name = ""
-        self.hold: Hold | None = None
+        self.gap_buffer: GapBuffer | None = None
         self._table = table
         self._sink = sink
         self._terms = terms
         self._tokens = tokens
-        self._tally = tally
+        self._repairs = repairs
         self._held_max = held_max
         self._token = ""
-        self._asked: Asked | None = None
+        self._asked: PendingRequest | None = None
         self._tickets = 0
         self._moved: Position | None = None
         self._denied = False
@@ -121,15 +134,15 @@ class SessionMachine:
         if isinstance(message, Hello):
             if self.state is State.NEW:
                 return self._hello(message, now)
-            return [say_error(Invalid("hello was said already: it opens a connection, once"), None)]
+            return [send_error(Invalid("hello was said already: it opens a connection, once"), None)]
         if self.state is State.NEW:
             return self.refuse(Invalid("the first message must be hello"))
         try:
             return self._request(message, now)
-        except WireError as error:
+        except RequestError as error:
             if isinstance(message, Subscribe):
                 self._take_out(message)
-            return [say_error(error, getattr(message, "id", None))]
+            return [send_error(error, getattr(message, "id", None))]
 
     def _request(self, message: ClientMessage, now: float) -> list[Effect]:
         match message:
@@ -145,23 +158,23 @@ class SessionMachine:
             case Poll():
                 self._check_asked(message)
                 query = Query(message.topics, message.prefixes, message.position)
-                return self._ask(Asked(0, message, query))
+                return self._ask(PendingRequest(0, message, query))
             case Publish():
                 return [Submit(message)]
             case _:
                 self._release()
                 self._detach()
-                return [Part(Close.DRAINING, "bye")]
+                return [Close(CloseCode.DRAINING, "bye")]
 
     def _check_asked(self, message: Subscribe | Poll) -> None:
         if self._denied:
             raise Denied("the lease was revoked as denied: connect anew, with other credentials")
         check_names(message.topics, message.prefixes, self._table.subscriptions_max)
 
-    def refuse(self, error: WireError, code: Close = Close.PROTOCOL) -> list[Effect]:
+    def refuse(self, error: RequestError, code: CloseCode = CloseCode.PROTOCOL) -> list[Effect]:
         """End a connection that cannot go on, saying why."""
         self._detach()
-        return [say_error(error, None), Part(code, error.message[:100])]
+        return [send_error(error, None), Close(code, error.message[:100])]
 
     # hello ----------------------------------------------------------------------------------------------------------
 
@@ -171,34 +184,34 @@ class SessionMachine:
         lease = self._table.get(hello.session) if hello.session is not None else None
         since, seen = hello.since, hello.position
         if lease is None or lease.deadline < now or not since or seen is None or since > seen.revision:
-            return self._ask(Asked(0, hello, Query(witness=seen)))
-        evicted: list[Effect] = [Evict(lease.sink)] if lease.sink is not None else []
+            return self._ask(PendingRequest(0, hello, Query(witness=seen)))
+        evicted: list[Effect] = [CloseOther(lease.sink)] if lease.sink is not None else []
         lease.sink = self._sink
         self.lease = lease
         self._token = lease.token
         self._table.extend(lease, now, self._ttl_ms(hello.ttl_ms) / 1000)
-        self.hold = Hold(lease.names, (), self._held_max)
+        self.gap_buffer = GapBuffer(lease.names, (), self._held_max)
         query = missed_since(since, lease.names, seen, self._held_max)
-        return evicted + self._ask(Asked(0, hello, query, resuming=True))
+        return evicted + self._ask(PendingRequest(0, hello, query, resuming=True))
 
-    def _greet(self, asked: Asked, page: Page, now: float, *, reset: bool = False) -> list[Effect]:
+    def _greet(self, asked: PendingRequest, page: Page, now: float, *, reset: bool = False) -> list[Effect]:
         request = asked.request
         assert isinstance(request, Hello)
         resumed = asked.resuming and not reset and self._resumes(request.since or 0, page, now)
         missed: list[Record] = []
         if asked.resuming:
-            self._tally["resumed" if resumed else "not_resumed"] += 1
+            self._repairs["resumed" if resumed else "not_resumed"] += 1
         if reset:
-            self._tally["reset"] += 1
+            self._repairs["reset"] += 1
         if resumed:
-            assert self.hold is not None
-            missed = [*page.records, *self.hold.release(page.position.revision)]
+            assert self.gap_buffer is not None
+            missed = [*page.records, *self.gap_buffer.release(page.position.revision)]
         else:
-            self.hold = None
+            self.gap_buffer = None
             try:
                 self._grant(now, self._ttl_ms(request.ttl_ms))
             except Overloaded as error:
-                return self.refuse(error, Close.OVERLOADED)
+                return self.refuse(error, CloseCode.OVERLOADED)
         self.state = State.OPEN
         assert self.lease is not None
         terms = self._terms()
@@ -216,18 +229,18 @@ class SessionMachine:
             limits=terms.limits,
             durability=terms.durability,
         )
-        effects: list[Effect] = [Say(welcome)]
+        effects: list[Effect] = [Send(welcome)]
         if self._moved is not None and self._moved.revision > page.position.revision:
-            effects.append(Say(messages.Moved(self._moved)))
+            effects.append(Send(messages.PositionMoved(self._moved)))
         if missed:
             effects.append(Replay(missed))
         return effects
 
     def _resumes(self, since: int, page: Page, now: float) -> bool:
         """Tell whether `page` and the hold together are everything that was missed."""
-        hold = self.hold
-        assert hold is not None
-        return not self._over(now) and not hold.overflowed and not page.more and page.floor <= since
+        gap_buffer = self.gap_buffer
+        assert gap_buffer is not None
+        return not self._over(now) and not gap_buffer.overflowed and not page.more and page.floor <= since
 
     def _grant(self, now: float, ttl_ms: int) -> None:
         self._release()
@@ -255,22 +268,22 @@ class SessionMachine:
         names = [*message.topics, *message.prefixes]
         fresh = self._table.replace(lease, names) if message.replace else self._table.add(lease, names)
         entered = dict.fromkeys(fresh)
-        self.hold = Hold(fresh, [name for name in lease.names if name not in entered], self._held_max)
-        return self._ask(Asked(0, message, Query(message.topics, message.prefixes)))
+        self.gap_buffer = GapBuffer(fresh, [name for name in lease.names if name not in entered], self._held_max)
+        return self._ask(PendingRequest(0, message, Query(message.topics, message.prefixes)))
 
-    def _subscribed(self, asked: Asked, page: Page, request: Subscribe) -> list[Effect]:
-        hold, lease = self.hold, self.lease
-        assert hold is not None
+    def _subscribed(self, asked: PendingRequest, page: Page, request: Subscribe) -> list[Effect]:
+        gap_buffer, lease = self.gap_buffer, self.lease
+        assert gap_buffer is not None
         assert lease is not None
         if not asked.continues(page):
             return self._give_up(asked, forgotten(page))
         if not self._held():
             return self._give_up(asked, NoLease("the lease ended while the store was read: subscribe anew"))
-        if page.more or hold.overflowed:
-            say = Say(messages.Subscribed(request.id, page.position, more=True), page.records)
-            if hold.overflowed:
-                self._tally["hold_overflow"] += 1
-            hold.restart()
+        if page.more or gap_buffer.overflowed:
+            say = Send(messages.Subscribed(request.id, page.position, more=True), page.records)
+            if gap_buffer.overflowed:
+                self._repairs["hold_overflow"] += 1
+            gap_buffer.restart()
             return [say, *self._read_on(asked, page)]
         self._asked = None
         message = messages.Subscribed(
@@ -281,20 +294,20 @@ class SessionMachine:
             compacted=list(page.compacted),
             lag_ms=lag_ms(page),
         )
-        released = hold.release(page.position.revision)
-        return [Say(message, page.records), *([Replay(released)] if released else [])]
+        released = gap_buffer.release(page.position.revision)
+        return [Send(message, page.records), *([Replay(released)] if released else [])]
 
     def _renew(self, message: Renew, now: float) -> list[Effect]:
         if self._over(now):
             return self._no_lease(message.id)
         assert self.lease is not None
         self._table.extend(self.lease, now, None if message.ttl_ms is None else self._ttl_ms(message.ttl_ms) / 1000)
-        return self._ask(Asked(0, message, Query()))
+        return self._ask(PendingRequest(0, message, Query()))
 
     def _no_lease(self, request: Id) -> list[Effect]:
-        self._tally["no_lease"] += 1
+        self._repairs["no_lease"] += 1
         self._lapse()
-        return [say_error(NoLease("the lease is over: subscribe anew"), request)]
+        return [send_error(NoLease("the lease is over: subscribe anew"), request)]
 
     def _renewed(self, request: Renew, position: Position, sent: int, *, store_ok: bool) -> list[Effect]:
         lease = self.lease
@@ -303,7 +316,7 @@ class SessionMachine:
         ttl_ms = round(lease.ttl_s * 1000)
         match = request.count == lease.count and request.digest == digest_text(lease.digest)
         if not match:
-            self._tally["mismatch"] += 1
+            self._repairs["mismatch"] += 1
         renewed = messages.Renewed(
             request.id,
             match=match,
@@ -315,7 +328,7 @@ class SessionMachine:
             recover=terms.recover,
             store="ok" if store_ok else "down",
         )
-        return [Say(renewed)]
+        return [Send(renewed)]
 
     # The store answers ----------------------------------------------------------------------------------------------
 
@@ -335,14 +348,14 @@ class SessionMachine:
             case _:
                 return self._polled(asked, page, request)
 
-    def _polled(self, asked: Asked, page: Page, request: Poll) -> list[Effect]:
+    def _polled(self, asked: PendingRequest, page: Page, request: Poll) -> list[Effect]:
         if not asked.continues(page):
             return self._give_up(asked, forgotten(page))
         if page.position.revision < request.min_revision:
             behind = f"this node is at revision {page.position.revision}, below min_revision: wait, or ask another node"
             return self._give_up(asked, Behind(behind, retry_ms=self._terms().timeout_ms // 10))
         if page.more:
-            say = Say(messages.Polled(request.id, page.position, more=True), page.records)
+            say = Send(messages.Polled(request.id, page.position, more=True), page.records)
             return [say, *self._read_on(asked, page)]
         self._asked = None
         message = messages.Polled(
@@ -352,7 +365,7 @@ class SessionMachine:
             lag_ms=lag_ms(page),
             next_ms=self._terms().advice.poll_every_ms,
         )
-        return [Say(message, page.records)]
+        return [Send(message, page.records)]
 
     def caught_up(self, ticket: int, position: Position, sent: int, now: float) -> list[Effect]:
         """Take the hub's position, which has reached the head that a `ReadHead` read.
@@ -365,13 +378,13 @@ class SessionMachine:
         self._asked = None
         request = asked.request
         assert isinstance(request, Renew)
-        if self.hold is not None and self.hold.over(position.revision):
-            self.hold = None
+        if self.gap_buffer is not None and self.gap_buffer.over(position.revision):
+            self.gap_buffer = None
         if self._over(now):
             return self._no_lease(request.id)
         return self._renewed(request, position, sent, store_ok=True)
 
-    def failed(self, ticket: int, error: WireError, position: Position, sent: int, now: float) -> list[Effect]:
+    def failed(self, ticket: int, error: RequestError, position: Position, sent: int, now: float) -> list[Effect]:
         """Take the error that a `Read` or `ReadHead` ended in. `position` and `sent` are as in `caught_up`."""
         asked = self._asked
         if asked is None or asked.ticket != ticket:
@@ -381,13 +394,15 @@ class SessionMachine:
             case Hello():
                 if error.code == "rewound" and error.position is not None:
                     return self._greet(asked, Page(error.position, 0), now, reset=True)
-                return self.refuse(error, Close.OVERLOADED if isinstance(error, Overloaded) else Close.UNAVAILABLE)
+                return self.refuse(
+                    error, CloseCode.OVERLOADED if isinstance(error, Overloaded) else CloseCode.UNAVAILABLE
+                )
             case Renew() as request:
                 if self._over(now):
                     return self._no_lease(request.id)
                 if isinstance(error, Unavailable):
                     return self._renewed(request, position, sent, store_ok=False)
-                return [say_error(error, request.id)]
+                return [send_error(error, request.id)]
             case _:
                 return self._give_up(asked, error)
 
@@ -399,7 +414,7 @@ class SessionMachine:
             self._moved = position
             return []
         if self.state in (State.OPEN, State.LAPSED):
-            return [SayFirst(messages.Moved(position))]
+            return [SendFirst(messages.PositionMoved(position))]
         return []
 
     def revoked(self, reason: Reason, retry_ms: int | None = None) -> list[Effect]:
@@ -415,12 +430,12 @@ class SessionMachine:
             self._release()
             return [DropPending()]
         if reason != "expired":
-            self._tally[reason] += 1
+            self._repairs[reason] += 1
         self._lapse()
         if self._asked is not None and not isinstance(self._asked.request, Poll):
             self._asked = None
         spread_ms = self._terms().advice.recover_spread_ms
-        return [DropPending(), Say(messages.Revoked(reason, retry_ms, spread_ms))]
+        return [DropPending(), Send(messages.Revoked(reason, retry_ms, spread_ms))]
 
     def replaced(self) -> list[Effect]:
         """Another connection has resumed this session: it is not ours any more."""
@@ -437,8 +452,8 @@ class SessionMachine:
         if self.state is State.ENDED:
             return []
         self._detach()
-        bye = messages.Bye(reason, retry_ms, self._terms().advice.recover_spread_ms)
-        return [Say(bye), Part(CLOSE_FOR[reason], reason)]
+        bye = messages.ServerBye(reason, retry_ms, self._terms().advice.recover_spread_ms)
+        return [Send(bye), Close(CLOSE_FOR[reason], reason)]
 
     def disconnected(self) -> None:
         """Take note that the connection is gone: the lease keeps its names, and nothing else, until its TTL ends."""
@@ -446,26 +461,26 @@ class SessionMachine:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _ask(self, asked: Asked) -> list[Effect]:
+    def _ask(self, asked: PendingRequest) -> list[Effect]:
         self._tickets += 1
         asked.ticket = self._tickets
         self._asked = asked
         return [ReadHead(asked.ticket) if isinstance(asked.request, Renew) else Read(asked.ticket, asked.query)]
 
-    def _read_on(self, asked: Asked, page: Page) -> list[Effect]:
+    def _read_on(self, asked: PendingRequest, page: Page) -> list[Effect]:
         asked.turn(page)
         if asked.endless:
             return self._give_up(asked, too_fast(self._terms().timeout_ms))
         return self._ask(asked)
 
-    def _give_up(self, asked: Asked, error: WireError) -> list[Effect]:
+    def _give_up(self, asked: PendingRequest, error: RequestError) -> list[Effect]:
         self._asked = None
         request = asked.request
         assert not isinstance(request, Hello)
         if isinstance(request, Subscribe):
-            self.hold = None
+            self.gap_buffer = None
             self._take_out(request)
-        return [say_error(error, request.id)]
+        return [send_error(error, request.id)]
 
     def _take_out(self, failed: Subscribe) -> None:
         """Take out of the lease what a subscribe asked for in vain, were it there before: the peer gives it up."""
@@ -484,7 +499,7 @@ class SessionMachine:
 
     def _lapse(self) -> None:
         self._release()
-        self.hold = None
+        self.gap_buffer = None
         self.state = State.LAPSED
 
     def _release(self) -> None:
@@ -493,7 +508,7 @@ class SessionMachine:
             self.lease.sink = None
 
     def _detach(self) -> None:
-        self._asked = self.hold = None
+        self._asked = self.gap_buffer = None
         self.state = State.ENDED
         if self.lease is not None and self.lease.sink is self._sink:
             self.lease.sink = None

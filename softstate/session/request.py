@@ -22,7 +22,7 @@ HOLD_ROUNDS_MAX: Final = 8
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingRequest:
     """A request, the `query` it led to, and its `ticket`.
 
     `resuming`: a hello that asks to resume. `rounds`: how often a complete answer had to be read on. `compacted`: the

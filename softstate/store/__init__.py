@@ -9,7 +9,7 @@ from softstate.errors import ConfigError
 from softstate.model import Page, Query
 from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Publish, Store, StoreInfo, Verdict
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.store.rules.retention import Horizon
+from softstate.store.rules.retention import RetentionClock
 
 __all__ = [
     "KEYS_MAX",
@@ -17,12 +17,12 @@ __all__ = [
     "Applied",
     "Committed",
     "Feed",
-    "Horizon",
     "MemoryDisk",
     "MemoryStore",
     "Page",
     "Publish",
     "Query",
+    "RetentionClock",
     "Store",
     "StoreInfo",
     "Verdict",

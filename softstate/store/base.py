@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from softstate.errors import StoreRefused, WireError
+from softstate.errors import RequestError, StoreRefused
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query, Record
 
 __all__ = [
@@ -77,7 +77,7 @@ class Applied:
     repeated: bool = False
 
 
-Verdict: TypeAlias = Applied | WireError
+Verdict: TypeAlias = Applied | RequestError
 """What became of one publish: `Applied`, or `Conflict`, `KeyReused` or `Overloaded`."""
 
 
@@ -179,7 +179,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def read(self, group: Sequence[Query]) -> Sequence[Page | WireError]:
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
         """Answer a group of queries from one snapshot, begun after the call. Each gets a page, or `Rewound`.
 
         `Rewound` (with the position) is the answer when `witness` is not on the history, a version held is above what

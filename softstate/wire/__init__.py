@@ -1,6 +1,6 @@
 """The wire, sans-I/O: messages, the two codecs, shared WebSocket frames, close codes, the subscription digest."""
 
-from softstate.wire.close_codes import CLOSE_FOR as CLOSE_FOR, Close as Close, may_reconnect as may_reconnect
+from softstate.wire.close_codes import CLOSE_FOR as CLOSE_FOR, CloseCode as CloseCode, may_reconnect as may_reconnect
 from softstate.wire.codec import (
     CBOR as CBOR,
     CODECS as CODECS,

@@ -12,7 +12,7 @@ from typing import Final
 from softstate.wire.messages import Farewell
 
 
-class Close(IntEnum):
+class CloseCode(IntEnum):
     """Every close code that a node uses of its own."""
 
     DRAINING = 4000
@@ -33,11 +33,11 @@ class Close(IntEnum):
     """The peer does not speak this protocol."""
 
 
-CLOSE_FOR: Final[dict[Farewell, Close]] = {
-    "draining": Close.DRAINING,
-    "rewound": Close.DROP_SESSION,
-    "replaced": Close.DROP_SESSION,
-    "idle": Close.IDLE,
+CLOSE_FOR: Final[dict[Farewell, CloseCode]] = {
+    "draining": CloseCode.DRAINING,
+    "rewound": CloseCode.DROP_SESSION,
+    "replaced": CloseCode.DROP_SESSION,
+    "idle": CloseCode.IDLE,
 }
 """The close code that follows each `bye`."""
 

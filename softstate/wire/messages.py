@@ -98,11 +98,11 @@ class Publish(Message, frozen=True, tag="publish"):
     key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
 
 
-class Goodbye(Message, frozen=True, tag="bye"):
+class ClientBye(Message, frozen=True, tag="bye"):
     """Release the lease at once."""
 
 
-ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | Goodbye
+ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | ClientBye
 
 
 # Server to client ----------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Notify(Message, frozen=True, tag="notify"):
     unknown: bool = False
 
 
-class Moved(Message, frozen=True, tag="position"):
+class PositionMoved(Message, frozen=True, tag="position"):
     """Tell that a lineage row has passed: from here on, `position` names the lineage."""
 
     position: Position
@@ -239,7 +239,7 @@ class Error(Message, frozen=True, tag="error"):
     position: Position | None = None
 
 
-class Bye(Message, frozen=True, tag="bye"):
+class ServerBye(Message, frozen=True, tag="bye"):
     """The connection is about to be closed: come back after `retry_ms` plus a random part of `spread_ms`."""
 
     reason: Farewell
@@ -247,7 +247,9 @@ class Bye(Message, frozen=True, tag="bye"):
     spread_ms: Ms
 
 
-ServerMessage: TypeAlias = Welcome | Subscribed | Notify | Moved | Renewed | Revoked | Polled | Published | Error | Bye
+ServerMessage: TypeAlias = (
+    Welcome | Subscribed | Notify | PositionMoved | Renewed | Revoked | Polled | Published | Error | ServerBye
+)
 
 
 # HTTP bodies ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from softstate.wire.codec import CBOR, Codec
 from softstate.wire.frames import frame
 
 
-class Notice:
+class EncodedChange:
     """A committed record together with its finished `notify` frames."""
 
     __slots__ = ("_cbor", "_json", "record")
@@ -30,7 +30,7 @@ class Notice:
         return self._json
 
 
-class Batch:
+class PushBatch:
     """What many connections are owed at once: one notice a topic, in order, and their frames in one piece.
 
     `cbor` and `json` are those pieces, None until `frames` was asked for them first.
@@ -38,7 +38,7 @@ class Batch:
 
     __slots__ = ("cbor", "json", "notices")
 
-    def __init__(self, notices: Sequence[Notice]) -> None:
+    def __init__(self, notices: Sequence[EncodedChange]) -> None:
         self.notices = notices
         self.cbor: bytes | None = None
         self.json: bytes | None = None

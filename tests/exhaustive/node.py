@@ -9,26 +9,26 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Position, Record
 from softstate.session import (
     Advice,
+    Close,
+    CloseOther,
     DropPending,
     Effect,
-    Evict,
-    Part,
     Read,
     ReadHead,
     Replay,
-    Say,
-    SayFirst,
+    Send,
+    SendFirst,
     SessionMachine,
     State,
     Terms,
 )
 from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 from tests.exhaustive.forking import Freezer, Shared
 from tests.exhaustive.parts import Interned, Output
 
@@ -76,31 +76,31 @@ class Peer:
         self.pending: list[Message] = []
         self.sent = 0
         self.asking: Read | ReadHead | None = None
-        self.snapshot: Page | WireError | int | None = None
+        self.snapshot: Page | RequestError | int | None = None
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the hold takes, as the shell does."""
         for notice in batch.notices:
             self._offer(notice.record)
 
     def _offer(self, record: Record) -> None:
-        hold = self.machine.hold
-        if hold is not None:
-            if hold.takes(record):
+        gap_buffer = self.machine.gap_buffer
+        if gap_buffer is not None:
+            if gap_buffer.takes(record):
                 return
-            if hold.over(self.node.hub.revision):
-                self.machine.hold = None
+            if gap_buffer.over(self.node.hub.revision):
+                self.machine.gap_buffer = None
         self._notify(record)
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order."""
         for effect in effects:
             match effect:
-                case Say(message, records):
+                case Send(message, records):
                     if isinstance(message, Subscribed | Polled):
                         message = structs.replace(message, changes=[change(record) for record in records])
                     self.say(message)
-                case SayFirst(message):
+                case SendFirst(message):
                     self.say_first(message)
                 case Replay(records):
                     for record in records:
@@ -110,10 +110,10 @@ class Peer:
                 case DropPending():
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
-                case Evict(sink):
+                case CloseOther(sink):
                     assert isinstance(sink, Peer)
                     sink.carry_out(sink.machine.replaced())
-                case Part(code):
+                case Close(code):
                     self.node.part(self, int(code))
                 case _:
                     raise AssertionError(f"the model has no use for {effect}")
@@ -208,7 +208,7 @@ class Node:
             case Page():
                 effects = machine.answered(asking.ticket, found, 0.0)
             case _:
-                assert isinstance(found, WireError)
+                assert isinstance(found, RequestError)
                 effects = machine.failed(asking.ticket, found, self.hub, peer.sent, 0.0)
         peer.carry_out(effects)
 
@@ -221,7 +221,7 @@ class Node:
             return
         for lease in sorted(self.table.members(entry.topic), key=lambda lease: lease.token):
             if lease.sink is not None:
-                lease.sink.offer(Batch([Notice(entry)]))
+                lease.sink.offer(PushBatch([EncodedChange(entry)]))
         self.hub = self.hub.at(entry.version)
 
     def _pop(self, conn: Conn) -> None:
@@ -267,7 +267,7 @@ def node_key(node: Node) -> Hashable:
 
 def _peer_key(peer: Peer) -> Hashable:
     machine = peer.machine
-    hold = None if machine.hold is None else Freezer(machine.hold, 0.0).frozen
+    gap_buffer = None if machine.gap_buffer is None else Freezer(machine.gap_buffer, 0.0).frozen
     lease = None if machine.lease is None else (machine.lease.token, machine._held())
     said = (machine.state, machine._token, lease, machine._denied, str(machine._moved), machine.busy)
     # Tickets are only ever compared with each other.
@@ -276,4 +276,4 @@ def _peer_key(peer: Peer) -> Hashable:
         None if peer.asking is None else (repr(replace(peer.asking, ticket=0)), machine.expects(peer.asking.ticket))
     )
     waits = (asked, asking, repr(peer.snapshot))
-    return peer.conn, said, hold, waits, repr(peer.pending), peer.sent
+    return peer.conn, said, gap_buffer, waits, repr(peer.pending), peer.sent

@@ -31,7 +31,7 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.wire.messages import Polled
 from tests.exhaustive.forking import Freezer, Low, Shared, fork
 
@@ -93,7 +93,7 @@ class Client:
             case "polled", Polled():
                 return PollAnswered(request, thing)
             case "polled", _:
-                assert thing is None or isinstance(thing, WireError)
+                assert thing is None or isinstance(thing, RequestError)
                 return RequestFailed(request, "failed", thing)
             case _:
                 assert word == "lost"

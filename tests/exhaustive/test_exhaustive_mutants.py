@@ -17,8 +17,8 @@ from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
 from softstate.model import Change, Page, Position, Record
-from softstate.session import Effect, Say, SessionMachine
-from softstate.session.gap_buffer import Hold
+from softstate.session import Effect, Send, SessionMachine
+from softstate.session.gap_buffer import GapBuffer
 from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
 from tests.exhaustive.node import Node, Peer
@@ -76,13 +76,13 @@ def read_before_entry(patch: Patch) -> None:
 
 def nothing_held(patch: Patch) -> None:
     """What is held while a subscription's read is under way is forgotten."""
-    release = Hold.release
+    release = GapBuffer.release
 
-    def forgetful(self: Hold, revision: int) -> list[Record]:
+    def forgetful(self: GapBuffer, revision: int) -> list[Record]:
         release(self, revision)
         return []
 
-    patch.setattr(Hold, "release", forgetful)
+    patch.setattr(GapBuffer, "release", forgetful)
 
 
 def no_lineage_check(patch: Patch) -> None:
@@ -157,8 +157,8 @@ def digest_ignored(patch: Patch) -> None:
 
     def agreeing(self: SessionMachine, *given: Any, **more: Any) -> list[Effect]:
         (say,) = renewed(self, *given, **more)
-        assert isinstance(say, Say)
-        return [Say(structs.replace(say.message, match=True))]
+        assert isinstance(say, Send)
+        return [Send(structs.replace(say.message, match=True))]
 
     patch.setattr(SessionMachine, "_renewed", agreeing)
 

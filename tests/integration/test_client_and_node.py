@@ -51,7 +51,7 @@ async def test_changes_are_pushed_and_deletions_too() -> None:
             assert await anext(updates) == Change("a/1", version, None)
             version = await other.delete("a/1")
             assert await anext(updates) == Change("a/1", version, deleted=True)
-            assert rig.node.tally == {}
+            assert rig.node.repairs == {}
 
 
 async def test_leaving_releases_the_lease_at_once() -> None:
@@ -105,8 +105,8 @@ async def test_a_lost_connection_resumes_its_session() -> None:
         version = (await rig.node.publisher.publish(_publish("p/x")))[0].version
         assert await anext(updates) == Change("p/x", version, 1)
         await mode_is(client, "live")
-        await until(lambda: rig.node.tally["resumed"] == 1)
-        assert rig.node.tally == {"resumed": 1}
+        await until(lambda: rig.node.repairs["resumed"] == 1)
+        assert rig.node.repairs == {"resumed": 1}
 
 
 async def test_a_restored_store_resets_its_clients_before_anything_of_the_new_history() -> None:
@@ -149,7 +149,7 @@ async def test_a_store_that_is_down_lets_ages_grow_and_keeps_leases() -> None:
         while (await newest(updates, "t")).value != 2:
             pass
         await until(lambda: updates.age < 1)
-        assert rig.node.tally == {}
+        assert rig.node.repairs == {}
 
 
 async def test_a_store_that_hangs_makes_the_node_unready_and_publishes_wait_their_turn() -> None:
@@ -169,7 +169,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
     """Found by the simulator: renewals answered later than clients wait lost every lease."""
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
-        heads = rig.node.renewals.gather
+        heads = rig.node.renewals.batcher
         answers = trio.Event()
 
         async def hang(riders: object) -> Sequence[Position]:
@@ -180,7 +180,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
         await until(lambda: updates.age > 2.5)
         assert client.mode == "live"
         assert client.statistics().misses == 0
-        assert rig.node.tally == {}
+        assert rig.node.repairs == {}
 
 
 async def test_amnesia_is_repaired_by_the_next_renewal() -> None:

@@ -13,7 +13,7 @@ from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.model import covers
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import digest_of
 
 TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
@@ -26,7 +26,7 @@ SESSIONS_MAX = 6
 class Deaf:
     """A sink that is never called."""
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         raise AssertionError(batch)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.model import Durability, Page, Position, Query
 from softstate.server.config import ServerConfig
 from softstate.server.http.server import FrontDoor
@@ -32,7 +32,7 @@ class FakeNode:
         self.draining = False
         self.ready = True
         self.lag_s = 0.0
-        self.fault: WireError | None = None
+        self.fault: RequestError | None = None
         self.position = self.store.disk.image.position
         self.passed = trio.lowlevel.ParkingLot()
         self.waits = 0
@@ -48,7 +48,7 @@ class FakeNode:
         if self.fault is not None:
             raise self.fault
         (page,) = await self.store.read([query])
-        if isinstance(page, WireError):
+        if isinstance(page, RequestError):
             raise page
         return Page(page.position, page.floor, page.records, page.more, page.compacted, page.restart, self.lag_s)
 
@@ -58,11 +58,11 @@ class FakeNode:
 
     async def publish(self, change: Publish) -> tuple[Applied, Position]:
         (verdict,) = await self.publish_all([change])
-        if isinstance(verdict, WireError):
+        if isinstance(verdict, RequestError):
             raise verdict
         return verdict
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | WireError]:
+    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | RequestError]:
         if self.fault is not None:
             raise self.fault
         committed = await self.store.publish(changes)

@@ -12,20 +12,20 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Position, Record
 from softstate.session import (
     Advice,
+    Close,
+    CloseOther,
     DropPending,
     Effect,
-    Evict,
-    Part,
     Read,
     ReadHead,
     Replay,
-    Say,
-    SayFirst,
+    Send,
+    SendFirst,
     SessionMachine,
     Submit,
     Terms,
@@ -46,7 +46,7 @@ from softstate.wire.messages import (
     Subscribe,
     Subscribed,
 )
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 from softstate.wire.subscription_digest import digest_of, digest_text
 
 TTL_S = 10.0
@@ -65,7 +65,7 @@ class Peer:
 
     def __init__(self, world: World, held_max: int) -> None:
         self.world = world
-        self.machine = SessionMachine(world.table, self, lambda: TERMS, world.token, world.tally, held_max)
+        self.machine = SessionMachine(world.table, self, lambda: TERMS, world.token, world.repairs, held_max)
         self.inbox: deque[ClientMessage] = deque()
         self.pending: list[Message] = []
         self.written: list[Message] = []
@@ -73,22 +73,22 @@ class Peer:
         self.sent = 0
         self.stalled = False
         self.asking: Read | ReadHead | None = None
-        self.snapshot: Page | WireError | int | None = None
+        self.snapshot: Page | RequestError | int | None = None
         self.submitted: list[Message] = []
-        self.parted: Part | None = None
+        self.parted: Close | None = None
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the hold takes, as the shell does."""
         for notice in batch.notices:
             self._offer(notice.record)
 
     def _offer(self, record: Record) -> None:
-        hold = self.machine.hold
-        if hold is not None:
-            if hold.takes(record):
+        gap_buffer = self.machine.gap_buffer
+        if gap_buffer is not None:
+            if gap_buffer.takes(record):
                 return
-            if hold.over(self.world.hub):
-                self.machine.hold = None
+            if gap_buffer.over(self.world.hub):
+                self.machine.gap_buffer = None
         self._notify(record)
 
     def hear(self, *spoken: ClientMessage) -> list[Message]:
@@ -106,11 +106,11 @@ class Peer:
         """Carry out effects in order."""
         for effect in effects:
             match effect:
-                case Say(message, records):
+                case Send(message, records):
                     if isinstance(message, Subscribed | Polled):
                         message = structs.replace(message, changes=[change(record) for record in records])
                     self.pending.append(message)
-                case SayFirst(message):
+                case SendFirst(message):
                     self.pending.insert(0, message)
                 case Replay(records):
                     for record in records:
@@ -122,11 +122,11 @@ class Peer:
                 case DropPending():
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
-                case Evict(sink):
+                case CloseOther(sink):
                     assert isinstance(sink, Peer)
                     assert sink is not self
                     sink.carry_out(sink.machine.replaced())
-                case Part():
+                case Close():
                     self.parted = effect
         self.flush()
 
@@ -169,7 +169,7 @@ class Peer:
         asking, snapshot = self.asking, self.snapshot
         assert asking is not None
         assert snapshot is not None
-        if isinstance(snapshot, WireError):
+        if isinstance(snapshot, RequestError):
             self.fail(snapshot)
             return
         self.asking = self.snapshot = None
@@ -181,7 +181,7 @@ class Peer:
             self.carry_out(self.machine.answered(asking.ticket, snapshot, world.now))
         self.pump()
 
-    def fail(self, error: WireError) -> None:
+    def fail(self, error: RequestError) -> None:
         """Let the read fail."""
         asking, world = self.asking, self.world
         assert asking is not None
@@ -205,7 +205,7 @@ class Peer:
     def lose(self) -> None:
         """Lose the connection."""
         self.machine.disconnected()
-        self.parted = Part(0, "lost")  # type: ignore[arg-type]
+        self.parted = Close(0, "lost")  # type: ignore[arg-type]
         self.world.peers.remove(self)
 
 
@@ -216,7 +216,7 @@ class World:
         self.now = 100.0
         self.image = MemoryImage("e")
         self.table = LeaseTable(self.now, sessions_max=sessions_max, subscriptions_max=8)
-        self.tally: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
         self.page_limit = page_limit
         self.held_max = held_max
         self.peers: list[Peer] = []
@@ -276,7 +276,7 @@ class World:
             else:
                 for lease in list(self.table.members(entry.topic)):
                     if lease.sink is not None and lease.deadline >= self.now:
-                        lease.sink.offer(Batch([Notice(entry)]))
+                        lease.sink.offer(PushBatch([EncodedChange(entry)]))
             self.hub += 1
 
     @property

@@ -10,16 +10,16 @@ from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change, Position
 from softstate.session import Read, State, Submit
 from softstate.session.machine import TTL_MS_MIN
-from softstate.wire.close_codes import Close
+from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import (
+    ClientBye,
     ClientMessage,
     Error,
-    Goodbye,
     Hello,
-    Moved,
     Notify,
     Poll,
     Polled,
+    PositionMoved,
     Publish,
     Subscribe,
     Subscribed,
@@ -40,7 +40,7 @@ def in_state(world: World, state: State) -> Peer:
         if state is State.LAPSED:
             peer.carry_out(peer.machine.revoked("expired"))
         elif state is State.ENDED:
-            peer.hear(Goodbye())
+            peer.hear(ClientBye())
     peer.take()
     assert peer.machine.state is state
     return peer
@@ -53,28 +53,28 @@ MESSAGES: dict[str, ClientMessage] = {
     "renew": renew(2, "a"),
     "poll": Poll(3, topics={"a": 0}),
     "publish": Publish(4, "a", value=1),
-    "bye": Goodbye(),
+    "bye": ClientBye(),
 }
 
 # What is written, the state afterwards, the close code. GREETING waits for the store: nothing is read meanwhile.
 TABLE = {
     (State.NEW, "hello"): (["Welcome"], State.OPEN, None),
-    **{(State.NEW, m): (["invalid"], State.ENDED, Close.PROTOCOL) for m in MESSAGES if m != "hello"},
+    **{(State.NEW, m): (["invalid"], State.ENDED, CloseCode.PROTOCOL) for m in MESSAGES if m != "hello"},
     (State.OPEN, "hello"): (["invalid"], State.OPEN, None),
     (State.OPEN, "subscribe"): (["Subscribed"], State.OPEN, None),
     (State.OPEN, "unsubscribe"): ([], State.OPEN, None),
     (State.OPEN, "renew"): (["Renewed"], State.OPEN, None),
     (State.OPEN, "poll"): (["Polled"], State.OPEN, None),
     (State.OPEN, "publish"): ([], State.OPEN, None),
-    (State.OPEN, "bye"): ([], State.ENDED, Close.DRAINING),
+    (State.OPEN, "bye"): ([], State.ENDED, CloseCode.DRAINING),
     (State.LAPSED, "hello"): (["invalid"], State.LAPSED, None),
     (State.LAPSED, "subscribe"): (["Subscribed"], State.OPEN, None),
     (State.LAPSED, "unsubscribe"): ([], State.LAPSED, None),
     (State.LAPSED, "renew"): (["no_lease"], State.LAPSED, None),
     (State.LAPSED, "poll"): (["Polled"], State.LAPSED, None),
     (State.LAPSED, "publish"): ([], State.LAPSED, None),
-    (State.LAPSED, "bye"): ([], State.ENDED, Close.DRAINING),
-    **{(State.ENDED, m): ([], State.ENDED, Close.DRAINING) for m in MESSAGES},
+    (State.LAPSED, "bye"): ([], State.ENDED, CloseCode.DRAINING),
+    **{(State.ENDED, m): ([], State.ENDED, CloseCode.DRAINING) for m in MESSAGES},
 }
 
 
@@ -95,7 +95,7 @@ def test_table(state: State, message: str) -> None:
     assert peer.submitted == (
         [MESSAGES["publish"]] if message == "publish" and after is state is not State.ENDED else []
     )
-    assert peer.machine.hold is None or after is State.OPEN
+    assert peer.machine.gap_buffer is None or after is State.OPEN
     if after is State.ENDED:
         assert world.table.statistics().attached == 0
 
@@ -107,7 +107,7 @@ def test_while_the_store_is_asked_nothing_else_is_read(message: str) -> None:
     peer.hear(MESSAGES[message])
     assert peer.machine.busy
     with pytest.raises(AssertionError):
-        peer.machine.received(Goodbye(), world.now)
+        peer.machine.received(ClientBye(), world.now)
     peer.serve()
     assert not peer.machine.busy
 
@@ -120,15 +120,15 @@ NODE: dict[str, Callable[[Peer], object]] = {
     "draining": lambda peer: peer.carry_out(peer.machine.leave("draining", 7)),
     "rewound": lambda peer: peer.carry_out(peer.machine.leave("rewound")),
     "idle": lambda peer: peer.carry_out(peer.machine.leave("idle")),
-    "refused": lambda peer: peer.carry_out(peer.machine.refuse(Overloaded("full"), Close.OVERLOADED)),
+    "refused": lambda peer: peer.carry_out(peer.machine.refuse(Overloaded("full"), CloseCode.OVERLOADED)),
     "disconnected": lambda peer: peer.machine.disconnected(),
 }
 LEAVES = {
-    "replaced": Close.DROP_SESSION,
-    "draining": Close.DRAINING,
-    "rewound": Close.DROP_SESSION,
-    "idle": Close.IDLE,
-    "refused": Close.OVERLOADED,
+    "replaced": CloseCode.DROP_SESSION,
+    "draining": CloseCode.DRAINING,
+    "rewound": CloseCode.DROP_SESSION,
+    "idle": CloseCode.IDLE,
+    "refused": CloseCode.OVERLOADED,
     "disconnected": None,
 }
 
@@ -141,15 +141,15 @@ def test_the_node_speaks(state: State, event: str) -> None:
     NODE[event](peer)
     written = kinds(peer.take())
     if event in LEAVES:
-        assert written == {"refused": ["overloaded"], "disconnected": []}.get(event, ["Bye"])
+        assert written == {"refused": ["overloaded"], "disconnected": []}.get(event, ["ServerBye"])
         assert (peer.parted.code if peer.parted else None) == LEAVES[event]
         assert peer.machine.state is State.ENDED
         assert not peer.machine.busy
-        assert peer.machine.hold is None
+        assert peer.machine.gap_buffer is None
         lives = state is State.OPEN and event in ("draining", "refused", "disconnected")
         assert world.table.statistics().sessions == (1 if lives or (state, event) == (State.OPEN, "replaced") else 0)
     elif event == "moved":
-        assert written == (["Moved"] if state in (State.OPEN, State.LAPSED) else [])
+        assert written == (["PositionMoved"] if state in (State.OPEN, State.LAPSED) else [])
     else:
         assert written == (["Revoked"] if state is State.OPEN else [])
         assert peer.machine.state is (State.LAPSED if state is State.OPEN else state)
@@ -225,7 +225,7 @@ def test_a_position_off_the_history_resets_this_client(seen: Position) -> None:
     (welcome,) = world.connect().ask(Hello(seen))
     assert isinstance(welcome, Welcome)
     assert (welcome.reset, welcome.resumed, welcome.position) == (True, False, world.position())
-    assert world.tally == {"reset": 1}
+    assert world.repairs == {"reset": 1}
 
 
 def test_a_position_on_the_history_does_not() -> None:
@@ -235,18 +235,18 @@ def test_a_position_on_the_history_does_not() -> None:
     (welcome,) = world.connect().ask(Hello(Position("e", "l1", 2)))
     assert isinstance(welcome, Welcome)
     assert welcome.reset is not True
-    assert world.tally == {}
+    assert world.repairs == {}
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Unavailable("down", retry_ms=5), Close.UNAVAILABLE),
-        (Overloaded("crowd", retry_ms=5), Close.OVERLOADED),
-        (Rewound("where to?", retry_ms=5), Close.UNAVAILABLE),
+        (Unavailable("down", retry_ms=5), CloseCode.UNAVAILABLE),
+        (Overloaded("crowd", retry_ms=5), CloseCode.OVERLOADED),
+        (Rewound("where to?", retry_ms=5), CloseCode.UNAVAILABLE),
     ],
 )
-def test_hello_without_a_store_is_refused(error: Unavailable | Overloaded | Rewound, code: Close) -> None:
+def test_hello_without_a_store_is_refused(error: Unavailable | Overloaded | Rewound, code: CloseCode) -> None:
     peer = World().connect()
     peer.hear(Hello())
     peer.fail(error)
@@ -263,7 +263,7 @@ def test_a_full_table_refuses_hello() -> None:
     assert isinstance(error, Error)
     assert (error.code, error.retry_ms) == ("overloaded", FULL_RETRY_MS)
     assert peer.parted is not None
-    assert peer.parted.code == Close.OVERLOADED
+    assert peer.parted.code == CloseCode.OVERLOADED
     assert world.table.statistics().sessions == 1
 
 
@@ -277,7 +277,7 @@ def test_a_lineage_row_that_passes_during_hello_follows_the_welcome() -> None:
     peer.deliver()
     welcome, moved = peer.take()
     assert isinstance(welcome, Welcome)
-    assert moved == Moved(row)
+    assert moved == PositionMoved(row)
 
 
 def test_a_lineage_row_that_the_welcome_covers_is_not_told() -> None:
@@ -298,7 +298,7 @@ def test_a_lineage_row_goes_ahead_of_everything_pending() -> None:
     world.feed()
     peer.stalled = False
     peer.flush()
-    assert peer.take() == [Moved(row), Notify("a", 2)]
+    assert peer.take() == [PositionMoved(row), Notify("a", 2)]
 
 
 # poll, publish, unsubscribe, bye -------------------------------------------------------------------------------------
@@ -382,9 +382,9 @@ def test_unsubscribing_ends_the_pushes() -> None:
 def test_bye_releases_the_lease_at_once() -> None:
     world = World()
     peer = world.opened("a")
-    peer.hear(Goodbye())
+    peer.hear(ClientBye())
     assert world.table.statistics().sessions == 0
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
 
 
 def test_an_ended_session_does_not_lead_back_to_its_connection() -> None:

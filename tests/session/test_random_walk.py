@@ -16,9 +16,9 @@ from softstate.errors import Overloaded, Unavailable
 from softstate.model import Change, Position, Record, covers
 from softstate.session import State
 from softstate.wire.messages import (
+    ClientBye,
     ClientMessage,
     Error,
-    Goodbye,
     Hello,
     Message,
     Notify,
@@ -392,7 +392,7 @@ class Soup:
             case "amnesia":
                 world.amnesia(peer)
             case "bye" if self.ready:
-                self.say(Goodbye())
+                self.say(ClientBye())
             case "late" | "overdue":
                 # A push in between does not go out, although nobody has found the lease to be over.
                 world.now += 5.5 if fault == "late" else 11.5
@@ -415,9 +415,9 @@ class Soup:
 
     def holds_are_bounded_and_belong_to_a_lease(self) -> None:
         for peer in self.world.peers:
-            hold = peer.machine.hold
-            if hold is not None:
-                assert len(hold._held) <= peer.machine._held_max
+            gap_buffer = peer.machine.gap_buffer
+            if gap_buffer is not None:
+                assert len(gap_buffer._held) <= peer.machine._held_max
                 assert peer.machine.state in (State.GREETING, State.OPEN)
             assert peer.asking is not None or not peer.machine.busy
 
@@ -456,7 +456,7 @@ def test_some_soup_matches_resumes_overflows_and_pages() -> None:
     for seed in range(10):
         soup = Soup(Random(seed))
         soup.run(STEPS)
-        seen += soup.world.tally
+        seen += soup.world.repairs
         seen["match"] += soup.client.matches
     assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease"))
 

@@ -53,7 +53,7 @@ def test_another_set_does_not_match(message: Renew) -> None:
     (renewed,) = peer.ask(message)
     assert isinstance(renewed, Renewed)
     assert not renewed.match
-    assert world.tally == {"mismatch": 1}
+    assert world.repairs == {"mismatch": 1}
 
 
 def test_renew_extends_the_lease_on_receipt_and_never_shortens_it() -> None:
@@ -96,9 +96,9 @@ def test_any_other_failure_of_a_renewal_is_an_error() -> None:
 def test_a_renewal_forgets_a_hold_that_is_over() -> None:
     world = World()
     peer = world.opened("a")
-    assert peer.machine.hold is not None
+    assert peer.machine.gap_buffer is not None
     peer.ask(renew(1, "a"))
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
 
 
 @pytest.mark.parametrize("found", [False, True])
@@ -113,7 +113,7 @@ def test_a_renewal_after_the_deadline_finds_no_lease(found: bool) -> None:
     (error,) = peer.ask(renew(1, "a"))
     assert isinstance(error, Error)
     assert (error.code, error.id) == ("no_lease", 1)
-    assert world.tally == {"no_lease": 1}
+    assert world.repairs == {"no_lease": 1}
     world.sweep()
     assert peer.take() == []
     assert world.table.statistics().sessions == 0

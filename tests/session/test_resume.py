@@ -5,8 +5,8 @@ import pytest
 from softstate.errors import Unavailable
 from softstate.model import Position
 from softstate.session import State
-from softstate.wire.close_codes import Close
-from softstate.wire.messages import Bye, Error, Goodbye, Hello, Message, Moved, Notify, Renewed, Welcome
+from softstate.wire.close_codes import CloseCode
+from softstate.wire.messages import ClientBye, Error, Hello, Message, Notify, PositionMoved, Renewed, ServerBye, Welcome
 from tests.session.session_rig import Peer, World, pushed, renew, subscribe
 
 
@@ -31,7 +31,7 @@ def test_a_lost_connection_leaves_a_lease_with_its_names_and_nothing_else() -> N
     peer = lost(world, "a", "p/")
     lease = world.table.get("t1")
     assert lease is not None
-    assert (list(lease.names), lease.sink, peer.machine.hold) == (["a", "p/"], None, None)
+    assert (list(lease.names), lease.sink, peer.machine.gap_buffer) == (["a", "p/"], None, None)
     world.push("a")
     world.now += 11.25
     world.sweep()
@@ -53,7 +53,7 @@ def test_resuming_replays_what_was_missed_in_one_turn() -> None:
     (renewed,) = peer.ask(renew(1, "a", "p/"))
     assert isinstance(renewed, Renewed)
     assert (renewed.match, renewed.sent) == (True, 2)
-    assert world.tally == {"resumed": 1}
+    assert world.repairs == {"resumed": 1}
 
 
 def test_pushes_during_a_resumption_are_held_and_released_once() -> None:
@@ -74,7 +74,7 @@ def test_pushes_during_a_resumption_are_held_and_released_once() -> None:
     greeted, *rest = peer.take()
     assert isinstance(greeted, Welcome)
     assert greeted.position == world.position(3)
-    assert rest == [Moved(row), *pushed(("a", 2), ("b", 3), ("c", 5))]
+    assert rest == [PositionMoved(row), *pushed(("a", 2), ("b", 3), ("c", 5))]
 
 
 def test_resuming_extends_the_lease_before_any_read() -> None:
@@ -131,7 +131,7 @@ def test_below_the_floor_the_session_is_new(names: tuple[str, ...]) -> None:
     assert isinstance(greeted, Welcome)
     assert not greeted.resumed
     assert world.table.get("t1") is None
-    assert world.tally == {"not_resumed": 1}
+    assert world.repairs == {"not_resumed": 1}
 
 
 def test_at_the_floor_the_session_is_resumed() -> None:
@@ -166,7 +166,7 @@ def test_a_hold_that_overflows_makes_the_session_new() -> None:
     (greeted,) = peer.take()
     assert isinstance(greeted, Welcome)
     assert not greeted.resumed
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
     world.push("a")
     assert peer.take() == []
 
@@ -204,7 +204,7 @@ def test_a_lease_that_ends_during_its_resumption_is_not_resumed(how: str) -> Non
     assert isinstance(greeted, Welcome)
     assert (greeted.session, greeted.resumed) == ("t2", False)
     assert world.table.get("t1") is None
-    assert (peer.machine.state, peer.machine.hold) == (State.OPEN, None)
+    assert (peer.machine.state, peer.machine.gap_buffer) == (State.OPEN, None)
 
 
 def test_a_position_off_the_history_resets_and_ends_the_session() -> None:
@@ -213,7 +213,7 @@ def test_a_position_off_the_history_resets_and_ends_the_session() -> None:
     greeted = welcome(world.connect().ask(Hello(Position("e", "other", 1), "t1", 1)))
     assert (greeted.reset, greeted.resumed) == (True, False)
     assert world.table.get("t1") is None
-    assert world.tally == {"not_resumed": 1, "reset": 1}
+    assert world.repairs == {"not_resumed": 1, "reset": 1}
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -227,7 +227,7 @@ def test_a_resumption_that_fails_leaves_the_lease_for_the_next(full: bool) -> No
     (error,) = peer.take()
     assert isinstance(error, Error)
     assert peer.parted is not None
-    assert peer.parted.code == Close.UNAVAILABLE
+    assert peer.parted.code == CloseCode.UNAVAILABLE
     lease = world.table.get("t1")
     assert lease is not None
     assert lease.sink is None
@@ -252,15 +252,15 @@ def test_resuming_ends_the_older_connection(busy: str | None) -> None:
     late = old.asking
     new = world.connect()
     new.hear(resuming(world, since))
-    assert old.take() == [Bye("replaced", 0, 700)]
+    assert old.take() == [ServerBye("replaced", 0, 700)]
     assert old.parted is not None
-    assert old.parted.code == Close.DROP_SESSION
+    assert old.parted.code == CloseCode.DROP_SESSION
     assert welcome(new.serve()).resumed
     # What the older one still does touches the session no more.
     if late is not None:
         old.fail(Unavailable("late"))
     machine = old.machine
-    assert machine.received(Goodbye(), world.now) == []
+    assert machine.received(ClientBye(), world.now) == []
     assert machine.leave("rewound") == machine.leave("idle") == machine.revoked("expired") == []
     machine.disconnected()
     world.push("a")
@@ -287,6 +287,6 @@ def test_three_in_a_row() -> None:
     second, third = world.connect(), world.connect()
     second.hear(resuming(world, world.hub))
     third.hear(resuming(world, world.hub))
-    assert first.take() == second.take() == [Bye("replaced", 0, 700)]
+    assert first.take() == second.take() == [ServerBye("replaced", 0, 700)]
     assert welcome(third.serve()).resumed
     assert world.table.statistics().attached == 1

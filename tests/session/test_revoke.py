@@ -27,8 +27,8 @@ def test_revoking_ends_the_lease_and_drops_what_rests_on_it(reason: Reason) -> N
     assert revoked == Revoked(reason, 5, 700)
     assert peer.sent == 0
     assert world.table.statistics().sessions == 0
-    assert (peer.machine.state, peer.machine.hold) == (State.LAPSED, None)
-    assert world.tally == ({} if reason == "expired" else {reason: 1})
+    assert (peer.machine.state, peer.machine.gap_buffer) == (State.LAPSED, None)
+    assert world.repairs == ({} if reason == "expired" else {reason: 1})
     world.push("a")
     assert peer.take() == []
 
@@ -136,7 +136,7 @@ def test_a_lease_forgotten_while_a_subscribe_waits_is_told() -> None:
     world.amnesia(peer)
     peer.deliver()
     assert kinds(peer.take()) == ["no_lease"]
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
     peer.hear(subscribe(2, "b"))
     world.amnesia(peer)
     peer.fail(Unavailable("down"))

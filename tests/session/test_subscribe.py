@@ -2,7 +2,7 @@
 
 import pytest
 
-from softstate.errors import Compacted, Unavailable, WireError
+from softstate.errors import Compacted, RequestError, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.session import Read, State
@@ -53,7 +53,7 @@ def test_pushes_wait_for_the_answer_and_lose_what_it_covers(lag: bool) -> None:
     assert pushes == pushed(("p/b", 3))
     world.push("p/a")
     assert peer.take() == pushed(("p/a", 4))
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
 
 
 def test_a_topic_that_an_older_prefix_covers_is_pushed_meanwhile() -> None:
@@ -132,7 +132,7 @@ def test_a_hold_that_overflows_costs_one_more_page() -> None:
     assert isinstance(last, Subscribed)
     assert [change.topic for change in last.changes] == ["p/a", "p/b", "p/c"]
     assert (last.count, push) == (1, Notify("p/d", 5))
-    assert world.tally == {"hold_overflow": 1}
+    assert world.repairs == {"hold_overflow": 1}
 
 
 def crowd(world: World, peer: Peer, rounds: int) -> None:
@@ -151,7 +151,7 @@ def test_the_last_round_is_served_and_the_next_is_overloaded() -> None:
     peer.hear(subscribe(4, "/", replace=True))
     crowd(world, peer, HOLD_ROUNDS_MAX + 1)
     assert code(peer.take()[-1:]) == "overloaded"
-    assert (names(peer), peer.machine.hold) == ([], None)
+    assert (names(peer), peer.machine.gap_buffer) == ([], None)
 
 
 def test_pages_that_get_on_are_no_rounds() -> None:
@@ -271,7 +271,7 @@ def test_a_subscribe_that_fails_leaves_the_lease(replace: bool) -> None:
     assert names(peer) == ([] if replace else ["a"])
     world.push("a", "b", "c")
     assert peer.take() == ([] if replace else pushed(("a", 2)))
-    assert peer.machine.hold is None
+    assert peer.machine.gap_buffer is None
 
 
 def test_a_poll_that_fails_leaves_the_lease_alone() -> None:
@@ -333,7 +333,7 @@ def test_a_full_table_refuses_a_new_lease() -> None:
 
 def test_every_failure_is_answered() -> None:
     peer = World().opened()
-    for number, kind in enumerate(WireError.__subclasses__()):
+    for number, kind in enumerate(RequestError.__subclasses__()):
         peer.hear(subscribe(number, "a"))
         peer.fail(kind("so it is"))
         assert peer.take() == [Error(kind.code, "so it is", number)]

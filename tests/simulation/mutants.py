@@ -14,16 +14,16 @@ from softstate.model import Change, Position, Record
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
-from softstate.server.storage.batcher import Gather, Ticket
-from softstate.server.storage.follower import Keeper
+from softstate.server.storage.batcher import Batcher, Ticket
+from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.writes import Publisher
 from softstate.server.websocket.connection import Connection
-from softstate.session import Effect, Say
+from softstate.session import Effect, Send
 from softstate.store.base import Publish, Verdict
 from softstate.store.memory.store import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 from tests.exhaustive.test_exhaustive_mutants import left_connection_heard as read_by_the_machine
 
 Patch = pytest.MonkeyPatch
@@ -61,7 +61,7 @@ def pushes_lost_and_counted(patch: Patch) -> None:
     offer = Connection.offer
     pushed = 0
 
-    def losing(self: Connection, batch: Batch) -> None:
+    def losing(self: Connection, batch: PushBatch) -> None:
         nonlocal pushed
         pushed += 1
         if pushed % 50 == 0 and self.outbox is not None:
@@ -95,7 +95,7 @@ def renewed_goes_first(patch: Patch) -> None:
     def overtaking(self: Connection, effects: Sequence[Effect]) -> None:
         for effect in effects:
             outbox = self.outbox
-            if outbox is None or not (isinstance(effect, Say) and isinstance(effect.message, Renewed)):
+            if outbox is None or not (isinstance(effect, Send) and isinstance(effect.message, Renewed)):
                 carry_out(self, [effect])
                 continue
             ahead = outbox.sent - sum(isinstance(key, str) for key in outbox._pending)
@@ -122,9 +122,9 @@ def replacement_goes_last(patch: Patch) -> None:
 
 def reads_joined_under_way(patch: Patch) -> None:
     """A request is answered by an equal one whose read began before it."""
-    submit = Gather.submit
+    submit = Batcher.submit
 
-    def joining(self: Gather[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
+    def joining(self: Batcher[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
         for riding in self._riding:
             if riding.open and riding.item == item and not isinstance(item, Publish):
                 ticket = Ticket(item, settled)
@@ -139,7 +139,7 @@ def reads_joined_under_way(patch: Patch) -> None:
                 return ticket
         return submit(self, item, settled)
 
-    patch.setattr(Gather, "submit", joining)
+    patch.setattr(Batcher, "submit", joining)
 
 
 def own_commits_close_gaps(patch: Patch) -> None:
@@ -172,7 +172,7 @@ def connections_survive_a_rewind(patch: Patch) -> None:
 
 def the_hub_alone_is_judged(patch: Patch) -> None:
     """After a rewind a node asks only whether its hub is on the new history, not what it has told beyond that."""
-    patch.setattr(Keeper, "named", lambda _self, _position: None)
+    patch.setattr(StoreFollower, "named", lambda _self, _position: None)
 
 
 def left_connection_heard(patch: Patch) -> None:

@@ -2,7 +2,7 @@ import typing
 
 import pytest
 
-from softstate.wire import CLOSE_FOR, Close, may_reconnect
+from softstate.wire import CLOSE_FOR, CloseCode, may_reconnect
 from softstate.wire.messages import Farewell
 
 
@@ -28,7 +28,7 @@ def test_the_range_tells_whether_to_come_back(code: int, comes_back: bool) -> No
 
 
 def test_every_code_is_in_the_range_that_says_what_to_do() -> None:
-    assert {code.name: int(code) for code in Close} == {
+    assert {code.name: int(code) for code in CloseCode} == {
         "DRAINING": 4000,
         "DROP_SESSION": 4001,
         "IDLE": 4002,
@@ -38,7 +38,7 @@ def test_every_code_is_in_the_range_that_says_what_to_do() -> None:
         "UNAUTHENTICATED": 4100,
         "PROTOCOL": 4200,
     }
-    assert {code for code in Close if not may_reconnect(code)} == {Close.UNAUTHENTICATED, Close.PROTOCOL}
+    assert {code for code in CloseCode if not may_reconnect(code)} == {CloseCode.UNAUTHENTICATED, CloseCode.PROTOCOL}
 
 
 def test_every_farewell_has_a_code_and_the_client_comes_back_after_each() -> None:
@@ -47,4 +47,4 @@ def test_every_farewell_has_a_code_and_the_client_comes_back_after_each() -> Non
 
 
 def test_only_farewells_after_which_a_session_is_worthless_drop_it() -> None:
-    assert {reason for reason, code in CLOSE_FOR.items() if code is Close.DROP_SESSION} == {"rewound", "replaced"}
+    assert {reason for reason, code in CLOSE_FOR.items() if code is CloseCode.DROP_SESSION} == {"rewound", "replaced"}

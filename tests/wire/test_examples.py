@@ -7,7 +7,7 @@ import cbor2
 import msgspec
 import pytest
 
-from softstate.errors import WIRE_ERRORS, Invalid, Unsupported
+from softstate.errors import ERRORS_BY_CODE, Invalid, Unsupported
 from softstate.model import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import (
@@ -240,7 +240,7 @@ def test_the_tables_know_every_operation_and_every_field() -> None:
 
 
 def test_the_examples_know_every_error_code() -> None:
-    assert {example.fields["code"] for example in EXAMPLES if example.op == "error"} == set(WIRE_ERRORS)
+    assert {example.fields["code"] for example in EXAMPLES if example.op == "error"} == set(ERRORS_BY_CODE)
 
 
 @pytest.mark.parametrize(

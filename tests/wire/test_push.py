@@ -2,7 +2,7 @@ import pytest
 
 from softstate.model import Record
 from softstate.wire import CBOR, JSON, Codec, encode_value, frame
-from softstate.wire.push import Notice
+from softstate.wire.push import EncodedChange
 
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
 RECORDS = [Record("a", 7, encode_value({"state": "paid"})), Record("a", 8, None)]
@@ -11,13 +11,13 @@ RECORDS = [Record("a", 7, encode_value({"state": "paid"})), Record("a", 8, None)
 @BOTH
 @pytest.mark.parametrize("record", RECORDS, ids=["value", "deletion"])
 def test_the_frame_is_the_framed_notify_of_its_codec(codec: Codec, record: Record) -> None:
-    notice = Notice(record)
+    notice = EncodedChange(record)
     assert notice.record is record
     assert notice.frame(codec) == frame(codec.notify(record), text=codec.text)
 
 
 def test_a_frame_is_made_once_for_each_codec_whoever_asks_first() -> None:
-    notice = Notice(RECORDS[0])
+    notice = EncodedChange(RECORDS[0])
     json = notice.frame(JSON)
     cbor = notice.frame(CBOR)
     assert notice.frame(JSON) is json

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from softstate.errors import SoftstateError, WireError
+from softstate.errors import RequestError, SoftstateError
 from softstate.model import Change, Mode, Position, Value
 from softstate.wire.messages import BatchChange, BatchResult, ClientMessage, Poll, Polled, Published, ServerMessage
 
@@ -126,7 +126,7 @@ class RequestFailed:
 
     request: int
     reason: str
-    error: WireError | None = None
+    error: RequestError | None = None
 
 
 # Events: time --------------------------------------------------------------------------------------------------------

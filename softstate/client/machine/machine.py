@@ -47,7 +47,7 @@ from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions
 from softstate.client.machine.table import ROWS, TABLE, Trigger
 from softstate.errors import ClientClosed, Denied as DeniedError, SoftstateError, Unauthenticated, Unsupported
 from softstate.model import Change, Mode, Position
-from softstate.wire.close_codes import Close, may_reconnect
+from softstate.wire.close_codes import CloseCode, may_reconnect
 
 __all__ = ["Machine", "MachineOptions", "Statistics"]
 
@@ -227,7 +227,7 @@ class Machine:
             self._fire(Trigger.REFUSED, cause)
 
     def _lost(self, event: Lost) -> None:
-        if event.code == Close.DROP_SESSION:
+        if event.code == CloseCode.DROP_SESSION:
             self._push.session = None
         opened = self._push.open is not None
         self._push.ended()

@@ -17,7 +17,7 @@ from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.table import Trigger
-from softstate.errors import Compacted, Denied, Rewound, Unauthenticated, WireError
+from softstate.errors import Compacted, Denied, RequestError, Rewound, Unauthenticated
 from softstate.wire.messages import Poll, Polled
 
 
@@ -124,7 +124,7 @@ class PollPath:
             self._round_done(message.next_ms)
         core.fire(Trigger.HTTP_ANSWERED)
 
-    def failed(self, request: int, error: WireError | None) -> None:
+    def failed(self, request: int, error: RequestError | None) -> None:
         """Take the failure of a request."""
         flight = self._flight
         if flight is None or flight.request != request:

@@ -10,7 +10,7 @@ from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.table import Trigger
-from softstate.errors import NotFound, Unauthenticated, WireError
+from softstate.errors import NotFound, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
 
 
@@ -67,7 +67,7 @@ class PublishPath:
         core.act(*core.publishing.batch_answered(self._tickets, results, core.now, core.advice))
         core.fire(Trigger.HTTP_ANSWERED)
 
-    def failed(self, request: int, error: WireError | None) -> None:
+    def failed(self, request: int, error: RequestError | None) -> None:
         """Take the failure of a request as a whole."""
         if request != self._request:
             return

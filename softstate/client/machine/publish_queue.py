@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishAsked, Settled
-from softstate.errors import WIRE_ERRORS, OutcomeUnknown, Overloaded, SoftstateError, WireError
+from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError
 from softstate.model import Position, Value
 from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
 
@@ -61,11 +61,11 @@ HTTP: Final = "http"
 
 def error_of(
     code: str, message: str, retry_ms: int | None, current: int | None, position: Position | None
-) -> WireError:
-    """Build the error that a node answered with; an unknown code gives a plain `WireError` that names it."""
-    known = WIRE_ERRORS.get(code)
+) -> RequestError:
+    """Build the error that a node answered with; an unknown code gives a plain `RequestError` that names it."""
+    known = ERRORS_BY_CODE.get(code)
     if known is None:
-        return WireError(f"{code}: {message}", retry_ms=retry_ms, current=current, position=position)
+        return RequestError(f"{code}: {message}", retry_ms=retry_ms, current=current, position=position)
     return known(message, retry_ms=retry_ms, current=current, position=position)
 
 
@@ -165,7 +165,7 @@ class Publishing:
             return []
         return self._settle(entry, answer)
 
-    def refused(self, ticket: int, error: WireError, now: float, advice: Advice) -> list[Settled]:
+    def refused(self, ticket: int, error: RequestError, now: float, advice: Advice) -> list[Settled]:
         """Settle a publish in flight with `error`, or send it again later if that may help."""
         entry = self._flying.get(ticket)
         if entry is None:
@@ -203,7 +203,7 @@ class Publishing:
         self.lost(HTTP)
         return settled
 
-    def batch_refused(self, tickets: Sequence[int], error: WireError) -> list[Settled]:
+    def batch_refused(self, tickets: Sequence[int], error: RequestError) -> list[Settled]:
         """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
         flying = [entry for ticket in tickets if (entry := self._flying.get(ticket)) is not None]
         if len(tickets) == 1:

@@ -21,15 +21,15 @@ from softstate.client.machine.table import Trigger
 from softstate.errors import Denied
 from softstate.model import Change, Position
 from softstate.wire.messages import (
-    Bye,
     Error,
     Message,
-    Moved,
     Notify,
     Polled,
+    PositionMoved,
     Published,
     Renewed,
     Revoked,
+    ServerBye,
     ServerMessage,
     Subscribed,
     Welcome,
@@ -55,14 +55,14 @@ class Arrivals:
         self._push = push
         self._readers: dict[type[Message], Callable[[Link, ServerMessage], None]] = {
             Notify: _only(Notify, self._notify),
-            Moved: _only(Moved, self._moved),
+            PositionMoved: _only(PositionMoved, self._moved),
             Subscribed: _only(Subscribed, self._answer),
             Polled: _only(Polled, self._answer),
             Renewed: _only(Renewed, self._renewed),
             Revoked: _only(Revoked, self._revoked),
             Published: _only(Published, self._published),
             Error: _only(Error, self._error),
-            Bye: _only(Bye, self._bye),
+            ServerBye: _only(ServerBye, self._bye),
         }
 
     def read(self, link: Link, message: ServerMessage) -> None:
@@ -85,7 +85,7 @@ class Arrivals:
             case Error():
                 cause = _cause_of(message)
                 self._core.fire(Trigger.FORBIDDEN if message.code in FORBIDDEN else Trigger.REFUSED, cause)
-            case Bye():
+            case ServerBye():
                 cause = self._bye_cause(message)
                 wait_s = cause.retry_s + self._core.random.uniform(0.0, cause.spread_s)
                 self._core.fire(Trigger.REFUSED, Cause(retry_s=wait_s))
@@ -148,7 +148,7 @@ class Arrivals:
         if knowledge.apply(change):
             core.deliver([change])
 
-    def _moved(self, link: Link, message: Moved) -> None:
+    def _moved(self, link: Link, message: PositionMoved) -> None:
         self._in_history(link, message.position)
 
     def _revoked(self, _: Link, message: Revoked) -> None:
@@ -281,10 +281,10 @@ class Arrivals:
         else:
             self._stray()
 
-    def _bye(self, _: Link, message: Bye) -> None:
+    def _bye(self, _: Link, message: ServerBye) -> None:
         self._core.fire(Trigger.BYE, self._bye_cause(message))
 
-    def _bye_cause(self, message: Bye) -> Cause:
+    def _bye_cause(self, message: ServerBye) -> Cause:
         if message.reason in DROPS_SESSION:
             self._push.session = None
         return Cause(retry_s=message.retry_ms / 1000, spread_s=message.spread_ms / 1000)

@@ -16,7 +16,7 @@ from softstate.client.machine.events import Connect, Disconnect, Send
 from softstate.client.machine.state import NAMES_MAX, Cause, Core
 from softstate.client.machine.table import Trigger
 from softstate.model import Position
-from softstate.wire.messages import Goodbye, Hello, Poll, Renew, Subscribe, Unsubscribe
+from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
 
 PUBLISH_TIMEOUTS: Final = 4
 """A connection is left when a publish stays unanswered for this many times `timeout_ms`."""
@@ -188,7 +188,7 @@ class PushPath:
     def say_goodbye(self) -> None:
         """Release the lease."""
         if self.open is not None:
-            self._core.act(Send(self.open.conn, Goodbye()))
+            self._core.act(Send(self.open.conn, ClientBye()))
         self.session = None
 
     def rebase(self, position: Position) -> None:

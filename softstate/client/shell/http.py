@@ -18,7 +18,7 @@ import trio
 
 from softstate.client.shell.websocket import MESSAGE_BYTES_MAX, RECEIVE_BYTES, STREAM_ERRORS, OpenStream, retry_after_ms
 from softstate.client.url import NodeUrl
-from softstate.errors import WIRE_ERRORS, Invalid, Overloaded, SoftstateError, Unavailable, WireError
+from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 
@@ -58,7 +58,7 @@ class Reply:
     def decode(self, kind: type[T]) -> T:
         """Read the body of a good answer (2xx) as `kind`.
 
-        Raises the `WireError` that a node answered with, or `HttpFailed` if this is no answer of a node.
+        Raises the `RequestError` that a node answered with, or `HttpFailed` if this is no answer of a node.
         """
         if not 200 <= self.status < 300:
             raise self.error()
@@ -67,21 +67,21 @@ class Reply:
         except Invalid as error:
             raise HttpFailed(f"the answer cannot be understood: {error.message}") from None
 
-    def error(self) -> WireError | HttpFailed:
+    def error(self) -> RequestError | HttpFailed:
         """Return the error that this answer stands for."""
         retry_ms = retry_after_ms(self.headers)
         try:
             error = self._codec().loads(self.body, Error)
         except Invalid:
             return self._foreign_error(retry_ms)
-        kind = WIRE_ERRORS.get(error.code)
+        kind = ERRORS_BY_CODE.get(error.code)
         if kind is None:
             return HttpFailed(f"the node answered {self.status}, {error.code}: {error.message}")
         if error.retry_ms is not None:
             retry_ms = error.retry_ms
         return kind(error.message, retry_ms=retry_ms, current=error.current, position=error.position)
 
-    def _foreign_error(self, retry_ms: int | None) -> WireError | HttpFailed:
+    def _foreign_error(self, retry_ms: int | None) -> RequestError | HttpFailed:
         # What a proxy says in a node's place. Only its wish to be left in peace for a while is worth understanding.
         reason = f"answered {self.status}, without saying why in softstate's words"
         if self.status == Overloaded.http_status:

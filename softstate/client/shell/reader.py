@@ -14,7 +14,7 @@ import trio
 
 from softstate.client.shell.http import HttpClient, HttpFailed, Reply
 from softstate.client.url import NodeUrl
-from softstate.errors import Behind, Compacted, Invalid, NotFound, Overloaded, Rewound, Unavailable, WireError
+from softstate.errors import Behind, Compacted, Invalid, NotFound, Overloaded, RequestError, Rewound, Unavailable
 from softstate.model import Change, Position
 from softstate.wire import JSON
 from softstate.wire.messages import Polled
@@ -98,7 +98,7 @@ class Reader:
 
     async def _ask(self, read: Callable[[NodeUrl, float], Awaitable[T]], timeout_s: float) -> T:
         """Try the nodes in turn, beginning with the one that answered last."""
-        last: WireError | HttpFailed = HttpFailed("none of them was reached")
+        last: RequestError | HttpFailed = HttpFailed("none of them was reached")
         with trio.move_on_after(timeout_s):
             rounds = 0
             while True:
@@ -108,11 +108,11 @@ class Reader:
                         return await read(self._urls[self._at], min(TRY_S_MAX, timeout_s))
                     except (*_TRY_ELSEWHERE, HttpFailed) as error:
                         last = error
-                        waits_ms.append(error.retry_ms if isinstance(error, WireError) else None)
+                        waits_ms.append(error.retry_ms if isinstance(error, RequestError) else None)
                     self._at = (self._at + 1) % len(self._urls)
                 await trio.sleep(self._wait_s(waits_ms, rounds))
                 rounds += 1
-        if isinstance(last, WireError):
+        if isinstance(last, RequestError):
             raise last
         raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
 

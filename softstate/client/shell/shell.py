@@ -54,7 +54,7 @@ from softstate.client.shell.websocket import (
     open_websocket,
 )
 from softstate.client.url import parse_url
-from softstate.errors import Invalid, Unsupported, WireError
+from softstate.errors import Invalid, RequestError, Unsupported
 from softstate.model import Change, Mode, Position
 from softstate.wire import Codec
 from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults, ClientMessage, Polled
@@ -325,7 +325,7 @@ class Shell:
                     answer = PollAnswered(action.request, await self._poll(action))
                 else:
                     answer = PublishAnswered(action.request, await self._publish(action))
-            except WireError as error:
+            except RequestError as error:
                 answer = RequestFailed(action.request, str(error), error)
             except HttpFailed as failure:
                 answer = RequestFailed(action.request, str(failure))

@@ -17,7 +17,7 @@ import trio
 from softstate.lease import LeaseTable, Sink
 from softstate.model import Position, Record
 from softstate.server.fanout.outbox import Outbox
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 
 RECENT_MAX: Final = 4_096
 """How many topics the hub remembers the last change of, so that a long poll notices what passed just before it."""
@@ -46,7 +46,7 @@ class Hub:
         self._recent: OrderedDict[str, int] = OrderedDict()
         self._recent_floor = position.revision
 
-    def soil(self, outbox: Outbox) -> None:
+    def mark_dirty(self, outbox: Outbox) -> None:
         """Have an outbox flushed at the end of this turn: it was offered something."""
         if not outbox.dirty:
             outbox.dirty = True
@@ -79,7 +79,7 @@ class Hub:
         self.changes += len(records)
         if len(latest) == 1:
             ((topic, record),) = latest.items()
-            batch = Batch([Notice(record)])
+            batch = PushBatch([EncodedChange(record)])
             for sink in self._sinks(topic):
                 sink.offer(batch)
         elif latest:
@@ -94,12 +94,12 @@ class Hub:
         for number, record in enumerate(records):
             for sink in self._sinks(record.topic):
                 owed[sink] = owed.get(sink, 0) | 1 << number
-        notices = [Notice(record) for record in records]
-        batches: dict[int, Batch] = {}
+        notices = [EncodedChange(record) for record in records]
+        batches: dict[int, PushBatch] = {}
         for sink, mask in owed.items():
             batch = batches.get(mask)
             if batch is None:
-                batch = batches[mask] = Batch([notice for at, notice in enumerate(notices) if mask >> at & 1])
+                batch = batches[mask] = PushBatch([notice for at, notice in enumerate(notices) if mask >> at & 1])
             sink.offer(batch)
 
     def _sinks(self, topic: str) -> list[Sink]:

@@ -20,7 +20,7 @@ import trio
 
 from softstate.wire.codec import Codec
 from softstate.wire.frames import is_close
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 
 WRITE_BYTES: Final = 128 * 1024
 """How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""
@@ -160,7 +160,7 @@ class Outbox(trio.abc.Stream):
 
     # Queueing: never waits ------------------------------------------------------------------------------------------
 
-    def push(self, data: bytes, batch: Batch, codec: Codec) -> None:
+    def push(self, data: bytes, batch: PushBatch, codec: Codec) -> None:
         """Write the frames of a batch, joined in `data`, at once: for an `idle` outbox only. The rest is queued."""
         if len(data) > WRITE_BYTES:
             for notice in batch.notices:
@@ -179,7 +179,7 @@ class Outbox(trio.abc.Stream):
         else:
             self._queue_rest(batch, codec, taken)
 
-    def _queue_rest(self, batch: Batch, codec: Codec, taken: int) -> None:
+    def _queue_rest(self, batch: PushBatch, codec: Codec, taken: int) -> None:
         self._congest()
         for notice in batch.notices:
             frame = notice.frame(codec)

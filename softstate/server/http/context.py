@@ -19,7 +19,7 @@ BEHIND_RETRY_MS: Final = 1_000
 """What is asked of a request for a revision that this node has not seen in time."""
 
 
-class Desk:
+class HttpContext:
     """The part of a node that answers HTTP requests."""
 
     def __init__(self, services: Services) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from softstate.errors import Invalid, WireError
+from softstate.errors import Invalid, RequestError
 from softstate.model import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
@@ -33,7 +33,7 @@ Header = tuple[str, str]
 class Refused(Exception):
     """A request that gets `status` instead of the one its error's code usually has, with `headers` beside it."""
 
-    def __init__(self, status: int, error: WireError, headers: Sequence[Header] = ()) -> None:
+    def __init__(self, status: int, error: RequestError, headers: Sequence[Header] = ()) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error
@@ -160,7 +160,7 @@ def stamps(position: Position, lag_s: float = 0.0) -> tuple[Header, ...]:
     return ("Softstate-Position", str(position)), ("Softstate-Lag-Ms", str(math.ceil(lag_s * 1000)))
 
 
-def fail(error: WireError, codec: Codec, status: int | None = None, headers: Sequence[Header] = ()) -> Reply:
+def fail(error: RequestError, codec: Codec, status: int | None = None, headers: Sequence[Header] = ()) -> Reply:
     """Write an error as a reply: its fields in the body, and what HTTP has a header for there as well."""
     more = list(headers)
     if error.retry_ms is not None:

@@ -7,35 +7,35 @@ from typing import Final
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Unavailable
-from softstate.server.http.context import Desk
+from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Reply, Request
 
 READY_RETRY_MS: Final = 1_000
 """When to look again at a node that is not ready."""
 
 
-async def healthz(_desk: Desk, request: Request) -> Reply:
+async def healthz(_context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /healthz``: 200 as long as this process answers at all."""
     codec = request.accepted()
     return Reply(200, codec.dumps({"status": "ok"}), codec.content_type)
 
 
-async def readyz(desk: Desk, request: Request) -> Reply:
+async def readyz(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /readyz``: 200 while clients should be sent here, else 503."""
-    if desk.services.draining:
+    if context.services.draining:
         raise Unavailable("this node is shutting down", retry_ms=READY_RETRY_MS)
-    if not desk.services.ready:
+    if not context.services.ready:
         raise Unavailable("the store does not answer, or the node lags behind it", retry_ms=READY_RETRY_MS)
     codec = request.accepted()
     return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
 
 
-async def metrics(desk: Desk, _request: Request) -> Reply:
+async def metrics(context: HttpContext, _request: Request) -> Reply:
     """Answer ``GET /metrics`` in Prometheus's text format."""
-    return Reply(200, desk.services.metrics(), CONTENT_TYPE_PLAIN_0_0_4)
+    return Reply(200, context.services.metrics(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
-async def status(desk: Desk, request: Request) -> Reply:
+async def status(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/status``."""
     codec = request.accepted()
-    return Reply(200, codec.dumps(await desk.services.status()), codec.content_type)
+    return Reply(200, codec.dumps(await context.services.status()), codec.content_type)

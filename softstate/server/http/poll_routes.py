@@ -16,7 +16,7 @@ from typing import Final
 
 from softstate.errors import Compacted, Invalid, NotFound, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, check_prefix, check_topic
-from softstate.server.http.context import Desk
+from softstate.server.http.context import HttpContext
 from softstate.server.http.cursor import Cursor, next_cursor
 from softstate.server.http.message import Refused, Reply, Request, stamps
 from softstate.wire.messages import Poll, Polled
@@ -25,17 +25,17 @@ TOPICS_KEPT: Final = 4_096
 """How many topics are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
 
-async def poll(desk: Desk, request: Request) -> Reply:
+async def poll(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/poll``."""
-    if desk.config.role == "push":
+    if context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
     asked = request.body_codec().loads(request.body, Poll)
-    _check_names(desk, asked.topics, asked.prefixes)
+    _check_names(context, asked.topics, asked.prefixes)
     query = Query(asked.topics, asked.prefixes, asked.position)
-    return await _answer(desk, request, query, asked.cursor, asked.min_revision)
+    return await _answer(context, request, query, asked.cursor, asked.min_revision)
 
 
-async def list_topics(desk: Desk, request: Request) -> Reply:
+async def list_topics(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics``: everything under ``prefix`` (default ``/``), or what changed after ``since``."""
     parameters = request.parameters()
     prefix = check_prefix(parameters.get("prefix", "/"))
@@ -43,7 +43,7 @@ async def list_topics(desk: Desk, request: Request) -> Reply:
     if limit == 0:
         raise Invalid("limit must be at least 1")
     query = Query(prefixes={prefix: request.number("since")}, limit=min(limit, PAGE_RECORDS_MAX))
-    return await _answer(desk, request, query, parameters.get("cursor"), request.number("at_least"))
+    return await _answer(context, request, query, parameters.get("cursor"), request.number("at_least"))
 
 
 @lru_cache(TOPICS_KEPT)
@@ -52,33 +52,35 @@ def _check_topic(topic: str) -> None:
     check_topic(topic, "topics")
 
 
-def _check_names(desk: Desk, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
+def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
     count = len(topics) + len(prefixes)
-    if count > desk.config.subscriptions_max:
-        raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {desk.config.subscriptions_max}")
+    if count > context.config.subscriptions_max:
+        raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {context.config.subscriptions_max}")
     for topic in topics:
         _check_topic(topic)
     for prefix in prefixes:
         check_prefix(prefix, "prefixes")
 
 
-async def _answer(desk: Desk, request: Request, query: Query, cursor_text: str | None, at_least: int) -> Reply:
+async def _answer(
+    context: HttpContext, request: Request, query: Query, cursor_text: str | None, at_least: int
+) -> Reply:
     cursor = None
     if cursor_text is not None:
         cursor = Cursor.parse(cursor_text, query)
         query = cursor.resume(query)
-    page = await desk.read(query, at_least)
+    page = await context.read(query, at_least)
     if page.restart or (cursor is not None and not cursor.continues(page)):
         raise Compacted(
             "the store forgot deletions that the next page would have named: send the request again without cursor",
             position=page.position,
         )
     codec = request.accepted()
-    polled = _polled(desk, query, page)
+    polled = _polled(context, query, page)
     return Reply(200, codec.encode(polled, page.records), codec.content_type, stamps(page.position, page.lag_s))
 
 
-def _polled(desk: Desk, query: Query, page: Page) -> Polled:
+def _polled(context: HttpContext, query: Query, page: Page) -> Polled:
     position: Position = page.position
     if page.more:
         return Polled(0, position, more=True, cursor=next_cursor(query, page).text(query))
@@ -86,6 +88,6 @@ def _polled(desk: Desk, query: Query, page: Page) -> Polled:
         0,
         position,
         compacted=list(page.compacted),
-        next_ms=desk.config.poll_every_ms,
+        next_ms=context.config.poll_every_ms,
         lag_ms=math.ceil(page.lag_s * 1000),
     )

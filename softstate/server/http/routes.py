@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
-from softstate.errors import Invalid, NotFound, WireError
-from softstate.server.http.context import Desk
+from softstate.errors import Invalid, NotFound, RequestError
+from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail, stamps
 from softstate.server.http.node_routes import healthz, metrics, readyz, status
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
 
-Handler: TypeAlias = Callable[[Desk, Request], Awaitable[Reply]]
+Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
 WEBSOCKET_PATH: Final = "/v1/ws"
 
@@ -61,22 +61,22 @@ def _handlers(path: str) -> Mapping[str, Handler]:
     return _ROUTES[path]
 
 
-async def answer(desk: Desk, request: Request, handler: Handler) -> Reply:
+async def answer(context: HttpContext, request: Request, handler: Handler) -> Reply:
     """Run a handler; an error that it raises on purpose becomes the reply."""
     try:
-        return stamp(desk, request, await handler(desk, request))
-    except (WireError, Refused) as error:
-        return refusal(desk, request, error)
+        return stamp(context, request, await handler(context, request))
+    except (RequestError, Refused) as error:
+        return refusal(context, request, error)
 
 
-def refusal(desk: Desk, request: Request, error: WireError | Refused) -> Reply:
+def refusal(context: HttpContext, request: Request, error: RequestError | Refused) -> Reply:
     """Write an error as the reply to a request."""
     if isinstance(error, Refused):
-        return stamp(desk, request, fail(error.error, request.accepted(), error.status, error.headers))
-    return stamp(desk, request, fail(error, request.accepted()))
+        return stamp(context, request, fail(error.error, request.accepted(), error.status, error.headers))
+    return stamp(context, request, fail(error, request.accepted()))
 
 
-def stamp(desk: Desk, request: Request, reply: Reply) -> Reply:
+def stamp(context: HttpContext, request: Request, reply: Reply) -> Reply:
     """Add the headers that every reply of its kind carries.
 
     An answer that no read is behind, such as most errors, names the hub's position: it certifies nothing.
@@ -84,5 +84,5 @@ def stamp(desk: Desk, request: Request, reply: Reply) -> Reply:
     if not request.path.startswith("/v1/"):
         return reply.plus(("Cache-Control", "no-store"))
     if not reply.has("Softstate-Position"):
-        reply = reply.plus(*stamps(desk.services.watching.position))
+        reply = reply.plus(*stamps(context.services.watching.position))
     return reply.plus(("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))

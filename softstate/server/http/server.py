@@ -16,7 +16,7 @@ import h11
 import trio
 
 from softstate.errors import NotFound, Overloaded, TooLarge, Unavailable
-from softstate.server.http.context import Desk
+from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
 from softstate.server.http.routes import WEBSOCKET_PATH, answer, find, methods_of, refusal, route_name
@@ -58,7 +58,7 @@ class FrontDoor:
     """
 
     def __init__(self, services: Services, upgrade: Upgrade, admit: Admit = lambda: None) -> None:
-        self._desk = Desk(services)
+        self._context = HttpContext(services)
         self._services = services
         self._config = services.config
         self._upgrade = upgrade
@@ -69,14 +69,14 @@ class FrontDoor:
 
     def statistics(self) -> FrontDoorStatistics:
         """Count what went through, and what is here now."""
-        return FrontDoorStatistics(dict(self._replies), self._upgrades, len(self._open), self._desk.holds)
+        return FrontDoorStatistics(dict(self._replies), self._upgrades, len(self._open), self._context.holds)
 
     def drain(self) -> None:
         """Answer held requests now, and close idle connections; call it once ``services.draining`` is true.
 
         Every other connection is closed by its next reply.
         """
-        self._desk.drain()
+        self._context.drain()
         for http in tuple(self._open):
             http.stop_waiting()
 
@@ -148,7 +148,7 @@ class FrontDoor:
             else:
                 reply = await self._answer(http, head, request)
         except (Refused, TooLarge) as error:
-            reply = refusal(self._desk, request, error)
+            reply = refusal(self._context, request, error)
         if origin is not None:
             reply = reply.plus(*cors_headers(origin))
         await self._send(http, request, reply)
@@ -158,7 +158,7 @@ class FrontDoor:
         handler = find(request)
         body = await http.read_body(head)
         whole = Request(request.method, request.path, request.query, request.headers, body)
-        return await answer(self._desk, whole, handler)
+        return await answer(self._context, whole, handler)
 
     def _check_handshake(self, head: h11.Request) -> tuple[Codec, bytes]:
         if self._config.role == "poll":

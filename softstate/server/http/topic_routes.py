@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 
 import trio
 
-from softstate.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, WireError
+from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable
 from softstate.model import REVISION_MAX, Position, Query, Record, check_topic
-from softstate.server.http.context import BEHIND_RETRY_MS, Desk
+from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
 from softstate.server.http.etag import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, stamps
 from softstate.server.storage.writes import change_of
@@ -36,29 +36,29 @@ def topic_of(request: Request) -> str:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-async def get_topic(desk: Desk, request: Request) -> Reply:
+async def get_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new to say."""
     topic = topic_of(request)
     at_least = request.number("at_least")
-    wait_ms = min(request.number("wait_ms"), desk.config.hold_ms_max)
-    if wait_ms and desk.config.role == "push":
+    wait_ms = min(request.number("wait_ms"), context.config.hold_ms_max)
+    if wait_ms and context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls: ask without wait_ms, or another node"))
     if_none_match = request.header("if-none-match")
     seen = None if if_none_match is None else parse_tags(if_none_match, "If-None-Match")
-    view = await _View.read(desk, topic, at_least)
+    view = await _View.read(context, topic, at_least)
     if not wait_ms or not view.is_known(seen):
         return view.reply(request, seen)
 
     begun = trio.current_time()
     asked = begun
     until_s = begun + wait_ms / 1000
-    while view.is_known(seen) and trio.current_time() < until_s and not desk.services.draining:
-        with desk.hold(until_s):
+    while view.is_known(seen) and trio.current_time() < until_s and not context.services.draining:
+        with context.hold(until_s):
             # Nothing of this topic lies between its version and the revision that was read, and from there on
             # the hub can tell without remembering every topic's version.
-            await desk.services.watching.changed(topic, view.revision)
+            await context.services.watching.changed(topic, view.revision)
         asked = trio.current_time()
-        view = await _View.read(desk, topic, at_least)
+        view = await _View.read(context, topic, at_least)
     # Rounded down: the client takes it off its age, which must not come out too young.
     return view.reply(request, seen).plus(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
 
@@ -74,13 +74,13 @@ class _View:
         self._lag_s = lag_s
 
     @classmethod
-    async def read(cls, desk: Desk, topic: str, at_least: int) -> _View:
+    async def read(cls, context: HttpContext, topic: str, at_least: int) -> _View:
         """Read a topic and the name of its version."""
-        page = await desk.read(Query({topic: 0}), at_least)
+        page = await context.read(Query({topic: 0}), at_least)
         live = [record for record in page.records if record.cbor is not None]
         if not live:
             return cls(None, None, page.position, page.lag_s)
-        version = await position_of(desk, live[0].version, page.position)
+        version = await position_of(context, live[0].version, page.position)
         return cls(live[0], version, page.position, page.lag_s)
 
     def is_known(self, seen: Collection[str] | None) -> bool:
@@ -100,13 +100,13 @@ class _View:
         return Reply(200, codec.value(self.record.cbor), codec.content_type, tagged)
 
 
-async def position_of(desk: Desk, version: int, read: Position) -> Position:
+async def position_of(context: HttpContext, version: int, read: Position) -> Position:
     """Name a version that was found by a read at position `read`. Raises `Unavailable` if the store was rewound since.
 
     The lineage is asked for in a second read. If it is the lineage of the first, or the first is on the history
     still, then both reads mean the same commit; else a tag could pair an old value with a new history's version.
     """
-    reads = desk.services.reads
+    reads = context.services.reads
     lineage = await reads.lineage_at(version)
     if lineage is None or (lineage != read.lineage and await reads.lineage_at(read.revision) != read.lineage):
         raise Unavailable("the store was restored while it was read: ask again", retry_ms=BEHIND_RETRY_MS)
@@ -116,36 +116,36 @@ async def position_of(desk: Desk, version: int, read: Position) -> Position:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-async def put_topic(desk: Desk, request: Request) -> Reply:
+async def put_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``PUT /v1/topics/{topic}``: set the value, if the conditions hold."""
     topic = topic_of(request)
     value = request.body_codec().loads(request.body, cast("type[Any]", Any))
-    return await _publish(desk, request, topic, encode_value(value, desk.config.value_bytes_max))
+    return await _publish(context, request, topic, encode_value(value, context.config.value_bytes_max))
 
 
-async def delete_topic(desk: Desk, request: Request) -> Reply:
+async def delete_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``DELETE /v1/topics/{topic}``: an absent topic is deleted all the same, and gets a version by it."""
-    return await _publish(desk, request, topic_of(request), None)
+    return await _publish(context, request, topic_of(request), None)
 
 
-async def _publish(desk: Desk, request: Request, topic: str, cbor: bytes | None) -> Reply:
+async def _publish(context: HttpContext, request: Request, topic: str, cbor: bytes | None) -> Reply:
     expect, witness = _condition(request)
     key = _key(request)
     digest = request_digest(topic, cbor, expect, witness)
     if expect == MUST_EXIST:
-        page = await desk.services.reads.read(Query({topic: 0}))
+        page = await context.services.reads.read(Query({topic: 0}))
         live = [record.version for record in page.records if record.cbor is not None]
         # Even when it cannot win, the store has to judge it: with its key, it may be a retry of what has won before.
         expect = live[0] if live else _NEVER
     try:
-        applied, position = await desk.services.publishes.publish(Publish(topic, cbor, expect, witness, key, digest))
+        applied, position = await context.services.publishes.publish(Publish(topic, cbor, expect, witness, key, digest))
     except Conflict as error:
         if expect != _NEVER:
             raise
         message = f"{topic!r} has no value, but If-Match: * asks for one"
         raise Conflict(message, current=error.current, position=error.position) from None
     headers = stamps(position)
-    version = await _version_of(desk, applied, position)
+    version = await _version_of(context, applied, position)
     if version is not None:
         headers = (("ETag", etag(version)), *headers)
     codec = request.accepted()
@@ -153,13 +153,13 @@ async def _publish(desk: Desk, request: Request, topic: str, cbor: bytes | None)
     return Reply(200, codec.dumps(published), codec.content_type, headers)
 
 
-async def _version_of(desk: Desk, applied: Applied, position: Position) -> Position | None:
+async def _version_of(context: HttpContext, applied: Applied, position: Position) -> Position | None:
     """Name the version that a publish made, if that is possible: a good answer is not held back for want of a tag."""
     if applied.version == position.revision:
         return position
     try:
-        return await position_of(desk, applied.version, position)
-    except WireError:
+        return await position_of(context, applied.version, position)
+    except RequestError:
         return None
 
 
@@ -187,31 +187,32 @@ def _key(request: Request) -> str | None:
     return key
 
 
-async def publish_batch(desk: Desk, request: Request) -> Reply:
+async def publish_batch(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/publish``: changes applied in order, not atomically, each with a verdict of its own."""
     batch = check_batch(request.body_codec().loads(request.body, Batch))
-    if len(batch.changes) > desk.config.batch_max:
-        raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {desk.config.batch_max}")
-    checked: list[Publish | WireError] = []
+    if len(batch.changes) > context.config.batch_max:
+        limit = context.config.batch_max
+        raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {limit}")
+    checked: list[Publish | RequestError] = []
     for change in batch.changes:
         try:
-            checked.append(change_of(change, desk.config.value_bytes_max))
-        except WireError as error:
+            checked.append(change_of(change, context.config.value_bytes_max))
+        except RequestError as error:
             checked.append(error)
-    verdicts = iter(await desk.services.publishes.publish_all([one for one in checked if isinstance(one, Publish)]))
+    verdicts = iter(await context.services.publishes.publish_all([one for one in checked if isinstance(one, Publish)]))
     results = [_result(one, next(verdicts) if isinstance(one, Publish) else one) for one in checked]
     position = max(
         (result.position for result in results if result.position is not None),
         key=lambda found: found.revision,
-        default=desk.services.watching.position,
+        default=context.services.watching.position,
     )
     codec = request.accepted()
     return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, stamps(position))
 
 
-def _result(asked: Publish | WireError, verdict: tuple[Applied, Position] | WireError) -> BatchResult:
+def _result(asked: Publish | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:
     topic = asked.topic if isinstance(asked, Publish) else ""
-    if isinstance(verdict, WireError):
+    if isinstance(verdict, RequestError):
         return BatchResult(
             topic, 0, verdict.position, code=verdict.code, message=verdict.message,
             retry_ms=verdict.retry_ms, current=verdict.current,

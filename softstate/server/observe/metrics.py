@@ -79,19 +79,19 @@ def render(families: Iterable[Family]) -> bytes:
     return generate_latest(_Collector(families))
 
 
-def families_of(counts: Mapping[str, float], tally: Mapping[str, int], door: FrontDoorStatistics) -> list[Family]:
-    """Return what a node shows: its plain `counts`, its `tally` of repairs by name, and the front door's numbers."""
+def families_of(counts: Mapping[str, float], repairs: Mapping[str, int], door: FrontDoorStatistics) -> list[Family]:
+    """Return what a node shows: its plain `counts`, its `repairs` by name, and the front door's numbers."""
     families = []
     for name, number in counts.items():
         kind, words = COUNTS.get(name, ("gauge", name))
         families.append(Family(name, words, kind, {(): number}))
-    repairs: dict[tuple[str, ...], float] = {(name,): number for name, number in tally.items()}
+    by_name: dict[tuple[str, ...], float] = {(name,): number for name, number in repairs.items()}
     replies: dict[tuple[str, ...], float] = {
         (route, str(status)): number for (route, status), number in door.replies.items()
     }
     return [
         *families,
-        Family("repairs", "Repairs by name.", "counter", repairs, ("what",)),
+        Family("repairs", "Repairs by name.", "counter", by_name, ("what",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
         Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): door.connections}),
         Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): door.holds}),

@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from softstate.errors import Overloaded, StoreFault, Unavailable, WireError
+from softstate.errors import Overloaded, RequestError, StoreFault, Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ class Ticket(Generic[T, R]):
     def __init__(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> None:
         self.item = item
         self.answer: R | None = None
-        self.error: WireError | None = None
+        self.error: RequestError | None = None
         self._settled: Callable[[Ticket[T, R]], None] | None = settled
 
     @property
@@ -60,25 +60,25 @@ class Ticket(Generic[T, R]):
         """Call `settled` instead of what was asked for first. To be used before anything has waited."""
         self._settled = settled
 
-    def outcome(self) -> R | WireError:
+    def outcome(self) -> R | RequestError:
         """Return what became of a request that is no longer open."""
         outcome = self.error if self.error is not None else self.answer
         assert outcome is not None
         return outcome
 
-    def settle(self, answer: R | WireError) -> None:
+    def settle(self, answer: R | RequestError) -> None:
         """Give the answer, unless one was given."""
         settled, self._settled = self._settled, None
         if settled is None:
             return
-        if isinstance(answer, WireError):
+        if isinstance(answer, RequestError):
             self.error = answer
         else:
             self.answer = answer
         settled(self)
 
 
-class Gather(Generic[T, R]):
+class Batcher(Generic[T, R]):
     """One kind of store call. `call` gets the items of one batch and returns as many answers or errors.
 
     At most `waiting_max` requests wait, and `batch_max` ride with one call. `patience_s` bounds every call: once one
@@ -101,7 +101,7 @@ class Gather(Generic[T, R]):
     def __init__(
         self,
         name: str,
-        call: Callable[[Sequence[T]], Awaitable[Sequence[R | WireError]]],
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R | RequestError]]],
         *,
         waiting_max: int,
         patience_s: float,
@@ -223,7 +223,7 @@ class Gather(Generic[T, R]):
             answers = await self._call([ticket.item for ticket in self._riding])
         except Unavailable as error:
             self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
-        except WireError as error:
+        except RequestError as error:
             self._fail(error)
         except StoreFault as fault:
             self._fault(fault)
@@ -239,7 +239,7 @@ class Gather(Generic[T, R]):
         self._stuck = False
         self._after()
 
-    def _answer(self, answers: Sequence[R | WireError]) -> None:
+    def _answer(self, answers: Sequence[R | RequestError]) -> None:
         self.calls += 1
         self.served += len(answers)
         for ticket, answer in zip(self._riding, answers, strict=True):
@@ -256,7 +256,7 @@ class Gather(Generic[T, R]):
                 self._fail(self._unavailable())
                 self._after()
 
-    def _fail(self, error: WireError) -> None:
+    def _fail(self, error: RequestError) -> None:
         waiting, self._waiting = self._waiting, deque()
         for ticket in (*self._riding, *waiting):
             ticket.settle(error)

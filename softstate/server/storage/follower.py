@@ -1,4 +1,4 @@
-"""The keeper: follows the store's feed into the hub, and deals with a store that is down, replaced or rewound."""
+"""Follows the store's feed into the hub, and deals with a store that is down, replaced or rewound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETRY_S_MAX: Final = 1.0
 OPEN_TRIES: Final = 3
 """How often a store may be replaced while a node starts on it."""
 
-log = structlog.get_logger("softstate.keeper")
+log = structlog.get_logger("softstate.follower")
 
 
 async def first_position(store: Store) -> Position:
@@ -40,7 +40,7 @@ async def first_position(store: Store) -> Position:
     raise Unavailable(f"the store was replaced {OPEN_TRIES} times while this node started: start it again")
 
 
-class Keeper:
+class StoreFollower:
     """Keeps one hub in step with one store.
 
     `rewound` is called when a position that this node has told anybody is no longer on the store's history, `skipped`

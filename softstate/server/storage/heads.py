@@ -12,11 +12,11 @@ from typing import Final, TypeAlias
 
 import trio
 
-from softstate.errors import StoreFault, Unavailable, WireError
+from softstate.errors import RequestError, StoreFault, Unavailable
 from softstate.model import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.batcher import DOWN_RETRY_MS, Gather, Ticket
+from softstate.server.storage.batcher import DOWN_RETRY_MS, Batcher, Ticket
 from softstate.store.base import Store
 
 HEAD_PAUSE_S: Final = 0.04
@@ -42,7 +42,7 @@ class Renewals:
     """
 
     def __init__(self, config: ServerConfig, store: Store, hub: Hub, fault: Callable[[StoreFault], None]) -> None:
-        self.gather: Gather[None, Position] = Gather(
+        self.batcher: Batcher[None, Position] = Batcher(
             "renewals",
             self._catch_up,
             waiting_max=config.sessions_max,
@@ -60,7 +60,7 @@ class Renewals:
 
     def ask(self, settled: Callable[[Renewal], None]) -> None:
         """Have `settled` called once the hub has reached a head read after this call. Raises as `Gather.submit`."""
-        ticket = self.gather.submit(None, settled)
+        ticket = self.batcher.submit(None, settled)
         asked = self._asked
         while asked and not asked[0][1].open:
             asked.popleft()
@@ -75,9 +75,9 @@ class Renewals:
         """Serve for ever. If cancelled, whoever waits, or comes later, is answered `Unavailable`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
-            await self.gather.run()
+            await self.batcher.run()
 
-    async def _catch_up(self, riders: Sequence[None]) -> Sequence[Position | WireError]:
+    async def _catch_up(self, riders: Sequence[None]) -> Sequence[Position | RequestError]:
         while True:
             with trio.CancelScope() as self._reaching:
                 head = await self._store.head()

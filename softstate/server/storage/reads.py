@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from softstate.errors import StoreFault, WireError
+from softstate.errors import RequestError, StoreFault
 from softstate.model import Page, Position, Query
 from softstate.server.config import ServerConfig
-from softstate.server.storage.batcher import Gather
+from softstate.server.storage.batcher import Batcher
 from softstate.store.base import Store
 
 LINEAGES_CACHED: Final = 16_384
@@ -19,7 +19,7 @@ LINEAGES_CACHED: Final = 16_384
 class StoreReads:
     """The one way to the store's reads; see `softstate.server.services.Reads`.
 
-    `fault` and `history` are as in `Gather`; `named` is called with every position that an answer names.
+    `fault` and `history` are as in `Batcher`; `named` is called with every position that an answer names.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class StoreReads:
         self._lineages: OrderedDict[int, str] = OrderedDict()
         self._lineages_of = history()
         waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
-        self.pages: Gather[Query, Page] = Gather(
+        self.pages: Batcher[Query, Page] = Batcher(
             "reads", self._read_pages, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
         )
-        self._rows: Gather[int, tuple[str | None]] = Gather(
+        self._rows: Batcher[int, tuple[str | None]] = Batcher(
             "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
         )
-        self.gathers = (self.pages, self._rows)
+        self.batchers = (self.pages, self._rows)
 
     async def read(self, query: Query) -> Page:
         """Answer from a snapshot begun after this call."""
@@ -66,7 +66,7 @@ class StoreReads:
                 self._lineages.popitem(last=False)
         return lineage
 
-    async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | WireError]:
+    async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
         history = self._history()
         pages = await self._store.read(group)
         # Else nobody is told: the gathering withholds them.
@@ -76,5 +76,5 @@ class StoreReads:
                     self._named(page.position)
         return pages
 
-    async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | WireError]:
+    async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
         return [(lineage,) for lineage in await self._store.lineage_at(revisions)]

@@ -8,16 +8,16 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from softstate.errors import StoreFault, WireError
+from softstate.errors import RequestError, StoreFault
 from softstate.model import Position, check_topic
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.batcher import Gather, Ticket
+from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.store.base import Applied, Publish, Store
 from softstate.wire import encode_value, messages
 from softstate.wire.request_digest import request_digest
 
-Committal: TypeAlias = tuple[Applied, Position]
+CommitResult: TypeAlias = tuple[Applied, Position]
 """The verdict on a publish that won, and the position of its version."""
 
 
@@ -44,7 +44,7 @@ class Publisher:
         self._hub = hub
         self._history = history
         self.repeated = 0
-        self.gather: Gather[Publish, Committal] = Gather(
+        self.batcher: Batcher[Publish, CommitResult] = Batcher(
             "publishes",
             self._commit,
             waiting_max=config.publishes_waiting_max,
@@ -55,44 +55,44 @@ class Publisher:
             after=hub.flush,
         )
 
-    def submit(self, change: Publish, settled: Callable[[Ticket[Publish, Committal]], None]) -> None:
+    def submit(self, change: Publish, settled: Callable[[Ticket[Publish, CommitResult]], None]) -> None:
         """Queue a change; `settled` is called once its fate is known. Raises `Overloaded` or `Unavailable`."""
-        self.gather.submit(change, settled)
+        self.batcher.submit(change, settled)
 
-    async def publish(self, change: Publish) -> Committal:
+    async def publish(self, change: Publish) -> CommitResult:
         """Return once durable; see `softstate.server.services.Publishes`."""
-        return await self.gather.ask(change)
+        return await self.batcher.ask(change)
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[Committal | WireError]:
+    async def publish_all(self, changes: Sequence[Publish]) -> list[CommitResult | RequestError]:
         """Publish in order, and return each verdict in order. If cancelled, all may be applied all the same."""
         if not changes:
             return []
         done = trio.Event()
-        tickets: list[Ticket[Publish, Committal]] = []
-        refused: WireError | None = None
+        tickets: list[Ticket[Publish, CommitResult]] = []
+        refused: RequestError | None = None
         for change in changes:
             try:
-                tickets.append(self.gather.submit(change, lambda _ticket: None))
-            except WireError as error:
+                tickets.append(self.batcher.submit(change, lambda _ticket: None))
+            except RequestError as error:
                 # Whatever comes behind must not overtake this one: once refused, refused to the end.
                 refused = error
                 break
         if tickets:
             tickets[-1].then(lambda _ticket: done.set())
             await done.wait()
-        results: list[Committal | WireError] = [ticket.outcome() for ticket in tickets]
+        results: list[CommitResult | RequestError] = [ticket.outcome() for ticket in tickets]
         if refused is not None:
             results += [refused] * (len(changes) - len(tickets))
         return results
 
-    async def _commit(self, group: Sequence[Publish]) -> Sequence[Committal | WireError]:
+    async def _commit(self, group: Sequence[Publish]) -> Sequence[CommitResult | RequestError]:
         history = self._history()
         committed = await self._store.publish(group)
         # Where the store was reopened before the answer came, the commit may be lost with the history that it was made
         # in, though the hub stands just where it would follow.
         if committed.records and history is not None and history == self._history():
             self._hub.committed(committed.before, committed.records, committed.position)
-        answers: list[Committal | WireError] = []
+        answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:
             if isinstance(verdict, Applied):
                 position = committed.position if verdict.repeated else committed.position.at(verdict.version)

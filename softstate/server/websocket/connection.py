@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from softstate.errors import Invalid, WireError
+from softstate.errors import Invalid, RequestError
 from softstate.lease import GRACE, LeaseTable
 from softstate.model import Position, Record
 from softstate.server.config import ServerConfig
@@ -22,27 +22,27 @@ from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import Renewal, Renewals
 from softstate.server.storage.reads import StoreReads
-from softstate.server.storage.writes import Committal, Publisher, change_of
+from softstate.server.storage.writes import CommitResult, Publisher, change_of
 from softstate.server.websocket.library import PeerGone, WebSocket, accept
 from softstate.session import (
+    Close,
+    CloseOther,
     DropPending,
     Effect,
-    Evict,
-    Part,
     Read,
     ReadHead,
     Replay,
-    Say,
-    SayFirst,
+    Send,
+    SendFirst,
     SessionMachine,
     State,
     Submit,
     Terms,
 )
 from softstate.store.base import Publish
-from softstate.wire import CBOR, Close, Codec, frame, messages
+from softstate.wire import CBOR, CloseCode, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 
 IDLE_LEASES: Final = 2
 """A connection silent for so many times TTL plus grace is closed."""
@@ -70,14 +70,14 @@ class Connection:
         publisher: Publisher,
         terms: Callable[[], Terms],
         tokens: Callable[[], str],
-        tally: Counter[str],
+        repairs: Counter[str],
         now: Callable[[], float],
         codec: Codec,
         peer: str,
     ) -> None:
         self.codec = codec
         self.peer = peer
-        self.machine = SessionMachine(table, self, terms, tokens, tally, held_max=config.pending_max)
+        self.machine = SessionMachine(table, self, terms, tokens, repairs, held_max=config.pending_max)
         self.outbox: Outbox | None = None
         self._config = config
         self._hub = hub
@@ -88,7 +88,7 @@ class Connection:
         self._receiving = trio.CancelScope()
         # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
         self._quiet_at = math.inf
-        self._parting: Part | None = None
+        self._parting: Close | None = None
         self._draining = False
         self._inflight = 0
         self._room: trio.Event | None = None
@@ -96,32 +96,32 @@ class Connection:
 
     # What the hub and the node call: never waits --------------------------------------------------------------------
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the subscription's hold takes."""
         outbox = self.outbox
-        if self.machine.hold is not None or outbox is None or not outbox.idle:
+        if self.machine.gap_buffer is not None or outbox is None or not outbox.idle:
             self._offer_each(batch)
             return
         # One call and one write: what passes here is nearly everything that a node does.
         data = batch.cbor if self.codec is CBOR else batch.json
         outbox.push(data or batch.frames(self.codec), batch, self.codec)
 
-    def _offer_each(self, batch: Batch) -> None:
+    def _offer_each(self, batch: PushBatch) -> None:
         outbox = self.outbox
         for notice in batch.notices:
-            if self.machine.hold is not None and self._held(notice.record):
+            if self.machine.gap_buffer is not None and self._held(notice.record):
                 continue
             if outbox is not None:
                 outbox.notify(notice.record.topic, notice.frame(self.codec))
-                self._hub.soil(outbox)
+                self._hub.mark_dirty(outbox)
 
     def _held(self, record: Record) -> bool:
-        hold = self.machine.hold
-        assert hold is not None
-        if hold.takes(record):
+        gap_buffer = self.machine.gap_buffer
+        assert gap_buffer is not None
+        if gap_buffer.takes(record):
             return True
-        if hold.over(self._hub.position.revision):
-            self.machine.hold = None
+        if gap_buffer.over(self._hub.position.revision):
+            self.machine.gap_buffer = None
         return False
 
     def moved(self, position: Position) -> None:
@@ -153,22 +153,22 @@ class Connection:
             return
         for effect in effects:
             match effect:
-                case Say(message, records):
+                case Send(message, records):
                     data = frame(self.codec.encode(message, records), text=self.codec.text)
                     key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
                     if isinstance(message, messages.Welcome):
                         outbox.anchor = key
-                case SayFirst(message):
+                case SendFirst(message):
                     outbox.first(frame(self.codec.encode(message), text=self.codec.text))
                 case Replay(records):
                     for record in records:
-                        outbox.notify(record.topic, Notice(record).frame(self.codec))
+                        outbox.notify(record.topic, EncodedChange(record).frame(self.codec))
                 case DropPending():
                     outbox.drop()
-                case Evict(sink):
+                case CloseOther(sink):
                     assert isinstance(sink, Connection)
                     sink.carry_out(sink.machine.replaced())
-                case Part():
+                case Close():
                     self._parting = effect
                     self._receiving.cancel()
                 case _:
@@ -208,7 +208,7 @@ class Connection:
         self._receiving.deadline = math.inf
         try:
             page = await self._reads.read(effect.query)
-        except WireError as error:
+        except RequestError as error:
             return self._failed(effect.ticket, error)
         return self.machine.answered(effect.ticket, page, self._now())
 
@@ -219,7 +219,7 @@ class Connection:
         """
         try:
             self._renewals.ask(lambda renewal: self._caught_up(ticket, renewal))
-        except WireError as error:
+        except RequestError as error:
             self.carry_out(self._failed(ticket, error))
 
     def _caught_up(self, ticket: int, renewal: Renewal) -> None:
@@ -232,7 +232,7 @@ class Connection:
         if self._settled is not None:
             self._settled.set()
 
-    def _failed(self, ticket: int, error: WireError) -> Sequence[Effect]:
+    def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
         sent = self.outbox.sent if self.outbox is not None else 0
         return self.machine.failed(ticket, error, self._hub.position, sent, self._now())
 
@@ -242,12 +242,12 @@ class Connection:
         try:
             change = change_of(message, self._config.value_bytes_max)
             self._publisher.submit(change, lambda ticket: self._published(message, ticket))
-        except WireError as error:
+        except RequestError as error:
             self._reply(_error(error, message.id))
             return
         self._inflight += 1
 
-    def _published(self, message: messages.Publish, ticket: Ticket[Publish, Committal]) -> None:
+    def _published(self, message: messages.Publish, ticket: Ticket[Publish, CommitResult]) -> None:
         self._inflight -= 1
         if self._room is not None:
             self._room.set()
@@ -262,7 +262,7 @@ class Connection:
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:
             self.outbox.reply(frame(self.codec.encode(message), text=self.codec.text))
-            self._hub.soil(self.outbox)
+            self._hub.mark_dirty(self.outbox)
 
     def _reply(self, message: messages.Message) -> None:
         self._queue(message)
@@ -332,9 +332,9 @@ class Connection:
         self._settled = None
 
     def _forget_hold(self) -> None:
-        hold = self.machine.hold
-        if hold is not None and hold.over(self._hub.position.revision):
-            self.machine.hold = None
+        gap_buffer = self.machine.gap_buffer
+        if gap_buffer is not None and gap_buffer.over(self._hub.position.revision):
+            self.machine.gap_buffer = None
 
     async def _answered_down_to(self, inflight: int) -> None:
         while self._inflight > inflight:
@@ -352,16 +352,18 @@ class Connection:
         if trio.current_time() < self._quiet_at:
             return []
         if self.machine.state is State.NEW:
-            return self.machine.refuse(Invalid(f"no hello within {self._config.hello_s_max} s"), code=Close.SLOW_HELLO)
+            return self.machine.refuse(
+                Invalid(f"no hello within {self._config.hello_s_max} s"), code=CloseCode.SLOW_HELLO
+            )
         return self.machine.leave("idle")
 
     def _read(self, data: bytes | str) -> Sequence[Effect]:
         try:
             message = self.codec.client_message(data)
-        except WireError as error:
+        except RequestError as error:
             if self.machine.state is State.NEW:
                 return self.machine.refuse(error)
-            return [Say(_error(error, None))]
+            return [Send(_error(error, None))]
         return self.machine.received(message, self._now())
 
     async def _part(self, socket: WebSocket) -> None:
@@ -373,5 +375,5 @@ class Connection:
             await socket.close(parting.code, parting.reason)
 
 
-def _error(error: WireError, request: messages.Id | None) -> messages.Error:
+def _error(error: RequestError, request: messages.Id | None) -> messages.Error:
     return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position)

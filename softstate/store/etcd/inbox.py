@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.model import check_topic
 from softstate.store.base import Publish
 from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
@@ -62,7 +62,7 @@ def moving(layout: Layout) -> Plan[Moved]:
             topic = kv.key[len(layout.inbox) :]
             try:
                 publishes.append(_publish(topic, kv.value))
-            except WireError as error:
+            except RequestError as error:
                 because = error.message
                 batch.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
                 refused.append((topic.decode(errors="replace"), because))

@@ -17,7 +17,7 @@ from softstate.store.postgres.url import Place
 REVISION_DIGITS_MAX: Final = len(str(REVISION_MAX))
 
 
-class Ear:
+class Notifications:
     """Hears the notifications that every commit sends. One task listens at a time, others wait for it.
 
     `news` tells whether a commit of this revision is news. `pause_s` is how long it stays deaf, once it could not

@@ -37,7 +37,7 @@ try:
     from softstate.store.postgres.connection import Connection, Session
     from softstate.store.postgres.dump import Adoption
     from softstate.store.postgres.engine import CALL_S, PostgresEngine, milliseconds
-    from softstate.store.postgres.notifications import Ear
+    from softstate.store.postgres.notifications import Notifications
     from softstate.store.postgres.schema import destroy
 except ImportError as error:
     # psycopg raises it too when it finds no libpq.
@@ -70,7 +70,7 @@ class PostgresStore(Store):
         self._engine = engine
         self._committed = trio.Event()
         self._told = 0
-        self._ear = Ear(engine.place, lambda revision: revision > engine.seen.revision, LOOK_S / 2, CALL_S)
+        self._ear = Notifications(engine.place, lambda revision: revision > engine.seen.revision, LOOK_S / 2, CALL_S)
         self._closed = False
         self._look_around()
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from softstate.errors import Invalid, WireError
+from softstate.errors import Invalid, RequestError
 from softstate.wire import encode_value
 from softstate.wire.value import VALUE_BYTES_MAX, unwrap_bytes
 
@@ -44,7 +44,7 @@ def from_stored(stored: bytes, topic: str, version: int) -> bytes | None:
         return None
     try:
         return cbor_of_json(stored)
-    except WireError as error:
+    except RequestError as error:
         log.warning("value cannot be carried, read as deleted", topic=topic, version=version, because=error.message)
         return None
 

@@ -20,7 +20,7 @@ MARK_GAP_S: Final = 1.0
 """Marks lie at least so far apart, in seconds, but for the newest."""
 
 
-class Horizon:
+class RetentionClock:
     """What one process has seen of the head, and when. Times are any clock of this process that never goes back.
 
     Begin with a new one after the store was reopened because it was rewound.

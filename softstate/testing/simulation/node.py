@@ -155,7 +155,7 @@ class SimNode:
         outboxes = [connection.outbox for connection in node.sockets() if connection.outbox is not None]
         pending = max((len(outbox) for outbox in outboxes), default=0)
         pending_bytes = max((outbox._bytes for outbox in outboxes), default=0)  # noqa: SLF001
-        revoked = sum(node.tally[reason] for reason in REVOKED)
+        revoked = sum(node.repairs[reason] for reason in REVOKED)
         sample = NodeSampled(
             trio.current_time(),
             self.name,

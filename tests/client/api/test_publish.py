@@ -15,7 +15,7 @@ from softstate.client.api.client import SENT_VALUE_BYTES_MAX, Client
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
-from softstate.wire.messages import Goodbye
+from softstate.wire.messages import ClientBye
 from tests.client.push_node import PushNode, client_of, until
 from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode
 
@@ -215,7 +215,7 @@ async def test_errors_of_the_block_come_out_as_they_are(push: PushNode, autojump
             await until(client, "live")
             raise error
     assert caught.value is error
-    assert isinstance(push.node.messages[-1], Goodbye)
+    assert isinstance(push.node.messages[-1], ClientBye)
     assert push.node.all_closed()
 
 

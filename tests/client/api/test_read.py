@@ -213,6 +213,6 @@ async def test_what_is_settled_or_delivered_late_is_ignored(push: PushNode) -> N
 def test_public_names() -> None:
     assert softstate.connect is connect
     assert not is_prefix("a")
-    for name in ("Client", "Updates", "Change", "Position", "Durability", *softstate.errors.WIRE_ERRORS):
-        kind = softstate.errors.WIRE_ERRORS.get(name)
+    for name in ("Client", "Updates", "Change", "Position", "Durability", *softstate.errors.ERRORS_BY_CODE):
+        kind = softstate.errors.ERRORS_BY_CODE.get(name)
         assert hasattr(softstate, kind.__name__ if kind else name)

@@ -13,7 +13,7 @@ from softstate.client.api.updates import Handles, Updates
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import ClientClosed, Denied, Invalid, Unauthenticated
 from softstate.model import Change, Position
-from softstate.wire.messages import Goodbye
+from softstate.wire.messages import ClientBye
 from tests.client.push_node import PushNode, client_of, drain, until, updates_of
 from tests.client.scripted_node import HERE, WELCOME
 
@@ -36,7 +36,7 @@ async def test_the_example_of_the_design(push: PushNode, autojump_clock: MockClo
         assert client.age == updates.age
         assert client.position == push.position
         assert client.statistics().resets == 0
-    assert isinstance(push.node.messages[-1], Goodbye)
+    assert isinstance(push.node.messages[-1], ClientBye)
     assert push.node.all_closed()
 
 

@@ -21,16 +21,16 @@ from softstate.client.machine.push_path import RENEWALS_MAX
 from softstate.client.machine.state import NAMES_MAX
 from softstate.errors import Compacted
 from softstate.wire.messages import (
-    Bye,
     Error,
     Limits,
-    Moved,
     Notify,
     Poll,
     Polled,
+    PositionMoved,
     Published,
     Renew,
     Revoked,
+    ServerBye,
     Subscribe,
     Unsubscribe,
 )
@@ -70,7 +70,7 @@ def test_a_notify_is_delivered_but_moves_neither_revision_nor_age() -> None:
 
 def test_a_notify_above_the_position_moves_it_in_its_lineage() -> None:
     rig = Rig("a").live()
-    rig.arrive(Notify("a", 11, 1), Moved(at(12, "l2")), Notify("a", 13, 1), Notify("a", 9, 1))
+    rig.arrive(Notify("a", 11, 1), PositionMoved(at(12, "l2")), Notify("a", 13, 1), Notify("a", 9, 1))
     assert rig.machine.position == at(13, "l2")
 
 
@@ -420,7 +420,7 @@ def test_it_does_not_resume_a_lease_that_must_be_over() -> None:
 @pytest.mark.parametrize("reason", ["rewound", "replaced"])
 def test_some_farewells_drop_the_session(reason: str) -> None:
     rig = Rig("a").live()
-    rig.arrive(Bye(reason, 0, 0))  # type: ignore[arg-type]
+    rig.arrive(ServerBye(reason, 0, 0))  # type: ignore[arg-type]
     assert rig.greeted().session is None
 
 

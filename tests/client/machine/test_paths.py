@@ -29,7 +29,7 @@ from softstate.client.machine.events import (
 from softstate.client.machine.state import NAMES_MAX
 from softstate.errors import Invalid, NotFound, Overloaded, Rewound, Unauthenticated, Unavailable
 from softstate.model import Change
-from softstate.wire.messages import BatchResult, Error, Limits, Moved, Notify, Publish, Published, Revoked
+from softstate.wire.messages import BatchResult, Error, Limits, Notify, PositionMoved, Publish, Published, Revoked
 from tests.client.machine_rig import OTHER, TIMEOUT_S, URL, Rig, at, gone, set_to
 
 
@@ -139,7 +139,7 @@ def test_a_connection_in_another_lineage_is_left_once_something_else_moved_the_p
             rig.do(Wanted(["b"]))
             rig.arrive(rig.subscribed(set_to("b", 3)))
         case "position":
-            rig.arrive(Moved(at(14, "l3")))
+            rig.arrive(PositionMoved(at(14, "l3")))
         case _:
             rig.arrive(Error("rewound", "gone", position=at(5, "l3")))
     assert rig.left()
@@ -152,7 +152,7 @@ def test_a_connection_in_another_lineage_is_left_once_something_else_moved_the_p
 def test_a_connection_that_names_the_new_lineage_is_kept() -> None:
     rig = Rig("a").suspect()
     rig.do(rig.polled(position=at(12, "l2")))
-    rig.arrive(Moved(at(12, "l2")), Notify("a", 13, "v13"))
+    rig.arrive(PositionMoved(at(12, "l2")), Notify("a", 13, "v13"))
     assert rig.delivered() == [set_to("a", 13)]
     assert rig.machine.position == at(13, "l2")
 

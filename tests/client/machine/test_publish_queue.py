@@ -8,7 +8,7 @@ from random import Random
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishAsked, Settled
 from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, Publishing, error_of
-from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, TooLarge, Unavailable, WireError
+from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
 from softstate.wire.messages import BatchResult, Published
 from tests.client.machine_rig import at
 
@@ -116,7 +116,7 @@ def test_errors_are_built_from_their_codes() -> None:
     assert isinstance(error, Conflict)
     assert (error.current, error.retry_ms, error.position) == (9, 5, at(3))
     strange = error_of("teapot", "short and stout", None, None, None)
-    assert type(strange) is WireError
+    assert type(strange) is RequestError
     assert "teapot" in strange.message
 
 

@@ -38,24 +38,24 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.errors import WIRE_ERRORS
+from softstate.errors import ERRORS_BY_CODE
 from softstate.model import Change, Durability, Position, covers
 from softstate.wire.messages import (
     BatchResult,
-    Bye,
     Error,
     Limits,
-    Moved,
     Notify,
     Poll,
     PollAdvice,
     Polled,
+    PositionMoved,
     Publish,
     Published,
     RecoverAdvice,
     Renew,
     Renewed,
     Revoked,
+    ServerBye,
     Subscribe,
     Subscribed,
     Welcome,
@@ -213,7 +213,7 @@ class _Chaos:
     def _request_failed(self) -> Event:
         if self.random.random() < 0.5:
             return RequestFailed(self._request(), "unreachable")
-        error = WIRE_ERRORS[self._code()]
+        error = ERRORS_BY_CODE[self._code()]
         position = self._position() if self.random.random() < 0.9 else None
         return RequestFailed(self._request(), "refused", error("no", retry_ms=self._ms(), position=position))
 
@@ -223,7 +223,7 @@ class _Chaos:
         return self.random.choice([0, 100, 5_000])
 
     def _code(self) -> str:
-        return self.random.choice([code for code in WIRE_ERRORS if code not in ("denied", "unauthenticated")])
+        return self.random.choice([code for code in ERRORS_BY_CODE if code not in ("denied", "unauthenticated")])
 
     def _position(self) -> Position:
         self.revision += self.random.choice([0, 0, 1, 2])
@@ -276,14 +276,14 @@ class _Chaos:
             unknown = self.random.random() < 0.1
             return Notify(change.topic, change.version, change.value, change.deleted, unknown)
         return self.random.choice([
-            Moved(self._position()),
+            PositionMoved(self._position()),
             Polled(self._id(), **self._page()),
             Published(self._id(), "a", 3, self._position()),
             Error(self._code(), "no", self._id(), self._ms(), None, self._position()),
             Error(self._code(), "no", None),
             Revoked("expired", self._ms(), self._ms()),
             Revoked("slow_consumer"),
-            Bye(self.random.choice(["draining", "rewound", "replaced", "idle"]), self._ms(), self._ms()),
+            ServerBye(self.random.choice(["draining", "rewound", "replaced", "idle"]), self._ms(), self._ms()),
         ])  # fmt: skip
 
 

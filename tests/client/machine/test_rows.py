@@ -24,7 +24,7 @@ from softstate.client.machine.events import (
     Stopped,
 )
 from softstate.errors import ClientClosed, Denied, Unauthenticated, Unavailable, Unsupported
-from softstate.wire.messages import Error, Goodbye, Notify, Poll, Revoked
+from softstate.wire.messages import ClientBye, Error, Notify, Poll, Revoked
 from tests.client.machine_rig import OTHER, RENEW_S, URL, Rig, at, set_to
 
 
@@ -185,7 +185,7 @@ def test_close_says_goodbye_and_does_nothing_more(state: str) -> None:
             rig.live().do(Lost(rig.conn, 4100, "expired"))
     rig.do(PublishAsked(1, "a", 1, deleted=False, expect=None, key="k"), Closed())
     assert rig.mode == "closed"
-    assert len(rig.recently_sent(Goodbye)) == (state in ("syncing", "live", "suspect"))
+    assert len(rig.recently_sent(ClientBye)) == (state in ("syncing", "live", "suspect"))
     assert len(rig.recent(Disconnect)) == (state in ("connecting", "syncing", "live", "suspect"))
     assert rig.advance(1_000.0) == []
     assert rig.do(Closed()) == []

@@ -37,22 +37,22 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.errors import WIRE_ERRORS
+from softstate.errors import ERRORS_BY_CODE
 from softstate.model import Change, Position, covers, is_prefix
 from softstate.wire.messages import (
-    Bye,
     Error,
     Hello,
     Limits,
-    Moved,
     Notify,
     Poll,
     PollAdvice,
     Polled,
+    PositionMoved,
     RecoverAdvice,
     Renew,
     Renewed,
     Revoked,
+    ServerBye,
     Subscribe,
     Subscribed,
     Unsubscribe,
@@ -301,7 +301,7 @@ class _World:
         self.lineages += 1
         self.store.log.append((self.now, f"l{self.lineages}", None))
         if everybody and self.conn is not None and not self.conn.over:
-            self.conn.wire.insert(0, Moved(self.store.position()))
+            self.conn.wire.insert(0, PositionMoved(self.store.position()))
 
     # Faults ----------------------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class _World:
         self._lineage_row(everybody=False)
         self.session = None
         if self.conn is not None:
-            self.conn.wire.append(Bye("rewound", 0, 100))
+            self.conn.wire.append(ServerBye("rewound", 0, 100))
             self.conn.leased, self.conn.over = False, True
         for _ in range(self.random.randrange(4)):
             self.commit()
@@ -366,7 +366,7 @@ class _World:
             return
         changes, rewound = self.answer({**poll.topics, **poll.prefixes})
         if rewound or not self.store.contains(poll.position):
-            error = WIRE_ERRORS["rewound"]("gone", position=self.store.position())
+            error = ERRORS_BY_CODE["rewound"]("gone", position=self.store.position())
             self.answers[request] = RequestFailed(request, "gone", error)
         else:
             self.answers[request] = PollAnswered(request, Polled(0, self.store.position(), changes))

@@ -21,7 +21,7 @@ from softstate.client.machine.machine import Machine
 from softstate.client.machine.table import IGNORED, MODES, ROWS, TABLE, Row, Trigger
 from softstate.errors import Rewound
 from softstate.model import Mode
-from softstate.wire.messages import Bye, Error, Notify, Renew, Revoked, Subscribe
+from softstate.wire.messages import Error, Notify, Renew, Revoked, ServerBye, Subscribe
 from tests.client.machine_rig import OTHER, TIMEOUT_S, TTL_S, URL, Rig, at, set_to
 
 T = Trigger
@@ -183,7 +183,7 @@ def test_no_connection_means_polling(how: str) -> None:
         case "error":
             rig.arrive(Error("unavailable", "store down", retry_ms=9_000))
         case "bye":
-            rig.arrive(Bye("draining", 9_000, 0))
+            rig.arrive(ServerBye("draining", 9_000, 0))
         case _:
             rig.advance(5.0)
             assert rig.left()
@@ -244,7 +244,7 @@ def test_syncing_falls_back_to_polling(how: str) -> None:
             rig.advance(TIMEOUT_S)
             assert rig.left()
         case "bye":
-            rig.arrive(Bye("draining", 100, 100))
+            rig.arrive(ServerBye("draining", 100, 100))
             assert rig.left()
         case "expired":
             rig.advance(0.99)
@@ -390,7 +390,7 @@ def test_a_lost_lease_spreads_its_first_poll_and_its_reconnect(state: str) -> No
 
 def test_after_a_bye_it_waits_as_told() -> None:
     rig = Rig("a").live()
-    rig.arrive(Bye("draining", 4_000, 1_000))
+    rig.arrive(ServerBye("draining", 4_000, 1_000))
     assert rig.left()
     rig.advance(3.9)
     assert len(rig.all(Connect)) == 1
@@ -428,7 +428,7 @@ def test_a_revoked_connection_may_end_too(how: str) -> None:
     if how == "lost":
         rig.do(Lost(rig.conn, None, "cut"))
     else:
-        rig.arrive(Bye("idle", 500, 500))
+        rig.arrive(ServerBye("idle", 500, 500))
     assert rig.mode == "polling"
     rig.advance(2.0)
     assert len(rig.all(Connect)) == 2

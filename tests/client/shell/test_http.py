@@ -12,10 +12,10 @@ from softstate.errors import (
     Denied,
     NotFound,
     Overloaded,
+    RequestError,
     Rewound,
     SoftstateError,
     Unavailable,
-    WireError,
 )
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Polled
@@ -314,7 +314,7 @@ def test_errors_of_nodes_and_of_others(
 ) -> None:
     error = reply_of(status, body, (b"retry-after", b"2")).error()
     assert type(error) is kind
-    if isinstance(error, WireError):
+    if isinstance(error, RequestError):
         assert error.retry_ms == retry_ms
 
 

@@ -30,7 +30,7 @@ from softstate.client.shell.shell import JUMP_CHECK_S, SEND_QUEUE_MAX, WAIT_S_MI
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.model import Change
 from softstate.wire import CBOR, JSON, Codec
-from softstate.wire.messages import Goodbye, Hello, Renew
+from softstate.wire.messages import ClientBye, Hello, Renew
 from tests.client.scripted_node import WELCOME, Answer, ScriptedNode
 from tests.client.shell_rig import URL, listener, listening, running, welcoming
 
@@ -157,8 +157,8 @@ async def test_a_conversation(nursery: trio.Nursery, codec: Codec) -> None:
         rig.machine.react = lambda event: [Send(1, Hello(name="me"))] if isinstance(event, Connected) else ()
         rig.do(Connect(1, URL, 5))
         assert await rig.machine.saw(Arrived) == Arrived(1, WELCOME)
-        rig.machine.react = lambda event: [Send(1, Goodbye()), Disconnect(1)] if isinstance(event, Closed) else ()
-    assert node.messages == [Hello(name="me"), Goodbye()]
+        rig.machine.react = lambda event: [Send(1, ClientBye()), Disconnect(1)] if isinstance(event, Closed) else ()
+    assert node.messages == [Hello(name="me"), ClientBye()]
     assert node.all_closed()
     assert rig.machine.events[-1] == Closed()
 
@@ -190,7 +190,7 @@ async def test_a_lost_connection_is_told_with_its_code(nursery: trio.Nursery) ->
     async with running(ScriptedNode(nursery, websocket=leave)) as rig:
         rig.do(Connect(7, URL, 5))
         assert await rig.machine.saw(Lost) == Lost(7, 4001, "rewound")
-        rig.do(Send(7, Goodbye()))
+        rig.do(Send(7, ClientBye()))
 
 
 async def test_a_torn_connection_is_told_without_code(nursery: trio.Nursery) -> None:
@@ -199,7 +199,7 @@ async def test_a_torn_connection_is_told_without_code(nursery: trio.Nursery) -> 
         rig.do(Connect(1, URL, 5))
         await rig.machine.saw(Arrived)
         await trio.aclose_forcefully(node.streams[0].inner)
-        rig.do(Send(1, Goodbye()))
+        rig.do(Send(1, ClientBye()))
         assert (await rig.machine.saw(Lost)).code is None
         assert rig.machine.events.count(Lost(1, None, "the connection ended without a close frame")) == 1
 
@@ -274,7 +274,7 @@ async def test_a_connection_that_takes_nothing_is_closed_in_bounded_time(
         rig.do(Connect(1, URL, 5))
         await rig.machine.saw(Arrived)
         node.streams[0].blocked = True
-        rig.do(Send(1, Goodbye()), Disconnect(1))
+        rig.do(Send(1, ClientBye()), Disconnect(1))
         before = trio.current_time()
     assert trio.current_time() - before <= CLOSE_TIMEOUT_S + WAIT_S_MIN
     assert node.all_closed()
@@ -288,11 +288,11 @@ async def test_the_send_queue_has_a_limit(nursery: trio.Nursery, monkeypatch: py
         rig.do(Connect(1, URL, 5))
         await rig.machine.saw(Arrived)
         node.streams[0].blocked = True
-        rig.do(Send(1, Goodbye()))
+        rig.do(Send(1, ClientBye()))
         await wait_all_tasks_blocked()  # one is being written
-        rig.do(*[Send(1, Goodbye())] * 5)
+        rig.do(*[Send(1, ClientBye())] * 5)
         await wait_all_tasks_blocked()
         assert not any(isinstance(event, Lost) for event in rig.machine.events)
-        rig.do(Send(1, Goodbye()))
+        rig.do(Send(1, ClientBye()))
         assert await rig.machine.saw(Lost) == Lost(1, None, "5 messages wait to be written")
     assert node.all_closed()

@@ -15,7 +15,7 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.store.base import Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 from tests.server.fanout.fake_socket import FakeEdge, outbox_on
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -29,7 +29,7 @@ class Log(list[str]):
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         self += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
 
     def moved(self, position: Position) -> None:
@@ -92,13 +92,13 @@ async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_i
 
 
 async def test_who_is_owed_the_same_is_given_the_same_batch(rig: Rig) -> None:
-    given: dict[str, Batch] = {}
+    given: dict[str, PushBatch] = {}
 
     class Keeping(Log):
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def offer(self, batch: Batch) -> None:
+        def offer(self, batch: PushBatch) -> None:
             given[self.name] = batch
 
     for name, names in {"one": ["a", "b"], "two": ["/"], "three": ["b"], "four": ["b", "c"]}.items():
@@ -107,7 +107,9 @@ async def test_who_is_owed_the_same_is_given_the_same_batch(rig: Rig) -> None:
     assert given["one"] is given["two"]
     assert given["three"] is given["four"]
     assert [len(given["one"]), len(given["three"])] == [2, 1]
-    assert given["one"].frames(CBOR) == b"".join(Notice(record(*of)).frame(CBOR) for of in (("a", 11), ("b", 12)))
+    assert given["one"].frames(CBOR) == b"".join(
+        EncodedChange(record(*of)).frame(CBOR) for of in (("a", 11), ("b", 12))
+    )
 
 
 async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
@@ -133,7 +135,7 @@ async def test_a_listener_may_go_while_it_is_told(rig: Rig) -> None:
 
 async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
     class Ending(Log):
-        def offer(self, batch: Batch) -> None:
+        def offer(self, batch: PushBatch) -> None:
             super().offer(batch)
             rig.table.clear()
 
@@ -157,10 +159,10 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
             self.box: Outbox = outbox_on(self.edge, nursery, pending_max=1, overdue=lambda: self.end(lease))
             lease.sink = self
 
-        def offer(self, batch: Batch) -> None:
+        def offer(self, batch: PushBatch) -> None:
             for notice in batch.notices:
                 self.box.notify(notice.record.topic, notice.frame(CBOR))
-            rig.hub.soil(self.box)
+            rig.hub.mark_dirty(self.box)
 
         def end(self, lease: Lease) -> None:
             self.box.drop()
@@ -171,7 +173,7 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
         peers = [Connected(nursery, rig.lease("/")[1], room) for room in (0, float("inf"), 0, float("inf"))]
         records = [record(f"t{version}", version) for version in range(11, 20)]
         rig.hub.apply(records, [], START.at(19))
-        whole = b"".join(Notice(each).frame(CBOR) for each in records)
+        whole = b"".join(EncodedChange(each).frame(CBOR) for each in records)
         assert [bytes(peer.edge.taken) for peer in peers] == [b"", whole, b"", whole]
         assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
         assert [peer.edge.writes for peer in peers if peer.edge.room] == [peers[1].edge.writes] * 2
@@ -187,14 +189,14 @@ async def test_a_flush_that_soils_another_outbox_flushes_that_too(rig: Rig) -> N
         def overdue() -> None:
             first.drop()
             second.reply(b"x")
-            rig.hub.soil(second)
+            rig.hub.mark_dirty(second)
 
         first = outbox_on(FakeEdge(0), nursery, pending_max=1, overdue=overdue)
         second = outbox_on(edge := FakeEdge(), nursery)
         for topic in "ab":
             first.notify(topic, b"x")
-        rig.hub.soil(first)
-        rig.hub.soil(first)
+        rig.hub.mark_dirty(first)
+        rig.hub.mark_dirty(first)
         rig.hub.flush()
         assert edge.taken == b"x"
         assert not second.dirty
@@ -208,7 +210,7 @@ async def test_the_position_moves_after_the_last_offer(rig: Rig) -> None:
     seen = []
 
     class Looking(Log):
-        def offer(self, _batch: Batch) -> None:
+        def offer(self, _batch: PushBatch) -> None:
             seen.append(rig.hub.position)
 
     _, lease = rig.lease("a")

@@ -7,7 +7,7 @@ import trio.testing
 from softstate.model import Record
 from softstate.server.fanout.outbox import RECEIVE_BYTES, WRITE_BYTES
 from softstate.wire import CBOR
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 from tests.server.fanout.fake_socket import CLOSE, FakeEdge, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -34,8 +34,8 @@ async def test_a_turn_is_one_write() -> None:
 
 @pytest.mark.parametrize("pending_max", [1, 1_000])
 async def test_a_batch_is_pushed_in_one_write_and_what_is_not_taken_waits(pending_max: int) -> None:
-    notices = [Notice(Record(f"t{number}", number, b"\x01")) for number in range(5)]
-    batch = Batch(notices)
+    notices = [EncodedChange(Record(f"t{number}", number, b"\x01")) for number in range(5)]
+    batch = PushBatch(notices)
     data = batch.frames(CBOR)
     for room in range(len(data) + 1):
         over: list[int] = []
@@ -55,7 +55,9 @@ async def test_a_batch_is_pushed_in_one_write_and_what_is_not_taken_waits(pendin
 
 
 async def test_a_batch_beyond_one_write_goes_out_in_several() -> None:
-    batch = Batch([Notice(Record(f"t{number}", number, b"\x59\xff\xff" + bytes(65_535))) for number in range(4)])
+    batch = PushBatch(
+        [EncodedChange(Record(f"t{number}", number, b"\x59\xff\xff" + bytes(65_535))) for number in range(4)]
+    )
     async with outbox() as (box, edge):
         box.push(batch.frames(CBOR), batch, CBOR)
         assert edge.taken == batch.frames(CBOR)
@@ -64,7 +66,7 @@ async def test_a_batch_beyond_one_write_goes_out_in_several() -> None:
 
 
 async def test_a_batch_for_a_peer_that_has_gone_ends_the_outbox() -> None:
-    batch = Batch([Notice(Record("t", 1, b"\x01"))])
+    batch = PushBatch([EncodedChange(Record("t", 1, b"\x01"))])
     async with outbox() as (box, edge):
         edge.snap()
         box.push(batch.frames(CBOR), batch, CBOR)

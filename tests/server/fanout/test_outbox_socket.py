@@ -14,7 +14,7 @@ import trio.testing
 from softstate.model import Record
 from softstate.server.fanout.outbox import Outbox, SocketEdge, edge_of
 from softstate.wire import CBOR
-from softstate.wire.push import Batch, Notice
+from softstate.wire.push import EncodedChange, PushBatch
 from tests.server.fanout.fake_socket import FakeEdge, frames_in, text
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -169,8 +169,8 @@ async def test_a_closed_outbox_leaves_a_number_used_anew_alone() -> None:
         reader, writer = os.pipe()
         await box.aclose()
         os.dup2(writer, number)
-        notice = Notice(Record("t", 1, b"\x01"))
-        batch = Batch([notice])
+        notice = EncodedChange(Record("t", 1, b"\x01"))
+        batch = PushBatch([notice])
         box.push(notice.frame(CBOR), batch, CBOR)
         box.notify("t", notice.frame(CBOR))
         box.reply(notice.frame(CBOR))

@@ -8,21 +8,21 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.errors import Conflict, Overloaded, StoreFault, StoreRewound, Unavailable, WireError
+from softstate.errors import Conflict, Overloaded, RequestError, StoreFault, StoreRewound, Unavailable
 from softstate.server.storage.batcher import (
     BATCH_MAX,
     JOIN_S_MAX,
     JOIN_S_MIN,
     JOIN_SHARE,
     VAIN_CALLS_MAX,
-    Gather,
+    Batcher,
     Ticket,
 )
 
 settled = trio.testing.wait_all_tasks_blocked
 
-Numbers = Gather[int, str]
-Answers = Sequence[str | WireError]
+Numbers = Batcher[int, str]
+Answers = Sequence[str | RequestError]
 
 
 class Calls:
@@ -51,11 +51,11 @@ class Calls:
 @asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[tuple[Numbers, Calls, trio.Nursery]]:
     calls = Calls()
-    gather: Numbers = Gather("numbers", calls, **{"waiting_max": 10_000, "patience_s": 5.0, **options})
+    batcher: Numbers = Batcher("numbers", calls, **{"waiting_max": 10_000, "patience_s": 5.0, **options})
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(gather.run)
+        nursery.start_soon(batcher.run)
         await settled()
-        yield gather, calls, nursery
+        yield batcher, calls, nursery
         nursery.cancel_scope.cancel()
 
 
@@ -69,29 +69,29 @@ class Log(list[str]):
 
 
 async def test_riders_are_closed_before_the_call_begins() -> None:
-    async with running() as (gather, calls, _):
+    async with running() as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await settled()
-        gather.submit(2, log)
-        gather.submit(3, log)
-        assert (len(gather), calls.groups) == (3, [[1]])
+        batcher.submit(2, log)
+        batcher.submit(3, log)
+        assert (len(batcher), calls.groups) == (3, [[1]])
         calls.end()
         await settled()
         assert (log, calls.groups) == (["1"], [[1], [2, 3]])
         calls.end()
         await settled()
         assert log == ["1", "2", "3"]
-        assert (len(gather), gather.calls, gather.served) == (0, 2, 3)
+        assert (len(batcher), batcher.calls, batcher.served) == (0, 2, 3)
 
 
 async def test_each_request_gets_its_own_answer_or_error() -> None:
-    async with running() as (gather, calls, nursery):
+    async with running() as (batcher, calls, nursery):
         answers: dict[int, str] = {}
 
         async def ask(item: int) -> None:
             try:
-                answers[item] = await gather.ask(item)
+                answers[item] = await batcher.ask(item)
             except Conflict as error:
                 answers[item] = error.message
 
@@ -105,10 +105,10 @@ async def test_each_request_gets_its_own_answer_or_error() -> None:
 
 
 async def test_one_call_serves_no_more_than_its_limit() -> None:
-    async with running() as (gather, calls, _):
+    async with running() as (batcher, calls, _):
         log = Log()
         for item in range(BATCH_MAX + 1):
-            gather.submit(item, log)
+            batcher.submit(item, log)
         await settled()
         calls.end()
         await settled()
@@ -119,14 +119,14 @@ async def test_one_call_serves_no_more_than_its_limit() -> None:
 
 
 async def test_more_than_may_wait_are_refused() -> None:
-    async with running(waiting_max=2) as (gather, calls, _):
+    async with running(waiting_max=2) as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await settled()
-        gather.submit(2, log)
-        gather.submit(3, log)
+        batcher.submit(2, log)
+        batcher.submit(3, log)
         with pytest.raises(Overloaded, match="2 numbers wait") as caught:
-            gather.submit(4, log)
+            batcher.submit(4, log)
         assert caught.value.retry_ms
         calls.end()
         calls.end()
@@ -138,31 +138,31 @@ async def test_more_than_may_wait_are_refused() -> None:
 async def test_a_failed_call_fails_all_that_waits_and_nothing_later(ending: Exception) -> None:
     faults: list[StoreFault] = []
     flushes: list[int] = []
-    async with running(fault=faults.append, after=lambda: flushes.append(1)) as (gather, calls, _):
+    async with running(fault=faults.append, after=lambda: flushes.append(1)) as (batcher, calls, _):
         log = Log()
         for item in range(BATCH_MAX):
-            gather.submit(item, log)
+            batcher.submit(item, log)
         await settled()
-        gather.submit(-1, log)
-        gather.submit(-2, log)
+        batcher.submit(-1, log)
+        batcher.submit(-2, log)
         calls.end(ending)
         await settled()
         assert log == [f"{item}: unavailable" for item in (*range(BATCH_MAX), -1, -2)]
         assert faults == ([ending] if isinstance(ending, StoreFault) else [])
-        assert (len(calls.groups), len(flushes), gather.calls) == (1, 1, 0)
-        gather.submit(-3, log)
+        assert (len(calls.groups), len(flushes), batcher.calls) == (1, 1, 0)
+        batcher.submit(-3, log)
         calls.end()
         await settled()
         assert log[-1] == "-3"
 
 
 async def test_the_error_of_a_call_does_not_gather_tracebacks() -> None:
-    async with running() as (gather, calls, nursery):
+    async with running() as (batcher, calls, nursery):
         depths: list[int] = []
 
         async def ask(item: int) -> None:
             try:
-                await gather.ask(item)
+                await batcher.ask(item)
             except Unavailable as error:
                 depth, trace = 0, error.__traceback__
                 while trace is not None:
@@ -179,36 +179,36 @@ async def test_the_error_of_a_call_does_not_gather_tracebacks() -> None:
 
 async def test_a_stuck_call_fails_everybody_until_it_comes_back(autojump_clock: trio.testing.MockClock) -> None:
     flushes: list[float] = []
-    async with running(after=lambda: flushes.append(trio.current_time())) as (gather, calls, _):
+    async with running(after=lambda: flushes.append(trio.current_time())) as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await trio.sleep(1)
-        gather.submit(2, log)
+        batcher.submit(2, log)
         await trio.sleep(3.9)
         assert log == []
         await trio.sleep(1.4)
         assert log == ["1: unavailable", "2: unavailable"]
         assert flushes
         with pytest.raises(Unavailable, match="numbers"):
-            gather.submit(3, log)
-        assert gather.stuck
+            batcher.submit(3, log)
+        assert batcher.stuck
         await trio.sleep(60)
         with pytest.raises(Unavailable):
-            gather.submit(4, log)
+            batcher.submit(4, log)
         calls.end()
         await settled()
         assert log == ["1: unavailable", "2: unavailable"]
-        gather.submit(5, log)
+        batcher.submit(5, log)
         calls.end()
         await settled()
         assert (log[2:], calls.groups) == (["5"], [[1], [5]])
 
 
 async def test_a_call_just_within_its_patience_is_not_stuck(autojump_clock: trio.testing.MockClock) -> None:
-    async with running() as (gather, calls, _):
+    async with running() as (batcher, calls, _):
         log = Log()
         for item in range(5):
-            gather.submit(item, log)
+            batcher.submit(item, log)
             await trio.sleep(4.9)
             calls.end()
             await settled()
@@ -217,49 +217,49 @@ async def test_a_call_just_within_its_patience_is_not_stuck(autojump_clock: trio
 
 
 async def test_a_stuck_call_that_fails_at_last_lets_the_next_pass(autojump_clock: trio.testing.MockClock) -> None:
-    async with running() as (gather, calls, _):
+    async with running() as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await trio.sleep(7)
         calls.end(Unavailable("down"))
         await settled()
-        gather.submit(2, log)
+        batcher.submit(2, log)
         calls.end()
         await settled()
         assert log == ["1: unavailable", "2"]
 
 
 async def test_riders_gather_during_a_pause(autojump_clock: trio.testing.MockClock) -> None:
-    async with running(pause_s=0.04) as (gather, calls, _):
+    async with running(pause_s=0.04) as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await trio.sleep(0.01)
         calls.end()
-        gather.submit(2, log)
+        batcher.submit(2, log)
         await trio.sleep(0.02)
-        gather.submit(3, log)
+        batcher.submit(3, log)
         assert calls.groups == [[1]]
         await trio.sleep(0.02)
         assert calls.groups == [[1], [2, 3]]
         calls.end()
         await trio.sleep(1)
-        gather.submit(4, log)
+        batcher.submit(4, log)
         await settled()
         assert (log, calls.groups) == (["1", "2", "3"], [[1], [2, 3], [4]])
 
 
 async def test_a_cancelled_rider_disturbs_nobody() -> None:
-    async with running() as (gather, calls, nursery):
+    async with running() as (batcher, calls, nursery):
         answers: list[str] = []
 
         async def ask(item: int) -> None:
-            answers.append(await gather.ask(item))
+            answers.append(await batcher.ask(item))
 
-        gather.submit(0, lambda _ticket: None)
+        batcher.submit(0, lambda _ticket: None)
         await settled()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as inner:
-                inner.start_soon(gather.ask, 1)
+                inner.start_soon(batcher.ask, 1)
                 await settled()
                 nursery.start_soon(ask, 2)
                 await settled()
@@ -274,24 +274,24 @@ async def test_a_cancelled_rider_disturbs_nobody() -> None:
 async def test_cancelled_it_answers_everybody_and_takes_nothing_more(riding: bool) -> None:
     flushes: list[int] = []
     log, calls = Log(), Calls()
-    gather: Numbers = Gather(
+    batcher: Numbers = Batcher(
         "numbers", calls, waiting_max=9, patience_s=5, pause_s=100, after=lambda: flushes.append(1)
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(gather.run)
+        nursery.start_soon(batcher.run)
         if not riding:
-            gather.submit(0, lambda _ticket: None)
+            batcher.submit(0, lambda _ticket: None)
             await settled()
             calls.end()
             await settled()
             flushes.clear()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await settled()
-        gather.submit(2, log)
+        batcher.submit(2, log)
         nursery.cancel_scope.cancel()
     assert (log, flushes) == (["1: unavailable", "2: unavailable"], [1])
     with pytest.raises(Unavailable):
-        gather.submit(3, log)
+        batcher.submit(3, log)
 
 
 def test_a_ticket_is_settled_once() -> None:
@@ -309,42 +309,42 @@ def test_a_ticket_is_settled_once() -> None:
 )
 async def test_answers_of_another_history_are_withheld(began: int | None, ended: int | None, *, served: bool) -> None:
     history = began
-    async with running(history=lambda: history) as (gather, calls, _):
+    async with running(history=lambda: history) as (batcher, calls, _):
         log = Log()
-        gather.submit(1, log)
+        batcher.submit(1, log)
         await settled()
         history = ended
         calls.end()
         await settled()
-        assert (log, gather.served) == ((["1"], 1) if served else (["1: unavailable"], 0))
+        assert (log, batcher.served) == ((["1"], 1) if served else (["1: unavailable"], 0))
 
 
 @asynccontextmanager
 async def answered_two_while_one_waits(took_s: float, **options: Any) -> AsyncIterator[tuple[Numbers, Calls, Log]]:
     """A first call took so long, has just answered 1 and 2, and 3 has come meanwhile."""
-    async with running(joins=True, **options) as (gather, calls, _):
+    async with running(joins=True, **options) as (batcher, calls, _):
         log = Log()
-        gather.submit(0, log)
+        batcher.submit(0, log)
         await settled()
-        gather.submit(1, log)
-        gather.submit(2, log)
+        batcher.submit(1, log)
+        batcher.submit(2, log)
         calls.end()
         await settled()
-        gather.submit(3, log)
+        batcher.submit(3, log)
         await trio.sleep(took_s)
         calls.end()
         await settled()
         assert log == ["0", "1", "2"]
-        yield gather, calls, log
+        yield batcher, calls, log
 
 
 async def test_who_was_just_answered_may_join_who_waits(autojump_clock: trio.testing.MockClock) -> None:
-    async with answered_two_while_one_waits(0.01) as (gather, calls, log):
+    async with answered_two_while_one_waits(0.01) as (batcher, calls, log):
         await trio.sleep(0.001)
-        gather.submit(4, log)
+        batcher.submit(4, log)
         await settled()
         assert calls.groups == [[0], [1, 2]]
-        gather.submit(5, log)
+        batcher.submit(5, log)
         await settled()
         assert calls.groups == [[0], [1, 2], [3, 4, 5]]
 
@@ -356,8 +356,8 @@ async def test_who_was_just_answered_may_join_who_waits(autojump_clock: trio.tes
 async def test_who_does_not_come_back_is_not_waited_for_long(
     autojump_clock: trio.testing.MockClock, took_s: float, waits_s: float
 ) -> None:
-    async with answered_two_while_one_waits(took_s) as (gather, calls, log):
-        gather.submit(4, log)
+    async with answered_two_while_one_waits(took_s) as (batcher, calls, log):
+        batcher.submit(4, log)
         begun = trio.current_time()
         while len(calls.groups) == 2:
             await trio.sleep(JOIN_S_MIN / 10)
@@ -369,21 +369,21 @@ async def test_who_is_waited_for_in_vain_is_waited_for_ever_less_often(autojump_
     """And again each time, once somebody has come."""
     took_s = 2 * JOIN_S_MIN / JOIN_SHARE
 
-    async with running(joins=True) as (gather, calls, _):
+    async with running(joins=True) as (batcher, calls, _):
         log = Log()
-        gather.submit(0, log)
+        batcher.submit(0, log)
 
         async def waited(back: int = 0) -> bool:
             """End a call that took a while and answers one, while one waits; tell whether others were waited for."""
             await settled()
-            gather.submit(1, log)
+            batcher.submit(1, log)
             await trio.sleep(took_s)
             before = len(calls.groups)
             calls.end()
             await settled()
             pausing = len(calls.groups) == before
             for _ in range(back):
-                gather.submit(2, log)
+                batcher.submit(2, log)
             await trio.sleep(2 * took_s)
             assert len(calls.groups) == before + 1
             return pausing
@@ -397,10 +397,10 @@ async def test_who_is_waited_for_in_vain_is_waited_for_ever_less_often(autojump_
 
 
 async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
-    async with running(joins=True) as (gather, calls, _):
+    async with running(joins=True) as (batcher, calls, _):
         log = Log()
         for item in (1, 2):
-            gather.submit(item, log)
+            batcher.submit(item, log)
             await settled()
             assert calls.groups[-1] == [item]
             await trio.sleep(0.01)
@@ -410,12 +410,12 @@ async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.test
 
 
 async def test_a_full_batch_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
-    async with answered_two_while_one_waits(0.01, batch_max=2) as (gather, calls, log):
-        gather.submit(4, log)
+    async with answered_two_while_one_waits(0.01, batch_max=2) as (batcher, calls, log):
+        batcher.submit(4, log)
         await settled()
         assert calls.groups == [[0], [1, 2], [3, 4]]
         for item in (5, 6, 7):
-            gather.submit(item, log)
+            batcher.submit(item, log)
         await trio.sleep(0.01)
         calls.end()
         await settled()

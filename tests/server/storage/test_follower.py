@@ -12,10 +12,10 @@ from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewou
 from softstate.lease import LeaseTable
 from softstate.model import PAGE_RECORDS_MAX, Position
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, Keeper, first_position
+from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, StoreFollower, first_position
 from softstate.store.base import Feed, Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -70,7 +70,7 @@ class Rig:
         self.table = LeaseTable(0)
         self.hub = Hub(self.table, self.disk.image.position, lambda: 0)
         self.log: list[str] = []
-        self.keeper = Keeper(
+        self.follower = StoreFollower(
             self.store,
             self.hub,
             rewound=lambda position: self.log.append(f"rewound to {position.revision}"),
@@ -81,7 +81,7 @@ class Rig:
         lease.sink = self
         self.hub.listeners[self] = None
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         self.log += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
 
     def moved(self, position: Position) -> None:
@@ -93,14 +93,14 @@ class Rig:
 
     @property
     def current(self) -> bool:
-        return self.hub.position == self.disk.image.position and not self.keeper.down
+        return self.hub.position == self.disk.image.position and not self.follower.down
 
 
 @asynccontextmanager
 async def following() -> AsyncIterator[Rig]:
     rig = Rig()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.keeper.follow)
+        nursery.start_soon(rig.follower.follow)
         await settled()
         yield rig
         nursery.cancel_scope.cancel()
@@ -137,10 +137,10 @@ async def test_an_outage_is_noticed_and_so_is_its_end_without_any_commit(
     async with following() as rig:
         rig.store.outage = True
         await settled()
-        assert rig.keeper.down
+        assert rig.follower.down
         began, calls = trio.current_time(), len(rig.store.calls)
         await trio.sleep(60)
-        assert rig.keeper.down
+        assert rig.follower.down
         assert 60 <= len(rig.store.calls) - calls <= 70
         rig.store.outage = False
         await trio.sleep(RETRY_S_MAX)
@@ -162,7 +162,7 @@ async def test_retries_begin_anew_after_every_success(autojump_clock: trio.testi
             began = trio.current_time()
             await rig.publish("a")
             await trio.sleep(RETRY_S_MIN * (1 + 2 + 4) - 0.001)
-            assert (rig.store.calls, rig.keeper.down) == (["feed"] * 3, True)
+            assert (rig.store.calls, rig.follower.down) == (["feed"] * 3, True)
             await trio.sleep(0.002)
             assert rig.current
             assert trio.current_time() - began < 1
@@ -173,7 +173,7 @@ async def test_a_replaced_store_with_the_same_history_goes_on_where_it_was() -> 
         rig.store.faults["feed"] = [StoreReplaced("swapped")]
         await rig.publish("a")
         assert rig.log == ["a@3", "row@4"]
-        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (1, 0, True)
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 0, True)
 
 
 @pytest.mark.parametrize("commits", [0, 1, 5])
@@ -185,7 +185,7 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
         await rig.publish("b", "c")
         rig.log.clear()
         rig.store.asleep = True
-        rig.keeper.look(StoreFault("to bed"))
+        rig.follower.look(StoreFault("to bed"))
         await settled()
         rig.disk.restore(backup)
         newer = MemoryStore(rig.disk)
@@ -193,10 +193,10 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
             await newer.publish([Publish("d", b"\x02")])
         await settled()
         rig.store.asleep = False
-        rig.keeper.look(StoreRewound("met by a read"))
+        rig.follower.look(StoreRewound("met by a read"))
         await settled()
         assert rig.log == [f"rewound to {3 + 1 + commits + 1}"]
-        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (1, 1, True)
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 1, True)
         assert ("lineage_at" in rig.store.calls) == (commits > 0)
         await newer.publish([Publish("e", b"\x01")])
         await settled()
@@ -209,13 +209,13 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
     async with following() as rig:
         await rig.publish("a")
         rig.store.asleep = True
-        rig.keeper.look(StoreFault("to bed"))
+        rig.follower.look(StoreFault("to bed"))
         await settled()
         backups = [rig.disk.snapshot()]
         await rig.publish("b")
         backups.append(rig.disk.snapshot())
-        rig.keeper.named(await rig.store.head())
-        rig.keeper.named(rig.hub.position)
+        rig.follower.named(await rig.store.head())
+        rig.follower.named(rig.hub.position)
         await rig.publish("c")
         await rig.store.head()
         rig.log.clear()
@@ -223,16 +223,18 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
         newer = MemoryStore(rig.disk)
         await newer.publish([Publish("d", b"\x01"), Publish("e", b"\x01")])
         rig.store.asleep = False
-        rig.keeper.look(StoreRewound("met by a read"))
+        rig.follower.look(StoreRewound("met by a read"))
         await settled()
         assert rig.log == (["rewound to 7"] if lost else ["b@4", "row@5", "d@6", "e@7", "row@8"])
-        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (1, lost, True)
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, lost, True)
         await newer.publish([Publish("f", b"\x01")])
         await settled()
         rig.store.faults["feed"] = [StoreReplaced("by the same")]
-        rig.keeper.look(StoreReplaced("by the same"))
+        rig.follower.look(StoreReplaced("by the same"))
         await settled()
-        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (2, lost, True), "forgotten with its history"
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (2, lost, True), (
+            "forgotten with its history"
+        )
 
 
 async def test_a_rewind_that_shows_at_once_is_told_before_anybody_else_runs() -> None:
@@ -254,7 +256,7 @@ async def test_every_fault_while_reopening_is_tried_again(autojump_clock: trio.t
         rig.store.faults["lineage_at"] = [StoreRewound("rewound"), Unavailable("absent")]
         await rig.publish("a")
         await trio.sleep(10)
-        assert (rig.keeper.reopened, rig.keeper.rewinds, rig.current) == (1, 0, True)
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 0, True)
         assert rig.store.calls.count("reopen") == 6
         assert rig.log == ["a@3", "row@4", "row@5", "row@6"]
 
@@ -266,12 +268,12 @@ async def test_a_store_that_fails_after_every_reopen_is_not_reopened_without_pau
         rig.store.faults["feed"] = [StoreReplaced("swapped")] * 1_000
         await rig.publish("a")
         await trio.sleep(60)
-        assert 50 <= rig.keeper.reopened <= 70
+        assert 50 <= rig.follower.reopened <= 70
         rig.store.faults["feed"].clear()
         await trio.sleep(RETRY_S_MAX)
         assert rig.current
         rig.store.faults["feed"] = [StoreReplaced("swapped")]
-        rig.keeper.look(StoreReplaced("swapped"))
+        rig.follower.look(StoreReplaced("swapped"))
         await settled()
         assert rig.current
 
@@ -281,7 +283,7 @@ async def test_a_store_that_is_not_ours_is_down_until_ours_is_back(autojump_cloc
         rig.store.faults["feed"] = [StoreReplaced("swapped")]
         rig.store.faults["reopen"] = [StoreRefused("not ours")] * 5
         await rig.publish("a")
-        assert rig.keeper.down
+        assert rig.follower.down
         await trio.sleep(10)
         assert rig.current
         assert rig.log[0] == "a@3"
@@ -295,13 +297,13 @@ async def test_a_node_that_slept_through_a_compaction_skips_and_says_so() -> Non
         await rig.other.publish([Publish("b", b"\x01"), Publish("b", None), Publish("c", b"\x01")])
         await rig.other.compact(tombstones=100, keys=0)
         rig.store.faults["head"] = [Unavailable("down")]
-        rig.keeper.look(StoreFault("wake up"))
+        rig.follower.look(StoreFault("wake up"))
         with trio.fail_after(5):
             while not rig.current:
                 await trio.lowlevel.checkpoint()
         assert rig.log == ["skipped"]
         rig.store.asleep = False
-        rig.keeper.look(StoreFault("wake up"))
+        rig.follower.look(StoreFault("wake up"))
         await rig.publish("d")
         assert rig.log == ["skipped", "d@7"]
 
@@ -312,7 +314,7 @@ async def test_a_look_asked_for_while_the_keeper_is_busy_is_not_lost() -> None:
         def look_again() -> None:
             rig.store.before_feed = lambda: None
             rig.store.asleep = True
-            rig.keeper.look(StoreFault("met by a read just now"))
+            rig.follower.look(StoreFault("met by a read just now"))
 
         rig.store.before_feed = look_again
         rig.store.calls.clear()

@@ -58,8 +58,8 @@ async def reading(
     faults: list[StoreFault] = []
     reads = StoreReads(ServerConfig(), store, faults.append, history, named)
     async with trio.open_nursery() as nursery:
-        for gather in reads.gathers:
-            nursery.start_soon(gather.run)
+        for batcher in reads.batchers:
+            nursery.start_soon(batcher.run)
         await settled()
         yield reads, store, faults
         nursery.cancel_scope.cancel()

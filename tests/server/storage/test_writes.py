@@ -10,16 +10,25 @@ import trio
 import trio.testing
 from msgspec import UNSET
 
-from softstate.errors import Conflict, Invalid, Overloaded, StoreFault, StoreRewound, TooLarge, Unavailable, WireError
+from softstate.errors import (
+    Conflict,
+    Invalid,
+    Overloaded,
+    RequestError,
+    StoreFault,
+    StoreRewound,
+    TooLarge,
+    Unavailable,
+)
 from softstate.lease import LeaseTable
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
-from softstate.server.storage.writes import Committal, Publisher, change_of
+from softstate.server.storage.writes import CommitResult, Publisher, change_of
 from softstate.store.base import Applied, Publish
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
-from softstate.wire.push import Batch
+from softstate.wire.push import PushBatch
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -39,7 +48,7 @@ class Rig:
         lease.sink = self
         self.publisher = Publisher(ServerConfig(**options), self.store, self.hub, self.faults.append)
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: PushBatch) -> None:
         self.pushed += [(notice.record.topic, notice.record.version) for notice in batch.notices]
 
     async def _pass(self, checkpoint: str) -> None:
@@ -51,7 +60,7 @@ class Rig:
 async def publishing(**options: Any) -> AsyncIterator[Rig]:
     rig = Rig(**options)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.publisher.gather.run)
+        nursery.start_soon(rig.publisher.batcher.run)
         await settled()
         yield rig
         nursery.cancel_scope.cancel()
@@ -61,8 +70,8 @@ def put(topic: str, **fields: Any) -> Publish:
     return Publish(topic, b"\x01", **fields)
 
 
-def codes(results: list[Committal | WireError]) -> list[int | str]:
-    return [result.code if isinstance(result, WireError) else result[0].version for result in results]
+def codes(results: list[CommitResult | RequestError]) -> list[int | str]:
+    return [result.code if isinstance(result, RequestError) else result[0].version for result in results]
 
 
 async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> None:
@@ -72,7 +81,7 @@ async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> Non
         assert position == rig.hub.position == rig.store.disk.image.position
         assert rig.pushed == [("a", 2)]
 
-        def settle(ticket: Ticket[Publish, Committal]) -> None:
+        def settle(ticket: Ticket[Publish, CommitResult]) -> None:
             rig.pushed.append(("answered", 0))
 
         rig.publisher.submit(put("b"), settle)
@@ -86,9 +95,9 @@ async def test_what_waits_shares_a_commit_and_each_has_its_own_verdict() -> None
             [put("a"), put("a", expect=0), put("a", expect=2), put("b", key="k", digest=b"x"), put("c")]
         )
         assert codes(results) == [2, "conflict", 3, 4, 5]
-        positions = [result[1].revision for result in results if not isinstance(result, WireError)]
+        positions = [result[1].revision for result in results if not isinstance(result, RequestError)]
         assert positions == [2, 3, 4, 5]
-        assert rig.publisher.gather.calls == 1
+        assert rig.publisher.batcher.calls == 1
         assert rig.pushed == [("a", 3), ("b", 4), ("c", 5)]
         assert await rig.publisher.publish_all([]) == []
 
@@ -119,7 +128,7 @@ async def test_a_failed_commit_fails_all_that_waits() -> None:
         rig.held = trio.Event()
         log: list[int | str] = []
 
-        def settle(ticket: Ticket[Publish, Committal]) -> None:
+        def settle(ticket: Ticket[Publish, CommitResult]) -> None:
             log.extend(codes([ticket.outcome()]))
 
         rig.publisher.submit(put("a"), settle)
@@ -176,7 +185,7 @@ async def test_a_batch_longer_than_a_commit_stays_in_order() -> None:
     async with publishing() as rig:
         results = await rig.publisher.publish_all([put(f"t{number}") for number in range(BATCH_MAX + 10)])
         assert codes(results) == list(range(2, BATCH_MAX + 12))
-        assert rig.publisher.gather.calls == 2
+        assert rig.publisher.batcher.calls == 2
 
 
 async def test_a_cancelled_batch_is_applied_all_the_same() -> None:

@@ -16,7 +16,7 @@ import trio.testing
 from softstate.errors import Unavailable
 from softstate.model import ALL, Page, Position, Query, Record
 from softstate.store.base import Applied, Publish
-from softstate.store.postgres.notifications import Ear
+from softstate.store.postgres.notifications import Notifications
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
@@ -299,13 +299,13 @@ async def test_direct_publish_wakes_every_store(truth: PostgresTruth, monkeypatc
         await truth.publish_directly("a", "1")
 
 
-async def hear_nothing(_ear: Ear) -> None:
+async def hear_nothing(_ear: Notifications) -> None:
     await trio.sleep_forever()
 
 
 async def test_deaf_store_looks_itself(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notifications may be lost, so nothing depends on them."""
-    monkeypatch.setattr(Ear, "hear", hear_nothing)
+    monkeypatch.setattr(Notifications, "hear", hear_nothing)
     store = await truth.open()
     head = await store.head()
     async with trio.open_nursery() as nursery:

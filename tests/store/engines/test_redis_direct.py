@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import trio
 
-from softstate.errors import Invalid, WireError
+from softstate.errors import Invalid, RequestError
 from softstate.model import ALL, Page, Query, check_topic
 from softstate.store.base import Publish
 from softstate.store.redis.store import RedisStore
@@ -113,7 +113,7 @@ RIGHT = [
 async def test_what_cannot_be_carried_is_refused(rig: RedisRig, json: str) -> None:
     store = await rig.open()
     raw = json.encode(errors="surrogateescape")
-    with pytest.raises(WireError):
+    with pytest.raises(RequestError):
         cbor_of_json(raw)
     with pytest.raises(Refused, match="INVALID value"):
         await rig.ask("FCALL", "softstate_publish", 1, rig.namespace, "a", raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from softstate.errors import Invalid, TooLarge, WireError
+from softstate.errors import Invalid, RequestError, TooLarge
 from softstate.store.remote.encoding import MAGIC, TOMBSTONE, cbor_of_json, from_stored, to_stored
 from softstate.wire import decode_value, encode_value
 
@@ -61,7 +61,7 @@ def test_what_another_program_puts_there(json: bytes, value: object) -> None:
         (b'"' + b"x" * 65_536 + b'"', TooLarge),
     ],
 )
-def test_what_cannot_be_carried_reads_as_deleted_and_is_logged(stored: bytes, kind: type[WireError]) -> None:
+def test_what_cannot_be_carried_reads_as_deleted_and_is_logged(stored: bytes, kind: type[RequestError]) -> None:
     with pytest.raises(kind):
         cbor_of_json(stored)
     with structlog.testing.capture_logs() as logs:

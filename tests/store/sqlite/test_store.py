@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from softstate.errors import SoftstateError, WireError
+from softstate.errors import RequestError, SoftstateError
 from softstate.model import ALL, Query
 from softstate.store.base import Publish, Store
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -49,7 +49,7 @@ async def outcome(store: Store, step: tuple[str, Any]) -> object:
 
 
 def plain(found: object) -> object:
-    if isinstance(found, WireError):
+    if isinstance(found, RequestError):
         return type(found), str(found), found.current, found.position
     if isinstance(found, SoftstateError):
         return type(found), str(found)

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from softstate.errors import WireError
+from softstate.errors import RequestError
 from softstate.model import ALL, PAGE_RECORDS_MAX, Page, Query
 from softstate.store.base import Applied, Committed, Publish, Store, Verdict
 from softstate.store.memory.store import MemoryStore
@@ -56,7 +56,7 @@ async def test_a_group_comes_to_the_same_as_in_memory(count: int, tmp_path: Path
             assert compared(ours) == compared(theirs)
             assert await everything(store) == await everything(memory)
             assert (await store.info()).keys == (await memory.info()).keys
-            assert all(isinstance(verdict, Applied | WireError) for verdict in ours.verdicts)
+            assert all(isinstance(verdict, Applied | RequestError) for verdict in ours.verdicts)
     finally:
         await store.aclose()
 

@@ -13,7 +13,7 @@ from softstate.client.machine.backoff import JITTER
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_tcp, open_websocket
 from softstate.client.url import NodeUrl, parse_url
 from softstate.wire import CBOR
-from softstate.wire.messages import Goodbye, Hello, Welcome
+from softstate.wire.messages import ClientBye, Hello, Welcome
 
 SERVICE_S: Final = 3.0
 """The service time of promise L: what a node may take to serve everybody who came back within the spread."""
@@ -88,7 +88,7 @@ async def _greet(nursery: trio.Nursery, url: NodeUrl) -> Terms:
         message = CBOR.server_message(await websocket.receive())
         if not isinstance(message, Welcome):
             raise HandshakeFailed(f"{url} answered hello with {type(message).__name__.lower()}")
-        await websocket.send(CBOR.encode(Goodbye()))
+        await websocket.send(CBOR.encode(ClientBye()))
     finally:
         await websocket.aclose()
     return Terms.of(message)
