@@ -18,7 +18,7 @@ from typing import Any, Final
 import cbor2
 import msgspec.inspect as shapes
 
-from softstate.model import REVISION_MAX
+from softstate.position import REVISION_MAX
 
 INPUT_BYTES_MAX: Final = 64 * 1024
 """Longest input that damage may make; what only size provokes is a job for the tests of the limits."""

@@ -22,7 +22,9 @@ from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile
 from softstate.client.shell.websocket import retry_after_ms
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid, RequestError
-from softstate.model import Position, Query, check_prefix, check_topic
+from softstate.model import Query
+from softstate.names import check_prefix, check_topic
+from softstate.position import Position
 from softstate.server.http.cursor import Cursor
 from softstate.server.http.etag import parse_strong, parse_tags
 from softstate.server.http.message import Request, decode_segment
@@ -148,8 +150,8 @@ class NamesTarget(Target):
         return f"read as {understood}"
 
 
-def _same(position: Position) -> None:
-    if Position.parse(str(position)) != position:
+def _same(position: Position | None) -> None:
+    if position is not None and Position.parse(str(position)) != position:
         raise Broken(f"{position} is not what it says")
 
 

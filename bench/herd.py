@@ -36,7 +36,8 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.model import Durability, Position
+from softstate.model import Durability
+from softstate.position import Position
 from softstate.session import ServiceRate, advise
 from softstate.session.load_advice import LOAD, Advice, renew_ms
 from softstate.wire.messages import (

@@ -23,7 +23,7 @@ from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.rounds import Rounds, run_rounds
 from bench.measure.servers import python_server, softstate_server
-from softstate.model import Position
+from softstate.position import Position
 from softstate.wire import CBOR, messages
 
 CONNECTIONS: Final = 32

@@ -21,7 +21,7 @@ from bench.trace import Trace, read_trace
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 from softstate.client.api.client import Client, connect
 from softstate.errors import Unavailable
-from softstate.model import ALL, covers, prefixes_of
+from softstate.names import ALL, covers, prefixes_of
 
 NAMES_MAX: Final = 3
 """Names that one watcher follows at most."""

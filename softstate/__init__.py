@@ -31,10 +31,5 @@ from softstate.errors import (
     Unavailable as Unavailable,
     Unsupported as Unsupported,
 )
-from softstate.model import (
-    Change as Change,
-    Durability as Durability,
-    Mode as Mode,
-    Position as Position,
-    Value as Value,
-)
+from softstate.model import Change as Change, Durability as Durability, Mode as Mode, Value as Value
+from softstate.position import Position as Position

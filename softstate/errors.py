@@ -29,10 +29,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
-if TYPE_CHECKING:
-    from softstate.model import Position
+from softstate.position import Position
 
 
 class SoftstateError(Exception):

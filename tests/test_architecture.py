@@ -31,6 +31,8 @@ EXCEPTIONS = {"softstate.wire.codec": {"os", "os.urandom"}}
 """The one exception: the CBOR codec ends a message by bytes that its sender cannot know. They decide nothing else."""
 
 SANS_IO = (
+    "softstate.position",
+    "softstate.names",
     "softstate.model",
     "softstate.errors",
     "softstate.wire",

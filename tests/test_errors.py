@@ -5,7 +5,7 @@ import pytest
 
 from softstate import errors
 from softstate.errors import ERRORS_BY_CODE, ConfigError, RequestError, SoftstateError, StoreFault
-from softstate.model import Position
+from softstate.position import Position
 
 # DESIGN section 4, "Error codes"
 HTTP_STATUS = {

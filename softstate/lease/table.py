@@ -12,7 +12,7 @@ entry in the session's `names` and one in the group: no object of its own, and n
 thousands of sessions is one `str`. Measured on CPython 3.11 with tracemalloc: an empty lease 205 bytes, its first
 name 185, each of tens of shared names on average 50 to 70, and 340 more for a name that nobody else holds.
 
-Sans-I/O: `now` is in seconds of one clock that never goes back. Names are valid already (`softstate.model`). Only for
+Sans-I/O: `now` is in seconds of one clock that never goes back. Names are valid already (`softstate.names`). Only for
 one thread.
 """
 
@@ -26,7 +26,7 @@ from typing import Final, Protocol
 
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
-from softstate.model import prefixes_of
+from softstate.names import prefixes_of
 from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import MASK, fnv1a
 

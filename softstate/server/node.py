@@ -14,7 +14,8 @@ import trio
 
 from softstate.errors import ConfigError, SoftstateError
 from softstate.lease import LeaseTable
-from softstate.model import Durability, Position
+from softstate.model import Durability
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import edge_of

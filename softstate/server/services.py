@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from softstate.errors import RequestError
-from softstate.model import Durability, Position
+from softstate.model import Durability
+from softstate.position import Position
 from softstate.server.config import ServerConfig
-from softstate.store.base import Applied, Page, Publish, Query
+from softstate.store.base import Applied, Page, Query, Write
 
 
 class Reads(Protocol):
@@ -27,14 +28,14 @@ class Reads(Protocol):
 class Publishes(Protocol):
     """Writing the store, many requests to one transaction."""
 
-    async def publish(self, change: Publish) -> tuple[Applied, Position]:
+    async def publish(self, change: Write) -> tuple[Applied, Position]:
         """Return once durable, with the verdict and the position of that version.
 
         Raises `Conflict`, `KeyReused`, `Overloaded`, or `Unavailable` (outcome unknown). If cancelled, the change
         may be applied all the same. Calls made in order are applied in order.
         """
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | RequestError]:
+    async def publish_all(self, changes: Sequence[Write]) -> list[tuple[Applied, Position] | RequestError]:
         """Apply changes in order, sharing commits, and return each one's verdict, in order.
 
         Once one finds no room or a store that fails, so does every later one. If cancelled, any may be applied.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from softstate.model import Record, is_prefix, prefixes_of
+from softstate.model import Record
+from softstate.names import is_prefix, prefixes_of
 
 HELD_MAX: Final = 1_024
 """Default for how many topics a hold keeps; beyond it the hold is dropped, and one more page is read instead."""

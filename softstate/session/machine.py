@@ -27,20 +27,11 @@ from msgspec import UNSET
 
 from softstate.errors import Behind, Denied, Invalid, NoLease, Overloaded, RequestError, Unavailable
 from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
-from softstate.model import Page, Position, Query, Record
+from softstate.model import Page, Query, Record
+from softstate.position import Position
 from softstate.session.effects import (
-    Close,
-    CloseOther,
-    DropPending,
-    Effect,
-    Read,
-    ReadHead,
-    Replay,
-    Send,
-    SendFirst,
-    Submit,
-    send_error,
-)
+    Close, CloseOther, DropPending, Effect, Read, ReadHead, Replay, Send, SendFirst, Submit, send_error,
+)  # fmt: skip
 from softstate.session.gap_buffer import HELD_MAX, GapBuffer
 from softstate.session.load_advice import renew_ms
 from softstate.session.request import PendingRequest, check_names, forgotten, lag_ms, missed_since, too_fast

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from softstate.errors import Compacted, Overloaded, TooLarge
-from softstate.model import Page, Position, Query, check_prefix, check_topic
+from softstate.model import Page, Query
+from softstate.names import check_prefix, check_topic
+from softstate.position import Position
 from softstate.session.gap_buffer import split
 from softstate.wire.messages import Hello, Poll, Renew, Subscribe
 

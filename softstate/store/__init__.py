@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from softstate.errors import ConfigError
 from softstate.model import Page, Query
-from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Publish, Store, StoreInfo, Verdict
+from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.rules.retention import RetentionClock
 
@@ -20,12 +20,12 @@ __all__ = [
     "MemoryDisk",
     "MemoryStore",
     "Page",
-    "Publish",
     "Query",
     "RetentionClock",
     "Store",
     "StoreInfo",
     "Verdict",
+    "Write",
     "open_store",
 ]
 

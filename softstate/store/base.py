@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from softstate.errors import RequestError, StoreRefused
-from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query, Record
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query, Record
+from softstate.position import Position
 
 __all__ = [
     "KEYS_MAX",
@@ -36,11 +37,11 @@ __all__ = [
     "Feed",
     "Key",
     "Page",
-    "Publish",
     "Query",
     "Store",
     "StoreInfo",
     "Verdict",
+    "Write",
 ]
 
 KEYS_MAX: Final = 1_000_000
@@ -52,7 +53,7 @@ LASTING: Final = frozenset({Durability.DURABLE, Durability.REPLICATED})
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class Write:
     """One change that somebody wants applied.
 
     `cbor` is the value in CBOR (`softstate.wire.encode_value`), None to delete. `expect` makes it a compare-and-set:
@@ -170,7 +171,7 @@ class Store(ABC):
     """
 
     @abstractmethod
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """Apply a group in one transaction, in order, each with its own revision and verdict; return once durable.
 
         An earlier change of the group is visible to the compare-and-set of a later one. A group larger than a

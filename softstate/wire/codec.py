@@ -23,7 +23,8 @@ import cbor2
 import msgspec
 
 from softstate.errors import Invalid, Unsupported
-from softstate.model import Change, Position, Record, Value
+from softstate.model import Change, Record, Value
+from softstate.position import Position
 from softstate.wire.messages import (
     PROTOCOL_CBOR,
     PROTOCOL_JSON,

@@ -12,7 +12,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from softstate.model import REVISION_MAX, Change, Durability, Position, Revision, Value
+from softstate.model import Change, Durability, Value
+from softstate.position import REVISION_MAX, Position, Revision
 
 PROTOCOL_JSON: Final = "softstate.v1.json"
 PROTOCOL_CBOR: Final = "softstate.v1.cbor"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-from softstate.model import Position
+from softstate.position import Position
 
 DIGEST_BYTES: Final = 16
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.replay import Plan, Report, Watcher, choose_names, replay
 from bench.trace import read_trace, write_trace
-from softstate.model import covers
+from softstate.names import covers
 
 
 @pytest.mark.timeout(120)

@@ -24,7 +24,8 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 from softstate.wire.messages import (
     Hello,
     Limits,

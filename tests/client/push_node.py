@@ -15,7 +15,8 @@ from softstate.client.api.client import Client, connect
 from softstate.client.api.updates import Updates
 from softstate.client.shell.clock import TrioClock
 from softstate.client.shell.websocket import OpenStream
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 from softstate.wire import CBOR, digest_of, digest_text
 from softstate.wire.messages import (
     Error,
@@ -88,7 +89,7 @@ class PushNode:
         changes = [
             change
             for change in self.topics.values()
-            if any(softstate.model.covers(name, change.topic) and change.version > asked[name] for name in granted)
+            if any(softstate.names.covers(name, change.topic) and change.version > asked[name] for name in granted)
         ]
         denied = [name for name in asked if name in self.denied]
         await self.say(ws, Subscribed(message.id, self.position, changes, denied=denied))

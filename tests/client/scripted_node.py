@@ -11,7 +11,8 @@ from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import ProtocolError
 
-from softstate.model import Durability, Position
+from softstate.model import Durability
+from softstate.position import Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice, Welcome
 

@@ -13,7 +13,8 @@ from trio_websocket import WebSocketConnection
 from softstate.client.machine.events import Action, Event, Ticked
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.shell import Shell, ToApplication
-from softstate.model import Change, Mode, Position
+from softstate.model import Change, Mode
+from softstate.position import Position
 from softstate.wire import CBOR, Codec
 from tests.client.scripted_node import WELCOME, ScriptedNode
 

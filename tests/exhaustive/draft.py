@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from softstate.errors import Rewound
-from softstate.model import Position, Query, covers
+from softstate.model import Query
+from softstate.names import covers
+from softstate.position import Position
 from softstate.session import ReadHead
 from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed

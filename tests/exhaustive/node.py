@@ -11,7 +11,8 @@ from msgspec import structs
 
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
-from softstate.model import Change, Durability, Page, Position, Record
+from softstate.model import Change, Durability, Page, Record
+from softstate.position import Position
 from softstate.session import (
     Advice,
     Close,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-from softstate.model import Position, Record
+from softstate.model import Record
+from softstate.position import Position
 
 Entry: TypeAlias = Record | Position
 """A commit: a change, or a lineage row. The entry at index i has revision i + 1."""

@@ -16,7 +16,8 @@ from msgspec import structs
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
-from softstate.model import Change, Page, Position, Record
+from softstate.model import Change, Page, Record
+from softstate.position import Position
 from softstate.session import Effect, Send, SessionMachine
 from softstate.session.gap_buffer import GapBuffer
 from softstate.store.rules import paging as snapshot

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from softstate.model import Position, Record, covers
+from softstate.model import Record
+from softstate.names import covers
+from softstate.position import Position
 from softstate.store.memory.store import MemoryImage
 from tests.exhaustive import oracle
 from tests.exhaustive.draft import Draft

@@ -9,7 +9,7 @@ import trio
 import softstate
 from softstate import Change, Conflict, Position, Reset, Unavailable
 from softstate.store import MemoryDisk
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from tests.integration.node_rig import mode_is, node, until
 
 
@@ -222,8 +222,8 @@ async def test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_orde
         }
 
 
-def _publish(topic: str) -> Publish:
-    return Publish(topic, b"\x01")
+def _publish(topic: str) -> Write:
+    return Write(topic, b"\x01")
 
 
 async def test_a_cancelled_client_leaves_nothing_behind() -> None:

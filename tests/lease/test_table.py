@@ -12,7 +12,7 @@ import softstate
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
-from softstate.model import covers
+from softstate.names import covers
 from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import digest_of
 

@@ -12,10 +12,11 @@ import trio
 import trio.testing
 
 from softstate.errors import RequestError
-from softstate.model import Durability, Page, Position, Query
+from softstate.model import Durability, Page, Query
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.http.server import FrontDoor
-from softstate.store.base import Applied, Publish
+from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, Codec, encode_value
 
@@ -56,13 +57,13 @@ class FakeNode:
         (lineage,) = await self.store.lineage_at([revision])
         return lineage
 
-    async def publish(self, change: Publish) -> tuple[Applied, Position]:
+    async def publish(self, change: Write) -> tuple[Applied, Position]:
         (verdict,) = await self.publish_all([change])
         if isinstance(verdict, RequestError):
             raise verdict
         return verdict
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[tuple[Applied, Position] | RequestError]:
+    async def publish_all(self, changes: Sequence[Write]) -> list[tuple[Applied, Position] | RequestError]:
         if self.fault is not None:
             raise self.fault
         committed = await self.store.publish(changes)
@@ -94,11 +95,11 @@ class FakeNode:
         return b"softstate_sessions 0.0\n"
 
     async def set(self, topic: str, value: Any) -> int:
-        applied, _ = await self.publish(Publish(topic, encode_value(value)))
+        applied, _ = await self.publish(Write(topic, encode_value(value)))
         return applied.version
 
     async def delete(self, topic: str) -> int:
-        applied, _ = await self.publish(Publish(topic, None))
+        applied, _ = await self.publish(Write(topic, None))
         return applied.version
 
     # The client's side ----------------------------------------------------------------------------------------------

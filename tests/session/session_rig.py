@@ -14,7 +14,8 @@ from msgspec import structs
 
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
-from softstate.model import Change, Durability, Page, Position, Record
+from softstate.model import Change, Durability, Page, Record
+from softstate.position import Position
 from softstate.session import (
     Advice,
     Close,
@@ -30,7 +31,7 @@ from softstate.session import (
     Submit,
     Terms,
 )
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.store.rules.paging import answer
 from softstate.wire.messages import (
@@ -248,7 +249,7 @@ class World:
     def commit(self, *topics: str, cbor: bytes | None = b"\x01") -> int:
         """Commit a change of each topic; return the last revision. The hub does not know yet."""
         for topic in topics:
-            _, record = self.image.apply(Publish(topic, cbor), 0)
+            _, record = self.image.apply(Write(topic, cbor), 0)
             assert record is not None
             self.log.append(record)
         return self.image.head

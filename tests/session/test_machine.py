@@ -7,7 +7,8 @@ import pytest
 
 from softstate.errors import Overloaded, Rewound, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 from softstate.session import Read, State, Submit
 from softstate.session.machine import TTL_MS_MIN
 from softstate.wire.close_codes import CloseCode

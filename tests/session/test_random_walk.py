@@ -13,7 +13,9 @@ from typing import cast
 import pytest
 
 from softstate.errors import Overloaded, Unavailable
-from softstate.model import Change, Position, Record, covers
+from softstate.model import Change, Record
+from softstate.names import covers
+from softstate.position import Position
 from softstate.session import State
 from softstate.wire.messages import (
     ClientBye,

@@ -3,7 +3,7 @@
 import pytest
 
 from softstate.errors import Unavailable
-from softstate.model import Position
+from softstate.position import Position
 from softstate.session import State
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import ClientBye, Error, Hello, Message, Notify, PositionMoved, Renewed, ServerBye, Welcome

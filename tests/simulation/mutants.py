@@ -10,7 +10,8 @@ from msgspec import structs
 
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.shell.shell import _Link
-from softstate.model import Change, Position, Record
+from softstate.model import Change, Record
+from softstate.position import Position
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
@@ -19,7 +20,7 @@ from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.writes import Publisher
 from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Send
-from softstate.store.base import Publish, Verdict
+from softstate.store.base import Verdict, Write
 from softstate.store.memory.store import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
@@ -46,7 +47,7 @@ def tombstones_forgotten(patch: Patch) -> None:
     """A deletion leaves nothing behind in the store."""
     apply = MemoryImage.apply
 
-    def forgetting(self: MemoryImage, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+    def forgetting(self: MemoryImage, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
         verdict, record = apply(self, publish, keys_max)
         if record is not None and record.deleted:
             del self.records[record.version]
@@ -76,7 +77,7 @@ def notified_before_commit(patch: Patch) -> None:
     """A node pushes what it is about to commit, at the version that it will probably get."""
     commit = Publisher._commit
 
-    async def hasty(self: Publisher, group: Sequence[Publish]) -> Any:
+    async def hasty(self: Publisher, group: Sequence[Write]) -> Any:
         position = self._hub.position
         for publish in group:
             if publish.expect is None and publish.cbor is not None:
@@ -126,7 +127,7 @@ def reads_joined_under_way(patch: Patch) -> None:
 
     def joining(self: Batcher[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
         for riding in self._riding:
-            if riding.open and riding.item == item and not isinstance(item, Publish):
+            if riding.open and riding.item == item and not isinstance(item, Write):
                 ticket = Ticket(item, settled)
                 first = riding._settled
                 assert first is not None

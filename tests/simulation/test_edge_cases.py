@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from softstate.model import PAGE_RECORDS_MAX, Position
-from softstate.store.base import Committed, Feed, Publish
+from softstate.model import PAGE_RECORDS_MAX
+from softstate.position import Position
+from softstate.store.base import Committed, Feed, Write
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.simulation.disk import SimStore
@@ -122,7 +123,7 @@ def test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed(
     # Found under seed 557: the hub stood just where the lost commit began, since the feed had not brought it yet (S7).
     publish, feed = SimStore.publish, SimStore.feed
 
-    async def answered_late(self: SimStore, group: Sequence[Publish]) -> Committed:
+    async def answered_late(self: SimStore, group: Sequence[Write]) -> Committed:
         committed = await publish(self, group)
         await trio.sleep(1.5)
         return committed

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from softstate.server import ServerConfig
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.testing import Bounds, FrameRule, World
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Applied, Committed, Forgotten, NodeSampled, ResetSeen, Spoken
@@ -218,7 +218,7 @@ def test_d5_tombstones_are_forgotten_between_two_pages() -> None:
             nonlocal reads
             reads += 1
             for number in range(0, 60, 7):
-                world.disk.commit(Publish(f"t/{number}", None))
+                world.disk.commit(Write(f"t/{number}", None))
             world.disk.image.compact(world.disk.image.head, 0)
 
         world.nodes["n1"].at_point("read.after", forget)

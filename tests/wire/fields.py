@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from softstate.model import REVISION_MAX
+from softstate.position import REVISION_MAX
 from softstate.wire.messages import DURATION_MS_MAX, ID_CHARS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
 
 Wrong = tuple[str, Any]

@@ -6,7 +6,8 @@ import cbor2
 import pytest
 
 from softstate.errors import Invalid, SoftstateError, Unsupported
-from softstate.model import Change, Position, Record
+from softstate.model import Change, Record
+from softstate.position import Position
 from softstate.wire import CBOR, JSON, VALUE_DEPTH_MAX, Codec, encode_value
 from softstate.wire.codec import MESSAGE_DEPTH_MAX
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Subscribe

@@ -6,7 +6,7 @@ import cbor2
 import pytest
 
 from softstate.errors import Invalid, TooLarge, Unsupported
-from softstate.model import check_prefix, check_topic
+from softstate.names import check_prefix, check_topic
 from softstate.wire import CBOR, JSON, Codec, digest_of, digest_text, encode_value
 from softstate.wire.messages import Batch, BatchResults, Error, Poll, Polled, Published
 from tests.wire.example_files import expand, json_text, load, with_bytes, write

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from softstate.errors import ERRORS_BY_CODE, Invalid, Unsupported
-from softstate.model import REVISION_MAX, Position
+from softstate.position import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import (
     DURATION_MS_MAX,

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from softstate.errors import Invalid
-from softstate.model import Change, Position, Record
+from softstate.model import Change, Record
+from softstate.position import Position
 from softstate.wire import CBOR, CODECS, JSON, Codec, check_batch, encode_value, encode_value_for
 from softstate.wire.messages import (
     Batch,

@@ -1,6 +1,6 @@
 import itertools
 
-from softstate.model import Position
+from softstate.position import Position
 from softstate.wire.request_digest import DIGEST_BYTES, MUST_EXIST, request_digest
 
 AT = Position("e", "l", 7)

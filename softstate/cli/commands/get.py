@@ -10,7 +10,7 @@ from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.errors import NotFound
-from softstate.model import check_topic
+from softstate.names import check_topic
 
 
 async def command(

@@ -7,7 +7,7 @@ import sys
 from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.values import change_fields, json_text, line_text
-from softstate.model import ALL, check_prefix
+from softstate.names import ALL, check_prefix
 
 
 async def command(

@@ -17,7 +17,8 @@ from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, U
 from softstate.cli.terminal import ndjson
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.errors import OutcomeUnknown
-from softstate.model import Value, check_topic
+from softstate.model import Value
+from softstate.names import check_topic
 
 
 async def command(

@@ -16,7 +16,8 @@ from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.output import LineWriter
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.client.machine.events import ModeChanged, Reset
-from softstate.model import ALL, Change, Mode, check_prefix, check_topic
+from softstate.model import Change, Mode
+from softstate.names import ALL, check_prefix, check_topic
 
 Shown: TypeAlias = Change | Reset | ModeChanged
 

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from softstate.errors import Invalid
-from softstate.model import Value, check_topic
+from softstate.model import Value
+from softstate.names import check_topic
 from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes
 
 LINE_BYTES_MAX: Final = 1024 * 1024

@@ -43,7 +43,9 @@ from softstate.client.shell.shell import Driven, Shell, ToApplication
 from softstate.client.shell.websocket import OpenStream, open_tcp
 from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import ClientClosed, ConfigError, Invalid, SoftstateError
-from softstate.model import REVISION_MAX, Change, Mode, Position, Value, check_prefix, check_topic, is_prefix
+from softstate.model import Change, Mode, Value
+from softstate.names import check_prefix, check_topic, is_prefix
+from softstate.position import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, decode_value, encode_value
 from softstate.wire.messages import DURATION_MS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX, Published
 

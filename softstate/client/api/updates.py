@@ -15,7 +15,8 @@ import trio
 
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import ClientClosed, Denied, SoftstateError
-from softstate.model import Change, prefixes_of
+from softstate.model import Change
+from softstate.names import prefixes_of
 
 UpdateEvent: TypeAlias = Change | Reset | ModeChanged
 

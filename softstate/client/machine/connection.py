@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from softstate.client.machine.knowledge import Question
-from softstate.model import Position
+from softstate.position import Position
 from softstate.wire.messages import Welcome
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from softstate.errors import RequestError, SoftstateError
-from softstate.model import Change, Mode, Position, Value
+from softstate.model import Change, Mode, Value
+from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, ClientMessage, Poll, Polled, Published, ServerMessage
 
 # Events: the application ---------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from softstate.model import Change, Position, is_prefix, prefixes_of
+from softstate.model import Change
+from softstate.names import is_prefix, prefixes_of
+from softstate.position import Position
 from softstate.wire.subscription_digest import MASK, digest_text, fnv1a
 
 CLOCK_RATE_MIN: Final = 0.99

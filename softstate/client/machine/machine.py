@@ -46,7 +46,8 @@ from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics
 from softstate.client.machine.table import ROWS, TABLE, Trigger
 from softstate.errors import ClientClosed, Denied as DeniedError, SoftstateError, Unauthenticated, Unsupported
-from softstate.model import Change, Mode, Position
+from softstate.model import Change, Mode
+from softstate.position import Position
 from softstate.wire.close_codes import CloseCode, may_reconnect
 
 __all__ = ["Machine", "MachineOptions", "Statistics"]

@@ -20,7 +20,8 @@ from msgspec import UNSET, UnsetType
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishAsked, Settled
 from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError
-from softstate.model import Position, Value
+from softstate.model import Value
+from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
 
 BATCH_MAX: Final = 100

@@ -19,7 +19,8 @@ from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.table import Trigger
 from softstate.errors import Denied
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 from softstate.wire.messages import (
     Error,
     Message,

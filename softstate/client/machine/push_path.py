@@ -15,7 +15,7 @@ from softstate.client.machine.connection import Asked, Link, Renewal, Session
 from softstate.client.machine.events import Connect, Disconnect, Send
 from softstate.client.machine.state import NAMES_MAX, Cause, Core
 from softstate.client.machine.table import Trigger
-from softstate.model import Position
+from softstate.position import Position
 from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
 
 PUBLISH_TIMEOUTS: Final = 4

@@ -15,7 +15,8 @@ from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.publish_queue import Publishing
 from softstate.client.machine.table import Trigger
 from softstate.errors import SoftstateError
-from softstate.model import Change, Mode, Position
+from softstate.model import Change, Mode
+from softstate.position import Position
 from softstate.wire.messages import Limits
 
 NAMES_MAX: Final = 1_000

@@ -14,8 +14,9 @@ import trio
 
 from softstate.client.shell.http import HttpClient, HttpFailed, Reply
 from softstate.client.url import NodeUrl
-from softstate.errors import Behind, Compacted, Invalid, NotFound, Overloaded, RequestError, Rewound, Unavailable
-from softstate.model import Change, Position
+from softstate.errors import Behind, Compacted, NotFound, Overloaded, RequestError, Rewound, Unavailable
+from softstate.model import Change
+from softstate.position import Position
 from softstate.wire import JSON
 from softstate.wire.messages import Polled
 
@@ -130,9 +131,5 @@ def _topic(change: Change) -> str:
 def _version(reply: Reply) -> int | None:
     """Read the version from an ETag, ``"epoch.lineage.version"``; None if there is none that can be read."""
     tag = reply.header("etag")
-    if tag is None:
-        return None
-    try:
-        return Position.parse(tag.removeprefix("W/").strip('"'), "ETag").revision
-    except Invalid:
-        return None
+    position = None if tag is None else Position.parse(tag.removeprefix("W/").strip('"'))
+    return None if position is None else position.revision

@@ -55,7 +55,8 @@ from softstate.client.shell.websocket import (
 )
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, RequestError, Unsupported
-from softstate.model import Change, Mode, Position
+from softstate.model import Change, Mode
+from softstate.position import Position
 from softstate.wire import Codec
 from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults, ClientMessage, Polled
 

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import trio
 
 from softstate.lease import LeaseTable, Sink
-from softstate.model import Position, Record
+from softstate.model import Record
+from softstate.position import Position
 from softstate.server.fanout.outbox import Outbox
 from softstate.wire.push import EncodedChange, PushBatch
 

@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from softstate.errors import Invalid
-from softstate.model import REVISION_MAX, Page, Position, Query
+from softstate.model import Page, Query
+from softstate.position import REVISION_MAX, Position
 
 _DIGEST_BYTES: Final = 6
 _FORM: Final = re.compile(

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from softstate.errors import Invalid
-from softstate.model import Position
+from softstate.position import Position
 
 ANY: Final = "*"
 
@@ -55,4 +55,7 @@ def parse_strong(header: str) -> Position:
         raise Invalid(
             "If-Match must be * or one entity tag in double quotes, as an ETag header had it (no W/, no list)"
         )
-    return Position.parse(text[1:-1], "If-Match")
+    position = Position.parse(text[1:-1])
+    if position is None:
+        raise Invalid("If-Match must look like epoch.lineage.revision in double quotes, as an ETag header had it")
+    return position

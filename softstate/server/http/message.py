@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from softstate.errors import Invalid, RequestError
-from softstate.model import REVISION_MAX, Position
+from softstate.position import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 

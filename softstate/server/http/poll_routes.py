@@ -15,7 +15,9 @@ from functools import lru_cache
 from typing import Final
 
 from softstate.errors import Compacted, Invalid, NotFound, TooLarge
-from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, check_prefix, check_topic
+from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.names import check_prefix, check_topic
+from softstate.position import Position
 from softstate.server.http.context import HttpContext
 from softstate.server.http.cursor import Cursor, next_cursor
 from softstate.server.http.message import Refused, Reply, Request, stamps

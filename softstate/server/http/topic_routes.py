@@ -12,12 +12,14 @@ from typing import Any, Final, cast
 import trio
 
 from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable
-from softstate.model import REVISION_MAX, Position, Query, Record, check_topic
+from softstate.model import Query, Record
+from softstate.names import check_topic
+from softstate.position import REVISION_MAX, Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
 from softstate.server.http.etag import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, stamps
 from softstate.server.storage.writes import change_of
-from softstate.store.base import Applied, Publish
+from softstate.store.base import Applied, Write
 from softstate.wire import check_batch, encode_value
 from softstate.wire.messages import KEY_CHARS_MAX, Batch, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import MUST_EXIST, request_digest
@@ -138,7 +140,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
         # Even when it cannot win, the store has to judge it: with its key, it may be a retry of what has won before.
         expect = live[0] if live else _NEVER
     try:
-        applied, position = await context.services.publishes.publish(Publish(topic, cbor, expect, witness, key, digest))
+        applied, position = await context.services.publishes.publish(Write(topic, cbor, expect, witness, key, digest))
     except Conflict as error:
         if expect != _NEVER:
             raise
@@ -193,14 +195,14 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     if len(batch.changes) > context.config.batch_max:
         limit = context.config.batch_max
         raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {limit}")
-    checked: list[Publish | RequestError] = []
+    checked: list[Write | RequestError] = []
     for change in batch.changes:
         try:
             checked.append(change_of(change, context.config.value_bytes_max))
         except RequestError as error:
             checked.append(error)
-    verdicts = iter(await context.services.publishes.publish_all([one for one in checked if isinstance(one, Publish)]))
-    results = [_result(one, next(verdicts) if isinstance(one, Publish) else one) for one in checked]
+    verdicts = iter(await context.services.publishes.publish_all([one for one in checked if isinstance(one, Write)]))
+    results = [_result(one, next(verdicts) if isinstance(one, Write) else one) for one in checked]
     position = max(
         (result.position for result in results if result.position is not None),
         key=lambda found: found.revision,
@@ -210,8 +212,8 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, stamps(position))
 
 
-def _result(asked: Publish | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:
-    topic = asked.topic if isinstance(asked, Publish) else ""
+def _result(asked: Write | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:
+    topic = asked.topic if isinstance(asked, Write) else ""
     if isinstance(verdict, RequestError):
         return BatchResult(
             topic, 0, verdict.position, code=verdict.code, message=verdict.message,

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from softstate.errors import Compacted, StoreFault, StoreRefused, Unavailable
-from softstate.model import Position
+from softstate.position import Position
 from softstate.server.fanout.hub import Hub
 from softstate.store.base import Store
 

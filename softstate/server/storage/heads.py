@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import trio
 
 from softstate.errors import RequestError, StoreFault, Unavailable
-from softstate.model import Position
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import DOWN_RETRY_MS, Batcher, Ticket

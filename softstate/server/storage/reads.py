@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from softstate.errors import RequestError, StoreFault
-from softstate.model import Page, Position, Query
+from softstate.model import Page, Query
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import Batcher
 from softstate.store.base import Store

@@ -9,11 +9,12 @@ import msgspec
 import trio
 
 from softstate.errors import RequestError, StoreFault
-from softstate.model import Position, check_topic
+from softstate.names import check_topic
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket
-from softstate.store.base import Applied, Publish, Store
+from softstate.store.base import Applied, Store, Write
 from softstate.wire import encode_value, messages
 from softstate.wire.request_digest import request_digest
 
@@ -21,12 +22,12 @@ CommitResult: TypeAlias = tuple[Applied, Position]
 """The verdict on a publish that won, and the position of its version."""
 
 
-def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max: int) -> Publish:
+def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max: int) -> Write:
     """Check what a peer wants published. Raises `Invalid` or `TooLarge`."""
     topic = check_topic(message.topic)
     cbor = None if message.value is msgspec.UNSET else encode_value(message.value, value_bytes_max)
     digest = request_digest(topic, cbor, message.expect, None)
-    return Publish(topic, cbor, message.expect, None, message.key, digest)
+    return Write(topic, cbor, message.expect, None, message.key, digest)
 
 
 class Publisher:
@@ -44,7 +45,7 @@ class Publisher:
         self._hub = hub
         self._history = history
         self.repeated = 0
-        self.batcher: Batcher[Publish, CommitResult] = Batcher(
+        self.batcher: Batcher[Write, CommitResult] = Batcher(
             "publishes",
             self._commit,
             waiting_max=config.publishes_waiting_max,
@@ -55,20 +56,20 @@ class Publisher:
             after=hub.flush,
         )
 
-    def submit(self, change: Publish, settled: Callable[[Ticket[Publish, CommitResult]], None]) -> None:
+    def submit(self, change: Write, settled: Callable[[Ticket[Write, CommitResult]], None]) -> None:
         """Queue a change; `settled` is called once its fate is known. Raises `Overloaded` or `Unavailable`."""
         self.batcher.submit(change, settled)
 
-    async def publish(self, change: Publish) -> CommitResult:
+    async def publish(self, change: Write) -> CommitResult:
         """Return once durable; see `softstate.server.services.Publishes`."""
         return await self.batcher.ask(change)
 
-    async def publish_all(self, changes: Sequence[Publish]) -> list[CommitResult | RequestError]:
-        """Publish in order, and return each verdict in order. If cancelled, all may be applied all the same."""
+    async def publish_all(self, changes: Sequence[Write]) -> list[CommitResult | RequestError]:
+        """Write in order, and return each verdict in order. If cancelled, all may be applied all the same."""
         if not changes:
             return []
         done = trio.Event()
-        tickets: list[Ticket[Publish, CommitResult]] = []
+        tickets: list[Ticket[Write, CommitResult]] = []
         refused: RequestError | None = None
         for change in changes:
             try:
@@ -85,7 +86,7 @@ class Publisher:
             results += [refused] * (len(changes) - len(tickets))
         return results
 
-    async def _commit(self, group: Sequence[Publish]) -> Sequence[CommitResult | RequestError]:
+    async def _commit(self, group: Sequence[Write]) -> Sequence[CommitResult | RequestError]:
         history = self._history()
         committed = await self._store.publish(group)
         # Where the store was reopened before the answer came, the commit may be lost with the history that it was made

@@ -14,7 +14,8 @@ import trio
 
 from softstate.errors import Invalid, RequestError
 from softstate.lease import GRACE, LeaseTable
-from softstate.model import Position, Record
+from softstate.model import Record
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Edge, Outbox
@@ -39,7 +40,7 @@ from softstate.session import (
     Submit,
     Terms,
 )
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.wire import CBOR, CloseCode, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
 from softstate.wire.push import EncodedChange, PushBatch
@@ -247,7 +248,7 @@ class Connection:
             return
         self._inflight += 1
 
-    def _published(self, message: messages.Publish, ticket: Ticket[Publish, CommitResult]) -> None:
+    def _published(self, message: messages.Publish, ticket: Ticket[Write, CommitResult]) -> None:
         self._inflight -= 1
         if self._room is not None:
             self._room.set()

@@ -9,7 +9,9 @@ from typing import Final
 import structlog
 
 from softstate.errors import Unavailable
-from softstate.model import ALL, PAGE_BYTES_MAX, REVISION_MAX, Position
+from softstate.model import PAGE_BYTES_MAX
+from softstate.names import ALL
+from softstate.position import REVISION_MAX, Position
 from softstate.store.base import Dump, Key
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway

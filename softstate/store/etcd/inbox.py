@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from softstate.errors import RequestError
-from softstate.model import check_topic
-from softstate.store.base import Publish
+from softstate.names import check_topic
+from softstate.store.base import Write
 from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
 from softstate.store.etcd.schema import Data, Layout, after_all
 from softstate.store.etcd.snapshot import Look, standings_in
@@ -55,7 +55,7 @@ def moving(layout: Layout) -> Plan[Moved]:
         return [span(layout.inbox, after_all(layout.inbox), limit=INBOX_MAX, **newest_last)]
 
     async def draft(look: Look, batch: Batch) -> Moved:
-        publishes: list[Publish] = []
+        publishes: list[Write] = []
         refused: list[tuple[str, str]] = []
         entries = _fitting(look.answers[0].kvs)
         for kv in entries:
@@ -78,16 +78,16 @@ def moving(layout: Layout) -> Plan[Moved]:
     return Plan(draft, ops)
 
 
-def _publish(topic: bytes, value: bytes) -> Publish:
+def _publish(topic: bytes, value: bytes) -> Write:
     name = check_topic(topic.decode(errors="surrogateescape"))
-    return Publish(name, cbor_of_json(value) if value else None)
+    return Write(name, cbor_of_json(value) if value else None)
 
 
 def _fitting(kvs: Sequence[KeyValue]) -> Sequence[KeyValue]:
     """Return as many entries as fit one transaction."""
     size = 0
     for at, kv in enumerate(kvs):
-        size += size_of(Publish("", kv.value[:REFUSED_BYTES_MAX])) + 4 * len(kv.key)
+        size += size_of(Write("", kv.value[:REFUSED_BYTES_MAX])) + 4 * len(kv.key)
         if at and size > REQUEST_BYTES_MAX:
             return kvs[:at]
     return kvs

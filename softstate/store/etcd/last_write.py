@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.messages import NESTED_MAX, unchanged
 from softstate.store.etcd.schema import Known, Standing
@@ -41,7 +41,7 @@ class Recall:
         self._standings = {}
 
     def base_for(
-        self, connection: Connection, group: Sequence[Publish], newest: int
+        self, connection: Connection, group: Sequence[Write], newest: int
     ) -> tuple[Known, dict[str, Standing]] | None:
         """Return the head and where the topics of a group stand, if all that is asked about them is known.
 
@@ -59,7 +59,7 @@ class Recall:
         return known, {publish.topic: self._standings[publish.topic] for publish in group}
 
 
-def compare_new_keys(batch: Batch, group: Sequence[Publish]) -> None:
+def compare_new_keys(batch: Batch, group: Sequence[Write]) -> None:
     """Have the write of a batch fail if an idempotency key of the group stands for something already."""
     keys = {batch.data.key(publish.topic, publish.key) for publish in group if publish.key is not None}
     batch.compares += [unchanged(key, 0) for key in keys]

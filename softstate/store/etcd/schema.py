@@ -29,7 +29,9 @@ from typing import Final
 import msgspec
 
 from softstate.errors import StoreRefused
-from softstate.model import ALL, Position, Record
+from softstate.model import Record
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.remote.encoding import from_stored, to_stored
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from softstate.errors import StoreRefused, StoreRewound
-from softstate.model import ALL, PAGE_BYTES_MAX, REVISION_MAX, Position, Query, Record, covers
+from softstate.model import PAGE_BYTES_MAX, Query, Record
+from softstate.names import ALL, covers
+from softstate.position import REVISION_MAX, Position
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last

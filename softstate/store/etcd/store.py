@@ -26,8 +26,9 @@ import structlog
 import trio
 
 from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
-from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo, Verdict
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
 from softstate.store.etcd.durability import PROBE_S, Probe
@@ -160,7 +161,7 @@ class EtcdStore(Store):
                 self._heard = 0
             return result
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. A group above a megabyte is several transactions, each with its own `CALL_S`.
 
         If a later one fails, or another lineage begins between them, all of the group is `Unavailable`, though the
@@ -173,7 +174,7 @@ class EtcdStore(Store):
         assert committed is not None
         return committed
 
-    async def _publish(self, chunk: Sequence[Publish]) -> Committed:
+    async def _publish(self, chunk: Sequence[Write]) -> Committed:
         opened, newest = self._opened, max(self._seen[0].revision, self._heard)
         done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
         self._saw(done.known, opened)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from softstate.model import Record
-from softstate.store.base import Applied, Publish, Verdict
+from softstate.store.base import Applied, Verdict, Write
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, Op, delete, put
 from softstate.store.etcd.schema import Data, Head, Standing, write_keylog, write_record, write_standing, write_use
 from softstate.store.rules.judge import Standing as JudgedStanding, judge
@@ -58,7 +58,7 @@ class Batch:
         self.standings.update(standings)
         self.used.update(used)
 
-    def apply(self, publish: Publish, snapshot: Snapshot) -> Verdict:
+    def apply(self, publish: Write, snapshot: Snapshot) -> Verdict:
         """Judge one publish, and apply it if nothing speaks against it. `snapshot` knows the witness's revision."""
         old = self.standings.get(publish.topic, Standing())
         verdict = judge(
@@ -114,15 +114,15 @@ class Batch:
         return puts + [delete(key) if value is None else put(key, value) for key, value in self.changes.items()]
 
 
-def size_of(publish: Publish) -> int:
+def size_of(publish: Write) -> int:
     """Return how much a publish brings to a transaction at most, in bytes."""
     names = 4 * len(publish.topic.encode()) + 2 * len((publish.key or "").encode()) + 2 * len(publish.digest)
     return len(publish.cbor or b"") + names + PUBLISH_BYTES
 
 
-def chunks_of(group: Sequence[Publish]) -> list[Sequence[Publish]]:
+def chunks_of(group: Sequence[Write]) -> list[Sequence[Write]]:
     """Cut a group into parts that fit one transaction each; one part, if it is empty."""
-    chunks: list[Sequence[Publish]] = []
+    chunks: list[Sequence[Write]] = []
     begin = size = 0
     for at, publish in enumerate(group):
         size += size_of(publish)

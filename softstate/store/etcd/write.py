@@ -24,8 +24,8 @@ import msgspec
 import trio
 
 from softstate.errors import StoreRefused, Unavailable
-from softstate.model import Position
-from softstate.store.base import Publish, Verdict
+from softstate.position import Position
+from softstate.store.base import Verdict, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway, SnapshotGone
 from softstate.store.etcd.last_write import Recall, compare_new_keys
@@ -104,9 +104,9 @@ class Writer:
         self._lost_at = self._free_at = -math.inf
 
     async def publish(
-        self, group: Sequence[Publish], seen: tuple[Position, str], newest: int, keys_max: int
+        self, group: Sequence[Write], seen: tuple[Position, str], newest: int, keys_max: int
     ) -> Done[list[Verdict]]:
-        """Publish a group that fits one transaction. Raises as `commit` does.
+        """Write a group that fits one transaction. Raises as `commit` does.
 
         `newest` is the highest revision that this node has heard of.
         """
@@ -119,9 +119,9 @@ class Writer:
         return await self.persist(attempt)
 
     async def _from_memory(
-        self, connection: Connection, fate: Fate, group: Sequence[Publish], newest: int, keys_max: int
+        self, connection: Connection, fate: Fate, group: Sequence[Write], newest: int, keys_max: int
     ) -> Done[list[Verdict]] | None:
-        """Publish without reading first; None when that cannot be."""
+        """Write without reading first; None when that cannot be."""
         found = self._recall.base_for(connection, group, newest)
         if found is None:
             return None
@@ -242,7 +242,7 @@ class Writer:
                 pause_s = 2 * CONTENTION_S
 
 
-def publishing(group: Sequence[Publish]) -> Plan[list[Verdict]]:
+def publishing(group: Sequence[Write]) -> Plan[list[Verdict]]:
     """Plan to publish a group that fits one transaction."""
     topics = list(dict.fromkeys(publish.topic for publish in group))
     keys = list(dict.fromkeys((publish.topic, publish.key) for publish in group if publish.key is not None))

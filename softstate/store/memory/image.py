@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 
-from softstate.model import Position, Record, covers
-from softstate.store.base import Applied, Dump, Key, Publish, Verdict
+from softstate.model import Record
+from softstate.names import covers
+from softstate.position import Position
+from softstate.store.base import Applied, Dump, Key, Verdict, Write
 from softstate.store.rules.judge import Standing, judge
 from softstate.store.rules.paging import dump_page, on_history
 
@@ -77,7 +79,7 @@ class MemoryImage:
         self.rows.append(Position(self.epoch, nonce, self.head))
         return self.position
 
-    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
         """Apply one publish, unless its verdict forbids it."""
         version = self.latest.get(publish.topic, 0)
         standing = Standing(

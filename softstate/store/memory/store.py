@@ -13,8 +13,9 @@ from typing import TypeAlias
 import trio
 
 from softstate.errors import Rewound, StoreRewound, Unavailable
-from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.memory.image import MemoryImage
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import SYSTEM, epoch_nonce, lineage_nonce
@@ -121,7 +122,7 @@ class MemoryStore(Store):
         if self._checkpoint is not None:
             await self._checkpoint(checkpoint)
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. `Unavailable` after the commit when an outage began at ``publish.after_commit``."""
         await trio.lowlevel.checkpoint()
         await self._pass("publish.before_commit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store.base import Dump
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.url import Place

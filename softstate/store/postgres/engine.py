@@ -12,8 +12,9 @@ from random import Random
 from typing import Final
 
 from softstate.errors import Rewound
-from softstate.model import Durability, Page, Position, Query
-from softstate.store.base import Committed, Dump, Feed, Publish, StoreInfo
+from softstate.model import Durability, Page, Query
+from softstate.position import Position
+from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.postgres.connection import Connection, Session
 from softstate.store.postgres.schema import claim
 from softstate.store.postgres.snapshot import PostgresSnapshot
@@ -94,13 +95,13 @@ class PostgresEngine:
         self._probe(PostgresSnapshot(connection, 0))
         return writing.position
 
-    def _begin(self, connection: Connection, group: Sequence[Publish]) -> Writing:
+    def _begin(self, connection: Connection, group: Sequence[Write]) -> Writing:
         seen = self.seen
         writing = Writing(connection, self.random, fresh=self.writer.fresh, revisions=[seen.revision], group=group)
         check_seen(seen, writing.snapshot)
         return writing
 
-    def publish(self, connection: Connection, group: Sequence[Publish]) -> Committed:
+    def publish(self, connection: Connection, group: Sequence[Write]) -> Committed:
         """Apply a group of publishes in one transaction."""
         writing = self._begin(connection, group)
         verdicts = [writing.apply(publish, self._keys_max) for publish in group]

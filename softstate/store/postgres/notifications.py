@@ -10,7 +10,7 @@ import trio
 from psycopg import sql
 
 from softstate.errors import StoreFault, Unavailable
-from softstate.model import REVISION_MAX
+from softstate.position import REVISION_MAX
 from softstate.store.postgres.connection import Connection, Session
 from softstate.store.postgres.url import Place
 

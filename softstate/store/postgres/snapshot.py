@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from softstate.errors import StoreRewound
-from softstate.model import ALL, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Position, Query, Record
+from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.postgres.connection import Connection
 from softstate.store.remote.encoding import from_stored

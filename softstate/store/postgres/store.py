@@ -28,8 +28,9 @@ from typing import Final, TypeVar
 import trio
 
 from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
-from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.postgres.url import read_place
 from softstate.store.rules.nonce import SYSTEM
 
@@ -105,7 +106,7 @@ class PostgresStore(Store):
         self._committed.set()
         self._committed = trio.Event()
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
         committed = await self._engine.writer.call(lambda on: self._engine.publish(on, group), CALL_S)
         self._look_around()

@@ -14,8 +14,9 @@ from random import Random
 from typing import Final
 
 from softstate.errors import StoreRewound
-from softstate.model import Position, Record
-from softstate.store.base import Applied, Publish, Verdict
+from softstate.model import Record
+from softstate.position import Position
+from softstate.store.base import Applied, Verdict, Write
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.snapshot import LINEAGES
 from softstate.store.remote.encoding import to_stored
@@ -63,13 +64,7 @@ class Writing:
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        random: Random,
-        *,
-        fresh: bool,
-        revisions: Collection[int],
-        group: Sequence[Publish],
+        self, connection: Connection, random: Random, *, fresh: bool, revisions: Collection[int], group: Sequence[Write]
     ) -> None:
         self._connection = connection
         self._random = random
@@ -111,7 +106,7 @@ class Writing:
             self._row = Position(self.position.epoch, lineage_nonce(self._random), self.position.revision + 1)
             self.position = self._row
 
-    def apply(self, publish: Publish, keys_max: int) -> Verdict:
+    def apply(self, publish: Write, keys_max: int) -> Verdict:
         """Judge one publish, and take a revision for it if nothing speaks against it."""
         version, live = self._topics.get(publish.topic, (0, False))
         standing = Standing(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any, Final
 
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store.base import Dump, Key
 from softstate.store.redis.engine import RedisEngine
 from softstate.store.redis.snapshot import records_of, rows_of

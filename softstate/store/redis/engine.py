@@ -10,7 +10,8 @@ from typing import Any, Final
 import trio
 from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommandError
 
-from softstate.model import Durability, Position
+from softstate.model import Durability
+from softstate.position import Position
 from softstate.store.redis.connection import Links
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
 from softstate.store.redis.errors import explained

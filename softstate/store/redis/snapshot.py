@@ -15,7 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from softstate.errors import Rewound
-from softstate.model import ALL, Page, Position, Query, Record, prefixes_of
+from softstate.model import Page, Query, Record
+from softstate.names import ALL, prefixes_of
+from softstate.position import Position
 from softstate.store.base import Feed
 from softstate.store.redis.standing import Standing, text, text_or_none
 from softstate.store.remote.encoding import from_stored

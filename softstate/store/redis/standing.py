@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.paging import check_seen
 

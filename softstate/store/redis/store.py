@@ -22,8 +22,9 @@ from typing import Final
 import trio
 
 from softstate.errors import Rewound, StoreFault, Unavailable
-from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, REVISION_MAX, Durability, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Durability, Page, Query
+from softstate.position import REVISION_MAX, Position
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.redis.connection import MISSED
 from softstate.store.redis.dump import adopt, destroy, dump_of
 from softstate.store.redis.engine import RedisEngine
@@ -87,7 +88,7 @@ class RedisStore(Store):
         """What speaks against relying on an acknowledged commit."""
         return self._engine.warnings
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
         self._publishing += 1
         try:

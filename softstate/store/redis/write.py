@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from softstate.model import Record
-from softstate.store.base import Applied, Committed, Publish, Verdict
+from softstate.store.base import Applied, Committed, Verdict, Write
 from softstate.store.redis.standing import Standing
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.judge import Standing as TopicStanding, judge
 
 
-def encode_publishes(group: Sequence[Publish], keys_max: int) -> list[bytes | str | int]:
+def encode_publishes(group: Sequence[Write], keys_max: int) -> list[bytes | str | int]:
     """Return the arguments of ``softstate_write`` behind the first."""
     arguments: list[bytes | str | int] = [keys_max]
     for publish in group:
@@ -32,7 +32,7 @@ def key_name(topic: str, key: str) -> str:
     return f"{topic}\0{key}"
 
 
-def committed_of(group: Sequence[Publish], standing: Standing, found: Sequence[Any]) -> Committed:
+def committed_of(group: Sequence[Write], standing: Standing, found: Sequence[Any]) -> Committed:
     """Return what became of a group from the library's answer."""
     before, answers = found
     verdicts: list[Verdict] = []
@@ -46,7 +46,7 @@ def committed_of(group: Sequence[Publish], standing: Standing, found: Sequence[A
     return Committed(verdicts, before, records, standing.position)
 
 
-def _verdict(publish: Publish, answer: Sequence[Any]) -> Verdict:
+def _verdict(publish: Write, answer: Sequence[Any]) -> Verdict:
     """Judge what the library found to be judged already: it says that, and `judge` says how."""
     version, live, digest, made_at, witnessed, full = answer
     used = None if digest is None else (digest, made_at)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from softstate.model import Position, Record
+from softstate.model import Record
+from softstate.position import Position
 
 
 class Fetched:

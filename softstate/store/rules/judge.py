@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from softstate.errors import Conflict, KeyReused, Overloaded
-from softstate.store.base import Applied, Publish, Verdict
+from softstate.store.base import Applied, Verdict, Write
 
 KEYS_RETRY_MS: Final = 5_000
 """What `Overloaded` asks for when no idempotency key can be added: keys go as they age, a few every second."""
@@ -28,7 +28,7 @@ class Standing:
     keys_full: bool
 
 
-def judge(publish: Publish, standing: Standing) -> Verdict | None:
+def judge(publish: Write, standing: Standing) -> Verdict | None:
     """Return the verdict on a publish that must not be applied, or None when it must be.
 
     The key is looked up first: a repeated request gets the first success even if its `expect` would lose now, for it

@@ -16,7 +16,9 @@ from operator import attrgetter
 from typing import Protocol
 
 from softstate.errors import Compacted, Rewound, StoreRewound
-from softstate.model import ALL, PAGE_BYTES_MAX, Page, Position, Query, Record
+from softstate.model import PAGE_BYTES_MAX, Page, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.base import Dump, Feed, Key
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import trio
 
 from softstate.errors import Unavailable
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store.base import Dump
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.store.sqlite.store import SqliteStore

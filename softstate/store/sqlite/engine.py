@@ -14,8 +14,9 @@ from random import Random
 from typing import Final
 
 from softstate.errors import Rewound, StoreFault, Unavailable
-from softstate.model import Page, Position, Query
-from softstate.store.base import Committed, Dump, Feed, Publish, StoreInfo
+from softstate.model import Page, Query
+from softstate.position import Position
+from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
@@ -86,7 +87,7 @@ class SqliteEngine:
             connection.execute("COMMIT")
         self.stamp = self.file.stamp()
 
-    def publish(self, group: Sequence[Publish]) -> Committed:
+    def publish(self, group: Sequence[Write]) -> Committed:
         """Apply a group of publishes in one transaction."""
         with self._writing() as (connection, snapshot):
             batch = SqliteBatch(connection, snapshot, self._keys_max)

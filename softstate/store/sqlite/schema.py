@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from softstate.errors import StoreRefused
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
 APPLICATION_ID: Final = 0x736F6674

@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 from softstate.errors import StoreRewound
-from softstate.model import ALL, Position, Record
+from softstate.model import Record
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.sqlite.schema import STANDING
 

@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 import trio
 
 from softstate.errors import Rewound
-from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Position, Query
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Publish, Store, StoreInfo
+from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
@@ -98,7 +99,7 @@ class SqliteStore(Store):
         self._committed.set()
         self._committed = trio.Event()
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
         committed = await self._write(lambda: self._engine.publish(group))
         if committed.records:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from softstate.model import Record
-from softstate.store.base import Applied, Publish, Verdict
+from softstate.store.base import Applied, Verdict, Write
 from softstate.store.rules.judge import Standing, judge
 from softstate.store.rules.paging import on_history
 from softstate.store.sqlite.snapshot import SqliteSnapshot
@@ -53,14 +53,14 @@ class SqliteBatch:
         """What the idempotency keys of the group stand for already."""
         self._made: list[tuple[int, str, str, bytes]] = []
 
-    def publish(self, group: Sequence[Publish]) -> Sequence[Verdict]:
+    def publish(self, group: Sequence[Write]) -> Sequence[Verdict]:
         """Judge every publish, and apply those that nothing speaks against."""
         self._look_up(group)
         verdicts = [self._apply(publish) for publish in group]
         self._write()
         return verdicts
 
-    def _look_up(self, group: Sequence[Publish]) -> None:
+    def _look_up(self, group: Sequence[Write]) -> None:
         topics = msgspec.json.encode(list({publish.topic: None for publish in group})).decode()
         for topic, version, live in _listed(self._connection.execute(_TOPICS, (topics,))):
             self._standing[topic] = version, bool(live)
@@ -70,7 +70,7 @@ class SqliteBatch:
             for topic, key, digest, version in _listed(self._connection.execute(statement, values)):
                 self._used[topic, key] = bytes.fromhex(digest), version
 
-    def _apply(self, publish: Publish) -> Verdict:
+    def _apply(self, publish: Write) -> Verdict:
         version, live = self._standing.get(publish.topic, (0, False))
         standing = Standing(
             version=version,

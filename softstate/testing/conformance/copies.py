@@ -8,8 +8,9 @@ from typing import Final
 
 import trio
 
-from softstate.model import Position, Record
-from softstate.store.base import Dump, Key, Publish, Store
+from softstate.model import Record
+from softstate.position import Position
+from softstate.store.base import Dump, Key, Store, Write
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put
 
@@ -71,10 +72,10 @@ async def dump_of(store: Store) -> Whole:
 
 async def story(store: Store) -> Position:
     """Fill a store with a bit of everything, and return its head: values, tombstones, keys, a floor and lineages."""
-    await store.publish([Publish(f"t/{number}", bytes([number])) for number in range(TOPICS)])
+    await store.publish([Write(f"t/{number}", bytes([number])) for number in range(TOPICS)])
     await put(store, "gone", None)
     await store.compact(tombstones=await put(store, "t/0", None), keys=0)
     await store.reopen()
-    await store.publish([Publish("keyed", b"\x01", key=f"key {number}", digest=b"d") for number in range(FEW + 2)])
-    await store.publish([Publish("t/1", None), Publish("t/2", b"\x02"), Publish("empty", b"\xf6")])
+    await store.publish([Write("keyed", b"\x01", key=f"key {number}", digest=b"d") for number in range(FEW + 2)])
+    await store.publish([Write("t/1", None), Write("t/2", b"\x02"), Write("empty", b"\xf6")])
     return await store.head()

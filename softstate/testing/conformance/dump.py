@@ -13,7 +13,7 @@ import trio
 
 from softstate.errors import Compacted, KeyReused, Rewound, StoreRefused, StoreRewound, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Query
-from softstate.store.base import Applied, Dump, Publish
+from softstate.store.base import Applied, Dump, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.copies import FEW, Replayed, dump_of, story, whole
@@ -56,9 +56,9 @@ async def dump_goes_on_while_others_commit(stage: Stage) -> None:
     store, other = await stage.open(), await stage.open()
     await story(store)
     changes = [
-        [Publish("t/3", None), Publish("t/4", b"\x01"), Publish("new/1", b"\x01")],
-        [Publish("t/39", b"\x01"), Publish("new/1", b"\x02", key="key", digest=b"d")],
-        [Publish("t/5", None), Publish("t/38", None)],
+        [Write("t/3", None), Write("t/4", b"\x01"), Write("new/1", b"\x01")],
+        [Write("t/39", b"\x01"), Write("new/1", b"\x02", key="key", digest=b"d")],
+        [Write("t/5", None), Write("t/38", None)],
     ]
 
     async def disturbed(limit: int) -> AsyncGenerator[Dump, None]:
@@ -92,10 +92,10 @@ async def copy_has_everything(stage: Stage) -> None:
     equal((list(found.rows), found.floor), ([*wanted.rows, adopted], wanted.floor), "the lineage rows, and the floor")
     equal(await put(store, "next"), adopted.revision + 1, "the next change has the next revision")
     key = min(wanted.keys, key=lambda key: key.version)
-    again = Publish(key.topic, b"\x01", key=key.key, digest=key.digest)
+    again = Write(key.topic, b"\x01", key=key.key, digest=key.digest)
     (verdict,) = (await store.publish([again])).verdicts
     equal(verdict, Applied(key.version, repeated=True), "a request of the source that is repeated at the copy")
-    await refused(store, KeyReused, Publish(key.topic, b"\x01", key=key.key, digest=b"x"), "a key of the source")
+    await refused(store, KeyReused, Write(key.topic, b"\x01", key=key.key, digest=b"x"), "a key of the source")
     await raises(Compacted, lambda: store.feed(wanted.rows[0]), "the feed of the copy from below the floor")
     equal(await state(await stage.open()), await state(store), "a store that is opened later")
 
@@ -119,7 +119,7 @@ async def copy_knows_its_clients(stage: Stage) -> None:
     late = await source.head()
     copy = [page async for page in pages(source, limit=FEW)]
     adopted = await store.adopt(Replayed(copy), replace=False)
-    lost = [(await source.publish([Publish("lost", b"\x01")])).position for _ in range(2)]
+    lost = [(await source.publish([Write("lost", b"\x01")])).position for _ in range(2)]
     for position in (early, late, adopted):
         await one(store, Query(witness=position))
     for when in ("at once", "after the copy has gone beyond it"):
@@ -200,7 +200,7 @@ async def broken_copy_changes_nothing(stage: Stage) -> None:
     for witness in (store, other):
         equal(await state(witness), kept, "what the store held before")
         await one(witness, Query(witness=seen))
-    (verdict,) = (await store.publish([Publish("mine", b"\x01", key="key", digest=b"d")])).verdicts
+    (verdict,) = (await store.publish([Write("mine", b"\x01", key="key", digest=b"d")])).verdicts
     an(Applied, verdict, "an idempotency key from before")
     must(verdict == Applied(kept["mine"].version, repeated=True), "it stands for what it did before")
 

@@ -9,8 +9,10 @@ import trio
 import trio.testing
 
 from softstate.errors import Compacted, Rewound, StoreRewound
-from softstate.model import ALL, Position, Query, Record
-from softstate.store.base import Publish, Store
+from softstate.model import Query, Record
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import Store, Write
 from softstate.testing.conformance.stage import (
     Rewindable,
     Stage,
@@ -47,7 +49,7 @@ async def feed_tells_all_in_order(stage: Stage) -> None:
     start = await store.head()
     empty = await store.feed(start)
     equal((list(empty.records), list(empty.lineages), empty.upto, empty.more), ([], [], start, False), "at the head")
-    await store.publish([Publish("a", b"\x01"), Publish("b", b"\x01"), Publish("a", b"\x02"), Publish("b", None)])
+    await store.publish([Write("a", b"\x01"), Write("b", b"\x01"), Write("a", b"\x02"), Write("b", None)])
     other = await stage.open()
     opened = await other.head()
     last = await put(store, "c")
@@ -61,9 +63,9 @@ async def feed_resumes_where_it_ended(stage: Stage) -> None:
     """Check that pages of the feed join without a gap, each ending at a position of its own lineage."""
     store = await stage.open()
     start = await store.head()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(3)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(3)])
     opened = await (await stage.open()).head()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(3, 6)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(3, 6)])
     after = start
     topics: list[str] = []
     lineages: list[Position] = []
@@ -225,7 +227,7 @@ async def rewinding_is_noticed_from_beyond(stage: Stage) -> None:
 async def everything_raises(store: Store) -> None:
     """Check that every method of a rewound store says so."""
     calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "publish": lambda: store.publish([Publish("z", b"\x01")]),
+        "publish": lambda: store.publish([Write("z", b"\x01")]),
         "read": lambda: store.read([Query(prefixes={ALL: 0})]),
         "head": store.head,
         "lineage_at": lambda: store.lineage_at([1]),

@@ -6,7 +6,7 @@ import trio
 
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.model import Record
-from softstate.store.base import Applied, Publish, Store
+from softstate.store.base import Applied, Store, Write
 from softstate.testing.conformance.stage import Stage, an, equal, must, names, off_history, put, refused, state
 
 RACERS: int = 4
@@ -21,7 +21,7 @@ async def revisions_follow_commits(stage: Stage) -> None:
     store = await stage.open()
     opened = await store.head()
     equal(opened.revision, 1, "opening an empty truth commits a lineage row at revision 1")
-    done = await store.publish([Publish("a", b"\x01"), Publish("b", b"\x02"), Publish("a", None)])
+    done = await store.publish([Write("a", b"\x01"), Write("b", b"\x02"), Write("a", None)])
     equal(done.before, 1, "`before` is the head before the group")
     equal(list(done.verdicts), [Applied(2), Applied(3), Applied(4)], "each publish has its own verdict and revision")
     wanted = [Record("a", 2, b"\x01"), Record("b", 3, b"\x02"), Record("a", 4, None)]
@@ -35,7 +35,7 @@ async def nothing_applied_takes_no_revision(stage: Stage) -> None:
     """Check that a group in which nothing wins, or that is empty, leaves the head where it was."""
     store = await stage.open()
     head = await store.head()
-    for group in ([], [Publish("a", b"\x01", expect=9)]):
+    for group in ([], [Write("a", b"\x01", expect=9)]):
         done = await store.publish(group)
         equal(len(done.verdicts), len(group), "there is a verdict for each publish")
         equal((done.before, list(done.records), done.position), (head.revision, [], head), "nothing was applied")
@@ -45,16 +45,16 @@ async def nothing_applied_takes_no_revision(stage: Stage) -> None:
 async def compare_and_set_compares(stage: Stage) -> None:
     """`expect` is 0 for what does not exist, else the exact version, of a tombstone too."""
     store = await stage.open()
-    lost = await refused(store, Conflict, Publish("a", b"\x01", expect=7), "expecting a version of nothing")
+    lost = await refused(store, Conflict, Write("a", b"\x01", expect=7), "expecting a version of nothing")
     equal(lost.current, 0, "`current` is 0 where there is no record")
     first = await put(store, "a", expect=0)
-    lost = await refused(store, Conflict, Publish("a", b"\x01", expect=0), "expecting nothing where there is a value")
+    lost = await refused(store, Conflict, Write("a", b"\x01", expect=0), "expecting nothing where there is a value")
     equal(lost.current, first, "`current` is the version that won")
     second = await put(store, "a", expect=first)
-    lost = await refused(store, Conflict, Publish("a", None, expect=first), "expecting a version that is over")
+    lost = await refused(store, Conflict, Write("a", None, expect=first), "expecting a version that is over")
     equal(lost.current, second, "`current` is the version that won")
     deleted = await put(store, "a", None, expect=second)
-    lost = await refused(store, Conflict, Publish("a", b"\x01", expect=second), "expecting what was deleted")
+    lost = await refused(store, Conflict, Write("a", b"\x01", expect=second), "expecting what was deleted")
     equal(lost.current, deleted, "`current` is the tombstone's version")
     third = await put(store, "a", expect=0)
     await put(store, "a", None, expect=third)
@@ -67,10 +67,10 @@ async def group_sees_itself(stage: Stage) -> None:
     before = (await store.head()).revision
     done = await store.publish(
         [
-            Publish("a", b"\x01", expect=0),
-            Publish("a", b"\x02", expect=0),
-            Publish("a", b"\x03", expect=before + 1),
-            Publish("b", b"\x04"),
+            Write("a", b"\x01", expect=0),
+            Write("a", b"\x02", expect=0),
+            Write("a", b"\x03", expect=before + 1),
+            Write("b", b"\x04"),
         ]
     )
     lost = an(Conflict, done.verdicts[1], "two publishes of a group that both expect nothing: one wins")
@@ -90,7 +90,7 @@ async def compare_and_set_has_one_winner(stage: Stage) -> None:
         version, value = 0, 0
         for _ in range(LAPS):
             while True:
-                (verdict,) = (await store.publish([Publish("n", bytes([value + 1]), expect=version)])).verdicts
+                (verdict,) = (await store.publish([Write("n", bytes([value + 1]), expect=version)])).verdicts
                 if isinstance(verdict, Applied):
                     version, value = verdict.version, value + 1
                     break
@@ -108,23 +108,23 @@ async def compare_and_set_has_one_winner(stage: Stage) -> None:
 async def key_returns_the_first_success(stage: Stage) -> None:
     """Check that a repeated request gets the version of the first, whatever has happened since."""
     store = await stage.open()
-    request = Publish("a", b"\x01", expect=0, key="k", digest=b"d")
+    request = Write("a", b"\x01", expect=0, key="k", digest=b"d")
     version = await put(store, "a", b"\x01", expect=0, key="k", digest=b"d")
     await put(store, "a", b"\x02")
     for again in (store, await stage.open()):
         done = await again.publish([request])
         equal(list(done.verdicts), [Applied(version, repeated=True)], "the same request gets its first version")
         equal(list(done.records), [], "a repeated request applies nothing")
-    await refused(store, KeyReused, Publish("a", b"\x09", key="k", digest=b"other"), "a key used for another request")
+    await refused(store, KeyReused, Write("a", b"\x09", key="k", digest=b"other"), "a key used for another request")
     await put(store, "b", key="k", digest=b"other")
-    done = await store.publish([Publish("c", b"\x01", key="k", digest=b"d")] * 2)
+    done = await store.publish([Write("c", b"\x01", key="k", digest=b"d")] * 2)
     equal([getattr(verdict, "repeated", None) for verdict in done.verdicts], [False, True], "twice in one group")
 
 
 async def key_is_kept_for_successes_only(stage: Stage) -> None:
     """Check that a request that lost may be sent again, changed, with the same key."""
     store = await stage.open()
-    await refused(store, Conflict, Publish("a", b"\x01", expect=5, key="k", digest=b"5"), "expecting a wrong version")
+    await refused(store, Conflict, Write("a", b"\x01", expect=5, key="k", digest=b"5"), "expecting a wrong version")
     await put(store, "a", key="k", digest=b"0", expect=0)
 
 
@@ -134,16 +134,16 @@ async def keys_are_limited(stage: Stage) -> None:
     equal(store.keys_max, 2, "the store tells its limit")
     first = await put(store, "a", key="1")
     await put(store, "a", key="2")
-    full = await refused(store, Overloaded, Publish("a", b"\x01", key="3"), "a key beyond the limit")
+    full = await refused(store, Overloaded, Write("a", b"\x01", key="3"), "a key beyond the limit")
     must(full.retry_ms, "`Overloaded` says when to come back")
     await put(store, "a")
-    (again,) = (await store.publish([Publish("a", b"\x01", key="1")])).verdicts
+    (again,) = (await store.publish([Write("a", b"\x01", key="1")])).verdicts
     equal(again, Applied(first, repeated=True), "a key that is held is answered even when no more fit")
     equal((await store.info()).keys, 2, "`info` counts the keys")
     await store.compact(tombstones=0, keys=first)
     equal((await store.info()).keys, 1, "compacting forgets the keys made at or below the revision given")
     await put(store, "a", key="1")
-    await refused(store, Overloaded, Publish("a", b"\x01", key="3"), "a key beyond the limit")
+    await refused(store, Overloaded, Write("a", b"\x01", key="3"), "a key beyond the limit")
 
 
 async def witness_must_be_on_the_history(stage: Stage) -> None:
@@ -152,7 +152,7 @@ async def witness_must_be_on_the_history(stage: Stage) -> None:
     version = await put(store, "a")
     head = await store.head()
     for witness in off_history(head):
-        publish = Publish("a", b"\x02", expect=version, witness=witness)
+        publish = Write("a", b"\x02", expect=version, witness=witness)
         lost = await refused(store, Conflict, publish, f"witness {witness} is not on the history")
         equal(lost.current, version, "`current` is the version that won")
     await put(store, "a", expect=version, witness=head)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from softstate.errors import Rewound
-from softstate.model import ALL, Query, Record
-from softstate.store.base import Publish
+from softstate.model import Query, Record
+from softstate.names import ALL
+from softstate.store.base import Write
 from softstate.testing.conformance.stage import Stage, an, equal, following, must, names, off_history, one, put
 
 
@@ -14,7 +15,7 @@ async def prefix_covers_what_is_below_it(stage: Stage) -> None:
     """Check that a prefix stands for the topics below it: not for itself, nor for names that merely begin alike."""
     store = await stage.open()
     topics = ["a", "a/b", "a/b/c", "a0", "a.b", "a!", "ab/c", "a/é", "a/\U0001f600", "b/a/b"]
-    await store.publish([Publish(topic, b"\x01") for topic in topics])
+    await store.publish([Write(topic, b"\x01") for topic in topics])
     for prefix in (ALL, "a/", "a/b/", "c/"):
         page = await one(store, Query(prefixes={prefix: 0}))
         wanted = [topic for topic in topics if prefix == ALL or topic.startswith(prefix)]
@@ -69,7 +70,7 @@ async def strangers_are_rewound(stage: Stage) -> None:
 async def pages_end_at_their_limits(stage: Stage) -> None:
     """`limit` and `limit_bytes` end a page, and `more` is exact."""
     store = await stage.open()
-    await store.publish([Publish(f"t/{number}", bytes(100)) for number in range(6)])
+    await store.publish([Write(f"t/{number}", bytes(100)) for number in range(6)])
     for limit, limit_bytes, sizes in (
         (2, 1000, [2, 2, 2]),
         (4, 1000, [4, 2]),
@@ -90,7 +91,7 @@ async def pages_end_at_their_limits(stage: Stage) -> None:
 async def pages_miss_no_change(stage: Stage) -> None:
     """Check that what changes while somebody pages is on a later page, deletions too."""
     store = await stage.open()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(4)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(4)])
     query = Query(topics={"x": 0}, prefixes={"t/": 0}, limit=2)
     page = await one(store, query)
     equal([record.topic for record in page.records], ["t/0", "t/1"], "the first page")
@@ -108,7 +109,7 @@ async def pages_miss_no_change(stage: Stage) -> None:
 async def compacting_moves_the_floor(stage: Stage) -> None:
     """Check that the floor is the version of the newest tombstone removed, and never goes back."""
     store = await stage.open()
-    await store.publish([Publish("a", b"\x01"), Publish("b", b"\x01")])
+    await store.publish([Write("a", b"\x01"), Write("b", b"\x01")])
     first = await put(store, "a", None)
     second = await put(store, "b", None)
     await put(store, "c")
@@ -129,7 +130,7 @@ async def compacting_moves_the_floor(stage: Stage) -> None:
 async def forgotten_topics_read_as_tombstones(stage: Stage) -> None:
     """Check that a topic that the store does not know is dead as of the floor."""
     store = await stage.open()
-    await store.publish([Publish("a", b"\x01"), Publish("b", b"\x01"), Publish("c", b"\x01")])
+    await store.publish([Write("a", b"\x01"), Write("b", b"\x01"), Write("c", b"\x01")])
     floor = await put(store, "a", None)
     await store.compact(tombstones=floor, keys=0)
     await put(store, "d")
@@ -144,7 +145,7 @@ async def forgotten_topics_read_as_tombstones(stage: Stage) -> None:
 async def prefixes_below_the_floor_are_compacted(stage: Stage) -> None:
     """Check that since a revision below the floor, a prefix is listed from 0, and named."""
     store = await stage.open()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(4)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(4)])
     floor = await put(store, "t/0", None)
     last = await put(store, "t/1", None)
     await store.compact(tombstones=floor, keys=0)
@@ -160,9 +161,9 @@ async def prefixes_below_the_floor_are_compacted(stage: Stage) -> None:
 async def pages_restart_when_the_floor_passes(stage: Stage) -> None:
     """Check that a later page whose tombstones may be forgotten already says so, instead of leaving them out."""
     store = await stage.open()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(5)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(5)])
     since = (await store.head()).revision
-    await store.publish([Publish(f"t/{number}", b"\x02") for number in range(4)])
+    await store.publish([Write(f"t/{number}", b"\x02") for number in range(4)])
     delta, listing = Query(prefixes={"t/": since}, limit=2), Query(prefixes={"t/": 0}, limit=2)
     first_delta, first_listing = await one(store, delta), await one(store, listing)
     buried = await put(store, "t/3", None)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from softstate.errors import SoftstateError
-from softstate.model import ALL, Page, Position, Query, Record
-from softstate.store.base import KEYS_MAX, Applied, Publish, Store
+from softstate.model import Page, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Applied, Store, Write
 
 T = TypeVar("T")
 E = TypeVar("E", bound=SoftstateError)
@@ -79,13 +81,13 @@ async def raises(kind: type[SoftstateError], call: Callable[[], Awaitable[object
 
 
 async def put(store: Store, topic: str, cbor: bytes | None = b"\x01", **fields: Any) -> int:
-    """Publish one change that must be applied; return its version."""
-    (verdict,) = (await store.publish([Publish(topic, cbor, **fields)])).verdicts
+    """Write one change that must be applied; return its version."""
+    (verdict,) = (await store.publish([Write(topic, cbor, **fields)])).verdicts
     return an(Applied, verdict, f"publishing {topic!r} with {fields} must be applied").version
 
 
-async def refused(store: Store, kind: type[E], publish: Publish, rule: str) -> E:
-    """Publish one change that must get this verdict; return it."""
+async def refused(store: Store, kind: type[E], publish: Write, rule: str) -> E:
+    """Write one change that must get this verdict; return it."""
     committed = await store.publish([publish])
     equal(committed.records, [], f"{rule}: nothing may be applied")
     return an(kind, committed.verdicts[0], rule)

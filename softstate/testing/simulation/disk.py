@@ -14,8 +14,9 @@ import cbor2
 import trio
 
 from softstate.errors import Unavailable
-from softstate.model import PAGE_RECORDS_MAX, Durability, Position, Query, Record
-from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Publish, Verdict
+from softstate.model import PAGE_RECORDS_MAX, Durability, Query, Record
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Verdict, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing.network.pipe import Delay
@@ -53,7 +54,7 @@ class SequencedImage(MemoryImage):
         self.head = max(self.head, self.drawn)
         return MemoryImage.open(self, nonce)
 
-    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
         before, self.head = self.head, max(self.head, self.drawn)
         verdict, record = MemoryImage.apply(self, publish, keys_max)
@@ -66,7 +67,7 @@ class SequencedImage(MemoryImage):
         self.drawn = max(self.head, self.drawn) + 1
         return self.drawn
 
-    def reveal(self, publish: Publish, revision: int) -> Record:
+    def reveal(self, publish: Write, revision: int) -> Record:
         """Commit a transaction with the revision that it drew, though higher ones may be visible already.
 
         Its topic must not have changed since.
@@ -93,14 +94,14 @@ class NotedImage(SequencedImage):
         self.note(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
         return position
 
-    def apply(self, publish: Publish, keys_max: int) -> tuple[Verdict, Record | None]:
+    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
         verdict, record = SequencedImage.apply(self, publish, keys_max)
         if record is not None:
             self._tell(record, publish.key)
         return verdict, record
 
-    def reveal(self, publish: Publish, revision: int) -> Record:
+    def reveal(self, publish: Write, revision: int) -> Record:
         """See `SequencedImage.reveal`."""
         record = SequencedImage.reveal(self, publish, revision)
         self._tell(record, publish.key)
@@ -153,7 +154,7 @@ class SimDisk(MemoryDisk):
         """Put a backup back, under the feet of every node."""
         self._become(backup, "restored")
 
-    def commit(self, publish: Publish) -> int:
+    def commit(self, publish: Write) -> int:
         """Commit a change as another node would, which reopens its store first if the history was replaced."""
         if len(self.image.rows) == self._rows_at_replacement:
             self.image.open(lineage_nonce(self.random))
@@ -161,7 +162,7 @@ class SimDisk(MemoryDisk):
         self.ring()
         return self.image.head
 
-    def begin(self, publish: Publish) -> Callable[[], int]:
+    def begin(self, publish: Write) -> Callable[[], int]:
         """Begin a transaction that draws its revision from a sequence now; the call commits it, and returns that.
 
         What commits in between has a higher revision and is visible before it: see `SequencedImage`.
@@ -256,7 +257,7 @@ class SimStore(MemoryStore):
         await self._point(f"{name}.after")
         return answer
 
-    async def publish(self, group: Sequence[Publish]) -> StoreCommitted:
+    async def publish(self, group: Sequence[Write]) -> StoreCommitted:
         """See `Store.publish`."""
         inner = super().publish
         return await self._timed("publish", lambda: inner(group))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import trio
 
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Kind
@@ -196,7 +196,7 @@ class Faults:
         No store may do this (`softstate.store.base`): what is committed in between is visible out of commit order.
         """
         self.note("slow_transaction", topic)
-        return self._world.disk.begin(Publish(topic, encode_value(value)))
+        return self._world.disk.begin(Write(topic, encode_value(value)))
 
     def lose_reply(self, node: str, publishes: int = 1) -> None:
         """Let the next publishes of a node be committed and answered with an error."""
@@ -229,7 +229,7 @@ class Faults:
 
     def commit(self, topic: str, value: Value, *, deleted: bool = False) -> int:
         """Commit a change as a node that nobody here knows would; return its revision. No fault."""
-        return self._world.disk.commit(Publish(topic, None if deleted else encode_value(value)))
+        return self._world.disk.commit(Write(topic, None if deleted else encode_value(value)))
 
     # Clocks ----------------------------------------------------------------------------------------------------------
 

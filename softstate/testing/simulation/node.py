@@ -10,7 +10,7 @@ import trio
 
 from softstate.errors import Unavailable
 from softstate.lease.table import Lease
-from softstate.model import Position
+from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection

@@ -14,7 +14,8 @@ from softstate.cli.options.durations import seconds_text
 from softstate.cli.terminal.values import json_text, value_of
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import Invalid
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 
 
 def test_watch_json_lines() -> None:

@@ -16,9 +16,9 @@ import trio
 from softstate.cli import exit_codes
 from softstate.cli.commands.store import backup, check
 from softstate.cli.processes.child import Lines, child, softstate
-from softstate.model import Position
+from softstate.position import Position
 from softstate.store import open_store
-from softstate.store.base import Dump, Publish
+from softstate.store.base import Dump, Write
 from softstate.store.sqlite.store import SqliteStore
 
 
@@ -33,7 +33,7 @@ async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
 ) -> None:
     url = f"sqlite:{tmp_path / 'softstate.db'}"
     store = await open_store(url)
-    await store.publish([Publish("a", b"\x01")])
+    await store.publish([Write("a", b"\x01")])
     await store.aclose()
 
     async def interrupted(_store: SqliteStore, _pages: AsyncIterator[Dump], *, replace: bool) -> Position:

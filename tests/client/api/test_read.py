@@ -12,7 +12,8 @@ import softstate
 from softstate.client.api.client import connect
 from softstate.client.machine.events import Deliver, Settled
 from softstate.errors import Behind, ConfigError, Denied, Invalid, KeyReused, Unavailable
-from softstate.model import Change, is_prefix
+from softstate.model import Change
+from softstate.names import is_prefix
 from softstate.wire.messages import Polled
 from tests.client.push_node import URL, PushNode, client_of
 from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode

@@ -12,7 +12,8 @@ from trio.testing import MockClock
 from softstate.client.api.updates import Handles, Updates
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import ClientClosed, Denied, Invalid, Unauthenticated
-from softstate.model import Change, Position
+from softstate.model import Change
+from softstate.position import Position
 from softstate.wire.messages import ClientBye
 from tests.client.push_node import PushNode, client_of, drain, until, updates_of
 from tests.client.scripted_node import HERE, WELCOME

@@ -39,7 +39,9 @@ from softstate.client.machine.events import (
 )
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import ERRORS_BY_CODE
-from softstate.model import Change, Durability, Position, covers
+from softstate.model import Change, Durability
+from softstate.names import covers
+from softstate.position import Position
 from softstate.wire.messages import (
     BatchResult,
     Error,

@@ -38,7 +38,9 @@ from softstate.client.machine.events import (
 )
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import ERRORS_BY_CODE
-from softstate.model import Change, Position, covers, is_prefix
+from softstate.model import Change
+from softstate.names import covers, is_prefix
+from softstate.position import Position
 from softstate.wire.messages import (
     Error,
     Hello,

@@ -8,11 +8,12 @@ import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from softstate.lease import Lease, LeaseTable
-from softstate.model import Position, Record
+from softstate.model import Record
+from softstate.position import Position
 from softstate.server.fanout import hub as hub_module
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
@@ -258,11 +259,11 @@ async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_
     for step in steps:
         match step:
             case "own" | "own2":
-                group = [Publish(next(topics), b"\x01") for _ in range(1 + (step == "own2"))]
+                group = [Write(next(topics), b"\x01") for _ in range(1 + (step == "own2"))]
                 committed = await store.publish(group)
                 rig.hub.committed(committed.before, committed.records, committed.position)
             case "foreign":
-                await other.publish([Publish(next(topics), b"\x02")])
+                await other.publish([Write(next(topics), b"\x02")])
             case "row":
                 await other.reopen()
             case "read":

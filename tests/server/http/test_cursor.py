@@ -1,7 +1,8 @@
 import pytest
 
 from softstate.errors import Invalid
-from softstate.model import REVISION_MAX, Page, Position, Query, Record
+from softstate.model import Page, Query, Record
+from softstate.position import REVISION_MAX, Position
 from softstate.server.http.cursor import Cursor, digest_names, next_cursor
 
 SEEN = Position("e" * 32, "f" * 16, REVISION_MAX)

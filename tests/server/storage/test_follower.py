@@ -10,10 +10,11 @@ import trio.testing
 
 from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.lease import LeaseTable
-from softstate.model import PAGE_RECORDS_MAX, Position
+from softstate.model import PAGE_RECORDS_MAX
+from softstate.position import Position
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, StoreFollower, first_position
-from softstate.store.base import Feed, Publish
+from softstate.store.base import Feed, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire.push import PushBatch
 
@@ -88,7 +89,7 @@ class Rig:
         self.log.append(f"row@{position.revision}")
 
     async def publish(self, *topics: str) -> None:
-        await self.other.publish([Publish(topic, b"\x01") for topic in topics])
+        await self.other.publish([Write(topic, b"\x01") for topic in topics])
         await settled()
 
     @property
@@ -190,7 +191,7 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
         rig.disk.restore(backup)
         newer = MemoryStore(rig.disk)
         for _ in range(commits):
-            await newer.publish([Publish("d", b"\x02")])
+            await newer.publish([Write("d", b"\x02")])
         await settled()
         rig.store.asleep = False
         rig.follower.look(StoreRewound("met by a read"))
@@ -198,7 +199,7 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
         assert rig.log == [f"rewound to {3 + 1 + commits + 1}"]
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 1, True)
         assert ("lineage_at" in rig.store.calls) == (commits > 0)
-        await newer.publish([Publish("e", b"\x01")])
+        await newer.publish([Write("e", b"\x01")])
         await settled()
         assert rig.log[1:] == [f"e@{3 + 1 + commits + 2}"]
 
@@ -221,13 +222,13 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
         rig.log.clear()
         rig.disk.restore(backups[0 if lost else 1])
         newer = MemoryStore(rig.disk)
-        await newer.publish([Publish("d", b"\x01"), Publish("e", b"\x01")])
+        await newer.publish([Write("d", b"\x01"), Write("e", b"\x01")])
         rig.store.asleep = False
         rig.follower.look(StoreRewound("met by a read"))
         await settled()
         assert rig.log == (["rewound to 7"] if lost else ["b@4", "row@5", "d@6", "e@7", "row@8"])
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, lost, True)
-        await newer.publish([Publish("f", b"\x01")])
+        await newer.publish([Write("f", b"\x01")])
         await settled()
         rig.store.faults["feed"] = [StoreReplaced("by the same")]
         rig.follower.look(StoreReplaced("by the same"))
@@ -294,7 +295,7 @@ async def test_a_node_that_slept_through_a_compaction_skips_and_says_so() -> Non
         rig.store.asleep = True
         await rig.publish("a")
         rig.log.clear()
-        await rig.other.publish([Publish("b", b"\x01"), Publish("b", None), Publish("c", b"\x01")])
+        await rig.other.publish([Write("b", b"\x01"), Write("b", None), Write("c", b"\x01")])
         await rig.other.compact(tombstones=100, keys=0)
         rig.store.faults["head"] = [Unavailable("down")]
         rig.follower.look(StoreFault("wake up"))

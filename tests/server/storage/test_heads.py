@@ -11,15 +11,15 @@ import trio.testing
 
 from softstate.errors import Overloaded, StoreFault, Unavailable
 from softstate.lease import LeaseTable
-from softstate.model import Position
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.heads import BATCH_MAX, HEAD_PAUSE_S, Renewal, Renewals
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
 CLOCK = trio.testing.MockClock
-PUBLISH = Publish("a", b"\x01")
+PUBLISH = Write("a", b"\x01")
 HALF_TIMEOUT_S = ServerConfig().timeout_ms / 2000
 
 

@@ -9,11 +9,12 @@ import trio
 import trio.testing
 
 from softstate.errors import Rewound, StoreFault, Unavailable
-from softstate.model import Page, Position, Query
+from softstate.model import Page, Query
+from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
 from softstate.server.storage.reads import StoreReads
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -67,7 +68,7 @@ async def reading(
 
 async def test_a_read_answers_or_raises() -> None:
     async with reading() as (reads, store, _):
-        committed = await store.publish([Publish("a", b"\x01")])
+        committed = await store.publish([Write("a", b"\x01")])
         page = await reads.read(Query({"a": 0}))
         assert [record.topic for record in page.records] == ["a"]
         with pytest.raises(Rewound):
@@ -80,7 +81,7 @@ async def test_a_read_answers_or_raises() -> None:
 async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable() -> None:
     async with reading() as (reads, store, faults):
         backup = store.disk.snapshot()
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
         store.disk.restore(backup)
         with pytest.raises(Unavailable):
             await reads.read(Query())
@@ -91,7 +92,7 @@ async def test_lineages_are_remembered_until_the_history_changes(monkeypatch: py
     monkeypatch.setattr(reads_module, "LINEAGES_CACHED", 2)
     history = History()
     async with reading(history) as (reads, store, _):
-        await store.publish([Publish("a", b"\x01"), Publish("a", b"\x02")])
+        await store.publish([Write("a", b"\x01"), Write("a", b"\x02")])
         lineage = store.disk.image.rows[0].lineage
         assert await reads.lineage_at(1) == lineage
         assert await reads.lineage_at(1) == lineage
@@ -140,7 +141,7 @@ async def test_a_lineage_read_while_the_history_changed_is_not_remembered(
 async def test_a_position_that_an_answer_names_is_told_of(began: int | None, ended: int | None, *, told: bool) -> None:
     history, named = History(), list[Position]()
     async with reading(history, named.append) as (reads, store, _), trio.open_nursery() as nursery:
-        committed = await store.publish([Publish("a", b"\x01")])
+        committed = await store.publish([Write("a", b"\x01")])
         history.number = began
         store.open = trio.Event()
 

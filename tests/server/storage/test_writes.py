@@ -25,7 +25,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
 from softstate.server.storage.writes import CommitResult, Publisher, change_of
-from softstate.store.base import Applied, Publish
+from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
 from softstate.wire.push import PushBatch
@@ -66,8 +66,8 @@ async def publishing(**options: Any) -> AsyncIterator[Rig]:
         nursery.cancel_scope.cancel()
 
 
-def put(topic: str, **fields: Any) -> Publish:
-    return Publish(topic, b"\x01", **fields)
+def put(topic: str, **fields: Any) -> Write:
+    return Write(topic, b"\x01", **fields)
 
 
 def codes(results: list[CommitResult | RequestError]) -> list[int | str]:
@@ -81,7 +81,7 @@ async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> Non
         assert position == rig.hub.position == rig.store.disk.image.position
         assert rig.pushed == [("a", 2)]
 
-        def settle(ticket: Ticket[Publish, CommitResult]) -> None:
+        def settle(ticket: Ticket[Write, CommitResult]) -> None:
             rig.pushed.append(("answered", 0))
 
         rig.publisher.submit(put("b"), settle)
@@ -128,7 +128,7 @@ async def test_a_failed_commit_fails_all_that_waits() -> None:
         rig.held = trio.Event()
         log: list[int | str] = []
 
-        def settle(ticket: Ticket[Publish, CommitResult]) -> None:
+        def settle(ticket: Ticket[Write, CommitResult]) -> None:
             log.extend(codes([ticket.outcome()]))
 
         rig.publisher.submit(put("a"), settle)

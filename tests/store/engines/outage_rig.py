@@ -18,7 +18,8 @@ from softstate.client.api.updates import Updates
 from softstate.client.shell.http import HttpClient, Reply
 from softstate.client.shell.websocket import open_tcp
 from softstate.client.url import parse_url
-from softstate.model import Mode, Position, Value
+from softstate.model import Mode, Value
+from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.node import serve
 from softstate.wire import JSON

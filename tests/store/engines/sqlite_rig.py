@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from softstate.store.base import KEYS_MAX, Publish, Store
+from softstate.store.base import KEYS_MAX, Store, Write
 from softstate.store.sqlite.store import SqliteStore
 from softstate.wire import encode_value
 from softstate.wire.value import VALUE_BYTES_MAX
@@ -73,11 +73,11 @@ class SqliteRig:
         raise NotImplementedError("for a full disk see tests/processes/test_store_faults.py")
 
     async def publish_directly(self, topic: str, json: str | None) -> None:
-        """Publish as another process of this host would, which has a store of its own."""
+        """Write as another process of this host would, which has a store of its own."""
         cbor = None if json is None else encode_value(msgspec.json.decode(json), VALUE_BYTES_MAX)
         store = await self.open()
         try:
-            await store.publish([Publish(topic, cbor)])
+            await store.publish([Write(topic, cbor)])
         finally:
             await store.aclose()
 

@@ -11,8 +11,9 @@ import trio
 import trio.testing
 
 from softstate.errors import StoreRefused, Unavailable
-from softstate.model import ALL, Durability, Query
-from softstate.store.base import Applied, Publish, Store
+from softstate.model import Durability, Query
+from softstate.names import ALL
+from softstate.store.base import Applied, Store, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import CALL_S
 from softstate.store.etcd.messages import Op, TxnAnswer
@@ -48,7 +49,7 @@ async def test_server_that_is_down(rig: EtcdRig) -> None:
     await put(store, "a")
     head = await store.head()
     await rig.kill()
-    for call in (store.head, store.info, lambda: store.publish([Publish("a", b"\x02")]), store.reopen):
+    for call in (store.head, store.info, lambda: store.publish([Write("a", b"\x02")]), store.reopen):
         with pytest.raises(Unavailable, match="cannot be reached"):
             await call()
     with trio.fail_after(CALL_S):
@@ -73,7 +74,7 @@ async def test_frozen_server_is_unavailable_in_time(rig: EtcdRig) -> None:
             with pytest.raises(Unavailable, match="within"):
                 await call()  # type: ignore[operator]
 
-        for call in (store.head, lambda: store.publish([Publish("a", b"\x02")]), lambda: store.read([Query()])):
+        for call in (store.head, lambda: store.publish([Write("a", b"\x02")]), lambda: store.read([Query()])):
             nursery.start_soon(fails, call)
         nursery.start_soon(store.wait, head.revision)
     assert time.monotonic() - began < 2 * CALL_S
@@ -81,7 +82,7 @@ async def test_frozen_server_is_unavailable_in_time(rig: EtcdRig) -> None:
     with trio.fail_after(WAIT_S):
         while True:
             try:
-                await store.publish([Publish("b", b"\x01")])
+                await store.publish([Write("b", b"\x01")])
                 break
             except Unavailable:
                 await trio.lowlevel.checkpoint()
@@ -101,7 +102,7 @@ async def test_unknown_outcome_then_the_same_key(rig: EtcdRig) -> None:
         nonlocal unknown
         while True:
             try:
-                request = Publish(f"t/{number % 7}", b"\x01", key=str(number), digest=b"d")
+                request = Write(f"t/{number % 7}", b"\x01", key=str(number), digest=b"d")
                 (verdict,) = (await store.publish([request])).verdicts
             except Unavailable:
                 unknown += 1
@@ -148,7 +149,7 @@ async def test_full_server(rig: EtcdRig) -> None:
     await put(store, "a")
     await rig.refuse_writes(on=True)
     with pytest.raises(Unavailable, match="disarm"):
-        await store.publish([Publish("a", b"\x02")])
+        await store.publish([Write("a", b"\x02")])
     assert (await state(store))["a"].cbor == b"\x01"
     await until_warned(store)
     assert "NOSPACE" in store.warnings[0]
@@ -181,7 +182,7 @@ async def test_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
         store = await rig.open()
         assert not store.warnings
         for number in range(27):
-            await store.publish([Publish(f"t/{number}", bytes(64_000))])
+            await store.publish([Write(f"t/{number}", bytes(64_000))])
         await until_warned(store)
         assert "quota" in store.warnings[0]
         assert "auto-compaction" in store.warnings[0]
@@ -213,7 +214,7 @@ async def test_snapshot_that_etcd_compacts_away_is_begun_anew(rig: EtcdRig, monk
     """A read of several steps whose snapshot is compacted between two of them."""
     store = await rig.open()
     topics = [f"t/{number}" for number in range(300)]
-    await store.publish([Publish(topic, bytes([number % 24])) for number, topic in enumerate(topics)])
+    await store.publish([Write(topic, bytes([number % 24])) for number, topic in enumerate(topics)])
     txn, calls = store._gateway.txn, 0
 
     async def compacts_after_the_first(connection: Connection, ops: Sequence[Op]) -> TxnAnswer:
@@ -314,7 +315,7 @@ async def test_closed_store_says_so(rig: EtcdRig) -> None:
         nursery.start_soon(waits)
         await trio.testing.wait_all_tasks_blocked(0.05)
         await store.aclose()
-    for call in (store.head, store.reopen, lambda: store.publish([Publish("a", b"\x01")])):
+    for call in (store.head, store.reopen, lambda: store.publish([Write("a", b"\x01")])):
         with pytest.raises(trio.ClosedResourceError):
             await call()
     await store.aclose()

@@ -12,8 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.model import Position, Record
-from softstate.store.base import Publish
+from softstate.model import Record
+from softstate.position import Position
+from softstate.store.base import Write
 from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
@@ -200,7 +201,7 @@ async def test_compare_and_set_sees_what_was_put(truth: EtcdTruth) -> None:
     version = await put(store, "a")
     await truth.rig.put(f"{truth.namespace}/inbox/a", b"2")
     await follower.until(2)
-    committed: Any = await store.publish([Publish("a", b"\x03", expect=version), Publish("b", b"\x01")])
+    committed: Any = await store.publish([Write("a", b"\x03", expect=version), Write("b", b"\x01")])
     assert committed.verdicts[0].current == version + 1
     assert [record.topic for record in committed.records] == ["b"]
     await store.aclose()

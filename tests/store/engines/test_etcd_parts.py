@@ -15,8 +15,9 @@ import trio
 import trio.testing
 
 from softstate.errors import StoreRefused, Unavailable
-from softstate.model import Position, Record
-from softstate.store.base import Applied, Committed, Key, Publish
+from softstate.model import Record
+from softstate.position import Position
+from softstate.store.base import Applied, Committed, Key, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, NESTED_MAX, TXN_OPS_MAX, Op, folded, put
@@ -102,15 +103,15 @@ def test_folded_lists_are_within_the_limits_of_etcd(count: int) -> None:
 
 def test_chunks_fit_a_transaction() -> None:
     assert chunks_of([]) == [[]]
-    small = [Publish(f"t/{number}", b"\x01") for number in range(2 * PUBLISHES_MAX + 1)]
+    small = [Write(f"t/{number}", b"\x01") for number in range(2 * PUBLISHES_MAX + 1)]
     assert [len(chunk) for chunk in chunks_of(small)] == [PUBLISHES_MAX, PUBLISHES_MAX, 1]
     assert PUBLISHES_MAX * PUBLISH_OPS_MAX <= FOLDED_OPS_MAX
-    large = [Publish(f"t/{number}", bytes(65_536), key=str(number)) for number in range(40)]
+    large = [Write(f"t/{number}", bytes(65_536), key=str(number)) for number in range(40)]
     chunks = chunks_of(large)
     assert [publish for chunk in chunks for publish in chunk] == large
     assert all(sum(len(publish.cbor or b"") for publish in chunk) <= REQUEST_BYTES_MAX for chunk in chunks)
     assert len(chunks) == 3
-    huge = [Publish("a", bytes(2 * REQUEST_BYTES_MAX)), Publish("b", b"\x01")]
+    huge = [Write("a", bytes(2 * REQUEST_BYTES_MAX)), Write("b", b"\x01")]
     assert [len(chunk) for chunk in chunks_of(huge)] == [1, 1]
 
 
@@ -119,9 +120,9 @@ def test_most_operations_that_a_publish_needs() -> None:
     batch = Batch(DATA, HEAD, keys_max=9)
     batch.know({"a": Standing(4, live=False)}, {})
     nothing = Fetched(HEAD.position, 0, lineage_of={})
-    assert batch.apply(Publish("a", None, key="k"), nothing) == Applied(10)
+    assert batch.apply(Write("a", None, key="k"), nothing) == Applied(10)
     assert len(batch.ops()) == PUBLISH_OPS_MAX
-    assert batch.apply(Publish("a", b"\x01"), nothing) == Applied(11)
+    assert batch.apply(Write("a", b"\x01"), nothing) == Applied(11)
     assert batch.changes[DATA.at("log", 11)] is not None
     assert not {DATA.at("log", 10), DATA.at("tomb", 10)} & batch.changes.keys()
     assert (batch.head.revision, batch.head.keys, batch.before) == (11, 6, 9)
@@ -131,7 +132,7 @@ def test_row_goes_before_the_changes() -> None:
     batch = Batch(DATA, HEAD, nonce="new")
     assert not batch.changes
     nothing = Fetched(HEAD.position, 0, lineage_of={})
-    assert batch.apply(Publish("a", b"\x01"), nothing) == Applied(11)
+    assert batch.apply(Write("a", b"\x01"), nothing) == Applied(11)
     assert (batch.head.since, batch.head.lineage, batch.before) == (10, "new", 10)
     assert batch.ops()[0] == put(DATA.at("lineage", 10), b"new")
 

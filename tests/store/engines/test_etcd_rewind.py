@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from softstate.errors import Rewound, StoreRewound, Unavailable
-from softstate.model import ALL, Position, Query
-from softstate.store.base import KEYS_MAX, Publish, Store
+from softstate.model import Query
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Store, Write
 from softstate.testing import REWIND_CHECKS, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, need_etcd
@@ -79,7 +81,7 @@ async def test_restored_copy_that_a_direct_publish_advances(rig: EtcdRig) -> Non
     await put(ahead, "a")
     kept = await behind.head()
     backup = await rig.backup()
-    lost = [(await ahead.publish([Publish("a", bytes([number]))])).position for number in range(3)]
+    lost = [(await ahead.publish([Write("a", bytes([number]))])).position for number in range(3)]
     await ahead.aclose()
     await rig.restore(backup)
     for number in range(8):
@@ -102,7 +104,7 @@ async def test_restored_copy_that_a_node_which_was_behind_advances(kind: type[Sn
     kept = await behind.head()
     backup = await truth.snapshot()
     assert await ahead.head() == kept
-    lost = [(await ahead.publish([Publish("a", bytes([number]))])).position for number in range(3)]
+    lost = [(await ahead.publish([Write("a", bytes([number]))])).position for number in range(3)]
     await truth.restore(backup)
     while (await behind.head()).revision <= lost[-1].revision:
         await put(behind, "b")
@@ -110,7 +112,7 @@ async def test_restored_copy_that_a_node_which_was_behind_advances(kind: type[Sn
         assert await rewound(behind, witness)
     assert not await rewound(behind, kept)
     with pytest.raises(StoreRewound):
-        await ahead.publish([Publish("a", b"\x09")])
+        await ahead.publish([Write("a", b"\x09")])
     await behind.aclose()
     await ahead.aclose()
 
@@ -121,16 +123,16 @@ async def test_restart_is_no_rewind(rig: EtcdRig) -> None:
     before = await store.head()
     await rig.kill()
     with pytest.raises(Unavailable):
-        await store.publish([Publish("a", b"\x02")])
+        await store.publish([Write("a", b"\x02")])
     await rig.start()
     assert await store.head() == before
-    committed = await store.publish([Publish("a", b"\x03", expect=version)])
+    committed = await store.publish([Write("a", b"\x03", expect=version)])
     assert (committed.before, committed.position.revision) == (before.revision + 1, before.revision + 2)
     assert committed.position.lineage != before.lineage, "a new connection begins a lineage before its first change"
     feed = await store.feed(before)
     assert [row.revision for row in feed.lineages] == [before.revision + 1]
     assert not await rewound(store, before)
-    again = await store.publish([Publish("a", b"\x04")])
+    again = await store.publish([Write("a", b"\x04")])
     assert again.position.lineage == committed.position.lineage, "and no other after that"
     await store.aclose()
 
@@ -140,7 +142,7 @@ async def test_wiped_server(rig: EtcdRig) -> None:
     await put(store, "a")
     before = await store.head()
     await rig.wipe()
-    for call in (store.head, lambda: store.publish([Publish("b", b"\x01")])):
+    for call in (store.head, lambda: store.publish([Write("b", b"\x01")])):
         with pytest.raises(StoreRewound, match="wiped"):
             await call()
     await store.wait(before.revision)

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from softstate.errors import Unavailable
-from softstate.model import ALL, Page, Query
-from softstate.store.base import Applied, Committed, Publish
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.store.base import Applied, Committed, Write
 from softstate.store.etcd import snapshot as etcd_snapshot
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.memory.store import MemoryStore
@@ -55,7 +56,7 @@ async def test_group_above_the_size_of_a_request(truth: EtcdTruth) -> None:
     """It takes several transactions, and looks like one when nobody commits between them."""
     store = await truth.open()
     before = await store.head()
-    committed = await store.publish([Publish(f"t/{number}", VALUE, expect=0, key="k") for number in range(50)])
+    committed = await store.publish([Write(f"t/{number}", VALUE, expect=0, key="k") for number in range(50)])
     versions = [before.revision + 1 + number for number in range(50)]
     assert committed.verdicts == [Applied(version) for version in versions]
     assert [record.version for record in committed.records] == versions
@@ -73,14 +74,14 @@ async def test_group_above_the_size_of_a_request_that_others_commit_into(
     start = await store.head()
     commit = store._publish
 
-    async def interrupted(chunk: Sequence[Publish]) -> Committed:
+    async def interrupted(chunk: Sequence[Write]) -> Committed:
         committed = await commit(chunk)
         if chunk[0].topic == "t/0":
             await (put(rival, "rival") if other == "publishes" else rival.reopen())
         return committed
 
     monkeypatch.setattr(store, "_publish", interrupted)
-    group = [Publish(f"t/{number}", VALUE) for number in range(30)]
+    group = [Write(f"t/{number}", VALUE) for number in range(30)]
     if other == "opens":
         with pytest.raises(Unavailable, match="lineage"):
             await store.publish(group)
@@ -123,7 +124,7 @@ async def test_answers_are_those_of_the_store_in_memory(
     names = [f"{a}/{b}" for a in "abc" for b in range(9)] + ["a", "d"]
     for _ in range(12):
         group = [
-            Publish(name, None if random.random() < 0.3 else bytes([0x58, size]) + bytes(size))
+            Write(name, None if random.random() < 0.3 else bytes([0x58, size]) + bytes(size))
             for name, size in ((random.choice(names), random.randrange(24, 200)) for _ in range(random.randrange(9)))
         ]
         heads = [(await store.publish(group)).position.revision for store in stores]
@@ -150,7 +151,7 @@ async def test_answers_are_those_of_the_store_in_memory(
 async def test_more_topics_than_one_request_takes(truth: EtcdTruth) -> None:
     store = await truth.open()
     topics = [f"t/{number}" for number in range(700)]
-    await store.publish([Publish(topic, b"\x01") for topic in topics])
+    await store.publish([Write(topic, b"\x01") for topic in topics])
     page = await one(store, Query(topics=dict.fromkeys(topics, 0)))
     assert [record.topic for record in page.records] == topics
     lineages = await store.lineage_at(range(300))

@@ -9,8 +9,10 @@ import pytest
 import trio
 
 from softstate.errors import Rewound, SoftstateError, StoreRewound, Unavailable
-from softstate.model import ALL, Durability, Page, Position, Query
-from softstate.store.base import Applied, Publish
+from softstate.model import Durability, Page, Query
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import Applied, Write
 from softstate.store.postgres.engine import CALL_S
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
@@ -34,7 +36,7 @@ async def rig(shared: PostgresRig) -> AsyncIterator[PostgresRig]:
 
 
 async def eventually(store: PostgresStore, topic: str) -> int:
-    """Publish again and again until the store can be used; return the version."""
+    """Write again and again until the store can be used; return the version."""
     with trio.fail_after(WAIT_S):
         while True:
             try:
@@ -60,7 +62,7 @@ async def until_rewound(store: PostgresStore) -> None:
 
 
 async def publish_through(store: PostgresStore) -> None:
-    """Publish, but once more if only the connection was found broken."""
+    """Write, but once more if only the connection was found broken."""
     try:
         await put(store, "z")
     except Unavailable:
@@ -239,7 +241,7 @@ async def test_unknown_outcome_is_asked_about_with_the_key(rig: PostgresRig, nur
     )
     rig.opened.append(store)
     head = await store.head()
-    request = Publish("a", b"\x01", expect=0, key="k", digest=b"d")
+    request = Write("a", b"\x01", expect=0, key="k", digest=b"d")
     cutter.armed = True
     with pytest.raises(Unavailable):
         await store.publish([request])
@@ -253,7 +255,7 @@ async def test_commit_that_waits_for_a_standby_is_not_seen(rig: PostgresRig) -> 
     """It is neither acknowledged nor visible until the standby has it; then it is there, and the key tells."""
     store = await rig.open()
     head = await store.head()
-    request = Publish("a", b"\x01", key="k", digest=b"d")
+    request = Write("a", b"\x01", key="k", digest=b"d")
     rig.server.change_setting("synchronous_standby_names", "nobody")
     try:
         with pytest.raises(Unavailable, match="has not answered within 3 s"):

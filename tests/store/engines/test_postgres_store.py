@@ -14,8 +14,10 @@ import trio
 import trio.testing
 
 from softstate.errors import Unavailable
-from softstate.model import ALL, Page, Position, Query, Record
-from softstate.store.base import Applied, Publish
+from softstate.model import Page, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import Applied, Write
 from softstate.store.postgres.notifications import Notifications
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
@@ -67,7 +69,7 @@ class Application:
         return self.version
 
     def begin_publishing(self, topic: str) -> None:
-        """Publish in the background, since it will have to wait."""
+        """Write in the background, since it will have to wait."""
         self._thread = threading.Thread(target=self.publish, args=[topic])
         self._thread.start()
 
@@ -131,7 +133,7 @@ async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
     applications.append(Application(truth))
     version = applications[0].publish("app")
     with pytest.raises(Unavailable, match="publish last"):
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
     assert await store.head() == head
     assert await state(store) == {}
     applications[0].connection.commit()
@@ -147,7 +149,7 @@ async def test_writers_of_all_kinds_take_turns(truth: PostgresTruth, application
 
     async def as_node(store: PostgresStore) -> None:
         for number in range(25):
-            await store.publish([Publish(f"node/{id(store)}/{number}/{part}", b"\x01") for part in range(3)])
+            await store.publish([Write(f"node/{id(store)}/{number}/{part}", b"\x01") for part in range(3)])
 
     def as_application(application: Application) -> None:
         for number in range(25):
@@ -277,7 +279,7 @@ async def test_direct_compare_and_set_and_delete(truth: PostgresTruth) -> None:
     feed = await store.feed(Position((await store.head()).epoch, (await store.head()).lineage, first))
     assert feed.records == [Record("a", gone, None)]
     assert truth.call("publish", "a", "3", 0) == gone + 1
-    (verdict,) = (await store.publish([Publish("a", b"\x04", expect=gone + 1)])).verdicts
+    (verdict,) = (await store.publish([Write("a", b"\x04", expect=gone + 1)])).verdicts
     assert verdict == Applied(gone + 2)
 
 
@@ -383,7 +385,7 @@ async def test_keys_may_be_any_text(truth: PostgresTruth) -> None:
     """Clients choose them, and a strange one must not fail those who share its transaction."""
     store = await truth.open()
     keys = ["\0", "a\0b", "'", "ä\U0001f600", "\ud800", "\\x00"]
-    group = [Publish("a", b"\x01", key=key) for key in keys]
+    group = [Write("a", b"\x01", key=key) for key in keys]
     first = [verdict for verdict in (await store.publish(group)).verdicts if isinstance(verdict, Applied)]
     again = (await store.publish(group)).verdicts
     assert again == [Applied(verdict.version, repeated=True) for verdict in first]
@@ -395,9 +397,9 @@ async def test_pages_are_cut_by_bytes_too(truth: PostgresTruth) -> None:
     store = await truth.open()
     for part in range(3):
         await store.publish(
-            [Publish(f"p/{part}/{number}", bytes([0x59, 0xEA, 0x60]) + bytes(60_000)) for number in range(9)]
+            [Write(f"p/{part}/{number}", bytes([0x59, 0xEA, 0x60]) + bytes(60_000)) for number in range(9)]
         )
-        await store.publish([Publish(f"q/{part}/{number}", b"\x01") for number in range(300)])
+        await store.publish([Write(f"q/{part}/{number}", b"\x01") for number in range(300)])
     for prefix, wanted in (("p/", 27), (ALL, 927), ("q/", 900)):
         query = Query(prefixes={prefix: 0}, limit=2_000, limit_bytes=10_000_000)
         (page,) = await store.read([query])

@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from softstate.errors import Rewound, SoftstateError
-from softstate.model import ALL, Page, Position, Query, Record
-from softstate.store.base import Applied, Dump, Publish, Store
+from softstate.model import Page, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import Applied, Dump, Store, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.redis.store import RedisStore
 from tests.store.engines.redis_rig import RedisRig
@@ -64,15 +66,15 @@ class Pair:
         one, other = (Position(epoch, row, revision) for epoch, row in zip(epochs, rows, strict=True))
         return one, other
 
-    def publishes(self) -> tuple[list[Publish], list[Publish]]:
-        groups: tuple[list[Publish], list[Publish]] = ([], [])
+    def publishes(self) -> tuple[list[Write], list[Write]]:
+        groups: tuple[list[Write], list[Write]] = ([], [])
         for _ in range(self.random.randint(0, 6)):
             topic, keyed = self.random.choice(TOPICS), self.random.random() < 0.4
             cbor = None if self.random.random() < 0.3 else bytes(self.random.randint(1, 200))
             expect = self.known() if self.random.random() < 0.4 else None
             key, digest = (str(self.random.randint(0, 3)), bytes([self.random.randint(0, 1)])) if keyed else (None, b"")
             for group, witness in zip(groups, self.position(), strict=True):
-                group.append(Publish(topic, cbor, expect, witness, key, digest))
+                group.append(Write(topic, cbor, expect, witness, key, digest))
         return groups
 
     def queries(self) -> tuple[list[Query], list[Query]]:

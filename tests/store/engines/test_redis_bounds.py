@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 import trio
 
-from softstate.model import ALL, REVISION_MAX, Page, Query
-from softstate.store.base import Applied, Publish
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.position import REVISION_MAX
+from softstate.store.base import Applied, Write
 from softstate.store.redis.snapshot import NAMES_MAX
 from softstate.store.redis.store import RedisStore
 from softstate.store.rules.dump import pages
@@ -40,7 +42,7 @@ def rig(server: RedisRig) -> RedisRig:
 
 async def fill(store: RedisStore, topics: Sequence[str], cbor: bytes = b"\x01") -> None:
     for batch in range(0, len(topics), 500):
-        await store.publish([Publish(topic, cbor) for topic in topics[batch : batch + 500]])
+        await store.publish([Write(topic, cbor) for topic in topics[batch : batch + 500]])
 
 
 async def all_pages(store: RedisStore, query: Query) -> list[Page]:
@@ -112,7 +114,7 @@ async def test_many_prefixes(rig: RedisRig, limit: int, by_prefix: bool) -> None
         topics.sort()
     await fill(store, topics)
     deleted = {topic for topic in topics if topic.endswith("7")}
-    await store.publish([Publish(topic, None) for topic in deleted])
+    await store.publish([Write(topic, None) for topic in deleted])
     prefixes = dict.fromkeys([*([ALL] if by_prefix else []), *(f"p{number}/" for number in range(1500))], 0)
     found = await all_pages(store, Query(prefixes=prefixes, limit=limit))
     versions = [record.version for page in found for record in page.records]
@@ -138,8 +140,8 @@ async def test_compacting_in_steps(rig: RedisRig) -> None:
     store = await rig.open()
     topics = [f"a/{number % 7}/{number}" for number in range(2500)]
     for batch in (topics[:1250], topics[1250:]):
-        await store.publish([Publish(topic, b"\x01", key="k") for topic in batch])
-        await store.publish([Publish(topic, None) for topic in batch])
+        await store.publish([Write(topic, b"\x01", key="k") for topic in batch])
+        await store.publish([Write(topic, None) for topic in batch])
     head = await store.head()
     assert await store.compact(tombstones=head.revision, keys=head.revision) == head.revision
     info = await store.info()
@@ -150,7 +152,7 @@ async def test_compacting_in_steps(rig: RedisRig) -> None:
 async def test_nothing_is_left_of_what_was_compacted(rig: RedisRig) -> None:
     """Indexes of prefixes go with the last topic below them."""
     store = await rig.open()
-    await store.publish([Publish("a/b/c", b"\x01", key="k"), Publish("a/b/c", None)])
+    await store.publish([Write("a/b/c", b"\x01", key="k"), Write("a/b/c", None)])
     await store.compact(tombstones=9, keys=9)
     keys = sorted(line for line in (await rig.ask("KEYS", f"{{{rig.namespace}}}:*")).splitlines() if b"}" in line)
     assert [key.rpartition(b":")[2] for key in keys] == [b"lineage", b"meta"]
@@ -164,9 +166,9 @@ async def test_revisions_are_exact_to_the_end(rig: RedisRig) -> None:
         await rig.ask("HSET", f"{{{rig.namespace}}}:meta", "head", near)
         row = await store.reopen()
         assert row.revision == near + 1
-        done = await store.publish([Publish("a/b", bytes([n]), key=str(n), digest=b"d") for n in range(4)])
+        done = await store.publish([Write("a/b", bytes([n]), key=str(n), digest=b"d") for n in range(4)])
         assert list(done.verdicts) == [Applied(near + 2 + n) for n in range(4)]
-        again = await store.publish([Publish("a/b", b"\x03", key="3", digest=b"d"), Publish("c", None, expect=0)])
+        again = await store.publish([Write("a/b", b"\x03", key="3", digest=b"d"), Write("c", None, expect=0)])
         assert list(again.verdicts) == [Applied(near + 5, repeated=True), Applied(near + 6)]
         (page,) = await store.read([Query(topics={"a/b": near + 4, "c": near}, prefixes={"a/": near + 4})])
         assert isinstance(page, Page)

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from softstate.errors import Invalid, RequestError
-from softstate.model import ALL, Page, Query, check_topic
-from softstate.store.base import Publish
+from softstate.model import Page, Query
+from softstate.names import ALL, check_topic
+from softstate.store.base import Write
 from softstate.store.redis.store import RedisStore
 from softstate.store.remote.encoding import cbor_of_json
 from softstate.wire import decode_value
@@ -191,7 +192,7 @@ async def test_wrong_calls_are_told_what_is_wrong(rig: RedisRig) -> None:
 async def test_value_written_past_the_library_reads_as_deleted(rig: RedisRig) -> None:
     """A bad value keeps nothing from anybody: neither from a listing, nor behind the end of a page."""
     store = await rig.open()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(6)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(6)])
     script = (
         "local key = '{' .. KEYS[1] .. '}:' .. redis.call('HGET', '{' .. KEYS[1] .. '}:meta', 'image') .. ':value' "
         "return redis.call('HSET', key, 't/0', 'bad', 't/3', '{')"

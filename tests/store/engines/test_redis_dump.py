@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from softstate.errors import Unavailable
-from softstate.model import ALL, Page, Query
-from softstate.store.base import Dump, Publish, Store
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.store.base import Dump, Store, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from tests.store.engines.redis_rig import RedisRig, redis_rig
@@ -25,7 +26,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
 
 async def source(*topics: str) -> MemoryStore:
     store = MemoryStore()
-    await store.publish([Publish(topic, b"\x01", key="k", digest=b"d") for topic in topics])
+    await store.publish([Write(topic, b"\x01", key="k", digest=b"d") for topic in topics])
     return store
 
 
@@ -43,7 +44,7 @@ async def images(rig: RedisRig) -> set[bytes]:
 
 async def test_nothing_is_left_of_what_was_replaced(rig: RedisRig) -> None:
     store = await rig.open()
-    await store.publish([Publish(f"old/{number}/x", b"\x01") for number in range(2000)])
+    await store.publish([Write(f"old/{number}/x", b"\x01") for number in range(2000)])
     await store.adopt(pages(await source("a/b", "c")), replace=True)
     assert await topics(store) == ["a/b", "c"]
     assert len(await images(rig)) == 1
@@ -53,7 +54,7 @@ async def test_nothing_is_left_of_what_was_replaced(rig: RedisRig) -> None:
 
 async def test_what_was_cut_off_is_swept_by_the_next(rig: RedisRig) -> None:
     store = await rig.open()
-    await store.publish([Publish("mine", b"\x01")])
+    await store.publish([Write("mine", b"\x01")])
 
     class Broken(Exception):
         pass
@@ -113,7 +114,7 @@ async def test_one_node_of_a_cluster(tmp_path: Path) -> None:
             while b"cluster_state:ok" not in await rig.ask("CLUSTER", "INFO"):
                 await trio.sleep(0.01)
         store = await rig.open()
-        await store.publish([Publish("a/{b}/c", b"\x01", key="k", digest=b"d"), Publish("{x}/y", None)])
+        await store.publish([Write("a/{b}/c", b"\x01", key="k", digest=b"d"), Write("{x}/y", None)])
         await store.adopt(pages(await source("a/{b}/c")), replace=True)
         assert await topics(store) == ["a/{b}/c"]
         await rig.publish_directly("d", "1")

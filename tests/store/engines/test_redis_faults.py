@@ -11,9 +11,11 @@ import trio
 import trio.testing
 
 from softstate.errors import Rewound, StoreRefused, StoreRewound, Unavailable
-from softstate.model import ALL, Page, Position, Query
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store import open_store
-from softstate.store.base import Applied, Publish, Store
+from softstate.store.base import Applied, Store, Write
 from softstate.store.redis.connection import CONNECTIONS_MAX
 from softstate.store.redis.library import TEXT
 from softstate.store.redis.store import RedisStore
@@ -49,7 +51,7 @@ async def opened_over(cable: Cable) -> AsyncIterator[Store]:
 
 
 async def put(store: Store, topic: str, **fields: object) -> int:
-    (verdict,) = (await store.publish([Publish(topic, b"\x01", **fields)])).verdicts  # type: ignore[arg-type]
+    (verdict,) = (await store.publish([Write(topic, b"\x01", **fields)])).verdicts  # type: ignore[arg-type]
     assert isinstance(verdict, Applied)
     return verdict.version
 
@@ -82,7 +84,7 @@ async def test_killed_server_keeps_what_it_acknowledged(rig: RedisRig) -> None:
             await store.wait(before.revision)
         await rig.start()
         assert await store.head() == before, "to be read again is no change"
-        committed = await store.publish([Publish("b", b"\x02"), Publish("c", b"\x03")])
+        committed = await store.publish([Write("b", b"\x02"), Write("c", b"\x03")])
         assert committed.before == last + 1, "the lineage row comes between"
         assert [record.version for record in committed.records] == [last + 2, last + 3]
         assert committed.position.lineage != before.lineage
@@ -289,7 +291,7 @@ async def test_unknown_outcome_then_retry_with_the_key(rig: RedisRig, monkeypatc
         monkeypatch.setattr("softstate.store.redis.connection.CALL_S", SHORT_S)
         await store.head()
         cable.mute = True
-        request = Publish("a", b"\x01", expect=0, key="k", digest=b"d")
+        request = Write("a", b"\x01", expect=0, key="k", digest=b"d")
         with pytest.raises(Unavailable):
             await store.publish([request])
         cable.mute = False
@@ -302,7 +304,7 @@ async def test_unknown_outcome_then_retry_with_the_key(rig: RedisRig, monkeypatc
 async def test_full_memory_refuses_changes_only(rig: RedisRig) -> None:
     async with opened(rig) as store:
         await put(store, "a")
-        await store.publish([Publish("a", None)])
+        await store.publish([Write("a", None)])
         await rig.refuse_writes(on=True)
         with pytest.raises(Unavailable, match="maxmemory"):
             await put(store, "b")

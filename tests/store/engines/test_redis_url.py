@@ -12,7 +12,7 @@ import pytest
 
 from softstate.errors import ConfigError, StoreRefused
 from softstate.store import open_store
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.redis.url import RedisAddress
 from tests.store.engines.redis_rig import RedisRig, free_port, redis_rig
 
@@ -100,7 +100,7 @@ async def test_user_with_few_permissions(guarded: RedisRig) -> None:
     granted = str(refused.value).rpartition("grant it ")[2].replace("NAMESPACE", "softstate").split()
     await guarded.ask("ACL", "SETUSER", "app", "reset", "on", ">pw", *granted)
     store = await open_store(url)
-    await store.publish([Publish("a/b", b"\x01", key="k")])
+    await store.publish([Write("a/b", b"\x01", key="k")])
     await store.info()
     await store.compact(tombstones=9, keys=9)
     await store.aclose()
@@ -133,7 +133,7 @@ async def test_tls(tmp_path: Path) -> None:
         place = f"127.0.0.1:{port}"
         mine = f"cert={tmp_path}/own.crt&key={tmp_path}/own.key"
         store = await open_store(f"rediss://{place}/?cacert={tmp_path}/ca.crt&{mine}")
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
         await store.aclose()
         with pytest.raises(StoreRefused, match="cacert=FILE"):
             await open_store(f"rediss://{place}/?{mine}")

@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from softstate.errors import StoreRewound, Unavailable
-from softstate.model import ALL, Durability, Query
-from softstate.store.base import Applied, Publish, Store
+from softstate.model import Durability, Query
+from softstate.names import ALL
+from softstate.store.base import Applied, Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
 SEED = 7
@@ -24,7 +25,7 @@ async def test_same_seed_same_history() -> None:
     heads = []
     for seed in (SEED, SEED, SEED + 1):
         store = MemoryStore(MemoryDisk(Random(seed)))
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
         heads.append(await store.reopen())
     assert heads[0] == heads[1] != heads[2]
 
@@ -48,14 +49,14 @@ async def test_crash_points(point: str, applied: bool) -> None:
                 await trio.lowlevel.checkpoint()
 
         async def publish() -> None:
-            await MemoryStore(disk, checkpoint=crash).publish([Publish("a", b"\x01", key="k")])
+            await MemoryStore(disk, checkpoint=crash).publish([Write("a", b"\x01", key="k")])
             acknowledged.append("a")
 
         nursery.start_soon(publish)
     assert acknowledged == []
     after = MemoryStore(disk)
     assert await topics(after) == (["a"] if applied else [])
-    (verdict,) = (await after.publish([Publish("a", b"\x01", key="k")])).verdicts
+    (verdict,) = (await after.publish([Write("a", b"\x01", key="k")])).verdicts
     assert isinstance(verdict, Applied)
     assert verdict.repeated == applied
 
@@ -68,7 +69,7 @@ async def test_outage_after_the_commit_leaves_the_outcome_unknown() -> None:
 
     store = MemoryStore(disk, checkpoint=cut)
     with pytest.raises(Unavailable):
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
     disk.outage = False
     assert await topics(store) == ["a"]
 
@@ -83,7 +84,7 @@ async def test_a_restore_before_the_commit_applies_nothing() -> None:
 
     store = MemoryStore(disk, checkpoint=restore)
     with pytest.raises(StoreRewound):
-        await store.publish([Publish("a", b"\x01")])
+        await store.publish([Write("a", b"\x01")])
     await store.reopen()
     assert await topics(store) == []
 
@@ -95,12 +96,12 @@ async def test_outage_of_the_disk_and_of_one_node() -> None:
     assert here.outage
     with pytest.raises(Unavailable):
         await here.head()
-    await there.publish([Publish("a", b"\x01")])
+    await there.publish([Write("a", b"\x01")])
     here.outage = False
     disk.outage = True
     for store in (here, there):
         with pytest.raises(Unavailable):
-            await store.publish([Publish("b", b"\x01")])
+            await store.publish([Write("b", b"\x01")])
         with pytest.raises(Unavailable):
             await store.reopen()
     with pytest.raises(Unavailable):
@@ -139,7 +140,7 @@ async def test_wait_returns_at_once_when_rewound() -> None:
     disk = MemoryDisk(Random(SEED))
     store = MemoryStore(disk)
     backup = disk.snapshot()
-    await store.publish([Publish("a", b"\x01")])
+    await store.publish([Write("a", b"\x01")])
     seen = (await store.head()).revision
     disk.restore(backup)
     await store.wait(seen)
@@ -148,10 +149,10 @@ async def test_wait_returns_at_once_when_rewound() -> None:
 async def test_a_backup_is_not_touched_by_what_follows() -> None:
     disk = MemoryDisk(Random(SEED))
     store = MemoryStore(disk)
-    await store.publish([Publish("a", b"\x01", key="k")])
+    await store.publish([Write("a", b"\x01", key="k")])
     backup = disk.snapshot()
     for _ in range(2):
-        await store.publish([Publish("a", b"\x02"), Publish("b", None)])
+        await store.publish([Write("a", b"\x02"), Write("b", None)])
         await store.compact(tombstones=99, keys=99)
         disk.restore(backup)
         await store.reopen()

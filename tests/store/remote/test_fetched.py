@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from softstate.errors import StoreRewound
-from softstate.model import ALL, Page, Position, Query, Record
+from softstate.model import Page, Query, Record
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.paging import answer, check_seen, feed_page, on_history, scans_of
 

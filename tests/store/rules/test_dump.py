@@ -12,8 +12,10 @@ import pytest
 import trio
 
 from softstate.errors import StoreReplaced, StoreRewound, Unavailable
-from softstate.model import ALL, PAGE_BYTES_MAX, Position, Query
-from softstate.store.base import Dump, Publish
+from softstate.model import PAGE_BYTES_MAX, Query
+from softstate.names import ALL
+from softstate.position import Position
+from softstate.store.base import Dump, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.rules.dump import DUMP_TRIES, check_joined, pages
 from softstate.store.sqlite.store import SqliteStore
@@ -22,7 +24,7 @@ from softstate.testing.conformance.stage import put, state
 
 async def filled(topics: int) -> MemoryStore:
     store = MemoryStore()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(topics)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(topics)])
     return store
 
 
@@ -98,8 +100,8 @@ async def test_a_rewound_store_is_not_dumped() -> None:
 async def test_pages_are_bounded_by_bytes_and_keys(engine: str, tmp_path: Path) -> None:
     store = MemoryStore() if engine == "memory" else await SqliteStore.open(str(tmp_path / "softstate.db"))
     big = b"\x5a" + (PAGE_BYTES_MAX // 2).to_bytes(4, "big") + bytes(PAGE_BYTES_MAX // 2)
-    await store.publish([Publish(f"big/{number}", big) for number in range(5)])
-    await store.publish([Publish("keyed", b"\x01", key=f"{number}", digest=b"d") for number in range(25)])
+    await store.publish([Write(f"big/{number}", big) for number in range(5)])
+    await store.publish([Write("keyed", b"\x01", key=f"{number}", digest=b"d") for number in range(25)])
     sizes = [(len(page.records), len(page.keys)) async for page in pages(store, limit=10)]
     assert sizes == [(2, 0), (2, 0), (1, 10), (0, 10), (1, 5)]
     await store.aclose()

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 from hypothesis import given, settings, strategies as st
 
-from softstate.model import ALL, PAGE_BYTES_MAX, Page, Query, Record, covers
-from softstate.store.base import KEYS_MAX, Publish
+from softstate.model import PAGE_BYTES_MAX, Page, Query, Record
+from softstate.names import ALL, covers
+from softstate.store.base import KEYS_MAX, Write
 from softstate.store.memory.store import MemoryImage
 from softstate.store.rules.paging import answer, feed_page
 
@@ -43,7 +44,7 @@ def play(image: MemoryImage, steps: list[Step]) -> None:
             image.compact(image.head - below, 0)
         else:
             cbor = None if what == "delete" else str(image.head).encode()
-            image.apply(Publish(topic, cbor), KEYS_MAX)
+            image.apply(Write(topic, cbor), KEYS_MAX)
 
 
 def page_of(query: Query, image: MemoryImage) -> Page:
@@ -280,7 +281,7 @@ def test_a_page_of_the_feed_ends_at_its_limit_of_bytes() -> None:
     image = new_image()
     start = image.position
     for topic in ("a", "b", "c"):
-        image.apply(Publish(topic, bytes(PAGE_BYTES_MAX // 2)), KEYS_MAX)
+        image.apply(Write(topic, bytes(PAGE_BYTES_MAX // 2)), KEYS_MAX)
     feed = feed_page(start, 1000, image)
     assert [record.topic for record in feed.records] == ["a", "b"]
     assert (feed.more, feed.upto) == (True, start.at(3))

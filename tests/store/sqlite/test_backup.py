@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from softstate.errors import StoreRefused, StoreReplaced, Unavailable
-from softstate.store.base import Dump, Publish
+from softstate.store.base import Dump, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite.backup import write_backup
@@ -22,7 +22,7 @@ from softstate.testing.conformance.stage import put, state
 
 async def filled() -> MemoryStore:
     store = MemoryStore()
-    await store.publish([Publish(f"t/{number}", b"\x01") for number in range(20)])
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(20)])
     return store
 
 
@@ -82,7 +82,7 @@ async def test_reading_a_file_changes_nothing_and_sees_what_others_commit(tmp_pa
     version = await put(store, "b")
     assert (await reader.head()).revision == version
     for call in (
-        reader.publish([Publish("c", b"\x01")]),
+        reader.publish([Write("c", b"\x01")]),
         reader.compact(tombstones=1, keys=1),
         reader.adopt(pages(await filled()), replace=True),
     ):

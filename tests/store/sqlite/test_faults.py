@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from softstate.errors import Rewound, StoreRefused, StoreReplaced, StoreRewound, Unavailable
-from softstate.model import ALL, Page, Query
-from softstate.store.base import Publish
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.store.base import Write
 from softstate.store.sqlite import connection as sqlite_file
 from softstate.store.sqlite.store import SqliteStore
 
@@ -27,7 +28,7 @@ async def opened(path: Path, busy_s: float = 5.0) -> AsyncIterator[SqliteStore]:
 
 
 async def put(store: SqliteStore, topic: str, size: int = 1) -> None:
-    await store.publish([Publish(topic, bytes(size))])
+    await store.publish([Write(topic, bytes(size))])
 
 
 async def topics(store: SqliteStore) -> list[str]:
@@ -120,8 +121,8 @@ async def test_swapped_within_a_transaction(tmp_path: Path) -> None:
     path, other = tmp_path / "softstate.db", tmp_path / "other.db"
     await make(other, "theirs")
 
-    class Swapping(list[Publish]):
-        def __iter__(self) -> Iterator[Publish]:
+    class Swapping(list[Write]):
+        def __iter__(self) -> Iterator[Write]:
             if other.exists():
                 path.rename(tmp_path / "kept.db")
                 other.rename(path)
@@ -129,7 +130,7 @@ async def test_swapped_within_a_transaction(tmp_path: Path) -> None:
 
     async with opened(path) as store:
         with pytest.raises(StoreReplaced):
-            await store.publish(Swapping([Publish("lost", b"\x01")]))
+            await store.publish(Swapping([Write("lost", b"\x01")]))
     async with opened(tmp_path / "kept.db") as store:
         assert await topics(store) == []
 
@@ -222,7 +223,7 @@ async def test_full_disk(tmp_path: Path) -> None:
         (pages,) = writer.execute("PRAGMA page_count").fetchone()
         writer.execute(f"PRAGMA max_page_count = {pages + 4}")
         with pytest.raises(Unavailable, match="the disk is full: make room"):
-            await store.publish([Publish("small", b"\x01"), Publish("big", bytes(60_000))])
+            await store.publish([Write("small", b"\x01"), Write("big", bytes(60_000))])
         assert await store.head() == head
         await put(store, "b")
         assert store._engine.file.connection("writer") is writer, "the connection is as good as before"
@@ -300,16 +301,16 @@ async def test_a_damaged_file_is_unavailable_until_it_is_repaired(role: str, tmp
 async def test_an_interrupted_group_is_rolled_back(tmp_path: Path) -> None:
     """A mistake of this program is no fault of the store: it comes through as it is, and leaves nothing behind."""
 
-    class Mistaken(list[Publish]):
-        def __iter__(self) -> Iterator[Publish]:
-            yield Publish("lost", b"\x01")
+    class Mistaken(list[Write]):
+        def __iter__(self) -> Iterator[Write]:
+            yield Write("lost", b"\x01")
             raise RuntimeError("mistake")
 
     async with opened(tmp_path / "softstate.db") as store:
         with pytest.raises(RuntimeError, match="mistake"):
             await store.publish(Mistaken())
         with pytest.raises((sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-            await store.publish([Publish("lost", b"\x01"), Publish("bad", object())])  # type: ignore[arg-type]
+            await store.publish([Write("lost", b"\x01"), Write("bad", object())])  # type: ignore[arg-type]
         await put(store, "a")
         assert await topics(store) == ["a"]
         assert (await store.head()).revision == 2

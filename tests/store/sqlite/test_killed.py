@@ -12,19 +12,20 @@ import pytest
 import trio
 
 import softstate
-from softstate.model import ALL, Page, Query
-from softstate.store.base import Applied, Publish
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.store.base import Applied, Write
 from softstate.store.sqlite.store import SqliteStore
 
 PUBLISHER = """
 import sys, trio
-from softstate.store import Publish, open_store
+from softstate.store import Write, open_store
 
 async def main():
     store = await open_store("sqlite:" + sys.argv[1])
     number = 0
     while True:
-        group = [Publish(f"t/{n % 7}", n.to_bytes(4, "big"), key=str(n)) for n in range(number, number + 3)]
+        group = [Write(f"t/{n % 7}", n.to_bytes(4, "big"), key=str(n)) for n in range(number, number + 3)]
         done = await store.publish(group)
         for publish, verdict in zip(group, done.verdicts):
             print(publish.key, verdict.version, flush=True)
@@ -68,6 +69,6 @@ async def test_nothing_acknowledged_is_lost(acknowledgements: int, tmp_path: Pat
         assert record.version >= version
         assert record.cbor is not None
         assert int.from_bytes(record.cbor, "big") >= number
-        (verdict,) = (await store.publish([Publish(record.topic, b"", key=str(number))])).verdicts
+        (verdict,) = (await store.publish([Write(record.topic, b"", key=str(number))])).verdicts
         assert verdict == Applied(version, repeated=True), "the key still stands for the first success"
     await store.aclose()

@@ -17,7 +17,7 @@ import trio
 
 import softstate
 from softstate.errors import StoreRefused, Unavailable
-from softstate.store.base import Publish
+from softstate.store.base import Write
 from softstate.store.sqlite import schema as sqlite_schema
 from softstate.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from softstate.store.sqlite.store import SqliteStore
@@ -212,7 +212,7 @@ async def test_tables_of_others_are_tolerated_beside_ours(tmp_path: Path) -> Non
     await (await SqliteStore.open(str(path))).aclose()
     run_sql(path, "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
     store = await SqliteStore.open(str(path))
-    assert (await store.publish([Publish("a", b"\x01")])).position.revision == 3
+    assert (await store.publish([Write("a", b"\x01")])).position.revision == 3
     await store.aclose()
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from softstate.errors import RequestError, SoftstateError
-from softstate.model import ALL, Query
-from softstate.store.base import Publish, Store
+from softstate.model import Query
+from softstate.names import ALL
+from softstate.store.base import Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.sqlite import engine as sqlite_engine, snapshot as sqlite_snapshot
 from softstate.store.sqlite.store import SqliteStore
@@ -62,8 +63,8 @@ def random_step(random: Random, positions: list[Any]) -> tuple[str, Any]:
     def revision() -> int:
         return random.choice([0, random.randint(0, head), head, head + 1]) if random.random() < 0.5 else 0
 
-    def publish() -> Publish:
-        return Publish(
+    def publish() -> Write:
+        return Write(
             random.choice(TOPICS),
             random.choice([None, random.randbytes(random.randint(0, 40))]),
             expect=random.choice([None, None, 0, revision()]),
@@ -131,9 +132,9 @@ async def test_compacting_takes_several_transactions(
 ) -> None:
     monkeypatch.setattr(sqlite_engine, "COMPACT_ROWS", 2)
     store = await SqliteStore.open(str(tmp_path / "softstate.db"))
-    await store.publish([Publish(f"t/{number}", None) for number in range(tombstones)])
-    await store.publish([Publish("a", b"\x01", key=str(number)) for number in range(keys)])
-    await store.publish([Publish("b", None, key="kept")])
+    await store.publish([Write(f"t/{number}", None) for number in range(tombstones)])
+    await store.publish([Write("a", b"\x01", key=str(number)) for number in range(keys)])
+    await store.publish([Write("b", None, key="kept")])
     commits: list[int] = []
     compact = store._engine.compact
 
@@ -189,13 +190,13 @@ async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Pat
     try:
         asked(0.0)
         assert asked(100.0, 100.1, 100.9, 101.0, 101.9) == [100.0, 101.0], "once a second"
-        await other.publish([Publish("t", b"\x01")])
+        await other.publish([Write("t", b"\x01")])
         # A commit is in the files before it can be seen: the first look after they changed may come too early.
         assert asked(102.1, 102.2, 103.0, 103.2, 103.9, 104.0) == [102.1, 102.2, 103.0, 104.0]
-        await store.publish([Publish("t", b"\x02")])
+        await store.publish([Write("t", b"\x02")])
         assert asked(104.12, 104.14, 104.17, 104.3, 105.15) == [104.12, 104.14, 105.15], "its own: not for so long"
-        await store.publish([Publish("t", b"\x03")])
-        await other.publish([Publish("t", b"\x04")])
+        await store.publish([Write("t", b"\x03")])
+        await other.publish([Write("t", b"\x04")])
         assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "somebody else's after its own"
     finally:
         await store.aclose()

@@ -9,18 +9,19 @@ from random import Random
 import pytest
 
 from softstate.errors import RequestError
-from softstate.model import ALL, PAGE_RECORDS_MAX, Page, Query
-from softstate.store.base import Applied, Committed, Publish, Store, Verdict
+from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.names import ALL
+from softstate.store.base import Applied, Committed, Store, Verdict, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.sqlite.snapshot import DIGITS_BYTES_MAX, ROWS_MAX, ROWS_MIN
 from softstate.store.sqlite.store import SqliteStore
 from softstate.store.sqlite.write import ROWS_AT_ONCE
 
 
-def drawn(random: Random, count: int) -> list[Publish]:
+def drawn(random: Random, count: int) -> list[Write]:
     """Draw a group: topics come back within it, and so do keys, some of them for another request."""
     return [
-        Publish(
+        Write(
             f"t/{random.randrange(max(count // 2, 1))}",
             random.choice([None, b"\x01", bytes(random.randrange(1, 9))]),
             expect=random.choice([None, None, 0, random.randrange(count + 2)]),
@@ -70,11 +71,11 @@ def test_any_number_of_rows_is_made_of_the_sizes() -> None:
 @pytest.mark.parametrize("count", [0, ROWS_MIN - 1, ROWS_MIN, ROWS_MIN + 1, ROWS_MIN * 5, ROWS_MAX * 2 + 1])
 async def test_a_page_of_any_size_holds_all_in_order(prefix: str, count: int, tmp_path: Path) -> None:
     sizes = (1, DIGITS_BYTES_MAX, DIGITS_BYTES_MAX + 1)
-    group = [Publish(f"t/{number}", bytes([number % 256]) * sizes[number % 3]) for number in range(count)]
+    group = [Write(f"t/{number}", bytes([number % 256]) * sizes[number % 3]) for number in range(count)]
     store = await SqliteStore.open(str(tmp_path / "s.db"))
     try:
         done = await store.publish(group)
-        await store.publish([Publish("u/1", b"\x01"), *[Publish(f"u/{number}", None) for number in range(300)]])
+        await store.publish([Write("u/1", b"\x01"), *[Write(f"u/{number}", None) for number in range(300)]])
         (page,) = await store.read([Query(prefixes={prefix: 0}, limit=PAGE_RECORDS_MAX, limit_bytes=2**30)])
         assert isinstance(page, Page)
         assert [record for record in page.records if record.topic.startswith("t/")] == list(done.records)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import trio
 
-from softstate.model import PAGE_RECORDS_MAX, Page, Position, Query, Record
-from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Publish, Store
+from softstate.model import PAGE_RECORDS_MAX, Page, Query, Record
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.sqlite.store import SqliteStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
@@ -80,7 +81,7 @@ def test_both_truths_can_be_rewound(tmp_path: Path) -> None:
 
 
 class ForgetsTombstones(MemoryStore):
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         done = await super().publish(group)
         self.disk.image.compact(tombstones=done.position.revision, keys=0)
         self.disk.image.floor = 0
@@ -99,8 +100,8 @@ class KeepsTombstonesBack(MemoryStore):
 
 
 class IgnoresKeys(MemoryStore):
-    async def publish(self, group: Sequence[Publish]) -> Committed:
-        return await super().publish([Publish(p.topic, p.cbor, p.expect, p.witness) for p in group])
+    async def publish(self, group: Sequence[Write]) -> Committed:
+        return await super().publish([Write(p.topic, p.cbor, p.expect, p.witness) for p in group])
 
 
 class NeverWakes(MemoryStore):
@@ -164,9 +165,9 @@ class DrawsRevisionsFirst(MemoryStore):
             self.disk.image = SequencedImage(self.disk.image.epoch)
         return super()._open()
 
-    async def publish(self, group: Sequence[Publish]) -> Committed:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         image = self._image()
-        if len(group) != 1 or group[0] != Publish(group[0].topic, group[0].cbor):
+        if len(group) != 1 or group[0] != Write(group[0].topic, group[0].cbor):
             return await super().publish(group)
         assert isinstance(image, SequencedImage)
         before, revision = image.head, image.draw()

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid
-from softstate.model import check_prefix
+from softstate.names import check_prefix
 
 Kind: TypeAlias = Literal["server", "store", "link", "client"]
 """What is made to fail: the pushing node, the store, the way between clients and node, or some of the clients."""

@@ -23,7 +23,7 @@ from softstate.cli.processes.child import softstate
 from softstate.errors import ConfigError
 from softstate.server import ServerConfig
 from softstate.store import Store, open_store
-from softstate.store.base import Applied, Publish
+from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite.store import SqliteStore
@@ -47,9 +47,9 @@ def within(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
 
 
 async def fill(store: Store) -> None:
-    """Publish three topics, one of them twice with a key, and delete one."""
-    await store.publish([Publish("a", b"\x01"), Publish("b", b"\x01"), Publish("c", b"\x01")])
-    await store.publish([Publish("c", b"\x02", key="key", digest=b"d"), Publish("b", None)])
+    """Write three topics, one of them twice with a key, and delete one."""
+    await store.publish([Write("a", b"\x01"), Write("b", b"\x01"), Write("c", b"\x01")])
+    await store.publish([Write("c", b"\x02", key="key", digest=b"d"), Write("b", None)])
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_restore_asks_first_and_says_what_is_lost(
     said("backup", "b.db")
 
     async def go_on(store: Store) -> None:
-        await store.publish([Publish(f"new/{number}", b"\x01") for number in range(7)])
+        await store.publish([Write(f"new/{number}", b"\x01") for number in range(7)])
         await put(store, "a", None)
 
     within("sqlite:softstate.db", go_on)
@@ -248,7 +248,7 @@ def test_restore_asks_first_and_says_what_is_lost(
     assert within("sqlite:softstate.db", state) == kept
     assert (folder / "b.db").read_bytes() == backup, "the backup is left as it is"
     (again,) = within(
-        "sqlite:softstate.db", lambda store: store.publish([Publish("c", b"\x02", key="key", digest=b"d")])
+        "sqlite:softstate.db", lambda store: store.publish([Write("c", b"\x02", key="key", digest=b"d")])
     ).verdicts
     assert again == Applied(5, repeated=True), "idempotency keys are restored too"
 
