@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Final
 
 from bench.load.churn import VANISHING, lifetime_s
 from bench.load.process import LoadProcess
@@ -29,21 +28,21 @@ from softstate.lease.table import GRACE
 from softstate.lease.timer_wheel import TICK_S
 from softstate.session.load_advice import RENEWALS_PER_TTL
 
-RATES_PER_S: Final = (25.0, 50.0, 100.0)
-PHASE_S: Final = {False: 60.0, True: 4.0}
-HOLD_S: Final = {False: 420.0, True: 8.0}
+RATES_PER_S = (25.0, 50.0, 100.0)
+PHASE_S = {False: 60.0, True: 4.0}
+HOLD_S = {False: 420.0, True: 8.0}
 """How long the last rate is held: in this time nothing may grow."""
-TTL_S: Final = {False: 10, True: 2}
-MEAN_S: Final = {False: 10.0, True: 2.0}
+TTL_S = {False: 10, True: 2}
+MEAN_S = {False: 10.0, True: 2.0}
 """Mean lifetime, but for the cut of the longest."""
-PUBLISHES_PER_S: Final = 50.0
-SAMPLE_S: Final = 0.5
-QUANTILES: Final = 2_000
-MODEL_OFF_MAX: Final = 3.0
+PUBLISHES_PER_S = 50.0
+SAMPLE_S = 0.5
+QUANTILES = 2_000
+MODEL_OFF_MAX = 3.0
 """In standard deviations of the Poisson distribution that the number of leases has."""
-GROWTH_MAX: Final = 1.05
+GROWTH_MAX = 1.05
 
-COLUMNS: Final = (
+COLUMNS = (
     Column("sessions", "leases held", digits=0),
     Column("model", "model", digits=0),
     Column("off", "held / model"),

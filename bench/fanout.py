@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import cpu_s
@@ -40,36 +40,36 @@ from bench.measure.servers import (
 )
 from softstate.cli.processes.child import free_port
 
-PACED: Final = {100: 100, 1_000: 30, 10_000: 5}
+PACED = {100: 100, 1_000: 30, 10_000: 5}
 """Subscribers, and how many changes one run publishes to them, one at a time."""
-SIZES_QUICK: Final = (100, 1_000)
+SIZES_QUICK = (100, 1_000)
 
-BURST_SUBSCRIBERS: Final = 1_000
-BURST_TOPICS: Final = 20
-BURSTS: Final = 20
+BURST_SUBSCRIBERS = 1_000
+BURST_TOPICS = 20
+BURSTS = 20
 
-HOT_SUBSCRIBERS: Final = 1_000
-HOT_CHANGES: Final = 500
-HOT_S_MAX: Final = 60.0
+HOT_SUBSCRIBERS = 1_000
+HOT_CHANGES = 500
+HOT_S_MAX = 60.0
 
-SINK_BUSY_MAX: Final = 0.9
+SINK_BUSY_MAX = 0.9
 """From this share of one core on, the sink counts as what limits the wall-clock figures."""
 
-FLOOR: Final = "C loop"
-GATHERED: Final = "C loop, gathered"
-OURS: Final = "softstate"
-MEMORY: Final = "softstate memory:"
-FLOOR_SOURCE: Final = Path(__file__).parent / "load" / "floor.c"
+FLOOR = "C loop"
+GATHERED = "C loop, gathered"
+OURS = "softstate"
+MEMORY = "softstate memory:"
+FLOOR_SOURCE = Path(__file__).parent / "load" / "floor.c"
 
-COST: Final = (
+COST = (
     Column("server_cpu_s", "server CPU us/delivery", 1e6),
     Column("wall_s", "wall us/delivery", 1e6),
     Column("sink_cpu_s", "sink CPU us/delivery", 1e6),
     Column("p50_s", "p50 ms", 1e3),
     Column("p99_s", "p99 ms", 1e3),
 )
-RATE: Final = Column("deliveries_per_s", "million deliveries/s", 1e-6)
-HOT: Final = (
+RATE = Column("deliveries_per_s", "million deliveries/s", 1e-6)
+HOT = (
     Column("wall_s", "until all hold the last, s", 1.0, 3),
     Column("server_cpu_s", "server CPU s", 1.0, 3),
     Column("received_bytes", "MB received", 1e-6, 1),

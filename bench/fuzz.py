@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from types import FrameType
-from typing import Final
 
 import trio
 from trio.testing import MockClock
@@ -29,7 +28,7 @@ from bench.fuzz_servers import HttpTarget, SocketTarget
 from bench.fuzz_target import Broken, Target
 from softstate.testing.simulation.determinism import captured_logs, deterministic_scheduling
 
-TARGETS: Final[dict[str, Callable[[], Target]]] = {
+TARGETS: dict[str, Callable[[], Target]] = {
     made.name: made
     for made in (
         CborTarget, JsonTarget, NamesTarget, NdjsonTarget, ConfigTarget, MachineTarget,
@@ -37,16 +36,16 @@ TARGETS: Final[dict[str, Callable[[], Target]]] = {
     )
 }  # fmt: skip
 
-SLOW_S: Final = 1.0
+SLOW_S = 1.0
 """An input of at most 64 KiB that takes longer is a finding: somebody else waits meanwhile."""
 
-HANG_S: Final = 10.0
+HANG_S = 10.0
 """An input that takes as long is interrupted."""
 
-BATCH: Final = 50
+BATCH = 50
 """Inputs that share one run of Trio, and with it the node under test."""
 
-MINIMISE_TRIES_MAX: Final = 1_000
+MINIMISE_TRIES_MAX = 1_000
 
 
 @dataclass

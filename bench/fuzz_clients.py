@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import trio
 from wsproto.utilities import generate_accept_token
@@ -19,12 +19,12 @@ from softstate.errors import Invalid, RequestError
 from softstate.wire import CBOR
 from softstate.wire.messages import BatchResults, Error, Polled, ServerMessage
 
-URL: Final = parse_url("ws://node")
-ACCEPT: Final = b"{ACCEPT}"
+URL = parse_url("ws://node")
+ACCEPT = b"{ACCEPT}"
 """Stands in an input for the accept token, which depends on the client's nonce."""
 
-TIMEOUT_S: Final = 5.0
-DEADLINE_S: Final = 60.0
+TIMEOUT_S = 5.0
+DEADLINE_S = 60.0
 
 
 class ClientTarget(Target):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -45,13 +45,13 @@ from softstate.errors import ERRORS_BY_CODE, RequestError
 from softstate.wire import CBOR, JSON
 from softstate.wire.messages import BatchResult, Polled, Renewed, ServerMessage, Subscribed, Welcome
 
-URLS: Final = ("ws://one:1", "ws://two:2")
-TICKS_PER_S_MAX: Final = 200
+URLS = ("ws://one:1", "ws://two:2")
+TICKS_PER_S_MAX = 200
 """How often a machine may want to be woken, in a second and for each event."""
 
-WAIT_S_MAX: Final = 600.0
-NAMES: Final = ("a", "b/c", "b/", "/", "orders/42")
-WORDS: Final = ("connected", "refused", "lost", "failed", "jump", "want", "unwant", "publish", "wait", "wait", "wait")
+WAIT_S_MAX = 600.0
+NAMES = ("a", "b/c", "b/", "/", "orders/42")
+WORDS = ("connected", "refused", "lost", "failed", "jump", "want", "unwant", "publish", "wait", "wait", "wait")
 
 
 class _World:
@@ -123,7 +123,7 @@ def _error(text: str) -> RequestError | None:
     return kinds[number]("no", retry_ms=number) if number < len(kinds) else None
 
 
-_EVENTS: Final[Mapping[str, Callable[[_World, str], Event]]] = {
+_EVENTS: Mapping[str, Callable[[_World, str], Event]] = {
     "connected": lambda world, _: Connected(world.conn),
     "refused": lambda world, text: ConnectFailed(world.conn, "no", _number(text, 999) or None),
     "lost": lambda world, text: Lost(world.conn, _number(text, 9999) or None, "gone"),

@@ -7,9 +7,8 @@ Input", IEEE TSE 2002): what remains cannot be made smaller by removing any sing
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
-TRIES_MAX: Final = 2_000
+TRIES_MAX = 2_000
 
 
 def minimise(data: bytes, fails: Callable[[bytes], bool], tries_max: int = TRIES_MAX) -> bytes:

@@ -13,23 +13,23 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import cbor2
 import msgspec.inspect as shapes
 
 from softstate.position import REVISION_MAX
 
-INPUT_BYTES_MAX: Final = 64 * 1024
+INPUT_BYTES_MAX = 64 * 1024
 """Longest input that damage may make; what only size provokes is a job for the tests of the limits."""
 
-NAMES: Final = ("a", "b/c", "b/", "/", "orders/42", "für/☃", "", "a//b", "../x", "a" * 256, "\x00")
-INTEGERS: Final = (
+NAMES = ("a", "b/c", "b/", "/", "orders/42", "für/☃", "", "a//b", "../x", "a" * 256, "\x00")
+INTEGERS = (
     0, 1, -1, 23, 24, 255, 256, 65_535, 65_536, 2**31, 2**32, REVISION_MAX, REVISION_MAX + 1, 2**63 - 1, 2**63,
     2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**30,
 )  # fmt: skip
-TEXTS: Final = ("", "\x00", "\ud800", "\udfff\ud800", "𝄞", "$bytes", "x" * 65, "9" * 5_000, "%ff", "../..", "\r\nX: y")
-WORDS: Final = (
+TEXTS = ("", "\x00", "\ud800", "\udfff\ud800", "𝄞", "$bytes", "x" * 65, "9" * 5_000, "%ff", "../..", "\r\nX: y")
+WORDS = (
     b"\x00", b"\xff" * 8, b"\x7f", b"\x80", b"\\ud800", b"\\u0000", b"1e999", b"-0", b"NaN", b"9" * 400, b"[" * 200,
     b"[" * 5_000,
     b'{"a":' * 50, b"\x9f", b"\xbf", b"\x5f", b"\x7f\xff", b"\xc1\x1a\xff\xff\xff\xff", b"\xd8\x23\x61\x28", b"\xf7",
@@ -145,7 +145,7 @@ def _no_json(item: object) -> Any:
     return {"$bytes": base64.b64encode(item).decode()} if isinstance(item, bytes) else str(item)
 
 
-ODD_CBOR: Final = (
+ODD_CBOR = (
     *(cbor2.CBORTag(tag, payload) for tag, payload in ((1, 1e300), (2, b"\xff" * 9), (4, [10**6, 1]), (35, "(a+)+$"))),
     *(cbor2.CBORTag(tag, "x") for tag in (0, 24, 28, 29, 36, 37, 55799, 2**63)), cbor2.undefined,
     cbor2.CBORSimpleValue(0), cbor2.CBORSimpleValue(255), {1: 2}, {None: None}, {b"op": "hello"}, {(1, 2): 3},
@@ -218,6 +218,6 @@ def _splice(data: bytes, random: Random, others: Sequence[bytes]) -> bytes:
     return data[: random.randrange(len(data) + 1)] + other[random.randrange(len(other) + 1) :]
 
 
-_DAMAGES: Final[Sequence[Callable[[bytes, Random, Sequence[bytes]], bytes]]] = (
+_DAMAGES: Sequence[Callable[[bytes, Random, Sequence[bytes]], bytes]] = (
     _flip, _flip, _set, _cut, _remove, _repeat, _insert, _insert, _overwrite, _splice,
 )  # fmt: skip

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import h11
 import trio
@@ -31,7 +31,7 @@ from softstate.server.http.message import Request, decode_segment
 from softstate.wire import CBOR, JSON, Codec, check_batch, digest_of, digest_text, encode_value
 from softstate.wire.messages import Batch, BatchResults, ClientMessage, Error, Poll, Polled, Publish, ServerMessage
 
-KINDS: Final[Sequence[Any]] = (ClientMessage, ServerMessage, Poll, Batch, BatchResults, Polled, Error)
+KINDS: Sequence[Any] = (ClientMessage, ServerMessage, Poll, Batch, BatchResults, Polled, Error)
 
 
 class CodecTarget(Target):
@@ -103,7 +103,7 @@ class JsonTarget(CodecTarget):
     codec = JSON
 
 
-SMALL: Final = (
+SMALL = (
     b"cafe.f00d.41", b'"cafe.f00d.41"', b'W/"a", "b" , ,"c"', b"*", b"1f-2-AbCdEfGh-AbCdEfGh.cafe.f00d.29", b"120",
     b"orders/42", b"orders/", b"f%C3%BCr/%E2%98%83", b"prefix=a%2Fb/&since=12&limit=5&cursor=&at_least=0",
     b"ws://127.0.0.1:8700", b"https://user@[::1]:443/base/v1?x#y", b"ws://node.example/%zz",
@@ -194,13 +194,13 @@ class NdjsonTarget(Target):
         return "read"
 
 
-SETTINGS: Final = (
+SETTINGS = (
     b'ttl = "60s"\nlisten = "127.0.0.1:8700"\norigin = ["http://a", "http://b"]\n',
     b'store = "memory:"\nrole = "poll"\nvalue_bytes_max = 1000\nhead_s_max = 2.5\nallow_anonymous = true\n',
     b'drain = "10m"\nhandshakes_per_s = 1e3\nlog_format = "json"\nlisten = "[::]:0"\n',
     b"sessions_max = 0x10\nidle_s_max = inf\nttl = 1979-05-27\n[table]\nx = {}\n",
 )
-VARIABLES: Final = (
+VARIABLES = (
     b"SOFTSTATE_TTL=60s", b"SOFTSTATE_LISTEN=a..b:1", b"SOFTSTATE_STORE=memory:\xff", b"SOFTSTATE_TTT=x",
     b"SOFTSTATE_ORIGIN=a b", b"SOFTSTATE_SESSIONS_MAX=" + b"9" * 400, b"SOFTSTATE_ALLOW_ANONYMOUS=maybe",
     b"SOFTSTATE_DRAIN=" + b"9" * 400 + b"h", b"SOFTSTATE_HEAD_S_MAX=nan",

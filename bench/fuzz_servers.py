@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import h11
 import trio
@@ -22,17 +22,15 @@ from softstate.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, CODECS, JSON, Codec
 from softstate.wire.messages import Batch, ClientMessage, Error, Hello, Poll, Publish, Subscribe
 
-CONFIG: Final = ServerConfig(
-    ttl_ms=1_000, hello_s_max=1.0, head_s_max=1.0, body_s_max=1.0, idle_s_max=2.0, hold_ms_max=500
-)
-DEADLINE_S: Final = 60.0
+CONFIG = ServerConfig(ttl_ms=1_000, hello_s_max=1.0, head_s_max=1.0, body_s_max=1.0, idle_s_max=2.0, hold_ms_max=500)
+DEADLINE_S = 60.0
 """Virtual seconds after which a connection that is still open hangs: all its deadlines together are shorter."""
 
-PAUSE_S: Final = 0.5
+PAUSE_S = 0.5
 """What a peer waits before it ends its side: whatever can be answered has been answered by then."""
 
-REPLY_FACTOR_MAX: Final = 4
-REPLY_BYTES_MAX: Final = 1024 * 1024
+REPLY_FACTOR_MAX = 4
+REPLY_BYTES_MAX = 1024 * 1024
 """A node may send so much, plus so many times what it was sent. (Asking for all topics again and again is allowed.)"""
 
 
@@ -174,12 +172,12 @@ class HttpTarget(NodeTarget):
         return _statuses(received)
 
 
-PATHS: Final = (
+PATHS = (
     b"/v1/topics", b"/v1/topics?prefix=a%2F&since=1&limit=2", b"/v1/topics/a", b"/v1/topics/f%C3%BCr/%E2%98%83",
     b"/v1/topics/a?wait_ms=100&at_least=1", b"/v1/topics/a//b", b"/v1/poll", b"/v1/publish", b"/v1/status", b"/healthz",
     b"/readyz", b"/metrics", b"/v1/ws", b"http://x/v1/topics/a", b"*", b"/v1/topics/%ff", b"/v1/topics?cursor=1-2-3",
 )  # fmt: skip
-HEADERS: Final = (
+HEADERS = (
     b'If-Match: "a.b.1"', b"If-Match: *", b'If-None-Match: "a.b.1", W/"c"', b"If-None-Match: *", b"Idempotency-Key: k",
     b"Accept: application/cbor", b"Accept: */*;q=0.1, application/json;q=0", b"Origin: http://x", b"Origin: http://y",
     b"Content-Type: application/cbor", b"Expect: 100-continue", b"Connection: close", b"Connection: Upgrade",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Final
 
 import trio
 from trio.testing import MemoryReceiveStream
 
-KEY: Final = b"dGhlIHNhbXBsZSBub25jZQ=="
-OPCODES: Final = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+OPCODES = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 
 
 class MemoryEdge(trio.abc.HalfCloseableStream):

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import ClassVar, Final
+from typing import ClassVar
 
-ECHO_BYTES_MAX: Final = 4_096
+ECHO_BYTES_MAX = 4_096
 """Longest message of an error, whatever the input: nobody gets his megabytes back with an explanation."""
 
 

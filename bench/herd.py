@@ -16,7 +16,7 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from softstate.client.machine.events import (
     Action,
@@ -57,11 +57,11 @@ from softstate.wire.messages import (
 How: TypeAlias = Literal["killed", "power", "bye"]
 """``killed``: every client is told by its kernel. ``power``: nobody is. ``bye``: the node told them before it went."""
 
-URL: Final = "ws://node:8700"
-TTL_MS: Final = 60_000
-TIMEOUT_MS: Final = 5_000
-LIMITS: Final = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000)
-SETTLE_S: Final = 1.25 * TTL_MS / 3_000
+URL = "ws://node:8700"
+TTL_MS = 60_000
+TIMEOUT_MS = 5_000
+LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000)
+SETTLE_S = 1.25 * TTL_MS / 3_000
 """How long after the last client came everybody has renewed once, and knows the spread of them all."""
 
 

@@ -13,7 +13,6 @@ import time
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Final
 
 from bench.load.process import LoadProcess
 from bench.load.protocols import value_of
@@ -23,22 +22,22 @@ from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, folder, softstate_server
 
-TOPICS: Final = 100
-SUBSCRIBERS_EACH: Final = 4
-PUBLISHERS: Final = 16
-OUTSTANDING: Final = 256
+TOPICS = 100
+SUBSCRIBERS_EACH = 4
+PUBLISHERS = 16
+OUTSTANDING = 256
 """Publishes under way at once while the ceiling is measured."""
-CEILING_S: Final = {False: 5.0, True: 2.0}
-CEILINGS: Final = 3
+CEILING_S = {False: 5.0, True: 2.0}
+CEILINGS = 3
 """The ceiling is the median of so many."""
-RUN_S: Final = {False: 10.0, True: 3.0}
-SHARES: Final = (0.1, 0.5, 0.9)
-COMMITS: Final = {False: 2_000, True: 500}
-GENERATOR_BUSY_MAX: Final = 0.9
+RUN_S = {False: 10.0, True: 3.0}
+SHARES = (0.1, 0.5, 0.9)
+COMMITS = {False: 2_000, True: 500}
+GENERATOR_BUSY_MAX = 0.9
 
-COMMIT: Final = "sqlite3 commit"
+COMMIT = "sqlite3 commit"
 
-APPLIED: Final = (
+APPLIED = (
     Column("applied_p50_s", "p50 ms", 1e3),
     Column("applied_p99_s", "p99 ms", 1e3),
     Column("applied_p999_s", "p99.9 ms", 1e3),

@@ -8,7 +8,6 @@ that a lease is over, and finds what is due by being walked once, when everythin
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from bench.load.lease_table import RENEWALS
 from bench.load.process import LoadProcess
@@ -16,19 +15,19 @@ from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
 
-SIZES: Final = (10_000, 100_000, 1_000_000)
-SIZES_QUICK: Final = (10_000, 100_000)
-TABLE: Final = "lease table"
-DICT: Final = "bare dict"
-TARGET: Final = 2.0
-FLAT: Final = 2.0
+SIZES = (10_000, 100_000, 1_000_000)
+SIZES_QUICK = (10_000, 100_000)
+TABLE = "lease table"
+DICT = "bare dict"
+TARGET = 2.0
+FLAT = 2.0
 """What the largest table may cost, as a multiple of what the smallest costs: 'flat', but for a processor's caches."""
 
-STEPS_MIN: Final = 200_000
+STEPS_MIN = 200_000
 """Small tables live several times in one run, for so many leases together: else a step is over in a millisecond."""
 
-NAMES: Final = {TABLE: "table", DICT: "dict"}
-COLUMNS: Final = (
+NAMES = {TABLE: "table", DICT: "dict"}
+COLUMNS = (
     Column("renew_s", "renew ns", 1e9, 0),
     Column("pass_s", "wheel passes ns", 1e9, 0),
     Column("expire_s", "expire ns", 1e9, 0),

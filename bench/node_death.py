@@ -13,7 +13,6 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from bench.load.process import LoadProcess
 from bench.measure.engines import Engine
@@ -22,13 +21,13 @@ from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server
 from bench.node_groups import group, name_of
 
-PATIENCE_S: Final = 120.0
-SETTLE_TTLS: Final = 1.25 / 3
+PATIENCE_S = 120.0
+SETTLE_TTLS = 1.25 / 3
 """How many TTLs after the last client came everybody has renewed, and knows the spread of them all."""
-WATCHED_TTLS: Final = 2 / 3
+WATCHED_TTLS = 2 / 3
 """How many TTLs the others are watched, before the death and after it: each renews at least once in that time."""
 
-COLUMNS: Final = (
+COLUMNS = (
     Column("back_50_s", "half live again s"),
     Column("back_all_s", "all live again s"),
     Column("spread_s", "advised spread s"),

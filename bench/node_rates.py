@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from statistics import mean
-from typing import Final
 
 from bench.load.asker import CONNECTION
 from bench.load.asking import COLUMNS, note_busy_askers
@@ -23,15 +22,15 @@ from bench.node_groups import Groups, name_of
 from bench.publish import PER_COMMIT, counted, counters
 from softstate.wire import CBOR, messages
 
-PUBLISHERS: Final = (16, 256)
-JUDGED: Final = 16
+PUBLISHERS = (16, 256)
+JUDGED = 16
 """With how many publishers the rate is judged."""
-RATE_MIN: Final = 0.5
-READS_MAX: Final = 25.0
-BARE: Final = "bare loop"
-BARE_ONE: Final = "bare loop, 1 connection"
+RATE_MIN = 0.5
+READS_MAX = 25.0
+BARE = "bare loop"
+BARE_ONE = "bare loop, 1 connection"
 
-RENEWALS: Final = (
+RENEWALS = (
     Column("per_s", "renewals per second", digits=0),
     Column("reads_per_s", "head reads per second, busiest node", digits=1),
     Column("per_read", "renewals a read", digits=0),

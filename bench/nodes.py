@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from bench.load.engine_alone import Alone, engine_alone
 from bench.load.process import LoadProcess
@@ -29,17 +28,17 @@ from bench.node_death import deaths
 from bench.node_groups import Groups, group, name_of
 from bench.node_rates import rate, renewals
 
-PER_S: Final = 200.0
+PER_S = 200.0
 """Publishes per second while latency is measured."""
-TOPICS: Final = 6
+TOPICS = 6
 """Topics of those publishes, each with a publisher and a subscriber; the engine alone has a writer for each."""
-WARM_UP_S: Final = 0.5
-LATENCY_MAX: Final = 3.0
-TOLD: Final = "told_p99_s"
+WARM_UP_S = 0.5
+LATENCY_MAX = 3.0
+TOLD = "told_p99_s"
 """From the commit, as far as it is known: for nodes from the acknowledgement; for the engine alone, which is given all
 the time there is, from the publish."""
 
-LATENCY: Final = (
+LATENCY = (
     Column("applied_p50_s", "p50 ms", 1e3),
     Column("applied_p99_s", "p99 ms", 1e3),
     Column("acknowledged_p50_s", "ack p50 ms", 1e3),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import cbor2
 
@@ -26,13 +25,13 @@ from bench.measure.servers import python_server, softstate_server
 from softstate.position import Position
 from softstate.wire import CBOR, messages
 
-CONNECTIONS: Final = 32
-TOPICS: Final = 50
-RUN_S: Final = 1.0
-RUN_QUICK_S: Final = 0.5
-OURS: Final = "softstate"
-FLOOR: Final = "h11 responder"
-TARGET: Final = 0.7
+CONNECTIONS = 32
+TOPICS = 50
+RUN_S = 1.0
+RUN_QUICK_S = 0.5
+OURS = "softstate"
+FLOOR = "h11 responder"
+TARGET = 0.7
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import cbor2
 
@@ -36,21 +35,21 @@ from bench.measure.servers import Server, folder, python_server, softstate_serve
 from bench.polls import head, retarget
 from softstate.wire import CBOR, messages
 
-PUBLISHERS: Final = (1, 16, 256)
-RUN_S: Final = 1.5
-RUN_QUICK_S: Final = 0.7
-TARGET: Final = 0.5
+PUBLISHERS = (1, 16, 256)
+RUN_S = 1.5
+RUN_QUICK_S = 0.7
+TARGET = 0.5
 
-HTTP: Final = "softstate HTTP"
-WEBSOCKET: Final = "softstate WebSocket"
-KEYED: Final = "softstate WebSocket, keys"
-RAW: Final = "raw sqlite3"
-H11: Final = "bare exchange, HTTP"
-ECHO: Final = "bare exchange, WebSocket"
-LEAST_HTTP: Final = "min(raw sqlite3, bare exchange), HTTP"
-LEAST_WEBSOCKET: Final = "min(raw sqlite3, bare exchange), WebSocket"
+HTTP = "softstate HTTP"
+WEBSOCKET = "softstate WebSocket"
+KEYED = "softstate WebSocket, keys"
+RAW = "raw sqlite3"
+H11 = "bare exchange, HTTP"
+ECHO = "bare exchange, WebSocket"
+LEAST_HTTP = "min(raw sqlite3, bare exchange), HTTP"
+LEAST_WEBSOCKET = "min(raw sqlite3, bare exchange), WebSocket"
 
-PER_COMMIT: Final = Column("per_commit", "publishes a commit", digits=1)
+PER_COMMIT = Column("per_commit", "publishes a commit", digits=1)
 
 
 @dataclass(frozen=True, slots=True)

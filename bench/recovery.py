@@ -12,7 +12,7 @@ import json
 import time
 import urllib.request
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from bench.load.machines import Spread
 from bench.load.process import LoadProcess
@@ -23,26 +23,26 @@ from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, folder, running
 from softstate.cli.processes.child import free_port, softstate
 
-CLIENTS: Final = {False: 15_000, True: 1_000}
-TTL_S: Final = {False: 60, True: 6}
+CLIENTS = {False: 15_000, True: 1_000}
+TTL_S = {False: 60, True: 6}
 """Short with ``--quick``, since everybody has to renew once before the node dies."""
-SETTLE_TTLS: Final = 1.25 / 3
+SETTLE_TTLS = 1.25 / 3
 """How many TTLs after the last client came everybody has renewed, and knows the spread of them all."""
-AFTER_S: Final = 2.0
+AFTER_S = 2.0
 """How long after the last came back all must know the newest values."""
-PATIENCE_S: Final = 300.0
-STRETCH_MAX: Final = 1.3
-ATTEMPTS_MAX: Final = 1.2
-GENERATOR_BUSY_MAX: Final = 0.9
+PATIENCE_S = 300.0
+STRETCH_MAX = 1.3
+ATTEMPTS_MAX = 1.2
+GENERATOR_BUSY_MAX = 0.9
 
-SPREAD: Final = "lease-carried spread"
-JITTER: Final = "full jitter alone"
-FRACTIONS: Final = {"10": 0.1, "25": 0.25, "50": 0.5, "75": 0.75, "90": 0.9, "99": 0.99, "all": 1.0}
+SPREAD = "lease-carried spread"
+JITTER = "full jitter alone"
+FRACTIONS = {"10": 0.1, "25": 0.25, "50": 0.5, "75": 0.75, "90": 0.9, "99": 0.99, "all": 1.0}
 
-LIVE: Final = tuple(
+LIVE = tuple(
     Column(f"live_{name}_s", f"{name} % live" if name != "all" else "all live", digits=2) for name in FRACTIONS
 )
-HERD: Final = (
+HERD = (
     Column("attempts", "attempts/client"),
     Column("attempts_up", "of them to a running node"),
     Column("shed", "shed/client"),

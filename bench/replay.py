@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -23,19 +23,19 @@ from softstate.client.api.client import Client, connect
 from softstate.errors import Unavailable
 from softstate.names import ALL, covers, prefixes_of
 
-NAMES_MAX: Final = 3
+NAMES_MAX = 3
 """Names that one watcher follows at most."""
 
-LOOK_EVERY_S: Final = 0.005
-DOWN_S_MAX: Final = 0.5
+LOOK_EVERY_S = 0.005
+DOWN_S_MAX = 0.5
 """A killed node is started again after a random time up to this."""
 
-READY_S_MAX: Final = 60.0
-SETTLE_S_MAX: Final = 60.0
+READY_S_MAX = 60.0
+SETTLE_S_MAX = 60.0
 """How long watchers may take, after the last acknowledgement, to arrive at the final state."""
 
-SERVE_OPTIONS: Final = ("--ttl", "5s", "--poll-every-ms", "1000", "--recover-cap-ms", "2000")
-PUBLISH_TIMEOUT: Final = "60s"
+SERVE_OPTIONS = ("--ttl", "5s", "--poll-every-ms", "1000", "--recover-cap-ms", "2000")
+PUBLISH_TIMEOUT = "60s"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import CPU_S_MIN, RESIDENT_SOURCE, cpu_s, resident_bytes
@@ -20,29 +19,29 @@ from bench.measure.report import Column, Report, Target
 from bench.measure.rounds import Figures, Rounds, run_rounds, spread
 from bench.measure.servers import Server, python_server, softstate_server
 
-SIZES: Final = (1_000, 10_000, 19_000)
-SIZES_QUICK: Final = (1_000,)
-SUBSCRIPTIONS: Final = 20
-CONNECTS: Final = 1_000
-RENEWALS: Final = 5
+SIZES = (1_000, 10_000, 19_000)
+SIZES_QUICK = (1_000,)
+SUBSCRIPTIONS = 20
+CONNECTS = 1_000
+RENEWALS = 5
 """How often each of `CONNECTS` sessions renews in one run."""
-IDLE_SESSIONS: Final = {False: 10_000, True: 1_000}
-IDLE_S: Final = {False: 20.0, True: 4.0}
+IDLE_SESSIONS = {False: 10_000, True: 1_000}
+IDLE_S = {False: 20.0, True: 4.0}
 """With and without ``--quick``. 20 s is one renewal of everybody."""
-RENEW_S: Final = 20.0
+RENEW_S = 20.0
 """How often a session renews by default: a third of the TTL of 60 s."""
 
-KIB: Final = 1024
-SESSION_KIB_MAX: Final = 24
-SUBSCRIPTION_BYTES_MAX: Final = 300
-CONNECTS_RATIO_MIN: Final = 0.5
-RENEWALS_RATIO_MIN: Final = 0.8
-GENERATOR_BUSY_MAX: Final = 0.9
+KIB = 1024
+SESSION_KIB_MAX = 24
+SUBSCRIPTION_BYTES_MAX = 300
+CONNECTS_RATIO_MIN = 0.5
+RENEWALS_RATIO_MIN = 0.8
+GENERATOR_BUSY_MAX = 0.9
 
-OURS: Final = "softstate"
-MANY: Final = f"softstate, {SUBSCRIPTIONS} subscriptions"
-SILENT: Final = "softstate, no renewals"
-BARE: Final = "trio-websocket"
+OURS = "softstate"
+MANY = f"softstate, {SUBSCRIPTIONS} subscriptions"
+SILENT = "softstate, no renewals"
+BARE = "trio-websocket"
 
 Serving = Callable[[], AbstractContextManager[Server]]
 
@@ -95,13 +94,13 @@ class Pair:
         }
 
 
-COST: Final = (
+COST = (
     Column("server_cpu_s", "server CPU us each", 1e6, 0),
     Column("per_s", "per second", digits=0),
     Column("per_cpu_s", "per CPU second", digits=0),
     Column("generator_busy", "generator busy"),
 )
-IDLE: Final = (
+IDLE = (
     Column("minute_s", "CPU s a minute", digits=3),
     Column("session_minute_s", "CPU us a session and minute", 1e6, 1),
     Column("renewals_per_s", "renewals/s", digits=1),

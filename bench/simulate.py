@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any, Final
+from typing import Any
 
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
 
-PROCESSES: Final = 2
-SEEDS_PER_TASK: Final = 4
-FAILURES_MINIMISED_MAX: Final = 3
+PROCESSES = 2
+SEEDS_PER_TASK = 4
+FAILURES_MINIMISED_MAX = 3
 """Failures whose faults are reduced; each takes as many runs as it had faults."""
 
 

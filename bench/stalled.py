@@ -7,7 +7,6 @@ A thousand subscribers are sent bursts, one after the other. In half of the runs
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import RESIDENT_SOURCE, resident_bytes
@@ -16,21 +15,21 @@ from bench.measure.report import Column, Report, Target
 from bench.measure.rounds import Figures, run_rounds
 from bench.measure.servers import Server, softstate_server
 
-SUBSCRIBERS: Final = 1_000
-TOPICS: Final = 20
-CONGESTED_S_MAX: Final = 3.0
+SUBSCRIBERS = 1_000
+TOPICS = 20
+CONGESTED_S_MAX = 3.0
 """What the server is told: after so long without taking all that waits, a reader is demoted. Its default is 10 s."""
-RUN_S: Final = 5.0
-BURST_EVERY_S: Final = 0.02
+RUN_S = 5.0
+BURST_EVERY_S = 0.02
 """Bursts begin no sooner after one another: the revision must stay below 65,536, where frames grow by two bytes."""
-BULK_CHANGES: Final = 150
+BULK_CHANGES = 150
 """Of 60,000 bytes each: twice what the kernel buffers for one socket."""
-PENDING_BYTES_MAX: Final = 1024 * 1024
+PENDING_BYTES_MAX = 1024 * 1024
 """What the server may hold for each slow reader, by default; the memory target allows twice that for the two."""
 
-ALONE: Final = "alone"
-BESIDE: Final = "beside a stalled and a slow one"
-COLUMNS: Final = (
+ALONE = "alone"
+BESIDE = "beside a stalled and a slow one"
+COLUMNS = (
     Column("p99_s", "p99 ms", 1e3),
     Column("p50_s", "p50 ms", 1e3),
     Column("grown_bytes", "server grew by, MiB", 1 / 1024**2),
@@ -38,7 +37,7 @@ COLUMNS: Final = (
     Column("slow_demoted", "slow one demoted", digits=0),
     Column("agree", "converged of 2", digits=0),
 )
-NOISE: Final = 1.15
+NOISE = 1.15
 """How much the others' p99 may differ."""
 
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import CPU_S_MIN, cpu_s
@@ -30,19 +30,19 @@ from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, softstate_server
 from bench.polls import questions
 
-WORKERS: Final = (1, 2)
-SESSIONS: Final = 1_000
-RENEWALS: Final = 5
+WORKERS = (1, 2)
+SESSIONS = 1_000
+RENEWALS = 5
 """How often each session renews in one run."""
-ASKERS: Final = 64
-ASK_S: Final = {False: 1.0, True: 0.5}
+ASKERS = 64
+ASK_S = {False: 1.0, True: 0.5}
 """How long one run polls, with and without ``--quick``."""
-SUBSCRIBERS: Final = 1_000
-TOPICS: Final = 80
+SUBSCRIBERS = 1_000
+TOPICS = 80
 """Changes of one burst: enough that a delivery takes longer than one worker takes to notice the other's commit."""
-BURSTS: Final = 5
+BURSTS = 5
 
-COLUMNS: Final = (
+COLUMNS = (
     Column("per_s", "per second", digits=0),
     Column("server_cpu_s", "server CPU us each", 1e6),
     Column("cores", "cores in use, servers"),

@@ -29,7 +29,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from softstate.position import Position
 
@@ -156,7 +156,7 @@ class Behind(RequestError):
     http_status = 503
 
 
-ERRORS_BY_CODE: Final[dict[str, type[RequestError]]] = {
+ERRORS_BY_CODE: dict[str, type[RequestError]] = {
     error.code: error
     for error in (
         Invalid, Unsupported, Unauthenticated, Denied, NotFound, Conflict, KeyReused, NoLease, Compacted, Rewound,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -17,10 +17,10 @@ Value: TypeAlias = Any
 Mode: TypeAlias = Literal["closed", "connecting", "syncing", "live", "suspect", "polling", "offline", "stopped"]
 """What a client is doing: the states of the client machine."""
 
-PAGE_RECORDS_MAX: Final = 1024
+PAGE_RECORDS_MAX = 1024
 """Default for `Query.limit`: how many records one page holds at most."""
 
-PAGE_BYTES_MAX: Final = 256 * 1024
+PAGE_BYTES_MAX = 256 * 1024
 """Default for `Query.limit_bytes`: a page ends after the record that brings its values to this size."""
 
 

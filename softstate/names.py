@@ -7,14 +7,13 @@ it; a *name* is either.
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from softstate.errors import Invalid
 
-TOPIC_BYTES_MAX: Final = 255
+TOPIC_BYTES_MAX = 255
 """Longest topic, in bytes of UTF-8."""
 
-ALL: Final = "/"
+ALL = "/"
 """The prefix that stands for every topic."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

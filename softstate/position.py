@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-REVISION_MAX: Final = 2**53 - 1
+REVISION_MAX = 2**53 - 1
 """Revisions stay exact in a JSON number, which many parsers read as a double."""
 
 Revision: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=REVISION_MAX)]

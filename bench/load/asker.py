@@ -12,18 +12,18 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import Softstate, Step, frames_in, upgrade
 
-CONNECTION: Final = b"@@@@@@"
-SEQUENCE: Final = b"##########"
-EVENTS_MAX: Final = 256
-RECEIVE_BYTES: Final = 65_536
-ANSWER_S_MAX: Final = 30.0
+CONNECTION = b"@@@@@@"
+SEQUENCE = b"##########"
+EVENTS_MAX = 256
+RECEIVE_BYTES = 65_536
+ANSWER_S_MAX = 30.0
 
-SPEAKS: Final[dict[str, Sequence[Step]]] = {
+SPEAKS: dict[str, Sequence[Step]] = {
     "http": [],
     "softstate": Softstate().publisher(),
     "websocket": [Step(upgrade("/"), lambda data: data.endswith(b"\r\n\r\n"))],

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from bench.load.process import LoadProcess
 from bench.measure.cost import cpu_s
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds
 from bench.measure.servers import Server
 
-BUSY_MAX: Final = 0.9
+BUSY_MAX = 0.9
 """From this share of one core on, the generator counts as what limits the wall-clock figures."""
 
-COLUMNS: Final = (
+COLUMNS = (
     Column("per_s", "per second", digits=0),
     Column("server_cpu_s", "server CPU us each", 1e6, 1),
     Column("asker_cpu_s", "asker CPU us each", 1e6, 1),

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from enum import Enum
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from bench.load.crowd import BYE, HELLO, RECEIVE_BYTES, UPGRADE, take_frames
 from bench.load.process import LoadFailed, serve
@@ -26,15 +26,15 @@ from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.wire import CBOR, messages
 from softstate.wire.subscription_digest import digest_of, digest_text
 
-EVENTS_MAX: Final = 64
-NAP_S_MAX: Final = 0.05
-TOPICS: Final = 50
-TAIL: Final = 1.5
+EVENTS_MAX = 64
+NAP_S_MAX = 0.05
+TOPICS = 50
+TAIL = 1.5
 """Exponent of the Pareto distribution of lifetimes: a mean, but no variance, were it not cut off."""
-LIFETIME_MEANS_MAX: Final = 10.0
+LIFETIME_MEANS_MAX = 10.0
 """Lifetimes are cut off at so many means, so that a run can come to rest."""
-VANISHING: Final = 0.25
-IDLE_LEASES: Final = 2
+VANISHING = 0.25
+IDLE_LEASES = 2
 """After so many times TTL plus grace of silence a node closes a connection."""
 
 

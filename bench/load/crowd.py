@@ -13,26 +13,26 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import client_frame, upgrade
 from softstate.wire import CBOR, messages
 from softstate.wire.subscription_digest import digest_of, digest_text
 
-EVENTS_MAX: Final = 64
-RECEIVE_BYTES: Final = 64 * 1024
-UNDER_WAY_MAX: Final = 64
+EVENTS_MAX = 64
+RECEIVE_BYTES = 64 * 1024
+UNDER_WAY_MAX = 64
 """Handshakes under way at once: the server never waits for the generator, and sheds none."""
-RENEWING_MAX: Final = 1_024
+RENEWING_MAX = 1_024
 """Renewals under way at once: a node gathers them for 40 ms, which so few connections must not wait for in turn."""
-ANSWER_S_MAX: Final = 30.0
-JITTER: Final = 0.2
+ANSWER_S_MAX = 30.0
+JITTER = 0.2
 """Renewals of an idle session vary by this fraction either way, as those of the client do."""
 
-UPGRADE: Final = upgrade("/v1/ws", CBOR.protocol)
-HELLO: Final = client_frame(CBOR.encode(messages.Hello()))
-BYE: Final = client_frame(CBOR.encode(messages.ClientBye()))
+UPGRADE = upgrade("/v1/ws", CBOR.protocol)
+HELLO = client_frame(CBOR.encode(messages.Hello()))
+BYE = client_frame(CBOR.encode(messages.ClientBye()))
 
 
 def own_topic(number: int) -> str:

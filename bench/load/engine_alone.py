@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from bench.latency import COMMIT, commit
 from bench.load.process import LoadProcess
@@ -14,12 +14,12 @@ from bench.load.protocols import value_of
 from bench.measure.engines import Engine
 from bench.measure.rounds import Figures
 
-ALONE: Final = "engine alone"
-COMMITS: Final = 500
-WARM_UP_S: Final = 0.5
-TRY_S: Final = 0.2
+ALONE = "engine alone"
+COMMITS = 500
+WARM_UP_S = 0.5
+TRY_S = 0.2
 """How long each number of connections is tried, each of several times."""
-SQLITE_TOPICS: Final = 16
+SQLITE_TOPICS = 16
 
 
 @dataclass(frozen=True, slots=True)

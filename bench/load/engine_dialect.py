@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from typing import Final
 
 from bench.load.process import LoadFailed
 
-ANSWER_S_MAX: Final = 30.0
-RECEIVE_BYTES: Final = 64 * 1024
-TOPICS_MAX: Final = 256
+ANSWER_S_MAX = 30.0
+RECEIVE_BYTES = 64 * 1024
+TOPICS_MAX = 256
 """How many keys are ever written, with and without `tell`."""
 
 

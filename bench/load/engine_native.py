@@ -10,16 +10,16 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 from bench.load.engine_dialect import ANSWER_S_MAX, Dialect, Listener, Writer
 from bench.load.open_loop import EVENTS_MAX, NAP_S, SETTLE_S_MAX, quantiles
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import SEQUENCE_BYTES, value_of
 
-CONNECTIONS: Final = (1, 2, 4, 8, 16)
+CONNECTIONS = (1, 2, 4, 8, 16)
 """How many writers are tried for the greatest rate."""
-TRIES: Final = 3
+TRIES = 3
 """How often each: on a busy machine one try says little, and the best of some more."""
 
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Final
+from typing import Any
 
 from bench.load.ages import held
 from bench.load.machines import Client, Machines
 from bench.load.process import LoadFailed, serve
 from softstate.client.machine.events import Arrived, Event, Lost, PollAnswered
 
-PUBLISHES_PER_S: Final = 40.0
-LOOK_EVERY_S: Final = 0.05
+PUBLISHES_PER_S = 40.0
+LOOK_EVERY_S = 0.05
 """How often the ages of all bystanders are read."""
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import Change, Softstate, client_frame
 from softstate.wire import CBOR, messages
 
-BULK_TOPIC: Final = "bulk"
-BULK_BYTES: Final = 60_000
-RECEIVE_BUFFER_BYTES: Final = 4_096
-SLOW_BYTES: Final = 4_096
-SLOW_EVERY_S: Final = 0.05
-CATCH_UP_S_MAX: Final = 60.0
+BULK_TOPIC = "bulk"
+BULK_BYTES = 60_000
+RECEIVE_BUFFER_BYTES = 4_096
+SLOW_BYTES = 4_096
+SLOW_EVERY_S = 0.05
+CATCH_UP_S_MAX = 60.0
 
 
 class Laggards:

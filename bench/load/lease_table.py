@@ -14,18 +14,18 @@ import tracemalloc
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadFailed, serve
 from softstate.lease import LeaseTable
 from softstate.lease.timer_wheel import TICK_S
 
-TTL_S: Final = 60.0
-GRACE: Final = 0.1
-LASTS_S: Final = TTL_S * (1 + GRACE)
-RENEWALS: Final = 3
+TTL_S = 60.0
+GRACE = 0.1
+LASTS_S = TTL_S * (1 + GRACE)
+RENEWALS = 3
 """How often a client renews within its TTL."""
-SEED: Final = 1
+SEED = 1
 
 
 class Candidate(ABC):
@@ -120,7 +120,7 @@ class Dict(Candidate):
         return len(due)
 
 
-CANDIDATES: Final[dict[str, type[Table | Dict]]] = {"table": Table, "dict": Dict}
+CANDIDATES: dict[str, type[Table | Dict]] = {"table": Table, "dict": Dict}
 
 
 def live(candidate: str, count: int, times: int) -> dict[str, float]:

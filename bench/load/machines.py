@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -58,20 +58,20 @@ from softstate.wire import CBOR, messages
 Spread: TypeAlias = Literal["lease", "jitter"]
 """``lease``: clients come back as the node advised before it died. ``jitter``: after U(0, backoff base), as most do."""
 
-EVENTS_MAX: Final = 256
-RECEIVE_BYTES: Final = 64 * 1024
-NAP_S_MAX: Final = 0.05
-OPENING_MAX: Final = 64
+EVENTS_MAX = 256
+RECEIVE_BYTES = 64 * 1024
+NAP_S_MAX = 0.05
+OPENING_MAX = 64
 """Clients that come for the first time at once."""
-OPEN_S_MAX: Final = 180.0
-CBOR_MAP: Final = 0xA0
-TOPICS: Final = 20
-PUBLISHES_PER_S: Final = 4.0
-LOOK_EVERY_S: Final = 0.05
+OPEN_S_MAX = 180.0
+CBOR_MAP = 0xA0
+TOPICS = 20
+PUBLISHES_PER_S = 4.0
+LOOK_EVERY_S = 0.05
 """How often the ages of some machines are compared with the truth."""
-LOOK_AT: Final = 100
+LOOK_AT = 100
 """How many machines each time."""
-ADDRESS_CLIENTS: Final = 4_000
+ADDRESS_CLIENTS = 4_000
 """Clients of one loopback address: ports of one would run short while old ones are waited out."""
 
 

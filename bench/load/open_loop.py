@@ -15,19 +15,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from typing import Any, Final
+from typing import Any
 
 from bench.load.crowd import take_frames
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import SEQUENCE_BYTES, Softstate, client_frame, value_of
 from softstate.wire import CBOR, messages
 
-EVENTS_MAX: Final = 64
-RECEIVE_BYTES: Final = 256 * 1024
-ANSWER_S_MAX: Final = 30.0
-SETTLE_S_MAX: Final = 30.0
+EVENTS_MAX = 64
+RECEIVE_BYTES = 256 * 1024
+ANSWER_S_MAX = 30.0
+SETTLE_S_MAX = 30.0
 """How long after the last intended publish its deliveries may take."""
-NAP_S: Final = 100e-6
+NAP_S = 100e-6
 """How long to sleep when nothing is due: to be woken by each frame would cost the server as much as the work."""
 
 
@@ -221,7 +221,7 @@ class OpenLoop:
             self._turn(1.0, nap=False)
 
 
-QUANTILES: Final = {"50": 0.5, "99": 0.99, "999": 0.999}
+QUANTILES = {"50": 0.5, "99": 0.99, "999": 0.999}
 
 
 def quantiles(name: str, values: list[float]) -> dict[str, float]:

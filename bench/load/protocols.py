@@ -10,7 +10,7 @@ import json
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import cbor2
 
@@ -18,13 +18,13 @@ from softstate.errors import RequestError
 from softstate.model import Record
 from softstate.wire import CBOR, frame, messages
 
-VALUE_BYTES: Final = 100
+VALUE_BYTES = 100
 """How large every published value is."""
 
-SEQUENCE_BYTES: Final = 12
+SEQUENCE_BYTES = 12
 """How many digits at its end tell one value from another."""
 
-WARM_CHANGES: Final = 256
+WARM_CHANGES = 256
 """Versions above this are three bytes of CBOR up to 65,535: so long, frames of one topic have one size."""
 
 
@@ -291,7 +291,7 @@ class Floor(Protocol):
         return len(data) == self.delivery_bytes(change.topic)
 
 
-PROTOCOLS: Final[dict[str, Protocol]] = {
+PROTOCOLS: dict[str, Protocol] = {
     "softstate": Softstate(),
     "websockets": Websockets(),
     "nats": Nats(),

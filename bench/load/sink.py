@@ -15,24 +15,24 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from bench.load.process import LoadFailed, serve
 from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, value_of
 
-EVENTS_MAX: Final = 64
-RECEIVE_BYTES: Final = 256 * 1024
-HANDSHAKES_MAX: Final = 64
+EVENTS_MAX = 64
+RECEIVE_BYTES = 256 * 1024
+HANDSHAKES_MAX = 64
 """Handshakes under way at once: no server's listen queue overflows, none sheds load."""
-NAP_S: Final = 200e-6
+NAP_S = 200e-6
 """How long to sleep whenever fewer than `EVENTS_MAX` connections were ready.
 
 Subscribers of a real server live elsewhere. A sink that waits in epoll here would be woken by nearly every delivery, at
 the expense of both sides. The price: arrivals are known to about a quarter of a millisecond.
 """
-OPEN_S_MAX: Final = 120.0
-ANSWER_S_MAX: Final = 30.0
-_NEVER: Final = -(1 << 60)
+OPEN_S_MAX = 120.0
+ANSWER_S_MAX = 30.0
+_NEVER = -(1 << 60)
 """Where the count of a connection starts that is not a subscriber: no target is ever met."""
 
 

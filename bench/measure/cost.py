@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Final
 
-CPU_S_MIN: Final = 1e-6
+CPU_S_MIN = 1e-6
 """What any work has cost at least: the slice that a process runs on another core may not be counted yet."""
 
-_CPUCLOCK_SCHED: Final = 2
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_CPUCLOCK_SCHED = 2
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-RESIDENT_SOURCE: Final = "Rss of /proc/PID/smaps_rollup" if Path("/proc/self/smaps_rollup").exists() else "statm"
+RESIDENT_SOURCE = "Rss of /proc/PID/smaps_rollup" if Path("/proc/self/smaps_rollup").exists() else "statm"
 """Where `resident_bytes` comes from, to be said in reports."""
 
 

@@ -25,7 +25,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -34,17 +33,17 @@ from softstate.cli.processes.child import free_port
 from softstate.errors import ConfigError
 from softstate.store import open_store
 
-CONNECTIONS: Final = 200
+CONNECTIONS = 200
 """What PostgreSQL is allowed instead of its 100: seven nodes with a pool each, and the bare writers."""
-POSTGRES_PATHS: Final = "/usr/lib/postgresql"
+POSTGRES_PATHS = "/usr/lib/postgresql"
 """Where Debian keeps the programs of each version, out of everybody's PATH."""
 
-_NAMESPACE_OPTION: Final = {"redis": "namespace", "postgres": "schema", "etcd": "namespace"}
-_SCHEMES: Final = {
+_NAMESPACE_OPTION = {"redis": "namespace", "postgres": "schema", "etcd": "namespace"}
+_SCHEMES = {
     "redis": "redis", "rediss": "redis", "postgresql": "postgres", "postgres": "postgres", "etcd": "etcd",
     "etcds": "etcd",
 }  # fmt: skip
-_TLS: Final = ("rediss", "etcds")
+_TLS = ("rediss", "etcds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ def postgres_engine() -> Iterator[Engine]:
             _run([*pg_ctl, "-m", "immediate", "stop"], home)
 
 
-THROW_AWAY: Final[Mapping[str, Callable[[], AbstractContextManager[Engine]]]] = {
+THROW_AWAY: Mapping[str, Callable[[], AbstractContextManager[Engine]]] = {
     "sqlite": sqlite_engine,
     "redis": redis_engine,
     "postgres": postgres_engine,

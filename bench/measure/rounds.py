@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from bench.measure.progress import Steps
 
-ROUNDS: Final = 5
+ROUNDS = 5
 """How many a result needs at least."""
-ROUNDS_QUICK: Final = 3
+ROUNDS_QUICK = 3
 
 Figures: TypeAlias = Mapping[str, float]
 """What one run of one candidate gave: a figure's name, unit suffix included, and its value."""

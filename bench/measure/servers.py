@@ -18,16 +18,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from softstate.cli.processes.child import free_port, softstate
 from softstate.errors import SoftstateError
 
-START_S_MAX: Final = 20.0
+START_S_MAX = 20.0
 """How long a server may take until it listens."""
-LOOK_EVERY_S: Final = 0.02
+LOOK_EVERY_S = 0.02
 
-SYSTEM_PATHS: Final = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+SYSTEM_PATHS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 """Where servers live that an ordinary user's PATH may leave out."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -17,7 +16,7 @@ from cyclopts.exceptions import CycloptsError
 from softstate.cli import exit_codes
 from softstate.errors import SoftstateError
 
-COMMANDS: Final = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
+COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
 
 

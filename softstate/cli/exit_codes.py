@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from softstate.errors import (
     ClientClosed,
     ConfigError,
@@ -20,27 +18,27 @@ from softstate.errors import (
     Unsupported,
 )
 
-OK: Final = 0
-BROKEN: Final = 1
+OK = 0
+BROKEN = 1
 """A promise was broken or a check failed (`demo`, `bench`); also what Python ends with after a bug."""
-USAGE: Final = 2
+USAGE = 2
 """What was asked for breaks a rule: a flag, a setting, a topic, a value, a line of a file.
 
 Asking again is no use. A port that is taken counts too: `serve` has to be told another.
 """
-NOT_FOUND: Final = 3
+NOT_FOUND = 3
 """There is no such topic."""
-CONFLICT: Final = 4
+CONFLICT = 4
 """A compare-and-set lost."""
-UNAVAILABLE: Final = 5
+UNAVAILABLE = 5
 """No node answered in time, or the store cannot be used now. Asking again may help."""
-UNKNOWN: Final = 6
+UNKNOWN = 6
 """A publish may or may not have been applied."""
-DENIED: Final = 7
+DENIED = 7
 """Credentials are missing, or do not allow this."""
-INTERRUPTED: Final = 130
+INTERRUPTED = 130
 """Ctrl-C, or SIGTERM to a command that had to put something away."""
-EPILOGUE: Final = """\
+EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 what was asked for breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
 unknown; 7 not allowed; 130 Ctrl-C."""
@@ -54,7 +52,7 @@ class Failure(SoftstateError):
         self.code = code
 
 
-_FOR: Final[tuple[tuple[type[SoftstateError], int], ...]] = (
+_FOR: tuple[tuple[type[SoftstateError], int], ...] = (
     (NotFound, NOT_FOUND),
     (Conflict, CONFLICT),
     (OutcomeUnknown, UNKNOWN),

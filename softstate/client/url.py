@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 from urllib.parse import quote, urlsplit
 
 from softstate.errors import ConfigError
 
-PORT: Final = 8700
+PORT = 8700
 """Port of ws and http URLs that name none."""
 
-PORT_TLS: Final = 443
+PORT_TLS = 443
 """Port of wss and https URLs that name none."""
 
-_TLS: Final = {"ws": False, "http": False, "wss": True, "https": True}
-_PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
-_NOT_IN_HOST: Final = re.compile(r"[\x00-\x20\x7f]")
+_TLS = {"ws": False, "http": False, "wss": True, "https": True}
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
+_NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 
 
 @final

@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Protocol
 
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
@@ -30,22 +30,22 @@ from softstate.names import prefixes_of
 from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import MASK, fnv1a
 
-GRACE: Final = 0.1
+GRACE = 0.1
 """Default for how much longer the node keeps a lease than the client believes in it, as a fraction of the TTL."""
 
-SESSIONS_MAX: Final = 100_000
+SESSIONS_MAX = 100_000
 """Default for how many leases are held; beyond it, `grant` raises `Overloaded`."""
 
-SUBSCRIPTIONS_MAX: Final = 10_000
+SUBSCRIPTIONS_MAX = 10_000
 """Default for how many names one lease holds; beyond it, `add` and `replace` raise `TooLarge`."""
 
-RELEASED_MAX: Final = 100_000
+RELEASED_MAX = 100_000
 """Default for how many released leases the wheel has yet to forget; beyond it, `grant` raises `Overloaded`."""
 
-FULL_RETRY_MS: Final = 5_000
+FULL_RETRY_MS = 5_000
 """What a full table asks a new session to wait."""
 
-OVER: Final = -math.inf
+OVER = -math.inf
 """The deadline of a lease that has been released."""
 
 
@@ -64,7 +64,7 @@ class _Nowhere:
         raise AssertionError(f"{batch} was pushed to a connection that has ended")
 
 
-NOWHERE: Final[Sink] = _Nowhere()
+NOWHERE: Sink = _Nowhere()
 
 
 @dataclass(slots=True, eq=False)
@@ -289,4 +289,4 @@ class LeaseTable:
         self._subscriptions -= 1
 
 
-_DEADLINE: Final[Callable[[Lease], float]] = attrgetter("deadline")
+_DEADLINE: Callable[[Lease], float] = attrgetter("deadline")

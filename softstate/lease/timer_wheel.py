@@ -14,23 +14,23 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-TICK_S: Final = 0.25
+TICK_S = 0.25
 """Default length of a tick: how late, at worst, a due item is found by a caller that is never late itself."""
 
-SLOTS: Final = 512
+SLOTS = 512
 """Default number of slots: with the default tick a revolution takes 128 s, longer than a usual TTL."""
 
-VISITS_MAX: Final = 1000
+VISITS_MAX = 1000
 """Default for how many items one `advance` looks at, so that a herd of expiries cannot hold up the node."""
 
-LOOK_AHEAD_TICKS: Final = 4
+LOOK_AHEAD_TICKS = 4
 """How far a caller may sleep past empty slots. What is added meanwhile, with less than that to go, is found late."""
 
-_WAIT_TICKS_MIN: Final = 1 / 16
+_WAIT_TICKS_MIN = 1 / 16
 """Shortest wait for a tick still ahead, so that rounding cannot make a caller wake again and again just before it."""
 
 

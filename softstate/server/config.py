@@ -7,7 +7,7 @@ same everywhere. Sizes are bytes, durations are seconds where the name ends in `
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from softstate.errors import ConfigError
 from softstate.store.base import KEYS_MAX
@@ -16,8 +16,8 @@ from softstate.wire.value import VALUE_BYTES_MAX
 Role: TypeAlias = Literal["all", "push", "poll"]
 """What a node serves: ``poll`` answers HTTP only; ``push`` and ``all`` answer both, but ``push`` refuses polls."""
 
-TTL_MS_MIN: Final = 1_000
-TTL_MS_MAX: Final = 24 * 3_600_000
+TTL_MS_MIN = 1_000
+TTL_MS_MAX = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

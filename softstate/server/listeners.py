@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from typing import Final
 
 import trio
 
 from softstate.errors import ConfigError
 
-BACKLOG: Final = 65_535
+BACKLOG = 65_535
 """Connections that may wait to be accepted; the system takes its own limit if that is lower."""
 
 

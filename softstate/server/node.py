@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import structlog
 import trio
@@ -35,7 +35,7 @@ from softstate.store.rules.retention import RetentionClock
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
 
-HOUSEKEEPING_S: Final = 15.0
+HOUSEKEEPING_S = 15.0
 """How often expired idempotency keys and old tombstones are looked for."""
 
 log = structlog.get_logger("softstate.node")

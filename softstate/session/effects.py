@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from softstate.errors import RequestError
 from softstate.lease.table import Sink
 from softstate.model import Query, Record
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import Error, Id, Message, Publish
+from softstate.wire.messages import Message, Publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +81,3 @@ class Close:
 
 
 Effect: TypeAlias = Send | SendFirst | Replay | Read | ReadHead | Submit | DropPending | CloseOther | Close
-
-
-def send_error(error: RequestError, request: Id | None) -> Send:
-    """Return the effect that answers a request with an error, or, without an id, whatever could not be read."""
-    return Send(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))

@@ -8,15 +8,14 @@ entry is in the hold: none is in neither.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from softstate.model import Record
 from softstate.names import is_prefix, prefixes_of
 
-HELD_MAX: Final = 1_024
+HELD_MAX = 1_024
 """Default for how many topics a hold keeps; beyond it the hold is dropped, and one more page is read instead."""
 
-HELD_BYTES_MAX: Final = 1024 * 1024
+HELD_BYTES_MAX = 1024 * 1024
 """Default for how many bytes of values a hold keeps; beyond it, as with `HELD_MAX`."""
 
 

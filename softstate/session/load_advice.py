@@ -21,33 +21,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
-LOAD: Final = 0.75
+LOAD = 0.75
 """Which part of a service rate a planned herd may use; the rest is for those who come unplanned."""
 
-RATE_PRIOR_PER_S: Final = 500.0
-RATE_FLOOR_PER_S: Final = 10.0
-RATE_CEILING_PER_S: Final = 20_000.0
+RATE_PRIOR_PER_S = 500.0
+RATE_FLOOR_PER_S = 10.0
+RATE_CEILING_PER_S = 20_000.0
 """Defaults for what `ServiceRate` believes before it has measured, and between which bounds it believes anything."""
 
-SMOOTHING_S: Final = 5.0
+SMOOTHING_S = 5.0
 """Default for how many busy seconds it takes until a new rate has replaced 63 % of the old one."""
 
-SPREAD_MS_MIN: Final = 100
-SPREAD_MS_MAX: Final = 600_000
+SPREAD_MS_MIN = 100
+SPREAD_MS_MAX = 600_000
 """Default bounds of every spread. The upper one wins over the formula: beyond it, shedding has to do the rest."""
 
-POLL_MS: Final = 15_000
+POLL_MS = 15_000
 """Default interval between polls, while the node can serve all of its clients that often."""
 
-RECOVER_BASE_MS: Final = 500
+RECOVER_BASE_MS = 500
 """Default for the first backoff of a client."""
 
-RECOVER_CAP_MS: Final = 30_000
+RECOVER_CAP_MS = 30_000
 """Default for the longest backoff of a client, while the node can serve all of its clients that often."""
 
-RENEWALS_PER_TTL: Final = 3
+RENEWALS_PER_TTL = 3
 """A client renews this often within a TTL, so that losing one costs nothing; etcd's clients do the same."""
 
 

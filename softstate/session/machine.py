@@ -20,8 +20,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum
-from typing import Final
 
 from msgspec import UNSET
 
@@ -30,29 +28,29 @@ from softstate.lease.table import NOWHERE, Lease, LeaseTable, Sink
 from softstate.model import Page, Query, Record
 from softstate.position import Position
 from softstate.session.effects import (
-    Close, CloseOther, DropPending, Effect, Read, ReadHead, Replay, Send, SendFirst, Submit, send_error,
+    Close,
+    CloseOther,
+    DropPending,
+    Effect,
+    Read,
+    ReadHead,
+    Replay,
+    Send,
+    SendFirst,
+    Submit,
 )  # fmt: skip
 from softstate.session.gap_buffer import HELD_MAX, GapBuffer
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingRequest, check_names, forgotten, lag_ms, missed_since, too_fast
+from softstate.session.request import PendingRequest, check_names, forgotten, lag_ms, missed_since, send_error, too_fast
+from softstate.session.state import State
 from softstate.session.terms import Terms
 from softstate.wire import messages
 from softstate.wire.close_codes import CLOSE_FOR, CloseCode
 from softstate.wire.messages import ClientMessage, Farewell, Hello, Id, Poll, Publish, Reason, Renew, Subscribe
 from softstate.wire.subscription_digest import digest_text
 
-TTL_MS_MIN: Final = 1_000
+TTL_MS_MIN = 1_000
 """A client may ask for a shorter lease than the node's, but not for a shorter one than this."""
-
-
-class State(Enum):
-    """Where a session machine is; see the drawing in the module docstring."""
-
-    NEW = "new"
-    GREETING = "greeting"
-    OPEN = "open"
-    LAPSED = "lapsed"
-    ENDED = "ended"
 
 
 class SessionMachine:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from softstate.errors import Compacted, Overloaded, TooLarge
 from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
+from softstate.session.effects import Send
 from softstate.session.gap_buffer import split
-from softstate.wire.messages import Hello, Poll, Renew, Subscribe
+from softstate.wire.messages import Error, Hello, Poll, Renew, Subscribe
 
-HOLD_ROUNDS_MAX: Final = 8
+HOLD_ROUNDS_MAX = 8
 """How often a complete answer is read on because its hold overflowed, before the request is refused as overloaded."""
 
 
@@ -97,3 +97,8 @@ def too_fast(retry_ms: int) -> Overloaded:
 def lag_ms(page: Page) -> int:
     """Return how much older than its request a page may be."""
     return math.ceil(page.lag_s * 1000)
+
+
+def send_error(error: RequestError, request: Id | None) -> Send:
+    """Return the effect that answers a request with an error, or, without an id, whatever could not be read."""
+    return Send(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))

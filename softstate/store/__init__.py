@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from softstate.errors import ConfigError
 from softstate.model import Page, Query
@@ -29,7 +29,7 @@ __all__ = [
     "open_store",
 ]
 
-SCHEMES: Final = (
+SCHEMES = (
     "sqlite:PATH",
     "redis://HOST:PORT/DB",
     "postgresql://USER@HOST:PORT/DATABASE",
@@ -48,10 +48,10 @@ class _Engine(NamedTuple):
     extra: str
 
 
-_REDIS: Final = _Engine("softstate.store.redis.store", "RedisStore", "coredis", "redis")
-_POSTGRES: Final = _Engine("softstate.store.postgres.store", "PostgresStore", "psycopg", "postgres")
-_ETCD: Final = _Engine("softstate.store.etcd.store", "EtcdStore", "", "etcd")
-_REMOTE: Final = {
+_REDIS = _Engine("softstate.store.redis.store", "RedisStore", "coredis", "redis")
+_POSTGRES = _Engine("softstate.store.postgres.store", "PostgresStore", "psycopg", "postgres")
+_ETCD = _Engine("softstate.store.etcd.store", "EtcdStore", "", "etcd")
+_REMOTE = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "postgresql": _POSTGRES,

@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from softstate.errors import RequestError, StoreRefused
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query, Record
@@ -44,11 +44,11 @@ __all__ = [
     "Write",
 ]
 
-KEYS_MAX: Final = 1_000_000
+KEYS_MAX = 1_000_000
 """Default for how many idempotency keys a store holds; beyond it, keyed publishes are `Overloaded`."""
 
 
-LASTING: Final = frozenset({Durability.DURABLE, Durability.REPLICATED})
+LASTING = frozenset({Durability.DURABLE, Durability.REPLICATED})
 """What a store has to be for an acknowledged publish to survive the crash of one machine."""
 
 

@@ -9,7 +9,7 @@ The world and its parts are imported when they are first asked for: they bring t
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from softstate.testing.conformance.contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
 from softstate.testing.conformance.stage import Rewindable, Stage, Truth
@@ -53,7 +53,7 @@ __all__ = [
     "run_world",
 ]
 
-_LATER: Final = {
+_LATER = {
     "Bounds": "oracle.oracle",
     "Faults": "simulation.faults",
     "FrameRule": "network.frame_rules",

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any, Final, final
+from typing import Any, final
 
 import trio
 
@@ -34,15 +34,15 @@ from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.testing.network.network import SimNetwork
 
-HOST: Final = "node"
-PORT: Final = 8700
+HOST = "node"
+PORT = 8700
 
 
 @final
 class MemoryNode:
     """A node that runs in memory; `memory_node` makes these. `disk` is what survives its death."""
 
-    url: Final = f"ws://{HOST}:{PORT}"
+    url = f"ws://{HOST}:{PORT}"
 
     def __init__(self, nursery: trio.Nursery, config: ServerConfig, seed: int) -> None:
         self.disk = MemoryDisk(Random(f"{seed} disk"))

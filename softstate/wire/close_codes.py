@@ -7,7 +7,6 @@ waiting does not mend. (A documented range instead of a list is centrifuge's ide
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
 
 from softstate.wire.messages import Farewell
 
@@ -33,7 +32,7 @@ class CloseCode(IntEnum):
     """The peer does not speak this protocol."""
 
 
-CLOSE_FOR: Final[dict[Farewell, CloseCode]] = {
+CLOSE_FOR: dict[Farewell, CloseCode] = {
     "draining": CloseCode.DRAINING,
     "rewound": CloseCode.DROP_SESSION,
     "replaced": CloseCode.DROP_SESSION,

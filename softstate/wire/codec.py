@@ -17,7 +17,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import cbor2
 import msgspec
@@ -45,44 +45,20 @@ from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_by
 
 T = TypeVar("T")
 
-MESSAGE_DEPTH_MAX: Final = VALUE_DEPTH_MAX + 8
+MESSAGE_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 """Deepest nesting of a whole CBOR message: a value inside `changes` inside the map that is the message.
 
 JSON text is bounded by the interpreter's recursion limit instead, until `check_value` applies its own.
 """
 
-ECHO_CHARS_MAX: Final = 256
+ECHO_CHARS_MAX = 256
 """How much of an error's message a peer gets back that put its own text into it."""
 
-RENEWED_KEPT: Final = 64
+RENEWED_KEPT = 64
 """How many forms of `renewed` are remembered as bytes; at one moment there are few."""
 
-_CARRIES_CHANGES: Final = (Subscribed, Polled)
-_BUILTIN_TAGS: Final = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    25,
-    28,
-    29,
-    30,
-    35,
-    36,
-    37,
-    52,
-    54,
-    100,
-    256,
-    258,
-    260,
-    261,
-    1004,
-    43000,
-    55799,
-)
+_CARRIES_CHANGES = (Subscribed, Polled)
+_BUILTIN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
 
 class _Kinds:
@@ -98,8 +74,8 @@ class _Kinds:
         self.json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
 
 
-_FROM_CLIENTS: Final = _Kinds(ClientMessage)
-_FROM_SERVERS: Final = _Kinds(ServerMessage)
+_FROM_CLIENTS = _Kinds(ClientMessage)
+_FROM_SERVERS = _Kinds(ServerMessage)
 
 
 class Codec(ABC):
@@ -338,7 +314,7 @@ def _no_tag(_decoder: object, _tag: object = None) -> Any:
     raise cbor2.CBORDecodeError("CBOR tags are not accepted")
 
 
-_NO_TAGS: Final[Any] = dict.fromkeys(_BUILTIN_TAGS, _no_tag)
+_NO_TAGS: Any = dict.fromkeys(_BUILTIN_TAGS, _no_tag)
 
 
 class _Json(Codec):
@@ -394,10 +370,10 @@ def _map_values(item: Any, convert: Callable[[Value], Value]) -> Any:
     return convert(item)
 
 
-CBOR: Final[Codec] = _Cbor()
-JSON: Final[Codec] = _Json()
+CBOR: Codec = _Cbor()
+JSON: Codec = _Json()
 
-CODECS: Final = {codec.protocol: codec for codec in (CBOR, JSON)}
+CODECS = {codec.protocol: codec for codec in (CBOR, JSON)}
 """The codec for each WebSocket subprotocol, the preferred one first."""
 
 

@@ -6,12 +6,10 @@ WebSocket is left to trio-websocket.
 
 from __future__ import annotations
 
-from typing import Final
-
-OPCODE_TEXT: Final = 0x1
-OPCODE_BINARY: Final = 0x2
-OPCODE_CLOSE: Final = 0x8
-_FIN: Final = 0x80
+OPCODE_TEXT = 0x1
+OPCODE_BINARY = 0x2
+OPCODE_CLOSE = 0x8
+_FIN = 0x80
 
 
 def frame(payload: bytes, *, text: bool) -> bytes:

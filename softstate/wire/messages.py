@@ -7,7 +7,7 @@ milliseconds. What a field means is said where it is not obvious; the rest is in
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -15,14 +15,14 @@ from msgspec import UNSET, Meta, UnsetType
 from softstate.model import Change, Durability, Value
 from softstate.position import REVISION_MAX, Position, Revision
 
-PROTOCOL_JSON: Final = "softstate.v1.json"
-PROTOCOL_CBOR: Final = "softstate.v1.cbor"
+PROTOCOL_JSON = "softstate.v1.json"
+PROTOCOL_CBOR = "softstate.v1.cbor"
 
-ID_CHARS_MAX: Final = 64
-NAME_CHARS_MAX: Final = 128
-KEY_CHARS_MAX: Final = 128
-TOKEN_CHARS_MAX: Final = 8192
-DURATION_MS_MAX: Final = 7 * 24 * 3_600_000
+ID_CHARS_MAX = 64
+NAME_CHARS_MAX = 128
+KEY_CHARS_MAX = 128
+TOKEN_CHARS_MAX = 8192
+DURATION_MS_MAX = 7 * 24 * 3_600_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]

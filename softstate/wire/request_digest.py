@@ -7,13 +7,12 @@ WebSocket share this function, so a publish whose answer was lost on one of them
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final
 
 from softstate.position import Position
 
-DIGEST_BYTES: Final = 16
+DIGEST_BYTES = 16
 
-MUST_EXIST: Final = -1
+MUST_EXIST = -1
 """Stands for ``If-Match: *`` as `expect`: what matters is the condition as sent, not the version it was resolved to."""
 
 

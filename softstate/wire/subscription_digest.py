@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
 
-MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
-_OFFSET: Final = 0xCBF2_9CE4_8422_2325
-_PRIME: Final = 0x0000_0100_0000_01B3
+MASK = 0xFFFF_FFFF_FFFF_FFFF
+_OFFSET = 0xCBF2_9CE4_8422_2325
+_PRIME = 0x0000_0100_0000_01B3
 
-NAMES_CACHED: Final = 65_536
+NAMES_CACHED = 65_536
 """How many names keep their hash: a name subscribed by thousands is hashed once."""
 
 

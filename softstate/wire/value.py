@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from typing import Any, Final
+from typing import Any
 
 import cbor2
 import msgspec
@@ -17,19 +17,19 @@ import msgspec
 from softstate.errors import Invalid, TooLarge
 from softstate.model import Value
 
-VALUE_BYTES_MAX: Final = 64 * 1024
+VALUE_BYTES_MAX = 64 * 1024
 """Default for the longest value, measured as CBOR."""
 
-VALUE_DEPTH_MAX: Final = 32
+VALUE_DEPTH_MAX = 32
 """Deepest nesting of lists and maps in a value. Part of the protocol: no setting changes it."""
 
-KEY_CHARS_SHOWN: Final = 64
+KEY_CHARS_SHOWN = 64
 """How much of each key stands in a message that says where in a value the fault is."""
 
-BYTES_KEY: Final = "$bytes"
+BYTES_KEY = "$bytes"
 
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
+_INT_MIN = -(2**63)
+_INT_MAX = 2**63 - 1
 
 
 def check_value(value: object, field: str = "value", depth: int = 0) -> None:

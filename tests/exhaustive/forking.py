@@ -15,7 +15,7 @@ from dataclasses import is_dataclass
 from enum import Enum
 from random import Random
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -23,21 +23,21 @@ from softstate.client.machine.push_messages import Arrivals
 
 _Copier = Callable[[Any, dict[int, Any]], Any]
 
-_SHARED: Final = (
+_SHARED = (
     int, str, float, bytes, type(None), Enum, frozenset, msgspec.Struct, BaseException, Random, Counter,
     FunctionType, BuiltinFunctionType, type,
 )  # fmt: skip
 """Immutable, or of no influence on what a machine does."""
 
-_IGNORED: Final = frozenset({
+_IGNORED = frozenset({
     "conn", "request", "_number", "_actions", "_arrivals", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
 })  # fmt: skip
 """Fields that no state is told apart by: counters, names of things of which there is one, and constants."""
 
-_SERIALS: Final = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
-_LEASES: Final = frozenset({"lease"})
-_DURATIONS: Final = frozenset({"ttl_s", "renew_s", "timeout_s", "key_s"})
+_SERIALS = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
+_LEASES = frozenset({"lease"})
+_DURATIONS = frozenset({"ttl_s", "renew_s", "timeout_s", "key_s"})
 
 
 class Shared:

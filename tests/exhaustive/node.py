@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from msgspec import structs
 
@@ -36,7 +36,7 @@ from tests.exhaustive.parts import Interned, Output
 Conn = tuple[int, int]
 """A connection: the client, and how many it has opened by then."""
 
-TERMS: Final = Terms(
+TERMS = Terms(
     node="n",
     ttl_ms=60_000,
     timeout_ms=5_000,
@@ -44,7 +44,7 @@ TERMS: Final = Terms(
     limits=Limits(100, 65_536, 131_072, 100, 100, 600_000),
     durability=Durability.NONE,
 )
-EPOCH: Final = "e"
+EPOCH = "e"
 
 
 class _NoWheel(Shared):

@@ -8,7 +8,7 @@ many states of the world differ elsewhere, the real machine is run only once for
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any
 
 from softstate.client.machine.events import (
     Abandon,
@@ -35,7 +35,7 @@ from softstate.errors import RequestError
 from softstate.wire.messages import Polled
 from tests.exhaustive.forking import Freezer, Low, Shared, fork
 
-URL: Final = "ws://127.0.0.1:8700"
+URL = "ws://127.0.0.1:8700"
 
 Output = tuple[Any, ...]
 """What a component did: a word, and what belongs to it."""

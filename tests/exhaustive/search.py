@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from tests.exhaustive.oracle import Broken
 from tests.exhaustive.state import Bounds, State
 from tests.exhaustive.world import World
 
-SETTLE_STEPS_MAX: Final = 2_000
-SETTLE_TICKS_MAX: Final = 60
+SETTLE_STEPS_MAX = 2_000
+SETTLE_TICKS_MAX = 60
 """So much may happen, once no more faults do, until everybody is live and equal to the store."""
 
 

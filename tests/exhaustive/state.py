@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tests.exhaustive.node import Conn
 from tests.exhaustive.oracle import Store, View
 
-HTTP: Final = "poll"
+HTTP = "poll"
 """Names the poll over HTTP among the requests sent."""
 
-END: Final = -1
+END = -1
 """Stands in a channel for its end: no message has this number. Smaller numbers are -1 minus a close code."""
 
 

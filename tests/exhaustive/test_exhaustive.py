@@ -8,22 +8,21 @@ whole must be exhausted; the others are cut off, and random walks go where bread
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import pytest
 
 from tests.exhaustive.search import Search, explore
 from tests.exhaustive.state import Bounds
 
-A: Final = ("a", False)
-B: Final = ("b", False)
-GONE: Final = ("a", True)
+A = ("a", False)
+B = ("b", False)
+GONE = ("a", True)
 
-COLD: Final = Bounds(names=(("a",),), commits=(A, GONE), ticks=0)
-WARM: Final = Bounds(names=(("/",),), commits=(A, B), first=1, warm=True, split_reads=False)
-TWO: Final = Bounds(names=(("/",), ("a",)), commits=(A, B, GONE), first=1, warm=True, ticks=0, split_reads=False)
+COLD = Bounds(names=(("a",),), commits=(A, GONE), ticks=0)
+WARM = Bounds(names=(("/",),), commits=(A, B), first=1, warm=True, split_reads=False)
+TWO = Bounds(names=(("/",), ("a",)), commits=(A, B, GONE), first=1, warm=True, ticks=0, split_reads=False)
 
-WHOLE: Final = {
+WHOLE = {
     "a topic, from the start": COLD,
     "a prefix, from the start": replace(COLD, names=(("/",),), commits=(A, B)),
     "a topic and a prefix over it": replace(COLD, names=(("a", "/"),), commits=(A, GONE), split_reads=False),
@@ -38,17 +37,17 @@ WHOLE: Final = {
     "two clients, with timers": replace(TWO, ticks=1),
 }
 
-PART: Final = {
+PART = {
     "a rewind at the start": replace(COLD, first=1, rewinds=1, crashes=1),
     "two clients and a rewind": replace(TWO, rewinds=1),
     "two clients, from the start": replace(COLD, names=(("/",), ("a",)), ticks=1),
     "a rewind, a crash, a cut": replace(WARM, ticks=1, rewinds=1, crashes=1, cuts=1, late=True),
 }
 
-STATES_MAX: Final = 30_000
-CUT_OFF_AT: Final = 8_000
+STATES_MAX = 30_000
+CUT_OFF_AT = 8_000
 
-WALKED: Final = Bounds(
+WALKED = Bounds(
     names=(("/",), ("a", "b")), commits=(A, B, GONE), ticks=4, cuts=1, rewinds=1, crashes=1, expiries=1, forgets=1,
     late=True, in_flight_max=99,
 )  # fmt: skip

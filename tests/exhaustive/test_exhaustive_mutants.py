@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -30,13 +30,13 @@ from tests.exhaustive.world import World
 
 Patch = pytest.MonkeyPatch
 
-STATES_MAX: Final = 60_000
+STATES_MAX = 60_000
 
-TWO: Final = (("a", False), ("a", False))
-GONE: Final = (("a", False), ("a", True))
-LIVE: Final = Bounds(names=(("a",),), commits=TWO, warm=True, ticks=1, split_reads=False)
-COLD: Final = Bounds(names=(("a",),), commits=TWO, ticks=0)
-REWOUND: Final = Bounds(
+TWO = (("a", False), ("a", False))
+GONE = (("a", False), ("a", True))
+LIVE = Bounds(names=(("a",),), commits=TWO, warm=True, ticks=1, split_reads=False)
+COLD = Bounds(names=(("a",),), commits=TWO, ticks=0)
+REWOUND = Bounds(
     names=(("/",),), commits=(("a", False), ("b", False)), first=1, warm=True, rewinds=1, ticks=1, split_reads=False
 )
 
@@ -194,7 +194,7 @@ def hub_not_awaited(patch: Patch) -> None:
 
 Mutation = Callable[[Patch], None]
 
-MUTANTS: Final[list[tuple[Mutation, Bounds]]] = [
+MUTANTS: list[tuple[Mutation, Bounds]] = [
     (renewed_goes_first, replace(LIVE, conflates=True)),
     (read_before_entry, replace(COLD, ticks=1)),
     (nothing_held, replace(COLD, ticks=1)),

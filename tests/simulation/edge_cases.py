@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -127,14 +127,14 @@ async def rewound_to_where_the_hub_lags(world: World) -> None:
     await world.sleep(20.0)
 
 
-SHORT_LEASED: Final = (
+SHORT_LEASED = (
     changed_while_read,
     renewed_while_the_hub_lags,
     renewed_while_congested,
     names_forgotten,
     rewound_to_where_the_hub_lags,
 )
-SHORT: Final[dict[str, Any]] = {
+SHORT: dict[str, Any] = {
     "config": ServerConfig(ttl_ms=3_000),
     "bounds": Bounds(ttl_s=3.0, renew_s=1.0),
     "sample_every_s": 0.1,

@@ -9,7 +9,6 @@ caught as well, within 25 to 120 seeds, but for the last four; `the_hub_alone_is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import pytest
 
@@ -29,11 +28,11 @@ from tests.exhaustive.test_exhaustive_mutants import (
 )
 from tests.simulation import edge_cases as corners, mutants
 
-SEEDS_MAX: Final = 40
+SEEDS_MAX = 40
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
-IN_RANDOM_WORLDS: Final[list[tuple[Mutate, int, str]]] = [
+IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.age_counts_from_the_answer, 0, "S5"),  # 477 steps
     (mutants.tombstones_forgotten, 0, "S5"),  # 479
     (mutants.pushes_lost_and_counted, 0, "S7"),  # 968
@@ -47,7 +46,7 @@ IN_RANDOM_WORLDS: Final[list[tuple[Mutate, int, str]]] = [
     (mutants.connections_survive_a_rewind, 4, "S9"),  # 594
 ]
 
-IN_CORNERS: Final[list[tuple[Mutate, corners.Corner, str]]] = [
+IN_CORNERS: list[tuple[Mutate, corners.Corner, str]] = [
     (read_before_entry, corners.changed_while_read, "S7"),
     (nothing_held, corners.changed_while_read, "S7"),
     (mutants.hub_not_awaited, corners.renewed_while_the_hub_lags, "S5"),

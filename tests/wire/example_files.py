@@ -10,7 +10,7 @@ import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import cbor2
 import msgspec
@@ -20,9 +20,9 @@ from softstate.model import Record
 from softstate.wire.codec import Codec
 from softstate.wire.messages import ClientMessage, Notify, Polled, ServerMessage, Subscribed
 
-FOLDER: Final = Path(softstate.wire.__file__).with_name("examples")
+FOLDER = Path(softstate.wire.__file__).with_name("examples")
 
-KINDS: Final[dict[tuple[str, str], Any]] = {
+KINDS: dict[tuple[str, str], Any] = {
     (sender, kind.__struct_config__.tag): kind
     for sender, union in (("client", ClientMessage), ("node", ServerMessage))
     for kind in get_args(union)
@@ -137,5 +137,5 @@ def _refused(path: Path) -> list[Refused]:
     ]
 
 
-EXAMPLES: Final = [each for path in sorted(FOLDER.glob("messages/*.json")) for each in _examples(path)]
-REFUSED: Final = [each for path in sorted(FOLDER.glob("refused/*.json")) for each in _refused(path)]
+EXAMPLES = [each for path in sorted(FOLDER.glob("messages/*.json")) for each in _examples(path)]
+REFUSED = [each for path in sorted(FOLDER.glob("refused/*.json")) for each in _refused(path)]

@@ -7,7 +7,7 @@ that need more than CBOR's 64 bits travel as a tag, and are refused as such: see
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from softstate.position import REVISION_MAX
 from softstate.wire.messages import DURATION_MS_MAX, ID_CHARS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
@@ -33,21 +33,21 @@ def _natural(highest: int) -> list[Wrong]:
     return _all(-1, highest + 1, 2**63, 2**64 - 1, 1.0, 1.5, True, "1", [1], {})
 
 
-TEXT: Final = _text()
-REVISION: Final = _natural(REVISION_MAX)
-MS: Final = _natural(DURATION_MS_MAX)
-ID: Final = _all(-1, REVISION_MAX + 1, 2**64 - 1, 1.0, True, "é" * (ID_CHARS_MAX + 1), [1], {})
-FLAG: Final = _all(0, 1, "true", [], {})
-CHOICE: Final = _all("nonsense", "", 5, True, [])
-NAMES: Final[list[Wrong]] = [("", 5), ("", "a"), ("", {"a": 1}), ("[0]", [5]), ("[1]", ["a", None])]
-VERSIONS: Final[list[Wrong]] = [
+TEXT = _text()
+REVISION = _natural(REVISION_MAX)
+MS = _natural(DURATION_MS_MAX)
+ID = _all(-1, REVISION_MAX + 1, 2**64 - 1, 1.0, True, "é" * (ID_CHARS_MAX + 1), [1], {})
+FLAG = _all(0, 1, "true", [], {})
+CHOICE = _all("nonsense", "", 5, True, [])
+NAMES: list[Wrong] = [("", 5), ("", "a"), ("", {"a": 1}), ("[0]", [5]), ("[1]", ["a", None])]
+VERSIONS: list[Wrong] = [
     ("", 5),
     ("", "a"),
     ("", ["a"]),
     *(("[...]", {"a": wrong}) for wrong in (None, *(value for _place, value in REVISION))),
 ]
-NESTED: Final = _all(5, "e.l.1", [])
-ANYTHING: Final[list[Wrong]] = []
+NESTED = _all(5, "e.l.1", [])
+ANYTHING: list[Wrong] = []
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,21 @@ def _operation(sender: str, op: str, **kinds: Kind) -> list[Field]:
     return fields
 
 
-POSITION: Final[dict[str, Kind]] = {
+POSITION: dict[str, Kind] = {
     "position": NESTED,
     "position__epoch": TEXT,
     "position__lineage": TEXT,
     "position__revision": REVISION,
 }
-MAYBE_POSITION: Final[dict[str, Kind]] = {**POSITION, "position": (NESTED, "? null")}
-POLL_ADVICE: Final[dict[str, Kind]] = {"poll": NESTED, "poll__every_ms": MS, "poll__spread_ms": MS}
-RECOVER_ADVICE: Final[dict[str, Kind]] = {
+MAYBE_POSITION: dict[str, Kind] = {**POSITION, "position": (NESTED, "? null")}
+POLL_ADVICE: dict[str, Kind] = {"poll": NESTED, "poll__every_ms": MS, "poll__spread_ms": MS}
+RECOVER_ADVICE: dict[str, Kind] = {
     "recover": NESTED,
     "recover__spread_ms": MS,
     "recover__base_ms": MS,
     "recover__cap_ms": MS,
 }
-CHANGES: Final[dict[str, Kind]] = {
+CHANGES: dict[str, Kind] = {
     "changes": ([("", 5), ("", {}), ("", "a"), ("[0]", [5])], "?"),
     "changes__0__topic": TEXT,
     "changes__0__version": REVISION,
@@ -98,7 +98,7 @@ CHANGES: Final[dict[str, Kind]] = {
     "changes__1__deleted": (FLAG, "?"),
 }
 
-FIELDS: Final = [
+FIELDS = [
     *_operation(
         "client",
         "hello",

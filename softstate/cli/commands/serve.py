@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
@@ -16,7 +16,7 @@ from softstate.cli.processes.node_process import configure_logging, run_node
 if TYPE_CHECKING:
     from softstate.server import Node
 
-command: Final = App(
+command = App(
     name="serve",
     help="""\
 Start a node and serve until told to stop.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import Any
 
 from softstate.errors import ConfigError
 
-DURATION_MS_MAX: Final = 366 * 24 * 3_600_000
+DURATION_MS_MAX = 366 * 24 * 3_600_000
 """Longest duration: above it, it is a slip of the keyboard."""
 
-_UNITS_MS: Final = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
-_PATTERN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS_MS = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 
 def parse_ms(text: str, name: str) -> int:

@@ -12,17 +12,17 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cyclopts import App, Token
 from cyclopts.argument import ArgumentCollection
 
 from softstate.errors import ConfigError
 
-PREFIX: Final = "SOFTSTATE_"
-ELSEWHERE: Final = frozenset({"SOFTSTATE_URL"})
+PREFIX = "SOFTSTATE_"
+ELSEWHERE = frozenset({"SOFTSTATE_URL"})
 """Variables of other commands: known, but none of `serve`'s business."""
-FLAGS_ONLY: Final = frozenset({"config", "check"})
+FLAGS_ONLY = frozenset({"config", "check"})
 """What makes no sense in the file."""
 
 

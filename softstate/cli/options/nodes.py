@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import trio
 from cyclopts import Parameter
@@ -15,7 +15,7 @@ from softstate.cli.options.durations import duration
 if TYPE_CHECKING:
     from softstate.client.api.client import Client
 
-DEFAULT_URL: Final = "ws://127.0.0.1:8700"
+DEFAULT_URL = "ws://127.0.0.1:8700"
 
 Urls: TypeAlias = Annotated[
     tuple[str, ...],

@@ -10,7 +10,7 @@ import ipaddress
 import math
 import sys
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse_from_object
@@ -19,16 +19,16 @@ from softstate.cli.options.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
 
-RENAMED: Final = frozenset({"host", "port", "store", "require_durable", "role", "origins", "ttl_ms", "drain_s"})
+RENAMED = frozenset({"host", "port", "store", "require_durable", "role", "origins", "ttl_ms", "drain_s"})
 """Fields of `ServerConfig` that the basic options set."""
 
-NUMBER_MAX: Final = 2**53
+NUMBER_MAX = 2**53
 """Largest number that any setting may have: above it, arithmetic with seconds is no longer exact."""
 
-WORKERS_MAX: Final = 64
+WORKERS_MAX = 64
 """Most workers of one ``softstate serve``: each is a process with connections of its own to the one store."""
 
-ADVANCED: Final = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
+ADVANCED = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
 
 
 def _advanced() -> type[Any]:

@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 
-START_S_MAX: Final = 20.0
+START_S_MAX = 20.0
 """How long a node may take to say that it listens."""
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LogFormat: TypeAlias = Literal["console", "json"]
 
-YOUNG_COLLECTIONS_A_FULL_ONE: Final = 1_000
+YOUNG_COLLECTIONS_A_FULL_ONE = 1_000
 """After how many collections of younger objects Python may look through all of them; its own default is 10.
 
 Looking through what a session keeps takes 0.1 ms: a node with 10,000 that renewed stood still for a second, every 6,000

@@ -17,7 +17,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import structlog
 import trio
@@ -32,17 +31,17 @@ from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
 
-RESTART_S_MIN: Final = 0.1
-RESTART_S_MAX: Final = 10.0
+RESTART_S_MIN = 0.1
+RESTART_S_MAX = 10.0
 """A worker that ended is started again after so long, doubling in between."""
 
-SETTLED_S: Final = 10.0
+SETTLED_S = 10.0
 """A worker that has served for so long is one whose end says nothing about its next start."""
 
-STOP_S_EXTRA: Final = 5.0
+STOP_S_EXTRA = 5.0
 """How long beyond draining and closing the store workers may take to stop before they are killed."""
 
-WORKER: Final = [sys.executable, "-m", "softstate.cli.processes.worker"]
+WORKER = [sys.executable, "-m", "softstate.cli.processes.worker"]
 
 log = structlog.get_logger("softstate.workers")
 

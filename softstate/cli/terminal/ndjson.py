@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
@@ -33,10 +33,10 @@ from softstate.errors import Invalid, SoftstateError, TooLarge
 if TYPE_CHECKING:
     from softstate.client.api.client import Client, Receipt
 
-WINDOW: Final = 128
+WINDOW = 128
 """Lines that may be in flight at once: half of what a node lets one connection have before it stops reading."""
 
-RUN_CHARS_MAX: Final = 64
+RUN_CHARS_MAX = 64
 """Longest ID of a run: with a line's number and digest it makes a key, of at most 128 characters."""
 
 

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -22,11 +22,11 @@ from softstate.model import Value
 from softstate.names import check_topic
 from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes
 
-LINE_BYTES_MAX: Final = 1024 * 1024
+LINE_BYTES_MAX = 1024 * 1024
 """Longest line: above it, whatever it is, it is no change that a node would take."""
 
-CHUNK_BYTES: Final = 64 * 1024
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+CHUNK_BYTES = 64 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Fields(msgspec.Struct):

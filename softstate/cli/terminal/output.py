@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Final
 
 import trio
 
-PIPE_BYTES_SURE: Final = select.PIPE_BUF
+PIPE_BYTES_SURE = select.PIPE_BUF
 """A pipe that is writable at all takes this much without blocking."""
 
 

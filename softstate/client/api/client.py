@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import trio
 
@@ -51,11 +51,11 @@ from softstate.wire.messages import DURATION_MS_MAX, KEY_CHARS_MAX, NAME_CHARS_M
 
 Changes: TypeAlias = list[Change]
 
-SENT_VALUE_BYTES_MAX: Final = 512 * 1024
+SENT_VALUE_BYTES_MAX = 512 * 1024
 """Longest value that is sent at all, as CBOR: below what makes a message too long (1 MiB), which would cost the
 connection. The node's own limit on values is lower, 64 KiB by default, and answered with `TooLarge`."""
 
-READ_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S = 10.0
 """How long reads over HTTP try, unless told otherwise."""
 
 

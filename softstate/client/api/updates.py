@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Final, TypeAlias, final
+from typing import TypeAlias, final
 
 import trio
 
@@ -20,7 +20,7 @@ from softstate.names import prefixes_of
 
 UpdateEvent: TypeAlias = Change | Reset | ModeChanged
 
-_MODE: Final = 0
+_MODE = 0
 _Key: TypeAlias = str | int
 """A topic, `_MODE`, or the number of a reset."""
 

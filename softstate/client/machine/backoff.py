@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from softstate.wire.messages import PollAdvice, RecoverAdvice
 
-JITTER: Final = 0.2
+JITTER = 0.2
 """Regular timers vary by this fraction either way."""
 
-DOUBLINGS_MAX: Final = 30
+DOUBLINGS_MAX = 30
 """A backoff bound is doubled at most so often; any sane cap is reached long before."""
 
-BARRED_CAPS: Final = 10.0
+BARRED_CAPS = 10.0
 """When no URL serves WebSocket, that is asked again after this many backoff caps."""
 
 
-POLL_S_MIN: Final = 0.05
-BACKOFF_BASE_S_MIN: Final = 0.02
-BACKOFF_CAP_S_MIN: Final = 0.2
+POLL_S_MIN = 0.05
+BACKOFF_BASE_S_MIN = 0.02
+BACKOFF_CAP_S_MIN = 0.2
 """Whatever a node advises, a client does not poll or come back more often than this: advice may be mistaken."""
 
 

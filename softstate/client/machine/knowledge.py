@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from softstate.model import Change
 from softstate.names import is_prefix, prefixes_of
 from softstate.position import Position
 from softstate.wire.subscription_digest import MASK, digest_text, fnv1a
 
-CLOCK_RATE_MIN: Final = 0.99
+CLOCK_RATE_MIN = 0.99
 """The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Final, final
+from typing import final
 
 from softstate.client.machine.backoff import Rotation
 from softstate.client.machine.events import (
@@ -52,13 +52,13 @@ from softstate.wire.close_codes import CloseCode, may_reconnect
 
 __all__ = ["Machine", "MachineOptions", "Statistics"]
 
-FIRST_POLL_S_MAX: Final = 1.0
+FIRST_POLL_S_MAX = 1.0
 """The first poll of all is spread over at most this, however wide the node's advice."""
 
-HTTP_PUBLISH_AFTER_S: Final = 1.0
+HTTP_PUBLISH_AFTER_S = 1.0
 """How long publishes wait for the first connection before they go over HTTP."""
 
-_POLLING: Final[frozenset[Mode]] = frozenset({"connecting", "syncing", "suspect", "polling"})
+_POLLING: frozenset[Mode] = frozenset({"connecting", "syncing", "suspect", "polling"})
 
 
 @final

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from msgspec import UNSET, UnsetType
 
@@ -24,16 +23,16 @@ from softstate.model import Value
 from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
 
-BATCH_MAX: Final = 100
+BATCH_MAX = 100
 """Most publishes in one HTTP request."""
 
-KEY_MS_DEFAULT: Final = 600_000
+KEY_MS_DEFAULT = 600_000
 """Life of an idempotency key, until a node says otherwise."""
 
-KEY_MARGIN: Final = 0.9
+KEY_MARGIN = 0.9
 """Fraction of a key's life after which its publish is not sent again: the node's clock may run faster."""
 
-RETRIED: Final = frozenset({"unavailable", "overloaded", "behind"})
+RETRIED = frozenset({"unavailable", "overloaded", "behind"})
 """Answers after which the same publish is sent again."""
 
 
@@ -57,7 +56,7 @@ class Entry:
         return UNSET if self.asked.deleted else self.asked.value
 
 
-HTTP: Final = "http"
+HTTP = "http"
 
 
 def error_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from msgspec import UNSET
 
@@ -38,13 +38,13 @@ from softstate.wire.messages import (
 
 M = TypeVar("M", bound=Message)
 
-LATER: Final = frozenset({"unavailable", "overloaded", "behind"})
+LATER = frozenset({"unavailable", "overloaded", "behind"})
 """Errors of a subscribe that time may mend."""
 
-FORBIDDEN: Final = frozenset({"unauthenticated", "denied"})
+FORBIDDEN = frozenset({"unauthenticated", "denied"})
 """Errors after which only other credentials help."""
 
-DROPS_SESSION: Final = frozenset({"rewound", "replaced"})
+DROPS_SESSION = frozenset({"rewound", "replaced"})
 """Farewells after which the session's token is worth nothing."""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from softstate.client.machine.backoff import Rotation, jittered_s
 from softstate.client.machine.connection import Asked, Link, Renewal, Session
@@ -18,10 +17,10 @@ from softstate.client.machine.table import Trigger
 from softstate.position import Position
 from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
 
-PUBLISH_TIMEOUTS: Final = 4
+PUBLISH_TIMEOUTS = 4
 """A connection is left when a publish stays unanswered for this many times `timeout_ms`."""
 
-RENEWALS_MAX: Final = 8
+RENEWALS_MAX = 8
 """Renewals whose answers are still taken if they come late; older ones are forgotten."""
 
 

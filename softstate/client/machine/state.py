@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Protocol
+from typing import Protocol
 
 from softstate.client.machine.backoff import Advice, Rotation
 from softstate.client.machine.events import Action, Deliver, Denied
@@ -19,7 +19,7 @@ from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.messages import Limits
 
-NAMES_MAX: Final = 1_000
+NAMES_MAX = 1_000
 """Most names in one subscribe or poll; a larger set goes in several."""
 
 
@@ -92,7 +92,7 @@ class Cause:
     """The URL does not serve WebSocket; that is no failure."""
 
 
-NO_CAUSE: Final = Cause()
+NO_CAUSE = Cause()
 
 
 class Fire(Protocol):

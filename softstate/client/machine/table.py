@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Final, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
 from softstate.model import Mode
 
@@ -71,14 +71,14 @@ _Cell: TypeAlias = tuple[Mode, Trigger]
 _Modes: TypeAlias = tuple[Mode, ...]
 _Triggers: TypeAlias = tuple[Trigger, ...]
 
-MODES: Final[_Modes] = get_args(Mode)
-_IDLE: Final[_Modes] = ("closed", "stopped")
-_BEFORE: Final[_Modes] = ("connecting", "polling", "offline")
-_LEASED: Final[_Modes] = ("syncing", "live", "suspect")
-_RUNNING: Final[_Modes] = (*_BEFORE, *_LEASED)
+MODES: _Modes = get_args(Mode)
+_IDLE: _Modes = ("closed", "stopped")
+_BEFORE: _Modes = ("connecting", "polling", "offline")
+_LEASED: _Modes = ("syncing", "live", "suspect")
+_RUNNING: _Modes = (*_BEFORE, *_LEASED)
 
-_WELCOMES: Final = (Trigger.WELCOME_RESUMED, Trigger.WELCOME_NEW, Trigger.WELCOME_RESET)
-_OF_LEASE: Final = (
+_WELCOMES = (Trigger.WELCOME_RESUMED, Trigger.WELCOME_NEW, Trigger.WELCOME_RESET)
+_OF_LEASE = (
     Trigger.ALL_ANSWERED,
     Trigger.RENEWED_MATCH,
     Trigger.RENEWED_DOWN,
@@ -89,9 +89,9 @@ _OF_LEASE: Final = (
     Trigger.ANSWER_MISSED,
     Trigger.EXPIRED,
 )
-_OF_CONNECTION: Final = (*_OF_LEASE, Trigger.LOST, Trigger.BYE, Trigger.STUCK, Trigger.REVOKED, Trigger.WAIT_OVER)
+_OF_CONNECTION = (*_OF_LEASE, Trigger.LOST, Trigger.BYE, Trigger.STUCK, Trigger.REVOKED, Trigger.WAIT_OVER)
 
-ROWS: Final[tuple[tuple[_Modes, _Triggers, Mode | None, tuple[str, ...]], ...]] = (
+ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, tuple[str, ...]], ...] = (
     (("closed",), (Trigger.OPENED,), "connecting", ("connect", "poll_early")),
     (("closed",), (Trigger.OPENED_FOR_POLLING,), "polling", ("poll_now",)),
     (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", ("renew", "poll_soon")),
@@ -136,9 +136,9 @@ ROWS: Final[tuple[tuple[_Modes, _Triggers, Mode | None, tuple[str, ...]], ...]] 
     ((*_RUNNING, "stopped"), (Trigger.CLOSED,), "closed", ("say_goodbye", "leave", "stop_polling", "settle_closed")),
 )
 
-_NOT_RUNNING: Final = "the client is not running: nothing is in flight, and a late word is worth nothing"
+_NOT_RUNNING = "the client is not running: nothing is in flight, and a late word is worth nothing"
 
-_REASONS: Final[tuple[tuple[_Modes, _Triggers, str], ...]] = (
+_REASONS: tuple[tuple[_Modes, _Triggers, str], ...] = (
     ((*_RUNNING, "stopped"), (Trigger.OPENED, Trigger.OPENED_FOR_POLLING), "it was opened; only closing comes next"),
     (("closed",), (Trigger.CLOSED,), "it is closed already"),
     (
@@ -178,10 +178,8 @@ def _filled(groups: Iterable[tuple[list[_Cell], T]]) -> dict[_Cell, T]:
     return table
 
 
-TABLE: Final[dict[_Cell, Row]] = _filled(
-    (_cells(modes, triggers), Row(to, actions)) for modes, triggers, to, actions in ROWS
-)
+TABLE: dict[_Cell, Row] = _filled((_cells(modes, triggers), Row(to, actions)) for modes, triggers, to, actions in ROWS)
 """What a trigger does in a state."""
 
-IGNORED: Final[dict[_Cell, str]] = _filled((_cells(modes, triggers), reason) for modes, triggers, reason in _REASONS)
+IGNORED: dict[_Cell, str] = _filled((_cells(modes, triggers), reason) for modes, triggers, reason in _REASONS)
 """Why a trigger does nothing in a state."""

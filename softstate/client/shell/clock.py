@@ -8,11 +8,11 @@ that a timer it was waiting for is late, and that its lease may be over.
 from __future__ import annotations
 
 import time
-from typing import Final, Protocol, final
+from typing import Protocol, final
 
 import trio
 
-JUMP_S_MAX: Final = 1.0
+JUMP_S_MAX = 1.0
 """How far the two clocks may drift apart between two checks before the host is taken to have slept."""
 
 

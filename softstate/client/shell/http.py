@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar, final
+from typing import TypeVar, final
 
 import h11
 import trio
@@ -24,16 +24,16 @@ from softstate.wire.messages import Error
 
 T = TypeVar("T")
 
-HEAD_BYTES_MAX: Final = 16 * 1024
+HEAD_BYTES_MAX = 16 * 1024
 """Longest head of an answer."""
 
-ECHO_CHARS_MAX: Final = 256
+ECHO_CHARS_MAX = 256
 """How much of what a node sent instead of HTTP is quoted in an error."""
 
-IDLE_CONNECTIONS_MAX: Final = 4
+IDLE_CONNECTIONS_MAX = 4
 """Connections kept alive for another request, all nodes together."""
 
-IDLE_S_MAX: Final = 60.0
+IDLE_S_MAX = 60.0
 """How long a connection is kept without a request: less than the 75 s after which a node closes it."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar, final
+from typing import TypeVar, final
 from urllib.parse import quote, urlencode
 
 import trio
@@ -22,20 +22,20 @@ from softstate.wire.messages import Polled
 
 T = TypeVar("T")
 
-TRY_S_MAX: Final = 5.0
+TRY_S_MAX = 5.0
 """How long one node may take before another one is asked."""
 
-RETRY_MIN_MS: Final = 10
+RETRY_MIN_MS = 10
 """Shortest wait that a node can ask for."""
 
-RETRY_BASE_S: Final = 0.1
-RETRY_CAP_S: Final = 5.0
+RETRY_BASE_S = 0.1
+RETRY_CAP_S = 5.0
 """Between two rounds over all nodes the wait is drawn from 0 to min(cap, base · 2^rounds): full jitter.
 
 (Exponential Backoff And Jitter, AWS Architecture Blog, 2015.)
 """
 
-_TRY_ELSEWHERE: Final = (Behind, Overloaded, Unavailable, Compacted, Rewound)
+_TRY_ELSEWHERE = (Behind, Overloaded, Unavailable, Compacted, Rewound)
 """Answers after which asking again makes sense; the last two cut a listing short, which then starts anew."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
 import trio
 
@@ -60,19 +60,19 @@ from softstate.position import Position
 from softstate.wire import Codec
 from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults, ClientMessage, Polled
 
-SEND_QUEUE_MAX: Final = 4_096
+SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
 
-BATCH_BYTES_MAX: Final = 1024 * 1024
+BATCH_BYTES_MAX = 1024 * 1024
 """Longest body of one publish over HTTP; a batch that needs more is sent in several, one after the other."""
 
-JUMP_CHECK_S: Final = 1.0
+JUMP_CHECK_S = 1.0
 """How often the clocks are compared while a lease is relied on."""
 
-WAIT_S_MIN: Final = 0.001
+WAIT_S_MIN = 0.001
 """Shortest wait of the timer: rounding, or a machine that is never content, cannot make it spin."""
 
-_LEASED: Final[frozenset[Mode]] = frozenset({"syncing", "live", "suspect"})
+_LEASED: frozenset[Mode] = frozenset({"syncing", "live", "suspect"})
 
 ToApplication: TypeAlias = Deliver | Reset | ModeChanged | Denied | Settled | Stopped
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, TypeAlias, cast, final
 
 import h11
 import trio
@@ -26,19 +26,19 @@ OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
 It raises `OSError`, or one of Trio's resource errors, if that fails. The simulation has its own.
 """
 
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """Longest message or HTTP body taken from a node: well above what nodes send by default (1 MiB)."""
 
-RECEIVE_BYTES: Final = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
 """How much is read from a stream at a time."""
 
-CLOSE_TIMEOUT_S: Final = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """How long the closing handshake may take before the stream is simply closed."""
 
-RETRY_AFTER_S_MAX: Final = 3_600
+RETRY_AFTER_S_MAX = 3_600
 """Longest Retry-After that is believed."""
 
-NO_CLOSE_CODE: Final = (1005, 1006)
+NO_CLOSE_CODE = (1005, 1006)
 """Codes that stand for the absence of one (RFC 6455 section 7.4.1)."""
 
 
@@ -61,7 +61,7 @@ class Gone(Exception):
         self.reason = reason
 
 
-STREAM_ERRORS: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream, or opening one, may raise when the network fails."""
 
 

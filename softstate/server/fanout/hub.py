@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
@@ -20,7 +20,7 @@ from softstate.position import Position
 from softstate.server.fanout.outbox import Outbox
 from softstate.wire.push import EncodedChange, PushBatch
 
-RECENT_MAX: Final = 4_096
+RECENT_MAX = 4_096
 """How many topics the hub remembers the last change of, so that a long poll notices what passed just before it."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -22,15 +22,15 @@ from softstate.wire.codec import Codec
 from softstate.wire.frames import is_close
 from softstate.wire.push import PushBatch
 
-WRITE_BYTES: Final = 128 * 1024
+WRITE_BYTES = 128 * 1024
 """How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""
 
-RECEIVE_BYTES: Final = 4 * 1024
+RECEIVE_BYTES = 4 * 1024
 
-CLOSED_FD: Final = -1
+CLOSED_FD = -1
 """A descriptor that every call refuses."""
 
-GONE: Final = (OSError, trio.BrokenResourceError)
+GONE = (OSError, trio.BrokenResourceError)
 """What a write raises once the connection is gone."""
 
 

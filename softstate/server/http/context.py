@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import trio
 
@@ -12,10 +11,10 @@ from softstate.errors import Behind, Overloaded
 from softstate.model import Page, Query
 from softstate.server.services import Services
 
-HOLD_RETRY_MS: Final = 5_000
+HOLD_RETRY_MS = 5_000
 """What is asked of a request that would be one held request too many."""
 
-BEHIND_RETRY_MS: Final = 1_000
+BEHIND_RETRY_MS = 1_000
 """What is asked of a request for a revision that this node has not seen in time."""
 
 

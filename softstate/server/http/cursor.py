@@ -12,7 +12,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Final
 
 import msgspec
 
@@ -20,8 +19,8 @@ from softstate.errors import Invalid
 from softstate.model import Page, Query
 from softstate.position import REVISION_MAX, Position
 
-_DIGEST_BYTES: Final = 6
-_FORM: Final = re.compile(
+_DIGEST_BYTES = 6
+_FORM = re.compile(
     r"([0-9a-f]{1,14})-([0-9a-f]{0,14})-([\w-]{8})-([\w-]{8})"
     r"\.([^.\ud800-\udfff]+)\.([^.\ud800-\udfff]+)\.([0-9a-f]{1,14})",
     re.ASCII,

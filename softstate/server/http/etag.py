@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
 
 from softstate.errors import Invalid
 from softstate.position import Position
 
-ANY: Final = "*"
+ANY = "*"
 
 # Possessive (`*+`), so that a long run of blanks before what is no tag is walked once, not once for each of its blanks.
-_TAGS: Final = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
+_TAGS = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
 
 
 def etag(position: Position) -> str:

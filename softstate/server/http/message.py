@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from softstate.errors import Invalid, RequestError
@@ -18,14 +17,14 @@ from softstate.position import REVISION_MAX, Position
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 
-PARAMETERS_MAX: Final = 16
+PARAMETERS_MAX = 16
 """Parameters in one query string."""
 
-ACCEPTS_KEPT: Final = 64
+ACCEPTS_KEPT = 64
 """How many different ``Accept`` headers are remembered, with what they mean; there are few."""
 
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 Header = tuple[str, str]
 

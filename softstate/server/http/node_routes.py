@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Unavailable
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Reply, Request
 
-READY_RETRY_MS: Final = 1_000
+READY_RETRY_MS = 1_000
 """When to look again at a node that is not ready."""
 
 

@@ -7,17 +7,16 @@ so a foreign `Origin` is refused on every route, before anything is done. What i
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from softstate.errors import Denied
 from softstate.server.http.message import Header, Refused, Reply, Request
 
-PREFLIGHT_S: Final = 600
+PREFLIGHT_S = 600
 """How long a browser may remember the answer to a preflight, in seconds."""
 
-_EXPOSED: Final = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
-_REQUEST_HEADERS: Final = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
+_REQUEST_HEADERS = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def check_origin(request: Request, origins: Collection[str]) -> str | None:

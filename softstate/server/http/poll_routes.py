@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
 
 from softstate.errors import Compacted, Invalid, NotFound, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
@@ -23,7 +22,7 @@ from softstate.server.http.cursor import Cursor, next_cursor
 from softstate.server.http.message import Refused, Reply, Request, stamps
 from softstate.wire.messages import Poll, Polled
 
-TOPICS_KEPT: Final = 4_096
+TOPICS_KEPT = 4_096
 """How many topics are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from softstate.errors import Invalid, NotFound, RequestError
 from softstate.server.http.context import HttpContext
@@ -14,11 +14,11 @@ from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic,
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
-WEBSOCKET_PATH: Final = "/v1/ws"
+WEBSOCKET_PATH = "/v1/ws"
 
-_TOPIC: Final[Mapping[str, Handler]] = {"GET": get_topic, "PUT": put_topic, "DELETE": delete_topic}
+_TOPIC: Mapping[str, Handler] = {"GET": get_topic, "PUT": put_topic, "DELETE": delete_topic}
 
-_ROUTES: Final[Mapping[str, Mapping[str, Handler]]] = {
+_ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/topics": {"GET": list_topics},
     "/v1/poll": {"POST": poll},
     "/v1/publish": {"POST": publish_batch},
@@ -28,7 +28,7 @@ _ROUTES: Final[Mapping[str, Mapping[str, Handler]]] = {
     "/metrics": {"GET": metrics},
 }
 
-_LIST: Final = ", ".join([f"{TOPIC_PATH}{{topic}}", *_ROUTES, WEBSOCKET_PATH])
+_LIST = ", ".join([f"{TOPIC_PATH}{{topic}}", *_ROUTES, WEBSOCKET_PATH])
 
 
 def route_name(path: str) -> str:

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, final
+from typing import TypeAlias, final
 
 import h11
 import trio
@@ -31,7 +31,7 @@ Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[No
 Admit: TypeAlias = Callable[[], float | None]
 """Says whether a handshake may begin now: None, or the seconds after which to try again."""
 
-CONNECTIONS_RETRY_MS: Final = 1_000
+CONNECTIONS_RETRY_MS = 1_000
 """What is asked of a connection that is one too many."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import h11
 import trio
@@ -18,14 +18,14 @@ from softstate.errors import Invalid, TooLarge, Unsupported
 from softstate.server.config import ServerConfig
 from softstate.server.http.message import Header, Refused, Reply
 
-RECEIVE_BYTES: Final = 16 * 1024
+RECEIVE_BYTES = 16 * 1024
 
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
-LINGER_S_MAX: Final = 2.0
+LINGER_S_MAX = 2.0
 """How long a refused peer may go on sending before its connection is closed all the same."""
 
-LINGER_BYTES_MAX: Final = 1024 * 1024
+LINGER_BYTES_MAX = 1024 * 1024
 """How much a refused peer may go on sending; all of it is thrown away."""
 
 

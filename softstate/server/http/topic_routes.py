@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import trio
 
@@ -24,9 +24,9 @@ from softstate.wire import check_batch, encode_value
 from softstate.wire.messages import KEY_CHARS_MAX, Batch, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import MUST_EXIST, request_digest
 
-PATH: Final = "/v1/topics/"
+PATH = "/v1/topics/"
 
-_NEVER: Final = REVISION_MAX
+_NEVER = REVISION_MAX
 """A version that no topic will ever be at."""
 
 

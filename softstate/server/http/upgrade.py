@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from typing import Final
 
 import h11
 
@@ -18,12 +17,12 @@ from softstate.errors import Invalid, Unsupported
 from softstate.server.http.message import Refused
 from softstate.wire import CODECS, Codec
 
-VERSION: Final = "13"
+VERSION = "13"
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY_HEADER: Final = b"\r\nSec-WebSocket-Key: "
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_HEADER = b"\r\nSec-WebSocket-Key: "
 
-_REPLACED: Final = frozenset(
+_REPLACED = frozenset(
     {
         b"upgrade", b"connection", b"host", b"content-length",
         b"sec-websocket-version", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-extensions",

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
 from softstate.server.http.server import FrontDoorStatistics
 
-PREFIX: Final = "softstate_"
+PREFIX = "softstate_"
 
 Kind: TypeAlias = Literal["counter", "gauge"]
 
-COUNTS: Final[Mapping[str, tuple[Kind, str]]] = {
+COUNTS: Mapping[str, tuple[Kind, str]] = {
     "sessions": ("gauge", "Leases held, connected or not."),
     "attached": ("gauge", "Leases held by a connection that is open."),
     "subscriptions": ("gauge", "Names of all leases together."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -18,26 +18,26 @@ from softstate.errors import Overloaded, RequestError, StoreFault, Unavailable
 T = TypeVar("T")
 R = TypeVar("R")
 
-BATCH_MAX: Final = 512
+BATCH_MAX = 512
 """Default for how many requests one store call serves at most, so that no rider waits for thousands of others."""
 
-JOIN_SHARE: Final = 0.5
+JOIN_SHARE = 0.5
 """For what share of the time that a call took those whom it answered are waited for, if others wait already."""
 
-JOIN_S_MIN: Final = 0.001
+JOIN_S_MIN = 0.001
 """Where that is less, in seconds, nobody is waited for: epoll, which would end the wait, counts whole milliseconds."""
 
-JOIN_S_MAX: Final = 0.02
+JOIN_S_MAX = 0.02
 """The longest that they are waited for, in seconds, however slow the store."""
 
-VAIN_CALLS_MAX: Final = 64
+VAIN_CALLS_MAX = 64
 """Where less than half of them came back, nobody is waited for during the next 2 calls, then 4, up to so many."""
 
-WATCHES: Final = 4
+WATCHES = 4
 """How often within its patience a gathering looks whether the call is stuck."""
 
-OVERLOADED_RETRY_MS: Final = 1_000
-DOWN_RETRY_MS: Final = 500
+OVERLOADED_RETRY_MS = 1_000
+DOWN_RETRY_MS = 500
 
 
 class Ticket(Generic[T, R]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 import trio
@@ -13,11 +12,11 @@ from softstate.position import Position
 from softstate.server.fanout.hub import Hub
 from softstate.store.base import Store
 
-RETRY_S_MIN: Final = 0.05
-RETRY_S_MAX: Final = 1.0
+RETRY_S_MIN = 0.05
+RETRY_S_MAX = 1.0
 """A store that is down, or reopened in vain, is looked at again after so long, doubling in between."""
 
-OPEN_TRIES: Final = 3
+OPEN_TRIES = 3
 """How often a store may be replaced while a node starts on it."""
 
 log = structlog.get_logger("softstate.follower")

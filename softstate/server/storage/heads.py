@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -19,14 +19,14 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import DOWN_RETRY_MS, Batcher, Ticket
 from softstate.store.base import Store
 
-HEAD_PAUSE_S: Final = 0.04
+HEAD_PAUSE_S = 0.04
 """The least time between two head reads, in which renewals gather: 25 a second at most, however many clients."""
 
-BATCH_MAX: Final = 2_048
+BATCH_MAX = 2_048
 """How many renewals one head read answers at most, all in one turn of the loop. With the pause between two reads this
 bounds renewals a second, too, at 50,000: several times what a node has been seen to answer (`bench sessions`)."""
 
-_LATE: Final = "the feed of this node lags the store: try again later"
+_LATE = "the feed of this node lags the store: try again later"
 
 Renewal: TypeAlias = Ticket[None, Position]
 """One renewal on its way; its answer is the hub's position."""

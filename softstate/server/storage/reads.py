@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from softstate.errors import RequestError, StoreFault
 from softstate.model import Page, Query
@@ -13,7 +12,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import Batcher
 from softstate.store.base import Store
 
-LINEAGES_CACHED: Final = 16_384
+LINEAGES_CACHED = 16_384
 """How many revisions keep their lineage in memory. History does not change, so nothing but size evicts them."""
 
 

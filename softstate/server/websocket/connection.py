@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import trio
 
@@ -45,10 +44,10 @@ from softstate.wire import CBOR, CloseCode, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
 from softstate.wire.push import EncodedChange, PushBatch
 
-IDLE_LEASES: Final = 2
+IDLE_LEASES = 2
 """A connection silent for so many times TTL plus grace is closed."""
 
-FAREWELL_S_MAX: Final = 2.0
+FAREWELL_S_MAX = 2.0
 """Time for a slow peer to take what was said before its connection is closed."""
 
 

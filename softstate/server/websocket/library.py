@@ -9,7 +9,7 @@ reading task answers pings also when a close frame has been sent, which wsproto 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final, cast
+from typing import cast
 
 import trio
 import trio_websocket
@@ -17,10 +17,10 @@ from wsproto import WSConnection
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import ProtocolError
 
-HANDSHAKE_S_MAX: Final = 5.0
+HANDSHAKE_S_MAX = 5.0
 """Time to write the answer to a handshake that is complete and valid already."""
 
-CLOSE_S_MAX: Final = 2.0
+CLOSE_S_MAX = 2.0
 """Time for the closing handshake; then the socket is closed without it."""
 
 

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final
 
 import h11
 import trio
@@ -21,13 +20,13 @@ import trio
 from softstate.errors import StoreRefused, Unavailable
 from softstate.store.etcd.messages import Header
 
-CONNECT_S: Final = 1.0
+CONNECT_S = 1.0
 """How long connecting to one endpoint may take, the TLS handshake included, in seconds."""
 
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """The longest answer, or line of a stream, that is taken."""
 
-READ_BYTES: Final = 64 * 1024
+READ_BYTES = 64 * 1024
 
 
 class Connection:

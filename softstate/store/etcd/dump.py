@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from random import Random
-from typing import Final
 
 import structlog
 
@@ -24,7 +23,7 @@ from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import lineage_nonce
 
-CLEAR_KEYS: Final = 1_000
+CLEAR_KEYS = 1_000
 """How many keys one request removes of a generation that nobody needs."""
 
 log = structlog.get_logger("softstate.store")

@@ -8,7 +8,6 @@ counted, and syncs are not. What cannot be asked (metrics may be closed off) cou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import structlog
 
@@ -17,22 +16,22 @@ from softstate.model import Durability
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import Alarms, Status
 
-PROBE_S: Final = 10.0
+PROBE_S = 10.0
 """How often etcd is asked at most, in seconds."""
 
-FULL_SHARE: Final = 0.8
+FULL_SHARE = 0.8
 """From this share of the quota on, the size of the database is worth a warning."""
 
-PROBE_CALL_S: Final = 1.0
+PROBE_CALL_S = 1.0
 """How long asking may take in all, in seconds."""
 
-SYNCS_MIN: Final = 3
+SYNCS_MIN = 3
 """So many syncs since the last look show that a member does sync. One comes with each new segment of its log anyway."""
 
-_SYNCS: Final = b"etcd_disk_wal_fsync_duration_seconds_count "
-_COMMITS: Final = b"etcd_server_proposals_applied_total "
-_STARTED: Final = b"process_start_time_seconds "
-_QUOTA: Final = b"etcd_server_quota_backend_bytes "
+_SYNCS = b"etcd_disk_wal_fsync_duration_seconds_count "
+_COMMITS = b"etcd_server_proposals_applied_total "
+_STARTED = b"process_start_time_seconds "
+_QUOTA = b"etcd_server_quota_backend_bytes "
 
 log = structlog.get_logger("softstate.store")
 

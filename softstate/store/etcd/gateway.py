@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -18,41 +18,41 @@ from softstate.store.etcd.connection import Connection, Endpoints, Pool
 from softstate.store.etcd.messages import TXN_OPS_MAX, Alarms, Failure, Op, Outcome, Status, Token, TxnAnswer
 from softstate.store.remote.url import TLS_OPTIONS, StoreUrl, tls_context
 
-CALL_S: Final = 3.0
+CALL_S = 3.0
 """How long one call of the store may take in all, in seconds; then it raises `Unavailable`."""
 
-CONNECTIONS_MAX: Final = 8
+CONNECTIONS_MAX = 8
 """How many connections a store reads over at most. Beside them it has one to write and one to watch."""
 
-PORT: Final = 2379
-OPTIONS: Final = frozenset({"namespace", *TLS_OPTIONS})
+PORT = 2379
+OPTIONS = frozenset({"namespace", *TLS_OPTIONS})
 
-MESSAGE_BYTES_MAX: Final = 500
+MESSAGE_BYTES_MAX = 500
 """How much of what etcd says about an error is repeated in ours."""
 
 T = TypeVar("T", Outcome, TxnAnswer, Status, Alarms)
 
 log = structlog.get_logger("softstate.store")
 
-_REFUSED: Final = {
+_REFUSED = {
     "etcdserver: authentication failed": "etcd refused the user name or the password: correct them in the store URL",
     "etcdserver: user name is empty": "etcd wants credentials: name the store etcd://user:password@…",
     "etcdserver: permission denied": "etcd does not allow this user to read and write below the namespace:"
     " grant it that with `etcdctl role grant-permission ROLE --prefix=true readwrite NAMESPACE/`",
     "etcdserver: too many operations": f"etcd's --max-txn-ops is below its default of {TXN_OPS_MAX}: raise it again",
 }
-_UNAVAILABLE: Final = {
+_UNAVAILABLE = {
     "etcdserver: mvcc: database space exceeded": "etcd is out of space and refuses to write (alarm NOSPACE): compact"
     " its history, run `etcdctl defrag`, raise --quota-backend-bytes if needed, then `etcdctl alarm disarm`",
     "etcdserver: corrupt cluster": "etcd's members disagree about the data (alarm CORRUPT): replace the damaged member",
     "etcdserver: request is too large": "etcd's --max-request-bytes is below its default of 1.5 MiB: raise it again",
 }
-_GONE: Final = (
+_GONE = (
     "etcdserver: mvcc: required revision has been compacted",
     "etcdserver: mvcc: required revision is a future revision",
 )
-_TOKEN_OVER: Final = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
-_NO_AUTH: Final = "etcdserver: authentication is not enabled"
+_TOKEN_OVER = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
+_NO_AUTH = "etcdserver: authentication is not enabled"
 
 
 class SnapshotGone(Exception):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -24,10 +23,10 @@ from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, Batch, size_of
 from softstate.store.etcd.write import Plan
 from softstate.store.remote.encoding import cbor_of_json
 
-INBOX_MAX: Final = 32
+INBOX_MAX = 32
 """How many entries are moved in one transaction at most. Each may be as large as etcd takes, until it is refused."""
 
-REFUSED_BYTES_MAX: Final = 512 * 1024
+REFUSED_BYTES_MAX = 512 * 1024
 """How much is kept of an entry that is refused."""
 
 log = structlog.get_logger("softstate.store")

@@ -8,7 +8,6 @@ idempotency key is new, which is what most are, is compared too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from softstate.store.base import Write
 from softstate.store.etcd.connection import Connection
@@ -16,7 +15,7 @@ from softstate.store.etcd.messages import NESTED_MAX, unchanged
 from softstate.store.etcd.schema import Known, Standing
 from softstate.store.etcd.transaction import Batch
 
-RECALL_TOPICS_MAX: Final = 4_096
+RECALL_TOPICS_MAX = 4_096
 """Where so many topics stand is remembered, at most; then it begins anew."""
 
 

@@ -7,17 +7,17 @@ zero or empty is left out in both directions. The names are those of etcd 3.4 to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-TXN_OPS_MAX: Final = 128
+TXN_OPS_MAX = 128
 """How many operations etcd takes in one list of a transaction (``--max-txn-ops``), less those of the list around it."""
 
-NESTED_MAX: Final = TXN_OPS_MAX // 2
+NESTED_MAX = TXN_OPS_MAX // 2
 """Into how many nested transactions, of so many operations each, a long list is folded at most."""
 
-FOLDED_OPS_MAX: Final = (NESTED_MAX - 1) * NESTED_MAX
+FOLDED_OPS_MAX = (NESTED_MAX - 1) * NESTED_MAX
 """How many operations one transaction can hold in all, beside a first one."""
 
 Op: TypeAlias = dict[str, Any]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 import trio
@@ -19,7 +18,7 @@ from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import WatchLine
 from softstate.store.etcd.schema import Layout, read_head
 
-LOOK_S: Final = 1.0
+LOOK_S = 1.0
 """How often a waiting node asks etcd itself, in seconds, though the watch is quiet; and how often at most it begins a
 new watch."""
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
 
 import msgspec
 
@@ -35,10 +34,10 @@ from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.remote.encoding import from_stored, to_stored
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION = 1
 """In `Head.layout`. A head with a higher one is from a newer softstate."""
 
-MARK: Final = "softstate"
+MARK = "softstate"
 """In `Head.application`: how a key that is merely called like ours is told from ours."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from softstate.errors import StoreRefused, StoreRewound
 from softstate.model import PAGE_BYTES_MAX, Query, Record
@@ -22,19 +21,19 @@ from softstate.store.etcd.schema import Data, Known, Layout, Standing, read_head
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.paging import check_seen, scans_of
 
-FIRST_WAVE: Final = 64
+FIRST_WAVE = 64
 """How many records are asked for when their size is not known yet."""
 
-WAVE_MAX: Final = 512
+WAVE_MAX = 512
 """How many records are asked for at once at most: etcd limits an answer by number, never by size."""
 
-WAVE_BYTES: Final = 1024 * 1024
+WAVE_BYTES = 1024 * 1024
 """How many bytes of values one wave should bring, going by the records that have come so far."""
 
-NEAR_HEAD: Final = 256
+NEAR_HEAD = 256
 """Within so many revisions of the head, a prefix is looked for among all that changed."""
 
-PREFIX_TOPICS_MAX: Final = 8_192
+PREFIX_TOPICS_MAX = 8_192
 """A prefix with more topics than this is read in version order, passing over what it does not cover."""
 
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import structlog
 import trio
@@ -44,16 +44,16 @@ from softstate.store.remote.url import NAMESPACE, read_url
 from softstate.store.rules.nonce import SYSTEM, lineage_nonce
 from softstate.store.rules.paging import answer, dump_page, feed_page
 
-INBOX_PAUSE_S: Final = 0.02
+INBOX_PAUSE_S = 0.02
 """Who did not move the last entries of the inbox leaves the next to who did, for up to so long, in seconds."""
 
-INBOX_BATCHES: Final = 8
+INBOX_BATCHES = 8
 """How many batches of the inbox are moved in a row, before whoever waits has a look at other things."""
 
-DESTROY_S: Final = 60.0
+DESTROY_S = 60.0
 """How long deleting everything may take, in seconds; the one call that may take longer than `CALL_S`."""
 
-NAMESPACE_BYTES_MAX: Final = 128
+NAMESPACE_BYTES_MAX = 128
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -14,16 +13,16 @@ from softstate.store.etcd.schema import Data, Head, Standing, write_keylog, writ
 from softstate.store.rules.judge import Standing as JudgedStanding, judge
 from softstate.store.rules.paging import Snapshot, on_history
 
-PUBLISH_OPS_MAX: Final = 7
+PUBLISH_OPS_MAX = 7
 """How many operations one publish may need: its record, the one before, each one's tombstone, topic, and key twice."""
 
-PUBLISHES_MAX: Final = FOLDED_OPS_MAX // PUBLISH_OPS_MAX
+PUBLISHES_MAX = FOLDED_OPS_MAX // PUBLISH_OPS_MAX
 """How many publishes one transaction holds at most."""
 
-REQUEST_BYTES_MAX: Final = 1024 * 1024
+REQUEST_BYTES_MAX = 1024 * 1024
 """How much one transaction brings at most: etcd refuses a request above 1.5 MiB, names and framing included."""
 
-PUBLISH_BYTES: Final = 640
+PUBLISH_BYTES = 640
 """How much a publish brings at most beside value, topic and key: what `PUBLISH_OPS_MAX` names in etcd begin with."""
 
 

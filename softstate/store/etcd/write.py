@@ -18,7 +18,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
@@ -47,19 +47,19 @@ from softstate.store.etcd.transaction import Batch
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
-CONTENTION_S: Final = 0.002
+CONTENTION_S = 0.002
 """Who has lost a race for the head waits up to so long before trying again, twice that from the second time on."""
 
-RIVALRY_S: Final = 0.1
+RIVALRY_S = 0.1
 """For so long after a lost race a winner gives way: as long as its write took, `GIVE_WAY_S_MAX` at most, in seconds.
 
 Else whoever has just won, and need not read, wins again and again. Measured with four nodes that write without pause:
 p99 of a commit of 2 changes 42 ms, 130 without it; of 32 changes 81 and 410; for 2 and 15 % of the commits."""
 
-GIVE_WAY_S_MAX: Final = 0.02
+GIVE_WAY_S_MAX = 0.02
 """The longest that a winner gives way, in seconds, however slow etcd."""
 
-COMPACT_ROWS: Final = 512
+COMPACT_ROWS = 512
 """How many tombstones, and how many idempotency keys, one compacting transaction removes at most."""
 
 T = TypeVar("T")

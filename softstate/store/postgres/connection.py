@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 import trio
@@ -17,16 +17,16 @@ from softstate.errors import StoreRefused, Unavailable
 from softstate.store.postgres.errors import explain
 from softstate.store.postgres.url import Place
 
-SERVER_VERSION_MIN: Final = 15
+SERVER_VERSION_MIN = 15
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 T = TypeVar("T")
 
-_ALWAYS: Final = {"idle_session_timeout": "0", "standard_conforming_strings": "on"}
+_ALWAYS = {"idle_session_timeout": "0", "standard_conforming_strings": "on"}
 """What a role or database may have set otherwise, to the harm of any connection of ours."""
 
-_SET_UP: Final = (
+_SET_UP = (
     "SELECT"
     " (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS setting (name, value)),"
     " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,"

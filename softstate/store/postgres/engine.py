@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Final
 
 from softstate.errors import Rewound
 from softstate.model import Durability, Page, Query
@@ -22,21 +21,21 @@ from softstate.store.postgres.url import Place
 from softstate.store.postgres.write import Writing
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
 
-CALL_S: Final = 3.0
+CALL_S = 3.0
 """How long any call may take before the connection is cut off, and the store `Unavailable`."""
 
-LOCK_S: Final = 2.0
+LOCK_S = 2.0
 """How long a commit waits for another one that holds the counter."""
 
-COMPACT_ROWS: Final = 4_096
+COMPACT_ROWS = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
 
-_UNSYNCED: Final = (
+_UNSYNCED = (
     "PostgreSQL runs with fsync = off, so a crash of its machine may lose what was acknowledged, and damage the rest:"
     " turn it on"
 )
 
-_SIZES: Final = (
+_SIZES = (
     "SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL),"
     " pg_total_relation_size('topic') + pg_total_relation_size('lineage')"
     " + pg_total_relation_size('idempotency') + pg_total_relation_size('meta')"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 import psycopg
 
 from softstate.errors import ConfigError, SoftstateError, StoreRefused, StoreRewound, Unavailable
 
-_GONE: Final = frozenset({"3F000", "42P01", "42703", "42883"})
+_GONE = frozenset({"3F000", "42P01", "42703", "42883"})
 """No such schema, table, column, function: the statements are right, so what they name is no longer there."""
 
-_ADVICE: Final = {
+_ADVICE = {
     "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
     "40P01": "two transactions waited for each other: publish last in yours",
     "42501": "this user lacks a privilege: let the owner of the schema grant it, or name another user",
@@ -28,7 +27,7 @@ _ADVICE: Final = {
 }
 """By SQLSTATE: what to do about an error that may pass."""
 
-_ADVICE_BY_CLASS: Final = {
+_ADVICE_BY_CLASS = {
     "08": "the connection failed: it will be made anew",
     "22": "a row is not as softstate writes it: were tables edited by hand?",
     "23": "its tables contradict each other: were they edited by hand, or is a backup being restored at this moment?",
@@ -38,11 +37,11 @@ _ADVICE_BY_CLASS: Final = {
     "XX": "it reports an error of its own, or damaged data: see its log",
 }
 
-_CREDENTIALS_ADVICE: Final = (
+_CREDENTIALS_ADVICE = (
     "give the right user and password: in the URL, as password_file=…, as password_env=…, in PGPASSWORD or ~/.pgpass"
 )
 
-_REFUSALS: Final = (
+_REFUSALS = (
     (r"password authentication failed|no password supplied", _CREDENTIALS_ADVICE),
     (r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects", "allow this user and host in pg_hba.conf"),
     (r'role ".*" does not exist', "create the user (createuser), or name another"),

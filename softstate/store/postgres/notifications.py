@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import psycopg
 import trio
@@ -14,7 +13,7 @@ from softstate.position import REVISION_MAX
 from softstate.store.postgres.connection import Connection, Session
 from softstate.store.postgres.url import Place
 
-REVISION_DIGITS_MAX: Final = len(str(REVISION_MAX))
+REVISION_DIGITS_MAX = len(str(REVISION_MAX))
 
 
 class Notifications:

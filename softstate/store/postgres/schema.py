@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from importlib.resources import files
 from random import Random
-from typing import Final
 
 from psycopg import errors, sql
 
@@ -21,15 +20,15 @@ from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.url import Place
 from softstate.store.rules.nonce import epoch_nonce
 
-LAYOUT: Final = 1
+LAYOUT = 1
 """In `meta.layout`. A schema with a higher one is from a newer softstate."""
 
-TABLES: Final = frozenset({"topic", "lineage", "idempotency", "meta"})
+TABLES = frozenset({"topic", "lineage", "idempotency", "meta"})
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('softstate'), hashtext(%s))"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('softstate'), hashtext(%s))"
 """Held while a schema is looked at and made: nodes that start together find it missing, or complete."""
 
-_LOOK: Final = """
+_LOOK = """
 SELECT
     to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
     ARRAY(
@@ -42,7 +41,7 @@ SELECT
     )
 """
 
-_DROP: Final = """
+_DROP = """
 DROP FUNCTION publish(text, jsonb, bigint), delete(text, bigint), change(text, bytea, bigint),
     to_cbor(jsonb, integer), cbor_bytes(jsonb), cbor_number(numeric), cbor_head(integer, bigint), check_topic(text),
     incarnation();

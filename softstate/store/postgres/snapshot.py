@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from softstate.errors import StoreRewound
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Query, Record
@@ -14,27 +14,27 @@ from softstate.store.base import Key
 from softstate.store.postgres.connection import Connection
 from softstate.store.remote.encoding import from_stored
 
-NEAR_HEAD: Final = 256
+NEAR_HEAD = 256
 """Within so many revisions of the head, a prefix is looked for among all that changed."""
 
-PREFIX_TOPICS_MAX: Final = 16_384
+PREFIX_TOPICS_MAX = 16_384
 """A prefix with more topics than this to show is read in version order, passing over what it does not cover."""
 
-ROWS_MAX: Final = PAGE_RECORDS_MAX + 1
+ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
 
-_STANDING: Final = (
+_STANDING = (
     "SELECT epoch, head, floor, keys, current_setting('fsync') = 'on',"
     " (SELECT nonce FROM lineage WHERE start <= head ORDER BY start DESC LIMIT 1),"
     " (SELECT nonce FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) FROM meta"
 )
 
-LINEAGES: Final = (
+LINEAGES = (
     "SELECT revision, (SELECT nonce FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1)"
     " FROM unnest(%s::bigint[]) AS asked (revision)"
 )
 
-_BATCH: Final = (
+_BATCH = (
     "SELECT topic, version, value FROM (SELECT topic, version, value, coalesce("
     "sum(octet_length(value)) OVER (ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
     " FROM (SELECT topic, version, value FROM topic WHERE {} ORDER BY version LIMIT %s) AS batch) AS batch"
@@ -42,9 +42,9 @@ _BATCH: Final = (
 )
 """Records in version order: so many, but none after those that have reached so many bytes (of the first always one)."""
 
-_ALL: Final = _BATCH.format("version > %s AND (%s OR value IS NOT NULL)")
-_UNDER: Final = _BATCH.format("version > %s AND topic >= %s AND topic < %s AND (%s OR value IS NOT NULL)")
-_SOME: Final = _BATCH.format("version = ANY (%s::bigint[]) AND (%s OR value IS NOT NULL)")
+_ALL = _BATCH.format("version > %s AND (%s OR value IS NOT NULL)")
+_UNDER = _BATCH.format("version > %s AND topic >= %s AND topic < %s AND (%s OR value IS NOT NULL)")
+_SOME = _BATCH.format("version = ANY (%s::bigint[]) AND (%s OR value IS NOT NULL)")
 
 
 def lineages_of(connection: Connection, revisions: Collection[int]) -> Mapping[int, str | None]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -44,16 +44,16 @@ except ImportError as error:
     # psycopg raises it too when it finds no libpq.
     raise ConfigError(f"store postgresql://… needs psycopg: pip install 'softstate[postgres]' ({error})") from error
 
-OPEN_S: Final = 10.0
+OPEN_S = 10.0
 """How long opening may take: connecting, making the schema if there is none, committing a lineage row."""
 
-LOOK_S: Final = 1.0
+LOOK_S = 1.0
 """How often a waiting node asks the database itself, though nothing was heard: notifications may be lost."""
 
-COPY_S: Final = 60.0
+COPY_S = 60.0
 """How long one page may take to be adopted, and how long the next one may be in coming."""
 
-CONNECTIONS_MAX: Final = 4
+CONNECTIONS_MAX = 4
 """How many connections a store has: one that writes, one that reads, one that listens, and one while it adopts."""
 
 T = TypeVar("T")

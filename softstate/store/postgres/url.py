@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import unquote
 
 from softstate.errors import ConfigError
 from softstate.store.remote.url import NAMESPACE, StoreUrl, read_url
 
-PORT: Final = 5432
+PORT = 5432
 
-CONNECT_S: Final = 2.0
+CONNECT_S = 2.0
 """Default for `connect_timeout`: how long each host is tried, in whole seconds; libpq takes no less than 2."""
 
-SCHEMA_BYTES_MAX: Final = 63
+SCHEMA_BYTES_MAX = 63
 """Longest name that PostgreSQL keeps whole."""
 
-LIBPQ_OPTIONS: Final = frozenset({
+LIBPQ_OPTIONS = frozenset({
     "application_name", "channel_binding", "connect_timeout", "gssencmode", "hostaddr", "keepalives",
     "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname", "load_balance_hosts", "options",
     "passfile", "require_auth", "requirepeer", "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
-from typing import Final
 
 from softstate.errors import StoreRewound
 from softstate.model import Record
@@ -25,35 +24,35 @@ from softstate.store.rules.judge import Standing, judge
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.store.rules.paging import on_history
 
-BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """So that what is read behind the lock is what the last holder of the lock has left, whatever the server's default."""
 
-LOCK: Final = "SELECT epoch, head, floor, keys, incarnation, xmin = written, incarnation() FROM meta FOR UPDATE"
+LOCK = "SELECT epoch, head, floor, keys, incarnation, xmin = written, incarnation() FROM meta FOR UPDATE"
 
-NEWEST: Final = 2**63 - 1
+NEWEST = 2**63 - 1
 """A revision above all: the lineage there is the one in force now."""
 
-INSERT_TOPICS: Final = (
+INSERT_TOPICS = (
     "INSERT INTO topic (version, topic, value)"
     " SELECT version, topic, nullif(value, '') FROM unnest(%b::bigint[], %b::text[], %b::bytea[])"
     " AS change (version, topic, value)"
     " ON CONFLICT (topic) DO UPDATE SET version = excluded.version, value = excluded.value"
 )
 
-INSERT_KEYS: Final = (
+INSERT_KEYS = (
     "INSERT INTO idempotency (version, topic, key, digest)"
     " SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bytea[], %b::bytea[])"
     " ON CONFLICT (topic, key) DO UPDATE SET version = excluded.version, digest = excluded.digest"
 )
 
-INSERT_LINEAGE: Final = "INSERT INTO lineage (start, nonce) VALUES (%s, %s)"
+INSERT_LINEAGE = "INSERT INTO lineage (start, nonce) VALUES (%s, %s)"
 
-UPDATE_META: Final = (
+UPDATE_META = (
     "UPDATE meta SET head = %s, floor = %s, keys = %s, incarnation = %s, written = pg_current_xact_id()::xid"
     " RETURNING pg_notify(current_schema()::text, head::text)"
 )
 
-NOTIFY: Final = "SELECT pg_notify(current_schema()::text, %s)"
+NOTIFY = "SELECT pg_notify(current_schema()::text, %s)"
 
 
 class Writing:

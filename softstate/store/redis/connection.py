@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import trio
 from anyio import connect_tcp
@@ -20,16 +20,16 @@ from softstate.errors import Unavailable
 from softstate.store.redis.errors import FAULTS, LOST
 from softstate.store.redis.url import RedisAddress
 
-CONNECTIONS_MAX: Final = 8
+CONNECTIONS_MAX = 8
 """How many calls one store has under way at once; more wait their turn. One more connection listens."""
 
-CALL_S: Final = 3.0
+CALL_S = 3.0
 """How long a call may take, connecting included, in seconds."""
 
-LISTEN_RETRY_S: Final = 1.0
+LISTEN_RETRY_S = 1.0
 """How long to wait, since listening last began, before it is begun again."""
 
-MISSED: Final = b""
+MISSED = b""
 """What is heard when listening begins, or begins anew: whatever was said before is missed."""
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from softstate.position import Position
 from softstate.store.base import Dump, Key
@@ -16,10 +16,10 @@ from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.dump import check_joined
 from softstate.store.rules.nonce import lineage_nonce
 
-STAGED_MAX: Final = 1024
+STAGED_MAX = 1024
 """How many records, keys or rows one call stages at most."""
 
-SWEEP_COUNT: Final = 1000
+SWEEP_COUNT = 1000
 """How many keys of the server one step of sweeping looks at."""
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from softstate.model import Durability
 
-INFO_SECTIONS: Final = ("persistence", "memory")
-SETTINGS: Final = ("appendfsync", "no-appendfsync-on-rewrite", "save")
+INFO_SECTIONS = ("persistence", "memory")
+SETTINGS = ("appendfsync", "no-appendfsync-on-rewrite", "save")
 
-_MEND: Final = "set appendonly yes and appendfsync always"
+_MEND = "set appendonly yes and appendfsync always"
 
 
 def read_info(text: bytes) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import trio
 from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommandError
@@ -20,10 +20,10 @@ from softstate.store.redis.standing import Standing
 from softstate.store.redis.url import RedisAddress
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
-PROBE_S: Final = 10.0
+PROBE_S = 10.0
 """How long what is promised may go unchecked on a connection that stays, in seconds."""
 
-_NO_FUNCTION: Final = "Function not found"
+_NO_FUNCTION = "Function not found"
 
 
 class RedisEngine:

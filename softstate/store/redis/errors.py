@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from anyio import BrokenResourceError, EndOfStream
 from coredis import exceptions
@@ -18,7 +17,7 @@ from coredis.exceptions import RedisError
 from softstate.errors import StoreRefused, StoreRewound, Unavailable
 from softstate.store.rules.dump import published_to
 
-_FOREVER: Final = {
+_FOREVER = {
     "WRONGPASS": "the user name or password is wrong: correct them in the store URL, password_file or password_env",
     "NOAUTH": "it wants a password: give one in the store URL, as password_file or as password_env",
     "NOPERM": "this user may not do that: grant it ~{NAMESPACE}:* ~NAMESPACE &{NAMESPACE}:* +@all -@admin +function",
@@ -34,7 +33,7 @@ _FOREVER: Final = {
 }
 """First words of errors for which waiting does not help, and what does. They refuse a store that is being opened."""
 
-_PASSING: Final = {
+_PASSING = {
     "OOM": "its memory is full (maxmemory): raise the limit, or make room",
     "MISCONF": "it cannot write to its disk: make room there, and look at its log",
     "NOREPLICAS": "too few replicas are connected (min-replicas-to-write): bring them back",
@@ -48,7 +47,7 @@ _PASSING: Final = {
 }
 """The same for what may pass."""
 
-_WORDS: Final[dict[type[RedisError], str]] = {
+_WORDS: dict[type[RedisError], str] = {
     exceptions.AuthenticationFailureError: "WRONGPASS",
     exceptions.AuthenticationRequiredError: "NOAUTH",
     exceptions.AuthorizationError: "NOPERM",
@@ -63,10 +62,10 @@ _WORDS: Final[dict[type[RedisError], str]] = {
     exceptions.TryAgainError: "TRYAGAIN",
 }
 
-FAULTS: Final = (RedisError, OSError, BrokenResourceError, EndOfStream)
+FAULTS = (RedisError, OSError, BrokenResourceError, EndOfStream)
 """What the driver raises: an error of Redis or its own, or what befell a connection while it was made."""
 
-LOST: Final = "look whether it runs, and whether the network reaches it"
+LOST = "look whether it runs, and whether the network reaches it"
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
-from typing import Final
 
-REVISION: Final = 1
+REVISION = 1
 """Goes up with every release that changes the library."""
 
-NAME: Final = "softstate"
+NAME = "softstate"
 
-_PARTS: Final = ("layout", "history", "publish", "direct", "merge", "read", "adopt", "build")
+_PARTS = ("layout", "history", "publish", "direct", "merge", "read", "adopt", "build")
 
 
 def _text() -> tuple[str, str]:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ from softstate.store.remote.encoding import from_stored
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.paging import answer, feed_page, scans_of
 
-NAMES_MAX: Final = 4_096
+NAMES_MAX = 4_096
 """How many topics and prefixes one call of the library is asked about, beyond what one query has."""
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from random import Random
-from typing import Final
 
 import trio
 
@@ -34,10 +33,10 @@ from softstate.store.redis.url import RedisAddress
 from softstate.store.redis.write import committed_of, encode_publishes
 from softstate.store.rules.nonce import SYSTEM
 
-LOOK_S: Final = 1.0
+LOOK_S = 1.0
 """How often a waiting node asks the server itself, since a message may be lost, in seconds."""
 
-REVISION_DIGITS_MAX: Final = len(str(REVISION_MAX))
+REVISION_DIGITS_MAX = len(str(REVISION_MAX))
 
 
 class RedisStore(Store):

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
-from typing import Final
 
 from softstate.errors import ConfigError
 from softstate.store.remote.url import NAMESPACE, TLS_OPTIONS, read_url, tls_context
 
-PORT: Final = 6379
+PORT = 6379
 
-LABEL_MAX: Final = 63
+LABEL_MAX = 63
 """Longest part of a host name (RFC 1035), in bytes."""
 
-_NAMESPACE_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_OPTIONS: Final = ("namespace", *TLS_OPTIONS)
+_NAMESPACE_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_OPTIONS = ("namespace", *TLS_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ Three forms, told apart by their first byte, so that no column or flag has to sa
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 import structlog
 
@@ -19,10 +17,10 @@ from softstate.errors import Invalid, RequestError
 from softstate.wire import encode_value
 from softstate.wire.value import VALUE_BYTES_MAX, unwrap_bytes
 
-MAGIC: Final = b"\xd9\xd9\xf7"
+MAGIC = b"\xd9\xd9\xf7"
 """Tag 55799 as CBOR writes it: "what follows is CBOR". It is no part of the value, and never reaches a client."""
 
-TOMBSTONE: Final = b""
+TOMBSTONE = b""
 
 log = structlog.get_logger("softstate.store")
 

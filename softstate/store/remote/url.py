@@ -12,15 +12,14 @@ import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from softstate.errors import ConfigError
 
-TLS_OPTIONS: Final = ("cacert", "cert", "key")
+TLS_OPTIONS = ("cacert", "cert", "key")
 """Options that name files for TLS: the authority to trust, and what this client shows; see `tls_context`."""
 
-NAMESPACE: Final = "softstate"
+NAMESPACE = "softstate"
 """Default for the option that sets apart several stores in one server: a key prefix, or a schema."""
 
 

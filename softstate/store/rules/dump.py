@@ -9,13 +9,12 @@ above the cursor whose topic was already copied alive; then everything begins an
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
 
 from softstate.errors import StoreRefused, Unavailable
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.store.base import Dump, Store
 
-DUMP_TRIES: Final = 5
+DUMP_TRIES = 5
 """How often compaction, or a rewind of the store, may make a dump begin anew."""
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.store.base import Applied, Verdict, Write
 
-KEYS_RETRY_MS: Final = 5_000
+KEYS_RETRY_MS = 5_000
 """What `Overloaded` asks for when no idempotency key can be added: keys go as they age, a few every second."""
 
 

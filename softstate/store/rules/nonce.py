@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from random import Random, SystemRandom
-from typing import Final
 
-SYSTEM: Final = SystemRandom()
+SYSTEM = SystemRandom()
 """The operating system's randomness: the default wherever a simulation may inject its own."""
 
 

@@ -11,12 +11,10 @@ quarter of the age asked about.
 
 from __future__ import annotations
 
-from typing import Final
-
-HORIZON_MARKS: Final = 64
+HORIZON_MARKS = 64
 """How many marks are kept. From one second to a day that is one for each 20 % of age."""
 
-MARK_GAP_S: Final = 1.0
+MARK_GAP_S = 1.0
 """Marks lie at least so far apart, in seconds, but for the newest."""
 
 

@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from softstate.errors import StoreRefused, StoreReplaced, Unavailable
 
-BUSY_S: Final = 5.0
+BUSY_S = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
 
-LOCK_PAUSE_S: Final = 0.001
+LOCK_PAUSE_S = 0.001
 """How often a writer looks whether another process has let go of the lock, in seconds.
 
 SQLite's own waiting looks ever less often, every 100 ms in the end, so that who has waited longest comes last. Measured
@@ -33,15 +33,15 @@ Identity: TypeAlias = tuple[int, int]
 Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 """Inode, size and time of last change of the file and of its log; None for what is not there."""
 
-_PASSING: Final = frozenset(
+_PASSING = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN}
 )
 """Reasons not to get a file that may go away by themselves."""
 
-_KEEP_CONNECTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+_KEEP_CONNECTION = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 """Errors after which a connection is as good as before. After any other the next call makes a new one."""
 
-_ADVICE: Final = {
+_ADVICE = {
     sqlite3.SQLITE_BUSY: "another process has held its lock for too long: find out which (fuser)",
     sqlite3.SQLITE_FULL: "the disk is full: make room",
     sqlite3.SQLITE_IOERR: "the disk failed: look at the system log",

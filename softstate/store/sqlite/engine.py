@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Final
 
 from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Query
@@ -26,7 +25,7 @@ from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.sqlite.write import SqliteBatch
 
-COMPACT_ROWS: Final = 4_096
+COMPACT_ROWS = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
 
 

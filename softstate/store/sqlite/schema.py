@@ -11,22 +11,21 @@ from __future__ import annotations
 import sqlite3
 import time
 from random import Random
-from typing import Final
 
 from softstate.errors import StoreRefused
 from softstate.position import Position
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
-APPLICATION_ID: Final = 0x736F6674
+APPLICATION_ID = 0x736F6674
 """``soft`` in ASCII: what `file` and `PRAGMA application_id` tell of our files."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION = 1
 """In `PRAGMA user_version`. A file with a higher one is from a newer softstate."""
 
-OPEN_RETRY_S: Final = 0.02
+OPEN_RETRY_S = 0.02
 """How long to wait when SQLite answers "busy" at once, as it does when two processes turn on WAL together."""
 
-_SCHEMA: Final = (
+_SCHEMA = (
     "CREATE TABLE topic (version INTEGER PRIMARY KEY, topic TEXT NOT NULL, value BLOB)",
     "CREATE UNIQUE INDEX topic_name ON topic (topic)",
     "CREATE INDEX topic_tombstone ON topic (version) WHERE value IS NULL",
@@ -38,7 +37,7 @@ _SCHEMA: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
-STANDING: Final = (
+STANDING = (
     "SELECT epoch, floor, keys,"
     " max(floor, ifnull((SELECT max(version) FROM topic), 0), ifnull((SELECT max(start) FROM lineage), 0)) FROM meta"
 )

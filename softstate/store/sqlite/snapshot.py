@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -15,31 +14,31 @@ from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.sqlite.schema import STANDING
 
-NEAR_HEAD: Final = 256
+NEAR_HEAD = 256
 """Within so many revisions of the head, a prefix is looked for among all that changed: rows stored side by side."""
 
-PREFIX_TOPICS_MAX: Final = 16_384
+PREFIX_TOPICS_MAX = 16_384
 """A prefix with more topics than this to show is read in version order, passing over what it does not cover.
 
 Up to here it is cheaper to take its versions from the index by name and sort them, for every page anew.
 """
 
-ROWS_MIN: Final = 16
-ROWS_MAX: Final = 256
-ROWS_BYTES: Final = 64 * 1024
+ROWS_MIN = 16
+ROWS_MAX = 256
+ROWS_BYTES = 64 * 1024
 """Records fetched at once: few at first, since a page may end at any of them, four times as many after each portion
 whose values were smaller than `ROWS_BYTES` together."""
 
-DIGITS_BYTES_MAX: Final = 4096
+DIGITS_BYTES_MAX = 4096
 """A longer value is fetched by itself: as digits within JSON it would cost more than the change of hands saves."""
 
-_COVERED: Final = "version > ? AND +topic >= ? AND +topic < ?"
-_FETCH: Final = (
+_COVERED = "version > ? AND +topic >= ? AND +topic < ?"
+_FETCH = (
     "SELECT json_group_array(json_array(topic, version,"
     " CASE WHEN value IS NULL THEN NULL WHEN length(value) > ? THEN '' ELSE hex(value) END))"
     " FROM (SELECT topic, version, value FROM topic WHERE {} ORDER BY version LIMIT ?)"
 )
-_ROWS: Final = msgspec.json.Decoder(list[tuple[str, int, str | None]])
+_ROWS = msgspec.json.Decoder(list[tuple[str, int, str | None]])
 
 
 class SqliteSnapshot:

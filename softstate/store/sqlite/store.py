@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -25,14 +25,14 @@ from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
 
-WATCH_S: Final = 0.02
+WATCH_S = 0.02
 """How often a waiting node looks whether another process has committed, in seconds."""
 
-LOOK_S: Final = 1.0
+LOOK_S = 1.0
 """How often it asks the database itself, in seconds, though its files seem not to have changed; and for how long it
 asks each time after another process has changed them."""
 
-OWN_LOOK_S: Final = 2 * WATCH_S
+OWN_LOOK_S = 2 * WATCH_S
 """For how long it asks each time after a change that was this process's own, by all that the files tell.
 
 Another process may have been quick enough to begin a commit before they were looked at, or to end one within the same

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,23 +18,23 @@ from softstate.store.rules.judge import Standing, judge
 from softstate.store.rules.paging import on_history
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 
-ROWS_AT_ONCE: Final = (64, 16, 4, 1)
+ROWS_AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement takes: few sizes, so that SQLite compiles each once, and 1 to fit any number."""
 
-_TOPICS: Final = (
+_TOPICS = (
     "SELECT json_group_array(json_array(topic, version, value IS NOT NULL)) FROM topic"
     " WHERE topic IN (SELECT value FROM json_each(?))"
 )
-_KEYS: Final = (
+_KEYS = (
     "WITH asked (topic, key) AS (VALUES {})"
     " SELECT json_group_array(json_array(used.topic, used.key, hex(used.digest), used.version))"
     " FROM asked CROSS JOIN idempotency AS used ON used.topic = asked.topic AND used.key = asked.key"
 )
-_WRITE_TOPICS: Final = (
+_WRITE_TOPICS = (
     "INSERT INTO topic (version, topic, value) VALUES {} ON CONFLICT (topic)"
     " DO UPDATE SET version = excluded.version, value = excluded.value"
 )
-_WRITE_KEYS: Final = "INSERT INTO idempotency (version, topic, key, digest) VALUES {}"
+_WRITE_KEYS = "INSERT INTO idempotency (version, topic, key, digest) VALUES {}"
 
 
 class SqliteBatch:

@@ -12,7 +12,7 @@ or, to see the checks one by one, `run_check` for each of `STORE_CHECKS`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from softstate.testing.conformance import (
     dump as store_moving_checks,
@@ -25,7 +25,7 @@ from softstate.testing.conformance.stage import Stage, Truth
 StoreCheck: TypeAlias = Callable[[Stage], Awaitable[None]]
 """One check: raises AssertionError with the rule that the store breaks."""
 
-STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
+STORE_CHECKS: tuple[StoreCheck, ...] = (
     *store_publish_checks.CHECKS,
     *store_read_checks.CHECKS,
     *store_history_checks.CHECKS,
@@ -33,7 +33,7 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
 )
 """Every check of the contract."""
 
-REWIND_CHECKS: Final[tuple[StoreCheck, ...]] = store_history_checks.REWINDS
+REWIND_CHECKS: tuple[StoreCheck, ...] = store_history_checks.REWINDS
 """Those of them that do nothing if the truth is not `Rewindable`."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
@@ -14,10 +13,10 @@ from softstate.store.base import Dump, Key, Store, Write
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put
 
-TOPICS: Final = 40
+TOPICS = 40
 """How many topics the story has that every copy is made of."""
 
-FEW: Final = 7
+FEW = 7
 """How many records a page of a dump has, where a check wants several pages."""
 
 

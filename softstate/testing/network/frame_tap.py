@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import cbor2
 
 Kind: TypeAlias = Literal["unknown", "http", "websocket"]
 
-HEAD_END: Final = b"\r\n\r\n"
-WEBSOCKET_TARGET: Final = b"/v1/ws"
+HEAD_END = b"\r\n\r\n"
+WEBSOCKET_TARGET = b"/v1/ws"
 
-_TEXT: Final = 0x1
-_BINARY: Final = 0x2
-_CONTROL: Final = {0x8: "close", 0x9: "ping", 0xA: "pong"}
+_TEXT = 0x1
+_BINARY = 0x2
+_CONTROL = {0x8: "close", 0x9: "ping", 0xA: "pong"}
 
 
 @final

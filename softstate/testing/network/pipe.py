@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import trio
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from softstate.testing.network.network import SimNetwork
     from softstate.testing.network.stream import SimConnection
 
-WINDOW_BYTES: Final = 64 * 1024
+WINDOW_BYTES = 64 * 1024
 """Bytes of one direction that may be on their way or unread, before its writer is made to wait (the socket buffers),
 unless its link says otherwise."""
 
@@ -30,7 +30,7 @@ def uniform(least_s: float, most_s: float) -> Delay:
     return lambda random: random.uniform(least_s, most_s)
 
 
-LOCAL: Final = uniform(0.0002, 0.002)
+LOCAL = uniform(0.0002, 0.002)
 """Delay of a link unless told otherwise: a local network."""
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import h11
 import trio
@@ -19,15 +19,15 @@ import trio
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.stream import RECEIVE_BYTES, SimStream
 
-PORT: Final = 8700
-IDLE_S: Final = 60.0
+PORT = 8700
+IDLE_S = 60.0
 """After how long without a byte a connection is cut, unless told otherwise: the default of nginx and others."""
 
 Cut: TypeAlias = Literal["end", "reset", "swallow"]
 """How idle connections end: in order, with a reset, or without a word to anybody."""
 
-WEBSOCKET: Final = b"GET /v1/ws"
-_HOP: Final = (b"connection", b"keep-alive", b"transfer-encoding")
+WEBSOCKET = b"GET /v1/ws"
+_HOP = (b"connection", b"keep-alive", b"transfer-encoding")
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
@@ -13,10 +13,10 @@ from softstate.testing.network.pipe import Link, Pipe
 if TYPE_CHECKING:
     from softstate.testing.network.network import SimNetwork
 
-BACKLOG_MAX: Final = 4_096
+BACKLOG_MAX = 4_096
 """Connections that may wait to be accepted; more get no answer."""
 
-RECEIVE_BYTES: Final = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
 
 
 @final

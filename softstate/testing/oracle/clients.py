@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import final
 
 from softstate.testing.oracle.faults import CLOCK_ERROR_MAX, FaultRecord
 from softstate.testing.oracle.history import Histories
@@ -20,9 +20,9 @@ from softstate.testing.trace import (
     Wanted,
 )
 
-ROUNDING_S: Final = 1e-4
+ROUNDING_S = 1e-4
 
-WAKING_S: Final = 3.0
+WAKING_S = 3.0
 """How soon after its host stood still, or its clock jumped, a client asks a node, which may not answer in time."""
 
 

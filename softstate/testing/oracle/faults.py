@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 from softstate.testing.trace import FaultInjected
 
-STORE_FAULTS: Final = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only"})
-STORE_ENDS: Final = {"store_up": "store_down", "store_moves": "store_hang", "store_writable": "store_read_only"}
-SLOW_NO_MORE: Final = "0 to 0 s"
-SETTLE_S: Final = 60.0
+STORE_FAULTS = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only"})
+STORE_ENDS = {"store_up": "store_down", "store_moves": "store_hang", "store_writable": "store_read_only"}
+SLOW_NO_MORE = "0 to 0 s"
+SETTLE_S = 60.0
 """How long after the end of a store fault live clients may still be uncertified."""
 
-CLOCK_ERROR_MAX: Final = 0.01
-NO_FAULTS: Final = frozenset({"backup", "restart", "heal"})
+CLOCK_ERROR_MAX = 0.01
+NO_FAULTS = frozenset({"backup", "restart", "heal"})
 
 
 @final

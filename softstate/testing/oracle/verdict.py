@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import final
 
 from softstate.testing.trace import TraceEvent
 
-VIOLATIONS_MAX: Final = 100
+VIOLATIONS_MAX = 100
 """Violations kept; what follows the first of them is rarely news."""
 
 

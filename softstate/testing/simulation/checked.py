@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import trio
 
 from softstate.testing.oracle.oracle import Bounds, Oracle
 from softstate.testing.simulation.world import World, run_world
 
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S = 1.0
 """How long a world may go on after a promise broke, in virtual seconds."""
 
 

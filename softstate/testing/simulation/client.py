@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from softstate.testing.simulation.world import World
 
 
-ASKED_MAX: Final = 100_000
+ASKED_MAX = 100_000
 """Publishes that an application may have begun while its host was frozen."""
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, final
+from typing import final
 
 import trio
 
-RESOLUTION_PER_S: Final = 1_000_000
+RESOLUTION_PER_S = 1_000_000
 """Readings are whole microseconds: a wait for the rest of one could be too short for the world's own clock to move."""
 
 

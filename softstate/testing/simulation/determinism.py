@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from random import Random
-from typing import Any, Final, NoReturn, final
+from typing import Any, NoReturn, final
 
 import structlog
 import trio
 from trio._core import _run
 
-LOG_LINES_MAX: Final = 50
+LOG_LINES_MAX = 50
 """How many of the last lines of the nodes' logs are kept for the report of a failure."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import cbor2
 import trio
@@ -25,7 +25,7 @@ from softstate.testing.trace import Committed, Forgotten, HistoryReplaced, Linea
 T = TypeVar("T")
 Note: TypeAlias = Callable[[TraceEvent], None]
 
-LOSES_UNSYNCED: Final = frozenset({Durability.WEAK, Durability.NONE})
+LOSES_UNSYNCED = frozenset({Durability.WEAK, Durability.NONE})
 """What a store has to report if its acknowledged commits may be lost by a crash of the disk's host."""
 
 

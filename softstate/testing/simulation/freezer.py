@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import Any, Final, TypeVarTuple, Unpack, final
+from typing import Any, TypeVarTuple, Unpack, final
 
 import trio
 from trio._core import _run
 
-HOST: Final[ContextVar[str]] = ContextVar("host", default="")
+HOST: ContextVar[str] = ContextVar("host", default="")
 """The simulated host that a task runs on; empty for the world itself."""
 
 Args = TypeVarTuple("Args")

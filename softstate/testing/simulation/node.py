@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
@@ -22,12 +22,12 @@ from softstate.testing.trace import HeldLease, LeasesDropped, NodeEnded, NodeSam
 if TYPE_CHECKING:
     from softstate.testing.simulation.world import World
 
-PORT: Final = 8700
+PORT = 8700
 
-REVOKED: Final = ("slow_consumer", "overloaded", "denied", "skipped")
+REVOKED = ("slow_consumer", "overloaded", "denied", "skipped")
 """What a node counts when it ends leases before their time."""
 
-OPEN_RETRY_S: Final = 0.5
+OPEN_RETRY_S = 0.5
 """How often a node that starts looks whether the store is back."""
 
 

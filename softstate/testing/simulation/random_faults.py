@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 
 from softstate.testing.network.frame_rules import FrameFault, FrameRule
 from softstate.testing.simulation.world import World
 
-NODES: Final = ("n1", "n2")
-CLIENTS: Final = ("cbor", "json", "poll")
-OPS: Final = ("hello", "welcome", "subscribe", "subscribed", "notify", "renew", "renewed", "publish", "published")
-FRAME_FAULTS: Final[tuple[FrameFault, ...]] = ("drop", "duplicate", "delay", "cut")
-POINTS: Final = (
+NODES = ("n1", "n2")
+CLIENTS = ("cbor", "json", "poll")
+OPS = ("hello", "welcome", "subscribe", "subscribed", "notify", "renew", "renewed", "publish", "published")
+FRAME_FAULTS: tuple[FrameFault, ...] = ("drop", "duplicate", "delay", "cut")
+POINTS = (
     "publish.before_commit", "publish.after_commit", "publish.after", "read.before", "read.after", "head.before",
     "head.after", "feed.before", "feed.after", "reopen.before", "reopen.after",
 )  # fmt: skip
@@ -205,7 +205,7 @@ def _clock_jump(world: World, random: Random) -> TakeBack:
     return None
 
 
-KINDS: Final[dict[str, tuple[int, Callable[[World, Random], TakeBack]]]] = {
+KINDS: dict[str, tuple[int, Callable[[World, Random], TakeBack]]] = {
     "crash": (3, _crash), "crash_at": (3, _crash_at), "freeze": (2, _freeze), "suspend": (1, _suspend),
     "amnesia": (2, _amnesia), "stall": (2, _stall), "partition": (2, _partition), "half_open": (2, _half_open),
     "reset": (2, _reset), "block": (1, _block), "slow": (2, _slow), "split": (1, _split), "frames": (5, _frames),

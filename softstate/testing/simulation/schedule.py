@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, final
+from typing import final
 
 import trio
 
@@ -24,10 +24,10 @@ from softstate.testing.simulation.traffic import Pace, come_and_go, pace_of, pub
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ClientEnded, TraceEvent
 
-STORM_S: Final = 1.0
+STORM_S = 1.0
 """How long after the first of a group the next fault begins, on average."""
 
-DOWN_S_MAX: Final = 10.0
+DOWN_S_MAX = 10.0
 """A node that crashed is started again after a random time up to this."""
 
 

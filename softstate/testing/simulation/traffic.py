@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
@@ -24,14 +24,14 @@ from softstate.testing.simulation.random_faults import CLIENTS
 if TYPE_CHECKING:
     from softstate.testing.simulation.world import World
 
-FEW: Final = ("single", *(f"t/{number}" for number in range(5)))
-MANY: Final = ("single", *(f"t/{part}/{number}" for part in range(3) for number in range(8)))
+FEW = ("single", *(f"t/{number}" for number in range(5)))
+MANY = ("single", *(f"t/{part}/{number}" for part in range(3) for number in range(8)))
 """So many that what was lost of one is seldom covered up by its next change before anybody looks."""
 
-COLD: Final = 0.8
+COLD = 0.8
 """The share of changes that any topic may get; the rest go to the first, so that something changes while it waits."""
 
-NAMES: Final = ("t/", "t/0/", "t/1/", "t/2/", "/", "other/", *MANY[:4])
+NAMES = ("t/", "t/0/", "t/1/", "t/2/", "/", "other/", *MANY[:4])
 
 
 @final
@@ -84,11 +84,11 @@ class Pace:
         return Bounds(ttl_s=self.ttl_ms / 1000, renew_s=self.ttl_ms / 3000, slack_s=1.0 + round_trip_s)
 
 
-CALM: Final = Pace(
+CALM = Pace(
     "calm", faults=8, kinds=None, together=1, faults_s=150.0, lengths_s=(0.2, 3.0, 20.0, 90.0), ttl_ms=60_000,
     publish_every_s=2.0, topics=FEW, followed=("t/", "single"),
 )  # fmt: skip
-BUSY: Final = Pace(
+BUSY = Pace(
     "busy", faults=16, kinds=8, together=4, faults_s=30.0, lengths_s=(0.05, 0.5, 3.0, 12.0), ttl_ms=6_000,
     sample_every_s=0.5, publish_every_s=0.25, topics=MANY, followed=("single",), burst_max=5, direct=0.3,
     pad_bytes=1_000, subscribe_every_s=0.7, follow_s_max=8.0, travel_s_max=0.05, store_s_max=0.03,

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -46,10 +46,10 @@ from softstate.testing.simulation.freezer import Freezer
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.trace import Spoken, Trace
 
-LIMIT_S: Final = 24 * 3_600.0
+LIMIT_S = 24 * 3_600.0
 """Virtual seconds that a scenario may take, unless told otherwise."""
 
-LOOK_S: Final = 0.01
+LOOK_S = 0.01
 """How often `World.until` looks, in virtual seconds."""
 
 

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -16,8 +15,8 @@ from tests.store.engines.redis_rig import RedisRig
 from tests.store.engines.rig import Rig, folder_for
 from tests.store.engines.sqlite_rig import SqliteRig
 
-MEMORY: Final = Path("/dev/shm")
-MEMORY_BYTES_MIN: Final = 1024**3
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 1024**3
 
 
 def _etcd(folder: Path) -> EtcdRig:
@@ -25,7 +24,7 @@ def _etcd(folder: Path) -> EtcdRig:
     return EtcdRig(folder)
 
 
-_RIGS: Final[dict[str, Callable[[Path], Rig]]] = {"redis": RedisRig, "etcd": _etcd, "sqlite": SqliteRig}
+_RIGS: dict[str, Callable[[Path], Rig]] = {"redis": RedisRig, "etcd": _etcd, "sqlite": SqliteRig}
 
 
 @pytest.fixture(scope="session")

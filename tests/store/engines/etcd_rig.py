@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import trio
@@ -26,7 +26,7 @@ import trio
 from softstate.store.base import KEYS_MAX
 from softstate.store.etcd.store import EtcdStore
 
-WAIT_S: Final = 20.0
+WAIT_S = 20.0
 """How long the server may take for anything before the test fails."""
 
 
@@ -39,7 +39,7 @@ def need_etcd() -> None:
     pytest.skip("etcd and etcdctl are not installed")
 
 
-PORTS: Final = range(20_000, 32_000)
+PORTS = range(20_000, 32_000)
 """Below those that the system gives to outgoing connections, one of which might take the port of a dead server."""
 
 

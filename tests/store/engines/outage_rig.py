@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -24,27 +24,27 @@ from softstate.server import Node, ServerConfig
 from softstate.server.node import serve
 from softstate.wire import JSON
 
-CONFIG: Final = ServerConfig(
+CONFIG = ServerConfig(
     port=0, ttl_ms=1_500, timeout_ms=800, store_s_max=1.0, poll_every_ms=100, recover_base_ms=20, recover_cap_ms=200
 )
 """Short terms, so that a lease is over soon if nobody holds it; `store_s_max` well below any engine's own patience."""
 
-LEASE_S: Final = CONFIG.ttl_ms * 1.1 / 1000
+LEASE_S = CONFIG.ttl_ms * 1.1 / 1000
 """TTL and grace: a lease that still holds after that was extended without the store."""
 
-AGE_S_MAX: Final = (1.2 * CONFIG.ttl_ms / 3 + CONFIG.timeout_ms) / 1000
+AGE_S_MAX = (1.2 * CONFIG.ttl_ms / 3 + CONFIG.timeout_ms) / 1000
 """Promise B, for a client that is live: how old its knowledge gets between renewals that reach the store."""
 
-REFUSAL_S_MAX: Final = 2.5
+REFUSAL_S_MAX = 2.5
 """By when a store that does not answer has to be told from one that is slow: less than the 3 s of a call to one."""
 
-WAIT_S: Final = 50.0
+WAIT_S = 50.0
 """How long a test may take in all."""
 
-LOOK_S: Final = 0.01
+LOOK_S = 0.01
 """How often what nobody announces is looked at."""
 
-SIGNAL_S: Final = 0.05
+SIGNAL_S = 0.05
 """How long the system may take to deliver a signal."""
 
 

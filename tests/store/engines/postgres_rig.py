@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,12 +22,12 @@ from softstate.store.base import KEYS_MAX
 from softstate.store.postgres.store import PostgresStore
 from tests.processes.harness import WAIT_S, free_port, until
 
-PASSWORD: Final = "tell-nobody-7391"
-ROLE: Final = "softstate"
-DATABASE: Final = "truth"
-SCHEMA: Final = "softstate"
+PASSWORD = "tell-nobody-7391"
+ROLE = "softstate"
+DATABASE = "truth"
+SCHEMA = "softstate"
 
-_CONFIG: Final = """
+_CONFIG = """
 listen_addresses = '127.0.0.1'
 max_connections = 40
 max_wal_senders = 4

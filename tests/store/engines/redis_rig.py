@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import pytest
 import trio
@@ -20,12 +19,12 @@ from softstate.store import KEYS_MAX, open_store
 from softstate.store.redis.store import RedisStore
 from tests.store.engines.rig import folder_for
 
-START_S: Final = 20.0
+START_S = 20.0
 """How long the server may take to start, or do anything else that is asked of it here."""
 
-PORTS: Final = (15_000, 30_000)
+PORTS = (15_000, 30_000)
 
-DURABLE: Final = {"appendonly": "yes", "appendfsync": "always", "save": "", "repl-diskless-sync-delay": "0"}
+DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": "", "repl-diskless-sync-delay": "0"}
 
 
 def redis_server() -> str:

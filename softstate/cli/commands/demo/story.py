@@ -7,7 +7,6 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import trio
 from rich.console import Console
@@ -22,17 +21,17 @@ from softstate.client.machine.events import ModeChanged
 from softstate.model import Change
 from softstate.session.load_advice import renew_ms
 
-SUBSCRIBERS: Final = 20
-TOPICS: Final = tuple(f"demo/counter-{number}" for number in range(1, 6))
-TTL_MS: Final = 2_000
-TIMEOUT_MS: Final = 2_000
-POLL_MS: Final = 500
-PUBLISH_EVERY_S: Final = 0.02
-SAMPLE_EVERY_S: Final = 0.1
-SCENE_S_MAX: Final = 20.0
+SUBSCRIBERS = 20
+TOPICS = tuple(f"demo/counter-{number}" for number in range(1, 6))
+TTL_MS = 2_000
+TIMEOUT_MS = 2_000
+POLL_MS = 500
+PUBLISH_EVERY_S = 0.02
+SAMPLE_EVERY_S = 0.1
+SCENE_S_MAX = 20.0
 """How long to wait for what a scene is about before calling it broken."""
 
-BOUND_S: Final = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS) / 1_000
+BOUND_S = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS) / 1_000
 """Promise B, while one node can be reached: until a client knows that it was cut off, and polls."""
 
 

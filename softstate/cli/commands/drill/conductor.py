@@ -6,7 +6,6 @@ import math
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -24,13 +23,13 @@ from softstate.cli.processes.child import NodeProcess, free_port
 from softstate.client.api.client import Client, connect
 from softstate.client.url import parse_url
 
-READY_S_MAX: Final = 60.0
+READY_S_MAX = 60.0
 """How long it may take until every client is live, before the drill proper."""
 
-SETTLE_CONVERGENCES: Final = 2.0
+SETTLE_CONVERGENCES = 2.0
 """How many times the bound of promise L to wait for everybody to settle; more shows nothing new."""
 
-LOOK_EVERY_S: Final = 0.02
+LOOK_EVERY_S = 0.02
 
 
 class Drill:

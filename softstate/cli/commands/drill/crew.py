@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import trio
@@ -15,7 +14,7 @@ from softstate.cli.commands.drill.reports import Orders, Tick
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes.child import Lines, child
 
-GOODBYE_S_MAX: Final = 5.0
+GOODBYE_S_MAX = 5.0
 """How long a worker may take to say goodbye to the nodes before it is killed."""
 
 

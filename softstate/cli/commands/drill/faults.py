@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -19,7 +19,7 @@ from softstate.cli.commands.drill.relay import Relay
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes.child import NodeProcess
 
-COMMAND_S_MAX: Final = 60.0
+COMMAND_S_MAX = 60.0
 """How long ``--kill-command`` and ``--start-command`` may take."""
 
 Breaking: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]

@@ -12,14 +12,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import trio
 
-LOCK_BYTES: Final = range(120, 128)
+LOCK_BYTES = range(120, 128)
 """WAL_WRITE, WAL_CKPT, WAL_RECOVER and the five WAL_READ locks."""
 
-TRY_EVERY_S: Final = 0.001
+TRY_EVERY_S = 0.001
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid
@@ -15,25 +15,25 @@ from softstate.names import check_prefix
 Kind: TypeAlias = Literal["server", "store", "link", "client"]
 """What is made to fail: the pushing node, the store, the way between clients and node, or some of the clients."""
 
-CLIENTS_MAX: Final = 5_000
+CLIENTS_MAX = 5_000
 """Most clients of one drill: they all run on this host."""
 
-FOR_S_MIN: Final = 1.0
-FOR_S_MAX: Final = 3_600.0
+FOR_S_MIN = 1.0
+FOR_S_MAX = 3_600.0
 """How long a drill may measure; everything that it keeps grows with that."""
 
-WORKERS: Final = 4
+WORKERS = 4
 """Processes among which the clients are divided; of the kind `client`, one is stopped and one killed."""
 
-TOPICS: Final = 10
+TOPICS = 10
 """How many topics are published, in turn; each client follows two of them."""
 
-TOPICS_A_CLIENT: Final = 2
-DELIVERIES_PER_S: Final = 1_500.0
+TOPICS_A_CLIENT = 2
+DELIVERIES_PER_S = 1_500.0
 """How many changes all clients together are to apply a second: below what the clients themselves can take."""
 
-TOPIC_EVERY_S_MIN: Final = 0.2
-SERVER_DOWN_S: Final = 2.0
+TOPIC_EVERY_S_MIN = 0.2
+SERVER_DOWN_S = 2.0
 """A killed server stays away so long, or a third of the drill if that is less. Any other fault lasts that third."""
 
 

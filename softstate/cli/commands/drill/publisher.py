@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import trio
 
@@ -12,7 +11,7 @@ from softstate.cli.commands.drill.plan import Plan
 from softstate.client.api.client import Client
 from softstate.errors import Overloaded, SoftstateError
 
-CLEAN_S_MAX: Final = 10.0
+CLEAN_S_MAX = 10.0
 """How long deleting what was published may take; what is left then is left."""
 
 

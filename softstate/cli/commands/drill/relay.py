@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
-from typing import Final
 
 import trio
 
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Relay:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
@@ -15,10 +14,10 @@ from softstate.client.url import NodeUrl, parse_url
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye, Hello, Welcome
 
-SERVICE_S: Final = 3.0
+SERVICE_S = 3.0
 """The service time of promise L: what a node may take to serve everybody who came back within the spread."""
 
-ASK_S_MAX: Final = 10.0
+ASK_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)

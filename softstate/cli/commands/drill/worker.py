@@ -13,7 +13,6 @@ import signal
 import ssl
 import sys
 import time
-from typing import Final
 
 import msgspec
 import trio
@@ -26,8 +25,8 @@ from softstate.client.machine.events import Reset
 from softstate.client.shell.websocket import OpenStream, open_tcp
 from softstate.model import Change
 
-SAMPLE_EVERY_S: Final = 0.1
-START_EVERY_S: Final = 0.02
+SAMPLE_EVERY_S = 0.1
+START_EVERY_S = 0.02
 """Clients of one worker begin so far apart: a drill is about coming back, not about a first rush."""
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from cyclopts import App
 
-COMMANDS: Final = ("info", "check", "compact", "backup", "restore", "copy")
+COMMANDS = ("info", "check", "compact", "backup", "restore", "copy")
 """Every command. `softstate.cli.commands.store.NAME` holds what runs it, called `command`."""
 
-command: Final = App(
+command = App(
     name="store",
     help="""\
 Look after a store, while nodes run on it or not.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import trio
 from cyclopts import Parameter
@@ -14,7 +14,7 @@ from softstate.cli.commands.store.naming import path_of
 from softstate.errors import ConfigError
 from softstate.store import Store, open_store
 
-DEFAULT_STORE: Final = "sqlite:softstate.db"
+DEFAULT_STORE = "sqlite:softstate.db"
 """As for ``softstate serve``."""
 
 StoreUrl: TypeAlias = Annotated[

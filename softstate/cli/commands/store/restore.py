@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import trio
 from cyclopts import Parameter
@@ -19,7 +19,7 @@ from softstate.cli.exit_codes import Failure
 from softstate.errors import ConfigError
 from softstate.store import Store
 
-NAMES_SHOWN: Final = 5
+NAMES_SHOWN = 5
 """How many of the topics that a restore takes back are named."""
 
 

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import trio
@@ -22,10 +21,10 @@ from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing import Truth
 
-CLEAN_S: Final = 10.0
+CLEAN_S = 10.0
 """How long throwing a scratch store away may take, even after Ctrl-C."""
 
-SETS_APART: Final = {"postgresql": "schema", "postgres": "schema"}
+SETS_APART = {"postgresql": "schema", "postgres": "schema"}
 """Which option of a URL sets apart the stores of one server, where it is not ``namespace``."""
 
 
