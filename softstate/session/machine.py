@@ -38,7 +38,7 @@ from softstate.session.effects import (
     Send,
     SendFirst,
     Submit,
-)  # fmt: skip
+)
 from softstate.session.gap_buffer import HELD_MAX, GapBuffer
 from softstate.session.load_advice import renew_ms
 from softstate.session.request import PendingRequest, check_names, forgotten, lag_ms, missed_since, send_error, too_fast
@@ -62,21 +62,8 @@ class SessionMachine:
     """
 
     __slots__ = (
-        "_asked",
-        "_denied",
-        "_held_max",
-        "_moved",
-        "_repairs",
-        "_sink",
-        "_table",
-        "_terms",
-        "_tickets",
-        "_token",
-        "_tokens",
-        "gap_buffer",
-        "lease",
-        "name",
-        "state",
+        "_asked", "_denied", "_held_max", "_moved", "_repairs", "_sink", "_table", "_terms", "_tickets", "_token",
+        "_tokens", "gap_buffer", "lease", "name", "state",
     )  # fmt: skip
 
     def __init__(

@@ -11,13 +11,13 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from softstate.errors import Compacted, Overloaded, TooLarge
+from softstate.errors import Compacted, Overloaded, RequestError, TooLarge
 from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
 from softstate.session.effects import Send
 from softstate.session.gap_buffer import split
-from softstate.wire.messages import Error, Hello, Poll, Renew, Subscribe
+from softstate.wire.messages import Error, Hello, Id, Poll, Renew, Subscribe
 
 HOLD_ROUNDS_MAX = 8
 """How often a complete answer is read on because its hold overflowed, before the request is refused as overloaded."""
