@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from tests.client.push_node import PushNode
-from tests.client.scripted_node import ScriptedNode
+from tests.kit.push_node import PushNode
+from tests.kit.scripted_node import ScriptedNode
 
 
 @pytest.fixture

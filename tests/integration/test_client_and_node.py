@@ -10,7 +10,7 @@ import softstate
 from softstate import Change, Conflict, Position, Reset, Unavailable
 from softstate.store import MemoryDisk
 from softstate.store.base import Write
-from tests.integration.node_rig import mode_is, node, until
+from tests.kit.node_rig import mode_is, node, until
 
 
 async def newest(updates: softstate.Updates, topic: str) -> Change:

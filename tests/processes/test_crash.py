@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.processes.harness import Foreign, Server, running, until
+from tests.kit.processes import Foreign, Server, running, until
 
 
 def publish_until_it_breaks(server: Server, acknowledged: dict[str, int], numbers: "list[int]") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.processes.harness import Foreign, Server, digest, running, until
+from tests.kit.processes import Foreign, Server, digest, running, until
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.harness import WAIT_S, Foreign, Server, running
+from tests.kit.processes import WAIT_S, Foreign, Server, running
 
 OPTIONS = {"ttl": "30s", "head_s_max": 0.5, "idle_s_max": 2, "hello_s_max": 0.5, "body_s_max": 1}
 

@@ -4,7 +4,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.processes.harness import Foreign, digest, running, until
+from tests.kit.processes import Foreign, digest, running, until
 
 
 def test_a_silent_session_expires_and_is_pushed_to_no_more(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.harness import WAIT_S, Foreign, Server, environment, running
+from tests.kit.processes import WAIT_S, Foreign, Server, environment, running
 
 
 def run(server: Server) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.processes.harness import Foreign, Server, running, until
+from tests.kit.processes import Foreign, Server, running, until
 
 
 def backup(server: Server, to: Path) -> None:

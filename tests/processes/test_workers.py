@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.harness import WAIT_S, Foreign, Server, environment, running, until
+from tests.kit.processes import WAIT_S, Foreign, Server, environment, running, until
 
 CONNECTIONS_MAX = 200
 """So many tries to reach a certain one of two workers fail once in 2**200."""

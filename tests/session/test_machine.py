@@ -27,7 +27,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.session.session_rig import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
+from tests.kit.session_rig import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
 
 
 def in_state(world: World, state: State) -> Peer:

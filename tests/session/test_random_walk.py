@@ -34,7 +34,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.session.session_rig import Peer, World, renew, split_known
+from tests.kit.session_rig import Peer, World, renew, split_known
 
 TOPICS = ["a", "p/a", "p/b", "p/c", "p/q/a", "p/q/b"]
 SEEDS = 60

@@ -7,7 +7,7 @@ from softstate.position import Position
 from softstate.session import State
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import ClientBye, Error, Hello, Message, Notify, PositionMoved, Renewed, ServerBye, Welcome
-from tests.session.session_rig import Peer, World, pushed, renew, subscribe
+from tests.kit.session_rig import Peer, World, pushed, renew, subscribe
 
 
 def resuming(world: World, since: int, seen: Position | None = None) -> Hello:

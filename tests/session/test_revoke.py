@@ -5,7 +5,7 @@ import pytest
 from softstate.errors import Overloaded, Unavailable
 from softstate.session import DropPending, State
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Reason, Renewed, Revoked, Subscribed
-from tests.session.session_rig import Peer, World, kinds, pushed, renew, subscribe
+from tests.kit.session_rig import Peer, World, kinds, pushed, renew, subscribe
 
 
 def revoke(peer: Peer, reason: Reason = "slow_consumer") -> None:

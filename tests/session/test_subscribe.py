@@ -9,7 +9,7 @@ from softstate.session import Read, State
 from softstate.session.request import HOLD_ROUNDS_MAX
 from softstate.wire.messages import Error, Hello, Message, Notify, Poll, Renewed, Revoked, Subscribed
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.session.session_rig import Peer, World, pushed, renew, subscribe
+from tests.kit.session_rig import Peer, World, pushed, renew, subscribe
 
 
 def code(messages: list[Message]) -> str:

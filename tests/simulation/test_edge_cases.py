@@ -15,6 +15,7 @@ from softstate.testing.simulation.checked import run_checked
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.world import World
 from softstate.testing.trace import Applied, ClientEnded, ResetSeen
+from tests.kit.simulation_rig import counted
 from tests.simulation.edge_cases import (
     SHORT,
     SHORT_LEASED,
@@ -24,7 +25,6 @@ from tests.simulation.edge_cases import (
     rewound_while_suspect,
     run,
 )
-from tests.simulation.simulation_rig import counted
 
 
 def _counts(world: World) -> dict[str, int]:

@@ -10,7 +10,7 @@ import trio
 from softstate.testing import FrameRule, World
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Committed, NodeEnded, ResetSeen, Spoken
-from tests.simulation.simulation_rig import churn, company, counted, live_again
+from tests.kit.simulation_rig import churn, company, counted, live_again
 
 BY_POINT = {
     "C1 before the commit": "publish.before_commit",

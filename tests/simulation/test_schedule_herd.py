@@ -17,7 +17,7 @@ from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import NodeEnded, NodeSampled
-from tests.simulation.simulation_rig import counted
+from tests.kit.simulation_rig import counted
 
 HOW: tuple[How, ...] = ("killed", "power", "bye")
 CROWDS: tuple[How, ...] = ("killed", "power")

@@ -13,7 +13,7 @@ from softstate.testing.network.frame_rules import FrameFault
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.oracle.oracle import PromiseBroken
 from softstate.testing.simulation.checked import run_checked
-from tests.simulation.simulation_rig import churn, company, counted, live_again
+from tests.kit.simulation_rig import churn, company, counted, live_again
 
 TO_NODE = ("hello", "subscribe", "renew", "publish")
 TO_CLIENT = ("welcome", "subscribed", "notify", "renewed", "published")

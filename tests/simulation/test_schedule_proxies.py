@@ -15,7 +15,7 @@ from softstate.testing.network.proxy import Cut, HttpCache, SimProxy
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, AgeSampled
 from softstate.wire import JSON
-from tests.simulation.simulation_rig import churn, counted, live_again
+from tests.kit.simulation_rig import churn, counted, live_again
 
 CUTS: tuple[Cut, ...] = ("end", "reset", "swallow")
 

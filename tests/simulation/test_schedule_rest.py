@@ -19,7 +19,7 @@ from softstate.store.base import Write
 from softstate.testing import Bounds, FrameRule, World
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Applied, Committed, Forgotten, NodeSampled, ResetSeen, Spoken
-from tests.simulation.simulation_rig import churn, company, counted, live_again
+from tests.kit.simulation_rig import churn, company, counted, live_again
 
 
 @pytest.mark.parametrize("rate", [0.9, 0.99, 1.01, 1.1])

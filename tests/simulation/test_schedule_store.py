@@ -7,7 +7,7 @@ import pytest
 from softstate.testing import PromiseBroken, World
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, Committed, NodeSampled, Refused, Spoken
-from tests.simulation.simulation_rig import churn, company, live_again
+from tests.kit.simulation_rig import churn, company, live_again
 
 FOLLOWING = ("a", "b", "poll")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.harness import WAIT_S, environment, running
+from tests.kit.processes import WAIT_S, environment, running
 
 
 def test_a_memory_store_is_told_to_end_with_its_process(tmp_path: Path) -> None:

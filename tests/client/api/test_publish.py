@@ -16,8 +16,8 @@ from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye
-from tests.client.push_node import PushNode, client_of, until
-from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.push_node import PushNode, client_of, until
+from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
 
 
 async def test_publish_delete_and_conflict(push: PushNode, autojump_clock: MockClock) -> None:

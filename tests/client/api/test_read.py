@@ -15,8 +15,8 @@ from softstate.errors import Behind, ConfigError, Denied, Invalid, KeyReused, Un
 from softstate.model import Change
 from softstate.names import is_prefix
 from softstate.wire.messages import Polled
-from tests.client.push_node import URL, PushNode, client_of
-from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.push_node import URL, PushNode, client_of
+from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
 
 
 def reading(nursery: trio.Nursery, answers: dict[str, Callable[[Asked], Answer]]) -> ScriptedNode:

@@ -15,8 +15,8 @@ from softstate.errors import ClientClosed, Denied, Invalid, Unauthenticated
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import ClientBye
-from tests.client.push_node import PushNode, client_of, drain, until, updates_of
-from tests.client.scripted_node import HERE, WELCOME
+from tests.kit.push_node import PushNode, client_of, drain, until, updates_of
+from tests.kit.scripted_node import HERE, WELCOME
 
 
 async def test_the_example_of_the_design(push: PushNode, autojump_clock: MockClock) -> None:

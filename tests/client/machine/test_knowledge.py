@@ -9,7 +9,7 @@ import pytest
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.model import Change
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.client.machine_rig import at, gone, set_to
+from tests.kit.machine_rig import at, gone, set_to
 
 
 def _knowing(*names: str) -> Knowledge:

@@ -35,7 +35,7 @@ from softstate.wire.messages import (
     Unsubscribe,
 )
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.client.machine_rig import TIMEOUT_S, TTL_S, Rig, at, gone, set_to
+from tests.kit.machine_rig import TIMEOUT_S, TTL_S, Rig, at, gone, set_to
 
 
 def _cut(rig: Rig) -> Rig:

@@ -30,7 +30,7 @@ from softstate.client.machine.state import NAMES_MAX
 from softstate.errors import Invalid, NotFound, Overloaded, Rewound, Unauthenticated, Unavailable
 from softstate.model import Change
 from softstate.wire.messages import BatchResult, Error, Limits, Notify, PositionMoved, Publish, Published, Revoked
-from tests.client.machine_rig import OTHER, TIMEOUT_S, URL, Rig, at, gone, set_to
+from tests.kit.machine_rig import OTHER, TIMEOUT_S, URL, Rig, at, gone, set_to
 
 
 def _cut(rig: Rig) -> Rig:

@@ -10,7 +10,7 @@ from softstate.client.machine.events import PublishAsked, Settled
 from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, Publishing, error_of
 from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
 from softstate.wire.messages import BatchResult, Published
-from tests.client.machine_rig import at
+from tests.kit.machine_rig import at
 
 ADVICE = Advice()
 CONN = 7

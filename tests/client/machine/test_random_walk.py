@@ -62,7 +62,7 @@ from softstate.wire.messages import (
     Subscribed,
     Welcome,
 )
-from tests.client.machine_rig import OTHER, POLL, RECOVER, URL
+from tests.kit.machine_rig import OTHER, POLL, RECOVER, URL
 
 NAMES = ["a", "p/", "p/x", "p/y", "/"]
 TOPICS = ["a", "p/x", "p/y", "q"]

@@ -25,7 +25,7 @@ from softstate.client.machine.events import (
 )
 from softstate.errors import ClientClosed, Denied, Unauthenticated, Unavailable, Unsupported
 from softstate.wire.messages import ClientBye, Error, Notify, Poll, Revoked
-from tests.client.machine_rig import OTHER, RENEW_S, URL, Rig, at, set_to
+from tests.kit.machine_rig import OTHER, RENEW_S, URL, Rig, at, set_to
 
 
 def test_k_rounds_of_polls_in_vain_are_offline_with_one_retry_budget() -> None:

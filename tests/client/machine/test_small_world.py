@@ -61,7 +61,7 @@ from softstate.wire.messages import (
     Welcome,
 )
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.client.machine_rig import URL
+from tests.kit.machine_rig import URL
 
 TOPICS = ["a", "p/x", "p/y", "p/z"]
 NAMES = ["a", "p/", "p/x", "/"]

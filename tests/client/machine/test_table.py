@@ -22,7 +22,7 @@ from softstate.client.machine.table import IGNORED, MODES, ROWS, TABLE, Row, Tri
 from softstate.errors import Rewound
 from softstate.model import Mode
 from softstate.wire.messages import Error, Notify, Renew, Revoked, ServerBye, Subscribe
-from tests.client.machine_rig import OTHER, TIMEOUT_S, TTL_S, URL, Rig, at, set_to
+from tests.kit.machine_rig import OTHER, TIMEOUT_S, TTL_S, URL, Rig, at, set_to
 
 T = Trigger
 

@@ -19,7 +19,7 @@ from softstate.errors import (
 )
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Polled
-from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
 
 URL = parse_url("ws://node")
 

@@ -31,8 +31,8 @@ from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.model import Change
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import ClientBye, Hello, Renew
-from tests.client.scripted_node import WELCOME, Answer, ScriptedNode
-from tests.client.shell_rig import URL, listener, listening, running, welcoming
+from tests.kit.scripted_node import WELCOME, Answer, ScriptedNode
+from tests.kit.shell_rig import URL, listener, listening, running, welcoming
 
 
 async def test_opened_comes_first_and_closed_last(nursery: trio.Nursery) -> None:

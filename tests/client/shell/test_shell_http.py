@@ -23,8 +23,8 @@ from softstate.errors import Rewound
 from softstate.model import Change
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import BatchChange, BatchResult, BatchResults, Poll, Polled, Publish
-from tests.client.scripted_node import HERE, Answer, Asked, ScriptedNode
-from tests.client.shell_rig import URL, listener, running
+from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.shell_rig import URL, listener, running
 
 POLL = Poll(position=HERE, topics={"a": 1})
 POLLED = Polled(0, HERE, changes=[Change("a", 2, "x")], next_ms=100)

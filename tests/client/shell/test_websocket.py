@@ -17,7 +17,7 @@ from softstate.client.shell.websocket import (
 )
 from softstate.client.url import parse_url
 from softstate.wire import CBOR, JSON, Codec
-from tests.client.scripted_node import Answer, ScriptedNode
+from tests.kit.scripted_node import Answer, ScriptedNode
 
 URL = parse_url("ws://node/prefix")
 

@@ -17,7 +17,7 @@ from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.server.fanout.fake_socket import FakeEdge, outbox_on
+from tests.kit.fake_socket import FakeEdge, outbox_on
 
 settled = trio.testing.wait_all_tasks_blocked
 

@@ -8,7 +8,7 @@ from softstate.model import Record
 from softstate.server.fanout.outbox import RECEIVE_BYTES, WRITE_BYTES
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.server.fanout.fake_socket import CLOSE, FakeEdge, frames_in, outbox, outbox_on, text
+from tests.kit.fake_socket import CLOSE, FakeEdge, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked
 

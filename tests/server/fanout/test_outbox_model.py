@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from hypothesis import example, given, settings, strategies as st
 
-from tests.server.fanout.fake_socket import FakeEdge, frames_in, outbox, outbox_on, text
+from tests.kit.fake_socket import FakeEdge, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked
 

@@ -15,7 +15,7 @@ from softstate.model import Record
 from softstate.server.fanout.outbox import Outbox, SocketEdge, edge_of
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.server.fanout.fake_socket import FakeEdge, frames_in, text
+from tests.kit.fake_socket import FakeEdge, frames_in, text
 
 settled = trio.testing.wait_all_tasks_blocked
 

@@ -1,7 +1,7 @@
 import pytest
 
 from softstate.server.http.routes import route_name
-from tests.server.fake_node import FakeNode
+from tests.kit.fake_node import FakeNode
 
 
 async def test_healthz_answers_whatever_the_store_does() -> None:

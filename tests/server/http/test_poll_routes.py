@@ -4,7 +4,7 @@ import pytest
 
 from softstate.server.http import poll_routes as routes_poll
 from softstate.wire import CBOR
-from tests.server.fake_node import Answer, FakeNode
+from tests.kit.fake_node import Answer, FakeNode
 
 
 async def fill(node: FakeNode, count: int) -> None:

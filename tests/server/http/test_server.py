@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from softstate.errors import Unavailable
 from softstate.server.http.stream import LINGER_BYTES_MAX, LINGER_S_MAX
-from tests.server.fake_node import Answer, FakeNode, parse, read_all
+from tests.kit.fake_node import Answer, FakeNode, parse, read_all
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\n\r\n{}"

@@ -6,7 +6,7 @@ import trio.testing
 
 from softstate.errors import Unavailable
 from softstate.wire import CBOR
-from tests.server.fake_node import FakeNode
+from tests.kit.fake_node import FakeNode
 
 
 async def test_put_then_get() -> None:

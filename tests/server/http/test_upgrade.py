@@ -3,7 +3,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
 from softstate.wire import CBOR, JSON
-from tests.server.fake_node import Answer, FakeNode, parse
+from tests.kit.fake_node import Answer, FakeNode, parse
 
 GOOD = {
     "Host": "node:8700",

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from softstate.store.base import KEYS_MAX
 from softstate.store.postgres.store import PostgresStore
-from tests.processes.harness import WAIT_S, free_port, until
+from tests.kit.processes import WAIT_S, free_port, until
 
 PASSWORD = "tell-nobody-7391"
 ROLE = "softstate"

@@ -16,7 +16,7 @@ from softstate.store.base import Applied, Write
 from softstate.store.postgres.engine import CALL_S
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
-from tests.processes.harness import WAIT_S
+from tests.kit.processes import WAIT_S
 from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresRig
 
 

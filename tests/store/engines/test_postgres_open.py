@@ -19,7 +19,7 @@ from softstate.store.postgres.store import CONNECTIONS_MAX, PostgresStore
 from softstate.store.postgres.url import read_place
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put, state
-from tests.processes.harness import WAIT_S, until
+from tests.kit.processes import WAIT_S, until
 from tests.store.engines.postgres_rig import (
     DATABASE,
     PASSWORD,

@@ -23,7 +23,7 @@ from softstate.store.postgres.store import PostgresStore
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
-from tests.processes.harness import WAIT_S, until
+from tests.kit.processes import WAIT_S, until
 from tests.store.engines.postgres_rig import PostgresServer, PostgresTruth, call, running_server
 
 SCHEMAS = count()

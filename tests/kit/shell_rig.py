@@ -16,7 +16,7 @@ from softstate.client.shell.shell import Shell, ToApplication
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import CBOR, Codec
-from tests.client.scripted_node import WELCOME, ScriptedNode
+from tests.kit.scripted_node import WELCOME, ScriptedNode
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.client.scripted_node import WELCOME, ScriptedNode
+from tests.kit.scripted_node import WELCOME, ScriptedNode
 
 URL = "ws://node"
 
