@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from cyclopts import App
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.naming import plain, shown
 from softstate.cli.options.layers import layer
 from softstate.cli.options.serve_options import Advanced, ServeOptions, config_of
+from softstate.cli.options.store_urls import plain, shown
 from softstate.cli.processes.node_process import configure_logging, run_node
-
-if TYPE_CHECKING:
-    from softstate.server import Node
+from softstate.cli.terminal.announcement import announce
 
 command = App(
     name="serve",
@@ -45,21 +40,3 @@ async def serve(
     from softstate.cli.processes.workers import supervise  # noqa: PLC0415 - one node does without it
 
     return await supervise(config, options.workers, options.log_format, verbose=options.verbose)
-
-
-async def announce(node: Node) -> None:
-    """Print what listens where, on what store."""
-    topics = await node.topic_count()
-    print(
-        f"softstate listens on {', '.join('http://' + address for address in node.addresses)} "
-        f"(role {node.config.role}); store {node.store_name}, {node.durability}, "
-        f"{topics} topic{'' if topics == 1 else 's'}",
-        flush=True,
-    )
-    warn(node.store.warnings)
-
-
-def warn(warnings: Sequence[str]) -> None:
-    """Print what speaks against relying on the store."""
-    for warning in warnings:
-        print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)

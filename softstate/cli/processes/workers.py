@@ -22,11 +22,11 @@ import structlog
 import trio
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.serve import warn
 from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_process import LogFormat
 from softstate.cli.processes.worker import Failed, Listening, Orders, report_of
+from softstate.cli.terminal.announcement import announcement, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
@@ -130,12 +130,8 @@ class _Supervisor:
                 for number in range(2, self.count + 1):
                     starting.start_soon(nursery.start, self._keep, number)
             self._serving = True
-            print(
-                f"softstate listens on {', '.join('http://' + address for address in self.addresses)} "
-                f"(role {self.config.role}, {self.count} workers); store {first.store}, {first.durability}, "
-                f"{first.topics} topic{'' if first.topics == 1 else 's'}",
-                flush=True,
-            )
+            role = f"role {self.config.role}, {self.count} workers"
+            print(announcement(self.addresses, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
 
     async def obey(self, signals: AsyncIterator[int]) -> None:

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.commands.store.moved import moved
-from softstate.cli.commands.store.naming import plain, same_store
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, check_new_file, reading
+from softstate.cli.options.store_urls import plain, same_store
 from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import ConfigError
 

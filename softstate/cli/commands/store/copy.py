@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.commands.store.moved import moved
-from softstate.cli.commands.store.naming import plain, same_store
 from softstate.cli.commands.store.opening import reading, writing
+from softstate.cli.options.store_urls import plain, same_store
 from softstate.errors import ConfigError
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.naming import plain
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading
 from softstate.cli.options.nodes import AsJson
+from softstate.cli.options.store_urls import plain
 from softstate.cli.terminal.fields import print_fields
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import trio
 from cyclopts import Parameter
 
-from softstate.cli.commands.store.naming import path_of
+from softstate.cli.options.store_urls import path_of
 from softstate.errors import ConfigError
 from softstate.store import Store, open_store
 

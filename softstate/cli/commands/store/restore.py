@@ -13,9 +13,9 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.commands.store.moved import moved
-from softstate.cli.commands.store.naming import plain, same_store
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
+from softstate.cli.options.store_urls import plain, same_store
 from softstate.errors import ConfigError
 from softstate.store import Store
 

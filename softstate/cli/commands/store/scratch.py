@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import trio
 
-from softstate.cli.commands.store.naming import path_of, shown
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.options.store_urls import path_of, shown
 from softstate.errors import ConfigError, SoftstateError
 from softstate.store import Store, open_store
 from softstate.store.base import KEYS_MAX

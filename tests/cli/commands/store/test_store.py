@@ -15,10 +15,10 @@ import pytest
 import trio
 
 from softstate.cli import exit_codes, run
-from softstate.cli.commands.store.naming import same_store, shown
 from softstate.cli.commands.store.opening import DEFAULT_STORE
 from softstate.cli.commands.store.restore import common_revision, loss_of
 from softstate.cli.commands.store.scratch import scratch, with_namespace
+from softstate.cli.options.store_urls import same_store, shown
 from softstate.cli.processes.child import softstate
 from softstate.errors import ConfigError
 from softstate.server import ServerConfig
