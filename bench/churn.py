@@ -14,16 +14,19 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, median
 
 from bench.load.churn import VANISHING, lifetime_s
 from bench.load.process import LoadProcess
+from bench.measure.checkouts import THIS, Checkout
 from bench.measure.cost import cpu_s, resident_bytes
 from bench.measure.options import Measuring
 from bench.measure.progress import Steps
 from bench.measure.report import Column, Report
-from bench.measure.rounds import Rounds
+from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server, softstate_server
+from softstate.errors import ConfigError
 from softstate.lease.table import GRACE
 from softstate.lease.timer_wheel import TICK_S
 from softstate.session.load_advice import RENEWALS_PER_TTL
@@ -43,17 +46,17 @@ MODEL_OFF_MAX = 3.0
 GROWTH_MAX = 1.05
 
 COLUMNS = (
-    Column("sessions", "leases held", digits=0),
-    Column("model", "model", digits=0),
-    Column("off", "held / model"),
-    Column("connections", "connections", digits=0),
+    Column("sessions", "leases held", digits=0, better=""),
+    Column("model", "model", digits=0, better=""),
+    Column("off", "held / model", better=""),
+    Column("connections", "connections", digits=0, better=""),
     Column("stale_p50_s", "staleness p50 ms", 1e3),
     Column("stale_p99_s", "staleness p99 ms", 1e3),
     Column("opening_p99_s", "arrival to subscribed p99 ms", 1e3),
     Column("cpu_arrival_s", "server CPU us/arrival", 1e6, 0),
     Column("server_busy", "server busy"),
     Column("resident", "MiB resident", 1 / 1024**2, 1),
-    Column("generator_busy", "generator busy"),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 
@@ -110,9 +113,15 @@ def churn(measuring: Measuring) -> Report:
         ends_s = begins_s + phase_s + (hold_s if number == len(RATES_PER_S) - 1 else 0.0)
         phases.append(Phase(per_s, begins_s, ends_s))
         begins_s = ends_s
-    report = Report("churn", f"arrivals at up to {RATES_PER_S[-1]:g}/s, a quarter of whom vanish; {begins_s:g} s")
-    coming_and_going(report, phases, TTL_S[quick], MEAN_S[quick])
-    report.note("one run, not rounds: each rate builds on what the one before left; held / model is the ratio")
+    about = f"arrivals at up to {RATES_PER_S[-1]:g}/s, a quarter of whom vanish; {begins_s:g} s"
+    report = measuring.report("churn", about)
+    if report.compares:
+        compare(report, phases, TTL_S[quick], MEAN_S[quick], measuring.rounds)
+    elif measuring.rounds_wanted is not None:
+        raise ConfigError("churn is one long run without rounds: leave out --rounds, or give --against as well")
+    else:
+        coming_and_going(report, phases, TTL_S[quick], MEAN_S[quick])
+        report.note("one run, not rounds: each rate builds on what the one before left; held / model is the ratio")
     report.note(f"TTL {TTL_S[quick]} s, mean lifetime {MEAN_S[quick]:g} s, {PUBLISHES_PER_S:g} publishes/s, durable")
     report.note("staleness: from when a publish was due until a subscriber has it")
     return report
@@ -120,40 +129,64 @@ def churn(measuring: Measuring) -> Report:
 
 def coming_and_going(report: Report, phases: Sequence[Phase], ttl_s: int, mean_s: float) -> Rounds:
     """Go through the phases with one server, and add what was found to the report."""
-    times = lease_times_s(mean_s, ttl_s)
-    result = Rounds()
-    samples: list[Sample] = []
-    with softstate_server("--ttl", f"{ttl_s}s") as server, LoadProcess("bench.load.churn") as load:
-        load.ask("open", port=server.port, ttl_s=ttl_s, mean_s=mean_s, publishes_per_s=PUBLISHES_PER_S, seed=1)
-        began = time.monotonic()
-        with Steps("churn", len(phases)) as steps:
-            for phase in phases:
-                steps.show(f"{phase.per_s:g}/s")
-                before = cpu_s(server.pid)
-                load.tell("phase", per_s=phase.per_s, seconds=phase.ends_s - phase.begins_s)
-                samples = sampled(server, began, phase)
-                answer = load.answer()
-                spent_s = cpu_s(server.pid) - before
-                model = [expected(phases, times, sample.at_s) for sample in samples]
-                held = [sample.sessions for sample in samples]
-                figures = {
-                    **answer,
-                    "sessions": mean(held),
-                    "model": mean(model),
-                    "off": mean(held) / mean(model),
-                    "off_sd": (mean(held) - mean(model)) / math.sqrt(mean(model)),
-                    "connections": mean(sample.connections for sample in samples),
-                    "cpu_arrival_s": spent_s / max(answer["arrivals"], 1),
-                    "server_busy": spent_s / (phase.ends_s - phase.begins_s),
-                    "resident": samples[-1].resident,
-                }
-                result.runs[f"{phase.per_s:g} arrivals/s"] = [figures]
+    figures, samples = go_through(phases, ttl_s, mean_s)
+    result = Rounds({rate: [run] for rate, run in figures.items()})
     first = next(iter(result.runs))
     report.table("churn", result, COLUMNS, baseline=first, compares="cpu_arrival_s")
     off = max(abs(runs[0]["off_sd"]) for runs in result.runs.values())
     report.figure_at_most("leases held, furthest from the model", off, MODEL_OFF_MAX, "standard deviations")
     report.figure_at_most("memory at the last rate, last third over the third before", growth(samples), GROWTH_MAX, "x")
     return result
+
+
+def compare(report: Report, phases: Sequence[Phase], ttl_s: int, mean_s: float, rounds: int) -> Rounds:
+    """Go through all phases with a new server of each checkout in each round; compare the last rate."""
+
+    def last(checkout: Checkout) -> Figures:
+        figures, _ = go_through(phases, ttl_s, mean_s, checkout)
+        return list(figures.values())[-1]
+
+    named = report.checkouts.named("softstate")
+    result = run_rounds({name: partial(last, checkout) for name, checkout in named.items()}, rounds, "churn")
+    report.table(f"{phases[-1].per_s:g} arrivals/s, the last rate", result, COLUMNS, baseline="", compares="")
+    return result
+
+
+def go_through(
+    phases: Sequence[Phase], ttl_s: int, mean_s: float, checkout: Checkout = THIS
+) -> tuple[dict[str, Figures], list[Sample]]:
+    """Go through the phases with one server; return the figures of each rate, and the samples of the last."""
+    times = lease_times_s(mean_s, ttl_s)
+    found: dict[str, Figures] = {}
+    samples: list[Sample] = []
+    with (
+        softstate_server("--ttl", f"{ttl_s}s", checkout=checkout) as server,
+        LoadProcess("bench.load.churn") as load,
+        Steps("churn", len(phases)) as steps,
+    ):
+        load.ask("open", port=server.port, ttl_s=ttl_s, mean_s=mean_s, publishes_per_s=PUBLISHES_PER_S, seed=1)
+        began = time.monotonic()
+        for phase in phases:
+            steps.show(f"{phase.per_s:g}/s")
+            before = cpu_s(server.pid)
+            load.tell("phase", per_s=phase.per_s, seconds=phase.ends_s - phase.begins_s)
+            samples = sampled(server, began, phase)
+            answer = load.answer()
+            spent_s = cpu_s(server.pid) - before
+            model = [expected(phases, times, sample.at_s) for sample in samples]
+            held = [sample.sessions for sample in samples]
+            found[f"{phase.per_s:g} arrivals/s"] = {
+                **answer,
+                "sessions": mean(held),
+                "model": mean(model),
+                "off": mean(held) / mean(model),
+                "off_sd": (mean(held) - mean(model)) / math.sqrt(mean(model)),
+                "connections": mean(sample.connections for sample in samples),
+                "cpu_arrival_s": spent_s / max(answer["arrivals"], 1),
+                "server_busy": spent_s / (phase.ends_s - phase.begins_s),
+                "resident": samples[-1].resident,
+            }
+    return found, samples
 
 
 def sampled(server: Server, began: float, phase: Phase) -> list[Sample]:

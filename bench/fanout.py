@@ -13,7 +13,7 @@ send(2) for each delivery (``C loop``), or, in bursts, one for each connection (
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load.process import LoadProcess
+from bench.measure.checkouts import Checkouts
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
@@ -64,15 +65,15 @@ FLOOR_SOURCE = Path(__file__).parent / "load" / "floor.c"
 COST = (
     Column("server_cpu_s", "server CPU us/delivery", 1e6),
     Column("wall_s", "wall us/delivery", 1e6),
-    Column("sink_cpu_s", "sink CPU us/delivery", 1e6),
+    Column("sink_cpu_s", "sink CPU us/delivery", 1e6, better=""),
     Column("p50_s", "p50 ms", 1e3),
     Column("p99_s", "p99 ms", 1e3),
 )
-RATE = Column("deliveries_per_s", "million deliveries/s", 1e-6)
+RATE = Column("deliveries_per_s", "million deliveries/s", 1e-6, better="more")
 HOT = (
     Column("wall_s", "until all hold the last, s", 1.0, 3),
     Column("server_cpu_s", "server CPU s", 1.0, 3),
-    Column("received_bytes", "MB received", 1e-6, 1),
+    Column("received_bytes", "MB received", 1e-6, 1, better=""),
 )
 
 
@@ -108,12 +109,18 @@ class Pair:
         return each | times | busy | {"deliveries_per_s": run["deliveries"] / run["wall_s"]}
 
 
-def candidates() -> dict[str, Candidate]:
-    """Return everything that is compared, whether or not this machine has it."""
+def candidates(checkouts: Checkouts) -> dict[str, Candidate]:
+    """Return everything that is compared, whether or not this machine has it; of two checkouts nothing else."""
+    ours = {
+        name: Candidate(partial(softstate_server, checkout=checkout), "softstate")
+        for name, checkout in checkouts.named(OURS).items()
+    }
+    if checkouts.against is not None:
+        return ours
     return {
         FLOOR: Candidate(floor, "floor"),
         GATHERED: Candidate(floor, "floor-gathered"),
-        OURS: Candidate(softstate_server, "softstate"),
+        **ours,
         MEMORY: Candidate(partial(softstate_server, store="memory:"), "softstate"),
         "websockets": Candidate(websockets_server, "websockets"),
         "nats-server": Candidate(nats_server, "nats", "."),
@@ -124,28 +131,27 @@ def candidates() -> dict[str, Candidate]:
 
 def fanout(measuring: Measuring) -> Report:
     """Measure paced changes, bursts and one hot topic, and return the report."""
-    report = Report("fanout", "one publisher, many subscribers, values of 100 bytes, all on this machine")
+    report = measuring.report("fanout", "one publisher, many subscribers, values of 100 bytes, all on this machine")
     for size in SIZES_QUICK if measuring.quick else PACED:
         paced(report, size, PACED[size], measuring.rounds)
     bursts(report, BURST_SUBSCRIBERS, BURST_TOPICS, measuring.rounds)
     hot(report, HOT_SUBSCRIBERS, HOT_CHANGES, measuring.rounds)
     report.note("server CPU is the process's own clock: on loopback it holds the delivery to the receiving socket too")
-    report.note("softstate: durable SQLite; softstate memory: keeps nothing, as the others do; MQTT at QoS 0")
-    report.note(
-        "websockets runs on " + ("uvloop" if find_spec("uvloop") else "asyncio's loop: uvloop is not installed")
-    )
+    if not report.compares:
+        report.note("softstate: durable SQLite; softstate memory: keeps nothing, as the others do; MQTT at QoS 0")
+        loop = "uvloop" if find_spec("uvloop") else "asyncio's loop: uvloop is not installed"
+        report.note(f"websockets runs on {loop}")
     return report
 
 
 def paced(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
     """Publish one change at a time, the next when everybody has it."""
-    names = [name for name in candidates() if name != GATHERED]
-    with arranged(report, names, subscribers, topics=1) as pairs:
+    with arranged(report, subscribers, topics=1, but=[GATHERED]) as pairs:
         label = f"paced, {subscribers:,} subscribers"
         result = _rounds(pairs, "paced", rounds, label, changes=changes)
     report.table(f"paced: 1 topic, {subscribers:,} subscribers", result, COST, baseline=FLOOR, compares="server_cpu_s")
     _note_busy_sinks(report, label, result)
-    if subscribers >= 1_000:
+    if subscribers >= 1_000 and not report.compares:
         for baseline, limit in ((FLOOR, 1.3), ("websockets", 0.6), ("nats-server", 1.0)):
             report.at_most(f"CPU per delivery, {label}", result, OURS, baseline, "server_cpu_s", limit)
     return result
@@ -153,14 +159,15 @@ def paced(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds
 
 def bursts(report: Report, subscribers: int, topics: int, rounds: int) -> Rounds:
     """Publish a change of each of many topics at once; everybody has subscribed to all."""
-    with arranged(report, list(candidates()), subscribers, topics) as pairs:
+    with arranged(report, subscribers, topics) as pairs:
         label = f"bursts, {subscribers:,} subscribers x {topics} changes"
         result = _rounds(pairs, "bursts", rounds, label, times=BURSTS)
     report.table(label, result, (*COST, RATE), baseline=GATHERED, compares="server_cpu_s")
     _note_busy_sinks(report, label, result)
-    if OURS in result:
-        rate = result.median(OURS, "deliveries_per_s") / 1e6
-        report.figure_at_least(f"rate, {label}", rate, 2.0, "million deliveries/s")
+    if OURS not in result:
+        return result
+    rate = result.median(OURS, "deliveries_per_s") / 1e6
+    report.figure_at_least(f"rate, {label}", rate, 2.0, "million deliveries/s")
     report.at_most(f"CPU per delivery, {label}", result, OURS, "nats-server", "server_cpu_s", 1.2)
     return result
 
@@ -170,8 +177,7 @@ def hot(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
 
     Not with ``memory:``: it commits each change by itself, where a store with a disk gathers what waits.
     """
-    names = [name for name in candidates() if name not in (FLOOR, GATHERED, MEMORY)]
-    with arranged(report, names, subscribers, topics=1) as pairs:
+    with arranged(report, subscribers, topics=1, but=[FLOOR, GATHERED, MEMORY]) as pairs:
         label = f"one hot topic, {subscribers:,} subscribers, {changes:,} changes"
         runs = {name: partial(pair.run, "hot", changes=changes, timeout_s=HOT_S_MAX) for name, pair in pairs.items()}
         result = run_rounds(runs, rounds, label)
@@ -195,13 +201,13 @@ def _note_busy_sinks(report: Report, label: str, result: Rounds) -> None:
 
 
 @contextmanager
-def arranged(report: Report, names: Sequence[str], subscribers: int, topics: int) -> Iterator[dict[str, Pair]]:
+def arranged(report: Report, subscribers: int, topics: int, but: Collection[str] = ()) -> Iterator[dict[str, Pair]]:
     """Start the candidates that this machine has, each with its subscribers connected; note those it has not."""
-    known = candidates()
     with ExitStack() as stack:
         pairs = {}
-        for name in names:
-            candidate = known[name]
+        for name, candidate in candidates(report.checkouts).items():
+            if name in but:
+                continue
             try:
                 server = stack.enter_context(candidate.start())
             except Absent as absent:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 from bench.load.process import LoadProcess
 from bench.load.protocols import value_of
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
-from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
 from bench.measure.servers import Server, folder, softstate_server
 
 TOPICS = 100
@@ -29,13 +29,16 @@ OUTSTANDING = 256
 """Publishes under way at once while the ceiling is measured."""
 CEILING_S = {False: 5.0, True: 2.0}
 CEILINGS = 3
-"""The ceiling is the median of so many."""
+"""The ceiling is the median of so many; of as many as there are rounds, if checkouts are compared."""
 RUN_S = {False: 10.0, True: 3.0}
 SHARES = (0.1, 0.5, 0.9)
 COMMITS = {False: 2_000, True: 500}
 GENERATOR_BUSY_MAX = 0.9
 
+OURS = "softstate"
 COMMIT = "sqlite3 commit"
+
+CEILING = (Column("per_s", "acknowledged per second", digits=0, better="more"),)
 
 APPLIED = (
     Column("applied_p50_s", "p50 ms", 1e3),
@@ -46,16 +49,16 @@ APPLIED = (
     Column("after_p50_s", "after ack p50 ms", 1e3),
     Column("after_p99_s", "after ack p99 ms", 1e3),
     Column("after_p999_s", "after ack p99.9 ms", 1e3),
-    Column("late_p99_s", "generator late p99 ms", 1e3),
+    Column("late_p99_s", "generator late p99 ms", 1e3, better=""),
     Column("server_busy", "server busy"),
-    Column("generator_busy", "generator busy"),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 
 def latency(measuring: Measuring) -> Report:
     """Measure the ceiling, then latency at shares of it."""
     quick = measuring.quick
-    report = Report(
+    report = measuring.report(
         "latency",
         f"publish to applied: {TOPICS} topics, {SUBSCRIBERS_EACH} subscribers each, {PUBLISHERS} publishers,"
         " durable store, open loop",
@@ -67,21 +70,40 @@ def latency(measuring: Measuring) -> Report:
 
 
 def shares(report: Report, ceiling_s: float, run_s: float, commits: int, rounds: int, topics: int = TOPICS) -> Rounds:
-    """Offer shares of the ceiling to one server, and commit to a bare database in between."""
-    with softstate_server() as server, LoadProcess("bench.load.open_loop") as load:
-        load.ask("open", port=server.port, topics=topics, subscribers_each=SUBSCRIBERS_EACH, publishers=PUBLISHERS)
-        load.ask("ceiling", seconds=ceiling_s / 2, outstanding=OUTSTANDING)  # to warm up
-        found = [load.ask("ceiling", seconds=ceiling_s, outstanding=OUTSTANDING) for _ in range(CEILINGS)]
-        per_s = median(answer["per_s"] for answer in found)
-        runs = {
-            f"{share:.0%} of the ceiling, {share * per_s:,.0f}/s": partial(_offer, server, load, share * per_s, run_s)
-            for share in SHARES
-        }
-        result = run_rounds({COMMIT: partial(commit, commits), **runs}, rounds, "latency")
+    """Offer shares of the ceiling to one server, and commit to a bare database in between.
+
+    Two checkouts are offered the same: shares of the lower one's ceiling, and no database.
+    """
+    with ExitStack() as stack:
+        up = {}
+        for name, checkout in report.checkouts.named(OURS).items():
+            server = stack.enter_context(softstate_server(checkout=checkout))
+            load = stack.enter_context(LoadProcess("bench.load.open_loop"))
+            load.ask("open", port=server.port, topics=topics, subscribers_each=SUBSCRIBERS_EACH, publishers=PUBLISHERS)
+            load.ask("ceiling", seconds=ceiling_s / 2, outstanding=OUTSTANDING)  # to warm up
+            up[name] = (server, load)
+        ceilings = run_rounds(
+            {
+                name: partial(load.ask, "ceiling", seconds=ceiling_s, outstanding=OUTSTANDING)
+                for name, (_, load) in up.items()
+            },
+            rounds if report.compares else CEILINGS,
+            "ceiling",
+        )
+        per_s = min(ceilings.median(name, "per_s") for name in up)
+        runs: dict[str, Measure] = {} if report.compares else {COMMIT: partial(commit, commits)}
+        offered = []
+        for share in SHARES:
+            label = f"{share:.0%} of the ceiling, {share * per_s:,.0f}/s"
+            for name, both in zip(report.checkouts.named(label), up.values(), strict=True):
+                runs[name] = partial(_offer, *both, share * per_s, run_s)
+                offered.append(name)
+        result = run_rounds(runs, rounds, "latency")
+    if report.compares:
+        report.table("ceiling", ceilings, CEILING, baseline="", compares="per_s")
     report.note(f"ceiling: {per_s:,.0f} publishes/s acknowledged, with {OUTSTANDING} under way; durable")
-    columns = APPLIED
-    report.table("latency", result, columns, baseline=COMMIT, compares="applied_p50_s")
-    for name in runs:
+    report.table("latency", result, APPLIED, baseline=COMMIT, compares="applied_p50_s")
+    for name in offered:
         busy = result.median(name, "generator_busy")
         if busy > GENERATOR_BUSY_MAX:
             report.note(f"the generator was the limit: {name}: it used {busy:.0%} of one core")

@@ -3,17 +3,25 @@
 No server and no clock: `bench.load.lease_table` leads 10,000 to 1,000,000 leases through their lives, each time in a
 fresh process. The dict does the same and nothing more, in place and without a call: it knows no names, tells nobody
 that a lease is over, and finds what is due by being walked once, when everything is.
+
+There is no server here that another checkout could run: with ``--against`` each round runs ``python -m bench leases
+--json`` of either checkout, by its own interpreter, and takes the medians of the lease table from it.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+from dataclasses import replace
 from functools import partial
 
 from bench.load.lease_table import RENEWALS
 from bench.load.process import LoadProcess
+from bench.measure.checkouts import Checkout
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.servers import ServerFailed
 
 SIZES = (10_000, 100_000, 1_000_000)
 SIZES_QUICK = (10_000, 100_000)
@@ -39,7 +47,10 @@ COLUMNS = (
 def leases(measuring: Measuring, sizes: tuple[int, ...] = ()) -> Report:
     """Measure every size, and return the report."""
     sizes = sizes or (SIZES_QUICK if measuring.quick else SIZES)
-    report = Report("leases", "the lease table alone, no names, against a dict from token to deadline")
+    report = measuring.report("leases", "the lease table alone, no names, beside a dict from token to deadline")
+    if report.compares:
+        compare(report, measuring.quick, measuring.rounds)
+        return report
     by_size = {}
     for size in sizes:
         label = f"{size:,} leases"
@@ -52,6 +63,44 @@ def leases(measuring: Measuring, sizes: tuple[int, ...] = ()) -> Report:
     report.note(f"wheel passes: once in a TTL, so a {RENEWALS}rd of it belongs to each renewal of a live lease")
     report.note("the ratio in the tables is that of renew; bytes by tracemalloc, in runs of their own, tokens excluded")
     return report
+
+
+def compare(report: Report, quick: bool, rounds: int) -> None:
+    """Run the leases bench of both checkouts in each round."""
+    named = report.checkouts.named(TABLE)
+    result = run_rounds({name: partial(own_bench, checkout, quick) for name, checkout in named.items()}, rounds)
+    for label in {key.partition(": ")[0]: None for key in result.runs[next(iter(named))][0]}:
+        columns = [replace(column, figure=f"{label}: {column.figure}") for column in COLUMNS]
+        report.table(label, result, columns, baseline="", compares="")
+    report.note("each round ran each checkout's own bench in a process of its own, generator and all")
+
+
+def own_bench(checkout: Checkout, quick: bool) -> Figures:
+    """Run ``python -m bench leases`` in a checkout; return its lease table's medians as "TITLE: FIGURE".
+
+    A checkout whose bench knows ``--rounds`` runs one round, an older one as many as it does without.
+    Raises `ServerFailed`.
+    """
+    knows_rounds = "--rounds" in _said(checkout, "leases", "--help")
+    words = [*(["--quick"] if quick else []), *(["--rounds", "1"] if knows_rounds else [])]
+    report = json.loads(_said(checkout, "leases", "--json", *words))
+    return {
+        f"{table['title']}: {figure}": value
+        for table in report["tables"]
+        for row in table["rows"]
+        for figure, value in row["medians"].items()
+        if row["name"] == TABLE
+    }
+
+
+def _said(checkout: Checkout, *words: str) -> str:
+    command = checkout.bench(*words)
+    done = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServerFailed(
+            f"{' '.join(command)} in {checkout.folder} failed: {done.stderr.strip().rpartition(chr(10))[2]}"
+        )
+    return done.stdout
 
 
 def _live(name: str, size: int) -> Figures:

@@ -30,13 +30,13 @@ WATCHED_TTLS = 2 / 3
 COLUMNS = (
     Column("back_50_s", "half live again s"),
     Column("back_all_s", "all live again s"),
-    Column("spread_s", "advised spread s"),
+    Column("spread_s", "advised spread s", better=""),
     Column("noticed", "others disturbed", digits=0),
     Column("age_before_s", "others: worst age before, s"),
     Column("age_s", "meanwhile"),
     Column("delivery_before_s", "others: worst delivery before, ms", 1e3),
     Column("delivery_s", "meanwhile", 1e3),
-    Column("generator_busy", "generator busy"),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 

@@ -31,11 +31,11 @@ BARE = "bare loop"
 BARE_ONE = "bare loop, 1 connection"
 
 RENEWALS = (
-    Column("per_s", "renewals per second", digits=0),
+    Column("per_s", "renewals per second", digits=0, better="more"),
     Column("reads_per_s", "head reads per second, busiest node", digits=1),
-    Column("per_read", "renewals a read", digits=0),
+    Column("per_read", "renewals a read", digits=0, better="more"),
     Column("server_cpu_s", "server CPU us each", 1e6, 1),
-    Column("generator_busy", "generator busy"),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 

@@ -45,8 +45,8 @@ LATENCY = (
     Column("acknowledged_p99_s", "ack p99 ms", 1e3),
     Column("after_p50_s", "after ack p50 ms", 1e3),
     Column("after_p99_s", "after ack p99 ms", 1e3),
-    Column("late_p99_s", "generator late p99 ms", 1e3),
-    Column("generator_busy", "generator busy"),
+    Column("late_p99_s", "generator late p99 ms", 1e3, better=""),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 
@@ -67,6 +67,7 @@ class Size:
 
 def nodes(measuring: Measuring, stores: Sequence[str] = (), size: Size | None = None) -> Report:
     """Measure on each store; on all engines that are installed if none is named. Raises `Absent` for a named one."""
+    measuring.refuse_against("nodes", "it would run 14 nodes of both at once; compare `publish` and `latency` instead")
     if size is None:
         size = Size(measuring.rounds, deaths=3)
         if measuring.quick:

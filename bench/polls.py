@@ -10,6 +10,8 @@ target, parses them, knows nothing, and answers with as many bytes of body.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +23,7 @@ from bench.load.protocols import value_of
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.rounds import Rounds, run_rounds
-from bench.measure.servers import python_server, softstate_server
+from bench.measure.servers import Server, python_server, softstate_server
 from softstate.position import Position
 from softstate.wire import CBOR, messages
 
@@ -43,39 +45,56 @@ class Question:
     status: int = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A running softstate, its generator, and the questions about what was published to it."""
+
+    server: Server
+    asker: LoadProcess
+    questions: Sequence[Question]
+
+
 def polls(measuring: Measuring, connections: int = CONNECTIONS, run_s: float = 0.0) -> Report:
-    """Measure every kind of poll against the floor, and return the report."""
+    """Measure every kind of poll against the floor, or against another checkout, and return the report."""
     run_s = run_s or (RUN_QUICK_S if measuring.quick else RUN_S)
-    report = Report("polls", f"conditional polls, {connections} kept connections, values of 100 bytes")
-    with (
-        softstate_server() as ours,
-        python_server("bench.load.h11_server", name=FLOOR) as floor,
-        LoadProcess("bench.load.asker") as to_ours,
-        LoadProcess("bench.load.asker") as to_floor,
-    ):
-        to_ours.ask("open", port=ours.port, connections=connections, speaks="http")
-        to_floor.ask("open", port=floor.port, connections=connections, speaks="http")
-        for question in questions(to_ours):
-            answer = to_ours.ask("once", request=question.request)["answer"]
+    report = measuring.report("polls", f"conditional polls, {connections} kept connections, values of 100 bytes")
+    with ExitStack() as stack:
+        ours = {}
+        for name, checkout in report.checkouts.named(OURS).items():
+            server = stack.enter_context(softstate_server(checkout=checkout))
+            asker = stack.enter_context(LoadProcess("bench.load.asker"))
+            asker.ask("open", port=server.port, connections=connections, speaks="http")
+            ours[name] = Asked(server, asker, questions(asker))
+        if not report.compares:
+            floor = stack.enter_context(python_server("bench.load.h11_server", name=FLOOR))
+            to_floor = stack.enter_context(LoadProcess("bench.load.asker"))
+            to_floor.ask("open", port=floor.port, connections=connections, speaks="http")
+        first = next(iter(ours.values()))
+        for number, question in enumerate(first.questions):
+            answer = first.asker.ask("once", request=question.request)["answer"]
             size = len(answer.partition("\r\n\r\n")[2])
-            asked_of_floor = retarget(question.request, f"/{question.status}/{size}")
             good = f"HTTP/1.1 {question.status} "
             candidates = {
-                OURS: partial(per_answer, ours, to_ours, question.request, run_s, good),
-                FLOOR: partial(per_answer, floor, to_floor, asked_of_floor, run_s, good),
+                name: partial(per_answer, one.server, one.asker, one.questions[number].request, run_s, good)
+                for name, one in ours.items()
             }
+            if not report.compares:
+                asked_of_floor = retarget(question.request, f"/{question.status}/{size}")
+                candidates[FLOOR] = partial(per_answer, floor, to_floor, asked_of_floor, run_s, good)
             for warm_up in candidates.values():
                 warm_up()
             result = run_rounds(candidates, measuring.rounds, question.title)
-            _conclude(report, question, len(question.request), len(answer), result)
-    report.note("the floor's reply has two headers, softstate's has eight; the bodies have the same length")
+            _conclude(report, question, len(answer), result)
+    if not report.compares:
+        report.note("the floor's reply has two headers, softstate's has eight; the bodies have the same length")
     return report
 
 
-def _conclude(report: Report, question: Question, asked_bytes: int, answer_bytes: int, result: Rounds) -> None:
-    title = f"{question.title}: {asked_bytes} bytes asked, {answer_bytes} answered"
+def _conclude(report: Report, question: Question, answer_bytes: int, result: Rounds) -> None:
+    title = f"{question.title}: {len(question.request)} bytes asked, {answer_bytes} answered"
     report.table(title, result, COLUMNS, baseline=FLOOR, compares="per_s")
-    report.at_least(f"polls per second, {question.title}", result, OURS, FLOOR, "per_s", TARGET)
+    if not report.compares:
+        report.at_least(f"polls per second, {question.title}", result, OURS, FLOOR, "per_s", TARGET)
     note_busy_askers(report, question.title, result)
 
 

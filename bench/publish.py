@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from bench.load.asker import CONNECTION, SEQUENCE
 from bench.load.asking import COLUMNS, note_busy_askers, per_answer
 from bench.load.process import LoadProcess
 from bench.load.protocols import client_frame, value_of
+from bench.measure.checkouts import Checkout
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
@@ -49,41 +50,57 @@ ECHO = "bare exchange, WebSocket"
 LEAST_HTTP = "min(raw sqlite3, bare exchange), HTTP"
 LEAST_WEBSOCKET = "min(raw sqlite3, bare exchange), WebSocket"
 
-PER_COMMIT = Column("per_commit", "publishes a commit", digits=1)
+PER_COMMIT = Column("per_commit", "publishes a commit", digits=1, better="")
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
-    """Everything that is up for a whole comparison."""
+class Side:
+    """A running softstate, and its generators."""
 
     server: Server
+    http: LoadProcess
+    websocket: LoadProcess
+
+    def open(self, publishers: int) -> None:
+        """Give each generator as many connections."""
+        self.http.ask("open", port=self.server.port, connections=publishers, speaks="http")
+        self.websocket.ask("open", port=self.server.port, connections=publishers, speaks="softstate")
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Everything that softstate is compared with."""
+
     h11: Server
     echo: Server
     raw: LoadProcess
-    http: LoadProcess
-    websocket: LoadProcess
     to_h11: LoadProcess
     to_echo: LoadProcess
 
     def open(self, publishers: int) -> None:
-        """Give every generator as many connections."""
-        for asker, server, speaks in (
-            (self.http, self.server, "http"),
-            (self.websocket, self.server, "softstate"),
-            (self.to_h11, self.h11, "http"),
-            (self.to_echo, self.echo, "websocket"),
-        ):
-            asker.ask("open", port=server.port, connections=publishers, speaks=speaks)
+        """Give each generator as many connections."""
+        self.to_h11.ask("open", port=self.h11.port, connections=publishers, speaks="http")
+        self.to_echo.ask("open", port=self.echo.port, connections=publishers, speaks="websocket")
 
 
 @contextmanager
-def bed() -> Iterator[Bed]:
-    """Start servers and generators."""
+def side(checkout: Checkout) -> Iterator[Side]:
+    """Run a checkout's softstate, and its generators."""
+    with (
+        softstate_server(checkout=checkout) as server,
+        LoadProcess("bench.load.asker") as http,
+        LoadProcess("bench.load.asker") as websocket,
+    ):
+        yield Side(server, http, websocket)
+
+
+@contextmanager
+def all_floors() -> Iterator[Floors]:
+    """Run what softstate is compared with."""
     with ExitStack() as stack:
         home = stack.enter_context(folder())
-        askers = [stack.enter_context(LoadProcess("bench.load.asker")) for _ in range(4)]
-        yield Bed(
-            stack.enter_context(softstate_server()),
+        askers = [stack.enter_context(LoadProcess("bench.load.asker")) for _ in range(2)]
+        yield Floors(
             stack.enter_context(python_server("bench.load.h11_server")),
             stack.enter_context(python_server("bench.load.echo_server")),
             stack.enter_context(LoadProcess("bench.load.sqlite_writer", str(home / "raw.db"))),
@@ -94,43 +111,68 @@ def bed() -> Iterator[Bed]:
 def publish(measuring: Measuring, publishers: tuple[int, ...] = PUBLISHERS, run_s: float = 0.0) -> Report:
     """Measure with each number of publishers, and return the report."""
     run_s = run_s or (RUN_QUICK_S if measuring.quick else RUN_S)
-    report = Report("publish", "durable publishes of 100 bytes, each publisher with its own topic and connection")
-    with bed() as up:
+    about = "durable publishes of 100 bytes, each publisher with its own topic and connection"
+    report = measuring.report("publish", about)
+    with ExitStack() as stack:
+        sides = [stack.enter_context(side(checkout)) for checkout in report.checkouts.named("").values()]
+        floors = None if report.compares else stack.enter_context(all_floors())
         for count in publishers:
-            up.open(count)
-            result = with_least(_measure(up, count, measuring.rounds, run_s))
+            for up in sides:
+                up.open(count)
             label = f"{count} publisher{'s' if count > 1 else ''}"
+            candidates = _candidates(report, sides, run_s)
+            if floors is None:
+                for warm_up in candidates.values():
+                    warm_up()
+                result = run_rounds(candidates, measuring.rounds, label)
+            else:
+                floors.open(count)
+                result = _with_floors(candidates, sides[0], floors, count, measuring.rounds, run_s)
             report.table(label, result, (*COLUMNS, PER_COMMIT), baseline=LEAST_WEBSOCKET, compares="per_s")
             note_busy_askers(report, label, result)
-            if count != max(publishers):
-                continue
-            for ours, least in ((WEBSOCKET, LEAST_WEBSOCKET), (KEYED, LEAST_WEBSOCKET), (HTTP, LEAST_HTTP)):
-                report.at_least(f"publishes per second, {label}: {ours}", result, ours, least, "per_s", TARGET)
+            if floors is not None and count == max(publishers):
+                for ours, least in ((WEBSOCKET, LEAST_WEBSOCKET), (KEYED, LEAST_WEBSOCKET), (HTTP, LEAST_HTTP)):
+                    report.at_least(f"publishes per second, {label}: {ours}", result, ours, least, "per_s", TARGET)
     report.note("keys: with an idempotency key each, as softstate's own client publishes; the others carry none")
-    report.note(
-        "raw sqlite3 is given as many changes for one transaction as softstate gathered for one from WebSockets"
-    )
+    if not report.compares:
+        report.note(
+            "raw sqlite3 is given as many changes for one transaction as softstate gathered for one from WebSockets"
+        )
     return report
 
 
-def _measure(up: Bed, publishers: int, rounds: int, run_s: float) -> Rounds:
+def _candidates(report: Report, sides: Sequence[Side], run_s: float) -> dict[str, Measure]:
+    """Return each way to publish, to each side."""
+    candidates: dict[str, Measure] = {}
     asked, asked_keyed, put = request_message(keyed=False), request_message(keyed=True), request_put()
+    for way, request, good in (
+        (HTTP, put, "HTTP/1.1 200 "), (WEBSOCKET, asked, "published"), (KEYED, asked_keyed, "published"),
+    ):  # fmt: skip
+        for name, up in zip(report.checkouts.named(way), sides, strict=True):
+            asker = up.http if way == HTTP else up.websocket
+            candidates[name] = partial(_gathered, up.server, asker, request, run_s, good)
+    return candidates
+
+
+def _with_floors(
+    ours: Mapping[str, Measure], up: Side, floors: Floors, publishers: int, rounds: int, run_s: float
+) -> Rounds:
+    """Measure softstate beside its floors; add the lesser of each two."""
+    asked, put = request_message(keyed=False), request_put()
     answer = up.http.ask("once", request=put)["answer"]
     size = len(answer.partition("\r\n\r\n")[2])
     candidates: dict[str, Measure] = {
-        HTTP: partial(_gathered, up.server, up.http, put, run_s, "HTTP/1.1 200 "),
-        WEBSOCKET: partial(_gathered, up.server, up.websocket, asked, run_s, "published"),
-        KEYED: partial(_gathered, up.server, up.websocket, asked_keyed, run_s, "published"),
-        H11: partial(per_answer, up.h11, up.to_h11, retarget(put, f"/200/{size}"), run_s, "HTTP/1.1 200 "),
-        ECHO: partial(per_answer, up.echo, up.to_echo, asked, run_s, "publish"),
+        **ours,
+        H11: partial(per_answer, floors.h11, floors.to_h11, retarget(put, f"/200/{size}"), run_s, "HTTP/1.1 200 "),
+        ECHO: partial(per_answer, floors.echo, floors.to_echo, asked, run_s, "publish"),
     }
     batch = 1
     for name, warm_up in candidates.items():
         figures = warm_up()
         if name == WEBSOCKET:
             batch = max(round(figures["per_commit"]), 1)
-    candidates[RAW] = partial(_raw, up.raw, publishers, batch, run_s)
-    return run_rounds(candidates, rounds, f"{publishers} publishers")
+    candidates[RAW] = partial(_raw, floors.raw, publishers, batch, run_s)
+    return with_least(run_rounds(candidates, rounds, f"{publishers} publishers"))
 
 
 def _gathered(server: Server, asker: LoadProcess, request: str, seconds: float, good: str) -> Figures:

@@ -16,12 +16,13 @@ from typing import Any
 
 from bench.load.machines import Spread
 from bench.load.process import LoadProcess
+from bench.measure.checkouts import THIS, Checkout
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, Target
-from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
 from bench.measure.servers import Server, folder, running
-from softstate.cli.processes.child import free_port, softstate
+from softstate.cli.processes.child import free_port
 
 CLIENTS = {False: 15_000, True: 1_000}
 TTL_S = {False: 60, True: 6}
@@ -45,21 +46,22 @@ LIVE = tuple(
 HERD = (
     Column("attempts", "attempts/client"),
     Column("attempts_up", "of them to a running node"),
-    Column("shed", "shed/client"),
+    Column("shed", "shed/client", better=""),
     Column("handshakes_peak", "peak handshakes/s", digits=0),
     Column("polls_peak", "peak polls/s", digits=0),
-    Column("spread_s", "advised spread s"),
+    Column("spread_s", "advised spread s", better=""),
     Column("serve_s", "N / handshake rate s"),
     Column("down_s", "node away s"),
     Column("server_cpu_s", "server CPU s"),
-    Column("generator_busy", "generator busy"),
+    Column("generator_busy", "generator busy", better=""),
 )
 
 
 def recovery(measuring: Measuring) -> Report:
     """Kill a node under all its clients, again and again."""
     clients, ttl_s = CLIENTS[measuring.quick], TTL_S[measuring.quick]
-    report = Report("recovery", f"{clients:,} clients of one node that is killed with SIGKILL and started again")
+    about = f"{clients:,} clients of one node that is killed with SIGKILL and started again"
+    report = measuring.report("recovery", about)
     herds(report, clients, ttl_s, measuring.rounds)
     report.note(
         "clients are softstate.client.machine.machine itself, one process, raw sockets; times count from the kill"
@@ -71,16 +73,21 @@ def recovery(measuring: Measuring) -> Report:
 
 
 def herds(report: Report, clients: int, ttl_s: int, rounds: int) -> Rounds:
-    """Compare both ways of coming back."""
-    ways: dict[str, Spread] = {SPREAD: "lease", JITTER: "jitter"}
-    result = run_rounds({name: partial(crash, clients, ttl_s, way) for name, way in ways.items()}, rounds, "recovery")
+    """Compare both ways of coming back; of two checkouts, their nodes, by the way that softstate's clients have."""
+    measures: dict[str, Measure] = {}
+    for name, checkout in report.checkouts.named(SPREAD).items():
+        measures[name] = partial(crash, clients, ttl_s, "lease", checkout)
+    if not report.compares:
+        measures[JITTER] = partial(crash, clients, ttl_s, "jitter")
+    result = run_rounds(measures, rounds, "recovery")
     report.table("time until so many are live again, s", result, LIVE, baseline=JITTER, compares="live_all_s")
     report.table("the herd", result, HERD, baseline=JITTER, compares="handshakes_peak")
-    stretch = max(run["stretch"] for run in result.runs[SPREAD])
-    name = "all live, from when the node listens again, worst round"
-    report.figure_at_most(name, stretch, STRETCH_MAX, "x max(spread, N / handshake rate)")
-    report.figure_at_most("the same from the kill", result.median(SPREAD, "stretch_from_kill"), STRETCH_MAX, "x")
-    report.figure_at_most("attempts a client", result.median(SPREAD, "attempts"), ATTEMPTS_MAX, "")
+    if not report.compares:
+        stretch = max(run["stretch"] for run in result.runs[SPREAD])
+        name = "all live, from when the node listens again, worst round"
+        report.figure_at_most(name, stretch, STRETCH_MAX, "x max(spread, N / handshake rate)")
+        report.figure_at_most("the same from the kill", result.median(SPREAD, "stretch_from_kill"), STRETCH_MAX, "x")
+        report.figure_at_most("attempts a client", result.median(SPREAD, "attempts"), ATTEMPTS_MAX, "")
     everything = [run for runs in result.runs.values() for run in runs]
     for figure, name in (
         ("lost", "acknowledged publishes lost"),
@@ -99,12 +106,12 @@ def herds(report: Report, clients: int, ttl_s: int, rounds: int) -> Rounds:
     return result
 
 
-def crash(clients: int, ttl_s: float, spread: Spread) -> Figures:
+def crash(clients: int, ttl_s: float, spread: Spread, checkout: Checkout = THIS) -> Figures:
     """Let clients come, kill the node, start it again, and return what became of them."""
     with folder() as home, LoadProcess("bench.load.machines") as load:
         port = free_port()
         words = ("--listen", f"127.0.0.1:{port}", "--store", f"sqlite:{home / 'softstate.db'}", "--ttl", f"{ttl_s}s")
-        node = partial(running, "softstate", softstate("serve", *words), port, home)
+        node = partial(running, "softstate", checkout.softstate("serve", *words), port, home, checkout.folder)
         with node():
             opened = load.ask("open", port=port, clients=clients, spread=spread, seed=1)
             ridden = load.ask("ride", seconds=SETTLE_TTLS * ttl_s)

@@ -8,7 +8,7 @@ parses none, and knows neither topics nor leases. So what is above it is what so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,22 +96,22 @@ class Pair:
 
 COST = (
     Column("server_cpu_s", "server CPU us each", 1e6, 0),
-    Column("per_s", "per second", digits=0),
-    Column("per_cpu_s", "per CPU second", digits=0),
-    Column("generator_busy", "generator busy"),
+    Column("per_s", "per second", digits=0, better="more"),
+    Column("per_cpu_s", "per CPU second", digits=0, better="more"),
+    Column("generator_busy", "generator busy", better=""),
 )
 IDLE = (
     Column("minute_s", "CPU s a minute", digits=3),
     Column("session_minute_s", "CPU us a session and minute", 1e6, 1),
-    Column("renewals_per_s", "renewals/s", digits=1),
+    Column("renewals_per_s", "renewals/s", digits=1, better=""),
 )
 
 
 def sessions(measuring: Measuring) -> Report:
     """Measure memory, opening, renewing and idling."""
-    report = Report("sessions", "memory and CPU of leased sessions, beside bare trio-websocket")
+    report = measuring.report("sessions", "memory and CPU of leased sessions, beside bare trio-websocket")
     quick, rounds = measuring.quick, measuring.rounds
-    bare = partial(bare_server, reply_sizes())
+    bare = None if report.compares else partial(bare_server, reply_sizes())
     opening(report, bare, CONNECTS, RENEWALS, rounds)
     memory(report, bare, SIZES_QUICK if quick else SIZES, rounds)
     idling(report, bare, IDLE_SESSIONS[quick], IDLE_S[quick], rounds)
@@ -134,6 +134,12 @@ def bare_server(sizes: Sequence[int]) -> AbstractContextManager[Server]:
     return python_server("bench.load.trio_websocket_server", *words, name=BARE)
 
 
+def servings(report: Report, name: str) -> dict[str, Serving]:
+    """Return how to run each candidate that `name`, a way to use softstate, stands for."""
+    named = report.checkouts.named(name)
+    return {name: partial(softstate_server, checkout=checkout) for name, checkout in named.items()}
+
+
 @contextmanager
 def paired(serving: Serving) -> Iterator[Pair]:
     """Run a server and a generator for it."""
@@ -141,25 +147,39 @@ def paired(serving: Serving) -> Iterator[Pair]:
         yield Pair(server, crowd)
 
 
-def memory(report: Report, bare: Serving, sizes: Sequence[int], rounds: int) -> Rounds:
+@contextmanager
+def all_paired(report: Report, bare: Serving | None) -> Iterator[dict[str, Pair]]:
+    """Run the bare server, unless that is None, and softstate, each with a generator."""
+    serving = {BARE: bare} if bare else {}
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(paired(serve)) for name, serve in {**serving, **servings(report, OURS)}.items()
+        }
+
+
+def memory(report: Report, bare: Serving | None, sizes: Sequence[int], rounds: int) -> Rounds:
     """Measure resident memory at several numbers of sessions, each time in a new process."""
     largest = f"at_{max(sizes)}"
-    candidates = {
-        BARE: partial(grown, bare, sizes, 1),
-        OURS: partial(grown, softstate_server, sizes, 1),
-        MANY: partial(grown, softstate_server, sizes, SUBSCRIPTIONS),
-    }
+    candidates = {BARE: partial(grown, bare, sizes, 1)} if bare else {}
+    for way, subscriptions in ((OURS, 1), (MANY, SUBSCRIPTIONS)):
+        for name, serving in servings(report, way).items():
+            candidates[name] = partial(grown, serving, sizes, subscriptions)
     result = run_rounds(candidates, rounds, "memory")
     columns = [Column(f"at_{size}", f"KiB at {size:,}", 1 / KIB) for size in sizes]
     report.table("resident memory of a session", result, columns, baseline=BARE, compares=largest)
+    if not report.compares:
+        _judge_memory(report, result, largest, max(sizes))
+    return result
+
+
+def _judge_memory(report: Report, result: Rounds, largest: str, size: int) -> None:
     each = result.median(OURS, largest) / KIB
-    report.figure_at_most(f"a session with 1 subscription, of {max(sizes):,}", each, SESSION_KIB_MAX, "KiB")
+    report.figure_at_most(f"a session with 1 subscription, of {size:,}", each, SESSION_KIB_MAX, "KiB")
     pairs = zip(result.runs[OURS], result.runs[MANY], strict=True)
     further = spread([(many[largest] - one[largest]) / (SUBSCRIPTIONS - 1) for one, many in pairs])
     name = "each further subscription, to a shared topic"
     ok = further.median <= SUBSCRIPTION_BYTES_MAX
     report.targets.append(Target(name, f"≤ {SUBSCRIPTION_BYTES_MAX} bytes", f"{further} bytes", ok))
-    return result
 
 
 def grown(serving: Serving, sizes: Sequence[int], subscriptions: int) -> Figures:
@@ -175,10 +195,11 @@ def grown(serving: Serving, sizes: Sequence[int], subscriptions: int) -> Figures
     return figures
 
 
-def opening(report: Report, bare: Serving, connections: int, renewals: int, rounds: int) -> tuple[Rounds, Rounds]:
+def opening(
+    report: Report, bare: Serving | None, connections: int, renewals: int, rounds: int
+) -> tuple[Rounds, Rounds]:
     """Measure connect + hello + subscribe, and renewals, with all servers up at the same time."""
-    with paired(softstate_server) as ours, paired(bare) as theirs:
-        pairs = {BARE: theirs, OURS: ours}
+    with all_paired(report, bare) as pairs:
         for pair in pairs.values():
             pair.open_and_leave(connections // 10)  # to warm up
         opened = run_rounds(
@@ -193,8 +214,9 @@ def opening(report: Report, bare: Serving, connections: int, renewals: int, roun
         ("renewals", renewed, RENEWALS_RATIO_MIN),
     ):
         report.table(title, result, COST, baseline=BARE, compares="server_cpu_s")
-        report.at_least(f"{title} per second", result, OURS, BARE, "per_s", limit)
-        report.at_least(f"{title} per CPU second", result, OURS, BARE, "per_cpu_s", limit)
+        if not report.compares:
+            report.at_least(f"{title} per second", result, OURS, BARE, "per_s", limit)
+            report.at_least(f"{title} per CPU second", result, OURS, BARE, "per_cpu_s", limit)
         for name in result.runs:
             busy = result.median(name, "generator_busy")
             if busy > GENERATOR_BUSY_MAX:
@@ -202,20 +224,15 @@ def opening(report: Report, bare: Serving, connections: int, renewals: int, roun
     return opened, renewed
 
 
-def idling(report: Report, bare: Serving, sessions: int, seconds: float, rounds: int) -> Rounds:
+def idling(report: Report, bare: Serving | None, sessions: int, seconds: float, rounds: int) -> Rounds:
     """Measure what sessions cost on which nothing happens but renewals, and those without any."""
-    with paired(softstate_server) as ours, paired(bare) as theirs:
-        for pair in (ours, theirs):
+    with all_paired(report, bare) as pairs:
+        for pair in pairs.values():
             pair.open(sessions)
-        result = run_rounds(
-            {
-                BARE: partial(theirs.idle, sessions, seconds, RENEW_S),
-                OURS: partial(ours.idle, sessions, seconds, RENEW_S),
-                SILENT: partial(ours.idle, sessions, seconds, 0.0),
-            },
-            rounds,
-            "idle",
-        )
+        measures = {name: partial(pair.idle, sessions, seconds, RENEW_S) for name, pair in pairs.items()}
+        for name, silent in zip(report.checkouts.named(OURS), report.checkouts.named(SILENT), strict=True):
+            measures[silent] = partial(pairs[name].idle, sessions, seconds, 0.0)
+        result = run_rounds(measures, rounds, "idle")
     title = f"{sessions:,} idle sessions, renewed every {RENEW_S:g} s; {seconds:g} s, counted as a minute"
     report.table(title, result, IDLE, baseline=BARE, compares="minute_s")
     return result

@@ -7,12 +7,15 @@ A thousand subscribers are sent bursts, one after the other. In half of the runs
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import RESIDENT_SOURCE, resident_bytes
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, Target
-from bench.measure.rounds import Figures, run_rounds
+from bench.measure.rounds import Figures, Measure, run_rounds
 from bench.measure.servers import Server, softstate_server
 
 SUBSCRIBERS = 1_000
@@ -33,9 +36,9 @@ COLUMNS = (
     Column("p99_s", "p99 ms", 1e3),
     Column("p50_s", "p50 ms", 1e3),
     Column("grown_bytes", "server grew by, MiB", 1 / 1024**2),
-    Column("stalled_demoted", "stalled one demoted", digits=0),
-    Column("slow_demoted", "slow one demoted", digits=0),
-    Column("agree", "converged of 2", digits=0),
+    Column("stalled_demoted", "stalled one demoted", digits=0, better=""),
+    Column("slow_demoted", "slow one demoted", digits=0, better=""),
+    Column("agree", "converged of 2", digits=0, better=""),
 )
 NOISE = 1.15
 """How much the others' p99 may differ."""
@@ -43,38 +46,50 @@ NOISE = 1.15
 
 def stalled(measuring: Measuring, subscribers: int = SUBSCRIBERS, run_s: float = RUN_S) -> Report:
     """Measure the others' delivery times with and without two that do not read."""
-    report = Report("stalled", f"{subscribers:,} subscribers, one stalled, one slow; bursts of {TOPICS} changes")
+    about = f"{subscribers:,} subscribers, one stalled, one slow; bursts of {TOPICS} changes"
+    report = measuring.report("stalled", about)
     topics = [f"bench/{number:02}" for number in range(TOPICS)]
     options = ("--congested-s-max", str(CONGESTED_S_MAX))
-    with softstate_server(*options) as server, LoadProcess("bench.load.sink") as sink:
-        sink.ask("open", protocol="softstate", port=server.port, connections=subscribers, topics=topics)
-        _bursts(server, sink, run_s / 2)
-
-        def beside() -> Figures:
-            with LoadProcess("bench.load.laggards") as laggards:
-                laggards.ask("open", port=server.port, topics=topics, bulk_changes=BULK_CHANGES)
-                laggards.tell("lag", seconds=run_s)
-                figures = _bursts(server, sink, run_s)
-                laggards.answer()
-                end = laggards.ask("catch_up", topics=topics)
-            demoted = {f"{name}_demoted": end[f"{name}_revoked"] == "slow_consumer" for name in ("stalled", "slow")}
-            return figures | demoted | {"agree": end["stalled_agrees"] + end["slow_agrees"]}
-
-        result = run_rounds({ALONE: lambda: _bursts(server, sink, run_s), BESIDE: beside}, measuring.rounds, "stalled")
+    with ExitStack() as stack:
+        alone: dict[str, Measure] = {}
+        beside: dict[str, Measure] = {}
+        names = zip(report.checkouts.named(ALONE).items(), report.checkouts.named(BESIDE), strict=True)
+        for (name, checkout), name_beside in names:
+            server = stack.enter_context(softstate_server(*options, checkout=checkout))
+            sink = stack.enter_context(LoadProcess("bench.load.sink"))
+            sink.ask("open", protocol="softstate", port=server.port, connections=subscribers, topics=topics)
+            _bursts(server, sink, run_s / 2)
+            alone[name] = partial(_bursts, server, sink, run_s)
+            beside[name_beside] = partial(_beside, server, sink, topics, run_s)
+        result = run_rounds({**alone, **beside}, measuring.rounds, "stalled")
     report.table("delivery to the others", result, COLUMNS, baseline=ALONE, compares="p99_s")
-    report.at_most("the others' p99", result, BESIDE, ALONE, "p99_s", NOISE)
-    grown = max(run["grown_bytes"] for run in result.runs[BESIDE]) / 1024**2
-    report.figure_at_most("server memory, most growth in a run", grown, 4 * PENDING_BYTES_MAX / 1024**2, "MiB")
+    everything = [run for name in beside for run in result.runs[name]]
     for figure, wanted, name in (
         ("stalled_demoted", 1, "stalled reader demoted (revoked: slow_consumer)"),
         ("agree", 2, "both converged afterwards"),
     ):
-        least = min(run[figure] for run in result.runs[BESIDE])
+        least = min(run[figure] for run in everything)
         report.targets.append(Target(name, f"{wanted} in every round", f"at least {least:g}", least == wanted))
+    if not report.compares:
+        report.at_most("the others' p99", result, BESIDE, ALONE, "p99_s", NOISE)
+        grown = max(run["grown_bytes"] for run in everything) / 1024**2
+        report.figure_at_most("server memory, most growth in a run", grown, 4 * PENDING_BYTES_MAX / 1024**2, "MiB")
     report.note(f"the server runs with --congested-s-max {CONGESTED_S_MAX:g}, so that a demotion fits into a run")
     report.note("the slow reader takes 80 KB/s: it may stay live, since a newer change replaces the one that waits")
     report.note(f"memory: {RESIDENT_SOURCE}, sampled after each burst; kernel buffers are not in it")
     return report
+
+
+def _beside(server: Server, sink: LoadProcess, topics: Sequence[str], seconds: float) -> Figures:
+    """Publish bursts while two more are connected that do not keep up; return also what became of these."""
+    with LoadProcess("bench.load.laggards") as laggards:
+        laggards.ask("open", port=server.port, topics=topics, bulk_changes=BULK_CHANGES)
+        laggards.tell("lag", seconds=seconds)
+        figures = _bursts(server, sink, seconds)
+        laggards.answer()
+        end = laggards.ask("catch_up", topics=topics)
+    demoted = {f"{name}_demoted": end[f"{name}_revoked"] == "slow_consumer" for name in ("stalled", "slow")}
+    return figures | demoted | {"agree": end["stalled_agrees"] + end["slow_agrees"]}
 
 
 def _bursts(server: Server, sink: LoadProcess, seconds: float) -> dict[str, float]:

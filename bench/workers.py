@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from bench.load.process import LoadProcess
+from bench.measure.checkouts import Checkouts
 from bench.measure.cost import CPU_S_MIN, cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
@@ -43,11 +44,11 @@ TOPICS = 80
 BURSTS = 5
 
 COLUMNS = (
-    Column("per_s", "per second", digits=0),
+    Column("per_s", "per second", digits=0, better="more"),
     Column("server_cpu_s", "server CPU us each", 1e6),
-    Column("cores", "cores in use, servers"),
-    Column("generator_busy", "and generator"),
-    Column("share", "share of the busier worker"),
+    Column("cores", "cores in use, servers", better=""),
+    Column("generator_busy", "and generator", better=""),
+    Column("share", "share of the busier worker", better=""),
 )
 
 Run: TypeAlias = Callable[[], tuple[int, float, float]]
@@ -78,7 +79,7 @@ class Group:
 def workers(measuring: Measuring, sessions: int = SESSIONS, ask_s: float = 0.0) -> Report:
     """Measure renewals, conditional polls and bursts on one worker and on two, and return the report."""
     cores = len(os.sched_getaffinity(0))
-    report = Report("workers", "the same load on one worker and on two, on one port and one SQLite file")
+    report = measuring.report("workers", "the same load on one worker and on two, on one port and one SQLite file")
     renewing(report, sessions, measuring.rounds)
     polling(report, ask_s or ASK_S[measuring.quick], measuring.rounds)
     bursting(report, sessions, measuring.rounds)
@@ -95,7 +96,7 @@ def renewing(report: Report, sessions: int, rounds: int) -> Rounds:
     """Measure renewals of sessions that all renew as soon as they may."""
     with ExitStack() as stack:
         measures = {}
-        for name, group in stack.enter_context(groups()).items():
+        for name, group in stack.enter_context(groups(report.checkouts)).items():
             crowd = stack.enter_context(LoadProcess("bench.load.crowd"))
             crowd.ask("open", port=group.server.port, connections=sessions, subscriptions=1)
             measures[name] = partial(group.measure, partial(_renew, crowd, RENEWALS))
@@ -106,7 +107,7 @@ def polling(report: Report, ask_s: float, rounds: int) -> Rounds:
     """Measure conditional polls for one topic that has not changed, which a worker answers from what it knows."""
     with ExitStack() as stack:
         measures = {}
-        for name, group in stack.enter_context(groups()).items():
+        for name, group in stack.enter_context(groups(report.checkouts)).items():
             asker = stack.enter_context(LoadProcess("bench.load.asker"))
             asker.ask("open", port=group.server.port, connections=ASKERS, speaks="http")
             question = questions(asker)[0]
@@ -120,7 +121,7 @@ def bursting(report: Report, subscribers: int, rounds: int) -> Rounds:
     topics = [f"bench/{number:02}" for number in range(TOPICS)]
     with ExitStack() as stack:
         measures = {}
-        for name, group in stack.enter_context(groups()).items():
+        for name, group in stack.enter_context(groups(report.checkouts)).items():
             sink = stack.enter_context(LoadProcess("bench.load.sink"))
             sink.ask(
                 "open", protocol="softstate", port=group.server.port, connections=subscribers, topics=topics
@@ -131,13 +132,14 @@ def bursting(report: Report, subscribers: int, rounds: int) -> Rounds:
 
 
 @contextmanager
-def groups() -> Iterator[dict[str, Group]]:
-    """Run a server of each number of workers."""
+def groups(checkouts: Checkouts) -> Iterator[dict[str, Group]]:
+    """Run a server of each number of workers, from each checkout."""
     with ExitStack() as stack:
         found = {}
         for count in WORKERS:
-            server = stack.enter_context(softstate_server("--workers", str(count)))
-            found[name_of(count)] = Group(server, (server.pid, *children_of(server.pid)))
+            for name, checkout in checkouts.named(name_of(count)).items():
+                server = stack.enter_context(softstate_server("--workers", str(count), checkout=checkout))
+                found[name] = Group(server, (server.pid, *children_of(server.pid)))
         yield found
 
 

@@ -12,9 +12,9 @@ BUSY_MAX = 0.9
 """From this share of one core on, the generator counts as what limits the wall-clock figures."""
 
 COLUMNS = (
-    Column("per_s", "per second", digits=0),
+    Column("per_s", "per second", digits=0, better="more"),
     Column("server_cpu_s", "server CPU us each", 1e6, 1),
-    Column("asker_cpu_s", "asker CPU us each", 1e6, 1),
+    Column("asker_cpu_s", "asker CPU us each", 1e6, 1, better=""),
     Column("p50_s", "p50 ms", 1e3),
     Column("p99_s", "p99 ms", 1e3),
 )

@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from bench.measure import machine
+from bench.measure.checkouts import Checkouts, pairs_of
 from bench.measure.rounds import Figures, Rounds, Spread
+
+Better: TypeAlias = Literal["less", "more", ""]
+"""Which figure is the better one; "" for those that only explain the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Column:
     scale: float = 1.0
     """What to multiply by for printing: 1e6 shows seconds as microseconds."""
     digits: int = 2
+    better: Better = "less"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,9 @@ class Table:
     rows: Sequence[Row]
 
     def __str__(self) -> str:
-        head = ["", f"ratio to {self.baseline}" if self.baseline else "", *(column.title for column in self.columns)]
+        better = next((column.better for column in self.columns if column.figure == self.compares), "")
+        ratio = f"ratio to {self.baseline}" + (f" ({better} is better)" if better else "")
+        head = ["", ratio if self.baseline else "", *(column.title for column in self.columns)]
         lines = [head]
         for row in self.rows:
             cells = [_number(row.medians.get(column.figure), column) for column in self.columns]
@@ -55,6 +62,28 @@ class Table:
         if not self.baseline:
             lines = [[line[0], *line[2:]] for line in lines]
         return f"{self.title}\n{aligned(lines)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One figure of both checkouts: medians, and `ratio`, this over against, None where against measured nothing."""
+
+    measured: str
+    column: Column
+    this: float
+    against: float
+    ratio: Spread | None
+    rounds: Sequence[tuple[float, float]]
+    """This and against in each round."""
+
+    def cells(self) -> list[str]:
+        """Return what to print of it, in the order of `COMPARISON_HEAD`."""
+        this, against = _number(self.this, self.column), _number(self.against, self.column)
+        ratio = self.ratio.text(3) if self.ratio else "-"
+        return [self.measured, self.column.title, self.column.better, this, against, ratio]
+
+
+COMPARISON_HEAD = ("", "", "better is", "this", "against", "ratio this / against")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +108,16 @@ class Report:
     bench: str
     about: str
     tables: list[Table] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, str] = field(default_factory=machine.describe)
+    checkouts: Checkouts = field(default=Checkouts(), repr=False)
+
+    @property
+    def compares(self) -> bool:
+        """Whether this checkout is compared with another, and with nothing else."""
+        return self.checkouts.against is not None
 
     def note(self, text: str) -> None:
         """Add a note unless it is there already."""
@@ -89,7 +125,13 @@ class Report:
             self.notes.append(text)
 
     def table(self, title: str, rounds: Rounds, columns: Sequence[Column], *, baseline: str, compares: str) -> None:
-        """Add a table of everything in `rounds`; without its baseline, or with "" for it, it shows no ratios."""
+        """Add a table of everything in `rounds`; without its baseline, or with "" for it, it shows no ratios.
+
+        A report that compares checkouts gets a `Comparison` of each figure for each pair of candidates instead.
+        """
+        if self.compares:
+            self._compare(title, rounds, columns)
+            return
         rows = []
         known = baseline if baseline in rounds else ""
         for name, runs in rounds.runs.items():
@@ -97,6 +139,20 @@ class Report:
             medians = {figure: rounds.median(name, figure) for figure in runs[0]}
             rows.append(Row(name, ratio, medians, runs))
         self.tables.append(Table(title, known, compares, columns, rows))
+
+    def _compare(self, title: str, rounds: Rounds, columns: Sequence[Column]) -> None:
+        pairs = pairs_of(list(rounds.runs))
+        for name, (this, against) in pairs.items():
+            measured = title if len(pairs) == 1 else f"{title}: {name}"
+            for column in columns:
+                figure = column.figure
+                if not column.better or figure not in rounds.runs[this][0]:
+                    continue
+                runs = zip(rounds.runs[this], rounds.runs[against], strict=True)
+                both = [(mine[figure], theirs[figure]) for mine, theirs in runs]
+                ratio = rounds.ratio(this, against, figure) if all(theirs > 0 for _, theirs in both) else None
+                medians = rounds.median(this, figure), rounds.median(against, figure)
+                self.comparisons.append(Comparison(measured, column, *medians, ratio, both))
 
     def at_most(self, name: str, rounds: Rounds, candidate: str, baseline: str, figure: str, limit: float) -> None:
         """Judge that a candidate's figure is at most `limit` times a baseline's."""
@@ -126,12 +182,19 @@ class Report:
         self.targets.append(Target(name, f"≤ {limit:,.6g} {unit}", f"{got:,.4g} {unit}", got <= limit))
 
     def json(self) -> str:
-        """Return everything, each round's figures included."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1)
+        """Return everything, each round's figures included; of the checkouts their commits."""
+        whole = asdict(self)
+        whole["checkouts"] = self.checkouts.commits()
+        return json.dumps(whole, ensure_ascii=False, indent=1)
 
     def __str__(self) -> str:
         parts = [f"{self.bench}: {self.about}", ", ".join(f"{key}: {value}" for key, value in self.machine.items())]
         parts += [str(table) for table in self.tables]
+        if self.comparisons:
+            commits = ", ".join(f"{side}: {commit}" for side, commit in self.checkouts.commits().items())
+            title = f"{commits}; medians of {len(self.comparisons[0].rounds)} rounds, ratios within each round"
+            lines = [COMPARISON_HEAD, *(comparison.cells() for comparison in self.comparisons)]
+            parts.append(f"{title}\n{aligned(lines, left=3)}")
         if self.targets:
             lines = [[target.verdict, target.name, target.wanted, target.got] for target in self.targets]
             parts.append("targets\n" + aligned([["", "", "wanted", "got"], *lines], left=4))

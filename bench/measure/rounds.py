@@ -16,6 +16,8 @@ from bench.measure.progress import Steps
 ROUNDS = 5
 """How many a result needs at least."""
 ROUNDS_QUICK = 3
+ROUNDS_AGAINST = 7
+"""How many a comparison of two checkouts runs: a few per cent are to be seen."""
 
 Figures: TypeAlias = Mapping[str, float]
 """What one run of one candidate gave: a figure's name, unit suffix included, and its value."""
@@ -31,8 +33,12 @@ class Spread:
     low: float
     high: float
 
+    def text(self, digits: int = 2) -> str:
+        """Return what to print, with so many digits after the point."""
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return self.text()
 
 
 @dataclass

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from softstate.cli.processes.child import free_port, softstate
+from bench.measure.checkouts import THIS, Checkout
+from softstate.cli.processes.child import free_port
 from softstate.errors import SoftstateError
 
 START_S_MAX = 20.0
@@ -54,8 +55,10 @@ class Server:
 
 
 @contextmanager
-def softstate_server(*options: str, store: str = "", name: str = "softstate") -> Iterator[Server]:
-    """Run ``softstate serve``; `store` is "" for the default, a SQLite file (durable), or ``memory:``.
+def softstate_server(
+    *options: str, store: str = "", name: str = "softstate", checkout: Checkout = THIS
+) -> Iterator[Server]:
+    """Run a checkout's ``softstate serve``; `store` is "" for the default, a SQLite file (durable), or ``memory:``.
 
     `options` are further words of its command line. Leases, and HTTP connections that wait for their turn, last an hour
     unless they say otherwise.
@@ -67,7 +70,7 @@ def softstate_server(*options: str, store: str = "", name: str = "softstate") ->
         for option, patience in (("--ttl", "1h"), ("--idle-s-max", "3600")):
             if option not in options:
                 words += [option, patience]
-        with running(name, softstate(*words), port, home) as server:
+        with running(name, checkout.softstate(*words), port, home, checkout.folder) as server:
             yield server
 
 
@@ -127,12 +130,15 @@ def python_server(module: str, *words: str, name: str = "") -> Iterator[Server]:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], port: int, home: Path) -> Iterator[Server]:
-    """Run a command that will listen on `port`; its output goes to a file in `home`. Raises `ServerFailed`."""
+def running(name: str, command: Sequence[str], port: int, home: Path, cwd: Path | None = None) -> Iterator[Server]:
+    """Run a command, in the folder `cwd`, that will listen on `port`; its output goes to a file in `home`.
+
+    Raises `ServerFailed`.
+    """
     log = home / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=cwd
         )
     try:
         _wait_until_it_listens(name, process, port, log)

@@ -6,6 +6,7 @@ import pytest
 
 from bench import fanout
 from bench.load.process import LoadFailed, LoadProcess
+from bench.measure.checkouts import Checkouts
 from bench.measure.report import Report
 from bench.measure.servers import Absent, Server, ServerFailed, find, folder, running, softstate_server
 
@@ -17,9 +18,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> Server:
         raise Absent("nobody is not installed (apt install nobody)")
 
-    known = fanout.candidates()
+    known = fanout.candidates(Checkouts())
     kept = {name: known[name] for name in (fanout.OURS, fanout.FLOOR)} | {"nobody": fanout.Candidate(absent, "nats")}  # type: ignore[arg-type]
-    monkeypatch.setattr(fanout, "candidates", lambda: kept)
+    monkeypatch.setattr(fanout, "candidates", lambda _: kept)
 
 
 @pytest.mark.usefixtures("few")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.measure.checkouts import THIS, Checkouts
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, aligned
-from bench.measure.rounds import Rounds
+from bench.measure.rounds import Figures, Rounds
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_a_table_shows_the_ratio_first(rounds: Rounds) -> None:
     report = Report("b", "about", machine={"cpu": "some"})
     report.table("title", rounds, [Column("s", "us", 1e6)], baseline="theirs", compares="s")
     head, ours, theirs = str(report.tables[0]).splitlines()[1:]
-    assert head.split() == ["ratio", "to", "theirs", "us"]
+    assert head.split() == ["ratio", "to", "theirs", "(less", "is", "better)", "us"]
     assert ours.split() == ["ours", "1.50", "(1.00", "to", "2.00)", "3.00"]
     assert theirs.split() == ["theirs", "1.00", "(1.00", "to", "1.00)", "2.00"]
     assert "cpu: some" in str(report)
@@ -63,6 +64,32 @@ def test_showing_a_report_exits_with_0_also_when_a_target_was_missed(
     report.note("once")
     assert Measuring().show(report) == 0
     assert capsys.readouterr().out.count("note: once") == 1
+
+
+def test_two_checkouts_get_one_table_of_all_figures_that_can_be_better() -> None:
+    report = Report("b", "about", machine={}, checkouts=Checkouts(against=THIS))
+    columns = [
+        Column("s", "us", 1e6), Column("per_s", "rate", digits=0, better="more"), Column("busy", "busy", better="")
+    ]  # fmt: skip
+    mine: list[Figures] = [{"s": 2e-6, "per_s": 5.0, "busy": 1.0}, {"s": 3e-6, "per_s": 6.0, "busy": 1.0}]
+    theirs: list[Figures] = [{"s": 4e-6, "per_s": 5.0, "busy": 1.0}, {"s": 4e-6, "per_s": 0.0, "busy": 1.0}]
+    report.table(
+        "one", Rounds({"softstate, this": mine, "softstate, against": theirs}), columns, baseline="", compares=""
+    )
+    two = {"a, this": mine, "a, against": mine, "b, this": mine, "b, against": mine}
+    report.table("two", Rounds(two), columns[:1], baseline="absent", compares="s")
+    assert report.tables == []
+    assert [(row.measured, row.column.title) for row in report.comparisons] == [
+        ("one", "us"), ("one", "rate"), ("two: a", "us"), ("two: b", "us")
+    ]  # fmt: skip
+    title, head, first, second, *_ = str(report).splitlines()[-6:]
+    assert "medians of 2 rounds" in title
+    assert head.split() == ["better", "is", "this", "against", "ratio", "this", "/", "against"]
+    assert first.split() == ["one", "us", "less", "2.50", "4.00", "0.625", "(0.500", "to", "0.750)"]
+    assert second.split() == ["one", "rate", "more", "6", "2", "-"], "a round without anything has no ratio"
+    whole = json.loads(report.json())
+    assert whole["comparisons"][0]["rounds"] == [[2e-6, 4e-6], [3e-6, 4e-6]]
+    assert whole["checkouts"].keys() == {"this", "against"}
 
 
 def test_columns_are_aligned() -> None:
