@@ -54,7 +54,7 @@ def run(tokens: Sequence[str]) -> int:
     try:
         code = build(tokens)(list(tokens))
     except BaseException as raised:
-        error = leaf(raised)
+        error = exit_codes.leaf(raised)
         if isinstance(error, KeyboardInterrupt):
             return exit_codes.INTERRUPTED
         if isinstance(error, BrokenPipeError):
@@ -75,16 +75,6 @@ def main() -> None:
     except BrokenPipeError:
         code = _reader_left()
     sys.exit(code)
-
-
-def leaf(error: BaseException) -> BaseException:
-    """Unwrap the groups that nurseries put around a single error, or around a Ctrl-C."""
-    while isinstance(error, BaseExceptionGroup):
-        interrupt = error.subgroup(KeyboardInterrupt)
-        if interrupt is None and len(error.exceptions) != 1:
-            return error
-        error = (interrupt or error).exceptions[0]
-    return error
 
 
 def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:

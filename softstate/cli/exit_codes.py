@@ -68,6 +68,16 @@ _FOR: tuple[tuple[type[SoftstateError], int], ...] = (
 )
 
 
+def leaf(error: BaseException) -> BaseException:
+    """Unwrap the groups that nurseries put around a single error, or around a Ctrl-C."""
+    while isinstance(error, BaseExceptionGroup):
+        interrupt = error.subgroup(KeyboardInterrupt)
+        if interrupt is None and len(error.exceptions) != 1:
+            return error
+        error = (interrupt or error).exceptions[0]
+    return error
+
+
 def exit_code_of(error: SoftstateError) -> int:
     """Return the exit code for an error; what is not listed is a passing condition of the node: `UNAVAILABLE`."""
     if isinstance(error, Failure):

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from softstate.cli import leaf
-from softstate.cli.exit_codes import INTERRUPTED, exit_code_of
+from softstate.cli.exit_codes import INTERRUPTED, exit_code_of, leaf
 from softstate.cli.processes.node_process import LogFormat, configure_logging, run_node
 from softstate.errors import SoftstateError
 from softstate.server.config import ServerConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from softstate.cli import exit_codes, leaf
+from softstate.cli import exit_codes
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl
 from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import SoftstateError
@@ -57,7 +57,7 @@ async def _run(check: StoreCheck, url: str) -> tuple[str, str | None]:
         try:
             await run_check(check, truth)
         except (AssertionError, SoftstateError, ExceptionGroup) as raised:
-            error = leaf(raised)
+            error = exit_codes.leaf(raised)
             if not isinstance(error, AssertionError | SoftstateError):
                 raise
             return name, str(error).removeprefix(f"{name}: ")
