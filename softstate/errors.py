@@ -143,7 +143,7 @@ class Overloaded(RequestError):
 
 
 class Unavailable(RequestError):
-    """The store cannot be used now. As the answer to a publish: its outcome is unknown, retry with the same key."""
+    """The store cannot be used now. To a publish: its outcome is unknown, retry with the same key (P-PUB-5)."""
 
     code = "unavailable"
     http_status = 503

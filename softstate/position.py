@@ -16,8 +16,8 @@ Revision: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=REVISION_MAX)]
 class Position(msgspec.Struct, frozen=True):
     """A point of one history: the store's `epoch`, the `lineage` in force at `revision`, and `revision` itself.
 
-    Two positions are comparable only on one history. That a store still contains a position is a question for the
-    store; a revision alone cannot tell a restored backup from the original.
+    Two positions are comparable only on one history (P-REW-1). That a store still contains a position is a question for
+    the store; a revision alone cannot tell a restored backup from the original.
     """
 
     epoch: str

@@ -1,4 +1,4 @@
-"""The import rules of DESIGN section 3 and the rules for files, read from the source.
+"""The import rules of the packages and the rules for files, read from the source.
 
 Rules apply to every module that is there. So that they cannot hold merely because nothing is there, the packages must
 be there.

@@ -7,7 +7,7 @@ from softstate import errors
 from softstate.errors import ERRORS_BY_CODE, ConfigError, RequestError, SoftstateError, StoreFault
 from softstate.position import Position
 
-# DESIGN section 4, "Error codes"
+# PROTOCOL.md section 5
 HTTP_STATUS = {
     "invalid": 400,
     "unsupported": 415,
@@ -60,7 +60,7 @@ def test_the_tree_is_as_drawn() -> None:
     assert len(actual) > 20
 
 
-def test_the_codes_are_those_of_the_design_page_in_its_order() -> None:
+def test_the_codes_are_those_of_the_protocol_in_its_order() -> None:
     assert {code: error.http_status for code, error in ERRORS_BY_CODE.items()} == HTTP_STATUS
     assert all(error.code == code for code, error in ERRORS_BY_CODE.items())
     assert set(ERRORS_BY_CODE.values()) == set(RequestError.__subclasses__())

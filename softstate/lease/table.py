@@ -158,7 +158,7 @@ class LeaseTable:
         return self._leases.get(token)
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
-        """Move the deadline to `now` + TTL + grace, never back; `ttl_s` changes the TTL. Raises `NoLease`."""
+        """Move the deadline to `now` + TTL + grace, never back (P-REN-5); `ttl_s` changes it. Raises `NoLease`."""
         if lease.deadline == OVER:
             self._check_held(lease)
         if ttl_s is not None:

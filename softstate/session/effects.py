@@ -26,7 +26,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendFirst:
-    """Queue a message ahead of everything pending."""
+    """Queue a message ahead of everything pending (P-REW-6)."""
 
     message: Message
 
@@ -62,12 +62,12 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class DropPending:
-    """Drop what waits to be written: pushes, and the `renewed` and `subscribed` whose meaning rests on them."""
+    """Drop what waits to be written: pushes, and the `renewed` and `subscribed` that rest on them (P-REN-3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseOther:
-    """Another connection resumed the session of this one: feed it `SessionMachine.replaced`."""
+    """Another connection resumed the session of this one: feed it `SessionMachine.replaced` (P-RES-6)."""
 
     sink: Sink
 

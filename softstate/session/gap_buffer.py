@@ -1,8 +1,8 @@
 """Subscribing without a gap: what is pushed between the lease entry and the answer is held back, then sorted out.
 
-The order that makes it gapless: the names enter the lease; a store read *begins*; its answer is written; what was
-held is released, without what the read covered. A change before the read is in the answer, a change after the lease
-entry is in the hold: none is in neither.
+The order that makes it gapless: the names enter the lease (P-SUB-2); a store read *begins* (P-SUB-3); its answer is
+written; what was held is released, without what the read covered (P-SUB-5). A change before the read is in the answer,
+a change after the lease entry is in the hold: none is in neither.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from softstate.model import Record
 from softstate.names import is_prefix, prefixes_of
 
 HELD_MAX = 1_024
-"""Default for how many topics a hold keeps; beyond it the hold is dropped, and one more page is read instead."""
+"""Default for how many topics a hold keeps; beyond it the hold is dropped, and one more page is read (P-SUB-6)."""
 
 HELD_BYTES_MAX = 1024 * 1024
 """Default for how many bytes of values a hold keeps; beyond it, as with `HELD_MAX`."""

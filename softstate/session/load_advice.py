@@ -3,8 +3,8 @@
 When a node dies, all N clients learn of it in the same instant. If it serves mu handshakes a second, their return takes
 N/mu seconds at best, and if what has been given up by its client is served all the same, it may never end: with a
 client timeout q and a mean backoff b, the node never recovers once N/mu > 2q + b, since those who were not served in
-time come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; the law is derived and
-simulated in `reference/soft-state.md` section 3.3). Two guards, each for the case in which the other fails:
+time come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; `bench herd` simulates
+it). Two guards, each for the case in which the other fails:
 
 - *Spread*: every client waits a random part of N / (0.75 mu) seconds before it comes back. It learned the number in
   its last `renewed`. 0.75 is what etcd fills of its revocation rate when it spreads lease expiries after a leader
@@ -47,7 +47,7 @@ RECOVER_CAP_MS = 30_000
 """Default for the longest backoff of a client, while the node can serve all of its clients that often."""
 
 RENEWALS_PER_TTL = 3
-"""A client renews this often within a TTL, so that losing one costs nothing; etcd's clients do the same."""
+"""A client renews this often within a TTL, so that losing one costs nothing (P-REN-11); etcd's clients do the same."""
 
 
 class ServiceRate:

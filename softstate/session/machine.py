@@ -12,8 +12,8 @@
                                    ▼
                                  ENDED
 
-Requests that need the store are dealt with one at a time, in the order of arrival; only publishes overlap. While one
-is under way (`busy`), the shell does not feed the next. What the shell has to do comes back as effects.
+Requests that need the store are dealt with one at a time, in the order of arrival; only publishes overlap (P-CONN-4).
+While one is under way (`busy`), the shell does not feed the next. What the shell has to do comes back as effects.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from softstate.wire.messages import ClientMessage, Farewell, Hello, Id, Poll, Pu
 from softstate.wire.subscription_digest import digest_text
 
 TTL_MS_MIN = 1_000
-"""A client may ask for a shorter lease than the node's, but not for a shorter one than this."""
+"""A client may ask for a shorter lease than the node's, but not for a shorter one than this (P-CONN-2)."""
 
 
 class SessionMachine:
@@ -213,7 +213,7 @@ class SessionMachine:
         return effects
 
     def _resumes(self, since: int, page: Page, now: float) -> bool:
-        """Tell whether `page` and the hold together are everything that was missed."""
+        """Tell whether `page` and the hold together are everything that was missed (P-RES-3)."""
         gap_buffer = self.gap_buffer
         assert gap_buffer is not None
         return not self._over(now) and not gap_buffer.overflowed and not page.more and page.floor <= since
@@ -235,7 +235,7 @@ class SessionMachine:
         lease = self.lease
         assert lease is not None
         if self._over(now):
-            # Extending a lease that is over would hide that nothing was pushed since: the digest must not match.
+            # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.
             self._lapse()
             lease = self.lease = self._table.grant(self._token, now, lease.ttl_s, self.name)
             lease.sink = self._sink
@@ -394,7 +394,7 @@ class SessionMachine:
         return []
 
     def revoked(self, reason: Reason, retry_ms: int | None = None) -> list[Effect]:
-        """End the lease, keep the connection. What waits to be written rests on the lease, and is dropped.
+        """End the lease, keep the connection (P-CONN-8). What waits to be written rests on the lease, and is dropped.
 
         A poll under way goes on: it needs no lease. Without a lease there is nothing to tell the peer, but to an
         outbox that gave up, `DropPending` still means to begin anew: else it would swallow the pushes of a later lease.
@@ -432,7 +432,7 @@ class SessionMachine:
         return [Send(bye), Close(CLOSE_FOR[reason], reason)]
 
     def disconnected(self) -> None:
-        """Take note that the connection is gone: the lease keeps its names, and nothing else, until its TTL ends."""
+        """Take note that the connection is gone: the lease keeps its names alone, until its TTL ends (P-RES-1)."""
         self._detach()
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -459,7 +459,7 @@ class SessionMachine:
         return [send_error(error, request.id)]
 
     def _take_out(self, failed: Subscribe) -> None:
-        """Take out of the lease what a subscribe asked for in vain, were it there before: the peer gives it up."""
+        """Remove a failed subscribe's names from the lease, even those it held before (P-SUB-13)."""
         if self._held():
             assert self.lease is not None
             names = list(self.lease.names) if failed.replace else [*failed.topics, *failed.prefixes]

@@ -1,8 +1,9 @@
 """The request that a session has under way: what was asked of the store for it, and how the asking goes on.
 
-The pages of one answer add up. When an answer cannot be continued, because compaction has forgotten deletions that its
-next page would have named, it is refused as `compacted`, and the peer asks anew. Pages of a new answer to the same
-request would not do: a topic that the old ones listed, and that was deleted and forgotten since, would never be swept.
+The pages of one answer add up (P-SUB-7). When an answer cannot be continued, because compaction has forgotten deletions
+that its next page would have named, it is refused as `compacted`, and the peer asks anew (P-SUB-8). Pages of a new
+answer to the same request would not do: a topic that the old ones listed, and that was deleted and forgotten since,
+would never be swept.
 """
 
 from __future__ import annotations

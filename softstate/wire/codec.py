@@ -1,9 +1,10 @@
 """The two codecs: messages to bytes and back.
 
-Both refuse, with `Invalid`, whatever is not exactly one well-formed message: trailing bytes, non-text keys, nesting
-that would exhaust the stack; in CBOR also duplicate keys, indefinite lengths and every tag. cbor2 would decode tags
-eagerly (tag 35 compiles a regular expression that the peer chose) and ignores trailing bytes, so both are dealt with
-here. Of duplicate JSON keys the last one counts, as RFC 8259 section 4 allows: finding them would cost a second pass.
+Both refuse, with `Invalid`, everything but exactly one well-formed message (P-WIRE-1): trailing bytes, non-text keys,
+nesting that would exhaust the stack; in CBOR also duplicate keys, indefinite lengths and every tag (P-WIRE-4). cbor2
+would decode tags eagerly (tag 35 compiles a regular expression that the peer chose) and ignores trailing bytes, so both
+are dealt with here. Of duplicate JSON keys the last one counts, as RFC 8259 section 4 allows: finding them would cost a
+second pass (P-WIRE-5).
 
 A message's `value` is whatever the syntax can carry (CBOR: undefined, NaN; JSON: long integers, deep nesting): before
 use it goes through `check_value`, which refuses the rest by the rules of values.

@@ -1,7 +1,7 @@
 """WebSocket frames that a server makes itself, once, for every subscriber of a codec (RFC 6455 section 5).
 
-Server frames are unmasked and nothing is compressed, so the same bytes serve every connection. Everything else about
-WebSocket is left to trio-websocket.
+Server frames are unmasked and nothing is compressed, so the same bytes serve every connection (P-WIRE-2). Everything
+else about WebSocket is left to trio-websocket.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Every message of protocol version 1, one class each, in the order of the design page's section 4.
+"""Every message of protocol version 1, one class each, in the order of PROTOCOL.md sections 3 and 4.
 
 A class is the schema: field names are those on the wire in both codecs, defaults are omitted when sent, unknown
-fields are ignored when received, and a wrong type is refused with the path of the field. Durations are integer
-milliseconds. What a field means is said where it is not obvious; the rest is in the design page.
+fields are ignored when received (P-WIRE-3), and a wrong type is refused with the path of the field (P-WIRE-9).
+Durations are integer milliseconds (P-WIRE-8). PROTOCOL.md says what each field means.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op"):
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Open a session, or resume one: `session`, `since` and `position` together ask to resume."""
+    """Open a session (P-CONN-1), or resume one: `session`, `since` and `position` together ask to resume (P-RES-2)."""
 
     position: Position | None = None
     session: Token | None = None
@@ -53,7 +53,7 @@ class Hello(Message, frozen=True, tag="hello"):
 
 
 class Subscribe(Message, frozen=True, tag="subscribe"):
-    """Add names to the lease, each with what is known of it already; `replace` makes this the whole set."""
+    """Add names to the lease, each with what is known of it already; `replace`: they are the whole set (P-SUB-1)."""
 
     id: Id
     topics: dict[str, Revision] = {}
@@ -62,7 +62,7 @@ class Subscribe(Message, frozen=True, tag="subscribe"):
 
 
 class Unsubscribe(Message, frozen=True, tag="unsubscribe"):
-    """Take names out of the lease. Never needed for correctness, never answered."""
+    """Take names out of the lease. Never needed for correctness, never answered (P-SUB-15)."""
 
     topics: list[str] = []
     prefixes: list[str] = []
@@ -100,7 +100,7 @@ class Publish(Message, frozen=True, tag="publish"):
 
 
 class ClientBye(Message, frozen=True, tag="bye"):
-    """Release the lease at once."""
+    """Release the lease at once (P-CONN-9)."""
 
 
 ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | ClientBye
@@ -117,7 +117,7 @@ class PollAdvice(msgspec.Struct, frozen=True):
 
 
 class RecoverAdvice(msgspec.Struct, frozen=True):
-    """How to come back after losing the connection; sent before it is needed, since afterwards nobody can."""
+    """How to come back after losing the connection; sent before, since no node is left to send it after (P-CONN-3)."""
 
     spread_ms: Ms
     base_ms: Ms

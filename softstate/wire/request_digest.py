@@ -1,4 +1,4 @@
-"""What an idempotency key stands for: a digest of the request that it was first used with.
+"""A digest of the request that an idempotency key was first used with, and stands for (P-PUB-4).
 
 The same key with the same digest is a retry and gets the first success; with another digest it is `KeyReused`. HTTP and
 WebSocket share this function, so a publish whose answer was lost on one of them may be retried on the other.

@@ -1,4 +1,4 @@
-"""The subscription digest: what lets both sides find out cheaply that they hold the same set of names.
+"""The subscription digest, by which both sides find out cheaply that they hold the same set of names (P-REN-1).
 
 The digest of a set is the sum, modulo 2^64, of the 64-bit FNV-1a of each name's UTF-8 (a prefix ends in ``/``). A sum
 does not depend on order, and one name more or less changes it by that name's hash: no side ever walks its set.

@@ -1,7 +1,8 @@
 """Values: what may be published, and how it looks in both codecs.
 
-A value is checked and encoded for *both* codecs before it is committed, so that no subscriber ever meets one that its
-codec cannot carry. The store keeps the CBOR; JSON is made from it, with bytes as ``{"$bytes": base64}``.
+A value is checked and encoded for *both* codecs before it is committed, so that no subscriber meets one that its codec
+cannot carry (P-WIRE-7). The store keeps the CBOR; JSON is made from it, with bytes as ``{"$bytes": base64}``
+(P-WIRE-6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The exhaustive check can fail: each rule of the design that is taken out here breaks a promise within a small world.
+"""The exhaustive check can fail: each clause of PROTOCOL.md that is taken out here breaks a promise in a small world.
 
 A mutant is a patch of the product, or of the model's shell where the rule lives in a shell. It is caught when a search
 that finds nothing without it finds something with it; the trace is one of the shortest.

@@ -1,4 +1,4 @@
-"""The real client against real nodes: DESIGN.md section 6, as an application sees it."""
+"""The real client against real nodes: sections 11 to 16 of PROTOCOL.md, as an application sees them."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ async def newest(updates: softstate.Updates, topic: str) -> Change:
 
 
 @pytest.mark.parametrize("codec", ["cbor", "json"])
-async def test_the_example_of_the_design_page(codec: str) -> None:
+async def test_an_application_publishes_follows_and_reads(codec: str) -> None:
     async with node() as rig, softstate.connect(rig.url, codec=codec) as client:  # type: ignore[arg-type]
         first = await client.publish("orders/42", {"state": "new", "raw": b"\x00"})
         async with client.subscribe("orders/42", "prices/") as updates:

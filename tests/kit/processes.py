@@ -147,7 +147,7 @@ def running(directory: Path, **options: Any) -> Iterator[Server]:
 
 
 class Foreign:
-    """A client made of the `websockets` package and section 4 of the design page, and nothing of softstate."""
+    """A client made of the `websockets` package and PROTOCOL.md, and nothing of softstate."""
 
     def __init__(self, server: Server, codec: str = "json") -> None:
         self.codec = codec
@@ -205,7 +205,7 @@ class Foreign:
 
 
 def digest(*names: str) -> str:
-    """Compute the digest as the design page describes it, independently of the product."""
+    """Compute the digest as P-REN-1 describes it, independently of the product."""
     total = 0
     for name in names:
         value = 0xCBF29CE484222325

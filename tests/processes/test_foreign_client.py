@@ -1,4 +1,4 @@
-"""A client made of the `websockets` package and the design page alone, against a real node, in both subprotocols."""
+"""A client made of the `websockets` package and PROTOCOL.md alone, against a real node, in both subprotocols."""
 
 from collections.abc import Iterator
 from typing import Any

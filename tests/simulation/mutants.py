@@ -1,4 +1,4 @@
-"""Rules of the design, each taken out of the product by a patch. No switch in the product does any of this."""
+"""Rules of the protocol, each taken out of the product by a patch. No switch in the product does any of this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulator can fail: each rule of the design, taken out by a patch, breaks a promise in a world named here.
+"""The simulator can fail: each rule that a patch takes out breaks a promise in a world named here.
 
 Beside each rule stands where it is caught: the seed of a random schedule, with the number of steps (events of the
 trace) until then, or the world of `corners`, of 300 to 7,400 steps. Seeds depend on every detail of what runs: after

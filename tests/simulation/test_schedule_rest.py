@@ -323,7 +323,7 @@ def test_q3_a_digest_that_collides_is_found_by_the_answer_that_lacks(monkeypatch
     a_constant_digest(monkeypatch)
 
     async def scenario(world: World) -> None:
-        # There is no audit in the design. But the client knows that its subscribe was never answered, though a renewal
+        # Nothing audits a set. But the client knows that its subscribe was never answered, though a renewal
         # behind it was.
         assert await one_name_for_another(world)
         assert counted(world.clients["a"], "repairs_mismatch") == 0

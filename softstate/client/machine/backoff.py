@@ -1,7 +1,8 @@
 """When to try what again: jitter, backoff with full jitter, and the way through several URLs.
 
-Nothing here reads a clock or draws from a generator of its own. Full jitter is Brooker's ("Exponential Backoff And
-Jitter", AWS, 2015): a wait is drawn evenly between nothing and the bound, so that a herd does not come back as one.
+Nothing here reads a clock or draws from a generator of its own. Full jitter (P-CLI-4) is Brooker's ("Exponential
+Backoff And Jitter", AWS, 2015): a wait is drawn evenly between nothing and the bound, so that a herd does not come back
+as one.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Rotation:
     """One path's way through the URLs: which one to try next, and not before when.
 
     A failure moves on to the next URL at once; when every URL has failed in this round, it backs off first. What a
-    node asked for (Retry-After) holds for its URL and is never cut short. A URL can be barred for this path.
+    node asked for (Retry-After) holds for its URL and is never cut short (P-CLI-5). A URL can be barred for this path.
     """
 
     def __init__(self, urls: Sequence[str], random: Random) -> None:
@@ -105,7 +106,7 @@ class Rotation:
         self._advance()
 
     def bar(self, now: float, advice: Advice) -> float:
-        """Never try the present URL again on this path; return when to try the next.
+        """Never try the present URL again on this path (P-CLI-6); return when to try the next.
 
         When all are barred, all are allowed again, much later: nodes get new roles.
         """

@@ -68,7 +68,7 @@ class Link:
     renew_s: float = 0.0
     timeout_s: float = 0.0
     paged: float = -math.inf
-    """When a page last arrived: it restarts the timers of its request, and of those behind it."""
+    """When a page last arrived: it restarts the timers of its request, and of those behind it (P-CLI-2)."""
     paged_sent: float = math.inf
     """When the request was sent that this page answers. A request of before that has been passed over."""
     renew_at: float = math.inf
@@ -89,7 +89,7 @@ class Link:
         self.lease_until = self.lease_end(self.hello_sent)
 
     def lease_end(self, sent: float) -> float:
-        """Return when the lease ends that a request sent at `sent` extended: before the node's does (S6)."""
+        """Return when the lease ends that a request sent at `sent` extended: before the node's (S6, P-REN-6)."""
         return sent + 0.99 * self.ttl_s
 
     def extend(self, sent: float) -> None:

@@ -184,7 +184,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close `conn`, or give up opening it. Nothing it still says is wanted, not even `Lost`."""
+    """Close `conn`, or give up opening it. Nothing it still says is wanted, not even `Lost` (P-RES-7)."""
 
     conn: int
 

@@ -1,9 +1,9 @@
 """What a client knows, and how old that may be at most: versions, certificates, the position, resets and sweeps.
 
 A *certificate* is an answer that lets the client state its age: it covers every change up to a revision, and its age
-counts from the moment the request was sent. The rules are those of "What moves knowledge" and "Rewound stores" in the
-design's section 4; each came from a counterexample of a small model. Every request takes a serial number from one
-counter, and so does every event that makes the answers to earlier requests worth less.
+counts from the moment the request was sent. The rules are clauses of PROTOCOL.md, cited where they are kept; each came
+from a counterexample of a small model. Every request takes a serial number from one counter, and so does every event
+that makes the answers to earlier requests worth less.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Knowledge:
         self._known: dict[str, Change] = {}
         self._tombstones: dict[str, int] = {}
         # Topics deleted by a sweep bear the answer's revision, which is above what the store holds for them: sent to
-        # a node as a version, it would look like a rewound store.
+        # a node as a version, it would look like a rewound store (P-SUB-11).
         self._swept: set[str] = set()
         self._serial = 0
         self._reset_serial = 0
@@ -117,7 +117,7 @@ class Knowledge:
         return digest_text(self._digest), len(self.subscriptions)
 
     def age_s(self, now: float, names: Iterable[str] | None = None) -> float:
-        """Return the greatest age among `names` (None: the whole set): infinite while one of them is uncertified.
+        """Return the greatest age among `names` (None: all): infinite while one of them is uncertified (P-KNOW-8).
 
         It is what has passed on this clock, divided by `CLOCK_RATE_MIN`, since the clock may be that slow.
         """
@@ -132,7 +132,7 @@ class Knowledge:
         return now - oldest
 
     def lowest_revision(self) -> int | None:
-        """Return the lowest certified revision of the set; None while one has none, or the set is empty."""
+        """Return the lowest certified revision of the set; None while one has none, or it is empty (P-RES-4)."""
         lowest: int | None = None
         for held in self.subscriptions.values():
             if held.revision is None or held.relist:
@@ -183,7 +183,7 @@ class Knowledge:
     # Answers -----------------------------------------------------------------------------------------------------
 
     def usable(self, latest: Position | None, base: Position | None) -> bool:
-        """Tell whether what a path brings may be used: whether it and the client are surely in one history.
+        """Tell whether what a path brings may be used: it and the client are surely in one history (P-REW-7).
 
         `latest` is the newest position the path named; `base` the client's position that the path's request carried
         or that the path itself last moved.
@@ -193,14 +193,14 @@ class Knowledge:
         return latest is not None and self.position is not None and latest.same_lineage(self.position)
 
     def move(self, position: Position) -> bool:
-        """Move the client's position forward, never back; tell whether it moved."""
+        """Move the client's position forward, never back (P-REW-2); tell whether it moved."""
         if self.position is not None and position.revision <= self.position.revision:
             return False
         self.position = position
         return True
 
     def apply(self, change: Change) -> bool:
-        """Take a change over if it is news; tell whether it was."""
+        """Take a change over if it is news (P-KNOW-1, P-KNOW-2); tell whether it was."""
         covering = self._covering(change.topic)
         known = self._known.get(change.topic)
         version = known.version if known else 0
@@ -215,7 +215,7 @@ class Knowledge:
         return True
 
     def apply_page(self, question: Question, changes: Iterable[Change]) -> list[Change]:
-        """Apply one page of an answer, which may turn out cut off; return what was news."""
+        """Apply one page of an answer, which may turn out cut off (P-KNOW-9); return what was news."""
         if question.serial <= self._reset_serial:
             return []
         fresh = []
@@ -226,7 +226,7 @@ class Knowledge:
         return fresh
 
     def finish(self, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()) -> list[Change]:
-        """Take a complete answer, all of whose pages were applied, as a certificate; return what it sweeps away.
+        """Take a complete answer, all of whose pages were applied, as a certificate (P-KNOW-3); return what it sweeps.
 
         `revision` is that of the last page. Names denied must have been removed before.
         """
@@ -249,7 +249,7 @@ class Knowledge:
         return swept
 
     def renewed(self, serial: int, sent: float, revision: int, lag_s: float) -> None:
-        """Take a matching `renewed` as a certificate for the set as it was when `renew` was sent."""
+        """Take a matching `renewed` as a certificate for the set as it was when `renew` was sent (P-KNOW-4)."""
         if serial <= self._reset_serial:
             return
         for held in self.subscriptions.values():
@@ -262,7 +262,7 @@ class Knowledge:
         return any(held.lease != self.lease and held.added < serial for held in self.subscriptions.values())
 
     def doubt(self, topic: str) -> list[str]:
-        """Note that a change of `topic` may be missing: block what covers it; return those names, to be polled."""
+        """Note that a change of `topic` may be missing (P-KNOW-7): block and return the names that cover it."""
         covering = self._covering(topic)
         for held in covering:
             held.blocked = self._serial
@@ -276,7 +276,7 @@ class Knowledge:
                 held.asof, held.blocked, held.doubtful, held.relist = -math.inf, self._serial, True, True
 
     def reset(self, position: Position) -> None:
-        """Begin in another history at `position`: values stay readable, but as of no version and no age."""
+        """Begin in another history at `position` (P-REW-5): values stay readable, as of no version and no age."""
         self.position = position
         self._reset_serial = self._serial
         self._known = {
@@ -309,11 +309,12 @@ class Knowledge:
 
     @staticmethod
     def _certify(held: Subscription, revision: int, asof: float) -> None:
+        # Only forward (P-KNOW-5).
         held.revision = revision if held.revision is None else max(held.revision, revision)
         held.asof = max(held.asof, asof)
 
     def _sweep(self, question: Question, whole: set[str], revision: int) -> list[Change]:
-        """Delete what a full answer did not list, unless something else certified it at a later revision."""
+        """Delete what a full answer did not list, unless a later revision certified it elsewhere (P-SUB-10)."""
         if any(is_prefix(name) for name in whole):
             candidates = [topic for topic in self._known if whole.intersection((topic, *prefixes_of(topic)))]
         else:

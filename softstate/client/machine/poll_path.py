@@ -1,7 +1,7 @@
 """The HTTP path of the client machine: rounds of polls, their pages, and their failures.
 
-One request is in flight at a time. A round asks for the whole set, at most `NAMES_MAX` names a request. Every page
-goes through the path rule ("What a path brings is used only if …", design section 4).
+It goes on beside the WebSocket path (P-CLI-1). One request is in flight at a time. A round asks for the whole set, at
+most `NAMES_MAX` names a request. Every page goes through the path rule (P-REW-7).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Publishes of one topic go one at a time, in the order of the calls; different topics go side by side. A publish always
 carries an idempotency key, so sending it again does no harm while the key lives on the node; once that is over and its
-fate is still unknown, it ends in `OutcomeUnknown`.
+fate is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a message on the open connection means: the reading half of the client machine's WebSocket path.
 
-Every message that brings knowledge goes through the path rule first ("What a path brings is used only if …", design
-section 4): a connection that may be in another history than the client is left.
+Every message that brings knowledge goes through the path rule first (P-REW-7): a connection that may be in another
+history than the client is left.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from softstate.wire.messages import (
 M = TypeVar("M", bound=Message)
 
 LATER = frozenset({"unavailable", "overloaded", "behind"})
-"""Errors of a subscribe that time may mend."""
+"""Errors of a subscribe that time may mend (P-CLI-8)."""
 
 FORBIDDEN = frozenset({"unauthenticated", "denied"})
 """Errors after which only other credentials help."""
 
 DROPS_SESSION = frozenset({"rewound", "replaced"})
-"""Farewells after which the session's token is worth nothing."""
+"""Farewells after which the session's token is worth nothing (P-CLI-7)."""
 
 
 class Arrivals:
@@ -130,7 +130,7 @@ class Arrivals:
     # Pushes ----------------------------------------------------------------------------------------------------------
 
     def _notify(self, link: Link, message: Notify) -> None:
-        link.notifies += 1
+        link.notifies += 1  # which moves no certificate (P-KNOW-6)
         core, knowledge = self._core, self._core.knowledge
         position = knowledge.position
         if position is None or not knowledge.usable(link.latest, link.base):
@@ -200,7 +200,7 @@ class Arrivals:
             return  # names have left the lease with a failed subscribe, and are about to be subscribed again
         if not message.match and renewal.set_changed:
             self._push.renew()
-        elif not message.match:
+        elif not message.match:  # P-REN-8
             core.counts["repairs_mismatch"] += 1
             core.fire(Trigger.MISMATCH)
         elif message.sent != link.notifies:
@@ -225,6 +225,7 @@ class Arrivals:
         else:
             core.fire(Trigger.RENEWED_MATCH)
 
+    # It applies no value (P-KNOW-10).
     def _published(self, _: Link, message: Published) -> None:
         self._core.act(*self._core.publishing.published(message))
 

@@ -80,7 +80,7 @@ class PushPath:
         core.act(Connect(self.link.conn, self.link.url, timeout_s))
 
     def hello(self, link: Link) -> None:
-        """Open a session; ask to resume the last if its lease may live and holds the set that is wanted."""
+        """Open a session; ask to resume the last if its lease may live and holds the set wanted (P-RES-5)."""
         core, options, session = self._core, self._core.options, self.session
         link.stage, link.hello_sent, link.deadline = "hello", core.now, core.now + options.hello_timeout_s
         link.hello_serial = core.knowledge.next_serial()

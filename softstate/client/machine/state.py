@@ -20,7 +20,7 @@ from softstate.position import Position
 from softstate.wire.messages import Limits
 
 NAMES_MAX = 1_000
-"""Most names in one subscribe or poll; a larger set goes in several."""
+"""Most names in one subscribe or poll; a larger set goes in several (P-CLI-9)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The client machine's table: what each trigger does in each state. Check it against the design, section 6.
+"""The client machine's table: what each trigger does in each state. PROTOCOL.md section 16 has it for people.
 
 `ROWS` is the literal: states, triggers, the next state (None: the same), and actions by name, done in order.
 `IGNORED` names the reason wherever a trigger does nothing. Together they fill every cell exactly once; a test counts.

@@ -104,7 +104,7 @@ class Hub:
             sink.offer(batch)
 
     def _sinks(self, topic: str) -> list[Sink]:
-        # A lease whose deadline is over gets nothing more, though the sweeper has yet to come by: nobody extends it.
+        # P-REN-7: a lease whose deadline is over gets nothing more, though the sweeper has yet to come by.
         # A list, since an offer may end a lease, and with it a group.
         now = self._now()
         sinks = [lease.sink for lease in self._table.members(topic) if lease.sink is not None and lease.deadline >= now]

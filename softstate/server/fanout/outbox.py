@@ -1,4 +1,4 @@
-"""The outbox: everything one connection is owed, in order, written without ever waiting for it.
+"""The outbox: everything one connection is owed, in order, written without waiting for it (P-PUB-8).
 
 It is the stream that trio-websocket itself is given, so that its handshake, pongs and closes pass through the same
 queue as our frames, and nothing tears or interleaves whoever is cancelled. While the socket takes what it is given,
@@ -104,8 +104,8 @@ class Outbox(trio.abc.Stream):
     `before` is what was received already and is to be read again (the request head of an upgrade). `overdue` is
     called, from `flush`, when more than `pending_max` entries or `pending_bytes_max` bytes wait, or the socket has
     been congested for `congested_s_max` (and again after each further one). Pushes have been lost by then: the owner
-    revokes the lease, if there is one, and drops what waits. A frame that the peer has begun to receive is no longer
-    counted: it must be finished, and there is never more than one.
+    revokes the lease, if there is one, and drops what waits (P-CONN-6). A frame that the peer has begun to receive is
+    no longer counted: it must be finished, and there is never more than one.
 
     `nursery` runs the task that waits for a congested socket. Once it is cancelled, the outbox is `dead` as soon as
     it would have to wait.
@@ -129,7 +129,7 @@ class Outbox(trio.abc.Stream):
         overdue: Callable[[], None],
     ) -> None:
         self.sent = 0
-        """How many `notify`s are written, or wait to be written ahead of whatever is queued next."""
+        """How many `notify`s are written, or wait to be written ahead of the next message queued (P-REN-9)."""
         self.congested = False
         self.dead = False
         self.idle = True
@@ -191,7 +191,7 @@ class Outbox(trio.abc.Stream):
         self.flush()
 
     def notify(self, topic: str, frame: bytes) -> None:
-        """Queue a push. One that waits already for this topic is replaced, and keeps its place."""
+        """Queue a push. One that waits already for this topic is replaced, and keeps its place (P-CONN-7, P-REN-4)."""
         if self._over or self.dead or self._closing:
             return
         self.idle = False

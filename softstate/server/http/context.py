@@ -56,7 +56,7 @@ class HttpContext:
             scope.cancel()
 
     async def read(self, query: Query, at_least: int = 0) -> Page:
-        """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it.
+        """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it (P-HTTP-6).
 
         Raises `Behind` when it is not reached in time, and whatever `Reads.read` does.
         """

@@ -1,4 +1,4 @@
-"""Cursors: all that paging needs, carried by the client, so that the server keeps no paging state.
+"""Cursors: all that paging needs, carried by the client, so that the server keeps no paging state (P-HTTP-7).
 
 A cursor is text for this server alone: where the page before ended, what the first page had read, and two digests.
 One binds it all to the request it came from; the other tells whether the floor has passed a since-revision meanwhile

@@ -1,6 +1,7 @@
 """Entity tags: ``"epoch.lineage.version"``, the name of one version of a topic in one history (RFC 9110 section 8.8.3).
 
-A version alone would not do: a store restored from a backup may reach the same version again with another value.
+A version alone would not do: a store restored from a backup may reach the same version again with another value
+(P-HTTP-3).
 """
 
 from __future__ import annotations

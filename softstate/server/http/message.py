@@ -1,4 +1,4 @@
-"""Requests and replies over HTTP, sans-I/O: what routes get and what they give back.
+"""Requests and replies over HTTP, sans-I/O: what routes get and what they give back (P-HTTP-1).
 
 Only what softstate needs of RFC 9110 is here: two media types, exact parameters, errors with a JSON or CBOR body.
 """

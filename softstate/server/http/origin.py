@@ -1,7 +1,8 @@
 """Which web pages may talk to this node, and what browsers want to be told about it (CORS; the Fetch standard).
 
 Any page in any browser can reach a port on loopback, WebSocket included, and a browser always says which page it is:
-so a foreign `Origin` is refused on every route, before anything is done. What is no browser sends none.
+so a foreign `Origin` is refused on every route, before anything is done (P-HTTP-9). Programs that are no browser send
+none.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def refusal(context: HttpContext, request: Request, error: RequestError | Refuse
 
 
 def stamp(context: HttpContext, request: Request, reply: Reply) -> Reply:
-    """Add the headers that every reply of its kind carries.
+    """Add the headers that every reply of its kind carries (P-HTTP-2).
 
     An answer that no read is behind, such as most errors, names the hub's position: it certifies nothing.
     """

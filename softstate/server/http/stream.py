@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one stream: h11 with every limit and deadline that a server needs, and nothing about routes.
+"""HTTP/1.1 over one stream: h11 with every limit and deadline that a server needs (P-HTTP-11); no routes.
 
 The compromises that h11's own example server lists are settled here: a head has a size, a count and a deadline; a body
 a size and a deadline; silence and slow reading end; a peer that is refused while it still sends gets to read why.

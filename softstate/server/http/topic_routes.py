@@ -39,7 +39,7 @@ def topic_of(request: Request) -> str:
 
 
 async def get_topic(context: HttpContext, request: Request) -> Reply:
-    """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new to say."""
+    """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new (P-HTTP-4)."""
     topic = topic_of(request)
     at_least = request.number("at_least")
     wait_ms = min(request.number("wait_ms"), context.config.hold_ms_max)
@@ -126,7 +126,7 @@ async def put_topic(context: HttpContext, request: Request) -> Reply:
 
 
 async def delete_topic(context: HttpContext, request: Request) -> Reply:
-    """Answer ``DELETE /v1/topics/{topic}``: an absent topic is deleted all the same, and gets a version by it."""
+    """Answer ``DELETE /v1/topics/{topic}``: an absent topic is deleted all the same, and gets a version (P-PUB-7)."""
     return await _publish(context, request, topic_of(request), None)
 
 
@@ -166,7 +166,7 @@ async def _version_of(context: HttpContext, applied: Applied, position: Position
 
 
 def _condition(request: Request) -> tuple[int | None, Position | None]:
-    """Return what a write expects, and the witness for it."""
+    """Return what a write expects, and the witness for it (P-HTTP-5)."""
     if_match, if_none_match = request.header("if-match"), request.header("if-none-match")
     if if_match is not None and if_none_match is not None:
         raise Invalid("If-Match and If-None-Match contradict each other: send one of them")
@@ -190,7 +190,7 @@ def _key(request: Request) -> str | None:
 
 
 async def publish_batch(context: HttpContext, request: Request) -> Reply:
-    """Answer ``POST /v1/publish``: changes applied in order, not atomically, each with a verdict of its own."""
+    """Answer ``POST /v1/publish``: changes applied in order, not atomically, each with its own verdict (P-HTTP-8)."""
     batch = check_batch(request.body_codec().loads(request.body, Batch))
     if len(batch.changes) > context.config.batch_max:
         limit = context.config.batch_max

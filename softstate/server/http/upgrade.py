@@ -1,4 +1,4 @@
-"""Validating a WebSocket handshake (RFC 6455 section 4.2.1), sans-I/O.
+"""Validating a WebSocket handshake (RFC 6455 section 4.2.1, P-HTTP-10), sans-I/O.
 
 Done here, since trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values without
 catching what they may hold. `check_upgrade` writes what is left of the head anew, and `answer_upgrade` answers it.

@@ -42,7 +42,7 @@ async def first_position(store: Store) -> Position:
 class StoreFollower:
     """Keeps one hub in step with one store.
 
-    `rewound` is called when a position that this node has told anybody is no longer on the store's history, `skipped`
+    `rewound` is called when a position that this node has told is not on the store's history (P-REW-8), `skipped`
     when the hub has missed changes that are compacted by now (this node was frozen, longer than tombstones are kept).
     """
 
@@ -77,7 +77,7 @@ class StoreFollower:
 
     def history(self) -> int | None:
         """Return the number of the history that the store answers from; None while it may not be the hub's."""
-        # Between the reopening of a store and the restart of the hub, sessions of the old history are still served.
+        # P-REW-9: between the reopening of a store and the restart of the hub, sessions of the old history are served.
         return None if self.reopening else self.reopened
 
     async def follow(self) -> None:

@@ -1,7 +1,7 @@
 """Renewals: all those of a moment are answered by one read of the head, once the hub has reached it.
 
 The head is read after the last of them came in: a `renewed` at the hub's position then covers every change that was
-committed before its client asked (S7).
+committed before its client asked (S7, P-REN-2).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Renewals:
     A renewal is settled by calling back, in the turn in which the hub is found level, which saves a task switch, two
     deadlines and an event for each: with cheaper decoding, renewals per CPU second went from 0.53 to 0.76 of those of a
     bare trio-websocket (`bench sessions`). Each is settled within half of what clients wait for an answer
-    (``timeout_ms``), as `Unavailable` if it must be: a store that is too slow costs them freshness, no lease.
+    (``timeout_ms``), as `Unavailable` if it must be: a store that is too slow costs freshness, no lease (P-REN-10).
     """
 
     def __init__(self, config: ServerConfig, store: Store, hub: Hub, fault: Callable[[StoreFault], None]) -> None:

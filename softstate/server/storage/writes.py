@@ -1,4 +1,4 @@
-"""Publishing: everybody's waiting publishes in one durable commit, then straight to the hub."""
+"""Publishing: all waiting publishes in one durable commit, and only then to the hub and the callers (P-PUB-1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max:
 
 
 class Publisher:
-    """The one way to the store's `publish`: requests are committed in the order of their submission."""
+    """The one way to the store's `publish`: requests are committed in the order of their submission (P-PUB-2)."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Publisher:
             try:
                 tickets.append(self.batcher.submit(change, lambda _ticket: None))
             except RequestError as error:
-                # Whatever comes behind must not overtake this one: once refused, refused to the end.
+                # P-PUB-6: what comes behind must not overtake this one: once refused, refused to the end.
                 refused = error
                 break
         if tickets:

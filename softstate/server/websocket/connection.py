@@ -45,7 +45,7 @@ from softstate.wire.messages import Renewed, Subscribed
 from softstate.wire.push import EncodedChange, PushBatch
 
 IDLE_LEASES = 2
-"""A connection silent for so many times TTL plus grace is closed."""
+"""A connection silent for so many times TTL plus grace is closed (P-CONN-5)."""
 
 FAREWELL_S_MAX = 2.0
 """Time for a slow peer to take what was said before its connection is closed."""

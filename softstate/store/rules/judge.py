@@ -56,5 +56,5 @@ def judge(publish: Write, standing: Standing) -> Verdict | None:
 
 
 def _expected(expect: int, standing: Standing) -> bool:
-    """Tell whether a compare-and-set wins. A tombstone counts as absent, and as being at its version."""
+    """Tell whether a compare-and-set wins (P-PUB-3). A tombstone counts as absent, and as being at its version."""
     return expect == standing.version or (expect == 0 and not standing.live)

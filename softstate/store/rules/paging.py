@@ -3,9 +3,9 @@
 An engine shows a snapshot of itself as a `Snapshot`; `answer` turns a `Query` into a page, `feed_page` cuts the change
 feed, `on_history` and `check_seen` ask whether a position still belongs to the history.
 
-Pages come in version order, so a topic that changes while somebody pages moves to a later page: nothing is missed, and
-no page has to be of the same snapshot as the one before. What can be missed is a tombstone that compaction removed
-between two pages; the checks on the floor below are about that, and about nothing else.
+Pages come in version order, so a topic that changes while somebody pages moves to a later page (P-SUB-4): nothing is
+missed, and no page has to be of the same snapshot as the one before. What can be missed is a tombstone that compaction
+removed between two pages; the checks on the floor below are about that, and about nothing else.
 """
 
 from __future__ import annotations
@@ -115,12 +115,13 @@ def _sinces(query: Query, compacted: Collection[str]) -> Mapping[str, int]:
 
 
 def _rewound(why: str, position: Position) -> Rewound:
+    # The answer to this asker alone (P-REW-4), who has shown to know another history (P-REW-3).
     message = f"{why}: it was restored from an older copy, or wiped; forget what you hold and begin at {position}"
     return Rewound(message, position=position)
 
 
 def _compacted(query: Query, floor: int) -> list[str]:
-    """List the prefixes to be answered as if nothing of them were known, because the floor has passed them.
+    """List the prefixes to be answered as if nothing of them were known: the floor has passed them (P-SUB-9).
 
     There are none on a page after a first one that did not list from 0, hence named none: what the floor passes later
     only matters to the tombstones still to come.
@@ -140,7 +141,10 @@ def _intact_from(query: Query, since: int) -> int:
 
 
 def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> Iterator[Record]:
-    """Yield what differs of the single topics, in version order, loading each value only when it is asked for."""
+    """Yield what differs of the single topics, in version order, loading each value only when it is asked for.
+
+    A topic without a record reads as a tombstone at the floor (P-SUB-12).
+    """
     wanted: list[int] = []
     buried: list[str] = []
     for topic, held in query.topics.items():

@@ -1,4 +1,4 @@
-"""An oracle: it hears what happens in a simulated world, and says which promise of the design's section 2 broke.
+"""An oracle: it hears what happens in a simulated world, and says which promise broke.
 
 ::
 

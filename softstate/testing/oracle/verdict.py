@@ -14,7 +14,7 @@ VIOLATIONS_MAX = 100
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The figures of section 2 of the design, in seconds, with a node's defaults.
+    """The figures of the promises B and L, in seconds, with a node's defaults.
 
     `service_s` is room for round trips.
     """

@@ -19,7 +19,7 @@ from tests.kit.push_node import PushNode, client_of, drain, until, updates_of
 from tests.kit.scripted_node import HERE, WELCOME
 
 
-async def test_the_example_of_the_design(push: PushNode, autojump_clock: MockClock) -> None:
+async def test_a_handle_from_its_first_value_to_its_end(push: PushNode, autojump_clock: MockClock) -> None:
     push.put("orders/42", {"state": "new"})
     async with client_of(push.node.open_stream) as client, client.subscribe("orders/42", "prices/") as updates:
         assert updates.age == math.inf

@@ -1,4 +1,4 @@
-"""What moves knowledge: certificates, sweeps, tombstones, doubts, resets: clauses of the design's section 4."""
+"""Knowledge: certificates, sweeps, tombstones, doubts, resets (P-KNOW, and the client's part of P-SUB and P-REW)."""
 
 from __future__ import annotations
 

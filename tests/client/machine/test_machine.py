@@ -1,4 +1,4 @@
-"""What moves knowledge, subscribing, renewing, resuming: the client's part of the design's section 4, by clause."""
+"""Subscribing, renewing, knowledge and resuming: the client's part of P-SUB, P-REN, P-KNOW and P-RES."""
 
 from __future__ import annotations
 

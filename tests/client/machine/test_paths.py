@@ -1,4 +1,4 @@
-"""Rewound stores, polling and publishing: the client's part of the design's sections 4 and 6, by clause."""
+"""Rewound stores, polling and publishing: the client's part of P-REW, P-PUB and P-CLI."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The real client machine against a small model of a store and its node, under faults, with an oracle after every step.
 
-The model is the node's side of the design's section 4, nothing more: leases and renewals, pushes that can be lost,
+The model is the node's side of PROTOCOL.md, nothing more: leases and renewals, pushes that can be lost,
 polls, resumption, restarts (a new lineage row), restored backups. The oracle checks S1 (monotone), S2 (no phantom), S5
 (honest age), S9 (a loud reset), and convergence once the faults end. Seeds are in the parameters.
 """

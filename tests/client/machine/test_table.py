@@ -1,4 +1,4 @@
-"""The client machine's table: each cell is a row or a named reason, and the rows of the design are in it."""
+"""The client machine's table: each cell is a row or a named reason, and PROTOCOL.md's rows (section 16) are in it."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_every_action_of_a_row_is_a_method() -> None:
         ("connecting syncing live suspect polling offline stopped", T.CLOSED, "closed"),
     ],
 )
-def test_the_rows_of_the_design(modes: str, trigger: Trigger, to: Mode | None) -> None:
+def test_the_rows_of_the_protocol(modes: str, trigger: Trigger, to: Mode | None) -> None:
     for mode in modes.split():
         row = TABLE[mode, trigger]  # type: ignore[index]
         assert isinstance(row, Row)
         assert row.to == to
 
 
-# One test per row of the design, on the running machine --------------------------------------------------------------
+# One test per row of PROTOCOL.md section 16, on the running machine ---------------------------------------------------
 
 
 def test_open_connects_and_polls_in_parallel_after_a_short_jitter() -> None:

@@ -72,7 +72,7 @@ def wanted(query: Query, image: MemoryImage) -> list[Record]:
 
 @dataclass
 class Knower:
-    """A client as the design has it: it knows the store as of some revision, and asks for the rest."""
+    """A client as PROTOCOL.md has it: it knows the store as of some revision, and asks for the rest."""
 
     versions: dict[str, int]
     values: dict[str, bytes | None]
