@@ -27,7 +27,7 @@ SANS_IO_FORBIDS = IO | CLOCKS | CHANCE
 RANDOM_ALLOWED = {"Random"}
 """Of the module `random` a sans-I/O room may name the type of a generator that it is given, and nothing else."""
 
-EXCEPTIONS = {"softstate.wire.codec": {"os", "os.urandom"}}
+EXCEPTIONS = {"softstate.wire.codec.cbor": {"os", "os.urandom"}}
 """The one exception: the CBOR codec ends a message by bytes that its sender cannot know. They decide nothing else."""
 
 SANS_IO = (

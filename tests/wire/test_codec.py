@@ -9,7 +9,7 @@ from softstate.errors import Invalid, SoftstateError, Unsupported
 from softstate.model import Change, Record
 from softstate.position import Position
 from softstate.wire import CBOR, JSON, VALUE_DEPTH_MAX, Codec, encode_value
-from softstate.wire.codec import MESSAGE_DEPTH_MAX
+from softstate.wire.codec.cbor import MESSAGE_DEPTH_MAX
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Subscribe
 
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
