@@ -12,6 +12,7 @@ import errno
 import heapq
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Literal, TypeAlias, final
 
@@ -19,11 +20,12 @@ import trio
 
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Frame, Kind
-from softstate.testing.network.pipe import Delay, Link
+from softstate.testing.network.route import Delay, Medium, Route
 from softstate.testing.network.stream import SimConnection, SimListener, SimStream
 
 OpenSimStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
-Overheard: TypeAlias = Callable[[SimConnection, Link, Frame], None]
+OnFrame: TypeAlias = Callable[[int, Route, Frame], None]
+"""Is given the number of a connection, and a frame that was written to it in the direction of a route."""
 
 
 @final
@@ -31,19 +33,21 @@ class SimNetwork:
     """Connects hosts by name. `run` must run for anything to move.
 
     `not_reading` are the hosts whose programs read nothing from their connections, `reading_pause_s` says how long
-    others wait before each time they do. `listen_in` is called with every WebSocket frame as it is written.
+    others wait before each time they do. `on_frame` is called with every WebSocket frame as it is written.
     """
 
-    def __init__(self, random: Random, *, listen_in: Overheard | None = None) -> None:
+    def __init__(self, random: Random, *, on_frame: OnFrame | None = None) -> None:
         self.random = random
         self.rules: list[FrameRule] = []
         self.not_reading: dict[str, None] = {}
         self.reading_pause_s: dict[str, float] = {}
         self.connections: dict[int, SimConnection] = {}
-        self._listen_in = listen_in
+        self._medium = Medium(
+            random, self.at, self._rule_for, on_frame or _ignore, self.not_reading, self.reading_pause_s
+        )  # fmt: skip
         self._opened = 0
         self._listeners: dict[tuple[str, int], SimListener] = {}
-        self._links: dict[tuple[str, str], Link] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
         self._dark: dict[str, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -74,7 +78,7 @@ class SimNetwork:
         if (host, port) in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{host}:{port} is in use")
         self._dark.pop(host, None)
-        listener = self._listeners[host, port] = SimListener(self, host, port)
+        listener = self._listeners[host, port] = SimListener(partial(self._unlisten, (host, port)))
         self._changed.unpark_all()
         return listener
 
@@ -89,13 +93,14 @@ class SimNetwork:
 
     async def open_stream(self, host: str, to: str, port: int) -> SimStream:
         """Open a connection; takes a round trip. Raises OSError if nobody listens; waits while nothing gets through."""
-        there, back = self.link(host, to), self.link(to, host)
-        await self._travel(there, to)
+        forth, back = self.route(host, to), self.route(to, host)
+        await self._travel(forth, to)
         listener = self._listeners.get((to, port))
         connection: SimConnection | None = None
         if listener is not None:
             self._opened += 1
-            connection = SimConnection(self, self._opened, there, back)
+            closed = partial(self._forget, self._opened)
+            connection = SimConnection(self._medium, self._opened, forth, back, closed)
             if not listener.offer(connection.node_end):
                 await trio.sleep_forever()
             self.connections[connection.number] = connection
@@ -109,19 +114,17 @@ class SimNetwork:
             raise OSError(errno.ECONNREFUSED, f"nobody listens at {to}:{port}")
         return connection.client_end
 
-    async def _travel(self, link: Link, to: str) -> None:
-        await trio.sleep(link.delay(self.random))
-        while link.stalled or link.no_new or to in self._dark:
+    async def _travel(self, route: Route, to: str) -> None:
+        await trio.sleep(route.delay(self.random))
+        while route.stalled or route.no_new or to in self._dark:
             await self._changed.park()
 
-    def unlisten(self, address: tuple[str, int], listener: SimListener) -> None:
-        """Take note that a listener was closed."""
+    def _unlisten(self, address: tuple[str, int], listener: SimListener) -> None:
         if self._listeners.get(address) is listener:
             del self._listeners[address]
 
-    def forget(self, connection: SimConnection) -> None:
-        """Take note that both ends of a connection are closed."""
-        self.connections.pop(connection.number, None)
+    def _forget(self, number: int) -> None:
+        self.connections.pop(number, None)
 
     def between(self, one: str, other: str) -> list[SimConnection]:
         """List the connections between two hosts, whoever opened them."""
@@ -138,31 +141,31 @@ class SimNetwork:
 
     # Faults ----------------------------------------------------------------------------------------------------------
 
-    def link(self, sender: str, receiver: str) -> Link:
+    def route(self, sender: str, receiver: str) -> Route:
         """Return one direction between two hosts."""
-        if (sender, receiver) not in self._links:
-            self._links[sender, receiver] = Link(sender, receiver)
-        return self._links[sender, receiver]
+        if (sender, receiver) not in self._routes:
+            self._routes[sender, receiver] = Route(sender, receiver)
+        return self._routes[sender, receiver]
 
-    def links(self) -> list[Link]:
+    def routes(self) -> list[Route]:
         """List the directions that were ever used or changed."""
-        return list(self._links.values())
+        return list(self._routes.values())
 
     def slow(self, sender: str, receiver: str, delay: Delay) -> None:
         """Draw the delays of one direction from another distribution."""
-        self.link(sender, receiver).delay = delay
+        self.route(sender, receiver).delay = delay
 
     def narrow(self, sender: str, receiver: str, window_bytes: int) -> None:
         """Let fewer bytes of one direction be under way: a small socket buffer, soon full."""
-        self.link(sender, receiver).window_bytes = window_bytes
+        self.route(sender, receiver).window_bytes = window_bytes
 
     def split(self, sender: str, receiver: str, chunk_bytes: int | None) -> None:
         """Cut the bytes of one direction into random pieces of at most so many; None: no longer."""
-        self.link(sender, receiver).chunk_bytes = chunk_bytes
+        self.route(sender, receiver).chunk_bytes = chunk_bytes
 
     def stall(self, sender: str, receiver: str) -> None:
         """Partition one direction: its bytes wait, and so does who connects."""
-        self.link(sender, receiver).stalled = True
+        self.route(sender, receiver).stalled = True
 
     def lose_held(self, sender: str, receiver: str) -> None:
         """Give up every connection between two hosts for good, without telling either: half-open on both sides."""
@@ -171,11 +174,11 @@ class SimNetwork:
 
     def answer_no_new(self, sender: str, receiver: str) -> None:
         """Let new connections in one direction go unanswered."""
-        self.link(sender, receiver).no_new = True
+        self.route(sender, receiver).no_new = True
 
     def block(self, client: str, node: str, kind: Kind, how: Literal["swallow", "reset"] = "swallow") -> None:
         """Block what asks for WebSocket, or what does not (``http``); the connections that there are as well."""
-        self.link(client, node).blocked[kind] = how
+        self.route(client, node).blocked[kind] = how
         for connection in self.between(client, node):
             connection.check_blocked()
 
@@ -186,13 +189,13 @@ class SimNetwork:
 
     def heal(self, sender: str, receiver: str) -> None:
         """Let one direction work as ever, but for its delays: what was held up arrives now. Lost things stay lost."""
-        link = self.link(sender, receiver)
-        link.stalled = link.no_new = False
-        link.chunk_bytes = None
-        link.blocked.clear()
+        route = self.route(sender, receiver)
+        route.stalled = route.no_new = False
+        route.chunk_bytes = None
+        route.blocked.clear()
         for connection in self.connections.values():
             for pipe in connection.pipes:
-                if pipe.link is link:
+                if pipe.route is route:
                     pipe.release()
         self._changed.unpark_all()
 
@@ -204,18 +207,16 @@ class SimNetwork:
             for pipe in connection.pipes:
                 pipe.wake_reader()
 
-    # What pipes ask for ----------------------------------------------------------------------------------------------
+    # For pipes -------------------------------------------------------------------------------------------------------
 
-    def rule_for(self, link: Link, frame: Frame) -> FrameRule | None:
-        """Return the first rule that chooses a frame."""
+    def _rule_for(self, route: Route, frame: Frame) -> FrameRule | None:
         for rule in self.rules:
-            if rule.chooses(link.sender, link.receiver, frame, self.random):
+            if rule.chooses(route.sender, route.receiver, frame, self.random):
                 if rule.hit is not None:
                     rule.hit(frame)
                 return rule
         return None
 
-    def overheard(self, connection: SimConnection, link: Link, frame: Frame) -> None:
-        """Tell whoever listens in."""
-        if self._listen_in is not None and frame.opcode is not None:
-            self._listen_in(connection, link, frame)
+
+def _ignore(_connection: int, _route: Route, _frame: Frame) -> None:
+    pass

@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import Enum
-from random import Random
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 import trio
 
-from softstate.testing.network.frame_tap import Frame, FrameTap, Kind
-
-if TYPE_CHECKING:
-    from softstate.testing.network.network import SimNetwork
-    from softstate.testing.network.stream import SimConnection
-
-WINDOW_BYTES = 64 * 1024
-"""Bytes of one direction that may be on their way or unread, before its writer is made to wait (the socket buffers),
-unless its link says otherwise."""
-
-Delay: TypeAlias = Callable[[Random], float]
-"""Draws how long some bytes travel, in seconds."""
-
-
-def uniform(least_s: float, most_s: float) -> Delay:
-    """Return a delay that is anything between two bounds, in seconds."""
-    return lambda random: random.uniform(least_s, most_s)
-
-
-LOCAL = uniform(0.0002, 0.002)
-"""Delay of a link unless told otherwise: a local network."""
-
-
-@final
-@dataclass(slots=True, eq=False)
-class Link:
-    """How one direction between two hosts behaves. Change it through `SimNetwork`, which also tells those who wait.
-
-    `chunk_bytes`: bytes arrive in random pieces of at most so many, and writes are taken in part (None: as written).
-    `stalled`: bytes stay where they are until it is over. `no_new`: new connections get no answer, old ones go on.
-    `blocked`: what becomes of connections that turn out to be of a kind.
-    """
-
-    sender: str
-    receiver: str
-    delay: Delay = LOCAL
-    chunk_bytes: int | None = None
-    window_bytes: int = WINDOW_BYTES
-    stalled: bool = False
-    no_new: bool = False
-    blocked: dict[Kind, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.sender}→{self.receiver}"
+from softstate.testing.network.frame_tap import Frame, FrameTap
+from softstate.testing.network.route import Medium, Route
 
 
 class _Mark(Enum):
@@ -65,15 +21,27 @@ class _Mark(Enum):
 _Item: TypeAlias = bytes | _Mark
 
 
+class Carrier(Protocol):
+    """The connection that a pipe is one direction of."""
+
+    number: int
+
+    def reset(self) -> None:
+        """Break both ends at once."""
+
+    def check_blocked(self) -> None:
+        """Lose or reset the connection if its kind is blocked on its way."""
+
+
 @final
 class Pipe:
-    """From one end of a connection to the other, in order, through a tap and a link.
+    """From one end of a connection to the other, in order, through a tap and a route.
 
     `lost`: nothing arrives any more, and nobody is told. `muted`: its sender is no more; what it still says is dropped.
     """
 
-    def __init__(self, network: SimNetwork, link: Link, connection: SimConnection, *, from_client: bool) -> None:
-        self.link = link
+    def __init__(self, medium: Medium, route: Route, connection: Carrier, *, from_client: bool) -> None:
+        self.route = route
         self.tap = FrameTap(from_client=from_client)
         self.reverse: Pipe
         self.lost = False
@@ -81,7 +49,7 @@ class Pipe:
         self.broken = False
         self.unwanted = False
         """Whether the receiving end is closed: what arrives is answered with a reset."""
-        self._network = network
+        self._medium = medium
         self._connection = connection
         self._used = 0
         self._last_arrival_s = 0.0
@@ -100,9 +68,9 @@ class Pipe:
             raise trio.BrokenResourceError("connection reset by peer")
         if self.muted:
             return len(data)
-        size = min(len(data), self.link.window_bytes - self._used)
-        if self.link.chunk_bytes is not None and size > 1:
-            size = self._network.random.randint(1, size)
+        size = min(len(data), self.route.window_bytes - self._used)
+        if self.route.chunk_bytes is not None and size > 1:
+            size = self._medium.random.randint(1, size)
         if size <= 0:
             return 0
         self._pass(self.tap.feed(bytes(data[:size])))
@@ -110,7 +78,7 @@ class Pipe:
 
     async def wait_writable(self) -> None:
         """Return when there may be room, or the connection is broken."""
-        while self._used >= self.link.window_bytes and not (self.broken or self.muted):
+        while self._used >= self.route.window_bytes and not (self.broken or self.muted):
             await self._writers.park()
         await trio.lowlevel.checkpoint()
 
@@ -132,10 +100,11 @@ class Pipe:
 
     def _pass(self, frames: Sequence[Frame]) -> None:
         out = bytearray()
-        network, link = self._network, self.link
+        medium, route = self._medium, self.route
         for frame in frames:
-            network.overheard(self._connection, link, frame)
-            rule = network.rule_for(link, frame)
+            if frame.opcode is not None:
+                medium.on_frame(self._connection.number, route, frame)
+            rule = medium.rule_for(route, frame)
             match rule.fault if rule is not None else "tell":
                 case "drop":
                     pass
@@ -143,7 +112,7 @@ class Pipe:
                     out += frame.data * 2
                 case "delay":
                     assert rule is not None
-                    network.at(trio.current_time() + rule.delay_s, lambda data=frame.data: self._transmit(data))  # type: ignore[misc]
+                    medium.at(trio.current_time() + rule.delay_s, lambda data=frame.data: self._transmit(data))  # type: ignore[misc]
                 case "cut":
                     self._transmit(bytes(out))
                     self._connection.reset()
@@ -151,40 +120,40 @@ class Pipe:
                 case _:
                     out += frame.data
         self._transmit(bytes(out))
-        if self.tap.kind != "unknown" and link.blocked:
+        if self.tap.kind != "unknown" and route.blocked:
             self._connection.check_blocked()
 
     def _transmit(self, data: bytes) -> None:
-        chunk_max = self.link.chunk_bytes
+        chunk_max = self.route.chunk_bytes
         if chunk_max is None:
             if data:
                 self._schedule(data)
             return
         while data:
-            size = self._network.random.randint(1, chunk_max)
+            size = self._medium.random.randint(1, chunk_max)
             self._schedule(data[:size])
             data = data[size:]
 
     def _schedule(self, item: _Item) -> None:
         if isinstance(item, bytes):
             self._used += len(item)
-        at_s = max(trio.current_time() + self.link.delay(self._network.random), self._last_arrival_s)
+        at_s = max(trio.current_time() + self.route.delay(self._medium.random), self._last_arrival_s)
         self._last_arrival_s = at_s
-        self._network.at(at_s, lambda: self._arrive(item))
+        self._medium.at(at_s, lambda: self._arrive(item))
 
     # On the way ------------------------------------------------------------------------------------------------------
 
     def _arrive(self, item: _Item) -> None:
         if self.lost:
             return
-        if self.link.stalled or self._held:
+        if self.route.stalled or self._held:
             self._held.append(item)
         else:
             self._deliver(item)
 
     def release(self) -> None:
-        """Deliver what a stall has held up; nothing if the link is stalled still."""
-        while self._held and not self.link.stalled and not self.lost:
+        """Deliver what a stall has held up; nothing if the route is stalled still."""
+        while self._held and not self.route.stalled and not self.lost:
             self._deliver(self._held.popleft())
 
     def reset_receiver(self) -> None:
@@ -210,11 +179,11 @@ class Pipe:
     async def receive(self, max_bytes: int) -> bytes:
         """Return what has arrived, as one piece that arrived in one; empty at the end."""
         await trio.lowlevel.checkpoint()
-        host = self.link.receiver
-        if pause_s := self._network.reading_pause_s.get(host):
+        host = self.route.receiver
+        if pause_s := self._medium.reading_pause_s.get(host):
             await trio.sleep(pause_s)
         while not self.unwanted:
-            if host in self._network.not_reading:
+            if host in self._medium.not_reading:
                 pass
             elif self._inbox:
                 return self._take(max_bytes)

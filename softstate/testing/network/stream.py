@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable
+from typing import final
 
 import trio
 
 from softstate.testing.network.frame_tap import Kind
-from softstate.testing.network.pipe import Link, Pipe
-
-if TYPE_CHECKING:
-    from softstate.testing.network.network import SimNetwork
+from softstate.testing.network.pipe import Pipe
+from softstate.testing.network.route import Medium, Route
 
 BACKLOG_MAX = 4_096
 """Connections that may wait to be accepted; more get no answer."""
@@ -31,7 +30,7 @@ class SimStream(trio.abc.HalfCloseableStream):
 
     def __str__(self) -> str:
         """Return the other end's host, with the connection's number for its port."""
-        return f"{self._in.link.sender}:{self._connection.number}"
+        return f"{self._in.route.sender}:{self._connection.number}"
 
     def try_send(self, data: bytes | memoryview) -> int:
         """See `Edge.try_send`."""
@@ -96,14 +95,14 @@ class SimStream(trio.abc.HalfCloseableStream):
 
 @final
 class SimConnection:
-    """A connection, from the first host, which opened it, to the second."""
+    """A connection, from the first host, which opened it, to the second. `closed` is called once both ends are."""
 
-    def __init__(self, network: SimNetwork, number: int, there: Link, back: Link) -> None:
+    def __init__(self, medium: Medium, number: int, forth: Route, back: Route, closed: Callable[[], None]) -> None:
         self.number = number
-        self.hosts = (there.sender, there.receiver)
-        self._network = network
-        self.forth = Pipe(network, there, self, from_client=True)
-        self.back = Pipe(network, back, self, from_client=False)
+        self.hosts = (forth.sender, forth.receiver)
+        self._closed = closed
+        self.forth = Pipe(medium, forth, self, from_client=True)
+        self.back = Pipe(medium, back, self, from_client=False)
         self.forth.reverse, self.back.reverse = self.back, self.forth
         self.client_end = SimStream(self, self.forth, self.back)
         self.node_end = SimStream(self, self.back, self.forth)
@@ -143,7 +142,7 @@ class SimConnection:
     def check_blocked(self) -> None:
         """Lose or reset the connection if its kind is blocked on its way."""
         for pipe in self.pipes:
-            match pipe.link.blocked.get(self.kind):
+            match pipe.route.blocked.get(self.kind):
                 case "swallow":
                     self.lose()
                 case "reset":
@@ -152,16 +151,15 @@ class SimConnection:
     def end_closed(self) -> None:
         """Forget the connection once both ends are closed."""
         if self.client_end.closed and self.node_end.closed:
-            self._network.forget(self)
+            self._closed()
 
 
 @final
 class SimListener(trio.abc.Listener[SimStream]):
-    """Where the connections to one port of one host arrive."""
+    """Where the connections to one port of one host arrive. `closed` is called when it is closed."""
 
-    def __init__(self, network: SimNetwork, host: str, port: int) -> None:
-        self._network = network
-        self._address = host, port
+    def __init__(self, closed: Callable[[SimListener], None]) -> None:
+        self._on_close = closed
         self._waiting: deque[SimStream] = deque()
         self._acceptors = trio.lowlevel.ParkingLot()
         self._closed = False
@@ -193,7 +191,7 @@ class SimListener(trio.abc.Listener[SimStream]):
         if self._closed:
             return
         self._closed = True
-        self._network.unlisten(self._address, self)
+        self._on_close(self)
         for stream in self._waiting:
             stream.close()
         self._waiting.clear()

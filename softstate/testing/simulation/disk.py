@@ -19,7 +19,7 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Verdict, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.testing.network.pipe import Delay
+from softstate.testing.network.route import Delay
 from softstate.testing.trace import Committed, Forgotten, HistoryReplaced, LineageCommitted, TraceEvent
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Kind
-from softstate.testing.network.pipe import LOCAL, uniform
+from softstate.testing.network.route import LOCAL, uniform
 from softstate.testing.simulation.clocks import NodeClock
 from softstate.testing.trace import FaultInjected
 from softstate.wire import encode_value
@@ -271,9 +271,9 @@ class Faults:
             self._clock(host).resume()
             self._clock(host).set_rate(1.0)
             self._network.read_again(host)
-        for link in self._network.links():
-            self._network.slow(link.sender, link.receiver, LOCAL)
-            self._network.heal(link.sender, link.receiver)
+        for route in self._network.routes():
+            self._network.slow(route.sender, route.receiver, LOCAL)
+            self._network.heal(route.sender, route.receiver)
         world.disk.outage = False
         world.disk.delay = None
         world.disk.read_only = False

@@ -17,7 +17,7 @@ import trio
 
 from softstate.model import Value
 from softstate.server import ServerConfig
-from softstate.testing.network.pipe import WINDOW_BYTES, uniform
+from softstate.testing.network.route import WINDOW_BYTES, uniform
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.random_faults import CLIENTS
 

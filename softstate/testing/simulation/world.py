@@ -36,8 +36,7 @@ from softstate.model import Durability
 from softstate.server import ServerConfig
 from softstate.testing.network.frame_tap import Frame
 from softstate.testing.network.network import SimNetwork
-from softstate.testing.network.pipe import Link
-from softstate.testing.network.stream import SimConnection
+from softstate.testing.network.route import Route
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
 from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
@@ -79,8 +78,8 @@ class World:
         self.trace = Trace()
         self.nursery = nursery
         self.freezer = freezer
-        listen_in = self._overheard if record_messages else None
-        self.network = SimNetwork(self.seeds.random("network"), listen_in=listen_in)
+        on_frame = self._record if record_messages else None
+        self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
         self.clients: dict[str, SimClient] = {}
         self.nodes: dict[str, SimNode] = {}
@@ -175,11 +174,11 @@ class World:
             for host in (*self.nodes, *self.clients):
                 self.freezer.thaw(host)
 
-    def _overheard(self, connection: SimConnection, link: Link, frame: Frame) -> None:
+    def _record(self, connection: int, route: Route, frame: Frame) -> None:
         message = frame.message
         if message is not None:
             now = trio.current_time()
-            self.trace.add(Spoken(now, connection.number, link.sender, link.receiver, frame.op, message))
+            self.trace.add(Spoken(now, connection, route.sender, route.receiver, frame.op, message))
 
 
 def run_world(

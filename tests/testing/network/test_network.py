@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from softstate.server.fanout.outbox import Edge, edge_of
 from softstate.testing.network.network import SimNetwork
-from softstate.testing.network.pipe import WINDOW_BYTES, uniform
+from softstate.testing.network.route import WINDOW_BYTES, uniform
 from softstate.testing.network.stream import BACKLOG_MAX, SimListener, SimStream
 
 
