@@ -10,7 +10,7 @@ import pytest
 from softstate.client.shell.http import HttpClient
 from softstate.client.url import parse_url
 from softstate.server import ServerConfig
-from softstate.testing import Bounds, PromiseBroken, SimClient, World
+from softstate.testing import Bounds, PromiseBroken, World
 from softstate.testing.network.proxy import Cut, HttpCache, SimProxy
 from softstate.testing.simulation.checked import run_checked
 from softstate.testing.trace import Acknowledged, AgeSampled
@@ -18,15 +18,6 @@ from softstate.wire import JSON
 from tests.kit.simulation_rig import churn, counted, live_again
 
 CUTS: tuple[Cut, ...] = ("end", "reset", "swallow")
-
-
-async def behind(proxy: SimProxy, world: World, name: str, *names: str, push: bool = True) -> SimClient:
-    """Start a client that knows the node by its proxy's name only."""
-    options = {"push": push, "codec": "cbor", "ttl_ms": None}
-    client = world.clients[name] = SimClient(world, name, names, [proxy.url], options)
-    client.start()
-    await world.settled()
-    return client
 
 
 async def a_proxy(world: World, **options: Any) -> SimProxy:
@@ -41,8 +32,8 @@ async def a_proxy(world: World, **options: Any) -> SimProxy:
 def test_n9_a_proxy_finds_nothing_idle_for_a_minute_on_the_terms_of_a_node(cut: Cut) -> None:
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world, cut=cut)
-        client = await behind(proxy, world, "a", "t/")
-        await behind(proxy, world, "poll", "t/", push=False)
+        client = await world.client("a", "t/", urls=[proxy.url])
+        await world.client("poll", "t/", push=False, urls=[proxy.url])
         await world.until(lambda: client.mode == "live", 30)
         await world.sleep(1_800)
         assert (client.mode, counted(client, "connects")) == ("live", 1)
@@ -60,8 +51,8 @@ def test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare(cut: Cut) -> No
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world, cut=cut)
         for name in ("a", "b"):
-            await behind(proxy, world, name, "t/", "single")
-        await behind(proxy, world, "p")
+            await world.client(name, "t/", "single", urls=[proxy.url])
+        await world.client("p", urls=[proxy.url])
         await live_again(world)
         await churn(world, 1_500, 90.0)
         assert proxy.cuts["websocket"] >= 10
@@ -79,8 +70,8 @@ def test_n9_a_proxy_cuts_connections_that_wait_between_polls(cut: Cut) -> None:
 
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world, cut=cut, idle_s=30)
-        client = await behind(proxy, world, "poll", "t/", push=False)
-        await behind(proxy, world, "p")
+        client = await world.client("poll", "t/", push=False, urls=[proxy.url])
+        await world.client("p", urls=[proxy.url])
         await churn(world, 600, 10.0)
         assert proxy.cuts["http"] >= 8
         assert client.mode == "polling"
@@ -109,9 +100,9 @@ def test_n9_a_long_poll_is_answered_before_a_proxy_loses_patience() -> None:
 async def cached_company(world: World, cache: HttpCache) -> SimProxy:
     proxy = await a_proxy(world, cache=cache)
     for name in ("poll", "other"):
-        await behind(proxy, world, name, "t/", "single", push=False)
-    await behind(proxy, world, "a", "t/", "single")
-    await behind(proxy, world, "p")
+        await world.client(name, "t/", "single", push=False, urls=[proxy.url])
+    await world.client("a", "t/", "single", urls=[proxy.url])
+    await world.client("p", urls=[proxy.url])
     await world.until(lambda: world.clients["a"].mode == "live", 30)
     return proxy
 

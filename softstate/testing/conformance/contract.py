@@ -14,26 +14,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from softstate.testing.conformance import (
-    dump as store_moving_checks,
-    history as store_history_checks,
-    publish as store_publish_checks,
-    read as store_read_checks,
-)
+from softstate.testing.conformance.dump import CHECKS as DUMP_CHECKS
+from softstate.testing.conformance.history import CHECKS as HISTORY_CHECKS, REWINDS
+from softstate.testing.conformance.publish import CHECKS as PUBLISH_CHECKS
+from softstate.testing.conformance.read import CHECKS as READ_CHECKS
 from softstate.testing.conformance.stage import Stage, Truth
 
 StoreCheck: TypeAlias = Callable[[Stage], Awaitable[None]]
 """One check: raises AssertionError with the rule that the store breaks."""
 
-STORE_CHECKS: tuple[StoreCheck, ...] = (
-    *store_publish_checks.CHECKS,
-    *store_read_checks.CHECKS,
-    *store_history_checks.CHECKS,
-    *store_moving_checks.CHECKS,
-)
+STORE_CHECKS: tuple[StoreCheck, ...] = (*PUBLISH_CHECKS, *READ_CHECKS, *HISTORY_CHECKS, *DUMP_CHECKS)
 """Every check of the contract."""
 
-REWIND_CHECKS: tuple[StoreCheck, ...] = store_history_checks.REWINDS
+REWIND_CHECKS: tuple[StoreCheck, ...] = REWINDS
 """Those of them that do nothing if the truth is not `Rewindable`."""
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-from softstate.testing import trace as happened
 from softstate.testing.oracle.clients import ClientChecks
 from softstate.testing.oracle.faults import FaultRecord
 from softstate.testing.oracle.history import Histories
@@ -32,7 +31,27 @@ from softstate.testing.oracle.nodes import NodeChecks
 from softstate.testing.oracle.publishes import PublishChecks
 from softstate.testing.oracle.verdict import Bounds, Findings, PromiseBroken, Violation
 from softstate.testing.oracle.wire import WireChecks
-from softstate.testing.trace import Trace, TraceEvent
+from softstate.testing.trace import (
+    Acknowledged,
+    AgeSampled,
+    Applied,
+    Asked,
+    ClientEnded,
+    Committed,
+    FaultInjected,
+    HistoryReplaced,
+    LeasesDropped,
+    LineageCommitted,
+    NodeEnded,
+    NodeSampled,
+    NodeStarted,
+    ResetSeen,
+    Spoken,
+    Trace,
+    TraceEvent,
+    Unwanted,
+    Wanted,
+)
 
 __all__ = ["Bounds", "Oracle", "PromiseBroken", "Violation"]
 
@@ -53,23 +72,23 @@ class Oracle:
         self.nodes = nodes = NodeChecks(faults, bounds, findings)
         self.wire = wire = WireChecks(histories, findings)
         self._heard: dict[type[TraceEvent], tuple[Callable[[Any], object], ...]] = {
-            happened.LineageCommitted: (histories.opened,),
-            happened.Committed: (lambda event: publishes.committed(histories.committed(event)),),
-            happened.HistoryReplaced: (histories.replaced, clients.replaced, nodes.replaced),
-            happened.FaultInjected: (faults.take, nodes.faulted),
-            happened.NodeStarted: (nodes.started,),
-            happened.NodeEnded: (nodes.ended,),
-            happened.NodeSampled: (nodes.sampled,),
-            happened.LeasesDropped: (nodes.dropped,),
-            happened.Wanted: (clients.wanted,),
-            happened.Unwanted: (clients.unwanted,),
-            happened.Applied: (clients.applied,),
-            happened.ResetSeen: (clients.reset,),
-            happened.AgeSampled: (clients.sampled, nodes.client_sampled),
-            happened.Asked: (publishes.asked,),
-            happened.Acknowledged: (publishes.answered,),
-            happened.ClientEnded: (clients.ended, nodes.client_ended),
-            happened.Spoken: (wire.spoken,),
+            LineageCommitted: (histories.opened,),
+            Committed: (lambda event: publishes.committed(histories.committed(event)),),
+            HistoryReplaced: (histories.replaced, clients.replaced, nodes.replaced),
+            FaultInjected: (faults.take, nodes.faulted),
+            NodeStarted: (nodes.started,),
+            NodeEnded: (nodes.ended,),
+            NodeSampled: (nodes.sampled,),
+            LeasesDropped: (nodes.dropped,),
+            Wanted: (clients.wanted,),
+            Unwanted: (clients.unwanted,),
+            Applied: (clients.applied,),
+            ResetSeen: (clients.reset,),
+            AgeSampled: (clients.sampled, nodes.client_sampled),
+            Asked: (publishes.asked,),
+            Acknowledged: (publishes.answered,),
+            ClientEnded: (clients.ended, nodes.client_ended),
+            Spoken: (wire.spoken,),
         }
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import trio
 
@@ -14,6 +14,7 @@ from softstate.client.machine.events import Reset
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
 from softstate.model import Change
 from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
 from softstate.testing.trace import (
     Acknowledged,
@@ -27,10 +28,6 @@ from softstate.testing.trace import (
     Unwanted,
     Wanted,
 )
-
-if TYPE_CHECKING:
-    from softstate.testing.simulation.world import World
-
 
 ASKED_MAX = 100_000
 """Publishes that an application may have begun while its host was frozen."""
@@ -53,15 +50,15 @@ class SimClient:
     """One client on a host of its own. What its application does, it does on that host: nothing while it is frozen."""
 
     def __init__(
-        self, world: World, name: str, names: Sequence[str], urls: Sequence[str], options: dict[str, Any]
+        self, environment: Environment, name: str, names: Sequence[str], urls: Sequence[str], options: dict[str, Any]
     ) -> None:
         self.name = name
         self.clock = NodeClock()
         self.client: Client | None = None
-        self._world = world
+        self._environment = environment
         self._urls = list(urls)
         self._options = options
-        self._random = world.seeds.random(f"client {name}")
+        self._random = environment.seeds.random(f"client {name}")
         self._scope = trio.CancelScope()
         self._leaving = trio.Event()
         self._ended = trio.Event()
@@ -75,7 +72,7 @@ class SimClient:
 
     def start(self) -> None:
         """Begin to connect."""
-        start_on(self.name, self._world.nursery, self._run)
+        start_on(self.name, self._environment.nursery, self._run)
 
     async def _run(self) -> None:
         counts: dict[str, int] = {}
@@ -83,7 +80,7 @@ class SimClient:
             with self._scope:
                 async with connect(
                     self._urls, name=self.name, random=self._random, clock=self.clock,
-                    open_stream=self._world.network.opener(self.name), **self._options,
+                    open_stream=self._environment.network.opener(self.name), **self._options,
                 ) as client, trio.open_nursery() as self._tasks:  # fmt: skip
                     self.client = client
                     self._tasks.start_soon(self._publish_asked)
@@ -98,7 +95,7 @@ class SimClient:
             self.client = None
             self._handles.clear()
             told = tuple((name, count) for name, count in counts.items() if count)
-            self._world.trace.add(ClientEnded(trio.current_time(), self.name, self._how, told))
+            self._environment.trace.add(ClientEnded(trio.current_time(), self.name, self._how, told))
             self._ended.set()
 
     async def leave(self) -> None:
@@ -111,8 +108,8 @@ class SimClient:
         if self._ended.is_set():
             return
         self._how = how
-        self._world.network.leave(self.name, silently=how == "power")
-        self._world.freezer.thaw(self.name)
+        self._environment.network.leave(self.name, silently=how == "power")
+        self._environment.freezer.thaw(self.name)
         self._scope.cancel()
 
     @property
@@ -244,7 +241,7 @@ class SimClient:
         self._note(Refused(now, self.name, asked.ticket, asked.topic, kind, current))
 
     def _note(self, event: Any) -> None:
-        self._world.trace.add(event)
+        self._environment.trace.add(event)
 
 
 def _applied(now: float, client: str, handle: int, change: Change, age_s: float) -> Applied:

@@ -6,82 +6,88 @@ but for those that start a node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 import trio
 
+from softstate.model import Value
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.network.route import LOCAL, uniform
+from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.environment import Environment
+from softstate.testing.simulation.node import SimNode
 from softstate.testing.trace import FaultInjected
 from softstate.wire import encode_value
-
-if TYPE_CHECKING:
-    from softstate.model import Value
-    from softstate.testing.simulation.world import World
 
 
 @final
 class Faults:
     """The faults of one world. Hosts are named as its nodes and clients are."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self, environment: Environment, nodes: Mapping[str, SimNode], clients: Mapping[str, SimClient]
+    ) -> None:
         self.injected: list[str] = []
         """What was done so far, in order, with the time of each."""
-        self._world = world
-        self._network = world.network
-        self._random = world.seeds.random("faults")
+        self._nodes = nodes
+        self._clients = clients
+        self._trace = environment.trace
+        self._freezer = environment.freezer
+        self._network = environment.network
+        self._disk = environment.disk
+        self._random = environment.seeds.random("faults")
         self._backups: dict[str, MemoryImage] = {}
 
     def note(self, kind: str, detail: str = "") -> None:
         """Note a fault that a scenario injects by its own means."""
         now = trio.current_time()
         self.injected.append(f"{now:.3f} {kind} {detail}".rstrip())
-        self._world.trace.add(FaultInjected(now, kind, detail))
+        self._trace.add(FaultInjected(now, kind, detail))
 
     # Processes -------------------------------------------------------------------------------------------------------
 
     def crash(self, host: str, how: Literal["killed", "power"] = "killed") -> None:
         """End a node's or client's process: its kernel resets its connections, or nobody hears of it (``power``)."""
         self.note("crash", f"{host} {how}")
-        self._world.host(host).end(how)
+        self._host(host).end(how)
 
     def crash_at(
         self, node: str, point: str, *, after: int = 1, how: Literal["killed", "power"] = "killed"
     ) -> None:  # fmt: skip
         """Crash a node when it comes past a point of its store for the `after`-th time (see `SimStore`)."""
         self.note("crash_at", f"{node} {point} #{after} {how}")
-        self._world.nodes[node].at_point(point, partial(self.crash, node, how), after)
+        self._nodes[node].at_point(point, partial(self.crash, node, how), after)
 
     async def restart(self, node: str) -> None:
         """Start a node that is down; returns once it listens."""
         self.note("restart", node)
-        await self._world.nodes[node].start()
+        await self._nodes[node].start()
 
     def freeze(self, host: str) -> None:
         """Stop a process, as SIGSTOP does; its host's kernel goes on taking bytes."""
         self.note("freeze", host)
-        self._world.freezer.freeze(host)
+        self._freezer.freeze(host)
 
     def thaw(self, host: str) -> None:
         """Let a frozen process go on."""
         self.note("thaw", host)
-        self._world.freezer.thaw(host)
+        self._freezer.thaw(host)
 
     def amnesia(self, node: str, share: float = 1.0) -> None:
         """Delete leases of a running node, each with a chance of `share`."""
         self.note("amnesia", f"{node} {share:g}")
-        self._world.nodes[node].forget_leases(share, self._random)
+        self._nodes[node].forget_leases(share, self._random)
 
     def forget_names(self, node: str, share: float = 1.0) -> None:
         """Delete subscriptions from the leases of a running node, each with a chance of `share`."""
         self.note("forget_names", f"{node} {share:g}")
-        self._world.nodes[node].forget_names(share, self._random)
+        self._nodes[node].forget_names(share, self._random)
 
     # Network: one direction, unless it says otherwise ----------------------------------------------------------------
 
@@ -160,14 +166,14 @@ class Faults:
         """Cut one node off the store, or all of them (None); or let them reach it again."""
         self.note("store_down" if down else "store_up", node or "all")
         if node is None:
-            self._world.disk.outage = down
-        elif (store := self._world.nodes[node].store) is not None:
+            self._disk.outage = down
+        elif (store := self._nodes[node].store) is not None:
             store.outage = down
 
     def store_slow(self, least_s: float, most_s: float) -> None:
         """Let each half of every store call take so long; 0, 0: no time."""
         self.note("store_slow", f"{least_s:g} to {most_s:g} s")
-        self._world.disk.delay = uniform(least_s, most_s) if most_s > 0 else None
+        self._disk.delay = uniform(least_s, most_s) if most_s > 0 else None
 
     def call_slow(self, node: str, call: str, least_s: float, most_s: float) -> None:
         """Let one kind of store call of a node (``feed``, ``read``, ``head`` …) take so much longer; 0, 0: no longer.
@@ -175,7 +181,7 @@ class Faults:
         With a slow ``feed``, its hub lags.
         """
         self.note("call_slow", f"{node} {call} {least_s:g} to {most_s:g} s")
-        if (store := self._world.nodes[node].store) is not None:
+        if (store := self._nodes[node].store) is not None:
             store.slow.pop(call, None)
             if most_s > 0:
                 store.slow[call] = uniform(least_s, most_s)
@@ -183,12 +189,12 @@ class Faults:
     def store_hang(self, *, on: bool = True) -> None:
         """Let no store call come back, or let those that hang go on."""
         self.note("store_hang" if on else "store_moves")
-        self._world.disk.hang(on=on)
+        self._disk.hang(on=on)
 
     def store_read_only(self, *, on: bool = True) -> None:
         """Let every write to the store fail while reads go on, as on a disk that is full; or let writes work again."""
         self.note("store_read_only" if on else "store_writable")
-        self._world.disk.read_only = on
+        self._disk.read_only = on
 
     def slow_transaction(self, topic: str, value: Value) -> Callable[[], int]:
         """Begin a commit that has drawn its revision and is not visible yet; call what is returned to make it so.
@@ -196,40 +202,40 @@ class Faults:
         No store may do this (`softstate.store.base`): what is committed in between is visible out of commit order.
         """
         self.note("slow_transaction", topic)
-        return self._world.disk.begin(Write(topic, encode_value(value)))
+        return self._disk.begin(Write(topic, encode_value(value)))
 
     def lose_reply(self, node: str, publishes: int = 1) -> None:
         """Let the next publishes of a node be committed and answered with an error."""
         self.note("lose_reply", f"{node} {publishes}")
-        if (store := self._world.nodes[node].store) is not None:
+        if (store := self._nodes[node].store) is not None:
             store.replies_lost = publishes
 
     def disk_crash(self) -> int:
         """Crash the host of the disk; return how many revisions that cost (0 if it claims durability)."""
-        lost = self._world.disk.crash()
+        lost = self._disk.crash()
         self.note("disk_crash", f"{lost} revisions lost")
         return lost
 
     def backup(self, name: str) -> None:
         """Take a backup of the store. No fault."""
-        self._backups[name] = self._world.disk.snapshot()
-        self.note("backup", f"{name} at {self._world.disk.image.head}")
+        self._backups[name] = self._disk.snapshot()
+        self.note("backup", f"{name} at {self._disk.image.head}")
 
     def rewind(self, name: str, *, advance: int = 0) -> None:
         """Restore a backup under the feet of everybody, then commit `advance` changes before anybody looks."""
         self.note("rewind", f"{name}, then {advance} commits")
-        self._world.disk.restore(self._backups[name])
+        self._disk.restore(self._backups[name])
         for number in range(advance):
             self.commit(f"advanced/{number}", number)
 
     def wipe(self) -> None:
         """Replace the store by an empty one of another epoch."""
         self.note("wipe")
-        self._world.disk.wipe()
+        self._disk.wipe()
 
     def commit(self, topic: str, value: Value, *, deleted: bool = False) -> int:
         """Commit a change as a node that nobody here knows would; return its revision. No fault."""
-        return self._world.disk.commit(Write(topic, None if deleted else encode_value(value)))
+        return self._disk.commit(Write(topic, None if deleted else encode_value(value)))
 
     # Clocks ----------------------------------------------------------------------------------------------------------
 
@@ -246,39 +252,41 @@ class Faults:
     def suspend(self, host: str) -> None:
         """Put a host to sleep: nothing of it runs. A node's clock stands still; that of a client's ages goes on."""
         self.note("suspend", host)
-        self._world.freezer.freeze(host)
-        if host in self._world.nodes:
+        self._freezer.freeze(host)
+        if host in self._nodes:
             self._clock(host).suspend()
 
     def wake(self, host: str) -> None:
         """Wake a host that sleeps."""
         self.note("wake", host)
         self._clock(host).resume()
-        self._world.freezer.thaw(host)
+        self._freezer.thaw(host)
+
+    def _host(self, name: str) -> SimNode | SimClient:
+        return self._nodes[name] if name in self._nodes else self._clients[name]
 
     def _clock(self, host: str) -> NodeClock:
-        return self._world.host(host).clock
+        return self._host(host).clock
 
     # All of it -------------------------------------------------------------------------------------------------------
 
     async def heal(self) -> None:
         """Take everything back that can be: network, store, clocks' rates; frozen hosts go on, dead nodes start."""
         self.note("heal")
-        world = self._world
         self._network.rules.clear()
-        for host in (*world.nodes, *world.clients):
-            world.freezer.thaw(host)
+        for host in (*self._nodes, *self._clients):
+            self._freezer.thaw(host)
             self._clock(host).resume()
             self._clock(host).set_rate(1.0)
             self._network.read_again(host)
         for route in self._network.routes():
             self._network.slow(route.sender, route.receiver, LOCAL)
             self._network.heal(route.sender, route.receiver)
-        world.disk.outage = False
-        world.disk.delay = None
-        world.disk.read_only = False
-        world.disk.hang(on=False)
-        for place in world.nodes.values():
+        self._disk.outage = False
+        self._disk.delay = None
+        self._disk.read_only = False
+        self._disk.hang(on=False)
+        for place in self._nodes.values():
             if place.store is not None:
                 place.store.outage = False
                 place.store.slow.clear()

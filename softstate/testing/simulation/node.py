@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import trio
 
@@ -16,11 +16,9 @@ from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
 from softstate.testing.simulation.clocks import NodeClock
 from softstate.testing.simulation.disk import SimStore
+from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
 from softstate.testing.trace import HeldLease, LeasesDropped, NodeEnded, NodeSampled, NodeStarted
-
-if TYPE_CHECKING:
-    from softstate.testing.simulation.world import World
 
 PORT = 8700
 
@@ -35,16 +33,16 @@ OPEN_RETRY_S = 0.5
 class SimNode:
     """One place for a node: a host name, a clock, and perhaps a running `Node`."""
 
-    def __init__(self, world: World, name: str, config: ServerConfig) -> None:
+    def __init__(self, environment: Environment, name: str, config: ServerConfig) -> None:
         self.name = name
         self.config = config
         self.clock = NodeClock()
         self.incarnation = 0
         self.node: Node | None = None
         self.store: SimStore | None = None
-        self._world = world
-        self._random = world.seeds.random(f"node {name}")
-        self._nonces = world.seeds.random(f"nonces {name}")
+        self._environment = environment
+        self._random = environment.seeds.random(f"node {name}")
+        self._nonces = environment.seeds.random(f"nonces {name}")
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._ended.set()
@@ -67,7 +65,7 @@ class SimNode:
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
         self.incarnation += 1
-        start_on(self.name, self._world.nursery, self._run, started)
+        start_on(self.name, self._environment.nursery, self._run, started)
         await started.wait()
 
     async def _run(self, started: trio.Event) -> None:
@@ -77,8 +75,8 @@ class SimNode:
             node = Node(self.config, store, position, tokens=self._token, jitter=random, now=self.clock.now)
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node
-            listener = self._world.network.listen(self.name, PORT)
-            self._world.trace.add(NodeStarted(trio.current_time(), self.name, self.incarnation))
+            listener = self._environment.network.listen(self.name, PORT)
+            self._environment.trace.add(NodeStarted(trio.current_time(), self.name, self.incarnation))
             await node.run([listener], started=started.set)
         self._over("drained")
         started.set()
@@ -87,7 +85,7 @@ class SimNode:
     async def _open(self) -> tuple[SimStore, Position]:
         while True:
             try:
-                store = SimStore(self._world.disk, self._random, self._reached)
+                store = SimStore(self._environment.disk, self._random, self._reached)
                 return store, await first_position(store)
             except Unavailable:
                 await trio.sleep(OPEN_RETRY_S)
@@ -105,7 +103,7 @@ class SimNode:
         if self.node is None and self._ended.is_set():
             return
         self._over(how)
-        self._world.freezer.thaw(self.name)
+        self._environment.freezer.thaw(self.name)
         self._scope.cancel()
 
     def _over(self, how: str) -> None:
@@ -115,8 +113,8 @@ class SimNode:
         assert self.store is not None
         self.store.dead = True
         self.node = self.store = None
-        self._world.network.leave(self.name, silently=how == "power")
-        self._world.trace.add(NodeEnded(trio.current_time(), self.name, self.incarnation, how))
+        self._environment.network.leave(self.name, silently=how == "power")
+        self._environment.trace.add(NodeEnded(trio.current_time(), self.name, self.incarnation, how))
 
     async def ended(self) -> None:
         """Return once nothing runs here."""
@@ -166,7 +164,7 @@ class SimNode:
             pending_bytes,
             revoked,
         )
-        self._world.trace.add(sample)
+        self._environment.trace.add(sample)
 
     def forget_leases(self, share: float, random: Random) -> None:
         """Delete each lease with a chance of `share`, as if it had never been."""
@@ -176,7 +174,7 @@ class SimNode:
         for lease in gone:
             self.node.table.release(lease)
         names = tuple(lease.name for lease in gone)
-        self._world.trace.add(LeasesDropped(trio.current_time(), self.name, names))
+        self._environment.trace.add(LeasesDropped(trio.current_time(), self.name, names))
 
     def forget_names(self, share: float, random: Random) -> None:
         """Delete each subscription of each lease with a chance of `share`."""

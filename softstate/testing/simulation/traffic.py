@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import trio
 
@@ -20,9 +20,7 @@ from softstate.server import ServerConfig
 from softstate.testing.network.route import WINDOW_BYTES, uniform
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.random_faults import CLIENTS
-
-if TYPE_CHECKING:
-    from softstate.testing.simulation.world import World
+from softstate.testing.simulation.world import World
 
 FEW = ("single", *(f"t/{number}" for number in range(5)))
 MANY = ("single", *(f"t/{part}/{number}" for part in range(3) for number in range(8)))

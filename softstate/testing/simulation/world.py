@@ -40,6 +40,7 @@ from softstate.testing.network.route import Route
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
 from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
+from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.faults import Faults
 from softstate.testing.simulation.freezer import Freezer
 from softstate.testing.simulation.node import SimNode
@@ -81,12 +82,13 @@ class World:
         on_frame = self._record if record_messages else None
         self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
+        self._environment = Environment(self.seeds, self.trace, nursery, freezer, self.network, self.disk)
         self.clients: dict[str, SimClient] = {}
         self.nodes: dict[str, SimNode] = {}
         config = config or ServerConfig()
         for number in range(1, nodes + 1):
-            self.nodes[f"n{number}"] = SimNode(self, f"n{number}", config)
-        self.faults = Faults(self)
+            self.nodes[f"n{number}"] = SimNode(self._environment, f"n{number}", config)
+        self.faults = Faults(self._environment, self.nodes, self.clients)
         self._sync_every_s = sync_every_s
         self._sample_every_s = sample_every_s
 
@@ -106,23 +108,23 @@ class World:
         name: str,
         *names: str,
         nodes: Sequence[str] | None = None,
+        urls: Sequence[str] = (),
         push: bool = True,
         codec: Literal["cbor", "json"] = "cbor",
         ttl_ms: int | None = None,
     ) -> SimClient:
-        """Start a client that follows `names`, on a host of its own. It knows all nodes, or those given, in order."""
+        """Start a client that follows `names`, on a host of its own.
+
+        It knows `urls` (of a proxy, for example) or else `nodes`, in order; unless told otherwise, all nodes.
+        """
         assert name not in self.clients, f"there is a client {name} already"
         assert name not in self.nodes, f"{name} is a node"
-        urls = [self.nodes[node].url for node in (nodes or self.nodes)]
+        urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
         options = {"push": push, "codec": codec, "ttl_ms": ttl_ms}
-        client = self.clients[name] = SimClient(self, name, names, urls, options)
+        client = self.clients[name] = SimClient(self._environment, name, names, urls, options)
         client.start()
         await wait_all_tasks_blocked()
         return client
-
-    def host(self, name: str) -> SimNode | SimClient:
-        """Return the node or client of that name."""
-        return self.nodes[name] if name in self.nodes else self.clients[name]
 
     # Time ------------------------------------------------------------------------------------------------------------
 
