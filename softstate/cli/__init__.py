@@ -21,7 +21,7 @@ COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "demo
 
 
 def build(tokens: Sequence[str] = ()) -> App:
-    """Return the app with every command registered, none imported unless `tokens` ask what commands there are."""
+    """Return the app with every command registered; commands are imported only if `tokens` ask for the list of them."""
     app = App(
         name="softstate",
         help="A notification server you may kill at any moment, whose clients know how old their knowledge can be.",
@@ -44,13 +44,13 @@ def build(tokens: Sequence[str] = ()) -> App:
 
 
 def _describe(app: App, names: Iterable[str]) -> None:
-    """Import commands, since what one line says of each in a list of them is the first of its own help."""
+    """Import commands, since the list of commands shows the first line of each one's help."""
     for name in names:
         app[name]
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run one command and return its exit code, having told of any error in one line on stderr."""
+    """Run one command and return its exit code, after printing any error as one line on stderr."""
     try:
         code = build(tokens)(list(tokens))
     except BaseException as raised:
@@ -58,7 +58,7 @@ def run(tokens: Sequence[str]) -> int:
         if isinstance(error, KeyboardInterrupt):
             return exit_codes.INTERRUPTED
         if isinstance(error, BrokenPipeError):
-            return _reader_left()
+            return _discard_output()
         if isinstance(error, CycloptsError):
             return _complain(_tidy(error, tokens), exit_codes.USAGE)
         if isinstance(error, SoftstateError):
@@ -73,7 +73,7 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _reader_left()
+        code = _discard_output()
     sys.exit(code)
 
 
@@ -95,7 +95,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _reader_left() -> int:
-    """Whoever read our output has left: nothing is wrong, and there is nobody to tell."""
+def _discard_output() -> int:
+    """Discard further output: the process that read ours has ended, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exit_codes.OK

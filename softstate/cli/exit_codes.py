@@ -1,4 +1,4 @@
-"""What each exit code of ``softstate`` means, and which error ends in which."""
+"""Exit codes of ``softstate``, and the error that ends in each."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ OK = 0
 BROKEN = 1
 """A promise was broken or a check failed (`demo`, `bench`); also what Python ends with after a bug."""
 USAGE = 2
-"""What was asked for breaks a rule: a flag, a setting, a topic, a value, a line of a file.
+"""The request breaks a rule: a flag, a setting, a topic, a value, a line of a file.
 
-Asking again is no use. A port that is taken counts too: `serve` has to be told another.
+Repeating it does not help. A port in use counts too: choose another.
 """
 NOT_FOUND = 3
 """There is no such topic."""
 CONFLICT = 4
 """A compare-and-set lost."""
 UNAVAILABLE = 5
-"""No node answered in time, or the store cannot be used now. Asking again may help."""
+"""No node answered in time, or the store cannot be used now. Repeating it may help."""
 UNKNOWN = 6
 """A publish may or may not have been applied."""
 DENIED = 7
 """Credentials are missing, or do not allow this."""
 INTERRUPTED = 130
-"""Ctrl-C, or SIGTERM to a command that had to put something away."""
+"""Ctrl-C, or SIGTERM to a command that had to clean up."""
 EPILOGUE = """\
-Exit codes: 0 done; 1 a promise was broken or a check failed; 2 what was asked for breaks a rule; 3 no such topic; \
+Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
 unknown; 7 not allowed; 130 Ctrl-C."""
 
 
 class Failure(SoftstateError):
-    """A command could not do what was asked; `code` is its exit code, the message what to do next."""
+    """A command failed; `code` is its exit code, and the message says what to do next."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ def leaf(error: BaseException) -> BaseException:
 
 
 def exit_code_of(error: SoftstateError) -> int:
-    """Return the exit code for an error; what is not listed is a passing condition of the node: `UNAVAILABLE`."""
+    """Return the exit code for an error; all that are not listed are passing conditions of a node: `UNAVAILABLE`."""
     if isinstance(error, Failure):
         return error.code
     return next((code for kind, code in _FOR if isinstance(error, kind)), UNAVAILABLE)

@@ -17,7 +17,7 @@ command = App(
 Start a node and serve until told to stop.
 
 Every option may also come from a SOFTSTATE_… environment variable (SOFTSTATE_TTL=60s) or from a TOML file (--config).
-SIGTERM and Ctrl-C drain: clients are told to go elsewhere, publishes in flight finish. A second signal stops at once.
+SIGTERM and Ctrl-C drain: clients are sent elsewhere, publishes in flight finish. A second signal stops at once.
 """,
     config=layer,
 )

@@ -33,7 +33,7 @@ async def command(
 
     You see the newest value of each topic, not every value in between.
 
-    :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or nothing, is everything.
+    :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or no name, is everything.
     :param json: One object a line: {"event":"change","topic","version","value" or "deleted","mode","age_ms"},
         {"event":"mode","mode","age_ms"} and {"event":"reset"}; age_ms is null while the age is unknown.
     :param poll: Never use WebSocket.

@@ -1,4 +1,4 @@
-"""Where an option's value comes from: flag, else environment, else TOML file, else default.
+"""The source of an option's value: flag, else environment, else TOML file, else default.
 
 One function, given to cyclopts as its `config`, so that a value from any layer goes through the same conversion and
 the same checks. Unlike cyclopts's own `Env` and `Toml`, it refuses names that it does not know: a misspelt setting
@@ -21,16 +21,16 @@ from softstate.errors import ConfigError
 
 PREFIX = "SOFTSTATE_"
 ELSEWHERE = frozenset({"SOFTSTATE_URL"})
-"""Variables of other commands: known, but none of `serve`'s business."""
+"""Variables of other commands, which `serve` accepts and ignores."""
 FLAGS_ONLY = frozenset({"config", "check"})
-"""What makes no sense in the file."""
+"""Options that the file may not set."""
 
 
 def layer(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill what the flags left open from the environment, then from the file that ``--config`` names.
 
     Raises `ConfigError` for an unknown name, or a file that cannot be read, is no TOML or holds the wrong kind of
-    value. Values themselves are checked later, by whoever converts them.
+    value. Values themselves are checked later, where they are converted.
     """
     known = {argument.name.removeprefix("--").replace("-", "_"): argument for argument in arguments if argument.parse}
     for name, text in _environment(os.environ, known).items():

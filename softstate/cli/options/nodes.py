@@ -1,4 +1,4 @@
-"""What the client commands share: which nodes to ask, and for how long."""
+"""Options that client commands share: the nodes to ask, and the time to wait."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ AsJson: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), show_d
 
 
 class Reached:
-    """Whether any node could be connected to at all: if not, nothing was sent either."""
+    """Whether a connection to some node was opened: if not, nothing was sent either."""
 
     def __init__(self) -> None:
         self.yes = False
 
     async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
-        """Open a stream as the client does by itself, and take note when that worked."""
+        """Open a stream as the client does by itself, and record success."""
         from softstate.client.shell.websocket import open_tcp  # noqa: PLC0415 - --help does without
 
         stream = await open_tcp(host, port, tls)

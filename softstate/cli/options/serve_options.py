@@ -1,4 +1,4 @@
-"""What ``softstate serve`` can be told, as flags, variables and file keys, and how that becomes a `ServerConfig`.
+"""Options of ``softstate serve`` as flags, variables and file keys, and their conversion to a `ServerConfig`.
 
 The few options that people set have names and units of their own (``--listen``, ``--ttl 60s``); every other field of
 `ServerConfig` is an option of the same name, taken from that class itself, so that the two cannot drift apart.
@@ -56,13 +56,13 @@ else:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """Where to listen, what to keep, how long leases last."""
+    """The options that most users set."""
 
     listen: str = "127.0.0.1:8700"
     """Address and port, as HOST:PORT or [IPv6]:PORT; port 0 takes any free one."""
 
     store: str = ServerConfig().store
-    """Where the truth lives: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."""
+    """The store: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."""
 
     require_durable: Annotated[bool, Parameter(negative=(), show_default=False)] = False
     """Do not start on a store that may lose acknowledged publishes when a machine crashes."""
@@ -80,10 +80,10 @@ class ServeOptions:
     """An Origin of web pages that may talk to this node; may be repeated. Any other gets 403."""
 
     drain: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 10.0
-    """How long stopping may take."""
+    """Longest time to stop on SIGTERM or Ctrl-C."""
 
     allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Listen beyond loopback although there is no authentication yet: whoever reaches the port reads and writes all."""
+    """Listen beyond loopback without authentication: every client that reaches the port reads and writes everything."""
 
     config: Annotated[str | None, Parameter(metavar="FILE")] = None
     """TOML file of these options, with underscores: ttl = "60s". Flags win over environment, environment over file."""
@@ -92,7 +92,7 @@ class ServeOptions:
     """Validate the configuration and exit."""
 
     log_format: Literal["console", "json"] = "console"
-    """How log lines on stderr look."""
+    """Format of log lines on stderr."""
 
     verbose: Annotated[bool, Parameter(negative=(), show_default=False)] = False
     """Log every connection too."""
@@ -103,9 +103,9 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
     host, port = _address(options.listen)
     if not options.allow_anonymous and not _is_loopback(host):
         raise ConfigError(
-            f"listen: {host} is reachable from other machines, and this version has no authentication: whoever "
-            "reaches the port may read and publish everything. Listen on 127.0.0.1, put a proxy that authenticates "
-            "in front, or accept it with --allow-anonymous"
+            f"listen: {host} is reachable from other machines, and this version has no authentication: every client "
+            "that reaches the port may read and publish everything. Listen on 127.0.0.1, put a proxy that "
+            "authenticates in front, or accept it with --allow-anonymous"
         )
     _check_workers(options)
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
@@ -132,7 +132,7 @@ def _check_workers(options: ServeOptions) -> None:
         raise ConfigError(f"workers must be 1 to {WORKERS_MAX}, not {options.workers}")
     if options.workers > 1 and options.store.startswith("memory:"):
         raise ConfigError(
-            f"workers: each of {options.workers} processes would have a truth of its own in {options.store}; choose a"
+            f"workers: each of {options.workers} processes would have a store of its own in {options.store}; choose a"
             " file with --store sqlite:PATH, or --workers 1"
         )
     if options.workers > 1 and sys.platform != "linux":

@@ -1,4 +1,4 @@
-"""What stores are called: by URLs that may hold a password, and by files whose names may be no text."""
+"""Names of stores: URLs that may hold a password, and files whose names may not be Unicode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shown(url: str) -> str:
 
 
 def same_store(one: str, other: str) -> bool:
-    """Tell whether two URLs name one store, as far as URLs tell."""
+    """Tell whether two URLs name one store, judging by the URLs alone."""
     first, second = path_of(one), path_of(other)
     if first is None or second is None:
         return one == other

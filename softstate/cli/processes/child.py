@@ -1,4 +1,4 @@
-"""Real processes, for the demo, the drill and the replay: started, killed, never left behind."""
+"""Child processes for the demo, the drill and the replay: started, killed, and removed in every case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trio
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 
 START_S_MAX = 20.0
-"""How long a node may take to say that it listens."""
+"""Longest time for a node to announce that it listens."""
 
 
 def softstate(*words: str) -> list[str]:
@@ -25,7 +25,7 @@ def softstate(*words: str) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on now."""
+    """Return a port of the loopback address that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -94,7 +94,7 @@ class NodeProcess:
         raise Failure(f"a node did not start within {START_S_MAX:g} s", UNAVAILABLE)
 
     async def kill(self) -> None:
-        """Kill the process with SIGKILL, and return when the system has buried it."""
+        """Kill the process with SIGKILL, and return when the system has removed it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         await self._gone.wait()
@@ -109,12 +109,12 @@ class NodeProcess:
                 try:
                     self.announcement = await anext(output)
                 except StopAsyncIteration:
-                    raise Failure(await self._obituary(process), UNAVAILABLE) from None
+                    raise Failure(await self._reason_for_exit(process), UNAVAILABLE) from None
                 task_status.started()
                 async for _ in output:
                     pass
         self._gone.set()
 
-    async def _obituary(self, process: trio.Process) -> str:
-        said = (await trio.Path(self._log).read_text("utf-8")).strip().rpartition("\n")[2]
-        return f"a node ended with exit code {await process.wait()} before it listened: {said or 'it said nothing'}"
+    async def _reason_for_exit(self, process: trio.Process) -> str:
+        last = (await trio.Path(self._log).read_text("utf-8")).strip().rpartition("\n")[2]
+        return f"a node ended with exit code {await process.wait()} before it listened: {last or 'its log is empty'}"

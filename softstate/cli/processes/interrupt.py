@@ -1,4 +1,4 @@
-"""Ctrl-C as cancellation, for commands that have something to put away."""
+"""Ctrl-C as cancellation, for commands that have to clean up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from softstate.cli import exit_codes
 async def interruptible(work: Callable[[], Awaitable[int]]) -> int:
     """Run `work` and return its exit code; cancel it at the first SIGINT or SIGTERM and return `INTERRUPTED`.
 
-    Python would raise `KeyboardInterrupt` between any two steps, also between making something and knowing that it was
-    made, or while it is being put away; and SIGTERM would end the process there. A cancellation comes only where Trio
-    waits, and a shield holds it off. Raises what `work` raises, in a group.
+    Python would raise `KeyboardInterrupt` between any two steps, also between creating a file and remembering that
+    it was created, or in the middle of cleaning up; and SIGTERM would end the process there. A cancellation comes only
+    where Trio waits, and a shield holds it off. Raises what `work` raises, in a group.
     """
     code = exit_codes.INTERRUPTED
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

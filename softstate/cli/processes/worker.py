@@ -1,8 +1,8 @@
 """``python -m softstate.cli.processes.worker``: one node of ``softstate serve --workers``, which alone starts it.
 
-It is told what to be in one JSON line on stdin (`Orders`), and reports in one on stdout: that it listens (`Listening`),
-or why it cannot (`Failed`). Nothing else comes over stdin but its end: the supervisor wants an end, or has met its own,
-be it by kill -9. Then the worker drains. This needs nothing that only Linux has, as PR_SET_PDEATHSIG would.
+It reads its settings as one JSON line on stdin (`WorkerSettings`), and reports in one line on stdout: that it listens
+(`Listening`), or why it cannot (`Failed`). Nothing else comes over stdin but its end, by which the supervisor stops the
+worker or shows that it was killed itself. Then the worker drains. Unlike PR_SET_PDEATHSIG this works beyond Linux.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What a worker is told. `config` names the one port that all of them share."""
+class WorkerSettings:
+    """A worker's settings. `config` names the one port that all workers share."""
 
     worker: int
     config: ServerConfig
@@ -53,15 +53,15 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker's report that it cannot serve: what to tell, and the exit code."""
+    """A worker's report that it cannot serve: the message for the user, and the exit code."""
 
     message: str
     code: int
 
 
-def orders_of(line: bytes) -> Orders:
-    """Read `Orders.line`."""
-    return msgspec.convert(json.loads(line), Orders)
+def settings_of(line: bytes) -> WorkerSettings:
+    """Read `WorkerSettings.line`."""
+    return msgspec.convert(json.loads(line), WorkerSettings)
 
 
 def report_of(line: str) -> Listening | Failed:
@@ -71,14 +71,14 @@ def report_of(line: str) -> Listening | Failed:
 
 
 def main() -> None:
-    """Serve as told on stdin, and leave the process with the exit code."""
+    """Serve with the settings from stdin, and leave the process with the exit code."""
     line = sys.stdin.buffer.readline()
     if not line:
         sys.exit(INTERRUPTED)
-    orders = orders_of(line)
-    configure_logging(orders.log_format, verbose=orders.verbose)
+    settings = settings_of(line)
+    configure_logging(settings.log_format, verbose=settings.verbose)
     try:
-        code = trio.run(_work, orders)
+        code = trio.run(_work, settings)
     except BaseException as raised:
         error = leaf(raised)
         if not isinstance(error, SoftstateError):
@@ -88,14 +88,14 @@ def main() -> None:
     sys.exit(code)
 
 
-async def _work(orders: Orders) -> int:
-    import structlog  # noqa: PLC0415 - 50 ms that nobody needs who only reads reports
+async def _work(settings: WorkerSettings) -> int:
+    import structlog  # noqa: PLC0415 - 50 ms that a reader of reports does without
 
-    structlog.contextvars.bind_contextvars(worker=orders.worker)
-    return await run_node(orders.config, _announce, shared=True, told=_dismissed)
+    structlog.contextvars.bind_contextvars(worker=settings.worker)
+    return await run_node(settings.config, _announce, shared=True, drain_after=_stdin_ended)
 
 
-async def _dismissed() -> None:
+async def _stdin_ended() -> None:
     """Wait for the end of stdin."""
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as supervisor:
         while await supervisor.receive_some():
@@ -109,7 +109,7 @@ async def _announce(node: Node) -> None:
 
 
 def _report(report: Listening | Failed) -> None:
-    with suppress(BrokenPipeError):  # then the supervisor is gone, which stdin tells
+    with suppress(BrokenPipeError):  # then the supervisor is gone, and stdin ends
         os.write(sys.stdout.fileno(), json.dumps(asdict(report)).encode() + b"\n")
 
 

@@ -4,8 +4,8 @@ The supervisor serves nothing and touches no store: it holds the port, starts `s
 and starts again what dies. Nodes on one store need no more than that: any client may talk to any of them, at any time.
 
 A port that processes share (SO_REUSEPORT) would be shared with a second ``serve`` of the same user as well, in silence.
-So the port is claimed first: by a name that only one process of this machine can have, and by listening once as one who
-does not share.
+So the port is claimed first: by a name that only one process of this machine can have, and by listening once
+without sharing the port.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_process import LogFormat
-from softstate.cli.processes.worker import Failed, Listening, Orders, report_of
+from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
 from softstate.cli.terminal.announcement import announcement, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
@@ -33,13 +33,13 @@ from softstate.server.listeners import bind, close, listen, name_of
 
 RESTART_S_MIN = 0.1
 RESTART_S_MAX = 10.0
-"""A worker that ended is started again after so long, doubling in between."""
+"""Pause before an ended worker is started again; it doubles on repeats."""
 
 SETTLED_S = 10.0
-"""A worker that has served for so long is one whose end says nothing about its next start."""
+"""A worker that served this long resets the pause before its next start."""
 
 STOP_S_EXTRA = 5.0
-"""How long beyond draining and closing the store workers may take to stop before they are killed."""
+"""Time beyond draining and closing the store before workers that have not stopped are killed."""
 
 WORKER = [sys.executable, "-m", "softstate.cli.processes.worker"]
 
@@ -55,7 +55,7 @@ async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *
         run = _Supervisor(replace(config, port=port), workers, addresses, log_format, verbose)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, run.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(run.obey, signals)
+                nursery.start_soon(run.drain_on_signals, signals)
                 await run.run()
                 run.scope.cancel()
     if run.failed is not None:
@@ -67,7 +67,7 @@ async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *
 async def claimed(host: str, port: int) -> AsyncIterator[tuple[int, list[str]]]:
     """Hold a port for workers to share while the block lasts; port 0 takes any free one. Raises `ConfigError`.
 
-    Yields the port and every address. The sockets that hold it never listen, so nobody is connected to them.
+    Yields the port and every address. The sockets that hold it never listen, so no client is connected to them.
     """
     held = await bind(host, port, shared=True)
     try:
@@ -124,7 +124,7 @@ class _Supervisor:
     async def run(self) -> None:
         """Run all workers until they have drained."""
         async with trio.open_nursery() as nursery:
-            # The first one alone: it makes the store, and what is wrong with it is told once.
+            # The first one alone: it creates the store, and an error is reported once.
             first: Listening = await nursery.start(self._keep, 1)
             async with trio.open_nursery() as starting:
                 for number in range(2, self.count + 1):
@@ -134,29 +134,29 @@ class _Supervisor:
             print(announcement(self.addresses, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
 
-    async def obey(self, signals: AsyncIterator[int]) -> None:
+    async def drain_on_signals(self, signals: AsyncIterator[int]) -> None:
         """Drain all at the first signal; kill them at the second, at the first while they start, or when time is up."""
         await anext(signals)
         if self._serving:
             self._stopping.set()
-            patience_s = self.config.drain_s + self.config.store_s_max + STOP_S_EXTRA
-            with trio.move_on_after(patience_s) as waiting:
+            limit_s = self.config.drain_s + self.config.store_s_max + STOP_S_EXTRA
+            with trio.move_on_after(limit_s) as waiting:
                 await anext(signals)
             if waiting.cancelled_caught:
-                log.error("workers killed", because="they did not drain", within_s=patience_s)
+                log.error("workers killed", because="they did not drain", within_s=limit_s)
         self.aborted = True
         self.scope.cancel()
 
     async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
         """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all."""
-        orders = Orders(number, self.config, self.log_format, self.verbose)
+        settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
         pause_s = RESTART_S_MIN
         reports: list[Listening] = []
         while not self._stopping.is_set():
             since = trio.current_time()
             async with child(WORKER, stdin=subprocess.PIPE) as process, trio.open_nursery() as nursery:
-                nursery.start_soon(self._dismiss, process)
-                report = await _report(process, orders)
+                nursery.start_soon(self._stop, process)
+                report = await _report(process, settings)
                 if isinstance(report, Listening):
                     if reports:
                         log.info("worker serves again", worker=number, pid=process.pid)
@@ -170,7 +170,7 @@ class _Supervisor:
             if self._stopping.is_set():
                 break
             if isinstance(report, Failed) and not reports:
-                await self._give_up(report)
+                await self._fail(report)
             if trio.current_time() - since > SETTLED_S:
                 pause_s = RESTART_S_MIN
             log.warning("worker ended", worker=number, because=because, again_in_s=pause_s)
@@ -178,26 +178,26 @@ class _Supervisor:
                 await self._stopping.wait()
             pause_s = min(pause_s * 2, RESTART_S_MAX)
 
-    async def _dismiss(self, process: trio.Process) -> None:
+    async def _stop(self, process: trio.Process) -> None:
         """End a worker's stdin when it is to drain."""
         await self._stopping.wait()
         assert process.stdin is not None
         await process.stdin.aclose()
 
-    async def _give_up(self, failed: Failed) -> None:
-        # The first of several failures is told; raising them all would make a group of them.
+    async def _fail(self, failed: Failed) -> None:
+        # Only the first of several failures is reported; raising them all would make an exception group.
         self.failed = self.failed or failed
         self.scope.cancel()
         await trio.sleep_forever()
 
 
-async def _report(process: trio.Process, orders: Orders) -> Listening | Failed:
-    """Give a worker its orders and return its report, or what to say if it makes none within `START_S_MAX`."""
+async def _report(process: trio.Process, settings: WorkerSettings) -> Listening | Failed:
+    """Give a worker its settings and return its report, or a `Failed` if there is none within `START_S_MAX`."""
     assert process.stdin is not None
     assert process.stdout is not None
     with trio.move_on_after(START_S_MAX):
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, or has to: read on
-            await process.stdin.send_all(orders.line())
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended or is to end: read on
+            await process.stdin.send_all(settings.line())
         async for line in Lines(process.stdout):
             return report_of(line)
         return Failed(f"a worker ended before it listened: {ending(await process.wait())}", exit_codes.UNAVAILABLE)

@@ -1,1 +1,1 @@
-"""What commands read from and print to a terminal."""
+"""Reading and printing: values, NDJSON, progress bars, announcements."""

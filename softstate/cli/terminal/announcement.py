@@ -20,7 +20,7 @@ async def announce(node: Node) -> None:
 
 
 def announcement(addresses: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:
-    """Return the line that says who listens where, on which store."""
+    """Return the line with the addresses, the role and the store of a node or a group of workers."""
     return (
         f"softstate listens on {', '.join('http://' + address for address in addresses)} "
         f"({role}); store {store}, {durability}, {topics} topic{'' if topics == 1 else 's'}"

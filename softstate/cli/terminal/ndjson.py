@@ -42,7 +42,7 @@ RUN_CHARS_MAX = 64
 
 @dataclass(frozen=True)
 class Run:
-    """How a file is published. `name` is the run's ID; lines of one run are applied once."""
+    """Settings of one run over a file. `name` is the run's ID; lines of one run are applied once."""
 
     urls: Sequence[str]
     timeout_s: float
@@ -51,7 +51,7 @@ class Run:
 
 @dataclass
 class Counts:
-    """What became of the lines so far."""
+    """Counts of the lines so far."""
 
     lines: int = 0
     published: int = 0
@@ -115,7 +115,7 @@ async def publish_file(name: str, run: Run, from_line: int, as_json: bool) -> in
 
 
 class Publishing:
-    """One run over one file: what is in flight, what came back, and why it stopped."""
+    """One run over one file: the lines in flight, the answers, and the reason why it stopped."""
 
     def __init__(self, name: str, file: ChangeFile, from_line: int, bar: ProgressBar) -> None:
         self.name = name

@@ -23,7 +23,7 @@ from softstate.names import check_topic
 from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes
 
 LINE_BYTES_MAX = 1024 * 1024
-"""Longest line: above it, whatever it is, it is no change that a node would take."""
+"""Longest line: no change above it would be accepted by a node."""
 
 CHUNK_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +62,7 @@ class ChangeFile:
     """A file of changes, read batch by batch.
 
     `from_line` skips the lines before it without looking at them. `bytes_read` counts what was taken from the file
-    itself, before decompression, so that progress can be told against its size.
+    itself, before decompression, so that progress can be shown against its size.
     """
 
     def __init__(self, raw: BinaryIO, from_line: int = 1) -> None:
@@ -78,7 +78,7 @@ class ChangeFile:
 
     @property
     def bytes_read(self) -> int:
-        """How much of the file has been read, in bytes."""
+        """Bytes of the file read so far."""
         return self._counted.bytes_read
 
     def batch(self) -> Iterator[Line] | None:

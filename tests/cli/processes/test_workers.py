@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from softstate.cli.processes.worker import Failed, Listening, Orders, orders_of, report_of
+from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of, settings_of
 from softstate.cli.processes.workers import claimed, ending
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
@@ -54,9 +54,9 @@ async def test_nobody_is_connected_to_a_claim() -> None:
 
 def test_orders_survive_the_way_to_a_worker() -> None:
     config = ServerConfig(store="sqlite:\udcff\n.db", origins=("http://a", "http://b"), congested_s_max=1.5, port=1)
-    orders = Orders(3, config, "json", verbose=True)
-    assert orders.line().count(b"\n") == 1
-    assert orders_of(orders.line()) == orders
+    settings = WorkerSettings(3, config, "json", verbose=True)
+    assert settings.line().count(b"\n") == 1
+    assert settings_of(settings.line()) == settings
 
 
 def test_reports_are_told_apart() -> None:

@@ -10,7 +10,7 @@ from softstate.cli.processes.interrupt import interruptible
 
 
 async def command() -> int:
-    """See the whole story in under 30 seconds: push, expire, kill -9, poll, recover.
+    """Show the whole story in under 30 seconds: push, expire, kill -9, poll, recover.
 
     Starts two nodes on one temporary SQLite file, 21 subscribers and a publisher; stops one subscriber until its lease
     expires, kills a node with SIGKILL in mid-stream and starts it again; checks every promise on the way. Nothing has
@@ -23,5 +23,5 @@ async def _tell() -> int:
     from softstate.cli.commands.demo.story import Story  # noqa: PLC0415 - brings the client and rich: --help does without
 
     with tempfile.TemporaryDirectory(prefix="softstate-demo-") as folder:
-        kept = await Story(Path(folder)).tell()
+        kept = await Story(Path(folder)).run()
     return exit_codes.OK if kept else exit_codes.BROKEN

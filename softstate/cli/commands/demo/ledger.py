@@ -1,4 +1,4 @@
-"""What happened in the demo, written down as it happens, and what may be concluded from it. No I/O, no clock."""
+"""The demo's record of publishes, changes and ages, and the figures that follow from it. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softstate.model import Change, Mode
 
 @dataclass
 class Subscriber:
-    """What one subscriber has seen. Times are seconds of one clock that the caller chose."""
+    """The changes and modes that one subscriber has seen. Times are in seconds of one clock of the caller's."""
 
     versions: dict[str, int] = field(default_factory=dict)
     mode: Mode = "closed"
@@ -21,12 +21,12 @@ class Subscriber:
     changes: int = 0
     worst_age_s: float = 0.0
     fresh_s: float | None = None
-    """When it first applied a change that was committed after the kill."""
+    """Time of the first change applied that was committed after the kill."""
     live_s: float | None = None
-    """When it first was live after the kill."""
+    """Time at which it was live again after the restart."""
 
     def apply(self, change: Change) -> None:
-        """Take a change as the application gets it."""
+        """Record a change as the application is given it."""
         if change.version < self.versions.get(change.topic, 0):
             self.went_back += 1
         self.versions[change.topic] = change.version
@@ -39,11 +39,11 @@ class Ledger:
 
     subscribers: list[Subscriber]
     bound_s: float
-    """Highest age that anybody may report while at least one node can be reached."""
+    """Highest age that a subscriber may report while at least one node can be reached."""
     published: int = 0
     acknowledged: int = 0
     too_young: int = 0
-    """How often an age was reported that was lower than the truth."""
+    """Number of reported ages that were lower than the real staleness."""
     samples: int = 0
     killed_s: float = math.inf
     killed_at: int = 0
@@ -57,26 +57,26 @@ class Ledger:
         return max((versions[-1] for _, versions in self._acks.values()), default=0)
 
     def acknowledge(self, topic: str, version: int, now: float) -> None:
-        """Take note of a publish that the store promised to keep."""
+        """Record a publish that was acknowledged."""
         self.acknowledged += 1
         times, versions = self._acks.setdefault(topic, ([], []))
         times.append(now)
         versions.append(version)
 
     def kill(self, now: float, revision: int) -> None:
-        """Take note that the push node was killed at `now`; the store stood at `revision` after that."""
+        """Record that the push node was killed at `now`; the store was at `revision` afterwards."""
         self.killed_s, self.killed_at = now, revision
         for subscriber in self.subscribers:
             subscriber.fresh_s = subscriber.live_s = None
 
     def applied(self, subscriber: Subscriber, change: Change, now: float) -> None:
-        """Take note of a change that a subscriber got."""
+        """Record a change that a subscriber was given."""
         subscriber.apply(change)
         if subscriber.fresh_s is None and now >= self.killed_s and change.version > self.killed_at:
             subscriber.fresh_s = now
 
     def mode_changed(self, subscriber: Subscriber, mode: Mode, now: float) -> None:
-        """Take note of a subscriber's mode."""
+        """Record a subscriber's mode."""
         subscriber.mode = mode
         if mode == "live" and subscriber.live_s is None and now >= self.restarted_s:
             subscriber.live_s = now

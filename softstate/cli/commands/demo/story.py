@@ -1,4 +1,4 @@
-"""The story that ``softstate demo`` tells, scene by scene, and the table of what came of it."""
+"""The demo, scene by scene, and the table of results at its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POLL_MS = 500
 PUBLISH_EVERY_S = 0.02
 SAMPLE_EVERY_S = 0.1
 SCENE_S_MAX = 20.0
-"""How long to wait for what a scene is about before calling it broken."""
+"""Longest wait for the outcome of a scene; after that the promise counts as broken."""
 
 BOUND_S = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS) / 1_000
 """Promise B, while one node can be reached: until a client knows that it was cut off, and polls."""
@@ -49,8 +49,8 @@ class Story:
         self._stopped = _Watched()
         self._broken: list[str] = []
 
-    async def tell(self) -> bool:
-        """Tell it, print the table, and return whether every promise was kept."""
+    async def run(self) -> bool:
+        """Run all scenes, print the table, and return whether every promise was kept."""
         started = trio.current_time()
         async with trio.open_nursery() as nursery:
             push, poll = self._node(nursery, "all"), self._node(nursery, "poll")
@@ -84,7 +84,7 @@ class Story:
         for number in range(SUBSCRIBERS):
             nursery.start_soon(self._subscribe, number)
         nursery.start_soon(self._watch)
-        await self._until(lambda: self._live() == SUBSCRIBERS and self._stopped.live, "everybody to be live")
+        await self._until(lambda: self._live() == SUBSCRIBERS and self._stopped.live, "all subscribers to be live")
         self._aside(f"{self._live()} of {SUBSCRIBERS} are live")
         self._say("A publisher counts up. Every change is stored first, then pushed.")
         nursery.start_soon(self._publish)
@@ -125,7 +125,7 @@ class Story:
         await push.start()
         self._ledger.restarted_s = trio.current_time()
         await self._until(
-            lambda: all(math.isfinite(s) for s in self._ledger.live_after_s()), "everybody to be live again"
+            lambda: all(math.isfinite(s) for s in self._ledger.live_after_s()), "all subscribers to be live again"
         )
         self._aside(f"{self._live()} of {SUBSCRIBERS} are live again; oldest knowledge {self._age()}")
         await trio.sleep(1.0)
@@ -134,7 +134,7 @@ class Story:
         self._publishing.cancel()
         await self._published.wait()
         stored = {change.topic: change.version for change in await client.list("demo/")}
-        await self._until(lambda: self._ledger.behind(stored) == 0, "everybody to know the final state")
+        await self._until(lambda: self._ledger.behind(stored) == 0, "all subscribers to know the final state")
         await self._until(lambda: self._stopped.versions == stored, "the stopped subscriber to know the final state")
         return stored
 
@@ -206,7 +206,7 @@ class Story:
             while not reached():  # noqa: ASYNC110 - many things, in other processes too, may make it true
                 await trio.sleep(0.02)
             return
-        self._check(False, f"waited {SCENE_S_MAX:g} s for {what}, in vain")
+        self._check(False, f"waited {SCENE_S_MAX:g} s for {what}, which did not happen")
 
     async def _status(self, url: str, count: str) -> int:
         async with connect(url, push=False) as client:
@@ -243,7 +243,7 @@ class Story:
 
 
 class _Watched:
-    """What a ``softstate watch --json`` process printed."""
+    """The changes and modes that a ``softstate watch --json`` process printed."""
 
     def __init__(self) -> None:
         self.process: trio.Process | None = None

@@ -40,15 +40,15 @@ async def command(
     By default it starts two nodes on a temporary SQLite file and leaves nothing behind. A third of the time is measured
     in health. Exit code 1 if a promise was broken.
 
-    :param kill: server: kill -9 of the node that pushes; store: nobody can read or write it; link: nothing passes
+    :param kill: server: kill -9 of the node that pushes; store: no process can read or write it; link: nothing passes
         between clients and that node, in silence, and then a reset; client: one quarter of them stopped, one killed.
     :param clients: How many clients to run, in up to four processes.
-    :param for_: How long to measure; after that it waits until everybody has settled.
+    :param for_: How long to measure; after that it waits until all clients have settled.
     :param json: Print one JSON object.
     :param url: A node of your own installation; may be repeated. Nothing is started then.
     :param prefix: Where to publish; it must be empty, and is emptied afterwards.
     :param kill_command: With --url: shell command that makes the server or the store fail.
-    :param start_command: With --url: shell command that ends that; it is run whatever happens.
+    :param start_command: With --url: shell command that ends that; it is run in any case, also on Ctrl-C.
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
                 kill_command=kill_command, start_command=start_command).check()  # fmt: skip

@@ -1,4 +1,4 @@
-"""The course of a drill: start everything, measure in health, break something, mend it, settle, judge."""
+"""The course of a drill: start, measure without a fault, inject the fault, end it, wait until all settled, judge."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 import trio
 
 from softstate.cli.commands.drill import faults
-from softstate.cli.commands.drill.crew import WorkerProcess
+from softstate.cli.commands.drill.advised_times import AdvisedTimes, ask_times
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan
 from softstate.cli.commands.drill.publisher import Publisher
 from softstate.cli.commands.drill.relay import Relay
-from softstate.cli.commands.drill.reports import Orders
-from softstate.cli.commands.drill.terms import Terms, ask_terms
+from softstate.cli.commands.drill.reports import WorkerPlan
 from softstate.cli.commands.drill.verdict import Figures, judge
+from softstate.cli.commands.drill.worker_process import WorkerProcess
 from softstate.cli.exit_codes import UNAVAILABLE, USAGE, Failure
 from softstate.cli.processes.child import NodeProcess, free_port
 from softstate.client.api.client import Client, connect
 from softstate.client.url import parse_url
 
 READY_S_MAX = 60.0
-"""How long it may take until every client is live, before the drill proper."""
+"""Longest time until every client is live, before anything is measured."""
 
 SETTLE_CONVERGENCES = 2.0
-"""How many times the bound of promise L to wait for everybody to settle; more shows nothing new."""
+"""Multiple of promise L's bound to wait for all clients to settle; waiting longer shows nothing new."""
 
 LOOK_EVERY_S = 0.02
 
@@ -46,9 +46,9 @@ class Drill:
         self._workers: list[WorkerProcess] = []
 
     async def run(self) -> Figures:
-        """Run it and return what came of it. Raises `Failure` if it cannot even begin.
+        """Run it and return its figures. Raises `Failure` if it cannot begin.
 
-        If cancelled, what was broken is mended, every process is killed, and what was published is deleted.
+        If cancelled, the fault is ended, every process is killed, and published topics are deleted.
         """
         _raise_file_limit()
         async with trio.open_nursery() as nursery:
@@ -72,20 +72,20 @@ class Drill:
             raise Failure(f"no node took a publish within {READY_S_MAX:g} s", UNAVAILABLE)
         via = await self._start_relays(nursery) if self._plan.kind == "link" else {}
         await self._start_workers(nursery, via)
-        terms = await ask_terms(self._urls)
+        times = await ask_times(self._urls)
         self._ledger.fault = self._fault(self._plan)
-        self._ledger.terms = terms
+        self._ledger.times = times
         nursery.start_soon(publisher.run)
-        self._say(f"measuring in health for {self._plan.healthy_s:.1f} s")
+        self._say(f"measuring without a fault for {self._plan.healthy_s:.1f} s")
         await trio.sleep(self._plan.healthy_s)
         self._say(f"{self._plan.kind}: broken for {self._plan.down_s:.1f} s")
-        await faults.strike(self._breaking(), self._plan.down_s, self._ledger)
-        self._say("mended")
+        await faults.inject(self._breaking(), self._plan.down_s, self._ledger)
+        self._say("the fault has ended")
         await trio.sleep(self._plan.after_s)
-        stored = await self._settle(publisher, client, terms)
+        stored = await self._settle(publisher, client, times)
         for worker in self._workers:
-            await worker.dismiss()
-        return judge(self._plan, self._ledger, terms, publisher.published, stored)
+            await worker.stop()
+        return judge(self._plan, self._ledger, times, publisher.published, stored)
 
     # Starting --------------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Drill:
         self._say("started a node that pushes and one that only answers polls, on one SQLite file")
 
     async def _start_relays(self, nursery: trio.Nursery) -> dict[str, int]:
-        """Put relays before all nodes that are given, or before the one that pushes of a throw-away installation."""
+        """Put a relay before each node given, or, in a throw-away installation, before the node that pushes."""
         via = {}
         for text in self._urls if self._plan.own else self._urls[:1]:
             url = parse_url(text)
@@ -114,10 +114,10 @@ class Drill:
 
     async def _start_workers(self, nursery: trio.Nursery, via: dict[str, int]) -> None:
         plan = self._plan
-        for number, clients in enumerate(plan.crews()):
+        for number, clients in enumerate(plan.shares()):
             follows = {client: list(plan.follows(client)) for client in clients}
-            orders = Orders(list(self._urls), list(plan.names), follows, via)
-            worker = WorkerProcess(nursery, orders, self._ledger.take, self._folder / f"worker-{number}.log")
+            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via)
+            worker = WorkerProcess(nursery, plan_of_worker, self._ledger.take, self._folder / f"worker-{number}.log")
             self._workers.append(worker)
             await worker.start()
         if not await self._until(lambda: self._live() == plan.clients, READY_S_MAX):
@@ -132,12 +132,12 @@ class Drill:
     # The fault -------------------------------------------------------------------------------------------------------
 
     def _fault(self, plan: Plan) -> Fault:
-        """Return whom the fault touches, and what they can still reach."""
+        """Return which clients the fault touches, and whether they can still reach a node."""
         if plan.kind == "client":
             return Fault(touched=frozenset(self._workers[0].clients + self._workers[-1].clients))
-        everybody = frozenset(range(plan.clients))
+        all_clients = frozenset(range(plan.clients))
         reachable = not plan.own and plan.kind in ("server", "link")
-        return Fault(touched=everybody, reachable=reachable)
+        return Fault(touched=all_clients, reachable=reachable)
 
     def _breaking(self) -> faults.Breaking:
         plan = self._plan
@@ -155,16 +155,16 @@ class Drill:
 
     # Settling --------------------------------------------------------------------------------------------------------
 
-    async def _settle(self, publisher: Publisher, client: Client, terms: Terms) -> dict[int, int]:
-        """Stop publishing; wait until everybody is live and knows the final state, which is returned."""
-        patience_s = SETTLE_CONVERGENCES * terms.converge_s_max
-        with trio.move_on_after(patience_s) as scope:
+    async def _settle(self, publisher: Publisher, client: Client, times: AdvisedTimes) -> dict[int, int]:
+        """Stop publishing, wait until all clients are live and know the final state, and return that state."""
+        limit_s = SETTLE_CONVERGENCES * times.converge_s_max
+        with trio.move_on_after(limit_s) as scope:
             await publisher.stop()
         if scope.cancelled_caught:
-            raise Failure(f"publishes were not answered within {patience_s:.1f} s after the fault", UNAVAILABLE)
+            raise Failure(f"publishes were not answered within {limit_s:.1f} s after the fault", UNAVAILABLE)
         listed = {change.topic: change.version for change in await client.list(self._plan.prefix)}
         stored = {number: listed.get(name, 0) for number, name in enumerate(self._plan.names)}
-        await self._until(lambda: self._settled(stored), patience_s)
+        await self._until(lambda: self._settled(stored), limit_s)
         return stored
 
     def _settled(self, stored: dict[int, int]) -> bool:
@@ -175,8 +175,8 @@ class Drill:
     def _live(self) -> int:
         return sum(follower.mode == "live" for follower in self._ledger.followers)
 
-    async def _until(self, reached: Callable[[], bool], patience_s: float) -> bool:
-        with trio.move_on_after(patience_s):
+    async def _until(self, reached: Callable[[], bool], limit_s: float) -> bool:
+        with trio.move_on_after(limit_s):
             while not reached():  # noqa: ASYNC110 - many things, in other processes, may make it true
                 await trio.sleep(LOOK_EVERY_S)
             return True
@@ -184,7 +184,7 @@ class Drill:
 
 
 def _times(clients: int) -> list[str]:
-    """Return the times of a throw-away node: short, so that a drill is, yet such that this host can keep them."""
+    """Return the times of a throw-away node: short, for a short drill, yet long enough for this host to keep them."""
     ttl_ms, timeout_ms, poll_ms = max(3_000, 12 * clients), max(1_000, 4 * clients), max(500, 4 * clients)
     leases = ["--ttl", f"{ttl_ms}ms", "--timeout-ms", str(timeout_ms), "--poll-every-ms", str(poll_ms)]
     return [*leases, "--recover-base-ms", "200", "--recover-cap-ms", "2000", "--store-s-max", "1"]

@@ -1,4 +1,4 @@
-"""The faults of a drill: each is a block that lasts as long as the fault; leaving it mends what was broken."""
+"""The faults of a drill: each is a block that lasts as long as the fault; leaving the block ends the fault."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import TypeAlias
 
 import trio
 
-from softstate.cli.commands.drill.crew import WorkerProcess
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.locking import locked
 from softstate.cli.commands.drill.relay import Relay
+from softstate.cli.commands.drill.worker_process import WorkerProcess
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes.child import NodeProcess
 
 COMMAND_S_MAX = 60.0
-"""How long ``--kill-command`` and ``--start-command`` may take."""
+"""Longest run of ``--kill-command`` and of ``--start-command``."""
 
 Breaking: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
-async def strike(breaking: Breaking, down_s: float, ledger: Ledger) -> None:
-    """Break something for `down_s`, mend it, and write down when it began and when it was mended.
+async def inject(breaking: Breaking, down_s: float, ledger: Ledger) -> None:
+    """Inject a fault for `down_s`, end it, and record when it began and ended.
 
-    If cancelled, or if anything fails meanwhile, it is mended all the same.
+    If cancelled, or if anything fails meanwhile, the fault is ended all the same.
     """
     ledger.fault.began_s = time.monotonic()
     async with breaking():
@@ -49,12 +49,12 @@ def node_killed(node: NodeProcess) -> Breaking:
 
 
 def store_locked(database: Path) -> Breaking:
-    """Let nobody read or write the store."""
+    """Let no process read or write the store."""
     return lambda: locked(database)
 
 
 def links_stalled(relays: Sequence[Relay]) -> Breaking:
-    """Let no byte pass, and nobody know; in the end reset every connection."""
+    """Let no byte pass without ending a connection; in the end reset every connection."""
 
     @asynccontextmanager
     async def breaking() -> AsyncIterator[None]:
@@ -87,7 +87,7 @@ def clients_hit(stopped: WorkerProcess, killed: WorkerProcess, ledger: Ledger) -
 
 
 def commanded(kill_command: str, start_command: str) -> Breaking:
-    """Run the user's command; in the end run the other one, whatever happens in between."""
+    """Run the user's kill command; in the end run the start command, also after an error or a cancellation."""
 
     @asynccontextmanager
     async def breaking() -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What happened in a drill, written down as it happens. No I/O, no clock.
+"""A drill's record of publishes, changes and ages. No I/O, no clock.
 
 Staleness is measured from outside the product: a client that has not applied a version acknowledged to its publisher
 at a is, at t, stale by t - a at least. The commit came before the acknowledgement, so that this is a lower bound of the
@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from softstate.cli.commands.drill.advised_times import AdvisedTimes
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick
-from softstate.cli.commands.drill.terms import Terms
 from softstate.model import Mode
 
 
 @dataclass
 class Follower:
-    """What one client knows. Times are seconds of the ledger's clock."""
+    """The versions that one client knows. Times are in seconds of the ledger's clock."""
 
     follows: Sequence[int]
     versions: dict[int, int] = field(default_factory=dict)
@@ -30,18 +30,18 @@ class Follower:
     polls: int = 0
     resets: int = 0
     histories: int = 0
-    """How many resets the versions known come after."""
+    """Number of resets before the versions known."""
     fresh_s: float = math.inf
-    """When it first applied a value that was sent after the fault began."""
+    """Time of the first value applied that was sent after the fault began."""
     live_s: float = math.inf
-    """When it was first live with an age that only an answer from after the fault's end can give."""
+    """Time at which it was first live with an age that only an answer from after the fault's end can give."""
     caught_up_s: float = math.inf
-    """When it first knew everything acknowledged before the fault's end."""
+    """Time at which it first knew everything acknowledged before the fault's end."""
 
 
 @dataclass
 class Fault:
-    """When it began and ended; which clients it touched; whether these could reach a node meanwhile."""
+    """Begin and end of the fault, the clients touched, and whether these could reach a node meanwhile."""
 
     began_s: float = math.inf
     ended_s: float = math.inf
@@ -55,7 +55,7 @@ class Ledger:
     def __init__(self, follows: Sequence[Sequence[int]]) -> None:
         self.followers = [Follower(topics) for topics in follows]
         self.fault = Fault()
-        self.terms: Terms | None = None
+        self.times: AdvisedTimes | None = None
         """Bounds are checked, and peaks and latencies counted, from when these are known."""
         self.acknowledged = self.samples = self.too_young = self.over_bound = self.went_back = self.resets = 0
         self.worst_staleness_s = self.worst_age_s = self.worst_allowed_s = self.longest_publish_s = 0.0
@@ -70,7 +70,7 @@ class Ledger:
     # What happens ----------------------------------------------------------------------------------------------------
 
     def acknowledge(self, topic: int, version: int, sent_s: float, now: float) -> None:
-        """Take note of a publish that the store promised to keep. Those of one topic come in order."""
+        """Record an acknowledged publish. Those of one topic come in order."""
         self.acknowledged += 1
         self.longest_publish_s = max(self.longest_publish_s, now - sent_s)
         times, versions = self._acks.setdefault(topic, ([], []))
@@ -78,14 +78,14 @@ class Ledger:
         versions.append(version)
 
     def take(self, tick: Tick) -> None:
-        """Take note of what a worker reports."""
+        """Record a worker's report."""
         for applied in tick.applied:
             self.apply(applied)
         for sample in tick.samples:
             self.sample(sample)
 
     def apply(self, applied: Applied) -> None:
-        """Take note of a change that a client got."""
+        """Record a change that a client was given."""
         follower = self.followers[applied.client]
         if applied.resets != follower.histories:
             follower.histories, follower.versions = applied.resets, {}
@@ -94,7 +94,7 @@ class Ledger:
         self._seen.add(applied.version)
         if applied.sent_s >= self.fault.began_s:
             follower.fresh_s = min(follower.fresh_s, applied.at_s)
-        elif self.terms is not None and follower.mode == "live" and applied.at_s < self.fault.began_s:
+        elif self.times is not None and follower.mode == "live" and applied.at_s < self.fault.began_s:
             self.latencies_s.append(applied.at_s - applied.sent_s)
 
     def sample(self, sample: Sample) -> None:
@@ -110,7 +110,7 @@ class Ledger:
                 follower.live_s = min(follower.live_s, sample.at_s)
 
     def restart(self, clients: Collection[int]) -> None:
-        """Take note that these clients were killed: those that follow under their numbers know nothing."""
+        """Record that these clients were killed: their successors of the same numbers know nothing."""
         for client in clients:
             self.followers[client] = Follower(self.followers[client].follows)
 
@@ -129,8 +129,8 @@ class Ledger:
         self.worst_staleness_s = max(self.worst_staleness_s, staleness_s)
         if staleness_s > 0:
             self.least_margin_s = min(self.least_margin_s, age_s - staleness_s)
-        if self.terms is not None:
-            allowed_s = self.allowed_s(self.terms, sample.client, sample.at_s)
+        if self.times is not None:
+            allowed_s = self.allowed_s(self.times, sample.client, sample.at_s)
             self.over_bound += age_s > allowed_s
             self.worst_age_s = max(self.worst_age_s, age_s)
             self.worst_allowed_s = max(self.worst_allowed_s, allowed_s)
@@ -147,12 +147,12 @@ class Ledger:
                 worst_s = max(worst_s, now - times[missed])
         return worst_s
 
-    def allowed_s(self, terms: Terms, client: int, now: float) -> float:
+    def allowed_s(self, times: AdvisedTimes, client: int, now: float) -> float:
         """Return the highest age that B and L allow a client at `now`."""
         fault = self.fault
-        if client not in fault.touched or not fault.began_s <= now <= fault.ended_s + terms.converge_s_max:
-            return terms.age_s_max
-        return terms.age_s_max + (0.0 if fault.reachable else now - fault.began_s)
+        if client not in fault.touched or not fault.began_s <= now <= fault.ended_s + times.converge_s_max:
+            return times.age_s_max
+        return times.age_s_max + (0.0 if fault.reachable else now - fault.began_s)
 
     def lost(self, stored: Mapping[int, int]) -> int:
         """Count acknowledged publishes that are not readable at their version or newer (the recovery point, S3)."""
@@ -161,7 +161,7 @@ class Ledger:
         )
 
     def phantoms(self) -> int:
-        """Count versions that somebody applied and that no publish has (S2); every publish must be answered by now."""
+        """Count versions that a client applied and that no publish has (S2); every publish must be answered by now."""
         return len(self._seen - {version for _, versions in self._acks.values() for version in versions})
 
     def behind(self, stored: Mapping[int, int]) -> int:

@@ -1,8 +1,8 @@
 """Making an SQLite store unusable for a while, from outside and harmlessly: by holding all its locks.
 
 In WAL mode every reader and writer takes locks on bytes of the ``-shm`` file (https://sqlite.org/walformat.html,
-section 2.3). Whoever holds all of them lets nobody read, write, checkpoint or recover. They are advisory locks of this
-process: they end with it, whatever happens. An exclusive transaction would not do, for readers go on beside it.
+section 2.3). While one process holds all of them, no other can read, write, checkpoint or recover. They are advisory
+locks of this process: they end with it in any case. An exclusive transaction would not do: readers go on beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRY_EVERY_S = 0.001
 
 @asynccontextmanager
 async def locked(database: Path) -> AsyncIterator[None]:
-    """Hold every lock of an SQLite database in WAL mode that somebody has open. Raises OSError if it has no index.
+    """Hold every lock of an SQLite database in WAL mode that some process has open. Raises OSError if it has no index.
 
     This process must not have the database open itself: closing any descriptor of a file drops its POSIX locks.
     """

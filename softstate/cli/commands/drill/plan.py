@@ -1,4 +1,4 @@
-"""What a drill is to do: how many clients, which fault, for how long, and against which installation."""
+"""The plan of a drill: how many clients, which fault, for how long, and against which installation."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix
 
 Kind: TypeAlias = Literal["server", "store", "link", "client"]
-"""What is made to fail: the pushing node, the store, the way between clients and node, or some of the clients."""
+"""The part that fails: the pushing node, the store, the link between clients and node, or some of the clients."""
 
 CLIENTS_MAX = 5_000
 """Most clients of one drill: they all run on this host."""
 
 FOR_S_MIN = 1.0
 FOR_S_MAX = 3_600.0
-"""How long a drill may measure; everything that it keeps grows with that."""
+"""Longest time to measure; the memory of a drill grows with it."""
 
 WORKERS = 4
 """Processes among which the clients are divided; of the kind `client`, one is stopped and one killed."""
 
 TOPICS = 10
-"""How many topics are published, in turn; each client follows two of them."""
+"""Number of topics, published in turn; each client follows two of them."""
 
 TOPICS_A_CLIENT = 2
 DELIVERIES_PER_S = 1_500.0
-"""How many changes all clients together are to apply a second: below what the clients themselves can take."""
+"""Changes that all clients together apply a second: below what the clients themselves can take."""
 
 TOPIC_EVERY_S_MIN = 0.2
 SERVER_DOWN_S = 2.0
@@ -51,27 +51,27 @@ class Plan:
 
     @property
     def own(self) -> bool:
-        """Whether it is run against an installation that was there before."""
+        """Whether it runs against an installation of the user's."""
         return bool(self.urls)
 
     @property
     def healthy_s(self) -> float:
-        """How long to measure before the fault."""
+        """Time to measure before the fault."""
         return self.for_s / 3
 
     @property
     def down_s(self) -> float:
-        """How long the fault lasts."""
+        """Duration of the fault."""
         return min(SERVER_DOWN_S, self.for_s / 3) if self.kind == "server" else self.for_s / 3
 
     @property
     def after_s(self) -> float:
-        """How long to go on after the fault has ended."""
+        """Time to measure after the fault has ended."""
         return self.for_s - self.healthy_s - self.down_s
 
     @property
     def topic_every_s(self) -> float:
-        """How often each topic is published."""
+        """Time between two publishes of one topic."""
         return max(TOPIC_EVERY_S_MIN, self.clients * TOPICS_A_CLIENT / DELIVERIES_PER_S)
 
     @property
@@ -83,7 +83,7 @@ class Plan:
         """Return which of the topics a client follows, by their numbers."""
         return tuple((client + step * (1 + client // TOPICS % (TOPICS - 1))) % TOPICS for step in range(2))
 
-    def crews(self) -> list[range]:
+    def shares(self) -> list[range]:
         """Divide the clients among workers."""
         workers = min(WORKERS, self.clients)
         edges = [self.clients * worker // workers for worker in range(workers + 1)]
@@ -119,5 +119,5 @@ class Plan:
 
 
 def fresh_prefix(given: Sequence[str] = ()) -> str:
-    """Return the prefix that was given, or one that nobody uses."""
+    """Return the prefix that was given, or a random one."""
     return given[0] if given else f"drill/{secrets.token_hex(6)}/"

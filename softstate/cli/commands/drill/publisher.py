@@ -1,4 +1,4 @@
-"""The publisher of a drill: it publishes every topic again and again, and tells the ledger of each acknowledgement."""
+"""The publisher of a drill: it publishes all topics in turn, and records each acknowledgement in the ledger."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from softstate.client.api.client import Client
 from softstate.errors import Overloaded, SoftstateError
 
 CLEAN_S_MAX = 10.0
-"""How long deleting what was published may take; what is left then is left."""
+"""Longest time to delete the published topics; topics left then stay."""
 
 
 class Publisher:
-    """Publishes each topic of `plan` every `topic_every_s`. A value says when it was sent (CLOCK_MONOTONIC)."""
+    """Publishes each topic of `plan` every `topic_every_s`. A value holds the time of its sending (CLOCK_MONOTONIC)."""
 
     def __init__(self, plan: Plan, client: Client, ledger: Ledger) -> None:
         self.published = 0

@@ -1,4 +1,4 @@
-"""A TCP relay that can go silent: no byte passes, no connection ends, and nobody is told (a half-open link)."""
+"""A TCP relay that can go silent: no byte passes, no connection ends, neither side is informed (a half-open link)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drill tells its workers, and what they tell it: JSON, one line each.
+"""Messages between a drill and its workers: JSON, one line each.
 
 Times are seconds of CLOCK_MONOTONIC, which all processes of a host share.
 """
@@ -10,8 +10,8 @@ import msgspec
 from softstate.model import Mode
 
 
-class Orders(msgspec.Struct, frozen=True):
-    """What one worker is to do: run these clients. `follows` are topics by their numbers in `topics`.
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """The clients that one worker runs. `follows` are topics by their numbers in `topics`.
 
     `via` maps ``host:port`` of a node to the port of a relay on this host that leads there.
     """
@@ -49,7 +49,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """What happened in one worker since its last tick. All that was applied came before each sample's versions."""
+    """Changes and samples of one worker since its last tick. All changes were applied before the samples were taken."""
 
     applied: list[Applied]
     samples: list[Sample]

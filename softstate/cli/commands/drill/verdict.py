@@ -1,4 +1,4 @@
-"""What a drill found: its figures, which promises broke, and how to print that. No I/O."""
+"""The figures of a drill, the promises that broke, and their text. No I/O."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from softstate.cli.commands.drill.advised_times import AdvisedTimes
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.plan import Plan
-from softstate.cli.commands.drill.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class Figures:
             ("ages too young, above the bound", f"{self.too_young}, {self.over_bound} of {self.samples}"),
             ("peaks after the fault", peaks),
             ("went back, phantoms, resets, behind", oddities),
-            ("latency in health, publish sent to applied", f"{self.latency}"),
+            ("latency without a fault, publish sent to applied", f"{self.latency}"),
         ]
 
 
-def judge(plan: Plan, ledger: Ledger, terms: Terms, published: int, stored: Mapping[int, int]) -> Figures:
+def judge(plan: Plan, ledger: Ledger, times: AdvisedTimes, published: int, stored: Mapping[int, int]) -> Figures:
     """Work out the figures, and which promises broke. `stored` has the final version of each topic, by number."""
     fault = ledger.fault
     touched = [ledger.followers[client] for client in fault.touched]
@@ -106,7 +106,7 @@ def judge(plan: Plan, ledger: Ledger, terms: Terms, published: int, stored: Mapp
         for_s=plan.for_s,
         down_s=fault.ended_s - fault.began_s,
         topic_every_s=plan.topic_every_s,
-        durability=terms.durability,
+        durability=times.durability,
         published=published,
         acknowledged=ledger.acknowledged,
         lost=ledger.lost(stored),
@@ -115,11 +115,11 @@ def judge(plan: Plan, ledger: Ledger, terms: Terms, published: int, stored: Mapp
         fresh=Spread.of([follower.fresh_s - fault.began_s for follower in touched]),
         live=Spread.of([follower.live_s - fault.began_s for follower in touched]),
         caught_up=Spread.of([follower.caught_up_s - fault.ended_s for follower in ledger.followers]),
-        converge_s_max=terms.converge_s_max,
+        converge_s_max=times.converge_s_max,
         worst_staleness_s=ledger.worst_staleness_s,
         worst_age_s=ledger.worst_age_s,
         least_margin_s=ledger.least_margin_s,
-        age_s_max=terms.age_s_max,
+        age_s_max=times.age_s_max,
         worst_allowed_s=ledger.worst_allowed_s,
         samples=ledger.samples,
         too_young=ledger.too_young,
@@ -139,12 +139,12 @@ def broken(figures: Figures) -> list[str]:
     spread = figures.caught_up
     checks = {
         f"S1: versions went back {figures.went_back} times": figures.went_back == 0,
-        f"S2: {figures.phantoms} changes were pushed that nobody published": figures.phantoms == 0,
+        f"S2: {figures.phantoms} changes were pushed that were never published": figures.phantoms == 0,
         f"S3: {figures.lost} acknowledged publishes are lost": figures.lost == 0,
-        f"S5: {figures.too_young} ages were lower than the truth": figures.too_young == 0,
-        f"S9: {figures.resets} resets, although nobody restored the store": figures.resets == 0,
+        f"S5: {figures.too_young} ages were lower than the real staleness": figures.too_young == 0,
+        f"S9: {figures.resets} resets, although the store was not restored": figures.resets == 0,
         f"B: {figures.over_bound} ages were above the bound": figures.over_bound == 0,
-        f"L: somebody caught up after {_text(spread.max_s)}": spread.max_s <= figures.converge_s_max,
+        f"L: the last client caught up after {_text(spread.max_s)}": spread.max_s <= figures.converge_s_max,
         f"L: {figures.behind} clients differ from the store in the end": figures.behind == 0,
         "some client never saw a fresh value": math.isfinite(figures.fresh.max_s),
         "some client was never live again": math.isfinite(figures.live.max_s),

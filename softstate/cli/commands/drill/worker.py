@@ -17,7 +17,7 @@ import time
 import msgspec
 import trio
 
-from softstate.cli.commands.drill.reports import Applied, Orders, Sample, Tick
+from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
 from softstate.cli.terminal.output import LineWriter
 from softstate.client.api.client import Client, connect
 from softstate.client.api.updates import Updates
@@ -31,23 +31,23 @@ START_EVERY_S = 0.02
 
 
 class Worker:
-    """Runs the clients of `orders`."""
+    """Runs the clients of `plan`."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
-        self._numbers = {topic: number for number, topic in enumerate(orders.topics)}
-        self._open_stream = _through(orders.via) if orders.via else open_tcp
+    def __init__(self, plan: WorkerPlan) -> None:
+        self._plan = plan
+        self._numbers = {topic: number for number, topic in enumerate(plan.topics)}
+        self._open_stream = _through(plan.via) if plan.via else open_tcp
         self._running: dict[int, tuple[Client, Updates]] = {}
-        self._resets = dict.fromkeys(orders.follows, 0)
+        self._resets = dict.fromkeys(plan.follows, 0)
         self._applied: list[Applied] = []
         self._ending = trio.Event()
 
     async def run(self) -> None:
-        """Run until SIGTERM, then say goodbye to the nodes."""
+        """Run until SIGTERM, then release all leases."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._await_end)
             nursery.start_soon(self._report)
-            for number in self._orders.follows:
+            for number in self._plan.follows:
                 nursery.start_soon(self._follow, number)
                 await trio.sleep(START_EVERY_S)
             await self._ending.wait()
@@ -60,10 +60,10 @@ class Worker:
                 return
 
     async def _follow(self, number: int) -> None:
-        first, *others = (self._orders.topics[topic] for topic in self._orders.follows[number])
+        first, *others = (self._plan.topics[topic] for topic in self._plan.follows[number])
         names = [first, *(other.rpartition("/")[0] + "/" for other in others)]
         async with (
-            connect(self._orders.urls, name=f"drill {number}", open_stream=self._open_stream) as client,
+            connect(self._plan.urls, name=f"drill {number}", open_stream=self._open_stream) as client,
             client.subscribe(*names) as updates,
             trio.open_nursery() as nursery,
         ):
@@ -83,7 +83,7 @@ class Worker:
 
     async def _report(self) -> None:
         writer, encoder = LineWriter(), msgspec.json.Encoder()
-        turns = 2 * len(self._orders.topics)
+        turns = 2 * len(self._plan.topics)
         while not self._ending.is_set():
             await trio.sleep(SAMPLE_EVERY_S)
             samples = [self._sample(number) for number in self._running]
@@ -118,7 +118,7 @@ def _through(via: dict[str, int]) -> OpenStream:
 
 def main() -> None:
     """Run the worker that the first argument describes."""
-    trio.run(Worker(msgspec.json.decode(sys.argv[1], type=Orders)).run)
+    trio.run(Worker(msgspec.json.decode(sys.argv[1], type=WorkerPlan)).run)
 
 
 if __name__ == "__main__":

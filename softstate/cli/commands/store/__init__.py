@@ -16,7 +16,7 @@ Look after a store, while nodes run on it or not.
 topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy` moves to another engine.
 
 A store is named as for `softstate serve --store`: sqlite:PATH, or redis://, postgresql:// or etcd:// with a host.
-Opening one adds a lineage row to it, as every start of a node does, which disturbs nobody; a file that is only read
+Opening one adds a lineage row to it, as every start of a node does, which disturbs no client; a file that is only read
 stays as it is.
 """,
 )

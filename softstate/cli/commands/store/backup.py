@@ -25,7 +25,7 @@ async def command(
 ) -> int:
     """Write all that a store holds to a file, consistent while writes go on.
 
-    The file is an ordinary SQLite store, whatever the engine: `softstate store restore` puts it back, and a node can
+    The file is an ordinary SQLite store, for every engine: `softstate store restore` puts it back, and a node can
     run on it. It appears under its name only when it is complete.
 
     :param file: The file to write.

@@ -21,7 +21,7 @@ async def command(
 
     Nodes do this by themselves, an hour after a topic was deleted (softstate serve --tombstone-s). Nothing is lost by
     it: a client that has been away since before the newest deletion forgotten takes the whole list of its topics
-    anew when it comes back, instead of what has changed. Idempotency keys are kept.
+    again when it comes back, instead of the changes alone. Idempotency keys are kept.
 
     :param upto: Forget what was deleted at or below this revision.
     :param everything: Forget everything that was deleted until now.
@@ -36,5 +36,5 @@ async def command(
         floor = await opened.compact(tombstones=min(upto or head.revision, head.revision), keys=0)
         forgotten = before.tombstones - (await opened.info()).tombstones
     # Others may have deleted more meanwhile.
-    print(f"{max(0, forgotten)} forgotten; a client that has not seen revision {floor} lists its topics anew")
+    print(f"{max(0, forgotten)} forgotten; a client that has not seen revision {floor} lists its topics again")
     return exit_codes.OK

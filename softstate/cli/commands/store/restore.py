@@ -20,7 +20,7 @@ from softstate.errors import ConfigError
 from softstate.store import Store
 
 NAMES_SHOWN = 5
-"""How many of the topics that a restore takes back are named."""
+"""Number of topics with lost publishes that are named."""
 
 
 async def command(
@@ -33,7 +33,8 @@ async def command(
     """Put a backup in place of all that a store holds. What was published since is lost.
 
     Nodes may go on running: each notices at once, and resets the clients that have seen more than the backup holds, so
-    nobody goes on believing what is no longer true. Until the backup is in place publishing may fail as unavailable.
+    no client keeps values that are no longer in the store. Until the backup is in place publishing may fail as
+    unavailable.
 
     :param file: What `softstate store backup` wrote, or any SQLite store.
     :param yes: Do it without asking.
@@ -54,7 +55,7 @@ async def command(
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What restoring a backup does to a store: up to revision `common` both have the same history."""
+    """The effect of restoring a backup: up to revision `common` backup and store have the same history."""
 
     store: str
     revision: int
@@ -65,14 +66,18 @@ class Loss:
     changed: Sequence[str]
     """Topics of the store that have changed, or were deleted, above `common`."""
     published: bool
-    """Whether anything was ever published to the store."""
+    """Whether anything was published to the store since it was created."""
 
     def lines(self) -> list[str]:
-        """Say it to people."""
+        """Return it as lines for people."""
         if not self.published:
             return [f"{self.store} is empty; the backup has {_topics(self.backup_topics)}."]
         named = ", ".join(self.changed[:NAMES_SHOWN]) + (", …" if len(self.changed) > NAMES_SHOWN else "")
-        since = f"after revision {self.common}" if self.common else "ever (the backup is of another store)"
+        since = (
+            f"after revision {self.common}"
+            if self.common
+            else "since the store was created (the backup is of another store)"
+        )
         lost = f"LOST: what was published {since}: {_topics(len(self.changed))}: {named}"
         return [
             f"{self.store} stands at revision {self.revision} with {_topics(self.topics)}.",
@@ -87,7 +92,7 @@ def _topics(count: int) -> str:
 
 
 async def loss_of(store: Store, backup: Store) -> Loss:
-    """Find out what restoring a backup does to a store."""
+    """Work out the effect of restoring a backup."""
     common = await common_revision(store, backup)
     changed: list[str] = []
     after, more = common, True
@@ -125,7 +130,7 @@ async def common_revision(store: Store, other: Store) -> int:
 
 
 async def _confirm(*, yes: bool) -> None:
-    """Return if the user wants it. Raises `Failure` if not, or if there is nobody to ask."""
+    """Return if the user confirms. Raises `Failure` if not, or if stdin is no terminal."""
     if yes:
         return
     if not sys.stdin.isatty():

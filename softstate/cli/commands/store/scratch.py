@@ -1,4 +1,4 @@
-"""A store beside a store, to be tried and thrown away."""
+"""A scratch store beside a store: created for a check, and deleted after it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing import Truth
 
 CLEAN_S = 10.0
-"""How long throwing a scratch store away may take, even after Ctrl-C."""
+"""Longest time to delete a scratch store, even after Ctrl-C."""
 
-SETS_APART = {"postgresql": "schema", "postgres": "schema"}
-"""Which option of a URL sets apart the stores of one server, where it is not ``namespace``."""
+NAMESPACE_OPTIONS = {"postgresql": "schema", "postgres": "schema"}
+"""URL option that keeps several stores in one server apart, where it is not ``namespace``."""
 
 
 @dataclass
@@ -43,13 +43,13 @@ class MemoryTruth:
         return self.disk.snapshot()
 
     async def restore(self, snapshot: MemoryImage) -> None:
-        """Put a backup back."""
+        """Restore a backup."""
         self.disk.restore(snapshot)
 
 
 @dataclass
 class UrlTruth:
-    """Implements `softstate.testing.Truth` with a URL that nobody else uses."""
+    """Implements `softstate.testing.Truth` with a URL of its own."""
 
     url: str
     used: bool = False
@@ -63,7 +63,7 @@ class UrlTruth:
 
 @dataclass
 class FileTruth(UrlTruth):
-    """A truth in an SQLite file, with that engine's own means to put back a backup."""
+    """A store in an SQLite file, with that engine's own means to restore a backup."""
 
     async def snapshot(self) -> sqlite3.Connection:
         """Take a backup."""
@@ -73,7 +73,7 @@ class FileTruth(UrlTruth):
         return backup
 
     async def restore(self, snapshot: sqlite3.Connection) -> None:
-        """Put a backup back."""
+        """Restore a backup."""
         with closing(sqlite3.connect(self._path)) as file:
             snapshot.backup(file)
 
@@ -84,10 +84,10 @@ class FileTruth(UrlTruth):
 
 @asynccontextmanager
 async def scratch(url: str) -> AsyncIterator[Truth]:
-    """Make a truth where a store lives, and throw it away at the end of the block, also after Ctrl-C.
+    """Make a scratch store beside a store, and delete it at the end of the block, also after Ctrl-C.
 
     For a file in a directory of its own beside it, for a server in a namespace of its own. The store itself is not
-    touched. Raises `Failure` if it cannot be thrown away, `ConfigError` if there is no place for it.
+    touched. Raises `Failure` if it cannot be deleted, `ConfigError` if there is no place for it.
     """
     path = path_of(url)
     if url == "memory:":
@@ -118,7 +118,7 @@ async def scratch(url: str) -> AsyncIterator[Truth]:
 def with_namespace(url: str, namespace: str) -> str:
     """Return the URL of another store of the same server."""
     parts = urlsplit(url)
-    option = SETS_APART.get(parts.scheme, "namespace")
+    option = NAMESPACE_OPTIONS.get(parts.scheme, "namespace")
     options = [item for item in parse_qsl(parts.query, keep_blank_values=True) if item[0] != option]
     return urlunsplit(parts._replace(query=urlencode([*options, (option, namespace)])))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.cli.commands.drill.faults import commanded, strike
+from softstate.cli.commands.drill.faults import commanded, inject
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.locking import locked
 from softstate.cli.commands.drill.relay import Relay
@@ -107,7 +107,7 @@ async def test_a_command_that_fails_is_named_and_its_exit_code_told(tmp_path: Pa
     ledger = Ledger([])
     started = tmp_path / "started"
     with pytest.raises(Failure, match="--kill-command ended with exit code 3: exit 3"):
-        await strike(commanded("exit 3", f"touch {started}"), 0.0, ledger)
+        await inject(commanded("exit 3", f"touch {started}"), 0.0, ledger)
     assert started.exists()
     with pytest.raises(Failure, match="--start-command ended with exit code 4"):
-        await strike(commanded("true", "exit 4"), 0.0, ledger)
+        await inject(commanded("true", "exit 4"), 0.0, ledger)

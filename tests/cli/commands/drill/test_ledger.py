@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from softstate.cli.commands.drill.advised_times import AdvisedTimes
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick
-from softstate.cli.commands.drill.terms import Terms
 from softstate.cli.commands.drill.verdict import Figures, Spread, broken, judge, percentile
 
-TERMS = Terms(
+TERMS = AdvisedTimes(
     ttl_s=3.0, renew_s=1.0, timeout_s=1.0, poll_every_s=0.5, poll_spread_s=0.1, recover_spread_s=0.1,
     recover_cap_s=2.0, durability="durable",
 )  # fmt: skip
@@ -151,7 +151,7 @@ def test_peaks_are_counted_by_the_second_after_the_fault(ledger: Ledger) -> None
 
 def test_latency_is_counted_in_health_only(ledger: Ledger) -> None:
     ledger.apply(applied(3, 1.0))
-    ledger.terms = TERMS
+    ledger.times = TERMS
     ledger.sample(sample(2.0, 0.0))
     ledger.apply(applied(4, 3.5, sent_s=3.0))
     ledger.fault = Fault(began_s=4.0)
@@ -174,7 +174,7 @@ def test_latency_is_counted_in_health_only(ledger: Ledger) -> None:
 def test_an_age_above_what_b_and_l_allow_is_counted(
     ledger: Ledger, fault: Fault, at_s: float, allowed_s: float
 ) -> None:
-    ledger.terms, ledger.fault = TERMS, fault
+    ledger.times, ledger.fault = TERMS, fault
     ledger.sample(sample(at_s, allowed_s - 0.01))
     assert ledger.over_bound == 0
     ledger.sample(sample(at_s, allowed_s + 0.01))
@@ -183,7 +183,7 @@ def test_an_age_above_what_b_and_l_allow_is_counted(
 
 def healthy_drill(ledger: Ledger) -> Figures:
     """Play a drill in which everything goes well, and judge it."""
-    ledger.terms = TERMS
+    ledger.times = TERMS
     for topic in range(3):
         ledger.acknowledge(topic, topic + 1, sent_s=1.0, now=1.0)
     for client, topics in ((0, (0, 1)), (1, (1, 2))):

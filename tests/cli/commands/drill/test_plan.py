@@ -51,9 +51,9 @@ def test_the_limits_themselves_are_allowed() -> None:
 @pytest.mark.parametrize("clients", [1, 2, 5, 100, 503])
 def test_every_client_is_in_one_crew_and_follows_two_topics(clients: int) -> None:
     plan = dataclasses.replace(PLAN, clients=clients)
-    crews = plan.crews()
-    assert [client for crew in crews for client in crew] == list(range(clients))
-    assert max(map(len, crews)) - min(map(len, crews)) <= 1
+    shares = plan.shares()
+    assert [client for crew in shares for client in crew] == list(range(clients))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
     for client in range(clients):
         first, second = plan.follows(client)
         assert first != second

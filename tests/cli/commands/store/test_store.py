@@ -167,7 +167,7 @@ def test_compact_forgets_deletions_and_keeps_keys(
 ) -> None:
     within("sqlite:softstate.db", fill)
     floor = 0 if left else 6
-    lists = f"a client that has not seen revision {floor} lists its topics anew"
+    lists = f"a client that has not seen revision {floor} lists its topics again"
     assert said("compact", *words) == [f"{1 - left} forgotten; {lists}"]
     fields = json.loads("".join(said("info", "--json")))
     assert (fields["topics"], fields["tombstones"], fields["keys"], fields["floor"]) == (2, left, 1, floor)
@@ -303,7 +303,7 @@ async def test_a_backup_of_another_store_loses_everything() -> None:
     await put(other, "x")
     loss = await loss_of(store, other)
     assert (loss.common, list(loss.changed), loss.published) == (0, ["a", "b", "c"], True)
-    assert "ever (the backup is of another store): 3 topics: a, b, c" in loss.lines()[2]
+    assert "created (the backup is of another store): 3 topics: a, b, c" in loss.lines()[2]
 
 
 async def test_common_history_ends_where_a_copy_was_made() -> None:

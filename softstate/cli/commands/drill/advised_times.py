@@ -1,4 +1,4 @@
-"""What a node tells its clients about times, and which bounds follow from it (promises B and L)."""
+"""The times that a node advises in `welcome`, and the bounds that follow from them (promises B and L)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye, Hello, Welcome
 
 SERVICE_S = 3.0
-"""The service time of promise L: what a node may take to serve everybody who came back within the spread."""
+"""The service time of promise L: the time a node may take to serve all clients that came back within the spread."""
 
 ASK_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AdvisedTimes:
     """The node's advice, in seconds."""
 
     ttl_s: float
@@ -34,8 +34,8 @@ class Terms:
     durability: str
 
     @classmethod
-    def of(cls, welcome: Welcome) -> Terms:
-        """Take over what `welcome` says."""
+    def of(cls, welcome: Welcome) -> AdvisedTimes:
+        """Read them from a `welcome`."""
         return cls(
             welcome.ttl_ms / 1000,
             welcome.renew_ms / 1000,
@@ -65,8 +65,8 @@ class Terms:
         return max(self.recover_spread_s, self.recover_cap_s, slow * self.poll_every_s, slow * self.renew_s) + SERVICE_S
 
 
-async def ask_terms(urls: Sequence[str]) -> Terms:
-    """Take a lease on the first node that gives one, read its terms, and release it. Raises `Failure` if none does."""
+async def ask_times(urls: Sequence[str]) -> AdvisedTimes:
+    """Take a lease on the first node that gives one, read its times, and release it. Raises `Failure` if none does."""
     said = ""
     for url in urls:
         async with trio.open_nursery() as nursery:
@@ -80,7 +80,7 @@ async def ask_terms(urls: Sequence[str]) -> Terms:
     raise Failure(f"no node offers a lease: {said or 'none answered in time'}", UNAVAILABLE)
 
 
-async def _greet(nursery: trio.Nursery, url: NodeUrl) -> Terms:
+async def _greet(nursery: trio.Nursery, url: NodeUrl) -> AdvisedTimes:
     websocket = await open_websocket(nursery, url, CBOR, open_tcp, ASK_S_MAX)
     try:
         await websocket.send(CBOR.encode(Hello(name="softstate drill")))
@@ -90,4 +90,4 @@ async def _greet(nursery: trio.Nursery, url: NodeUrl) -> Terms:
         await websocket.send(CBOR.encode(ClientBye()))
     finally:
         await websocket.aclose()
-    return Terms.of(message)
+    return AdvisedTimes.of(message)

@@ -1,4 +1,4 @@
-"""The worker processes of a drill, and what they report."""
+"""The worker processes of a drill, and reading their reports."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 import msgspec
 import trio
 
-from softstate.cli.commands.drill.reports import Orders, Tick
+from softstate.cli.commands.drill.reports import Tick, WorkerPlan
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes.child import Lines, child
 
-GOODBYE_S_MAX = 5.0
-"""How long a worker may take to say goodbye to the nodes before it is killed."""
+RELEASE_S_MAX = 5.0
+"""Longest time for a worker to release its leases before it is killed."""
 
 
 class WorkerProcess:
     """Runs some clients in a process of its own; `take` is given each of its reports. It logs to the file `log`."""
 
-    def __init__(self, nursery: trio.Nursery, orders: Orders, take: Callable[[Tick], None], log: Path) -> None:
-        self.clients = tuple(orders.follows)
+    def __init__(self, nursery: trio.Nursery, plan: WorkerPlan, take: Callable[[Tick], None], log: Path) -> None:
+        self.clients = tuple(plan.follows)
         self._nursery = nursery
-        self._orders = orders
+        self._plan = plan
         self._take = take
         self._log = log
         self._process: trio.Process | None = None
         self._gone = trio.Event()
-        self._dismissed = False
+        self._stopped = False
 
     async def start(self) -> None:
         """Start the process, for the first time or again after `kill`."""
         self._gone = trio.Event()
-        self._dismissed = False
+        self._stopped = False
         await self._nursery.start(self._run)
 
     def send(self, number: signal.Signals) -> None:
@@ -44,22 +44,22 @@ class WorkerProcess:
 
     async def kill(self) -> None:
         """Kill it with SIGKILL, and return when its last whole report was taken."""
-        self._dismissed = True
+        self._stopped = True
         self.send(signal.SIGKILL)
         await self._gone.wait()
 
-    async def dismiss(self) -> None:
-        """Let its clients say goodbye, within `GOODBYE_S_MAX`, and end."""
+    async def stop(self) -> None:
+        """Let its clients release their leases, within `RELEASE_S_MAX`, and end the process."""
         if self._process is None or self._gone.is_set():
             return
-        self._dismissed = True
+        self._stopped = True
         self.send(signal.SIGTERM)
-        with trio.move_on_after(GOODBYE_S_MAX):
+        with trio.move_on_after(RELEASE_S_MAX):
             await self._gone.wait()
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        orders = msgspec.json.encode(self._orders).decode()
-        command = [sys.executable, "-m", "softstate.cli.commands.drill.worker", orders]
+        plan = msgspec.json.encode(self._plan).decode()
+        command = [sys.executable, "-m", "softstate.cli.commands.drill.worker", plan]
         decoder = msgspec.json.Decoder(Tick)
         with self._log.open("ab") as log:
             async with child(command, log.fileno()) as process:
@@ -69,6 +69,6 @@ class WorkerProcess:
                 async for line in Lines(process.stdout):
                     self._take(decoder.decode(line))
         self._gone.set()
-        if not self._dismissed:
-            said = (await trio.Path(self._log).read_text("utf-8")).strip().rpartition("\n")[2]
-            raise Failure(f"a worker of the drill ended: {said or 'it said nothing'}", UNAVAILABLE)
+        if not self._stopped:
+            last = (await trio.Path(self._log).read_text("utf-8")).strip().rpartition("\n")[2]
+            raise Failure(f"a worker of the drill ended: {last or 'its log is empty'}", UNAVAILABLE)
