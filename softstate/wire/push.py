@@ -1,4 +1,4 @@
-"""Changes on their way to many connections: encoded and framed once for each codec, whoever asks first."""
+"""Changes on their way to many connections: encoded and framed once per codec, when the first subscriber needs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softstate.wire.frames import frame
 
 
 class EncodedChange:
-    """A committed record together with its finished `notify` frames."""
+    """A committed record together with its finished `notify` frames (P-WIRE-2)."""
 
     __slots__ = ("_cbor", "_json", "record")
 
@@ -20,7 +20,7 @@ class EncodedChange:
         self._json: bytes | None = None
 
     def frame(self, codec: Codec) -> bytes:
-        """Return the frame that every subscriber of this codec is sent, byte for byte the same."""
+        """Return the frame for every subscriber of this codec, byte for byte the same."""
         if codec is CBOR:
             if self._cbor is None:
                 self._cbor = frame(codec.notify(self.record), text=False)
@@ -31,25 +31,25 @@ class EncodedChange:
 
 
 class PushBatch:
-    """What many connections are owed at once: one notice a topic, in order, and their frames in one piece.
+    """Changes that the same connections are owed: at most one per topic, in order, and their frames joined.
 
-    `cbor` and `json` are those pieces, None until `frames` was asked for them first.
+    `cbor` and `json` are the joined frames, None until `frames` was called for that codec.
     """
 
-    __slots__ = ("cbor", "json", "notices")
+    __slots__ = ("cbor", "changes", "json")
 
-    def __init__(self, notices: Sequence[EncodedChange]) -> None:
-        self.notices = notices
+    def __init__(self, changes: Sequence[EncodedChange]) -> None:
+        self.changes = changes
         self.cbor: bytes | None = None
         self.json: bytes | None = None
 
     def __len__(self) -> int:
-        """Return how many notices it holds."""
-        return len(self.notices)
+        """Return how many changes it holds."""
+        return len(self.changes)
 
     def frames(self, codec: Codec) -> bytes:
-        """Return the frames of all notices, one after the other."""
-        frames = [notice.frame(codec) for notice in self.notices]
+        """Return the frames of all changes, one after the other."""
+        frames = [change.frame(codec) for change in self.changes]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if codec is CBOR:
             self.cbor = data

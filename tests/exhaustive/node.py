@@ -81,8 +81,8 @@ class Peer:
 
     def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the hold takes, as the shell does."""
-        for notice in batch.notices:
-            self._offer(notice.record)
+        for change in batch.changes:
+            self._offer(change.record)
 
     def _offer(self, record: Record) -> None:
         gap_buffer = self.machine.gap_buffer

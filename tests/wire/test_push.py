@@ -11,15 +11,15 @@ RECORDS = [Record("a", 7, encode_value({"state": "paid"})), Record("a", 8, None)
 @BOTH
 @pytest.mark.parametrize("record", RECORDS, ids=["value", "deletion"])
 def test_the_frame_is_the_framed_notify_of_its_codec(codec: Codec, record: Record) -> None:
-    notice = EncodedChange(record)
-    assert notice.record is record
-    assert notice.frame(codec) == frame(codec.notify(record), text=codec.text)
+    change = EncodedChange(record)
+    assert change.record is record
+    assert change.frame(codec) == frame(codec.notify(record), text=codec.text)
 
 
 def test_a_frame_is_made_once_for_each_codec_whoever_asks_first() -> None:
-    notice = EncodedChange(RECORDS[0])
-    json = notice.frame(JSON)
-    cbor = notice.frame(CBOR)
-    assert notice.frame(JSON) is json
-    assert notice.frame(CBOR) is cbor
+    change = EncodedChange(RECORDS[0])
+    json = change.frame(JSON)
+    cbor = change.frame(CBOR)
+    assert change.frame(JSON) is json
+    assert change.frame(CBOR) is cbor
     assert json != cbor

@@ -95,12 +95,12 @@ class Hub:
         for number, record in enumerate(records):
             for sink in self._sinks(record.topic):
                 owed[sink] = owed.get(sink, 0) | 1 << number
-        notices = [EncodedChange(record) for record in records]
+        changes = [EncodedChange(record) for record in records]
         batches: dict[int, PushBatch] = {}
         for sink, mask in owed.items():
             batch = batches.get(mask)
             if batch is None:
-                batch = batches[mask] = PushBatch([notice for at, notice in enumerate(notices) if mask >> at & 1])
+                batch = batches[mask] = PushBatch([change for at, change in enumerate(changes) if mask >> at & 1])
             sink.offer(batch)
 
     def _sinks(self, topic: str) -> list[Sink]:

@@ -163,8 +163,8 @@ class Outbox(trio.abc.Stream):
     def push(self, data: bytes, batch: PushBatch, codec: Codec) -> None:
         """Write the frames of a batch, joined in `data`, at once: for an `idle` outbox only. The rest is queued."""
         if len(data) > WRITE_BYTES:
-            for notice in batch.notices:
-                self.notify(notice.record.topic, notice.frame(codec))
+            for change in batch.changes:
+                self.notify(change.record.topic, change.frame(codec))
             self.flush()
             return
         try:
@@ -175,18 +175,18 @@ class Outbox(trio.abc.Stream):
             self._die()
             return
         if taken == len(data):
-            self.sent += len(batch.notices)
+            self.sent += len(batch.changes)
         else:
             self._queue_rest(batch, codec, taken)
 
     def _queue_rest(self, batch: PushBatch, codec: Codec, taken: int) -> None:
         self._congest()
-        for notice in batch.notices:
-            frame = notice.frame(codec)
+        for change in batch.changes:
+            frame = change.frame(codec)
             if taken <= 0:
-                self.notify(notice.record.topic, frame)
+                self.notify(change.record.topic, frame)
             elif not self.dead:
-                taken = self._begun(notice.record.topic, frame, taken)
+                taken = self._begun(change.record.topic, frame, taken)
                 self.sent += 1
         self.flush()
 

@@ -108,11 +108,11 @@ class Connection:
 
     def _offer_each(self, batch: PushBatch) -> None:
         outbox = self.outbox
-        for notice in batch.notices:
-            if self.machine.gap_buffer is not None and self._held(notice.record):
+        for change in batch.changes:
+            if self.machine.gap_buffer is not None and self._held(change.record):
                 continue
             if outbox is not None:
-                outbox.notify(notice.record.topic, notice.frame(self.codec))
+                outbox.notify(change.record.topic, change.frame(self.codec))
                 self._hub.mark_dirty(outbox)
 
     def _held(self, record: Record) -> bool:

@@ -31,7 +31,7 @@ class Log(list[str]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
     def offer(self, batch: PushBatch) -> None:
-        self += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
+        self += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
 
     def moved(self, position: Position) -> None:
         self.append(f"{position.lineage}@{position.revision}")
@@ -161,8 +161,8 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
             lease.sink = self
 
         def offer(self, batch: PushBatch) -> None:
-            for notice in batch.notices:
-                self.box.notify(notice.record.topic, notice.frame(CBOR))
+            for change in batch.changes:
+                self.box.notify(change.record.topic, change.frame(CBOR))
             rig.hub.mark_dirty(self.box)
 
         def end(self, lease: Lease) -> None:

@@ -34,8 +34,8 @@ async def test_a_turn_is_one_write() -> None:
 
 @pytest.mark.parametrize("pending_max", [1, 1_000])
 async def test_a_batch_is_pushed_in_one_write_and_what_is_not_taken_waits(pending_max: int) -> None:
-    notices = [EncodedChange(Record(f"t{number}", number, b"\x01")) for number in range(5)]
-    batch = PushBatch(notices)
+    changes = [EncodedChange(Record(f"t{number}", number, b"\x01")) for number in range(5)]
+    batch = PushBatch(changes)
     data = batch.frames(CBOR)
     for room in range(len(data) + 1):
         over: list[int] = []

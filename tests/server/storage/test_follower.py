@@ -83,7 +83,7 @@ class Rig:
         self.hub.listeners[self] = None
 
     def offer(self, batch: PushBatch) -> None:
-        self.log += [f"{notice.record.topic}@{notice.record.version}" for notice in batch.notices]
+        self.log += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
 
     def moved(self, position: Position) -> None:
         self.log.append(f"row@{position.revision}")

@@ -49,7 +49,7 @@ class Rig:
         self.publisher = Publisher(ServerConfig(**options), self.store, self.hub, self.faults.append)
 
     def offer(self, batch: PushBatch) -> None:
-        self.pushed += [(notice.record.topic, notice.record.version) for notice in batch.notices]
+        self.pushed += [(change.record.topic, change.record.version) for change in batch.changes]
 
     async def _pass(self, checkpoint: str) -> None:
         if checkpoint == "publish.before_commit" and self.held is not None:
