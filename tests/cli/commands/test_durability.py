@@ -1,4 +1,4 @@
-"""What ``softstate serve`` says of a store that may lose what it acknowledged, and whether it starts on it."""
+"""The warnings of ``softstate serve`` about a store that may lose acknowledged publishes, and --require-durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client commands print, and the exit code of each error."""
+"""The output of client commands, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def test_exit_codes(error: errors.SoftstateError, code: int) -> None:
 )
 def test_usage_errors_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == exit_codes.USAGE
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("softstate: ")
-    assert said.err.count("\n") == 1
-    assert expected in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("softstate: ")
+    assert output.err.count("\n") == 1
+    assert expected in output.err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -134,13 +134,13 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_overview_lists_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in COMMANDS)
-    assert "130 Ctrl-C" in " ".join(said.split())
+    output = capsys.readouterr().out
+    assert all(name in output for name in COMMANDS)
+    assert "130 Ctrl-C" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
-    ("tokens", "told"),
+    ("tokens", "hint"),
     [
         (["--help"], "Start a node and serve"),
         ([], "Start a node and serve"),
@@ -148,7 +148,7 @@ def test_the_overview_lists_every_command_and_exit_code(capsys: pytest.CaptureFi
     ],
 )
 def test_a_list_of_commands_says_what_each_is_for(
-    tokens: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    tokens: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tokens) == 0
-    assert told in capsys.readouterr().out
+    assert hint in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`softstate serve`: where options come from, which are refused and how that is said."""
+"""`softstate serve`: sources of options, refusals and their messages."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
     def refused(*words: str) -> str:
         assert run(["serve", "--check", *words]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.count("\n") == 1
-        return said.err
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.count("\n") == 1
+        return output.err
 
     return refused
 
@@ -227,7 +227,7 @@ def test_a_file_nested_too_deep_is_refused(toml: Callable[[str], str], refusal: 
 
 
 def test_a_store_whose_name_is_no_unicode_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
-    """Found by fuzzing: a strict terminal refused the line that says that all is well."""
+    """Found by fuzzing: a strict terminal refused the line that confirms a valid configuration."""
     assert run(["serve", "--check", "--store", "memory:\udcff"]) == 0
     assert "memory:\\xff" in capfd.readouterr().out
 

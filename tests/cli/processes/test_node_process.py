@@ -1,4 +1,4 @@
-"""How the process of a node is set up."""
+"""The set-up of a node's process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor's parts: how a port is claimed, and what is said between it and its workers."""
+"""The supervisor's parts: claiming a port, and messages between it and its workers."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_reports_are_told_apart() -> None:
     assert report_of('{"message": "no", "code": 5}') == Failed("no", 5)
 
 
-@pytest.mark.parametrize(("code", "said"), [(3, "exit code 3"), (-signal.SIGKILL, "killed by SIGKILL")])
-def test_an_ending_is_said_by_name(code: int, said: str) -> None:
-    assert ending(code) == said
+@pytest.mark.parametrize(("code", "expected"), [(3, "exit code 3"), (-signal.SIGKILL, "killed by SIGKILL")])
+def test_an_ending_is_said_by_name(code: int, expected: str) -> None:
+    assert ending(code) == expected

@@ -1,4 +1,4 @@
-"""Reading files of changes: what a line may be, what is said of one that is not, gzip, resuming."""
+"""Reading files of changes: valid lines, errors for others, gzip, resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drill's ways of breaking things: they do break, and what was broken is mended whatever happens."""
+"""The drill's faults: each breaks what it should, and is ended in every case."""
 
 from __future__ import annotations
 

@@ -204,9 +204,9 @@ def test_a_drill_without_a_broken_promise_is_ok(ledger: Ledger) -> None:
     assert figures.fresh == Spread(1.5, 1.5, 1.5)
     assert figures.live == Spread(3.0, 3.0, 3.0)
     assert (figures.lost, figures.connect_peak_per_s, figures.poll_peak_per_s) == (0, 2, 6)
-    told = json.loads(figures.json())
-    assert told["ok"] is True
-    assert told["fresh"]["p99_s"] == 1.5
+    report = json.loads(figures.json())
+    assert report["ok"] is True
+    assert report["fresh"]["p99_s"] == 1.5
     assert dict(figures.rows())["RPO: acknowledged, then lost"] == "0"
 
 
@@ -235,6 +235,6 @@ def test_each_broken_promise_is_named(ledger: Ledger, wrong: dict[str, Any], nam
 
 def test_what_never_happened_is_null_in_json_and_told_to_people(ledger: Ledger) -> None:
     never = dataclasses.replace(healthy_drill(ledger), live=Spread.of([1.0, math.inf]), broken=("S1: so",))
-    told = json.loads(never.json())
-    assert (told["live"], told["ok"]) == ({"p50_s": 1.0, "p99_s": None, "max_s": None}, False)
+    report = json.loads(never.json())
+    assert (report["live"], report["ok"]) == ({"p50_s": 1.0, "p99_s": None, "max_s": None}, False)
     assert dict(never.rows())["RTO: fault to live again"] == "p50 1.00 s, p99 never, max never"

@@ -1,4 +1,4 @@
-"""What a drill refuses by name, and how it divides its work."""
+"""Plans that a drill refuses by name, and the division of its clients over workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 def test_every_client_is_in_one_crew_and_follows_two_topics(clients: int) -> None:
     plan = dataclasses.replace(PLAN, clients=clients)
     shares = plan.shares()
-    assert [client for crew in shares for client in crew] == list(range(clients))
+    assert [client for share in shares for client in share] == list(range(clients))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     for client in range(clients):
         first, second = plan.follows(client)

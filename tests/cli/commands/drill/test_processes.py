@@ -22,15 +22,15 @@ async def drilled(*words: str) -> tuple[int, str, str]:
 async def test_a_throw_away_installation_keeps_its_promises(kind: str) -> None:
     code, out, err = await drilled("--clients", "5", "--for", "1500ms", "--kill", kind, "--json")
     assert (code, err) == (0, ""), out
-    told = json.loads(out)
-    assert (told["ok"], told["broken"], told["kind"]) == (True, [], kind)
-    assert (told["lost"], told["too_young"], told["behind"]) == (0, 0, 0)
-    assert told["published"] == told["acknowledged"] > 10
-    assert told["samples"] > 20
-    assert told["touched"] == (3 if kind == "client" else 5)
-    assert told["latency"]["p50_s"] > 0
-    assert told["live"]["max_s"] >= told["down_s"] >= 0.5
-    assert told["worst_age_s"] >= told["worst_staleness_s"]
+    report = json.loads(out)
+    assert (report["ok"], report["broken"], report["kind"]) == (True, [], kind)
+    assert (report["lost"], report["too_young"], report["behind"]) == (0, 0, 0)
+    assert report["published"] == report["acknowledged"] > 10
+    assert report["samples"] > 20
+    assert report["touched"] == (3 if kind == "client" else 5)
+    assert report["latency"]["p50_s"] > 0
+    assert report["live"]["max_s"] >= report["down_s"] >= 0.5
+    assert report["worst_age_s"] >= report["worst_staleness_s"]
 
 
 async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -54,7 +54,7 @@ async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path,
 
 
 async def test_a_promise_that_breaks_ends_in_exit_code_1(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """A node on `memory:` loses everything when it is killed, and says so: acknowledged publishes are gone."""
+    """A node on `memory:` loses everything when it is killed, and the drill shows that."""
     port = free_port()
     pid = tmp_path / "pid"
     words = " ".join(softstate("serve", "--listen", f"127.0.0.1:{port}", "--store", "memory:", *SERVE))
@@ -68,7 +68,7 @@ async def test_a_promise_that_breaks_ends_in_exit_code_1(tmp_path: Path, nursery
     finally:
         await trio.run_process(["/bin/sh", "-c", f"kill -9 $(cat {pid})"])
     assert code == 1, out + err
-    told = json.loads(out)
-    assert told["resets"] > 0
-    assert told["went_back"] == 0
-    assert any(text.startswith("S9") for text in told["broken"])
+    report = json.loads(out)
+    assert report["resets"] > 0
+    assert report["went_back"] == 0
+    assert any(text.startswith("S9") for text in report["broken"])

@@ -15,11 +15,11 @@ from softstate.client.machine.events import ModeChanged, Reset
 from softstate.model import Value
 
 WAIT_S = 20.0
-"""How long anything here may take before the test fails; nothing sleeps for it."""
+"""Longest wait for any condition before the test fails; nothing sleeps for it."""
 
 
 class Board:
-    """What an application shows that follows everything, and forgets it when it is told of a reset."""
+    """The view of an application that follows all topics, and forgets them at a reset."""
 
     def __init__(self, updates: Updates) -> None:
         self.shown: dict[str, Value] = {}
@@ -53,7 +53,7 @@ async def node(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[NodeProce
 
 
 async def store(*words: str, folder: Path) -> str:
-    """Run `softstate store` in a folder, and return what it says."""
+    """Run `softstate store` in a folder, and return its output."""
     done = await trio.run_process(softstate("store", *words), capture_stdout=True, cwd=folder)
     return done.stdout.decode()
 
@@ -80,9 +80,9 @@ async def test_clients_forget_the_lost_future(
             lost = await publisher.publish("lost", 1)
             await board.shows({"kept": "new", "lost": 1}, resets=0)
 
-            said = await store("restore", "b.db", "--yes", folder=tmp_path)
-            assert "LOST: what was published after revision" in said
-            assert ": 3 topics: kept, lost, revived\n" in said
+            output = await store("restore", "b.db", "--yes", folder=tmp_path)
+            assert "LOST: what was published after revision" in output
+            assert ": 3 topics: kept, lost, revived\n" in output
             await board.shows({"kept": "old", "revived": 1}, resets=1)
             if beyond:
                 while await publisher.publish("other", 1) <= lost:

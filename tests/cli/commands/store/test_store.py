@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+def output(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     """Run `softstate store …`, expect exit code 0 and nothing on stderr, and return the lines on stdout."""
 
     def ran(*words: str) -> list[str]:
@@ -93,31 +93,31 @@ def names(folder: Path) -> list[str]:
 # info ----------------------------------------------------------------------------------------------------------------
 
 
-def test_info_says_what_there_is_and_leaves_no_trace(folder: Path, said: Callable[..., list[str]]) -> None:
+def test_info_says_what_there_is_and_leaves_no_trace(folder: Path, output: Callable[..., list[str]]) -> None:
     within("sqlite:softstate.db", fill)
     before = (folder / "softstate.db").read_bytes()
-    fields = json.loads("".join(said("info", "--json")))
+    fields = json.loads("".join(output("info", "--json")))
     assert (fields["store"], fields["durability"], fields["store_warnings"]) == ("sqlite:softstate.db", "durable", [])
     assert (fields["topics"], fields["tombstones"], fields["keys"]) == (2, 1, 1)
     assert (fields["revision"], fields["floor"], fields["store_bytes"]) == (6, 0, len(before))
-    lines = dict(line.split(maxsplit=1) for line in said("info"))
+    lines = dict(line.split(maxsplit=1) for line in output("info"))
     assert lines == {name: str(value) for name, value in fields.items()} | {"store_warnings": "none"}
     assert (folder / "softstate.db").read_bytes() == before
     assert names(folder) == ["softstate.db"]
 
 
 def test_info_takes_the_store_from_the_environment(
-    folder: Path, said: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    folder: Path, output: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within("sqlite:other.db", fill)
     monkeypatch.setenv("SOFTSTATE_STORE", "sqlite:other.db")
-    assert said("info")[0].split() == ["store", "sqlite:other.db"]
+    assert output("info")[0].split() == ["store", "sqlite:other.db"]
 
 
-def test_a_name_that_is_no_unicode_can_be_shown(folder: Path, said: Callable[..., list[str]]) -> None:
+def test_a_name_that_is_no_unicode_can_be_shown(folder: Path, output: Callable[..., list[str]]) -> None:
     within("sqlite:\udcff.db", fill)
-    assert said("info", "--store", "sqlite:\udcff.db")[0].split() == ["store", "sqlite:\\xff.db"]
-    assert said("backup", "\udcfe.db", "--store", "sqlite:\udcff.db")[0].startswith("\\xfe.db holds")
+    assert output("info", "--store", "sqlite:\udcff.db")[0].split() == ["store", "sqlite:\\xff.db"]
+    assert output("backup", "\udcfe.db", "--store", "sqlite:\udcff.db")[0].startswith("\\xfe.db holds")
 
 
 @pytest.mark.parametrize(
@@ -163,41 +163,41 @@ def test_wrong_words_are_refused_by_name(
 
 @pytest.mark.parametrize(("words", "left"), [(["--all"], 0), (["--upto", "6"], 0), (["--upto", "5"], 1)])
 def test_compact_forgets_deletions_and_keeps_keys(
-    words: list[str], left: int, folder: Path, said: Callable[..., list[str]]
+    words: list[str], left: int, folder: Path, output: Callable[..., list[str]]
 ) -> None:
     within("sqlite:softstate.db", fill)
     floor = 0 if left else 6
     lists = f"a client that has not seen revision {floor} lists its topics again"
-    assert said("compact", *words) == [f"{1 - left} forgotten; {lists}"]
-    fields = json.loads("".join(said("info", "--json")))
+    assert output("compact", *words) == [f"{1 - left} forgotten; {lists}"]
+    fields = json.loads("".join(output("info", "--json")))
     assert (fields["topics"], fields["tombstones"], fields["keys"], fields["floor"]) == (2, left, 1, floor)
 
 
 # backup and restore --------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_one_complete_store(folder: Path, said: Callable[..., list[str]]) -> None:
+def test_a_backup_is_one_complete_store(folder: Path, output: Callable[..., list[str]]) -> None:
     within("sqlite:softstate.db", fill)
-    assert said("backup", "b.db") == ["b.db holds sqlite:softstate.db as of revision 6"]
+    assert output("backup", "b.db") == ["b.db holds sqlite:softstate.db as of revision 6"]
     assert names(folder) == ["b.db", "softstate.db"]
     assert within("sqlite:b.db", state) == within("sqlite:softstate.db", state)
 
 
-def test_a_backup_can_be_read_where_nothing_can_be_written(folder: Path, said: Callable[..., list[str]]) -> None:
+def test_a_backup_can_be_read_where_nothing_can_be_written(folder: Path, output: Callable[..., list[str]]) -> None:
     """It has no write-ahead log, which SQLite would have to make files for."""
     within("sqlite:softstate.db", fill)
-    said("backup", "b.db")
+    output("backup", "b.db")
     assert (folder / "b.db").read_bytes()[18:20] == b"\x01\x01", "the legacy journal, not WAL (SQLite file format 1.3)"
 
 
 def test_a_backup_overwrites_only_when_told(
-    folder: Path, said: Callable[..., list[str]], refusal: Callable[..., str]
+    folder: Path, output: Callable[..., list[str]], refusal: Callable[..., str]
 ) -> None:
     within("sqlite:softstate.db", fill)
     (folder / "b.db").write_text("precious")
     assert "overwrite it with --force" in refusal("backup", "b.db")
     assert (folder / "b.db").read_text() == "precious"
-    said("backup", "b.db", "--force")
+    output("backup", "b.db", "--force")
     assert set(within("sqlite:b.db", state)) == {"a", "c"}
 
 
@@ -220,11 +220,11 @@ def test_a_backup_that_fails_leaves_nothing(folder: Path, refusal: Callable[...,
 
 
 def test_restore_asks_first_and_says_what_is_lost(
-    folder: Path, said: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, output: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within("sqlite:softstate.db", fill)
     kept = within("sqlite:softstate.db", state)
-    said("backup", "b.db")
+    output("backup", "b.db")
 
     async def go_on(store: Store) -> None:
         await store.publish([Write(f"new/{number}", b"\x01") for number in range(7)])
@@ -234,9 +234,9 @@ def test_restore_asks_first_and_says_what_is_lost(
     lost = within("sqlite:softstate.db", state)
     monkeypatch.setattr("sys.stdin", io.StringIO("restore"))
     assert run(["store", "restore", "b.db"]) == exit_codes.USAGE
-    output = capsys.readouterr()
-    assert "add --yes" in output.err
-    assert output.out.splitlines() == [
+    captured = capsys.readouterr()
+    assert "add --yes" in captured.err
+    assert captured.out.splitlines() == [
         "sqlite:softstate.db stands at revision 18 with 8 topics.",
         "The backup stands at revision 8 with 2 topics.",
         "LOST: what was published after revision 7: 8 topics: a, new/0, new/1, new/2, new/3, …",
@@ -244,7 +244,7 @@ def test_restore_asks_first_and_says_what_is_lost(
     ]
     assert within("sqlite:softstate.db", state) == lost
     backup = (folder / "b.db").read_bytes()
-    assert said("restore", "b.db", "--yes")[-1] == "sqlite:softstate.db is restored, and stands at revision 9"
+    assert output("restore", "b.db", "--yes")[-1] == "sqlite:softstate.db is restored, and stands at revision 9"
     assert within("sqlite:softstate.db", state) == kept
     assert (folder / "b.db").read_bytes() == backup, "the backup is left as it is"
     (again,) = within(
@@ -254,7 +254,7 @@ def test_restore_asks_first_and_says_what_is_lost(
 
 
 class Terminal:
-    """Somebody who types one line."""
+    """A terminal at which a user types one line."""
 
     def __init__(self, line: str) -> None:
         self._line = line
@@ -268,20 +268,20 @@ class Terminal:
 
 @pytest.mark.parametrize(("typed", "code"), [("restore\n", 0), ("yes\n", exit_codes.INTERRUPTED), ("", 130)])
 def test_restore_takes_one_word_from_a_terminal(
-    typed: str, code: int, folder: Path, said: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    typed: str, code: int, folder: Path, output: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within("sqlite:softstate.db", fill)
-    said("backup", "b.db")
+    output("backup", "b.db")
     within("sqlite:softstate.db", lambda store: put(store, "new"))
     monkeypatch.setattr("sys.stdin", Terminal(typed))
     assert run(["store", "restore", "b.db"]) == code
     assert ("new" in within("sqlite:softstate.db", state)) == (code != 0)
 
 
-def test_restore_needs_no_yes_where_nothing_is_lost(folder: Path, said: Callable[..., list[str]]) -> None:
+def test_restore_needs_no_yes_where_nothing_is_lost(folder: Path, output: Callable[..., list[str]]) -> None:
     within("sqlite:softstate.db", fill)
-    said("backup", "b.db")
-    assert said("restore", "b.db", "--store", "sqlite:new.db") == [
+    output("backup", "b.db")
+    assert output("restore", "b.db", "--store", "sqlite:new.db") == [
         "sqlite:new.db is empty; the backup has 2 topics.",
         "sqlite:new.db is restored, and stands at revision 8",
     ]
@@ -325,15 +325,15 @@ async def test_common_history_ends_where_a_copy_was_made() -> None:
 
 
 def test_copy_keeps_versions_and_spares_what_was_published(
-    folder: Path, said: Callable[..., list[str]], refusal: Callable[..., str]
+    folder: Path, output: Callable[..., list[str]], refusal: Callable[..., str]
 ) -> None:
     within("sqlite:a.db", fill)
-    assert said("copy", "sqlite:a.db", "sqlite:b.db") == ["sqlite:b.db holds 2 topics, and stands at revision 7"]
+    assert output("copy", "sqlite:a.db", "sqlite:b.db") == ["sqlite:b.db holds 2 topics, and stands at revision 7"]
     assert within("sqlite:b.db", state) == within("sqlite:a.db", state)
     within("sqlite:a.db", lambda store: put(store, "new"))
     assert "what it holds would be lost" in refusal("copy", "sqlite:a.db", "sqlite:b.db")
     assert "new" not in within("sqlite:b.db", state)
-    said("copy", "sqlite:a.db", "sqlite:b.db", "--replace")
+    output("copy", "sqlite:a.db", "sqlite:b.db", "--replace")
     assert within("sqlite:b.db", state) == within("sqlite:a.db", state)
 
 
@@ -341,10 +341,10 @@ def test_copy_keeps_versions_and_spares_what_was_published(
 
 
 @pytest.mark.parametrize("url", ["memory:", "sqlite:softstate.db"])
-def test_check_runs_every_check_beside_the_store(url: str, folder: Path, said: Callable[..., list[str]]) -> None:
+def test_check_runs_every_check_beside_the_store(url: str, folder: Path, output: Callable[..., list[str]]) -> None:
     within("sqlite:softstate.db", fill)
     before = (folder / "softstate.db").read_bytes()
-    lines = said("check", "--store", url)
+    lines = output("check", "--store", url)
     assert [line for line in lines if line.startswith("ok ")] == [
         f"ok      {getattr(check, '__name__', '?').replace('_', ' ')}" for check in STORE_CHECKS
     ]
