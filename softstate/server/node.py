@@ -23,10 +23,8 @@ from softstate.server.http.server import FrontDoor
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import counts, snapshot
-from softstate.server.storage.follower import StoreFollower, first_position
-from softstate.server.storage.heads import Renewals
-from softstate.server.storage.reads import StoreReads
-from softstate.server.storage.writes import Publisher
+from softstate.server.storage.access import StoreAccess
+from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
 from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
@@ -63,12 +61,8 @@ class Node:
         """The clock of every lease, in seconds: Trio's, but in simulation."""
         self.started_at = now()
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
-        self.hub = self.watching = Hub(self.table, position, now)
-        self.follower = StoreFollower(store, self.hub, rewound=self._rewound, skipped=self._skipped)
-        self.reads = StoreReads(config, store, self.follower.look, self.follower.history, self.follower.named)
-        self.publisher = self.publishes = Publisher(config, store, self.hub, self.follower.look, self.follower.history)
-        self.renewals = Renewals(config, store, self.hub, self.follower.look)
-        self._batchers = (*self.reads.batchers, self.renewals.batcher, self.publisher.batcher)
+        self.hub = Hub(self.table, position, now)
+        self.access = StoreAccess(config, store, self.hub, rewound=self._rewound, skipped=self._skipped)
         self._terms: tuple[tuple[int, float, Durability], Terms] | None = None
         self._warned: Sequence[str] = ()
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
@@ -89,8 +83,7 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether the store answers, so that the hub is current."""
-        stuck = any(batcher.stuck for batcher in self._batchers)
-        return not (self.follower.down or self.draining or stuck)
+        return self.access.ready and not self.draining
 
     @property
     def durability(self) -> Durability:
@@ -166,9 +159,7 @@ class Node:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start everything but the listeners in `nursery`."""
-        for room in (*self.reads.batchers, self.renewals, self.publisher.batcher):
-            nursery.start_soon(room.run)
-        nursery.start_soon(self.follower.follow)
+        self.access.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self._keep_house)
         self._warn()
@@ -209,9 +200,9 @@ class Node:
             config=self.config,
             table=self.table,
             hub=self.hub,
-            reads=self.reads,
-            renewals=self.renewals,
-            publisher=self.publisher,
+            reads=self.access.reads,
+            heads=self.access.heads,
+            writes=self.access.writes,
             terms=self.terms,
             tokens=self._tokens,
             repairs=self.repairs,
@@ -257,7 +248,6 @@ class Node:
         self._warned = warnings
 
     def _rewound(self, position: Position) -> None:
-        self.renewals.forget()
         for connection in self.sockets():
             connection.leave(lambda machine: machine.leave("rewound"))
         self.table.clear()

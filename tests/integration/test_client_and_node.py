@@ -102,7 +102,7 @@ async def test_a_lost_connection_resumes_its_session() -> None:
         (connection,) = rig.node.sockets()
         assert connection.outbox is not None
         await connection.outbox.aclose()
-        version = (await rig.node.publisher.publish(_publish("p/x")))[0].version
+        version = (await rig.node.access.writes.publish(_publish("p/x")))[0].version
         assert await anext(updates) == Change("p/x", version, 1)
         await mode_is(client, "live")
         await until(lambda: rig.node.repairs["resumed"] == 1)
@@ -169,7 +169,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
     """Found by the simulator: renewals answered later than clients wait lost every lease."""
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
-        heads = rig.node.renewals.batcher
+        heads = rig.node.access.heads.batcher
         answers = trio.Event()
 
         async def hang(riders: object) -> Sequence[Position]:
@@ -187,7 +187,7 @@ async def test_amnesia_is_repaired_by_the_next_renewal() -> None:
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
         rig.node.table.clear()
-        version = (await rig.node.publisher.publish(_publish("t")))[0].version
+        version = (await rig.node.access.writes.publish(_publish("t")))[0].version
         assert await anext(updates) == Change("t", version, 1)
         await mode_is(client, "live")
 

@@ -1,4 +1,4 @@
-"""A node for tests of its HTTP side: a memory store behind the seams of `softstate.server.services`, and a client."""
+"""A node for tests of its HTTP side: a memory store behind `softstate.server.services.Services`, and a client."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from softstate.wire import CBOR, Codec, encode_value
 
 
 class FakeNode:
-    """Implements `Reads`, `Publishes`, `Watching` and `Services` in one, without gathering and without a feed."""
+    """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
     def __init__(self, **options: Any) -> None:
         self.config = ServerConfig(**options).check()
         self.store = MemoryStore(MemoryDisk(Random(1)))
-        self.reads = self.publishes = self.watching = self
+        self.access: Any = self
+        self.reads: Any = self
+        self.writes: Any = self
+        self.hub: Any = self
         self.node_id = "fake"
         self.durability = Durability.NONE
         self.draining = False

@@ -17,7 +17,7 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.follower import StoreFollower
-from softstate.server.storage.writes import Publisher
+from softstate.server.storage.writes import StoreWrites
 from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Send
 from softstate.store.base import Verdict, Write
@@ -75,9 +75,9 @@ def pushes_lost_and_counted(patch: Patch) -> None:
 
 def notified_before_commit(patch: Patch) -> None:
     """A node pushes what it is about to commit, at the version that it will probably get."""
-    commit = Publisher._commit
+    commit = StoreWrites._commit
 
-    async def hasty(self: Publisher, group: Sequence[Write]) -> Any:
+    async def hasty(self: StoreWrites, group: Sequence[Write]) -> Any:
         position = self._hub.position
         for publish in group:
             if publish.expect is None and publish.cbor is not None:
@@ -86,7 +86,7 @@ def notified_before_commit(patch: Patch) -> None:
                 break
         return await commit(self, group)
 
-    patch.setattr(Publisher, "_commit", hasty)
+    patch.setattr(StoreWrites, "_commit", hasty)
 
 
 def renewed_goes_first(patch: Patch) -> None:
@@ -165,15 +165,15 @@ def hub_not_awaited(patch: Patch) -> None:
 def connections_survive_a_rewind(patch: Patch) -> None:
     """Nobody is sent away when the store was rewound."""
 
-    def quietly(self: Node, _position: Position) -> None:
-        self.renewals.forget()
+    def quietly(_self: Node, _position: Position) -> None:
+        pass
 
     patch.setattr(Node, "_rewound", quietly)
 
 
 def the_hub_alone_is_judged(patch: Patch) -> None:
     """After a rewind a node asks only whether its hub is on the new history, not what it has told beyond that."""
-    patch.setattr(StoreFollower, "named", lambda _self, _position: None)
+    patch.setattr(StoreFollower, "note_told_position", lambda _self, _position: None)
 
 
 def left_connection_heard(patch: Patch) -> None:

@@ -328,7 +328,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "transcripts/rewound.json",
     ),
     "P-REW-9": (
-        "server/storage/test_batcher.py::test_answers_of_another_history_are_withheld",
+        "server/storage/test_guard.py::test_answers_of_another_generation_are_withheld",
         "server/storage/test_heads.py::test_a_hub_of_the_history_before_is_not_level_whatever_its_revision",
         "simulation/test_edge_cases.py::test_nothing_of_a_new_history_is_answered_to_a_session_of_the_old_one",
     ),

@@ -19,11 +19,14 @@ BEHIND_RETRY_MS = 1_000
 
 
 class HttpContext:
-    """The part of a node that answers HTTP requests."""
+    """The parts of a node that its routes use, and the requests that are held."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.config = services.config
+        self.reads = services.access.reads
+        self.writes = services.access.writes
+        self.hub = services.hub
         self._holds: dict[trio.CancelScope, None] = {}
 
     @property
@@ -58,14 +61,14 @@ class HttpContext:
     async def read(self, query: Query, at_least: int = 0) -> Page:
         """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it (P-HTTP-6).
 
-        Raises `Behind` when it is not reached in time, and whatever `Reads.read` does.
+        Raises `Behind` when it is not reached in time, and whatever `StoreReads.read` does.
         """
-        page = await self.services.reads.read(query)
+        page = await self.reads.read(query)
         if page.position.revision >= at_least:
             return page
         with self.hold(trio.current_time() + self.config.timeout_ms / 1000):
-            await self.services.watching.reached(at_least)
-        page = await self.services.reads.read(query)
+            await self.hub.reached(at_least)
+        page = await self.reads.read(query)
         if page.position.revision >= at_least:
             return page
         raise Behind(

@@ -84,5 +84,5 @@ def stamp(context: HttpContext, request: Request, reply: Reply) -> Reply:
     if not request.path.startswith("/v1/"):
         return reply.plus(("Cache-Control", "no-store"))
     if not reply.has("Softstate-Position"):
-        reply = reply.plus(*stamps(context.services.watching.position))
+        reply = reply.plus(*stamps(context.hub.position))
     return reply.plus(("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))

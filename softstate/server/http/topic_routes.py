@@ -58,7 +58,7 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
         with context.hold(until_s):
             # Nothing of this topic lies between its version and the revision that was read, and from there on
             # the hub can tell without remembering every topic's version.
-            await context.services.watching.changed(topic, view.revision)
+            await context.hub.changed(topic, view.revision)
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
     # Rounded down: the client takes it off its age, which must not come out too young.
@@ -108,7 +108,7 @@ async def position_of(context: HttpContext, version: int, read: Position) -> Pos
     The lineage is asked for in a second read. If it is the lineage of the first, or the first is on the history
     still, then both reads mean the same commit; else a tag could pair an old value with a new history's version.
     """
-    reads = context.services.reads
+    reads = context.reads
     lineage = await reads.lineage_at(version)
     if lineage is None or (lineage != read.lineage and await reads.lineage_at(read.revision) != read.lineage):
         raise Unavailable("the store was restored while it was read: ask again", retry_ms=BEHIND_RETRY_MS)
@@ -135,12 +135,12 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     key = _key(request)
     digest = request_digest(topic, cbor, expect, witness)
     if expect == MUST_EXIST:
-        page = await context.services.reads.read(Query({topic: 0}))
+        page = await context.reads.read(Query({topic: 0}))
         live = [record.version for record in page.records if record.cbor is not None]
         # Even when it cannot win, the store has to judge it: with its key, it may be a retry of what has won before.
         expect = live[0] if live else _NEVER
     try:
-        applied, position = await context.services.publishes.publish(Write(topic, cbor, expect, witness, key, digest))
+        applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
     except Conflict as error:
         if expect != _NEVER:
             raise
@@ -201,12 +201,12 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
             checked.append(change_of(change, context.config.value_bytes_max))
         except RequestError as error:
             checked.append(error)
-    verdicts = iter(await context.services.publishes.publish_all([one for one in checked if isinstance(one, Write)]))
+    verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))
     results = [_result(one, next(verdicts) if isinstance(one, Write) else one) for one in checked]
     position = max(
         (result.position for result in results if result.position is not None),
         key=lambda found: found.revision,
-        default=context.services.watching.position,
+        default=context.hub.position,
     )
     codec = request.accepted()
     return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, stamps(position))

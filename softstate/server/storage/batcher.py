@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 import trio
 
-from softstate.errors import Overloaded, RequestError, StoreFault, Unavailable
+from softstate.errors import Overloaded, RequestError, Unavailable
+from softstate.server.storage.guard import DOWN_RETRY_MS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +38,6 @@ WATCHES = 4
 """How often within its patience a gathering looks whether the call is stuck."""
 
 OVERLOADED_RETRY_MS = 1_000
-DOWN_RETRY_MS = 500
 
 
 class Ticket(Generic[T, R]):
@@ -84,10 +84,8 @@ class Batcher(Generic[T, R]):
     At most `waiting_max` requests wait, and `batch_max` ride with one call. `patience_s` bounds every call: once one
     takes longer, it, whatever waits, and whatever arrives until it comes back, is answered `Unavailable` (a quarter of
     `patience_s` later at most). Its outcome is then unknown; the call is left to end, since a thread cannot be stopped.
-    `pause_s` is the least time from the beginning of one call to that of the next, in which riders gather. `fault` is
-    told of a `StoreFault`, `after` called whenever requests have been answered. `history` numbers the store's
-    histories, None while nobody knows which one it is on: a call that begins and ends on different ones, or then, is
-    answered `Unavailable`.
+    `pause_s` is the least time from the beginning of one call to that of the next, in which riders gather. `after` is
+    called whenever requests have been answered.
 
     `joins`: when a call ends and others wait, those whom it has answered may ask again and join them, as long as they
     are quick. Else two halves of those who ask without pause take turns, with half as many requests in each call:
@@ -108,8 +106,6 @@ class Batcher(Generic[T, R]):
         pause_s: float = 0.0,
         batch_max: int = BATCH_MAX,
         joins: bool = False,
-        fault: Callable[[StoreFault], None] = lambda _fault: None,
-        history: Callable[[], int | None] = lambda: 0,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self.calls = 0
@@ -125,8 +121,6 @@ class Batcher(Generic[T, R]):
         self._in_vain = self._vain_calls = 0
         self._expected = math.inf
         self._joined = trio.Event()
-        self._fault = fault
-        self._history = history
         self._after = after
         self._waiting: deque[Ticket[T, R]] = deque()
         self._riding: Sequence[Ticket[T, R]] = ()
@@ -218,22 +212,15 @@ class Batcher(Generic[T, R]):
     async def _serve(self) -> None:
         self._began = trio.current_time()
         self._busy.set()
-        history = self._history()
         try:
             answers = await self._call([ticket.item for ticket in self._riding])
         except Unavailable as error:
             self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
         except RequestError as error:
             self._fail(error)
-        except StoreFault as fault:
-            self._fault(fault)
-            self._fail(self._unavailable())
         else:
             self._answered = len(answers)
-            if history is not None and history == self._history():
-                self._answer(answers)
-            else:
-                self._fail(self._unavailable())
+            self._answer(answers)
         self._riding = ()
         self._began = None
         self._stuck = False

@@ -10,6 +10,7 @@ import trio
 from softstate.errors import Compacted, StoreFault, StoreRefused, Unavailable
 from softstate.position import Position
 from softstate.server.fanout.hub import Hub
+from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
 
 RETRY_S_MIN = 0.05
@@ -49,9 +50,8 @@ class StoreFollower:
     def __init__(
         self, store: Store, hub: Hub, *, rewound: Callable[[Position], None], skipped: Callable[[], None]
     ) -> None:
+        self.guard = StoreGuard(self.check_now)
         self.down = False
-        self.reopening = False
-        """Whether the store may be on a history that the hub has not heard of yet: what it answers must not be used."""
         self.reopened = 0
         self.rewinds = 0
         self._store = store
@@ -62,23 +62,18 @@ class StoreFollower:
         self._called = False
         self._faulty = False
         self._retry_s = RETRY_S_MIN
-        self._named = hub.position
+        self._told = hub.position
 
-    def named(self, position: Position) -> None:
-        """Note a position that clients are told, which may be ahead of the hub."""
-        if position.revision > self._named.revision:
-            self._named = position
+    def note_told_position(self, position: Position) -> None:
+        """Note a position that a client is told, which may be ahead of the hub."""
+        if position.revision > self._told.revision:
+            self._told = position
 
-    def look(self, fault: StoreFault) -> None:
-        """Look at the store now: somebody met a fault."""
+    def check_now(self, fault: StoreFault) -> None:
+        """Read the feed now, without waiting for a commit: a call has met a fault."""
         log.warning("store fault", fault=type(fault).__name__, detail=str(fault))
         self._called = True
         self._waiting.cancel()
-
-    def history(self) -> int | None:
-        """Return the number of the history that the store answers from; None while it may not be the hub's."""
-        # P-REW-9: between the reopening of a store and the restart of the hub, sessions of the old history are served.
-        return None if self.reopening else self.reopened
 
     async def follow(self) -> None:
         """Follow the feed for ever."""
@@ -91,9 +86,11 @@ class StoreFollower:
                 log.warning("store reopens", because=str(fault))
                 if self._faulty:
                     await self._back_off()
-                self._faulty = self.reopening = True
+                self._faulty = True
+                # P-REW-9: until the hub is on the same history, sessions of the old one are still served.
+                self.guard.generation = None
                 await self._reopen()
-                self.reopening = False
+                self.guard.generation = self.reopened
             else:
                 self._up()
 
@@ -121,7 +118,7 @@ class StoreFollower:
             try:
                 position = await self._store.reopen()
                 # The hub may have been behind what is lost, while a subscriber was answered from it.
-                before = max(self._hub.position, self._named, key=lambda position: position.revision)
+                before = max(self._hub.position, self._told, key=lambda position: position.revision)
                 intact = await self._is_behind(before, position)
             except (Unavailable, StoreRefused) as error:
                 # What is there now may not be ours at all; whoever put it there can put the right thing back.
@@ -136,7 +133,7 @@ class StoreFollower:
             return
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
-        self._named = position
+        self._told = position
         self._hub.restart(position)
         self._rewound(position)
 

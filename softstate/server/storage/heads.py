@@ -1,4 +1,4 @@
-"""Renewals: all those of a moment are answered by one read of the head, once the hub has reached it.
+"""Head reads for renewals: one read of the store's head answers all that wait, once the hub has reached it.
 
 The head is read after the last of them came in: a `renewed` at the hub's position then covers every change that was
 committed before its client asked (S7, P-REN-2).
@@ -12,90 +12,94 @@ from typing import TypeAlias
 
 import trio
 
-from softstate.errors import RequestError, StoreFault, Unavailable
+from softstate.errors import RequestError, Unavailable
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.batcher import DOWN_RETRY_MS, Batcher, Ticket
+from softstate.server.storage.batcher import Batcher, Ticket
+from softstate.server.storage.guard import DOWN_RETRY_MS, StoreGuard
 from softstate.store.base import Store
 
-HEAD_PAUSE_S = 0.04
-"""The least time between two head reads, in which renewals gather: 25 a second at most, however many clients."""
+HEAD_INTERVAL_S = 0.04
+"""The least time from one head read to the next, in which renewals queue: 25 a second at most for any number of
+clients."""
 
 BATCH_MAX = 2_048
-"""How many renewals one head read answers at most, all in one turn of the loop. With the pause between two reads this
-bounds renewals a second, too, at 50,000: several times what a node has been seen to answer (`bench sessions`)."""
+"""How many renewals one head read answers at most, all in one turn of the loop. With the interval between two reads
+this bounds renewals a second, too, at 50,000: several times what a node has been seen to answer (`bench sessions`)."""
 
 _LATE = "the feed of this node lags the store: try again later"
 
-Renewal: TypeAlias = Ticket[None, Position]
-"""One renewal on its way; its answer is the hub's position."""
+HeadTicket: TypeAlias = Ticket[None, Position]
+"""One request for the head; its answer is the hub's position."""
 
 
-class Renewals:
-    """Brings the hub level with the store, for all who renew. At most ``sessions_max`` of them wait.
+class HeadReads:
+    """Brings the hub level with the store, for all sessions that renew. At most ``sessions_max`` requests wait.
 
-    A renewal is settled by calling back, in the turn in which the hub is found level, which saves a task switch, two
+    A request is settled by calling back, in the turn in which the hub is found level, which saves a task switch, two
     deadlines and an event for each: with cheaper decoding, renewals per CPU second went from 0.53 to 0.76 of those of a
-    bare trio-websocket (`bench sessions`). Each is settled within half of what clients wait for an answer
-    (``timeout_ms``), as `Unavailable` if it must be: a store that is too slow costs freshness, no lease (P-REN-10).
+    bare trio-websocket (`bench sessions`). Each is settled within half of the time that clients wait for an answer
+    (``timeout_ms``), with `Unavailable` if need be: a store that is too slow costs clients freshness, but no lease
+    (P-REN-10).
     """
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, fault: Callable[[StoreFault], None]) -> None:
+    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard) -> None:
         self.batcher: Batcher[None, Position] = Batcher(
             "renewals",
             self._catch_up,
             waiting_max=config.sessions_max,
             patience_s=config.store_s_max,
-            pause_s=HEAD_PAUSE_S,
+            pause_s=HEAD_INTERVAL_S,
             batch_max=BATCH_MAX,
-            fault=fault,
         )
         self._store = store
         self._hub = hub
-        self._patience_s = config.timeout_ms / 2000
-        self._asked: deque[tuple[float, Renewal]] = deque()
-        self._first = trio.Event()
+        self._guard = guard
+        self._wait_s_max = config.timeout_ms / 2000
+        self._queue: deque[tuple[float, HeadTicket]] = deque()
+        self._submitted = trio.Event()
         self._reaching = trio.CancelScope()
 
-    def ask(self, settled: Callable[[Renewal], None]) -> None:
-        """Have `settled` called once the hub has reached a head read after this call. Raises as `Gather.submit`."""
+    def submit(self, settled: Callable[[HeadTicket], None]) -> None:
+        """Have `settled` called once the hub has reached a head read after this call. Raises as `Batcher.submit`."""
         ticket = self.batcher.submit(None, settled)
-        asked = self._asked
-        while asked and not asked[0][1].open:
-            asked.popleft()
-        asked.append((trio.current_time() + self._patience_s, ticket))
-        self._first.set()
+        queue = self._queue
+        while queue and not queue[0][1].open:
+            queue.popleft()
+        queue.append((trio.current_time() + self._wait_s_max, ticket))
+        self._submitted.set()
 
-    def forget(self) -> None:
-        """Begin again with whatever waits: the history is another one, and may never reach the old one's head."""
+    def restart(self) -> None:
+        """Read the head again for all that wait: the hub is on another history, and may never reach the old head."""
         self._reaching.cancel()
 
     async def run(self) -> None:
-        """Serve for ever. If cancelled, whoever waits, or comes later, is answered `Unavailable`."""
+        """Serve until cancelled; then answer all that wait, or come later, `Unavailable`."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
+            nursery.start_soon(self._settle_late)
             await self.batcher.run()
 
-    async def _catch_up(self, riders: Sequence[None]) -> Sequence[Position | RequestError]:
+    async def _catch_up(self, batch: Sequence[None]) -> Sequence[Position | RequestError]:
         while True:
             with trio.CancelScope() as self._reaching:
-                head = await self._store.head()
+                # Not by `call`: a head of a generation that is over is found out by its lineage, and read again.
+                head = await self._guard.report(self._store.head)
                 await self._hub.reached(head.revision)
-                # Else the store was replaced and opened again, which the hub is about to hear: by its revision alone it
-                # has long reached the new history's head.
+                # Else the store was replaced and opened again, and the hub is about to be told: by its revision alone
+                # it has long reached the new history's head.
                 if head.same_lineage(self._hub.position):
-                    return [self._hub.position] * len(riders)
-                await trio.sleep(HEAD_PAUSE_S)
+                    return [self._hub.position] * len(batch)
+                await trio.sleep(HEAD_INTERVAL_S)
 
-    async def _watch(self) -> None:
+    async def _settle_late(self) -> None:
         while True:
-            if not self._asked:
-                self._first = trio.Event()
-                await self._first.wait()
-            deadline, ticket = self._asked[0]
+            if not self._queue:
+                self._submitted = trio.Event()
+                await self._submitted.wait()
+            deadline, ticket = self._queue[0]
             if ticket.open:
                 await trio.sleep_until(deadline)
                 ticket.settle(Unavailable(_LATE, retry_ms=DOWN_RETRY_MS))
-            if self._asked and self._asked[0][1] is ticket:
-                self._asked.popleft()
+            if self._queue and self._queue[0][1] is ticket:
+                self._queue.popleft()

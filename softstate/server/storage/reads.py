@@ -5,76 +5,66 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from softstate.errors import RequestError, StoreFault
+from softstate.errors import RequestError
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import Batcher
+from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
 
 LINEAGES_CACHED = 16_384
-"""How many revisions keep their lineage in memory. History does not change, so nothing but size evicts them."""
+"""How many revisions keep their lineage in memory. It does not change within a generation, so only size evicts."""
 
 
 class StoreReads:
-    """The one way to the store's reads; see `softstate.server.services.Reads`.
-
-    `fault` and `history` are as in `Batcher`; `named` is called with every position that an answer names.
-    """
+    """Answers queries from shared snapshots. `told` is called with every position that an answer tells a client."""
 
     def __init__(
         self,
         config: ServerConfig,
         store: Store,
-        fault: Callable[[StoreFault], None],
-        history: Callable[[], int | None] = lambda: 0,
-        named: Callable[[Position], None] = lambda _position: None,
+        guard: StoreGuard,
+        told: Callable[[Position], None] = lambda _position: None,
     ) -> None:
         self._store = store
-        self._history = history
-        self._named = named
-        self._lineages: OrderedDict[int, str] = OrderedDict()
-        self._lineages_of = history()
+        self._guard = guard
+        self._told = told
+        # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
+        self._lineages: OrderedDict[tuple[int | None, int], str] = OrderedDict()
         waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
         self.pages: Batcher[Query, Page] = Batcher(
-            "reads", self._read_pages, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
+            "reads", self._read_pages, waiting_max=waiting_max, patience_s=patience_s
         )
         self._rows: Batcher[int, tuple[str | None]] = Batcher(
-            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s, fault=fault, history=history
+            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s
         )
         self.batchers = (self.pages, self._rows)
 
     async def read(self, query: Query) -> Page:
-        """Answer from a snapshot begun after this call."""
+        """Answer from a snapshot begun after this call. Raises `Rewound`, `Unavailable` or `Overloaded`."""
         return await self.pages.ask(query)
 
     async def lineage_at(self, revision: int) -> str | None:
-        """Return the lineage in force at a revision."""
-        history = self._history()
-        if history != self._lineages_of:
-            # Also where this node's own position is on the new history: what is remembered may be of what was lost.
-            self._lineages_of = history
-            self._lineages.clear()
-        known = self._lineages.get(revision)
+        """Return the lineage in force at a revision, None if unknown. Raises as `read` does."""
+        known = self._lineages.get((self._guard.generation, revision))
         if known is not None:
             return known
         (lineage,) = await self._rows.ask(revision)
-        # An answer that was on its way while the history changed may be of the old one.
-        if lineage is not None and history is not None and history == self._history() == self._lineages_of:
-            self._lineages[revision] = lineage
-            if len(self._lineages) > LINEAGES_CACHED:
-                self._lineages.popitem(last=False)
         return lineage
 
     async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
-        history = self._history()
-        pages = await self._store.read(group)
-        # Else nobody is told: the gathering withholds them.
-        if history is not None and history == self._history():
-            for page in pages:
-                if isinstance(page, Page):
-                    self._named(page.position)
+        pages = await self._guard.call(self._store.read, group)
+        for page in pages:
+            if isinstance(page, Page):
+                self._told(page.position)
         return pages
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
-        return [(lineage,) for lineage in await self._store.lineage_at(revisions)]
+        lineages = await self._guard.call(self._store.lineage_at, revisions)
+        for revision, lineage in zip(revisions, lineages, strict=True):
+            if lineage is not None:
+                self._lineages[self._guard.generation, revision] = lineage
+        while len(self._lineages) > LINEAGES_CACHED:
+            self._lineages.popitem(last=False)
+        return [(lineage,) for lineage in lineages]

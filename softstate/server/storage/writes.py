@@ -8,12 +8,13 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from softstate.errors import RequestError, StoreFault
+from softstate.errors import RequestError
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket
+from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Applied, Store, Write
 from softstate.wire import encode_value, messages
 from softstate.wire.request_digest import request_digest
@@ -30,20 +31,13 @@ def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max:
     return Write(topic, cbor, message.expect, None, message.key, digest)
 
 
-class Publisher:
-    """The one way to the store's `publish`: requests are committed in the order of their submission (P-PUB-2)."""
+class StoreWrites:
+    """Commits publishes, many in one transaction, in the order of their submission (P-PUB-2)."""
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        store: Store,
-        hub: Hub,
-        fault: Callable[[StoreFault], None],
-        history: Callable[[], int | None] = lambda: 0,
-    ) -> None:
+    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard) -> None:
         self._store = store
         self._hub = hub
-        self._history = history
+        self._guard = guard
         self.repeated = 0
         self.batcher: Batcher[Write, CommitResult] = Batcher(
             "publishes",
@@ -51,8 +45,6 @@ class Publisher:
             waiting_max=config.publishes_waiting_max,
             patience_s=config.store_s_max,
             joins=True,
-            fault=fault,
-            history=history,
             after=hub.flush,
         )
 
@@ -61,11 +53,19 @@ class Publisher:
         self.batcher.submit(change, settled)
 
     async def publish(self, change: Write) -> CommitResult:
-        """Return once durable; see `softstate.server.services.Publishes`."""
+        """Return once durable, with the verdict and the position of that version.
+
+        Raises `Conflict`, `KeyReused`, `Overloaded`, or `Unavailable` (outcome unknown). If cancelled, the change may
+        be applied all the same. Calls made in order are applied in order.
+        """
         return await self.batcher.ask(change)
 
     async def publish_all(self, changes: Sequence[Write]) -> list[CommitResult | RequestError]:
-        """Write in order, and return each verdict in order. If cancelled, all may be applied all the same."""
+        """Apply changes in order, sharing commits, and return the verdict on each, in order.
+
+        Once one is refused for want of room, or fails with the store, so is every later one. If cancelled, any of them
+        may be applied all the same.
+        """
         if not changes:
             return []
         done = trio.Event()
@@ -87,11 +87,10 @@ class Publisher:
         return results
 
     async def _commit(self, group: Sequence[Write]) -> Sequence[CommitResult | RequestError]:
-        history = self._history()
-        committed = await self._store.publish(group)
         # Where the store was reopened before the answer came, the commit may be lost with the history that it was made
-        # in, though the hub stands just where it would follow.
-        if committed.records and history is not None and history == self._history():
+        # in, though the hub stands just where it would follow: `call` raises then.
+        committed = await self._guard.call(self._store.publish, group)
+        if committed.records:
             self._hub.committed(committed.before, committed.records, committed.position)
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:

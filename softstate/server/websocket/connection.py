@@ -20,9 +20,9 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Edge, Outbox
 from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
-from softstate.server.storage.heads import Renewal, Renewals
+from softstate.server.storage.heads import HeadReads, HeadTicket
 from softstate.server.storage.reads import StoreReads
-from softstate.server.storage.writes import CommitResult, Publisher, change_of
+from softstate.server.storage.writes import CommitResult, StoreWrites, change_of
 from softstate.server.websocket.library import PeerGone, WebSocket, accept
 from softstate.session import (
     Close,
@@ -55,8 +55,8 @@ class Connection:
     """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
 
     __slots__ = (
-        "_config", "_draining", "_hub", "_inflight", "_now", "_parting", "_publisher", "_quiet_at", "_reads",
-        "_receiving", "_renewals", "_room", "_settled", "codec", "machine", "outbox", "peer",
+        "_config", "_draining", "_heads", "_hub", "_inflight", "_now", "_parting", "_quiet_at", "_reads", "_receiving",
+        "_room", "_settled", "_writes", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -66,8 +66,8 @@ class Connection:
         table: LeaseTable,
         hub: Hub,
         reads: StoreReads,
-        renewals: Renewals,
-        publisher: Publisher,
+        heads: HeadReads,
+        writes: StoreWrites,
         terms: Callable[[], Terms],
         tokens: Callable[[], str],
         repairs: Counter[str],
@@ -82,8 +82,8 @@ class Connection:
         self._config = config
         self._hub = hub
         self._reads = reads
-        self._renewals = renewals
-        self._publisher = publisher
+        self._heads = heads
+        self._writes = writes
         self._now = now
         self._receiving = trio.CancelScope()
         # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
@@ -218,13 +218,13 @@ class Connection:
         Until then `_converse` takes in one message more at most, and waits with it.
         """
         try:
-            self._renewals.ask(lambda renewal: self._caught_up(ticket, renewal))
+            self._heads.submit(lambda head: self._caught_up(ticket, head))
         except RequestError as error:
             self.carry_out(self._failed(ticket, error))
 
-    def _caught_up(self, ticket: int, renewal: Renewal) -> None:
-        if renewal.error is not None:
-            effects = self._failed(ticket, renewal.error)
+    def _caught_up(self, ticket: int, head: HeadTicket) -> None:
+        if head.error is not None:
+            effects = self._failed(ticket, head.error)
         else:
             sent = self.outbox.sent if self.outbox is not None else 0
             effects = self.machine.caught_up(ticket, self._hub.position, sent, self._now())
@@ -241,7 +241,7 @@ class Connection:
     def _submit(self, message: messages.Publish) -> None:
         try:
             change = change_of(message, self._config.value_bytes_max)
-            self._publisher.submit(change, lambda ticket: self._published(message, ticket))
+            self._writes.submit(change, lambda ticket: self._published(message, ticket))
         except RequestError as error:
             self._reply(_error(error, message.id))
             return

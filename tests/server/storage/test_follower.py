@@ -177,6 +177,19 @@ async def test_a_replaced_store_with_the_same_history_goes_on_where_it_was() -> 
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 0, True)
 
 
+async def test_no_generation_is_current_while_a_store_is_reopened(autojump_clock: trio.testing.MockClock) -> None:
+    """Until it has been compared with the hub: answers may be of another history than that of the sessions."""
+    async with following() as rig:
+        generations = [rig.follower.guard.generation]
+        rig.store.faults["feed"] = [StoreReplaced("swapped")]
+        rig.store.faults["lineage_at"] = [Unavailable("absent")] * 3
+        await rig.publish("a")
+        generations.append(rig.follower.guard.generation)
+        await trio.sleep(10)
+        assert [*generations, rig.follower.guard.generation] == [0, None, 1]
+        assert rig.current
+
+
 @pytest.mark.parametrize("commits", [0, 1, 5])
 async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
     """Whether or not the other history has grown beyond this node's position meanwhile."""
@@ -186,7 +199,7 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
         await rig.publish("b", "c")
         rig.log.clear()
         rig.store.asleep = True
-        rig.follower.look(StoreFault("to bed"))
+        rig.follower.check_now(StoreFault("to bed"))
         await settled()
         rig.disk.restore(backup)
         newer = MemoryStore(rig.disk)
@@ -194,7 +207,7 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
             await newer.publish([Write("d", b"\x02")])
         await settled()
         rig.store.asleep = False
-        rig.follower.look(StoreRewound("met by a read"))
+        rig.follower.check_now(StoreRewound("met by a read"))
         await settled()
         assert rig.log == [f"rewound to {3 + 1 + commits + 1}"]
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 1, True)
@@ -210,13 +223,13 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
     async with following() as rig:
         await rig.publish("a")
         rig.store.asleep = True
-        rig.follower.look(StoreFault("to bed"))
+        rig.follower.check_now(StoreFault("to bed"))
         await settled()
         backups = [rig.disk.snapshot()]
         await rig.publish("b")
         backups.append(rig.disk.snapshot())
-        rig.follower.named(await rig.store.head())
-        rig.follower.named(rig.hub.position)
+        rig.follower.note_told_position(await rig.store.head())
+        rig.follower.note_told_position(rig.hub.position)
         await rig.publish("c")
         await rig.store.head()
         rig.log.clear()
@@ -224,14 +237,14 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
         newer = MemoryStore(rig.disk)
         await newer.publish([Write("d", b"\x01"), Write("e", b"\x01")])
         rig.store.asleep = False
-        rig.follower.look(StoreRewound("met by a read"))
+        rig.follower.check_now(StoreRewound("met by a read"))
         await settled()
         assert rig.log == (["rewound to 7"] if lost else ["b@4", "row@5", "d@6", "e@7", "row@8"])
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, lost, True)
         await newer.publish([Write("f", b"\x01")])
         await settled()
         rig.store.faults["feed"] = [StoreReplaced("by the same")]
-        rig.follower.look(StoreReplaced("by the same"))
+        rig.follower.check_now(StoreReplaced("by the same"))
         await settled()
         assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (2, lost, True), (
             "forgotten with its history"
@@ -274,7 +287,7 @@ async def test_a_store_that_fails_after_every_reopen_is_not_reopened_without_pau
         await trio.sleep(RETRY_S_MAX)
         assert rig.current
         rig.store.faults["feed"] = [StoreReplaced("swapped")]
-        rig.follower.look(StoreReplaced("swapped"))
+        rig.follower.check_now(StoreReplaced("swapped"))
         await settled()
         assert rig.current
 
@@ -298,13 +311,13 @@ async def test_a_node_that_slept_through_a_compaction_skips_and_says_so() -> Non
         await rig.other.publish([Write("b", b"\x01"), Write("b", None), Write("c", b"\x01")])
         await rig.other.compact(tombstones=100, keys=0)
         rig.store.faults["head"] = [Unavailable("down")]
-        rig.follower.look(StoreFault("wake up"))
+        rig.follower.check_now(StoreFault("wake up"))
         with trio.fail_after(5):
             while not rig.current:
                 await trio.lowlevel.checkpoint()
         assert rig.log == ["skipped"]
         rig.store.asleep = False
-        rig.follower.look(StoreFault("wake up"))
+        rig.follower.check_now(StoreFault("wake up"))
         await rig.publish("d")
         assert rig.log == ["skipped", "d@7"]
 
@@ -315,7 +328,7 @@ async def test_a_look_asked_for_while_the_keeper_is_busy_is_not_lost() -> None:
         def look_again() -> None:
             rig.store.before_feed = lambda: None
             rig.store.asleep = True
-            rig.follower.look(StoreFault("met by a read just now"))
+            rig.follower.check_now(StoreFault("met by a read just now"))
 
         rig.store.before_feed = look_again
         rig.store.calls.clear()

@@ -14,7 +14,8 @@ from softstate.lease import LeaseTable
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.heads import BATCH_MAX, HEAD_PAUSE_S, Renewal, Renewals
+from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.heads import BATCH_MAX, HEAD_INTERVAL_S, HeadReads, HeadTicket
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
@@ -44,21 +45,22 @@ class Rig:
         self.store = SlowStore()
         self.hub = Hub(LeaseTable(0.0), self.store.disk.image.position)
         self.faults: list[StoreFault] = []
-        self.renewals = Renewals(ServerConfig(**options), self.store, self.hub, self.faults.append)
+        guard = StoreGuard(self.faults.append)
+        self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard)
         self.settled: list[tuple[object, float]] = []
 
     def ask(self) -> None:
-        self.renewals.ask(self._settled)
+        self.heads.submit(self._settled)
 
-    def _settled(self, renewal: Renewal) -> None:
-        self.settled.append((renewal.outcome(), trio.current_time()))
+    def _settled(self, ticket: HeadTicket) -> None:
+        self.settled.append((ticket.outcome(), trio.current_time()))
 
 
 @asynccontextmanager
 async def renewing(**options: Any) -> AsyncIterator[Rig]:
     rig = Rig(**options)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.renewals.run)
+        nursery.start_soon(rig.heads.run)
         await trio.testing.wait_all_tasks_blocked()
         yield rig
         nursery.cancel_scope.cancel()
@@ -69,11 +71,11 @@ async def test_a_moment_s_renewals_share_one_read_of_the_head(autojump_clock: CL
         begun = trio.current_time()
         for _ in range(100):
             rig.ask()
-            await trio.sleep(HEAD_PAUSE_S / 101)
+            await trio.sleep(HEAD_INTERVAL_S / 101)
         await trio.sleep(1)
         assert rig.store.heads == 2
         position = rig.hub.position
-        assert rig.settled == [(position, begun), *[(position, begun + HEAD_PAUSE_S)] * 99]
+        assert rig.settled == [(position, begun), *[(position, begun + HEAD_INTERVAL_S)] * 99]
 
 
 async def test_one_read_answers_no_more_than_its_limit(autojump_clock: CLOCK) -> None:
@@ -84,7 +86,7 @@ async def test_one_read_answers_no_more_than_its_limit(autojump_clock: CLOCK) ->
         await trio.sleep(1)
         assert rig.store.heads == 2
         times = [at for _, at in rig.settled]
-        assert times == [begun] * BATCH_MAX + [begun + HEAD_PAUSE_S]
+        assert times == [begun] * BATCH_MAX + [begun + HEAD_INTERVAL_S]
 
 
 async def test_a_renewal_waits_for_the_hub_and_is_answered_at_its_position(autojump_clock: CLOCK) -> None:
@@ -135,7 +137,7 @@ async def test_a_head_of_a_history_that_ended_is_not_waited_for(autojump_clock: 
         rig.store.disk.restore(backup)
         now = await rig.store.reopen()
         rig.hub.restart(now)
-        rig.renewals.forget()
+        rig.heads.restart()
         await trio.sleep(1)
         assert [outcome for outcome, _ in rig.settled] == [now]
 
@@ -147,11 +149,11 @@ async def test_a_hub_of_the_history_before_is_not_level_whatever_its_revision(au
         rig.store.disk.restore(backup)
         now = await rig.store.reopen()
         rig.ask()
-        await trio.sleep(HEAD_PAUSE_S * 9.5)
+        await trio.sleep(HEAD_INTERVAL_S * 9.5)
         assert rig.store.heads == 10
         assert not rig.settled
         rig.hub.restart(now)
-        rig.renewals.forget()
+        rig.heads.restart()
         await trio.sleep(1)
         assert [outcome for outcome, _ in rig.settled] == [now]
 

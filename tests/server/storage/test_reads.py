@@ -8,11 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.errors import Rewound, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
+from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.reads import StoreReads
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -41,28 +42,17 @@ class CountingStore(MemoryStore):
         return answer
 
 
-class History:
-    """Numbers the histories of a store; None while nobody knows."""
-
-    def __init__(self) -> None:
-        self.number: int | None = 0
-
-    def __call__(self) -> int | None:
-        return self.number
-
-
 @asynccontextmanager
 async def reading(
-    history: Callable[[], int | None] = lambda: 0, named: Callable[[Position], None] = lambda _position: None
-) -> AsyncIterator[tuple[StoreReads, CountingStore, list[StoreFault]]]:
-    store = CountingStore()
-    faults: list[StoreFault] = []
-    reads = StoreReads(ServerConfig(), store, faults.append, history, named)
+    told: Callable[[Position], None] = lambda _position: None,
+) -> AsyncIterator[tuple[StoreReads, CountingStore, StoreGuard]]:
+    store, guard = CountingStore(), StoreGuard(lambda _fault: None)
+    reads = StoreReads(ServerConfig(), store, guard, told)
     async with trio.open_nursery() as nursery:
         for batcher in reads.batchers:
             nursery.start_soon(batcher.run)
         await settled()
-        yield reads, store, faults
+        yield reads, store, guard
         nursery.cancel_scope.cancel()
 
 
@@ -78,20 +68,20 @@ async def test_a_read_answers_or_raises() -> None:
             await reads.read(Query())
 
 
-async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable() -> None:
-    async with reading() as (reads, store, faults):
+async def test_a_rewound_store_answers_unavailable() -> None:
+    async with reading() as (reads, store, _):
         backup = store.disk.snapshot()
         await store.publish([Write("a", b"\x01")])
         store.disk.restore(backup)
         with pytest.raises(Unavailable):
             await reads.read(Query())
-        assert len(faults) == 1
+        with pytest.raises(Unavailable):
+            await reads.lineage_at(1)
 
 
-async def test_lineages_are_remembered_until_the_history_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lineages_are_remembered_until_the_store_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reads_module, "LINEAGES_CACHED", 2)
-    history = History()
-    async with reading(history) as (reads, store, _):
+    async with reading() as (reads, store, guard):
         await store.publish([Write("a", b"\x01"), Write("a", b"\x02")])
         lineage = store.disk.image.rows[0].lineage
         assert await reads.lineage_at(1) == lineage
@@ -107,18 +97,17 @@ async def test_lineages_are_remembered_until_the_history_changes(monkeypatch: py
         assert len(store.calls) == 5
         await reads.lineage_at(1)
         assert len(store.calls) == 6
-        history.number = 1
+        guard.generation = 1
         await reads.lineage_at(1)
         assert len(store.calls) == 7
 
 
 @pytest.mark.parametrize("numbers", [(0, 1), (0, None), (None, 1)])
-async def test_a_lineage_read_while_the_history_changed_is_not_remembered(
+async def test_a_lineage_read_while_the_store_was_reopened_is_not_remembered(
     numbers: tuple[int | None, int | None],
 ) -> None:
-    history = History()
-    async with reading(history) as (reads, store, _), trio.open_nursery() as nursery:
-        history.number = numbers[0]
+    async with reading() as (reads, store, guard), trio.open_nursery() as nursery:
+        guard.generation = numbers[0]
         store.open = trio.Event()
 
         async def ask_in_vain() -> None:
@@ -129,20 +118,20 @@ async def test_a_lineage_read_while_the_history_changed_is_not_remembered(
         await settled()
         store.disk.restore(MemoryDisk(Random(2)).image)
         now = await store.reopen()
-        history.number = numbers[1]
+        guard.generation = numbers[1]
         store.open.set()
         await settled()
-        history.number = 1
+        guard.generation = 1
         assert now.revision == 1
         assert await reads.lineage_at(1) == now.lineage
 
 
 @pytest.mark.parametrize(("began", "ended", "told"), [(0, 0, True), (0, 1, False), (None, None, False)])
-async def test_a_position_that_an_answer_names_is_told_of(began: int | None, ended: int | None, *, told: bool) -> None:
-    history, named = History(), list[Position]()
-    async with reading(history, named.append) as (reads, store, _), trio.open_nursery() as nursery:
+async def test_a_position_that_a_client_is_told_is_noted(began: int | None, ended: int | None, *, told: bool) -> None:
+    noted = list[Position]()
+    async with reading(noted.append) as (reads, store, guard), trio.open_nursery() as nursery:
         committed = await store.publish([Write("a", b"\x01")])
-        history.number = began
+        guard.generation = began
         store.open = trio.Event()
 
         async def ask() -> None:
@@ -151,7 +140,7 @@ async def test_a_position_that_an_answer_names_is_told_of(began: int | None, end
 
         nursery.start_soon(ask)
         await settled()
-        history.number = ended
+        guard.generation = ended
         store.open.set()
         await settled()
-    assert named == ([committed.position] if told else [])
+    assert noted == ([committed.position] if told else [])

@@ -24,7 +24,8 @@ from softstate.lease import LeaseTable
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
-from softstate.server.storage.writes import CommitResult, Publisher, change_of
+from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.writes import CommitResult, StoreWrites, change_of
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
@@ -46,7 +47,8 @@ class Rig:
         lease = self.table.grant("token", 0, 60)
         self.table.add(lease, ["/"])
         lease.sink = self
-        self.publisher = Publisher(ServerConfig(**options), self.store, self.hub, self.faults.append)
+        self.guard = StoreGuard(self.faults.append)
+        self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard)
 
     def offer(self, batch: PushBatch) -> None:
         self.pushed += [(change.record.topic, change.record.version) for change in batch.changes]
@@ -60,7 +62,7 @@ class Rig:
 async def publishing(**options: Any) -> AsyncIterator[Rig]:
     rig = Rig(**options)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.publisher.batcher.run)
+        nursery.start_soon(rig.writes.batcher.run)
         await settled()
         yield rig
         nursery.cancel_scope.cancel()
@@ -76,7 +78,7 @@ def codes(results: list[CommitResult | RequestError]) -> list[int | str]:
 
 async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> None:
     async with publishing() as rig:
-        applied, position = await rig.publisher.publish(put("a"))
+        applied, position = await rig.writes.publish(put("a"))
         assert applied == Applied(2)
         assert position == rig.hub.position == rig.store.disk.image.position
         assert rig.pushed == [("a", 2)]
@@ -84,39 +86,39 @@ async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> Non
         def settle(ticket: Ticket[Write, CommitResult]) -> None:
             rig.pushed.append(("answered", 0))
 
-        rig.publisher.submit(put("b"), settle)
+        rig.writes.submit(put("b"), settle)
         await settled()
         assert rig.pushed == [("a", 2), ("b", 3), ("answered", 0)]
 
 
 async def test_what_waits_shares_a_commit_and_each_has_its_own_verdict() -> None:
     async with publishing() as rig:
-        results = await rig.publisher.publish_all(
+        results = await rig.writes.publish_all(
             [put("a"), put("a", expect=0), put("a", expect=2), put("b", key="k", digest=b"x"), put("c")]
         )
         assert codes(results) == [2, "conflict", 3, 4, 5]
         positions = [result[1].revision for result in results if not isinstance(result, RequestError)]
         assert positions == [2, 3, 4, 5]
-        assert rig.publisher.batcher.calls == 1
+        assert rig.writes.batcher.calls == 1
         assert rig.pushed == [("a", 3), ("b", 4), ("c", 5)]
-        assert await rig.publisher.publish_all([]) == []
+        assert await rig.writes.publish_all([]) == []
 
 
 async def test_a_retry_gets_the_first_success_and_pushes_nothing() -> None:
     async with publishing() as rig:
-        await rig.publisher.publish(put("a", key="k", digest=b"x"))
-        await rig.publisher.publish(put("b"))
-        applied, position = await rig.publisher.publish(put("a", key="k", digest=b"x"))
+        await rig.writes.publish(put("a", key="k", digest=b"x"))
+        await rig.writes.publish(put("b"))
+        applied, position = await rig.writes.publish(put("a", key="k", digest=b"x"))
         assert applied == Applied(2, repeated=True)
-        assert (position, rig.publisher.repeated, len(rig.pushed)) == (rig.hub.position, 1, 2)
+        assert (position, rig.writes.repeated, len(rig.pushed)) == (rig.hub.position, 1, 2)
         with pytest.raises(Conflict):
-            await rig.publisher.publish(put("a", expect=1))
+            await rig.writes.publish(put("a", expect=1))
 
 
 async def test_commits_of_another_node_in_between_are_left_to_the_feed() -> None:
     async with publishing() as rig:
         other = MemoryStore(rig.store.disk)
-        await rig.publisher.publish(put("a"))
+        await rig.writes.publish(put("a"))
         assert rig.pushed == []
         feed = await other.feed(rig.hub.position)
         rig.hub.apply(feed.records, feed.lineages, feed.upto)
@@ -131,15 +133,15 @@ async def test_a_failed_commit_fails_all_that_waits() -> None:
         def settle(ticket: Ticket[Write, CommitResult]) -> None:
             log.extend(codes([ticket.outcome()]))
 
-        rig.publisher.submit(put("a"), settle)
+        rig.writes.submit(put("a"), settle)
         await settled()
-        rig.publisher.submit(put("b"), settle)
+        rig.writes.submit(put("b"), settle)
         rig.store.outage = True
         rig.held.set()
         await settled()
         assert log == ["unavailable"] * 2
         rig.store.outage = False
-        rig.publisher.submit(put("c"), settle)
+        rig.writes.submit(put("c"), settle)
         await settled()
         assert (log[2:], rig.pushed) == ([2], [("c", 2)])
 
@@ -147,10 +149,10 @@ async def test_a_failed_commit_fails_all_that_waits() -> None:
 async def test_a_rewound_store_is_reported() -> None:
     async with publishing() as rig:
         backup = rig.store.disk.snapshot()
-        await rig.publisher.publish(put("a"))
+        await rig.writes.publish(put("a"))
         rig.store.disk.restore(backup)
         with pytest.raises(Unavailable):
-            await rig.publisher.publish(put("b"))
+            await rig.writes.publish(put("b"))
         assert [type(fault) for fault in rig.faults] == [StoreRewound]
 
 
@@ -158,10 +160,10 @@ async def test_a_commit_that_comes_back_late_is_pushed_all_the_same(autojump_clo
     async with publishing(store_s_max=5.0) as rig:
         rig.held = trio.Event()
         with pytest.raises(Unavailable):
-            await rig.publisher.publish(put("a"))
+            await rig.writes.publish(put("a"))
         assert 5 <= trio.current_time() <= 6.25
         with pytest.raises(Unavailable):
-            await rig.publisher.publish(put("b"))
+            await rig.writes.publish(put("b"))
         rig.held.set()
         await settled()
         assert rig.pushed == [("a", 2)]
@@ -169,23 +171,23 @@ async def test_a_commit_that_comes_back_late_is_pushed_all_the_same(autojump_clo
 
 async def test_once_refused_a_batch_is_refused_to_its_end() -> None:
     async with publishing(publishes_waiting_max=3) as rig:
-        results = await rig.publisher.publish_all([put(topic) for topic in "abcde"])
+        results = await rig.writes.publish_all([put(topic) for topic in "abcde"])
         assert codes(results) == [2, 3, 4, "overloaded", "overloaded"]
         rig.held = trio.Event()
-        rig.publisher.submit(put("a"), lambda _ticket: None)
+        rig.writes.submit(put("a"), lambda _ticket: None)
         await settled()
         for topic in "bcd":
-            rig.publisher.submit(put(topic), lambda _ticket: None)
+            rig.writes.submit(put(topic), lambda _ticket: None)
         with pytest.raises(Overloaded):
-            rig.publisher.submit(put("e"), lambda _ticket: None)
-        assert codes(await rig.publisher.publish_all([put("e"), put("f")])) == ["overloaded"] * 2
+            rig.writes.submit(put("e"), lambda _ticket: None)
+        assert codes(await rig.writes.publish_all([put("e"), put("f")])) == ["overloaded"] * 2
 
 
 async def test_a_batch_longer_than_a_commit_stays_in_order() -> None:
     async with publishing() as rig:
-        results = await rig.publisher.publish_all([put(f"t{number}") for number in range(BATCH_MAX + 10)])
+        results = await rig.writes.publish_all([put(f"t{number}") for number in range(BATCH_MAX + 10)])
         assert codes(results) == list(range(2, BATCH_MAX + 12))
-        assert rig.publisher.batcher.calls == 2
+        assert rig.writes.batcher.calls == 2
 
 
 async def test_a_cancelled_batch_is_applied_all_the_same() -> None:
@@ -193,7 +195,7 @@ async def test_a_cancelled_batch_is_applied_all_the_same() -> None:
         rig.held = trio.Event()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(rig.publisher.publish_all, [put("a"), put("b")])
+                nursery.start_soon(rig.writes.publish_all, [put("a"), put("b")])
                 await settled()
                 scope.cancel()
         rig.held.set()

@@ -123,4 +123,4 @@ async def test_to_one_that_lacks_something(rig: RedisRig | PostgresRig, tmp_path
         await follower.client.publish("t", "after")
         await follower.shows({"t": "after"})
         assert follower.resets == 1
-        assert served.node.follower.rewinds == 1
+        assert served.node.access.follower.rewinds == 1

@@ -52,7 +52,7 @@ async def test_wiped(rig: Rig) -> None:
         await follower.client.publish("p/2", "new")
         await is_at(served, follower, {"p/2": "new"})
         assert follower.resets == 1
-        assert served.node.follower.rewinds == 1
+        assert served.node.access.follower.rewinds == 1
 
 
 @pytest.mark.parametrize("engine", ALL, indirect=True)
@@ -77,7 +77,7 @@ async def test_restored_resets_only_who_has_seen_more(rig: Rig) -> None:
             for follower in (late, early):
                 await is_at(served, follower, {"kept": "new"})
             assert (late.resets, early.resets) == (1, 0)
-            assert served.node.follower.rewinds == 1
+            assert served.node.access.follower.rewinds == 1
 
 
 @pytest.mark.parametrize("engine", SERVERS, indirect=True)
@@ -94,7 +94,7 @@ async def test_restored_under_a_node_that_has_not_seen_more(rig: Rig) -> None:
         for follower in (aware, unaware):
             await follower.shows({"kept": "old"})
         cable.plug(NOWHERE)
-        await until(lambda: far.node.follower.down)
+        await until(lambda: far.node.access.follower.down)
         backup = await rig.backup()
         await aware.client.publish("kept", "lost")
         await aware.shows({"kept": "lost"})
@@ -107,7 +107,7 @@ async def test_restored_under_a_node_that_has_not_seen_more(rig: Rig) -> None:
         await is_at(far, unaware, {"kept": "new"})
         undisturbed(far, unaware)
         assert aware.resets == 1
-        assert near.node.follower.rewinds == 1
+        assert near.node.access.follower.rewinds == 1
 
 
 @pytest.mark.parametrize("engine", SERVERS, indirect=True)
@@ -132,7 +132,7 @@ async def test_restored_and_advanced_while_the_node_is_cut_off(rig: Rig) -> None
         cable.plug(port_of(rig.url))
         await is_at(served, follower, {"kept": "old", "advanced": ADVANCES})
         assert follower.resets == 1
-        assert served.node.follower.rewinds == 1
+        assert served.node.access.follower.rewinds == 1
 
 
 @pytest.mark.parametrize("engine", ALL, indirect=True)
@@ -150,7 +150,7 @@ async def test_restored_and_advanced_while_the_node_is_dead(rig: Rig) -> None:
         await served.start()
         await is_at(served, follower, {"kept": "old", "advanced": ADVANCES})
         assert follower.resets == 1
-        assert served.node.follower.rewinds == 0
+        assert served.node.access.follower.rewinds == 0
 
 
 async def advance(rig: Rig) -> None:

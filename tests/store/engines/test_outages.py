@@ -99,7 +99,7 @@ async def test_frozen_and_thawed(rig: Rig) -> None:
             since = trio.current_time() + SIGNAL_S
             receipt = follower.client.publish_soon("t", "meanwhile", expect=0)
             await endures(served, follower, since)
-            await follower.honest_until(lambda: served.node.follower.down, since)
+            await follower.honest_until(lambda: served.node.access.follower.down, since)
             assert not receipt.settled
         finally:
             rig.thaw()
@@ -114,7 +114,7 @@ async def test_the_age_is_honest_about_what_others_commit_before_the_node_is_bac
         await follower.client.publish("t", 1)
         await follower.shows({"t": 1})
         await rig.kill()
-        await until(lambda: served.node.follower.down)
+        await until(lambda: served.node.access.follower.down)
         await rig.start()
         other = await rig.open()
         await put(other, "t", b"\x02")
@@ -135,7 +135,7 @@ async def test_publishes_in_flight_when_it_is_killed_are_applied_once_each(rig: 
             await rig.kill()
             killed.set()
         assert not all(receipt.settled for receipt in receipts.values())
-        await until(lambda: served.node.follower.down)
+        await until(lambda: served.node.access.follower.down)
         await rig.start()
         versions = {topic: (await receipt.wait()).version for topic, receipt in receipts.items()}
         listed = {change.topic: change.version for change in await follower.client.list("p/")}

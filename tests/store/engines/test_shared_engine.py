@@ -40,7 +40,7 @@ async def test_two_nodes_and_a_restart_of_the_engine(rig: Rig) -> None:
         await all_show(both, {"t": "from the right", "direct": 1})
         await rig.kill()
         for served in (left, right):
-            await until(lambda served=served: served.node.follower.down)  # type: ignore[misc]
+            await until(lambda served=served: served.node.access.follower.down)  # type: ignore[misc]
         await rig.start()
         version = await on_left.client.publish("t", "after")
         await rig.publish_directly("direct", "2")
