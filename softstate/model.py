@@ -1,4 +1,4 @@
-"""What every package shares beside names and positions: changes, records, queries and pages. Frozen, no I/O."""
+"""Vocabulary of all packages, beside names and positions: changes, records, queries and pages. Frozen, no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value: TypeAlias = Any
 """None, bool, 64-bit int, finite float, str, bytes, list, or dict with str keys (`softstate.wire.check_value`)."""
 
 Mode: TypeAlias = Literal["closed", "connecting", "syncing", "live", "suspect", "polling", "offline", "stopped"]
-"""What a client is doing: the states of the client machine."""
+"""The states of the client machine."""
 
 PAGE_RECORDS_MAX = 1024
 """Default for `Query.limit`: how many records one page holds at most."""
@@ -25,7 +25,7 @@ PAGE_BYTES_MAX = 256 * 1024
 
 
 class Durability(StrEnum):
-    """What a store promises about an acknowledged commit."""
+    """A store's promise about an acknowledged commit."""
 
     DURABLE = "durable"
     """It is on stable storage: it survives a power cut."""
@@ -61,10 +61,10 @@ class Record(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody wants to know, relative to what they know already.
+    """A request for changes, relative to what its sender knows.
 
     `topics` maps a topic to the version held (0: none), `prefixes` a prefix to the revision up to which it is known
-    (0: not at all). `witness` is the highest position the asker has seen. `after` is 0 for the first page, else the
+    (0: not at all). `witness` is the highest position that the sender has seen. `after` is 0 for the first page, else the
     version of the last record of the page before: then only records above it are wanted, tombstones included.
     `listed` is, for a page after the first of an answer that lists from 0, the first page's `position.revision`.
     """
@@ -80,11 +80,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records that differ from what the asker holds, in version order, as of `position`.
+    """The records that differ from what the sender of a `Query` holds, in version order, as of `position`.
 
     `more`: ask again with `after` = the last record's version. `compacted`: the prefixes whose since-revision lies
-    below the floor, answered as if it were 0: the asker sweeps what was not listed. `restart`: the floor has passed
-    a cursor, so this whole answer must begin anew from its first page (`records` is empty then). `lag_s` is how
+    below the floor, answered as if it were 0: the sender sweeps what was not listed. `restart`: the floor has passed
+    a cursor, so this whole answer must begin again from its first page (`records` is empty then). `lag_s` is how
     much older than the moment it was asked for the snapshot may be, in seconds; 0 unless it came from a cache.
     """
 

@@ -1,7 +1,7 @@
-"""What every test stands on."""
+"""Set-up for all tests."""
 
 import signal
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does every process that they start:
-# those that are to be interrupted would then wait for ever.
+# tests that interrupt them would then never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -68,7 +68,7 @@ class ServeOptions:
     """Do not start on a store that may lose acknowledged publishes when a machine crashes."""
 
     ttl: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 60.0
-    """How long a lease lasts unless it is renewed: 500ms, 60s, 10m."""
+    """Duration of a lease that is not renewed: 500ms, 60s, 10m."""
 
     role: Role = "all"
     """all; push: no HTTP polling; poll: HTTP only."""

@@ -67,7 +67,7 @@ class Ledger:
         self._acks: dict[int, tuple[list[float], list[int]]] = {}
         self._seen: set[int] = set()
 
-    # What happens ----------------------------------------------------------------------------------------------------
+    # Recording -------------------------------------------------------------------------------------------------------
 
     def acknowledge(self, topic: int, version: int, sent_s: float, now: float) -> None:
         """Record an acknowledged publish. Those of one topic come in order."""
@@ -135,7 +135,7 @@ class Ledger:
             self.worst_age_s = max(self.worst_age_s, age_s)
             self.worst_allowed_s = max(self.worst_allowed_s, allowed_s)
 
-    # What may be concluded -------------------------------------------------------------------------------------------
+    # Conclusions ----------------------------------------------------------------------------------------------------
 
     def staleness_s(self, follower: Follower, now: float) -> float:
         """Return for how long at least something has been committed that a client does not know at `now`."""
