@@ -64,8 +64,8 @@ class Query:
     """A request for changes, relative to what its sender knows.
 
     `topics` maps a topic to the version held (0: none), `prefixes` a prefix to the revision up to which it is known
-    (0: not at all). `witness` is the highest position that the sender has seen. `after` is 0 for the first page, else the
-    version of the last record of the page before: then only records above it are wanted, tombstones included.
+    (0: not at all). `witness` is the highest position that the sender has seen. `after` is 0 for the first page, else
+    the version of the last record of the page before: then only records above it are wanted, tombstones included.
     `listed` is, for a page after the first of an answer that lists from 0, the first page's `position.revision`.
     """
 
