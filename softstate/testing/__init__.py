@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from softstate.testing.conformance.contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
-from softstate.testing.conformance.stage import Rewindable, Stage, Truth
+from softstate.testing.conformance.stage import Backend, Rewindable, Stage
 
 if TYPE_CHECKING:
     from softstate.testing.in_memory import MemoryNode, memory_node
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REWIND_CHECKS",
     "STORE_CHECKS",
+    "Backend",
     "Bounds",
     "Faults",
     "FrameRule",
@@ -44,7 +45,6 @@ __all__ = [
     "Stage",
     "StoreCheck",
     "Trace",
-    "Truth",
     "Violation",
     "World",
     "check_store",

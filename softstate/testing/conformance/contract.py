@@ -1,10 +1,10 @@
 """The conformance test of `softstate.store.base.Store`, for every engine, ours and yours.
 
-Write a small class that can open your store on one truth (`Truth`; with `snapshot` and `restore` too if it can be put
-back, `Rewindable`), and run every check on a fresh one of it::
+Write a small class that opens your store on one place for its data (`Backend`; if a backup can be taken of that place
+and put back, `Rewindable` too), and run every check on a new one of it::
 
     async def test_contract():
-        await check_store(MyTruth.create)
+        await check_store(MyBackend.create)
 
 or, to see the checks one by one, `run_check` for each of `STORE_CHECKS`.
 """
@@ -18,7 +18,7 @@ from softstate.testing.conformance.dump import CHECKS as DUMP_CHECKS
 from softstate.testing.conformance.history import CHECKS as HISTORY_CHECKS, REWINDS
 from softstate.testing.conformance.publish import CHECKS as PUBLISH_CHECKS
 from softstate.testing.conformance.read import CHECKS as READ_CHECKS
-from softstate.testing.conformance.stage import Stage, Truth
+from softstate.testing.conformance.stage import Backend, Stage
 
 StoreCheck: TypeAlias = Callable[[Stage], Awaitable[None]]
 """One check: raises AssertionError with the rule that the store breaks."""
@@ -27,21 +27,21 @@ STORE_CHECKS: tuple[StoreCheck, ...] = (*PUBLISH_CHECKS, *READ_CHECKS, *HISTORY_
 """Every check of the contract."""
 
 REWIND_CHECKS: tuple[StoreCheck, ...] = REWINDS
-"""Those of them that do nothing if the truth is not `Rewindable`."""
+"""The checks among them that do nothing unless the backend is `Rewindable`."""
 
 
-async def check_store(fresh: Callable[[], Awaitable[Truth]]) -> None:
-    """Hold a store to its contract. `fresh` makes an empty truth, once for each check.
+async def check_store(fresh: Callable[[], Awaitable[Backend]]) -> None:
+    """Run every check on a store. `fresh` makes an empty backend, once for each check.
 
-    Raises AssertionError that names the check and the rule. What the store raises unasked comes through as it is.
+    Raises AssertionError that names the check and the rule. Other errors that the store raises pass through unchanged.
     """
     for check in STORE_CHECKS:
         await run_check(check, await fresh())
 
 
-async def run_check(check: StoreCheck, truth: Truth) -> None:
-    """Run one check on an empty truth, and close the stores that it opened."""
-    stage = Stage(truth)
+async def run_check(check: StoreCheck, backend: Backend) -> None:
+    """Run one check on an empty backend, and close the stores that it opened."""
+    stage = Stage(backend)
     try:
         await check(stage)
     except AssertionError as error:

@@ -1,6 +1,6 @@
 """Checks of `Store.dump`, `Store.adopt` and `Store.destroy`: moving all that a store holds to another one.
 
-One truth is enough: the other end of every move is a `MemoryStore`.
+One backend is enough: the other end of every move is a `MemoryStore`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of `Store.feed`, `Store.wait`, several stores on one truth, and rewinding."""
+"""Checks of `Store.feed`, `Store.wait`, several stores on one backend, and rewinding."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ async def feed_announces_gaps(stage: Stage) -> None:
     equal(list((await store.feed(head)).records), [], "the feed from the floor on")
 
 
-async def stores_share_one_truth(stage: Stage) -> None:
-    """Check that what one store has acknowledged, another on the same truth reads at once."""
+async def stores_share_one_backend(stage: Stage) -> None:
+    """Check that what one store has acknowledged, another on the same backend reads at once."""
     one_store, other = await stage.open(), await stage.open()
     for number in range(3):
         version = await put(one_store, "a", bytes([number]))
@@ -169,7 +169,7 @@ async def wait_for_more(store: Store, revision: int) -> None:
 
 
 async def reopening_begins_a_lineage(stage: Stage) -> None:
-    """`reopen` commits a lineage row that everyone on the truth sees, and changes nothing else."""
+    """`reopen` commits a lineage row that every store on the backend sees, and changes nothing else."""
     store, other = await stage.open(), await stage.open()
     await put(store, "a")
     before, kept = await store.head(), await state(store)
@@ -183,18 +183,18 @@ async def reopening_begins_a_lineage(stage: Stage) -> None:
 
 async def rewinding_is_noticed(stage: Stage) -> None:
     """Check that after an older copy was restored, every method raises `StoreRewound` until `reopen`."""
-    truth = stage.truth
-    if not isinstance(truth, Rewindable):
+    backend = stage.backend
+    if not isinstance(backend, Rewindable):
         return
     store = await stage.open()
     await put(store, "a", b"\x01")
-    backup = await truth.snapshot()
+    backup = await backend.snapshot()
     kept = await store.head()
-    await truth.restore(backup)
+    await backend.restore(backup)
     equal(await store.head(), kept, "restoring what nobody has gone beyond is no rewind")
     await put(store, "a", b"\x02")
     seen = await store.head()
-    await truth.restore(backup)
+    await backend.restore(backup)
     await everything_raises(store)
     with soon("`wait` returns when the store needs a look"):
         await store.wait(seen.revision)
@@ -208,13 +208,13 @@ async def rewinding_is_noticed(stage: Stage) -> None:
 
 async def rewinding_is_noticed_from_beyond(stage: Stage) -> None:
     """Check that it is noticed too when others have since taken the restored copy past what was seen."""
-    truth = stage.truth
-    if not isinstance(truth, Rewindable):
+    backend = stage.backend
+    if not isinstance(backend, Rewindable):
         return
     store = await stage.open()
-    backup = await truth.snapshot()
+    backup = await backend.snapshot()
     seen = await put(store, "a")
-    await truth.restore(backup)
+    await backend.restore(backup)
     other = await stage.open()
     while await put(other, "b") <= seen:
         pass
@@ -240,13 +240,13 @@ async def everything_raises(store: Store) -> None:
 
 
 REWINDS = (rewinding_is_noticed, rewinding_is_noticed_from_beyond)
-"""What is left out if a truth is not `Rewindable`."""
+"""What is left out if a backend is not `Rewindable`."""
 
 CHECKS = (
     feed_tells_all_in_order,
     feed_resumes_where_it_ended,
     feed_announces_gaps,
-    stores_share_one_truth,
+    stores_share_one_backend,
     commits_become_visible_in_order,
     wait_ends_with_the_next_commit,
     reopening_begins_a_lineage,

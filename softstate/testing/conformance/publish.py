@@ -20,7 +20,7 @@ async def revisions_follow_commits(stage: Stage) -> None:
     """Check that a group takes the next revisions, in order, and moves the head to the last."""
     store = await stage.open()
     opened = await store.head()
-    equal(opened.revision, 1, "opening an empty truth commits a lineage row at revision 1")
+    equal(opened.revision, 1, "opening an empty backend commits a lineage row at revision 1")
     done = await store.publish([Write("a", b"\x01"), Write("b", b"\x02"), Write("a", None)])
     equal(done.before, 1, "`before` is the head before the group")
     equal(list(done.verdicts), [Applied(2), Applied(3), Applied(4)], "each publish has its own verdict and revision")
@@ -159,7 +159,7 @@ async def witness_must_be_on_the_history(stage: Stage) -> None:
 
 
 async def commits_outlive_the_store(stage: Stage) -> None:
-    """Check that what was acknowledged is there, under a new lineage, when the truth is opened again."""
+    """Check that what was acknowledged is there, under a new lineage, when the backend is opened again."""
     store = await stage.open()
     await put(store, "a/ä", b"\x41\x00")
     await put(store, "b", None)

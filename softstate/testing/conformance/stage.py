@@ -1,4 +1,4 @@
-"""What the checks of a store stand on: a truth to open stores on, and the ways they speak of it."""
+"""The parts that all checks of a store use: a backend to open stores on, assertions, reading and writing."""
 
 from __future__ import annotations
 
@@ -16,34 +16,37 @@ T = TypeVar("T")
 E = TypeVar("E", bound=SoftstateError)
 
 
-class Truth(Protocol):
-    """One truth, empty at first: a file, a database, a server. Any number of stores can be opened on it."""
+class Backend(Protocol):
+    """The place where stores keep their data, empty at first: a file, a database, a server.
+
+    Any number of stores can be opened on it.
+    """
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
-        """Open a store on it, as a node would that starts now."""
+        """Open a store on it, as a node does that starts now. The store keeps at most `keys_max` idempotency keys."""
 
 
 @runtime_checkable
 class Rewindable(Protocol):
-    """A `Truth` that can also be put back to what it was. Without it, the checks of rewinding are left out."""
+    """A `Backend` that can also be put back to an earlier state. For others the checks of rewinding do nothing."""
 
     async def snapshot(self) -> Any:
-        """Take a backup, while stores are open."""
+        """Take a backup while stores are open, and return it."""
 
     async def restore(self, snapshot: Any) -> None:
-        """Put a backup back, under the feet of the open stores."""
+        """Put a backup back, while stores are open."""
 
 
 class Stage:
-    """A truth with the stores that one check has opened on it."""
+    """A backend, and the stores that one check has opened on it."""
 
-    def __init__(self, truth: Truth) -> None:
-        self.truth = truth
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self._stores: list[Store] = []
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         """Open a store that `aclose` will close."""
-        store = await self.truth.open(keys_max=keys_max)
+        store = await self.backend.open(keys_max=keys_max)
         self._stores.append(store)
         return store
 

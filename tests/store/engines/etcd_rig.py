@@ -236,7 +236,7 @@ class EtcdRig:
 
 
 @dataclass
-class EtcdTruth:
+class EtcdBackend:
     """One namespace of a server that many tests share. Its backups are copies of the keys, put back by a script."""
 
     rig: EtcdRig

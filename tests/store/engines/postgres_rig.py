@@ -24,7 +24,7 @@ from tests.kit.processes import WAIT_S, free_port, until
 
 PASSWORD = "tell-nobody-7391"
 ROLE = "softstate"
-DATABASE = "truth"
+DATABASE = "softstate_tests"
 SCHEMA = "softstate"
 
 _CONFIG = """
@@ -193,7 +193,7 @@ def running_server(*, encoding: str = "UTF8") -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
-class PostgresTruth:
+class PostgresBackend:
     """One schema of a server. `snapshot` and `restore` are pg_dump and psql, as an operator would use them."""
 
     def __init__(self, server: PostgresServer, schema: str = SCHEMA) -> None:
@@ -253,7 +253,7 @@ def call(connection: psycopg.Connection[tuple[Any, ...]], schema: str, function:
     return row[0]
 
 
-class PostgresRig(PostgresTruth):
+class PostgresRig(PostgresBackend):
     """A server of its own, for whatever can happen to one. Implements `tests.store.engines.rig.Rig`."""
 
     @classmethod

@@ -13,7 +13,7 @@ from softstate.store.base import KEYS_MAX, Store
 
 
 class Rig(Protocol):
-    """One engine, running when a test gets it; closed by whoever made it. Implements `softstate.testing.Truth` too."""
+    """One engine, running when a test gets it; closed by its maker. Implements `softstate.testing.Backend` too."""
 
     @property
     def url(self) -> str:

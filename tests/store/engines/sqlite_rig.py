@@ -1,4 +1,4 @@
-"""The truth in an SQLite file, treated as the other engines are: taken away, deleted, replaced by a backup."""
+"""The store in an SQLite file, treated as the other engines are: taken away, deleted, replaced by a backup."""
 
 from __future__ import annotations
 

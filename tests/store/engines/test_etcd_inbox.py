@@ -19,7 +19,7 @@ from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import encode_value
-from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, EtcdTruth, need_etcd
+from tests.store.engines.etcd_rig import WAIT_S, EtcdBackend, EtcdRig, need_etcd
 
 _numbers = itertools.count()
 
@@ -35,8 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
 
 
 @pytest.fixture
-def truth(server: EtcdRig) -> EtcdTruth:
-    return EtcdTruth(server, f"inbox-{next(_numbers)}")
+def backend(server: EtcdRig) -> EtcdBackend:
+    return EtcdBackend(server, f"inbox-{next(_numbers)}")
 
 
 class Follower:
@@ -69,40 +69,40 @@ async def follow(store: EtcdStore) -> Follower:
     return Follower(store, await store.head())
 
 
-async def test_put_publishes_and_an_empty_value_deletes(truth: EtcdTruth) -> None:
-    follower = await follow(await truth.open())
-    inbox = f"{truth.namespace}/inbox"
-    await trio.to_thread.run_sync(truth.rig.ctl, "put", f"{inbox}/orders/42", '{"state":"paid"}')
+async def test_put_publishes_and_an_empty_value_deletes(backend: EtcdBackend) -> None:
+    follower = await follow(await backend.open())
+    inbox = f"{backend.namespace}/inbox"
+    await trio.to_thread.run_sync(backend.rig.ctl, "put", f"{inbox}/orders/42", '{"state":"paid"}')
     (paid,) = await follower.until(1)
     assert (paid.topic, paid.cbor) == ("orders/42", encode_value({"state": "paid"}))
-    await trio.to_thread.run_sync(truth.rig.ctl, "put", f"{inbox}/orders/42", "")
+    await trio.to_thread.run_sync(backend.rig.ctl, "put", f"{inbox}/orders/42", "")
     (_, gone) = await follower.until(2)
     assert (gone.topic, gone.version, gone.deleted) == ("orders/42", paid.version + 1, True)
-    assert await truth.rig.keys(inbox) == {}
+    assert await backend.rig.keys(inbox) == {}
     assert (await follower.store.info()).tombstones == 1
     await follower.store.aclose()
 
 
-async def test_put_is_taken_when_no_watch_tells_of_it(truth: EtcdTruth) -> None:
+async def test_put_is_taken_when_no_watch_tells_of_it(backend: EtcdBackend) -> None:
     """One that was there before the store was opened, and one whose event was lost with the stream."""
-    await truth.rig.put(f"{truth.namespace}/inbox/early", b"1")
-    follower = await follow(await truth.open())
+    await backend.rig.put(f"{backend.namespace}/inbox/early", b"1")
+    follower = await follow(await backend.open())
     assert [record.topic for record in await follower.until(1)] == ["early"]
     await follower.store._watch.aclose()
-    await truth.rig.put(f"{truth.namespace}/inbox/late", b"2")
+    await backend.rig.put(f"{backend.namespace}/inbox/late", b"2")
     assert [record.topic for record in await follower.until(2)] == ["early", "late"]
     await follower.store.aclose()
 
 
-async def test_put_within_a_transaction_of_the_programs_own(truth: EtcdTruth) -> None:
-    follower = await follow(await truth.open())
+async def test_put_within_a_transaction_of_the_programs_own(backend: EtcdBackend) -> None:
+    follower = await follow(await backend.open())
 
     def code(text: str) -> str:
         return b64encode(text.encode()).decode()
 
-    row = {"request_put": {"key": code(f"app/{truth.namespace}/42"), "value": code("paid")}}
-    news = {"request_put": {"key": code(f"{truth.namespace}/inbox/orders/42"), "value": code('"paid"')}}
-    await trio.to_thread.run_sync(truth.rig.call, "/v3/kv/txn", {"success": [row, news]})
+    row = {"request_put": {"key": code(f"app/{backend.namespace}/42"), "value": code("paid")}}
+    news = {"request_put": {"key": code(f"{backend.namespace}/inbox/orders/42"), "value": code('"paid"')}}
+    await trio.to_thread.run_sync(backend.rig.call, "/v3/kv/txn", {"success": [row, news]})
     (record,) = await follower.until(1)
     assert record.cbor == encode_value("paid")
     await follower.store.aclose()
@@ -120,43 +120,43 @@ REFUSED = {
 }
 
 
-async def test_what_cannot_be_published_is_put_aside_and_blocks_nobody(truth: EtcdTruth) -> None:
-    store = await truth.open()
+async def test_what_cannot_be_published_is_put_aside_and_blocks_nobody(backend: EtcdBackend) -> None:
+    store = await backend.open()
     follower = await follow(store)
     for topic, (value, _) in REFUSED.items():
-        await truth.rig.put(f"{truth.namespace}/inbox/{topic}", value)
-    await truth.rig.put(f"{truth.namespace}/inbox/good", b"true")
+        await backend.rig.put(f"{backend.namespace}/inbox/{topic}", value)
+    await backend.rig.put(f"{backend.namespace}/inbox/good", b"true")
     assert [record.topic for record in await follower.until(1)] == ["good"]
-    aside = await truth.rig.keys(f"{truth.namespace}/refused/")
-    assert sorted(aside) == sorted(f"{truth.namespace}/refused/{topic}" for topic in REFUSED)
+    aside = await backend.rig.keys(f"{backend.namespace}/refused/")
+    assert sorted(aside) == sorted(f"{backend.namespace}/refused/{topic}" for topic in REFUSED)
     for topic, (value, because) in REFUSED.items():
-        reason, _, kept = aside[f"{truth.namespace}/refused/{topic}"].partition(b"\n")
+        reason, _, kept = aside[f"{backend.namespace}/refused/{topic}"].partition(b"\n")
         assert because in reason.decode(), topic
         assert kept == value[:REFUSED_BYTES_MAX]
-    assert await truth.rig.keys(f"{truth.namespace}/inbox/") == {}
+    assert await backend.rig.keys(f"{backend.namespace}/inbox/") == {}
     assert list(await state(store)) == ["good"]
     await store.aclose()
 
 
-async def test_topic_that_is_not_text_is_put_aside(truth: EtcdTruth) -> None:
-    store = await truth.open()
+async def test_topic_that_is_not_text_is_put_aside(backend: EtcdBackend) -> None:
+    store = await backend.open()
     follower = await follow(store)
-    key = b64encode(f"{truth.namespace}/inbox/".encode() + b"\xff\xfe").decode()
-    await trio.to_thread.run_sync(truth.rig.call, "/v3/kv/put", {"key": key, "value": "MQ=="})
-    await truth.rig.put(f"{truth.namespace}/inbox/good", b"1")
+    key = b64encode(f"{backend.namespace}/inbox/".encode() + b"\xff\xfe").decode()
+    await trio.to_thread.run_sync(backend.rig.call, "/v3/kv/put", {"key": key, "value": "MQ=="})
+    await backend.rig.put(f"{backend.namespace}/inbox/good", b"1")
     await follower.until(1)
     found = await trio.to_thread.run_sync(
-        truth.rig.call,
+        backend.rig.call,
         "/v3/kv/range",
-        {"key": b64encode(f"{truth.namespace}/refused/".encode() + b"\xff\xfe").decode()},
+        {"key": b64encode(f"{backend.namespace}/refused/".encode() + b"\xff\xfe").decode()},
     )
     assert found["count"] == "1"
     await store.aclose()
 
 
-async def test_several_nodes_take_each_entry_once(truth: EtcdTruth) -> None:
+async def test_several_nodes_take_each_entry_once(backend: EtcdBackend) -> None:
     """Three stores follow, while a program puts more than one batch, and a node publishes too."""
-    followers = [await follow(await truth.open()) for _ in range(3)]
+    followers = [await follow(await backend.open()) for _ in range(3)]
     for follower in followers:
         follower.position = await follower.store.head()
     count = 3 * INBOX_MAX
@@ -164,10 +164,10 @@ async def test_several_nodes_take_each_entry_once(truth: EtcdTruth) -> None:
     def put_all() -> None:
         for number in range(count):
             message = {"key": key_of(number), "value": b64encode(json.dumps(number).encode()).decode()}
-            truth.rig.call("/v3/kv/put", message)
+            backend.rig.call("/v3/kv/put", message)
 
     def key_of(number: int) -> str:
-        return b64encode(f"{truth.namespace}/inbox/t/{number}".encode()).decode()
+        return b64encode(f"{backend.namespace}/inbox/t/{number}".encode()).decode()
 
     async with trio.open_nursery() as nursery:
         for follower in followers:
@@ -184,22 +184,22 @@ async def test_several_nodes_take_each_entry_once(truth: EtcdTruth) -> None:
         await follower.store.aclose()
 
 
-async def test_entries_are_published_in_the_order_of_their_puts(truth: EtcdTruth) -> None:
+async def test_entries_are_published_in_the_order_of_their_puts(backend: EtcdBackend) -> None:
     names = ["z", "m", "a", "q"]
     for name in names:
-        await truth.rig.put(f"{truth.namespace}/inbox/{name}", b"1")
-    await truth.rig.put(f"{truth.namespace}/inbox/z", b"2")
-    store = await truth.open()
+        await backend.rig.put(f"{backend.namespace}/inbox/{name}", b"1")
+    await backend.rig.put(f"{backend.namespace}/inbox/z", b"2")
+    store = await backend.open()
     follower = await follow(store)
     assert [record.topic for record in await follower.until(4)] == ["m", "a", "q", "z"]
     await store.aclose()
 
 
-async def test_compare_and_set_sees_what_was_put(truth: EtcdTruth) -> None:
-    store = await truth.open()
+async def test_compare_and_set_sees_what_was_put(backend: EtcdBackend) -> None:
+    store = await backend.open()
     follower = await follow(store)
     version = await put(store, "a")
-    await truth.rig.put(f"{truth.namespace}/inbox/a", b"2")
+    await backend.rig.put(f"{backend.namespace}/inbox/a", b"2")
     await follower.until(2)
     committed: Any = await store.publish([Write("a", b"\x03", expect=version), Write("b", b"\x01")])
     assert committed.verdicts[0].current == version + 1
@@ -207,9 +207,9 @@ async def test_compare_and_set_sees_what_was_put(truth: EtcdTruth) -> None:
     await store.aclose()
 
 
-async def test_waiting_ends_with_what_this_store_has_seen_itself(truth: EtcdTruth) -> None:
+async def test_waiting_ends_with_what_this_store_has_seen_itself(backend: EtcdBackend) -> None:
     """Own commits, and heads that somebody else has asked for, wake `wait` before the watch says anything."""
-    store, other = await truth.open(), await truth.open()
+    store, other = await backend.open(), await backend.open()
     for writer in (store, other):
         after = (await store.head()).revision
         async with trio.open_nursery() as nursery:

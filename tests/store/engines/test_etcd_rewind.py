@@ -30,7 +30,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[EtcdRig]:
         rig.stop()
 
 
-class SnapshotTruth:
+class SnapshotBackend:
     """Backups by `etcdctl snapshot`: the copy has the same cluster id, member id and term as the original."""
 
     def __init__(self, rig: EtcdRig) -> None:
@@ -46,7 +46,7 @@ class SnapshotTruth:
         await self.rig.restore(snapshot)
 
 
-class FilesTruth(SnapshotTruth):
+class FilesBackend(SnapshotBackend):
     """Backups by copying the files."""
 
     async def snapshot(self) -> Any:
@@ -56,10 +56,10 @@ class FilesTruth(SnapshotTruth):
         await self.rig.put_files_back(snapshot)
 
 
-@pytest.mark.parametrize("truth", [SnapshotTruth, FilesTruth])
+@pytest.mark.parametrize("backend", [SnapshotBackend, FilesBackend])
 @pytest.mark.parametrize("check", REWIND_CHECKS, ids=lambda check: check.__name__)
-async def test_contract(check: StoreCheck, truth: type[SnapshotTruth], rig: EtcdRig) -> None:
-    await run_check(check, truth(rig))
+async def test_contract(check: StoreCheck, backend: type[SnapshotBackend], rig: EtcdRig) -> None:
+    await run_check(check, backend(rig))
 
 
 async def until_heard(store: Store, after: int) -> None:
@@ -95,17 +95,17 @@ async def test_restored_copy_that_a_direct_publish_advances(rig: EtcdRig) -> Non
     await behind.aclose()
 
 
-@pytest.mark.parametrize("kind", [SnapshotTruth, FilesTruth])
-async def test_restored_copy_that_a_node_which_was_behind_advances(kind: type[SnapshotTruth], rig: EtcdRig) -> None:
+@pytest.mark.parametrize("kind", [SnapshotBackend, FilesBackend])
+async def test_restored_copy_that_a_node_which_was_behind_advances(kind: type[SnapshotBackend], rig: EtcdRig) -> None:
     """Like the above, but the node publishes, in the belief that nothing happened: what it has seen is all there."""
-    truth = kind(rig)
+    backend = kind(rig)
     behind, ahead = await rig.open(), await rig.open()
     await put(behind, "b")
     kept = await behind.head()
-    backup = await truth.snapshot()
+    backup = await backend.snapshot()
     assert await ahead.head() == kept
     lost = [(await ahead.publish([Write("a", bytes([number]))])).position for number in range(3)]
-    await truth.restore(backup)
+    await backend.restore(backup)
     while (await behind.head()).revision <= lost[-1].revision:
         await put(behind, "b")
     for witness in lost:

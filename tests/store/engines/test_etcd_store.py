@@ -18,7 +18,7 @@ from softstate.store.etcd.store import EtcdStore
 from softstate.store.memory.store import MemoryStore
 from softstate.testing import STORE_CHECKS, StoreCheck, run_check
 from softstate.testing.conformance.stage import following, one, put, state
-from tests.store.engines.etcd_rig import EtcdRig, EtcdTruth, need_etcd
+from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
 from tests.store.engines.rig import folder_for
 
 _numbers = itertools.count()
@@ -35,8 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
 
 
 @pytest.fixture
-def truth(server: EtcdRig) -> EtcdTruth:
-    return EtcdTruth(server, f"test-{next(_numbers)}")
+def backend(server: EtcdRig) -> EtcdBackend:
+    return EtcdBackend(server, f"test-{next(_numbers)}")
 
 
 def check_name(check: StoreCheck) -> str:
@@ -44,17 +44,17 @@ def check_name(check: StoreCheck) -> str:
 
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
-async def test_contract(check: StoreCheck, truth: EtcdTruth) -> None:
-    await run_check(check, truth)
+async def test_contract(check: StoreCheck, backend: EtcdBackend) -> None:
+    await run_check(check, backend)
 
 
 VALUE = bytes([0x59, 0xFF, 0xF0]) + bytes(0xFFF0)
 """As large as a value may be."""
 
 
-async def test_group_above_the_size_of_a_request(truth: EtcdTruth) -> None:
+async def test_group_above_the_size_of_a_request(backend: EtcdBackend) -> None:
     """It takes several transactions, and looks like one when nobody commits between them."""
-    store = await truth.open()
+    store = await backend.open()
     before = await store.head()
     committed = await store.publish([Write(f"t/{number}", VALUE, expect=0, key="k") for number in range(50)])
     versions = [before.revision + 1 + number for number in range(50)]
@@ -67,10 +67,10 @@ async def test_group_above_the_size_of_a_request(truth: EtcdTruth) -> None:
 
 @pytest.mark.parametrize("other", ["publishes", "opens"])
 async def test_group_above_the_size_of_a_request_that_others_commit_into(
-    truth: EtcdTruth, monkeypatch: pytest.MonkeyPatch, other: str
+    backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     """What is reported is the last contiguous run; with another lineage in between nothing can be."""
-    store, rival = await truth.open(), await truth.open()
+    store, rival = await backend.open(), await backend.open()
     start = await store.head()
     commit = store._publish
 
@@ -113,14 +113,14 @@ async def all_pages(store: EtcdStore | MemoryStore, query: Query) -> Sequence[ob
 
 @pytest.mark.parametrize("prefix_topics_max", [3, 1000])
 async def test_answers_are_those_of_the_store_in_memory(
-    truth: EtcdTruth, monkeypatch: pytest.MonkeyPatch, prefix_topics_max: int
+    backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, prefix_topics_max: int
 ) -> None:
     """The same random story, and the same random questions, with every way to look for a prefix."""
     monkeypatch.setattr(etcd_snapshot, "PREFIX_TOPICS_MAX", prefix_topics_max)
     monkeypatch.setattr(etcd_snapshot, "NEAR_HEAD", 20)
     monkeypatch.setattr(etcd_snapshot, "FIRST_WAVE", 3)
     random = Random(5)
-    stores: list[EtcdStore | MemoryStore] = [await truth.open(), MemoryStore()]
+    stores: list[EtcdStore | MemoryStore] = [await backend.open(), MemoryStore()]
     names = [f"{a}/{b}" for a in "abc" for b in range(9)] + ["a", "d"]
     for _ in range(12):
         group = [
@@ -148,8 +148,8 @@ async def test_answers_are_those_of_the_store_in_memory(
         await store.aclose()
 
 
-async def test_more_topics_than_one_request_takes(truth: EtcdTruth) -> None:
-    store = await truth.open()
+async def test_more_topics_than_one_request_takes(backend: EtcdBackend) -> None:
+    store = await backend.open()
     topics = [f"t/{number}" for number in range(700)]
     await store.publish([Write(topic, b"\x01") for topic in topics])
     page = await one(store, Query(topics=dict.fromkeys(topics, 0)))
@@ -159,15 +159,15 @@ async def test_more_topics_than_one_request_takes(truth: EtcdTruth) -> None:
     await store.aclose()
 
 
-async def test_what_was_heard_of_a_lost_history_does_not_keep_anybody_awake(truth: EtcdTruth) -> None:
+async def test_what_was_heard_of_a_lost_history_does_not_keep_anybody_awake(backend: EtcdBackend) -> None:
     """A store that has heard of commits, but not read them, when keys are put back under it."""
-    store, other = await truth.open(), await truth.open()
+    store, other = await backend.open(), await backend.open()
     head = await other.head()
     assert await store.head() == head
-    backup = await truth.snapshot()
+    backup = await backend.snapshot()
     await put(other, "lost")
     store._heard = head.revision + 1
-    await truth.restore(backup)
+    await backend.restore(backup)
     await store.wait(head.revision)
     assert await store.head() == head
     with trio.move_on_after(0.3) as scope:

@@ -85,7 +85,7 @@ async def test_killed_and_started_again(rig: PostgresRig) -> None:
     before = await store.head()
     await rig.kill()
     for call in (store.head, lambda: put(store, "b"), lambda: store.compact(tombstones=1, keys=1)):
-        with pytest.raises(Unavailable, match=r"^postgresql://softstate@127\.0\.0\.1:\d+/truth: ") as caught:
+        with pytest.raises(Unavailable, match=r"^postgresql://softstate@127\.0\.0\.1:\d+/softstate_tests: ") as caught:
             await call()
         assert PASSWORD not in repr(caught.value)
     with trio.fail_after(WAIT_S):

@@ -24,8 +24,8 @@ from tests.store.engines.postgres_rig import (
     DATABASE,
     PASSWORD,
     ROLE,
+    PostgresBackend,
     PostgresServer,
-    PostgresTruth,
     call,
     running_server,
 )
@@ -40,10 +40,10 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def truth(server: PostgresServer) -> AsyncIterator[PostgresTruth]:
-    truth = PostgresTruth(server, f"open_{next(NUMBERS)}")
-    yield truth
-    await truth.close_stores()
+async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
+    backend = PostgresBackend(server, f"open_{next(NUMBERS)}")
+    yield backend
+    await backend.close_stores()
 
 
 async def refused(url: str, words: str, kind: type[SoftstateError] = StoreRefused) -> SoftstateError:
@@ -90,8 +90,8 @@ def test_url_is_what_libpq_is_told() -> None:
     assert read_place("postgresql://a,b?target_session_attrs=any").parameters["target_session_attrs"] == "any"
 
 
-async def test_option_that_libpq_refuses(truth: PostgresTruth) -> None:
-    await refused(truth.url + "&sslmode=perhaps", 'invalid sslmode value: "perhaps"')
+async def test_option_that_libpq_refuses(backend: PostgresBackend) -> None:
+    await refused(backend.url + "&sslmode=perhaps", 'invalid sslmode value: "perhaps"')
 
 
 def test_missing_driver_says_what_to_install() -> None:
@@ -103,39 +103,43 @@ def test_missing_driver_says_what_to_install() -> None:
 # Credentials ---------------------------------------------------------------------------------------------------------
 
 
-async def test_wrong_password(truth: PostgresTruth) -> None:
-    await refused(truth.url.replace(PASSWORD, "guess"), "password authentication failed .*give the right user and pass")
+async def test_wrong_password(backend: PostgresBackend) -> None:
+    await refused(
+        backend.url.replace(PASSWORD, "guess"), "password authentication failed .*give the right user and pass"
+    )
 
 
-async def test_missing_password(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_password(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
-    await refused(truth.url.replace(f":{PASSWORD}", ""), "no password supplied.*password_file=…, as password_env=…")
+    await refused(backend.url.replace(f":{PASSWORD}", ""), "no password supplied.*password_file=…, as password_env=…")
 
 
-async def test_password_from_elsewhere(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    bare = truth.url.replace(f":{PASSWORD}", "")
+async def test_password_from_elsewhere(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare = backend.url.replace(f":{PASSWORD}", "")
     (tmp_path / "secret").write_text(PASSWORD + "\n")
     (tmp_path / "pgpass").write_text(f"127.0.0.1:*:*:{ROLE}:{PASSWORD}\n")
     (tmp_path / "pgpass").chmod(0o600)
     monkeypatch.setenv("STORE_PASSWORD", PASSWORD)
     for option in (f"password_file={tmp_path}/secret", "password_env=STORE_PASSWORD", f"passfile={tmp_path}/pgpass"):
         store = await PostgresStore.open(f"{bare}&{option}")
-        truth.opened.append(store)
+        backend.opened.append(store)
         assert store.name == bare
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    truth.opened.append(await PostgresStore.open(bare))
+    backend.opened.append(await PostgresStore.open(bare))
 
 
-async def test_unknown_role_and_database(truth: PostgresTruth) -> None:
+async def test_unknown_role_and_database(backend: PostgresBackend) -> None:
     await refused(
-        truth.url.replace(f"/{DATABASE}", "/nowhere"), 'database "nowhere" does not exist: create the database'
+        backend.url.replace(f"/{DATABASE}", "/nowhere"), 'database "nowhere" does not exist: create the database'
     )
-    await refused(truth.url.replace(f"{ROLE}:", "nobody:"), "authentication failed")
+    await refused(backend.url.replace(f"{ROLE}:", "nobody:"), "authentication failed")
 
 
-async def test_password_changed_while_it_runs(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_password_changed_while_it_runs(backend: PostgresBackend, server: PostgresServer) -> None:
     """For a store that was open it is something that may pass: whoever changed it may change it back."""
-    store = await truth.open()
+    store = await backend.open()
     server.execute(f"ALTER ROLE {ROLE} PASSWORD 'other'")
     try:
         with pytest.raises(Unavailable, match="give the right user and password"):
@@ -159,26 +163,26 @@ def guest(server: PostgresServer) -> str:
     return name
 
 
-async def test_may_not_create_the_schema(truth: PostgresTruth, server: PostgresServer, guest: str) -> None:
-    url = truth.url.replace(f"{ROLE}:", f"{guest}:")
-    await refused(url, f'let the owner of the database run CREATE SCHEMA "{truth.schema}" AUTHORIZATION')
-    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {guest}", database=DATABASE)
+async def test_may_not_create_the_schema(backend: PostgresBackend, server: PostgresServer, guest: str) -> None:
+    url = backend.url.replace(f"{ROLE}:", f"{guest}:")
+    await refused(url, f'let the owner of the database run CREATE SCHEMA "{backend.schema}" AUTHORIZATION')
+    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {guest}", database=DATABASE)
     store = await PostgresStore.open(url)
-    truth.opened.append(store)
+    backend.opened.append(store)
     await put(store, "a")
     await store.destroy()
 
 
-async def test_may_not_use_the_tables(truth: PostgresTruth, guest: str) -> None:
-    await truth.open()
-    await refused(truth.url.replace(f"{ROLE}:", f"{guest}:"), "permission denied .*lacks a privilege")
+async def test_may_not_use_the_tables(backend: PostgresBackend, guest: str) -> None:
+    await backend.open()
+    await refused(backend.url.replace(f"{ROLE}:", f"{guest}:"), "permission denied .*lacks a privilege")
 
 
-async def test_limited_connections(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_limited_connections(backend: PostgresBackend, server: PostgresServer) -> None:
     """A store that gets one connection only can write; what it cannot have is told, and comes when there is room."""
     server.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1")
     try:
-        store = await truth.open()
+        store = await backend.open()
         await put(store, "a")
         with pytest.raises(Unavailable, match="too many connections for role"):
             await store.head()
@@ -187,9 +191,9 @@ async def test_limited_connections(truth: PostgresTruth, server: PostgresServer)
     assert "a" in await state(store)
 
 
-async def test_connections_are_bounded(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_connections_are_bounded(backend: PostgresBackend, server: PostgresServer) -> None:
     """Whatever a store does at a time: three connections, one more while it adopts, none once it is closed."""
-    source, store = await PostgresTruth(server, f"open_{next(NUMBERS)}").open(), await truth.open()
+    source, store = await PostgresBackend(server, f"open_{next(NUMBERS)}").open(), await backend.open()
     await put(source, "a")
     counts: list[int] = []
 
@@ -218,17 +222,17 @@ async def test_connections_are_bounded(truth: PostgresTruth, server: PostgresSer
     await trio.to_thread.run_sync(lambda: until("every connection is gone", lambda: number() == 0))
 
 
-async def test_settings_of_the_role_do_no_harm(truth: PostgresTruth, server: PostgresServer, guest: str) -> None:
-    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {guest}", database=DATABASE)
+async def test_settings_of_the_role_do_no_harm(backend: PostgresBackend, server: PostgresServer, guest: str) -> None:
+    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {guest}", database=DATABASE)
     for setting in (
         "default_transaction_isolation = 'serializable'", "statement_timeout = 1000", "search_path = 'public'",
         "synchronous_commit = off", "lock_timeout = 1", "standard_conforming_strings = off", "bytea_output = 'escape'",
         "idle_session_timeout = 1000", "idle_in_transaction_session_timeout = 1", "extra_float_digits = -15",
     ):  # fmt: skip
         server.execute(f"ALTER ROLE {guest} SET {setting}")
-    url = truth.url.replace(f"{ROLE}:", f"{guest}:")
+    url = backend.url.replace(f"{ROLE}:", f"{guest}:")
     stores = [await PostgresStore.open(url), await PostgresStore.open(url)]
-    truth.opened += stores
+    backend.opened += stores
     async with trio.open_nursery() as nursery:
         for store in stores * 8:
             nursery.start_soon(put, store, f"t/{id(store)}")
@@ -241,85 +245,85 @@ async def test_settings_of_the_role_do_no_harm(truth: PostgresTruth, server: Pos
     with psycopg.connect(
         host="127.0.0.1", port=server.port, user=guest, password=PASSWORD, dbname=DATABASE, options=patient
     ) as app:
-        call(app, truth.schema, "publish", "a", "[1e300, 0.1]")
+        call(app, backend.schema, "publish", "a", "[1e300, 0.1]")
     assert len(await state(stores[0])) == 3
 
 
 # What is there already -----------------------------------------------------------------------------------------------
 
 
-async def test_created_by_several_at_once(truth: PostgresTruth) -> None:
+async def test_created_by_several_at_once(backend: PostgresBackend) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(truth.open)
-    positions = [await store.head() for store in truth.opened]
+            nursery.start_soon(backend.open)
+    positions = [await store.head() for store in backend.opened]
     assert {(position.epoch, position.revision) for position in positions} == {(positions[0].epoch, 6)}
 
 
-async def test_schema_of_another_application(truth: PostgresTruth, server: PostgresServer) -> None:
-    server.execute(f"CREATE SCHEMA {truth.schema} AUTHORIZATION {ROLE}", database=DATABASE)
-    server.execute(f"CREATE TABLE {truth.schema}.meta (id integer)", database=DATABASE)
-    await refused(truth.url, "holds other tables than a store's, and was left untouched: name another one")
+async def test_schema_of_another_application(backend: PostgresBackend, server: PostgresServer) -> None:
+    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {ROLE}", database=DATABASE)
+    server.execute(f"CREATE TABLE {backend.schema}.meta (id integer)", database=DATABASE)
+    await refused(backend.url, "holds other tables than a store's, and was left untouched: name another one")
     for name in ("topic", "lineage", "idempotency"):
-        server.execute(f"CREATE TABLE {truth.schema}.{name} (id integer)", database=DATABASE)
-    await refused(truth.url, "holds other tables than a store's")
+        server.execute(f"CREATE TABLE {backend.schema}.{name} (id integer)", database=DATABASE)
+    await refused(backend.url, "holds other tables than a store's")
     found = server.execute(
-        f"SELECT count(*) FROM pg_proc WHERE pronamespace = '{truth.schema}'::regnamespace", database=DATABASE
+        f"SELECT count(*) FROM pg_proc WHERE pronamespace = '{backend.schema}'::regnamespace", database=DATABASE
     )
     assert found == [(0,)]
 
 
-async def test_foreign_objects_beside_ours(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_foreign_objects_beside_ours(backend: PostgresBackend, server: PostgresServer) -> None:
     """What others have put into our schema is let be, and keeps it from being deleted."""
-    store = await truth.open()
+    store = await backend.open()
     await put(store, "a")
-    server.execute(f"CREATE TABLE {truth.schema}.theirs (id integer)", database=DATABASE)
-    await truth.open()
+    server.execute(f"CREATE TABLE {backend.schema}.theirs (id integer)", database=DATABASE)
+    await backend.open()
     with pytest.raises(StoreRefused, match="cannot be deleted"):
         await store.destroy()
     assert "a" in await state(store)
-    server.execute(f"DROP TABLE {truth.schema}.theirs", database=DATABASE)
+    server.execute(f"DROP TABLE {backend.schema}.theirs", database=DATABASE)
     await store.destroy()
-    assert server.execute(f"SELECT to_regnamespace('{truth.schema}')", database=DATABASE) == [(None,)]
+    assert server.execute(f"SELECT to_regnamespace('{backend.schema}')", database=DATABASE) == [(None,)]
 
 
-async def test_layouts_that_are_not_known(truth: PostgresTruth, server: PostgresServer) -> None:
-    await (await truth.open()).aclose()
-    server.execute(f"UPDATE {truth.schema}.meta SET layout = 2", database=DATABASE)
-    await refused(truth.url, "has layout 2, this softstate knows 1: install the softstate that wrote it")
-    server.execute(f"DELETE FROM {truth.schema}.meta", database=DATABASE)
-    await refused(truth.url, "nothing in meta: if a backup is being restored, wait for its end")
+async def test_layouts_that_are_not_known(backend: PostgresBackend, server: PostgresServer) -> None:
+    await (await backend.open()).aclose()
+    server.execute(f"UPDATE {backend.schema}.meta SET layout = 2", database=DATABASE)
+    await refused(backend.url, "has layout 2, this softstate knows 1: install the softstate that wrote it")
+    server.execute(f"DELETE FROM {backend.schema}.meta", database=DATABASE)
+    await refused(backend.url, "nothing in meta: if a backup is being restored, wait for its end")
 
 
-async def test_database_with_another_encoding(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_database_with_another_encoding(backend: PostgresBackend, server: PostgresServer) -> None:
     server.execute(f"CREATE DATABASE latin OWNER {ROLE} ENCODING 'LATIN1' TEMPLATE template0")
-    await refused(truth.url.replace(f"/{DATABASE}", "/latin"), "encoding LATIN1, which cannot hold every topic")
+    await refused(backend.url.replace(f"/{DATABASE}", "/latin"), "encoding LATIN1, which cannot hold every topic")
 
 
-async def test_old_server(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_server(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("softstate.store.postgres.connection.SERVER_VERSION_MIN", 99)
-    await refused(truth.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
+    await refused(backend.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
 
 
 # Nobody there --------------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_listens(truth: PostgresTruth) -> None:
+async def test_nobody_listens(backend: PostgresBackend) -> None:
     with trio.socket.socket() as bound:
         await bound.bind(("127.0.0.1", 0))
-        url = truth.url.replace(f":{truth.server.port}", f":{bound.getsockname()[1]}")
+        url = backend.url.replace(f":{backend.server.port}", f":{bound.getsockname()[1]}")
         await refused(url, "[Cc]onnection refused", Unavailable)
 
 
-async def test_somebody_listens_and_never_answers(truth: PostgresTruth) -> None:
+async def test_somebody_listens_and_never_answers(backend: PostgresBackend) -> None:
     """Each host has its time, so that another one gets its turn."""
     with trio.socket.socket() as silent:
         await silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        await refused(truth.url.replace(f"127.0.0.1:{truth.server.port}", address), "timeout expired", Unavailable)
-        both = truth.url.replace("127.0.0.1", f"{address},127.0.0.1")
+        await refused(backend.url.replace(f"127.0.0.1:{backend.server.port}", address), "timeout expired", Unavailable)
+        both = backend.url.replace("127.0.0.1", f"{address},127.0.0.1")
         store = await PostgresStore.open(both)
-        truth.opened.append(store)
+        backend.opened.append(store)
         await put(store, "a")
         assert "a" in await state(store)

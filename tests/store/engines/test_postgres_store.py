@@ -24,7 +24,7 @@ from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.kit.processes import WAIT_S, until
-from tests.store.engines.postgres_rig import PostgresServer, PostgresTruth, call, running_server
+from tests.store.engines.postgres_rig import PostgresBackend, PostgresServer, call, running_server
 
 SCHEMAS = count()
 
@@ -36,10 +36,10 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def truth(server: PostgresServer) -> AsyncIterator[PostgresTruth]:
-    truth = PostgresTruth(server, f"Store {next(SCHEMAS)}")
-    yield truth
-    await truth.close_stores()
+async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
+    backend = PostgresBackend(server, f"Store {next(SCHEMAS)}")
+    yield backend
+    await backend.close_stores()
 
 
 def check_name(check: StoreCheck) -> str:
@@ -47,9 +47,9 @@ def check_name(check: StoreCheck) -> str:
 
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
-async def test_contract(check: StoreCheck, truth: PostgresTruth) -> None:
-    assert isinstance(truth, Rewindable)
-    await run_check(check, truth)
+async def test_contract(check: StoreCheck, backend: PostgresBackend) -> None:
+    assert isinstance(backend, Rewindable)
+    await run_check(check, backend)
 
 
 # The order of commits ------------------------------------------------------------------------------------------------
@@ -58,9 +58,9 @@ async def test_contract(check: StoreCheck, truth: PostgresTruth) -> None:
 class Application:
     """Another program, with a transaction that it takes its time over, in a thread."""
 
-    def __init__(self, truth: PostgresTruth) -> None:
-        self._schema = truth.schema
-        self.connection = truth.connect()
+    def __init__(self, backend: PostgresBackend) -> None:
+        self._schema = backend.schema
+        self.connection = backend.connect()
         self.version: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -85,7 +85,7 @@ class Application:
 
 
 @pytest.fixture
-def applications(truth: PostgresTruth) -> Iterator[list[Application]]:
+def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
     made: list[Application] = []
     yield made
     for application in made:
@@ -93,16 +93,16 @@ def applications(truth: PostgresTruth) -> Iterator[list[Application]]:
 
 
 async def test_slow_transactions_commit_in_the_order_of_their_revisions(
-    truth: PostgresTruth, applications: list[Application]
+    backend: PostgresBackend, applications: list[Application]
 ) -> None:
     """The classic mistake is that 11 becomes visible before 10, and whoever saw 11 never asks for 10."""
-    follower = await truth.open()
+    follower = await backend.open()
     after = await follower.head()
-    applications += [Application(truth), Application(truth)]
+    applications += [Application(backend), Application(backend)]
     first, second = applications
     early = first.publish("first")
     second.begin_publishing("second")
-    await trio.to_thread.run_sync(lambda: until("the second waits", lambda: second.waits(truth.server)))
+    await trio.to_thread.run_sync(lambda: until("the second waits", lambda: second.waits(backend.server)))
     assert second.version is None
     assert (await follower.feed(after)).records == []
     first.connection.commit()
@@ -115,10 +115,10 @@ async def test_slow_transactions_commit_in_the_order_of_their_revisions(
     assert [(record.topic, record.version) for record in feed.records] == [("second", late)]
 
 
-async def test_rolled_back_publish_leaves_no_gap(truth: PostgresTruth, applications: list[Application]) -> None:
-    store = await truth.open()
+async def test_rolled_back_publish_leaves_no_gap(backend: PostgresBackend, applications: list[Application]) -> None:
+    store = await backend.open()
     before = await store.head()
-    applications.append(Application(truth))
+    applications.append(Application(backend))
     assert applications[0].publish("a") == before.revision + 1
     applications[0].connection.rollback()
     assert await put(store, "b") == before.revision + 1
@@ -126,11 +126,11 @@ async def test_rolled_back_publish_leaves_no_gap(truth: PostgresTruth, applicati
 
 
 async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
-    truth: PostgresTruth, applications: list[Application]
+    backend: PostgresBackend, applications: list[Application]
 ) -> None:
-    store = await truth.open()
+    store = await backend.open()
     head = await store.head()
-    applications.append(Application(truth))
+    applications.append(Application(backend))
     version = applications[0].publish("app")
     with pytest.raises(Unavailable, match="publish last"):
         await store.publish([Write("a", b"\x01")])
@@ -141,11 +141,11 @@ async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
     assert (await store.head()).lineage == head.lineage, "a lock that was waited for in vain breaks nothing"
 
 
-async def test_writers_of_all_kinds_take_turns(truth: PostgresTruth, applications: list[Application]) -> None:
+async def test_writers_of_all_kinds_take_turns(backend: PostgresBackend, applications: list[Application]) -> None:
     """Nodes and programs at the same time: every revision is taken once, and no lineage begins."""
-    stores = [await truth.open(), await truth.open()]
+    stores = [await backend.open(), await backend.open()]
     start = await stores[0].head()
-    applications += [Application(truth), Application(truth)]
+    applications += [Application(backend), Application(backend)]
 
     async def as_node(store: PostgresStore) -> None:
         for number in range(25):
@@ -215,9 +215,9 @@ VALUES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("text", "value"), VALUES, ids=[text[:30] for text, _ in VALUES])
-async def test_values_published_directly_arrive(truth: PostgresTruth, text: str, value: Any) -> None:
-    store = await truth.open()
-    await truth.publish_directly("a", text)
+async def test_values_published_directly_arrive(backend: PostgresBackend, text: str, value: Any) -> None:
+    store = await backend.open()
+    await backend.publish_directly("a", text)
     found = await value_of(store, "a")
     assert (found, type(found)) == (value, type(value))
 
@@ -248,37 +248,37 @@ REFUSALS: list[tuple[str | None, str | None, str, str]] = [
 
 @pytest.mark.parametrize(("topic", "text", "state", "words"), REFUSALS)
 async def test_what_cannot_be_carried_is_refused(
-    truth: PostgresTruth, topic: str | None, text: str | None, state: str, words: str
+    backend: PostgresBackend, topic: str | None, text: str | None, state: str, words: str
 ) -> None:
-    store = await truth.open()
+    store = await backend.open()
     head = await store.head()
     with pytest.raises(psycopg.DatabaseError, match=f"softstate: .*{words}") as caught:
-        truth.call("publish", topic, text)
+        backend.call("publish", topic, text)
     assert caught.value.sqlstate == state
     assert await store.head() == head
 
 
-async def test_limits_are_reached_exactly(truth: PostgresTruth) -> None:
-    store = await truth.open()
+async def test_limits_are_reached_exactly(backend: PostgresBackend) -> None:
+    store = await backend.open()
     topic = "ä/…" + "x" * (255 - len("ä/…".encode()))
-    await truth.publish_directly(topic, json.dumps("x" * 65_531))
+    await backend.publish_directly(topic, json.dumps("x" * 65_531))
     assert await value_of(store, topic) == "x" * 65_531
 
 
-async def test_direct_compare_and_set_and_delete(truth: PostgresTruth) -> None:
-    store = await truth.open()
-    first = truth.call("publish", "a", "1", 0)
+async def test_direct_compare_and_set_and_delete(backend: PostgresBackend) -> None:
+    store = await backend.open()
+    first = backend.call("publish", "a", "1", 0)
     for wrong in (0, first + 1):
         with pytest.raises(psycopg.DatabaseError, match=f"topic a is at version {first}, not {wrong}") as caught:
-            truth.call("publish", "a", "2", wrong)
+            backend.call("publish", "a", "2", wrong)
         assert caught.value.sqlstate == "SS412"
     with pytest.raises(psycopg.DatabaseError, match="topic b is at version 0, not 1"):
-        truth.call("delete", "b", 1)
-    gone = truth.call("delete", "a", first)
+        backend.call("delete", "b", 1)
+    gone = backend.call("delete", "a", first)
     assert gone == first + 1
     feed = await store.feed(Position((await store.head()).epoch, (await store.head()).lineage, first))
     assert feed.records == [Record("a", gone, None)]
-    assert truth.call("publish", "a", "3", 0) == gone + 1
+    assert backend.call("publish", "a", "3", 0) == gone + 1
     (verdict,) = (await store.publish([Write("a", b"\x04", expect=gone + 1)])).verdicts
     assert verdict == Applied(gone + 2)
 
@@ -289,101 +289,101 @@ async def hear(store: PostgresStore, head: Position) -> None:
             await store.wait(head.revision)
 
 
-async def test_direct_publish_wakes_every_store(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_direct_publish_wakes_every_store(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the notification: no look of their own would come in time."""
     monkeypatch.setattr("softstate.store.postgres.store.LOOK_S", 10 * WAIT_S)
-    stores = [await truth.open(), await truth.open()]
+    stores = [await backend.open(), await backend.open()]
     head = await stores[0].head()
     async with trio.open_nursery() as nursery:
         for store in stores:
             nursery.start_soon(hear, store, head)
         await trio.testing.wait_all_tasks_blocked()
-        await truth.publish_directly("a", "1")
+        await backend.publish_directly("a", "1")
 
 
 async def hear_nothing(_ear: Notifications) -> None:
     await trio.sleep_forever()
 
 
-async def test_deaf_store_looks_itself(truth: PostgresTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deaf_store_looks_itself(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notifications may be lost, so nothing depends on them."""
     monkeypatch.setattr(Notifications, "hear", hear_nothing)
-    store = await truth.open()
+    store = await backend.open()
     head = await store.head()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hear, store, head)
         await trio.testing.wait_all_tasks_blocked()
-        await truth.publish_directly("a", "1")
+        await backend.publish_directly("a", "1")
 
 
-async def test_strange_notifications_do_no_harm(truth: PostgresTruth) -> None:
+async def test_strange_notifications_do_no_harm(backend: PostgresBackend) -> None:
     """Anybody may notify anything: what is no news is slept over, what is no number makes the store look."""
-    store = await truth.open()
+    store = await backend.open()
     head = await store.head()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hear, store, head)
         for payload in ("0", "-7", "999999999999999999999", "\u0663", "drop", "9" * 5000):
-            truth.server.execute(f"NOTIFY \"{truth.schema}\", '{payload}'", database="truth")
+            backend.server.execute(f"NOTIFY \"{backend.schema}\", '{payload}'", database="backend")
         assert await store.head() == head
-        await truth.publish_directly("a", "1")
+        await backend.publish_directly("a", "1")
 
 
-async def test_another_program_needs_the_functions_only(truth: PostgresTruth, server: PostgresServer) -> None:
+async def test_another_program_needs_the_functions_only(backend: PostgresBackend, server: PostgresServer) -> None:
     """Granted two functions, it publishes with the owner's rights; the tables and all else stay closed to it."""
-    store = await truth.open()
-    schema, app = f'"{truth.schema}"', f"app_{truth.schema.split()[-1]}"
+    store = await backend.open()
+    schema, app = f'"{backend.schema}"', f"app_{backend.schema.split()[-1]}"
     for statement in (
         f"CREATE ROLE {app} LOGIN",
         f"GRANT USAGE ON SCHEMA {schema} TO {app}",
         f"GRANT EXECUTE ON FUNCTION {schema}.publish(text, jsonb, bigint), {schema}.delete(text, bigint) TO {app}",
     ):
-        server.execute(statement, database="truth")
-    with server.connect("truth") as connection:
+        server.execute(statement, database="backend")
+    with server.connect("backend") as connection:
         connection.execute(f"SET ROLE {app}")
         # Whatever the caller's path and temporary tables are called, the functions use the owner's.
         connection.execute("CREATE TEMPORARY TABLE meta (head bigint); SET search_path = pg_temp")
-        version = call(connection, truth.schema, "publish", "a", '"hello"')
-        assert call(connection, truth.schema, "delete", "b") == version + 1
+        version = call(connection, backend.schema, "publish", "a", '"hello"')
+        assert call(connection, backend.schema, "delete", "b") == version + 1
         for closed in ("SELECT * FROM {}.topic", "UPDATE {}.meta SET head = 0", "SELECT {}.change('a', '', NULL)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(closed.format(schema))
     assert await value_of(store, "a") == "hello"
 
 
-async def test_direct_commits_are_synchronous(truth: PostgresTruth) -> None:
+async def test_direct_commits_are_synchronous(backend: PostgresBackend) -> None:
     """Others see a commit at once; if it could still be lost, that would rewind them."""
-    store = await truth.open()
-    with truth.connect() as connection:
+    store = await backend.open()
+    with backend.connect() as connection:
         connection.execute("SET synchronous_commit = off")
         connection.commit()
-        call(connection, truth.schema, "publish", "a", "1")
+        call(connection, backend.schema, "publish", "a", "1")
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
         connection.commit()
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
     assert store.durability == "durable"
 
 
-async def test_other_tables_are_not_touched(truth: PostgresTruth) -> None:
+async def test_other_tables_are_not_touched(backend: PostgresBackend) -> None:
     """An application's own row and its publish are one transaction: both are there, or neither."""
-    store = await truth.open()
-    with truth.connect() as connection:
+    store = await backend.open()
+    with backend.connect() as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS orders (id integer, state text)")
         connection.execute("DELETE FROM orders")
         connection.execute("INSERT INTO orders VALUES (42, 'paid')")
-        call(connection, truth.schema, "publish", "orders/42", '{"state": "paid"}')
+        call(connection, backend.schema, "publish", "orders/42", '{"state": "paid"}')
         connection.commit()
         connection.execute("UPDATE orders SET state = 'lost'")
-        call(connection, truth.schema, "publish", "orders/42", '{"state": "lost"}')
+        call(connection, backend.schema, "publish", "orders/42", '{"state": "lost"}')
         connection.rollback()
     assert await value_of(store, "orders/42") == {"state": "paid"}
     await store.destroy()
-    with truth.connect() as connection:
+    with backend.connect() as connection:
         assert connection.execute("SELECT * FROM orders").fetchall() == [(42, "paid")]
 
 
-async def test_keys_may_be_any_text(truth: PostgresTruth) -> None:
+async def test_keys_may_be_any_text(backend: PostgresBackend) -> None:
     """Clients choose them, and a strange one must not fail those who share its transaction."""
-    store = await truth.open()
+    store = await backend.open()
     keys = ["\0", "a\0b", "'", "ä\U0001f600", "\ud800", "\\x00"]
     group = [Write("a", b"\x01", key=key) for key in keys]
     first = [verdict for verdict in (await store.publish(group)).verdicts if isinstance(verdict, Applied)]
@@ -392,9 +392,9 @@ async def test_keys_may_be_any_text(truth: PostgresTruth) -> None:
     assert [key.key for key in (await store.dump(0)).keys] == keys
 
 
-async def test_pages_are_cut_by_bytes_too(truth: PostgresTruth) -> None:
+async def test_pages_are_cut_by_bytes_too(backend: PostgresBackend) -> None:
     """Large values, of both kinds of scan: no page misses what was left out of the one before."""
-    store = await truth.open()
+    store = await backend.open()
     for part in range(3):
         await store.publish(
             [Write(f"p/{part}/{number}", bytes([0x59, 0xEA, 0x60]) + bytes(60_000)) for number in range(9)]

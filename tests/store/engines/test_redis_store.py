@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisRig]:
         trio.run(rig.aclose)
 
 
-class RedisTruth:
+class RedisBackend:
     """A namespace; a backup is one of the whole server, put back by starting another on it."""
 
     def __init__(self, server: RedisRig) -> None:
@@ -46,8 +46,8 @@ class RedisTruth:
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
 async def test_redis_store(check: StoreCheck, server: RedisRig) -> None:
-    await run_check(check, RedisTruth(server))
+    await run_check(check, RedisBackend(server))
 
 
 def test_it_can_be_rewound(server: RedisRig) -> None:
-    assert isinstance(RedisTruth(server), Rewindable)
+    assert isinstance(RedisBackend(server), Rewindable)

@@ -17,11 +17,11 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.sqlite.store import SqliteStore
-from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, Truth, check_store, run_check
+from softstate.testing import STORE_CHECKS, Backend, Rewindable, StoreCheck, check_store, run_check
 from softstate.testing.simulation.disk import SequencedImage
 
 
-class MemoryTruth:
+class MemoryBackend:
     store: type[MemoryStore] = MemoryStore
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class MemoryTruth:
         self.disk.restore(snapshot)
 
 
-class SqliteTruth:
+class SqliteBackend:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "softstate.db"
 
@@ -67,17 +67,17 @@ def check_name(check: StoreCheck) -> str:
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
 async def test_memory_store(check: StoreCheck) -> None:
-    await run_check(check, MemoryTruth())
+    await run_check(check, MemoryBackend())
 
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
 async def test_sqlite_store(check: StoreCheck, tmp_path: Path) -> None:
-    await run_check(check, SqliteTruth(tmp_path))
+    await run_check(check, SqliteBackend(tmp_path))
 
 
-def test_both_truths_can_be_rewound(tmp_path: Path) -> None:
-    assert isinstance(MemoryTruth(), Rewindable)
-    assert isinstance(SqliteTruth(tmp_path), Rewindable)
+def test_both_backends_can_be_rewound(tmp_path: Path) -> None:
+    assert isinstance(MemoryBackend(), Rewindable)
+    assert isinstance(SqliteBackend(tmp_path), Rewindable)
 
 
 class ForgetsTombstones(MemoryStore):
@@ -196,21 +196,21 @@ class DrawsRevisionsFirst(MemoryStore):
     ],
 )
 async def test_a_store_that_breaks_a_rule_is_told_which(broken: type[MemoryStore], complaint: str) -> None:
-    class BrokenTruth(MemoryTruth):
+    class BrokenBackend(MemoryBackend):
         store = broken
 
-    async def fresh() -> Truth:
-        return BrokenTruth()
+    async def fresh() -> Backend:
+        return BrokenBackend()
 
     with pytest.raises(AssertionError, match=f"^{complaint}"):
         await check_store(fresh)
 
 
 async def test_check_store_runs_every_check() -> None:
-    made: list[Truth] = []
+    made: list[Backend] = []
 
-    async def fresh() -> Truth:
-        made.append(MemoryTruth())
+    async def fresh() -> Backend:
+        made.append(MemoryBackend())
         return made[-1]
 
     await check_store(fresh)

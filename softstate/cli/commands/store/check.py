@@ -28,14 +28,14 @@ async def _check(store: str) -> int:
     from softstate.cli.commands.store.scratch import scratch  # noqa: PLC0415
     from softstate.testing import REWIND_CHECKS, STORE_CHECKS, Rewindable  # noqa: PLC0415
 
-    async with scratch(store) as truth:
-        opened = await truth.open()
+    async with scratch(store) as backend:
+        opened = await backend.open()
         print(f"durability: {opened.durability}", flush=True)
         for warning in opened.warnings:
             print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)
         await opened.aclose()
     checks = STORE_CHECKS
-    if not isinstance(truth, Rewindable):
+    if not isinstance(backend, Rewindable):
         checks = tuple(check for check in checks if check not in REWIND_CHECKS)
         print(f"left out, since only the engine can put back a backup of its own: {len(REWIND_CHECKS)} checks")
     broken = 0
@@ -53,9 +53,9 @@ async def _run(check: StoreCheck, url: str) -> tuple[str, str | None]:
     from softstate.testing import run_check  # noqa: PLC0415
 
     name = getattr(check, "__name__", "check").replace("_", " ")
-    async with scratch(url) as truth:
+    async with scratch(url) as backend:
         try:
-            await run_check(check, truth)
+            await run_check(check, backend)
         except (AssertionError, SoftstateError, ExceptionGroup) as raised:
             error = exit_codes.leaf(raised)
             if not isinstance(error, AssertionError | SoftstateError):

@@ -19,7 +19,7 @@ from softstate.store import Store, open_store
 from softstate.store.base import KEYS_MAX
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.testing import Truth
+from softstate.testing import Backend
 
 CLEAN_S = 10.0
 """Longest time to delete a scratch store, even after Ctrl-C."""
@@ -29,8 +29,8 @@ NAMESPACE_OPTIONS = {"postgresql": "schema", "postgres": "schema"}
 
 
 @dataclass
-class MemoryTruth:
-    """Implements `softstate.testing.Truth` in this process."""
+class MemoryBackend:
+    """Implements `softstate.testing.Backend` in this process."""
 
     disk: MemoryDisk = field(default_factory=MemoryDisk)
 
@@ -48,8 +48,8 @@ class MemoryTruth:
 
 
 @dataclass
-class UrlTruth:
-    """Implements `softstate.testing.Truth` with a URL of its own."""
+class UrlBackend:
+    """Implements `softstate.testing.Backend` with a URL of its own."""
 
     url: str
     used: bool = False
@@ -62,7 +62,7 @@ class UrlTruth:
 
 
 @dataclass
-class FileTruth(UrlTruth):
+class FileBackend(UrlBackend):
     """A store in an SQLite file, with that engine's own means to restore a backup."""
 
     async def snapshot(self) -> sqlite3.Connection:
@@ -83,7 +83,7 @@ class FileTruth(UrlTruth):
 
 
 @asynccontextmanager
-async def scratch(url: str) -> AsyncIterator[Truth]:
+async def scratch(url: str) -> AsyncIterator[Backend]:
     """Make a scratch store beside a store, and delete it at the end of the block, also after Ctrl-C.
 
     For a file in a directory of its own beside it, for a server in a namespace of its own. The store itself is not
@@ -91,14 +91,14 @@ async def scratch(url: str) -> AsyncIterator[Truth]:
     """
     path = path_of(url)
     if url == "memory:":
-        yield MemoryTruth()
+        yield MemoryBackend()
     elif path is not None:
         try:
             folder = tempfile.mkdtemp(prefix=".softstate-check-", dir=path.parent)
         except OSError as error:
             raise ConfigError(f"store: cannot make a directory in {path.parent}: {error.strerror}") from None
         try:
-            yield FileTruth(f"sqlite:{folder}/scratch.db")
+            yield FileBackend(f"sqlite:{folder}/scratch.db")
         finally:
             try:
                 shutil.rmtree(folder)
@@ -107,12 +107,12 @@ async def scratch(url: str) -> AsyncIterator[Truth]:
     elif not urlsplit(url).netloc:
         raise ConfigError(f"store {url!r} is neither sqlite:PATH nor memory: nor SCHEME://HOST")
     else:
-        truth = UrlTruth(with_namespace(url, f"softstate_check_{lineage_nonce()}"))
+        backend = UrlBackend(with_namespace(url, f"softstate_check_{lineage_nonce()}"))
         try:
-            yield truth
+            yield backend
         finally:
-            if truth.used:
-                await _destroy(truth)
+            if backend.used:
+                await _destroy(backend)
 
 
 def with_namespace(url: str, namespace: str) -> str:
@@ -123,12 +123,12 @@ def with_namespace(url: str, namespace: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*options, (option, namespace)])))
 
 
-async def _destroy(truth: UrlTruth) -> None:
-    name = f"{shown(truth.url)} ({urlsplit(truth.url).query.rpartition('&')[2]})"
+async def _destroy(backend: UrlBackend) -> None:
+    name = f"{shown(backend.url)} ({urlsplit(backend.url).query.rpartition('&')[2]})"
     with trio.move_on_after(CLEAN_S) as scope:
         scope.shield = True
         try:
-            await (await truth.open()).destroy()
+            await (await backend.open()).destroy()
         except SoftstateError as error:
             raise _left_behind(name, str(error)) from error
     if scope.cancelled_caught:

@@ -370,8 +370,8 @@ def test_check_says_which_rule_is_broken(
 
 
 async def test_a_scratch_store_goes_away_with_its_block(tmp_path: Path) -> None:
-    async with scratch(f"sqlite:{tmp_path / 'softstate.db'}") as truth:
-        store = await truth.open()
+    async with scratch(f"sqlite:{tmp_path / 'softstate.db'}") as backend:
+        store = await backend.open()
         (folder,) = names(tmp_path)
         assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
         await store.aclose()
