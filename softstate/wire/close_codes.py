@@ -1,7 +1,7 @@
-"""WebSocket close codes: the range says what a client does next, whether or not it knows the code.
+"""WebSocket close codes. The range tells a client what to do next, also for a code that it does not know.
 
-4000-4099: reconnect. 4100-4199: reconnect with new credentials. 4200-4299: do not reconnect, something is wrong that
-waiting does not mend. (A documented range instead of a list is centrifuge's idea.)
+4000-4099: reconnect. 4100-4199: reconnect with new credentials. 4200-4299: do not reconnect, since waiting does not
+mend it. (A documented range instead of a list is centrifuge's idea.)
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from softstate.wire.messages import Farewell
 
 
 class CloseCode(IntEnum):
-    """Every close code that a node uses of its own."""
+    """The close codes that nodes use, beside those of RFC 6455."""
 
     DRAINING = 4000
     """The node is shutting down in order."""
     DROP_SESSION = 4001
-    """The session token is worth nothing any more: the store was rewound, or another connection resumed the session."""
+    """The session token is no longer valid: the store was rewound, or another connection resumed the session."""
     IDLE = 4002
-    """Nothing was heard for too long."""
+    """The client was silent, or took nothing, for too long (P-CONN-5)."""
     SLOW_HELLO = 4003
     """No `hello` within its time."""
     OVERLOADED = 4004
-    """The node protects itself."""
+    """The node holds all the sessions it may, so no session can begin."""
     UNAVAILABLE = 4005
     """The store cannot be used now, so no session can begin."""
     UNAUTHENTICATED = 4100
-    """Credentials are missing, wrong or expired."""
+    """Credentials are missing, wrong or expired. Reserved: nodes do not check credentials yet."""
     PROTOCOL = 4200
     """The peer does not speak this protocol."""
 

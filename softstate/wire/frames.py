@@ -1,4 +1,4 @@
-"""WebSocket frames that a server makes itself, once, for every subscriber of a codec (RFC 6455 section 5).
+"""WebSocket frames that a node makes itself, once for all subscribers of a codec (RFC 6455 section 5).
 
 Server frames are unmasked and nothing is compressed, so the same bytes serve every connection (P-WIRE-2). Everything
 else about WebSocket is left to trio-websocket.

@@ -28,7 +28,7 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
 Token: TypeAlias = Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(max_length=128)]
-"""What a node hands out to be handed back is bounded both ways, or a client would send what every node refuses."""
+"""Text that a node makes and a client sends back has one limit for both ways; else every node would refuse it."""
 Id: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)] | Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Reason: TypeAlias = Literal["expired", "slow_consumer", "overloaded", "denied"]
 Farewell: TypeAlias = Literal["draining", "rewound", "replaced", "idle"]
@@ -53,7 +53,7 @@ class Hello(Message, frozen=True, tag="hello"):
 
 
 class Subscribe(Message, frozen=True, tag="subscribe"):
-    """Add names to the lease, each with what is known of it already; `replace`: they are the whole set (P-SUB-1)."""
+    """Add names to the lease, each with the version or revision known; `replace` makes them the whole set (P-SUB-1)."""
 
     id: Id
     topics: dict[str, Revision] = {}
@@ -69,7 +69,7 @@ class Unsubscribe(Message, frozen=True, tag="unsubscribe"):
 
 
 class Renew(Message, frozen=True, tag="renew"):
-    """Extend the lease, and ask whether both sides hold the same set."""
+    """Extend the lease (P-REN-5), and ask whether both sides hold the same set (P-REN-8)."""
 
     id: Id
     digest: Annotated[str, Meta(max_length=16)]
@@ -78,7 +78,7 @@ class Renew(Message, frozen=True, tag="renew"):
 
 
 class Poll(Message, frozen=True, tag="poll"):
-    """Ask what changed, without any lease. Over HTTP `id` has no use, and `cursor` asks for the next page."""
+    """Ask for changes, without a lease. Over HTTP `id` has no use, and `cursor` asks for the next page (P-HTTP-7)."""
 
     id: Id = 0
     position: Position | None = None
@@ -89,7 +89,7 @@ class Poll(Message, frozen=True, tag="poll"):
 
 
 class Publish(Message, frozen=True, tag="publish"):
-    """Set a topic's value, or delete it. Exactly one of `value` and `deleted` is given."""
+    """Set a topic's value, or delete it (P-PUB-1). Exactly one of `value` and `deleted` is given."""
 
     id: Id
     topic: str
@@ -110,7 +110,7 @@ ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publ
 
 
 class PollAdvice(msgspec.Struct, frozen=True):
-    """How to poll when not live: how often, and over which span to spread the first one."""
+    """How to poll when not live: the interval, and the span over which the first poll is spread."""
 
     every_ms: Ms
     spread_ms: Ms
@@ -125,7 +125,7 @@ class RecoverAdvice(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The node's limits that a client must know; `keys` and `key_ms` bound idempotency keys."""
+    """Limits of the node that a client must know; `keys` and `key_ms` bound idempotency keys (P-PUB-4)."""
 
     subscriptions: Count
     value_bytes: Count
@@ -136,7 +136,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answer `hello`. If `resumed`, the `notify`s that follow at once are what was missed."""
+    """Answer `hello`. If `resumed`, the missed changes follow at once as `notify`s (P-RES-2)."""
 
     session: Token
     resumed: bool
@@ -153,7 +153,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class Subscribed(Message, frozen=True, tag="subscribed"):
-    """Answer `subscribe`, one page of it; everything from `digest` on comes with the last page."""
+    """Answer `subscribe` with one page; the fields from `digest` on come with the last page (P-SUB-4, P-SUB-7)."""
 
     id: Id
     position: Position
@@ -167,7 +167,7 @@ class Subscribed(Message, frozen=True, tag="subscribed"):
 
 
 class Notify(Message, frozen=True, tag="notify"):
-    """Push one change; or `unknown`: something may have been missed, so poll this topic."""
+    """Push one change; or `unknown`: a change may have been missed, so poll this topic (P-KNOW-7)."""
 
     topic: str
     version: Revision
@@ -177,13 +177,13 @@ class Notify(Message, frozen=True, tag="notify"):
 
 
 class PositionMoved(Message, frozen=True, tag="position"):
-    """Tell that a lineage row has passed: from here on, `position` names the lineage."""
+    """Tell that a lineage row has passed: `position` names the lineage from here on (P-REW-6)."""
 
     position: Position
 
 
 class Renewed(Message, frozen=True, tag="renewed"):
-    """Answer `renew`. `sent` counts the `notify`s written ahead of this message on this connection."""
+    """Answer `renew` (P-REN-2). `sent` counts the `notify`s written ahead of it on this connection (P-REN-9)."""
 
     id: Id
     match: bool
@@ -198,7 +198,7 @@ class Renewed(Message, frozen=True, tag="renewed"):
 
 
 class Revoked(Message, frozen=True, tag="revoked"):
-    """The lease is over, the connection is not."""
+    """Tell that the lease is over; the connection is not (P-CONN-8)."""
 
     reason: Reason
     retry_ms: Ms | None = None
@@ -206,7 +206,7 @@ class Revoked(Message, frozen=True, tag="revoked"):
 
 
 class Polled(Message, frozen=True, tag="polled"):
-    """Answer `poll`, one page of it; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page."""
+    """Answer `poll` with one page; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page."""
 
     id: Id
     position: Position
@@ -220,7 +220,7 @@ class Polled(Message, frozen=True, tag="polled"):
 
 
 class Published(Message, frozen=True, tag="published"):
-    """Answer `publish`: durable at `version`. `repeated` when an earlier request with the same key did it."""
+    """Answer `publish`: it is durable at `version`. `repeated`: an earlier request with the same key did it."""
 
     id: Id
     topic: str
@@ -230,7 +230,7 @@ class Published(Message, frozen=True, tag="published"):
 
 
 class Error(Message, frozen=True, tag="error"):
-    """Answer a request that failed, or, without `id`, a message that could not be read."""
+    """Answer a request that failed, or, without `id`, a message that could not be read (P-WIRE-9)."""
 
     code: str
     message: str
@@ -241,7 +241,7 @@ class Error(Message, frozen=True, tag="error"):
 
 
 class ServerBye(Message, frozen=True, tag="bye"):
-    """The connection is about to be closed: come back after `retry_ms` plus a random part of `spread_ms`."""
+    """Announce the end of the connection: come back after `retry_ms` plus a random part of `spread_ms`."""
 
     reason: Farewell
     retry_ms: Ms

@@ -1,7 +1,7 @@
-"""The subscription digest, by which both sides find out cheaply that they hold the same set of names (P-REN-1).
+"""The subscription digest, by which both sides check cheaply that they hold the same set of names (P-REN-1).
 
 The digest of a set is the sum, modulo 2^64, of the 64-bit FNV-1a of each name's UTF-8 (a prefix ends in ``/``). A sum
-does not depend on order, and one name more or less changes it by that name's hash: no side ever walks its set.
+does not depend on order, and one name more or less changes it by that name's hash, so no side walks its set.
 FNV-1a: Fowler, Noll, Vo; draft-eastlake-fnv. The idea of a registration digest is Thialfi's (SOSP 2011).
 """
 

@@ -1,4 +1,4 @@
-"""Values: what may be published, and how it looks in both codecs.
+"""Values: the rules for what may be published, and the form of values in both codecs.
 
 A value is checked and encoded for *both* codecs before it is committed, so that no subscriber meets one that its codec
 cannot carry (P-WIRE-7). The store keeps the CBOR; JSON is made from it, with bytes as ``{"$bytes": base64}``
@@ -25,7 +25,7 @@ VALUE_DEPTH_MAX = 32
 """Deepest nesting of lists and maps in a value. Part of the protocol: no setting changes it."""
 
 KEY_CHARS_SHOWN = 64
-"""How much of each key stands in a message that says where in a value the fault is."""
+"""Characters of each key that an error message shows in the path to the fault."""
 
 BYTES_KEY = "$bytes"
 
@@ -34,7 +34,7 @@ _INT_MAX = 2**63 - 1
 
 
 def check_value(value: object, field: str = "value", depth: int = 0) -> None:
-    """Raise `Invalid` unless both codecs can carry `value` and give it back equal; the message names where."""
+    """Raise `Invalid` unless both codecs can carry `value` and give it back equal; the message names the place."""
     kind = type(value)
     if kind is str:
         _check_text(value, field)
@@ -65,7 +65,7 @@ def _check_map(value: dict[Any, Any], field: str, depth: int) -> None:
         if type(key) is not str:
             raise Invalid(f"{field} must have text keys only, not {type(key).__name__}")
         _check_text(key, f"a key of {field}")
-        # Cut, since this is built for every item below the key, long before anything is wrong.
+        # Cut, since the path is built for every item below the key, also when nothing is wrong.
         check_value(item, f"{field}.{key[:KEY_CHARS_SHOWN]}", depth)
 
 

@@ -137,7 +137,7 @@ def test_a_tag_inside_a_value_is_refused_wherever_it_is(item: bytes) -> None:
     with pytest.raises(Invalid, match="CBOR item of plain types"):
         cbor_value(item)
     with pytest.raises(Invalid, match="CBOR item of plain types"):
-        CBOR.client_message(b"\xa2\x62op\x65hello\x61x" + item)  # in a field that nobody knows
+        CBOR.client_message(b"\xa2\x62op\x65hello\x61x" + item)  # in an unknown field
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_the_frame_is_the_framed_notify_of_its_codec(codec: Codec, record: Recor
     assert change.frame(codec) == frame(codec.notify(record), text=codec.text)
 
 
-def test_a_frame_is_made_once_for_each_codec_whoever_asks_first() -> None:
+def test_a_frame_is_made_once_for_each_codec() -> None:
     change = EncodedChange(RECORDS[0])
     json = change.frame(JSON)
     cbor = change.frame(CBOR)

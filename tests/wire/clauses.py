@@ -1,0 +1,460 @@
+"""Where each clause of PROTOCOL.md is tested: an index for people, which `test_protocol` keeps true.
+
+Tests are named by file and function, transcripts (`softstate/wire/examples`) by their file.
+"""
+
+CLAUSES: dict[str, tuple[str, ...]] = {
+    # Messages and values
+    "P-WIRE-1": (
+        "wire/test_codec.py::test_bytes_after_a_cbor_message_are_refused",
+        "wire/test_codec.py::test_a_text_frame_on_a_cbor_connection_is_refused_and_json_reads_both",
+    ),
+    "P-WIRE-2": (
+        "wire/test_frames.py::test_a_frame_is_finished_and_neither_masked_nor_compressed",
+        "server/http/test_upgrade.py::test_what_is_handed_over_is_understood_by_wsproto",
+    ),
+    "P-WIRE-3": (
+        "wire/test_examples.py::test_unknown_fields_are_ignored_in_every_map",
+        "wire/test_examples.py::test_an_unknown_request_is_unsupported",
+        "client/shell/test_shell.py::test_an_operation_of_a_later_protocol_is_passed_over",
+    ),
+    "P-WIRE-4": (
+        "wire/test_codec.py::test_every_tag_is_refused_before_it_does_anything",
+        "wire/test_codec.py::test_ill_formed_or_unusual_cbor_is_refused",
+    ),
+    "P-WIRE-5": (
+        "wire/test_codec.py::test_ill_formed_json_is_refused",
+        "wire/test_codec.py::test_the_last_of_duplicate_json_keys_counts",
+        "wire/test_codec.py::test_longer_integers_are_refused_and_never_become_floats",
+    ),
+    "P-WIRE-6": (
+        "wire/test_codec.py::test_bytes_in_json",
+        "wire/test_codec.py::test_malformed_bytes_in_json_are_refused",
+        "wire/test_value.py::test_bytes_in_json_are_standard_base64_and_nothing_else",
+    ),
+    "P-WIRE-7": (
+        "wire/test_value.py::test_an_accepted_value_survives_both_codecs_with_its_types",
+        "wire/test_codec.py::test_what_only_cbor_can_say_does_not_get_past_the_check_of_the_value",
+        "server/storage/test_writes.py::test_a_change_is_checked_before_it_is_queued",
+    ),
+    "P-WIRE-8": (
+        "simulation/test_schedule_rest.py::test_k4_nothing_that_decides_reads_a_wall_clock",
+        "wire/test_protocol.py::test_only_durations_cross_the_wire",
+    ),
+    "P-WIRE-9": (
+        "processes/test_foreign_client.py::test_malformed_messages_get_an_error_and_the_connection_lives",
+        "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_nobody",
+    ),
+    # The life of a connection
+    "P-CONN-1": (
+        "session/test_machine.py::test_table",
+        "processes/test_foreign_client.py::test_a_connection_begins_with_hello_or_ends",
+        "processes/test_hostile.py::test_a_websocket_without_hello_is_closed",
+    ),
+    "P-CONN-2": (
+        "session/test_machine.py::test_the_client_may_ask_for_a_shorter_lease",
+        "processes/test_foreign_client.py::test_a_shorter_lease_may_be_asked_for_and_a_longer_may_not",
+    ),
+    "P-CONN-3": (
+        "session/test_machine.py::test_welcome_says_everything",
+        "session/test_renew.py::test_renewed_says_everything_behind_what_is_pending",
+        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
+    ),
+    "P-CONN-4": (
+        "session/test_machine.py::test_while_the_store_is_asked_nothing_else_is_read",
+        "session/test_renew.py::test_renewed_waits_for_the_answer_to_an_earlier_subscribe",
+    ),
+    "P-CONN-5": (
+        "server/fanout/test_outbox.py::test_a_half_written_reply_still_holds_up_the_reader",
+        "server/fanout/test_outbox.py::test_replies_count_as_pending_but_are_never_refused",
+        "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
+    ),
+    "P-CONN-6": (
+        "server/fanout/test_outbox.py::test_more_entries_than_the_bound_are_overdue_once_and_drop",
+        "server/fanout/test_outbox.py::test_congested_for_too_long_is_overdue_again_and_again",
+        "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
+        "transcripts/slow_consumer.json",
+    ),
+    "P-CONN-7": (
+        "session/test_revoke.py::test_a_push_that_waits_is_replaced_by_a_newer_one_in_its_place",
+        "server/fanout/test_outbox_model.py::test_any_interleaving_writes_what_the_model_says",
+    ),
+    "P-CONN-8": (
+        "session/test_revoke.py::test_revoking_ends_the_lease_and_drops_what_rests_on_it",
+        "session/test_revoke.py::test_a_request_that_rests_on_the_lease_goes_with_it",
+        "session/test_revoke.py::test_a_poll_goes_on_without_a_lease",
+        "session/test_revoke.py::test_after_denied_nothing_is_read_without_new_credentials",
+    ),
+    "P-CONN-9": (
+        "session/test_machine.py::test_bye_releases_the_lease_at_once",
+        "processes/test_shutdown.py::test_sigterm_says_goodbye_and_finishes_what_is_in_flight",
+    ),
+    # Subscribing without a gap
+    "P-SUB-1": (
+        "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",
+        "session/test_subscribe.py::test_replace_keeps_pushing_what_stays",
+        "session/test_subscribe.py::test_replace_by_nothing_empties_the_set",
+    ),
+    "P-SUB-2": (
+        "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
+        "session/test_subscribe.py::test_a_topic_that_an_older_prefix_covers_is_pushed_meanwhile",
+    ),
+    "P-SUB-3": (
+        "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
+        "session/test_random_walk.py::test_some_soup_matches_resumes_overflows_and_pages",
+        "server/storage/test_batcher.py::test_riders_are_closed_before_the_call_begins",
+    ),
+    "P-SUB-4": (
+        "store/rules/test_paging.py::test_paging_ends_with_the_state_of_the_store",
+        "server/http/test_poll_routes.py::test_a_poll_brings_what_differs",
+    ),
+    "P-SUB-5": (
+        "session/test_gap_buffer.py::test_release_leaves_out_what_the_answer_covers",
+        "session/test_gap_buffer.py::test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond",
+    ),
+    "P-SUB-6": (
+        "session/test_subscribe.py::test_a_hold_that_overflows_costs_one_more_page",
+        "session/test_subscribe.py::test_the_last_round_is_served_and_the_next_is_overloaded",
+    ),
+    "P-SUB-7": (
+        "session/test_subscribe.py::test_a_long_answer_comes_in_pages_each_read_anew",
+        "store/rules/test_paging.py::test_pages_are_the_whole_answer_cut_up",
+        "transcripts/pages.json",
+    ),
+    "P-SUB-8": (
+        "session/test_subscribe.py::test_an_answer_whose_next_page_is_forgotten_is_refused",
+        "session/test_subscribe.py::test_a_prefix_compacted_between_two_pages_is_not_swept",
+        "store/rules/test_paging.py::test_a_floor_that_passes_since_between_pages_shows_in_compacted",
+        "simulation/test_schedule_rest.py::test_d5_tombstones_are_forgotten_between_two_pages",
+    ),
+    "P-SUB-9": (
+        "session/test_subscribe.py::test_a_prefix_below_the_floor_is_named_on_the_last_page",
+        "server/http/test_poll_routes.py::test_compacted_prefixes_come_with_the_last_page",
+    ),
+    "P-SUB-10": (
+        "client/machine/test_knowledge.py::test_a_full_answer_sweeps_what_no_page_of_it_listed",
+        "client/machine/test_knowledge.py::test_an_answer_since_a_revision_sweeps_nothing_unless_it_says_compacted",
+        "client/machine/test_knowledge.py::test_a_sweep_spares_what_a_newer_certificate_covers",
+    ),
+    "P-SUB-11": ("client/machine/test_knowledge.py::test_the_revision_of_a_sweep_is_never_sent_as_a_version",),
+    "P-SUB-12": (
+        "store/rules/test_paging.py::test_stand_in_tombstones_share_a_page",
+        "store/rules/test_paging.py::test_a_topic_forgotten_while_paging_is_told_even_to_who_held_nothing",
+    ),
+    "P-SUB-13": (
+        "session/test_subscribe.py::test_names_refused_leave_the_lease",
+        "session/test_subscribe.py::test_a_subscribe_that_fails_leaves_the_lease",
+        "client/machine/test_machine.py::test_denied_names_leave_the_set_and_are_reported",
+    ),
+    "P-SUB-14": (
+        "session/test_subscribe.py::test_a_subscribe_after_the_deadline_begins_a_new_and_empty_lease",
+        "session/test_subscribe.py::test_a_new_lease_keeps_the_token_and_the_ttl",
+    ),
+    "P-SUB-15": (
+        "session/test_machine.py::test_unsubscribing_ends_the_pushes",
+        "processes/test_foreign_client.py::test_unsubscribed_names_are_pushed_no_more",
+    ),
+    # Leases and renewals
+    "P-REN-1": (
+        "wire/test_subscription_digest.py::test_the_published_vectors",
+        "wire/test_subscription_digest.py::test_the_sum_wraps_at_64_bits",
+        "wire/test_example_files.py::test_a_set_has_its_digest",
+    ),
+    "P-REN-2": (
+        "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
+        "server/storage/test_heads.py::test_who_comes_while_a_head_is_read_gets_another",
+        "server/fanout/test_hub.py::test_the_position_moves_after_the_last_offer",
+    ),
+    "P-REN-3": (
+        "session/test_renew.py::test_renewed_says_everything_behind_what_is_pending",
+        "session/test_renew.py::test_renewed_waits_for_the_answer_to_an_earlier_subscribe",
+        "server/fanout/test_outbox.py::test_dropping_keeps_what_was_begun_and_what_rests_on_no_lease",
+    ),
+    "P-REN-4": (
+        "session/test_revoke.py::test_a_push_that_waits_is_replaced_by_a_newer_one_in_its_place",
+        "server/fanout/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
+    ),
+    "P-REN-5": (
+        "session/test_renew.py::test_renew_extends_the_lease_on_receipt_and_never_shortens_it",
+        "session/test_subscribe.py::test_subscribe_extends_the_lease_before_any_read",
+        "session/test_resume.py::test_resuming_extends_the_lease_before_any_read",
+        "lease/test_table.py::test_a_lease_is_granted_with_grace_and_found_by_its_token",
+    ),
+    "P-REN-6": (
+        "client/machine/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",
+    ),
+    "P-REN-7": (
+        "session/test_renew.py::test_a_renewal_after_the_deadline_finds_no_lease",
+        "server/fanout/test_hub.py::test_nothing_is_pushed_past_the_deadline_though_the_sweeper_has_yet_to_come_by",
+        "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
+    ),
+    "P-REN-8": (
+        "session/test_renew.py::test_another_set_does_not_match",
+        "client/machine/test_table.py::test_a_set_in_disorder_is_subscribed_anew",
+        "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
+    ),
+    "P-REN-9": (
+        "server/fanout/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
+        "client/machine/test_machine.py::test_every_push_on_the_connection_counts",
+        "client/machine/test_table.py::test_a_set_in_disorder_is_subscribed_anew",
+    ),
+    "P-REN-10": (
+        "session/test_renew.py::test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified",
+        "server/storage/test_heads.py::test_each_is_settled_within_half_a_client_s_timeout",
+        "client/machine/test_table.py::test_with_the_store_down_nothing_is_certified_and_the_mode_stays",
+    ),
+    "P-REN-11": (
+        "client/machine/test_rows.py::test_renewals_are_jittered_by_a_fifth",
+        "session/test_load_advice.py::test_a_renewal_comes_after_a_third_of_the_ttl",
+    ),
+    # What moves knowledge
+    "P-KNOW-1": (
+        "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
+    ),
+    "P-KNOW-2": ("client/machine/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",),
+    "P-KNOW-3": (
+        "client/machine/test_knowledge.py::test_only_names_held_without_a_break_since_the_request_are_certified",
+        "client/machine/test_machine.py::test_a_poll_certifies_and_sweeps",
+    ),
+    "P-KNOW-4": (
+        "client/machine/test_knowledge.py::test_a_matching_renewal_certifies_the_set_as_it_was_when_it_was_sent",
+        "client/machine/test_knowledge.py::test_a_matching_renewal_certifies_only_what_this_lease_answered_for",
+        "simulation/test_edge_cases.py::test_a_subscribe_whose_answer_is_lost_is_asked_again",
+    ),
+    "P-KNOW-5": ("client/machine/test_knowledge.py::test_revision_and_age_move_only_forward",),
+    "P-KNOW-6": ("client/machine/test_machine.py::test_a_notify_is_delivered_but_moves_neither_revision_nor_age",),
+    "P-KNOW-7": (
+        "client/machine/test_knowledge.py::test_after_a_doubt_nothing_moves_until_a_later_request_is_answered",
+        "client/machine/test_machine.py::test_after_unknown_only_a_later_answer_moves_what_covers_the_topic",
+    ),
+    "P-KNOW-8": (
+        "client/machine/test_knowledge.py::test_age_is_the_maximum_and_infinite_while_one_is_uncertified",
+        "client/machine/test_knowledge.py::test_age_allows_for_a_clock_that_is_a_hundredth_slow",
+        "client/machine/test_knowledge.py::test_lag_is_added_to_the_age",
+        "client/machine/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
+    ),
+    "P-KNOW-9": (
+        "client/machine/test_knowledge.py::test_a_cut_off_answer_is_applied_but_certifies_and_sweeps_nothing",
+        "client/machine/test_machine.py::test_pages_are_applied_as_they_come_and_certify_only_with_the_last",
+    ),
+    "P-KNOW-10": (
+        "client/machine/test_machine.py::test_published_never_moves_the_position",
+        "transcripts/publish.json",
+    ),
+    # Resuming a session
+    "P-RES-1": (
+        "session/test_resume.py::test_a_lost_connection_leaves_a_lease_with_its_names_and_nothing_else",
+        "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
+    ),
+    "P-RES-2": (
+        "session/test_resume.py::test_resuming_replays_what_was_missed_in_one_turn",
+        "session/test_resume.py::test_pushes_during_a_resumption_are_held_and_released_once",
+        "transcripts/resume.json",
+    ),
+    "P-RES-3": (
+        "session/test_resume.py::test_without_all_it_takes_the_session_is_new_and_empty",
+        "session/test_resume.py::test_below_the_floor_the_session_is_new",
+        "session/test_resume.py::test_only_so_many_changes_are_replayed",
+        "session/test_resume.py::test_a_hold_that_overflows_makes_the_session_new",
+        "session/test_resume.py::test_a_lease_that_ends_during_its_resumption_is_not_resumed",
+    ),
+    "P-RES-4": (
+        "client/machine/test_machine.py::test_since_is_the_lowest_certified_revision_and_absent_while_one_has_none",
+    ),
+    "P-RES-5": (
+        "client/machine/test_machine.py::test_it_resumes_only_with_the_set_that_both_sides_agreed_on",
+        "client/machine/test_machine.py::test_it_does_not_resume_a_lease_that_must_be_over",
+    ),
+    "P-RES-6": (
+        "session/test_resume.py::test_resuming_ends_the_older_connection",
+        "session/test_resume.py::test_a_connection_that_was_lost_cannot_end_a_session_that_was_resumed",
+        "transcripts/session_moves.json",
+    ),
+    "P-RES-7": (
+        "client/machine/test_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
+        "client/shell/test_shell.py::test_nothing_is_told_of_a_connection_that_was_left",
+    ),
+    # Rewound stores
+    "P-REW-1": (
+        "testing/conformance/test_check_store.py::test_sqlite_store",
+        "processes/test_crash.py::test_a_node_that_joins_is_announced_by_its_lineage",
+        "store/engines/test_lost_histories.py::test_restored_and_advanced_while_the_node_is_dead",
+    ),
+    "P-REW-2": (
+        "client/machine/test_machine.py::test_published_never_moves_the_position",
+        "client/machine/test_knowledge.py::test_the_position_moves_only_forward",
+    ),
+    "P-REW-3": (
+        "session/test_machine.py::test_a_position_off_the_history_resets_this_client",
+        "session/test_subscribe.py::test_a_subscribe_off_the_history_is_rewound",
+        "session/test_machine.py::test_a_poll_off_the_history_is_rewound",
+        "transcripts/rewound.json",
+    ),
+    "P-REW-4": ("processes/test_foreign_client.py::test_a_position_off_the_history_resets_that_client",),
+    "P-REW-5": (
+        "client/machine/test_knowledge.py::test_a_reset_forgets_versions_and_certificates_but_keeps_values_readable",
+        "client/machine/test_paths.py::test_a_reset_comes_before_the_first_value_of_the_new_history",
+        "client/machine/test_paths.py::test_an_answer_to_a_poll_sent_before_a_reset_is_discarded",
+    ),
+    "P-REW-6": (
+        "session/test_machine.py::test_a_lineage_row_goes_ahead_of_everything_pending",
+        "server/fanout/test_outbox.py::test_nothing_goes_ahead_of_the_anchor",
+        "client/machine/test_machine.py::test_a_notify_above_the_position_moves_it_in_its_lineage",
+    ),
+    "P-REW-7": (
+        "client/machine/test_knowledge.py::test_a_path_is_usable_in_the_same_lineage_or_from_the_same_position",
+        "client/machine/test_paths.py::test_a_poll_answer_of_another_lineage_is_used_only_from_the_position_it_carried",
+        "exhaustive/test_exhaustive_mutants.py::test_a_mutant_is_caught",
+    ),
+    "P-REW-8": (
+        "server/storage/test_follower.py::test_a_rewound_store_begins_a_new_history",
+        "server/storage/test_follower.py::test_what_was_told_ahead_of_the_hub_is_judged_too",
+        "transcripts/rewound.json",
+    ),
+    "P-REW-9": (
+        "server/storage/test_guard.py::test_answers_of_another_generation_are_withheld",
+        "server/storage/test_heads.py::test_a_hub_of_the_history_before_is_not_level_whatever_its_revision",
+        "simulation/test_edge_cases.py::test_nothing_of_a_new_history_is_answered_to_a_session_of_the_old_one",
+    ),
+    # Publishing
+    "P-PUB-1": (
+        "server/storage/test_writes.py::test_a_publish_is_committed_pushed_and_answered_in_this_order",
+        "processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment",
+    ),
+    "P-PUB-2": (
+        "server/storage/test_writes.py::test_what_waits_shares_a_commit_and_each_has_its_own_verdict",
+        "server/storage/test_writes.py::test_a_batch_longer_than_a_commit_stays_in_order",
+        "processes/test_foreign_client.py::test_pipelined_publishes_are_answered_in_order",
+    ),
+    "P-PUB-3": (
+        "testing/conformance/test_check_store.py::test_sqlite_store",
+        "processes/test_foreign_client.py::test_publish_compare_and_set_and_keys",
+    ),
+    "P-PUB-4": (
+        "server/storage/test_writes.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
+        "wire/test_request_digest.py::test_requests_that_differ_in_anything_have_different_digests",
+        "transcripts/publish.json",
+    ),
+    "P-PUB-5": (
+        "server/storage/test_writes.py::test_a_failed_commit_fails_all_that_waits",
+        "simulation/test_schedule_rest.py::test_d2_a_commit_of_unknown_outcome_is_asked_again_and_made_once",
+        "client/machine/test_publish_queue.py::test_what_a_lost_connection_owes_is_sent_again_in_order_with_the_same_key",
+    ),
+    "P-PUB-6": (
+        "server/storage/test_writes.py::test_once_refused_a_batch_is_refused_to_its_end",
+        "client/machine/test_publish_queue.py::test_publishes_of_one_topic_go_one_at_a_time_in_order",
+        "client/machine/test_publish_queue.py::test_overloaded_is_a_known_fate",
+    ),
+    "P-PUB-7": ("server/http/test_topic_routes.py::test_delete_makes_a_tombstone_even_of_nothing",),
+    "P-PUB-8": (
+        "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
+        "transcripts/slow_consumer.json",
+    ),
+    # Over HTTP
+    "P-HTTP-1": (
+        "server/http/test_server.py::test_error_bodies_have_the_documented_fields_only",
+        "server/http/test_topic_routes.py::test_accept",
+        "server/http/test_topic_routes.py::test_every_other_body_is_taken_for_json",
+    ),
+    "P-HTTP-2": (
+        "server/http/test_topic_routes.py::test_put_then_get",
+        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll",
+    ),
+    "P-HTTP-3": (
+        "server/http/test_topic_routes.py::test_if_none_match",
+        "server/http/test_topic_routes.py::test_a_tag_names_the_lineage_of_its_version",
+        "server/http/test_topic_routes.py::test_no_tag_is_made_of_two_histories",
+    ),
+    "P-HTTP-4": (
+        "server/http/test_topic_routes.py::test_a_hold_ends_with_the_change",
+        "server/http/test_topic_routes.py::test_a_hold_ends_with_its_time",
+        "server/http/test_topic_routes.py::test_a_hold_on_an_absent_topic_ends_when_it_appears",
+        "server/http/test_topic_routes.py::test_draining_ends_holds",
+    ),
+    "P-HTTP-5": (
+        "server/http/test_topic_routes.py::test_if_match_compares_and_sets",
+        "server/http/test_topic_routes.py::test_if_match_of_another_history_loses",
+        "server/http/test_topic_routes.py::test_if_match_star_needs_a_value",
+        "server/http/test_topic_routes.py::test_if_none_match_star_needs_no_value",
+    ),
+    "P-HTTP-6": (
+        "server/http/test_topic_routes.py::test_at_least_waits_for_the_revision",
+        "server/http/test_poll_routes.py::test_min_revision",
+        "session/test_machine.py::test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait",
+    ),
+    "P-HTTP-7": (
+        "server/http/test_poll_routes.py::test_a_cursor_belongs_to_its_request",
+        "server/http/test_poll_routes.py::test_an_answer_that_compaction_cut_off_must_begin_anew",
+        "server/http/test_cursor.py::test_a_cursor_comes_back_as_it_went",
+    ),
+    "P-HTTP-8": (
+        "server/http/test_topic_routes.py::test_a_batch_is_applied_in_order_each_with_its_own_verdict",
+        "server/http/test_topic_routes.py::test_a_batch_at_the_limit_and_one_over",
+        "server/http/test_topic_routes.py::test_bad_batches",
+    ),
+    "P-HTTP-9": (
+        "server/http/test_server.py::test_foreign_origins_are_denied_everywhere",
+        "processes/test_hostile.py::test_a_foreign_origin_is_refused_on_both_surfaces",
+    ),
+    "P-HTTP-10": (
+        "server/http/test_upgrade.py::test_bad_handshakes_are_answered_and_not_handed_over",
+        "server/http/test_upgrade.py::test_the_first_known_subprotocol_is_selected",
+        "server/http/test_upgrade.py::test_admission_comes_before_the_upgrade",
+        "session/test_load_advice.py::test_a_request_is_shed_when_the_backlog_exceeds_half_a_timeout",
+    ),
+    "P-HTTP-11": (
+        "server/http/test_server.py::test_head_size_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_header_count_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_body_size_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_a_slow_head_times_out",
+        "server/http/test_server.py::test_a_slow_body_times_out",
+        "server/http/test_server.py::test_turning_away",
+        "server/http/test_topic_routes.py::test_holds_at_the_limit_and_one_over",
+    ),
+    # The client
+    "P-CLI-1": (
+        "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_jittered_interval",
+        "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
+        "simulation/test_schedule_network.py::test_n8_websocket_is_blocked_and_http_works",
+    ),
+    "P-CLI-2": (
+        "client/machine/test_machine.py::test_each_page_restarts_the_timers_of_later_requests",
+        "client/machine/test_machine.py::test_answers_to_later_requests_do_not_keep_a_lost_renewal_waiting",
+    ),
+    "P-CLI-3": (
+        "client/shell/test_clock.py::test_the_system_clock_runs_during_suspend",
+        "client/shell/test_clock.py::test_clocks_of_different_rates_never_add_up_to_a_jump",
+        "client/shell/test_shell.py::test_a_host_that_slept_is_noticed_while_leased",
+    ),
+    "P-CLI-4": (
+        "client/machine/test_backoff.py::test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap",
+        "client/machine/test_backoff.py::test_the_next_url_is_tried_at_once_until_all_failed_in_this_round",
+        "simulation/test_schedule_herd.py::test_h1_who_neither_spreads_nor_sheds_never_recovers",
+    ),
+    "P-CLI-5": (
+        "client/machine/test_backoff.py::test_retry_after_is_never_cut_short",
+        "client/machine/test_rows.py::test_offline_retry_after_wins",
+    ),
+    "P-CLI-6": (
+        "client/machine/test_rows.py::test_a_url_that_answers_404_is_for_polling_only",
+        "client/machine/test_rows.py::test_if_no_url_serves_websocket_it_stays_polling_and_asks_again_much_later",
+    ),
+    "P-CLI-7": (
+        "client/machine/test_machine.py::test_some_farewells_drop_the_session",
+        "client/machine/test_machine.py::test_close_code_4001_drops_the_session",
+    ),
+    "P-CLI-8": (
+        "client/machine/test_machine.py::test_a_subscribe_that_waiting_cannot_mend_reports_its_names",
+        "client/machine/test_machine.py::test_a_subscribe_in_vain_while_live_is_sent_again",
+        "client/machine/test_machine.py::test_compacted_lists_anew",
+    ),
+    "P-CLI-9": (
+        "client/machine/test_machine.py::test_a_large_set_goes_in_several_subscribes_the_first_of_which_replaces",
+        "client/machine/test_machine.py::test_names_beyond_the_limit_are_denied",
+    ),
+    "P-CLI-10": (
+        "client/machine/test_publish_queue.py::test_a_fate_unknown_beyond_the_keys_life_is_reported",
+        "client/machine/test_paths.py::test_a_publish_unanswered_for_long_leaves_the_connection",
+        "client/machine/test_paths.py::test_publishes_wait_a_second_for_the_first_connection",
+    ),
+}
