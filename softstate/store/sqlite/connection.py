@@ -1,4 +1,4 @@
-"""The SQLite file as a thing on disk: opening it, noticing that it was swapped, and what its errors mean.
+"""The SQLite file on disk: its two connections, its locks, and whether another file has taken its place.
 
 Never open the database file with anything but SQLite in this process: closing such a descriptor drops SQLite's locks
 (POSIX advisory locks belong to the process, https://sqlite.org/howtocorrupt.html section 2.2).
@@ -6,7 +6,6 @@ Never open the database file with anything but SQLite in this process: closing s
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -17,6 +16,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from softstate.errors import StoreRefused, StoreReplaced, Unavailable
+from softstate.store.sqlite.errors import code_of, connection_survives, not_opened, translated
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
@@ -33,24 +33,6 @@ Identity: TypeAlias = tuple[int, int]
 Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 """Inode, size and time of last change of the file and of its log; None for what is not there."""
 
-_PASSING = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN}
-)
-"""Reasons not to get a file that may go away by themselves."""
-
-_KEEP_CONNECTION = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
-"""Errors after which a connection is as good as before. After any other the next call makes a new one."""
-
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: "another process has held its lock for too long: find out which (fuser)",
-    sqlite3.SQLITE_FULL: "the disk is full: make room",
-    sqlite3.SQLITE_IOERR: "the disk failed: look at the system log",
-    sqlite3.SQLITE_READONLY: "it has become read-only, or its directory has: remount or change permissions",
-    sqlite3.SQLITE_CANTOPEN: "a file beside it cannot be opened: look at file limits and permissions",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: stop every node and restore a backup",
-    sqlite3.SQLITE_NOTADB: "it is damaged: stop every node and restore a backup",
-}
-
 
 def identity_of(path: str) -> Identity | None:
     """Return what `path` refers to, None if nothing. Raises `Unavailable` if that cannot be found out."""
@@ -61,11 +43,6 @@ def identity_of(path: str) -> Identity | None:
     except OSError as error:
         raise Unavailable(f"cannot look at {path}: {error.strerror}") from error
     return found.st_dev, found.st_ino
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code; 0 for the few errors that the Python module makes itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 class SqliteFile:
@@ -91,7 +68,7 @@ class SqliteFile:
         """
         self._set_log_aside()
         self._close_connections()
-        with self._explained(opening=True):
+        with translated(self.path, opening=True):
             if identity_of(self.path) is None:
                 if self.read_only:
                     raise StoreRefused(f"there is no file {self.path}: name one that is there")
@@ -167,7 +144,7 @@ class SqliteFile:
             try:
                 connection.execute(begin)
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(LOCK_PAUSE_S)
             else:
@@ -177,11 +154,10 @@ class SqliteFile:
     def faults(self, role: str) -> Iterator[None]:
         """Turn SQLite's errors into ours, and drop a connection that may be broken."""
         try:
-            with self._explained():
+            with translated(self.path):
                 yield
         except Unavailable as error:
-            cause = error.__cause__
-            if isinstance(cause, sqlite3.Error) and _code(cause) not in _KEEP_CONNECTION:
+            if not connection_survives(error):
                 self._drop(role)
             self.check_in_place()
             raise
@@ -245,7 +221,7 @@ class SqliteFile:
                 uri, uri=True, timeout=self._busy_s, isolation_level=None, check_same_thread=False
             )
         except sqlite3.OperationalError as error:
-            raise self._unopened(error, opening=opening) from error
+            raise not_opened(error, self.path, opening=opening, read_only=self.read_only) from error
         try:
             connection.execute("PRAGMA synchronous = FULL")
             if self.read_only:
@@ -254,44 +230,3 @@ class SqliteFile:
             connection.close()
             raise
         return connection
-
-    def _unopened(self, error: sqlite3.OperationalError, *, opening: bool) -> StoreRefused | Unavailable:
-        """Find out why SQLite could not open the file: it keeps the reason to itself."""
-        path = Path(self.path)
-        why, passing = str(error), False
-        try:
-            if path.is_dir():
-                why = "it is a directory"
-            elif path.exists():
-                passing = os.access(path, os.R_OK if self.read_only else os.R_OK | os.W_OK)
-                may_not = "read" if self.read_only else "read and written"
-                why = why if passing else f"it may not be {may_not} by this user"
-            else:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
-                passing = True
-        except OSError as found:
-            why, passing = found.strerror or str(found), found.errno in _PASSING
-        if passing or not opening:
-            return Unavailable(f"cannot open {self.path}: {why}")
-        return StoreRefused(f"cannot open {self.path}: {why}; name a file in a directory that can be written to")
-
-    @contextmanager
-    def _explained(self, *, opening: bool = False) -> Iterator[None]:
-        """Turn SQLite's errors into `Unavailable`, or `StoreRefused` when opening what will never do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            # SQLite reports a damaged file as the bare class; its other subclasses are mistakes of this code.
-            if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
-                raise
-            code = _code(error)
-            if opening and code == sqlite3.SQLITE_NOTADB:
-                raise StoreRefused(
-                    f"{self.path} is not an SQLite database, and was left untouched: name another file"
-                ) from error
-            if opening and code == sqlite3.SQLITE_READONLY:
-                raise StoreRefused(
-                    f"{self.path} or its directory may not be written to: change permissions, or name another file"
-                ) from error
-            advice = _ADVICE.get(code, "unexpected: please report this")
-            raise Unavailable(f"{self.path}: {error}: {advice}") from error

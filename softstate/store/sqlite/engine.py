@@ -16,11 +16,11 @@ from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
-from softstate.store.rules.dump import check_joined, published_to
+from softstate.store.rules.dump import published_to
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile, Stamp
-from softstate.store.sqlite.copy import count_keys, empty, take
+from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.sqlite.write import SqliteBatch
@@ -121,15 +121,7 @@ class SqliteEngine:
         with self._writing() as (connection, snapshot):
             if snapshot.published and not replace:
                 raise published_to(f"sqlite:{self.file.path}")
-            last: Dump | None = None
-            for page in pages:
-                check_joined(last, page)
-                if not page.after:
-                    empty(connection, page.position.epoch)
-                take(connection, page)
-                last = page
-            check_joined(last, None)
-            count_keys(connection)
+            replace_contents(connection, pages)
             position = begin_lineage(connection, self._random)
         self.seen = position
         return position

@@ -1,0 +1,86 @@
+"""The one place where the errors of `sqlite3` and of the file system become softstate's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from softstate.errors import StoreRefused, Unavailable
+
+_TEMPORARY = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN}
+)
+"""Reasons not to get a file that may go away by themselves."""
+
+_CONNECTION_SURVIVES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+"""Errors after which a connection is as good as before. After any other the next call makes a new one."""
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another process has held its lock for too long: find out which (fuser)",
+    sqlite3.SQLITE_FULL: "the disk is full: make room",
+    sqlite3.SQLITE_IOERR: "the disk failed: look at the system log",
+    sqlite3.SQLITE_READONLY: "it has become read-only, or its directory has: remount or change permissions",
+    sqlite3.SQLITE_CANTOPEN: "a file beside it cannot be opened: look at file limits and permissions",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: stop every node and restore a backup",
+    sqlite3.SQLITE_NOTADB: "it is damaged: stop every node and restore a backup",
+}
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code; 0 for the few errors that the Python module makes itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def connection_survives(error: Unavailable) -> bool:
+    """Tell whether a connection can still be used after an error that `translated` has raised."""
+    cause = error.__cause__
+    return not isinstance(cause, sqlite3.Error) or code_of(cause) in _CONNECTION_SURVIVES
+
+
+@contextmanager
+def translated(path: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn SQLite's errors into `Unavailable`, or, if `opening`, into `StoreRefused` where a retry cannot help."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # SQLite reports a damaged file as the bare class; its other subclasses are mistakes of this code.
+        if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
+            raise
+        code = code_of(error)
+        if opening and code == sqlite3.SQLITE_NOTADB:
+            raise StoreRefused(
+                f"{path} is not an SQLite database, and was left untouched: name another file"
+            ) from error
+        if opening and code == sqlite3.SQLITE_READONLY:
+            raise StoreRefused(
+                f"{path} or its directory may not be written to: change permissions, or name another file"
+            ) from error
+        advice = _ADVICE.get(code, "unexpected: please report this")
+        raise Unavailable(f"{path}: {error}: {advice}") from error
+
+
+def not_opened(
+    error: sqlite3.OperationalError, path: str, *, opening: bool, read_only: bool
+) -> StoreRefused | Unavailable:
+    """Find out why SQLite could not open a file, which its own error does not say; return the error to raise."""
+    file = Path(path)
+    why, temporary = str(error), False
+    try:
+        if file.is_dir():
+            why = "it is a directory"
+        elif file.exists():
+            temporary = os.access(file, os.R_OK if read_only else os.R_OK | os.W_OK)
+            may_not = "read" if read_only else "read and written"
+            why = why if temporary else f"it may not be {may_not} by this user"
+        else:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+            temporary = True
+    except OSError as found:
+        why, temporary = found.strerror or str(found), found.errno in _TEMPORARY
+    if temporary or not opening:
+        return Unavailable(f"cannot open {path}: {why}")
+    return StoreRefused(f"cannot open {path}: {why}; name a file in a directory that can be written to")
