@@ -9,8 +9,8 @@ from typing import Any
 from softstate.position import Position
 from softstate.store.base import Dump, Key
 from softstate.store.redis.engine import RedisEngine
+from softstate.store.redis.schema import StoreState, text
 from softstate.store.redis.snapshot import records_of, rows_of
-from softstate.store.redis.standing import Standing, text
 from softstate.store.redis.write import key_name
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.dump import check_joined
@@ -23,13 +23,13 @@ SWEEP_COUNT = 1000
 """How many keys of the server one step of sweeping looks at."""
 
 
-def dump_of(after: int, limit: int, standing: Standing, found: Sequence[Any]) -> Dump:
+def dump_of(after: int, limit: int, state: StoreState, found: Sequence[Any]) -> Dump:
     """Return a page of a dump from the library's answer, which has one more of everything than the page if it can."""
     more, flat, row_items, key_items = found
     records = records_of(flat)
-    rows = rows_of(row_items, standing.position.epoch)
+    rows = rows_of(row_items, state.position.epoch)
     keys = _keys_of(key_items)
-    ends = [standing.position.revision]
+    ends = [state.position.revision]
     if more:
         ends.append(records[-2].version)
     if len(rows) > limit:
@@ -39,13 +39,13 @@ def dump_of(after: int, limit: int, standing: Standing, found: Sequence[Any]) ->
     upto = min(ends)
     return Dump(
         after,
-        standing.position,
-        standing.floor,
+        state.position,
+        state.floor,
         [row for row in rows if row.revision <= upto],
         [record for record in records if record.version <= upto],
         [key for key in keys if key.version <= upto],
         upto,
-        upto < standing.position.revision,
+        upto < state.position.revision,
     )
 
 
@@ -77,7 +77,7 @@ async def adopt(engine: RedisEngine, pages: AsyncIterator[Dump], random: Random,
     (answer,) = await engine.call(
         "adopt", image, last.position.epoch, last.position.revision, last.floor, "1" if replace else "0"
     )
-    position = engine.begin_at(Standing.read(answer).position)
+    position = engine.begin_at(StoreState.read(answer).position)
     await _sweep(engine)
     return position
 

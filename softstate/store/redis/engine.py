@@ -15,8 +15,7 @@ from softstate.position import Position
 from softstate.store.redis.connection import Links
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
 from softstate.store.redis.errors import explained
-from softstate.store.redis.library import TEXT, must_be_replaced
-from softstate.store.redis.standing import Standing
+from softstate.store.redis.schema import LIBRARY, StoreState, must_be_replaced
 from softstate.store.redis.url import RedisAddress
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
@@ -52,15 +51,15 @@ class RedisEngine:
         """
         image, epoch = lineage_nonce(self._random), epoch_nonce(self._random)
 
-        async def claim() -> Standing:
+        async def claim() -> StoreState:
             await self._load_library()
             (answer,) = await self.links.send(b"FCALL", "softstate_open", 1, self.address.namespace, image, epoch)
             await self._probe()
-            return Standing.read(answer)
+            return StoreState.read(answer)
 
         with explained(self.address.name, opening=True):
-            standing = await self.links.within(claim)
-        return self.begin_at(standing.position)
+            state = await self.links.within(claim)
+        return self.begin_at(state.position)
 
     def begin_at(self, position: Position) -> Position:
         """Take a position as what has been seen, whatever was seen before."""
@@ -69,19 +68,19 @@ class RedisEngine:
         self._risen()
         return position
 
-    async def ask(self, function: str, *arguments: bytes | str | int, writes: bool = False) -> tuple[Standing, Any]:
+    async def ask(self, function: str, *arguments: bytes | str | int, writes: bool = False) -> tuple[StoreState, Any]:
         """Call a function of the library with what was seen and these arguments; return its answer.
 
         Raises `StoreRewound` if what was seen is not on the history any more; the function has changed nothing then.
         """
         seen, opening = self.seen, self._openings
-        standing_answer, *found = await self.call(function, str(seen), *arguments, writes=writes)
-        standing = Standing.read(standing_answer)
-        standing.check(seen)
-        if opening == self._openings and standing.position.revision > self.seen.revision:
-            self.seen = standing.position
+        state_answer, *found = await self.call(function, str(seen), *arguments, writes=writes)
+        state = StoreState.read(state_answer)
+        state.check(seen)
+        if opening == self._openings and state.position.revision > self.seen.revision:
+            self.seen = state.position
             self._risen()
-        return standing, found
+        return state, found
 
     async def call(self, function: str, *arguments: bytes | str | int, writes: bool = True) -> Any:
         """Call a function of the library with these arguments."""
@@ -114,7 +113,7 @@ class RedisEngine:
         else:
             if not must_be_replaced(revision, build):
                 return
-        await self.links.send(b"FUNCTION", "LOAD", "REPLACE", TEXT)
+        await self.links.send(b"FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
     async def probe_sometimes(self) -> None:
         """Find out anew what may be promised, if it is time or the server may be another."""

@@ -19,7 +19,7 @@ from softstate.model import Page, Query, Record
 from softstate.names import ALL, prefixes_of
 from softstate.position import Position
 from softstate.store.base import Feed
-from softstate.store.redis.standing import Standing, text, text_or_none
+from softstate.store.redis.schema import StoreState, text, text_or_none
 from softstate.store.remote.encoding import from_stored
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.paging import answer, feed_page, scans_of
@@ -63,18 +63,18 @@ def _flat(pairs: Iterable[tuple[str, int]]) -> list[object]:
     return [item for pair in pairs for item in pair]
 
 
-def answer_query(query: Query, standing: Standing, found: Sequence[Any]) -> Page | Rewound:
+def answer_query(query: Query, state: StoreState, found: Sequence[Any]) -> Page | Rewound:
     """Answer a query from the library's answer to it."""
     lineage, versions, more, flat = found
     records = records_of(flat)
     dead = {flat[index + 1] for index in range(0, len(flat), 3) if flat[index + 2] is None}
     snapshot = Fetched(
-        standing.position,
-        standing.floor,
+        state.position,
+        state.floor,
         lineage_of={} if query.witness is None else {query.witness.revision: text_or_none(lineage)},
         versions={topic: abs(version) for topic, version in zip(query.topics, versions, strict=True) if version},
         records=[*_ahead(query, versions), *records],
-        scans=_scans(query, standing.floor, records, dead),
+        scans=_scans(query, state.floor, records, dead),
     )
     if not more:
         return answer(query, snapshot)
@@ -127,11 +127,11 @@ def _scans(
     }
 
 
-def answer_feed(after: Position, limit: int, standing: Standing, found: Sequence[Any]) -> Feed:
+def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[Any]) -> Feed:
     """Cut a page of the feed from the library's answer. Raises as `feed_page` does."""
     lineage_after, more, flat, row_items = found
     records = records_of(flat)
-    rows = rows_of(row_items, standing.position.epoch)
+    rows = rows_of(row_items, state.position.epoch)
     starts = [row.revision for row in rows]
 
     def lineage_at(revision: int) -> str | None:
@@ -139,8 +139,8 @@ def answer_feed(after: Position, limit: int, standing: Standing, found: Sequence
         return rows[passed - 1].lineage if passed else text_or_none(lineage_after)
 
     snapshot = Fetched(
-        standing.position,
-        standing.floor,
+        state.position,
+        state.floor,
         lineage_of={revision: lineage_at(revision) for revision in (after.revision, *[r.version for r in records])},
         rows=rows,
         scans={(ALL, after.revision, True): records},

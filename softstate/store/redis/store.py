@@ -27,8 +27,8 @@ from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreIn
 from softstate.store.redis.connection import MISSED
 from softstate.store.redis.dump import adopt, destroy, dump_of
 from softstate.store.redis.engine import RedisEngine
+from softstate.store.redis.schema import text_or_none
 from softstate.store.redis.snapshot import answer_feed, answer_query, encode_queries, in_portions
-from softstate.store.redis.standing import text_or_none
 from softstate.store.redis.url import RedisAddress
 from softstate.store.redis.write import committed_of, encode_publishes
 from softstate.store.rules.nonce import SYSTEM
@@ -91,11 +91,11 @@ class RedisStore(Store):
         """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
         self._publishing += 1
         try:
-            standing, found = await self._engine.ask("write", *encode_publishes(group, self.keys_max), writes=True)
+            state, found = await self._engine.ask("write", *encode_publishes(group, self.keys_max), writes=True)
         finally:
             self._publishing -= 1
             self._pass_on()
-        return committed_of(group, standing, found)
+        return committed_of(group, state, found)
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """See `Store.read`. The pages of a large group are cut shorter than was asked for, to bound the call.
@@ -104,15 +104,15 @@ class RedisStore(Store):
         """
         answers: list[Page | Rewound] = []
         for portion in in_portions(group):
-            standing, (found,) = await self._engine.ask("read", encode_queries(portion))
-            answers += [answer_query(query, standing, each) for query, each in zip(portion, found, strict=True)]
+            state, (found,) = await self._engine.ask("read", encode_queries(portion))
+            answers += [answer_query(query, state, each) for query, each in zip(portion, found, strict=True)]
         return answers
 
     async def head(self) -> Position:
         """See `Store.head`. Now and then, this also finds out anew how durable the server is."""
-        standing, _ = await self._engine.ask("head")
+        state, _ = await self._engine.ask("head")
         await self._engine.probe_sometimes()
-        return standing.position
+        return state.position
 
     async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         """See `Store.lineage_at`."""
@@ -121,8 +121,8 @@ class RedisStore(Store):
 
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
         """See `Store.feed`."""
-        standing, found = await self._engine.ask("feed", after.revision, limit, PAGE_BYTES_MAX)
-        return answer_feed(after, limit, standing, found)
+        state, found = await self._engine.ask("feed", after.revision, limit, PAGE_BYTES_MAX)
+        return answer_feed(after, limit, state, found)
 
     async def wait(self, after: int) -> None:
         """See `Store.wait`. A message wakes it; it looks for itself every `LOOK_S` as well."""
@@ -200,8 +200,8 @@ class RedisStore(Store):
 
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""
-        standing, found = await self._engine.ask("dump", after, limit, PAGE_BYTES_MAX)
-        return dump_of(after, limit, standing, found)
+        state, found = await self._engine.ask("dump", after, limit, PAGE_BYTES_MAX)
+        return dump_of(after, limit, state, found)
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Until the last step, what is here is served on."""

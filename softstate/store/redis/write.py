@@ -7,7 +7,7 @@ from typing import Any
 
 from softstate.model import Record
 from softstate.store.base import Applied, Committed, Verdict, Write
-from softstate.store.redis.standing import Standing
+from softstate.store.redis.schema import StoreState
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.judge import Standing as TopicStanding, judge
 
@@ -32,7 +32,7 @@ def key_name(topic: str, key: str) -> str:
     return f"{topic}\0{key}"
 
 
-def committed_of(group: Sequence[Write], standing: Standing, found: Sequence[Any]) -> Committed:
+def committed_of(group: Sequence[Write], state: StoreState, found: Sequence[Any]) -> Committed:
     """Return what became of a group from the library's answer."""
     before, answers = found
     verdicts: list[Verdict] = []
@@ -43,7 +43,7 @@ def committed_of(group: Sequence[Write], standing: Standing, found: Sequence[Any
             records.append(Record(publish.topic, answer, publish.cbor))
         else:
             verdicts.append(_verdict(publish, answer))
-    return Committed(verdicts, before, records, standing.position)
+    return Committed(verdicts, before, records, state.position)
 
 
 def _verdict(publish: Write, answer: Sequence[Any]) -> Verdict:

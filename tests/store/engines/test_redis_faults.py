@@ -17,7 +17,7 @@ from softstate.position import Position
 from softstate.store import open_store
 from softstate.store.base import Applied, Store, Write
 from softstate.store.redis.connection import CONNECTIONS_MAX
-from softstate.store.redis.library import TEXT
+from softstate.store.redis.schema import LIBRARY
 from softstate.store.redis.store import RedisStore
 from tests.store.engines.redis_cable import Cable, cable_to
 from tests.store.engines.redis_rig import RedisRig, redis_rig
@@ -406,7 +406,7 @@ async def test_connection_that_loses_messages_is_made_anew(rig: RedisRig, monkey
     async with cable_to(rig.port) as cable, opened_over(cable) as store, opened(rig) as other:
         await listening(store)
         await rig.ask("FUNCTION", "FLUSH")
-        await rig.ask("FUNCTION", "LOAD", TEXT.replace("'PUBLISH', store.channel", "'PUBLISH', 'elsewhere'"))
+        await rig.ask("FUNCTION", "LOAD", LIBRARY.replace("'PUBLISH', store.channel", "'PUBLISH', 'elsewhere'"))
         listeners = await pubsub_clients(rig)
         with trio.fail_after(10):
             while await pubsub_clients(rig) == listeners:

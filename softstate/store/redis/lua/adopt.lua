@@ -65,7 +65,7 @@ serve('adopt', {}, function(store, arguments)
     image_at(store.namespace, image), image, epoch, tonumber(head), tonumber(floor)
   begin_lineage(store)
   end_changes(store)
-  return { standing_of(store, position_of(store)) }
+  return { state_of(store, position_of(store)) }
 end)
 
 -- Deletes the store; its image is debris then.

@@ -69,12 +69,12 @@ redis.register_function {
     end
     begin_lineage(store)
     end_changes(store)
-    return { standing_of(store, position_of(store)) }
+    return { state_of(store, position_of(store)) }
   end,
 }
 
 serve('head', { 'no-writes' }, function(store, arguments)
-  return { standing_of(store, arguments[1]) }
+  return { state_of(store, arguments[1]) }
 end)
 
 serve('lineage_at', { 'no-writes' }, function(store, arguments)
@@ -82,7 +82,7 @@ serve('lineage_at', { 'no-writes' }, function(store, arguments)
   for index = 2, #arguments do
     lineages[index - 1] = lineage_at(store, tonumber(arguments[index]))
   end
-  return { standing_of(store, arguments[1]), lineages }
+  return { state_of(store, arguments[1]), lineages }
 end)
 
 serve('info', { 'no-writes' }, function(store, arguments)
@@ -91,7 +91,7 @@ serve('info', { 'no-writes' }, function(store, arguments)
     bytes = bytes + (redis.call('MEMORY', 'USAGE', store.at .. part) or 0)
   end
   return {
-    standing_of(store, arguments[1]),
+    state_of(store, arguments[1]),
     redis.call('ZCARD', store.at .. 'live:/'),
     redis.call('ZCARD', store.at .. 'dead:/'),
     redis.call('ZCARD', store.at .. 'keylog'),

@@ -96,7 +96,7 @@ local function on_history(store, position)
 end
 
 -- What every answer begins with. `seen` is the highest position that the asker has met.
-local function standing_of(store, seen)
+local function state_of(store, seen)
   return { store.epoch, store.lineage, store.head, store.floor, lineage_at(store, revision_of(seen)) }
 end
 

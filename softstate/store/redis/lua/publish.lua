@@ -148,7 +148,7 @@ local STRIDE = 6
 serve('write', {}, function(store, arguments)
   local seen, changes = arguments[1], {}
   if not on_history(store, seen) then
-    return { standing_of(store, seen) }
+    return { state_of(store, seen) }
   end
   for first = 3, #arguments, STRIDE do
     local topic, value, expect, key, digest, witness = unpack(arguments, first, first + STRIDE - 1)
@@ -158,7 +158,7 @@ serve('write', {}, function(store, arguments)
     }
   end
   local before, verdicts = apply(store, changes, tonumber(arguments[2]))
-  return { standing_of(store, seen), before, verdicts }
+  return { state_of(store, seen), before, verdicts }
 end)
 
 -- Rows that one call of softstate_compact removes at most, of tombstones and of keys.
@@ -168,7 +168,7 @@ local COMPACT_ROWS = 1024
 serve('compact', { 'allow-oom' }, function(store, arguments)
   local seen, at = arguments[1], store.at
   if not on_history(store, seen) then
-    return { standing_of(store, seen) }
+    return { state_of(store, seen) }
   end
   local graves = redis.call('ZRANGEBYSCORE', at .. 'dead:/', '-inf', arguments[2], 'LIMIT', 0, COMPACT_ROWS)
   if #graves > 0 then
@@ -184,5 +184,5 @@ serve('compact', { 'allow-oom' }, function(store, arguments)
   local names = redis.call('ZRANGEBYSCORE', at .. 'keylog', '-inf', arguments[3], 'LIMIT', 0, COMPACT_ROWS)
   call_many('HDEL', at .. 'key', names)
   call_many('ZREM', at .. 'keylog', names)
-  return { standing_of(store, seen), store.floor, (#graves == COMPACT_ROWS or #names == COMPACT_ROWS) and 1 or 0 }
+  return { state_of(store, seen), store.floor, (#graves == COMPACT_ROWS or #names == COMPACT_ROWS) and 1 or 0 }
 end)

@@ -102,7 +102,7 @@ serve('read', { 'no-writes' }, function(store, arguments)
     records, bytes = math.max(0, records - #flat / 3), math.max(0, bytes - size)
     answers[index] = { lineage_at(store, witness), versions, more, flat }
   end
-  return { standing_of(store, arguments[1]), answers }
+  return { state_of(store, arguments[1]), answers }
 end)
 
 local function rows_above(store, after, limit)
@@ -118,7 +118,7 @@ serve('feed', { 'no-writes' }, function(store, arguments)
   if not flat then
     return damaged()
   end
-  return { standing_of(store, seen), lineage_at(store, tonumber(after)), more, flat, rows_above(store, after, -1) }
+  return { state_of(store, seen), lineage_at(store, tonumber(after)), more, flat, rows_above(store, after, -1) }
 end)
 
 -- The same for everything that is held. Answers with a page, lineage rows and keys, one more than `limit` of each.
@@ -139,5 +139,5 @@ serve('dump', { 'no-writes' }, function(store, arguments)
   for index, digest in ipairs(ask_many('HMGET', store.at .. 'key', names)) do
     keys[#keys + 1], keys[#keys + 2], keys[#keys + 3] = names[index], digest, tonumber(found[2 * index])
   end
-  return { standing_of(store, seen), more, flat, rows_above(store, after, one_more), keys }
+  return { state_of(store, seen), more, flat, rows_above(store, after, one_more), keys }
 end)
