@@ -1,4 +1,4 @@
-"""Calls to etcd's JSON gateway: credentials, time-outs, and the one place where its errors become softstate's.
+"""Calls to etcd's JSON gateway: credentials and time-outs.
 
 Every read is linearizable, which is etcd's default: `serializable` is never asked for.
 """
@@ -13,10 +13,11 @@ import msgspec
 import structlog
 import trio
 
-from softstate.errors import StoreRefused, Unavailable
+from softstate.errors import Unavailable
 from softstate.store.etcd.connection import Connection, Endpoints, Pool
-from softstate.store.etcd.messages import TXN_OPS_MAX, Alarms, Failure, Op, Outcome, Status, Token, TxnAnswer
-from softstate.store.remote.url import TLS_OPTIONS, StoreUrl, tls_context
+from softstate.store.etcd.errors import NoAuthentication, TokenExpired, failure, failure_in
+from softstate.store.etcd.messages import Alarms, Op, Outcome, Status, Token, TxnAnswer
+from softstate.store.remote.url import StoreUrl, tls_context
 
 CALL_S = 3.0
 """How long one call of the store may take in all, in seconds; then it raises `Unavailable`."""
@@ -24,43 +25,9 @@ CALL_S = 3.0
 CONNECTIONS_MAX = 8
 """How many connections a store reads over at most. Beside them it has one to write and one to watch."""
 
-PORT = 2379
-OPTIONS = frozenset({"namespace", *TLS_OPTIONS})
-
-MESSAGE_BYTES_MAX = 500
-"""How much of what etcd says about an error is repeated in ours."""
-
 T = TypeVar("T", Outcome, TxnAnswer, Status, Alarms)
 
 log = structlog.get_logger("softstate.store")
-
-_REFUSED = {
-    "etcdserver: authentication failed": "etcd refused the user name or the password: correct them in the store URL",
-    "etcdserver: user name is empty": "etcd wants credentials: name the store etcd://user:password@…",
-    "etcdserver: permission denied": "etcd does not allow this user to read and write below the namespace:"
-    " grant it that with `etcdctl role grant-permission ROLE --prefix=true readwrite NAMESPACE/`",
-    "etcdserver: too many operations": f"etcd's --max-txn-ops is below its default of {TXN_OPS_MAX}: raise it again",
-}
-_UNAVAILABLE = {
-    "etcdserver: mvcc: database space exceeded": "etcd is out of space and refuses to write (alarm NOSPACE): compact"
-    " its history, run `etcdctl defrag`, raise --quota-backend-bytes if needed, then `etcdctl alarm disarm`",
-    "etcdserver: corrupt cluster": "etcd's members disagree about the data (alarm CORRUPT): replace the damaged member",
-    "etcdserver: request is too large": "etcd's --max-request-bytes is below its default of 1.5 MiB: raise it again",
-}
-_GONE = (
-    "etcdserver: mvcc: required revision has been compacted",
-    "etcdserver: mvcc: required revision is a future revision",
-)
-_TOKEN_OVER = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
-_NO_AUTH = "etcdserver: authentication is not enabled"
-
-
-class SnapshotGone(Exception):
-    """The snapshot that is being read from is gone: etcd has compacted its history, or was restored. Begin anew."""
-
-
-class TokenOver(Unavailable):
-    """The token is not known any more, as after a restart: ask for another."""
 
 
 class Gateway:
@@ -91,8 +58,8 @@ class Gateway:
         await self.authenticate(connection)
         try:
             found = await self._ask(connection, path, body, answer)
-        except TokenOver:
-            # Nothing was done: etcd looks at the token first.
+        except TokenExpired:
+            # Nothing was done: etcd checks the token first.
             await self.authenticate(connection)
             found = await self._ask(connection, path, body, answer)
         connection.came_from(found.header)
@@ -101,7 +68,7 @@ class Gateway:
     async def _ask(self, connection: Connection, path: str, body: bytes, answer: type[T]) -> T:
         status, text = await connection.ask("POST", path, body, self.headers())
         if status != 200:
-            raise self._failure(connection.where, status, text)
+            raise self._noted(failure_in(text, status, where=connection.where, name=self.name))
         try:
             return msgspec.json.decode(text, type=answer, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -116,10 +83,10 @@ class Gateway:
         if status == 200:
             self._token = msgspec.json.decode(text, type=Token).token
             return
-        error = self._failure(connection.where, status, text)
-        if _NO_AUTH not in str(error):
+        error = self._noted(failure_in(text, status, where=connection.where, name=self.name))
+        if not isinstance(error, NoAuthentication):
             raise error
-        # With nobody to check it, the password opens nothing, and keeps nobody out.
+        # An etcd that checks no password lets anybody in, with this one or without.
         self._token = ""
         if not self._warned:
             log.warning("etcd asks for no password", store=self.name, advice="run `etcdctl auth enable`")
@@ -129,28 +96,14 @@ class Gateway:
         """Return the headers of a request."""
         return [("Authorization", self._token)] if self._token else []
 
-    def _failure(self, where: str, status: int, text: bytes) -> Exception:
-        try:
-            failure = msgspec.json.decode(text, type=Failure)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            said = text.decode(errors="replace")[:MESSAGE_BYTES_MAX].strip()
-            return Unavailable(f"{where} does not answer as etcd's gateway does: HTTP status {status}, {said!r}")
-        return self.failure(where, failure.message or failure.error)
+    def failure(self, where: str, message: str) -> Exception:
+        """Return the error to raise for an error message of etcd at an endpoint."""
+        return self._noted(failure(message, where=where, name=self.name))
 
-    def failure(self, where: str, said: str) -> Exception:
-        """Return what softstate raises for what etcd has said. This is the one place that knows its messages."""
-        if said.startswith(_GONE):
-            return SnapshotGone(said)
-        if said.startswith(_TOKEN_OVER):
+    def _noted(self, error: Exception) -> Exception:
+        if isinstance(error, TokenExpired):
             self._token = None
-            return TokenOver(f"{self.name}: etcd does not know the token that it gave: a new one will be asked for")
-        for begin, advice in _REFUSED.items():
-            if said.startswith(begin):
-                return StoreRefused(f"{self.name}: {advice}")
-        for begin, advice in _UNAVAILABLE.items():
-            if said.startswith(begin):
-                return Unavailable(f"{self.name}: {advice}")
-        return Unavailable(f"etcd at {where} cannot serve: {said[:MESSAGE_BYTES_MAX]}")
+        return error
 
     @contextmanager
     def patience(self, call_s: float = CALL_S) -> Iterator[None]:

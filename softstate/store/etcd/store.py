@@ -16,31 +16,30 @@ A group of publishes is one transaction as long as it is below a megabyte; a lon
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
 import structlog
 import trio
 
-from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
+from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
 from softstate.store.etcd.durability import PROBE_S, Probe
-from softstate.store.etcd.gateway import OPTIONS, PORT, Gateway, SnapshotGone
+from softstate.store.etcd.errors import SnapshotGone
+from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.inbox import moving
 from softstate.store.etcd.messages import Op, Status, delete_span, get, span
 from softstate.store.etcd.notifications import LOOK_S, News, Watch
 from softstate.store.etcd.schema import Data, Known, Layout, after_all
 from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, standings_in
 from softstate.store.etcd.transaction import chunks_of
+from softstate.store.etcd.url import read_etcd_url
 from softstate.store.etcd.write import Writer, compacting
-from softstate.store.remote.url import NAMESPACE, read_url
 from softstate.store.rules.nonce import SYSTEM, lineage_nonce
 from softstate.store.rules.paging import answer, dump_page, feed_page
 
@@ -52,8 +51,6 @@ INBOX_BATCHES = 8
 
 DESTROY_S = 60.0
 """How long deleting everything may take, in seconds; the one call that may take longer than `CALL_S`."""
-
-NAMESPACE_BYTES_MAX = 128
 
 T = TypeVar("T")
 
@@ -89,17 +86,7 @@ class EtcdStore(Store):
         Raises `ConfigError` when the URL is wrong, `StoreRefused` when what is there is not ours or the credentials
         are wrong, `Unavailable` when that may pass.
         """
-        parts = read_url(url, port=PORT, options=OPTIONS)
-        namespace = parts.options.get("namespace", NAMESPACE)
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", namespace) or len(namespace.encode()) > NAMESPACE_BYTES_MAX:
-            raise ConfigError(
-                f"store {parts.name}: namespace must be letters, digits, '.', '_', '-' and single '/' between them, at"
-                f" most {NAMESPACE_BYTES_MAX} bytes, not {namespace!r}"
-            )
-        if parts.path:
-            raise ConfigError(f"store {parts.name}: etcd has no databases; name a key prefix with ?namespace=")
-        if namespace != NAMESPACE:
-            parts = replace(parts, name=f"{parts.name}?namespace={namespace}")
+        parts, namespace = read_etcd_url(url)
         store = cls(Gateway(parts), Layout(namespace), keys_max, random)
         try:
             await store.reopen()

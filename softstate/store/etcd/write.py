@@ -27,7 +27,8 @@ from softstate.errors import StoreRefused, Unavailable
 from softstate.position import Position
 from softstate.store.base import Verdict, Write
 from softstate.store.etcd.connection import Connection
-from softstate.store.etcd.gateway import Gateway, SnapshotGone
+from softstate.store.etcd.errors import SnapshotGone
+from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.last_write import Recall, compare_new_keys
 from softstate.store.etcd.messages import Op, folded, get, put, span, unchanged, value_is
 from softstate.store.etcd.schema import (
