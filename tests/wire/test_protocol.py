@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from softstate.errors import ERRORS_BY_CODE
+from softstate.server.http.routes import methods_of
+from softstate.wire import CloseCode
 from tests.wire.clauses import CLAUSES
-from tests.wire.example_files import FOLDER, load
+from tests.wire.example_files import FOLDER, KINDS, load
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -96,3 +99,49 @@ def test_only_durations_cross_the_wire() -> None:
     for path in FOLDER.glob("messages/*.json"):
         times = re.findall(r'"(\w*(?:time|date|_at|expires|deadline)\w*)":', path.read_text(encoding="utf-8"))
         assert set(times) <= {"timeout_ms"}, path.name
+
+
+# The tables ----------------------------------------------------------------------------------------------------------
+
+
+def rows(section: int) -> list[list[str]]:
+    """List the cells of every table row of a section, heads and rules left out."""
+    text = PROTOCOL.read_text(encoding="utf-8")
+    body = text.partition(f"\n## {section}. ")[2].partition("\n## ")[0]
+    lines = [line for line in body.splitlines() if line.startswith("| ") and not re.search(r"\|\s*-+:?\|", line)]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize(("section", "sender"), [(3, "client"), (4, "node")])
+def test_the_tables_of_messages_have_every_field_and_no_other(section: int, sender: str) -> None:
+    fields: dict[str, set[str]] = {}
+    op = ""
+    for first, second, *_ in rows(section)[1:]:
+        op = first.strip("`") or op
+        fields.setdefault(op, set()).update(re.findall(r"`([a-z_]+)(?:: true)?`", second))
+    expected = {op: set(kind.__struct_fields__) for (side, op), kind in KINDS.items() if side == sender}
+    assert fields == expected
+
+
+def test_the_table_of_errors_has_every_code_with_its_status() -> None:
+    found = {row[0].strip("`"): int(row[1]) for row in rows(5) if row[1].isdigit() and row[0].startswith("`")}
+    assert found == {code: error.http_status for code, error in ERRORS_BY_CODE.items()}
+
+
+def test_the_table_of_close_codes_has_every_code() -> None:
+    found = {int(cell) for row in rows(5) for cell in (row[0], row[2]) if re.fullmatch("4[0-9]{3}", cell)}
+    assert found == set(CloseCode)
+
+
+def test_the_table_of_requests_has_every_route_with_its_methods() -> None:
+    routes: dict[str, set[str]] = {}
+    for row in rows(6):
+        for methods, paths in re.findall(r"`((?:GET|PUT|POST|DELETE)) ?(/[^`]*)?`", row[0]):
+            routes.setdefault(paths, set()).add(methods)
+    assert routes.pop("/v1/ws") == {"GET"}
+    assert routes.pop("") == {"PUT"}  # which shares the path of DELETE
+    routes["/v1/topics/{topic}"].add("PUT")
+    for path in re.findall(r"`(/[a-z]+)`", " ".join(row[0] for row in rows(6))):
+        routes[path] = {"GET"}
+    assert routes == {path: set(methods_of(path)) - {"HEAD", "OPTIONS"} for path in routes}
+    assert len(routes) == 8
