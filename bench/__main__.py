@@ -10,23 +10,23 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from bench.churn import churn
-from bench.fanout import fanout
-from bench.fuzz import TARGETS, fuzz
-from bench.herd import Plan as HerdPlan, herd
-from bench.latency import latency
-from bench.leases import leases
 from bench.measure.options import Measuring
-from bench.nodes import nodes
-from bench.polls import polls
-from bench.publish import publish
-from bench.recovery import recovery
-from bench.replay import Plan, replay
-from bench.sessions import sessions
-from bench.simulate import simulate
-from bench.stalled import stalled
-from bench.trace import write_trace
-from bench.workers import workers
+from bench.speed.churn import churn
+from bench.speed.fanout import fanout
+from bench.speed.latency import latency
+from bench.speed.leases import leases
+from bench.speed.nodes import nodes
+from bench.speed.polls import polls
+from bench.speed.publish import publish
+from bench.speed.recovery import recovery
+from bench.speed.sessions import sessions
+from bench.speed.stalled import stalled
+from bench.speed.workers import workers
+from bench.trials.fuzz.runner import TARGETS, fuzz
+from bench.trials.herd import Plan as HerdPlan, herd
+from bench.trials.replay import Plan, replay
+from bench.trials.simulate import simulate
+from bench.trials.trace import write_trace
 from softstate.cli.options.durations import duration as a_duration
 from softstate.errors import ConfigError, SoftstateError
 
@@ -83,7 +83,7 @@ def fuzz_command(
 ) -> int:
     """Feed parsers with what nobody decent would send, until something breaks that is documented not to.
 
-    :param target: One of the targets that `bench.fuzz.TARGETS` lists, or all.
+    :param target: One of the targets that `bench.trials.fuzz.runner.TARGETS` lists, or all.
     :param duration: How long for each target, such as 60s or 10m.
     :param seed: Decides every input; printed, so that a run can be repeated.
     """

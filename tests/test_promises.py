@@ -12,7 +12,7 @@ PROMISES = {
         "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "client/machine/test_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
-        "bench/test_replay.py::test_a_small_replay_passes_every_check",
+        "bench/trials/test_replay.py::test_a_small_replay_passes_every_check",
     ),
     "S2 no phantom": (
         "server/storage/test_writes.py::test_a_publish_is_committed_pushed_and_answered_in_this_order",
@@ -88,7 +88,7 @@ PROMISES = {
     "L convergence": (
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "integration/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
-        "bench/test_replay.py::test_a_small_replay_passes_every_check",
+        "bench/trials/test_replay.py::test_a_small_replay_passes_every_check",
         "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
     ),
 }

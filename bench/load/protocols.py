@@ -144,7 +144,7 @@ class Softstate(Protocol):
 
 
 class Websockets(Protocol):
-    """`bench.load.websockets_server`: what ``/publish`` receives, ``/subscribe`` gets, in frames of our size."""
+    """`bench.load.servers.websockets_server`: ``/subscribe`` gets what ``/publish`` receives, in frames of our size."""
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
         """Upgrade; every subscriber gets every topic."""
@@ -263,7 +263,7 @@ class Redis(Protocol):
 
 
 class Floor(Protocol):
-    """`bench/load/floor.c`: told how many bytes to send to each connection, in how many calls of send(2)."""
+    """`bench/load/servers/floor.c`: told how many bytes to send to each connection, in how many calls of send(2)."""
 
     def __init__(self, *, batchers: bool) -> None:
         self._batchers = batchers

@@ -62,7 +62,7 @@ class Engine:
 
     @property
     def speaks(self) -> bool:
-        """Whether `bench.load.engine_native` can talk to it: it has no TLS for some, and SQLite tells nobody."""
+        """Whether `bench.load.engines.native` can talk to it: it has no TLS for some, and SQLite tells nobody."""
         return self.kind != "sqlite" and self.url.partition(":")[0] not in _TLS
 
     @contextmanager

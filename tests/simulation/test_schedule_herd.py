@@ -1,7 +1,7 @@
 """Fault schedule, rows H: everybody comes back at once, after a kill -9 (H1), a power loss (H2), a planned bye (H3).
 
-Held against section 3.3 of the research notes. `bench.herd` runs the real client machines and the node's own advice
-against a modelled node; ``python -m bench herd --clients 100000`` does so with ten times as many. A hundred real
+Held against section 3.3 of the research notes. `bench.trials.herd` runs the real client machines and the node's own
+advice against a modelled node; ``python -m bench herd --clients 100000`` does so with ten times as many. A hundred real
 clients come back to a real node in a `World`.
 """
 
@@ -11,7 +11,7 @@ import math
 
 import pytest
 
-from bench.herd import How, Plan, herd
+from bench.trials.herd import How, Plan, herd
 from softstate.server import ServerConfig
 from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World

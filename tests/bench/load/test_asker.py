@@ -7,7 +7,7 @@ import pytest
 from bench.load.asker import CONNECTION, SEQUENCE, http_is_whole, template
 from bench.load.process import LoadFailed, LoadProcess
 from bench.measure.servers import python_server
-from bench.polls import head
+from bench.speed.polls import head
 
 
 def test_a_template_is_filled_without_changing_any_length() -> None:
@@ -28,7 +28,7 @@ def test_an_answer_is_whole_with_its_last_byte(name: bytes) -> None:
 
 
 def test_it_counts_answers_and_refuses_other_ones() -> None:
-    with python_server("bench.load.h11_server") as server, LoadProcess("bench.load.asker") as asker:
+    with python_server("bench.load.servers.h11_server") as server, LoadProcess("bench.load.asker") as asker:
         asker.ask("open", port=server.port, connections=3, speaks="http")
         answer = asker.ask("once", request=head("GET", "/200/7"))["answer"]
         assert answer.startswith("HTTP/1.1 200")

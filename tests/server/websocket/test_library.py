@@ -2,8 +2,8 @@
 
 from trio.testing import MockClock
 
-from bench.fuzz_servers import SocketTarget, handshake
-from bench.fuzz_streams import frame, frames_in
+from bench.trials.fuzz.node_targets import SocketTarget, handshake
+from bench.trials.fuzz.streams import frame, frames_in
 from softstate.wire import JSON
 
 

@@ -1,0 +1,52 @@
+"""What a program pays that writes the same values into SQLite itself, as durably, so many in one transaction.
+
+``python -m bench.load.servers.sqlite_writer FILE``, driven over `bench.load.process`. One table, name and value, one
+upsert for each change: no versions to check, no keys, no history, no other process to reckon with.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from typing import Any
+
+from bench.load.process import serve
+
+
+class Writer:
+    """One connection, with the pragmas of softstate's own (`softstate.store.sqlite.connection`)."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(
+            "CREATE TABLE topic (name TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)"
+        )
+        self._version = 0
+
+    def write(self, topics: int, batch: int, seconds: float, value_bytes: int) -> dict[str, Any]:
+        """Commit transactions of `batch` changes each, round and round the topics, for so many seconds."""
+        execute, value = self._connection.execute, b"v" * value_bytes
+        names = [f"bench/{number:06}" for number in range(topics)]
+        version = first = self._version
+        cpu_s, began = time.process_time(), time.monotonic()
+        end = began + seconds
+        while time.monotonic() < end:
+            execute("BEGIN IMMEDIATE")
+            for _ in range(batch):
+                version += 1
+                execute(
+                    "INSERT INTO topic VALUES (?, ?, ?) ON CONFLICT (name)"
+                    " DO UPDATE SET version = excluded.version, value = excluded.value",
+                    (names[version % topics], version, value),
+                )
+            execute("COMMIT")
+        self._version = version
+        wall_s = time.monotonic() - began
+        return {"answers": version - first, "wall_s": wall_s, "server_cpu_s": time.process_time() - cpu_s}
+
+
+if __name__ == "__main__":
+    serve({"write": Writer(sys.argv[1]).write})

@@ -1,0 +1,1 @@
+"""Benches of speed, one module each, which `bench.measure` measures and `bench.load` loads; see bench/README.md."""

@@ -1,0 +1,241 @@
+"""``python -m bench fanout``: what it costs to bring one change to many subscribers.
+
+Every candidate is a server process with a sink of its own (`bench.load.sink`) on the same machine; all of them are up
+for a whole comparison and take turns, so that none is measured on a better minute. A publisher in the sink publishes
+over the candidate's normal protocol; its cost to the server is in the figures, once a change.
+
+``softstate`` runs as installed, with its durable SQLite store: each commit waits for the disk, which no other candidate
+does, and its cost is shared by the deliveries of that commit. ``softstate memory:`` shows what is left without it.
+The C loop sends frames of softstate's size, and knows neither topics nor queues: nothing can be cheaper that makes one
+send(2) for each delivery (``C loop``), or, in bursts, one for each connection (``C loop, gathered``).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.load.process import LoadProcess
+from bench.measure.checkouts import Checkouts
+from bench.measure.cost import cpu_s
+from bench.measure.options import Measuring
+from bench.measure.report import Column, Report
+from bench.measure.rounds import Figures, Rounds, run_rounds
+from bench.measure.servers import (
+    Absent,
+    Server,
+    find,
+    folder,
+    mosquitto,
+    nats_server,
+    python_server,
+    redis_server,
+    running,
+    softstate_server,
+)
+from softstate.cli.processes.child import free_port
+
+PACED = {100: 100, 1_000: 30, 10_000: 5}
+"""Subscribers, and how many changes one run publishes to them, one at a time."""
+SIZES_QUICK = (100, 1_000)
+
+BURST_SUBSCRIBERS = 1_000
+BURST_TOPICS = 20
+BURSTS = 20
+
+HOT_SUBSCRIBERS = 1_000
+HOT_CHANGES = 500
+HOT_S_MAX = 60.0
+
+SINK_BUSY_MAX = 0.9
+"""From this share of one core on, the sink counts as what limits the wall-clock figures."""
+
+FLOOR = "C loop"
+GATHERED = "C loop, gathered"
+OURS = "softstate"
+MEMORY = "softstate memory:"
+FLOOR_SOURCE = Path(__file__).parents[1] / "load" / "servers" / "floor.c"
+
+COST = (
+    Column("server_cpu_s", "server CPU us/delivery", 1e6),
+    Column("wall_s", "wall us/delivery", 1e6),
+    Column("sink_cpu_s", "sink CPU us/delivery", 1e6, better=""),
+    Column("p50_s", "p50 ms", 1e3),
+    Column("p99_s", "p99 ms", 1e3),
+)
+RATE = Column("deliveries_per_s", "million deliveries/s", 1e-6, better="more")
+HOT = (
+    Column("wall_s", "until all hold the last, s", 1.0, 3),
+    Column("server_cpu_s", "server CPU s", 1.0, 3),
+    Column("received_bytes", "MB received", 1e-6, 1, better=""),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A server to compare: how to start it, and the name of its protocol in `bench.load.protocols`."""
+
+    start: Callable[[], AbstractContextManager[Server]]
+    protocol: str
+    separator: str = "/"
+    """Of topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A candidate's server, and the sink that is connected to it."""
+
+    server: Server
+    sink: LoadProcess
+
+    def run(self, command: str, **arguments: Any) -> dict[str, float]:
+        """Have the sink do one run, and return its figures with what the server's process spent meanwhile."""
+        before_s = cpu_s(self.server.pid)
+        answer = self.sink.ask(command, **arguments)
+        return answer | {"server_cpu_s": cpu_s(self.server.pid) - before_s}
+
+    def per_delivery(self, command: str, **arguments: Any) -> Figures:
+        """Return the figures of one run, costs for each delivery."""
+        run = self.run(command, **arguments)
+        each = {name: run[name] / run["deliveries"] for name in ("server_cpu_s", "wall_s", "sink_cpu_s")}
+        times = {"p50_s": run["p50_s"], "p99_s": run["p99_s"]}
+        busy = {"sink_busy": run["sink_cpu_s"] / run["wall_s"], "server_busy": run["server_cpu_s"] / run["wall_s"]}
+        return each | times | busy | {"deliveries_per_s": run["deliveries"] / run["wall_s"]}
+
+
+def candidates(checkouts: Checkouts) -> dict[str, Candidate]:
+    """Return everything that is compared, whether or not this machine has it; of two checkouts nothing else."""
+    ours = {
+        name: Candidate(partial(softstate_server, checkout=checkout), "softstate")
+        for name, checkout in checkouts.named(OURS).items()
+    }
+    if checkouts.against is not None:
+        return ours
+    return {
+        FLOOR: Candidate(floor, "floor"),
+        GATHERED: Candidate(floor, "floor-gathered"),
+        **ours,
+        MEMORY: Candidate(partial(softstate_server, store="memory:"), "softstate"),
+        "websockets": Candidate(websockets_server, "websockets"),
+        "nats-server": Candidate(nats_server, "nats", "."),
+        "mosquitto": Candidate(mosquitto, "mqtt"),
+        "redis-server": Candidate(redis_server, "redis"),
+    }
+
+
+def fanout(measuring: Measuring) -> Report:
+    """Measure paced changes, bursts and one hot topic, and return the report."""
+    report = measuring.report("fanout", "one publisher, many subscribers, values of 100 bytes, all on this machine")
+    for size in SIZES_QUICK if measuring.quick else PACED:
+        paced(report, size, PACED[size], measuring.rounds)
+    bursts(report, BURST_SUBSCRIBERS, BURST_TOPICS, measuring.rounds)
+    hot(report, HOT_SUBSCRIBERS, HOT_CHANGES, measuring.rounds)
+    report.note("server CPU is the process's own clock: on loopback it holds the delivery to the receiving socket too")
+    if not report.compares:
+        report.note("softstate: durable SQLite; softstate memory: keeps nothing, as the others do; MQTT at QoS 0")
+        loop = "uvloop" if find_spec("uvloop") else "asyncio's loop: uvloop is not installed"
+        report.note(f"websockets runs on {loop}")
+    return report
+
+
+def paced(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
+    """Publish one change at a time, the next when everybody has it."""
+    with arranged(report, subscribers, topics=1, but=[GATHERED]) as pairs:
+        label = f"paced, {subscribers:,} subscribers"
+        result = _rounds(pairs, "paced", rounds, label, changes=changes)
+    report.table(f"paced: 1 topic, {subscribers:,} subscribers", result, COST, baseline=FLOOR, compares="server_cpu_s")
+    _note_busy_sinks(report, label, result)
+    if subscribers >= 1_000 and not report.compares:
+        for baseline, limit in ((FLOOR, 1.3), ("websockets", 0.6), ("nats-server", 1.0)):
+            report.at_most(f"CPU per delivery, {label}", result, OURS, baseline, "server_cpu_s", limit)
+    return result
+
+
+def bursts(report: Report, subscribers: int, topics: int, rounds: int) -> Rounds:
+    """Publish a change of each of many topics at once; everybody has subscribed to all."""
+    with arranged(report, subscribers, topics) as pairs:
+        label = f"bursts, {subscribers:,} subscribers x {topics} changes"
+        result = _rounds(pairs, "bursts", rounds, label, times=BURSTS)
+    report.table(label, result, (*COST, RATE), baseline=GATHERED, compares="server_cpu_s")
+    _note_busy_sinks(report, label, result)
+    if OURS not in result:
+        return result
+    rate = result.median(OURS, "deliveries_per_s") / 1e6
+    report.figure_at_least(f"rate, {label}", rate, 2.0, "million deliveries/s")
+    report.at_most(f"CPU per delivery, {label}", result, OURS, "nats-server", "server_cpu_s", 1.2)
+    return result
+
+
+def hot(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
+    """Publish changes of one topic as fast as the server takes them, until everybody holds the last one.
+
+    Not with ``memory:``: it commits each change by itself, where a store with a disk gathers what waits.
+    """
+    with arranged(report, subscribers, topics=1, but=[FLOOR, GATHERED, MEMORY]) as pairs:
+        label = f"one hot topic, {subscribers:,} subscribers, {changes:,} changes"
+        runs = {name: partial(pair.run, "hot", changes=changes, timeout_s=HOT_S_MAX) for name, pair in pairs.items()}
+        result = run_rounds(runs, rounds, label)
+    report.table(label, result, HOT, baseline=OURS, compares="wall_s")
+    return result
+
+
+def _rounds(pairs: Mapping[str, Pair], command: str, rounds: int, label: str, **arguments: int) -> Rounds:
+    for pair in pairs.values():
+        pair.run(command, **arguments)  # to warm up: buffers grow, code is compiled
+    return run_rounds(
+        {name: partial(pair.per_delivery, command, **arguments) for name, pair in pairs.items()}, rounds, label
+    )
+
+
+def _note_busy_sinks(report: Report, label: str, result: Rounds) -> None:
+    for name in result.runs:
+        busy = result.median(name, "sink_busy")
+        if busy > SINK_BUSY_MAX:
+            report.note(f"the generator was the limit: {label}, {name}: its sink used {busy:.0%} of one core")
+
+
+@contextmanager
+def arranged(report: Report, subscribers: int, topics: int, but: Collection[str] = ()) -> Iterator[dict[str, Pair]]:
+    """Start the candidates that this machine has, each with its subscribers connected; note those it has not."""
+    with ExitStack() as stack:
+        pairs = {}
+        for name, candidate in candidates(report.checkouts).items():
+            if name in but:
+                continue
+            try:
+                server = stack.enter_context(candidate.start())
+            except Absent as absent:
+                report.note(f"skipped: {absent}")
+                continue
+            sink = stack.enter_context(LoadProcess("bench.load.sink"))
+            wanted = [f"bench{candidate.separator}{number:02}" for number in range(topics)]
+            sink.ask("open", protocol=candidate.protocol, port=server.port, connections=subscribers, topics=wanted)
+            pairs[name] = Pair(server, sink)
+        yield pairs
+
+
+@contextmanager
+def floor() -> Iterator[Server]:
+    """Compile and run the loop in C. Raises `Absent` without a compiler."""
+    compiler = find("cc", "apt install gcc")
+    with folder() as home:
+        program = home / "floor"
+        subprocess.run([compiler, "-O2", "-o", str(program), str(FLOOR_SOURCE)], check=True)
+        port = free_port()
+        with running("floor", [str(program), str(port)], port, home) as server:
+            yield server
+
+
+@contextmanager
+def websockets_server() -> Iterator[Server]:
+    """Run `bench.load.servers.websockets_server`. Raises `Absent` without that package."""
+    if find_spec("websockets") is None:
+        raise Absent("websockets is not installed (pip install softstate[bench])")
+    with python_server("bench.load.servers.websockets_server", name="websockets") as server:
+        yield server

@@ -1,0 +1,59 @@
+"""Fan-out, very small, with real servers: it must run and count right; how fast is nobody's business here."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.load.process import LoadFailed, LoadProcess
+from bench.measure.checkouts import Checkouts
+from bench.measure.report import Report
+from bench.measure.servers import Absent, Server, ServerFailed, find, folder, running, softstate_server
+from bench.speed import fanout
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare only what every machine has, and one that none has."""
+
+    def absent() -> Server:
+        raise Absent("nobody is not installed (apt install nobody)")
+
+    known = fanout.candidates(Checkouts())
+    kept = {name: known[name] for name in (fanout.OURS, fanout.FLOOR)} | {"nobody": fanout.Candidate(absent, "nats")}  # type: ignore[arg-type]
+    monkeypatch.setattr(fanout, "candidates", lambda _: kept)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.timeout(120)
+def test_all_three_comparisons_run_with_ten_subscribers() -> None:
+    report = Report("fanout", "small")
+    paced = fanout.paced(report, 10, 3, 2)
+    bursts = fanout.bursts(report, 10, 20, 2)
+    hot = fanout.hot(report, 10, 50, 2)
+    for result in (paced, bursts):
+        assert {len(runs) for runs in result.runs.values()} == {2}
+        assert all(run["server_cpu_s"] > 0 < run["wall_s"] for runs in result.runs.values() for run in runs)
+    assert list(hot.runs) == [fanout.OURS]
+    assert hot.median(fanout.OURS, "received_bytes") > 0
+    assert len(report.tables) == 3
+    assert "skipped: nobody is not installed (apt install nobody)" in report.notes
+    assert [target.ok for target in report.targets if "nats-server" in target.wanted] == [None]
+
+
+def test_a_sink_says_what_is_wrong() -> None:
+    with softstate_server(store="memory:") as server, LoadProcess("bench.load.sink") as sink:
+        with pytest.raises(LoadFailed, match=r"handshake refused: .* 404"):
+            sink.ask("open", protocol="websockets", port=server.port, connections=1, topics=["a"])
+        with pytest.raises(LoadFailed, match="ended with exit code"):
+            sink.ask("nonsense")
+
+
+def test_a_program_that_is_missing_or_fails_is_named() -> None:
+    with pytest.raises(Absent, match=r"no-such-server is not installed \(apt install it\)"):
+        find("no-such-server", "apt install it")
+    with (
+        folder() as home,
+        pytest.raises(ServerFailed, match=r"it did not listen.*: sorry"),
+        running("it", ["sh", "-c", "echo sorry; exit 1"], 1, home),
+    ):
+        pass

@@ -1,0 +1,31 @@
+"""One worker and two, very small, with real servers: it must run and count every process, however fast."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.measure.options import Measuring
+from bench.speed import workers
+
+
+@pytest.mark.timeout(120)
+def test_one_worker_and_two_do_the_same_load() -> None:
+    report = workers.workers(Measuring(quick=True), sessions=8, ask_s=0.03)
+    assert [table.title.partition(",")[0] for table in report.tables] == ["renewals", "POST /v1/poll", "deliveries"]
+    for table in report.tables:
+        one, two = table.rows
+        assert (one.name, two.name) == ("1 worker", "2 workers")
+        assert one.medians["share"] == 1
+        assert 0.5 <= two.medians["share"] <= 1
+        assert two.ratio is not None
+
+
+def test_children_are_found_until_they_are_buried() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in workers.children_of(os.getpid())
+        child.communicate(b"\n")
+    assert child.pid not in workers.children_of(os.getpid())

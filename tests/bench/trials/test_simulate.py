@@ -1,0 +1,31 @@
+"""The simulation's trial: what it counts, and what it says of a failure."""
+
+import json
+
+import pytest
+
+from bench.trials import simulate as trial
+from bench.trials.simulate import simulate
+from softstate.testing.simulation.schedule import Outcome, drawn
+
+
+def test_worlds_are_run_and_counted() -> None:
+    report = simulate(2, first=5, processes=1)
+    assert report.ok, str(report)
+    figures = json.loads(report.json())
+    assert figures["worlds"] == 2
+    assert figures["steps"] > 2_000
+    assert figures["faults"]["heal"] == 2
+    assert figures["margin_s"] >= 0
+    assert "seeds 5 to 6" in str(report)
+
+
+def test_a_failure_is_told_with_its_seed_and_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = tuple(drawn(1))
+    monkeypatch.setattr(trial, "run_seed", lambda seed: Outcome(seed, schedule, error="S1 broken"))
+    monkeypatch.setattr(trial, "minimised", lambda outcome: [outcome.schedule[2]])
+    report = simulate(5, processes=1)
+    assert not report.ok
+    assert "seed 0: S1 broken" in str(report)
+    assert f"faults that it takes:\n    {schedule[2]}" in str(report)
+    assert sum(failure.needed is not None for failure in report.failures) == trial.FAILURES_MINIMISED_MAX
