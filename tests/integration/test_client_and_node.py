@@ -234,3 +234,22 @@ async def test_a_cancelled_client_leaves_nothing_behind() -> None:
                 await anext(updates)
         await until(lambda: rig.node.table.statistics().sessions == 0)
         await until(lambda: not rig.node.sockets())
+
+
+async def test_an_application_that_is_cancelled_from_outside_ends_by_that_alone() -> None:
+    """Found by an example: the connection's task ended first, and unsubscribing met its closed queue."""
+    async with node() as rig:
+        async with trio.open_nursery() as outside:
+            live = trio.Event()
+
+            async def follow() -> None:
+                async with softstate.connect(rig.url) as client, client.subscribe("a/") as updates:
+                    await mode_is(client, "live")
+                    live.set()
+                    async for _ in updates:
+                        pass
+
+            outside.start_soon(follow)
+            await live.wait()
+            outside.cancel_scope.cancel()
+        await until(lambda: not rig.node.connections)

@@ -143,8 +143,8 @@ class _Link:
         except trio.WouldBlock:
             self.failure = f"{SEND_QUEUE_MAX} messages wait to be written"
             self.scope.cancel()
-        except trio.BrokenResourceError:
-            pass  # it is ending, and about to be reported as lost
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is ending: about to be reported as lost, or cancelled together with the application
 
     def leave(self) -> None:
         """Write what is queued, then close, all within `CLOSE_TIMEOUT_S`; report nothing more."""
