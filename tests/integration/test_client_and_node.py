@@ -236,20 +236,22 @@ async def test_a_cancelled_client_leaves_nothing_behind() -> None:
         await until(lambda: not rig.node.sockets())
 
 
-async def test_an_application_that_is_cancelled_from_outside_ends_by_that_alone() -> None:
+async def test_an_application_that_is_cancelled_after_its_connection_ends_by_that_alone() -> None:
     """Found by an example: the connection's task ended first, and unsubscribing met its closed queue."""
     async with node() as rig:
+        live = trio.Event()
+
+        async def follow() -> None:
+            async with softstate.connect(rig.url) as client, client.subscribe("a/"):
+                await mode_is(client, "live")
+                live.set()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await until(lambda: not rig.node.connections)
+
         async with trio.open_nursery() as outside:
-            live = trio.Event()
-
-            async def follow() -> None:
-                async with softstate.connect(rig.url) as client, client.subscribe("a/") as updates:
-                    await mode_is(client, "live")
-                    live.set()
-                    async for _ in updates:
-                        pass
-
             outside.start_soon(follow)
             await live.wait()
             outside.cancel_scope.cancel()
-        await until(lambda: not rig.node.connections)
