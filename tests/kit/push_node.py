@@ -14,7 +14,7 @@ import softstate
 from softstate.client.api.client import Client, connect
 from softstate.client.api.updates import Updates
 from softstate.client.shell.clock import TrioClock
-from softstate.client.shell.websocket import OpenStream
+from softstate.http_client.streams import OpenStream
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire import CBOR, digest_of, digest_text

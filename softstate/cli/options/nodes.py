@@ -49,7 +49,7 @@ class Reached:
 
     async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
         """Open a stream as the client does by itself, and record success."""
-        from softstate.client.shell.websocket import open_tcp  # noqa: PLC0415 - --help does without
+        from softstate.http_client.streams import open_tcp  # noqa: PLC0415 - --help does without
 
         stream = await open_tcp(host, port, tls)
         self.yes = True

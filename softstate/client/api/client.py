@@ -40,9 +40,9 @@ from softstate.client.shell.clock import Clock, system_clock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Driven, Shell, ToApplication
-from softstate.client.shell.websocket import OpenStream, open_tcp
 from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import ClientClosed, ConfigError, Invalid, SoftstateError
+from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.model import Change, Mode, Value
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX, Position

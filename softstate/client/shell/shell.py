@@ -45,16 +45,10 @@ from softstate.client.machine.events import (
 )
 from softstate.client.shell.clock import Clock, JumpDetector
 from softstate.client.shell.http import HttpClient, HttpFailed
-from softstate.client.shell.websocket import (
-    CLOSE_TIMEOUT_S,
-    Gone,
-    HandshakeFailed,
-    OpenStream,
-    WebSocket,
-    open_websocket,
-)
+from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, RequestError, Unsupported
+from softstate.http_client.streams import OpenStream
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import Codec

@@ -7,10 +7,8 @@ frame is then on the wire.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable
-from functools import cache
-from typing import Any, TypeAlias, cast, final
+from typing import Any, cast, final
 
 import h11
 import trio
@@ -18,19 +16,11 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from wsproto.utilities import ProtocolError
 
 from softstate.client.url import NodeUrl
+from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, OpenStream, reason
 from softstate.wire import Codec
-
-OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
-"""Opens a stream to a host and port, with TLS or without. Everything that a client sends goes through one of these.
-
-It raises `OSError`, or one of Trio's resource errors, if that fails. The simulation has its own.
-"""
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """Longest message or HTTP body taken from a node: well above what nodes send by default (1 MiB)."""
-
-RECEIVE_BYTES = 64 * 1024
-"""How much is read from a stream at a time."""
 
 CLOSE_TIMEOUT_S = 1.0
 """How long the closing handshake may take before the stream is simply closed."""
@@ -59,26 +49,6 @@ class Gone(Exception):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
-
-
-STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What a stream, or opening one, may raise when the network fails."""
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-async def open_tcp(host: str, port: int, tls: bool) -> trio.abc.Stream:
-    """Open a TCP stream (with TCP_NODELAY, as Trio's always are), verified by the system's certificates if `tls`.
-
-    Raises OSError. The TLS handshake happens with the first send, and fails as that send.
-    """
-    stream = await trio.open_tcp_stream(host, port)
-    if not tls:
-        return stream
-    return trio.SSLStream(stream, _tls_context(), server_hostname=host, https_compatible=True)
 
 
 def retry_after_ms(headers: Any) -> int | None:
@@ -177,18 +147,18 @@ async def open_websocket(
     """
     stream: trio.abc.Stream | None = None
     opened: WebSocket | None = None
-    reason = f"no handshake with {url} within {timeout_s:g} s"
+    failure = f"no handshake with {url} within {timeout_s:g} s"
     try:
         with trio.move_on_after(timeout_s):
             stream = await open_stream(url.host, url.port, url.tls)
             opened = await _handshake(nursery, url, codec, stream)
     except STREAM_ERRORS as error:
-        reason = f"{url} cannot be reached: {error or type(error).__name__}"
+        failure = f"{url} cannot be reached: {reason(error)}"
     finally:
         if opened is None and stream is not None:
             await trio.aclose_forcefully(stream)
     if opened is None:
-        raise HandshakeFailed(reason)
+        raise HandshakeFailed(failure)
     return opened
 
 

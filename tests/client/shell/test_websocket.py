@@ -11,7 +11,6 @@ from softstate.client.shell.websocket import (
     Gone,
     HandshakeFailed,
     WebSocket,
-    open_tcp,
     open_websocket,
     retry_after_ms,
 )
@@ -239,20 +238,6 @@ async def test_pings_are_answered_while_messages_are_read(nursery: trio.Nursery)
     socket = await connect(nursery, ScriptedNode(nursery, websocket=ping))
     await socket.send(b"x")
     await ponged.wait()
-
-
-async def test_tcp_opener_refusal_and_success() -> None:
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
-    stream = await open_tcp("127.0.0.1", port, tls=False)
-    assert isinstance(stream, trio.SocketStream)
-    wrapped = await open_tcp("127.0.0.1", port, tls=True)
-    assert isinstance(wrapped, trio.SSLStream)
-    await trio.aclose_forcefully(stream)
-    await trio.aclose_forcefully(wrapped)
-    await listeners[0].aclose()
-    with pytest.raises(OSError, match=r"127\.0\.0\.1"):
-        await open_tcp("127.0.0.1", port, tls=False)
 
 
 @pytest.mark.parametrize("header", [b"Connection: \xe4", b"Sec-WebSocket-Protocol: \xff", b"Upgrade: \xff"])

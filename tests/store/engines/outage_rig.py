@@ -16,8 +16,8 @@ from softstate import Change, Reset
 from softstate.client.api.client import Client
 from softstate.client.api.updates import Updates
 from softstate.client.shell.http import HttpClient, Reply
-from softstate.client.shell.websocket import open_tcp
 from softstate.client.url import parse_url
+from softstate.http_client.streams import open_tcp
 from softstate.model import Mode, Value
 from softstate.position import Position
 from softstate.server import Node, ServerConfig

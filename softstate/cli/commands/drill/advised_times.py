@@ -9,8 +9,9 @@ import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.client.machine.backoff import JITTER
-from softstate.client.shell.websocket import Gone, HandshakeFailed, open_tcp, open_websocket
+from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import NodeUrl, parse_url
+from softstate.http_client.streams import open_tcp
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye, Hello, Welcome
 

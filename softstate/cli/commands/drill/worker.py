@@ -22,7 +22,7 @@ from softstate.cli.terminal.output import LineWriter
 from softstate.client.api.client import Client, connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
-from softstate.client.shell.websocket import OpenStream, open_tcp
+from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.model import Change
 
 SAMPLE_EVERY_S = 0.1
