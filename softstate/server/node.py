@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import trio
 
-from softstate.errors import ConfigError, SoftstateError
+from softstate.errors import ConfigError
 from softstate.lease import LeaseTable
 from softstate.model import Durability
 from softstate.position import Position
@@ -22,19 +22,15 @@ from softstate.server.fanout.outbox import edge_of
 from softstate.server.http.server import FrontDoor
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
-from softstate.server.observe.status import counts, snapshot
+from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
 from softstate.session import ServiceRate, Terms, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
-from softstate.store.rules.retention import RetentionClock
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
-
-HOUSEKEEPING_S = 15.0
-"""How often expired idempotency keys and old tombstones are looked for."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -62,9 +58,8 @@ class Node:
         self.started_at = now()
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = Hub(self.table, position, now)
-        self.access = StoreAccess(config, store, self.hub, rewound=self._rewound, skipped=self._skipped)
+        self.access = StoreAccess(config, store, self.hub, now, rewound=self._rewound, skipped=self._skipped)
         self._terms: tuple[tuple[int, float, Durability], Terms] | None = None
-        self._warned: Sequence[str] = ()
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
@@ -99,13 +94,40 @@ class Node:
         """Count the topics that have a value."""
         return (await self.store.info()).topics
 
+    def counts(self) -> dict[str, int]:
+        """Count what costs nothing to count."""
+        return {
+            **lease_counts(self.table.statistics()),
+            "connections": self.connections,
+            **outbox_counts([socket.outbox for socket in self.sockets() if socket.outbox is not None]),
+            **self.hub.statistics(),
+            **self.access.statistics(),
+            "store_durable": int(self.durability in LASTING),
+            "memory_bytes": memory_bytes(),
+        }
+
     async def status(self) -> dict[str, Any]:
-        """Count what this node holds, for people."""
-        return await snapshot(self)
+        """Count everything, the store's contents included; `topics` and the like are null while the store is down."""
+        return {
+            "node": self.node_id,
+            "role": self.config.role,
+            "store": self.store_name,
+            "durability": str(self.durability),
+            "store_warnings": list(self.store.warnings),
+            "store_state": "down" if self.access.follower.down else "ok",
+            "position": str(self.hub.position),
+            "draining": self.draining,
+            "uptime_s": round(self.now() - self.started_at, 3),
+            "ttl_ms": self.config.ttl_ms,
+            "handshakes_per_s": round(self.handshakes.per_s, 1),
+            **await store_counts(self.store),
+            **self.counts(),
+            "repairs": dict(sorted(self.repairs.items())),
+        }
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(counts(self), self.repairs, self.front_door.statistics()))
+        return render(families_of(self.counts(), self.repairs, self.front_door.statistics()))
 
     def admit(self) -> float | None:
         """Return None to admit one more handshake, else after how many seconds to come back."""
@@ -161,8 +183,6 @@ class Node:
         """Start everything but the listeners in `nursery`."""
         self.access.start(nursery)
         nursery.start_soon(self._sweep)
-        nursery.start_soon(self._keep_house)
-        self._warn()
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
@@ -222,30 +242,6 @@ class Node:
                 self.repairs["expired"] += 1
                 if isinstance(lease.sink, Connection):
                     lease.sink.expired()
-
-    async def _keep_house(self) -> None:
-        retention = RetentionClock()
-        while True:
-            now = self.now()
-            retention.saw(now, self.hub.position.revision)
-            keys = retention.passed(now, self.config.key_ms / 1000)
-            tombstones = retention.passed(now, self.config.tombstone_s)
-            try:
-                await self.store.compact(tombstones=tombstones, keys=keys)
-            except SoftstateError as error:
-                log.warning("housekeeping put off", because=str(error))
-            self._warn()
-            await trio.sleep(HOUSEKEEPING_S)
-
-    def _warn(self) -> None:
-        """Log what speaks against relying on the store, unless it was logged already."""
-        warnings = tuple(self.store.warnings)
-        for warning in warnings:
-            if warning not in self._warned:
-                log.warning("acknowledged publishes may be lost", durability=str(self.durability), because=warning)
-        if self._warned and not warnings:
-            log.info("acknowledged publishes last again", durability=str(self.durability))
-        self._warned = warnings
 
     def _rewound(self, position: Position) -> None:
         for connection in self.sockets():

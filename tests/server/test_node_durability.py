@@ -11,7 +11,7 @@ import trio
 from softstate.errors import ConfigError
 from softstate.model import Durability
 from softstate.server import Node, ServerConfig, serve
-from softstate.server.node import HOUSEKEEPING_S
+from softstate.server.storage.housekeeping import HOUSEKEEPING_S
 from softstate.store.memory.store import MemoryStore
 
 LOSSY = "every second counts: say so to the engine"

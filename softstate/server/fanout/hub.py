@@ -47,6 +47,10 @@ class Hub:
         self._recent: OrderedDict[str, int] = OrderedDict()
         self._recent_floor = position.revision
 
+    def statistics(self) -> dict[str, int]:
+        """Count what has passed through, under the names that are shown."""
+        return {"revision": self.position.revision, "changes": self.changes, "deliveries": self.deliveries}
+
     def mark_dirty(self, outbox: Outbox) -> None:
         """Have an outbox flushed at the end of this turn: it was offered something."""
         if not outbox.dirty:

@@ -1,4 +1,4 @@
-"""A node's one way to its store: reads, writes and head reads, under one generation guard, and the feed to the hub."""
+"""A node's one way to its store: reads, writes and head reads under one generation guard, the feed, and upkeep."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
+from softstate.server.storage.housekeeping import Housekeeping
 from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
@@ -20,7 +21,8 @@ class StoreAccess:
     """Reads and writes one store for one node, and keeps its hub level with it.
 
     Each part makes its store calls through the guard of `follower`, so that an answer of a history that was lost
-    reaches neither the hub nor a client. `rewound` and `skipped` are as in `StoreFollower`.
+    reaches neither the hub nor a client. `now` is the node's clock, in seconds; `rewound` and `skipped` are as in
+    `StoreFollower`.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class StoreAccess:
         config: ServerConfig,
         store: Store,
         hub: Hub,
+        now: Callable[[], float],
         *,
         rewound: Callable[[Position], None],
         skipped: Callable[[], None],
@@ -37,6 +40,7 @@ class StoreAccess:
         self.reads = StoreReads(config, store, guard, self.follower.note_told_position)
         self.writes = StoreWrites(config, store, hub, guard)
         self.heads = HeadReads(config, store, hub, guard)
+        self._housekeeping = Housekeeping(config, store, hub, now)
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
 
@@ -45,13 +49,32 @@ class StoreAccess:
         """Whether the store answers, so that the hub is current."""
         return not (self.follower.down or any(batcher.stuck for batcher in self._batchers))
 
+    def statistics(self) -> dict[str, int]:
+        """Count requests and the store calls that answered them, under the names that are shown."""
+        commits, pages, heads = self.writes.batcher, self.reads.pages, self.heads.batcher
+        return {
+            "commits": commits.calls,
+            "publishes": commits.served,
+            "publishes_waiting": len(commits),
+            "publishes_repeated": self.writes.repeated,
+            "reads": pages.served,
+            "read_calls": pages.calls,
+            "renewals": heads.served,
+            "head_reads": heads.calls,
+            "store_reopened": self.follower.reopened,
+            "store_rewinds": self.follower.rewinds,
+            "store_up": int(not self.follower.down),
+        }
+
     def start(self, nursery: trio.Nursery) -> None:
-        """Start the tasks that make the store calls. Once `nursery` is cancelled, requests get `Unavailable`."""
+        """Start the tasks that use the store. Once `nursery` is cancelled, requests get `Unavailable`."""
         for batcher in self.reads.batchers:
             nursery.start_soon(batcher.run)
         nursery.start_soon(self.heads.run)
         nursery.start_soon(self.writes.batcher.run)
         nursery.start_soon(self.follower.follow)
+        nursery.start_soon(self._housekeeping.run)
+        self._housekeeping.log_warnings()
 
     def _restart(self, position: Position) -> None:
         self.heads.restart()

@@ -1,0 +1,56 @@
+"""Upkeep of a store by each node that uses it: forgetting what has expired, and watching how durable commits are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+import trio
+
+from softstate.errors import SoftstateError
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.store.base import Store
+from softstate.store.rules.retention import RetentionClock
+
+HOUSEKEEPING_S = 15.0
+"""Time between two looks for expired idempotency keys and old tombstones, and at the store's warnings."""
+
+log = structlog.get_logger("softstate.housekeeping")
+
+
+class Housekeeping:
+    """Compacts one store at intervals and logs its warnings. `now` is the node's clock, in seconds."""
+
+    def __init__(self, config: ServerConfig, store: Store, hub: Hub, now: Callable[[], float]) -> None:
+        self._store = store
+        self._hub = hub
+        self._now = now
+        self._key_s = config.key_ms / 1000
+        self._tombstone_s = config.tombstone_s
+        self._logged: Sequence[str] = ()
+
+    async def run(self) -> None:
+        """Compact the store every `HOUSEKEEPING_S` until cancelled. A store that is down is compacted later."""
+        retention = RetentionClock()
+        while True:
+            now = self._now()
+            retention.saw(now, self._hub.position.revision)
+            keys = retention.passed(now, self._key_s)
+            tombstones = retention.passed(now, self._tombstone_s)
+            try:
+                await self._store.compact(tombstones=tombstones, keys=keys)
+            except SoftstateError as error:
+                log.warning("housekeeping put off", because=str(error))
+            self.log_warnings()
+            await trio.sleep(HOUSEKEEPING_S)
+
+    def log_warnings(self) -> None:
+        """Log why acknowledged publishes may be lost on this store, once for each reason while it lasts."""
+        warnings, durability = tuple(self._store.warnings), str(self._store.durability)
+        for warning in warnings:
+            if warning not in self._logged:
+                log.warning("acknowledged publishes may be lost", durability=durability, because=warning)
+        if self._logged and not warnings:
+            log.info("acknowledged publishes last again", durability=durability)
+        self._logged = warnings

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from random import Random
+
+from softstate.lease import LeaseTable
+from softstate.server import Node, ServerConfig
+from softstate.server.observe.metrics import COUNTS
+from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
+from softstate.store.base import Write
+from softstate.store.memory.store import MemoryDisk, MemoryStore
+from tests.kit.fake_socket import outbox, text
+
+
+async def test_all_that_a_node_counts_has_words_and_the_other_way_round() -> None:
+    store = MemoryStore(MemoryDisk(Random(1)))
+    assert Node(ServerConfig(), store, await store.head()).counts().keys() == COUNTS.keys()
+
+
+def test_leases_are_counted() -> None:
+    table = LeaseTable(0)
+    lease = table.grant("token", 0, 60)
+    table.add(lease, ["a", "b/"])
+    table.add(table.grant("another", 0, 60), ["a"])
+    assert lease_counts(table.statistics()) == {"sessions": 2, "attached": 0, "subscriptions": 3, "names": 2}
+
+
+async def test_outboxes_are_added_up() -> None:
+    async with outbox() as (idle, _), outbox(room=0) as (full, _):
+        assert outbox_counts([]) == {"websockets": 0, "congested": 0, "pending": 0}
+        for topic in ("a", "b"):
+            idle.notify(topic, text(topic))
+            full.notify(topic, text(topic))
+        idle.flush()
+        full.flush()
+        assert outbox_counts([idle, full]) == {"websockets": 2, "congested": 1, "pending": 2}
+
+
+async def test_a_store_is_counted_unless_it_is_down() -> None:
+    store = MemoryStore(MemoryDisk(Random(1)))
+    await store.publish([Write("a", b"\x01", key="k", digest=b"x"), Write("b", b"\x01"), Write("b", None)])
+    assert await store_counts(store) == {"topics": 1, "tombstones": 1, "keys": 1, "store_bytes": 0}
+    store.outage = True
+    assert await store_counts(store) == dict.fromkeys(("topics", "tombstones", "keys", "store_bytes"))
+
+
+def test_this_process_uses_memory() -> None:
+    assert memory_bytes() > 1_000_000
