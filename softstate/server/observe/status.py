@@ -9,7 +9,7 @@ from pathlib import Path
 from softstate.errors import SoftstateError
 from softstate.lease.table import Statistics
 from softstate.server.fanout.outbox import Outbox
-from softstate.store import Store
+from softstate.store.base import Store
 
 
 def lease_counts(leases: Statistics) -> dict[str, int]:
