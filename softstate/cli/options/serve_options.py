@@ -7,44 +7,53 @@ The few options that people set have names and units of their own (``--listen``,
 from __future__ import annotations
 
 import ipaddress
-import math
 import sys
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
-from docstring_parser import parse_from_object
 
 from softstate.cli.options.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
+from softstate.server.config.bounds import above
+from softstate.server.config.server_config import SETTINGS
 
-RENAMED = frozenset({"host", "port", "store", "require_durable", "role", "origins", "ttl_ms", "drain_s"})
-"""Fields of `ServerConfig` that the basic options set."""
+BASIC = frozenset({"listen", "store", "require_durable", "role", "origin", "ttl", "drain"})
+"""Options that are described to users one by one; each sets a field of `ServerConfig`, `listen` sets two."""
 
-NUMBER_MAX = 2**53
-"""Largest number that any setting may have: above it, arithmetic with seconds is no longer exact."""
+USUAL_BOUND = above(0)
+"""The bound that the help states once for all limits."""
 
 WORKERS_MAX = 64
 """Most workers of one ``softstate serve``: each is a process with connections of its own to the one store."""
 
-ADVANCED = Group("Advanced", sort_key=1, help="Limits: `_ms` and `_s` are durations, `bytes` are bytes.")
+DURATION = Parameter(converter=duration, metavar="DURATION", show_default=lambda seconds: f"{seconds:g}s")
+"""An option that is written as a duration with its unit."""
+
+ADVANCED = Group(
+    "Advanced",
+    sort_key=1,
+    help="Limits: `_ms` and `_s` are durations, `bytes` are bytes; a limit is above 0 unless it says otherwise.",
+)
 
 
 def _advanced() -> type[Any]:
     """Make a dataclass of every field of `ServerConfig` that has no option of its own yet."""
-    hints = get_type_hints(ServerConfig)
-    texts = {item.arg_name: item.description for item in parse_from_object(ServerConfig).params}
     own = {"__module__": __name__}  # else cyclopts takes it for a builtin
     made: list[tuple[str, Any, Any]] = []
-    for item in fields(ServerConfig):
-        if item.name in RENAMED:
+    for setting in SETTINGS:
+        if setting.option in BASIC:
             continue
-        assert item.default is not MISSING, f"{item.name} needs a default"
-        text = (texts.get(item.name) or "").replace("\n", " ")
-        parameter = Parameter(help=text, group=ADVANCED)
-        made.append((item.name, Annotated[hints[item.name], parameter], field(default=item.default)))
+        bound = "" if setting.bound in (None, USUAL_BOUND) else f" {setting.bound.text().capitalize()}."
+        parameter = Parameter(help=setting.text + bound, group=ADVANCED)
+        made.append((setting.name, Annotated[setting.type, parameter], field(default=setting.default)))
     return Parameter(name="*")(make_dataclass("Advanced", made, frozen=True, kw_only=True, namespace=own))
+
+
+def _text(option: str) -> str:
+    """Return what the configuration says about an option."""
+    return next(setting.text for setting in SETTINGS if setting.option == option)
 
 
 if TYPE_CHECKING:
@@ -61,26 +70,20 @@ class ServeOptions:
     listen: str = "127.0.0.1:8700"
     """Address and port, as HOST:PORT or [IPv6]:PORT; port 0 takes any free one."""
 
-    store: str = ServerConfig().store
-    """The store: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."""
+    store: Annotated[str, Parameter(help=_text("store"))] = ServerConfig().store
 
-    require_durable: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Do not start on a store that may lose acknowledged publishes when a machine crashes."""
+    require_durable: Annotated[bool, Parameter(help=_text("require_durable"), negative=(), show_default=False)] = False
 
-    ttl: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 60.0
-    """Duration of a lease that is not renewed: 500ms, 60s, 10m."""
+    ttl: Annotated[float, DURATION, Parameter(help=f"{_text('ttl')} Such as 500ms, 60s, 10m.")] = 60.0
 
-    role: Role = "all"
-    """all; push: no HTTP polling; poll: HTTP only."""
+    role: Annotated[Role, Parameter(help=_text("role"))] = "all"
 
     workers: int = 1
     """Node processes on this one port and store, for more than one core; limits hold for each of them."""
 
-    origin: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
-    """An Origin of web pages that may talk to this node; may be repeated. Any other gets 403."""
+    origin: Annotated[tuple[str, ...], Parameter(help=_text("origin"), negative=(), show_default=False)] = ()
 
-    drain: Annotated[float, Parameter(converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")] = 10.0
-    """Longest time to stop on SIGTERM or Ctrl-C."""
+    drain: Annotated[float, DURATION, Parameter(help=_text("drain"))] = 10.0
 
     allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
     """Listen beyond loopback without authentication: every client that reaches the port reads and writes everything."""
@@ -109,11 +112,6 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         )
     _check_workers(options)
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
-    for name, value in limits.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name} must be a finite number, not {value}")
-        if value > NUMBER_MAX:
-            raise ConfigError(f"{name} must be at most {NUMBER_MAX}")
     return ServerConfig(
         host=host,
         port=port,

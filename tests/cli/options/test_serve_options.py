@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ import pytest
 from softstate.cli import run
 from softstate.cli.commands.serve import command
 from softstate.cli.options.layers import PREFIX, variable
-from softstate.cli.options.serve_options import RENAMED, WORKERS_MAX, Advanced, ServeOptions, config_of
+from softstate.cli.options.serve_options import BASIC, WORKERS_MAX, Advanced, ServeOptions, config_of
 from softstate.server.config import ServerConfig
+from softstate.server.config.server_config import SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +61,25 @@ def test_the_defaults_are_those_of_the_server() -> None:
 
 def test_every_field_of_the_server_is_a_flag() -> None:
     flags = {argument.name for argument in command.assemble_argument_collection()}
-    for field in fields(ServerConfig):
-        if field.name not in RENAMED:
-            assert "--" + field.name.replace("_", "-") in flags
-    assert {"--listen", "--store", "--role", "--origin", "--ttl", "--drain"} <= flags
+    assert {"--" + setting.option.replace("_", "-") for setting in SETTINGS} <= flags
+    assert {setting.option for setting in SETTINGS} >= BASIC
+
+
+def test_every_line_of_the_help_describes_its_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert run(["serve", "--help"]) == 0
+    described = dict(re.findall(r"^│ --([\w-]+).*?  +(\S.*?) +│$", capsys.readouterr().out, re.MULTILINE))
+    assert described.keys() >= {setting.option.replace("_", "-") for setting in SETTINGS}
+    assert {name for name, text in described.items() if not re.match(r"\w.*\. *($|\[)", text)} == set()
+
+
+def test_a_bound_that_is_not_the_usual_one_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "a limit is above 0 unless it says otherwise" in words
+    assert "a deletion is remembered (a tombstone). At least 0." in words
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(

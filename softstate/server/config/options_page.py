@@ -1,0 +1,63 @@
+"""Writes `OPTIONS.md`: ``python -m softstate.server.config.options_page > softstate/server/config/OPTIONS.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from softstate.server.config.server_config import SETTINGS
+from softstate.server.config.settings import Setting
+
+HEAD = """\
+# Options of a node
+
+Written by `python -m softstate.server.config.options_page` from `server/config/server_config.py`: change it there.
+
+Every option is a flag of `softstate serve`, an environment variable and a key of a TOML file: `--pending-max`,
+`SOFTSTATE_PENDING_MAX`, `pending_max`. Names that end in `_ms` are milliseconds, in `_s` seconds; `bytes` are bytes.
+The options `ttl` and `drain` are written with a unit (`500ms`, `60s`, `10m`), `listen` is HOST:PORT. What else
+`softstate serve` takes (`workers`, `allow_anonymous`, `config`, `check`, `log_format`, `verbose`), `--help` says.
+
+| option | default | allowed | |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return HEAD + "".join(_rows())
+
+
+def _rows() -> Iterator[str]:
+    for setting in SETTINGS:
+        allowed = "" if setting.bound is None else setting.bound.text(partial(_number, setting))
+        yield f"| {_name(setting)} | {_default(setting)} | {allowed} | {setting.text} |\n"
+
+
+def _name(setting: Setting) -> str:
+    if setting.option == "listen":
+        return f"`listen`, the {setting.name}"
+    return f"`{setting.option}`"
+
+
+def _default(setting: Setting) -> str:
+    match setting.default:
+        case bool(on):
+            return "on" if on else "off"
+        case str(text):
+            return f"`{text}`"
+        case ():
+            return "none"
+        case number:
+            return _number(setting, number)
+
+
+def _number(setting: Setting, number: float) -> str:
+    """Write a number as its option takes it: with a unit if it is a duration of the command line."""
+    if setting.option == setting.name or not setting.unit:
+        return f"{number:.15g}"
+    return f"{number / 1_000 if setting.unit == ' ms' else number:g}s"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

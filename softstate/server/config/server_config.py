@@ -1,0 +1,148 @@
+"""Everything that a node can be told: one field for each option, with its default, its bound and its meaning.
+
+Command line, environment and TOML file all fill this one class (`softstate.cli.options.serve_options`), so a name means
+the same everywhere. Sizes are bytes, durations are seconds where the name ends in ``_s`` and milliseconds in ``_ms``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeAlias
+
+from softstate.errors import ConfigError
+from softstate.server.config.bounds import above, at_least, between
+from softstate.server.config.settings import set_by, settings_of
+from softstate.store.base import KEYS_MAX
+from softstate.wire.value import VALUE_BYTES_MAX
+
+Role: TypeAlias = Literal["all", "push", "poll"]
+"""``poll`` answers HTTP only; ``push`` and ``all`` answer both, but ``push`` refuses polls."""
+
+HOUR_MS = 3_600_000
+KIB = 1024
+MIB = 1024 * KIB
+
+ENVELOPE_BYTES = 1024
+"""Room that a message needs beside the value that it carries: its topic, key and other fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """All options of one node. Immutable; `check` refuses what makes no sense."""
+
+    # The node
+    host: Annotated[str, set_by("listen"), "Name or address that the node listens on."] = "127.0.0.1"
+    port: Annotated[int, set_by("listen"), between(0, 65_535), "Port to listen on; 0 takes any free one."] = 8700
+    store: Annotated[
+        str, "The store: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."
+    ] = field(default="sqlite:softstate.db", repr=False)  # may hold a password, which no log must get
+    require_durable: Annotated[
+        bool, "Do not start on a store that may lose acknowledged publishes when a machine crashes."
+    ] = False
+    role: Annotated[Role, "all; push: no HTTP polling; poll: HTTP only."] = "all"
+    origins: Annotated[
+        tuple[str, ...],
+        set_by("origin"),
+        "An Origin of web pages that may talk to this node; may be repeated. Any other gets 403.",
+    ] = ()
+
+    # Leases
+    ttl_ms: Annotated[int, set_by("ttl"), between(1_000, 24 * HOUR_MS), "Duration of a lease that is not renewed."] = (
+        60_000
+    )
+    timeout_ms: Annotated[int, above(0), "Time that clients wait for an answer before they suspect the connection."] = (
+        5_000
+    )
+    sessions_max: Annotated[int, above(0), "Leases held at once; beyond it a hello is answered `overloaded`."] = 100_000
+    subscriptions_max: Annotated[int, above(0), "Topics and prefixes of one session, or of one poll."] = 10_000
+
+    # Polling and recovery, as advised to clients
+    poll_every_ms: Annotated[
+        int, above(0), "Advice to clients: the time between two polls; under load a longer one is given."
+    ] = 15_000
+    recover_base_ms: Annotated[
+        int, above(0), "Advice to clients: the longest pause before the first attempt to connect again."
+    ] = 500
+    recover_cap_ms: Annotated[
+        int, above(0), "Advice to clients: the longest pause before any attempt; it doubles with each until then."
+    ] = 30_000
+    handshakes_per_s: Annotated[
+        float, above(0), "Handshakes a second that this node can answer, until it has measured itself."
+    ] = 500.0
+
+    # Messages and queues
+    value_bytes_max: Annotated[int, above(0), "Largest value, encoded as CBOR."] = VALUE_BYTES_MAX
+    message_bytes_max: Annotated[
+        int, above(0), f"Largest message of a client over WebSocket; at least value_bytes_max + {ENVELOPE_BYTES}."
+    ] = MIB
+    pending_max: Annotated[
+        int, above(0), "Entries that may wait for one slow connection before its lease is revoked."
+    ] = 1_024
+    pending_bytes_max: Annotated[
+        int, above(0), "Bytes that may wait for one slow connection before its lease is revoked."
+    ] = MIB
+    congested_s_max: Annotated[
+        float, above(0), "Time that one connection may be congested (its socket full) before its lease is revoked."
+    ] = 10.0
+    inflight_max: Annotated[
+        int, above(0), "Publishes of one connection that may wait for their commit; beyond it, reading pauses."
+    ] = 256
+    publishes_waiting_max: Annotated[
+        int, above(0), "Publishes of all connections that may wait for a commit; beyond it they get `overloaded`."
+    ] = 10_000
+    reads_waiting_max: Annotated[
+        int, above(0), "Reads of all connections that may wait for the store; beyond it they get `overloaded`."
+    ] = 10_000
+
+    # HTTP
+    connections_max: Annotated[
+        int, above(0), "Open connections, HTTP and WebSocket; any more are answered 503 and closed."
+    ] = 20_000
+    head_bytes_max: Annotated[int, above(0), "Largest head of an HTTP request; beyond it, 431."] = 16 * KIB
+    headers_max: Annotated[int, above(0), "Most headers of an HTTP request; beyond it, 431."] = 64
+    body_bytes_max: Annotated[int, above(0), "Largest body of an HTTP request; beyond it, 413."] = 4 * MIB
+    head_s_max: Annotated[
+        float, above(0), "Time for the head of an HTTP request, from the connection or from its first byte on."
+    ] = 10.0
+    body_s_max: Annotated[float, above(0), "Time for the body of an HTTP request; beyond it, 408."] = 30.0
+    idle_s_max: Annotated[
+        float, above(0), "Time that a kept-alive HTTP connection may be silent between two requests."
+    ] = 75.0
+    hello_s_max: Annotated[
+        float, above(0), "Time for the hello of a WebSocket connection; beyond it, the connection is closed."
+    ] = 10.0
+    send_s_max: Annotated[float, above(0), "Time for a peer to take one HTTP reply."] = 30.0
+    hold_ms_max: Annotated[
+        int, above(0), "Longest `wait_ms`: below the 60 s after which many proxies cut an idle connection."
+    ] = 25_000
+    holds_max: Annotated[
+        int, above(0), "HTTP requests that may be held at once: long polls, and reads that wait for a revision."
+    ] = 10_000
+    batch_max: Annotated[int, above(0), "Changes in one `POST /v1/publish`."] = 1_000
+
+    # Store
+    keys_max: Annotated[
+        int, above(0), "Idempotency keys that the store may hold; beyond it, publishes with a new one get `overloaded`."
+    ] = KEYS_MAX
+    key_ms: Annotated[int, above(0), "Shortest time that an idempotency key is kept."] = 600_000
+    tombstone_s: Annotated[float, at_least(0), "Shortest time that a deletion is remembered (a tombstone)."] = 3_600.0
+    store_s_max: Annotated[
+        float, above(0), "Time for one store call; beyond it, all that wait for the call are answered `unavailable`."
+    ] = 5.0
+
+    # Shutdown
+    drain_s: Annotated[float, set_by("drain"), at_least(0), "Longest time to stop on SIGTERM or Ctrl-C."] = 10.0
+
+    def check(self) -> ServerConfig:
+        """Return this configuration, or raise `ConfigError` naming the option and what it must be."""
+        for setting in SETTINGS:
+            setting.check(getattr(self, setting.name))
+        if self.message_bytes_max < self.value_bytes_max + ENVELOPE_BYTES:
+            raise ConfigError(
+                f"message_bytes_max must be at least value_bytes_max + {ENVELOPE_BYTES}: a message carries a value"
+            )
+        return self
+
+
+SETTINGS = settings_of(ServerConfig)
+"""Every field of `ServerConfig`, in order, with its bound and its meaning."""

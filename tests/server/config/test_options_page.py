@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import softstate.server.config.options_page as options_page
+from softstate.server.config.server_config import SETTINGS
+
+
+def test_the_page_of_options_is_what_the_configuration_says() -> None:
+    written = Path(options_page.__file__).with_name("OPTIONS.md").read_text(encoding="utf-8")
+    assert written == options_page.page(), (
+        "write it again: python -m softstate.server.config.options_page > softstate/server/config/OPTIONS.md"
+    )
+
+
+def test_the_page_has_a_row_for_every_field() -> None:
+    rows = options_page.page().splitlines()
+    for setting in SETTINGS:
+        assert [row for row in rows if row.startswith(f"| `{setting.option}`") and row.endswith(f"{setting.text} |")]
+    assert "| `ttl` | 60s | 1s to 86400s | Duration of a lease that is not renewed. |" in rows
+    assert "| `listen`, the port | 8700 | 0 to 65535 | Port to listen on; 0 takes any free one. |" in rows
