@@ -385,7 +385,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-HTTP-7": (
         "server/http/test_poll_routes.py::test_a_cursor_belongs_to_its_request",
         "server/http/test_poll_routes.py::test_an_answer_that_compaction_cut_off_must_begin_anew",
-        "server/http/test_cursor.py::test_a_cursor_comes_back_as_it_went",
+        "server/http/test_validators.py::test_a_cursor_comes_back_as_it_went",
     ),
     "P-HTTP-8": (
         "server/http/test_topic_routes.py::test_a_batch_is_applied_in_order_each_with_its_own_verdict",

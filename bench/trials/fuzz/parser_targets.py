@@ -25,9 +25,8 @@ from softstate.errors import ConfigError, Invalid, RequestError
 from softstate.model import Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
-from softstate.server.http.cursor import Cursor
-from softstate.server.http.etag import parse_strong, parse_tags
 from softstate.server.http.message import Request, decode_segment
+from softstate.server.http.validators import Cursor, parse_strong, parse_tags
 from softstate.wire import CBOR, JSON, Codec, check_batch, digest_of, digest_text, encode_value
 from softstate.wire.messages import Batch, BatchResults, ClientMessage, Error, Poll, Polled, Publish, ServerMessage
 

@@ -1,6 +1,6 @@
 """Polling: what changed of many topics and prefixes, in one conditional request, page by page.
 
-The server keeps nothing between pages; see `softstate.server.http.cursor`. The pages of one answer add up. When an
+The server keeps nothing between pages; see `softstate.server.http.validators`. The pages of one answer add up. When an
 answer cannot be continued, because compaction has forgotten tombstones that its next page would have needed, the page
 asked for is refused as `compacted` (410): the asker drops what it noted of this answer (which names were listed;
 changes already applied stay applied) and sends the request again without a cursor. A page of a new answer in the same
@@ -18,8 +18,8 @@ from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
 from softstate.server.http.context import HttpContext
-from softstate.server.http.cursor import Cursor, next_cursor
 from softstate.server.http.message import Refused, Reply, Request, stamps
+from softstate.server.http.validators import Cursor, next_cursor
 from softstate.wire.messages import Poll, Polled
 
 TOPICS_KEPT = 4_096

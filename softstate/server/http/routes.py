@@ -1,24 +1,60 @@
-"""The route table, and what every route has in common."""
+"""The route table, the routes about the node itself, and what every route has in common."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from softstate.errors import Invalid, NotFound, RequestError
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from softstate.errors import Invalid, NotFound, RequestError, Unavailable
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail, stamps
-from softstate.server.http.node_routes import healthz, metrics, readyz, status
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
+READY_RETRY_MS = 1_000
+"""When to look again at a node that is not ready."""
+
+# The node itself -----------------------------------------------------------------------------------------------------
+
+
+async def healthz(_context: HttpContext, request: Request) -> Reply:
+    """Answer ``GET /healthz``: 200 as long as this process answers at all."""
+    codec = request.accepted()
+    return Reply(200, codec.dumps({"status": "ok"}), codec.content_type)
+
+
+async def readyz(context: HttpContext, request: Request) -> Reply:
+    """Answer ``GET /readyz``: 200 while clients should be sent here, else 503."""
+    if context.services.draining:
+        raise Unavailable("this node is shutting down", retry_ms=READY_RETRY_MS)
+    if not context.services.ready:
+        raise Unavailable("the store does not answer, or the node lags behind it", retry_ms=READY_RETRY_MS)
+    codec = request.accepted()
+    return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
+
+
+async def metrics(context: HttpContext, _request: Request) -> Reply:
+    """Answer ``GET /metrics`` in Prometheus's text format."""
+    return Reply(200, context.services.metrics(), CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def status(context: HttpContext, request: Request) -> Reply:
+    """Answer ``GET /v1/status``."""
+    codec = request.accepted()
+    return Reply(200, codec.dumps(await context.services.status()), codec.content_type)
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+TOPIC_ROUTE = f"{TOPIC_PATH}{{topic}}"
 WEBSOCKET_PATH = "/v1/ws"
 
-_TOPIC: Mapping[str, Handler] = {"GET": get_topic, "PUT": put_topic, "DELETE": delete_topic}
-
-_ROUTES: Mapping[str, Mapping[str, Handler]] = {
+ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    TOPIC_ROUTE: {"GET": get_topic, "PUT": put_topic, "DELETE": delete_topic},
     "/v1/topics": {"GET": list_topics},
     "/v1/poll": {"POST": poll},
     "/v1/publish": {"POST": publish_batch},
@@ -28,23 +64,21 @@ _ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/metrics": {"GET": metrics},
 }
 
-_LIST = ", ".join([f"{TOPIC_PATH}{{topic}}", *_ROUTES, WEBSOCKET_PATH])
-
 
 def route_name(path: str) -> str:
-    """Return the route that a path belongs to, for counting: one of few words, whatever a peer sends."""
+    """Return the route that a path belongs to, or ``other``: so few are counted, whatever a peer sends."""
     if path.startswith(TOPIC_PATH):
-        return f"{TOPIC_PATH}{{topic}}"
-    return path if path in _ROUTES or path == WEBSOCKET_PATH else "other"
+        return TOPIC_ROUTE
+    return path if path in ROUTES or path == WEBSOCKET_PATH else "other"
 
 
 def methods_of(path: str) -> list[str]:
-    """List the methods that a path answers. Raises `Refused` with 404 and the list of routes if it is none."""
+    """List the methods that a path answers. Raises `Refused` with 404 and the list of routes if there is none."""
     return ["OPTIONS", *(["HEAD"] if "GET" in (found := _handlers(path)) else []), *found]
 
 
 def find(request: Request) -> Handler:
-    """Return what answers a request. Raises `Refused` with 404, or with 405 and ``Allow``."""
+    """Return the handler of a request. Raises `Refused` with 404, or with 405 and ``Allow``."""
     handlers = _handlers(request.path)
     method = "GET" if request.method == "HEAD" else request.method
     if method in handlers:
@@ -54,11 +88,13 @@ def find(request: Request) -> Handler:
 
 
 def _handlers(path: str) -> Mapping[str, Handler]:
-    if path.startswith(TOPIC_PATH):
-        return _TOPIC
-    if path not in _ROUTES:
-        raise Refused(404, NotFound(f"no such route; there are {_LIST}"))
-    return _ROUTES[path]
+    handlers = ROUTES.get(route_name(path))
+    if handlers is None:
+        raise Refused(404, NotFound(f"no such route; there are {', '.join([*ROUTES, WEBSOCKET_PATH])}"))
+    return handlers
+
+
+# Every route ---------------------------------------------------------------------------------------------------------
 
 
 async def answer(context: HttpContext, request: Request, handler: Handler) -> Reply:

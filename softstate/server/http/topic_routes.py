@@ -16,8 +16,8 @@ from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import REVISION_MAX, Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
-from softstate.server.http.etag import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, stamps
+from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.storage.writes import change_of
 from softstate.store.base import Applied, Write
 from softstate.wire import check_batch, encode_value

@@ -1,9 +1,40 @@
+"""Entity tags and cursors."""
+
+import re
+
 import pytest
 
 from softstate.errors import Invalid
 from softstate.model import Page, Query, Record
 from softstate.position import REVISION_MAX, Position
-from softstate.server.http.cursor import Cursor, digest_names, next_cursor
+from softstate.server.http import validators
+from softstate.server.http.validators import Cursor, digest_names, next_cursor, parse_tags
+
+
+@pytest.mark.parametrize(
+    ("header", "tags"),
+    [
+        ('"a"', ["a"]),
+        ('W/"a" , "b"', ["a", "b"]),
+        (' , "a",, ', ["a"]),
+        (" * ", ["*"]),
+        ('"a"' + " " * 50_000 + ',"b"' + " " * 50_000, ["a", "b"]),
+    ],
+)
+def test_tags_are_read(header: str, tags: list[str]) -> None:
+    assert parse_tags(header, "If-None-Match") == tags
+
+
+@pytest.mark.parametrize("header", ["", "a", '"a', '"a" "b"', "W/a", ",", '"a",' + " " * 200_000 + "x"])
+def test_what_is_no_tag_is_refused(header: str) -> None:
+    with pytest.raises(Invalid, match="If-None-Match"):
+        parse_tags(header, "If-None-Match")
+
+
+def test_blanks_are_never_walked_twice() -> None:
+    """Found by fuzzing: 16 KB of blanks before what is no tag kept a node busy for seconds."""
+    assert not re.search(r"\\s\*(?!\+)", validators._TAGS.pattern)
+
 
 SEEN = Position("e" * 32, "f" * 16, REVISION_MAX)
 QUERY = Query({"a": 1}, {"p/": 2})

@@ -1,15 +1,19 @@
-"""Cursors: all that paging needs, carried by the client, so that the server keeps no paging state (P-HTTP-7).
+"""Validators: text that a client gives back, and that tells whether what it has still holds (P-HTTP-3, P-HTTP-7).
 
-A cursor is text for this server alone: where the page before ended, what the first page had read, and two digests.
-One binds it all to the request it came from; the other tells whether the floor has passed a since-revision meanwhile
-(see `softstate.store.rules.paging.answer`). It is no secret and no proof: who forges one misleads only himself.
+An *entity tag* ``"epoch.lineage.version"`` names one version of a topic in one history (RFC 9110 section 8.8.3). A
+version alone would not do: a store restored from a backup may reach the same version again with another value.
+
+A *cursor* carries all that paging needs, so that the server keeps no paging state: where the page before ended, what
+the first page had read, and two digests. One binds it to the request that it came from; the other tells whether the
+floor has passed a since-revision meanwhile (see `softstate.store.rules.paging.answer`). It is no secret and no proof: a
+client that forges one misleads only itself.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -19,7 +23,62 @@ from softstate.errors import Invalid
 from softstate.model import Page, Query
 from softstate.position import REVISION_MAX, Position
 
+# Entity tags ---------------------------------------------------------------------------------------------------------
+
+ANY = "*"
+
+# Possessive (`*+`), so that a long run of blanks before what is no tag is walked once, not once for each of its blanks.
+_TAGS = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
+
+
+def etag(position: Position) -> str:
+    """Write the tag of the version that `position` names."""
+    return f'"{position}"'
+
+
+def parse_tags(header: str, name: str) -> list[str]:
+    """Read the value of ``If-None-Match``: `ANY`, or tags, weak ones compared as strong ones. Raises `Invalid`."""
+    if header.strip() == ANY:
+        return [ANY]
+    tags: list[str] = []
+    at = 0
+    while at < len(header):
+        match = _TAGS.match(header, at)
+        if match is None:
+            raise Invalid(
+                f'{name} must be * or a list of entity tags, each in double quotes, such as "epoch.lineage.7"'
+            )
+        if match[1] is not None:
+            tags.append(match[1])
+        at = match.end()
+    if not tags:
+        raise Invalid(f"{name} holds no entity tag")
+    return tags
+
+
+def matches(tags: Collection[str], position: Position | None) -> bool:
+    """Tell whether `tags`, as `parse_tags` read them, name `position`, which is None when there is no value."""
+    return position is not None and (ANY in tags or str(position) in tags)
+
+
+def parse_strong(header: str) -> Position:
+    """Read the value of ``If-Match``: exactly one strong tag that this server made. Raises `Invalid`."""
+    text = header.strip()
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        raise Invalid(
+            "If-Match must be * or one entity tag in double quotes, as an ETag header had it (no W/, no list)"
+        )
+    position = Position.parse(text[1:-1])
+    if position is None:
+        raise Invalid("If-Match must look like epoch.lineage.revision in double quotes, as an ETag header had it")
+    return position
+
+
+# Cursors -------------------------------------------------------------------------------------------------------------
+
 _DIGEST_BYTES = 6
+"""Against mistakes, not against malice: 48 bits are plenty."""
+
 _FORM = re.compile(
     r"([0-9a-f]{1,14})-([0-9a-f]{0,14})-([\w-]{8})-([\w-]{8})"
     r"\.([^.\ud800-\udfff]+)\.([^.\ud800-\udfff]+)\.([0-9a-f]{1,14})",
@@ -31,7 +90,7 @@ _FORM = re.compile(
 class Cursor:
     """A place in an answer: `after` and `listed` as in `Query`; `seen` is the position of the page before.
 
-    `compacted` is a digest of what the first page named in `Page.compacted`.
+    `compacted` is a digest of the names in `Page.compacted` of the first page.
     """
 
     after: int
@@ -90,5 +149,4 @@ def digest_names(names: Iterable[str]) -> str:
 
 
 def _digest(item: object) -> str:
-    # Against mistakes, not against malice: 48 bits are plenty.
     return urlsafe_b64encode(blake2b(msgspec.json.encode(item), digest_size=_DIGEST_BYTES).digest()).decode()
