@@ -1,35 +1,97 @@
 """softstate: a notification server you may kill at any moment, whose clients know how old their knowledge can be.
 
-These are the public names; `connect` is where to begin.
+`connect` is where to begin. Public, and kept compatible within a major version, are the names of these modules:
+
+- `softstate`: the client, and the values and errors that it deals in;
+- `softstate.errors`: the tree of all errors, drawn;
+- `softstate.store`: stores, for programs that open one and for authors of engines;
+- `softstate.testing`: a node in memory for tests of applications, and the conformance test for stores.
+
+Every other module is internal. So is `softstate.wire`: its contract is the protocol itself, ``wire/PROTOCOL.md`` and
+the examples beside it, which other languages implement and test against without a line of its Python.
 """
 
-from softstate.client.api.client import Client as Client, Receipt as Receipt, connect as connect
-from softstate.client.api.updates import Updates as Updates
-from softstate.client.machine.events import ModeChanged as ModeChanged, Reset as Reset
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
+from softstate.client.api.inbox import UpdateEvent
+from softstate.client.api.receipt import Receipt
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.client.machine.state import Statistics
+from softstate.client.shell.clock import Clock
 from softstate.errors import (
-    Behind as Behind,
-    ClientClosed as ClientClosed,
-    Compacted as Compacted,
-    ConfigError as ConfigError,
-    Conflict as Conflict,
-    Denied as Denied,
-    Invalid as Invalid,
-    KeyReused as KeyReused,
-    NoLease as NoLease,
-    NotFound as NotFound,
-    OutcomeUnknown as OutcomeUnknown,
-    Overloaded as Overloaded,
-    RequestError as RequestError,
-    Rewound as Rewound,
-    SoftstateError as SoftstateError,
-    StoreFault as StoreFault,
-    StoreRefused as StoreRefused,
-    StoreReplaced as StoreReplaced,
-    StoreRewound as StoreRewound,
-    TooLarge as TooLarge,
-    Unauthenticated as Unauthenticated,
-    Unavailable as Unavailable,
-    Unsupported as Unsupported,
+    Behind,
+    ClientClosed,
+    Compacted,
+    ConfigError,
+    Conflict,
+    Denied,
+    Invalid,
+    KeyReused,
+    NoLease,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RequestError,
+    Rewound,
+    SoftstateError,
+    StoreFault,
+    StoreRefused,
+    StoreReplaced,
+    StoreRewound,
+    TooLarge,
+    TryLater,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
 )
-from softstate.model import Change as Change, Durability as Durability, Mode as Mode, Value as Value
-from softstate.position import Position as Position
+from softstate.http_client.streams import OpenStream
+from softstate.model import Change, Durability, Mode, Value
+from softstate.position import Position
+from softstate.wire.messages import Published
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Behind",
+    "Change",
+    "Client",
+    "ClientClosed",
+    "Clock",
+    "Compacted",
+    "ConfigError",
+    "Conflict",
+    "Denied",
+    "Durability",
+    "Invalid",
+    "KeyReused",
+    "Mode",
+    "ModeChanged",
+    "NoLease",
+    "NotFound",
+    "OpenStream",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Position",
+    "Published",
+    "Receipt",
+    "RequestError",
+    "Reset",
+    "Rewound",
+    "SoftstateError",
+    "Statistics",
+    "StoreFault",
+    "StoreRefused",
+    "StoreReplaced",
+    "StoreRewound",
+    "TooLarge",
+    "TryLater",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "UpdateEvent",
+    "Updates",
+    "Value",
+    "__version__",
+    "connect",
+]

@@ -3,7 +3,7 @@
 ::
 
     SoftstateError
-    ├── RequestError             a node answers with its `code`; the class is the code
+    ├── RequestError          a node answers with its `code`; each code is a class
     │   ├── Invalid           invalid 400          what you sent breaks a rule that the message names
     │   ├── Unsupported       unsupported 415      unknown operation, encoding or subprotocol
     │   ├── Unauthenticated   unauthenticated 401  credentials missing or expired
@@ -11,13 +11,14 @@
     │   ├── NotFound          not_found 404        no such topic or route
     │   ├── Conflict          conflict 412         compare-and-set lost; `current` has the version that won
     │   ├── KeyReused         key_reused 409       idempotency key used before for another request
-    │   ├── NoLease           no_lease 410         the lease is over: subscribe anew
-    │   ├── Compacted         compacted 410        history before the floor is gone: list anew
+    │   ├── NoLease           no_lease 410         the lease is over: subscribe again
+    │   ├── Compacted         compacted 410        history before the floor is gone: list again
     │   ├── Rewound           rewound 410          the store's history changed: reset, `position` is the new one
     │   ├── TooLarge          too_large 413        a value, message or set is over the limit that the message names
-    │   ├── Overloaded        overloaded 429       come back after `retry_ms`
-    │   ├── Unavailable       unavailable 503      the store cannot answer now; a publish's outcome is unknown
-    │   └── Behind            behind 503           this node lags what you have seen: wait or ask another
+    │   └── TryLater          waiting helps: for `retry_ms`, if it is set
+    │       ├── Overloaded    overloaded 429       the node protects itself
+    │       ├── Unavailable   unavailable 503      the store cannot answer now; a publish's outcome is unknown
+    │       └── Behind        behind 503           the node lags what you have seen: wait, or ask another node
     ├── OutcomeUnknown        a publish may or may not have been applied, and can no longer be asked about
     ├── ClientClosed          the client was closed while you were using it
     ├── StoreFault            the store as a whole, met by the node
@@ -32,6 +33,34 @@ from __future__ import annotations
 from typing import ClassVar
 
 from softstate.position import Position
+
+__all__ = [
+    "ERRORS_BY_CODE",
+    "Behind",
+    "ClientClosed",
+    "Compacted",
+    "ConfigError",
+    "Conflict",
+    "Denied",
+    "Invalid",
+    "KeyReused",
+    "NoLease",
+    "NotFound",
+    "OutcomeUnknown",
+    "Overloaded",
+    "RequestError",
+    "Rewound",
+    "SoftstateError",
+    "StoreFault",
+    "StoreRefused",
+    "StoreReplaced",
+    "StoreRewound",
+    "TooLarge",
+    "TryLater",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+]
 
 
 class SoftstateError(Exception):
@@ -108,7 +137,7 @@ class KeyReused(RequestError):
 
 
 class NoLease(RequestError):
-    """The lease is over: subscribe anew."""
+    """The lease is over: subscribe again."""
 
     code = "no_lease"
     http_status = 410
@@ -135,21 +164,29 @@ class TooLarge(RequestError):
     http_status = 413
 
 
-class Overloaded(RequestError):
+class TryLater(RequestError):
+    """The request was in order, and may succeed later, or on another node: useful for ``except`` around a retry.
+
+    `softstate.Client` waits and tries again by itself; it raises one of these when its time is up, or when it has too
+    much waiting itself.
+    """
+
+
+class Overloaded(TryLater):
     """The node protects itself: come back after `retry_ms`."""
 
     code = "overloaded"
     http_status = 429
 
 
-class Unavailable(RequestError):
+class Unavailable(TryLater):
     """The store cannot be used now. To a publish: its outcome is unknown, retry with the same key (P-PUB-5)."""
 
     code = "unavailable"
     http_status = 503
 
 
-class Behind(RequestError):
+class Behind(TryLater):
     """The node has not yet seen the revision asked for: wait `retry_ms`, or ask another node."""
 
     code = "behind"

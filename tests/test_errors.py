@@ -4,7 +4,7 @@ import re
 import pytest
 
 from softstate import errors
-from softstate.errors import ERRORS_BY_CODE, ConfigError, RequestError, SoftstateError, StoreFault
+from softstate.errors import ERRORS_BY_CODE, ConfigError, RequestError, SoftstateError, StoreFault, TryLater
 from softstate.position import Position
 
 # PROTOCOL.md section 5
@@ -52,7 +52,7 @@ def test_the_tree_is_as_drawn() -> None:
     for name, error in CLASSES.items():
         [parent] = error.__bases__
         above = parent.__name__ if parent is not Exception else None
-        if issubclass(error, RequestError) and error is not RequestError:
+        if issubclass(error, RequestError) and "code" in vars(error) and error is not RequestError:
             actual[name] = (above, error.code, error.http_status)
         else:
             actual[name] = (above, None, None)
@@ -63,7 +63,16 @@ def test_the_tree_is_as_drawn() -> None:
 def test_the_codes_are_those_of_the_protocol_in_its_order() -> None:
     assert {code: error.http_status for code, error in ERRORS_BY_CODE.items()} == HTTP_STATUS
     assert all(error.code == code for code, error in ERRORS_BY_CODE.items())
-    assert set(ERRORS_BY_CODE.values()) == set(RequestError.__subclasses__())
+    assert set(ERRORS_BY_CODE.values()) == set(leaves(RequestError))
+
+
+def leaves(kind: type[RequestError]) -> list[type[RequestError]]:
+    below = kind.__subclasses__()
+    return [leaf for each in below for leaf in leaves(each)] if below else [kind]
+
+
+def test_what_may_succeed_later_can_be_caught_as_one() -> None:
+    assert {error.code for error in leaves(TryLater)} == {"overloaded", "unavailable", "behind"}
 
 
 def test_a_code_is_its_class_in_snake_case() -> None:

@@ -19,7 +19,8 @@ import trio
 
 from bench.trials.trace import Trace, read_trace
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.errors import Unavailable
 from softstate.names import ALL, covers, prefixes_of
 

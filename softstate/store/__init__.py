@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import NamedTuple
 
 from softstate.errors import ConfigError
-from softstate.model import Page, Query
-from softstate.store.base import KEYS_MAX, Applied, Committed, Feed, Store, StoreInfo, Verdict, Write
+from softstate.model import Durability, Page, Query, Record
+from softstate.position import Position
+from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Feed, Key, Store, StoreInfo, Verdict, Write
+from softstate.store.memory.image import MemoryImage
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.rules.retention import RetentionClock
 
@@ -16,11 +18,17 @@ __all__ = [
     "SCHEMES",
     "Applied",
     "Committed",
+    "Dump",
+    "Durability",
     "Feed",
+    "Key",
     "MemoryDisk",
+    "MemoryImage",
     "MemoryStore",
     "Page",
+    "Position",
     "Query",
+    "Record",
     "RetentionClock",
     "Store",
     "StoreInfo",

@@ -17,14 +17,17 @@ from softstate.testing.conformance.stage import Backend, Rewindable, Stage
 if TYPE_CHECKING:
     from softstate.testing.in_memory import MemoryNode, memory_node
     from softstate.testing.network.frame_rules import FrameRule
+    from softstate.testing.network.frame_tap import Frame
     from softstate.testing.network.network import SimNetwork
+    from softstate.testing.network.route import Route
+    from softstate.testing.network.stream import SimConnection, SimListener, SimStream
     from softstate.testing.oracle.oracle import Bounds, Oracle, PromiseBroken, Violation
     from softstate.testing.simulation.client import SimClient
     from softstate.testing.simulation.clocks import NodeClock
     from softstate.testing.simulation.faults import Faults
     from softstate.testing.simulation.node import SimNode
     from softstate.testing.simulation.world import Overtime, World, run_world
-    from softstate.testing.trace import Trace
+    from softstate.testing.trace import Trace, TraceEvent
 
 __all__ = [
     "REWIND_CHECKS",
@@ -32,6 +35,7 @@ __all__ = [
     "Backend",
     "Bounds",
     "Faults",
+    "Frame",
     "FrameRule",
     "MemoryNode",
     "NodeClock",
@@ -39,12 +43,17 @@ __all__ = [
     "Overtime",
     "PromiseBroken",
     "Rewindable",
+    "Route",
     "SimClient",
+    "SimConnection",
+    "SimListener",
     "SimNetwork",
     "SimNode",
+    "SimStream",
     "Stage",
     "StoreCheck",
     "Trace",
+    "TraceEvent",
     "Violation",
     "World",
     "check_store",
@@ -56,16 +65,22 @@ __all__ = [
 _LATER = {
     "Bounds": "oracle.oracle",
     "Faults": "simulation.faults",
+    "Frame": "network.frame_tap",
     "FrameRule": "network.frame_rules",
     "MemoryNode": "in_memory",
     "NodeClock": "simulation.clocks",
     "Oracle": "oracle.oracle",
     "Overtime": "simulation.world",
     "PromiseBroken": "oracle.oracle",
+    "Route": "network.route",
     "SimClient": "simulation.client",
+    "SimConnection": "network.stream",
+    "SimListener": "network.stream",
     "SimNetwork": "network.network",
     "SimNode": "simulation.node",
+    "SimStream": "network.stream",
     "Trace": "trace",
+    "TraceEvent": "trace",
     "Violation": "oracle.oracle",
     "World": "simulation.world",
     "memory_node": "in_memory",

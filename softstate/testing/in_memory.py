@@ -28,7 +28,8 @@ from typing import Any, final
 
 import trio
 
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.client.shell.clock import TrioClock
 from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore

@@ -21,6 +21,18 @@ async def newest(updates: softstate.Updates, topic: str) -> Change:
     raise AssertionError("the updates ended")
 
 
+async def test_an_application_may_leave_the_loop_and_go_on() -> None:
+    async with node() as rig, softstate.connect(rig.url) as client:
+        version = await client.publish("orders/42", 1)
+        async with client.subscribe("orders/") as updates:
+            for value in (1, 2):
+                async for change in updates:
+                    assert change == Change("orders/42", version, value)
+                    break
+                version = await client.publish("orders/42", value + 1, expect=version)
+        assert await client.get("orders/42", at_least=version) == Change("orders/42", version, 3)
+
+
 @pytest.mark.parametrize("codec", ["cbor", "json"])
 async def test_an_application_publishes_follows_and_reads(codec: str) -> None:
     async with node() as rig, softstate.connect(rig.url, codec=codec) as client:  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,7 +11,9 @@ import trio
 from trio_websocket import WebSocketConnection
 
 import softstate
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
+from softstate.client.api.inbox import UpdateEvent
 from softstate.client.api.updates import Updates
 from softstate.client.shell.clock import TrioClock
 from softstate.http_client.streams import OpenStream
@@ -130,16 +132,9 @@ async def until(client: Client, mode: str) -> None:
             return
 
 
-def age_of(names: object) -> float:
-    return 0.0
-
-
-def updates_of(*names: str, age: Callable[[object], float] = age_of) -> Updates:
-    return Updates(names, age, trio.lowlevel.ParkingLot())
-
-
-async def drain(updates: Updates) -> list[object]:
-    found: list[object] = []
+async def drain(updates: Updates) -> list[UpdateEvent]:
+    """Take what is pending."""
+    found: list[UpdateEvent] = []
     events = updates.events()
     with trio.move_on_after(0.001):
         while True:

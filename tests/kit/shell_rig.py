@@ -11,6 +11,7 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from softstate.client.machine.events import Action, Event, Ticked
+from softstate.client.machine.state import Statistics
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.shell import Shell, ToApplication
 from softstate.model import Change, Mode
@@ -57,7 +58,7 @@ class Scripted:
     def known(self, name: str) -> list[Change]:
         raise NotImplementedError
 
-    def statistics(self) -> object:
+    def statistics(self) -> Statistics:
         raise NotImplementedError
 
     async def saw(self, kind: type[T]) -> T:

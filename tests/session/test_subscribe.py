@@ -2,7 +2,7 @@
 
 import pytest
 
-from softstate.errors import Compacted, RequestError, Unavailable
+from softstate.errors import ERRORS_BY_CODE, Compacted, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.session import Read, State
@@ -333,7 +333,7 @@ def test_a_full_table_refuses_a_new_lease() -> None:
 
 def test_every_failure_is_answered() -> None:
     peer = World().opened()
-    for number, kind in enumerate(RequestError.__subclasses__()):
+    for number, kind in enumerate(ERRORS_BY_CODE.values()):
         peer.hear(subscribe(number, "a"))
         peer.fail(kind("so it is"))
         assert peer.take() == [Error(kind.code, "so it is", number)]

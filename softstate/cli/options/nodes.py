@@ -60,7 +60,7 @@ def connected(
     urls: Sequence[str], *, push: bool = True, reached: Reached | None = None
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client for the nodes that the user named."""
-    from softstate.client.api.client import connect  # noqa: PLC0415 - --help does without
+    from softstate.client.api.connect import connect  # noqa: PLC0415 - --help does without
 
     return connect(
         urls, push=push, name="softstate command", open_stream=None if reached is None else reached.open_stream

@@ -31,7 +31,8 @@ from softstate.cli.terminal.values import line_text
 from softstate.errors import Invalid, SoftstateError, TooLarge
 
 if TYPE_CHECKING:
-    from softstate.client.api.client import Client, Receipt
+    from softstate.client.api.client import Client
+    from softstate.client.api.receipt import Receipt
 
 WINDOW = 128
 """Lines that may be in flight at once: half of what a node lets one connection have before it stops reading."""

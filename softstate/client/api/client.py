@@ -13,43 +13,30 @@ any moment how old its knowledge may be: `Updates.age`. Only what no waiting men
 
 from __future__ import annotations
 
+import builtins
 import random as random_module
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, TypeAlias, final
+from typing import final
 
 import trio
 
-from softstate.client.api.updates import Handles, Updates
-from softstate.client.machine.events import (
-    Deliver,
-    Denied,
-    ModeChanged,
-    PublishAsked,
-    PublishDropped,
-    Reset,
-    Settled,
-    Stopped,
-    Unwanted,
-    Wanted,
-)
-from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.client.shell.clock import Clock, system_clock
-from softstate.client.shell.http import HttpClient
+from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.api.inbox import Inbox
+from softstate.client.api.receipt import Receipt
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import PublishAsked, PublishDropped, Unwanted, Wanted
+from softstate.client.machine.state import Statistics
+from softstate.client.shell.clock import Clock
 from softstate.client.shell.reader import Reader
-from softstate.client.shell.shell import Driven, Shell, ToApplication
-from softstate.client.url import NodeUrl, parse_url
-from softstate.errors import ClientClosed, ConfigError, Invalid, SoftstateError
-from softstate.http_client.streams import OpenStream, open_tcp
+from softstate.client.shell.shell import Driven, Shell
+from softstate.errors import ClientClosed, Invalid
 from softstate.model import Change, Mode, Value
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX, Position
-from softstate.wire import CBOR, JSON, decode_value, encode_value
-from softstate.wire.messages import DURATION_MS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX, Published
-
-Changes: TypeAlias = list[Change]
+from softstate.wire import decode_value, encode_value
+from softstate.wire.messages import KEY_CHARS_MAX
 
 SENT_VALUE_BYTES_MAX = 512 * 1024
 """Longest value that is sent at all, as CBOR: below what makes a message too long (1 MiB), which would cost the
@@ -60,56 +47,19 @@ READ_TIMEOUT_S = 10.0
 
 
 @final
-class Receipt:
-    """A publish on its way. `Client.publish_soon` makes these."""
-
-    def __init__(self, drop: Callable[[], None]) -> None:
-        self.drop = drop
-        """Call this to send it no more. If it was sent already, it may be applied all the same."""
-        self._outcome: Published | SoftstateError | None = None
-        self._settled = trio.Event()
-
-    @property
-    def settled(self) -> bool:
-        """Whether the outcome is known, so that `wait` would not wait."""
-        return self._settled.is_set()
-
-    async def wait(self) -> Published:
-        """Wait until the change is durable, and return the answer, with its `version`.
-
-        Raises what `Client.publish` raises. If cancelled, the publish goes on, and may be waited for again.
-        """
-        await self._settled.wait()
-        if isinstance(self._outcome, Published):
-            return self._outcome
-        assert self._outcome is not None
-        raise self._outcome.with_traceback(None)
-
-    def settle(self, outcome: Published | SoftstateError) -> None:
-        """Take the outcome."""
-        self._outcome = outcome
-        self._settled.set()
-
-
-@final
 class Client:
     """A client of one or more nodes of one store. `connect` makes these; all methods are for one Trio loop."""
 
     def __init__(
-        self, machine: Driven, urls: Sequence[NodeUrl], http: HttpClient, open_stream: OpenStream,
-        random: random_module.Random, clock: Clock,
+        self, machine: Driven, shell: Shell, dispatcher: Dispatcher, reader: Reader, random: random_module.Random,
+        clock: Clock,
     ) -> None:  # fmt: skip
         self._machine = machine
-        self._clock = clock
+        self._shell = shell
+        self._dispatcher = dispatcher
+        self._reader = reader
         self._random = random
-        self._reader = Reader(http, urls, random)
-        self._shell = Shell(machine, self, open_stream, http, clock)
-        self._handles = Handles()
-        self._receipts: dict[int, Receipt] = {}
-        self._tickets = 0
-        self._over: SoftstateError | None = None
-        self._progress = trio.lowlevel.ParkingLot()
-        self._mode_changes = trio.lowlevel.ParkingLot()
+        self._clock = clock
 
     # Knowing where one stands ----------------------------------------------------------------------------------------
 
@@ -128,13 +78,13 @@ class Client:
         """The newest point of the store's history that the client has heard of, None before the first answer."""
         return self._machine.position
 
-    def statistics(self) -> Any:
+    def statistics(self) -> Statistics:
         """Return counters of what happened so far: repairs by kind, reconnects, polls, resets, drops."""
         return self._machine.statistics()
 
     def modes(self) -> AsyncIterator[Mode]:
         """Iterate over `mode`: the present one at once, then the newest whenever it is another. Ends when closed."""
-        return _Modes(self, self._mode_changes)
+        return _Modes(self, self._dispatcher.mode_changes)
 
     # Following topics ------------------------------------------------------------------------------------------------
 
@@ -150,20 +100,20 @@ class Client:
         if not names:
             raise Invalid("subscribe needs at least one topic or prefix")
         await trio.lowlevel.checkpoint()
-        self._check_open()
-        updates = Updates(names, self._age_of, self._progress)
-        for name in updates.names:
+        self._dispatcher.raise_if_over()
+        inboxes, inbox = self._dispatcher.inboxes, Inbox(names, self._dispatcher.progress)
+        for name in inbox.names:
             for change in self._machine.known(name):
                 if change.version > 0 and not change.deleted:
-                    updates.push(change)
-        if new := self._handles.add(updates):
+                    inbox.push(change)
+        if new := inboxes.add(inbox):
             self._shell.handle(Wanted(new))
         try:
-            yield updates
+            yield Updates(inbox, self._age_of)
         finally:
-            if freed := self._handles.remove(updates):
+            if freed := inboxes.remove(inbox):
                 self._shell.handle(Unwanted(freed))
-            updates.close()
+            inbox.close()
 
     # Publishing ------------------------------------------------------------------------------------------------------
 
@@ -206,12 +156,11 @@ class Client:
             raise Invalid(f"expect must be a version, 0 to {REVISION_MAX}")
         if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
             raise Invalid(f"key must have 1 to {KEY_CHARS_MAX} characters")
-        self._check_open()
-        self._tickets += 1
-        receipt = self._receipts[self._tickets] = Receipt(partial(self._drop, self._tickets))
+        self._dispatcher.raise_if_over()
+        ticket, outcome = self._dispatcher.new_publish()
         key = key or f"{self._random.getrandbits(128):032x}"
-        self._shell.handle(PublishAsked(self._tickets, topic, value, deleted, expect, key))
-        return receipt
+        self._shell.handle(PublishAsked(ticket, topic, value, deleted, expect, key))
+        return Receipt(outcome, partial(self._drop, ticket))
 
     async def _finish(self, receipt: Receipt) -> int:
         try:
@@ -220,8 +169,7 @@ class Client:
             receipt.drop()
 
     def _drop(self, ticket: int) -> None:
-        if (receipt := self._receipts.pop(ticket, None)) is not None:
-            receipt.settle(ClientClosed("this publish was dropped; if it was sent, it may be applied all the same"))
+        if self._dispatcher.drop_publish(ticket):
             self._shell.handle(PublishDropped(ticket))
 
     # Reading ---------------------------------------------------------------------------------------------------------
@@ -235,70 +183,31 @@ class Client:
         `softstate.Behind` or `softstate.Unavailable`. Always safe to cancel.
         """
         check_topic(topic)
-        self._check_open()
+        self._dispatcher.raise_if_over()
         return await self._reader.get(topic, at_least, timeout_s)
 
-    async def status(self, *, timeout_s: float = READ_TIMEOUT_S) -> dict[str, object]:
-        """Return a node's account of what it holds. Raises `softstate.Unavailable` when `timeout_s` is over."""
-        self._check_open()
+    async def status(self, *, timeout_s: float = READ_TIMEOUT_S) -> dict[str, Value]:
+        """Return a node's account of what it holds, for people: its fields may change from version to version.
+
+        Raises `softstate.Unavailable` when `timeout_s` is over.
+        """
+        self._dispatcher.raise_if_over()
         return await self._reader.status(timeout_s)
 
-    async def list(self, prefix: str, *, timeout_s: float = READ_TIMEOUT_S) -> Changes:
+    async def list(self, prefix: str, *, timeout_s: float = READ_TIMEOUT_S) -> builtins.list[Change]:
         """Read all topics below a prefix (``/``: all there are), sorted by name. Raises and retries as `get` does."""
         check_prefix(prefix)
-        self._check_open()
+        self._dispatcher.raise_if_over()
         return await self._reader.listing(prefix, timeout_s)
 
-    # What the shell tells it -----------------------------------------------------------------------------------------
-
-    def perform(self, action: ToApplication) -> None:
-        """Take an action of the machine. For the shell only."""
-        match action:
-            case Deliver():
-                self._handles.deliver(action.change)
-            case Settled():
-                if (receipt := self._receipts.pop(action.ticket, None)) is not None:
-                    receipt.settle(action.outcome)
-            case Reset():
-                for updates in self._handles.all():
-                    updates.reset(action)
-            case ModeChanged():
-                for updates in self._handles.all():
-                    updates.mode_changed(action)
-                self._mode_changes.unpark_all()
-            case Denied():
-                self._handles.deny(action.names)
-            case Stopped():
-                self._finish_all(action.error)
-
-    def advanced(self) -> None:
-        """Look who waited for what has come. For the shell only."""
-        self._progress.unpark_all()
-
-    def open(self, nursery: trio.Nursery) -> None:
-        """Begin, in tasks of that nursery. For `connect` only."""
-        self._shell.open(nursery)
+    # Closing ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the client, as leaving the block of `connect` does: whoever waits for it gets `ClientClosed`."""
         try:
             self._shell.close()
         finally:
-            self._finish_all(ClientClosed("the client was closed; what it had sent may be applied all the same"))
-
-    def _finish_all(self, error: SoftstateError) -> None:
-        if isinstance(error, ClientClosed) or self._over is None:
-            self._over = error
-        for updates in self._handles.all():
-            updates.end(error)
-        for receipt in self._receipts.values():
-            receipt.settle(error)
-        self._receipts.clear()
-        self._mode_changes.unpark_all()
-
-    def _check_open(self) -> None:
-        if self._over is not None:
-            raise self._over.with_traceback(None)
+            self._dispatcher.end(ClientClosed("the client was closed; what it had sent may be applied all the same"))
 
     def _age_of(self, names: Iterable[str]) -> float:
         return self._machine.age(self._clock.now(), names)
@@ -324,95 +233,3 @@ class _Modes:
             await self._changes.park()
         self._last = self._client.mode
         return self._last
-
-
-@final
-class _Connecting:
-    """The block of `connect`. It gives the block's own exceptions back as they are, in no group."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._tasks = trio.open_nursery()
-
-    async def __aenter__(self) -> Client:
-        # Nothing may wait, and so be cancelled, between here and the block: the nursery would stay open.
-        self._client.open(await self._tasks.__aenter__())
-        return self._client
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        try:
-            self._client.close()
-        finally:  # the nursery is left whatever happens
-            swallowed = await self._leave(kind, error, trace)
-        return swallowed
-
-    async def _leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, trio.Cancelled):
-            return bool(await self._tasks.__aexit__(kind, error, trace))
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        except (trio.Cancelled, BaseExceptionGroup) as ending:
-            if error is None or not _only_cancelled(ending):
-                raise
-        return False
-
-
-def _only_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
-
-
-def connect(
-    urls: str | Sequence[str],
-    *,
-    push: bool = True,
-    codec: Literal["cbor", "json"] = "cbor",
-    name: str = "",
-    token: str | None = None,
-    ttl_ms: int | None = None,
-    open_stream: OpenStream | None = None,
-    random: random_module.Random | None = None,
-    clock: Clock | None = None,
-) -> AbstractAsyncContextManager[Client]:
-    """Begin to talk to a node, or to any of several nodes of one store, for as long as the block.
-
-    It does not wait for a connection, and no node has to be there yet. Leaving the block says goodbye, so that nodes
-    forget the lease at once; that takes a second at most. Cancelling it just closes everything.
-
-    Args:
-        urls: Where the nodes are, such as ``ws://127.0.0.1:8700``. ``http``, ``wss`` and ``https`` work too.
-        push: Use WebSocket, where a node offers it; else only poll.
-        codec: How messages are written. ``json`` is for people looking over the wire's shoulder.
-        name: What nodes call this client in their logs; up to 128 characters.
-        token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``.
-        ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
-        open_stream: Opens every stream instead of TCP; for simulation, proxies, Unix sockets.
-        random: Source of jitter and of idempotency keys; for reproducible tests.
-        clock: What ages are measured by; it should run while the host is suspended.
-
-    Raises:
-        ConfigError: An argument is wrong.
-
-    """
-    parsed = list(dict.fromkeys(parse_url(url) for url in ([urls] if isinstance(urls, str) else urls)))
-    if not parsed:
-        raise ConfigError("connect needs the URL of at least one node")
-    if codec not in ("cbor", "json"):
-        raise ConfigError(f"codec must be 'cbor' or 'json', not {codec!r}")
-    if len(name) > NAME_CHARS_MAX:
-        raise ConfigError(f"name must have at most {NAME_CHARS_MAX} characters")
-    if token is not None and not (token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX):
-        raise ConfigError(f"token must be 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
-    if ttl_ms is not None and not 0 < ttl_ms <= DURATION_MS_MAX:
-        raise ConfigError(f"ttl_ms must be 1 to {DURATION_MS_MAX}")
-    open_stream = open_stream or open_tcp
-    random = random or random_module.Random()
-    clock = clock or system_clock()
-    options = MachineOptions(urls=tuple(str(url) for url in parsed), push=push, name=name, token=token, ttl_ms=ttl_ms)
-    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, token)
-    return _Connecting(Client(Machine(options, random), parsed, http, open_stream, random, clock))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 import trio
 
@@ -43,6 +43,7 @@ from softstate.client.machine.events import (
     Stopped,
     Ticked,
 )
+from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock, JumpDetector
 from softstate.client.shell.http import HttpClient, HttpFailed
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
@@ -100,7 +101,7 @@ class Driven(Protocol):
         """Return the newest known state of every topic that `name` covers."""
         ...
 
-    def statistics(self) -> Any:
+    def statistics(self) -> Statistics:
         """Return its counters."""
         ...
 

@@ -8,7 +8,9 @@ from typing import Any, final
 
 import trio
 
-from softstate.client.api.client import Client, Receipt, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
+from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
@@ -163,9 +165,10 @@ class SimClient:
         handle.updates = None
 
     async def _take(self, handle: _Handle, updates: Updates) -> None:
+        events = updates.events()
         while True:
             try:
-                event = await updates.next_event()
+                event = await anext(events)
             except StopAsyncIteration:
                 return
             except Denied:

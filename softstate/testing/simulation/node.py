@@ -13,7 +13,6 @@ from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.storage.follower import first_position
-from softstate.server.websocket.connection import Connection
 from softstate.testing.simulation.clocks import NodeClock
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.environment import Environment
@@ -182,10 +181,6 @@ class SimNode:
             return
         for lease in _leases(self.node):
             self.node.table.remove(lease, [name for name in lease.names if random.random() < share])
-
-    def connections(self) -> list[Connection]:
-        """List the WebSocket connections of the node that runs here."""
-        return self.node.sockets() if self.node is not None else []
 
 
 def _leases(node: Node) -> list[Lease]:

@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_websocket import WebSocketConnection
 
-from softstate.client.api.client import SENT_VALUE_BYTES_MAX, Client
+from softstate.client.api.client import SENT_VALUE_BYTES_MAX
+from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
@@ -252,7 +253,7 @@ async def test_a_bug_reaches_the_application(
         async with client_of(push.node.open_stream) as client:
             await until(client, "live")
             async with client.subscribe("a"):
-                monkeypatch.setattr(Client, "perform", bug)
+                monkeypatch.setattr(Dispatcher, "perform", bug)
                 await push.push("a", 1)
                 await trio.sleep_forever()
     assert push.node.all_closed()

@@ -9,11 +9,11 @@ import trio
 from trio.testing import MockClock
 
 import softstate
-from softstate.client.api.client import connect
+from softstate.client.api.connect import connect
+from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.events import Deliver, Settled
 from softstate.errors import Behind, ConfigError, Denied, Invalid, KeyReused, Unavailable
 from softstate.model import Change
-from softstate.names import is_prefix
 from softstate.wire.messages import Polled
 from tests.kit.push_node import URL, PushNode, client_of
 from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
@@ -205,15 +205,7 @@ async def test_two_clients_with_one_seed_act_alike(nursery: trio.Nursery, autoju
     assert keys[0] == keys[1]
 
 
-async def test_what_is_settled_or_delivered_late_is_ignored(push: PushNode) -> None:
-    async with client_of(push.node.open_stream) as client:
-        client.perform(Settled(99, KeyReused("late")))
-        client.perform(Deliver(Change("unheard/of", 1)))
-
-
-def test_public_names() -> None:
-    assert softstate.connect is connect
-    assert not is_prefix("a")
-    for name in ("Client", "Updates", "Change", "Position", "Durability", *softstate.errors.ERRORS_BY_CODE):
-        kind = softstate.errors.ERRORS_BY_CODE.get(name)
-        assert hasattr(softstate, kind.__name__ if kind else name)
+async def test_what_is_settled_or_delivered_late_is_ignored() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.perform(Settled(99, KeyReused("late")))
+    dispatcher.perform(Deliver(Change("unheard/of", 1)))

@@ -9,14 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.client.api.updates import Handles, Updates
-from softstate.client.machine.events import ModeChanged, Reset
-from softstate.errors import ClientClosed, Denied, Invalid, Unauthenticated
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import Reset
+from softstate.errors import Denied, Invalid
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import ClientBye
-from tests.kit.push_node import PushNode, client_of, drain, until, updates_of
-from tests.kit.scripted_node import HERE, WELCOME
+from tests.kit.push_node import PushNode, client_of, drain, until
+from tests.kit.scripted_node import WELCOME
 
 
 async def test_a_handle_from_its_first_value_to_its_end(push: PushNode, autojump_clock: MockClock) -> None:
@@ -158,112 +158,3 @@ async def test_an_iteration_can_be_cancelled_and_begun_again(push: PushNode, aut
             scope.cancel()
             await anext(updates)
         assert (await anext(updates)).value == 1
-
-
-async def test_a_newer_change_takes_the_place_of_the_older(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    for version, topic in enumerate("abca", start=1):
-        updates.push(Change(topic, version))
-    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [4, 2, 3]
-
-
-async def test_nothing_jumps_over_a_reset(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    reset = Reset(HERE)
-    gone = Change("b", 8, deleted=True)
-    updates.push(Change("a", 7, "old"))
-    updates.push(gone)
-    updates.reset(reset)
-    new = Change("a", 2, "new")
-    updates.push(new)
-    assert await drain(updates) == [gone, reset, new]
-    assert updates.reset_count == 1
-
-
-async def test_a_change_that_overtakes_a_deletion_comes_after_the_reset(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    reset = Reset(HERE)
-    updates.push(Change("b", 8, deleted=True))
-    updates.reset(reset)
-    new = Change("b", 3, "new")
-    updates.push(Change("b", 2, "newish"))
-    updates.push(new)
-    assert await drain(updates) == [reset, new]
-    updates.push(Change("c", 4))
-    updates.push(Change("d", 5))
-    updates.push(Change("c", 6))
-    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [6, 5]
-
-
-async def test_resets_become_one_only_if_nothing_is_between(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    first, second, third = (Reset(Position("e", lineage, 1)) for lineage in "xyz")
-    gone = Change("a", 2, deleted=True)
-    updates.reset(first)
-    updates.push(gone)
-    updates.reset(second)
-    updates.push(Change("b", 3))
-    updates.reset(third)
-    assert await drain(updates) == [first, gone, third]
-    assert updates.reset_count == 3
-
-
-async def test_pending_memory_is_bounded_by_topics(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    for round_ in range(1000):
-        updates.push(Change("a", round_ + 1))
-        updates.push(Change("b", round_ + 1, deleted=True))
-        updates.reset(Reset(HERE))
-        updates.mode_changed(ModeChanged("live"))
-    assert len(await drain(updates)) <= 2 + 3
-
-
-async def test_only_the_newest_mode_is_kept_behind_all_else(autojump_clock: MockClock) -> None:
-    updates = updates_of("/")
-    updates.mode_changed(ModeChanged("polling"))
-    updates.push(Change("a", 1))
-    updates.mode_changed(ModeChanged("live"))
-    assert await drain(updates) == [Change("a", 1), ModeChanged("live")]
-    updates.mode_changed(ModeChanged("live"))
-    updates.push(Change("a", 2))
-    assert (await anext(updates)).version == 2
-
-
-async def test_an_end_is_raised_after_what_is_pending() -> None:
-    updates = updates_of("/")
-    updates.push(Change("a", 1))
-    updates.end(Unauthenticated("expired"))
-    updates.end(ClientClosed("closed"))
-    assert (await anext(updates)).version == 1
-    for _ in range(2):
-        with pytest.raises(Unauthenticated):
-            await anext(updates)
-
-
-async def test_synced_raises_when_it_can_no_longer_be(autojump_clock: MockClock) -> None:
-    updates = updates_of("/", age=lambda _: math.inf)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(closing, updates)
-        with pytest.raises(ClientClosed):
-            await updates.synced()
-    updates = updates_of("/", age=lambda _: math.inf)
-    updates.end(Unauthenticated("expired"))
-    with pytest.raises(Unauthenticated):
-        await updates.synced()
-
-
-async def closing(updates: Updates) -> None:
-    await trio.sleep(1)
-    updates.close()
-
-
-def test_each_handle_gets_a_change_once() -> None:
-    handles = Handles()
-    updates = updates_of("/", "a/", "a/b")
-    assert handles.add(updates) == ["/", "a/", "a/b"]
-    assert handles.add(updates_of("a/", "c")) == ["c"]
-    handles.deliver(Change("a/b", 1))
-    handles.deny(["a/", "unheard/of"])
-    assert updates.names == ("/", "a/b")
-    assert handles.remove(updates) == ["/", "a/b"]
-    handles.deliver(Change("z", 1))

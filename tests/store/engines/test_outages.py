@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from softstate.client.api.client import Client, Receipt
+from softstate.client.api.client import Client
+from softstate.client.api.receipt import Receipt
 from softstate.client.shell.http import Reply
 from softstate.testing.conformance.stage import put
 from softstate.wire import JSON

@@ -15,7 +15,8 @@ from rich.table import Table
 from softstate.cli.commands.demo.ledger import Ledger, Subscriber, spread_text
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged
 from softstate.model import Change

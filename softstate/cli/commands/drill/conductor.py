@@ -20,7 +20,8 @@ from softstate.cli.commands.drill.verdict import Figures, judge
 from softstate.cli.commands.drill.worker_process import WorkerProcess
 from softstate.cli.exit_codes import UNAVAILABLE, USAGE, Failure
 from softstate.cli.processes.child import NodeProcess, free_port
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.client.url import parse_url
 
 READY_S_MAX = 60.0

@@ -19,7 +19,8 @@ import trio
 
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
 from softstate.cli.terminal.output import LineWriter
-from softstate.client.api.client import Client, connect
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
 from softstate.http_client.streams import OpenStream, open_tcp

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from softstate.cli.processes.child import NodeProcess, free_port, softstate
-from softstate.client.api.client import connect
+from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.model import Value

@@ -1,0 +1,119 @@
+"""`connect`: from arguments to a client that runs for the length of a block."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Literal, final
+
+import trio
+
+from softstate.client.api.client import Client
+from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.machine.machine import Machine, MachineOptions
+from softstate.client.shell.clock import Clock, system_clock
+from softstate.client.shell.http import HttpClient
+from softstate.client.shell.reader import Reader
+from softstate.client.shell.shell import Shell
+from softstate.client.url import parse_url
+from softstate.errors import ConfigError
+from softstate.http_client.streams import OpenStream, open_tcp
+from softstate.wire import CBOR, JSON
+from softstate.wire.messages import DURATION_MS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
+
+
+@final
+class _Block:
+    """The block of `connect`. It raises the block's own exceptions as they are, in no group."""
+
+    def __init__(self, client: Client, shell: Shell) -> None:
+        self._client = client
+        self._shell = shell
+        self._tasks = trio.open_nursery()
+
+    async def __aenter__(self) -> Client:
+        # Nothing may wait, and so be cancelled, between here and the block: the nursery would stay open.
+        self._shell.open(await self._tasks.__aenter__())
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            self._client.close()
+        finally:  # the nursery is left whatever happens
+            swallowed = await self._leave(kind, error, trace)
+        return swallowed
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, trio.Cancelled):
+            return bool(await self._tasks.__aexit__(kind, error, trace))
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        except (trio.Cancelled, BaseExceptionGroup) as ending:
+            if error is None or not _only_cancelled(ending):
+                raise
+        return False
+
+
+def _only_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
+
+
+def connect(
+    urls: str | Sequence[str],
+    *,
+    push: bool = True,
+    codec: Literal["cbor", "json"] = "cbor",
+    name: str = "",
+    token: str | None = None,
+    ttl_ms: int | None = None,
+    open_stream: OpenStream | None = None,
+    random: random_module.Random | None = None,
+    clock: Clock | None = None,
+) -> AbstractAsyncContextManager[Client]:
+    """Begin to talk to a node, or to any of several nodes of one store, for as long as the block.
+
+    It does not wait for a connection, and no node has to be there yet. Leaving the block says goodbye, so that nodes
+    forget the lease at once; that takes a second at most. Cancelling it just closes everything.
+
+    Args:
+        urls: Where the nodes are, such as ``ws://127.0.0.1:8700``. ``http``, ``wss`` and ``https`` work too.
+        push: Use WebSocket, where a node offers it; else only poll.
+        codec: How messages are written. ``json`` is readable in packet captures.
+        name: This client's name in the logs of nodes; up to 128 characters.
+        token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``.
+        ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
+        open_stream: Opens every stream instead of TCP; for simulation, proxies, Unix sockets.
+        random: Source of jitter and of idempotency keys; for reproducible tests.
+        clock: Measures ages; it should run while the host is suspended.
+
+    Raises:
+        ConfigError: An argument is wrong.
+
+    """
+    parsed = list(dict.fromkeys(parse_url(url) for url in ([urls] if isinstance(urls, str) else urls)))
+    if not parsed:
+        raise ConfigError("connect needs the URL of at least one node")
+    if codec not in ("cbor", "json"):
+        raise ConfigError(f"codec must be 'cbor' or 'json', not {codec!r}")
+    if len(name) > NAME_CHARS_MAX:
+        raise ConfigError(f"name must have at most {NAME_CHARS_MAX} characters")
+    if token is not None and not (token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX):
+        raise ConfigError(f"token must be 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
+    if ttl_ms is not None and not 0 < ttl_ms <= DURATION_MS_MAX:
+        raise ConfigError(f"ttl_ms must be 1 to {DURATION_MS_MAX}")
+    open_stream = open_stream or open_tcp
+    random = random or random_module.Random()
+    clock = clock or system_clock()
+    options = MachineOptions(urls=tuple(str(url) for url in parsed), push=push, name=name, token=token, ttl_ms=ttl_ms)
+    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, token)
+    machine, dispatcher = Machine(options, random), Dispatcher()
+    shell = Shell(machine, dispatcher, open_stream, http, clock)
+    return _Block(Client(machine, shell, dispatcher, Reader(http, parsed, random), random, clock), shell)

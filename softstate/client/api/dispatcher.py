@@ -1,0 +1,81 @@
+"""The machine's actions for the application, given to the handles and receipts that they are about."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from softstate.client.api.inbox import Inboxes
+from softstate.client.api.receipt import Outcome
+from softstate.client.machine.events import Deliver, Denied, ModeChanged, Reset, Settled, Stopped
+from softstate.client.shell.shell import ToApplication
+from softstate.errors import ClientClosed, SoftstateError
+
+
+@final
+class Dispatcher:
+    """Implements the shell's `Application`: holds everything of one client that waits for the machine."""
+
+    def __init__(self) -> None:
+        self.inboxes = Inboxes()
+        self.progress = trio.lowlevel.ParkingLot()
+        """Where tasks wait for the machine to take another event."""
+        self.mode_changes = trio.lowlevel.ParkingLot()
+        self._outcomes: dict[int, Outcome] = {}
+        self._tickets = 0
+        self._over: SoftstateError | None = None
+
+    def perform(self, action: ToApplication) -> None:
+        """Take one action of the machine."""
+        match action:
+            case Deliver():
+                self.inboxes.deliver(action.change)
+            case Settled():
+                if (outcome := self._outcomes.pop(action.ticket, None)) is not None:
+                    outcome.settle(action.outcome)
+            case Reset():
+                for inbox in self.inboxes.all():
+                    inbox.reset(action)
+            case ModeChanged():
+                for inbox in self.inboxes.all():
+                    inbox.mode_changed(action)
+                self.mode_changes.unpark_all()
+            case Denied():
+                self.inboxes.deny(action.names)
+            case Stopped():
+                self.end(action.error)
+
+    def advanced(self) -> None:
+        """Wake the tasks that wait for progress: the machine has taken an event and its actions were performed."""
+        self.progress.unpark_all()
+
+    def new_publish(self) -> tuple[int, Outcome]:
+        """Choose the ticket of another publish; return it, and the outcome that will be settled for it."""
+        self._tickets += 1
+        outcome = self._outcomes[self._tickets] = Outcome()
+        return self._tickets, outcome
+
+    def drop_publish(self, ticket: int) -> bool:
+        """Settle a publish as dropped; tell whether it was not settled before."""
+        outcome = self._outcomes.pop(ticket, None)
+        if outcome is None:
+            return False
+        outcome.settle(ClientClosed("this publish was dropped; if it was sent, it may be applied all the same"))
+        return True
+
+    def end(self, error: SoftstateError) -> None:
+        """Raise `error` to every task that waits for the client, and from now on in `raise_if_over`."""
+        if isinstance(error, ClientClosed) or self._over is None:
+            self._over = error
+        for inbox in self.inboxes.all():
+            inbox.end(error)
+        for outcome in self._outcomes.values():
+            outcome.settle(error)
+        self._outcomes.clear()
+        self.mode_changes.unpark_all()
+
+    def raise_if_over(self) -> None:
+        """Raise the error that stopped the client, or `ClientClosed`."""
+        if self._over is not None:
+            raise self._over.with_traceback(None)

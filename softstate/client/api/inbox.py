@@ -1,0 +1,196 @@
+"""The inbox of each handle: pending changes, at most one a topic, and what else the machine has for it.
+
+A newer change takes the place of the older one of its topic, where it is. So memory is bounded by the number of topics,
+however slowly the application reads. Several handles may want the same name; the client wants it as long as one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias, final
+
+import trio
+
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.errors import Denied, SoftstateError
+from softstate.model import Change
+from softstate.names import prefixes_of
+
+UpdateEvent: TypeAlias = Change | Reset | ModeChanged
+"""One of the things that `Updates.events` yields."""
+
+NAMES_SHOWN = 10
+"""How many denied names an error lists."""
+
+_MODE = 0
+_Key: TypeAlias = str | int
+"""A topic, `_MODE`, or the number of a reset."""
+
+
+@final
+class Inbox:
+    """Holds what one handle has not taken yet. `progress` is woken with the waiting task whenever the state changes."""
+
+    def __init__(self, names: Iterable[str], progress: trio.lowlevel.ParkingLot) -> None:
+        self.names = dict.fromkeys(names)
+        self.denied: list[str] = []
+        self.reset_count = 0
+        self.closed = False
+        self._pending: dict[_Key, UpdateEvent] = {}
+        self._resets_pending = 0
+        self._denial: Denied | None = None
+        self._end: SoftstateError | None = None
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._progress = progress
+
+    # The application's side ------------------------------------------------------------------------------------------
+
+    async def take(self) -> UpdateEvent:
+        """Wait for the next event and take it. Raises StopAsyncIteration when closed, or what `raise_if_over` does."""
+        await trio.lowlevel.checkpoint()
+        self._raise_denial()
+        while not self._pending:
+            if self.closed:
+                raise StopAsyncIteration
+            self.raise_if_over()
+            await self._waiting.park()
+        event = self._pending.pop(next(iter(self._pending)))
+        self._resets_pending -= isinstance(event, Reset)
+        return event
+
+    async def wait_for_progress(self) -> None:
+        """Wait until the client's knowledge, or the state of this inbox, may have changed."""
+        await self._progress.park()
+
+    def raise_if_over(self) -> None:
+        """Raise a denial that was not raised yet, or the error that ended the client."""
+        self._raise_denial()
+        if self._end is not None:
+            raise self._end.with_traceback(None)
+
+    def _raise_denial(self) -> None:
+        if self._denial is not None:
+            denial = self._denial
+            if self.names:
+                self._denial = None
+            raise denial.with_traceback(None)
+
+    # The machine's side ----------------------------------------------------------------------------------------------
+
+    def push(self, change: Change) -> None:
+        """Take the newest state of a topic. It takes the place of an older one, but never ahead of a reset."""
+        if self._resets_pending:
+            self._pending.pop(change.topic, None)
+        self._put(change.topic, change)
+
+    def reset(self, reset: Reset) -> None:
+        """Take a change of history. Pending values are dropped: all of them follow again, or as deleted.
+
+        Deletions stay, ahead of the reset: nothing will say again that a topic is gone which the new history does not
+        have either. Resets with nothing between them become one, so that not even they can pile up.
+        """
+        self.reset_count += 1
+        pending, self._pending = self._pending, {}
+        bare: _Key | None = None  # the last reset, as long as no deletion follows it
+        for key, event in pending.items():
+            if isinstance(event, Change):
+                if not event.deleted:
+                    continue
+                bare = None
+            elif isinstance(event, Reset):
+                self._remove(bare)
+                bare = key
+            self._pending[key] = event
+        self._remove(bare)
+        self._resets_pending = 1 + sum(isinstance(event, Reset) for event in self._pending.values())
+        self._put(self.reset_count, reset)
+
+    def mode_changed(self, change: ModeChanged) -> None:
+        """Take the client's new mode; it comes behind all that is pending."""
+        self._pending.pop(_MODE, None)
+        self._put(_MODE, change)
+
+    def deny(self, names: Iterable[str]) -> None:
+        """Take note of names that were refused, and have the application told once."""
+        refused = [name for name in names if name in self.names]
+        for name in refused:
+            del self.names[name]
+        self.denied += refused
+        more = " and more" if len(self.denied) > NAMES_SHOWN else ""
+        listed = ", ".join(map(repr, self.denied[:NAMES_SHOWN])) + more
+        self._denial = Denied(f"the node refuses these names, or they exceed its limits: {listed}")
+        self._wake()
+
+    def end(self, error: SoftstateError) -> None:
+        """Raise `error` to the application, once it has taken what is pending."""
+        self._end = self._end or error
+        self._wake()
+
+    def close(self) -> None:
+        """Drop what is pending and let iterations end: the application has left the block of its handle."""
+        self.closed = True
+        self._pending.clear()
+        self._resets_pending = 0
+        self._wake()
+
+    def _remove(self, key: _Key | None) -> None:
+        if key is not None:
+            del self._pending[key]
+
+    def _put(self, key: _Key, event: UpdateEvent) -> None:
+        self._pending[key] = event
+        self._waiting.unpark_all()
+
+    def _wake(self) -> None:
+        self._waiting.unpark_all()
+        self._progress.unpark_all()
+
+
+@final
+class Inboxes:
+    """All inboxes of a client, found by name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[Inbox, None]] = {}
+        self._all: dict[Inbox, None] = {}
+
+    def add(self, inbox: Inbox) -> list[str]:
+        """Add an inbox; return the names that no other one held."""
+        self._all[inbox] = None
+        new = [name for name in inbox.names if name not in self._by_name]
+        for name in inbox.names:
+            self._by_name.setdefault(name, {})[inbox] = None
+        return new
+
+    def remove(self, inbox: Inbox) -> list[str]:
+        """Remove an inbox; return the names that none holds any more."""
+        self._all.pop(inbox, None)
+        freed = []
+        for name in inbox.names:
+            holders = self._by_name[name]
+            del holders[inbox]
+            if not holders:
+                del self._by_name[name]
+                freed.append(name)
+        return freed
+
+    def all(self) -> list[Inbox]:
+        """Return every inbox."""
+        return list(self._all)
+
+    def deliver(self, change: Change) -> None:
+        """Push a change to each inbox that covers its topic, once."""
+        found: dict[Inbox, None] = {}
+        for name in (change.topic, *prefixes_of(change.topic)):
+            found.update(self._by_name.get(name, {}))
+        for inbox in found:
+            inbox.push(change)
+
+    def deny(self, names: Iterable[str]) -> None:
+        """Take denied names from all inboxes that hold them."""
+        told: dict[Inbox, list[str]] = {}
+        for name in names:
+            for inbox in self._by_name.pop(name, {}):
+                told.setdefault(inbox, []).append(name)
+        for inbox, refused in told.items():
+            inbox.deny(refused)

@@ -1,0 +1,66 @@
+"""Publishes on their way: the receipt that an application holds, and the outcome behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from softstate.errors import SoftstateError
+from softstate.wire.messages import Published
+
+
+@final
+class Outcome:
+    """The outcome of one publish: known once `settle` was called, `Published` or the error to raise."""
+
+    def __init__(self) -> None:
+        self._outcome: Published | SoftstateError | None = None
+        self._settled = trio.Event()
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known."""
+        return self._settled.is_set()
+
+    def settle(self, outcome: Published | SoftstateError) -> None:
+        """Make it known. Must be called once."""
+        self._outcome = outcome
+        self._settled.set()
+
+    async def wait(self) -> Published:
+        """Wait until it is known; return it, or raise it."""
+        await self._settled.wait()
+        if isinstance(self._outcome, Published):
+            return self._outcome
+        assert self._outcome is not None
+        raise self._outcome.with_traceback(None)
+
+
+@final
+class Receipt:
+    """A publish on its way. `Client.publish_soon` makes these."""
+
+    def __init__(self, outcome: Outcome, drop: Callable[[], None]) -> None:
+        self._outcome = outcome
+        self._drop = drop
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome is known, so that `wait` would not wait."""
+        return self._outcome.settled
+
+    async def wait(self) -> Published:
+        """Wait until the change is durable, and return the answer, with its `version`.
+
+        Raises what `Client.publish` raises. If cancelled, the publish goes on, and may be waited for again.
+        """
+        return await self._outcome.wait()
+
+    def drop(self) -> None:
+        """Stop sending it; `wait` raises `ClientClosed` then. If it was sent already, it may be applied all the same.
+
+        Does nothing once it is settled.
+        """
+        self._drop()

@@ -1,0 +1,132 @@
+"""The inbox of a handle, told by hand: what takes the place of what, and what an application is given of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.client.api.inbox import Inbox, Inboxes
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import ModeChanged, Reset
+from softstate.errors import ClientClosed, Unauthenticated
+from softstate.model import Change
+from softstate.position import Position
+from tests.kit.push_node import drain
+from tests.kit.scripted_node import HERE
+
+
+def handle(*names: str, age_s: float = 0.0) -> tuple[Inbox, Updates]:
+    inbox = Inbox(names, trio.lowlevel.ParkingLot())
+    return inbox, Updates(inbox, lambda _: age_s)
+
+
+async def test_a_newer_change_takes_the_place_of_the_older(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    for version, topic in enumerate("abca", start=1):
+        inbox.push(Change(topic, version))
+    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [4, 2, 3]
+
+
+async def test_nothing_jumps_over_a_reset(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    reset = Reset(HERE)
+    gone = Change("b", 8, deleted=True)
+    inbox.push(Change("a", 7, "old"))
+    inbox.push(gone)
+    inbox.reset(reset)
+    new = Change("a", 2, "new")
+    inbox.push(new)
+    assert await drain(updates) == [gone, reset, new]
+    assert updates.reset_count == 1
+
+
+async def test_a_change_that_overtakes_a_deletion_comes_after_the_reset(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    reset = Reset(HERE)
+    inbox.push(Change("b", 8, deleted=True))
+    inbox.reset(reset)
+    new = Change("b", 3, "new")
+    inbox.push(Change("b", 2, "newish"))
+    inbox.push(new)
+    assert await drain(updates) == [reset, new]
+    inbox.push(Change("c", 4))
+    inbox.push(Change("d", 5))
+    inbox.push(Change("c", 6))
+    assert [change.version for change in await drain(updates) if isinstance(change, Change)] == [6, 5]
+
+
+async def test_resets_become_one_only_if_nothing_is_between(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    first, second, third = (Reset(Position("e", lineage, 1)) for lineage in "xyz")
+    gone = Change("a", 2, deleted=True)
+    inbox.reset(first)
+    inbox.push(gone)
+    inbox.reset(second)
+    inbox.push(Change("b", 3))
+    inbox.reset(third)
+    assert await drain(updates) == [first, gone, third]
+    assert updates.reset_count == 3
+
+
+async def test_pending_memory_is_bounded_by_topics(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    for round_ in range(1000):
+        inbox.push(Change("a", round_ + 1))
+        inbox.push(Change("b", round_ + 1, deleted=True))
+        inbox.reset(Reset(HERE))
+        inbox.mode_changed(ModeChanged("live"))
+    assert len(await drain(updates)) <= 2 + 3
+
+
+async def test_only_the_newest_mode_is_kept_behind_all_else(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/")
+    inbox.mode_changed(ModeChanged("polling"))
+    inbox.push(Change("a", 1))
+    inbox.mode_changed(ModeChanged("live"))
+    assert await drain(updates) == [Change("a", 1), ModeChanged("live")]
+    inbox.mode_changed(ModeChanged("live"))
+    inbox.push(Change("a", 2))
+    assert (await anext(updates)).version == 2
+
+
+async def test_an_end_is_raised_after_what_is_pending() -> None:
+    inbox, updates = handle("/")
+    inbox.push(Change("a", 1))
+    inbox.end(Unauthenticated("expired"))
+    inbox.end(ClientClosed("closed"))
+    assert (await anext(updates)).version == 1
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await anext(updates)
+
+
+async def test_synced_raises_when_it_can_no_longer_be(autojump_clock: MockClock) -> None:
+    inbox, updates = handle("/", age_s=math.inf)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(closing, inbox)
+        with pytest.raises(ClientClosed):
+            await updates.synced()
+    inbox, updates = handle("/", age_s=math.inf)
+    inbox.end(Unauthenticated("expired"))
+    with pytest.raises(Unauthenticated):
+        await updates.synced()
+
+
+async def closing(inbox: Inbox) -> None:
+    await trio.sleep(1)
+    inbox.close()
+
+
+def test_each_inbox_gets_a_change_once() -> None:
+    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
+    inbox, other = (Inbox(names, parked) for names in (("/", "a/", "a/b"), ("a/", "c")))
+    assert inboxes.add(inbox) == ["/", "a/", "a/b"]
+    assert inboxes.add(other) == ["c"]
+    inboxes.deliver(Change("a/b", 1))
+    inboxes.deny(["a/", "unheard/of"])
+    assert tuple(inbox.names) == ("/", "a/b")
+    assert inboxes.remove(inbox) == ["/", "a/b"]
+    inboxes.deliver(Change("z", 1))
