@@ -24,7 +24,7 @@ from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.kit.processes import WAIT_S, until
-from tests.store.engines.postgres_rig import PostgresBackend, PostgresServer, call, running_server
+from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call, running_server
 
 SCHEMAS = count()
 
@@ -323,7 +323,7 @@ async def test_strange_notifications_do_no_harm(backend: PostgresBackend) -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hear, store, head)
         for payload in ("0", "-7", "999999999999999999999", "\u0663", "drop", "9" * 5000):
-            backend.server.execute(f"NOTIFY \"{backend.schema}\", '{payload}'", database="backend")
+            backend.server.execute(f"NOTIFY \"{backend.schema}\", '{payload}'", database=DATABASE)
         assert await store.head() == head
         await backend.publish_directly("a", "1")
 
@@ -337,8 +337,8 @@ async def test_another_program_needs_the_functions_only(backend: PostgresBackend
         f"GRANT USAGE ON SCHEMA {schema} TO {app}",
         f"GRANT EXECUTE ON FUNCTION {schema}.publish(text, jsonb, bigint), {schema}.delete(text, bigint) TO {app}",
     ):
-        server.execute(statement, database="backend")
-    with server.connect("backend") as connection:
+        server.execute(statement, database=DATABASE)
+    with server.connect(DATABASE) as connection:
         connection.execute(f"SET ROLE {app}")
         # Whatever the caller's path and temporary tables are called, the functions use the owner's.
         connection.execute("CREATE TEMPORARY TABLE meta (head bigint); SET search_path = pg_temp")
