@@ -16,8 +16,8 @@ from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import NESTED_MAX, Op, RangeAnswer, delete, delete_span, get, put, span, value_is
 from softstate.store.etcd.schema import Data, Head, Known, Layout, after_all, read_keylog, write_head
-from softstate.store.etcd.snapshot import Appetite, Look, begin, log_op, rows_in, scan_log, standings_in
-from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, Batch
+from softstate.store.etcd.snapshot import Appetite, Look, begin, log_op, rows_in, scan_log, topics_in
+from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction
 from softstate.store.etcd.write import Fate, Writer
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.dump import check_joined, published_to
@@ -90,23 +90,24 @@ class Adoption:
             raise published_to(self._gateway.name)
 
     async def _take(self, page: Dump) -> None:
-        batch = Batch(self._data, Head("", "", 0, 0, self._generation, ""))
+        transaction = EtcdTransaction(self._data, Head("", "", 0, 0, self._generation, ""))
         topics = [record.topic for record in page.records]
-        batch.know(standings_in(topics, await self._ranges([get(self._data.topic(topic)) for topic in topics])), {})
+        found = await self._ranges([get(self._data.topic(topic)) for topic in topics])
+        transaction.topics.update(topics_in(topics, found))
         for record in page.records:
-            batch.place(record)
-        for used in page.keys:
-            batch.keep(used.topic, used.key, used.digest, used.version)
+            transaction.place(record)
+        for key in page.keys:
+            transaction.keep(key)
         for row in page.rows:
-            batch.changes[self._data.at("lineage", row.revision)] = row.lineage.encode()
+            transaction.changes[self._data.at("lineage", row.revision)] = row.lineage.encode()
         part: list[Op] = []
         size = 0
-        for key, value in batch.changes.items():
-            size += len(key) + len(value or b"") + 64
+        for name, value in transaction.changes.items():
+            size += len(name) + len(value or b"") + 64
             if part and (size > REQUEST_BYTES_MAX or len(part) == NESTED_MAX):
                 await self._write(self._still_ours, part)
-                part, size = [], len(key) + len(value or b"") + 64
-            part.append(delete(key) if value is None else put(key, value))
+                part, size = [], len(name) + len(value or b"") + 64
+            part.append(delete(name) if value is None else put(name, value))
         if part:
             await self._write(self._still_ours, part)
 

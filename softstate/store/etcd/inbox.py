@@ -18,8 +18,8 @@ from softstate.names import check_topic
 from softstate.store.base import Write
 from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
 from softstate.store.etcd.schema import Data, Layout, after_all
-from softstate.store.etcd.snapshot import Look, standings_in
-from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, Batch, size_of
+from softstate.store.etcd.snapshot import Look, topics_in
+from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction, size_of
 from softstate.store.etcd.write import Plan
 from softstate.store.remote.encoding import cbor_of_json
 
@@ -53,7 +53,7 @@ def moving(layout: Layout) -> Plan[Moved]:
         newest_last = {"sort_order": "ASCEND", "sort_target": "MOD"}
         return [span(layout.inbox, after_all(layout.inbox), limit=INBOX_MAX, **newest_last)]
 
-    async def draft(look: Look, batch: Batch) -> Moved:
+    async def draft(look: Look, transaction: EtcdTransaction) -> Moved:
         publishes: list[Write] = []
         refused: list[tuple[str, str]] = []
         entries = _fitting(look.answers[0].kvs)
@@ -63,15 +63,13 @@ def moving(layout: Layout) -> Plan[Moved]:
                 publishes.append(_publish(topic, kv.value))
             except RequestError as error:
                 because = error.message
-                batch.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
+                transaction.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
                 refused.append((topic.decode(errors="replace"), because))
-            batch.compares.append(unchanged(kv.key, kv.mod_revision))
-            batch.changes[kv.key] = None
+            transaction.compares.append(unchanged(kv.key, kv.mod_revision))
+            transaction.changes[kv.key] = None
         topics = [publish.topic for publish in publishes]
-        batch.know(standings_in(topics, await look.ranges([get(batch.data.topic(topic)) for topic in topics])), {})
-        snapshot = look.fetched()
-        for publish in publishes:
-            batch.apply(publish, snapshot)
+        found = await look.ranges([get(transaction.data.topic(topic)) for topic in topics])
+        transaction.apply(publishes, look.fetched(), topics_in(topics, found), {})
         return Moved(len(entries), refused, look.answers[0].count > len(entries))
 
     return Plan(draft, ops)

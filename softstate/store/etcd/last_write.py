@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from softstate.store.base import Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.messages import NESTED_MAX, unchanged
-from softstate.store.etcd.schema import Known, Standing
-from softstate.store.etcd.transaction import Batch
+from softstate.store.etcd.schema import Known
+from softstate.store.etcd.transaction import EtcdTransaction
+from softstate.store.rules.judge import TopicState
 
 RECALL_TOPICS_MAX = 4_096
 """Where so many topics stand is remembered, at most; then it begins anew."""
@@ -25,23 +26,23 @@ class Recall:
     def __init__(self) -> None:
         self._known: Known | None = None
         self._connection: Connection | None = None
-        self._standings: dict[str, Standing] = {}
+        self._topics: dict[str, TopicState] = {}
 
-    def remember(self, connection: Connection, base: Known, known: Known, batch: Batch) -> None:
+    def remember(self, connection: Connection, base: Known, known: Known, transaction: EtcdTransaction) -> None:
         """Note a write that has made `known` of `base`."""
-        if self._known is None or self._known.raw != base.raw or len(self._standings) > RECALL_TOPICS_MAX:
-            self._standings = {}
-        self._standings |= batch.standings
+        if self._known is None or self._known.raw != base.raw or len(self._topics) > RECALL_TOPICS_MAX:
+            self._topics = {}
+        self._topics |= transaction.topics
         self._known, self._connection = known, connection
 
     def forget(self) -> None:
         """Know nothing: somebody else has written."""
         self._known = self._connection = None
-        self._standings = {}
+        self._topics = {}
 
     def base_for(
         self, connection: Connection, group: Sequence[Write], newest: int
-    ) -> tuple[Known, dict[str, Standing]] | None:
+    ) -> tuple[Known, dict[str, TopicState]] | None:
         """Return the head and where the topics of a group stand, if all that is asked about them is known.
 
         `newest` is the highest revision that this node has heard of, from anyone.
@@ -53,12 +54,12 @@ class Recall:
             return None
         if sum(publish.key is not None for publish in group) >= NESTED_MAX:
             return None
-        if any(publish.witness is not None or publish.topic not in self._standings for publish in group):
+        if any(publish.witness is not None or publish.topic not in self._topics for publish in group):
             return None
-        return known, {publish.topic: self._standings[publish.topic] for publish in group}
+        return known, {publish.topic: self._topics[publish.topic] for publish in group}
 
 
-def compare_new_keys(batch: Batch, group: Sequence[Write]) -> None:
-    """Have the write of a batch fail if an idempotency key of the group stands for something already."""
-    keys = {batch.data.key(publish.topic, publish.key) for publish in group if publish.key is not None}
-    batch.compares += [unchanged(key, 0) for key in keys]
+def compare_new_keys(transaction: EtcdTransaction, group: Sequence[Write]) -> None:
+    """Have the write of a transaction fail if an idempotency key of the group stands for something already."""
+    keys = {transaction.data.key(publish.topic, publish.key) for publish in group if publish.key is not None}
+    transaction.compares += [unchanged(key, 0) for key in keys]

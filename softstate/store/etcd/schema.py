@@ -33,6 +33,7 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.remote.encoding import from_stored, to_stored
+from softstate.store.rules.judge import KeyUse, TopicState
 
 LAYOUT_VERSION = 1
 """In `Head.layout`. A head with a higher one is from a newer softstate."""
@@ -189,22 +190,14 @@ def version_of(key: bytes) -> int:
     return int(key[-16:], 16)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What ``topic/TOPIC`` says: the version, and whether there is a value; version 0 when there is no such key."""
-
-    version: int = 0
-    live: bool = False
-
-
-def write_standing(standing: Standing) -> bytes:
+def write_topic(state: TopicState) -> bytes:
     """Encode the value of ``topic/TOPIC``."""
-    return b"%016x%c" % (standing.version, b"+" if standing.live else b"-")
+    return b"%016x%c" % (state.version, b"+" if state.live else b"-")
 
 
-def read_standing(value: bytes) -> Standing:
+def read_topic(value: bytes) -> TopicState:
     """Decode the value of ``topic/TOPIC``."""
-    return Standing(int(value[:16], 16), value[16:] == b"+")
+    return TopicState(int(value[:16], 16), value[16:] == b"+")
 
 
 def write_record(record: Record) -> bytes:
@@ -219,19 +212,19 @@ def read_record(key: bytes, value: bytes) -> Record:
     return Record(name, version, from_stored(stored, name, version))
 
 
-def write_use(version: int, digest: bytes) -> bytes:
-    """Encode what an idempotency key stands for."""
-    return b"%016x%s" % (version, digest)
+def write_use(key: Key) -> bytes:
+    """Encode the request that an idempotency key stands for."""
+    return b"%016x%s" % (key.version, key.digest)
 
 
-def read_use(value: bytes) -> tuple[bytes, int]:
-    """Decode what an idempotency key stands for: digest, version."""
+def read_use(value: bytes) -> KeyUse:
+    """Decode the request that an idempotency key stands for: digest, version."""
     return value[16:], int(value[:16], 16)
 
 
-def write_keylog(topic: str, key: str, digest: bytes) -> bytes:
+def write_keylog(key: Key) -> bytes:
     """Encode the value of ``keylog/VERSION``."""
-    return msgspec.json.encode((topic, key, digest))
+    return msgspec.json.encode((key.topic, key.key, key.digest))
 
 
 def read_keylog(key: bytes, value: bytes) -> Key:

@@ -17,8 +17,9 @@ from softstate.position import REVISION_MAX, Position
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
-from softstate.store.etcd.schema import Data, Known, Layout, Standing, read_head, read_record, read_standing, version_of
+from softstate.store.etcd.schema import Data, Known, Layout, read_head, read_record, read_topic, version_of
 from softstate.store.remote.fetched import Fetched
+from softstate.store.rules.judge import TopicState
 from softstate.store.rules.paging import check_seen, scans_of
 
 FIRST_WAVE = 64
@@ -208,24 +209,24 @@ async def scan_log(
         kvs = None
 
 
-async def load(look: Look, standings: Mapping[str, Standing], appetite: Appetite) -> list[Record]:
+async def load(look: Look, states: Mapping[str, TopicState], appetite: Appetite) -> list[Record]:
     """Read records in version order until the appetite is sated. Tombstones are made up: there is nothing to read."""
-    waiting = sorted(standings.items(), key=lambda item: item[1].version)
+    waiting = sorted(states.items(), key=lambda item: item[1].version)
     found: list[Record] = []
     while waiting and not appetite.sated:
         wave, waiting = waiting[: (asked := appetite.wave())], waiting[asked:]
-        live = [standing.version for _, standing in wave if standing.live]
+        live = [state.version for _, state in wave if state.live]
         answers = await look.ranges([get(look.data.at("log", version)) for version in live])
         records = {record.version: record for answer in answers for record in (_record(kv) for kv in answer.kvs)}
-        for topic, standing in wave:
-            if standing.live and standing.version not in records:
+        for topic, state in wave:
+            if state.live and state.version not in records:
                 raise StoreRefused(
-                    f"{look.gateway.name} is damaged: the record of {topic!r} at {standing.version} was deleted from"
+                    f"{look.gateway.name} is damaged: the record of {topic!r} at {state.version} was deleted from"
                     " below its namespace; restore a backup"
                 )
-            record = records[standing.version] if standing.live else Record(topic, standing.version, None)
+            record = records[state.version] if state.live else Record(topic, state.version, None)
             # A tombstone may be passed over by who reads, so it sates nobody here.
-            appetite.meet(record, take=standing.live)
+            appetite.meet(record, take=state.live)
             found.append(record)
     return found
 
@@ -234,11 +235,9 @@ def _record(kv: KeyValue) -> Record:
     return read_record(kv.key, kv.value)
 
 
-def standings_in(topics: Iterable[str], answers: Iterable[RangeAnswer]) -> dict[str, Standing]:
+def topics_in(topics: Iterable[str], answers: Iterable[RangeAnswer]) -> dict[str, TopicState]:
     """Return where topics stand that were asked for one by one; those without a record are left out."""
-    return {
-        topic: read_standing(answer.kvs[0].value) for topic, answer in zip(topics, answers, strict=True) if answer.kvs
-    }
+    return {topic: read_topic(answer.kvs[0].value) for topic, answer in zip(topics, answers, strict=True) if answer.kvs}
 
 
 async def scan(look: Look, prefix: str, after: int, *, tombstones: bool, appetite: Appetite) -> list[Record]:
@@ -248,26 +247,24 @@ async def scan(look: Look, prefix: str, after: int, *, tombstones: bool, appetit
         (answer,) = await look.ranges([span(begins, ends, limit=PREFIX_TOPICS_MAX + 1)])
         if len(answer.kvs) <= PREFIX_TOPICS_MAX:
             root = len(look.data.table("topic"))
-            standings = {kv.key[root:].decode(): read_standing(kv.value) for kv in answer.kvs}
+            states = {kv.key[root:].decode(): read_topic(kv.value) for kv in answer.kvs}
             wanted = {
-                topic: standing
-                for topic, standing in standings.items()
-                if standing.version > after and (tombstones or standing.live)
+                topic: state for topic, state in states.items() if state.version > after and (tombstones or state.live)
             }
             return await load(look, wanted, appetite)
     return await scan_log(look, prefix, after, tombstones=tombstones, appetite=appetite)
 
 
-async def fetch(look: Look, group: Sequence[Query], standings: Mapping[str, Standing]) -> Fetched:
+async def fetch(look: Look, group: Sequence[Query], states: Mapping[str, TopicState]) -> Fetched:
     """Bring in what `answer` may ask for when it answers these queries."""
     records: dict[int, Record] = {}
     scans: dict[tuple[str, int, bool], Sequence[Record]] = {}
     appetites: dict[tuple[str, int, bool], tuple[int, int]] = {}
     for query in group:
         wanted = {
-            topic: standings[topic]
+            topic: states[topic]
             for topic, held in query.topics.items()
-            if topic in standings and standings[topic].version > max(held, query.after)
+            if topic in states and states[topic].version > max(held, query.after)
         }
         for record in await load(look, wanted, Appetite(query.limit, query.limit_bytes)):
             records[record.version] = record
@@ -277,7 +274,7 @@ async def fetch(look: Look, group: Sequence[Query], standings: Mapping[str, Stan
     for (prefix, after, tombstones), limits in appetites.items():
         found = await scan(look, prefix, after, tombstones=tombstones, appetite=Appetite(*limits))
         scans[prefix, after, tombstones] = found
-    versions = {topic: standing.version for topic, standing in standings.items()}
+    versions = {topic: state.version for topic, state in states.items()}
     return look.fetched(versions=versions, records=records.values(), scans=scans)
 
 

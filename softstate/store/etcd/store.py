@@ -36,7 +36,7 @@ from softstate.store.etcd.inbox import moving
 from softstate.store.etcd.messages import Op, Status, delete_span, get, span
 from softstate.store.etcd.notifications import LOOK_S, News, Watch
 from softstate.store.etcd.schema import Data, Known, Layout, after_all
-from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, standings_in
+from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, topics_in
 from softstate.store.etcd.transaction import chunks_of
 from softstate.store.etcd.url import read_etcd_url
 from softstate.store.etcd.write import Writer, compacting
@@ -166,15 +166,15 @@ class EtcdStore(Store):
         done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
         self._saw(done.known, opened)
         position = done.known.head.position
-        before = done.batch.before if done.batch.records else position.revision
-        return Committed(done.result, before, done.batch.records, position)
+        before = done.transaction.before if done.transaction.records else position.revision
+        return Committed(done.result, before, done.transaction.records, position)
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """See `Store.read`."""
         topics = list(dict.fromkeys(topic for query in group for topic in query.topics))
 
         async def then(look: Look) -> Sequence[Page | Rewound]:
-            fetched = await fetch(look, group, standings_in(topics, look.answers))
+            fetched = await fetch(look, group, topics_in(topics, look.answers))
             return [answer(query, fetched) for query in group]
 
         lineages = [query.witness.revision for query in group if query.witness is not None]

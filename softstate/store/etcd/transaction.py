@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from softstate.model import Record
-from softstate.store.base import Applied, Verdict, Write
+from softstate.store.base import Key, Verdict, Write
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, Op, delete, put
-from softstate.store.etcd.schema import Data, Head, Standing, write_keylog, write_record, write_standing, write_use
-from softstate.store.rules.judge import Standing as JudgedStanding, judge
-from softstate.store.rules.paging import Snapshot, on_history
+from softstate.store.etcd.schema import Data, Head, write_keylog, write_record, write_topic, write_use
+from softstate.store.rules.judge import KeyUse, TopicState, judge_group
+from softstate.store.rules.paging import Snapshot
 
 PUBLISH_OPS_MAX = 7
 """How many operations one publish may need: its record, the one before, each one's tombstone, topic, and key twice."""
@@ -26,19 +26,18 @@ PUBLISH_BYTES = 640
 """How much a publish brings at most beside value, topic and key: what `PUBLISH_OPS_MAX` names in etcd begin with."""
 
 
-class Batch:
+class EtcdTransaction:
     """What one write changes below the namespace. `head` is what it leaves, less the token.
 
-    With a `nonce` a lineage row goes before everything else. `used` tells what the idempotency keys stand for that the
-    publishes bring, `standings` where their topics stand.
+    With a `nonce` a lineage row goes before everything else. `topics` has the state of the topics that it writes to,
+    before, and then after.
     """
 
     def __init__(self, data: Data, head: Head, *, nonce: str | None = None, keys_max: int = 0) -> None:
         self.data = data
         self.head = head
         self.keys_max = keys_max
-        self.standings: dict[str, Standing] = {}
-        self.used: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.topics: dict[str, TopicState] = {}
         self.records: list[Record] = []
         self.compares: list[Op] = []
         self.changes: dict[bytes, bytes | None] = {}
@@ -52,55 +51,44 @@ class Batch:
         self.before = self.head.revision
         """The revision before the first record."""
 
-    def know(self, standings: Mapping[str, Standing], used: Mapping[tuple[str, str], tuple[bytes, int]]) -> None:
-        """Take over what was read for the publishes to come."""
-        self.standings.update(standings)
-        self.used.update(used)
-
-    def apply(self, publish: Write, snapshot: Snapshot) -> Verdict:
-        """Judge one publish, and apply it if nothing speaks against it. `snapshot` knows the witness's revision."""
-        old = self.standings.get(publish.topic, Standing())
-        verdict = judge(
-            publish,
-            JudgedStanding(
-                version=old.version,
-                live=old.live,
-                used=None if publish.key is None else self.used.get((publish.topic, publish.key)),
-                witnessed=publish.witness is None or on_history(publish.witness, snapshot),
-                keys_full=self.head.keys >= self.keys_max,
-            ),
+    def apply(
+        self,
+        group: Sequence[Write],
+        snapshot: Snapshot,
+        topics: Mapping[str, TopicState],
+        used: Mapping[tuple[str, str], KeyUse],
+    ) -> list[Verdict]:
+        """Judge a group, and write down what is applied of it; the arguments are those of `judge_group`."""
+        head = self.head
+        judged = judge_group(
+            group, snapshot, topics, used, before=head.revision, keys_held=head.keys, keys_max=self.keys_max
         )
-        if verdict is not None:
-            return verdict
-        version = self.head.revision + 1
-        record = Record(publish.topic, version, publish.cbor)
-        self.head = msgspec.structs.replace(
-            self.head, revision=version, keys=self.head.keys + (publish.key is not None)
-        )
-        self.place(record)
-        self.records.append(record)
-        if publish.key is not None:
-            self.keep(publish.topic, publish.key, publish.digest, version)
-        return Applied(version)
+        self.topics.update(topics)
+        for record in judged.records:
+            self.place(record)
+        for key in judged.keys:
+            self.keep(key)
+        self.records += judged.records
+        self.head = msgspec.structs.replace(head, revision=judged.revision, keys=head.keys + len(judged.keys))
+        return judged.verdicts
 
     def place(self, record: Record) -> None:
         """Put a record in the place of its topic's older one."""
-        old = self.standings.get(record.topic)
+        old = self.topics.get(record.topic)
         if old is not None:
             self.remove(self.data.at("log", old.version))
             if not old.live:
                 self.remove(self.data.at("tomb", old.version))
-        standing = self.standings[record.topic] = Standing(record.version, not record.deleted)
-        self.changes[self.data.topic(record.topic)] = write_standing(standing)
+        state = self.topics[record.topic] = TopicState(record.version, not record.deleted)
+        self.changes[self.data.topic(record.topic)] = write_topic(state)
         self.changes[self.data.at("log", record.version)] = write_record(record)
         if record.deleted:
             self.changes[self.data.at("tomb", record.version)] = record.topic.encode()
 
-    def keep(self, topic: str, key: str, digest: bytes, version: int) -> None:
-        """Put down what an idempotency key stands for."""
-        self.used[topic, key] = digest, version
-        self.changes[self.data.key(topic, key)] = write_use(version, digest)
-        self.changes[self.data.at("keylog", version)] = write_keylog(topic, key, digest)
+    def keep(self, key: Key) -> None:
+        """Write down the request that an idempotency key stands for."""
+        self.changes[self.data.key(key.topic, key.key)] = write_use(key)
+        self.changes[self.data.at("keylog", key.version)] = write_keylog(key)
 
     def remove(self, key: bytes) -> None:
         """Delete a key, or do not put it in the first place."""

@@ -43,8 +43,8 @@ from softstate.store.etcd.schema import (
     version_of,
     write_head,
 )
-from softstate.store.etcd.snapshot import Look, begin, standings_in
-from softstate.store.etcd.transaction import Batch
+from softstate.store.etcd.snapshot import Look, begin, topics_in
+from softstate.store.etcd.transaction import EtcdTransaction
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
@@ -68,12 +68,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[T]):
-    """One write: `ops` and `lineages` are read with the head, then `draft` puts into the batch what is to be written.
+    """One write: `ops` and `lineages` are read with the head, then `draft` fills the transaction.
 
-    `draft` is called again, with a new batch, whenever somebody else has committed in between.
+    `draft` is called again, with a new transaction, whenever another node has committed in between.
     """
 
-    draft: Callable[[Look, Batch], Awaitable[T]]
+    draft: Callable[[Look, EtcdTransaction], Awaitable[T]]
     ops: Callable[[Data], Sequence[Op]] = lambda _data: ()
     lineages: Sequence[int] = ()
 
@@ -83,7 +83,7 @@ class Done(Generic[T]):
     """A write that was committed, or had nothing to commit: `known` is the head that it has left."""
 
     result: T
-    batch: Batch
+    transaction: EtcdTransaction
     known: Known
 
 
@@ -126,16 +126,15 @@ class Writer:
         found = self._recall.base_for(connection, group, newest)
         if found is None:
             return None
-        base, standings = found
-        batch = Batch(self._layout.data(base.head.generation), base.head, keys_max=keys_max)
-        batch.know(standings, {})
+        base, topics = found
+        transaction = EtcdTransaction(self._layout.data(base.head.generation), base.head, keys_max=keys_max)
         nothing = Fetched(base.head.position, base.head.floor, lineage_of={})
-        verdicts = [batch.apply(publish, nothing) for publish in group]
-        if not batch.records:
+        verdicts = transaction.apply(group, nothing, topics, {})
+        if not transaction.records:
             return None
-        compare_new_keys(batch, group)
-        known = await self._write(connection, fate, base, batch)
-        return None if known is None else Done(verdicts, batch, known)
+        compare_new_keys(transaction, group)
+        known = await self._write(connection, fate, base, transaction)
+        return None if known is None else Done(verdicts, transaction, known)
 
     async def commit(self, plan: Plan[T], seen: tuple[Position, str], keys_max: int) -> Done[T]:
         """Carry out a plan. Raises `Unavailable` (outcome unknown), and what `begin` raises (nothing was done)."""
@@ -150,21 +149,23 @@ class Writer:
     ) -> Done[T] | None:
         look = await begin(self._gateway, connection, self._layout, seen, lineages=plan.lineages, ops=plan.ops)
         nonce = None if connection.covered else lineage_nonce(self._random)
-        batch = Batch(look.data, look.known.head, nonce=nonce, keys_max=keys_max)
-        result = await plan.draft(look, batch)
-        if not batch.changes:
-            return Done(result, batch, look.known)
-        known = await self._write(connection, fate, look.known, batch)
-        return None if known is None else Done(result, batch, known)
+        transaction = EtcdTransaction(look.data, look.known.head, nonce=nonce, keys_max=keys_max)
+        result = await plan.draft(look, transaction)
+        if not transaction.changes:
+            return Done(result, transaction, look.known)
+        known = await self._write(connection, fate, look.known, transaction)
+        return None if known is None else Done(result, transaction, known)
 
-    async def _write(self, connection: Connection, fate: Fate, base: Known, batch: Batch) -> Known | None:
-        known = write_head(batch.head, self._random)
-        compares = [value_is(self._layout.head, base.raw), *batch.compares]
-        if not await self.send(connection, fate, compares, known, batch.ops()):
+    async def _write(
+        self, connection: Connection, fate: Fate, base: Known, transaction: EtcdTransaction
+    ) -> Known | None:
+        known = write_head(transaction.head, self._random)
+        compares = [value_is(self._layout.head, base.raw), *transaction.compares]
+        if not await self.send(connection, fate, compares, known, transaction.ops()):
             self._recall.forget()
             return None
-        if batch.records:
-            self._recall.remember(connection, base, known, batch)
+        if transaction.records:
+            self._recall.remember(connection, base, known, transaction)
         return known
 
     async def send(
@@ -191,7 +192,7 @@ class Writer:
             found, below, above = (one.response_range for one in answer.responses)
             if found.kvs:
                 base = read_head(found.kvs[0].value, self._gateway.name)
-                batch = Batch(layout.data(base.head.generation), base.head, nonce=lineage)
+                transaction = EtcdTransaction(layout.data(base.head.generation), base.head, nonce=lineage)
                 compare = value_is(layout.head, base.raw)
             elif below.count or above.count:
                 raise StoreRefused(
@@ -200,10 +201,10 @@ class Writer:
                 )
             else:
                 empty = Head(epoch_nonce(self._random), "", 0, 0, lineage_nonce(self._random), "")
-                batch = Batch(layout.data(empty.generation), empty, nonce=lineage)
+                transaction = EtcdTransaction(layout.data(empty.generation), empty, nonce=lineage)
                 compare = unchanged(layout.head, 0)
-            known = write_head(batch.head, self._random)
-            return known if await self.send(connection, fate, [compare], known, batch.ops()) else None
+            known = write_head(transaction.head, self._random)
+            return known if await self.send(connection, fate, [compare], known, transaction.ops()) else None
 
         return await self.persist(attempt)
 
@@ -251,12 +252,10 @@ def publishing(group: Sequence[Write]) -> Plan[list[Verdict]]:
     def ops(data: Data) -> list[Op]:
         return [get(data.topic(topic)) for topic in topics] + [get(data.key(topic, key)) for topic, key in keys]
 
-    async def draft(look: Look, batch: Batch) -> list[Verdict]:
+    async def draft(look: Look, transaction: EtcdTransaction) -> list[Verdict]:
         held = zip(keys, look.answers[len(topics) :], strict=True)
         used = {name: read_use(answer.kvs[0].value) for name, answer in held if answer.kvs}
-        batch.know(standings_in(topics, look.answers[: len(topics)]), used)
-        snapshot = look.fetched()
-        return [batch.apply(publish, snapshot) for publish in group]
+        return transaction.apply(group, look.fetched(), topics_in(topics, look.answers[: len(topics)]), used)
 
     witnesses = [publish.witness.revision for publish in group if publish.witness is not None]
     return Plan(draft, ops, witnesses)
@@ -271,17 +270,18 @@ def compacting(tombstones: int, keys: int) -> Plan[tuple[int, bool]]:
             span(*data.between("keylog", 0, keys), limit=COMPACT_ROWS),
         ]
 
-    async def draft(look: Look, batch: Batch) -> tuple[int, bool]:
+    async def draft(look: Look, transaction: EtcdTransaction) -> tuple[int, bool]:
         buried, expired = look.answers
-        data, floor = batch.data, batch.head.floor
+        data, head = transaction.data, transaction.head
+        floor = head.floor
         for kv in buried.kvs:
             floor = max(floor, version_of(kv.key))
-            batch.changes |= {kv.key: None, data.at("log", version_of(kv.key)): None}
-            batch.changes[data.topic(kv.value.decode())] = None
+            transaction.changes |= {kv.key: None, data.at("log", version_of(kv.key)): None}
+            transaction.changes[data.topic(kv.value.decode())] = None
         for kv in expired.kvs:
             held = read_keylog(kv.key, kv.value)
-            batch.changes |= {kv.key: None, data.key(held.topic, held.key): None}
-        batch.head = msgspec.structs.replace(batch.head, floor=floor, keys=batch.head.keys - len(expired.kvs))
+            transaction.changes |= {kv.key: None, data.key(held.topic, held.key): None}
+        transaction.head = msgspec.structs.replace(head, floor=floor, keys=head.keys - len(expired.kvs))
         return floor, buried.more or expired.more
 
     return Plan(draft, ops)

@@ -10,7 +10,7 @@ from softstate.model import Record
 from softstate.names import covers
 from softstate.position import Position
 from softstate.store.base import Applied, Dump, Key, Verdict, Write
-from softstate.store.rules.judge import Standing, judge
+from softstate.store.rules.judge import TopicState, judge
 from softstate.store.rules.paging import dump_page, on_history
 
 
@@ -79,26 +79,25 @@ class MemoryImage:
         self.rows.append(Position(self.epoch, nonce, self.head))
         return self.position
 
-    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
-        """Apply one publish, unless its verdict forbids it."""
-        version = self.latest.get(publish.topic, 0)
-        standing = Standing(
-            version=version,
-            live=version > 0 and not self.records[version].deleted,
-            used=None if publish.key is None else self.keys.get((publish.topic, publish.key)),
-            witnessed=publish.witness is None or on_history(publish.witness, self),
+    def apply(self, write: Write, keys_max: int) -> tuple[Verdict, Record | None]:
+        """Apply one write, unless its verdict forbids it. A group is applied one by one: the image shows each."""
+        version = self.latest.get(write.topic, 0)
+        verdict = judge(
+            write,
+            TopicState(version, version > 0 and not self.records[version].deleted),
+            None if write.key is None else self.keys.get((write.topic, write.key)),
+            witnessed=write.witness is None or on_history(write.witness, self),
             keys_full=len(self.keys) >= keys_max,
         )
-        verdict = judge(publish, standing)
         if verdict is not None:
             return verdict, None
         self.head += 1
-        record = Record(publish.topic, self.head, publish.cbor)
+        record = Record(write.topic, self.head, write.cbor)
         self.records.pop(version, None)
         self.records[self.head] = record
-        self.latest[publish.topic] = self.head
-        if publish.key is not None:
-            self.keys[publish.topic, publish.key] = (publish.digest, self.head)
+        self.latest[write.topic] = self.head
+        if write.key is not None:
+            self.keys[write.topic, write.key] = (write.digest, self.head)
         return Applied(self.head), record
 
     def compact(self, tombstones: int, keys: int) -> int:

@@ -14,8 +14,8 @@ from softstate.store.postgres.write import (
     INSERT_TOPICS,
     NOTIFY,
     Writing,
-    columns_of,
-    key_bytes,
+    key_columns,
+    topic_columns,
 )
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import lineage_nonce
@@ -50,10 +50,9 @@ class Adoption:
                 connection.execute("DELETE FROM lineage")
                 connection.execute("DELETE FROM idempotency")
             if page.records:
-                connection.execute(INSERT_TOPICS, columns_of(page.records))
+                connection.execute(INSERT_TOPICS, topic_columns(page.records))
             if page.keys:
-                rows = [(key.version, key.topic, key_bytes(key.key), key.digest) for key in page.keys]
-                connection.execute(INSERT_KEYS, [list(column) for column in zip(*rows, strict=True)])
+                connection.execute(INSERT_KEYS, key_columns(page.keys))
             for row in page.rows:
                 connection.execute(INSERT_LINEAGE, (row.revision, row.lineage))
 

@@ -103,7 +103,7 @@ class PostgresEngine:
     def publish(self, connection: Connection, group: Sequence[Write]) -> Committed:
         """Apply a group of publishes in one transaction."""
         writing = self._begin(connection, group)
-        verdicts = [writing.apply(publish, self._keys_max) for publish in group]
+        verdicts = writing.apply(group, self._keys_max)
         if not writing.records:
             return Committed(verdicts, writing.position.revision, [], writing.position)
         writing.commit()

@@ -114,3 +114,13 @@ def destroy(connection: Connection, place: Place) -> None:
     except (errors.DependentObjectsStillExist, errors.InsufficientPrivilege) as error:
         raise StoreRefused(f"{place.name}: schema {place.schema!r} cannot be deleted: {error}") from error
     connection.execute("COMMIT")
+
+
+def key_bytes(key: str) -> bytes:
+    """Return an idempotency key as the store keeps it: a client may choose any text, and PostgreSQL's has no NUL."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def key_text(key: bytes) -> str:
+    """Return the idempotency key that `key_bytes` has made these bytes of."""
+    return key.decode("utf-8", "surrogatepass")

@@ -12,6 +12,7 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.postgres.connection import Connection
+from softstate.store.postgres.schema import key_text
 from softstate.store.remote.encoding import from_stored
 
 NEAR_HEAD = 256
@@ -98,9 +99,7 @@ class PostgresSnapshot:
             "SELECT topic, key, digest, version FROM idempotency WHERE version > %s ORDER BY version LIMIT %s",
             (after, limit), binary=True,
         )  # fmt: skip
-        return [
-            Key(topic, key.decode("utf-8", "surrogatepass"), digest, version) for topic, key, digest, version in rows
-        ]
+        return [Key(topic, key_text(key), digest, version) for topic, key, digest, version in rows]
 
     # Each statement is a round trip. So what a group of queries asks for is fetched for all of them together, and what
     # one has found, no other looks for again: who polls after a crash asks for much the same.

@@ -15,14 +15,14 @@ from random import Random
 from softstate.errors import StoreRewound
 from softstate.model import Record
 from softstate.position import Position
-from softstate.store.base import Applied, Verdict, Write
+from softstate.store.base import Key, Verdict, Write
 from softstate.store.postgres.connection import Connection
+from softstate.store.postgres.schema import key_bytes, key_text
 from softstate.store.postgres.snapshot import LINEAGES
 from softstate.store.remote.encoding import to_stored
 from softstate.store.remote.fetched import Fetched
-from softstate.store.rules.judge import Standing, judge
+from softstate.store.rules.judge import TopicState, judge_group
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.store.rules.paging import on_history
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """So that what is read behind the lock is what the last holder of the lock has left, whatever the server's default."""
@@ -91,9 +91,9 @@ class Writing:
         lineage_of: Mapping[int, str | None] = dict(lineages)
         self._begins = fresh or not intact or incarnation != self._incarnation
         self._row: Position | None = None
-        self._topics = {topic: (version, live) for topic, version, live in topics}
-        self._used = {(topic, key): (digest, version) for topic, key, digest, version in used}
-        self._new_keys: list[tuple[int, str, bytes, bytes]] = []
+        self._topics = {topic: TopicState(version, live) for topic, version, live in topics}
+        self._used = {(topic, key_text(key)): (digest, version) for topic, key, digest, version in used}
+        self._made: list[Key] = []
         self.snapshot = Fetched(Position(epoch, lineage_of[NEWEST] or "", head), floor, lineage_of=lineage_of)
         self.position = self.snapshot.position
         self.records: list[Record] = []
@@ -105,30 +105,23 @@ class Writing:
             self._row = Position(self.position.epoch, lineage_nonce(self._random), self.position.revision + 1)
             self.position = self._row
 
-    def apply(self, publish: Write, keys_max: int) -> Verdict:
-        """Judge one publish, and take a revision for it if nothing speaks against it."""
-        version, live = self._topics.get(publish.topic, (0, False))
-        standing = Standing(
-            version=version,
-            live=live,
-            used=None if publish.key is None else self._used.get((publish.topic, key_bytes(publish.key))),
-            witnessed=publish.witness is None or on_history(publish.witness, self.snapshot),
-            keys_full=self.keys >= keys_max,
+    def apply(self, group: Sequence[Write], keys_max: int) -> list[Verdict]:
+        """Judge the group, and take a revision for each write that is applied."""
+        judged = judge_group(
+            group,
+            self.snapshot,
+            self._topics,
+            self._used,
+            before=self.position.revision + self._begins,
+            keys_held=self.keys,
+            keys_max=keys_max,
         )
-        verdict = judge(publish, standing)
-        if verdict is not None:
-            return verdict
-        self.begin_lineage()
-        self.position = self.position.at(self.position.revision + 1)
-        version = self.position.revision
-        self.records.append(Record(publish.topic, version, publish.cbor))
-        self._topics[publish.topic] = (version, publish.cbor is not None)
-        if publish.key is not None:
-            self.keys += 1
-            key = key_bytes(publish.key)
-            self._used[publish.topic, key] = (publish.digest, version)
-            self._new_keys.append((version, publish.topic, key, publish.digest))
-        return Applied(version)
+        if judged.records:
+            self.begin_lineage()
+            self.position = self.position.at(judged.revision)
+            self.keys += len(judged.keys)
+            self.records, self._made = judged.records, judged.keys
+        return judged.verdicts
 
     def commit(self, *, floor: int | None = None) -> None:
         """Write everything down and commit, the end of this transaction."""
@@ -139,19 +132,24 @@ class Writing:
             if self._row is not None:
                 connection.execute(INSERT_LINEAGE, (self._row.revision, self._row.lineage))
             if newest:
-                connection.execute(INSERT_TOPICS, columns_of(newest.values()))
-            if self._new_keys:
-                connection.execute(INSERT_KEYS, [list(column) for column in zip(*self._new_keys, strict=True)])
+                connection.execute(INSERT_TOPICS, topic_columns(newest.values()))
+            if self._made:
+                connection.execute(INSERT_KEYS, key_columns(self._made))
             connection.execute(UPDATE_META, (self.position.revision, floor, self.keys, self._incarnation))
             connection.execute("COMMIT")
 
 
-def key_bytes(key: str) -> bytes:
-    """Return an idempotency key as the store keeps it: a client may choose any text, and PostgreSQL's has no NUL."""
-    return key.encode("utf-8", "surrogatepass")
+def key_columns(keys: Collection[Key]) -> tuple[list[int], list[str], list[bytes], list[bytes]]:
+    """Return idempotency keys as `INSERT_KEYS` takes them."""
+    return (
+        [key.version for key in keys],
+        [key.topic for key in keys],
+        [key_bytes(key.key) for key in keys],
+        [key.digest for key in keys],
+    )
 
 
-def columns_of(records: Collection[Record]) -> tuple[list[int], list[str], list[bytes]]:
+def topic_columns(records: Collection[Record]) -> tuple[list[int], list[str], list[bytes]]:
     """Return records as `INSERT_TOPICS` takes them."""
     return (
         [record.version for record in records],

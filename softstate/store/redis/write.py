@@ -9,7 +9,7 @@ from softstate.model import Record
 from softstate.store.base import Applied, Committed, Verdict, Write
 from softstate.store.redis.schema import StoreState
 from softstate.store.remote.encoding import to_stored
-from softstate.store.rules.judge import Standing as TopicStanding, judge
+from softstate.store.rules.judge import TopicState, judge
 
 
 def encode_publishes(group: Sequence[Write], keys_max: int) -> list[bytes | str | int]:
@@ -46,10 +46,11 @@ def committed_of(group: Sequence[Write], state: StoreState, found: Sequence[Any]
     return Committed(verdicts, before, records, state.position)
 
 
-def _verdict(publish: Write, answer: Sequence[Any]) -> Verdict:
-    """Judge what the library found to be judged already: it says that, and `judge` says how."""
+def _verdict(write: Write, answer: Sequence[Any]) -> Verdict:
+    """Judge a write that the library did not apply: it says only that there is a reason, and `judge` which."""
     version, live, digest, made_at, witnessed, full = answer
     used = None if digest is None else (digest, made_at)
-    verdict = judge(publish, TopicStanding(version, bool(live), used, bool(witnessed), bool(full)))
-    assert verdict is not None, f"the library refused what must be applied: {publish.topic!r}"
+    topic = TopicState(version, bool(live))
+    verdict = judge(write, topic, used, witnessed=bool(witnessed), keys_full=bool(full))
+    assert verdict is not None, f"the library refused what must be applied: {write.topic!r}"
     return verdict

@@ -23,7 +23,7 @@ from softstate.store.sqlite.connection import BUSY_S, SqliteFile, Stamp
 from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
-from softstate.store.sqlite.write import SqliteBatch
+from softstate.store.sqlite.write import apply_group
 
 COMPACT_ROWS = 4_096
 """How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
@@ -89,11 +89,10 @@ class SqliteEngine:
     def publish(self, group: Sequence[Write]) -> Committed:
         """Apply a group of publishes in one transaction."""
         with self._writing() as (connection, snapshot):
-            batch = SqliteBatch(connection, snapshot, self._keys_max)
-            verdicts = batch.publish(group)
-        position = snapshot.position.at(batch.revision)
+            judged = apply_group(connection, snapshot, group, self._keys_max)
+        position = snapshot.position.at(judged.revision)
         self._saw(position)
-        return Committed(verdicts, snapshot.position.revision, batch.records, position)
+        return Committed(judged.verdicts, snapshot.position.revision, judged.records, position)
 
     def compact(self, tombstones: int, keys: int) -> tuple[int, bool]:
         """Forget `COMPACT_ROWS` tombstones and as many keys at most; return the floor, and whether to go on."""

@@ -12,10 +12,8 @@ from typing import Any
 
 import msgspec
 
-from softstate.model import Record
-from softstate.store.base import Applied, Verdict, Write
-from softstate.store.rules.judge import Standing, judge
-from softstate.store.rules.paging import on_history
+from softstate.store.base import Write
+from softstate.store.rules.judge import JudgedGroup, KeyUse, TopicState, judge_group
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 
 ROWS_AT_ONCE = (64, 16, 4, 1)
@@ -37,67 +35,46 @@ _WRITE_TOPICS = (
 _WRITE_KEYS = "INSERT INTO idempotency (version, topic, key, digest) VALUES {}"
 
 
-class SqliteBatch:
-    """The changes of one write transaction that `snapshot` began. `records` are those applied, in revision order."""
+def apply_group(
+    connection: sqlite3.Connection, snapshot: SqliteSnapshot, group: Sequence[Write], keys_max: int
+) -> JudgedGroup:
+    """Judge a group in the write transaction that `snapshot` began, and write what is applied of it."""
+    judged = judge_group(
+        group,
+        snapshot,
+        _topics_of(connection, group),
+        _keys_of(connection, group),
+        before=snapshot.position.revision,
+        keys_held=snapshot.keys_held,
+        keys_max=keys_max,
+    )
+    newest = {record.topic: record for record in judged.records}
+    rows = sorted((record.version, record.topic, record.cbor) for record in newest.values())
+    made = [(key.version, key.topic, key.key, key.digest) for key in judged.keys]
+    for statement, values in (*_statements(_WRITE_TOPICS, rows), *_statements(_WRITE_KEYS, made)):
+        connection.execute(statement, values)
+    if made:
+        # Stored, since counting a million of them would take longer than the commit.
+        connection.execute("UPDATE meta SET keys = ?", (snapshot.keys_held + len(made),))
+    return judged
 
-    def __init__(self, connection: sqlite3.Connection, snapshot: SqliteSnapshot, keys_max: int) -> None:
-        self.revision = snapshot.position.revision
-        self.records: list[Record] = []
-        self._connection = connection
-        self._snapshot = snapshot
-        self._keys_max = keys_max
-        self._keys_held = snapshot.keys_held
-        self._standing: dict[str, tuple[int, bool]] = {}
-        """Version of each topic of the group that has a record, and whether it is alive."""
-        self._used: dict[tuple[str, str], tuple[bytes, int]] = {}
-        """What the idempotency keys of the group stand for already."""
-        self._made: list[tuple[int, str, str, bytes]] = []
 
-    def publish(self, group: Sequence[Write]) -> Sequence[Verdict]:
-        """Judge every publish, and apply those that nothing speaks against."""
-        self._look_up(group)
-        verdicts = [self._apply(publish) for publish in group]
-        self._write()
-        return verdicts
+def _topics_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, TopicState]:
+    """Return the state of each topic of the group that has a record."""
+    topics = msgspec.json.encode(list({write.topic: None for write in group})).decode()
+    found = _listed(connection.execute(_TOPICS, (topics,)))
+    return {topic: TopicState(version, bool(live)) for topic, version, live in found}
 
-    def _look_up(self, group: Sequence[Write]) -> None:
-        topics = msgspec.json.encode(list({publish.topic: None for publish in group})).decode()
-        for topic, version, live in _listed(self._connection.execute(_TOPICS, (topics,))):
-            self._standing[topic] = version, bool(live)
-        # Not as JSON, like the topics: a key may hold a zero character, at which SQLite's JSON ends a text.
-        keyed = {(publish.topic, publish.key): None for publish in group if publish.key is not None}
-        for statement, values in _statements(_KEYS, list(keyed)):
-            for topic, key, digest, version in _listed(self._connection.execute(statement, values)):
-                self._used[topic, key] = bytes.fromhex(digest), version
 
-    def _apply(self, publish: Write) -> Verdict:
-        version, live = self._standing.get(publish.topic, (0, False))
-        standing = Standing(
-            version=version,
-            live=live,
-            used=None if publish.key is None else self._used.get((publish.topic, publish.key)),
-            witnessed=publish.witness is None or on_history(publish.witness, self._snapshot),
-            keys_full=self._keys_held + len(self._made) >= self._keys_max,
-        )
-        verdict = judge(publish, standing)
-        if verdict is not None:
-            return verdict
-        self.revision += 1
-        self._standing[publish.topic] = self.revision, publish.cbor is not None
-        if publish.key is not None:
-            self._used[publish.topic, publish.key] = publish.digest, self.revision
-            self._made.append((self.revision, publish.topic, publish.key, publish.digest))
-        self.records.append(Record(publish.topic, self.revision, publish.cbor))
-        return Applied(self.revision)
-
-    def _write(self) -> None:
-        newest = {record.topic: record for record in self.records}
-        rows = sorted((record.version, record.topic, record.cbor) for record in newest.values())
-        for statement, values in (*_statements(_WRITE_TOPICS, rows), *_statements(_WRITE_KEYS, self._made)):
-            self._connection.execute(statement, values)
-        if self._made:
-            # Written down, since counting a million of them would take longer than the commit.
-            self._connection.execute("UPDATE meta SET keys = ?", (self._keys_held + len(self._made),))
+def _keys_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[tuple[str, str], KeyUse]:
+    """Return the requests that the idempotency keys of the group stand for already."""
+    # Not as JSON, like the topics: a key may hold a zero character, at which SQLite's JSON ends a text.
+    keyed = {(write.topic, write.key): None for write in group if write.key is not None}
+    used: dict[tuple[str, str], KeyUse] = {}
+    for statement, values in _statements(_KEYS, list(keyed)):
+        for topic, key, digest, version in _listed(connection.execute(statement, values)):
+            used[topic, key] = bytes.fromhex(digest), version
+    return used
 
 
 def _statements(template: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:

@@ -24,36 +24,42 @@ from softstate.store.etcd.messages import FOLDED_OPS_MAX, NESTED_MAX, TXN_OPS_MA
 from softstate.store.etcd.schema import (
     Head,
     Layout,
-    Standing,
     read_head,
     read_keylog,
     read_record,
-    read_standing,
+    read_topic,
     read_use,
     write_head,
     write_keylog,
     write_record,
-    write_standing,
+    write_topic,
     write_use,
 )
 from softstate.store.etcd.snapshot import FIRST_WAVE, WAVE_MAX, Appetite
 from softstate.store.etcd.store import _joined
-from softstate.store.etcd.transaction import PUBLISH_OPS_MAX, PUBLISHES_MAX, REQUEST_BYTES_MAX, Batch, chunks_of
+from softstate.store.etcd.transaction import (
+    PUBLISH_OPS_MAX,
+    PUBLISHES_MAX,
+    REQUEST_BYTES_MAX,
+    EtcdTransaction,
+    chunks_of,
+)
 from softstate.store.etcd.write import CONTENTION_S, GIVE_WAY_S_MAX, RIVALRY_S, Fate, Writer
 from softstate.store.remote.fetched import Fetched
+from softstate.store.rules.judge import TopicState
 
 HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, 5)
 DATA = Layout("softstate").data(HEAD.generation)
 
 
 def test_what_is_written_can_be_read() -> None:
-    assert read_standing(write_standing(Standing(7, live=True))) == Standing(7, live=True)
-    assert read_standing(write_standing(Standing(2**52, live=False))) == Standing(2**52, live=False)
+    assert read_topic(write_topic(TopicState(7, live=True))) == TopicState(7, live=True)
+    assert read_topic(write_topic(TopicState(2**52, live=False))) == TopicState(2**52, live=False)
     for record in (Record("a/ä", 7, b"\x00\x01"), Record("a", 8, None)):
         assert read_record(DATA.at("log", record.version), write_record(record)) == record
-    assert read_use(write_use(9, b"\xff")) == (b"\xff", 9)
     key = Key("a", "k\0\n", b"\xff", 9)
-    assert read_keylog(DATA.at("keylog", 9), write_keylog(key.topic, key.key, key.digest)) == key
+    assert read_use(write_use(key)) == (b"\xff", 9)
+    assert read_keylog(DATA.at("keylog", 9), write_keylog(key)) == key
     assert read_head(write_head(HEAD, Random(1)).raw, "etcd").head.position == HEAD.position
 
 
@@ -117,24 +123,26 @@ def test_chunks_fit_a_transaction() -> None:
 
 def test_most_operations_that_a_publish_needs() -> None:
     """A keyed one that buries a topic which was buried already; and none for what the same group supersedes."""
-    batch = Batch(DATA, HEAD, keys_max=9)
-    batch.know({"a": Standing(4, live=False)}, {})
+    topics = {"a": TopicState(4, live=False)}
     nothing = Fetched(HEAD.position, 0, lineage_of={})
-    assert batch.apply(Write("a", None, key="k"), nothing) == Applied(10)
-    assert len(batch.ops()) == PUBLISH_OPS_MAX
-    assert batch.apply(Write("a", b"\x01"), nothing) == Applied(11)
-    assert batch.changes[DATA.at("log", 11)] is not None
-    assert not {DATA.at("log", 10), DATA.at("tomb", 10)} & batch.changes.keys()
-    assert (batch.head.revision, batch.head.keys, batch.before) == (11, 6, 9)
+    keyed = Write("a", None, key="k")
+    transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
+    assert transaction.apply([keyed], nothing, topics, {}) == [Applied(10)]
+    assert len(transaction.ops()) == PUBLISH_OPS_MAX
+    transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
+    assert transaction.apply([keyed, Write("a", b"\x01")], nothing, topics, {}) == [Applied(10), Applied(11)]
+    assert transaction.changes[DATA.at("log", 11)] is not None
+    assert not {DATA.at("log", 10), DATA.at("tomb", 10)} & transaction.changes.keys()
+    assert (transaction.head.revision, transaction.head.keys, transaction.before) == (11, 6, 9)
 
 
 def test_row_goes_before_the_changes() -> None:
-    batch = Batch(DATA, HEAD, nonce="new")
-    assert not batch.changes
+    transaction = EtcdTransaction(DATA, HEAD, nonce="new")
+    assert not transaction.changes
     nothing = Fetched(HEAD.position, 0, lineage_of={})
-    assert batch.apply(Write("a", b"\x01"), nothing) == Applied(11)
-    assert (batch.head.since, batch.head.lineage, batch.before) == (10, "new", 10)
-    assert batch.ops()[0] == put(DATA.at("lineage", 10), b"new")
+    assert transaction.apply([Write("a", b"\x01")], nothing, {}, {}) == [Applied(11)]
+    assert (transaction.head.since, transaction.head.lineage, transaction.before) == (10, "new", 10)
+    assert transaction.ops()[0] == put(DATA.at("lineage", 10), b"new")
 
 
 def committed(before: int, count: int, lineage: str = "l") -> Committed:
