@@ -171,7 +171,7 @@ async def following(url: str, *names: str, push: bool = True, **options: Any) ->
 
 def undisturbed(served: Served, *followers: Follower) -> None:
     """Fail if any lease, connection or history was lost, or anything had to be repaired."""
-    assert served.node.repairs == {}
+    assert served.node.repairs == {}, served.node.repairs
     assert served.node.access.follower.rewinds == 0
     for follower in followers:
         counts = follower.client.statistics()
