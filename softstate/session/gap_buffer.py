@@ -1,8 +1,8 @@
-"""Subscribing without a gap: what is pushed between the lease entry and the answer is held back, then sorted out.
+"""The gap buffer of a subscribe: holds pushes back between the lease entry and the answer, then sorts them out.
 
-The order that makes it gapless: the names enter the lease (P-SUB-2); a store read *begins* (P-SUB-3); its answer is
-written; what was held is released, without what the read covered (P-SUB-5). A change before the read is in the answer,
-a change after the lease entry is in the hold: none is in neither.
+The order that leaves no gap: the names enter the lease (P-SUB-2); a store read *begins* (P-SUB-3); its answer is
+written; the pushes held back are released, without what the read covered (P-SUB-5). A change before the read is in the
+answer, a change after the lease entry is in the buffer: none is in neither.
 """
 
 from __future__ import annotations
@@ -12,55 +12,56 @@ from collections.abc import Iterable, Mapping
 from softstate.model import Record
 from softstate.names import is_prefix, prefixes_of
 
-HELD_MAX = 1_024
-"""Default for how many topics a hold keeps; beyond it the hold is dropped, and one more page is read (P-SUB-6)."""
+GAP_TOPICS_MAX = 1_024
+"""Default for how many topics a gap buffer holds; beyond it all are dropped, and one more page is read (P-SUB-6)."""
 
-HELD_BYTES_MAX = 1024 * 1024
-"""Default for how many bytes of values a hold keeps; beyond it, as with `HELD_MAX`."""
+GAP_BYTES_MAX = 1024 * 1024
+"""Default for how many bytes of values a gap buffer holds; beyond it, as with `GAP_TOPICS_MAX`."""
 
 
 class GapBuffer:
-    """Pushes held for names that have just entered the lease.
+    """Holds the pushes of `names`, which have just entered the lease, back.
 
-    A topic that a name held before covers as well is not held: its pushes must go out whatever becomes of this hold.
+    A topic that one of the `older` names of the lease covers too is let pass: its pushes must go out whatever becomes
+    of this subscribe.
     """
 
-    __slots__ = ("_before", "_bytes", "_held", "_held_bytes_max", "_held_max", "_until", "names", "overflowed")
+    __slots__ = ("_bytes", "_bytes_max", "_covered", "_held", "_names", "_older", "_topics_max", "overflowed")
 
     def __init__(
         self,
         names: Iterable[str],
-        before: Iterable[str],
-        held_max: int = HELD_MAX,
-        held_bytes_max: int = HELD_BYTES_MAX,
+        older: Iterable[str],
+        topics_max: int = GAP_TOPICS_MAX,
+        bytes_max: int = GAP_BYTES_MAX,
     ) -> None:
-        self.names = dict.fromkeys(names)
-        self._before = dict.fromkeys(before)
-        self._held_max = held_max
-        self._held_bytes_max = held_bytes_max
+        self._names = dict.fromkeys(names)
+        self._older = dict.fromkeys(older)
+        self._topics_max = topics_max
+        self._bytes_max = bytes_max
         self._held: dict[str, Record] = {}
         self._bytes = 0
-        self._until: int | None = None
+        self._covered: int | None = None
         self.overflowed = False
 
     def takes(self, record: Record) -> bool:
-        """Tell whether the hold keeps this push, or drops it because the answer covers it; else let it pass.
+        """Tell whether this push is held back, or dropped because the answer covers it; else it has to go out.
 
-        Pushes come in revision order. After `release`, the first one beyond the answer makes the hold `over`.
+        Pushes come in revision order. After `release`, the first one beyond the answer makes the buffer `over`.
         """
-        if not _covered(self.names, record.topic) or _covered(self._before, record.topic):
+        if not _covers(self._names, record.topic) or _covers(self._older, record.topic):
             return False
-        if self._until is not None:
-            return record.version <= self._until
+        if self._covered is not None:
+            return record.version <= self._covered
         if not self.overflowed:
-            self._keep(record)
+            self._hold(record)
         return True
 
-    def _keep(self, record: Record) -> None:
+    def _hold(self, record: Record) -> None:
         older = self._held.get(record.topic)
         self._held[record.topic] = record
         self._bytes += _size(record) - (_size(older) if older is not None else 0)
-        if len(self._held) > self._held_max or self._bytes > self._held_bytes_max:
+        if len(self._held) > self._topics_max or self._bytes > self._bytes_max:
             self._clear()
             self.overflowed = True
 
@@ -69,28 +70,28 @@ class GapBuffer:
         self._bytes = 0
 
     def restart(self) -> None:
-        """Hold anew, just before another read begins: that read covers everything so far."""
+        """Drop what is held, just before another read begins: that read covers everything so far."""
         self._clear()
         self.overflowed = False
 
     def release(self, revision: int) -> list[Record]:
-        """Return what was held above the answer's `revision`; from now on drop what it covers, and pass the rest."""
+        """Return what is held above the answer's `revision`; from now on drop what it covers, and let the rest pass."""
         assert not self.overflowed
-        self._until = revision
+        self._covered = revision
         released = [record for record in self._held.values() if record.version > revision]
         self._clear()
         return released
 
     def over(self, revision: int) -> bool:
-        """Tell whether, with the hub at `revision`, this hold can be forgotten."""
-        return self._until is not None and revision >= self._until
+        """Tell whether, with the hub at `revision`, this buffer is of no more use."""
+        return self._covered is not None and revision >= self._covered
 
 
 def _size(record: Record) -> int:
     return len(record.cbor or b"")
 
 
-def _covered(names: Mapping[str, None], topic: str) -> bool:
+def _covers(names: Mapping[str, None], topic: str) -> bool:
     return topic in names or any(prefix in names for prefix in prefixes_of(topic))
 
 

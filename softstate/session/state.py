@@ -1,15 +1,142 @@
-"""The states of the server's side of a connection."""
+"""The state of one session, and the steps that its rules share.
+
+A state is entered where what belongs to it comes or goes: OPEN with its lease, LAPSED and ENDED without.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+from collections import Counter
+from collections.abc import Callable, Collection
+from enum import StrEnum
+
+from softstate.errors import Denied
+from softstate.lease.table import NOWHERE, OVER, Lease, LeaseTable, Sink
+from softstate.position import Position
+from softstate.session.effects import Effect, Read, ReadHead
+from softstate.session.gap_buffer import GapBuffer
+from softstate.session.request import PendingRenew, PendingRequest, check_names
+from softstate.session.terms import Terms
+
+TTL_MS_MIN = 1_000
+"""A client may ask for a shorter lease than the node's, but not for a shorter one than this (P-CONN-2)."""
 
 
-class State(Enum):
-    """Where a session machine is; see the drawing in `softstate.session.machine`."""
+class State(StrEnum):
+    """How far a session has come; `softstate.session.table` draws the ways between."""
 
     NEW = "new"
+    """The client has not said anything."""
     GREETING = "greeting"
+    """A hello waits for the store."""
     OPEN = "open"
+    """The session has a lease. It may be past its deadline; the sweep, or the next request, finds that out."""
     LAPSED = "lapsed"
+    """The lease has ended; the connection goes on."""
     ENDED = "ended"
+    """The connection is over, or about to be closed."""
+
+
+class SessionCore:
+    """What is held for one session. The shell reads `state`, `lease`, `name` and `busy`, and clears `gap_buffer`.
+
+    `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
+    session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
+    lease until the hub is past the answer. `token` is the session's secret. `moved_to` is the last position that passed
+    through the hub during the greeting. `denied`: the lease was revoked as denied.
+    """
+
+    __slots__ = (
+        "_tickets", "denied", "gap_buffer", "gap_topics_max", "lease", "leases", "moved_to", "name", "pending",
+        "repairs", "sink", "state", "terms", "token", "tokens",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        leases: LeaseTable,
+        sink: Sink,
+        terms: Callable[[], Terms],
+        tokens: Callable[[], str],
+        repairs: Counter[str],
+        gap_topics_max: int,
+    ) -> None:
+        self.leases = leases
+        self.sink = sink
+        self.terms = terms
+        self.tokens = tokens
+        self.repairs = repairs
+        self.gap_topics_max = gap_topics_max
+        self.state = State.NEW
+        self.name = ""
+        self.token = ""
+        self.lease: Lease | None = None
+        self.gap_buffer: GapBuffer | None = None
+        self.pending: PendingRequest | None = None
+        self.moved_to: Position | None = None
+        self.denied = False
+        self._tickets = 0
+
+    # Requests --------------------------------------------------------------------------------------------------------
+
+    def ask(self, pending: PendingRequest) -> list[Effect]:
+        """Return the effect that asks the store for what a request needs; until it is answered, no other is taken."""
+        ticket = pending.ticket = self._tickets = self._tickets + 1
+        self.pending = pending
+        return [ReadHead(ticket) if isinstance(pending, PendingRenew) else Read(ticket, pending.query)]
+
+    def check_names(self, topics: Collection[str], prefixes: Collection[str]) -> None:
+        """Check what a subscribe or poll asks for. Raises `Denied`, `Invalid` or `TooLarge`."""
+        if self.denied:
+            raise Denied("the lease was revoked as denied: connect again, with other credentials")
+        check_names(topics, prefixes, self.leases.subscriptions_max)
+
+    # The lease -------------------------------------------------------------------------------------------------------
+
+    def held_lease(self) -> Lease | None:
+        """Return the lease unless it has ended. It may be past its deadline."""
+        lease = self.lease
+        return None if lease is None or lease.deadline == OVER else lease
+
+    def living_lease(self, now: float) -> Lease | None:
+        """Return the lease unless it has ended or is past its deadline, from which on nothing is pushed (P-REN-7)."""
+        lease = self.lease
+        return None if lease is None or lease.deadline < now else lease
+
+    def ttl_ms(self, asked_ms: int | None) -> int:
+        """Return how long a lease is granted to a client that asks for `asked_ms`, None for as long as the node's."""
+        most_ms = self.terms().ttl_ms
+        return most_ms if asked_ms is None else max(min(asked_ms, most_ms), min(TTL_MS_MIN, most_ms))
+
+    @property
+    def ttl_s(self) -> float:
+        """The TTL that the client was told last."""
+        return self.terms().ttl_ms / 1000 if self.lease is None else self.lease.ttl_s
+
+    def begin_lease(self, now: float, ttl_s: float) -> Lease:
+        """Enter OPEN with a new lease, without names, for `token`. Raises `Overloaded` when the table is full."""
+        self.end_lease()
+        lease = self.lease = self.leases.grant(self.token, now, ttl_s, self.name)
+        lease.sink = self.sink
+        self.state = State.OPEN
+        return lease
+
+    def end_lease(self) -> None:
+        """Release the lease, unless another connection has the session, and what is held back for it."""
+        lease = self.lease
+        if lease is not None and lease.sink is self.sink:
+            self.leases.release(lease)
+            lease.sink = None
+        self.gap_buffer = None
+
+    def lapse(self) -> None:
+        """Enter LAPSED: end the lease, keep the connection."""
+        self.end_lease()
+        self.state = State.LAPSED
+
+    def detach(self) -> None:
+        """Enter ENDED: forget the request under way, and leave the lease to its TTL (P-RES-1)."""
+        self.pending = self.gap_buffer = None
+        self.state = State.ENDED
+        lease = self.lease
+        if lease is not None and lease.sink is self.sink:
+            lease.sink = None
+        self.sink = NOWHERE  # else the two would lead to each other, and wait for the garbage collector

@@ -253,7 +253,7 @@ class Node:
     def leased(self, conn: Conn) -> bool:
         """Tell whether a connection has a lease that could end."""
         peer = self.peers.get(conn)
-        return peer is not None and peer.machine.state is State.OPEN and peer.machine._held()
+        return peer is not None and peer.machine.state is State.OPEN and peer.machine.held_lease() is not None
 
 
 def node_key(node: Node) -> Hashable:
@@ -269,10 +269,10 @@ def node_key(node: Node) -> Hashable:
 def _peer_key(peer: Peer) -> Hashable:
     machine = peer.machine
     gap_buffer = None if machine.gap_buffer is None else Freezer(machine.gap_buffer, 0.0).frozen
-    lease = None if machine.lease is None else (machine.lease.token, machine._held())
-    said = (machine.state, machine._token, lease, machine._denied, str(machine._moved), machine.busy)
+    lease = None if machine.lease is None else (machine.lease.token, machine.held_lease() is not None)
+    said = (machine.state, machine.token, lease, machine.denied, str(machine.moved_to), machine.busy)
     # Tickets are only ever compared with each other.
-    asked = None if machine._asked is None else repr(replace(machine._asked, ticket=0))
+    asked = None if machine.pending is None else repr(replace(machine.pending, ticket=0))
     asking = (
         None if peer.asking is None else (repr(replace(peer.asking, ticket=0)), machine.expects(peer.asking.ticket))
     )

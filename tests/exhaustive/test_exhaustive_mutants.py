@@ -18,8 +18,13 @@ from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
 from softstate.model import Change, Page, Record
 from softstate.position import Position
-from softstate.session import Effect, Send, SessionMachine
+from softstate.session import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
+from softstate.session.renewal import answer_renew
+from softstate.session.request import PendingSubscribe
+from softstate.session.state import SessionCore
+from softstate.session.subscription import subscribe, subscribe_page
+from softstate.session.table import TABLE, Act
 from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
 from tests.exhaustive.node import Node, Peer
@@ -41,6 +46,13 @@ REWOUND = Bounds(
 )
 
 
+def change_rules(patch: Patch, act: Act, mutant: Act) -> None:
+    """Put another function into every cell of the session's table that has `act`."""
+    for cell, rule in list(TABLE.items()):
+        if rule.act is act:
+            patch.setitem(TABLE, cell, rule._replace(act=mutant))
+
+
 def renewed_goes_first(patch: Patch) -> None:
     """`renewed` overtakes the pushes that wait."""
     say = Peer.say
@@ -57,22 +69,21 @@ def renewed_goes_first(patch: Patch) -> None:
 
 def read_before_entry(patch: Patch) -> None:
     """A subscription enters the lease only when its read, begun before, is answered."""
-    subscribe, subscribed = SessionMachine._subscribe, SessionMachine._subscribed
 
-    def early(self: SessionMachine, message: Subscribe, now: float) -> list[Effect]:
-        effects = subscribe(self, message, now)
-        assert self.lease is not None
-        self._table.remove(self.lease, [*message.topics, *message.prefixes])
+    def early(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
+        effects = subscribe(session, message, now)
+        assert session.lease is not None
+        session.leases.remove(session.lease, [*message.topics, *message.prefixes])
         return effects
 
-    def late(self: SessionMachine, asked: Any, page: Page, request: Subscribe) -> list[Effect]:
-        if self._held():
-            assert self.lease is not None
-            self._table.add(self.lease, [*request.topics, *request.prefixes])
-        return subscribed(self, asked, page, request)
+    def late(session: SessionCore, pending: PendingSubscribe, page: Page) -> list[Effect]:
+        lease = session.held_lease()
+        if lease is not None:
+            session.leases.add(lease, [*pending.request.topics, *pending.request.prefixes])
+        return subscribe_page(session, pending, page)
 
-    patch.setattr(SessionMachine, "_subscribe", early)
-    patch.setattr(SessionMachine, "_subscribed", late)
+    change_rules(patch, subscribe, early)
+    change_rules(patch, subscribe_page, late)
 
 
 def nothing_held(patch: Patch) -> None:
@@ -154,14 +165,15 @@ def left_connection_heard(patch: Patch) -> None:
 
 def digest_ignored(patch: Patch) -> None:
     """A mismatch is called a match."""
-    renewed = SessionMachine._renewed
 
-    def agreeing(self: SessionMachine, *given: Any, **more: Any) -> list[Effect]:
-        (say,) = renewed(self, *given, **more)
+    def agreeing(*given: Any) -> list[Effect]:
+        (say,) = answer_renew(*given)
         assert isinstance(say, Send)
+        if not isinstance(say.message, Renewed):
+            return [say]
         return [Send(structs.replace(say.message, match=True))]
 
-    patch.setattr(SessionMachine, "_renewed", agreeing)
+    change_rules(patch, answer_renew, agreeing)
 
 
 def replay_begins_late(patch: Patch) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from softstate.model import Record
 from softstate.session import GapBuffer
-from softstate.session.gap_buffer import HELD_BYTES_MAX, HELD_MAX, split
+from softstate.session.gap_buffer import GAP_BYTES_MAX, GAP_TOPICS_MAX, split
 
 
 def record(topic: str, version: int, size: int = 1) -> Record:
@@ -51,21 +51,21 @@ def test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond
 
 def test_the_last_topic_fits_and_the_next_overflows() -> None:
     gap_buffer = GapBuffer(["/"], [])
-    for number in range(HELD_MAX):
+    for number in range(GAP_TOPICS_MAX):
         assert gap_buffer.takes(record(f"t{number}", number + 1))
-    assert gap_buffer.takes(record("t0", HELD_MAX + 1))
+    assert gap_buffer.takes(record("t0", GAP_TOPICS_MAX + 1))
     assert overflowed(gap_buffer) is False
-    assert gap_buffer.takes(record("one/more", HELD_MAX + 2))
+    assert gap_buffer.takes(record("one/more", GAP_TOPICS_MAX + 2))
     assert overflowed(gap_buffer) is True
-    assert gap_buffer.takes(record("t0", HELD_MAX + 3))
+    assert gap_buffer.takes(record("t0", GAP_TOPICS_MAX + 3))
     with pytest.raises(AssertionError):
         gap_buffer.release(0)
 
 
 def test_the_last_byte_fits_and_the_next_overflows() -> None:
     gap_buffer = GapBuffer(["/"], [])
-    assert gap_buffer.takes(record("a", 1, HELD_BYTES_MAX))
-    assert gap_buffer.takes(record("a", 2, HELD_BYTES_MAX - 1))
+    assert gap_buffer.takes(record("a", 1, GAP_BYTES_MAX))
+    assert gap_buffer.takes(record("a", 2, GAP_BYTES_MAX - 1))
     assert gap_buffer.takes(record("b", 3, 1))
     assert gap_buffer.takes(Record("c", 4, None))
     assert overflowed(gap_buffer) is False
@@ -74,7 +74,7 @@ def test_the_last_byte_fits_and_the_next_overflows() -> None:
 
 
 def test_after_a_restart_there_is_room_again() -> None:
-    gap_buffer = GapBuffer(["/"], [], held_max=1, held_bytes_max=4)
+    gap_buffer = GapBuffer(["/"], [], topics_max=1, bytes_max=4)
     gap_buffer.takes(record("a", 1, 4))
     gap_buffer.takes(record("b", 2, 4))
     assert overflowed(gap_buffer) is True

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from softstate.errors import Overloaded, Rewound, Unavailable
+from softstate.errors import Invalid, Overloaded, Rewound, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.position import Position
 from softstate.session import Read, State, Submit
-from softstate.session.machine import TTL_MS_MIN
+from softstate.session.state import TTL_MS_MIN
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import (
     ClientBye,
@@ -116,6 +116,7 @@ def test_while_the_store_is_asked_nothing_else_is_read(message: str) -> None:
 NODE: dict[str, Callable[[Peer], object]] = {
     "expired": lambda peer: peer.carry_out(peer.machine.revoked("expired", 0)),
     "slow": lambda peer: peer.carry_out(peer.machine.revoked("slow_consumer", 5)),
+    "denied": lambda peer: peer.carry_out(peer.machine.revoked("denied")),
     "moved": lambda peer: peer.carry_out(peer.machine.moved(peer.world.position())),
     "replaced": lambda peer: peer.carry_out(peer.machine.replaced()),
     "draining": lambda peer: peer.carry_out(peer.machine.leave("draining", 7)),
@@ -157,13 +158,25 @@ def test_the_node_speaks(state: State, event: str) -> None:
         assert peer.machine.busy is (state is State.GREETING)
 
 
-@pytest.mark.parametrize("event", [event for event in NODE if event != "refused"])
+@pytest.mark.parametrize("event", NODE)
 def test_an_ended_session_has_nothing_to_say(event: str) -> None:
     world = World()
     peer = in_state(world, State.ENDED)
     NODE[event](peer)
     assert peer.take() == []
     assert peer.machine.state is State.ENDED
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.OPEN, State.LAPSED, State.ENDED])
+def test_a_message_that_cannot_be_decoded_ends_a_connection_that_has_just_begun(state: State) -> None:
+    world = World()
+    peer = in_state(world, state)
+    peer.carry_out(peer.machine.unreadable(Invalid("no map")))
+    assert peer.take() == ([] if state is State.ENDED else [Error("invalid", "no map")])
+    assert peer.machine.state is (State.ENDED if state is State.NEW else state)
+    if state is State.NEW:
+        assert peer.parted is not None
+        assert peer.parted.code == CloseCode.PROTOCOL
 
 
 def test_answers_that_come_late_are_ignored() -> None:

@@ -419,7 +419,7 @@ class Soup:
         for peer in self.world.peers:
             gap_buffer = peer.machine.gap_buffer
             if gap_buffer is not None:
-                assert len(gap_buffer._held) <= peer.machine._held_max
+                assert len(gap_buffer._held) <= peer.machine.gap_topics_max
                 assert peer.machine.state in (State.GREETING, State.OPEN)
             assert peer.asking is not None or not peer.machine.busy
 

@@ -4,7 +4,7 @@ import pytest
 
 from softstate.errors import Overloaded, Unavailable
 from softstate.session import State
-from softstate.session.machine import TTL_MS_MIN
+from softstate.session.state import TTL_MS_MIN
 from softstate.wire.messages import Error, Notify, Renew, Renewed, Revoked
 from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.kit.session_rig import TERMS, World, kinds, renew, subscribe

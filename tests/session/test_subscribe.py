@@ -6,7 +6,7 @@ from softstate.errors import ERRORS_BY_CODE, Compacted, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.session import Read, State
-from softstate.session.request import HOLD_ROUNDS_MAX
+from softstate.session.request import OVERFLOW_ROUNDS_MAX
 from softstate.wire.messages import Error, Hello, Message, Notify, Poll, Renewed, Revoked, Subscribed
 from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.kit.session_rig import Peer, World, pushed, renew, subscribe
@@ -146,20 +146,20 @@ def test_the_last_round_is_served_and_the_next_is_overloaded() -> None:
     world = World(held_max=2)
     peer = world.opened("a")
     peer.hear(subscribe(1, "p/"))
-    crowd(world, peer, HOLD_ROUNDS_MAX)
+    crowd(world, peer, OVERFLOW_ROUNDS_MAX)
     assert isinstance(peer.serve()[-1], Subscribed)
     peer.hear(subscribe(4, "/", replace=True))
-    crowd(world, peer, HOLD_ROUNDS_MAX + 1)
+    crowd(world, peer, OVERFLOW_ROUNDS_MAX + 1)
     assert code(peer.take()[-1:]) == "overloaded"
     assert (names(peer), peer.machine.gap_buffer) == ([], None)
 
 
 def test_pages_that_get_on_are_no_rounds() -> None:
     world = World(held_max=1, page_limit=1)
-    world.push(*(f"p/{n}" for n in range(HOLD_ROUNDS_MAX + 4)))
+    world.push(*(f"p/{n}" for n in range(OVERFLOW_ROUNDS_MAX + 4)))
     peer = world.opened()
     peer.hear(subscribe(1, "p/"))
-    for _ in range(HOLD_ROUNDS_MAX + 3):
+    for _ in range(OVERFLOW_ROUNDS_MAX + 3):
         peer.begin()
         world.push("p/x", "p/y")
         peer.deliver()

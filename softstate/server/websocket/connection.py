@@ -77,7 +77,7 @@ class Connection:
     ) -> None:
         self.codec = codec
         self.peer = peer
-        self.machine = SessionMachine(table, self, terms, tokens, repairs, held_max=config.pending_max)
+        self.machine = SessionMachine(table, self, terms, tokens, repairs, gap_topics_max=config.pending_max)
         self.outbox: Outbox | None = None
         self._config = config
         self._hub = hub
@@ -361,9 +361,7 @@ class Connection:
         try:
             message = self.codec.client_message(data)
         except RequestError as error:
-            if self.machine.state is State.NEW:
-                return self.machine.refuse(error)
-            return [Send(_error(error, None))]
+            return self.machine.unreadable(error)
         return self.machine.received(message, self._now())
 
     async def _part(self, socket: WebSocket) -> None:

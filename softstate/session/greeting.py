@@ -1,0 +1,131 @@
+"""From hello to welcome: a new session, or an earlier one resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import UNSET
+
+from softstate.errors import Invalid, Overloaded, RequestError
+from softstate.lease.table import Lease
+from softstate.model import Page, Query, Record
+from softstate.position import Position
+from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
+from softstate.session.gap_buffer import GapBuffer, split
+from softstate.session.load_advice import renew_ms
+from softstate.session.request import PendingHello, send_error
+from softstate.session.state import SessionCore, State
+from softstate.session.termination import refuse
+from softstate.wire import messages
+from softstate.wire.close_codes import CloseCode
+from softstate.wire.messages import Hello
+
+
+def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
+    """Take up the session that hello names, if it can be resumed (P-RES-2), and read the store either way."""
+    session.state = State.GREETING
+    session.name = hello.name
+    lease = session.leases.get(hello.session) if hello.session is not None else None
+    since, seen = hello.since, hello.position
+    if lease is None or lease.deadline < now or not since or seen is None or since > seen.revision:
+        return session.ask(PendingHello(Query(witness=seen), hello))
+    others: list[Effect] = [CloseOther(lease.sink)] if lease.sink is not None else []
+    lease.sink = session.sink
+    session.lease, session.token = lease, lease.token
+    session.leases.extend(lease, now, session.ttl_ms(hello.ttl_ms) / 1000)
+    gap_buffer = session.gap_buffer = GapBuffer(lease.names, (), session.gap_topics_max)
+    query = _missed_since(since, lease.names, seen, session.gap_topics_max)
+    return [*others, *session.ask(PendingHello(query, hello, gap_buffer))]
+
+
+def _missed_since(since: int, names: Iterable[str], seen: Position, limit: int) -> Query:
+    """Ask for every change of `names` above `since`, tombstones included, for a client that has `seen` more."""
+    topics, prefixes = split(names)
+    known = dict.fromkeys(prefixes, since)
+    return Query(dict.fromkeys(topics, 0), known, seen, after=since, listed=since, limit=limit)
+
+
+def reject_second_hello(_session: SessionCore, _hello: Hello, _now: float) -> list[Effect]:
+    """Answer a hello on a connection that had one with an error, and nothing more (P-CONN-1)."""
+    return [send_error(Invalid("hello was said already: it opens a connection, once"), None)]
+
+
+def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float) -> list[Effect]:
+    """Take what the store knew when it was read for hello."""
+    if pending.gap_buffer is None:
+        return _welcome_new(session, pending, page.position, now)
+    lease = session.living_lease(now)
+    missed = _missed(pending.query, pending.gap_buffer, page)
+    if lease is None or missed is None:
+        return _welcome_new(session, pending, page.position, now)
+    session.pending = None
+    session.state = State.OPEN
+    session.repairs["resumed"] += 1
+    said = _welcome(session, lease, page.position, resumed=True)
+    return [*said, Replay(missed)] if missed else said
+
+
+def _missed(query: Query, gap_buffer: GapBuffer, page: Page) -> list[Record] | None:
+    """Return all that a resuming client has missed; None if `page` and the gap buffer are not all of it (P-RES-3)."""
+    if gap_buffer.overflowed or page.more or page.floor > query.after:
+        return None
+    return [*page.records, *gap_buffer.release(page.position.revision)]
+
+
+def refuse_or_reset(session: SessionCore, pending: PendingHello, error: RequestError, now: float) -> list[Effect]:
+    """Reset a client whose position is off the history (P-REW-3); refuse it for any other error."""
+    if error.code == "rewound" and error.position is not None:
+        session.repairs["reset"] += 1
+        return _welcome_new(session, pending, error.position, now, reset=True)
+    code = CloseCode.OVERLOADED if isinstance(error, Overloaded) else CloseCode.UNAVAILABLE
+    return refuse(session, error, code)
+
+
+def _welcome_new(
+    session: SessionCore, pending: PendingHello, position: Position, now: float, *, reset: bool = False
+) -> list[Effect]:
+    if pending.gap_buffer is not None:
+        session.repairs["not_resumed"] += 1
+    session.pending = None
+    session.token = session.tokens()
+    try:
+        lease = session.begin_lease(now, session.ttl_ms(pending.request.ttl_ms) / 1000)
+    except Overloaded as error:
+        return refuse(session, error, CloseCode.OVERLOADED)
+    return _welcome(session, lease, position, resumed=False, reset=reset)
+
+
+def _welcome(
+    session: SessionCore, lease: Lease, position: Position, *, resumed: bool, reset: bool = False
+) -> list[Effect]:
+    terms = session.terms()
+    ttl_ms = round(lease.ttl_s * 1000)
+    welcome = messages.Welcome(
+        session=lease.token,
+        resumed=resumed,
+        reset=reset or UNSET,
+        node=terms.node,
+        position=position,
+        ttl_ms=ttl_ms,
+        renew_ms=renew_ms(ttl_ms),
+        timeout_ms=terms.timeout_ms,
+        poll=terms.poll,
+        recover=terms.recover,
+        limits=terms.limits,
+        durability=terms.durability,
+    )
+    moved = session.moved_to
+    if moved is not None and moved.revision > position.revision:
+        return [Send(welcome), Send(messages.PositionMoved(moved))]
+    return [Send(welcome)]
+
+
+def keep_position(session: SessionCore, position: Position) -> list[Effect]:
+    """Keep a position for after the welcome, unless the welcome will be beyond it."""
+    session.moved_to = position
+    return []
+
+
+def send_position(_session: SessionCore, position: Position) -> list[Effect]:
+    """Tell the client that a lineage row has passed (P-REW-6)."""
+    return [SendFirst(messages.PositionMoved(position))]

@@ -1,0 +1,49 @@
+"""The requests that rest on no lease: poll and publish."""
+
+from __future__ import annotations
+
+from softstate.errors import Behind, RequestError
+from softstate.model import Page, Query
+from softstate.session.effects import Effect, Send, Submit
+from softstate.session.request import PendingPoll, lag_ms, not_continued, send_error
+from softstate.session.state import SessionCore
+from softstate.wire.messages import Poll, Polled, Publish
+
+
+def read_poll(session: SessionCore, message: Poll, _now: float) -> list[Effect]:
+    """Read the store."""
+    session.check_names(message.topics, message.prefixes)
+    return session.ask(PendingPoll(Query(message.topics, message.prefixes, message.position), message))
+
+
+def poll_page(session: SessionCore, pending: PendingPoll, page: Page) -> list[Effect]:
+    """Send a page."""
+    request = pending.request
+    if not pending.continues(page):
+        return fail_poll(session, pending, not_continued(page))
+    if page.position.revision < request.min_revision:
+        behind = f"this node is at revision {page.position.revision}, below min_revision: wait, or ask another node"
+        return fail_poll(session, pending, Behind(behind, retry_ms=session.terms().timeout_ms // 10))
+    if page.more:
+        pending.advance(page)
+        return [Send(Polled(request.id, page.position, more=True), page.records), *session.ask(pending)]
+    session.pending = None
+    polled = Polled(
+        request.id,
+        page.position,
+        compacted=list(page.compacted),
+        lag_ms=lag_ms(page),
+        next_ms=session.terms().advice.poll_every_ms,
+    )
+    return [Send(polled, page.records)]
+
+
+def fail_poll(session: SessionCore, pending: PendingPoll, error: RequestError) -> list[Effect]:
+    """Answer with an error."""
+    session.pending = None
+    return [send_error(error, pending.request.id)]
+
+
+def submit(_session: SessionCore, message: Publish, _now: float) -> list[Effect]:
+    """Hand a publish on; it is answered when it is durable (P-PUB-1), and overlaps with all else (P-CONN-4)."""
+    return [Submit(message)]

@@ -1,0 +1,82 @@
+"""Renewing a lease: extended on receipt, answered when the hub has applied all that was committed before (P-REN-2)."""
+
+from __future__ import annotations
+
+from softstate.errors import NoLease, RequestError, Unavailable
+from softstate.lease.table import Lease
+from softstate.position import Position
+from softstate.session.effects import Effect, Send
+from softstate.session.load_advice import renew_ms
+from softstate.session.request import PendingRenew, send_error
+from softstate.session.state import SessionCore
+from softstate.wire.messages import Id, Renew, Renewed
+from softstate.wire.subscription_digest import digest_text
+
+
+def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
+    """Extend the lease, before any read (P-REN-5), and ask for the store's head."""
+    lease = session.living_lease(now)
+    if lease is None:
+        return _no_lease(session, message.id)
+    session.leases.extend(lease, now, None if message.ttl_ms is None else session.ttl_ms(message.ttl_ms) / 1000)
+    return session.ask(PendingRenew(message))
+
+
+def answer_renew(
+    session: SessionCore, pending: PendingRenew, position: Position, sent: int, now: float
+) -> list[Effect]:
+    """Certify what was pushed up to `position`, which the hub has reached."""
+    session.pending = None
+    if session.gap_buffer is not None and session.gap_buffer.over(position.revision):
+        session.gap_buffer = None
+    lease = session.living_lease(now)
+    if lease is None:
+        return _no_lease(session, pending.request.id)
+    return [_renewed(session, lease, pending.request, position, sent, store_ok=True)]
+
+
+def fail_renew(
+    session: SessionCore, pending: PendingRenew, error: RequestError, position: Position, sent: int, now: float
+) -> list[Effect]:
+    """Answer without a certificate: the lease is extended, even while the store is down (P-REN-10)."""
+    session.pending = None
+    lease = session.living_lease(now)
+    if lease is None:
+        return _no_lease(session, pending.request.id)
+    if isinstance(error, Unavailable):
+        return [_renewed(session, lease, pending.request, position, sent, store_ok=False)]
+    return [send_error(error, pending.request.id)]
+
+
+def refuse_renew(session: SessionCore, message: Renew, _now: float) -> list[Effect]:
+    """Answer that there is no lease to extend (P-REN-7)."""
+    return _no_lease(session, message.id)
+
+
+def _no_lease(session: SessionCore, request: Id) -> list[Effect]:
+    session.repairs["no_lease"] += 1
+    session.lapse()
+    return [send_error(NoLease("the lease is over: subscribe again"), request)]
+
+
+def _renewed(
+    session: SessionCore, lease: Lease, request: Renew, position: Position, sent: int, *, store_ok: bool
+) -> Send:
+    terms = session.terms()
+    ttl_ms = round(lease.ttl_s * 1000)
+    match = request.count == lease.count and request.digest == digest_text(lease.digest)
+    if not match:
+        session.repairs["mismatch"] += 1
+    return Send(
+        Renewed(
+            request.id,
+            match=match,
+            position=position,
+            sent=sent,
+            ttl_ms=ttl_ms,
+            renew_ms=renew_ms(ttl_ms),
+            poll=terms.poll,
+            recover=terms.recover,
+            store="ok" if store_ok else "down",
+        )
+    )

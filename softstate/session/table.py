@@ -1,0 +1,203 @@
+"""The session as a table: what each message and each event of the node does in each state.
+
+::
+
+             hello              welcome
+    NEW ───────────▶ GREETING ───────────▶ OPEN ◀──────────┐
+     │                  │                  │  revoked      │ subscribe
+     │                  │                  │  no_lease     │
+     │                  │                  ▼               │
+     │                  │                LAPSED ───────────┘
+     └──────────────────┴──────────┬───────┴ bye, replaced, rewound, draining, idle
+                                   ▼
+                                 ENDED
+
+`ROWS` is the literal: states, what happens in them, the states that it may lead to, and the function that does it.
+Where two states are possible, the first is the usual one; a remark names the case of the second. `IGNORED` gives the
+reason wherever nothing is done. Together they fill every cell exactly once; a test counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_args
+
+from softstate.session.effects import Effect
+from softstate.session.events import (
+    DENIED,
+    DISCONNECTED,
+    DRAINING,
+    EVENTS,
+    EXPIRED,
+    HELLO_ANSWERED,
+    HELLO_FAILED,
+    IDLE,
+    POLL_ANSWERED,
+    POLL_FAILED,
+    POSITION_MOVED,
+    REFUSED,
+    RENEW_CAUGHT_UP,
+    RENEW_FAILED,
+    REPLACED,
+    REVOKED,
+    REWOUND,
+    SUBSCRIBE_ANSWERED,
+    SUBSCRIBE_FAILED,
+    UNREADABLE,
+    NodeEvent,
+)
+from softstate.session.greeting import (
+    greet,
+    keep_position,
+    refuse_or_reset,
+    reject_second_hello,
+    send_position,
+    welcome,
+)
+from softstate.session.poll import fail_poll, poll_page, read_poll, submit
+from softstate.session.renewal import answer_renew, fail_renew, refuse_renew, renew
+from softstate.session.state import SessionCore, State
+from softstate.session.subscription import fail_subscribe, subscribe, subscribe_page, unsubscribe
+from softstate.session.termination import (
+    accept_bye,
+    deny,
+    deny_ahead,
+    detach,
+    expire,
+    leave,
+    leave_and_release,
+    leave_to_other,
+    refuse,
+    refuse_unless_hello,
+    refuse_unreadable,
+    report_unreadable,
+    reset_outbox,
+    revoke,
+)
+from softstate.wire.messages import (
+    ClientBye,
+    ClientMessage,
+    Hello,
+    Message,
+    Poll,
+    Publish,
+    Renew,
+    Subscribe,
+    Unsubscribe,
+)
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+Key: TypeAlias = type[Message] | NodeEvent[Any]
+Cell: TypeAlias = tuple[State, Key]
+States: TypeAlias = tuple[State, ...]
+Act: TypeAlias = Callable[..., list[Effect]]
+Row: TypeAlias = tuple[States, tuple[Key, ...], States, Act]
+
+
+class Rule(NamedTuple):
+    """What is done in a cell: the states that it may lead to, and the function."""
+
+    to: States
+    act: Act
+
+
+def _on(
+    states: States, messages: tuple[type[M], ...], to: States, act: Callable[[SessionCore, M, float], list[Effect]]
+) -> Row:
+    """Make a row for messages. The types hold `act` to what it will be called with: the session, a message, now."""
+    return states, messages, to, act
+
+
+def _at(
+    states: States, event: NodeEvent[P], to: States, act: Callable[Concatenate[SessionCore, P], list[Effect]]
+) -> Row:
+    """Make a row for an event, whose type holds `act` to what it will be called with."""
+    return states, (event,), to, act
+
+
+NEW, GREETING, OPEN, LAPSED, ENDED = State
+ALIVE = (NEW, GREETING, OPEN, LAPSED)
+WELCOMED = (OPEN, LAPSED)
+NO_LEASE = (NEW, GREETING, LAPSED)
+SAME: States = ()
+
+MESSAGES: tuple[type[Message], ...] = get_args(ClientMessage)
+NOT_HELLO = (Subscribe, Unsubscribe, Renew, Poll, Publish, ClientBye)
+
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    _on((NEW,),      (Hello,),           (GREETING,),     greet),
+    _on((NEW,),      NOT_HELLO,          (ENDED,),        refuse_unless_hello),
+    _on(WELCOMED,    (Hello,),           SAME,            reject_second_hello),
+    _on(WELCOMED,    (Subscribe,),       (OPEN, LAPSED),  subscribe),  # LAPSED: no new lease was granted
+    _on((OPEN,),     (Unsubscribe,),     SAME,            unsubscribe),
+    _on((OPEN,),     (Renew,),           (OPEN, LAPSED),  renew),  # LAPSED: past its deadline
+    _on((LAPSED,),   (Renew,),           SAME,            refuse_renew),
+    _on(WELCOMED,    (Poll,),            SAME,            read_poll),
+    _on(WELCOMED,    (Publish,),         SAME,            submit),
+    _on(WELCOMED,    (ClientBye,),       (ENDED,),        accept_bye),
+    _at((NEW,),      UNREADABLE,         (ENDED,),        refuse_unreadable),
+    _at(WELCOMED,    UNREADABLE,         SAME,            report_unreadable),
+
+    _at((GREETING,), HELLO_ANSWERED,     (OPEN, ENDED),   welcome),  # ENDED: the lease table is full
+    _at((GREETING,), HELLO_FAILED,       (ENDED, OPEN),   refuse_or_reset),  # OPEN: its position was rewound
+    _at((OPEN,),     SUBSCRIBE_ANSWERED, SAME,            subscribe_page),
+    _at((OPEN,),     SUBSCRIBE_FAILED,   SAME,            fail_subscribe),
+    _at((OPEN,),     RENEW_CAUGHT_UP,    (OPEN, LAPSED),  answer_renew),  # LAPSED: past its deadline by now
+    _at((OPEN,),     RENEW_FAILED,       (OPEN, LAPSED),  fail_renew),  # LAPSED: the same
+    _at(WELCOMED,    POLL_ANSWERED,      SAME,            poll_page),
+    _at(WELCOMED,    POLL_FAILED,        SAME,            fail_poll),
+
+    _at((OPEN,),     EXPIRED,            (LAPSED,),       expire),
+    _at((OPEN,),     REVOKED,            (LAPSED,),       revoke),
+    _at((OPEN,),     DENIED,             (LAPSED,),       deny),
+    _at(NO_LEASE,    EXPIRED,            SAME,            reset_outbox),
+    _at(NO_LEASE,    REVOKED,            SAME,            reset_outbox),
+    _at(NO_LEASE,    DENIED,             SAME,            deny_ahead),
+
+    _at((GREETING,), POSITION_MOVED,     SAME,            keep_position),
+    _at(WELCOMED,    POSITION_MOVED,     SAME,            send_position),
+
+    _at(ALIVE,       REPLACED,           (ENDED,),        leave_to_other),
+    _at(ALIVE,       DRAINING,           (ENDED,),        leave),
+    _at(ALIVE,       REWOUND,            (ENDED,),        leave_and_release),
+    _at(ALIVE,       IDLE,               (ENDED,),        leave_and_release),
+    _at(ALIVE,       REFUSED,            (ENDED,),        refuse),
+    _at(ALIVE,       DISCONNECTED,       (ENDED,),        detach),
+)
+# fmt: on
+
+_OF_LEASE = (SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, RENEW_CAUGHT_UP, RENEW_FAILED)
+
+_REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
+    ((GREETING,), (*MESSAGES, UNREADABLE), "hello is under way, and one request at a time is dealt with (P-CONN-4)"),
+    ((LAPSED,), (Unsubscribe,), "a lease that has ended holds no names"),
+    ((NEW, *WELCOMED), (HELLO_ANSWERED, HELLO_FAILED), "hello is under way in GREETING alone"),
+    ((NEW, GREETING), (*_OF_LEASE, POLL_ANSWERED, POLL_FAILED), "no other request is under way before the welcome"),
+    ((LAPSED,), _OF_LEASE, "a request that rests on the lease has ended with it (P-CONN-8)"),
+    ((NEW,), (POSITION_MOVED,), "the welcome will name the lineage"),
+    ((ENDED,), (*MESSAGES, *EVENTS), "the connection is over"),
+)
+
+
+def _filled(cells: Iterable[tuple[Cell, T]]) -> dict[Cell, T]:
+    """Lay cells out as one table; a cell filled twice is a mistake in the literal."""
+    table: dict[Cell, T] = {}
+    for cell, content in cells:
+        assert cell not in table, f"filled twice: {cell}"
+        table[cell] = content
+    return table
+
+
+TABLE: dict[Cell, Rule] = _filled(
+    ((state, key), Rule(to or (state,), act)) for states, keys, to, act in ROWS for state in states for key in keys
+)
+"""What is done in each cell."""
+
+IGNORED: dict[Cell, str] = _filled(
+    ((state, key), reason) for states, keys, reason in _REASONS for state in states for key in keys
+)
+"""Why nothing is done in each other cell."""
