@@ -1,7 +1,64 @@
-"""Set-up for all tests."""
+"""What every test stands on: its markers and its group, by its place, and the rule that only some start processes."""
 
+from __future__ import annotations
+
+import os
 import signal
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.places import group_of, markers_of
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does every process that they start:
-# tests that interrupt them would then never end.
+# those that are to be interrupted would then wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+WORKERS_MAX = 8
+"""How many tests run at once with ``-n auto``, at most: more would only wait for those that start nodes."""
+
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
+"""What Python's audit hooks are told when a process starts."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test as its place says. Markers by hand would be a second place to look."""
+    parallel = config.pluginmanager.hasplugin("xdist")
+    for item in items:
+        for marker in markers_of(item.nodeid):
+            item.add_marker(marker)
+        if parallel and (group := group_of(item.nodeid)):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say what ``auto`` means in ``-n auto``: a process for each core that this one may use, few in all."""
+    return min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+
+
+class _Watch:
+    """Whether the test that runs now may start processes."""
+
+    allowed = True
+
+    def hear(self, event: str, _: tuple[Any, ...]) -> None:
+        """Take an audit event."""
+        if event in STARTS and not self.allowed:
+            raise AssertionError("a test that starts a process needs the marker `processes`: see tests/places.py")
+
+
+_WATCH = _Watch()
+sys.addaudithook(_WATCH.hear)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let only those tests start processes that are marked so."""
+    _WATCH.allowed = not {"processes", "engines"}.isdisjoint(markers_of(item.nodeid))
+    try:
+        return (yield)
+    finally:
+        _WATCH.allowed = True

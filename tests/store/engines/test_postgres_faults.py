@@ -16,6 +16,7 @@ from softstate.store.base import Applied, Write
 from softstate.store.postgres.engine import CALL_S
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
+from tests.kit.engines import missing
 from tests.kit.processes import WAIT_S
 from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresRig
 
@@ -411,7 +412,7 @@ async def test_durability_is_told_truthfully(rig: PostgresRig) -> None:
 async def test_tls(rig: PostgresRig) -> None:
     """A server whose certificate is checked, and one that another authority has signed."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed, which makes the certificates")
+        missing("openssl is not installed, which makes the certificates: run .dev/engines")
     folder = rig.server.folder
     for name in ("right", "wrong"):
         await trio.run_process(

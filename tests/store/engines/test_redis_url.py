@@ -14,6 +14,7 @@ from softstate.errors import ConfigError, StoreRefused
 from softstate.store import open_store
 from softstate.store.base import Write
 from softstate.store.redis.url import RedisAddress
+from tests.kit.engines import missing
 from tests.store.engines.redis_rig import RedisRig, free_port, redis_rig
 
 SECRET = "s3cret-of-mine"
@@ -112,7 +113,7 @@ async def test_user_with_few_permissions(guarded: RedisRig) -> None:
 def certificates(folder: Path) -> None:
     """Make an authority, and a certificate of 127.0.0.1 by it."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
+        missing("openssl is not installed, which makes the certificates: run .dev/engines")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     for command in (

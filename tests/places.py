@@ -1,0 +1,102 @@
+"""Which markers a test has, by where it is: the one table behind `pytest -m` and the groups that run in parallel.
+
+- ``fast``: the parts that decide without I/O, and the server's parts one by one; all of them take less than a minute.
+- ``engines``: needs a real Redis, PostgreSQL or etcd, and starts one of its own.
+- ``processes``: starts processes. A test that starts one without this marker or ``engines`` fails.
+- ``slow``: a single test that takes seconds.
+
+A test may have several, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+MARKERS = ("fast", "engines", "processes", "slow")
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "tests": ("fast",),
+    "tests/test_readme.py": ("processes",),
+    "tests/bench": ("processes",),
+    "tests/bench/speed/test_nodes.py": ("engines", "processes"),
+    "tests/bench/trials/fuzz": (),
+    "tests/cli": (),
+    "tests/cli/commands/drill/test_faults.py": ("processes",),
+    "tests/cli/commands/drill/test_processes.py": ("processes", "slow"),
+    "tests/cli/commands/store/test_drill.py": ("processes",),
+    "tests/cli/commands/test_durability.py": ("processes",),
+    "tests/cli/processes": ("processes",),
+    "tests/examples": (),
+    "tests/exhaustive": (),
+    "tests/integration": (),
+    "tests/processes": ("processes",),
+    "tests/simulation": (),
+    "tests/simulation/test_schedule_herd.py": ("slow",),
+    "tests/store": (),
+    "tests/store/engines": ("engines",),
+    "tests/store/sqlite/test_killed.py": ("processes",),
+    "tests/testing": (),
+}
+"""The markers of a folder or file and all that is in it; the longest name that fits holds."""
+
+NAMED: dict[str, tuple[str, ...]] = {
+    "tests/test_architecture.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
+    "tests/test_architecture.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
+    "tests/examples/test_examples.py::test_the_test_of_an_application_passes": ("processes",),
+    "tests/store/sqlite/test_open.py::test_processes_creating_it_together_share_it": ("processes",),
+    "tests/testing/simulation/test_world.py::test_the_world_is_imported_only_when_it_is_asked_for": ("processes",),
+    "tests/cli/commands/store/test_store.py::test_copying_shows_how_far_it_is_on_a_terminal": ("processes",),
+    "tests/lease/test_table.py::test_the_order_depends_on_the_history_alone": ("processes",),
+    "tests/testing/simulation/test_world.py::test_the_same_seed_does_the_same_in_every_process_and_another_does_not": (
+        "processes",
+        "slow",
+    ),
+    "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part": ("slow",),
+    "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_whole": ("slow",),
+    "tests/exhaustive/test_forking.py::test_what_freezes_to_the_same_does_the_same": ("slow",),
+    "tests/simulation/test_mutants.py::test_a_mutant_is_caught_in_a_random_world": ("slow",),
+    "tests/simulation/test_random_schedules.py::test_a_schedule_that_hypothesis_chooses_breaks_no_promise": ("slow",),
+}
+"""The markers of single tests, where they differ from those of their place."""
+
+GROUPS = {
+    "tests/store/engines": "engines",
+    "tests/bench": "bench",
+    "tests/bench/measure": "",
+    "tests/bench/trials/fuzz": "",
+    "tests/cli": "processes",
+    "tests/processes": "processes",
+    "tests/test_readme.py": "processes",
+}
+"""Tests of one group run one after the other, in one process, where tests run in parallel (`pytest -n auto`).
+
+Those of an engine share its server; those that start nodes would make one another wait. The longest name holds.
+"""
+
+ENGINES = ("redis", "postgres", "etcd", "sqlite")
+
+
+def markers_of(test: str) -> tuple[str, ...]:
+    """Return the markers of a test, given as ``tests/folder/file.py::name``, with or without parameters."""
+    name = test.partition("[")[0]
+    if name in NAMED:
+        return NAMED[name]
+    return PLACES[_longest(name, PLACES)]
+
+
+def group_of(test: str) -> str:
+    """Return the group of a test, "" if it is in none. Tests of an engine have the engine's."""
+    place = _longest(test, GROUPS)
+    if place == "tests/store/engines":
+        parameters = test.partition("[")[2].rstrip("]").split("-")
+        file = test.rpartition("/")[2].partition("::")[0]
+        return next((engine for engine in ENGINES if engine in parameters or f"test_{engine}_" in file), "engines")
+    return GROUPS.get(place, "")
+
+
+def _longest(test: str, places: Container[str]) -> str:
+    """Return the file or the innermost folder of a test that is among `places`, "" if none is."""
+    place = test.partition("::")[0]
+    while place and place not in places:
+        place = place.rpartition("/")[0]
+    return place
