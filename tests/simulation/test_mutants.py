@@ -39,7 +39,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.notified_before_commit, 0, "S2"),  # 1,475
     (no_lineage_check, 10, "S9"),  # 1,466
     (reset_keeps_versions, 4, "S5"),  # 1,798
-    (older_applied, 15, "S1"),  # 993
+    (older_applied, 19, "S1"),  # 1,070
     (certified_applied, 28, "S1"),  # 668
     (mutants.own_commits_close_gaps, 3, "S7"),  # 2,643
     (no_sweep, 2, "S5"),  # 1,590
