@@ -43,7 +43,7 @@ async def test_an_address_that_is_taken_gives_back_those_bound_before() -> None:
             free.bind(("127.0.0.1", port))
 
 
-async def test_nobody_connects_before_it_listens() -> None:
+async def test_no_client_connects_before_it_listens() -> None:
     bound = await bind("127.0.0.1", 0)
     address = bound[0].getsockname()
     with socket.socket() as early, pytest.raises(ConnectionRefusedError):
@@ -53,7 +53,7 @@ async def test_nobody_connects_before_it_listens() -> None:
         pass
 
 
-async def test_who_listens_second_is_told() -> None:
+async def test_the_second_program_to_listen_is_refused() -> None:
     first = await bind("127.0.0.1", 0)
     address = first[0].getsockname()
     second = await bind(*address)
@@ -63,6 +63,6 @@ async def test_who_listens_second_is_told() -> None:
     close([*first, *second])
 
 
-async def test_a_name_that_is_none_is_refused() -> None:
+async def test_a_name_that_does_not_resolve_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot listen on"):
         await bind("name.invalid", 1)

@@ -1,4 +1,4 @@
-"""What a node says of its store's durability, which may change while it runs."""
+"""Durability as a node reports it: it may change while the node runs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def logs() -> AsyncIterator[list[tuple[str, str]]]:
         yield found
 
 
-async def test_clients_are_told_what_is_true_now(node: Node) -> None:
+async def test_clients_are_told_the_current_durability(node: Node) -> None:
     assert node.terms().durability == "durable"
     node.store.durability = Durability.WEAK
     assert node.terms().durability == "weak"
     assert node.terms() is node.terms(), "worked out once for as long as nothing changes"
 
 
-async def test_status_and_metrics_tell_what_is_true_now(node: Node) -> None:
+async def test_status_and_metrics_tell_the_current_durability(node: Node) -> None:
     status = await node.status()
     assert (status["durability"], status["store_warnings"], status["store_durable"]) == ("durable", [], 1)
     node.store.durability, node.store.warnings = Durability.WEAK, (LOSSY,)

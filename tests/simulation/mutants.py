@@ -126,17 +126,17 @@ def reads_joined_under_way(patch: Patch) -> None:
     submit = Batcher.submit
 
     def joining(self: Batcher[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
-        for riding in self._riding:
-            if riding.open and riding.item == item and not isinstance(item, Write):
+        for running in self._in_flight:
+            if running.open and running.item == item and not isinstance(item, Write):
                 ticket = Ticket(item, settled)
-                first = riding._settled
+                first = running._settled
                 assert first is not None
 
                 def both(answered: Ticket[Any, Any], first: Any = first, ticket: Ticket[Any, Any] = ticket) -> None:
                     first(answered)
                     ticket.settle(answered.outcome())
 
-                riding.then(both)
+                running.then(both)
                 return ticket
         return submit(self, item, settled)
 

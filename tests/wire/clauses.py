@@ -102,7 +102,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-SUB-3": (
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
         "session/test_random_walk.py::test_some_soup_matches_resumes_overflows_and_pages",
-        "server/storage/test_batcher.py::test_riders_are_closed_before_the_call_begins",
+        "server/storage/test_batcher.py::test_a_batch_is_closed_before_its_call_begins",
     ),
     "P-SUB-4": (
         "store/rules/test_paging.py::test_paging_ends_with_the_state_of_the_store",
@@ -162,13 +162,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-REN-2": (
         "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
-        "server/storage/test_heads.py::test_who_comes_while_a_head_is_read_gets_another",
+        "server/storage/test_heads.py::test_a_renewal_that_comes_while_a_head_is_read_gets_another",
         "server/fanout/test_hub.py::test_the_position_moves_after_the_last_offer",
     ),
     "P-REN-3": (
         "session/test_renew.py::test_renewed_says_everything_behind_what_is_pending",
         "session/test_renew.py::test_renewed_waits_for_the_answer_to_an_earlier_subscribe",
-        "server/fanout/test_outbox.py::test_dropping_keeps_what_was_begun_and_what_rests_on_no_lease",
+        "server/fanout/test_outbox.py::test_dropping_keeps_a_half_written_frame_and_replies_that_need_no_lease",
     ),
     "P-REN-4": (
         "session/test_revoke.py::test_a_push_that_waits_is_replaced_by_a_newer_one_in_its_place",
@@ -185,7 +185,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-REN-7": (
         "session/test_renew.py::test_a_renewal_after_the_deadline_finds_no_lease",
-        "server/fanout/test_hub.py::test_nothing_is_pushed_past_the_deadline_though_the_sweeper_has_yet_to_come_by",
+        "server/fanout/test_hub.py::test_nothing_is_pushed_past_the_deadline_even_before_the_sweep",
         "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
     ),
     "P-REN-8": (
@@ -200,7 +200,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-REN-10": (
         "session/test_renew.py::test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified",
-        "server/storage/test_heads.py::test_each_is_settled_within_half_a_client_s_timeout",
+        "server/storage/test_heads.py::test_each_renewal_is_settled_within_half_of_a_client_s_timeout",
         "client/machine/test_table.py::test_with_the_store_down_nothing_is_certified_and_the_mode_stays",
     ),
     "P-REN-11": (
@@ -308,7 +308,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-REW-8": (
         "server/storage/test_follower.py::test_a_rewound_store_begins_a_new_history",
-        "server/storage/test_follower.py::test_what_was_told_ahead_of_the_hub_is_judged_too",
+        "server/storage/test_follower.py::test_a_position_told_ahead_of_the_hub_is_compared_too",
         "transcripts/rewound.json",
     ),
     "P-REW-9": (
@@ -322,7 +322,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment",
     ),
     "P-PUB-2": (
-        "server/storage/test_writes.py::test_what_waits_shares_a_commit_and_each_has_its_own_verdict",
+        "server/storage/test_writes.py::test_queued_publishes_share_a_commit_and_each_has_its_own_verdict",
         "server/storage/test_writes.py::test_a_batch_longer_than_a_commit_stays_in_order",
         "processes/test_foreign_client.py::test_pipelined_publishes_are_answered_in_order",
     ),

@@ -1,7 +1,7 @@
-"""Gathering: many requests, one store call.
+"""Group commit and shared reads: many requests, one store call.
 
-Whoever asks while a call is under way rides with the next one. The riders are closed *before* the call begins, so
-that every answer is from after its request: a read shared by several requests, one transaction for many publishes.
+A request that arrives while a call is under way goes into the next batch. A batch is closed *before* its call begins,
+so that every answer is from after its request: a read shared by several requests, one transaction for many publishes.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_MAX = 512
-"""Default for how many requests one store call serves at most, so that no rider waits for thousands of others."""
+"""Default for the requests that one store call serves at most, so that none waits for thousands of others."""
 
-JOIN_SHARE = 0.5
-"""For what share of the time that a call took those whom it answered are waited for, if others wait already."""
+JOIN_FRACTION = 0.5
+"""Fraction of the last call's duration to wait for its callers to submit again, if other requests are queued."""
 
 JOIN_S_MIN = 0.001
-"""Where that is less, in seconds, nobody is waited for: epoll, which would end the wait, counts whole milliseconds."""
+"""Below this wait, in seconds, there is none: epoll, which would end it, counts whole milliseconds."""
 
 JOIN_S_MAX = 0.02
-"""The longest that they are waited for, in seconds, however slow the store."""
+"""The longest such wait, in seconds, however slow the store is."""
 
-VAIN_CALLS_MAX = 64
-"""Where less than half of them came back, nobody is waited for during the next 2 calls, then 4, up to so many."""
+SKIP_CALLS_MAX = 64
+"""After a wait that fewer than half of the callers joined, the next 2 calls go without one, then 4, up to this many."""
 
-WATCHES = 4
-"""How often within its patience a gathering looks whether the call is stuck."""
+STUCK_CHECKS = 4
+"""Checks for a stuck call within the time that a call may take."""
 
 OVERLOADED_RETRY_MS = 1_000
+"""Delay after which a client is told to try again if too many requests are queued."""
 
 
 class Ticket(Generic[T, R]):
-    """One request on its way: `settled` is called once with itself, when `answer` or `error` is there."""
+    """One request: `settled` is called once with it, when `answer` or `error` is there."""
 
     __slots__ = ("_settled", "answer", "error", "item")
 
@@ -53,15 +54,15 @@ class Ticket(Generic[T, R]):
 
     @property
     def open(self) -> bool:
-        """Whether the request is still waiting."""
+        """Whether the request still waits for its answer."""
         return self._settled is not None
 
     def then(self, settled: Callable[[Ticket[T, R]], None]) -> None:
-        """Call `settled` instead of what was asked for first. To be used before anything has waited."""
+        """Replace the callback. Allowed until the next checkpoint after `submit`."""
         self._settled = settled
 
     def outcome(self) -> R | RequestError:
-        """Return what became of a request that is no longer open."""
+        """Return the answer or the error of a request that is no longer open."""
         outcome = self.error if self.error is not None else self.answer
         assert outcome is not None
         return outcome
@@ -79,20 +80,22 @@ class Ticket(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """One kind of store call. `call` gets the items of one batch and returns as many answers or errors.
+    """Serves requests by one kind of store call. `call` gets the items of a batch, and returns an answer or error each.
 
-    At most `waiting_max` requests wait, and `batch_max` ride with one call. `patience_s` bounds every call: once one
-    takes longer, it, whatever waits, and whatever arrives until it comes back, is answered `Unavailable` (a quarter of
-    `patience_s` later at most). Its outcome is then unknown; the call is left to end, since a thread cannot be stopped.
-    `pause_s` is the least time from the beginning of one call to that of the next, in which riders gather. `after` is
-    called whenever requests have been answered.
+    At most `queued_max` requests wait for a call, and one call serves at most `batch_max`. `call_s_max` bounds every
+    call, in seconds: a longer one is stuck, and it, all that is queued, and all that arrives until it returns, are
+    answered `Unavailable` (a quarter of `call_s_max` later at most). Its outcome is then unknown; it is left to end,
+    since a thread cannot be stopped. `interval_s` is the least time from the beginning of one call to that of the next,
+    in which requests queue. `on_answered` is called whenever requests have been
+    answered.
 
-    `joins`: when a call ends and others wait, those whom it has answered may ask again and join them, as long as they
-    are quick. Else two halves of those who ask without pause take turns, with half as many requests in each call:
-    publishes a second rise by a quarter on PostgreSQL, a half on two nodes with etcd (`bench nodes`, 16 publishers).
-    Others, who ask when they have something to ask, would be waited for in vain; that is noticed, and not repeated.
+    `wait_for_joiners`: when a call ends and other requests are queued, wait briefly for the callers that it has
+    answered, so that their next requests join the batch. Otherwise two halves of those that submit without pause take
+    turns, with half as many requests in each call: with the wait, publishes a second rise by a quarter on PostgreSQL,
+    by a half on two nodes with etcd (`bench nodes`, 16 publishers). Callers that submit only now and then do not come
+    back in time; the batcher notices that, and waits less often.
 
-    A call that fails fails *everything* that waits at that moment: requests are answered in order, so none may
+    A call that fails fails *everything* that is queued at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
     """
 
@@ -101,57 +104,57 @@ class Batcher(Generic[T, R]):
         name: str,
         call: Callable[[Sequence[T]], Awaitable[Sequence[R | RequestError]]],
         *,
-        waiting_max: int,
-        patience_s: float,
-        pause_s: float = 0.0,
+        queued_max: int,
+        call_s_max: float,
+        interval_s: float = 0.0,
         batch_max: int = BATCH_MAX,
-        joins: bool = False,
-        after: Callable[[], None] = lambda: None,
+        wait_for_joiners: bool = False,
+        on_answered: Callable[[], None] = lambda: None,
     ) -> None:
         self.calls = 0
         self.served = 0
         self._name = name
         self._call = call
-        self._waiting_max = waiting_max
-        self._patience_s = patience_s
-        self._pause_s = pause_s
+        self._queued_max = queued_max
+        self._call_s_max = call_s_max
+        self._interval_s = interval_s
         self._batch_max = batch_max
-        self._joins = joins
-        self._answered = 0
-        self._in_vain = self._vain_calls = 0
+        self._on_answered = on_answered
+        self._queued: deque[Ticket[T, R]] = deque()
+        self._in_flight: Sequence[Ticket[T, R]] = ()
+        self._stuck = False
+        self._next_call_at = -math.inf
+        self._called_at: float | None = None
+        self._calling = trio.Event()
+        self._wake = trio.Event()
+        self._waits_for_joiners = wait_for_joiners
+        self._served_last = 0
         self._expected = math.inf
         self._joined = trio.Event()
-        self._after = after
-        self._waiting: deque[Ticket[T, R]] = deque()
-        self._riding: Sequence[Ticket[T, R]] = ()
-        self._stuck = False
-        self._next_at = -math.inf
-        self._began: float | None = None
-        self._busy = trio.Event()
-        self._wake = trio.Event()
+        self._poor_waits = self._skip_calls = 0
 
     def __len__(self) -> int:
-        """Return how many requests wait or ride."""
-        return len(self._waiting) + len(self._riding)
+        """Return how many requests are queued or in flight."""
+        return len(self._queued) + len(self._in_flight)
 
     @property
     def stuck(self) -> bool:
-        """Whether a call has outlived its patience, so that nothing can be submitted."""
+        """Whether a call takes longer than it may, so that nothing can be submitted."""
         return self._stuck
 
     def submit(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> Ticket[T, R]:
-        """Queue a request without waiting. Raises `Overloaded`, or `Unavailable` while a call is stuck, or for good."""
+        """Queue a request without waiting. Raises `Overloaded`; `Unavailable` while a call is stuck, or after `run`."""
         if self._stuck:
             raise self._unavailable()
-        if len(self._waiting) >= self._waiting_max:
+        if len(self._queued) >= self._queued_max:
             raise Overloaded(
-                f"{self._waiting_max} {self._name} wait for the store already: come back later",
+                f"{self._queued_max} {self._name} wait for the store already: try again later",
                 retry_ms=OVERLOADED_RETRY_MS,
             )
         ticket = Ticket(item, settled)
-        self._waiting.append(ticket)
+        self._queued.append(ticket)
         self._wake.set()
-        if len(self._waiting) >= self._expected:
+        if len(self._queued) >= self._expected:
             self._joined.set()
         return ticket
 
@@ -167,35 +170,35 @@ class Batcher(Generic[T, R]):
         return ticket.answer
 
     async def run(self) -> None:
-        """Serve for ever. If cancelled, whoever waits, or comes later, is answered `Unavailable`."""
+        """Serve until cancelled; then answer all that is queued, or comes later, `Unavailable`."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch)
+                nursery.start_soon(self._detect_stuck_calls)
                 while True:
-                    if not self._waiting:
+                    if not self._queued:
                         self._wake = trio.Event()
                         await self._wake.wait()
-                    if self._pause_s:
-                        await trio.sleep_until(self._next_at)
-                        self._next_at = trio.current_time() + self._pause_s
-                    self._riding = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_max))]
+                    if self._interval_s:
+                        await trio.sleep_until(self._next_call_at)
+                        self._next_call_at = trio.current_time() + self._interval_s
+                    self._in_flight = [self._queued.popleft() for _ in range(min(len(self._queued), self._batch_max))]
                     began = trio.current_time()
                     await self._serve()
-                    if self._joins and self._waiting:
-                        await self._let_join(trio.current_time() - began)
+                    if self._waits_for_joiners and self._queued:
+                        await self._wait_for_joiners(trio.current_time() - began)
         finally:
             self._stuck = True
             self._fail(self._unavailable())
-            self._after()
+            self._on_answered()
 
-    async def _let_join(self, took_s: float) -> None:
-        """Wait for those who were just answered to ask again, and to ride with those who wait; seldom if in vain."""
-        if self._vain_calls:
-            self._vain_calls -= 1
+    async def _wait_for_joiners(self, took_s: float) -> None:
+        """Wait for callers to submit again; back off exponentially when fewer than half do."""
+        if self._skip_calls:
+            self._skip_calls -= 1
             return
-        wait_s = min(took_s * JOIN_SHARE, JOIN_S_MAX)
-        before = len(self._waiting)
-        expected = min(self._answered + before, self._batch_max)
+        wait_s = min(took_s * JOIN_FRACTION, JOIN_S_MAX)
+        before = len(self._queued)
+        expected = min(self._served_last + before, self._batch_max)
         if wait_s < JOIN_S_MIN or before >= expected:
             return
         self._joined = trio.Event()
@@ -203,49 +206,49 @@ class Batcher(Generic[T, R]):
         with trio.move_on_after(wait_s):
             await self._joined.wait()
         self._expected = math.inf
-        if 2 * (len(self._waiting) - before) >= expected - before:
-            self._in_vain = 0
+        if 2 * (len(self._queued) - before) >= expected - before:
+            self._poor_waits = 0
         else:
-            self._in_vain += 1
-            self._vain_calls = min(2**self._in_vain, VAIN_CALLS_MAX)
+            self._poor_waits += 1
+            self._skip_calls = min(2**self._poor_waits, SKIP_CALLS_MAX)
 
     async def _serve(self) -> None:
-        self._began = trio.current_time()
-        self._busy.set()
+        self._called_at = trio.current_time()
+        self._calling.set()
         try:
-            answers = await self._call([ticket.item for ticket in self._riding])
+            answers = await self._call([ticket.item for ticket in self._in_flight])
         except Unavailable as error:
             self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
         except RequestError as error:
             self._fail(error)
         else:
-            self._answered = len(answers)
+            self._served_last = len(answers)
             self._answer(answers)
-        self._riding = ()
-        self._began = None
+        self._in_flight = ()
+        self._called_at = None
         self._stuck = False
-        self._after()
+        self._on_answered()
 
     def _answer(self, answers: Sequence[R | RequestError]) -> None:
         self.calls += 1
         self.served += len(answers)
-        for ticket, answer in zip(self._riding, answers, strict=True):
+        for ticket, answer in zip(self._in_flight, answers, strict=True):
             ticket.settle(answer)
 
-    async def _watch(self) -> None:
+    async def _detect_stuck_calls(self) -> None:
         while True:
-            if self._began is None:
-                self._busy = trio.Event()
-                await self._busy.wait()
-            await trio.sleep(self._patience_s / WATCHES)
-            if self._began is not None and trio.current_time() - self._began >= self._patience_s:
+            if self._called_at is None:
+                self._calling = trio.Event()
+                await self._calling.wait()
+            await trio.sleep(self._call_s_max / STUCK_CHECKS)
+            if self._called_at is not None and trio.current_time() - self._called_at >= self._call_s_max:
                 self._stuck = True
                 self._fail(self._unavailable())
-                self._after()
+                self._on_answered()
 
     def _fail(self, error: RequestError) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for ticket in (*self._riding, *waiting):
+        queued, self._queued = self._queued, deque()
+        for ticket in (*self._in_flight, *queued):
             ticket.settle(error)
 
     def _unavailable(self) -> Unavailable:

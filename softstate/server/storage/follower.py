@@ -15,19 +15,19 @@ from softstate.store.base import Store
 
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
-"""A store that is down, or reopened in vain, is looked at again after so long, doubling in between."""
+"""Shortest and longest pause before the next attempt on a store that is down or fails again; it doubles in between."""
 
 OPEN_TRIES = 3
-"""How often a store may be replaced while a node starts on it."""
+"""Times that a store may be replaced while a node starts on it."""
 
 log = structlog.get_logger("softstate.follower")
 
 
 async def first_position(store: Store) -> Position:
-    """Return where a store stands that was opened just now; if it was replaced in between, open it again.
+    """Return the position of a store that was opened just now; if it was replaced in between, open it again.
 
-    Raises `Unavailable` if that happens `OPEN_TRIES` times or the store does not answer, `StoreRefused` if it is not
-    ours any more.
+    Raises `Unavailable` if that happens `OPEN_TRIES` times or the store does not answer, `StoreRefused` if it is no
+    longer ours.
     """
     for _ in range(OPEN_TRIES):
         try:
@@ -35,16 +35,17 @@ async def first_position(store: Store) -> Position:
         except StoreRefused:
             raise
         except StoreFault as fault:
-            log.warning("store reopens", because=str(fault))
+            log.warning("store is reopened", because=str(fault))
             await store.reopen()
     raise Unavailable(f"the store was replaced {OPEN_TRIES} times while this node started: start it again")
 
 
 class StoreFollower:
-    """Keeps one hub in step with one store.
+    """Keeps one hub level with one store.
 
-    `rewound` is called when a position that this node has told is not on the store's history (P-REW-8), `skipped`
-    when the hub has missed changes that are compacted by now (this node was frozen, longer than tombstones are kept).
+    `rewound` is called when a position that this node has told a client is not on the store's history (P-REW-8),
+    `skipped` when the hub has missed changes that are compacted by now (this node was frozen for longer than tombstones
+    are kept).
     """
 
     def __init__(
@@ -58,35 +59,35 @@ class StoreFollower:
         self._hub = hub
         self._rewound = rewound
         self._skipped = skipped
-        self._waiting = trio.CancelScope()
-        self._called = False
-        self._faulty = False
+        self._wait_scope = trio.CancelScope()
+        self._check_due = False
+        self._reopened_last = False
         self._retry_s = RETRY_S_MIN
-        self._told = hub.position
+        self._told_max = hub.position
 
     def note_told_position(self, position: Position) -> None:
         """Note a position that a client is told, which may be ahead of the hub."""
-        if position.revision > self._told.revision:
-            self._told = position
+        if position.revision > self._told_max.revision:
+            self._told_max = position
 
     def check_now(self, fault: StoreFault) -> None:
         """Read the feed now, without waiting for a commit: a call has met a fault."""
         log.warning("store fault", fault=type(fault).__name__, detail=str(fault))
-        self._called = True
-        self._waiting.cancel()
+        self._check_due = True
+        self._wait_scope.cancel()
 
     async def follow(self) -> None:
-        """Follow the feed for ever."""
+        """Follow the feed until cancelled."""
         while True:
             try:
                 await self._step()
             except Unavailable as error:
                 await self._wait_down(error)
             except StoreFault as fault:
-                log.warning("store reopens", because=str(fault))
-                if self._faulty:
+                log.warning("store is reopened", because=str(fault))
+                if self._reopened_last:
                     await self._back_off()
-                self._faulty = True
+                self._reopened_last = True
                 # P-REW-9: until the hub is on the same history, sessions of the old one are still served.
                 self.guard.generation = None
                 await self._reopen()
@@ -95,15 +96,15 @@ class StoreFollower:
                 self._up()
 
     async def _step(self) -> None:
-        # A store that was down is asked at once: it may be back, and nobody commit anything for long.
-        if not (self.down or self._called):
+        # A store that was down is asked at once: it may be back, and there may be no commit for a long time.
+        if not (self.down or self._check_due):
             before = self._hub.position.revision
-            with trio.CancelScope() as self._waiting:
+            with trio.CancelScope() as self._wait_scope:
                 await self._store.wait(before)
-            if self._hub.position.revision > before and not self._called:
-                # Own commits took the short cut. If there is more, the next wait returns at once.
+            if self._hub.position.revision > before and not self._check_due:
+                # This node's own commits were applied directly. If there is more, the next wait returns at once.
                 return
-        self._called = False
+        self._check_due = False
         try:
             feed = await self._store.feed(self._hub.position)
         except Compacted:
@@ -117,14 +118,14 @@ class StoreFollower:
         while True:
             try:
                 position = await self._store.reopen()
-                # The hub may have been behind what is lost, while a subscriber was answered from it.
-                before = max(self._hub.position, self._told, key=lambda position: position.revision)
-                intact = await self._is_behind(before, position)
+                # The hub may be behind a lost commit from which a subscriber was answered already.
+                before = max(self._hub.position, self._told_max, key=lambda position: position.revision)
+                intact = await self._continues(before, position)
             except (Unavailable, StoreRefused) as error:
-                # What is there now may not be ours at all; whoever put it there can put the right thing back.
+                # A store that is not ours may be put back in order by its administrator.
                 await self._wait_down(error)
             except StoreFault as fault:
-                log.warning("store reopens again", because=str(fault))
+                log.warning("store is reopened again", because=str(fault))
                 await self._back_off()
             else:
                 break
@@ -133,14 +134,14 @@ class StoreFollower:
             return
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
-        self._told = position
+        self._told_max = position
         self._hub.restart(position)
         self._rewound(position)
 
-    async def _is_behind(self, before: Position, row: Position) -> bool:
-        """Tell whether a lineage row just committed is on the history of `before`, so that the feed goes on there."""
-        # Most rewinds show at once, before anybody can take the new history's head for something that the hub, at a
-        # higher revision of the old one, has long reached.
+    async def _continues(self, before: Position, row: Position) -> bool:
+        """Tell whether `row`, a lineage row just committed, continues the history of `before`, and so the feed does."""
+        # Most rewinds show without a read, before a renewal could take the new history's head for a revision that the
+        # hub, at a higher one of the old history, has reached long ago.
         if row.epoch != before.epoch or row.revision <= before.revision:
             return False
         (lineage,) = await self._store.lineage_at([before.revision])
@@ -148,8 +149,8 @@ class StoreFollower:
 
     def _up(self) -> None:
         if self.down:
-            log.info("store is back")
-        self.down = self._faulty = False
+            log.info("store is up again")
+        self.down = self._reopened_last = False
         self._retry_s = RETRY_S_MIN
 
     async def _wait_down(self, error: Unavailable | StoreRefused) -> None:

@@ -1,8 +1,8 @@
 """The generation guard: an answer of the store counts only if the store was not reopened while it was under way.
 
 A store that was replaced or restored from a backup is opened again, and may then be on another history than the hub
-and every session. Until `StoreFollower` has compared the two, no answer can be trusted: it may be of what was lost, or
-of what the sessions do not know of yet.
+and every session. Until `StoreFollower` has compared the two, no answer can be trusted: it may be of a history
+that was lost, or of one that the sessions do not know yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DOWN_RETRY_MS = 500
-"""When a client is told to try again if the store does not answer."""
+"""Delay after which a client is told to try again if the store does not answer."""
 
 
 class StoreGuard:
@@ -24,7 +24,7 @@ class StoreGuard:
 
     def __init__(self, fault: Callable[[StoreFault], None]) -> None:
         self.generation: int | None = 0
-        """How often the store was reopened; None from its reopening until the hub is on the same history again."""
+        """Number of times that the store was reopened; None from a reopening until the hub is on the same history."""
         self._fault = fault
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -48,9 +48,9 @@ class HeadReads:
         self.batcher: Batcher[None, Position] = Batcher(
             "renewals",
             self._catch_up,
-            waiting_max=config.sessions_max,
-            patience_s=config.store_s_max,
-            pause_s=HEAD_INTERVAL_S,
+            queued_max=config.sessions_max,
+            call_s_max=config.store_s_max,
+            interval_s=HEAD_INTERVAL_S,
             batch_max=BATCH_MAX,
         )
         self._store = store

@@ -41,7 +41,7 @@ class Housekeeping:
             try:
                 await self._store.compact(tombstones=tombstones, keys=keys)
             except SoftstateError as error:
-                log.warning("housekeeping put off", because=str(error))
+                log.warning("compaction is postponed", because=str(error))
             self.log_warnings()
             await trio.sleep(HOUSEKEEPING_S)
 
@@ -52,5 +52,5 @@ class Housekeeping:
             if warning not in self._logged:
                 log.warning("acknowledged publishes may be lost", durability=durability, because=warning)
         if self._logged and not warnings:
-            log.info("acknowledged publishes last again", durability=durability)
+            log.info("acknowledged publishes are durable again", durability=durability)
         self._logged = warnings

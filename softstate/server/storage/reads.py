@@ -1,4 +1,4 @@
-"""Reading: everybody's waiting reads in one snapshot."""
+"""Reading: all queued queries are answered from one snapshot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
 
 LINEAGES_CACHED = 16_384
-"""How many revisions keep their lineage in memory. It does not change within a generation, so only size evicts."""
+"""Revisions whose lineage is kept in memory. It does not change within a generation, so only size evicts."""
 
 
 class StoreReads:
@@ -32,12 +32,12 @@ class StoreReads:
         self._told = told
         # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
         self._lineages: OrderedDict[tuple[int | None, int], str] = OrderedDict()
-        waiting_max, patience_s = config.reads_waiting_max, config.store_s_max
+        queued_max, call_s_max = config.reads_waiting_max, config.store_s_max
         self.pages: Batcher[Query, Page] = Batcher(
-            "reads", self._read_pages, waiting_max=waiting_max, patience_s=patience_s
+            "reads", self._read_pages, queued_max=queued_max, call_s_max=call_s_max
         )
         self._rows: Batcher[int, tuple[str | None]] = Batcher(
-            "reads", self._read_rows, waiting_max=waiting_max, patience_s=patience_s
+            "reads", self._read_rows, queued_max=queued_max, call_s_max=call_s_max
         )
         self.batchers = (self.pages, self._rows)
 

@@ -1,4 +1,4 @@
-"""Publishing: all waiting publishes in one durable commit, and only then to the hub and the callers (P-PUB-1)."""
+"""Publishing: all queued publishes go into one durable commit, and only then to the hub and the callers (P-PUB-1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CommitResult: TypeAlias = tuple[Applied, Position]
 
 
 def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max: int) -> Write:
-    """Check what a peer wants published. Raises `Invalid` or `TooLarge`."""
+    """Check a change that a peer wants published. Raises `Invalid` or `TooLarge`."""
     topic = check_topic(message.topic)
     cbor = None if message.value is msgspec.UNSET else encode_value(message.value, value_bytes_max)
     digest = request_digest(topic, cbor, message.expect, None)
@@ -42,14 +42,14 @@ class StoreWrites:
         self.batcher: Batcher[Write, CommitResult] = Batcher(
             "publishes",
             self._commit,
-            waiting_max=config.publishes_waiting_max,
-            patience_s=config.store_s_max,
-            joins=True,
-            after=hub.flush,
+            queued_max=config.publishes_waiting_max,
+            call_s_max=config.store_s_max,
+            wait_for_joiners=True,
+            on_answered=hub.flush,
         )
 
     def submit(self, change: Write, settled: Callable[[Ticket[Write, CommitResult]], None]) -> None:
-        """Queue a change; `settled` is called once its fate is known. Raises `Overloaded` or `Unavailable`."""
+        """Queue a change; `settled` is called once its outcome is known. Raises `Overloaded` or `Unavailable`."""
         self.batcher.submit(change, settled)
 
     async def publish(self, change: Write) -> CommitResult:
@@ -63,8 +63,8 @@ class StoreWrites:
     async def publish_all(self, changes: Sequence[Write]) -> list[CommitResult | RequestError]:
         """Apply changes in order, sharing commits, and return the verdict on each, in order.
 
-        Once one is refused for want of room, or fails with the store, so is every later one. If cancelled, any of them
-        may be applied all the same.
+        Once one is refused because too many wait, or fails with the store, so is every later one. If cancelled, any
+        of them may be applied all the same.
         """
         if not changes:
             return []
@@ -75,7 +75,7 @@ class StoreWrites:
             try:
                 tickets.append(self.batcher.submit(change, lambda _ticket: None))
             except RequestError as error:
-                # P-PUB-6: what comes behind must not overtake this one: once refused, refused to the end.
+                # P-PUB-6: later changes must not overtake this one: once one is refused, all the rest are.
                 refused = error
                 break
         if tickets:
@@ -87,8 +87,8 @@ class StoreWrites:
         return results
 
     async def _commit(self, group: Sequence[Write]) -> Sequence[CommitResult | RequestError]:
-        # Where the store was reopened before the answer came, the commit may be lost with the history that it was made
-        # in, though the hub stands just where it would follow: `call` raises then.
+        # If the store was reopened before the answer came, the commit may be lost with its history, even where it would
+        # follow the hub's position without a gap: `call` raises then.
         committed = await self._guard.call(self._store.publish, group)
         if committed.records:
             self._hub.committed(committed.before, committed.records, committed.position)

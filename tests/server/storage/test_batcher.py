@@ -11,10 +11,10 @@ import trio.testing
 from softstate.errors import Behind, Conflict, Overloaded, RequestError, Unavailable
 from softstate.server.storage.batcher import (
     BATCH_MAX,
+    JOIN_FRACTION,
     JOIN_S_MAX,
     JOIN_S_MIN,
-    JOIN_SHARE,
-    VAIN_CALLS_MAX,
+    SKIP_CALLS_MAX,
     Batcher,
     Ticket,
 )
@@ -51,7 +51,7 @@ class Calls:
 @asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[tuple[Numbers, Calls, trio.Nursery]]:
     calls = Calls()
-    batcher: Numbers = Batcher("numbers", calls, **{"waiting_max": 10_000, "patience_s": 5.0, **options})
+    batcher: Numbers = Batcher("numbers", calls, **{"queued_max": 10_000, "call_s_max": 5.0, **options})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(batcher.run)
         await settled()
@@ -60,7 +60,7 @@ async def running(**options: Any) -> AsyncIterator[tuple[Numbers, Calls, trio.Nu
 
 
 class Log(list[str]):
-    """What became of requests, in the order of their being told."""
+    """Outcomes of requests, in the order in which they were settled."""
 
     def __call__(self, ticket: Ticket[int, str]) -> None:
         assert not ticket.open
@@ -68,7 +68,7 @@ class Log(list[str]):
         self.append(outcome if isinstance(outcome, str) else f"{ticket.item}: {outcome.code}")
 
 
-async def test_riders_are_closed_before_the_call_begins() -> None:
+async def test_a_batch_is_closed_before_its_call_begins() -> None:
     async with running() as (batcher, calls, _):
         log = Log()
         batcher.submit(1, log)
@@ -119,7 +119,7 @@ async def test_one_call_serves_no_more_than_its_limit() -> None:
 
 
 async def test_more_than_may_wait_are_refused() -> None:
-    async with running(waiting_max=2) as (batcher, calls, _):
+    async with running(queued_max=2) as (batcher, calls, _):
         log = Log()
         batcher.submit(1, log)
         await settled()
@@ -137,7 +137,7 @@ async def test_more_than_may_wait_are_refused() -> None:
 @pytest.mark.parametrize("ending", [Unavailable("down"), Behind("a store may answer anything")])
 async def test_a_failed_call_fails_all_that_waits_and_nothing_later(ending: RequestError) -> None:
     flushes: list[int] = []
-    async with running(after=lambda: flushes.append(1)) as (batcher, calls, _):
+    async with running(on_answered=lambda: flushes.append(1)) as (batcher, calls, _):
         log = Log()
         for item in range(BATCH_MAX):
             batcher.submit(item, log)
@@ -154,7 +154,7 @@ async def test_a_failed_call_fails_all_that_waits_and_nothing_later(ending: Requ
         assert log[-1] == "-3"
 
 
-async def test_the_error_of_a_call_does_not_gather_tracebacks() -> None:
+async def test_the_error_of_a_call_does_not_accumulate_tracebacks() -> None:
     async with running() as (batcher, calls, nursery):
         depths: list[int] = []
 
@@ -175,9 +175,9 @@ async def test_the_error_of_a_call_does_not_gather_tracebacks() -> None:
         assert depths == [2] * 50
 
 
-async def test_a_stuck_call_fails_everybody_until_it_comes_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stuck_call_fails_all_requests_until_it_returns(autojump_clock: trio.testing.MockClock) -> None:
     flushes: list[float] = []
-    async with running(after=lambda: flushes.append(trio.current_time())) as (batcher, calls, _):
+    async with running(on_answered=lambda: flushes.append(trio.current_time())) as (batcher, calls, _):
         log = Log()
         batcher.submit(1, log)
         await trio.sleep(1)
@@ -202,7 +202,7 @@ async def test_a_stuck_call_fails_everybody_until_it_comes_back(autojump_clock: 
         assert (log[2:], calls.groups) == (["5"], [[1], [5]])
 
 
-async def test_a_call_just_within_its_patience_is_not_stuck(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_call_just_within_its_limit_is_not_stuck(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as (batcher, calls, _):
         log = Log()
         for item in range(5):
@@ -227,8 +227,8 @@ async def test_a_stuck_call_that_fails_at_last_lets_the_next_pass(autojump_clock
         assert log == ["1: unavailable", "2"]
 
 
-async def test_riders_gather_during_a_pause(autojump_clock: trio.testing.MockClock) -> None:
-    async with running(pause_s=0.04) as (batcher, calls, _):
+async def test_requests_queue_during_the_interval(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(interval_s=0.04) as (batcher, calls, _):
         log = Log()
         batcher.submit(1, log)
         await trio.sleep(0.01)
@@ -246,7 +246,7 @@ async def test_riders_gather_during_a_pause(autojump_clock: trio.testing.MockClo
         assert (log, calls.groups) == (["1", "2", "3"], [[1], [2, 3], [4]])
 
 
-async def test_a_cancelled_rider_disturbs_nobody() -> None:
+async def test_a_cancelled_caller_disturbs_no_other() -> None:
     async with running() as (batcher, calls, nursery):
         answers: list[str] = []
 
@@ -268,16 +268,16 @@ async def test_a_cancelled_rider_disturbs_nobody() -> None:
         assert (answers, calls.groups) == (["2"], [[0], [1, 2]])
 
 
-@pytest.mark.parametrize("riding", [False, True])
-async def test_cancelled_it_answers_everybody_and_takes_nothing_more(riding: bool) -> None:
+@pytest.mark.parametrize("in_flight", [False, True])
+async def test_when_cancelled_it_answers_all_requests_and_takes_no_more(in_flight: bool) -> None:
     flushes: list[int] = []
     log, calls = Log(), Calls()
     batcher: Numbers = Batcher(
-        "numbers", calls, waiting_max=9, patience_s=5, pause_s=100, after=lambda: flushes.append(1)
+        "numbers", calls, queued_max=9, call_s_max=5, interval_s=100, on_answered=lambda: flushes.append(1)
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(batcher.run)
-        if not riding:
+        if not in_flight:
             batcher.submit(0, lambda _ticket: None)
             await settled()
             calls.end()
@@ -304,8 +304,8 @@ def test_a_ticket_is_settled_once() -> None:
 
 @asynccontextmanager
 async def answered_two_while_one_waits(took_s: float, **options: Any) -> AsyncIterator[tuple[Numbers, Calls, Log]]:
-    """A first call took so long, has just answered 1 and 2, and 3 has come meanwhile."""
-    async with running(joins=True, **options) as (batcher, calls, _):
+    """Run a batcher whose call took so long and has just answered 1 and 2, while 3 is queued."""
+    async with running(wait_for_joiners=True, **options) as (batcher, calls, _):
         log = Log()
         batcher.submit(0, log)
         await settled()
@@ -321,7 +321,7 @@ async def answered_two_while_one_waits(took_s: float, **options: Any) -> AsyncIt
         yield batcher, calls, log
 
 
-async def test_who_was_just_answered_may_join_who_waits(autojump_clock: trio.testing.MockClock) -> None:
+async def test_callers_just_answered_may_join_the_next_batch(autojump_clock: trio.testing.MockClock) -> None:
     async with answered_two_while_one_waits(0.01) as (batcher, calls, log):
         await trio.sleep(0.001)
         batcher.submit(4, log)
@@ -334,9 +334,9 @@ async def test_who_was_just_answered_may_join_who_waits(autojump_clock: trio.tes
 
 @pytest.mark.parametrize(
     ("took_s", "waits_s"),
-    [(0.01, 0.01 * JOIN_SHARE), (1.0, JOIN_S_MAX), (JOIN_S_MIN, 0), (JOIN_S_MIN / JOIN_SHARE, JOIN_S_MIN)],
+    [(0.01, 0.01 * JOIN_FRACTION), (1.0, JOIN_S_MAX), (JOIN_S_MIN, 0), (JOIN_S_MIN / JOIN_FRACTION, JOIN_S_MIN)],
 )
-async def test_who_does_not_come_back_is_not_waited_for_long(
+async def test_callers_that_do_not_submit_again_are_not_waited_for_long(
     autojump_clock: trio.testing.MockClock, took_s: float, waits_s: float
 ) -> None:
     async with answered_two_while_one_waits(took_s) as (batcher, calls, log):
@@ -348,16 +348,16 @@ async def test_who_does_not_come_back_is_not_waited_for_long(
         assert trio.current_time() - begun == pytest.approx(waits_s, abs=JOIN_S_MIN / 5)
 
 
-async def test_who_is_waited_for_in_vain_is_waited_for_ever_less_often(autojump_clock: trio.testing.MockClock) -> None:
-    """And again each time, once somebody has come."""
-    took_s = 2 * JOIN_S_MIN / JOIN_SHARE
+async def test_waits_that_few_join_become_exponentially_rarer(autojump_clock: trio.testing.MockClock) -> None:
+    """Once a caller has joined, the next call is waited for again."""
+    took_s = 2 * JOIN_S_MIN / JOIN_FRACTION
 
-    async with running(joins=True) as (batcher, calls, _):
+    async with running(wait_for_joiners=True) as (batcher, calls, _):
         log = Log()
         batcher.submit(0, log)
 
         async def waited(back: int = 0) -> bool:
-            """End a call that took a while and answers one, while one waits; tell whether others were waited for."""
+            """End a call that answers one request while another is queued; tell whether the batcher then waited."""
             await settled()
             batcher.submit(1, log)
             await trio.sleep(took_s)
@@ -371,16 +371,16 @@ async def test_who_is_waited_for_in_vain_is_waited_for_ever_less_often(autojump_
             assert len(calls.groups) == before + 1
             return pausing
 
-        for vain_calls in (2, 4, 8, 16, 32, VAIN_CALLS_MAX, VAIN_CALLS_MAX):
+        for calls_without in (2, 4, 8, 16, 32, SKIP_CALLS_MAX, SKIP_CALLS_MAX):
             assert await waited()
-            for _ in range(vain_calls):
+            for _ in range(calls_without):
                 assert not await waited()
         assert await waited(back=1)
         assert await waited()
 
 
-async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
-    async with running(joins=True) as (batcher, calls, _):
+async def test_joiners_are_not_waited_for_when_nothing_is_queued(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(wait_for_joiners=True) as (batcher, calls, _):
         log = Log()
         for item in (1, 2):
             batcher.submit(item, log)
@@ -392,7 +392,7 @@ async def test_nobody_is_waited_for_where_nobody_waits(autojump_clock: trio.test
         assert log == ["1", "2"]
 
 
-async def test_a_full_batch_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_full_batch_waits_for_no_joiners(autojump_clock: trio.testing.MockClock) -> None:
     async with answered_two_while_one_waits(0.01, batch_max=2) as (batcher, calls, log):
         batcher.submit(4, log)
         await settled()

@@ -62,7 +62,7 @@ class FaultyStore(MemoryStore):
 
 
 class Rig:
-    """A keeper between a store and a hub with one subscriber to everything, and another node on the same disk."""
+    """A follower between a store and a hub with one subscriber to everything, and another node on the same disk."""
 
     def __init__(self) -> None:
         self.disk = MemoryDisk()
@@ -155,7 +155,7 @@ async def test_an_outage_is_noticed_and_so_is_its_end_without_any_commit(
         assert trio.current_time() > began
 
 
-async def test_retries_begin_anew_after_every_success(autojump_clock: trio.testing.MockClock) -> None:
+async def test_retries_start_over_after_every_success(autojump_clock: trio.testing.MockClock) -> None:
     async with following() as rig:
         for _ in range(2):
             rig.store.faults["feed"] = [Unavailable("down")] * 3
@@ -178,7 +178,7 @@ async def test_a_replaced_store_with_the_same_history_goes_on_where_it_was() -> 
 
 
 async def test_no_generation_is_current_while_a_store_is_reopened(autojump_clock: trio.testing.MockClock) -> None:
-    """Until it has been compared with the hub: answers may be of another history than that of the sessions."""
+    """Not until it was compared with the hub: answers may be of another history than that of the sessions."""
     async with following() as rig:
         generations = [rig.follower.guard.generation]
         rig.store.faults["feed"] = [StoreReplaced("swapped")]
@@ -192,7 +192,7 @@ async def test_no_generation_is_current_while_a_store_is_reopened(autojump_clock
 
 @pytest.mark.parametrize("commits", [0, 1, 5])
 async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
-    """Whether or not the other history has grown beyond this node's position meanwhile."""
+    """Also when the other history has grown beyond this node's position meanwhile."""
     async with following() as rig:
         await rig.publish("a")
         backup = rig.disk.snapshot()
@@ -218,8 +218,8 @@ async def test_a_rewound_store_begins_a_new_history(commits: int) -> None:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> None:
-    """Who subscribes is answered from the store, which the hub may lag: that may be lost, though the hub is not."""
+async def test_a_position_told_ahead_of_the_hub_is_compared_too(*, lost: bool) -> None:
+    """A subscribe is answered from the store, which the hub may lag: that may be lost though the hub is not behind."""
     async with following() as rig:
         await rig.publish("a")
         rig.store.asleep = True
@@ -251,8 +251,8 @@ async def test_what_was_told_ahead_of_the_hub_is_judged_too(*, lost: bool) -> No
         )
 
 
-async def test_a_rewind_that_shows_at_once_is_told_before_anybody_else_runs() -> None:
-    """Else a renewal might take the new history's head for something that the hub has long reached."""
+async def test_a_rewind_that_shows_at_once_is_told_before_another_task_runs() -> None:
+    """A renewal must not take the new history's head for a revision that the hub has reached already."""
     async with following() as rig:
         await rig.publish("a", "b", "c")
         rig.log.clear()
@@ -322,15 +322,15 @@ async def test_a_node_that_slept_through_a_compaction_skips_and_says_so() -> Non
         assert rig.log == ["skipped", "d@7"]
 
 
-async def test_a_look_asked_for_while_the_keeper_is_busy_is_not_lost() -> None:
+async def test_a_check_asked_for_while_the_feed_is_read_is_not_lost() -> None:
     async with following() as rig:
 
-        def look_again() -> None:
+        def check_again() -> None:
             rig.store.before_feed = lambda: None
             rig.store.asleep = True
             rig.follower.check_now(StoreFault("met by a read just now"))
 
-        rig.store.before_feed = look_again
+        rig.store.before_feed = check_again
         rig.store.calls.clear()
         await rig.publish("a")
         assert rig.store.calls == ["feed", "feed"]

@@ -100,7 +100,7 @@ async def test_a_renewal_waits_for_the_hub_and_is_answered_at_its_position(autoj
         assert [outcome for outcome, _ in rig.settled] == [head]
 
 
-async def test_who_comes_while_a_head_is_read_gets_another(autojump_clock: CLOCK) -> None:
+async def test_a_renewal_that_comes_while_a_head_is_read_gets_another(autojump_clock: CLOCK) -> None:
     async with renewing() as rig:
         rig.store.open = trio.Event()
         rig.ask()
@@ -111,7 +111,7 @@ async def test_who_comes_while_a_head_is_read_gets_another(autojump_clock: CLOCK
         assert rig.store.heads == len(rig.settled) == 2
 
 
-async def test_each_is_settled_within_half_a_client_s_timeout(autojump_clock: CLOCK) -> None:
+async def test_each_renewal_is_settled_within_half_of_a_client_s_timeout(autojump_clock: CLOCK) -> None:
     async with renewing() as rig:
         rig.store.open = trio.Event()
         begun = trio.current_time()
@@ -158,7 +158,7 @@ async def test_a_hub_of_the_history_before_is_not_level_whatever_its_revision(au
         assert [outcome for outcome, _ in rig.settled] == [now]
 
 
-async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable(autojump_clock: CLOCK) -> None:
+async def test_a_fault_while_the_head_is_read_is_reported_and_answered_unavailable(autojump_clock: CLOCK) -> None:
     async with renewing() as rig:
         backup = rig.store.disk.snapshot()
         await rig.store.publish([PUBLISH])
@@ -169,7 +169,7 @@ async def test_a_fault_of_the_store_is_handed_on_and_answered_unavailable(autoju
         assert len(rig.faults) == 1
 
 
-async def test_one_too_many_is_turned_away() -> None:
+async def test_a_request_beyond_the_limit_is_refused() -> None:
     async with renewing(sessions_max=2) as rig:
         rig.ask()
         rig.ask()

@@ -110,11 +110,11 @@ async def test_a_lineage_read_while_the_store_was_reopened_is_not_remembered(
         guard.generation = numbers[0]
         store.open = trio.Event()
 
-        async def ask_in_vain() -> None:
+        async def ask_and_fail() -> None:
             with pytest.raises(Unavailable):
                 await reads.lineage_at(1)
 
-        nursery.start_soon(ask_in_vain)
+        nursery.start_soon(ask_and_fail)
         await settled()
         store.disk.restore(MemoryDisk(Random(2)).image)
         now = await store.reopen()

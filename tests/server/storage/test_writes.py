@@ -35,7 +35,7 @@ settled = trio.testing.wait_all_tasks_blocked
 
 
 class Rig:
-    """A publisher on a memory store whose commits wait while `hold` is set, and a subscriber to everything."""
+    """Writes to a memory store, whose commits wait for `held` if it is given, and a subscriber to everything."""
 
     def __init__(self, **options: Any) -> None:
         self.held: trio.Event | None = None
@@ -91,7 +91,7 @@ async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> Non
         assert rig.pushed == [("a", 2), ("b", 3), ("answered", 0)]
 
 
-async def test_what_waits_shares_a_commit_and_each_has_its_own_verdict() -> None:
+async def test_queued_publishes_share_a_commit_and_each_has_its_own_verdict() -> None:
     async with publishing() as rig:
         results = await rig.writes.publish_all(
             [put("a"), put("a", expect=0), put("a", expect=2), put("b", key="k", digest=b"x"), put("c")]
@@ -146,7 +146,7 @@ async def test_a_failed_commit_fails_all_that_waits() -> None:
         assert (log[2:], rig.pushed) == ([2], [("c", 2)])
 
 
-async def test_a_rewound_store_is_reported() -> None:
+async def test_a_publish_on_a_rewound_store_is_reported() -> None:
     async with publishing() as rig:
         backup = rig.store.disk.snapshot()
         await rig.writes.publish(put("a"))
