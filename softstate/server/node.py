@@ -18,7 +18,7 @@ from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.fanout.outbox import edge_of
+from softstate.server.fanout.outbox import raw_socket_of
 from softstate.server.http.server import FrontDoor
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
@@ -231,7 +231,7 @@ class Node:
             peer=peer,
         )
         self.handshakes.began(trio.current_time())
-        await connection.serve(edge_of(stream), head, lambda: self.handshakes.ended(trio.current_time()))
+        await connection.serve(raw_socket_of(stream), head, lambda: self.handshakes.ended(trio.current_time()))
 
     # What goes on by itself -----------------------------------------------------------------------------------------
 

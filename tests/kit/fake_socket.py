@@ -1,4 +1,4 @@
-"""An edge to a socket that takes exactly what a test lets it take, and the way back from its bytes to frames."""
+"""A raw socket that takes exactly what a test lets it take, and the way back from its bytes to frames."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.wire import frame
 
 
-class FakeEdge:
-    """Implements `softstate.server.fanout.outbox.Edge`. `room` is how many bytes it still takes."""
+class FakeSocket:
+    """Implements `softstate.server.fanout.outbox.RawSocket`. `room` is how many bytes it still takes."""
 
     def __init__(self, room: float = math.inf) -> None:
         self.room = room
@@ -85,7 +85,7 @@ CLOSE = b"\x88\x00"
 
 
 def outbox_on(
-    edge: FakeEdge,
+    sock: FakeSocket,
     nursery: trio.Nursery,
     *,
     before: bytes = b"",
@@ -100,7 +100,7 @@ def outbox_on(
         raise AssertionError("overdue")
 
     return Outbox(
-        edge,
+        sock,
         nursery,
         before=before,
         pending_max=pending_max,
@@ -111,8 +111,8 @@ def outbox_on(
 
 
 @asynccontextmanager
-async def outbox(room: float = math.inf, **options: Any) -> AsyncIterator[tuple[Outbox, FakeEdge]]:
-    edge = FakeEdge(room)
+async def outbox(room: float = math.inf, **options: Any) -> AsyncIterator[tuple[Outbox, FakeSocket]]:
+    sock = FakeSocket(room)
     async with trio.open_nursery() as nursery:
-        yield outbox_on(edge, nursery, **options), edge
+        yield outbox_on(sock, nursery, **options), sock
         nursery.cancel_scope.cancel()

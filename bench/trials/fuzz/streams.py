@@ -12,7 +12,7 @@ OPCODES = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 
 
 class MemoryEdge(trio.abc.HalfCloseableStream):
-    """One end of a connection in memory, with room for everything; to an outbox it is an `Edge`, as sockets are."""
+    """One end of a connection in memory, with room for everything; to an outbox it is a `RawSocket`."""
 
     def __init__(self, incoming: MemoryReceiveStream, outgoing: MemoryReceiveStream) -> None:
         self._incoming = incoming

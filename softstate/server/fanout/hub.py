@@ -1,9 +1,9 @@
-"""The hub: where every change passes, in commit order, on its way from the feed to the outboxes.
+"""The hub: every change passes it, in commit order, on its way from the feed to the outboxes.
 
 The hub's position moves only forward and only without a gap: through feed reads, or through this node's own commits
 when they begin exactly at the next revision (another node may have committed in between; the feed brings both then).
-It moves after the last outbox was offered the change, so "the hub has reached R" means "whatever is at or below R was
-offered to everybody".
+It moves after the last outbox was offered the change, so "the hub has reached R" means "every change at or below R was
+offered to every lease that covers it".
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.wire.push import EncodedChange, PushBatch
 
 RECENT_MAX = 4_096
-"""How many topics the hub remembers the last change of, so that a long poll notices what passed just before it."""
+"""Topics whose last change is remembered, so that a long poll notices a change that passed just before it."""
 
 
 class Listener(Protocol):
-    """A connection, as far as the hub speaks to it directly."""
+    """The part of a connection that the hub calls directly."""
 
     def moved(self, position: Position) -> None:
         """Tell the peer that a lineage row passed."""
@@ -42,7 +42,7 @@ class Hub:
         self._table = table
         self._now = now
         self._dirty: list[Outbox] = []
-        self._lot = trio.lowlevel.ParkingLot()
+        self._reached_lot = trio.lowlevel.ParkingLot()
         self._watched: dict[str, trio.lowlevel.ParkingLot] = {}
         self._recent: OrderedDict[str, int] = OrderedDict()
         self._recent_floor = position.revision
@@ -52,7 +52,7 @@ class Hub:
         return {"revision": self.position.revision, "changes": self.changes, "deliveries": self.deliveries}
 
     def mark_dirty(self, outbox: Outbox) -> None:
-        """Have an outbox flushed at the end of this turn: it was offered something."""
+        """Have an outbox that was offered something flushed at the end of this turn."""
         if not outbox.dirty:
             outbox.dirty = True
             self._dirty.append(outbox)
@@ -71,12 +71,12 @@ class Hub:
         for row in rows:
             before = [record for record in news if record.version < row.revision]
             self._offer(before)
-            self._tell(row)
+            self._tell_listeners(row)
             del news[: len(before)]
         self._offer(news)
         self.position = upto
         self.flush()
-        self._lot.unpark_all()
+        self._reached_lot.unpark_all()
 
     def _offer(self, records: Sequence[Record]) -> None:
         # A newer change takes the place of an older one of its topic, as in a congested outbox (S10).
@@ -93,8 +93,8 @@ class Hub:
             self._remember(record.topic, record.version)
 
     def _offer_together(self, records: Sequence[Record]) -> None:
-        # Whoever is owed the same changes is owed the same bytes: joined once, and one call and one write for each
-        # connection instead of one for each delivery. A bit mask says who is owed what: it costs 0.1 µs a delivery.
+        # Leases that are owed the same changes are owed the same bytes: joined once, and one call and one write for
+        # each connection instead of one for each delivery. A bit mask per lease says which: it costs 0.1 µs a delivery.
         owed: dict[Sink, int] = {}
         for number, record in enumerate(records):
             for sink in self._sinks(record.topic):
@@ -108,7 +108,7 @@ class Hub:
             sink.offer(batch)
 
     def _sinks(self, topic: str) -> list[Sink]:
-        # P-REN-7: a lease whose deadline is over gets nothing more, though the sweeper has yet to come by.
+        # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.
         # A list, since an offer may end a lease, and with it a group.
         now = self._now()
         sinks = [lease.sink for lease in self._table.members(topic) if lease.sink is not None and lease.deadline >= now]
@@ -124,12 +124,12 @@ class Hub:
         if lot is not None:
             lot.unpark_all()
 
-    def _tell(self, row: Position) -> None:
+    def _tell_listeners(self, row: Position) -> None:
         for listener in tuple(self.listeners):
             listener.moved(row)
 
     def flush(self) -> None:
-        """Write what this turn has queued, each connection's share in one go."""
+        """Write all that this turn has queued, the share of each connection in one write."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for outbox in dirty:
@@ -140,14 +140,14 @@ class Hub:
         self.position = position
         self._recent.clear()
         self._recent_floor = position.revision
-        self._lot.unpark_all()
+        self._reached_lot.unpark_all()
         for lot in self._watched.values():
             lot.unpark_all()
 
     async def reached(self, revision: int) -> None:
         """Return when the hub's revision is at or above `revision`."""
         while self.position.revision < revision:
-            await self._lot.park()
+            await self._reached_lot.park()
 
     async def changed(self, topic: str, after: int) -> None:
         """Return when a change of `topic` above revision `after` has passed; perhaps early, never late."""

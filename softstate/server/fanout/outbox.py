@@ -1,12 +1,13 @@
 """The outbox: everything one connection is owed, in order, written without waiting for it (P-PUB-8).
 
 It is the stream that trio-websocket itself is given, so that its handshake, pongs and closes pass through the same
-queue as our frames, and nothing tears or interleaves whoever is cancelled. While the socket takes what it is given,
-a push is one non-blocking write, straight from the hub's loop. Once it does not take the whole, the outbox is
-*congested*: a newer change replaces the pending one of its topic in place, and a task that lives only as long as it
-is needed waits until the socket is writable.
+queue as our frames, and no frame is torn or interleaved with another, whichever task is cancelled. While the socket
+takes what it is given, a push is one non-blocking write, straight from the hub's loop. Once it does not take the whole,
+the outbox is *congested*: a newer change replaces the pending one of its topic in place, and a task that lives only as
+long as it is needed waits until the socket is writable.
 
-The edge to the socket is `Edge`: simulation replaces it by one that takes partial writes, and so tests this very code.
+The outbox writes to a `RawSocket`: simulation replaces it by one that takes partial writes, and so tests this very
+code.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from softstate.wire.frames import is_close
 from softstate.wire.push import PushBatch
 
 WRITE_BYTES = 128 * 1024
-"""How much one write is offered at most: enough to fill a socket buffer, little enough to copy."""
+"""Most bytes that one write offers: enough to fill a socket buffer, few enough to copy."""
 
 RECEIVE_BYTES = 4 * 1024
 
 CLOSED_FD = -1
-"""A descriptor that every call refuses."""
+"""A descriptor that every system call refuses."""
 
 GONE = (OSError, trio.BrokenResourceError)
-"""What a write raises once the connection is gone."""
+"""Errors that a write raises once the connection is gone."""
 
 
 @runtime_checkable
-class Edge(Protocol):
-    """What an outbox needs of a socket."""
+class RawSocket(Protocol):
+    """The part of a socket that an outbox needs."""
 
     @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:
@@ -56,21 +57,21 @@ class Edge(Protocol):
         """Close at once, as `trio.abc.AsyncResource` does."""
 
 
-class SocketEdge:
-    """The edge to a real socket, by its file descriptor: no flag, no lock, no task switch on the way out."""
+class SystemSocket:
+    """A socket of the system, by its file descriptor: no flag, no lock, no task switch on the way out."""
 
     __slots__ = ("_fd", "_stream", "try_send")
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        # Nobody but `aclose` may close the stream: after that, the number may be somebody else's.
+        # Only `aclose` may close the stream: after that, the number may be another socket's.
         self._fd = stream.socket.fileno()
         # The system call itself, without a frame of Python around it: with the slots of the session's machine that is
         # 4 to 8 % of a delivery's time outside of the kernel (bench fanout, 10,000 subscribers).
         self.try_send: Callable[[bytes | memoryview], int] = partial(os.write, self._fd)
 
     async def wait_writable(self) -> None:
-        """Wait for the socket; a closed one counts as writable, since `try_send` tells."""
+        """Wait for the socket; a closed one counts as writable, since `try_send` reports it."""
         if self._fd < 0:
             await trio.lowlevel.checkpoint()
             return
@@ -90,36 +91,36 @@ class SocketEdge:
         await self._stream.aclose()
 
 
-def edge_of(stream: trio.abc.Stream | Edge) -> Edge:
-    """Return the edge to a stream: a socket's descriptor, or, in simulation, the stream itself if it is an edge too."""
+def raw_socket_of(stream: trio.abc.Stream | RawSocket) -> RawSocket:
+    """Return the raw socket of a stream; in simulation, that is the stream itself."""
     if isinstance(stream, trio.SocketStream):
-        return SocketEdge(stream)
-    assert isinstance(stream, Edge), f"{stream!r} is neither a socket nor an edge"
+        return SystemSocket(stream)
+    assert isinstance(stream, RawSocket), f"{stream!r} is neither a socket nor a raw one"
     return stream
 
 
 class Outbox(trio.abc.Stream):
     """One connection's queue and its stream; see the module docstring.
 
-    `before` is what was received already and is to be read again (the request head of an upgrade). `overdue` is
-    called, from `flush`, when more than `pending_max` entries or `pending_bytes_max` bytes wait, or the socket has
-    been congested for `congested_s_max` (and again after each further one). Pushes have been lost by then: the owner
-    revokes the lease, if there is one, and drops what waits (P-CONN-6). A frame that the peer has begun to receive is
-    no longer counted: it must be finished, and there is never more than one.
+    `before` holds bytes that were received already and are to be read again (frames behind an upgrade's head).
+    `overdue` is called, from `flush`, when more than `pending_max` entries or `pending_bytes_max` bytes wait, or the
+    socket has been congested for `congested_s_max` (and again after each further one). Pushes have been lost by then:
+    the owner revokes the lease, if there is one, and drops all that waits (P-CONN-6). A frame that the peer has begun
+    to receive is no longer counted: it must be finished, and there is never more than one.
 
     `nursery` runs the task that waits for a congested socket. Once it is cancelled, the outbox is `dead` as soon as
     it would have to wait.
     """
 
     __slots__ = (
-        "_before", "_bytes", "_closing", "_congested_s_max", "_droppable", "_edge", "_front", "_moved", "_next_key",
-        "_nursery", "_over", "_overdue", "_pending", "_pending_bytes_max", "_pending_max", "_replies", "_rest",
-        "_rest_key", "_try_send", "anchor", "congested", "dead", "dirty", "idle", "sent",
+        "_before", "_bytes", "_closing", "_congested_s_max", "_droppable", "_front", "_next_key", "_nursery",
+        "_overdue", "_overflowed", "_pending", "_pending_bytes_max", "_pending_max", "_progress", "_replies", "_rest",
+        "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "dirty", "idle", "sent",
     )  # fmt: skip
 
     def __init__(
         self,
-        edge: Edge,
+        socket: RawSocket,
         nursery: trio.Nursery,
         *,
         before: bytes = b"",
@@ -133,13 +134,13 @@ class Outbox(trio.abc.Stream):
         self.congested = False
         self.dead = False
         self.idle = True
-        """Whether nothing waits and nothing keeps the socket from being written to: then `push` may be called."""
+        """Whether nothing waits and the socket may be written to: only then may `push` be called."""
         self.dirty = False
-        """For the hub: whether this outbox is on its list to be flushed."""
+        """Whether this outbox is on the hub's list to be flushed."""
         self.anchor = -1
-        """The key of a reply that nothing may go ahead of: the welcome, before which a client knows no position."""
-        self._edge = edge
-        self._try_send = edge.try_send
+        """Key of a reply that nothing may overtake: the welcome, before which a client knows no position."""
+        self._socket = socket
+        self._try_send = socket.try_send
         self._nursery = nursery
         self._before = before
         self._pending_max = pending_max
@@ -154,9 +155,9 @@ class Outbox(trio.abc.Stream):
         self._next_key = 0
         self._droppable: set[int] = set()
         self._replies = 0
-        self._over = False
+        self._overflowed = False
         self._closing = False
-        self._moved = trio.lowlevel.ParkingLot()
+        self._progress = trio.lowlevel.ParkingLot()
 
     # Queueing: never waits ------------------------------------------------------------------------------------------
 
@@ -186,13 +187,13 @@ class Outbox(trio.abc.Stream):
             if taken <= 0:
                 self.notify(change.record.topic, frame)
             elif not self.dead:
-                taken = self._begun(change.record.topic, frame, taken)
+                taken = self._count_off(change.record.topic, frame, taken)
                 self.sent += 1
         self.flush()
 
     def notify(self, topic: str, frame: bytes) -> None:
         """Queue a push. One that waits already for this topic is replaced, and keeps its place (P-CONN-7, P-REN-4)."""
-        if self._over or self.dead or self._closing:
+        if self._overflowed or self.dead or self._closing:
             return
         self.idle = False
         pending = self._pending
@@ -204,10 +205,10 @@ class Outbox(trio.abc.Stream):
         else:
             self._bytes += len(frame) - len(older)
         if len(pending) > self._pending_max or self._bytes > self._pending_bytes_max:
-            self._relieve()
+            self._check_bounds()
 
     def reply(self, frame: bytes, *, droppable: bool = False) -> int:
-        """Queue a frame that nothing replaces. `droppable`: it goes when the pushes go. Return its key."""
+        """Queue a frame that nothing replaces, and return its key. `droppable`: `drop` drops it with the pushes."""
         key = self._next_key
         self._next_key += 1
         if self.dead or self._closing:
@@ -219,11 +220,11 @@ class Outbox(trio.abc.Stream):
         if droppable:
             self._droppable.add(key)
         if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
-            self._relieve()
+            self._check_bounds()
         return key
 
     def first(self, frame: bytes) -> None:
-        """Queue a frame ahead of everything pending but the `anchor`; it replaces an older one that was queued so."""
+        """Queue a frame ahead of everything pending but the `anchor`; it replaces an older such frame."""
         if self.dead or self._closing:
             return
         self.idle = False
@@ -253,25 +254,25 @@ class Outbox(trio.abc.Stream):
         self._pending = kept
         self._droppable.clear()
         self._bytes = sum(map(len, kept.values()))
-        self._over = False
-        self._moved.unpark_all()
+        self._overflowed = False
+        self._progress.unpark_all()
 
     def flush(self) -> None:
-        """Write what the socket takes now, in one go. To be called once after each turn of queueing."""
+        """Write as much as the socket takes now. To be called once after each turn of queueing."""
         self.dirty = False
         if not self.congested:
             self._write()
-        if self._over:
-            # Not left standing: an owner without a lease drops nothing, and may have one again later.
-            self._over = False
+        if self._overflowed:
+            # Cleared here: an owner without a lease does not call `drop`, and may have a lease again later.
+            self._overflowed = False
             self._overdue()
 
-    def _relieve(self) -> None:
-        # A burst for a healthy connection may exceed the bound before anybody flushed: that is no congestion.
+    def _check_bounds(self) -> None:
+        # A burst for a healthy connection may exceed the bound before the first flush: that is no congestion.
         if not self.congested:
             self._write()
         if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
-            self._over = True
+            self._overflowed = True
 
     # Writing --------------------------------------------------------------------------------------------------------
 
@@ -330,7 +331,7 @@ class Outbox(trio.abc.Stream):
 
     def _took(self, taken: int, keys: list[str | int]) -> None:
         if self._front and taken:
-            taken = self._begun(None, self._front, taken)
+            taken = self._count_off(None, self._front, taken)
             self._front = b""
         for key in keys:
             if taken <= 0:
@@ -339,9 +340,9 @@ class Outbox(trio.abc.Stream):
             self._bytes -= len(frame)
             if isinstance(key, int):
                 self._droppable.discard(key)
-            taken = self._begun(key, frame, taken)
+            taken = self._count_off(key, frame, taken)
 
-    def _begun(self, key: str | int | None, frame: bytes, taken: int) -> int:
+    def _count_off(self, key: str | int | None, frame: bytes, taken: int) -> int:
         if taken < len(frame):
             self._rest, self._rest_key = memoryview(frame)[taken:], key
         else:
@@ -352,10 +353,10 @@ class Outbox(trio.abc.Stream):
         """Write as the socket becomes writable, until all is written. Runs only while congested."""
         try:
             while self.congested:
-                with trio.move_on_after(self._congested_s_max) as patience:
+                with trio.move_on_after(self._congested_s_max) as waited:
                     await self._drain_all()
-                if patience.cancelled_caught and self.congested:
-                    self._over = True
+                if waited.cancelled_caught and self.congested:
+                    self._overflowed = True
                     self.flush()
         finally:
             if self.congested:
@@ -363,10 +364,10 @@ class Outbox(trio.abc.Stream):
 
     async def _drain_all(self) -> None:
         while self.congested:
-            await self._edge.wait_writable()
+            await self._socket.wait_writable()
             if self.congested:
                 self._write()
-                self._moved.unpark_all()
+                self._progress.unpark_all()
 
     def _die(self) -> None:
         self.dead = True
@@ -374,32 +375,32 @@ class Outbox(trio.abc.Stream):
         self._pending.clear()
         self._droppable.clear()
         self._bytes = self._replies = 0
-        self._over = False
+        self._overflowed = False
         self._front, self._rest, self._rest_key = b"", None, None
-        self._moved.unpark_all()
+        self._progress.unpark_all()
 
     async def replies_taken(self) -> None:
         """Return when no reply waits or is half written.
 
-        Whoever reads requests calls this first: who does not listen is not heard.
+        Called before reading requests: a peer that does not read its replies is not read either (back-pressure).
         """
         while self.congested and self._replies:
-            await self._moved.park()
+            await self._progress.park()
 
     async def written(self) -> None:
-        """Return when nothing waits, or the connection is gone. While pushes come in, that may take for ever."""
+        """Return when nothing waits, or the connection is gone. It may never return while pushes keep coming in."""
         self.flush()
         while self.congested:
-            await self._moved.park()
+            await self._progress.park()
 
     def __len__(self) -> int:
         """Return how many entries wait."""
         return len(self._pending) + bool(self._front) + (self._rest is not None)
 
-    # The stream that trio-websocket is given ------------------------------------------------------------------------
+    # The stream for trio-websocket -----------------------------------------------------------------------------------
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue what trio-websocket sends, and wait until it is written. If cancelled, it is written all the same."""
+        """Queue bytes from trio-websocket, and wait until they are written. If cancelled, they still are written."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.dead:
             raise trio.BrokenResourceError("the connection is gone")
@@ -411,7 +412,7 @@ class Outbox(trio.abc.Stream):
             self._closing, self.idle = True, False
         self.flush()
         while key in self._pending or key == self._rest_key:
-            await self._moved.park()
+            await self._progress.park()
         if self.dead:
             raise trio.BrokenResourceError("the connection is gone")
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -422,21 +423,21 @@ class Outbox(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what was received before, then from the socket."""
+        """Return `before`, then what the socket receives."""
         if self._before:
             await trio.lowlevel.checkpoint()
             size = max_bytes or len(self._before)
             data, self._before = self._before[:size], self._before[size:]
             return data
-        return await self._edge.receive_some(max_bytes or RECEIVE_BYTES)
+        return await self._socket.receive_some(max_bytes or RECEIVE_BYTES)
 
     async def aclose(self) -> None:
-        """Close the socket; what waits is lost."""
+        """Close the socket; all that waits is lost."""
         self._die()
         self._try_send = _closed
-        await self._edge.aclose()
+        await self._socket.aclose()
 
 
 def _closed(_data: bytes | memoryview) -> int:
-    """Write to nobody: the descriptor may be another socket's by now."""
+    """Refuse to write: the descriptor may be another socket's by now."""
     raise trio.BrokenResourceError("the connection was closed")

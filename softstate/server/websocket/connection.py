@@ -17,7 +17,7 @@ from softstate.model import Record
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.fanout.outbox import Edge, Outbox
+from softstate.server.fanout.outbox import Outbox, RawSocket
 from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
@@ -270,7 +270,7 @@ class Connection:
 
     # The connection's life ------------------------------------------------------------------------------------------
 
-    async def serve(self, edge: Edge, head: bytes, accepted: Callable[[], None]) -> None:
+    async def serve(self, edge: RawSocket, head: bytes, accepted: Callable[[], None]) -> None:
         """Serve until the connection ends, from the handshake in `head` on; then leave nothing but the lease."""
         config = self._config
         answer, head = answer_upgrade(head, self.codec)

@@ -1,4 +1,4 @@
-"""Both ends of a simulated connection, as Trio streams and as edges for the outbox; and what accepts them."""
+"""Both ends of a simulated connection, as Trio streams and as raw sockets for the outbox; and what accepts them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECEIVE_BYTES = 64 * 1024
 
 @final
 class SimStream(trio.abc.HalfCloseableStream):
-    """One end. It implements `softstate.server.fanout.outbox.Edge` too, so nodes write to it as to a socket."""
+    """One end. It implements `softstate.server.fanout.outbox.RawSocket` too, so nodes write to it as to a socket."""
 
     def __init__(self, connection: SimConnection, outgoing: Pipe, incoming: Pipe) -> None:
         self.closed = False
@@ -33,13 +33,13 @@ class SimStream(trio.abc.HalfCloseableStream):
         return f"{self._in.route.sender}:{self._connection.number}"
 
     def try_send(self, data: bytes | memoryview) -> int:
-        """See `Edge.try_send`."""
+        """See `RawSocket.try_send`."""
         if self.closed:
             raise trio.BrokenResourceError("this end was closed")
         return self._out.try_send(data)
 
     async def wait_writable(self) -> None:
-        """See `Edge.wait_writable`."""
+        """See `RawSocket.wait_writable`."""
         if self.closed:
             await trio.lowlevel.checkpoint()
         else:

@@ -17,7 +17,7 @@ from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.kit.fake_socket import FakeEdge, outbox_on
+from tests.kit.fake_socket import FakeSocket, outbox_on
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -26,7 +26,7 @@ TWO = Position("epoch", "two", 12)
 
 
 class Log(list[str]):
-    """A connection as the hub sees it: writes down what it is told."""
+    """A connection as the hub sees it: keeps a log of all that it is told."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
@@ -62,7 +62,7 @@ def rig() -> Rig:
     return Rig()
 
 
-# Where changes go ---------------------------------------------------------------------------------------------------
+# Targets of a change -----------------------------------------------------------------------------------------------
 
 
 async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: Rig) -> None:
@@ -76,7 +76,7 @@ async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: Rig) -> None
     assert (rig.hub.changes, rig.hub.deliveries) == (2, 3)
 
 
-async def test_nothing_is_pushed_past_the_deadline_though_the_sweeper_has_yet_to_come_by(rig: Rig) -> None:
+async def test_nothing_is_pushed_past_the_deadline_even_before_the_sweep(rig: Rig) -> None:
     log, lease = rig.lease("a")
     lease.deadline = 0
     rig.hub.apply([record("a", 11)], [], START.at(11))
@@ -92,7 +92,7 @@ async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_i
     assert (rig.hub.changes, rig.hub.deliveries) == (3, 2)
 
 
-async def test_who_is_owed_the_same_is_given_the_same_batch(rig: Rig) -> None:
+async def test_leases_that_are_owed_the_same_get_the_same_batch(rig: Rig) -> None:
     given: dict[str, PushBatch] = {}
 
     class Keeping(Log):
@@ -122,7 +122,7 @@ async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
     assert rig.hub.position == three
 
 
-async def test_a_listener_may_go_while_it_is_told(rig: Rig) -> None:
+async def test_a_listener_may_leave_while_it_is_told(rig: Rig) -> None:
     class Leaving(Log):
         def moved(self, position: Position) -> None:
             super().moved(position)
@@ -153,11 +153,11 @@ async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
 
 async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None:
     class Connected:
-        """What a connection does with a push, on the real outbox."""
+        """Handles a push as a connection does, on the real outbox."""
 
         def __init__(self, nursery: trio.Nursery, lease: Lease, room: float) -> None:
-            self.edge = FakeEdge(room)
-            self.box: Outbox = outbox_on(self.edge, nursery, pending_max=1, overdue=lambda: self.end(lease))
+            self.sock = FakeSocket(room)
+            self.box: Outbox = outbox_on(self.sock, nursery, pending_max=1, overdue=lambda: self.end(lease))
             lease.sink = self
 
         def offer(self, batch: PushBatch) -> None:
@@ -175,16 +175,16 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
         records = [record(f"t{version}", version) for version in range(11, 20)]
         rig.hub.apply(records, [], START.at(19))
         whole = b"".join(EncodedChange(each).frame(CBOR) for each in records)
-        assert [bytes(peer.edge.taken) for peer in peers] == [b"", whole, b"", whole]
+        assert [bytes(peer.sock.taken) for peer in peers] == [b"", whole, b"", whole]
         assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
-        assert [peer.edge.writes for peer in peers if peer.edge.room] == [peers[1].edge.writes] * 2
+        assert [peer.sock.writes for peer in peers if peer.sock.room] == [peers[1].sock.writes] * 2
         assert len(rig.table) == 2
         rig.hub.apply([record("t", 20)], [], START.at(20))
         assert [peer.box.sent for peer in peers] == [0, 10, 0, 10]
         nursery.cancel_scope.cancel()
 
 
-async def test_a_flush_that_soils_another_outbox_flushes_that_too(rig: Rig) -> None:
+async def test_a_flush_that_marks_another_outbox_dirty_flushes_that_too(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
 
         def overdue() -> None:
@@ -192,14 +192,14 @@ async def test_a_flush_that_soils_another_outbox_flushes_that_too(rig: Rig) -> N
             second.reply(b"x")
             rig.hub.mark_dirty(second)
 
-        first = outbox_on(FakeEdge(0), nursery, pending_max=1, overdue=overdue)
-        second = outbox_on(edge := FakeEdge(), nursery)
+        first = outbox_on(FakeSocket(0), nursery, pending_max=1, overdue=overdue)
+        second = outbox_on(sock := FakeSocket(), nursery)
         for topic in "ab":
             first.notify(topic, b"x")
         rig.hub.mark_dirty(first)
         rig.hub.mark_dirty(first)
         rig.hub.flush()
-        assert edge.taken == b"x"
+        assert sock.taken == b"x"
         assert not second.dirty
         nursery.cancel_scope.cancel()
 
@@ -321,7 +321,7 @@ async def test_changed_waits_for_its_topic(rig: Rig) -> None:
     assert not rig.hub._watched
 
 
-async def test_changed_notices_what_passed_just_before(rig: Rig) -> None:
+async def test_changed_notices_a_change_that_passed_just_before(rig: Rig) -> None:
     rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
     await rig.hub.changed("a", 10)
     await rig.hub.changed("other", 9)
@@ -331,7 +331,7 @@ async def test_changed_notices_what_passed_just_before(rig: Rig) -> None:
     assert not rig.hub._watched
 
 
-async def test_changed_is_told_of_a_new_history(rig: Rig) -> None:
+async def test_changed_returns_at_a_new_history(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.hub.changed, "a", 10)
         await settled()
@@ -343,7 +343,7 @@ async def test_changed_is_told_of_a_new_history(rig: Rig) -> None:
     assert not rig.hub._watched
 
 
-async def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_taken_for_changed(
+async def test_recent_changes_are_bounded_and_a_forgotten_one_is_taken_for_changed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "RECENT_MAX", 2)
@@ -358,7 +358,7 @@ async def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_taken_for_
 
 
 async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Rig) -> None:
-    """A waiter that comes between the wake-up of an earlier one and its end shares its lot, and must not lose it."""
+    """A waiter that comes between the wake-up of an earlier one and its end shares its lot; the lot must stay."""
     ended: list[str] = []
 
     async def wait(name: str, after: int) -> None:

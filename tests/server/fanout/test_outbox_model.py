@@ -1,4 +1,4 @@
-"""Any order of queueing, dropping and writing, against a model that thinks of neither speed nor waiting."""
+"""Any order of queueing, dropping and writing, against a model without regard to speed and waiting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import trio
 import trio.testing
 from hypothesis import example, given, settings, strategies as st
 
-from tests.kit.fake_socket import FakeEdge, frames_in, outbox, outbox_on, text
+from tests.kit.fake_socket import FakeSocket, frames_in, outbox, outbox_on, text
 
 settled = trio.testing.wait_all_tasks_blocked
 
 
 class Model:
-    """What the queue has to do, byte by byte."""
+    """A model of the queue, byte by byte."""
 
     def __init__(self, pending_max: int, bytes_max: int) -> None:
         self.pending: list[tuple[str | int, bytes, bool]] = []
@@ -44,7 +44,7 @@ class Model:
         self.over = False
 
     def wrote(self, stream: bytes) -> None:
-        """Take note of all that the socket took so far: it must be what comes next in the queue."""
+        """Note all that the socket took so far: it must be what comes next in the queue."""
         new = stream[len(self.stream) :]
         self.stream = stream
         while new:
@@ -81,16 +81,16 @@ STEPS = st.lists(
 @example([("notify", "a", 60), ("flush", None, None), ("reply", True, 9), ("notify", "a", 5), ("drop", None, None)])
 @example([*(("notify", topic, 60) for topic in "abcdefgh"), ("notify", "a", 1), ("take", None, 300)])
 async def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str, Any, Any]]) -> None:
-    edge, model, serial = FakeEdge(0), Model(5, 200), 0
+    sock, model, serial = FakeSocket(0), Model(5, 200), 0
 
     def overdue() -> None:
-        model.wrote(bytes(edge.taken))
+        model.wrote(bytes(sock.taken))
         assert model.over
         model.drop()
         box.drop()
 
     async with trio.open_nursery() as nursery:
-        box = outbox_on(edge, nursery, pending_max=5, pending_bytes_max=200, overdue=overdue)
+        box = outbox_on(sock, nursery, pending_max=5, pending_bytes_max=200, overdue=overdue)
         for kind, what, size in steps:
             serial += 1
             name = f"{kind}{what}{serial}"
@@ -114,18 +114,18 @@ async def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str
                     assert len(pushes) <= 5
                     assert sum(pushes) <= 200
                 case "take":
-                    edge.allow(size)
+                    sock.allow(size)
                     await settled()
-            model.wrote(bytes(edge.taken))
+            model.wrote(bytes(sock.taken))
             if kind in ("notify", "reply"):
                 model.bound()
             assert box.sent == model.sent
             assert len(box) == len(model.pending) + bool(model.front) + bool(model.rest)
         box.flush()
-        edge.allow()
+        sock.allow()
         await box.written()
         await box.replies_taken()
-        model.wrote(bytes(edge.taken))
+        model.wrote(bytes(sock.taken))
         assert not model.pending
         frames = frames_in(model.stream)
         assert box.sent == sum(name.startswith("notify") for name in frames)
@@ -137,7 +137,7 @@ async def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str
 async def test_a_renewal_counts_the_pushes_ahead_of_it(steps: list[tuple[str, Any, Any]]) -> None:
     claims: dict[str, int] = {}
     latest: dict[str, str] = {}
-    async with outbox(0) as (box, edge):
+    async with outbox(0) as (box, sock):
         for serial, (kind, what, size) in enumerate(steps):
             if kind == "notify":
                 latest[what] = f"{what}{serial}"
@@ -149,12 +149,12 @@ async def test_a_renewal_counts_the_pushes_ahead_of_it(steps: list[tuple[str, An
                 box.drop()
                 latest.clear()
             elif kind == "take":
-                edge.allow(size)
+                sock.allow(size)
             box.flush()
             await settled()
-        edge.allow()
+        sock.allow()
         await box.written()
-        frames = frames_in(bytes(edge.taken))
+        frames = frames_in(bytes(sock.taken))
         for at, name in enumerate(frames):
             if name in claims:
                 assert claims[name] == sum(not other.startswith("=") for other in frames[:at])

@@ -1,4 +1,4 @@
-"""The outbox and its edge on real sockets."""
+"""The outbox on real sockets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import trio
 import trio.testing
 
 from softstate.model import Record
-from softstate.server.fanout.outbox import Outbox, SocketEdge, edge_of
+from softstate.server.fanout.outbox import Outbox, SystemSocket, raw_socket_of
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.kit.fake_socket import FakeEdge, frames_in, text
+from tests.kit.fake_socket import FakeSocket, frames_in, text
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -30,20 +30,20 @@ async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
         yield near, far
 
 
-def fill(edge: SocketEdge) -> int:
+def fill(sock: SystemSocket) -> int:
     size = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            size += edge.try_send(bytes(1_000_000))
+            size += sock.try_send(bytes(1_000_000))
     return size
 
 
-async def test_a_reader_that_stops_blocks_the_edge_until_it_reads() -> None:
+async def test_a_reader_that_stops_blocks_the_socket_until_it_reads() -> None:
     async with connected() as (near, far), trio.open_nursery() as nursery:
-        edge = SocketEdge(near)
-        size = fill(edge)
+        sock = SystemSocket(near)
+        size = fill(sock)
         assert size > 0
-        nursery.start_soon(edge.wait_writable)
+        nursery.start_soon(sock.wait_writable)
         await settled()
         assert nursery.child_tasks
         while size:
@@ -51,14 +51,14 @@ async def test_a_reader_that_stops_blocks_the_edge_until_it_reads() -> None:
         with trio.fail_after(5):
             while nursery.child_tasks:
                 await trio.lowlevel.checkpoint()
-        assert edge.try_send(memoryview(b"hello")) == 5
+        assert sock.try_send(memoryview(b"hello")) == 5
         assert await far.receive_some(5) == b"hello"
         await far.send_all(b"world")
-        assert await edge.receive_some(3) == b"wor"
+        assert await sock.receive_some(3) == b"wor"
 
 
-async def test_a_stream_is_its_own_edge_unless_it_is_a_socket() -> None:
-    class Simulated(FakeEdge, trio.abc.Stream):
+async def test_a_stream_is_its_own_raw_socket_unless_it_is_one_of_trio() -> None:
+    class Simulated(FakeSocket, trio.abc.Stream):
         async def send_all(self, data: bytes | bytearray | memoryview) -> None:
             raise NotImplementedError
 
@@ -69,37 +69,37 @@ async def test_a_stream_is_its_own_edge_unless_it_is_a_socket() -> None:
             raise NotImplementedError
 
     simulated = Simulated()
-    assert edge_of(simulated) is simulated
+    assert raw_socket_of(simulated) is simulated
     async with connected() as (near, _):
-        assert isinstance(edge_of(near), SocketEdge)
-    with pytest.raises(AssertionError, match="neither a socket nor an edge"):
-        edge_of(trio.testing.memory_stream_pair()[0])
+        assert isinstance(raw_socket_of(near), SystemSocket)
+    with pytest.raises(AssertionError, match="neither a socket nor a raw one"):
+        raw_socket_of(trio.testing.memory_stream_pair()[0])
 
 
-async def test_a_peer_that_has_gone_breaks_the_edge() -> None:
+async def test_a_peer_that_has_gone_breaks_the_socket() -> None:
     near, far = trio.socket.socketpair()
     stream = trio.SocketStream(near)
     far.close()
     with pytest.raises(BrokenPipeError):
-        SocketEdge(stream).try_send(b"x")
+        SystemSocket(stream).try_send(b"x")
     await stream.aclose()
 
 
-async def test_closing_wakes_who_waits_and_a_number_used_anew_is_not_touched() -> None:
+async def test_closing_wakes_the_waiter_and_does_not_touch_a_descriptor_that_is_reused() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
-        edge = SocketEdge(near)
-        fill(edge)
-        nursery.start_soon(edge.wait_writable)
+        sock = SystemSocket(near)
+        fill(sock)
+        nursery.start_soon(sock.wait_writable)
         await settled()
         number = near.socket.fileno()
-        await edge.aclose()
+        await sock.aclose()
         await settled()
         assert not nursery.child_tasks
         pipe = os.pipe()
         assert number in pipe
         with pytest.raises(OSError, match="Bad file descriptor"):
-            edge.try_send(b"x")
-        await edge.wait_writable()
+            sock.try_send(b"x")
+        await sock.wait_writable()
         for end in pipe:
             os.close(end)
 
@@ -108,7 +108,7 @@ async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_re
     received = bytearray()
     async with connected() as (near, far), trio.open_nursery() as nursery:
         box = Outbox(
-            SocketEdge(near),
+            SystemSocket(near),
             nursery,
             pending_max=2_000,
             pending_bytes_max=1 << 27,
@@ -139,7 +139,7 @@ async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_re
 async def test_an_outbox_is_woken_when_a_real_socket_closes_under_it() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
         box = Outbox(
-            SocketEdge(near),
+            SystemSocket(near),
             nursery,
             pending_max=1,
             pending_bytes_max=1 << 27,
@@ -155,10 +155,10 @@ async def test_an_outbox_is_woken_when_a_real_socket_closes_under_it() -> None:
         assert box.dead
 
 
-async def test_a_closed_outbox_leaves_a_number_used_anew_alone() -> None:
+async def test_a_closed_outbox_does_not_touch_a_descriptor_that_is_reused() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
         box = Outbox(
-            SocketEdge(near),
+            SystemSocket(near),
             nursery,
             pending_max=1,
             pending_bytes_max=1 << 27,

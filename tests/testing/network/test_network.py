@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.server.fanout.outbox import Edge, edge_of
+from softstate.server.fanout.outbox import RawSocket, raw_socket_of
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.route import WINDOW_BYTES, uniform
 from softstate.testing.network.stream import BACKLOG_MAX, SimListener, SimStream
@@ -63,8 +63,8 @@ async def test_bytes_arrive_in_order_after_a_delay_and_then_the_end(autojump_clo
 async def test_a_stream_is_an_edge_of_the_outbox(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         _, node = await pair(net, listener)
-        assert isinstance(node, Edge)
-        assert edge_of(node) is node
+        assert isinstance(node, RawSocket)
+        assert raw_socket_of(node) is node
         assert str(node) == "c:1"
 
 
