@@ -116,5 +116,5 @@ def judge(write: Write, topic: TopicState, used: KeyUse | None, *, witnessed: bo
 
 
 def _is_expected(expect: int, topic: TopicState) -> bool:
-    """Tell whether a compare-and-set wins. A tombstone counts as absent, and as being at its version."""
+    """Tell whether a compare-and-set wins (P-PUB-3). A tombstone counts as absent, and as being at its version."""
     return expect == topic.version or (expect == 0 and not topic.live)
