@@ -50,7 +50,7 @@ PROMISES = {
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
         "server/fanout/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
         "server/fanout/test_outbox_model.py::test_a_renewal_counts_the_pushes_ahead_of_it",
-        "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_found_out",
+        "simulation/test_schedule_store.py::test_d4_a_store_that_shows_commits_out_of_order_is_detected",
         "simulation/test_schedule_rest.py::test_q3_sets_that_differ_are_found_by_their_digest",
         "simulation/test_edge_cases.py::test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed",
     ),
@@ -71,7 +71,7 @@ PROMISES = {
         "server/fanout/test_outbox.py::test_bytes_are_bounded_also_when_pushes_are_replaced_by_larger_ones",
         "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
         "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
-        "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow",
+        "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients",
     ),
     "S11 amnesia": (
         "session/test_random_walk.py::test_soup",
@@ -83,13 +83,13 @@ PROMISES = {
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "processes/test_lease_time.py::test_a_silent_session_expires_and_is_pushed_to_no_more",
         "simulation/test_schedule_proxies.py::test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare",
-        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll",
+        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_obeys_its_headers_answers_no_poll",
     ),
     "L convergence": (
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "integration/test_client_and_node.py::test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later",
         "bench/trials/test_replay.py::test_a_small_replay_passes_every_check",
-        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
+        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_advised",
     ),
 }
 

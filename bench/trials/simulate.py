@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from softstate.testing.oracle.oracle import Bounds
-from softstate.testing.simulation.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+from softstate.testing.simulation.schedule import Outcome, ScheduledFault, draw_schedule, minimise, run_schedule
 
 PROCESSES = 2
 SEEDS_PER_TASK = 4
@@ -102,7 +102,7 @@ class Report:
 
 def run_seed(seed: int) -> Outcome:
     """Run the world of one seed."""
-    return run_schedule(seed, drawn(seed))
+    return run_schedule(seed, draw_schedule(seed))
 
 
 def simulate(seeds: int, first: int = 0, processes: int = PROCESSES) -> Report:
@@ -111,7 +111,7 @@ def simulate(seeds: int, first: int = 0, processes: int = PROCESSES) -> Report:
     report = Report(first)
     failed = [outcome for outcome in _outcomes(range(first, first + seeds), processes, report) if outcome.error]
     for number, outcome in enumerate(failed):
-        needed = minimised(outcome) if number < FAILURES_MINIMISED_MAX else None
+        needed = minimise(outcome) if number < FAILURES_MINIMISED_MAX else None
         report.failures.append(Failure(outcome, needed))
     report.took_s = time.monotonic() - began
     return report

@@ -1,9 +1,10 @@
-"""What people who build on softstate need for their tests.
+"""Tools for tests of programs that use softstate, of stores, and of softstate itself. README.md is the guide.
 
-`memory_node` is a whole node in memory, for tests of applications; `check_store` the conformance test for stores;
-`World` a simulated world in which everything that can go wrong does, and `Oracle` what checks the promises there.
+`memory_node` runs a whole node in memory, for tests of applications. `check_store` is the conformance test of stores.
+`run_world` runs real nodes and clients in a simulated `World` with injected faults, on virtual time, and `run_checked`
+does so with an `Oracle`, which checks every promise.
 
-The world and its parts are imported when they are first asked for: they bring the whole server with them.
+The simulation is imported on first use, because it brings the whole server with it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from softstate.testing.network.route import Route
     from softstate.testing.network.stream import SimConnection, SimListener, SimStream
     from softstate.testing.oracle.oracle import Bounds, Oracle, PromiseBroken, Violation
+    from softstate.testing.simulation.checked_run import run_checked
     from softstate.testing.simulation.client import SimClient
-    from softstate.testing.simulation.clocks import NodeClock
+    from softstate.testing.simulation.clocks import SimClock
     from softstate.testing.simulation.faults import Faults
     from softstate.testing.simulation.node import SimNode
-    from softstate.testing.simulation.world import Overtime, World, run_world
+    from softstate.testing.simulation.world import ScenarioTimeout, World, run_world
     from softstate.testing.trace import Trace, TraceEvent
 
 __all__ = [
@@ -38,13 +40,13 @@ __all__ = [
     "Frame",
     "FrameRule",
     "MemoryNode",
-    "NodeClock",
     "Oracle",
-    "Overtime",
     "PromiseBroken",
     "Rewindable",
     "Route",
+    "ScenarioTimeout",
     "SimClient",
+    "SimClock",
     "SimConnection",
     "SimListener",
     "SimNetwork",
@@ -59,6 +61,7 @@ __all__ = [
     "check_store",
     "memory_node",
     "run_check",
+    "run_checked",
     "run_world",
 ]
 
@@ -68,12 +71,12 @@ _LATER = {
     "Frame": "network.frame_tap",
     "FrameRule": "network.frame_rules",
     "MemoryNode": "in_memory",
-    "NodeClock": "simulation.clocks",
     "Oracle": "oracle.oracle",
-    "Overtime": "simulation.world",
     "PromiseBroken": "oracle.oracle",
     "Route": "network.route",
+    "ScenarioTimeout": "simulation.world",
     "SimClient": "simulation.client",
+    "SimClock": "simulation.clocks",
     "SimConnection": "network.stream",
     "SimListener": "network.stream",
     "SimNetwork": "network.network",
@@ -84,6 +87,7 @@ _LATER = {
     "Violation": "oracle.oracle",
     "World": "simulation.world",
     "memory_node": "in_memory",
+    "run_checked": "simulation.checked_run",
     "run_world": "simulation.world",
 }
 

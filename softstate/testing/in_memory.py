@@ -41,7 +41,7 @@ PORT = 8700
 
 @final
 class MemoryNode:
-    """A node that runs in memory; `memory_node` makes these. `disk` is what survives its death."""
+    """A node that runs in memory; `memory_node` makes these. `disk` survives when the node is killed."""
 
     url = f"ws://{HOST}:{PORT}"
 
@@ -56,23 +56,23 @@ class MemoryNode:
         nursery.start_soon(self._network.run)
 
     def connect(self, **options: Any) -> AbstractAsyncContextManager[Client]:
-        """Connect a client to this node; takes what `softstate.connect` takes, but for the URL."""
+        """Connect a client to this node. Takes the options of `softstate.connect`, without the URL."""
         options.setdefault("open_stream", self._network.opener("application"))
         options.setdefault("random", Random(self._random.getrandbits(64)))
         options.setdefault("clock", TrioClock())
         return connect(self.url, **options)
 
     async def start(self) -> None:
-        """Start the node with nothing but its disk, as after a crash; returns once it listens."""
+        """Start the node from its disk alone, as after a crash; returns once it listens."""
         store = MemoryStore(self.disk)
         node = Node(self._config, store, await store.head(), tokens=self._token, jitter=self._random)
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         await self._nursery.start(self._run, node)
 
     async def kill(self) -> None:
-        """End the node as ``kill -9`` does: everything but the disk is lost, connections break, nobody is told."""
+        """End the node as ``kill -9`` does: all but the disk is lost, and connections break without a goodbye."""
         self._scope.cancel()
-        self._network.leave(HOST, silently=False)
+        self._network.end_process(HOST, silently=False)
         await self._ended.wait()
 
     async def _run(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
@@ -89,7 +89,8 @@ async def memory_node(*, seed: int = 0, **options: Any) -> AsyncIterator[MemoryN
     """Run a node in memory for the length of a block.
 
     `options` are fields of `softstate.server.ServerConfig`, such as ``ttl_ms=5_000``; `seed` decides all jitter, names
-    and nonces. Raises `ConfigError` for an option that makes no sense. Cancelling the block ends everything at once.
+    and nonces. Raises `ConfigError` for an option that is out of its bounds. Cancelling the block ends everything at
+    once.
     """
     config = ServerConfig(**options).check()
     async with trio.open_nursery() as nursery:

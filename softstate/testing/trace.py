@@ -1,8 +1,8 @@
-"""What happened in a simulated world, as a list of events: all that an oracle needs, and nothing the product computed.
+"""The events of a simulated world, in order: everything an oracle needs, and nothing that the product computed.
 
-Every event is frozen, and says when it happened (`at`, virtual seconds of the one true clock, which no node and no
-client can read). Commits are noted by the disk at the instant they are made, before any node hears of them; what a
-client knows is what its application was given. Values are as an application sees them.
+Every event is frozen, and says when it happened (`at_s`, virtual seconds of the world's own clock, which no node and no
+client can read). The disk records a commit at the instant it is made, before any node hears of it. A client knows what
+its application was given. Values are as an application sees them.
 
 Two runs of one seed have the same `Trace.digest`.
 """
@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Topics: TypeAlias = tuple[tuple[str, int, bool], ...]
-"""What somebody holds: (topic, version, deleted) of every topic, in order of topics."""
+"""The state that an application or a store holds: (topic, version, deleted) of every topic, in order of topics."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceEvent:
-    """Something happened at `at`."""
+    """Something happened at `at_s`."""
 
-    at: float
+    at_s: float
 
 
 # The store -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Committed(TraceEvent):
+class ChangeCommitted(TraceEvent):
     """A change was committed, as `revision` of the history that the disk holds at the moment."""
 
     revision: int
@@ -42,7 +42,7 @@ class Committed(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class LineageCommitted(TraceEvent):
-    """A store was opened, which is a commit too: `revision` and those above it are of this lineage."""
+    """A store was opened, which is a commit too: `revision` and all above it are of this lineage."""
 
     revision: int
     epoch: str
@@ -51,10 +51,10 @@ class LineageCommitted(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class HistoryReplaced(TraceEvent):
-    """The disk holds another history from now on: restored, wiped, or cut back to what was durable.
+    """The disk holds another history from now on: restored, wiped, or cut back to the durable part (`why`).
 
-    `topics` is all of it, tombstones too; `rows` are its lineage rows as (revision, lineage). Commits of before that
-    are above `revision`, or not in `topics` although nothing in it is newer, are gone.
+    `topics` is its whole state, tombstones included; `rows` are its lineage rows as (revision, lineage). An earlier
+    commit is gone if it is above `revision`, or missing from `topics` although nothing there is newer.
     """
 
     why: str
@@ -65,8 +65,8 @@ class HistoryReplaced(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten(TraceEvent):
-    """Tombstones up to revision `floor`, or some of them, are no longer in the store."""
+class TombstonesCompacted(TraceEvent):
+    """The store forgot tombstones up to revision `floor`, or some of them."""
 
     floor: int
 
@@ -84,7 +84,7 @@ class NodeStarted(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class NodeEnded(TraceEvent):
-    """A node is gone, and everything that it held. `how`: killed, power (its peers hear nothing), drained."""
+    """A node is gone, and everything that it held. `how`: killed, power (its peers are not told), drained."""
 
     node: str
     incarnation: int
@@ -103,9 +103,9 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True)
 class NodeSampled(TraceEvent):
-    """What a node holds: its leases, its connections, and the fullest outbox of them, in entries and bytes.
+    """A look at a node: its leases, its connections, and the fullest outbox of these, in entries and bytes.
 
-    `revoked` is how many leases it has ended before their time so far, each of which it tells the client.
+    `revoked` counts the leases that it has ended before their time so far; it tells the client of each.
     """
 
     node: str
@@ -119,7 +119,7 @@ class NodeSampled(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class LeasesDropped(TraceEvent):
-    """Amnesia: leases were deleted in a running node; `clients` are the names of those who held them."""
+    """Amnesia: leases were deleted in a running node; `clients` are the names of their holders."""
 
     node: str
     clients: tuple[str, ...]
@@ -129,7 +129,7 @@ class LeasesDropped(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted(TraceEvent):
+class Subscribed(TraceEvent):
     """An application subscribed to `names`; `handle` numbers the subscriptions of one client."""
 
     client: str
@@ -138,16 +138,16 @@ class Wanted(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Unwanted(TraceEvent):
-    """An application gave up a subscription: nothing of it follows."""
+class Unsubscribed(TraceEvent):
+    """An application gave up a subscription: nothing more is delivered on its handle."""
 
     client: str
     handle: int
 
 
 @dataclass(frozen=True, slots=True)
-class Applied(TraceEvent):
-    """An application was given the newest state of a topic; `age_s` is what `Updates.age` said right after."""
+class ChangeDelivered(TraceEvent):
+    """An application was given the newest state of a topic; `age_s` is `Updates.age` right after."""
 
     client: str
     handle: int
@@ -159,16 +159,16 @@ class Applied(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class ResetSeen(TraceEvent):
-    """An application was told that the history changed."""
+class ResetDelivered(TraceEvent):
+    """An application was told that the history changed (`softstate.Reset`)."""
 
     client: str
     handle: int
 
 
 @dataclass(frozen=True, slots=True)
-class ModeSeen(TraceEvent):
-    """An application was told that its client went into another mode."""
+class ModeChanged(TraceEvent):
+    """An application was told of its client's new mode."""
 
     client: str
     handle: int
@@ -177,9 +177,9 @@ class ModeSeen(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgeSampled(TraceEvent):
-    """A look at a handle, when everybody was waiting for something: its age, and what its application was given.
+    """A look at a handle while every task was waiting: its age, and the state that its application was given.
 
-    `known` leaves out what was known before the last reset.
+    `known` leaves out everything from before the last reset.
     """
 
     client: str
@@ -190,11 +190,11 @@ class AgeSampled(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(TraceEvent):
-    """An application publishes; `ticket` numbers the publishes of one client, in their order."""
+class PublishStarted(TraceEvent):
+    """An application publishes; `number` counts the publishes of one client, in their order."""
 
     client: str
-    ticket: int
+    number: int
     topic: str
     value: Any
     deleted: bool
@@ -203,21 +203,21 @@ class Asked(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledged(TraceEvent):
+class PublishAcknowledged(TraceEvent):
     """A publish was answered: it is durable, at `version`."""
 
     client: str
-    ticket: int
+    number: int
     topic: str
     version: int
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(TraceEvent):
-    """A publish ended in an error, named by its class; `current` is the version that a conflict told."""
+class PublishFailed(TraceEvent):
+    """A publish ended in an error, named by its class; `current` is the version that a conflict carries."""
 
     client: str
-    ticket: int
+    number: int
     topic: str
     error: str
     current: int | None
@@ -232,24 +232,24 @@ class ClientEnded(TraceEvent):
     counts: tuple[tuple[str, int], ...]
 
 
-# The network, and what was done to all of them -----------------------------------------------------------------------
+# The network, and faults ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken(TraceEvent):
-    """A WebSocket message was written to a connection, whether or not it arrives. Only if the world records them."""
+class MessageWritten(TraceEvent):
+    """A WebSocket message was written to a connection, even if it does not arrive. Only if the world records them."""
 
     connection: int
     sender: str
     receiver: str
     op: str
     message: Any
-    """The message, decoded by the tap."""
+    """The message, decoded by `FrameTap`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultInjected(TraceEvent):
-    """A fault began, or was taken back."""
+    """A fault began, or ended."""
 
     kind: str
     detail: str
@@ -257,13 +257,13 @@ class FaultInjected(TraceEvent):
 
 @dataclass(slots=True)
 class Trace:
-    """Every event so far, in order. `listeners` are called with each new one, and must not raise."""
+    """All events so far, in order. `listeners` are called with each new one, and must not raise."""
 
     events: list[TraceEvent] = field(default_factory=list)
     listeners: list[Callable[[TraceEvent], None]] = field(default_factory=list, repr=False)
 
     def add(self, event: TraceEvent) -> None:
-        """Note an event."""
+        """Record an event."""
         self.events.append(event)
         for listener in self.listeners:
             listener(event)
@@ -273,7 +273,7 @@ class Trace:
         return [event for event in self.events if isinstance(event, kinds)]
 
     def digest(self) -> str:
-        """Return a hash of everything that happened: equal for equal runs, in whichever process."""
+        """Return a hash of all events: equal for equal runs, in every process."""
         digest = hashlib.sha256()
         for event in self.events:
             digest.update(repr(event).encode("utf-8", "backslashreplace") + b"\n")

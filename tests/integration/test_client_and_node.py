@@ -92,7 +92,7 @@ async def test_a_killed_node_leaves_its_clients_polling_another_and_live_again_l
                 assert updates.reset_count == 0
 
 
-async def test_alone_with_a_dead_node_the_age_grows_and_the_client_goes_offline() -> None:
+async def test_without_a_node_the_age_grows_and_the_client_goes_offline() -> None:
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await client.publish("t", 1)
         assert (await anext(updates)).value == 1

@@ -1,4 +1,8 @@
-"""A small company for the rows of the fault schedule: three followers of different kinds, and one who publishes."""
+"""Parts of simulated scenarios: three followers of different kinds and a publisher, traffic, and waits.
+
+`start_clients` starts ``a`` (CBOR), ``b`` (JSON) and ``poll`` (never pushed to), which follow ``t/`` and ``single``,
+and ``p``, which publishes. `churn` publishes through ``p``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from softstate.testing import SimClient, World
 FOLLOWERS = ("a", "b", "poll")
 
 
-async def company(world: World, *, nodes: tuple[str, ...] | None = None) -> None:
-    """Start the followers and a publisher, and wait until those that are pushed to are live."""
+async def start_clients(world: World, *, nodes: tuple[str, ...] | None = None) -> None:
+    """Start the followers and the publisher, and wait until ``a`` and ``b`` are live."""
     await world.client("a", "t/", "single", nodes=nodes)
     await world.client("b", "t/", "single", nodes=nodes, codec="json")
     await world.client("poll", "t/", "single", nodes=nodes, push=False)
@@ -19,7 +23,7 @@ async def company(world: World, *, nodes: tuple[str, ...] | None = None) -> None
 
 
 async def churn(world: World, for_s: float, every_s: float = 1.0) -> None:
-    """Publish, delete and compare-and-set for a while."""
+    """Publish, delete and compare-and-set through ``p`` for some virtual seconds, once every `every_s` on average."""
     random = world.seeds.random(f"churn {world.now}")
     ends = world.now + for_s
     number = 0
@@ -39,12 +43,12 @@ async def churn(world: World, for_s: float, every_s: float = 1.0) -> None:
                 publisher.publish(topic, number)
 
 
-async def live_again(world: World, *names: str) -> None:
-    """Wait until clients are live, for as long as L allows."""
+async def wait_until_live(world: World, *names: str) -> None:
+    """Wait until clients (``a`` and ``b`` unless named) are live, for as long as L allows."""
     await world.until(lambda: all(world.clients[name].mode == "live" for name in names or ("a", "b")), 45)
 
 
-def counted(client: SimClient, name: str) -> int:
-    """Return one of a client's own counters."""
+def count_of(client: SimClient, name: str) -> int:
+    """Return one of a client's own counters, by its name in `softstate.Statistics`."""
     assert client.client is not None
     return int(getattr(client.client.statistics(), name))

@@ -50,7 +50,7 @@ def test_acknowledged_publishes_survive_kill_9_at_any_moment(tmp_path: Path, see
                 assert value >= number, f"{topic}: {number} was acknowledged, {value} is stored (seed {seed})"
 
 
-def test_a_restart_is_no_reset_and_versions_go_on(tmp_path: Path) -> None:
+def test_a_restart_is_not_a_reset_and_versions_go_on(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         version = server.put("t", 1)
         with Foreign(server) as peer:

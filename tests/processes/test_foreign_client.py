@@ -68,7 +68,7 @@ def test_subscribe_notify_renew(server: Server, peer: Foreign) -> None:
     assert renewed["position"]["revision"] >= reply["version"]
 
 
-def test_mismatch_is_told_and_repaired_with_replace(peer: Foreign) -> None:
+def test_a_mismatch_is_reported_and_repaired_with_replace(peer: Foreign) -> None:
     peer.hello()
     peer.subscribe("a", "b")
     peer.send("renew", id=2, digest=digest("a"), count=1)
@@ -128,7 +128,7 @@ def test_poll_over_the_websocket(server: Server, peer: Foreign) -> None:
     assert peer.expect("error", id=3, code="behind")["retry_ms"] > 0
 
 
-def test_resume_replays_what_was_missed(server: Server, peer: Foreign) -> None:
+def test_resume_replays_missed_changes(server: Server, peer: Foreign) -> None:
     topic = f"resume/{peer.codec}"
     welcome = peer.hello()
     answer = peer.subscribe(topic, f"{topic}/")
@@ -220,7 +220,7 @@ BAD_MESSAGES: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("message", "code", "names"), BAD_MESSAGES)
-def test_bad_messages_are_refused_by_name_and_harm_nobody(
+def test_bad_messages_are_refused_by_name_and_harm_no_other_client(
     server: Server, peer: Foreign, message: dict[str, Any], code: str, names: str
 ) -> None:
     peer.hello()

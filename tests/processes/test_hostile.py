@@ -58,9 +58,7 @@ def talk(server: Server, data: bytes, *, end: bool = False) -> bytes:
         (b"GET /v1/topics/x HTTP/1.1\r\nHost: x\r\nSlow: ", b"408"),
     ],
 )
-def test_what_is_no_decent_http_is_answered_and_closed(
-    server: Server, bystander: Foreign, data: bytes, status: bytes
-) -> None:
+def test_bad_http_is_answered_and_closed(server: Server, bystander: Foreign, data: bytes, status: bytes) -> None:
     reply = talk(server, data)
     assert reply.startswith(b"HTTP/1.1 " + status)
     _, _, body = reply.partition(b"\r\n\r\n")
@@ -68,7 +66,7 @@ def test_what_is_no_decent_http_is_answered_and_closed(
 
 
 @pytest.mark.parametrize("size", [0, 1, 20, 200])
-def test_random_bytes_harm_nobody(server: Server, bystander: Foreign, size: int) -> None:
+def test_random_bytes_harm_no_other_client(server: Server, bystander: Foreign, size: int) -> None:
     talk(server, os.urandom(size), end=True)
 
 

@@ -63,7 +63,7 @@ def test_sigterm_ends_idle_http_connections_and_held_polls(tmp_path: Path) -> No
         ({"colour": "red"}, "--colour"),
     ],
 )
-def test_what_cannot_work_is_refused_by_name(tmp_path: Path, options: dict[str, str], names: str) -> None:
+def test_an_option_that_cannot_work_is_refused_by_name(tmp_path: Path, options: dict[str, str], names: str) -> None:
     server = Server(tmp_path)
     server.options.update(options)
     refused = run(server)

@@ -87,7 +87,7 @@ def peer_position(server: Server) -> dict[str, object]:
     return {"epoch": epoch, "lineage": lineage, "revision": int(revision)}
 
 
-def test_an_older_client_survives_a_restore_that_it_never_saw_past(tmp_path: Path) -> None:
+def test_a_client_that_saw_nothing_newer_than_the_backup_survives_the_restore(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         server.put("a", 1)
         position = peer_position(server)

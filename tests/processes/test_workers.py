@@ -64,7 +64,7 @@ def refusal(server: Server) -> str:
     return refused.stderr
 
 
-def test_what_is_published_through_one_worker_is_pushed_by_the_other(tmp_path: Path) -> None:
+def test_a_change_published_through_one_worker_is_pushed_by_the_other(tmp_path: Path) -> None:
     with running(tmp_path, workers=2) as server:
         assert f":{server.port} (role all, 2 workers); store sqlite:" in server.line
         both_of(server)
@@ -162,7 +162,7 @@ def test_a_store_that_is_not_ours_is_refused_once(tmp_path: Path) -> None:
     assert "other.db" in refusal(Server(tmp_path, store=f"sqlite:{tmp_path / 'other.db'}", workers=2))
 
 
-def test_a_worker_that_cannot_start_again_is_tried_again_ever_more_rarely(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_is_retried_at_growing_intervals(tmp_path: Path) -> None:
     with running(tmp_path, workers=2) as server:
         assert server.process is not None
         assert server.process.stderr is not None

@@ -1,4 +1,7 @@
-"""Rules of the protocol, each taken out of the product by a patch. No switch in the product does any of this."""
+"""Mutants: each takes one rule of the protocol out of the product by a patch. The product has no switch for any.
+
+`test_mutants.py` lists where each is caught; `softstate/testing/README.md` says how to add one.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ Patch = pytest.MonkeyPatch
 
 
 def age_counts_from_the_answer(patch: Patch) -> None:
-    """A certificate's age counts from some time after its request was sent."""
+    """A certificate's age counts from a time after its request was sent."""
     finish = Knowledge.finish
 
     def late(
@@ -44,7 +47,7 @@ def age_counts_from_the_answer(patch: Patch) -> None:
 
 
 def tombstones_forgotten(patch: Patch) -> None:
-    """A deletion leaves nothing behind in the store."""
+    """A deletion leaves no tombstone in the store."""
     apply = MemoryImage.apply
 
     def forgetting(self: MemoryImage, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
@@ -74,7 +77,7 @@ def pushes_lost_and_counted(patch: Patch) -> None:
 
 
 def notified_before_commit(patch: Patch) -> None:
-    """A node pushes what it is about to commit, at the version that it will probably get."""
+    """A node pushes a change before its commit, at the version that it will probably get."""
     commit = StoreWrites._commit
 
     async def hasty(self: StoreWrites, group: Sequence[Write]) -> Any:
@@ -90,7 +93,7 @@ def notified_before_commit(patch: Patch) -> None:
 
 
 def renewed_goes_first(patch: Patch) -> None:
-    """`renewed` overtakes the pushes that wait."""
+    """`renewed` overtakes pending pushes."""
     carry_out = Connection.carry_out
 
     def overtaking(self: Connection, effects: Sequence[Effect]) -> None:
@@ -108,7 +111,7 @@ def renewed_goes_first(patch: Patch) -> None:
 
 
 def replacement_goes_last(patch: Patch) -> None:
-    """A newer change of a topic takes its place behind everything that waits."""
+    """A newer change of a topic moves behind all that is pending, instead of taking the older one's place."""
     notify = Outbox.notify
 
     def requeued(self: Outbox, topic: str, frame: bytes) -> None:
@@ -144,7 +147,7 @@ def reads_joined_under_way(patch: Patch) -> None:
 
 
 def own_commits_close_gaps(patch: Patch) -> None:
-    """The hub moves to this node's own commit, whatever others committed in between."""
+    """The hub moves to this node's own commit, even if others committed in between."""
 
     def committed(self: Hub, _before: int, records: Sequence[Record], position: Position) -> None:
         if position.same_lineage(self.position):
@@ -163,7 +166,7 @@ def hub_not_awaited(patch: Patch) -> None:
 
 
 def connections_survive_a_rewind(patch: Patch) -> None:
-    """Nobody is sent away when the store was rewound."""
+    """No session ends when the store was rewound."""
 
     def quietly(_self: Node, _position: Position) -> None:
         pass
@@ -171,12 +174,12 @@ def connections_survive_a_rewind(patch: Patch) -> None:
     patch.setattr(Node, "_rewound", quietly)
 
 
-def the_hub_alone_is_judged(patch: Patch) -> None:
-    """After a rewind a node asks only whether its hub is on the new history, not what it has told beyond that."""
+def only_the_hub_is_compared(patch: Patch) -> None:
+    """After a rewind a node compares only its hub with the new history, not the highest position that it sent."""
     patch.setattr(StoreFollower, "note_told_position", lambda _self, _position: None)
 
 
 def left_connection_heard(patch: Patch) -> None:
-    """A client listens to a connection that it left: its shell neither closes it nor is silent, its machine reads."""
+    """A client reads a connection that it left: its shell keeps it open, and its machine accepts the messages."""
     read_by_the_machine(patch)
     patch.setattr(_Link, "leave", lambda _self: None)

@@ -1,4 +1,4 @@
-"""The worlds of `corners` break no promise, and do come to the corner that they are about."""
+"""The worlds of `edge_cases` break no promise, and do reach their edge case."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from softstate.model import PAGE_RECORDS_MAX
 from softstate.position import Position
 from softstate.store.base import Committed, Feed, Write
 from softstate.testing.network.frame_rules import FrameRule
-from softstate.testing.simulation.checked import run_checked
+from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.world import World
-from softstate.testing.trace import Applied, ClientEnded, ResetSeen
-from tests.kit.simulation_rig import counted
+from softstate.testing.trace import ChangeDelivered, ClientEnded, ResetDelivered
+from tests.kit.simulation_rig import count_of
 from tests.simulation.edge_cases import (
     SHORT,
     SHORT_LEASED,
-    Corner,
+    EdgeCase,
     lost_then_cut,
     rewound_and_left,
     rewound_while_suspect,
@@ -34,33 +34,33 @@ def _counts(world: World) -> dict[str, int]:
 
 def test_a_push_lost_before_a_cut_is_replayed() -> None:
     world, _ = run(lost_then_cut)
-    lost, later = (change for change in world.trace.of(Applied) if change.topic in ("t/lost", "t/later"))
+    lost, later = (change for change in world.trace.of(ChangeDelivered) if change.topic in ("t/lost", "t/later"))
     assert (lost.topic, later.topic) == ("t/later", "t/lost")
     assert _counts(world)["resumed"] == 1
 
 
-def test_pushes_of_a_history_that_is_no_more_are_strays_to_a_client_that_looked_elsewhere() -> None:
+def test_a_suspicious_client_counts_pushes_of_a_lost_history_as_strays() -> None:
     world, _ = run(rewound_while_suspect)
     assert _counts(world)["strays"] == 1
-    assert "never was" not in {change.value for change in world.trace.of(Applied)}
+    assert "never was" not in {change.value for change in world.trace.of(ChangeDelivered)}
 
 
-def test_pushes_of_a_history_that_is_no_more_are_not_heard_from_a_connection_that_was_left() -> None:
+def test_pushes_of_a_lost_history_on_an_abandoned_connection_are_ignored() -> None:
     world, _ = run(rewound_and_left)
     assert _counts(world)["welcomes"] == 2
-    assert world.trace.of(ResetSeen) == []
-    assert "never was" not in {change.value for change in world.trace.of(Applied)}
+    assert world.trace.of(ResetDelivered) == []
+    assert "never was" not in {change.value for change in world.trace.of(ChangeDelivered)}
 
 
-@pytest.mark.parametrize("corner", SHORT_LEASED)
-def test_a_corner_breaks_no_promise(corner: Corner) -> None:
-    _, oracle = run(corner)
+@pytest.mark.parametrize("edge_case", SHORT_LEASED)
+def test_an_edge_case_breaks_no_promise(edge_case: EdgeCase) -> None:
+    _, oracle = run(edge_case)
     assert oracle.wire.renewals > 3
 
 
 @pytest.fixture
 def slow_reopening(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a node hear three seconds late that its store is open again."""
+    """Tell a node three seconds late that its store is open again."""
     reopen = SimStore.reopen
 
     async def slowly(self: SimStore) -> Position:
@@ -105,14 +105,14 @@ def test_nothing_of_a_new_history_is_answered_to_a_session_of_the_old_one() -> N
 
 
 def test_a_subscribe_whose_answer_is_lost_is_asked_again() -> None:
-    # Found under seed 1409: renewals matched for ever, and certified nothing, at an age without bound (B).
+    # Found under seed 1409: renewals matched without end, and certified nothing, at an age without bound (B).
     async def scenario(world: World) -> None:
         follower = await world.client("a", "t/x")
         await world.until(lambda: follower.mode == "live")
         world.faults.frames(FrameRule("drop", "subscribed"))
         follower.subscribe("t/y")
         await world.sleep(30.0)
-        assert counted(follower, "repairs_unanswered") == 1
+        assert count_of(follower, "repairs_unanswered") == 1
 
     run_checked(1, scenario, nodes=1)
 
@@ -120,7 +120,7 @@ def test_a_subscribe_whose_answer_is_lost_is_asked_again() -> None:
 def test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Found under seed 557: the hub stood just where the lost commit began, since the feed had not brought it yet (S7).
+    # Found under seed 557: the hub was exactly where the lost commit began, since the feed had not brought it yet (S7).
     publish, feed = SimStore.publish, SimStore.feed
 
     async def answered_late(self: SimStore, group: Sequence[Write]) -> Committed:

@@ -1,4 +1,4 @@
-"""Random schedules under fixed seeds, and what tells a failure's few faults. ``python -m bench simulate`` runs more."""
+"""Random schedules under fixed seeds, and the reduction of a failure. ``python -m bench simulate`` runs more."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from hypothesis import given, settings, strategies as st
 
 from softstate.testing.simulation import schedule as schedules
 from softstate.testing.simulation.random_faults import KINDS
-from softstate.testing.simulation.schedule import Outcome, ScheduledFault, drawn, minimised, run_schedule
+from softstate.testing.simulation.schedule import Outcome, ScheduledFault, draw_schedule, minimise, run_schedule
 
 SEEDS = range(24)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_schedule_breaks_no_promise(seed: int) -> None:
-    outcome = run_schedule(seed, drawn(seed))
+    outcome = run_schedule(seed, draw_schedule(seed))
     assert outcome.error is None, f"seed {seed}: {outcome.error}"
     assert outcome.steps > 1_000
 
@@ -36,15 +36,15 @@ def test_a_schedule_that_hypothesis_chooses_breaks_no_promise(seed: int, faults:
 
 
 def test_a_seed_draws_the_same_schedule_and_does_the_same_again() -> None:
-    assert drawn(3) == drawn(3) != drawn(4)
-    assert run_schedule(3, drawn(3)) == run_schedule(3, drawn(3))
+    assert draw_schedule(3) == draw_schedule(3) != draw_schedule(4)
+    assert run_schedule(3, draw_schedule(3)) == run_schedule(3, draw_schedule(3))
 
 
 def test_every_kind_of_fault_is_drawn() -> None:
-    assert {fault.kind for seed in range(200) for fault in drawn(seed)} == set(KINDS)
+    assert {fault.kind for seed in range(200) for fault in draw_schedule(seed)} == set(KINDS)
 
 
-def test_a_failure_is_reduced_to_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reduced_to_the_faults_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [ScheduledFault(float(number), "crash", 1.0, number) for number in range(6)]
 
     def run(seed: int, schedule: list[ScheduledFault]) -> Outcome:
@@ -52,4 +52,4 @@ def test_a_failure_is_reduced_to_the_faults_that_it_takes(monkeypatch: pytest.Mo
         return Outcome(seed, tuple(schedule), error="as intended" if failed else None)
 
     monkeypatch.setattr(schedules, "run_schedule", run)
-    assert [fault.seed for fault in minimised(run(1, faults))] == [1, 4]
+    assert [fault.seed for fault in minimise(run(1, faults))] == [1, 4]

@@ -1,4 +1,4 @@
-"""Fault schedule, rows H: everybody comes back at once, after a kill -9 (H1), a power loss (H2), a planned bye (H3).
+"""Fault schedule, rows H: all clients come back at once, after a kill -9 (H1), a power loss (H2), a planned bye (H3).
 
 Held against section 3.3 of the research notes. `bench.trials.herd` runs the real client machines and the node's own
 advice against a modelled node; ``python -m bench herd --clients 100000`` does so with ten times as many. A hundred real
@@ -15,20 +15,20 @@ from bench.trials.herd import How, Plan, herd
 from softstate.server import ServerConfig
 from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World
-from softstate.testing.simulation.checked import run_checked
+from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.trace import NodeEnded, NodeSampled
-from tests.kit.simulation_rig import counted
+from tests.kit.simulation_rig import count_of
 
 HOW: tuple[How, ...] = ("killed", "power", "bye")
 CROWDS: tuple[How, ...] = ("killed", "power")
-"""A planned end is to a client of the model what a kill is: it hears of it at once."""
+"""A client of the model notices a planned end as it notices a kill: at once."""
 
 HEARS_S = {"killed": 0.0, "power": 1.2 * 20, "bye": 0.0}
-"""How long it takes a client to hear of it at most: without a word, until it renews and the new node knows nothing."""
+"""Seconds until a client notices at the latest. It notices a power loss when it renews at a node without its lease."""
 
 
 @pytest.mark.parametrize("how", CROWDS)
-def test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told(how: How) -> None:
+def test_h1_to_h3_ten_thousand_clients_come_back_as_advised(how: How) -> None:
     plan = Plan(clients=10_000, how=how)
     report = herd(plan)
     per_s = 1 / plan.handshake_s
@@ -36,7 +36,7 @@ def test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told(how: How) -> 
     assert report.last_s <= HEARS_S[how] + 1.3 * max(report.spread_s, plan.clients / per_s), str(report)
     assert report.attempts / plan.clients <= 1.5, str(report)
     assert (report.wasted, report.shed) == (0, 0), str(report)
-    # Who came while the node was away comes back in its first seconds; from then on it is the spread alone.
+    # Clients that tried while the node was down come back in its first seconds; later arrivals follow the spread alone.
     assert report.peak_per_s <= 2.5 * per_s, str(report)
     settled = [count for second, count in report.arrivals.items() if second >= plan.down_s + 4]
     assert max(settled) <= 1.15 * LOAD * per_s, str(report)
@@ -46,7 +46,7 @@ def test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told(how: How) -> 
     ("guards", "last_s", "attempts"),
     [("none", math.inf, math.inf), ("shed", 130, 9), ("spread", 80, 1.2), ("spread and shed", 80, 1.2)],
 )
-def test_h1_who_neither_spreads_nor_sheds_never_recovers(guards: str, last_s: float, attempts: float) -> None:
+def test_h1_without_spreading_and_shedding_there_is_no_recovery(guards: str, last_s: float, attempts: float) -> None:
     spread, shed = "spread" in guards, "shed" in guards
     # N/mu = 50 s, well above 2q + c/2 = 25 s: the table's 50 000 clients at 1 ms.
     report = herd(Plan(clients=1_000, handshake_s=1 / 20, known_per_s=20, spread=spread, shed=shed, patience_s=400))
@@ -60,7 +60,7 @@ def test_h1_who_neither_spreads_nor_sheds_never_recovers(guards: str, last_s: fl
         assert report.attempts / report.plan.clients <= attempts, str(report)
 
 
-def test_h1_a_long_outage_is_knocked_at_no_more_often_than_backoff_allows() -> None:
+def test_h1_in_a_long_outage_clients_try_no_more_often_than_backoff_allows() -> None:
     plan = Plan(clients=1_000, handshake_s=0.01, known_per_s=100, down_s=300)
     report = herd(plan)
     cap_s = max(30.0, 2 * report.spread_s)
@@ -80,7 +80,7 @@ def test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node(how: How) -> N
         clients = [await world.client(f"c{number}", "t/") for number in range(count)]
         await world.until(lambda: all(client.mode == "live" for client in clients), 60)
         await world.sleep(10)
-        connects = sum(counted(client, "connects") for client in clients)
+        connects = sum(count_of(client, "connects") for client in clients)
         world.faults.commit("t/before", 1)
         if how == "bye":
             node = world.nodes["n1"].node
@@ -95,7 +95,7 @@ def test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node(how: How) -> N
         await world.faults.restart("n1")
         await world.until(lambda: all(client.mode == "live" for client in clients), 45)
         await world.until(lambda: all(len(client.known()) == 2 for client in clients), 1)
-        assert sum(counted(client, "connects") for client in clients) - connects <= 6 * count
+        assert sum(count_of(client, "connects") for client in clients) - connects <= 6 * count
         world.sample()
         assert len(world.trace.of(NodeSampled)[-1].leases) == count
 

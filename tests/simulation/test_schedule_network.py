@@ -12,8 +12,8 @@ from softstate.testing import FrameRule, World
 from softstate.testing.network.frame_rules import FrameFault
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.oracle.oracle import PromiseBroken
-from softstate.testing.simulation.checked import run_checked
-from tests.kit.simulation_rig import churn, company, counted, live_again
+from softstate.testing.simulation.checked_run import run_checked
+from tests.kit.simulation_rig import churn, count_of, start_clients, wait_until_live
 
 TO_NODE = ("hello", "subscribe", "renew", "publish")
 TO_CLIENT = ("welcome", "subscribed", "notify", "renewed", "published")
@@ -23,7 +23,7 @@ TO_CLIENT = ("welcome", "subscribed", "notify", "renewed", "published")
 @pytest.mark.parametrize("cut", ["N1 to the node", "N2 from the node", "N3 both ways", "N4 node and store"])
 def test_a_partition(cut: str, state: str) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         if state != "live":  # caught while it comes back
             rule = FrameRule("delay", "welcome" if state == "polling" else "subscribed", receiver="a", delay_s=2.0)
             world.faults.frames(rule)
@@ -44,16 +44,16 @@ def test_a_partition(cut: str, state: str) -> None:
             assert world.clients["a"].mode in ("polling", "offline", "connecting")
             assert world.clients["a"].age() > 40
         assert world.clients["b"].mode == "live" or (cut[:2] == "N4" and state != "live")
-        world.faults.connect_again("a", "n1")
+        world.faults.restore_routes("a", "n1")
         world.faults.store_down("n1", down=False)
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(11, scenario, nodes=1)
 
 
 def test_n1_to_n3_are_survived_over_another_node() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.partition("a", "n1")
         await churn(world, 90)
         assert world.clients["a"].mode == "live"
@@ -63,14 +63,14 @@ def test_n1_to_n3_are_survived_over_another_node() -> None:
 
 def test_n5_a_half_open_connection_is_noticed() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.half_open("a", "n1")
         began = world.now
         async with trio.open_nursery() as nursery:
             nursery.start_soon(churn, world, 60)
             await world.until(lambda: world.clients["a"].mode != "live", 60)
             assert world.now - began <= 1.2 * 20 + 5
-            await live_again(world)
+            await wait_until_live(world)
 
     run_checked(13, scenario, nodes=1)
 
@@ -86,7 +86,7 @@ def test_n6_n7_one_message_of_each_type_is_lost_doubled_very_late_or_cut(fault: 
         await world.client("p")
         await churn(world, 100)
         assert rule.hits == 1
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(14, scenario, nodes=1)
 
@@ -94,7 +94,7 @@ def test_n6_n7_one_message_of_each_type_is_lost_doubled_very_late_or_cut(fault: 
 @pytest.mark.parametrize("fault", ["drop", "duplicate"])
 def test_n6_n7_many_messages_are_lost_or_doubled(fault: FrameFault) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.frames(FrameRule(fault, share=0.2, times=None, delay_s=3.0))
         await churn(world, 120, 0.5)
 
@@ -103,14 +103,14 @@ def test_n6_n7_many_messages_are_lost_or_doubled(fault: FrameFault) -> None:
 
 
 @pytest.mark.parametrize("seed", range(15, 20))
-def test_n7_many_messages_out_of_order_take_nobody_back(seed: int) -> None:
+def test_n7_many_messages_out_of_order_take_no_client_back(seed: int) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.frames(FrameRule("delay", share=0.2, times=None, delay_s=3.0))
         await churn(world, 120, 0.5)
 
-    # No TCP connection does this. Counts of pushes, by which a client finds that one is missing, are no match for it:
-    # one that comes late stands in for another that is late. So ages may lie (S5); what nobody may do is go back.
+    # No TCP connection does this. A client finds a missing push by counts, and these fail here: a late push makes up
+    # for another one that is late. So ages may be wrong (S5), but no client may go back.
     promises: set[str] = set()
     try:
         run_checked(seed, scenario, nodes=1, to_the_end=True)
@@ -121,7 +121,7 @@ def test_n7_many_messages_out_of_order_take_nobody_back(seed: int) -> None:
 
 def test_n7_a_connection_that_was_left_speaks_late() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.slow("n1", "a", 20, 40)
         await churn(world, 20)
         world.faults.slow("n1", "a", 0.001, 0.002)
@@ -134,7 +134,7 @@ def test_n7_a_connection_that_was_left_speaks_late() -> None:
 @pytest.mark.parametrize("how", ["swallow", "reset"])
 def test_n8_websocket_is_blocked_and_http_works(how: str) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.block("a", "n1", "websocket", how)  # type: ignore[arg-type]
         await churn(world, 100)
         assert world.clients["a"].mode == "polling"
@@ -153,6 +153,6 @@ def test_n8_one_kind_is_blocked_from_the_beginning(kind: Kind) -> None:
         await world.client("p")
         await churn(world, 60)
         await world.until(lambda: client.mode == ("live" if kind == "http" else "polling"), 60)
-        assert (counted(client, "polls") > 0) == (kind == "websocket")
+        assert (count_of(client, "polls") > 0) == (kind == "websocket")
 
     run_checked(18, scenario, nodes=1)

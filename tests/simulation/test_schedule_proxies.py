@@ -12,10 +12,10 @@ from softstate.client.url import parse_url
 from softstate.server import ServerConfig
 from softstate.testing import Bounds, PromiseBroken, World
 from softstate.testing.network.proxy import Cut, HttpCache, SimProxy
-from softstate.testing.simulation.checked import run_checked
-from softstate.testing.trace import Acknowledged, AgeSampled
+from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.trace import AgeSampled, PublishAcknowledged
 from softstate.wire import JSON
-from tests.kit.simulation_rig import churn, counted, live_again
+from tests.kit.simulation_rig import churn, count_of, wait_until_live
 
 CUTS: tuple[Cut, ...] = ("end", "reset", "swallow")
 
@@ -29,15 +29,15 @@ async def a_proxy(world: World, **options: Any) -> SimProxy:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_n9_a_proxy_finds_nothing_idle_for_a_minute_on_the_terms_of_a_node(cut: Cut) -> None:
+def test_n9_no_connection_is_idle_for_a_minute_with_the_timers_of_a_node(cut: Cut) -> None:
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world, cut=cut)
         client = await world.client("a", "t/", urls=[proxy.url])
         await world.client("poll", "t/", push=False, urls=[proxy.url])
         await world.until(lambda: client.mode == "live", 30)
         await world.sleep(1_800)
-        assert (client.mode, counted(client, "connects")) == ("live", 1)
-        # What the first poll used lies idle, in the hands of a client that needs it no more.
+        assert (client.mode, count_of(client, "connects")) == ("live", 1)
+        # The connection of the first poll lies idle, since the client does not need it any more.
         assert proxy.cuts["websocket"] == 0
         assert proxy.cuts["http"] <= 1
 
@@ -53,15 +53,15 @@ def test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare(cut: Cut) -> No
         for name in ("a", "b"):
             await world.client(name, "t/", "single", urls=[proxy.url])
         await world.client("p", urls=[proxy.url])
-        await live_again(world)
+        await wait_until_live(world)
         await churn(world, 1_500, 90.0)
         assert proxy.cuts["websocket"] >= 10
         assert max(world.clients[name].age() for name in ("a", "b")) < bounds.cut_off_s / 0.99
-        assert counted(world.clients["a"], "repairs_mismatch") == 0
+        assert count_of(world.clients["a"], "repairs_mismatch") == 0
 
     bounds = Bounds(ttl_s=600, renew_s=200)
     world, _ = run_checked(52, scenario, nodes=1, config=config, bounds=bounds)
-    assert len(world.trace.of(Acknowledged)) > 5
+    assert len(world.trace.of(PublishAcknowledged)) > 5
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -75,14 +75,14 @@ def test_n9_a_proxy_cuts_connections_that_wait_between_polls(cut: Cut) -> None:
         await churn(world, 600, 10.0)
         assert proxy.cuts["http"] >= 8
         assert client.mode == "polling"
-        # A connection that is dead without a word costs one poll its time-out, and a backoff.
+        # A connection that died silently costs one poll its time-out, and a backoff.
         ages = [sample.age_s for sample in world.trace.of(AgeSampled) if sample.client == "poll"]
         assert max(age_s for age_s in ages if age_s < math.inf) < 1.2 * 40 + (1 if cut != "swallow" else 12)
 
     run_checked(53, scenario, nodes=1, config=config, bounds=Bounds(poll_s=40))
 
 
-def test_n9_a_long_poll_is_answered_before_a_proxy_loses_patience() -> None:
+def test_n9_a_long_poll_is_answered_before_a_proxy_times_out() -> None:
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world)
         world.faults.commit("t", 1)
@@ -107,7 +107,7 @@ async def cached_company(world: World, cache: HttpCache) -> SimProxy:
     return proxy
 
 
-def test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll() -> None:
+def test_n9_a_cache_that_obeys_its_headers_answers_no_poll() -> None:
     cache = HttpCache()
 
     async def scenario(world: World) -> None:
@@ -120,7 +120,7 @@ def test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll() -> None:
     run_checked(55, scenario, nodes=1)
 
 
-def test_n9_a_cache_that_heeds_what_it_is_told_asks_before_every_read() -> None:
+def test_n9_a_cache_that_obeys_its_headers_revalidates_every_read() -> None:
     cache = HttpCache()
 
     async def scenario(world: World) -> None:
@@ -133,7 +133,7 @@ def test_n9_a_cache_that_heeds_what_it_is_told_asks_before_every_read() -> None:
             change = await reader.get("t")
             assert change is not None
             assert (change.value, change.version) == (number - number % 3, version)
-            # What a read certifies is the position that comes with it: that of now, also with a body of before.
+            # A read certifies the position that comes with it: the current one, also with an older body.
             reply = await http.request(parse_url(proxy.url), "GET", "/v1/topics/t", timeout_s=5)
             assert reply.header("softstate-position") == str(world.disk.image.position)
             world.faults.commit("another", number)
@@ -144,7 +144,7 @@ def test_n9_a_cache_that_heeds_what_it_is_told_asks_before_every_read() -> None:
     run_checked(56, scenario, nodes=1)
 
 
-def test_n9_a_cache_that_heeds_nothing_makes_ages_lie_which_the_oracle_finds() -> None:
+def test_n9_a_cache_that_ignores_its_headers_makes_ages_wrong_and_the_oracle_finds_it() -> None:
     cache = HttpCache(stubborn_s=60)
 
     async def scenario(world: World) -> None:
@@ -156,6 +156,6 @@ def test_n9_a_cache_that_heeds_nothing_makes_ages_lie_which_the_oracle_finds() -
 
     with pytest.raises(PromiseBroken) as broken:
         run_checked(57, scenario, nodes=1)
-    assert {(found.promise, found.who.partition("#")[0]) for found in broken.value.violations} == {
+    assert {(found.promise, found.party.partition("#")[0]) for found in broken.value.violations} == {
         ("S5", "poll"), ("S5", "other"),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Fault schedule, rows K (clocks), D (the store) and Q (consumers, and digests that collide).
 
-Elsewhere: D1 read-only and D4 (`test_schedule_store`), N9 (`test_schedule_proxies`), H (`test_schedule_herd`). Nowhere:
-A1, a permission revoked, since there is no authentication yet that could revoke one.
+Elsewhere: D1 read-only and D4 (`test_schedule_store`), N9 (`test_schedule_proxies`), H (`test_schedule_herd`). A1, a
+revoked permission, is not tested: there is no authentication yet.
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ import pytest
 from softstate.server import ServerConfig
 from softstate.store.base import Write
 from softstate.testing import Bounds, FrameRule, World
-from softstate.testing.simulation.checked import run_checked
-from softstate.testing.trace import Acknowledged, Applied, Committed, Forgotten, NodeSampled, ResetSeen, Spoken
-from tests.kit.simulation_rig import churn, company, counted, live_again
+from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.trace import (
+    ChangeCommitted,
+    ChangeDelivered,
+    MessageWritten,
+    NodeSampled,
+    PublishAcknowledged,
+    ResetDelivered,
+    TombstonesCompacted,
+)
+from tests.kit.simulation_rig import churn, count_of, start_clients, wait_until_live
 
 
 @pytest.mark.parametrize("rate", [0.9, 0.99, 1.01, 1.1])
 @pytest.mark.parametrize("host", ["a", "n1"])
 def test_k1_a_clock_runs_at_another_rate(host: str, rate: float) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.clock_rate(host, rate)
         await churn(world, 150, 2.0)
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(21, scenario, nodes=1)
 
@@ -37,12 +45,12 @@ def test_k1_a_clock_runs_at_another_rate(host: str, rate: float) -> None:
 @pytest.mark.parametrize("for_s", [5.0, 40.0, 600.0])
 def test_k2_a_client_sleeps(for_s: float) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.suspend("a")
         await churn(world, for_s, for_s / 20)
         world.faults.wake("a")
         assert world.clients["a"].age() >= for_s - 1
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(22, scenario, nodes=1)
 
@@ -50,11 +58,11 @@ def test_k2_a_client_sleeps(for_s: float) -> None:
 @pytest.mark.parametrize("host", ["a", "n1"])
 def test_k3_a_process_is_stopped_for_two_leases(host: str) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.freeze(host)
         await churn(world, 120, 4.0)
         world.faults.thaw(host)
-        await live_again(world)
+        await wait_until_live(world)
         await churn(world, 20)
 
     run_checked(23, scenario, nodes=1)
@@ -62,16 +70,16 @@ def test_k3_a_process_is_stopped_for_two_leases(host: str) -> None:
 
 def test_k4_a_clock_jumps_an_hour() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         for host in ("a", "n1"):
             world.faults.clock_jump(host, 3_600)
             await churn(world, 60, 2.0)
-            await live_again(world)
+            await wait_until_live(world)
 
     run_checked(24, scenario, nodes=1)
 
 
-def test_k4_the_wall_clock_jumps_to_and_fro_and_not_a_byte_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k4_the_wall_clock_jumps_back_and_forth_and_not_a_byte_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
     now, now_ns, gettime = time.time, time.time_ns, time.clock_gettime
     monkeypatch.setattr(time, "time", lambda: now() + ahead_s)
@@ -81,7 +89,7 @@ def test_k4_the_wall_clock_jumps_to_and_fro_and_not_a_byte_differs(monkeypatch: 
     def digest(*jumps_s: float) -> str:
         async def scenario(world: World) -> None:
             nonlocal ahead_s
-            await company(world)
+            await start_clients(world)
             for jump_s in jumps_s:
                 ahead_s += jump_s
                 await churn(world, 50, 2.0)
@@ -93,25 +101,25 @@ def test_k4_the_wall_clock_jumps_to_and_fro_and_not_a_byte_differs(monkeypatch: 
     assert ahead_s == -7_200
 
 
-def test_k4_nothing_that_decides_reads_a_wall_clock() -> None:
+def test_k4_no_decision_reads_a_wall_clock() -> None:
     wall = {"time", "time_ns", "localtime", "gmtime", "ctime", "CLOCK_REALTIME", "now", "today", "utcnow"}
     source = Path(__file__).parents[2] / "softstate"
     read: set[str] = set()
-    for room in ("client", "lease", "server", "store", "wire"):
-        for path in (source / room).rglob("*.py"):
+    for package in ("client", "lease", "server", "session", "store", "wire"):
+        for path in (source / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                told = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+                name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
                 if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
                     read.add(f"{path.name}: from {node.module}")
-                elif re.match(r"(time|datetime)\.", told) and told.split(".")[-1] in wall:
-                    read.add(f"{path.name}: {told}")
+                elif re.match(r"(time|datetime)\.", name) and name.split(".")[-1] in wall:
+                    read.add(f"{path.name}: {name}")
     assert read == set()
 
 
 @pytest.mark.parametrize("how", ["down", "slow", "hanging"])
 def test_d1_the_store_is_down_or_slow_and_no_lease_is_lost(how: str) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         if how == "down":
             world.faults.store_down()
         elif how == "slow":
@@ -123,21 +131,21 @@ def test_d1_the_store_is_down_or_slow_and_no_lease_is_lost(how: str) -> None:
         assert {"a", "b"} <= held
         if how != "slow":
             assert min(world.clients[name].age() for name in ("a", "b", "poll")) > 280
-            assert not world.trace.of(Acknowledged)
+            assert not world.trace.of(PublishAcknowledged)
         await world.faults.heal()
         await world.until(lambda: max(world.clients[name].age() for name in ("a", "b", "poll")) < 30, 45)
 
     world, _ = run_checked(25, scenario, nodes=1)
-    assert not [spoken for spoken in world.trace.of(Spoken) if spoken.op == "revoked"]
+    assert not [written for written in world.trace.of(MessageWritten) if written.op == "revoked"]
 
 
 def test_d1_a_store_slower_than_a_call_may_be_breaks_no_promise() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.store_slow(3, 10)
         await churn(world, 200, 5.0)
         await world.faults.heal()
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(25, scenario, nodes=1)
 
@@ -145,46 +153,46 @@ def test_d1_a_store_slower_than_a_call_may_be_breaks_no_promise() -> None:
 @pytest.mark.parametrize("expect", [None, 0])
 def test_d2_a_commit_of_unknown_outcome_is_asked_again_and_made_once(expect: int | None) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         for number in range(5):
             world.faults.lose_reply("n1")
             world.clients["p"].publish(f"t/{number}", number, expect=expect)
             await world.sleep(3)
-        await world.until(lambda: len(world.trace.of(Acknowledged)) == 5, 60)
+        await world.until(lambda: len(world.trace.of(PublishAcknowledged)) == 5, 60)
 
     world, _ = run_checked(26, scenario, nodes=1)
-    assert [committed.value for committed in world.trace.of(Committed)] == [0, 1, 2, 3, 4]
+    assert [committed.value for committed in world.trace.of(ChangeCommitted)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("advance", [0, 3, 100])
 def test_d3_an_older_backup_is_restored(advance: int) -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         await churn(world, 10)
         world.faults.backup("b")
         await churn(world, 20)
         world.faults.rewind("b", advance=advance)
         await churn(world, 20)
-        await live_again(world)
+        await wait_until_live(world)
 
     world, _ = run_checked(27, scenario)
-    assert {seen.client for seen in world.trace.of(ResetSeen)} == {"a", "b", "poll"}
+    assert {seen.client for seen in world.trace.of(ResetDelivered)} == {"a", "b", "poll"}
 
 
 def test_d3_the_store_is_wiped_again_and_again() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         for _ in range(4):
             world.faults.wipe()
             await churn(world, 15)
-        await live_again(world)
+        await wait_until_live(world)
 
     run_checked(28, scenario)
 
 
 def test_d5_tombstones_are_forgotten_while_a_client_is_away() -> None:
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         for number in range(10):
             world.faults.commit(f"t/{number}", number)
         await world.until(lambda: all(len(world.clients[name].known()) == 10 for name in ("a", "b", "poll")), 30)
@@ -197,7 +205,7 @@ def test_d5_tombstones_are_forgotten_while_a_client_is_away() -> None:
         world.disk.image.compact(world.disk.image.head, 0)
         await world.sleep(100)
         for name in ("a", "poll"):
-            world.faults.connect_again(name, "n1")
+            world.faults.restore_routes(name, "n1")
         await world.sleep(60)
         for name in ("a", "poll"):
             assert sorted(t for t, change in world.clients[name].known().items() if not change.deleted) == [
@@ -226,7 +234,7 @@ def test_d5_tombstones_are_forgotten_between_two_pages() -> None:
         await world.until(lambda: client.mode == "live" and client.age() < math.inf, 60)
         await churn(world, 20)
         assert reads == 1
-        assert world.trace.of(Forgotten)
+        assert world.trace.of(TombstonesCompacted)
 
     run_checked(30, scenario, nodes=1)
 
@@ -236,7 +244,7 @@ def test_q1_a_consumer_stops_reading_or_reads_slowly(pause_s: float | None) -> N
     config = ServerConfig(congested_s_max=5.0, pending_bytes_max=200_000)
 
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         if pause_s is None:
             world.faults.stop_reading("a")
         else:
@@ -248,8 +256,8 @@ def test_q1_a_consumer_stops_reading_or_reads_slowly(pause_s: float | None) -> N
                 assert world.clients["b"].known()[f"t/{number % 30}"].version == world.disk.image.head
         assert world.clients["b"].mode == "live"
         await world.sleep(30)
-        world.faults.read_again("a")
-        await live_again(world)
+        world.faults.resume_reading("a")
+        await wait_until_live(world)
 
     bounds = Bounds(pending_bytes_max=config.pending_bytes_max)
     world, oracle = run_checked(31, scenario, bounds=bounds, nodes=1, config=config)
@@ -258,7 +266,7 @@ def test_q1_a_consumer_stops_reading_or_reads_slowly(pause_s: float | None) -> N
         assert any("a" not in [lease.client for lease in sample.leases] for sample in world.trace.of(NodeSampled)[6:])
 
 
-def test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow() -> None:
+def test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients() -> None:
     rate, updates, fast, slow = 10_000, 2_000, 2, 58
     filler = "x" * 1_000
 
@@ -270,7 +278,7 @@ def test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow()
         began = world.now
         for number in range(updates):
             world.faults.commit("t", [number, filler])
-            await world.sleep(1 / rate)  # so that none is superseded before the node reads it
+            await world.sleep(1 / rate)  # so that no change is superseded before the node reads it
             if number % 100 == 99:
                 world.nodes["n1"].sample()
         assert world.now - began == pytest.approx(updates / rate)
@@ -280,9 +288,9 @@ def test_q2_ten_thousand_updates_a_second_conflate_in_front_of_whoever_is_slow()
 
     world, oracle = run_checked(32, scenario, nodes=1, sample_every_s=math.inf)
     assert oracle.nodes.pending == 1
-    # One entry, and the rest of the frames that were in the middle of being written.
+    # One entry, and the rest of the frame that is partly written.
     assert max(sample.pending_bytes for sample in world.trace.of(NodeSampled)) < 3 * len(filler)
-    seen = world.trace.of(Applied)
+    seen = world.trace.of(ChangeDelivered)
     assert len([applied for applied in seen if applied.client == "c0"]) > updates * 0.9
     assert len([applied for applied in seen if applied.client == f"c{fast}"]) < updates * 0.1
 
@@ -293,11 +301,11 @@ def a_constant_digest(patch: pytest.MonkeyPatch) -> None:
 
 
 async def one_name_for_another(world: World) -> bool:
-    """Let a client and its node hold sets of one size that differ: what would tell the node is lost.
+    """Let a client and its node hold different names, equal in number: the messages with the changes are lost.
 
-    Return whether the client hears what it asked for all the same.
+    Return whether the client receives a change of its new name in the end.
     """
-    await company(world)
+    await start_clients(world)
     client = world.clients["a"]
     given_up = client.subscribe("given up")
     await world.sleep(1)
@@ -314,35 +322,35 @@ async def one_name_for_another(world: World) -> bool:
 def test_q3_sets_that_differ_are_found_by_their_digest() -> None:
     async def scenario(world: World) -> None:
         assert await one_name_for_another(world)
-        assert counted(world.clients["a"], "repairs_mismatch") == 1
+        assert count_of(world.clients["a"], "repairs_mismatch") == 1
 
     run_checked(33, scenario, nodes=1)
 
 
-def test_q3_a_digest_that_collides_is_found_by_the_answer_that_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q3_sets_whose_digests_collide_are_found_by_the_missing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     a_constant_digest(monkeypatch)
 
     async def scenario(world: World) -> None:
-        # Nothing audits a set. But the client knows that its subscribe was never answered, though a renewal
-        # behind it was.
+        # No audit compares the sets. But the client knows that its subscribe was not answered, while a later
+        # renewal was.
         assert await one_name_for_another(world)
-        assert counted(world.clients["a"], "repairs_mismatch") == 0
-        assert counted(world.clients["a"], "repairs_unanswered") == 1
+        assert count_of(world.clients["a"], "repairs_mismatch") == 0
+        assert count_of(world.clients["a"], "repairs_unanswered") == 1
 
     run_checked(33, scenario, nodes=1)
 
 
-def test_q3_sets_of_different_sizes_are_found_whatever_their_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q3_sets_of_different_sizes_are_found_even_if_their_digests_collide(monkeypatch: pytest.MonkeyPatch) -> None:
     a_constant_digest(monkeypatch)
 
     async def scenario(world: World) -> None:
-        await company(world)
+        await start_clients(world)
         world.faults.frames(FrameRule("drop", "unsubscribe", sender="a"))
         client = world.clients["a"]
         given_up = client.subscribe("given up")
         await world.sleep(1)
         client.unsubscribe(given_up)
         await churn(world, 60)
-        assert counted(client, "repairs_mismatch") == 1
+        assert count_of(client, "repairs_mismatch") == 1
 
     run_checked(34, scenario, nodes=1)

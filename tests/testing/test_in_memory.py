@@ -1,4 +1,4 @@
-"""The node in memory that applications test with, and the example of its docstring."""
+"""The node in memory, and the example of its docstring."""
 
 import pytest
 import trio
@@ -22,7 +22,7 @@ async def test_the_example_of_the_docstring(autojump_clock: MockClock) -> None:
     assert autojump_clock.current_time() > 600
 
 
-async def test_what_was_published_survives_and_what_was_leased_does_not(autojump_clock: MockClock) -> None:
+async def test_published_values_survive_a_crash_and_leases_do_not(autojump_clock: MockClock) -> None:
     async with memory_node(ttl_ms=5_000) as node:
         async with node.connect() as client:
             version = await client.publish("a", [1, b"\x00"])

@@ -38,12 +38,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_writes.py::test_a_change_is_checked_before_it_is_queued",
     ),
     "P-WIRE-8": (
-        "simulation/test_schedule_rest.py::test_k4_nothing_that_decides_reads_a_wall_clock",
+        "simulation/test_schedule_rest.py::test_k4_no_decision_reads_a_wall_clock",
         "wire/test_protocol.py::test_only_durations_cross_the_wire",
     ),
     "P-WIRE-9": (
         "processes/test_foreign_client.py::test_malformed_messages_get_an_error_and_the_connection_lives",
-        "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_nobody",
+        "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_no_other_client",
     ),
     # The life of a connection
     "P-CONN-1": (
@@ -58,7 +58,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CONN-3": (
         "session/test_machine.py::test_welcome_says_everything",
         "session/test_renew.py::test_renewed_says_everything_behind_what_is_pending",
-        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_they_were_told",
+        "simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_advised",
     ),
     "P-CONN-4": (
         "session/test_machine.py::test_while_the_store_is_asked_nothing_else_is_read",
@@ -358,7 +358,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-HTTP-2": (
         "server/http/test_topic_routes.py::test_put_then_get",
-        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_heeds_what_it_is_told_answers_no_poll",
+        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_obeys_its_headers_answers_no_poll",
     ),
     "P-HTTP-3": (
         "server/http/test_topic_routes.py::test_if_none_match",
@@ -429,7 +429,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CLI-4": (
         "client/machine/test_backoff.py::test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap",
         "client/machine/test_backoff.py::test_the_next_url_is_tried_at_once_until_all_failed_in_this_round",
-        "simulation/test_schedule_herd.py::test_h1_who_neither_spreads_nor_sheds_never_recovers",
+        "simulation/test_schedule_herd.py::test_h1_without_spreading_and_shedding_there_is_no_recovery",
     ),
     "P-CLI-5": (
         "client/machine/test_backoff.py::test_retry_after_is_never_cut_short",

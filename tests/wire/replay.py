@@ -141,7 +141,7 @@ class Replay:
             case {"client": name, "reads": False}:
                 self._network.not_reading[name] = None
             case {"client": name, "reads": True}:
-                self._network.read_again(name)
+                self._network.resume_reading(name)
             case {"node": name, "sends": expected}:
                 self.bound.match(expected, await self._receive(name, expected["op"]), "message")
             case {"node": name, "skips": op}:

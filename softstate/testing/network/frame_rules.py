@@ -1,4 +1,4 @@
-"""Faults of single messages: which frames to drop, to send twice, to delay, or to cut the connection at."""
+"""Faults of single messages: rules that drop a frame, send it twice, delay it, or cut the connection before it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal, TypeAlias, final
 
 from softstate.testing.network.frame_tap import Frame
 
-FrameFault: TypeAlias = Literal["drop", "duplicate", "delay", "cut", "tell"]
-"""``delay`` lets later frames overtake; ``cut`` resets the connection before the frame; ``tell`` only calls `hit`."""
+FrameFault: TypeAlias = Literal["drop", "duplicate", "delay", "cut", "observe"]
+"""``delay`` lets later frames overtake, ``cut`` resets the connection before the frame, ``observe`` does nothing."""
 
 
 @final
 @dataclass(slots=True, eq=False)
 class FrameRule:
-    """Does something to WebSocket messages: to those of one `op` (None: all), between `sender` and `receiver`.
+    """Applies a fault to WebSocket messages of one `op` (None: of any) from `sender` to `receiver` (None: any host).
 
-    To a `share` of them, drawn at random, and at most `times` of them (None: for ever). The first `skip` that match
-    are left alone. `hit` is called with each frame that is chosen, before anything is done to it.
+    A matching message is chosen with a chance of `share`, the first `skip` of these are left alone, and at most `times`
+    are hit (None: without limit). `hit` is called with each frame that is hit, before the fault. `hits` counts them.
     """
 
     fault: FrameFault
@@ -34,7 +34,7 @@ class FrameRule:
     hits: int = 0
 
     def chooses(self, sender: str, receiver: str, frame: Frame, random: Random) -> bool:
-        """Decide whether this frame is one of them, and count it."""
+        """Decide whether this rule hits a frame, and count it if so."""
         if frame.opcode is None or (self.times is not None and self.hits >= self.times):
             return False
         if self.sender not in (None, sender) or self.receiver not in (None, receiver):

@@ -1,8 +1,7 @@
-"""Reading along on one direction of a connection: the HTTP head first, then, on a WebSocket, whole frames.
+"""A tap on one direction of a connection: it reads the HTTP head, and then, on a WebSocket, whole frames.
 
-A parser of its own (RFC 6455 section 5.2), so that what it sees does not depend on what the product believes. Frames
-of clients are masked, those of nodes are not; nothing here is ever compressed or fragmented by either side, and what
-is, passes unread.
+It has a parser of its own (RFC 6455 section 5.2), independent of the product's. Frames of clients are masked, frames of
+nodes are not. Neither side compresses or fragments messages; a frame that is compressed or fragmented passes unread.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _CONTROL = {0x8: "close", 0x9: "ping", 0xA: "pong"}
 @final
 @dataclass(slots=True)
 class Frame:
-    """One frame as it was written, or a stretch of bytes that is none (`opcode` None: a head, a body)."""
+    """One frame as it was written, or bytes outside of any frame (`opcode` None): an HTTP head or body."""
 
     data: bytes
     opcode: int | None = None
@@ -37,7 +36,7 @@ class Frame:
 
     @property
     def payload(self) -> bytes:
-        """What the frame carries, unmasked."""
+        """The payload, unmasked."""
         body = self.data[self.body_at :]
         return _unmask(body, self.mask) if self.mask else body
 
@@ -51,7 +50,7 @@ class Frame:
 
     @property
     def op(self) -> str:
-        """The message's `op`; ``close``, ``ping`` or ``pong`` for control frames; empty for what is no frame."""
+        """The message's `op`; ``close``, ``ping`` or ``pong`` for control frames; empty outside of frames."""
         if self.opcode is None:
             return ""
         if self.opcode in _CONTROL:
@@ -62,7 +61,7 @@ class Frame:
 
 @final
 class FrameTap:
-    """Cuts one direction's bytes into frames; `feed` returns those that are complete, and keeps the rest."""
+    """Cuts one direction's bytes into frames. `feed` returns complete frames, and keeps the rest."""
 
     def __init__(self, *, from_client: bool) -> None:
         self.kind: Kind = "unknown"
@@ -71,7 +70,7 @@ class FrameTap:
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take bytes as they were written; return what is complete."""
+        """Take bytes as they were written; return the frames that are complete."""
         if self.kind == "http":
             return [Frame(data)]
         self._buffer += data
@@ -89,7 +88,7 @@ class FrameTap:
         return found
 
     def flush(self) -> bytes:
-        """Return what is kept, and forget it: no more will come."""
+        """Return the kept bytes, and forget them: no more will come."""
         kept, self._buffer = self._buffer, b""
         return kept
 
@@ -113,7 +112,7 @@ class FrameTap:
 
 
 def _frame_at(data: bytes, at: int) -> tuple[Frame, int] | None:
-    """Read the frame that begins at `at`; return it with where the next one begins, None if it is not all there."""
+    """Read the frame that begins at `at`; return it and where the next one begins, None if it is incomplete."""
     if len(data) < at + 2:
         return None
     first, size = data[at], data[at + 1] & 0x7F

@@ -1,9 +1,9 @@
-"""A simulated network: named hosts, connections between them, and whatever may go wrong on the way.
+"""A simulated network: named hosts, connections between them, and faults on the way.
 
-One task moves everything, at virtual times drawn from one generator. Faults are set for one direction at a time and
-take effect at once, also on what is under way. What is simulated is what TCP makes of a bad network (order is kept,
-bytes stall or the connection dies), and, on WebSockets, what no TCP does: single messages lost, doubled or late.
-Acknowledgements are not: a stalled direction does not slow the other one.
+One task moves all bytes, at virtual times drawn from one generator. Faults are set for one direction at a time, and
+take effect at once, also on bytes that are under way. The simulation shows a bad network as TCP does (order is kept;
+bytes stall, or the connection dies). On WebSockets it also does what TCP never does: it loses, doubles or delays single
+messages. TCP's acknowledgements are not simulated: a stalled direction does not slow the other one.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from softstate.testing.network.stream import SimConnection, SimListener, SimStre
 
 OpenSimStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
 OnFrame: TypeAlias = Callable[[int, Route, Frame], None]
-"""Is given the number of a connection, and a frame that was written to it in the direction of a route."""
+"""Called with the number of a connection, and a frame that was written to it in the direction of a route."""
 
 
 @final
 class SimNetwork:
-    """Connects hosts by name. `run` must run for anything to move.
+    """Connects hosts by name. Nothing moves unless `run` runs.
 
-    `not_reading` are the hosts whose programs read nothing from their connections, `reading_pause_s` says how long
-    others wait before each time they do. `on_frame` is called with every WebSocket frame as it is written.
+    `not_reading` are the hosts whose programs read nothing from their connections; `reading_pause_s` is how long
+    others wait before each read. `on_frame` is called with every WebSocket frame as it is written.
     """
 
     def __init__(self, random: Random, *, on_frame: OnFrame | None = None) -> None:
@@ -48,7 +48,7 @@ class SimNetwork:
         self._opened = 0
         self._listeners: dict[tuple[str, int], SimListener] = {}
         self._routes: dict[tuple[str, str], Route] = {}
-        self._dark: dict[str, None] = {}
+        self._powered_off: dict[str, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
@@ -57,13 +57,13 @@ class SimNetwork:
     # Time ------------------------------------------------------------------------------------------------------------
 
     def at(self, at_s: float, call: Callable[[], None]) -> None:
-        """Call something at a time of Trio's clock; calls of one time are made in the order they were asked for."""
+        """Call something at a time of Trio's clock. Calls for the same time are made in the order of their requests."""
         self._numbers += 1
         heapq.heappush(self._due, (at_s, self._numbers, call))
         self._timer.deadline = min(self._timer.deadline, at_s)
 
     async def run(self) -> None:
-        """Move everything, for ever."""
+        """Move bytes until cancelled."""
         while True:
             with trio.CancelScope(deadline=self._due[0][0] if self._due else math.inf) as self._timer:
                 await trio.sleep_forever()
@@ -74,16 +74,16 @@ class SimNetwork:
     # Connecting ------------------------------------------------------------------------------------------------------
 
     def listen(self, host: str, port: int) -> SimListener:
-        """Listen on a port of a host, for `trio.serve_listeners`. Raises OSError if somebody does already."""
+        """Listen on a port of a host, for `trio.serve_listeners`. Raises OSError if the port is in use."""
         if (host, port) in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{host}:{port} is in use")
-        self._dark.pop(host, None)
+        self._powered_off.pop(host, None)
         listener = self._listeners[host, port] = SimListener(partial(self._unlisten, (host, port)))
         self._changed.unpark_all()
         return listener
 
     def opener(self, host: str) -> OpenSimStream:
-        """Return what opens streams from a host: the `open_stream` of `softstate.connect`."""
+        """Return a function that opens streams from a host: the `open_stream` of `softstate.connect`."""
 
         async def open_stream(to: str, port: int, tls: bool) -> SimStream:
             assert not tls, "there is no TLS in simulation"
@@ -92,7 +92,7 @@ class SimNetwork:
         return open_stream
 
     async def open_stream(self, host: str, to: str, port: int) -> SimStream:
-        """Open a connection; takes a round trip. Raises OSError if nobody listens; waits while nothing gets through."""
+        """Open a connection; takes a round trip. Raises OSError if nothing listens; waits during a stall."""
         forth, back = self.route(host, to), self.route(to, host)
         await self._travel(forth, to)
         listener = self._listeners.get((to, port))
@@ -111,12 +111,12 @@ class SimNetwork:
                 connection.client_end.close()
             raise
         if connection is None:
-            raise OSError(errno.ECONNREFUSED, f"nobody listens at {to}:{port}")
+            raise OSError(errno.ECONNREFUSED, f"nothing listens at {to}:{port}")
         return connection.client_end
 
     async def _travel(self, route: Route, to: str) -> None:
         await trio.sleep(route.delay(self.random))
-        while route.stalled or route.no_new or to in self._dark:
+        while route.stalled or route.ignore_new or to in self._powered_off:
             await self._changed.park()
 
     def _unlisten(self, address: tuple[str, int], listener: SimListener) -> None:
@@ -127,13 +127,13 @@ class SimNetwork:
         self.connections.pop(number, None)
 
     def between(self, one: str, other: str) -> list[SimConnection]:
-        """List the connections between two hosts, whoever opened them."""
+        """List the connections between two hosts, in either direction."""
         return [found for found in self.connections.values() if set(found.hosts) == {one, other}]
 
-    def leave(self, host: str, *, silently: bool) -> None:
-        """End a host's process: its connections and listeners. `silently`: its power; nothing answers for it."""
+    def end_process(self, host: str, *, silently: bool) -> None:
+        """End the connections and listeners of a host's process. `silently`: its power fails, so nothing answers."""
         if silently:
-            self._dark[host] = None
+            self._powered_off[host] = None
         for listener in [listener for (name, _), listener in self._listeners.items() if name == host]:
             listener.close()
         for connection in [found for found in self.connections.values() if host in found.hosts]:
@@ -142,42 +142,42 @@ class SimNetwork:
     # Faults ----------------------------------------------------------------------------------------------------------
 
     def route(self, sender: str, receiver: str) -> Route:
-        """Return one direction between two hosts."""
+        """Return the route from one host to another."""
         if (sender, receiver) not in self._routes:
             self._routes[sender, receiver] = Route(sender, receiver)
         return self._routes[sender, receiver]
 
     def routes(self) -> list[Route]:
-        """List the directions that were ever used or changed."""
+        """List the routes that were used or changed so far."""
         return list(self._routes.values())
 
-    def slow(self, sender: str, receiver: str, delay: Delay) -> None:
+    def set_delay(self, sender: str, receiver: str, delay: Delay) -> None:
         """Draw the delays of one direction from another distribution."""
         self.route(sender, receiver).delay = delay
 
-    def narrow(self, sender: str, receiver: str, window_bytes: int) -> None:
-        """Let fewer bytes of one direction be under way: a small socket buffer, soon full."""
+    def set_window(self, sender: str, receiver: str, window_bytes: int) -> None:
+        """Limit the bytes of one direction that are under way, as small socket buffers do."""
         self.route(sender, receiver).window_bytes = window_bytes
 
     def split(self, sender: str, receiver: str, chunk_bytes: int | None) -> None:
-        """Cut the bytes of one direction into random pieces of at most so many; None: no longer."""
+        """Cut the bytes of one direction into random pieces of at most `chunk_bytes`; None: no longer."""
         self.route(sender, receiver).chunk_bytes = chunk_bytes
 
     def stall(self, sender: str, receiver: str) -> None:
-        """Partition one direction: its bytes wait, and so does who connects."""
+        """Partition one direction: its bytes wait, and so do attempts to connect."""
         self.route(sender, receiver).stalled = True
 
-    def lose_held(self, sender: str, receiver: str) -> None:
-        """Give up every connection between two hosts for good, without telling either: half-open on both sides."""
+    def half_open(self, sender: str, receiver: str) -> None:
+        """Lose every connection between two hosts for good without telling either: half-open on both sides."""
         for connection in self.between(sender, receiver):
             connection.lose()
 
-    def answer_no_new(self, sender: str, receiver: str) -> None:
-        """Let new connections in one direction go unanswered."""
-        self.route(sender, receiver).no_new = True
+    def ignore_new(self, sender: str, receiver: str) -> None:
+        """Leave new connections in one direction unanswered."""
+        self.route(sender, receiver).ignore_new = True
 
     def block(self, client: str, node: str, kind: Kind, how: Literal["swallow", "reset"] = "swallow") -> None:
-        """Block what asks for WebSocket, or what does not (``http``); the connections that there are as well."""
+        """Block connections of a kind (``websocket`` or ``http``), existing ones included."""
         self.route(client, node).blocked[kind] = how
         for connection in self.between(client, node):
             connection.check_blocked()
@@ -188,9 +188,9 @@ class SimNetwork:
             connection.reset()
 
     def heal(self, sender: str, receiver: str) -> None:
-        """Let one direction work as ever, but for its delays: what was held up arrives now. Lost things stay lost."""
+        """End the faults of one direction, except its delays: stalled bytes arrive now. Lost connections stay lost."""
         route = self.route(sender, receiver)
-        route.stalled = route.no_new = False
+        route.stalled = route.ignore_new = False
         route.chunk_bytes = None
         route.blocked.clear()
         for connection in self.connections.values():
@@ -199,8 +199,8 @@ class SimNetwork:
                     pipe.release()
         self._changed.unpark_all()
 
-    def read_again(self, host: str) -> None:
-        """Let a host that read nothing, or slowly, read on."""
+    def resume_reading(self, host: str) -> None:
+        """Let a host that read nothing, or slowly, read at once again."""
         self.not_reading.pop(host, None)
         self.reading_pause_s.pop(host, None)
         for connection in self.connections.values():

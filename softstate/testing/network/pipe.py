@@ -1,4 +1,4 @@
-"""One direction of one simulated connection: bytes on their way, what TCP makes of faults, and who waits for them."""
+"""One direction of one simulated connection: bytes under way, faults as TCP shows them, and waiting tasks."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ class Carrier(Protocol):
 
 @final
 class Pipe:
-    """From one end of a connection to the other, in order, through a tap and a route.
+    """Carries bytes from one end of a connection to the other, in order, through a tap and a route.
 
-    `lost`: nothing arrives any more, and nobody is told. `muted`: its sender is no more; what it still says is dropped.
+    `lost`: nothing arrives any more, and neither end is told. `sender_gone`: the sending process has ended; whatever it
+    still writes is dropped. `broken`: the receiving end was reset. `receiver_closed`: data that arrives is answered
+    with a reset.
     """
 
     def __init__(self, medium: Medium, route: Route, connection: Carrier, *, from_client: bool) -> None:
@@ -45,10 +47,9 @@ class Pipe:
         self.tap = FrameTap(from_client=from_client)
         self.reverse: Pipe
         self.lost = False
-        self.muted = False
+        self.sender_gone = False
         self.broken = False
-        self.unwanted = False
-        """Whether the receiving end is closed: what arrives is answered with a reset."""
+        self.receiver_closed = False
         self._medium = medium
         self._connection = connection
         self._used = 0
@@ -56,17 +57,17 @@ class Pipe:
         self._held: deque[_Item] = deque()
         self._inbox: deque[bytes] = deque()
         self._ended: _Mark | None = None
-        self._said: _Mark | None = None
+        self._marked: _Mark | None = None
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
     # The sending end -------------------------------------------------------------------------------------------------
 
     def try_send(self, data: bytes | memoryview) -> int:
-        """Take what there is room for; return how much that is. Raises `trio.BrokenResourceError` after a reset."""
+        """Take as many bytes as fit; return how many. Raises `trio.BrokenResourceError` after a reset."""
         if self.broken:
             raise trio.BrokenResourceError("connection reset by peer")
-        if self.muted:
+        if self.sender_gone:
             return len(data)
         size = min(len(data), self.route.window_bytes - self._used)
         if self.route.chunk_bytes is not None and size > 1:
@@ -78,22 +79,22 @@ class Pipe:
 
     async def wait_writable(self) -> None:
         """Return when there may be room, or the connection is broken."""
-        while self._used >= self.route.window_bytes and not (self.broken or self.muted):
+        while self._used >= self.route.window_bytes and not (self.broken or self.sender_gone):
             await self._writers.park()
         await trio.lowlevel.checkpoint()
 
     def end(self) -> None:
-        """Say that nothing follows."""
+        """End the direction: nothing follows."""
         self._mark(_Mark.END)
 
     def abort(self) -> None:
-        """Say that the connection is no more."""
+        """Reset the connection, as seen by the receiving end."""
         self._mark(_Mark.RESET)
 
     def _mark(self, mark: _Mark) -> None:
-        if self.muted or self._said in (mark, _Mark.RESET):
+        if self.sender_gone or self._marked in (mark, _Mark.RESET):
             return
-        self._said = mark
+        self._marked = mark
         if rest := self.tap.flush():
             self._transmit(rest)
         self._schedule(mark)
@@ -105,7 +106,7 @@ class Pipe:
             if frame.opcode is not None:
                 medium.on_frame(self._connection.number, route, frame)
             rule = medium.rule_for(route, frame)
-            match rule.fault if rule is not None else "tell":
+            match rule.fault if rule is not None else "observe":
                 case "drop":
                     pass
                 case "duplicate":
@@ -152,7 +153,7 @@ class Pipe:
             self._deliver(item)
 
     def release(self) -> None:
-        """Deliver what a stall has held up; nothing if the route is stalled still."""
+        """Deliver the bytes that a stall has held up, unless the route is still stalled."""
         while self._held and not self.route.stalled and not self.lost:
             self._deliver(self._held.popleft())
 
@@ -162,7 +163,7 @@ class Pipe:
 
     def _deliver(self, item: _Item) -> None:
         if isinstance(item, bytes):
-            if self.unwanted:
+            if self.receiver_closed:
                 self._used -= len(item)
                 self.reverse.abort()
                 return
@@ -177,12 +178,12 @@ class Pipe:
     # The receiving end -----------------------------------------------------------------------------------------------
 
     async def receive(self, max_bytes: int) -> bytes:
-        """Return what has arrived, as one piece that arrived in one; empty at the end."""
+        """Return the next piece as it arrived, cut to `max_bytes`; empty at the end."""
         await trio.lowlevel.checkpoint()
         host = self.route.receiver
         if pause_s := self._medium.reading_pause_s.get(host):
             await trio.sleep(pause_s)
-        while not self.unwanted:
+        while not self.receiver_closed:
             if host in self._medium.not_reading:
                 pass
             elif self._inbox:
@@ -204,27 +205,27 @@ class Pipe:
         return chunk
 
     def close_receiver(self) -> bool:
-        """Take nothing any more; tell whether something was left unread, which resets the connection."""
-        self.unwanted = True
+        """Close the receiving end; return whether data was left unread, which resets the connection."""
+        self.receiver_closed = True
         self.wake_reader()
         self._writers.unpark_all()
         return bool(self._inbox)
 
     def break_off(self) -> None:
-        """Let nothing more be sent: the other end has reset the connection."""
+        """Refuse to send: the other end has reset the connection."""
         self.broken = True
         self._writers.unpark_all()
 
-    def mute(self) -> None:
-        """Drop whatever the sender still says."""
-        self.muted = True
+    def end_sender(self) -> None:
+        """Drop whatever the sender still writes: its process has ended."""
+        self.sender_gone = True
         self._writers.unpark_all()
 
     def lose(self) -> None:
-        """Let nothing arrive any more, what is under way included."""
+        """Let nothing arrive any more, not even bytes that are under way."""
         self.lost = True
         self._held.clear()
 
     def wake_reader(self) -> None:
-        """Let whoever receives look again."""
+        """Wake a waiting receiver."""
         self._readers.unpark_all()

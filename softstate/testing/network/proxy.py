@@ -1,8 +1,8 @@
-"""A reverse proxy in a simulated network: it cuts what is idle, as many do after 60 s, and may be a cache.
+"""A reverse proxy in a simulated network: it cuts idle connections, as many do after 60 s, and may be a cache.
 
-A WebSocket passes as bytes; other requests do too, unless the proxy caches: then each is read, and forwarded over a
-connection of its own. The cache keeps to RFC 9111 (sections 3, 4 and 5.2), as far as the replies of a node give it
-occasion; or it is stubborn, and answers again for a while whatever it is told.
+A WebSocket passes as bytes. Other requests do too, unless the proxy caches: then each request is read, and forwarded
+over a connection of its own. The cache follows RFC 9111 (sections 3, 4 and 5.2) as far as a node's replies need it; or
+it is stubborn, and repeats its answers for a while regardless of their headers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from softstate.testing.network.stream import RECEIVE_BYTES, SimStream
 
 PORT = 8700
 IDLE_S = 60.0
-"""After how long without a byte a connection is cut, unless told otherwise: the default of nginx and others."""
+"""Default seconds without a byte after which a connection is cut: the default of nginx and others."""
 
 Cut: TypeAlias = Literal["end", "reset", "swallow"]
-"""How idle connections end: in order, with a reset, or without a word to anybody."""
+"""How idle connections end: in order, with a reset, or without telling either end."""
 
 WEBSOCKET = b"GET /v1/ws"
 _HOP = (b"connection", b"keep-alive", b"transfer-encoding")
@@ -44,12 +44,12 @@ class _Stored:
         return next((value for key, value in self.headers if key == name), b"")
 
     def with_header(self, name: bytes, value: bytes) -> _Stored:
-        kept = [(key, said) for key, said in self.headers if key != name]
+        kept = [(key, other) for key, other in self.headers if key != name]
         return replace(self, headers=[*kept, (name, value)])
 
     @property
     def fresh_s(self) -> float:
-        """How long it may be used without asking."""
+        """Seconds for which it may be used without revalidation."""
         directives = [part.strip() for part in self.header(b"cache-control").split(b",")]
         if b"no-cache" in directives or b"no-store" in directives:
             return 0.0
@@ -58,9 +58,9 @@ class _Stored:
 
 @final
 class HttpCache:
-    """What a caching proxy knows. `stubborn_s`: it answers with what it has for so long, polls by POST included.
+    """The replies that a caching proxy keeps. `stubborn_s`: it repeats each for so long, answers to POST included.
 
-    `counts`: replies that were ``forwarded``, ``revalidated`` (the node said 304) and ``reused`` (it was not asked).
+    `counts`: replies that were ``forwarded``, ``revalidated`` (the node said 304) and ``reused`` (without asking).
     """
 
     def __init__(self, stubborn_s: float = 0.0) -> None:
@@ -70,12 +70,12 @@ class HttpCache:
 
     @staticmethod
     def key(request: h11.Request, body: bytes) -> tuple[bytes, ...]:
-        """Return what replies are kept under: everything that a node's ``Vary`` names, and what is asked."""
+        """Return the key of a reply: the request, and everything that a node's ``Vary`` names."""
         headers = dict(request.headers)
         return request.method, request.target, headers.get(b"accept", b""), headers.get(b"origin", b""), body
 
     def usable(self, key: tuple[bytes, ...]) -> _Stored | None:
-        """Return a reply that may be given without asking, with its ``Age``."""
+        """Return a reply that may be used without revalidation, with its ``Age``; None if there is none."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -86,11 +86,11 @@ class HttpCache:
         return kept.with_header(b"age", str(int(age_s)).encode())
 
     def validator(self, key: tuple[bytes, ...]) -> bytes:
-        """Return the tag to ask with whether what is kept is still right; empty if there is none."""
+        """Return the ETag of the kept reply, to revalidate it with; empty if there is none."""
         return self._kept[key].header(b"etag") if key in self._kept else b""
 
     def take(self, key: tuple[bytes, ...], reply: _Stored, *, asked: bool) -> _Stored:
-        """Take a node's reply; return what the client gets. `asked`: the node was asked with our tag."""
+        """Take a node's reply; return the client's reply. `asked`: the request carried our ETag."""
         if reply.status == 304 and asked:
             self.counts["revalidated"] += 1
             kept = self._kept[key]
@@ -110,7 +110,7 @@ class HttpCache:
 
 @final
 class SimProxy:
-    """Stands at `name` for the node at `to`. `run` must run. `cuts` counts idle connections that it cut, by kind."""
+    """Listens at `name` for the node at `to` while `run` runs. `cuts` counts the idle connections it cut, by kind."""
 
     def __init__(
         self, network: SimNetwork, name: str, to: str, *,
@@ -126,7 +126,7 @@ class SimProxy:
         self._cache = cache
 
     async def run(self) -> None:
-        """Serve for ever."""
+        """Serve until cancelled."""
         await trio.serve_listeners(self._serve, [self._network.listen(self._name, PORT)])
 
     async def _serve(self, client: SimStream) -> None:
@@ -137,11 +137,11 @@ class SimProxy:
             else:
                 await self._converse(client, first, self._cache)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
-            pass  # whatever breaks is between the two of them
+            pass  # one of the two ends broke; the other will notice by itself
         finally:
             client.close()
 
-    # As bytes --------------------------------------------------------------------------------------------------------
+    # Bytes -----------------------------------------------------------------------------------------------------------
 
     async def _tunnel(self, client: SimStream, first: bytes) -> None:
         node = await self._network.open_stream(self._name, self._to, PORT)
@@ -172,16 +172,16 @@ class SimProxy:
             tunnel.node.reset()
         tunnel.over.set()
 
-    # As requests -----------------------------------------------------------------------------------------------------
+    # Requests --------------------------------------------------------------------------------------------------------
 
     async def _converse(self, client: SimStream, first: bytes, cache: HttpCache) -> None:
         server = h11.Connection(h11.SERVER)
         server.receive_data(first)
         while True:
-            with trio.move_on_after(self._idle_s) as patience:
+            with trio.move_on_after(self._idle_s) as idle:
                 found = await _read(server, client)
-            if patience.cancelled_caught or found is None:
-                self.cuts["http"] += patience.cancelled_caught
+            if idle.cancelled_caught or found is None:
+                self.cuts["http"] += idle.cancelled_caught
                 return
             request, body = found
             assert isinstance(request, h11.Request)
@@ -226,7 +226,7 @@ class SimProxy:
 
 @final
 class _Tunnel:
-    """Both ends of what passes as bytes. `used_s` is when anything last did; `swallows`: nothing does any more."""
+    """Both ends of a connection that passes as bytes. `used_s` is when a byte last came; `swallows`: none passes."""
 
     def __init__(self, client: SimStream, node: SimStream) -> None:
         self.client = client
@@ -237,7 +237,7 @@ class _Tunnel:
         self._ended = 0
 
     async def pump(self, source: SimStream, sink: SimStream) -> None:
-        """Pass on what comes from one end, to its end."""
+        """Pass on the bytes from one end until it closes."""
         try:
             while data := await source.receive_some():
                 self.used_s = trio.current_time()

@@ -1,4 +1,4 @@
-"""Both ends of a simulated connection, as Trio streams and as raw sockets for the outbox; and what accepts them."""
+"""A simulated connection, its ends as Trio streams and raw sockets for the outbox, and the listener that accepts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softstate.testing.network.pipe import Pipe
 from softstate.testing.network.route import Medium, Route
 
 BACKLOG_MAX = 4_096
-"""Connections that may wait to be accepted; more get no answer."""
+"""Connections that may wait to be accepted; more are left unanswered."""
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -73,7 +73,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         return await self._in.receive(max_bytes or RECEIVE_BYTES)
 
     async def aclose(self) -> None:
-        """Close: with an end if everything was read, else with a reset, as TCP does."""
+        """Close as TCP does: with an end if everything was read, else with a reset."""
         self.close()
         await trio.lowlevel.checkpoint()
 
@@ -109,7 +109,7 @@ class SimConnection:
 
     @property
     def kind(self) -> Kind:
-        """What it was opened for, as far as its first bytes have told."""
+        """The kind of connection, unknown until its first bytes show it."""
         return self.forth.tap.kind
 
     @property
@@ -124,20 +124,20 @@ class SimConnection:
             pipe.reset_receiver()
 
     def lose(self) -> None:
-        """Let neither end ever hear of the other again: half-open for both, until their own patience ends."""
+        """Deliver nothing any more at either end: half-open for both, until they time out."""
         for pipe in self.pipes:
             pipe.lose()
 
     def abandon(self, host: str, *, silently: bool) -> None:
-        """Lose the end at `host`, whose process is no more; the other one is told with a reset, or not at all."""
+        """Lose the end at `host`, whose process has ended; the other end gets a reset, or nothing (`silently`)."""
         outgoing, incoming = (self.forth, self.back) if self.hosts[0] == host else (self.back, self.forth)
         if silently:
             self.lose()
         else:
             outgoing.abort()
             incoming.lose()
-            incoming.unwanted = True
-        outgoing.mute()
+            incoming.receiver_closed = True
+        outgoing.end_sender()
 
     def check_blocked(self) -> None:
         """Lose or reset the connection if its kind is blocked on its way."""
@@ -149,14 +149,14 @@ class SimConnection:
                     self.reset()
 
     def end_closed(self) -> None:
-        """Forget the connection once both ends are closed."""
+        """Call `closed` once both ends are closed."""
         if self.client_end.closed and self.node_end.closed:
             self._closed()
 
 
 @final
 class SimListener(trio.abc.Listener[SimStream]):
-    """Where the connections to one port of one host arrive. `closed` is called when it is closed."""
+    """Accepts the connections to one port of one host. `closed` is called when it is closed."""
 
     def __init__(self, closed: Callable[[SimListener], None]) -> None:
         self._on_close = closed
@@ -165,7 +165,7 @@ class SimListener(trio.abc.Listener[SimStream]):
         self._closed = False
 
     def offer(self, stream: SimStream) -> bool:
-        """Take a new connection, unless too many wait."""
+        """Take a new connection; return False if too many wait."""
         if len(self._waiting) >= BACKLOG_MAX:
             return False
         self._waiting.append(stream)

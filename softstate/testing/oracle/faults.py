@@ -1,4 +1,4 @@
-"""What the oracle must know about the faults: which promises they suspend, and for how long."""
+"""A record of the faults, for the oracle: which of them suspend a promise, and for how long."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import final
 from softstate.testing.trace import FaultInjected
 
 STORE_FAULTS = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only"})
-STORE_ENDS = {"store_up": "store_down", "store_moves": "store_hang", "store_writable": "store_read_only"}
+STORE_ENDS = {"store_up": "store_down", "store_resumed": "store_hang", "store_writable": "store_read_only"}
 SLOW_NO_MORE = "0 to 0 s"
 SETTLE_S = 60.0
-"""How long after the end of a store fault live clients may still be uncertified."""
+"""Seconds after the end of a store fault for which live clients may still be uncertified."""
 
 CLOCK_ERROR_MAX = 0.01
 NO_FAULTS = frozenset({"backup", "restart", "heal"})
@@ -18,35 +18,35 @@ NO_FAULTS = frozenset({"backup", "restart", "heal"})
 
 @final
 class FaultRecord:
-    """The faults so far. `last_at` is when anything was last done or taken back, `healed_at` when all of it was."""
+    """The faults so far. `last_at_s` is when one last began or ended, `healed_at_s` when all ended (None: not yet)."""
 
     def __init__(self) -> None:
-        self.last_at = 0.0
-        self.healed_at: float | None = 0.0
+        self.last_at_s = 0.0
+        self.healed_at_s: float | None = 0.0
         self._rates: dict[str, tuple[float, float]] = {}
         self._woken: dict[str, float] = {}
-        self._reads_badly: set[str] = set()
+        self._read_slowly: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
         self._store_until = -SETTLE_S
 
     def take(self, event: FaultInjected) -> None:
-        """Take a fault, or its end."""
-        self.last_at = event.at
+        """Record a fault, or its end."""
+        self.last_at_s = event.at_s
         host, _, rest = event.detail.partition(" ")
         if event.kind == "heal":
-            self.healed_at = event.at
+            self.healed_at_s = event.at_s
             if self._store_faults:
-                self._store_until = event.at
+                self._store_until = event.at_s
             self._store_faults.clear()
         elif event.kind not in NO_FAULTS:
-            self.healed_at = None
+            self.healed_at_s = None
         if event.kind in ("stop_reading", "read_slowly"):
-            self._reads_badly.add(host)
+            self._read_slowly.add(host)
         if event.kind == "clock_rate":
             low, high = self._rates.get(host, (1.0, 1.0))
             self._rates[host] = min(low, float(rest)), max(high, float(rest))
         elif event.kind in ("thaw", "wake", "clock_jump", "freeze", "suspend"):
-            self._woken[host] = event.at
+            self._woken[host] = event.at_s
         else:
             self._take_store_fault(event)
 
@@ -63,35 +63,35 @@ class FaultRecord:
                 self._store_faults.add((event.kind, event.detail))
         if ended:
             self._store_faults -= ended
-            self._store_until = event.at
+            self._store_until = event.at_s
 
     def slowest(self, host: str) -> float:
-        """Return the least rate at which a host's clock ever ran."""
+        """Return the lowest rate at which a host's clock has run."""
         return self._rates.get(host, (1.0, 1.0))[0]
 
     def fastest(self, host: str) -> float:
-        """Return the greatest rate at which a host's clock ever ran."""
+        """Return the highest rate at which a host's clock has run."""
         return self._rates.get(host, (1.0, 1.0))[1]
 
     def clock_good(self, host: str) -> bool:
-        """Tell whether a host's clock was never off by more than the promises allow."""
+        """Return whether a host's clock was never off by more than the promises allow."""
         low, high = self._rates.get(host, (1.0, 1.0))
         return low >= 1 - CLOCK_ERROR_MAX and high <= 1 + CLOCK_ERROR_MAX
 
-    def store_faulty(self, at: float) -> bool:
-        """Tell whether the store was at fault a short while ago."""
-        return bool(self._store_faults) or at < self._store_until + SETTLE_S
+    def store_faulty(self, at_s: float) -> bool:
+        """Return whether the store has a fault, or had one less than `SETTLE_S` ago."""
+        return bool(self._store_faults) or at_s < self._store_until + SETTLE_S
 
-    def just_woken(self, host: str, at: float, within_s: float) -> bool:
-        """Tell whether a host stood still, or its clock jumped, a short while ago."""
-        return at < self._woken.get(host, -within_s) + within_s
+    def just_woken(self, host: str, at_s: float, within_s: float) -> bool:
+        """Return whether a host stood still, or its clock jumped, less than `within_s` ago."""
+        return at_s < self._woken.get(host, -within_s) + within_s
 
-    def reads_badly(self, host: str) -> bool:
-        """Tell whether a host ever stopped reading, or read slowly: it may not have heard what it was told."""
-        return host in self._reads_badly
+    def has_read_slowly(self, host: str) -> bool:
+        """Return whether a host has stopped reading or read slowly: it may have missed a message."""
+        return host in self._read_slowly
 
-    def clocks_moved(self, at: float, within_s: float) -> bool:
-        """Tell whether any host stood still, or any clock jumped, a while ago, or any clock is bad."""
-        return any(at < woken + within_s for woken in self._woken.values()) or not all(
+    def clocks_moved(self, at_s: float, within_s: float) -> bool:
+        """Return whether any host stood still or any clock jumped less than `within_s` ago, or any clock is bad."""
+        return any(at_s < woken + within_s for woken in self._woken.values()) or not all(
             map(self.clock_good, self._rates)
         )

@@ -1,7 +1,7 @@
-"""Every history that the store of a simulated world ever had, as its own events tell it.
+"""All histories that the store of a simulated world has had, built from the trace's events.
 
-A commit is known by its epoch, its lineage and its revision: a restored backup brings back the very commits that it
-holds, and what follows it is told apart from what once had the same revisions. Nothing of the product is used here.
+A commit is identified by epoch, lineage and revision: a restored backup brings back exactly the commits that it holds,
+and later commits differ from lost ones with the same revisions. Nothing of the product is used here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from softstate.testing.trace import Committed, HistoryReplaced, LineageCommitted
+from softstate.testing.trace import ChangeCommitted, HistoryReplaced, LineageCommitted
 
 Identity: TypeAlias = tuple[str, str, int]
-"""Epoch, lineage and revision: one commit, in whatever histories it is."""
+"""Epoch, lineage and revision: one commit, in all histories that contain it."""
 
 
 def covers(name: str, topic: str) -> bool:
-    """Tell whether a subscription is about a topic."""
+    """Return whether a subscription covers a topic."""
     return name in ("/", topic) or (name.endswith("/") and topic.startswith(name))
 
 
@@ -28,7 +28,7 @@ def covers(name: str, topic: str) -> bool:
 class Entry:
     """One commit of a history."""
 
-    event: Committed
+    event: ChangeCommitted
     identity: Identity
 
     @property
@@ -40,11 +40,11 @@ class Entry:
 @final
 @dataclass(slots=True)
 class History:
-    """What the store held from `began` on, until it was replaced."""
+    """The commits of the store from `began_s` on, until its history was replaced."""
 
     number: int
     epoch: str
-    began: float
+    began_s: float
     why: str = "created"
     head: int = 0
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -78,7 +78,7 @@ class History:
         return entries[-1] if entries else None
 
     def holds(self, topic: str, version: int, *, deleted: bool, value: Any = ...) -> bool:
-        """Tell whether this was the state of a topic at that very version.
+        """Return whether this was the state of a topic at exactly that version.
 
         A deletion may also bear the revision of an answer that did not list the topic, or of the floor: it is true if
         there was nothing at that revision. Without a value, values are not compared.
@@ -89,9 +89,9 @@ class History:
         return deleted and 0 < version <= self.head and (entry is None or entry.event.deleted)
 
     def became_wrong(self, topic: str, version: int, *, deleted: bool) -> float | None:
-        """Return when this state of a topic was last true in this history; None if it is, minus infinity if never.
+        """Return when this state of a topic was last current in this history; None: it is, minus infinity: never.
 
-        Absent counts as deleted. What the history began with was true from then on.
+        Absent counts as deleted. A state that the history began with was current from then on.
         """
         wrong = math.inf
         for entry in reversed(self.topics.get(topic, [])):
@@ -99,7 +99,7 @@ class History:
                 return None if wrong == math.inf else wrong
             if entry.revision <= self.base:
                 return -math.inf
-            wrong = entry.event.at
+            wrong = entry.event.at_s
         if not deleted:
             return -math.inf
         return None if wrong == math.inf else wrong
@@ -107,40 +107,40 @@ class History:
 
 @final
 class Histories:
-    """All histories in order; the last one is what the store holds now."""
+    """All histories in order; the last one is the store's current history."""
 
     def __init__(self) -> None:
         self.all: list[History] = []
-        self._commits: dict[Identity, Committed] = {}
+        self._commits: dict[Identity, ChangeCommitted] = {}
 
     @property
-    def now(self) -> History:
-        """The present history."""
+    def current(self) -> History:
+        """The store's current history."""
         return self.all[-1]
 
     def __iter__(self) -> Iterator[History]:
         return iter(self.all)
 
     def opened(self, event: LineageCommitted) -> None:
-        """Take a lineage row."""
+        """Record a lineage row."""
         if not self.all:
-            self.all.append(History(0, event.epoch, event.at))
-        self.now.rows.append((event.revision, event.lineage))
-        self.now.head = max(self.now.head, event.revision)
+            self.all.append(History(0, event.epoch, event.at_s))
+        self.current.rows.append((event.revision, event.lineage))
+        self.current.head = max(self.current.head, event.revision)
 
-    def committed(self, event: Committed) -> Entry:
-        """Take a commit of the present history."""
+    def committed(self, event: ChangeCommitted) -> Entry:
+        """Record a commit of the current history."""
         if not self.all:
-            self.all.append(History(0, "", event.at))
-        lineage = self.now.rows[-1][1] if self.now.rows else ""
-        entry = Entry(event, (self.now.epoch, lineage, event.revision))
+            self.all.append(History(0, "", event.at_s))
+        lineage = self.current.rows[-1][1] if self.current.rows else ""
+        entry = Entry(event, (self.current.epoch, lineage, event.revision))
         self._commits[entry.identity] = event
-        self.now.add(entry)
+        self.current.add(entry)
         return entry
 
     def replaced(self, event: HistoryReplaced) -> None:
-        """Begin another history with those commits of before that are in it."""
-        begun = History(len(self.all), event.epoch, event.at, event.why, event.revision, list(event.rows))
+        """Begin another history, with the earlier commits that it contains."""
+        begun = History(len(self.all), event.epoch, event.at_s, event.why, event.revision, list(event.rows))
         begun.base = event.revision
         for identity, commit in sorted(self._commits.items(), key=lambda item: item[0][2]):
             epoch, lineage, revision = identity
@@ -153,7 +153,7 @@ class Histories:
         return {h.number for h in self.all if h.holds(topic, version, deleted=deleted, value=value)}
 
     def wrong_since(self, topic: str, version: int, *, deleted: bool) -> float | None:
-        """Return since when a state of a topic has not been the true one, whatever the history; None if it is."""
+        """Return since when a state of a topic has not been current in any history; None if it still is."""
         later = math.inf
         for history in reversed(self.all):
             wrong = history.became_wrong(topic, version, deleted=deleted)
@@ -161,7 +161,7 @@ class Histories:
                 return None if later == math.inf else later
             if wrong > -math.inf:
                 return wrong
-            later = history.began
+            later = history.began_s
         return later
 
     def with_position(self, epoch: str, lineage: str, revision: int) -> History | None:
@@ -172,6 +172,6 @@ class Histories:
         return None
 
     def topics_under(self, names: Iterable[str]) -> list[str]:
-        """List the topics of the present history that some names cover."""
+        """List the topics of the current history that some names cover."""
         wanted = tuple(names)
-        return [topic for topic in self.now.topics if any(covers(name, topic) for name in wanted)]
+        return [topic for topic in self.current.topics if any(covers(name, topic) for name in wanted)]

@@ -1,4 +1,4 @@
-"""An oracle: it hears what happens in a simulated world, and says which promise broke.
+"""An oracle: it reads the events of a simulated world, and reports every promise that broke.
 
 ::
 
@@ -7,13 +7,13 @@
         ...                                   # clients, publishes, faults
         await world.faults.heal()
         await world.sleep(oracle.bounds.converge_s)
-        oracle.finish(world.now)              # checks what is known only at the end
+        oracle.finish(world.now)              # the checks that need the end
         oracle.check()                        # raises PromiseBroken
 
-It knows the commits from the disk, what applications were given from the applications, and nothing else: it shares no
-code with the product. S1, S2, S4, S5, S6, S7 (if messages are recorded), S8, S9, S10 and B are checked with every
-event, L from the last healing on; S3, S11 and what remains of L by `finish`. What is exempt from a check is said in the
-docstring of that check.
+`run_checked` does all that. The oracle knows the commits from the disk, the delivered changes from the applications,
+and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (if messages are recorded), S8, S9, S10 and
+B are checked with every event, L from the last `heal` on; S3, S11 and the rest of L by `finish`. The docstring of each
+check says what is exempt from it.
 
 (An oracle beside a deterministic simulation: Zhou et al., "FoundationDB", SIGMOD 2021, section 4; checking a history
 of operations: Kingsbury's Jepsen.)
@@ -32,25 +32,25 @@ from softstate.testing.oracle.publishes import PublishChecks
 from softstate.testing.oracle.verdict import Bounds, Findings, PromiseBroken, Violation
 from softstate.testing.oracle.wire import WireChecks
 from softstate.testing.trace import (
-    Acknowledged,
     AgeSampled,
-    Applied,
-    Asked,
+    ChangeCommitted,
+    ChangeDelivered,
     ClientEnded,
-    Committed,
     FaultInjected,
     HistoryReplaced,
     LeasesDropped,
     LineageCommitted,
+    MessageWritten,
     NodeEnded,
     NodeSampled,
     NodeStarted,
-    ResetSeen,
-    Spoken,
+    PublishAcknowledged,
+    PublishStarted,
+    ResetDelivered,
+    Subscribed,
     Trace,
     TraceEvent,
-    Unwanted,
-    Wanted,
+    Unsubscribed,
 )
 
 __all__ = ["Bounds", "Oracle", "PromiseBroken", "Violation"]
@@ -58,7 +58,7 @@ __all__ = ["Bounds", "Oracle", "PromiseBroken", "Violation"]
 
 @final
 class Oracle:
-    """Checks the promises. Give every event to `see`, in order; or `attach` it to a trace, past and future."""
+    """Checks the promises. Give every event to `see`, in order; or `attach` it to a trace."""
 
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.bounds = bounds = bounds or Bounds()
@@ -71,29 +71,29 @@ class Oracle:
         self.publishes = publishes = PublishChecks(histories, bounds, findings)
         self.nodes = nodes = NodeChecks(faults, bounds, findings)
         self.wire = wire = WireChecks(histories, findings)
-        self._heard: dict[type[TraceEvent], tuple[Callable[[Any], object], ...]] = {
+        self._checks: dict[type[TraceEvent], tuple[Callable[[Any], object], ...]] = {
             LineageCommitted: (histories.opened,),
-            Committed: (lambda event: publishes.committed(histories.committed(event)),),
+            ChangeCommitted: (lambda event: publishes.committed(histories.committed(event)),),
             HistoryReplaced: (histories.replaced, clients.replaced, nodes.replaced),
             FaultInjected: (faults.take, nodes.faulted),
             NodeStarted: (nodes.started,),
             NodeEnded: (nodes.ended,),
             NodeSampled: (nodes.sampled,),
             LeasesDropped: (nodes.dropped,),
-            Wanted: (clients.wanted,),
-            Unwanted: (clients.unwanted,),
-            Applied: (clients.applied,),
-            ResetSeen: (clients.reset,),
+            Subscribed: (clients.subscribed,),
+            Unsubscribed: (clients.unsubscribed,),
+            ChangeDelivered: (clients.delivered,),
+            ResetDelivered: (clients.reset,),
             AgeSampled: (clients.sampled, nodes.client_sampled),
-            Asked: (publishes.asked,),
-            Acknowledged: (publishes.answered,),
+            PublishStarted: (publishes.started,),
+            PublishAcknowledged: (publishes.answered,),
             ClientEnded: (clients.ended, nodes.client_ended),
-            Spoken: (wire.spoken,),
+            MessageWritten: (wire.written,),
         }
 
     @classmethod
     def attach(cls, trace: Trace, bounds: Bounds | None = None) -> Oracle:
-        """Make one that has seen all of a trace, and sees what will be added to it."""
+        """Make an oracle that has seen all of a trace, and will see every event added to it."""
         oracle = cls(bounds)
         for event in trace.events:
             oracle.see(event)
@@ -101,16 +101,16 @@ class Oracle:
         return oracle
 
     def see(self, event: TraceEvent) -> None:
-        """Take one event, and note what it breaks. Raises nothing: see `check`."""
+        """Check one event, and record violations. Raises nothing: see `check`."""
         self.steps += 1
-        for hear in self._heard.get(type(event), ()):
-            hear(event)
+        for check in self._checks.get(type(event), ()):
+            check(event)
 
-    def finish(self, at: float) -> None:
-        """Check what only the end can tell: S3, S11, L, and the rest of S10."""
-        self.publishes.finish(at)
-        self.nodes.finish(at)
-        self.clients.finish(at)
+    def finish(self, at_s: float) -> None:
+        """Make the checks that need the end: S3, S11, L, and the rest of S10. `at_s` is the end, in virtual seconds."""
+        self.publishes.finish(at_s)
+        self.nodes.finish(at_s)
+        self.clients.finish(at_s)
 
     @property
     def violations(self) -> tuple[Violation, ...]:

@@ -1,4 +1,4 @@
-"""What an oracle goes by, and what it says."""
+"""An oracle's bounds, and its findings."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import final
 from softstate.testing.trace import TraceEvent
 
 VIOLATIONS_MAX = 100
-"""Violations kept; what follows the first of them is rarely news."""
+"""Violations kept; those after the first rarely add anything."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The figures of the promises B and L, in seconds, with a node's defaults.
+    """The figures that the promises are stated in, in seconds, with a node's defaults.
 
-    `service_s` is room for round trips.
+    `service_s` is an allowance for round trips.
     """
 
     ttl_s: float = 60.0
@@ -27,47 +27,47 @@ class Bounds:
     spread_s: float = 1.0
     service_s: float = 10.0
     slack_s: float = 1.0
-    """For travel and for the wait between an event and the sample that shows it."""
+    """Allowance for travel, and for the wait between an event and the sample that shows it."""
     pending_max: int = 1_024
     pending_bytes_max: int = 1024 * 1024
     key_s: float = 600.0
     durable: bool = True
-    """Whether the store claims durability, so that S3 holds."""
+    """Whether the store claims durability, on which S3 depends."""
 
     @property
     def cut_off_s(self) -> float:
-        """B: how old a live client's knowledge may be."""
+        """B: the highest age of a live client's knowledge."""
         return 1.2 * self.renew_s + self.timeout_s + self.slack_s
 
     @property
     def converge_s(self) -> float:
-        """L: how long after the last fault a client may differ from the store; regular timers vary by 20 %."""
+        """L: for how long after the last fault a client may differ from the store; regular timers vary by 20 %."""
         return max(self.spread_s, self.cap_s, 1.2 * self.poll_s, 1.2 * self.renew_s + self.timeout_s) + self.service_s
 
     @property
     def lease_s(self) -> float:
-        """S10: how long the lease of a client that vanished may stay."""
+        """S10: for how long the lease of a client that vanished may stay."""
         return 1.1 * self.ttl_s + 2.0 * self.slack_s
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that did not hold: which, when (virtual seconds), for whom, and the events that show it."""
+    """A promise that did not hold: at which virtual second, for which party, in words, and the events that show it."""
 
     promise: str
-    at: float
-    who: str
+    at_s: float
+    party: str
     what: str
-    because: tuple[TraceEvent, ...] = ()
+    evidence: tuple[TraceEvent, ...] = ()
 
     def __str__(self) -> str:
-        shown = "".join(f"\n    {event}" for event in self.because)
-        return f"{self.promise} broken at {self.at:.3f} s, {self.who}: {self.what}{shown}"
+        shown = "".join(f"\n    {event}" for event in self.evidence)
+        return f"{self.promise} broken at {self.at_s:.3f} s, {self.party}: {self.what}{shown}"
 
 
 class PromiseBroken(AssertionError):
-    """At least one promise did not hold; `violations` are all that were noted."""
+    """At least one promise did not hold; `violations` are all that were found."""
 
     def __init__(self, violations: tuple[Violation, ...]) -> None:
         super().__init__("\n".join(map(str, violations[:5])) + (f"\n… of {len(violations)}" if violations[5:] else ""))
@@ -77,15 +77,15 @@ class PromiseBroken(AssertionError):
 @final
 @dataclass(slots=True)
 class Findings:
-    """The violations so far, one for each promise and party at most: the first explains the rest."""
+    """The violations so far, at most one for each promise and party: the first explains the rest."""
 
     violations: list[Violation] = field(default_factory=list)
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _found: set[tuple[str, str]] = field(default_factory=set)
 
-    def add(self, promise: str, at: float, who: str, what: str, *because: TraceEvent | None) -> None:
-        """Note a violation."""
-        if (promise, who) in self._told or len(self.violations) >= VIOLATIONS_MAX:
+    def add(self, promise: str, at_s: float, party: str, what: str, *evidence: TraceEvent | None) -> None:
+        """Record a violation; events that are None are left out."""
+        if (promise, party) in self._found or len(self.violations) >= VIOLATIONS_MAX:
             return
-        self._told.add((promise, who))
-        events = tuple(event for event in because if event is not None)
-        self.violations.append(Violation(promise, at, who, what, events))
+        self._found.add((promise, party))
+        events = tuple(event for event in evidence if event is not None)
+        self.violations.append(Violation(promise, at_s, party, what, events))

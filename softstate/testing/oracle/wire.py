@@ -1,4 +1,4 @@
-"""What connections say: S7, the watermark of a matching `renewed`."""
+"""Checks of WebSocket messages: S7, the watermark of a matching `renewed`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TypeAlias, final
 
 from softstate.testing.oracle.history import Histories, History, covers
 from softstate.testing.oracle.verdict import Findings
-from softstate.testing.trace import Spoken
+from softstate.testing.trace import MessageWritten
 
-Scope: TypeAlias = dict[str, "_Name"]
+Scope: TypeAlias = dict[str, "_Subscription"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Name:
-    """One subscription: what its holder had, and up to where it was answered (None: not yet).
+class _Subscription:
+    """One name of a lease: the revision that the client had, and up to which it was answered (None: not yet).
 
-    `serial` tells apart what one `subscribe` asked for from what another did.
+    `serial` numbers the `subscribe` that asked for it.
     """
 
     base: int
@@ -28,8 +28,8 @@ class _Name:
 
 @final
 @dataclass(slots=True)
-class _Talk:
-    """One connection. `scope` belongs to the session, which may move to another connection."""
+class _Connection:
+    """One WebSocket connection. `scope`, the session's names, may move to another connection."""
 
     scope: Scope = field(default_factory=dict)
     resuming: str | None = None
@@ -45,8 +45,8 @@ class _Talk:
 class WireChecks:
     """Follows every WebSocket connection of which messages are recorded. `renewals` counts those that were checked.
 
-    A message that is lost was written all the same: what a node must do about that is not S7. Exempt are names that
-    the client asked for anew, or gave up, between `renew` and `renewed`; and deletions that the answer covered (who
+    A message that is lost was still written: noticing the loss is not part of S7. Exempt are names that the client
+    subscribed to again, or gave up, between `renew` and `renewed`; and deletions that the answer covered (a client that
     lists from 0 sweeps).
     """
 
@@ -54,98 +54,102 @@ class WireChecks:
         self.renewals = 0
         self._histories = histories
         self._findings = findings
-        self._talks: dict[int, _Talk] = {}
+        self._connections: dict[int, _Connection] = {}
         self._sessions: dict[str, Scope] = {}
         self._serial = 0
-        self._ops: dict[str, Callable[[_Talk, Spoken, dict[str, Any]], None]] = {
+        self._ops: dict[str, Callable[[_Connection, MessageWritten, dict[str, Any]], None]] = {
             "hello": self._hello, "subscribe": self._subscribe, "unsubscribe": self._unsubscribe,
             "renew": self._renew, "welcome": self._welcome, "subscribed": self._subscribed,
             "notify": self._notify, "renewed": self._renewed, "revoked": self._revoked,
         }  # fmt: skip
 
-    def spoken(self, event: Spoken) -> None:
-        """Take a message."""
+    def written(self, event: MessageWritten) -> None:
+        """Record a message, and check it."""
         if event.op in self._ops:
-            talk = self._talks.setdefault(event.connection, _Talk())
-            self._ops[event.op](talk, event, event.message)
+            connection = self._connections.setdefault(event.connection, _Connection())
+            self._ops[event.op](connection, event, event.message)
 
-    # What clients say ------------------------------------------------------------------------------------------------
+    # Of clients -----------------------------------------------------------------------------------------------------
 
-    def _hello(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
-        talk.resuming, talk.since = message.get("session"), message.get("since", 0)
+    def _hello(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
+        connection.resuming, connection.since = message.get("session"), message.get("since", 0)
 
-    def _subscribe(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
+    def _subscribe(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         if message.get("replace"):
-            talk.scope.clear()
+            connection.scope.clear()
         self._serial += 1
         for name, base in {**message.get("topics", {}), **message.get("prefixes", {})}.items():
-            talk.scope[name] = _Name(base, self._serial)
-        talk.asked.setdefault(message["id"], set()).add(self._serial)
+            connection.scope[name] = _Subscription(base, self._serial)
+        connection.asked.setdefault(message["id"], set()).add(self._serial)
 
-    def _unsubscribe(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
+    def _unsubscribe(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         for name in (*message.get("topics", ()), *message.get("prefixes", ())):
-            talk.scope.pop(name, None)
+            connection.scope.pop(name, None)
 
-    def _renew(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
-        talk.renewals[message["id"]] = dict(talk.scope)
+    def _renew(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
+        connection.renewals[message["id"]] = dict(connection.scope)
 
-    # What nodes say --------------------------------------------------------------------------------------------------
+    # Of nodes -------------------------------------------------------------------------------------------------------
 
-    def _welcome(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
+    def _welcome(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         session = message["session"]
-        if message.get("resumed") and talk.resuming in self._sessions:
+        if message.get("resumed") and connection.resuming in self._sessions:
             self._serial += 1
-            held = self._sessions[talk.resuming or ""]
-            talk.scope = {name: _Name(talk.since, self._serial, talk.since) for name in held}
-        self._sessions[session] = talk.scope
+            held = self._sessions[connection.resuming or ""]
+            connection.scope = {name: _Subscription(connection.since, self._serial, connection.since) for name in held}
+        self._sessions[session] = connection.scope
 
-    def _subscribed(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
-        self._write(talk, message.get("changes", ()))
+    def _subscribed(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
+        self._write(connection, message.get("changes", ()))
         for name in message.get("denied", ()):
-            talk.scope.pop(name, None)
+            connection.scope.pop(name, None)
         if message.get("more"):
             return
-        serials, revision = talk.asked.get(message["id"], set()), message["position"]["revision"]
-        for name, held in talk.scope.items():
+        serials, revision = connection.asked.get(message["id"], set()), message["position"]["revision"]
+        for name, held in connection.scope.items():
             if held.serial in serials:
-                talk.scope[name] = _Name(held.base, held.serial, revision)
+                connection.scope[name] = _Subscription(held.base, held.serial, revision)
 
-    def _notify(self, talk: _Talk, _event: Spoken, message: dict[str, Any]) -> None:
-        self._write(talk, (message,))
+    def _notify(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
+        self._write(connection, (message,))
 
-    def _revoked(self, talk: _Talk, _event: Spoken, _message: dict[str, Any]) -> None:
-        talk.scope.clear()
-        talk.renewals.clear()
+    def _revoked(self, connection: _Connection, _event: MessageWritten, _message: dict[str, Any]) -> None:
+        connection.scope.clear()
+        connection.renewals.clear()
 
-    def _renewed(self, talk: _Talk, event: Spoken, message: dict[str, Any]) -> None:
-        scope = talk.renewals.pop(message["id"], None)
+    def _renewed(self, connection: _Connection, event: MessageWritten, message: dict[str, Any]) -> None:
+        scope = connection.renewals.pop(message["id"], None)
         if scope is None or not message.get("match") or message.get("store", "ok") != "ok":
             return
         position = message["position"]
         history = self._histories.with_position(position["epoch"], position["lineage"], position["revision"])
         if history is None:
-            told = f"position {position} was never on any history"
-            self._findings.add("S7", event.at, f"{event.sender}→{event.receiver}", told, event)
+            what = f"position {position} was never on any history"
+            self._findings.add("S7", event.at_s, f"{event.sender}→{event.receiver}", what, event)
             return
         self.renewals += 1
         for name, held in scope.items():
-            now = talk.scope.get(name)
+            now = connection.scope.get(name)
             if now is not None and now.serial == held.serial:
-                self._check(talk, event, history, name, now)
-                talk.scope[name] = _Name(max(now.base, position["revision"]), now.serial, position["revision"])
+                self._check(connection, event, history, name, now)
+                connection.scope[name] = _Subscription(
+                    max(now.base, position["revision"]), now.serial, position["revision"]
+                )
 
-    def _check(self, talk: _Talk, event: Spoken, history: History, name: str, held: _Name) -> None:
+    def _check(
+        self, connection: _Connection, event: MessageWritten, history: History, name: str, held: _Subscription
+    ) -> None:
         revision = event.message["position"]["revision"]
         for topic in history.topics:
             entry = history.at(topic, revision) if covers(name, topic) else None
-            if entry is None or entry.revision <= max(held.base, talk.written.get(topic, 0)):
+            if entry is None or entry.revision <= max(held.base, connection.written.get(topic, 0)):
                 continue
             if entry.event.deleted and entry.revision <= (held.answered or 0):
                 continue
-            told = f"renewed at {revision} says that {topic} at {entry.revision} was written, which it was not"
-            self._findings.add("S7", event.at, f"{event.sender}→{event.receiver}", told, entry.event, event)
+            what = f"renewed at {revision} claims that {topic} at {entry.revision} was written, which it was not"
+            self._findings.add("S7", event.at_s, f"{event.sender}→{event.receiver}", what, entry.event, event)
 
-    def _write(self, talk: _Talk, changes: Any) -> None:
+    def _write(self, connection: _Connection, changes: Any) -> None:
         for change in changes:
             topic, version = change["topic"], change["version"]
-            talk.written[topic] = max(talk.written.get(topic, 0), version)
+            connection.written[topic] = max(connection.written.get(topic, 0), version)

@@ -1,4 +1,4 @@
-"""A real client in a simulated world, and an application that notes all it is told."""
+"""A real client in a simulated world, with an application that records everything delivered to it."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
 from softstate.model import Change
-from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
 from softstate.testing.trace import (
-    Acknowledged,
     AgeSampled,
-    Applied,
-    Asked,
+    ChangeDelivered,
     ClientEnded,
-    ModeSeen,
-    Refused,
-    ResetSeen,
-    Unwanted,
-    Wanted,
+    ModeChanged,
+    PublishAcknowledged,
+    PublishFailed,
+    PublishStarted,
+    ResetDelivered,
+    Subscribed,
+    Unsubscribed,
 )
 
-ASKED_MAX = 100_000
-"""Publishes that an application may have begun while its host was frozen."""
+PUBLISHES_QUEUED_MAX = 100_000
+"""Publishes that may wait for the application, as while its host is frozen."""
 
 
 @final
 class _Handle:
-    """A subscription of the application's, and what it was given of it since the last reset."""
+    """A subscription of the application, and the changes delivered to it since the last reset."""
 
     def __init__(self, number: int, names: tuple[str, ...]) -> None:
         self.number = number
@@ -49,27 +49,27 @@ class _Handle:
 
 @final
 class SimClient:
-    """One client on a host of its own. What its application does, it does on that host: nothing while it is frozen."""
+    """One client on a host of its own. Its application runs on that host: it does nothing while the host is frozen."""
 
     def __init__(
         self, environment: Environment, name: str, names: Sequence[str], urls: Sequence[str], options: dict[str, Any]
     ) -> None:
         self.name = name
-        self.clock = NodeClock()
+        self.clock = SimClock()
         self.client: Client | None = None
         self._environment = environment
         self._urls = list(urls)
         self._options = options
         self._random = environment.seeds.random(f"client {name}")
         self._scope = trio.CancelScope()
-        self._leaving = trio.Event()
+        self._closing = trio.Event()
         self._ended = trio.Event()
         self._tasks: trio.Nursery | None = None
         self._handles: dict[int, _Handle] = {}
         self._handle_number = 0
-        self._tickets = 0
-        self._outgoing, self._asked = trio.open_memory_channel[Asked](ASKED_MAX)
-        self._first = tuple(names)
+        self._publishes = 0
+        self._queue_in, self._queue_out = trio.open_memory_channel[PublishStarted](PUBLISHES_QUEUED_MAX)
+        self._initial_names = tuple(names)
         self._how = "closed"
 
     def start(self) -> None:
@@ -85,10 +85,10 @@ class SimClient:
                     open_stream=self._environment.network.opener(self.name), **self._options,
                 ) as client, trio.open_nursery() as self._tasks:  # fmt: skip
                     self.client = client
-                    self._tasks.start_soon(self._publish_asked)
-                    if self._first:
-                        self.subscribe(*self._first)
-                    await self._leaving.wait()
+                    self._tasks.start_soon(self._publish_queued)
+                    if self._initial_names:
+                        self.subscribe(*self._initial_names)
+                    await self._closing.wait()
                     counts = asdict(client.statistics())
                     self._tasks.cancel_scope.cancel()
         finally:
@@ -96,21 +96,21 @@ class SimClient:
                 counts = asdict(self.client.statistics())
             self.client = None
             self._handles.clear()
-            told = tuple((name, count) for name, count in counts.items() if count)
-            self._environment.trace.add(ClientEnded(trio.current_time(), self.name, self._how, told))
+            nonzero = tuple((name, count) for name, count in counts.items() if count)
+            self._environment.trace.add(ClientEnded(trio.current_time(), self.name, self._how, nonzero))
             self._ended.set()
 
-    async def leave(self) -> None:
-        """Close the client in order; returns when it is closed."""
-        self._leaving.set()
+    async def aclose(self) -> None:
+        """Close the client in order; returns once it is closed."""
+        self._closing.set()
         await self._ended.wait()
 
     def end(self, how: str = "killed") -> None:
-        """End the client's process at this instant: ``killed``, or ``power``, of which no node hears anything."""
+        """End the client's process at this instant: ``killed``, or ``power``, of which the nodes are not told."""
         if self._ended.is_set():
             return
         self._how = how
-        self._environment.network.leave(self.name, silently=how == "power")
+        self._environment.network.end_process(self.name, silently=how == "power")
         self._environment.freezer.thaw(self.name)
         self._scope.cancel()
 
@@ -121,23 +121,23 @@ class SimClient:
 
     @property
     def mode(self) -> str:
-        """What the client says it is doing."""
+        """The client's own mode; ``closed`` if it does not run."""
         return self.client.mode if self.client is not None else "closed"
 
     def known(self, handle: int = 1) -> dict[str, Change]:
-        """Return what the application was given on a handle, deletions too, since the last reset."""
+        """Return the changes delivered on a handle since its last reset, deletions included, by topic."""
         return dict(self._handles[handle].known)
 
     def age(self, handle: int = 1) -> float:
-        """Return what `Updates.age` says now."""
+        """Return `Updates.age` of a handle, in seconds."""
         updates = self._handles[handle].updates
         return updates.age if updates is not None else float("inf")
 
-    # Following -------------------------------------------------------------------------------------------------------
+    # Subscriptions-----------------------------------------------------------------------------------------------------
 
     def subscribe(self, *names: str) -> int:
-        """Follow more names; return the number of the handle."""
-        assert self._tasks is not None, "not connected yet: give names to the constructor, or wait a moment"
+        """Subscribe to more names; return the number of the handle."""
+        assert self._tasks is not None, "not connected yet: name the topics in World.client, or wait for the connection"
         self._handle_number += 1
         handle = self._handles[self._handle_number] = _Handle(self._handle_number, names)
         start_on(self.name, self._tasks, self._follow, handle)
@@ -146,14 +146,14 @@ class SimClient:
     def unsubscribe(self, handle: int) -> None:
         """Give up a handle."""
         if (found := self._handles.pop(handle, None)) is not None:
-            self._note(Unwanted(trio.current_time(), self.name, handle))
+            self._record(Unsubscribed(trio.current_time(), self.name, handle))
             found.scope.cancel()
 
     async def _follow(self, handle: _Handle) -> None:
         assert self.client is not None
         if handle.number not in self._handles:
-            return  # given up while its host was frozen, before anything was done about it
-        self._note(Wanted(trio.current_time(), self.name, handle.number, handle.names))
+            return  # given up before it began, while its host was frozen
+        self._record(Subscribed(trio.current_time(), self.name, handle.number, handle.names))
         with handle.scope:
             try:
                 async with self.client.subscribe(*handle.names) as handle.updates:
@@ -178,15 +178,15 @@ class SimClient:
             now = trio.current_time()
             if isinstance(event, Change):
                 handle.known[event.topic] = event
-                self._note(_applied(now, self.name, handle.number, event, updates.age))
+                self._record(_delivered(now, self.name, handle.number, event, updates.age))
             elif isinstance(event, Reset):
                 handle.known.clear()
-                self._note(ResetSeen(now, self.name, handle.number))
+                self._record(ResetDelivered(now, self.name, handle.number))
             else:
-                self._note(ModeSeen(now, self.name, handle.number, event.mode))
+                self._record(ModeChanged(now, self.name, handle.number, event.mode))
 
     def sample(self) -> None:
-        """Note the age of every handle, and what the application knows."""
+        """Record the age and the known state of every handle."""
         for handle in self._handles.values():
             if handle.updates is None:
                 continue
@@ -194,58 +194,60 @@ class SimClient:
                 (change.topic, change.version, change.deleted) for _, change in sorted(handle.known.items())
             )  # fmt: skip
             age_s = handle.updates.age
-            self._note(AgeSampled(trio.current_time(), self.name, handle.number, age_s, self.mode, known))
+            self._record(AgeSampled(trio.current_time(), self.name, handle.number, age_s, self.mode, known))
 
     # Publishing ------------------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, value: Any, *, expect: int | None = None, key: str | None = None) -> int:
-        """Begin to publish; return the ticket under which the trace tells what becomes of it."""
-        return self._ask(topic, value, expect, key, deleted=False)
+        """Begin to publish; return the number of the publish in the trace."""
+        return self._enqueue(topic, value, expect, key, deleted=False)
 
     def delete(self, topic: str, *, expect: int | None = None, key: str | None = None) -> int:
-        """Begin to delete; return the ticket."""
-        return self._ask(topic, None, expect, key, deleted=True)
+        """Begin to delete; return the number of the publish in the trace."""
+        return self._enqueue(topic, None, expect, key, deleted=True)
 
-    def _ask(self, topic: str, value: Any, expect: int | None, key: str | None, *, deleted: bool) -> int:
-        self._tickets += 1
-        asked = Asked(trio.current_time(), self.name, self._tickets, topic, value, deleted, expect, key)
-        self._outgoing.send_nowait(asked)
-        return self._tickets
+    def _enqueue(self, topic: str, value: Any, expect: int | None, key: str | None, *, deleted: bool) -> int:
+        self._publishes += 1
+        publish = PublishStarted(trio.current_time(), self.name, self._publishes, topic, value, deleted, expect, key)
+        self._queue_in.send_nowait(publish)
+        return self._publishes
 
-    async def _publish_asked(self) -> None:
-        # One task for all: what is asked first is published first, and nothing while the host is frozen.
+    async def _publish_queued(self) -> None:
+        # One task, so that publishes keep their order, and none begins while the host is frozen.
         assert self.client is not None
         assert self._tasks is not None
-        async for asked in self._asked:
-            asked = replace(asked, at=trio.current_time())
-            self._note(asked)
+        async for publish in self._queue_out:
+            publish = replace(publish, at_s=trio.current_time())
+            self._record(publish)
             try:
-                if asked.deleted:
-                    receipt = self.client.delete_soon(asked.topic, expect=asked.expect, key=asked.key)
+                if publish.deleted:
+                    receipt = self.client.delete_soon(publish.topic, expect=publish.expect, key=publish.key)
                 else:
-                    receipt = self.client.publish_soon(asked.topic, asked.value, expect=asked.expect, key=asked.key)
+                    receipt = self.client.publish_soon(
+                        publish.topic, publish.value, expect=publish.expect, key=publish.key
+                    )
             except SoftstateError as error:
-                self._refused(asked, error)
+                self._fail(publish, error)
             else:
-                self._tasks.start_soon(self._await_receipt, asked, receipt)
+                self._tasks.start_soon(self._await_receipt, publish, receipt)
 
-    async def _await_receipt(self, asked: Asked, receipt: Receipt) -> None:
+    async def _await_receipt(self, publish: PublishStarted, receipt: Receipt) -> None:
         try:
             published = await receipt.wait()
         except SoftstateError as error:
-            self._refused(asked, error)
+            self._fail(publish, error)
         else:
             now = trio.current_time()
-            self._note(Acknowledged(now, self.name, asked.ticket, asked.topic, published.version))
+            self._record(PublishAcknowledged(now, self.name, publish.number, publish.topic, published.version))
 
-    def _refused(self, asked: Asked, error: SoftstateError) -> None:
+    def _fail(self, publish: PublishStarted, error: SoftstateError) -> None:
         current = error.current if isinstance(error, Conflict) else None
         now, kind = trio.current_time(), type(error).__name__
-        self._note(Refused(now, self.name, asked.ticket, asked.topic, kind, current))
+        self._record(PublishFailed(now, self.name, publish.number, publish.topic, kind, current))
 
-    def _note(self, event: Any) -> None:
+    def _record(self, event: Any) -> None:
         self._environment.trace.add(event)
 
 
-def _applied(now: float, client: str, handle: int, change: Change, age_s: float) -> Applied:
-    return Applied(now, client, handle, change.topic, change.version, change.value, change.deleted, age_s)
+def _delivered(now: float, client: str, handle: int, change: Change, age_s: float) -> ChangeDelivered:
+    return ChangeDelivered(now, client, handle, change.topic, change.version, change.value, change.deleted, age_s)

@@ -1,4 +1,4 @@
-"""Clocks that are wrong: one for each simulated host, on top of the one true time of the world."""
+"""A clock for each simulated host that can be wrong, based on the world's time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import final
 import trio
 
 RESOLUTION_PER_S = 1_000_000
-"""Readings are whole microseconds: a wait for the rest of one could be too short for the world's own clock to move."""
+"""Readings are whole microseconds: a wait for a fraction of one could be too short to move the world's clock."""
 
 
 @final
-class NodeClock:
+class SimClock:
     """Seconds since some moment, running at `rate` times the true rate; never goes back.
 
-    It has what `softstate.client.shell.clock.Clock` asks for; `now` is also what a `Node` takes. For a client it
-    stands for the clock that runs in suspend: `jump` it, and the client notices, by comparing it with Trio's, that it
-    slept. For a node, `suspend` is its host's sleep: leases get no older.
+    It implements `softstate.client.shell.clock.Clock`, and `now` is a clock for a `Node`. For a client it stands for
+    the clock that runs in suspend: after a `jump`, the client finds that it slept, by comparing it with Trio's clock.
+    For a node, `suspend` is its host's sleep: leases get no older.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class NodeClock:
 
     def now(self) -> float:
         """Return the time in seconds."""
-        return math.floor(self._exactly() * RESOLUTION_PER_S) / RESOLUTION_PER_S
+        return math.floor(self._exact() * RESOLUTION_PER_S) / RESOLUTION_PER_S
 
     def set_rate(self, rate: float) -> None:
         """Run at another rate from now on; must not be negative."""
@@ -40,7 +40,7 @@ class NodeClock:
         self._rate = rate
 
     def jump(self, by_s: float) -> None:
-        """Go ahead by so many seconds at once."""
+        """Advance by so many seconds at once; a negative number does nothing."""
         self._settle()
         self._read_s += max(by_s, 0.0)
 
@@ -50,14 +50,14 @@ class NodeClock:
         self._suspended = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Run again after `suspend`."""
         self._settle()
         self._suspended = False
 
-    def _exactly(self) -> float:
+    def _exact(self) -> float:
         if self._suspended:
             return self._read_s
         return self._read_s + (self._true_time() - self._true_s) * self._rate
 
     def _settle(self) -> None:
-        self._read_s, self._true_s = self._exactly(), self._true_time()
+        self._read_s, self._true_s = self._exact(), self._true_time()

@@ -1,7 +1,7 @@
-"""Making a run of Trio repeatable: the scheduler's one coin, and one source of randomness for each purpose.
+"""Make a run of Trio repeatable: a seed for its scheduler, and a generator for each purpose.
 
 Trio shuffles each batch of runnable tasks on purpose. The names used here are private; Hypothesis's plugin for Trio
-uses the same ones. This is the only place that touches them, and it checks that they are what they were.
+uses the same ones. Only this module touches them, and it checks that they exist.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import trio
 from trio._core import _run
 
 LOG_LINES_MAX = 50
-"""How many of the last lines of the nodes' logs are kept for the report of a failure."""
+"""Last lines of the nodes' logs that are kept for the report of a failure."""
 
 
 def check_scheduler() -> None:
-    """Raise `RuntimeError` if this version of Trio has no scheduler that can be made deterministic as we know it."""
+    """Raise `RuntimeError` if the scheduler of this version of Trio cannot be seeded as we know it."""
     if not (isinstance(getattr(_run, "_r", None), Random) and hasattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING")):
         raise RuntimeError(f"trio {trio.__version__} hides its scheduler's randomness: simulation cannot be repeated")
 
 
 @contextmanager
 def deterministic_scheduling(seed: int) -> Iterator[None]:
-    """Let `trio.run` inside the block do the same for the same seed; other seeds interleave tasks differently.
+    """Make `trio.run` inside the block repeatable: one seed schedules tasks in one way, other seeds in others.
 
-    Needs a clock that only tests move (`trio.testing.MockClock`), and that nothing waits for a thread or a socket.
+    Needs a `trio.testing.MockClock`, and no task that waits for a thread or a socket.
     """
     check_scheduler()
     before = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate()  # noqa: SLF001
@@ -46,13 +46,13 @@ def deterministic_scheduling(seed: int) -> Iterator[None]:
 
 @final
 class Seeds:
-    """One generator for each purpose, all from one seed: who draws more for one purpose changes no other."""
+    """A generator for each purpose, all from one seed: drawing more for one purpose changes no other."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def random(self, purpose: str) -> Random:
-        """Return a new generator. Its state depends on the seed and on the purpose only, in every process."""
+        """Return a new generator. Its state depends on nothing but the seed and the purpose, in every process."""
         return Random(f"{self.seed}/{purpose}")
 
 

@@ -1,6 +1,6 @@
-"""The store of a simulated world: a memory disk that notes every commit, and may lose, rewind, slow down or hang.
+"""The store of a simulated world: a memory disk that records every commit, and can lose commits, rewind, slow or hang.
 
-The events come from the disk's image itself, at the instant of the commit, whichever node made it.
+The disk's image records an event at the instant of the commit, regardless of the node that made it.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import trio
 from softstate.errors import Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Query, Record
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed as StoreCommitted, Feed, Verdict, Write
+from softstate.store.base import KEYS_MAX, Committed, Feed, Verdict, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing.network.route import Delay
-from softstate.testing.trace import Committed, Forgotten, HistoryReplaced, LineageCommitted, TraceEvent
+from softstate.testing.trace import ChangeCommitted, HistoryReplaced, LineageCommitted, TombstonesCompacted, TraceEvent
 
 T = TypeVar("T")
-Note: TypeAlias = Callable[[TraceEvent], None]
+Recorder: TypeAlias = Callable[[TraceEvent], None]
 
 LOSES_UNSYNCED = frozenset({Durability.WEAK, Durability.NONE})
-"""What a store has to report if its acknowledged commits may be lost by a crash of the disk's host."""
+"""The durability of a store whose acknowledged commits may be lost in a crash of the disk's host."""
 
 
-def _silent(_event: TraceEvent) -> None:
+def _ignore(_event: TraceEvent) -> None:
     pass
 
 
 @dataclass(slots=True)
 class SequencedImage(MemoryImage):
-    """An image where a transaction can draw its revision when it begins, and commit later: what no store may do.
+    """An image where a transaction can draw its revision at its beginning, and commit later. No store may do that.
 
     `drawn` is the highest revision drawn.
     """
@@ -63,12 +63,12 @@ class SequencedImage(MemoryImage):
         return verdict, record
 
     def draw(self) -> int:
-        """Begin a transaction that draws its revision now: no other one gets it, and the head stays as it is."""
+        """Begin a transaction that draws its revision now: no other gets that revision, and the head stays."""
         self.drawn = max(self.head, self.drawn) + 1
         return self.drawn
 
-    def reveal(self, publish: Write, revision: int) -> Record:
-        """Commit a transaction with the revision that it drew, though higher ones may be visible already.
+    def commit_drawn(self, publish: Write, revision: int) -> Record:
+        """Commit a transaction at the revision that it drew, although higher ones may be visible already.
 
         Its topic must not have changed since.
         """
@@ -83,40 +83,40 @@ class SequencedImage(MemoryImage):
 
 
 @dataclass(slots=True)
-class NotedImage(SequencedImage):
-    """An image that tells of every commit."""
+class RecordedImage(SequencedImage):
+    """An image that records an event for every commit."""
 
-    note: Note = field(default=_silent, repr=False, compare=False)
+    recorder: Recorder = field(default=_ignore, repr=False, compare=False)
 
     def open(self, nonce: str) -> Position:
         """See `MemoryImage.open`."""
         position = SequencedImage.open(self, nonce)
-        self.note(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
+        self.recorder(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
         return position
 
     def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
         verdict, record = SequencedImage.apply(self, publish, keys_max)
         if record is not None:
-            self._tell(record, publish.key)
+            self._record(record, publish.key)
         return verdict, record
 
-    def reveal(self, publish: Write, revision: int) -> Record:
-        """See `SequencedImage.reveal`."""
-        record = SequencedImage.reveal(self, publish, revision)
-        self._tell(record, publish.key)
+    def commit_drawn(self, publish: Write, revision: int) -> Record:
+        """See `SequencedImage.commit_drawn`."""
+        record = SequencedImage.commit_drawn(self, publish, revision)
+        self._record(record, publish.key)
         return record
 
-    def _tell(self, record: Record, key: str | None) -> None:
+    def _record(self, record: Record, key: str | None) -> None:
         value = None if record.cbor is None else cbor2.loads(record.cbor)
-        self.note(Committed(trio.current_time(), record.version, record.topic, value, record.deleted, key))
+        self.recorder(ChangeCommitted(trio.current_time(), record.version, record.topic, value, record.deleted, key))
 
     def compact(self, tombstones: int, keys: int) -> int:
         """See `MemoryImage.compact`."""
         before = self.floor
         floor = MemoryImage.compact(self, tombstones, keys)
         if floor != before:
-            self.note(Forgotten(trio.current_time(), floor))
+            self.recorder(TombstonesCompacted(trio.current_time(), floor))
         return floor
 
 
@@ -124,35 +124,35 @@ class NotedImage(SequencedImage):
 class SimDisk(MemoryDisk):
     """A disk whose host may crash: then commits that were not durable yet are gone, unless it claims durability."""
 
-    def __init__(self, random: Random, note: Note, durability: Durability) -> None:
+    def __init__(self, random: Random, recorder: Recorder, durability: Durability) -> None:
         super().__init__(random)
         self.durability = durability
         self.delay: Delay | None = None
-        """How long each half of a store call takes, drawn anew for each; None: no time at all."""
+        """The time of each half of a store call, drawn for each; None: no time."""
         self.hanging = False
-        """Whether calls do not come back; they go on when this ends."""
-        self.moved = trio.lowlevel.ParkingLot()
-        self._note = note
+        """Whether calls hang; they go on once this ends."""
+        self.changed = trio.lowlevel.ParkingLot()
+        self._recorder = recorder
         self.read_only = False
-        """Whether publishing and housekeeping fail, as on a disk that is full, while reads work."""
-        self.image: MemoryImage = NotedImage(self.image.epoch, note=note)
+        """Whether publishing and housekeeping fail while reads work, as on a full disk."""
+        self.image: MemoryImage = RecordedImage(self.image.epoch, recorder=recorder)
         self._synced = self.image.copy()
         self._rows_at_replacement = -1
 
     def sync(self) -> None:
-        """Make durable what was committed so far."""
+        """Make all commits so far durable."""
         self._synced = self.image.copy()
 
     def crash(self) -> int:
-        """Lose what is not durable; return how many revisions. Nothing, if the disk claims durability."""
+        """Lose the commits that are not durable; return how many revisions (0 if the disk claims durability)."""
         lost = self.image.head - self._synced.head if self.durability in LOSES_UNSYNCED else 0
         if lost:
-            self._become(self._synced, "crash")
+            self._replace(self._synced, "crash")
         return lost
 
     def restore(self, backup: MemoryImage) -> None:
         """Put a backup back, under the feet of every node."""
-        self._become(backup, "restored")
+        self._replace(backup, "restored")
 
     def commit(self, publish: Write) -> int:
         """Commit a change as another node would, which reopens its store first if the history was replaced."""
@@ -172,29 +172,29 @@ class SimDisk(MemoryDisk):
         revision = image.draw()
 
         def commit() -> int:
-            image.reveal(publish, revision)
+            image.commit_drawn(publish, revision)
             self.ring()
             return revision
 
         return commit
 
     def wipe(self) -> None:
-        """Begin with an empty store of another epoch."""
-        self._become(NotedImage(f"{self.random.getrandbits(128):032x}", note=self._note), "wiped")
+        """Replace the store by an empty one of another epoch."""
+        self._replace(RecordedImage(f"{self.random.getrandbits(128):032x}", recorder=self._recorder), "wiped")
 
-    def _become(self, image: MemoryImage, why: str) -> None:
+    def _replace(self, image: MemoryImage, why: str) -> None:
         self.image = image.copy()
         self._synced = image.copy()
         self._rows_at_replacement = len(image.rows)
         topics = tuple(sorted((r.topic, r.version, r.deleted) for r in image.records.values()))
         rows = tuple((row.revision, row.lineage) for row in image.rows)
-        self._note(HistoryReplaced(trio.current_time(), why, image.epoch, image.head, rows, topics))
+        self._recorder(HistoryReplaced(trio.current_time(), why, image.epoch, image.head, rows, topics))
         self.ring()
 
     def hang(self, *, on: bool) -> None:
-        """Let no call come back, or let them go on."""
+        """Let all calls hang, or go on."""
         self.hanging = on
-        self.moved.unpark_all()
+        self.changed.unpark_all()
 
 
 CrashPoint: TypeAlias = Callable[[str], Awaitable[None]]
@@ -202,7 +202,7 @@ CrashPoint: TypeAlias = Callable[[str], Awaitable[None]]
 
 @final
 class SimStore(MemoryStore):
-    """One node's store: `MemoryStore`, plus time, crash points around every call, and an end without a word.
+    """One node's store: a `MemoryStore` whose calls take time and pass crash points, and that fails once `dead`.
 
     Points are named ``<call>.before`` and ``<call>.after``, for publish, read, head, feed and reopen, in addition to
     ``publish.before_commit`` and ``publish.after_commit``.
@@ -211,9 +211,9 @@ class SimStore(MemoryStore):
     def __init__(self, disk: SimDisk, random: Random, point: CrashPoint) -> None:
         self.dead = False
         self.replies_lost = 0
-        """How many of the next publishes are committed but answered as if the store had gone."""
+        """How many of the next publishes are committed but answered with an error."""
         self.slow: dict[str, Delay] = {}
-        """How much longer calls of one kind take, by their names; half of it before, half after the call proper."""
+        """Extra time of calls, by name; half of it before, half after the call proper."""
         self._sim = disk
         self._random = random
         super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
@@ -221,7 +221,7 @@ class SimStore(MemoryStore):
 
     def _reach(self) -> None:
         if self.dead:
-            raise Unavailable("this node is no more")
+            raise Unavailable("this node has ended (simulated)")
         super()._reach()
 
     def _open(self) -> Position:
@@ -247,7 +247,7 @@ class SimStore(MemoryStore):
         if name in self.slow:
             await trio.sleep(self.slow[name](self._random) / 2)
         while self._sim.hanging:
-            await self._sim.moved.park()
+            await self._sim.changed.park()
 
     async def _timed(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         await self._point(f"{name}.before")
@@ -257,7 +257,7 @@ class SimStore(MemoryStore):
         await self._point(f"{name}.after")
         return answer
 
-    async def publish(self, group: Sequence[Write]) -> StoreCommitted:
+    async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`."""
         inner = super().publish
         return await self._timed("publish", lambda: inner(group))

@@ -1,7 +1,7 @@
-"""Everything that can be done to a simulated world, each under its name, and a list of what was done.
+"""The faults of a simulated world, one method for each, and a record of those that were injected.
 
-A fault begins with the call and lasts until it is taken back; `heal` takes back all of them. None of these waits,
-but for those that start a node.
+A fault begins with the call and lasts until it is ended; `heal` ends all of them. No method waits, except those that
+start a node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.network.route import LOCAL, uniform
 from softstate.testing.simulation.client import SimClient
-from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.trace import FaultInjected
@@ -34,7 +34,7 @@ class Faults:
         self, environment: Environment, nodes: Mapping[str, SimNode], clients: Mapping[str, SimClient]
     ) -> None:
         self.injected: list[str] = []
-        """What was done so far, in order, with the time of each."""
+        """The faults so far, in order, each with its time."""
         self._nodes = nodes
         self._clients = clients
         self._trace = environment.trace
@@ -45,7 +45,7 @@ class Faults:
         self._backups: dict[str, MemoryImage] = {}
 
     def note(self, kind: str, detail: str = "") -> None:
-        """Note a fault that a scenario injects by its own means."""
+        """Record a fault that a scenario injects by its own means."""
         now = trio.current_time()
         self.injected.append(f"{now:.3f} {kind} {detail}".rstrip())
         self._trace.add(FaultInjected(now, kind, detail))
@@ -53,14 +53,14 @@ class Faults:
     # Processes -------------------------------------------------------------------------------------------------------
 
     def crash(self, host: str, how: Literal["killed", "power"] = "killed") -> None:
-        """End a node's or client's process: its kernel resets its connections, or nobody hears of it (``power``)."""
+        """End a node's or client's process: its kernel resets its connections, or no peer is told (``power``)."""
         self.note("crash", f"{host} {how}")
         self._host(host).end(how)
 
     def crash_at(
         self, node: str, point: str, *, after: int = 1, how: Literal["killed", "power"] = "killed"
     ) -> None:  # fmt: skip
-        """Crash a node when it comes past a point of its store for the `after`-th time (see `SimStore`)."""
+        """Crash a node when it passes a crash point of its store for the `after`-th time (see `SimStore`)."""
         self.note("crash_at", f"{node} {point} #{after} {how}")
         self._nodes[node].at_point(point, partial(self.crash, node, how), after)
 
@@ -70,7 +70,7 @@ class Faults:
         await self._nodes[node].start()
 
     def freeze(self, host: str) -> None:
-        """Stop a process, as SIGSTOP does; its host's kernel goes on taking bytes."""
+        """Stop a process, as SIGSTOP does; its host's kernel still receives bytes."""
         self.note("freeze", host)
         self._freezer.freeze(host)
 
@@ -89,7 +89,7 @@ class Faults:
         self.note("forget_names", f"{node} {share:g}")
         self._nodes[node].forget_names(share, self._random)
 
-    # Network: one direction, unless it says otherwise ----------------------------------------------------------------
+    # The network: one direction, unless the docstring says otherwise -------------------------------------------------
 
     def stall(self, sender: str, receiver: str) -> None:
         """Partition one direction."""
@@ -103,19 +103,19 @@ class Faults:
         self._network.stall(other, one)
 
     def half_open(self, one: str, other: str) -> None:
-        """Let every connection that two hosts have now be of no use, without telling either."""
+        """Lose every connection between two hosts without telling either; new ones work."""
         self.note("half_open", f"{one}↔{other}")
-        self._network.lose_held(one, other)
+        self._network.half_open(one, other)
 
     def reset(self, one: str, other: str) -> None:
         """Reset every connection between two hosts."""
         self.note("reset", f"{one}↔{other}")
         self._network.reset(one, other)
 
-    def no_new(self, sender: str, receiver: str) -> None:
-        """Let new connections go unanswered; those that there are go on."""
-        self.note("no_new", f"{sender}→{receiver}")
-        self._network.answer_no_new(sender, receiver)
+    def ignore_new(self, sender: str, receiver: str) -> None:
+        """Leave new connections unanswered; existing ones go on."""
+        self.note("ignore_new", f"{sender}→{receiver}")
+        self._network.ignore_new(sender, receiver)
 
     def block(self, client: str, node: str, kind: Kind, how: Literal["swallow", "reset"] = "swallow") -> None:
         """Block ``websocket`` or ``http`` between a client and a node."""
@@ -123,26 +123,26 @@ class Faults:
         self._network.block(client, node, kind, how)
 
     def split(self, sender: str, receiver: str, chunk_bytes: int) -> None:
-        """Let bytes arrive in random pieces, and be taken in part."""
+        """Let bytes arrive in random pieces of at most `chunk_bytes`, and be written in part."""
         self.note("split", f"{sender}→{receiver} {chunk_bytes}")
         self._network.split(sender, receiver, chunk_bytes)
 
     def slow(self, sender: str, receiver: str, least_s: float, most_s: float) -> None:
-        """Let bytes travel for so long."""
+        """Set the time that bytes travel, uniform between two bounds in seconds."""
         self.note("slow", f"{sender}→{receiver} {least_s:g} to {most_s:g} s")
-        self._network.slow(sender, receiver, uniform(least_s, most_s))
+        self._network.set_delay(sender, receiver, uniform(least_s, most_s))
 
     def frames(self, rule: FrameRule) -> FrameRule:
-        """Drop, duplicate, delay or count single WebSocket messages; return the rule, which counts its hits."""
+        """Apply a rule to single WebSocket messages; return the rule, which counts its hits."""
         self.note("frames", str(rule))
         self._network.rules.append(rule)
         return rule
 
-    def connect_again(self, one: str, other: str) -> None:
-        """Take back everything about the way between two hosts."""
-        self.note("connect_again", f"{one}↔{other}")
+    def restore_routes(self, one: str, other: str) -> None:
+        """End all faults between two hosts, in both directions, and reset their delays."""
+        self.note("restore_routes", f"{one}↔{other}")
         for sender, receiver in ((one, other), (other, one)):
-            self._network.slow(sender, receiver, LOCAL)
+            self._network.set_delay(sender, receiver, LOCAL)
             self._network.heal(sender, receiver)
 
     def stop_reading(self, host: str) -> None:
@@ -151,14 +151,14 @@ class Faults:
         self._network.not_reading[host] = None
 
     def read_slowly(self, host: str, pause_s: float) -> None:
-        """Let a host wait before each time it reads."""
+        """Let a host wait before each read."""
         self.note("read_slowly", f"{host} {pause_s:g} s")
         self._network.reading_pause_s[host] = pause_s
 
-    def read_again(self, host: str) -> None:
-        """Let a host read as ever."""
-        self.note("read_again", host)
-        self._network.read_again(host)
+    def resume_reading(self, host: str) -> None:
+        """Let a host read at once again."""
+        self.note("resume_reading", host)
+        self._network.resume_reading(host)
 
     # The store -------------------------------------------------------------------------------------------------------
 
@@ -171,12 +171,12 @@ class Faults:
             store.outage = down
 
     def store_slow(self, least_s: float, most_s: float) -> None:
-        """Let each half of every store call take so long; 0, 0: no time."""
+        """Let each half of every store call take between two bounds, in seconds; 0, 0: no time."""
         self.note("store_slow", f"{least_s:g} to {most_s:g} s")
         self._disk.delay = uniform(least_s, most_s) if most_s > 0 else None
 
     def call_slow(self, node: str, call: str, least_s: float, most_s: float) -> None:
-        """Let one kind of store call of a node (``feed``, ``read``, ``head`` …) take so much longer; 0, 0: no longer.
+        """Let one store call of a node (``feed``, ``read``, ``head`` …) take longer, in seconds; 0, 0: no longer.
 
         With a slow ``feed``, its hub lags.
         """
@@ -187,42 +187,42 @@ class Faults:
                 store.slow[call] = uniform(least_s, most_s)
 
     def store_hang(self, *, on: bool = True) -> None:
-        """Let no store call come back, or let those that hang go on."""
-        self.note("store_hang" if on else "store_moves")
+        """Let all store calls hang, or go on."""
+        self.note("store_hang" if on else "store_resumed")
         self._disk.hang(on=on)
 
     def store_read_only(self, *, on: bool = True) -> None:
-        """Let every write to the store fail while reads go on, as on a disk that is full; or let writes work again."""
+        """Let every write to the store fail while reads work, as on a full disk; or let writes work again."""
         self.note("store_read_only" if on else "store_writable")
         self._disk.read_only = on
 
     def slow_transaction(self, topic: str, value: Value) -> Callable[[], int]:
-        """Begin a commit that has drawn its revision and is not visible yet; call what is returned to make it so.
+        """Begin a commit that has drawn its revision; call the returned function to make it visible there.
 
-        No store may do this (`softstate.store.base`): what is committed in between is visible out of commit order.
+        No store may do this (`softstate.store.base`): commits made in between are visible out of commit order.
         """
         self.note("slow_transaction", topic)
         return self._disk.begin(Write(topic, encode_value(value)))
 
     def lose_reply(self, node: str, publishes: int = 1) -> None:
-        """Let the next publishes of a node be committed and answered with an error."""
+        """Commit the next publishes of a node, but answer them with an error."""
         self.note("lose_reply", f"{node} {publishes}")
         if (store := self._nodes[node].store) is not None:
             store.replies_lost = publishes
 
     def disk_crash(self) -> int:
-        """Crash the host of the disk; return how many revisions that cost (0 if it claims durability)."""
+        """Crash the host of the disk; return how many revisions are lost (0 if it claims durability)."""
         lost = self._disk.crash()
         self.note("disk_crash", f"{lost} revisions lost")
         return lost
 
     def backup(self, name: str) -> None:
-        """Take a backup of the store. No fault."""
+        """Take a backup of the store. Not a fault."""
         self._backups[name] = self._disk.snapshot()
         self.note("backup", f"{name} at {self._disk.image.head}")
 
     def rewind(self, name: str, *, advance: int = 0) -> None:
-        """Restore a backup under the feet of everybody, then commit `advance` changes before anybody looks."""
+        """Restore a backup while nodes run, then commit `advance` changes before a node can notice."""
         self.note("rewind", f"{name}, then {advance} commits")
         self._disk.restore(self._backups[name])
         for number in range(advance):
@@ -234,7 +234,7 @@ class Faults:
         self._disk.wipe()
 
     def commit(self, topic: str, value: Value, *, deleted: bool = False) -> int:
-        """Commit a change as a node that nobody here knows would; return its revision. No fault."""
+        """Commit a change as a node outside of this world does; return its revision. Not a fault."""
         return self._disk.commit(Write(topic, None if deleted else encode_value(value)))
 
     # Clocks ----------------------------------------------------------------------------------------------------------
@@ -245,19 +245,19 @@ class Faults:
         self._clock(host).set_rate(rate)
 
     def clock_jump(self, host: str, by_s: float) -> None:
-        """Put a host's clock ahead: to a client, it looks as if its host had slept."""
+        """Advance a host's clock; a client takes it for a sleep of its host."""
         self.note("clock_jump", f"{host} {by_s:g} s")
         self._clock(host).jump(by_s)
 
     def suspend(self, host: str) -> None:
-        """Put a host to sleep: nothing of it runs. A node's clock stands still; that of a client's ages goes on."""
+        """Put a host to sleep: nothing on it runs. A node's clock stands still; a client's clock for ages goes on."""
         self.note("suspend", host)
         self._freezer.freeze(host)
         if host in self._nodes:
             self._clock(host).suspend()
 
     def wake(self, host: str) -> None:
-        """Wake a host that sleeps."""
+        """Wake a sleeping host."""
         self.note("wake", host)
         self._clock(host).resume()
         self._freezer.thaw(host)
@@ -265,22 +265,22 @@ class Faults:
     def _host(self, name: str) -> SimNode | SimClient:
         return self._nodes[name] if name in self._nodes else self._clients[name]
 
-    def _clock(self, host: str) -> NodeClock:
+    def _clock(self, host: str) -> SimClock:
         return self._host(host).clock
 
-    # All of it -------------------------------------------------------------------------------------------------------
+    # All of them -----------------------------------------------------------------------------------------------------
 
     async def heal(self) -> None:
-        """Take everything back that can be: network, store, clocks' rates; frozen hosts go on, dead nodes start."""
+        """End all faults of network, store and clock rates; let frozen hosts go on, and start nodes that are down."""
         self.note("heal")
         self._network.rules.clear()
         for host in (*self._nodes, *self._clients):
             self._freezer.thaw(host)
             self._clock(host).resume()
             self._clock(host).set_rate(1.0)
-            self._network.read_again(host)
+            self._network.resume_reading(host)
         for route in self._network.routes():
-            self._network.slow(route.sender, route.receiver, LOCAL)
+            self._network.set_delay(route.sender, route.receiver, LOCAL)
             self._network.heal(route.sender, route.receiver)
         self._disk.outage = False
         self._disk.delay = None

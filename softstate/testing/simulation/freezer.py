@@ -1,8 +1,8 @@
-"""Stopping the tasks of one simulated host, as SIGSTOP stops a process: nothing of it runs until it goes on.
+"""Stops the tasks of one simulated host, as SIGSTOP stops a process, until it is thawed.
 
 Every task of a host carries the host's name in a context variable, which Trio hands on to the tasks that it starts.
-While a host is frozen, its tasks are made runnable as always (so that timers expire and bytes arrive meanwhile), but
-are kept aside until the thaw. The hook is a private method of Trio; it is checked, and used nowhere else.
+While a host is frozen, its tasks become runnable as always (so timers expire and bytes arrive meanwhile), but are kept
+aside until the thaw. The hook is a private method of Trio; its presence is checked, and nothing else uses it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def start_on(host: str, nursery: trio.Nursery, run: Callable[[Unpack[Args]], Awa
 
 @final
 class Freezer:
-    """Knows which hosts are frozen, and keeps their runnable tasks."""
+    """Knows the frozen hosts, and keeps their runnable tasks."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[tuple[_run.Runner, _run.Task]]] = {}
@@ -39,17 +39,20 @@ class Freezer:
         return host in self._kept
 
     def freeze(self, host: str) -> None:
-        """Run nothing of a host from now on, but for the task that runs at this moment. Idempotent."""
+        """Run nothing of a host from now on, except the task that is running. Idempotent."""
         self._kept.setdefault(host, [])
 
     def thaw(self, host: str) -> None:
-        """Let a host go on. Idempotent."""
+        """Let a frozen host go on. Idempotent."""
         for runner, task in self._kept.pop(host, ()):
             runner.runq.append(task)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Work, for as long as the block; `trio.run` belongs inside. Not more than one at a time in a thread."""
+        """Patch Trio for the length of a block, with `trio.run` inside. At most one at a time in a thread.
+
+        Raises RuntimeError if this version of Trio lacks the method.
+        """
         if not hasattr(_run.Runner, "reschedule"):
             raise RuntimeError(f"trio {trio.__version__} has no Runner.reschedule: hosts cannot be frozen")
         original = _run.Runner.reschedule

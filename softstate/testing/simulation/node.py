@@ -1,4 +1,4 @@
-"""A node's place in a simulated world: real nodes run there one after the other, and end however the scenario wants."""
+"""A host for nodes in a simulated world: real nodes run on it one after the other, until the scenario ends them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.storage.follower import first_position
-from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
@@ -22,20 +22,20 @@ from softstate.testing.trace import HeldLease, LeasesDropped, NodeEnded, NodeSam
 PORT = 8700
 
 REVOKED = ("slow_consumer", "overloaded", "denied", "skipped")
-"""What a node counts when it ends leases before their time."""
+"""The counters of a node for leases that it ended before their time."""
 
 OPEN_RETRY_S = 0.5
-"""How often a node that starts looks whether the store is back."""
+"""Seconds between attempts of a starting node to open the store."""
 
 
 @final
 class SimNode:
-    """One place for a node: a host name, a clock, and perhaps a running `Node`."""
+    """A host name, a clock, and the `Node` that runs there, if one does. `incarnation` counts the starts."""
 
     def __init__(self, environment: Environment, name: str, config: ServerConfig) -> None:
         self.name = name
         self.config = config
-        self.clock = NodeClock()
+        self.clock = SimClock()
         self.incarnation = 0
         self.node: Node | None = None
         self.store: SimStore | None = None
@@ -49,7 +49,7 @@ class SimNode:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The URL for clients."""
         return f"ws://{self.name}:{PORT}"
 
     @property
@@ -58,7 +58,7 @@ class SimNode:
         return self.node is not None
 
     async def start(self) -> None:
-        """Start a node, with nothing but the disk; returns once it listens. During an outage it waits for the disk."""
+        """Start a node from the disk alone; returns once it listens. During an outage it waits for the disk."""
         await self._ended.wait()
         started = trio.Event()
         self._ended = trio.Event()
@@ -77,14 +77,14 @@ class SimNode:
             listener = self._environment.network.listen(self.name, PORT)
             self._environment.trace.add(NodeStarted(trio.current_time(), self.name, self.incarnation))
             await node.run([listener], started=started.set)
-        self._over("drained")
+        self._mark_ended("drained")
         started.set()
         self._ended.set()
 
     async def _open(self) -> tuple[SimStore, Position]:
         while True:
             try:
-                store = SimStore(self._environment.disk, self._random, self._reached)
+                store = SimStore(self._environment.disk, self._random, self._pass_point)
                 return store, await first_position(store)
             except Unavailable:
                 await trio.sleep(OPEN_RETRY_S)
@@ -95,39 +95,39 @@ class SimNode:
     # Ending ----------------------------------------------------------------------------------------------------------
 
     def end(self, how: str = "killed") -> None:
-        """End whatever runs here at this instant, by ``killed`` or ``power``. What it would still do has no effect.
+        """End the node at this instant, by ``killed`` or ``power``. Nothing that its tasks still do has an effect.
 
-        A killed process's connections are reset by its kernel; a host without power says nothing to anybody.
+        The kernel resets the connections of a killed process; a host without power sends nothing.
         """
         if self.node is None and self._ended.is_set():
             return
-        self._over(how)
+        self._mark_ended(how)
         self._environment.freezer.thaw(self.name)
         self._scope.cancel()
 
-    def _over(self, how: str) -> None:
+    def _mark_ended(self, how: str) -> None:
         self._points.clear()
         if self.node is None:
             return
         assert self.store is not None
         self.store.dead = True
         self.node = self.store = None
-        self._environment.network.leave(self.name, silently=how == "power")
+        self._environment.network.end_process(self.name, silently=how == "power")
         self._environment.trace.add(NodeEnded(trio.current_time(), self.name, self.incarnation, how))
 
     async def ended(self) -> None:
-        """Return once nothing runs here."""
+        """Wait until no node runs here."""
         await self._ended.wait()
 
     def at_point(self, point: str, call: Callable[[], None], after: int = 1) -> None:
-        """Call something when this node comes past a point of its store (see `SimStore`) for the `after`-th time."""
+        """Call something when this node passes a crash point of its store (see `SimStore`) for the `after`-th time."""
         self._points[point] = (after, call)
 
     def clear_points(self) -> None:
-        """Call nothing at any point."""
+        """Remove the calls of `at_point`."""
         self._points.clear()
 
-    async def _reached(self, point: str) -> None:
+    async def _pass_point(self, point: str) -> None:
         if point not in self._points:
             return
         left, call = self._points.pop(point)
@@ -138,10 +138,10 @@ class SimNode:
         if self.node is None:
             await trio.sleep_forever()
 
-    # Looking in, and amnesia -----------------------------------------------------------------------------------------
+    # Samples and amnesia --------------------------------------------------------------------------------------------
 
     def sample(self) -> None:
-        """Note what the node holds."""
+        """Record the leases, connections and outboxes of the node."""
         node = self.node
         if node is None:
             return
@@ -166,7 +166,7 @@ class SimNode:
         self._environment.trace.add(sample)
 
     def forget_leases(self, share: float, random: Random) -> None:
-        """Delete each lease with a chance of `share`, as if it had never been."""
+        """Delete each lease with a chance of `share`, without telling its client."""
         if self.node is None:
             return
         gone = [lease for lease in _leases(self.node) if random.random() < share]

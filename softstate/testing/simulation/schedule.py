@@ -1,8 +1,8 @@
-"""Worlds under random faults: a seed draws the faults, an oracle watches, and a failure names the few that it takes.
+"""Worlds under random faults: a seed draws the faults, an oracle checks, a failure is reduced to the faults it needs.
 
-A schedule is a plain list of faults with their times, drawn before the world begins. So a part of it can be run under
-the same seed, which is how `minimised` finds out which faults a failure needs (delta debugging, one at a time: Zeller
-and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002).
+A schedule is a plain list of faults with their times, drawn before the world begins. So a part of it can run under the
+same seed, and `minimise` can find the faults that a failure needs (delta debugging, one at a time: Zeller and
+Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import final
 import trio
 
 from softstate.testing.oracle.oracle import Oracle
-from softstate.testing.simulation.checked import checked
+from softstate.testing.simulation.checked_run import check_scenario
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.random_faults import CLIENTS, KINDS
-from softstate.testing.simulation.traffic import Pace, come_and_go, pace_of, publish, weather
+from softstate.testing.simulation.traffic import Pace, change_interests, pace_of, publish, set_delays
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ClientEnded, TraceEvent
 
-STORM_S = 1.0
-"""How long after the first of a group the next fault begins, on average."""
+WITHIN_GROUP_S = 1.0
+"""Average time from the beginning of a group of faults to each of them."""
 
 DOWN_S_MAX = 10.0
 """A node that crashed is started again after a random time up to this."""
@@ -34,7 +34,7 @@ DOWN_S_MAX = 10.0
 @final
 @dataclass(frozen=True, slots=True)
 class ScheduledFault:
-    """One fault: when it begins, its kind, for how long it lasts if it can be taken back, and its details' seed."""
+    """One fault: its beginning, kind, duration (unless it ends by itself), and the seed of its details."""
 
     at_s: float
     kind: str
@@ -48,9 +48,9 @@ class ScheduledFault:
 @final
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to. `error` is None if every promise held; `repairs` are counts of all clients.
+    """The outcome of a run. `error` is None if every promise held; `repairs` are the added counters of all clients.
 
-    `margin_s` is the least age less staleness while something was stale, `converged_s` the time to converge.
+    `margin_s` and `converged_s` are those of `softstate.testing.oracle.clients.ClientChecks`.
     """
 
     seed: int
@@ -63,13 +63,13 @@ class Outcome:
     error: str | None = None
 
 
-def drawn(seed: int) -> list[ScheduledFault]:
+def draw_schedule(seed: int) -> list[ScheduledFault]:
     """Draw a schedule, in order of time. The same seed draws the same one."""
     random, pace = Random(f"schedule {seed}"), pace_of(seed)
     choice = list(KINDS) if pace.kinds is None else random.sample(list(KINDS), pace.kinds)
     kinds = random.choices(choice, [KINDS[kind][0] for kind in choice], k=pace.faults)
-    storms = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
-    times = sorted(storms[at // pace.together] + random.expovariate(1 / STORM_S) for at in range(pace.faults))
+    groups = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
+    times = sorted(groups[at // pace.together] + random.expovariate(1 / WITHIN_GROUP_S) for at in range(pace.faults))
     return [
         ScheduledFault(at_s, kind, random.choice(pace.lengths_s) * random.uniform(0.5, 1.5), random.getrandbits(32))
         for at_s, kind in zip(times, kinds, strict=True)
@@ -77,9 +77,9 @@ def drawn(seed: int) -> list[ScheduledFault]:
 
 
 def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
-    """Run a world under a schedule, at its seed's pace, with three clients that publish too, and an oracle.
+    """Run a world under a schedule, at its seed's pace, with three clients that also publish, and an oracle.
 
-    A broken promise, and whatever else fails, is told in the outcome.
+    Raises nothing: a broken promise, and any other error, is in the outcome.
     """
     worlds: list[tuple[World, Oracle]] = []
     pace = pace_of(seed)
@@ -87,14 +87,14 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
     async def scenario(world: World) -> None:
         oracle = Oracle.attach(world.trace, pace.bounds())
         worlds.append((world, oracle))
-        await checked(world, lambda world: _play(world, pace, schedule), oracle)
+        await check_scenario(world, lambda world: _play(world, pace, schedule), oracle)
         for client in world.clients.values():
-            await client.leave()
+            await client.aclose()
 
     error = None
     try:
         run_world(seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True)
-    except Exception as failure:  # noqa: BLE001 - whatever fails in there is what this is to find out
+    except Exception as failure:  # noqa: BLE001 - any error in a world is a finding
         error = "\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
     if not worlds:
         return Outcome(seed, tuple(schedule), error=error)
@@ -105,8 +105,8 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
     )  # fmt: skip
 
 
-def minimised(outcome: Outcome) -> list[ScheduledFault]:
-    """Leave out one fault after the other for as long as the run still fails; return those that it takes."""
+def minimise(outcome: Outcome) -> list[ScheduledFault]:
+    """Leave out one fault after the other as long as the run still fails; return the faults that it needs."""
     needed = list(outcome.schedule)
     at = 0
     while at < len(needed):
@@ -129,12 +129,12 @@ def _repairs(events: Sequence[TraceEvent]) -> dict[str, int]:
 async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) -> None:
     for name in CLIENTS:
         await world.client(name, *pace.followed, codec="json" if name == "json" else "cbor", push=name != "poll")
-    weather(world, pace)
+    set_delays(world, pace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish, world, pace)
-        nursery.start_soon(come_and_go, world, pace)
+        nursery.start_soon(change_interests, world, pace)
         for place in world.nodes.values():
-            nursery.start_soon(_keep_up, world, pace, place)
+            nursery.start_soon(_restart_after_crashes, world, pace, place)
         for fault in schedule:
             nursery.start_soon(_inject, world, fault)
     for place in world.nodes.values():
@@ -143,13 +143,13 @@ async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) ->
 
 async def _inject(world: World, fault: ScheduledFault) -> None:
     await trio.sleep(fault.at_s)
-    take_back = KINDS[fault.kind][1](world, Random(fault.seed))
+    end = KINDS[fault.kind][1](world, Random(fault.seed))
     await trio.sleep(fault.for_s)
-    if take_back is not None:
-        take_back()
+    if end is not None:
+        end()
 
 
-async def _keep_up(world: World, pace: Pace, place: SimNode) -> None:
+async def _restart_after_crashes(world: World, pace: Pace, place: SimNode) -> None:
     random = world.seeds.random(f"keep up {place.name}")
     while world.now < pace.ends_s:
         await trio.sleep(random.uniform(1.0, DOWN_S_MAX))

@@ -1,10 +1,10 @@
-"""What applications do in a world under random faults: they publish, in bursts or not, and their interests change.
+"""The applications of a world under random faults: they publish, alone or in bursts, and change their subscriptions.
 
-A seed runs at one pace or the other, with a few kinds of faults or all, since different bugs need different worlds
-(Groce et al., "Swarm Testing", ISSTA 2012). *Calm* is a day in production in small: a publish now and then, a store
-that answers at once, and faults that last up to two minutes. *Busy* is made of races: several publishes at the same
-instant, through nodes and behind their backs; reads that take as long as a push; names that come and go all the time;
-short leases; small buffers.
+A seed runs at one of two paces, with a few kinds of faults or all, since different bugs need different worlds (Groce et
+al., "Swarm Testing", ISSTA 2012). *Calm* is a small copy of production: a publish now and then, a store that answers at
+once, and faults that last up to two minutes. *Busy* makes races likely: several publishes at the same instant, through
+nodes and directly in the store; reads that take as long as a push; subscriptions that change all the time; short
+leases; small buffers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from softstate.testing.simulation.world import World
 
 FEW = ("single", *(f"t/{number}" for number in range(5)))
 MANY = ("single", *(f"t/{part}/{number}" for part in range(3) for number in range(8)))
-"""So many that what was lost of one is seldom covered up by its next change before anybody looks."""
+"""So many that the loss of a change is rarely hidden by the topic's next change before a sample."""
 
-COLD = 0.8
-"""The share of changes that any topic may get; the rest go to the first, so that something changes while it waits."""
+SPREAD_SHARE = 0.8
+"""The share of changes that go to any topic; the rest go to the first, so that it changes while it is pending."""
 
 NAMES = ("t/", "t/0/", "t/1/", "t/2/", "/", "other/", *MANY[:4])
 
@@ -35,15 +35,16 @@ NAMES = ("t/", "t/0/", "t/1/", "t/2/", "/", "other/", *MANY[:4])
 @final
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast everything goes: seconds, and shares of one.
+    """How often and for how long things happen, in seconds; shares are of one.
 
-    There are `faults` of them, of so many `kinds` (None: any), beginning within `faults_s`, and each lasts about one of
-    `lengths_s`. They come in groups of `together`, since most corners of the protocol take several at once. Every
-    `publish_every_s`, up to `burst_max` changes are published at once, `direct` of them as another program's commits,
-    every other one with `pad_bytes` in addition. Every `subscribe_every_s` (0: never) somebody follows some name for up
-    to `follow_s_max`, beside what all have `followed` from the beginning. `travel_s_max` and `store_s_max` are the
-    longest time that bytes, and half a store call, take without any fault (0: what a world does by itself), and
-    `window_bytes` are what fits into a socket's buffer. Everybody is looked at every `sample_every_s`.
+    The schedule has `faults` faults of `kinds` kinds (None: any), which begin within `faults_s`, and each lasts about
+    one of `lengths_s`. They come in groups of `together`, since most edge cases of the protocol need several at once.
+    Every `publish_every_s`, up to `burst_max` changes are published at once: a share of `direct` as another program's
+    commits, half of them with `pad_bytes` in addition. Every `subscribe_every_s` (0: never) a client subscribes to
+    a name for up to `follow_s_max`, in addition to the names that all clients have `followed` from the beginning.
+    `travel_s_max` and `store_s_max` are the longest time of bytes and of half a store call without faults (0: the
+    defaults of a world), and `window_bytes` is the size of a socket's buffer. All hosts are sampled every
+    `sample_every_s`.
     """
 
     name: str
@@ -68,16 +69,16 @@ class Pace:
 
     @property
     def ends_s(self) -> float:
-        """When the last fault is over, at the latest."""
+        """The latest end of the last fault."""
         return self.faults_s + 1.5 * max(self.lengths_s)
 
     def config(self) -> ServerConfig:
-        """Return what nodes are told."""
+        """Return the configuration of the nodes."""
         return ServerConfig(ttl_ms=self.ttl_ms)
 
     def bounds(self) -> Bounds:
-        """Return the bounds that follow from it."""
-        # A renewal may find something to repair, and it is the repair's answer that is lost: one more round trip.
+        """Return the oracle's bounds at this pace."""
+        # A renewal may start a repair, and the answer to the repair may be lost: one more round trip.
         round_trip_s = 2 * (self.travel_s_max + self.store_s_max)
         return Bounds(ttl_s=self.ttl_ms / 1000, renew_s=self.ttl_ms / 3000, slack_s=1.0 + round_trip_s)
 
@@ -95,7 +96,7 @@ BUSY = Pace(
 
 
 def pace_of(seed: int) -> Pace:
-    """Return the pace of a seed: calm if it is even, else some variety of busy."""
+    """Return the pace of a seed: calm if it is even, else a variant of busy."""
     if seed % 2 == 0:
         return CALM
     random = Random(f"pace {seed}")
@@ -107,16 +108,16 @@ def pace_of(seed: int) -> Pace:
     )
 
 
-def weather(world: World, pace: Pace) -> None:
-    """Let everything take the time that is normal at this pace."""
+def set_delays(world: World, pace: Pace) -> None:
+    """Set the delays and buffers that are normal at this pace."""
     if pace.travel_s_max:
         for client in CLIENTS:
             for node in world.nodes:
-                world.network.slow(client, node, uniform(0.0, pace.travel_s_max))
-                world.network.slow(node, client, uniform(0.0, pace.travel_s_max))
+                world.network.set_delay(client, node, uniform(0.0, pace.travel_s_max))
+                world.network.set_delay(node, client, uniform(0.0, pace.travel_s_max))
     for client in CLIENTS:
         for node in world.nodes:
-            world.network.narrow(node, client, pace.window_bytes)
+            world.network.set_window(node, client, pace.window_bytes)
     if pace.store_s_max:
         world.disk.delay = uniform(0.0, pace.store_s_max)
 
@@ -135,7 +136,7 @@ async def publish(world: World, pace: Pace) -> None:
 
 def _publish_one(world: World, pace: Pace, random: Random, value: Value, direct: bool) -> None:
     client = world.clients[random.choice(CLIENTS)]
-    topic = random.choice(pace.topics) if random.random() < COLD else pace.topics[0]
+    topic = random.choice(pace.topics) if random.random() < SPREAD_SHARE else pace.topics[0]
     choice = random.random()
     if direct:
         world.faults.commit(topic, value, deleted=choice < 0.15)
@@ -150,8 +151,8 @@ def _publish_one(world: World, pace: Pace, random: Random, value: Value, direct:
         client.publish(topic, value)
 
 
-async def come_and_go(world: World, pace: Pace) -> None:
-    """Follow some names for a while, and others then, until the last fault is over."""
+async def change_interests(world: World, pace: Pace) -> None:
+    """Subscribe to names for a while, one after the other, until the last fault is over."""
     if not pace.subscribe_every_s:
         return
     random = world.seeds.random("interests")

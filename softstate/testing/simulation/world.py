@@ -1,4 +1,4 @@
-"""A simulated world: real nodes and real clients in one process, on virtual time, where everything else is simulated.
+"""A simulated world: real nodes and real clients in one process, on virtual time; everything else is simulated.
 
 ::
 
@@ -14,8 +14,8 @@
     world = run_world(seed=1, scenario=scenario)
     print(world.trace.digest())          # the same in every run of this seed
 
-What is simulated: the network, the disk, clocks, and the instant at which a process ends or stands still. What runs is
-the product: `softstate.connect`, `Node`, and all that they are made of. What is *not* simulated: threads, TLS, a
+The product runs unchanged: `softstate.connect`, `Node`, and everything below them. The network, the disk and clocks are
+simulated, and so is the instant at which a process ends or stands still. Threads and TLS are *not* simulated, nor is a
 monotonic clock that stands still while a client's host sleeps (its tasks stand still, and its timers are late).
 
 (Deterministic simulation of a whole distributed system in one thread: Zhou et al., "FoundationDB: A Distributed
@@ -44,22 +44,22 @@ from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.faults import Faults
 from softstate.testing.simulation.freezer import Freezer
 from softstate.testing.simulation.node import SimNode
-from softstate.testing.trace import Spoken, Trace
+from softstate.testing.trace import MessageWritten, Trace
 
 LIMIT_S = 24 * 3_600.0
-"""Virtual seconds that a scenario may take, unless told otherwise."""
+"""Default limit of a scenario, in virtual seconds."""
 
 LOOK_S = 0.01
-"""How often `World.until` looks, in virtual seconds."""
+"""How often `World.until` calls its check, in virtual seconds."""
 
 
-class Overtime(AssertionError):
-    """A scenario, or something it waited for, took longer than it may (in virtual time)."""
+class ScenarioTimeout(AssertionError):
+    """A scenario, or a wait in it, exceeded its limit in virtual time."""
 
 
 @final
 class World:
-    """One run. Made by `run_world`; use it from the scenario, and read its `trace` afterwards."""
+    """One run of a scenario. `run_world` makes it; the scenario uses it, and its `trace` can be read afterwards."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class World:
     async def start(self) -> None:
         """Start the network and every node. `run_world` does."""
         self.nursery.start_soon(self.network.run)
-        self.nursery.start_soon(self._thaw_at_the_end)
+        self.nursery.start_soon(self._thaw_at_end)
         if self.disk.durability in LOSES_UNSYNCED:
             self.nursery.start_soon(self._sync)
         if self._sample_every_s < math.inf:
@@ -117,7 +117,7 @@ class World:
 
         It knows `urls` (of a proxy, for example) or else `nodes`, in order; unless told otherwise, all nodes.
         """
-        assert name not in self.clients, f"there is a client {name} already"
+        assert name not in self.clients, f"the world has a client {name} already"
         assert name not in self.nodes, f"{name} is a node"
         urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
         options = {"push": push, "codec": codec, "ttl_ms": ttl_ms}
@@ -138,21 +138,21 @@ class World:
         await trio.sleep(seconds)
 
     async def until(self, check: Callable[[], bool], within_s: float = 600.0) -> None:
-        """Wait until something is so. Raises `Overtime` after `within_s` virtual seconds."""
+        """Wait until a check returns True. Raises `ScenarioTimeout` after `within_s` virtual seconds."""
         ends_s = trio.current_time() + within_s
         while not check():
             if trio.current_time() >= ends_s:
-                raise Overtime(f"not so within {within_s:g} s")
+                raise ScenarioTimeout(f"the awaited condition did not hold within {within_s:g} virtual seconds")
             await trio.sleep(LOOK_S)
 
     async def settled(self) -> None:
-        """Wait until everybody waits for time to pass: what happens at this instant has happened."""
+        """Wait until every task waits for time to pass: all that is due at this instant has happened."""
         await wait_all_tasks_blocked()
 
-    # What goes on by itself ------------------------------------------------------------------------------------------
+    # In the background ---------------------------------------------------------------------------------------------
 
     def sample(self) -> None:
-        """Look at every node and client that is not frozen, and note what is there. Best after `settled`."""
+        """Record the state of every node and client that is not frozen. Best called after `settled`."""
         places: list[SimNode | SimClient] = [*self.nodes.values(), *self.clients.values()]
         for place in places:
             if place.name not in self.freezer:
@@ -169,10 +169,10 @@ class World:
             await trio.sleep(self._sync_every_s)
             self.disk.sync()
 
-    async def _thaw_at_the_end(self) -> None:
+    async def _thaw_at_end(self) -> None:
         try:
             await trio.sleep_forever()
-        finally:  # also when something failed: a frozen task would never end
+        finally:  # also after a failure: a frozen task would never end
             for host in (*self.nodes, *self.clients):
                 self.freezer.thaw(host)
 
@@ -180,20 +180,20 @@ class World:
         message = frame.message
         if message is not None:
             now = trio.current_time()
-            self.trace.add(Spoken(now, connection, route.sender, route.receiver, frame.op, message))
+            self.trace.add(MessageWritten(now, connection, route.sender, route.receiver, frame.op, message))
 
 
 def run_world(
     seed: int, scenario: Callable[[World], Awaitable[None]], *, limit_s: float = LIMIT_S, **options: Any
 ) -> World:
-    """Run a scenario in a world of its own, on virtual time, and return the world as it was at the end.
+    """Run a scenario in a world of its own, on virtual time, and return the world as it is at the end.
 
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
     does not claim durability becomes durable all the same), ``sample_every_s`` and ``record_messages``. The same seed
-    and scenario do the same, in every process; whatever is random in a scenario should come from ``world.seeds``.
+    and scenario give the same trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
 
-    Raises what the scenario, a node or a client raises, `Overtime` after `limit_s` virtual seconds; with notes that
-    tell the seed, the time, the faults injected so far, and the last lines of the nodes' logs.
+    Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.
+    Notes on the error give the seed, the time, the faults injected so far, and the last lines of the nodes' logs.
     """
     worlds: list[World] = []
     freezer = Freezer()
@@ -206,7 +206,7 @@ def run_world(
                 await world.start()
                 await scenario(world)
             if limit.cancelled_caught:
-                raise Overtime(f"the scenario took more than {limit_s:g} virtual seconds")
+                raise ScenarioTimeout(f"the scenario took more than {limit_s:g} virtual seconds")
             nursery.cancel_scope.cancel()
 
     clock = MockClock(autojump_threshold=0)
@@ -215,7 +215,7 @@ def run_world(
             trio.run(main, clock=clock)
         except BaseException as error:
             single = _only(error)
-            _tell(single, seed, clock.current_time(), worlds, logs)
+            _add_notes(single, seed, clock.current_time(), worlds, logs)
             if single is error:
                 raise
             raise single from None
@@ -223,15 +223,15 @@ def run_world(
 
 
 def _only(error: BaseException) -> BaseException:
-    """Take a lone exception out of the groups that nurseries put around it."""
+    """Take a single exception out of the groups that nurseries put around it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
-def _tell(error: BaseException, seed: int, now_s: float, worlds: Sequence[World], logs: deque[str]) -> None:
+def _add_notes(error: BaseException, seed: int, now_s: float, worlds: Sequence[World], logs: deque[str]) -> None:
     error.add_note(f"simulated world: seed {seed}, at {now_s:.6f} s")
     for world in worlds:
         error.add_note("faults: " + ("; ".join(world.faults.injected) or "none"))
     if logs:
-        error.add_note("the nodes' last log lines:\n  " + "\n  ".join(logs))
+        error.add_note("last log lines of the nodes:\n  " + "\n  ".join(logs))

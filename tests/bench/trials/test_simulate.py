@@ -6,7 +6,7 @@ import pytest
 
 from bench.trials import simulate as trial
 from bench.trials.simulate import simulate
-from softstate.testing.simulation.schedule import Outcome, drawn
+from softstate.testing.simulation.schedule import Outcome, draw_schedule
 
 
 def test_worlds_are_run_and_counted() -> None:
@@ -21,9 +21,9 @@ def test_worlds_are_run_and_counted() -> None:
 
 
 def test_a_failure_is_told_with_its_seed_and_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    schedule = tuple(drawn(1))
+    schedule = tuple(draw_schedule(1))
     monkeypatch.setattr(trial, "run_seed", lambda seed: Outcome(seed, schedule, error="S1 broken"))
-    monkeypatch.setattr(trial, "minimised", lambda outcome: [outcome.schedule[2]])
+    monkeypatch.setattr(trial, "minimise", lambda outcome: [outcome.schedule[2]])
     report = simulate(5, processes=1)
     assert not report.ok
     assert "seed 0: S1 broken" in str(report)

@@ -1,4 +1,4 @@
-"""The conformance test: both stores of ours pass it, and a store that breaks a rule does not."""
+"""The conformance test: the memory and SQLite stores pass it, and a store that breaks a rule fails."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class IgnoresKeys(MemoryStore):
 
 class NeverWakes(MemoryStore):
     async def wait(self, after: int) -> None:
-        raise AssertionError(f"would wait for ever after {after}")
+        raise AssertionError(f"waits without end after {after}")
 
 
 class TrustsAnyHistory(MemoryStore):
@@ -158,7 +158,7 @@ class OnlyClosesWhenDestroyed(MemoryStore):
 
 
 class DrawsRevisionsFirst(MemoryStore):
-    """Draws a revision as from a sequence, then takes its time to commit: visibility out of commit order."""
+    """Draws a revision as from a sequence, and commits later: commits become visible out of order."""
 
     def _open(self) -> Position:
         if not isinstance(self.disk.image, SequencedImage):
@@ -173,7 +173,7 @@ class DrawsRevisionsFirst(MemoryStore):
         before, revision = image.head, image.draw()
         for _ in range(revision % 3):
             await trio.lowlevel.checkpoint()
-        record = image.reveal(group[0], revision)
+        record = image.commit_drawn(group[0], revision)
         self.disk.ring()
         return Committed([Applied(revision)], before, [record], image.position)
 
@@ -195,7 +195,7 @@ class DrawsRevisionsFirst(MemoryStore):
         (OnlyClosesWhenDestroyed, "destroyed store is gone"),
     ],
 )
-async def test_a_store_that_breaks_a_rule_is_told_which(broken: type[MemoryStore], complaint: str) -> None:
+async def test_a_store_that_breaks_a_rule_fails_its_check(broken: type[MemoryStore], complaint: str) -> None:
     class BrokenBackend(MemoryBackend):
         store = broken
 

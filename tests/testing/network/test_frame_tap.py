@@ -1,4 +1,4 @@
-"""The tap, against frames made by wsproto, in pieces of any size."""
+"""The tap, tested with frames made by wsproto, in pieces of any size."""
 
 from typing import Any
 

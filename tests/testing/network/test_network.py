@@ -1,4 +1,4 @@
-"""The simulated network by itself: what TCP promises, and each fault."""
+"""The simulated network alone: the guarantees of TCP, and each fault."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,8 +36,8 @@ async def read(stream: SimStream, size: int) -> bytes:
     return data
 
 
-async def hears(stream: SimStream, within_s: float) -> bytes | None:
-    """Return what arrives within a time, None if nothing does."""
+async def received(stream: SimStream, within_s: float) -> bytes | None:
+    """Return the bytes that arrive within some seconds, None if none do."""
     with trio.move_on_after(within_s):
         return await stream.receive_some()
     return None
@@ -68,16 +68,18 @@ async def test_a_stream_is_an_edge_of_the_outbox(autojump_clock: MockClock) -> N
         assert str(node) == "c:1"
 
 
-async def test_nobody_listens_or_the_host_is_dark(autojump_clock: MockClock) -> None:
+async def test_connecting_fails_if_nothing_listens_and_waits_for_a_host_without_power(
+    autojump_clock: MockClock,
+) -> None:
     async with network() as (net, _):
-        with pytest.raises(OSError, match="nobody listens at n:2"):
+        with pytest.raises(OSError, match="nothing listens at n:2"):
             await net.open_stream("c", "n", 2)
         with pytest.raises(OSError, match="in use"):
             net.listen("n", 1)
-        net.leave("n", silently=False)
-        with pytest.raises(OSError, match="nobody listens at n:1"):
+        net.end_process("n", silently=False)
+        with pytest.raises(OSError, match="nothing listens at n:1"):
             await net.open_stream("c", "n", 1)
-        net.leave("n", silently=True)
+        net.end_process("n", silently=True)
         with trio.move_on_after(300) as patience:
             await net.open_stream("c", "n", 1)
         assert patience.cancelled_caught
@@ -85,7 +87,7 @@ async def test_nobody_listens_or_the_host_is_dark(autojump_clock: MockClock) -> 
         await net.open_stream("c", "n", 1)
 
 
-async def test_what_is_on_its_way_is_bounded_and_writes_are_taken_in_part(autojump_clock: MockClock) -> None:
+async def test_bytes_under_way_are_bounded_and_writes_are_taken_in_part(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         client, node = await pair(net, listener)
         await client.send_all(b"PUT / HTTP/1.1\r\n\r\n")
@@ -121,22 +123,22 @@ async def test_a_stalled_direction_holds_bytes_and_connects_and_the_other_goes_o
         await client.send_all(b"GET / HTTP/1.1\r\n\r\n")
         await node.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
         assert await read(client, 19)
-        assert await hears(node, 500) is None
+        assert await received(node, 500) is None
         with trio.move_on_after(100) as patience:
             await net.open_stream("c", "n", 1)
         assert patience.cancelled_caught
         net.heal("c", "n")
-        assert await hears(node, 1) == b"GET / HTTP/1.1\r\n\r\n"
+        assert await received(node, 1) == b"GET / HTTP/1.1\r\n\r\n"
 
 
-async def test_a_half_open_connection_hears_nothing_ever_again(autojump_clock: MockClock) -> None:
+async def test_a_half_open_connection_receives_nothing_more(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         client, node = await pair(net, listener)
-        net.lose_held("c", "n")
+        net.half_open("c", "n")
         await client.send_all(b"GET / HTTP/1.1\r\n\r\n")
         await client.aclose()
         net.heal("c", "n")
-        assert await hears(node, 900) is None
+        assert await received(node, 900) is None
         await pair(net, listener)
 
 
@@ -154,7 +156,7 @@ async def test_a_reset_breaks_both_ends(autojump_clock: MockClock) -> None:
 async def test_a_process_that_ends_resets_its_peer_and_says_nothing_more(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         client, node = await pair(net, listener)
-        net.leave("n", silently=False)
+        net.end_process("n", silently=False)
         assert node.try_send(b"last words") == 10
         with pytest.raises(trio.BrokenResourceError):
             await client.receive_some()
@@ -191,7 +193,7 @@ async def test_one_kind_of_connection_can_be_blocked(
             with pytest.raises(trio.BrokenResourceError):
                 await client.receive_some()
         else:
-            assert await hears(node, 60) is None
+            assert await received(node, 60) is None
 
 
 async def test_a_host_that_does_not_read_and_one_that_reads_slowly(autojump_clock: MockClock) -> None:
@@ -199,19 +201,19 @@ async def test_a_host_that_does_not_read_and_one_that_reads_slowly(autojump_cloc
         client, node = await pair(net, listener)
         await node.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
         net.not_reading["c"] = None
-        assert await hears(client, 60) is None
-        net.read_again("c")
-        assert await hears(client, 1) is not None
+        assert await received(client, 60) is None
+        net.resume_reading("c")
+        assert await received(client, 1) is not None
         net.reading_pause_s["c"] = 3.0
         await node.send_all(b"x")
-        assert await hears(client, 2.9) is None
-        assert await hears(client, 3.1) == b"x"
+        assert await received(client, 2.9) is None
+        assert await received(client, 3.1) == b"x"
 
 
 async def test_delays_come_from_the_distribution_that_was_set(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         client, node = await pair(net, listener)
-        net.slow("c", "n", uniform(5, 6))
+        net.set_delay("c", "n", uniform(5, 6))
         began = trio.current_time()
         await client.send_all(PLAIN)
         await read(node, len(PLAIN))

@@ -1,15 +1,15 @@
-"""Clocks that are wrong, and hosts that stand still."""
+"""Wrong clocks, and hosts that stand still."""
 
 import trio
 from trio.testing import MockClock
 
-from softstate.testing.simulation.clocks import NodeClock
+from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.freezer import HOST, Freezer, start_on
 
 
 def test_offset_rate_jump_and_suspend() -> None:
     true_s = 100.0
-    clock = NodeClock(7.0, true_time=lambda: true_s)
+    clock = SimClock(7.0, true_time=lambda: true_s)
     assert clock.now() == 107
     true_s = 110
     assert clock.now() == 117
@@ -30,7 +30,7 @@ def test_offset_rate_jump_and_suspend() -> None:
 
 
 def test_readings_are_whole_microseconds() -> None:
-    assert NodeClock(true_time=lambda: 1.23456789).now() == 1.234567
+    assert SimClock(true_time=lambda: 1.23456789).now() == 1.234567
 
 
 def test_nothing_of_a_frozen_host_runs_and_its_timers_are_late() -> None:

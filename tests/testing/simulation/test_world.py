@@ -1,4 +1,4 @@
-"""The simulated world: that it runs the product, repeats itself, and that each fault does what its name says."""
+"""The simulated world runs the product and repeats itself, and each fault has the effect that its name says."""
 
 import math
 import os
@@ -15,39 +15,39 @@ from trio._core import _run
 import softstate.testing
 from softstate.model import Durability
 from softstate.server import ServerConfig
-from softstate.testing import FrameRule, Overtime, World, run_world
+from softstate.testing import FrameRule, ScenarioTimeout, World, run_world
 from softstate.testing.simulation.determinism import Seeds
 from softstate.testing.trace import (
-    Acknowledged,
     AgeSampled,
-    Applied,
-    Asked,
+    ChangeCommitted,
+    ChangeDelivered,
     ClientEnded,
-    Committed,
     FaultInjected,
     HistoryReplaced,
     LeasesDropped,
-    ModeSeen,
+    MessageWritten,
+    ModeChanged,
     NodeEnded,
     NodeSampled,
     NodeStarted,
-    Refused,
-    ResetSeen,
-    Spoken,
+    PublishAcknowledged,
+    PublishFailed,
+    PublishStarted,
+    ResetDelivered,
 )
 
-STORY = Path(__file__).with_name("long_story.py")
+SCENARIO = Path(__file__).with_name("mixed_scenario.py")
 ROOT = Path(__file__).parents[3]
 
 
-def story_in_a_fresh_process(seed: int, hash_seed: int) -> str:
+def digest_in_a_fresh_process(seed: int, hash_seed: int) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(STORY), str(seed)]
+    command = [sys.executable, str(SCENARIO), str(seed)]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_same_seed_does_the_same_in_every_process_and_another_does_not() -> None:
-    first, again, other = (story_in_a_fresh_process(*seeds) for seeds in ((1, 1), (1, 99), (2, 1)))
+    first, again, other = (digest_in_a_fresh_process(*seeds) for seeds in ((1, 1), (1, 99), (2, 1)))
     assert first == again
     assert first != other
 
@@ -59,7 +59,7 @@ def test_a_run_in_this_process_changes_nothing_about_the_next_one() -> None:
         client.publish("t", 1)
         await world.sleep(5)
 
-    # Tasks, cancel scopes and whatever else is numbered by the process start higher the second time.
+    # Numbers that the process gives to tasks, cancel scopes and others start higher the second time.
     assert run_world(7, scenario).trace.digest() == run_world(7, scenario).trace.digest()
 
 
@@ -68,7 +68,7 @@ def test_seeds_give_each_purpose_its_own_numbers() -> None:
     assert seeds.random("a").random() == seeds.random("a").random() != seeds.random("b").random()
 
 
-def test_what_an_application_sees_is_in_the_trace_and_commits_come_from_the_disk() -> None:
+def test_the_trace_has_what_an_application_sees_and_the_commits_of_the_disk() -> None:
     async def scenario(world: World) -> None:
         alice = await world.client("alice", "orders/")
         bob = await world.client("bob")
@@ -83,29 +83,31 @@ def test_what_an_application_sees_is_in_the_trace_and_commits_come_from_the_disk
         second = alice.subscribe("x")
         await world.sleep(1)
         alice.unsubscribe(second)
-        await alice.leave()
+        await alice.aclose()
 
     trace = run_world(1, scenario, record_messages=True).trace
-    committed = trace.of(Committed)
+    committed = trace.of(ChangeCommitted)
     assert [(c.revision, c.topic, c.value, c.deleted) for c in committed] == [
         (3, "orders/1", {"state": "new"}, False), (4, "orders/1", None, True)
     ]  # fmt: skip
     assert committed[0].key == "k"
-    assert [(a.client, a.version, a.value, a.deleted) for a in trace.of(Applied)] == [
+    assert [(a.client, a.version, a.value, a.deleted) for a in trace.of(ChangeDelivered)] == [
         ("alice", 3, {"state": "new"}, False), ("alice", 4, None, True)
     ]  # fmt: skip
-    assert [a.ticket for a in trace.of(Asked)] == [1, 2, 3]
-    assert {a.ticket: a.version for a in trace.of(Acknowledged)} == {1: 3, 3: 4}
-    assert [(r.ticket, r.error) for r in trace.of(Refused)] == [(2, "Conflict")]
-    assert "live" in [m.mode for m in trace.of(ModeSeen) if m.client == "alice"]
+    assert [a.number for a in trace.of(PublishStarted)] == [1, 2, 3]
+    assert {a.number: a.version for a in trace.of(PublishAcknowledged)} == {1: 3, 3: 4}
+    assert [(r.number, r.error) for r in trace.of(PublishFailed)] == [(2, "Conflict")]
+    assert "live" in [m.mode for m in trace.of(ModeChanged) if m.client == "alice"]
     assert [s for s in trace.of(AgeSampled) if s.handle == 1][-1].known == (("orders/1", 4, True),)
     assert max(sample.connections for sample in trace.of(NodeSampled)) >= 1
-    assert {"hello", "welcome", "subscribe", "subscribed", "notify", "published"} <= {s.op for s in trace.of(Spoken)}
+    assert {"hello", "welcome", "subscribe", "subscribed", "notify", "published"} <= {
+        s.op for s in trace.of(MessageWritten)
+    }
     assert trace.of(ClientEnded)[0].how == "closed"
 
 
 @pytest.mark.parametrize("how", ["killed", "power"])
-def test_a_crashed_node_is_noticed_at_once_or_by_its_silence_and_starts_anew(how: Any) -> None:
+def test_a_crashed_node_is_noticed_at_once_or_by_its_silence_and_can_be_restarted(how: Any) -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t")
         await world.until(lambda: client.mode == "live")
@@ -133,11 +135,11 @@ def test_a_crash_point_decides_whether_the_commit_was_made(point: str, commits: 
         client.publish("t", 1)
         await world.sleep(1)
         assert not world.nodes["n1"].up
-        assert len(world.trace.of(Committed)) == commits
-        assert world.trace.of(Acknowledged) == []
+        assert len(world.trace.of(ChangeCommitted)) == commits
+        assert world.trace.of(PublishAcknowledged) == []
         await world.faults.restart("n1")
-        await world.until(lambda: len(world.trace.of(Acknowledged)) == 1)
-        assert len(world.trace.of(Committed)) == 1
+        await world.until(lambda: len(world.trace.of(PublishAcknowledged)) == 1)
+        assert len(world.trace.of(ChangeCommitted)) == 1
 
     run_world(3, scenario, nodes=1)
 
@@ -148,16 +150,14 @@ def test_a_store_reply_that_is_lost_leaves_one_commit() -> None:
         await world.until(lambda: client.mode == "live")
         world.faults.lose_reply("n1")
         client.publish("t", 1)
-        await world.until(lambda: len(world.trace.of(Acknowledged)) == 1)
-        assert len(world.trace.of(Committed)) == 1
+        await world.until(lambda: len(world.trace.of(PublishAcknowledged)) == 1)
+        assert len(world.trace.of(ChangeCommitted)) == 1
 
     run_world(3, scenario, nodes=1)
 
 
 @pytest.mark.parametrize(("durability", "lost"), [(Durability.DURABLE, 0), (Durability.WEAK, 1)])
-def test_a_crash_of_the_disk_loses_what_was_not_durable_and_nothing_if_it_claims_to_be(
-    durability: Durability, lost: int
-) -> None:
+def test_a_crash_of_the_disk_loses_commits_that_were_not_durable(durability: Durability, lost: int) -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t")
         await world.until(lambda: client.mode == "live")
@@ -165,7 +165,7 @@ def test_a_crash_of_the_disk_loses_what_was_not_durable_and_nothing_if_it_claims
         client.publish("t", 1)
         await world.sleep(1)
         assert world.faults.disk_crash() == lost
-        await world.until(lambda: client.mode == "live" and len(world.trace.of(ResetSeen)) == lost, 120)
+        await world.until(lambda: client.mode == "live" and len(world.trace.of(ResetDelivered)) == lost, 120)
 
     trace = run_world(4, scenario, durability=durability, sync_every_s=1e9).trace
     assert len(trace.of(HistoryReplaced)) == lost
@@ -185,12 +185,12 @@ def test_a_rewound_store_resets_clients_also_when_it_has_passed_them(advance: in
         await world.until(lambda: "t" in client.known() and client.known()["t"].value == "old", 120)
         await world.until(lambda: len(client.known()) == 1 + advance, 120)
         world.faults.wipe()
-        await world.until(lambda: len(world.trace.of(ResetSeen)) == 2 and client.age() < math.inf, 120)
+        await world.until(lambda: len(world.trace.of(ResetDelivered)) == 2 and client.age() < math.inf, 120)
 
     run_world(5, scenario)
 
 
-def test_a_frozen_node_is_suspected_and_goes_on_as_if_nothing_had_been() -> None:
+def test_a_frozen_node_is_suspected_and_goes_on_after_the_thaw() -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t")
         await world.until(lambda: client.mode == "live")
@@ -202,7 +202,7 @@ def test_a_frozen_node_is_suspected_and_goes_on_as_if_nothing_had_been() -> None
     assert len(run_world(6, scenario, nodes=1).trace.of(NodeStarted)) == 1
 
 
-def test_a_frozen_client_sees_nothing_and_neither_do_its_timers_run() -> None:
+def test_a_frozen_client_sees_nothing_and_its_timers_do_not_run() -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t")
         await world.until(lambda: client.mode == "live")
@@ -229,7 +229,7 @@ def test_a_clock_that_jumps_looks_like_sleep() -> None:
         assert client.mode == "live"
         assert client.age() < 30
 
-    assert [seen.mode for seen in run_world(6, scenario).trace.of(ModeSeen)][-2:] == ["suspect", "live"]
+    assert [seen.mode for seen in run_world(6, scenario).trace.of(ModeChanged)][-2:] == ["suspect", "live"]
 
 
 def test_a_suspended_node_does_not_age_its_leases() -> None:
@@ -247,7 +247,7 @@ def test_a_suspended_node_does_not_age_its_leases() -> None:
     run_world(6, scenario, nodes=1)
 
 
-def test_amnesia_is_repaired_and_told() -> None:
+def test_amnesia_is_repaired_and_recorded() -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t")
         await world.until(lambda: client.mode == "live")
@@ -274,12 +274,14 @@ def test_a_fault_of_one_message_is_repaired(fault: Any) -> None:
     run_world(8, scenario, nodes=1)
 
 
-def test_a_rule_leaves_alone_what_it_is_not_about() -> None:
+def test_a_rule_leaves_other_messages_alone() -> None:
     async def scenario(world: World) -> None:
         seen: list[str] = []
         await world.client("a", "t")
-        rule = world.faults.frames(FrameRule("tell", receiver="a", times=None, skip=1, hit=lambda f: seen.append(f.op)))
-        world.faults.frames(FrameRule("drop", "notify", receiver="nobody"))
+        rule = world.faults.frames(
+            FrameRule("observe", receiver="a", times=None, skip=1, hit=lambda f: seen.append(f.op))
+        )
+        world.faults.frames(FrameRule("drop", "notify", receiver="another"))
         await world.sleep(5)
         world.faults.commit("t", 1)
         await world.sleep(1)
@@ -291,7 +293,7 @@ def test_a_rule_leaves_alone_what_it_is_not_about() -> None:
     run_world(8, scenario, nodes=1)
 
 
-def test_who_stops_reading_congests_its_own_outbox_only() -> None:
+def test_a_client_that_stops_reading_congests_its_own_outbox_only() -> None:
     config = ServerConfig(congested_s_max=5.0, pending_bytes_max=200_000)
 
     async def scenario(world: World) -> None:
@@ -305,7 +307,7 @@ def test_who_stops_reading_congests_its_own_outbox_only() -> None:
         node = world.nodes["n1"].node
         assert node is not None
         assert 0 < max(sample.pending_bytes for sample in world.trace.of(NodeSampled)) <= config.pending_bytes_max
-        world.faults.read_again("slow")
+        world.faults.resume_reading("slow")
         await world.until(lambda: slow.known() == quick.known() and slow.mode == "live", 120)
 
     run_world(9, scenario, nodes=1, config=config)
@@ -328,7 +330,7 @@ def test_store_faults_let_ages_grow_and_end() -> None:
         world.faults.store_slow(0.1, 0.2)
         began = world.now
         client.publish("t", 1)
-        await world.until(lambda: bool(world.trace.of(Acknowledged)))
+        await world.until(lambda: bool(world.trace.of(PublishAcknowledged)))
         assert world.now - began > 0.2
 
     run_world(10, scenario, nodes=1)
@@ -344,7 +346,7 @@ def test_heal_takes_everything_back() -> None:
         faults.partition("a", "n1")
         faults.split("a", "n2", 1)
         faults.block("a", "n2", "http")
-        faults.no_new("a", "n2")
+        faults.ignore_new("a", "n2")
         faults.stop_reading("a")
         faults.read_slowly("a", 1)
         faults.store_hang()
@@ -359,7 +361,7 @@ def test_heal_takes_everything_back() -> None:
     assert {"crash", "partition", "heal"} <= kinds
 
 
-def test_a_failure_tells_the_seed_and_the_faults() -> None:
+def test_a_failure_names_the_seed_and_the_faults() -> None:
     async def scenario(world: World) -> None:
         await world.client("a", "t")
         world.faults.freeze("n2")
@@ -376,11 +378,11 @@ def test_a_failure_tells_the_seed_and_the_faults() -> None:
 
 def test_waiting_and_running_end_in_virtual_time() -> None:
     async def waits(world: World) -> None:
-        with pytest.raises(Overtime, match="within 100 s"):
+        with pytest.raises(ScenarioTimeout, match="within 100 virtual seconds"):
             await world.until(lambda: False, 100)
         await trio.sleep_forever()
 
-    with pytest.raises(Overtime, match="500 virtual seconds"):
+    with pytest.raises(ScenarioTimeout, match="500 virtual seconds"):
         run_world(13, waits, limit_s=500)
 
 

@@ -72,7 +72,7 @@ def test_a_planted_bug_is_found_made_small_and_can_be_repeated() -> None:
     assert feed(Planted(), [finding.data], Counter())[1] is not None
 
 
-def test_what_cannot_be_repeated_is_reported_as_it_was() -> None:
+def test_a_finding_that_cannot_be_repeated_is_reported_unchanged() -> None:
     tally = run_target(Late(), 1, count=50)
     assert tally.executions == 3
     assert tally.finding is not None
@@ -81,7 +81,7 @@ def test_what_cannot_be_repeated_is_reported_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(("tries", "left"), [(1_000, b"ab"), (0, b"xxxaxxxbxxx")])
-def test_minimising_keeps_what_fails_and_stops_in_time(tries: int, left: bytes) -> None:
+def test_minimising_keeps_the_failure_and_stops_in_time(tries: int, left: bytes) -> None:
     def fails(data: bytes) -> bool:
         return b"a" in data and b"b" in data
 

@@ -1,11 +1,11 @@
-"""A scenario with a bit of everything: ``python long_story.py SEED`` prints the hash of its trace."""
+"""A scenario with many kinds of faults: ``python mixed_scenario.py SEED`` prints the digest of its trace."""
 
 import sys
 
 from softstate.testing import FrameRule, World, run_world
 
 
-async def story(world: World) -> None:
+async def scenario(world: World) -> None:
     faults, random = world.faults, world.seeds.random("story")
     for name, codec in (("a", "cbor"), ("b", "json"), ("c", "cbor")):
         await world.client(name, "t/", codec=codec, push=name != "c")  # type: ignore[arg-type]
@@ -38,4 +38,4 @@ async def story(world: World) -> None:
 
 
 if __name__ == "__main__":
-    print(run_world(int(sys.argv[1]), story, record_messages=True).trace.digest())
+    print(run_world(int(sys.argv[1]), scenario, record_messages=True).trace.digest())

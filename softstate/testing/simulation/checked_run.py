@@ -1,4 +1,4 @@
-"""Running a scenario with an oracle beside it, to the end that every promise can be checked at."""
+"""Run a scenario with an oracle, heal everything, and wait until every promise can be checked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import trio
 from softstate.testing.oracle.oracle import Bounds, Oracle
 from softstate.testing.simulation.world import World, run_world
 
-LOOK_EVERY_S = 1.0
-"""How long a world may go on after a promise broke, in virtual seconds."""
+CHECK_EVERY_S = 1.0
+"""Virtual seconds for which a world may go on after a promise broke."""
 
 
-async def checked(
+async def check_scenario(
     world: World,
     scenario: Callable[[World], Awaitable[None]],
     oracle: Oracle | None = None,
@@ -23,13 +23,13 @@ async def checked(
 ) -> Oracle:
     """Run a scenario in a world, heal everything, wait for as long as L allows, and check every promise.
 
-    `oracle` is one that is attached to the world's trace; None: a new one. Raises `PromiseBroken`, soon after a promise
-    broke if it is one that can be told at once; `to_the_end`: with all that broke, at the end.
+    `oracle` must be attached to the world's trace; None: a new one is. Raises `PromiseBroken` within `CHECK_EVERY_S` of
+    an event that shows it; with `to_the_end`, at the end, with all promises that broke.
     """
     oracle = oracle or Oracle.attach(world.trace)
     async with trio.open_nursery() as nursery:
         if not to_the_end:
-            nursery.start_soon(_look, oracle)
+            nursery.start_soon(_check_often, oracle)
         await scenario(world)
         await world.faults.heal()
         await world.sleep(oracle.bounds.converge_s + oracle.bounds.slack_s)
@@ -41,10 +41,10 @@ async def checked(
     return oracle
 
 
-async def _look(oracle: Oracle) -> None:
+async def _check_often(oracle: Oracle) -> None:
     while True:
         oracle.check()
-        await trio.sleep(LOOK_EVERY_S)
+        await trio.sleep(CHECK_EVERY_S)
 
 
 def run_checked(
@@ -55,15 +55,16 @@ def run_checked(
     to_the_end: bool = False,
     **options: Any,
 ) -> tuple[World, Oracle]:
-    """Run a world as `run_world` does, with every message recorded and an oracle (see `checked`); return both.
+    """Run a world as `run_world` does, with every message recorded and an oracle; return both.
 
-    Raises what `run_world` raises, and `PromiseBroken`.
+    `bounds` are the oracle's (None: those of the default configuration), `options` those of `World`. See
+    `check_scenario`. Raises the errors of `run_world`, and `PromiseBroken`.
     """
     oracles: list[Oracle] = []
 
     async def main(world: World) -> None:
         oracle = Oracle.attach(world.trace, bounds)
-        oracles.append(await checked(world, scenario, oracle, to_the_end=to_the_end))
+        oracles.append(await check_scenario(world, scenario, oracle, to_the_end=to_the_end))
 
     world = run_world(seed, main, record_messages=True, **options)
     return world, oracles[0]
