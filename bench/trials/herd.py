@@ -39,7 +39,7 @@ from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.session import ServiceRate, advise
-from softstate.session.load_advice import LOAD, Advice, renew_ms
+from softstate.session.load_advice import LOAD, renew_ms
 from softstate.wire.messages import (
     Hello,
     Limits,
@@ -137,7 +137,7 @@ class _Node:
         self._random = random
         self._free_at = 0.0
 
-    def advice(self) -> Advice:
+    def advice(self) -> tuple[PollAdvice, RecoverAdvice]:
         """Return what to advise now, as `softstate.server.node.Node.terms` does."""
         sessions = self.sessions if self._plan.spread else 0
         return advise(sessions, self.rate.per_s, self.rate.per_s)
@@ -145,7 +145,8 @@ class _Node:
     def knock(self, now: float) -> tuple[float, float | None]:
         """Take a handshake; return when it is done, and None, or after how many seconds to come again."""
         begins = max(now, self._free_at)
-        spread_s = self._random.uniform(0, self.advice().recover_spread_ms / 1000)
+        _, recover = self.advice()
+        spread_s = self._random.uniform(0, recover.spread_ms / 1000)
         retry_s = self.rate.admit(TIMEOUT_MS / 1000, spread_s) if self._plan.shed else None
         self._free_at = begins + (self._plan.handshake_s if retry_s is None else self._plan.refuse_s)
         if retry_s is None:
@@ -216,7 +217,8 @@ class Herd:
         node, self._node = self._node, None
         assert node is not None
         self._died_at = self.now
-        bye = ServerBye("draining", 0, node.advice().recover_spread_ms)
+        _, recover = node.advice()
+        bye = ServerBye("draining", 0, recover.spread_ms)
         for client in self._clients:
             client.live = False
             self._away += 1
@@ -317,9 +319,7 @@ class Herd:
         if client.node != node.number:
             client.offers.append(Lost(conn, None, "connection reset"))
             return
-        advice, message = node.advice(), send.message
-        poll = PollAdvice(advice.poll_every_ms, advice.poll_spread_ms)
-        recover = RecoverAdvice(advice.recover_spread_ms, advice.recover_base_ms, advice.recover_cap_ms)
+        (poll, recover), message = node.advice(), send.message
         match message:
             case Hello():
                 terms = (TTL_MS, renew_ms(TTL_MS), TIMEOUT_MS, poll, recover, LIMITS, Durability.DURABLE)
@@ -335,7 +335,7 @@ class Herd:
 
     def _poll(self, client: _Client, asked: SendPoll) -> None:
         if self._node is not None:
-            every_ms = self._node.advice().poll_every_ms
+            every_ms = self._node.advice()[0].every_ms
             client.offers.append(PollAnswered(asked.request, Polled(0, self._node.position, next_ms=every_ms)))
         elif self.plan.how != "power":
             client.offers.append(RequestFailed(asked.request, "refused"))

@@ -26,7 +26,7 @@ from softstate.server.observe.status import lease_counts, memory_bytes, outbox_c
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
-from softstate.session import ServiceRate, Terms, advise
+from softstate.session import NodeTerms, ServiceRate, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
 from softstate.wire import Codec
@@ -59,7 +59,7 @@ class Node:
         self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = Hub(self.table, position, now)
         self.access = StoreAccess(config, store, self.hub, now, rewound=self._rewound, skipped=self._skipped)
-        self._terms: tuple[tuple[int, float, Durability], Terms] | None = None
+        self._terms: tuple[tuple[int, float, Durability], NodeTerms] | None = None
         self.front_door = FrontDoor(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
@@ -131,10 +131,10 @@ class Node:
 
     def admit(self) -> float | None:
         """Return None to admit one more handshake, else after how many seconds to come back."""
-        spread_s = self._jitter.uniform(0, self.terms().advice.recover_spread_ms / 1000)
+        spread_s = self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
         return self.handshakes.admit(self.config.timeout_ms / 1000, spread_s)
 
-    def terms(self) -> Terms:
+    def terms(self) -> NodeTerms:
         """Return what to tell clients now."""
         # All that it depends on, so that what is told to thousands is worked out once: 3 % of a renewal (cProfile).
         changing = len(self.table), self.handshakes.per_s, self.durability
@@ -142,9 +142,9 @@ class Node:
             self._terms = changing, self._work_out_terms()
         return self._terms[1]
 
-    def _work_out_terms(self) -> Terms:
+    def _work_out_terms(self) -> NodeTerms:
         config = self.config
-        advice = advise(
+        poll, recover = advise(
             len(self.table),
             self.handshakes.per_s,
             self.handshakes.per_s,
@@ -160,7 +160,7 @@ class Node:
             keys=self.store.keys_max,
             key_ms=config.key_ms,
         )
-        return Terms(self.node_id, config.ttl_ms, config.timeout_ms, advice, limits, self.durability)
+        return NodeTerms(self.node_id, config.ttl_ms, config.timeout_ms, poll, recover, limits, self.durability)
 
     # Running --------------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,15 @@
-"""What clients need after a crash, computed before it: afterwards nobody is left to tell them.
+"""What a node tells its clients: its terms, and advice for the time after a crash, when no node is left to give any.
 
 When a node dies, all N clients learn of it in the same instant. If it serves mu handshakes a second, their return takes
-N/mu seconds at best, and if what has been given up by its client is served all the same, it may never end: with a
-client timeout q and a mean backoff b, the node never recovers once N/mu > 2q + b, since those who were not served in
-time come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; `bench herd` simulates
-it). Two guards, each for the case in which the other fails:
+N/mu seconds at best. It may never end if the node also serves requests that their clients have given up: with a client
+timeout q and a mean backoff b, the node never recovers once N/mu > 2q + b, since clients that were not served in time
+come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; `bench herd` simulates it). Two
+guards, each for the case in which the other fails:
 
 - *Spread*: every client waits a random part of N / (0.75 mu) seconds before it comes back. It learned the number in
   its last `renewed`. 0.75 is what etcd fills of its revocation rate when it spreads lease expiries after a leader
   change (`server/lease/lessor.go`).
-- *Shed*: who would wait too long is refused at once, before any work is done for it (`ServiceRate.admit`).
+- *Shed*: a request that would wait too long is refused at once, before any work is done for it (`ServiceRate.admit`).
 
 After a long outage, clients that back off with full jitter, U(0, cap), arrive fastest in the moment in which the node
 is back: 2N/cap a second. Hence cap >= 2N / (0.75 mu).
@@ -22,20 +22,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from softstate.model import Durability
+from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice
+
 LOAD = 0.75
-"""Which part of a service rate a planned herd may use; the rest is for those who come unplanned."""
+"""Fraction of a service rate that clients which come back as advised may use; the rest is for all others."""
 
 RATE_PRIOR_PER_S = 500.0
 RATE_FLOOR_PER_S = 10.0
 RATE_CEILING_PER_S = 20_000.0
-"""Defaults for what `ServiceRate` believes before it has measured, and between which bounds it believes anything."""
+"""Defaults of `ServiceRate`: the rate before anything was measured, and the bounds of any rate."""
 
 SMOOTHING_S = 5.0
-"""Default for how many busy seconds it takes until a new rate has replaced 63 % of the old one."""
+"""Default time constant of `ServiceRate`: busy seconds after which a new rate has replaced 63 % of the old one."""
 
 SPREAD_MS_MIN = 100
 SPREAD_MS_MAX = 600_000
-"""Default bounds of every spread. The upper one wins over the formula: beyond it, shedding has to do the rest."""
+"""Default bounds of every spread. Beyond the upper one, shedding has to do the rest."""
 
 POLL_MS = 15_000
 """Default interval between polls, while the node can serve all of its clients that often."""
@@ -56,7 +59,7 @@ class ServiceRate:
     The rate is requests served per *busy* second, one in which at least one was in progress, so that an idle node
     does not look slow. It is smoothed exponentially over `smoothing_s` busy seconds, begins at `prior_per_s`, and is
     kept within `floor_per_s` and `ceiling_per_s`. Between `began` and `ended` put only what the node does itself:
-    waiting there for a peer's bytes would count as being slow.
+    waiting there for a peer's bytes would count as slowness of the node.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class ServiceRate:
         self._in_progress += 1
 
     def ended(self, now: float) -> None:
-        """Count a request out, whatever became of it: one that its client gave up has cost as much."""
+        """Count a request out, also a failed one: a request that its client gave up has cost as much."""
         assert self._in_progress > 0
         self._measure(now)
         self._in_progress -= 1
@@ -106,7 +109,7 @@ class ServiceRate:
 
         Sheds once the backlog exceeds half of what a client waits (`timeout_s`): later, the work would be for
         clients that have gone. `spread_s`, the caller's draw from U(0, recover spread), is added to the backlog so
-        that those refused together do not come back together.
+        that clients refused together do not come back together.
         """
         backlog_s = self.backlog_s()
         return backlog_s + spread_s if backlog_s > timeout_s / 2 else None
@@ -120,22 +123,20 @@ class ServiceRate:
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
-    """What `welcome` and `renewed` tell a client about the time when nobody can tell it anything.
+class NodeTerms:
+    """What a node tells its clients in `welcome` and `renewed`, as of now (P-CONN-3)."""
 
-    Poll every `poll_every_ms`, the first time after U(0, `poll_spread_ms`). Reconnect after U(0,
-    `recover_spread_ms`), then, at attempt k, after U(0, min(`recover_cap_ms`, `recover_base_ms` · 2^k)).
-    """
-
-    poll_every_ms: int
-    poll_spread_ms: int
-    recover_spread_ms: int
-    recover_base_ms: int
-    recover_cap_ms: int
+    node: str
+    ttl_ms: int
+    timeout_ms: int
+    poll: PollAdvice
+    recover: RecoverAdvice
+    limits: Limits
+    durability: Durability
 
 
 def spread_ms(sessions: int, rate_per_s: float, least_ms: int = SPREAD_MS_MIN, most_ms: int = SPREAD_MS_MAX) -> int:
-    """Return over how long `sessions` must spread to use 0.75 of `rate_per_s` (above 0), between two bounds."""
+    """Return the time over which `sessions` must spread to use 0.75 of `rate_per_s` (above 0), between two bounds."""
     return min(max(math.ceil(sessions * 1000 / (LOAD * rate_per_s)), least_ms), most_ms)
 
 
@@ -154,8 +155,11 @@ def advise(
     cap_ms: int = RECOVER_CAP_MS,
     least_ms: int = SPREAD_MS_MIN,
     most_ms: int = SPREAD_MS_MAX,
-) -> Advice:
-    """Return what to tell the clients of a node with so many `sessions` and such service rates (above 0).
+) -> tuple[PollAdvice, RecoverAdvice]:
+    """Return what to advise to the clients of a node with so many `sessions` and such service rates (above 0).
+
+    Poll every `every_ms`, the first time after U(0, `spread_ms`). Reconnect after U(0, `spread_ms`), then, at attempt
+    k, after U(0, min(`cap_ms`, `base_ms` · 2^k)).
 
     `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
     N / (0.75 · polls per second), the cap to 2N / (0.75 · handshakes per second), with N / (0.75 · rate) bounded by
@@ -163,10 +167,5 @@ def advise(
     """
     polls_ms = spread_ms(sessions, polls_per_s, least_ms, most_ms)
     handshakes_ms = spread_ms(sessions, handshakes_per_s, least_ms, most_ms)
-    return Advice(
-        poll_every_ms=max(poll_ms, polls_ms),
-        poll_spread_ms=polls_ms,
-        recover_spread_ms=handshakes_ms,
-        recover_base_ms=base_ms,
-        recover_cap_ms=max(cap_ms, 2 * handshakes_ms),
-    )
+    poll = PollAdvice(every_ms=max(poll_ms, polls_ms), spread_ms=polls_ms)
+    return poll, RecoverAdvice(spread_ms=handshakes_ms, base_ms=base_ms, cap_ms=max(cap_ms, 2 * handshakes_ms))

@@ -18,6 +18,7 @@ from softstate.session import events
 from softstate.session.effects import Effect
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
+from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
     PendingHello,
     PendingPoll,
@@ -28,7 +29,6 @@ from softstate.session.request import (
 )
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
-from softstate.session.terms import Terms
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import ClientMessage, Farewell, Reason
 
@@ -62,7 +62,7 @@ class SessionMachine(SessionCore):
         self,
         leases: LeaseTable,
         sink: Sink,
-        terms: Callable[[], Terms],
+        terms: Callable[[], NodeTerms],
         tokens: Callable[[], str],
         repairs: Counter[str],
         gap_topics_max: int = GAP_TOPICS_MAX,

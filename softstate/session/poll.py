@@ -33,7 +33,7 @@ def poll_page(session: SessionCore, pending: PendingPoll, page: Page) -> list[Ef
         page.position,
         compacted=list(page.compacted),
         lag_ms=lag_ms(page),
-        next_ms=session.terms().advice.poll_every_ms,
+        next_ms=session.terms().poll.every_ms,
     )
     return [Send(polled, page.records)]
 

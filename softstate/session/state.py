@@ -14,8 +14,8 @@ from softstate.lease.table import NOWHERE, OVER, Lease, LeaseTable, Sink
 from softstate.position import Position
 from softstate.session.effects import Effect, Read, ReadHead
 from softstate.session.gap_buffer import GapBuffer
+from softstate.session.load_advice import NodeTerms
 from softstate.session.request import PendingRenew, PendingRequest, check_names
-from softstate.session.terms import Terms
 
 TTL_MS_MIN = 1_000
 """A client may ask for a shorter lease than the node's, but not for a shorter one than this (P-CONN-2)."""
@@ -54,7 +54,7 @@ class SessionCore:
         self,
         leases: LeaseTable,
         sink: Sink,
-        terms: Callable[[], Terms],
+        terms: Callable[[], NodeTerms],
         tokens: Callable[[], str],
         repairs: Counter[str],
         gap_topics_max: int,

@@ -20,7 +20,7 @@ def expire(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[E
     session.lapse()
     if not isinstance(session.pending, PendingPoll):
         session.pending = None
-    return [DropPending(), Send(Revoked(reason, retry_ms, session.terms().advice.recover_spread_ms))]
+    return [DropPending(), Send(Revoked(reason, retry_ms, session.terms().recover.spread_ms))]
 
 
 def revoke(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[Effect]:
@@ -84,7 +84,7 @@ def report_unreadable(_session: SessionCore, error: RequestError) -> list[Effect
 def leave(session: SessionCore, reason: Farewell, retry_ms: int) -> list[Effect]:
     """Say goodbye. The lease keeps its TTL."""
     session.detach()
-    bye = ServerBye(reason, retry_ms, session.terms().advice.recover_spread_ms)
+    bye = ServerBye(reason, retry_ms, session.terms().recover.spread_ms)
     return [Send(bye), Close(CLOSE_FOR[reason], reason)]
 
 

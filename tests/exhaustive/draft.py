@@ -212,7 +212,7 @@ class Draft:
         if isinstance(page, Rewound):
             answer = page
         else:
-            every_ms = TERMS.advice.poll_every_ms
+            every_ms = TERMS.poll.every_ms
             changes = [change(record) for record in page.records]
             answer = Polled(0, page.position, changes, compacted=list(page.compacted), next_ms=every_ms)
         self._net(i, poll=("reply", world.messages.number(answer, (type(answer), repr(answer), str(page.position)))))

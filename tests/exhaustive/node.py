@@ -14,11 +14,11 @@ from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Record
 from softstate.position import Position
 from softstate.session import (
-    Advice,
     Close,
     CloseOther,
     DropPending,
     Effect,
+    NodeTerms,
     Read,
     ReadHead,
     Replay,
@@ -26,9 +26,18 @@ from softstate.session import (
     SendFirst,
     SessionMachine,
     State,
-    Terms,
 )
-from softstate.wire.messages import Limits, Message, Notify, Polled, Renewed, Subscribed, Welcome
+from softstate.wire.messages import (
+    Limits,
+    Message,
+    Notify,
+    PollAdvice,
+    Polled,
+    RecoverAdvice,
+    Renewed,
+    Subscribed,
+    Welcome,
+)
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.exhaustive.forking import Freezer, Shared
 from tests.exhaustive.parts import Interned, Output
@@ -36,11 +45,12 @@ from tests.exhaustive.parts import Interned, Output
 Conn = tuple[int, int]
 """A connection: the client, and how many it has opened by then."""
 
-TERMS = Terms(
+TERMS = NodeTerms(
     node="n",
     ttl_ms=60_000,
     timeout_ms=5_000,
-    advice=Advice(15_000, 1_000, 2_000, 500, 30_000),
+    poll=PollAdvice(every_ms=15_000, spread_ms=1_000),
+    recover=RecoverAdvice(spread_ms=2_000, base_ms=500, cap_ms=30_000),
     limits=Limits(100, 65_536, 131_072, 100, 100, 600_000),
     durability=Durability.NONE,
 )
@@ -57,7 +67,7 @@ class _NoWheel(Shared):
         """Hold nothing."""
 
 
-def terms() -> Terms:
+def terms() -> NodeTerms:
     """Return what the node tells its clients."""
     return TERMS
 

@@ -17,11 +17,11 @@ from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Record
 from softstate.position import Position
 from softstate.session import (
-    Advice,
     Close,
     CloseOther,
     DropPending,
     Effect,
+    NodeTerms,
     Read,
     ReadHead,
     Replay,
@@ -29,7 +29,6 @@ from softstate.session import (
     SendFirst,
     SessionMachine,
     Submit,
-    Terms,
 )
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
@@ -41,7 +40,9 @@ from softstate.wire.messages import (
     Limits,
     Message,
     Notify,
+    PollAdvice,
     Polled,
+    RecoverAdvice,
     Renew,
     Renewed,
     Subscribe,
@@ -51,11 +52,12 @@ from softstate.wire.push import EncodedChange, PushBatch
 from softstate.wire.subscription_digest import digest_of, digest_text
 
 TTL_S = 10.0
-TERMS = Terms(
+TERMS = NodeTerms(
     node="n1",
     ttl_ms=round(TTL_S * 1000),
     timeout_ms=2_000,
-    advice=Advice(15_000, 100, 700, 500, 30_000),
+    poll=PollAdvice(every_ms=15_000, spread_ms=100),
+    recover=RecoverAdvice(spread_ms=700, base_ms=500, cap_ms=30_000),
     limits=Limits(8, 65_536, 131_072, 4, 100, 600_000),
     durability=Durability.NONE,
 )

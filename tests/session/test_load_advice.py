@@ -9,12 +9,12 @@ from softstate.session.load_advice import (
     RECOVER_CAP_MS,
     SPREAD_MS_MAX,
     SPREAD_MS_MIN,
-    Advice,
     ServiceRate,
     advise,
     renew_ms,
     spread_ms,
 )
+from softstate.wire.messages import PollAdvice, RecoverAdvice
 
 
 def serve(rate: ServiceRate, now: float, count: int, service_s: float, idle_s: float = 0.0) -> float:
@@ -120,24 +120,18 @@ def test_a_renewal_comes_after_a_third_of_the_ttl() -> None:
 
 
 def test_a_small_node_gives_the_defaults() -> None:
-    assert advise(10, 500.0, 2000.0) == Advice(
-        poll_every_ms=POLL_MS,
-        poll_spread_ms=SPREAD_MS_MIN,
-        recover_spread_ms=SPREAD_MS_MIN,
-        recover_base_ms=RECOVER_BASE_MS,
-        recover_cap_ms=RECOVER_CAP_MS,
-    )
+    poll, recover = advise(10, 500.0, 2000.0)
+    assert poll == PollAdvice(every_ms=POLL_MS, spread_ms=SPREAD_MS_MIN)
+    assert recover == RecoverAdvice(spread_ms=SPREAD_MS_MIN, base_ms=RECOVER_BASE_MS, cap_ms=RECOVER_CAP_MS)
 
 
 def test_a_node_with_many_sessions_spreads_them() -> None:
-    advice = advise(90_000, 1000.0, 4000.0)
-    assert advice.recover_spread_ms == 120_000
-    assert advice.recover_cap_ms == 2 * 120_000
-    assert advice.poll_spread_ms == 30_000
-    assert advice.poll_every_ms == 30_000
+    poll, recover = advise(90_000, 1000.0, 4000.0)
+    assert recover == RecoverAdvice(spread_ms=120_000, base_ms=RECOVER_BASE_MS, cap_ms=2 * 120_000)
+    assert poll == PollAdvice(every_ms=30_000, spread_ms=30_000)
 
 
 def test_advice_keeps_the_settings_it_is_given() -> None:
-    assert advise(3000, 100.0, 100.0, poll_ms=50, base_ms=1, cap_ms=2, least_ms=3, most_ms=4) == Advice(
-        poll_every_ms=50, poll_spread_ms=4, recover_spread_ms=4, recover_base_ms=1, recover_cap_ms=8
-    )
+    poll, recover = advise(3000, 100.0, 100.0, poll_ms=50, base_ms=1, cap_ms=2, least_ms=3, most_ms=4)
+    assert poll == PollAdvice(every_ms=50, spread_ms=4)
+    assert recover == RecoverAdvice(spread_ms=4, base_ms=1, cap_ms=8)

@@ -29,6 +29,7 @@ from softstate.session import (
     CloseOther,
     DropPending,
     Effect,
+    NodeTerms,
     Read,
     ReadHead,
     Replay,
@@ -37,7 +38,6 @@ from softstate.session import (
     SessionMachine,
     State,
     Submit,
-    Terms,
 )
 from softstate.store.base import Write
 from softstate.wire import CBOR, CloseCode, Codec, frame, messages
@@ -68,7 +68,7 @@ class Connection:
         reads: StoreReads,
         heads: HeadReads,
         writes: StoreWrites,
-        terms: Callable[[], Terms],
+        terms: Callable[[], NodeTerms],
         tokens: Callable[[], str],
         repairs: Counter[str],
         now: Callable[[], float],
