@@ -15,7 +15,7 @@ from bench.speed.churn import churn
 from bench.speed.fanout import fanout
 from bench.speed.latency import latency
 from bench.speed.leases import leases
-from bench.speed.nodes import nodes
+from bench.speed.nodes.nodes import nodes
 from bench.speed.polls import polls
 from bench.speed.publish import publish
 from bench.speed.recovery import recovery

@@ -1,1 +1,1 @@
-"""Load generators and bare servers: processes of their own, raw bytes, no framework; see bench/README.md."""
+"""Load generators, each a process that sends and counts raw bytes without a framework; see bench/README.md."""

@@ -1,9 +1,9 @@
-"""Subscribers that come and go: Poisson arrivals, heavy-tailed lifetimes, and some who vanish without a word.
+"""Subscribers that come and go: Poisson arrivals, heavy-tailed lifetimes, and some that vanish silently.
 
-``python -m bench.load.churn``, driven over `bench.load.process`. Who leaves says goodbye; who vanishes reads and sends
-nothing any more and keeps its socket open, as one does whose network is gone, until the node must have given it up.
-One connection publishes by the clock meanwhile; staleness is the time from when a publish was due until a subscriber,
-whose subscribe was answered before, has it.
+``python -m bench.load.churn``, driven over `bench.load.process`. A subscriber that leaves sends `bye`. One that
+vanishes no longer reads or sends, and keeps its socket open until the node must have closed the connection, as if its
+network had failed. One more connection publishes by the clock; staleness is the time from when a publish was due until
+a subscriber, whose subscribe was answered before, has it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from bench.load.crowd import BYE, HELLO, RECEIVE_BYTES, UPGRADE, take_frames
+from bench.load.frames import client_frame, take_frames
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import SEQUENCE_BYTES, client_frame, value_of
+from bench.load.protocols import SEQUENCE_BYTES, value_of
+from bench.load.sessions import BYE, HELLO, RECEIVE_BYTES, UPGRADE
 from softstate.lease.table import GRACE
 from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.wire import CBOR, messages
@@ -30,33 +31,34 @@ EVENTS_MAX = 64
 NAP_S_MAX = 0.05
 TOPICS = 50
 TAIL = 1.5
-"""Exponent of the Pareto distribution of lifetimes: a mean, but no variance, were it not cut off."""
+"""Exponent of the Pareto distribution of lifetimes: without the cut-off it has a mean and no variance."""
 LIFETIME_MEANS_MAX = 10.0
-"""Lifetimes are cut off at so many means, so that a run can come to rest."""
+"""Cut-off of lifetimes, in means, so that a run reaches a steady state."""
 VANISHING = 0.25
+"""Share of subscribers that vanish."""
 IDLE_LEASES = 2
-"""After so many times TTL plus grace of silence a node closes a connection."""
+"""Silence, in multiples of TTL plus grace, after which a node closes a connection."""
 
 
 def lifetime_s(share: float, mean_s: float) -> float:
-    """Return the lifetime that the part `share` (0 to 1, 1 excluded) of all subscribers does not outlive."""
+    """Return the quantile `share` (0 to 1, 1 excluded) of the lifetimes."""
     least_s = mean_s * (TAIL - 1) / TAIL
     return float(min(least_s * (1 - share) ** (-1 / TAIL), LIFETIME_MEANS_MAX * mean_s))
 
 
 class Stage(Enum):
-    """Where a subscriber is."""
+    """The states of a subscriber."""
 
     UPGRADING = "upgrading"
     SUBSCRIBING = "subscribing"
-    HERE = "here"
+    PRESENT = "present"
     LEAVING = "leaving"
     VANISHED = "vanished"
     GONE = "gone"
 
 
 class Subscriber:
-    """One arrival. `frames` are still to come before it is subscribed; `since` is the first publish it must get."""
+    """One arrival. `frames` answers are missing until it is subscribed; it must get all publishes from `since` on."""
 
     __slots__ = (
         "arrived_at", "data", "ends_at", "fd", "frames", "renewal", "since", "socket", "stage", "subscribe", "vanishes"
@@ -77,7 +79,7 @@ class Subscriber:
 
 
 class Churn:
-    """All subscribers of one node. Every public method is a command of the process."""
+    """All subscribers of one node. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -145,7 +147,7 @@ class Churn:
             "generator_busy": (time.process_time() - cpu) / seconds,
         }
 
-    # What is due ----------------------------------------------------------------------------------------------------
+    # Due actions ---------------------------------------------------------------------------------------------------
 
     def _arrive(self, at: float) -> None:
         opened = socket.create_connection(("127.0.0.1", self._port), timeout=30)
@@ -169,23 +171,23 @@ class Churn:
         heapq.heappush(self._due, (at, self._pushed, subscriber))
 
     def _act(self, subscriber: Subscriber, at: float) -> int:
-        """Do what is due for a subscriber; return 1 for a renewal."""
+        """Do the due action of a subscriber; return 1 for a renewal."""
         if subscriber.stage is Stage.VANISHED:
-            if at >= subscriber.ends_at + self._given_up_s:
+            if at >= subscriber.ends_at + self._closed_by_node_s:
                 subscriber.socket.close()
                 subscriber.stage = Stage.GONE
-        elif subscriber.stage is Stage.HERE and at < subscriber.ends_at:
+        elif subscriber.stage is Stage.PRESENT and at < subscriber.ends_at:
             subscriber.socket.send(subscriber.renewal)
             self._at(at + self._renew_s, subscriber)
             return 1
         elif subscriber.stage in (Stage.UPGRADING, Stage.SUBSCRIBING):
-            self._at(at + self._renew_s / 10, subscriber)  # not even here yet: later
-        elif subscriber.stage is Stage.HERE:
+            self._at(at + self._renew_s / 10, subscriber)  # not subscribed yet
+        elif subscriber.stage is Stage.PRESENT:
             self._end(subscriber)
         return 0
 
     @property
-    def _given_up_s(self) -> float:
+    def _closed_by_node_s(self) -> float:
         return (IDLE_LEASES + 1) * self._ttl_s * (1 + GRACE)
 
     def _end(self, subscriber: Subscriber) -> None:
@@ -193,7 +195,7 @@ class Churn:
             subscriber.stage = Stage.VANISHED
             self._epoll.unregister(subscriber.fd)
             del self._subscribers[subscriber.fd]
-            self._at(subscriber.ends_at + self._given_up_s, subscriber)
+            self._at(subscriber.ends_at + self._closed_by_node_s, subscriber)
             return
         subscriber.stage = Stage.LEAVING
         subscriber.socket.send(BYE)
@@ -206,7 +208,7 @@ class Churn:
         topic = f"churn/{number % TOPICS:02}"
         self._publisher.send(client_frame(CBOR.encode(messages.Publish(number, topic, value_of(number)))))
 
-    # What arrives ---------------------------------------------------------------------------------------------------
+    # Received data ------------------------------------------------------------------------------------------------
 
     def _turn(self, timeout_s: float) -> None:
         for fd, _ in self._epoll.poll(timeout_s, EVENTS_MAX):
@@ -244,7 +246,7 @@ class Churn:
             if subscriber.frames:
                 subscriber.frames -= 1
                 if not subscriber.frames:
-                    subscriber.stage = Stage.HERE
+                    subscriber.stage = Stage.PRESENT
                     subscriber.since = len(self._published)
                     self._opening_s.append(now - subscriber.arrived_at)
             elif payload[-SEQUENCE_BYTES:].isdigit():
@@ -254,7 +256,7 @@ class Churn:
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     churn = Churn()
     serve({"open": churn.open, "phase": churn.phase})
 

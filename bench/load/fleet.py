@@ -1,13 +1,12 @@
-"""Clients of several nodes, one of which dies: what becomes of its clients, and what the others' clients notice.
+"""Clients of several nodes, one of which dies: the recovery of its clients, and the effects on all other clients.
 
 ``python -m bench.load.fleet``, driven over `bench.load.process`. These are the clients of `bench.load.machines`; each
-has its own node first in its list of URLs, then the others. A publisher at each node publishes: so every node's clients
-hear of changes that were published at every other.
+has its own node first in its list of URLs, then the others. There is a publisher at each node, and the clients of each
+node follow topics of all publishers.
 
-A *bystander* is a client of a node that does not die. Noted of bystanders: whether one lost its connection or left
-`live`, the greatest age that any of them stated, and the longest time from when a publish was asked for until one had
-the value, of publishes at nodes that live on. The same was noted for some time before: what a death changes is the
-difference.
+A *survivor* is a client of a node that does not die. Recorded of survivors: whether one lost its connection or left
+`live`, the greatest age that one stated, and the longest time from the request of a publish until one had the value, of
+publishes at nodes that do not die. The same is recorded for some time before, to compare with.
 """
 
 from __future__ import annotations
@@ -22,87 +21,87 @@ from bench.load.process import LoadFailed, serve
 from softstate.client.machine.events import Arrived, Event, Lost, PollAnswered
 
 PUBLISHES_PER_S = 40.0
-LOOK_EVERY_S = 0.05
-"""How often the ages of all bystanders are read."""
+AGES_EVERY_S = 0.05
+"""Interval at which the ages of all survivors are read."""
 
 
 class Fleet(Machines):
-    """All clients of several nodes. Every public method is a command of the process."""
+    """All clients of several nodes. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         super().__init__()
         self._publishes_per_s = PUBLISHES_PER_S
         self._asked_at: dict[str, list[float]] = {}
-        """For each topic, by value: when it was asked to be published; infinity if at the node that dies."""
+        """For each topic, by value: the time of the request to publish it; infinity if at the node that dies."""
         self._seen: dict[int, int] = {}
-        """For each client, the newest value whose delivery was looked at."""
+        """For each client, the newest value whose delivery was recorded."""
         self._victim = ""
         self._lost = 0
         self._left: set[int] = set()
         self._delivery_s = 0.0
         self._age_s = 0.0
-        self._look_ages_at = 0.0
+        self._read_ages_at = 0.0
 
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open_nodes(self, ports: list[int], clients: int, victim: int, seed: int) -> dict[str, Any]:
-        """Let so many clients come in all, in turn to each node; `victim` is the port of the node that will die."""
+        """Open so many clients, in turn at each node; `victim` is the port of the node that will die."""
         self._victim = f"ws://127.0.0.1:{victim}"
         return self._open_all(ports, clients, "lease", seed)
 
     def calm(self, seconds: float) -> dict[str, Any]:
-        """Go on for some seconds; return what the bystanders noticed."""
+        """Go on for some seconds; return the effects on survivors."""
         began = time.monotonic()
-        self._watch_from(began)
+        self._record_from(began)
         while time.monotonic() - began < seconds:
-            self._look()
-        return self._noticed()
+            self._turn_and_read_ages()
+        return self._effects()
 
     def death(self, seconds: float, patience_s: float) -> dict[str, Any]:
-        """Go on while the node dies, for some seconds from then and until all its clients are live elsewhere.
+        """Go on while the node dies, for `seconds` after that and until all its clients are live at other nodes.
 
-        Raises `LoadFailed` if the node has not died, or not all of them are live, when patience is over.
+        Raises `LoadFailed` if the node has not died, or not all of them are live, after `patience_s`.
         """
         cpu, began = time.process_time(), time.monotonic()
-        self._watch_from(began)
+        self._record_from(began)
         while self._away or time.monotonic() - self._died_at < seconds or self._died_at == math.inf:
-            self._look()
+            self._turn_and_read_ages()
             if time.monotonic() - began > patience_s:
                 raise LoadFailed(f"{len(self._away)} clients of the dead node are not live after {patience_s:g} s")
         busy = (time.process_time() - cpu) / (time.monotonic() - began)
-        noticed = self._noticed()
+        effects = self._effects()
         self._publish_at = math.inf
         while self._asked or not all(map(self._current, self._clients)):
             self._turn()
             if time.monotonic() - began > patience_s:
                 raise LoadFailed(f"{len(self._asked)} publishes are not answered, or not delivered to all")
         return {
-            **noticed,
+            **effects,
             "back_s": self._back_s,
             "acknowledged": {topic: len(times) - 1 for topic, times in self._ages.times.items()},
-            "dishonest": self._ages.dishonest,
+            "too_low": self._ages.too_low,
             "generator_busy": busy,
         }
 
-    # Watching -------------------------------------------------------------------------------------------------------
+    # Recording ------------------------------------------------------------------------------------------------------
 
-    def _bystander(self, client: Client) -> bool:
+    def _survives(self, client: Client) -> bool:
         return not client.publishes and client.home != self._victim
 
-    def _watch_from(self, now: float) -> None:
+    def _record_from(self, now: float) -> None:
         self._lost, self._left = 0, set()
         self._delivery_s = self._age_s = 0.0
-        self._look_ages_at = now
+        self._read_ages_at = now
 
-    def _look(self) -> None:
+    def _turn_and_read_ages(self) -> None:
         self._turn()
         now = time.monotonic()
-        if now >= self._look_ages_at:
-            self._look_ages_at = now + LOOK_EVERY_S
-            ages = (client.machine.age(time.monotonic()) for client in self._clients if self._bystander(client))
+        if now >= self._read_ages_at:
+            self._read_ages_at = now + AGES_EVERY_S
+            ages = (client.machine.age(time.monotonic()) for client in self._clients if self._survives(client))
             self._age_s = max(self._age_s, *ages)
 
-    def _noticed(self) -> dict[str, Any]:
+    def _effects(self) -> dict[str, Any]:
         return {"lost": self._lost, "left": len(self._left), "age_s": self._age_s, "delivery_s": self._delivery_s}
 
     def _publish(self, now: float) -> tuple[Client, str, int]:
@@ -112,7 +111,7 @@ class Fleet(Machines):
 
     def _tell(self, client: Client, event: Event) -> None:
         super()._tell(client, event)
-        if not self._bystander(client):
+        if not self._survives(client):
             return
         self._lost += isinstance(event, Lost)
         if client.machine.mode != "live":
@@ -121,24 +120,24 @@ class Fleet(Machines):
             self._note_deliveries(client, time.monotonic())
 
     def _note_deliveries(self, client: Client, now: float) -> None:
-        """Note the delay of each value that a client has, or has had passed over in favour of a newer one."""
+        """Record the delay of each value that a client has now, or that was replaced by a newer one on its way."""
         asked_at = self._asked_at.get(client.topic, [])
         newest = held(client.machine, client.topic)
         for number in range(self._seen.get(client.number, -1) + 1, newest + 1):
             self._delivery_s = max(self._delivery_s, now - asked_at[number])
         self._seen[client.number] = max(newest, self._seen.get(client.number, -1))
 
-    def _struck(self, client: Client) -> set[int]:
-        """Return the numbers of the dead node's clients, none if it is another node's client that lost something."""
+    def _affected(self, client: Client) -> set[int]:
+        """Return the numbers of the dead node's clients; none if this client is not one of them."""
         if client.home != self._victim:
             return set()
         return {other.number for other in self._clients if other.home == self._victim}
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     fleet = Fleet()
-    serve({"open_nodes": fleet.open_nodes, "ride": fleet.ride, "calm": fleet.calm, "death": fleet.death})
+    serve({"open_nodes": fleet.open_nodes, "go_on": fleet.go_on, "calm": fleet.calm, "death": fleet.death})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One life of a lease table, or of a bare dict that does the same, timed step by step in a process of its own.
+"""The steps of a lease table, or of a bare dict that does the same, timed in a process of their own.
 
 ``python -m bench.load.lease_table``, driven over `bench.load.process`; meant for one command in each process, so that
 no run inherits another's heap. The steps are those of a node: leases are granted over one TTL; each is renewed
-`RENEWALS` times within a TTL, in an order that is not that of their making; the wheel comes past once; then nobody
-renews any more, and all expire. Tokens exist beforehand; at the end nobody else holds them. The collector runs,
-as in a node.
+`RENEWALS` times within a TTL, in random order; the wheel visits each once; then renewals stop, and all expire. Tokens
+are made before the clock starts, and referenced by the table alone at the end. The garbage collector runs, as in a
+node.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ TTL_S = 60.0
 GRACE = 0.1
 LASTS_S = TTL_S * (1 + GRACE)
 RENEWALS = 3
-"""How often a client renews within its TTL."""
+"""Renewals of a client within its TTL."""
 SEED = 1
 
 
 class Candidate(ABC):
-    """What holds deadlines by token."""
+    """A structure of deadlines by token."""
 
     @abstractmethod
     def grant(self, tokens: Sequence[str], nows: Sequence[float]) -> list[Any]:
-        """Hold each token until TTL and grace after its moment; return what each is renewed by."""
+        """Add each token until TTL plus grace after its time in `nows`; return the objects to renew."""
 
     @abstractmethod
     def renew(self, holders: Sequence[Any], now: float) -> None:
-        """Renew these, at one moment."""
+        """Renew these, all at the time `now`."""
 
     @abstractmethod
-    def pass_by(self, now: float) -> None:
-        """Do what has to be done once in a TTL, however often anything was renewed."""
+    def visit(self, now: float) -> None:
+        """Do the work of once in a TTL, which does not depend on the number of renewals."""
 
     @abstractmethod
     def expire(self, begins: float, ends: float) -> int:
-        """Let go of what ends between these two; return how many that were."""
+        """Remove the leases that end between these times; return their number."""
 
 
 class Table(Candidate):
-    """The lease table, used as the server uses it: who renews has the lease at hand, and every tick is swept."""
+    """The lease table, used as in a node: a renewal has the lease at hand, and each tick is swept."""
 
     def __init__(self, count: int) -> None:
         self._table = LeaseTable(0.0, grace=GRACE, sessions_max=count)
@@ -65,10 +65,10 @@ class Table(Candidate):
         for lease in holders:
             extend(lease, now)
 
-    def pass_by(self, now: float) -> None:
-        """Let the wheel visit every lease, and file it again."""
+    def visit(self, now: float) -> None:
+        """Let the wheel visit each lease, and file it again."""
         if self._sweep(now):
-            raise LoadFailed("a lease expired that had been renewed")
+            raise LoadFailed("a renewed lease expired")
 
     def expire(self, begins: float, ends: float) -> int:
         """Sweep at every tick."""
@@ -76,7 +76,7 @@ class Table(Candidate):
         return sum(self._sweep(begins + tick * TICK_S) for tick in range(ticks + 1))
 
     def _sweep(self, now: float) -> int:
-        """Expire, in steps of the table's own limit, until there is nothing left to do."""
+        """Expire in steps of the table's own limit, until none is left."""
         table = self._table
         count = len(table.expire(now))
         while table.next_expire_s(now) == 0.0:
@@ -85,9 +85,9 @@ class Table(Candidate):
 
 
 class Dict(Candidate):
-    """Deadlines by token, in a dict and nothing else; its sweep walks it once, when everything is over.
+    """Deadlines by token in a dict, which is walked once, after the last deadline.
 
-    A dict that were swept at every tick would have to be walked whole each time: this is the least it can cost.
+    This is the least that a dict can cost: sweeping it at each tick would walk it whole each time.
     """
 
     def __init__(self, count: int) -> None:
@@ -107,11 +107,11 @@ class Dict(Candidate):
         for token in holders:
             deadlines[token] = now + lasts_s
 
-    def pass_by(self, now: float) -> None:
+    def visit(self, now: float) -> None:
         """Do nothing."""
 
     def expire(self, begins: float, ends: float) -> int:
-        """Walk, and delete what is due."""
+        """Walk the dict, and delete due tokens."""
         del begins
         deadlines = self._deadlines
         due = [token for token, deadline in deadlines.items() if deadline <= ends]
@@ -124,7 +124,7 @@ CANDIDATES: dict[str, type[Table | Dict]] = {"table": Table, "dict": Dict}
 
 
 def live(candidate: str, count: int, times: int) -> dict[str, float]:
-    """Let `count` leases live and end, so many times; return the seconds that each step took, for each lease."""
+    """Run `count` leases through all steps, `times` times; return the mean seconds of each step for a lease."""
     lives = [_live(candidate, count) for _ in range(times)]
     return {step: sum(life[step] for life in lives) / times for step in lives[0]}
 
@@ -132,13 +132,13 @@ def live(candidate: str, count: int, times: int) -> dict[str, float]:
 def _live(candidate: str, count: int) -> dict[str, float]:
     held = CANDIDATES[candidate](count)
     random = Random(SEED)
-    tokens, nows = _tokens(count, random), _moments(count)
+    tokens, nows = _tokens(count, random), _times(count)
     began = time.perf_counter()
     holders = held.grant(tokens, nows)
     grant_s = time.perf_counter() - began
 
     random.shuffle(holders)
-    # A renewal writes the clock's value of its turn, which all that came in with it share.
+    # In a node, all renewals of one turn of the loop share its time.
     turns = int(TTL_S / RENEWALS / TICK_S)
     size = -(-count // turns)
     renew_s, now = 0.0, TTL_S
@@ -149,11 +149,11 @@ def _live(candidate: str, count: int) -> dict[str, float]:
             began = time.perf_counter()
             held.renew(turn, now)
             renew_s += time.perf_counter() - began
-    del holders, turn, tokens, nows  # what is over must be gone, tokens and all, for either side
+    del holders, turn, tokens, nows  # expired tokens must be freed within the timed step, for both candidates
 
     passes = TTL_S + LASTS_S
     began = time.perf_counter()
-    held.pass_by(passes)
+    held.visit(passes)
     pass_s = time.perf_counter() - began
 
     began = time.perf_counter()
@@ -170,8 +170,8 @@ def _live(candidate: str, count: int) -> dict[str, float]:
 
 
 def weigh(candidate: str, count: int) -> dict[str, float]:
-    """Return how many bytes one of `count` leases without any name takes, its token not included (tracemalloc)."""
-    tokens, nows = _tokens(count, Random(SEED)), _moments(count)
+    """Return the bytes that one of `count` leases without names takes, without its token (tracemalloc)."""
+    tokens, nows = _tokens(count, Random(SEED)), _times(count)
     tracemalloc.start()
     held = CANDIDATES[candidate](count)
     holders = held.grant(tokens, nows)
@@ -185,7 +185,7 @@ def _tokens(count: int, random: Random) -> list[str]:
     return [f"{random.getrandbits(128):032x}" for _ in range(count)]
 
 
-def _moments(count: int) -> list[float]:
+def _times(count: int) -> list[float]:
     return [number * TTL_S / count for number in range(count)]
 
 

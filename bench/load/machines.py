@@ -1,11 +1,11 @@
 """Thousands of real client machines in one process: `softstate.client.machine.machine` over raw sockets and epoll.
 
-``python -m bench.load.machines``, driven over `bench.load.process`. What a client does and when is the machine's own;
-this module is its shell, as `softstate.client.shell.shell` is elsewhere, without a task for each of them. What it
-leaves out: TLS, keep-alive between polls (a poll after a crash has no connection to keep), pings, and clocks that jump.
+``python -m bench.load.machines``, driven over `bench.load.process`. The machines decide all actions and their times.
+This module is their shell, as `softstate.client.shell.shell` is an application's, without a task for each client. It
+leaves out TLS, keep-alive between polls (after a crash there is no connection to keep), pings, and clocks that jump.
 
-One more machine publishes a few changes a second, each with a key and until it is acknowledged. So this process knows
-when every value was superseded at the latest, and whether the age that a machine states is honest.
+One more machine publishes a few changes a second, each with a key, until it is acknowledged. So this process has an
+upper bound of the time at which each value was superseded, and checks the ages that machines state against it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from bench.load.ages import Ages, held
-from bench.load.crowd import UPGRADE, take_frames
+from bench.load.frames import client_frame, take_frames
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import client_frame
+from bench.load.sessions import UPGRADE
 from softstate.client.machine.events import (
     Abandon,
     Action,
@@ -56,23 +56,23 @@ from softstate.errors import RequestError
 from softstate.wire import CBOR, messages
 
 Spread: TypeAlias = Literal["lease", "jitter"]
-"""``lease``: clients come back as the node advised before it died. ``jitter``: after U(0, backoff base), as most do."""
+"""``lease``: clients come back within the advised spread. ``jitter``: after U(0, backoff base), as is common."""
 
 EVENTS_MAX = 256
 RECEIVE_BYTES = 64 * 1024
 NAP_S_MAX = 0.05
 OPENING_MAX = 64
-"""Clients that come for the first time at once."""
+"""Clients that open for the first time at once."""
 OPEN_S_MAX = 180.0
 CBOR_MAP = 0xA0
 TOPICS = 20
 PUBLISHES_PER_S = 4.0
-LOOK_EVERY_S = 0.05
-"""How often the ages of some machines are compared with the truth."""
-LOOK_AT = 100
-"""How many machines each time."""
+CHECK_EVERY_S = 0.05
+"""Interval at which the ages of some machines are checked."""
+CHECKS = 100
+"""Machines that are checked each time."""
 ADDRESS_CLIENTS = 4_000
-"""Clients of one loopback address: ports of one would run short while old ones are waited out."""
+"""Clients of one loopback address, whose ports would run out while old connections are in TIME_WAIT."""
 
 
 class Wire:
@@ -90,7 +90,7 @@ class Wire:
 
 
 class Client:
-    """A machine and its sockets. `home` is the URL that it begins with; one that publishes does nothing else."""
+    """A machine and its sockets. `home` is the first of its URLs. If it `publishes`, it has no subscription."""
 
     __slots__ = ("conn", "due", "home", "machine", "number", "publishes", "requests", "topic", "wire")
 
@@ -107,9 +107,9 @@ class Client:
 
 
 class Machines:
-    """All clients of one node. Every public method is a command of the process.
+    """All clients of one node. Each public method is a command of the process.
 
-    `bench.load.fleet` makes it the clients of several, by way of `_open_all`, `_tell`, `_publish` and `_struck`.
+    `bench.load.fleet` extends it to several nodes, by `_open_all`, `_tell`, `_publish` and `_affected`.
     """
 
     def __init__(self) -> None:
@@ -123,13 +123,13 @@ class Machines:
         self._live: set[int] = set()
         self._ages = Ages()
         self._publishers: list[Client] = []
-        """Of n, each has n topics in a row, then the next: so every node's clients want topics of every publisher."""
+        """Of n publishers, each has n consecutive topics in turn: so the clients of each node follow all publishers."""
         self._publish_at = math.inf
         self._publishes_per_s = PUBLISHES_PER_S
-        self._look_at = math.inf
+        self._check_at = math.inf
         self._numbers: Counter[str] = Counter()
         self._asked: dict[int, tuple[str, int]] = {}
-        """Publishes that are not settled: topic and value, by ticket."""
+        """Unsettled publishes: topic and value, by ticket."""
         self._died_at = math.inf
         self._away: set[int] = set()
         self._back_s: list[float] = []
@@ -140,11 +140,11 @@ class Machines:
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(self, port: int, clients: int, spread: Spread, seed: int) -> dict[str, Any]:
-        """Let the clients come, `OPENING_MAX` at a time, until all are live, and begin to publish."""
+        """Open the clients, `OPENING_MAX` at a time, until all are live, and begin to publish."""
         return self._open_all([port], clients, spread, seed)
 
-    def ride(self, seconds: float) -> dict[str, Any]:
-        """Go on for some seconds; return the widest spread that a client was advised, and how many are live."""
+    def go_on(self, seconds: float) -> dict[str, Any]:
+        """Go on for some seconds; return the widest advised spread, and the number of live clients."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             self._turn()
@@ -152,7 +152,7 @@ class Machines:
         return {"spread_s": max(advised), "live": len(self._live)}
 
     def crash(self, settle_s: float, patience_s: float) -> dict[str, Any]:
-        """Go on while the node dies and comes back, until all clients are live again, or patience is over."""
+        """Go on while the node dies and starts again, until all clients are live, for at most `patience_s`."""
         cpu, began = time.process_time(), time.monotonic()
         while time.monotonic() - began < patience_s and (self._died_at == math.inf or not self._all_back):
             self._turn()
@@ -174,15 +174,15 @@ class Machines:
             "acknowledged": {topic: len(times) - 1 for topic, times in self._ages.times.items()},
             "unsettled": len(self._asked),
             "stale": len(stale),
-            "looks": self._ages.looks,
-            "dishonest": self._ages.dishonest,
+            "checks": self._ages.checks,
+            "too_low": self._ages.too_low,
             "least_margin_s": self._ages.least_margin_s,
         }
 
     # Opening --------------------------------------------------------------------------------------------------------
 
     def _open_all(self, ports: Sequence[int], clients: int, spread: Spread, seed: int) -> dict[str, Any]:
-        """Open clients and a publisher for each port: each begins with one port, in turn, and has the others too."""
+        """Open clients, and a publisher for each port. Each has all ports, and in turn another one first."""
         self._spread, self._random = spread, Random(seed)
         urls = [f"ws://127.0.0.1:{port}" for port in ports]
         for number in range(clients + len(urls)):
@@ -204,7 +204,7 @@ class Machines:
             self._turn()
             if time.monotonic() - began > OPEN_S_MAX:
                 raise LoadFailed(f"only {len(self._live)} of {clients} clients went live within {OPEN_S_MAX:g} s")
-        self._publish_at = self._look_at = time.monotonic()
+        self._publish_at = self._check_at = time.monotonic()
         return {"open_s": time.monotonic() - began}
 
     # The loop -------------------------------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ class Machines:
         now = time.monotonic()
         if self._publish_at <= now:
             self._publish(now)
-        if self._look_at <= now:
-            self._look_at = now + LOOK_EVERY_S
-            for client in self._random.sample(self._clients, min(LOOK_AT, len(self._clients))):
-                self._ages.look(client.machine, client.topic, time.monotonic())
+        if self._check_at <= now:
+            self._check_at = now + CHECK_EVERY_S
+            for client in self._random.sample(self._clients, min(CHECKS, len(self._clients))):
+                self._ages.check(client.machine, client.topic, time.monotonic())
         while self._due and self._due[0][0] <= now:
             at, _, who = heapq.heappop(self._due)
             if isinstance(who, Wire):
@@ -231,11 +231,11 @@ class Machines:
         wait_s = max(self._due[0][0] - now, 0.0) if self._due else NAP_S_MAX
         for fd, _ in self._epoll.poll(min(wait_s, NAP_S_MAX), EVENTS_MAX):
             wire = self._wires.get(fd)
-            if wire is not None:  # else closed meanwhile, by what another event led to
+            if wire is not None:  # else an event before it closed the socket
                 self._ready(wire)
 
     def _publish(self, now: float) -> tuple[Client, str, int]:
-        """Begin a publish; return who does it, its topic and value."""
+        """Begin a publish; return its publisher, topic and value."""
         self._publish_at = now + 1 / self._publishes_per_s
         chosen = self._random.randrange(TOPICS)
         publisher = self._publishers[chosen // len(self._publishers) % len(self._publishers)]
@@ -248,7 +248,7 @@ class Machines:
         return publisher, topic, number
 
     def _current(self, client: Client) -> bool:
-        """Tell whether a client holds all that was acknowledged."""
+        """Return whether a client holds the newest acknowledged value of its topic."""
         return held(client.machine, client.topic) + 1 >= len(self._ages.times.get(client.topic, []))
 
     # Machines -------------------------------------------------------------------------------------------------------
@@ -361,13 +361,13 @@ class Machines:
         else:
             self._answer(wire, data)
 
-    def _struck(self, client: Client) -> set[int]:
-        """Return the numbers of all clients that lose their node, now that this one, the first, lost its connection."""
+    def _affected(self, client: Client) -> set[int]:
+        """Return the numbers of all clients that lose their node, when this one is the first to lose its connection."""
         del client
         return {other.number for other in self._clients}
 
     def _write(self, wire: Wire, data: bytes) -> None:
-        with suppress(OSError):  # reading meets the same end, and reports it
+        with suppress(OSError):  # reading meets the same error, and reports it
             wire.socket.send(data)
 
     def _messages(self, wire: Wire, data: bytes) -> None:
@@ -382,7 +382,7 @@ class Machines:
             self._tell(wire.client, Arrived(wire.action.conn, self._advised(message)))
 
     def _advised(self, message: messages.ServerMessage) -> messages.ServerMessage:
-        """Return a message as is, or, with plain jitter, as a node would send it that knows nothing of spreading."""
+        """Return a message, with ``jitter`` without the advice to spread."""
         if self._spread == "lease" or not isinstance(message, messages.Welcome | messages.Renewed):
             return message
         recover = message.recover
@@ -390,7 +390,7 @@ class Machines:
         return msgspec.structs.replace(message, recover=plain)
 
     def _answer(self, wire: Wire, data: bytes) -> None:
-        """Read the answer to a handshake or a request, in whole."""
+        """Take data of the answer to a handshake or request, and handle the answer when it is complete."""
         wire.data += data
         head, end, body = wire.data.partition(b"\r\n\r\n")
         if not end:
@@ -421,8 +421,8 @@ class Machines:
         if not isinstance(action, Connect):
             self._tell(client, RequestFailed(action.request, reason))
         elif stage == "open":
-            if self._died_at == math.inf and (struck := self._struck(client)):
-                self._died_at, self._away = time.monotonic(), struck
+            if self._died_at == math.inf and (affected := self._affected(client)):
+                self._died_at, self._away = time.monotonic(), affected
             self._tell(client, Lost(action.conn, None, reason))
         else:
             self._tell(client, ConnectFailed(action.conn, reason))
@@ -454,9 +454,9 @@ def _answered(action: SendPoll | SendPublish, reply: Reply) -> Event:
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     machines = Machines()
-    serve({"open": machines.open, "ride": machines.ride, "crash": machines.crash})
+    serve({"open": machines.open, "go_on": machines.go_on, "crash": machines.crash})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Publishers that keep to a clock, and subscribers that note when each value came: latency without kind omissions.
+"""An open loop: publishers that publish by the clock, and subscribers that note the arrival of each value.
 
-``python -m bench.load.open_loop``, driven over `bench.load.process`. A publish has an *intended* time, and everything
-is counted from it, whether or not the publish before it was answered by then: a server (or this process) that stalls
-delays all that was due meanwhile, and every one of those delays is counted ("coordinated omission", Gil Tene).
+``python -m bench.load.open_loop``, driven over `bench.load.process`. Each publish has an *intended* time, and all
+latencies count from it, whether or not the publish before it was answered by then. So if the server, or this process,
+stalls, the delay of each publish that was due in that time is counted ("coordinated omission", Gil Tene).
 
-A subscriber *has* a publish once it holds that value or a newer one of its topic. Values end in their number.
+A subscriber *has* a publish when it holds that value or a newer one of its topic. Values end in their number.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
-from bench.load.crowd import take_frames
+from bench.load.frames import client_frame, take_frames
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import SEQUENCE_BYTES, Softstate, client_frame, value_of
+from bench.load.protocols import SEQUENCE_BYTES, Softstate, value_of
 from softstate.wire import CBOR, messages
 
 EVENTS_MAX = 64
 RECEIVE_BYTES = 256 * 1024
 ANSWER_S_MAX = 30.0
 SETTLE_S_MAX = 30.0
-"""How long after the last intended publish its deliveries may take."""
+"""Time after the last intended publish within which all deliveries must arrive."""
 NAP_S = 100e-6
-"""How long to sleep when nothing is due: to be woken by each frame would cost the server as much as the work."""
+"""Pause when nothing is due: waking up for each frame would cost the server as much as the delivery."""
 
 
 class Stream:
-    """A connection after its handshake: what it is owed, and how far what came has been read."""
+    """A connection after its handshake, with its unparsed bytes."""
 
     __slots__ = ("held", "rest", "socket", "topic", "waiting")
 
@@ -41,13 +41,13 @@ class Stream:
         self.topic = topic
         self.rest = b""
         self.held = 0
-        """For a subscriber: how many of the publishes of its topic it has."""
+        """For a subscriber: number of the publishes of its topic that it has."""
         self.waiting: deque[int] = deque()
-        """For a publisher: the numbers of the publishes that are not answered, in order."""
+        """For a publisher: numbers of its unanswered publishes, in order."""
 
 
 class OpenLoop:
-    """Publishers and subscribers of one server, or of several. Every public method is a command of the process."""
+    """Publishers and subscribers of one server, or of several. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -70,7 +70,7 @@ class OpenLoop:
     def open(
         self, port: int, topics: int, subscribers_each: int, publishers: int, subscriber_ports: Sequence[int] = ()
     ) -> dict[str, Any]:
-        """Connect publishers, and for each topic so many subscribers: to the same port, or to others in turn."""
+        """Connect publishers, and for each topic so many subscribers, to the same port or in turn to others."""
         self._topics = [f"latency/{number:03}" for number in range(topics)]
         for number in range(publishers):
             opened = self._connect(port, None)
@@ -84,7 +84,7 @@ class OpenLoop:
         return {"subscribers": len(self._subscribers)}
 
     def ceiling(self, seconds: float, outstanding: int) -> dict[str, Any]:
-        """Keep so many publishes under way for some seconds; return the rate at which they were acknowledged."""
+        """Keep so many publishes under way for some seconds; return the rate of acknowledgements."""
         self._begin()
         began = now = time.monotonic()
         while now - began < seconds:
@@ -111,7 +111,7 @@ class OpenLoop:
             self._publish(due)
             late.append(now - due)
             if number % EVENTS_MAX == 0:
-                self._turn(0.0, nap=False)  # also when it is late throughout, it listens
+                self._turn(0.0, nap=False)  # receive also when always late
         self._settle()
         wall_s = time.monotonic() - began
         first = self._first
@@ -169,12 +169,12 @@ class OpenLoop:
         self._acknowledged.append(0.0)
         self._unanswered += 1
         self._owed += len(self._subscribers) // len(self._topics)
-        # One topic is always published on the same connection: on several, their order would be anybody's guess.
+        # A topic is always published on the same connection: on several, the order would not be defined.
         stream = self._turns[topic % len(self._turns)]
         stream.waiting.append(number)
         data = client_frame(CBOR.encode(messages.Publish(number, self._topics[topic], value_of(number))))
         if stream.socket.send(data) != len(data):
-            raise LoadFailed("the server does not take what is published")
+            raise LoadFailed("the server does not read publishes as fast as they are due")
 
     def _turn(self, timeout_s: float, *, nap: bool) -> None:
         events = self._epoll.poll(0 if nap else timeout_s, EVENTS_MAX)
@@ -225,14 +225,14 @@ QUANTILES = {"50": 0.5, "99": 0.99, "999": 0.999}
 
 
 def quantiles(name: str, values: list[float]) -> dict[str, float]:
-    """Return the quantiles of some values, named for a report."""
+    """Return quantiles of some values, by the names of figures."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {f"{name}_p{text}_s": ordered[round(last * share)] for text, share in QUANTILES.items()}
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     loop = OpenLoop()
     serve({"open": loop.open, "ceiling": loop.ceiling, "run": loop.run})
 

@@ -1,6 +1,6 @@
-"""A load generator's process: commands and answers are JSON lines over its stdin and stdout.
+"""The process of a load generator: commands and answers are JSON lines on its stdin and stdout.
 
-The child's side is `serve`, the parent's is `LoadProcess`. A generator does nothing between commands.
+`serve` is the child's side, `LoadProcess` the parent's. A generator does nothing between commands.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Command: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 class LoadFailed(SoftstateError):
-    """A load generator could not do what it was asked; the message is its own."""
+    """A load generator could not carry out a command; the message says why."""
 
 
 class LoadProcess:
-    """Run ``python -m MODULE WORDS…`` while the block lasts; it is killed at its end."""
+    """Run ``python -m MODULE WORDS…`` for the duration of a block; kill it at the end."""
 
     def __init__(self, module: str, *words: str) -> None:
         self._module = module
@@ -33,7 +33,7 @@ class LoadProcess:
 
     @property
     def pid(self) -> int:
-        """The process, for `bench.measure.cost`."""
+        """The process id, for `bench.measure.cost`."""
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -49,12 +49,12 @@ class LoadProcess:
                 pipe.close()
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Have a command carried out and return its answer. Raises `LoadFailed`."""
+        """Send a command and return its answer. Raises `LoadFailed`."""
         self.tell(command, **arguments)
         return self.answer()
 
     def tell(self, command: str, **arguments: Any) -> None:
-        """Begin a command; `answer` waits for its end."""
+        """Send a command; `answer` waits for its end. Raises `LoadFailed`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
@@ -63,7 +63,7 @@ class LoadProcess:
             raise LoadFailed(f"{self._module} ended with exit code {self._process.wait()}") from None
 
     def answer(self) -> dict[str, Any]:
-        """Return the answer to the oldest command that has none yet. Raises `LoadFailed`."""
+        """Return the answer to the oldest command that was not answered yet. Raises `LoadFailed`."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -75,7 +75,7 @@ class LoadProcess:
 
 
 def serve(commands: Mapping[str, Command]) -> None:
-    """Carry out commands from stdin until it ends. `LoadFailed` and `OSError` are answered; all else ends it."""
+    """Carry out commands from stdin until it ends. `LoadFailed` and `OSError` are answered; others end the process."""
     for line in sys.stdin:
         request = json.loads(line)
         try:

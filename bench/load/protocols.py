@@ -1,7 +1,7 @@
-"""What a sink has to say to each kind of server, and what it gets: bytes and sizes, no sockets.
+"""The protocols of the servers that `bench.load.sink` loads, as bytes and sizes, without sockets.
 
-A connection begins with `Step`s: bytes to send, and a test that tells when the answer is complete. From then on every
-delivery has a known size, so that counting bytes is counting deliveries; `holds` reads one in full.
+A connection begins with `Step`s: bytes to send, and a test for the complete answer. From then on all deliveries of a
+topic have one known size, so that counting bytes counts deliveries; `holds` compares one in full.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from typing import NamedTuple
 
 import cbor2
 
+from bench.load.frames import client_frame, count_frames, upgrade
 from softstate.errors import RequestError
 from softstate.model import Record
 from softstate.wire import CBOR, frame, messages
 
 VALUE_BYTES = 100
-"""How large every published value is."""
+"""Size of all published values."""
 
 SEQUENCE_BYTES = 12
-"""How many digits at its end tell one value from another."""
+"""Digits at the end of a value that distinguish it from others."""
 
 WARM_CHANGES = 256
-"""Versions above this are three bytes of CBOR up to 65,535: so long, frames of one topic have one size."""
+"""Versions from here to 65,535 are three bytes of CBOR, so that the frames of one topic have one size."""
 
 
 class Step(NamedTuple):
-    """One exchange of a handshake: what to send, and whether what came so far is the whole answer."""
+    """One exchange of a handshake: the bytes to send, and the test for a complete answer."""
 
     send: bytes
     complete: Callable[[bytes], bool]
@@ -48,25 +49,26 @@ def value_of(sequence: int) -> bytes:
 
 
 class Protocol(ABC):
-    """One server's language. `hears_itself` is what it says unasked soon after a connection, and how to answer."""
+    """The protocol of one server."""
 
     trailer: bytes = b""
-    """What follows the value in a delivery."""
-    hears_itself: tuple[bytes, bytes] | None = None
+    """Bytes after the value in a delivery."""
+    unasked: tuple[bytes, bytes] | None = None
+    """A request that the server sends on its own soon after a connection, and the answer to it."""
     settle_s: float = 0.2
-    """How long after the last handshake such a thing may still come."""
+    """Time after the last handshake within which such a request comes."""
 
     @abstractmethod
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """Return how to become a subscriber of all of `topics`."""
+        """Return the exchanges that make a connection a subscriber of all of `topics`."""
 
     @abstractmethod
     def publisher(self) -> list[Step]:
-        """Return how to become the publisher."""
+        """Return the exchanges that make a connection the publisher."""
 
     @abstractmethod
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Return the bytes that publish these changes, each by itself, back to back."""
+        """Return the bytes that publish these changes one by one."""
 
     @abstractmethod
     def delivery_bytes(self, topic: str) -> int:
@@ -74,10 +76,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def holds(self, data: bytes, change: Change) -> bool:
-        """Tell whether the bytes are exactly one delivery of this change."""
+        """Return whether the bytes are exactly one delivery of this change."""
 
     def batch(self) -> list[Step] | None:
-        """Return how to open the connection that takes many changes in one request; None: `publish` does."""
+        """Return the exchanges that open a connection for `publish_batch`; None: the publisher's serves for that."""
         return None
 
     def publish_batch(self, changes: Sequence[Change]) -> bytes:
@@ -85,36 +87,36 @@ class Protocol(ABC):
         return self.publish(changes)
 
     def warm_up(self) -> Step | None:
-        """Return what to do once, over the batch connection, before sizes are as `delivery_bytes` says."""
+        """Return an exchange on the batch connection after which sizes are as `delivery_bytes` says, or None."""
         return None
 
 
 class Softstate(Protocol):
-    """Our own, with CBOR: single publishes over a WebSocket, many in one ``POST /v1/publish``."""
+    """softstate's, with CBOR: single publishes over a WebSocket, many in one ``POST /v1/publish``."""
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """Upgrade; then `hello` and `subscribe`, until both are answered."""
+        """Upgrade, then send `hello` and `subscribe`."""
         asks = [messages.Hello(), messages.Subscribe(1, dict.fromkeys(topics, 0))]
         return [
             Step(upgrade("/v1/ws", CBOR.protocol), _head_is_whole),
-            Step(b"".join(client_frame(CBOR.encode(ask)) for ask in asks), lambda data: frames_in(data) >= 2),
+            Step(b"".join(client_frame(CBOR.encode(ask)) for ask in asks), lambda data: count_frames(data) >= 2),
         ]
 
     def publisher(self) -> list[Step]:
-        """Upgrade and say `hello`."""
-        hello = client_frame(CBOR.encode(messages.Hello()))
-        return [Step(upgrade("/v1/ws", CBOR.protocol), _head_is_whole), Step(hello, lambda data: frames_in(data) >= 1)]
+        """Upgrade, then send `hello`."""
+        hello = Step(client_frame(CBOR.encode(messages.Hello())), lambda data: count_frames(data) >= 1)
+        return [Step(upgrade("/v1/ws", CBOR.protocol), _head_is_whole), hello]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Make one `publish` message for each."""
+        """Return a `publish` message for each."""
         return b"".join(client_frame(CBOR.encode(messages.Publish(1, topic, value))) for topic, value in changes)
 
     def batch(self) -> list[Step]:
-        """Keep one HTTP connection."""
+        """Return no exchange: it is a plain HTTP connection."""
         return []
 
     def publish_batch(self, changes: Sequence[Change]) -> bytes:
-        """Make one POST of all."""
+        """Return one POST of all."""
         body = cbor2.dumps({"changes": [{"topic": topic, "value": value} for topic, value in changes]})
         head = (
             "POST /v1/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/cbor\r\n"
@@ -123,18 +125,18 @@ class Softstate(Protocol):
         return head.encode() + body
 
     def warm_up(self) -> Step:
-        """Take the store's revision beyond `WARM_CHANGES`."""
+        """Publish until the store's revision is above `WARM_CHANGES`."""
         changes = [Change("warm", b"")] * WARM_CHANGES
         return Step(self.publish_batch(changes), _http_reply_is_whole)
 
     def delivery_bytes(self, topic: str) -> int:
-        """Measure a frame as the server makes it."""
+        """Return the size of a frame that the server would make."""
         record = Record(topic, WARM_CHANGES, cbor2.dumps(value_of(0)))
         return len(frame(CBOR.notify(record), text=False))
 
     def holds(self, data: bytes, change: Change) -> bool:
-        """Decode it."""
-        if frames_in(data) != 1:
+        """Decode, and compare."""
+        if count_frames(data) != 1:
             return False
         try:
             message = CBOR.server_message(data[4 if data[1] == 126 else 2 :])
@@ -147,7 +149,7 @@ class Websockets(Protocol):
     """`bench.load.servers.websockets_server`: ``/subscribe`` gets what ``/publish`` receives, in frames of our size."""
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """Upgrade; every subscriber gets every topic."""
+        """Upgrade; all subscribers get all topics."""
         del topics
         return [Step(upgrade("/subscribe"), _head_is_whole)]
 
@@ -156,11 +158,11 @@ class Websockets(Protocol):
         return [Step(upgrade("/publish"), _head_is_whole)]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Make one message for each."""
+        """Return a message for each."""
         return b"".join(client_frame(self._payload(change)) for change in changes)
 
     def delivery_bytes(self, topic: str) -> int:
-        """Return the same as for `Softstate`: an application would send topic and version too."""
+        """Return the size for `Softstate`: an application would have to send topic and version too."""
         return Softstate().delivery_bytes(topic)
 
     def holds(self, data: bytes, change: Change) -> bool:
@@ -176,28 +178,28 @@ class Nats(Protocol):
     """The text protocol of nats-server, without acknowledgements."""
 
     trailer = b"\r\n"
-    hears_itself = (b"PING\r\n", b"PONG\r\n")
+    unasked = (b"PING\r\n", b"PONG\r\n")
     settle_s = 3.0  # its first PING comes 2.0 to 2.4 s after CONNECT; the next after `ping_interval`
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """Wait for INFO, then CONNECT, SUB and PING until the PONG."""
+        """Wait for INFO, then send CONNECT, SUB and PING, until the PONG."""
         subs = "".join(f"SUB {topic} {number}\r\n" for number, topic in enumerate(topics, 10))
         return [Step(b"", _line_is_whole), Step(self._connect() + subs.encode() + b"PING\r\n", _ponged)]
 
     def publisher(self) -> list[Step]:
-        """Wait for INFO, then CONNECT and PING until the PONG."""
+        """Wait for INFO, then send CONNECT and PING, until the PONG."""
         return [Step(b"", _line_is_whole), Step(self._connect() + b"PING\r\n", _ponged)]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Make one PUB for each."""
+        """Return a PUB for each."""
         return b"".join(b"PUB %b %d\r\n%b\r\n" % (topic.encode(), len(value), value) for topic, value in changes)
 
     def delivery_bytes(self, topic: str) -> int:
-        """Count a MSG; subscription numbers have two digits, so there may be 90 topics."""
+        """Return the size of a MSG; subscription numbers have two digits, so there are at most 90 topics."""
         return len(b"MSG %b 10 %d\r\n" % (topic.encode(), VALUE_BYTES)) + VALUE_BYTES + 2
 
     def holds(self, data: bytes, change: Change) -> bool:
-        """Compare all but the subscription's number."""
+        """Compare, except for the subscription's number."""
         head, _, rest = data.partition(b"\r\n")
         words = head.split()
         return words[:2] == [b"MSG", change.topic.encode()] and rest == change.value + b"\r\n"
@@ -210,22 +212,22 @@ class Mqtt(Protocol):
     """MQTT 3.1.1 at QoS 0, without keep-alive."""
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """CONNECT until CONNACK, SUBSCRIBE until SUBACK."""
+        """Send CONNECT, then SUBSCRIBE, until the SUBACK."""
         filters = b"".join(_text(topic) + b"\0" for topic in topics)
         subscribe = _packet(0x82, b"\0\1" + filters)
         return [*self.publisher(), Step(subscribe, lambda data: len(data) == 4 + len(topics) and data[0] == 0x90)]
 
     def publisher(self) -> list[Step]:
-        """CONNECT with a clean session and an empty client id, which the server then makes up."""
+        """Send CONNECT with a clean session and an empty client id, for which the server chooses one."""
         connect = _packet(0x10, _text("MQTT") + bytes((4, 2, 0, 0)) + _text(""))
         return [Step(connect, lambda data: data == bytes((0x20, 2, 0, 0)))]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Make one PUBLISH for each, which looks just like its delivery."""
+        """Return a PUBLISH for each, whose bytes equal its delivery."""
         return b"".join(_packet(0x30, _text(topic) + value) for topic, value in changes)
 
     def delivery_bytes(self, topic: str) -> int:
-        """Measure a PUBLISH."""
+        """Return the size of a PUBLISH."""
         return len(self.publish([Change(topic, value_of(0))]))
 
     def holds(self, data: bytes, change: Change) -> bool:
@@ -239,22 +241,22 @@ class Redis(Protocol):
     trailer = b"\r\n"
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """SUBSCRIBE until the last confirmation."""
+        """Send SUBSCRIBE, until the last confirmation."""
         last = b":%d\r\n" % len(topics)
         command = _resp(b"SUBSCRIBE", *(topic.encode() for topic in topics))
         count = len(topics)
         return [Step(command, lambda data: data.count(b"subscribe\r\n") == count and data.endswith(last))]
 
     def publisher(self) -> list[Step]:
-        """PING until the PONG."""
+        """Send PING, until the PONG."""
         return [Step(_resp(b"PING"), lambda data: data == b"+PONG\r\n")]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Make one PUBLISH for each."""
+        """Return a PUBLISH for each."""
         return b"".join(_resp(b"PUBLISH", topic.encode(), value) for topic, value in changes)
 
     def delivery_bytes(self, topic: str) -> int:
-        """Measure a `message`."""
+        """Return the size of a `message`."""
         return len(_resp(b"message", topic.encode(), value_of(0)))
 
     def holds(self, data: bytes, change: Change) -> bool:
@@ -263,31 +265,31 @@ class Redis(Protocol):
 
 
 class Floor(Protocol):
-    """`bench/load/servers/floor.c`: told how many bytes to send to each connection, in how many calls of send(2)."""
+    """`bench/load/servers/floor.c`: a command says how many bytes to send to each connection, in how many send(2)."""
 
     def __init__(self, *, batchers: bool) -> None:
         self._batchers = batchers
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
-        """Say S, until it is said back."""
+        """Send S, until it is echoed."""
         del topics
         return [Step(b"S", lambda data: data == b"S")]
 
     def publisher(self) -> list[Step]:
-        """Say P, until it is said back."""
+        """Send P, until it is echoed."""
         return [Step(b"P", lambda data: data == b"P")]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
-        """Order a round of sends for each change, or, if it gathers, one round of them all."""
+        """Command a round of sends for each change, or, if it gathers, one round for all."""
         sizes = [self.delivery_bytes(change.topic) for change in changes]
         return b"".join(struct.pack("=I", size) for size in ([sum(sizes)] if self._batchers else sizes))
 
     def delivery_bytes(self, topic: str) -> int:
-        """Return the same as for `Softstate`."""
+        """Return the size for `Softstate`."""
         return Softstate().delivery_bytes(topic)
 
     def holds(self, data: bytes, change: Change) -> bool:
-        """Look at the size: what it sends means nothing."""
+        """Compare the size: the content is arbitrary."""
         return len(data) == self.delivery_bytes(change.topic)
 
 
@@ -300,39 +302,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "floor": Floor(batchers=False),
     "floor-gathered": Floor(batchers=True),
 }
-"""By the names that `bench.load.sink` knows them."""
+"""Protocols by the names that commands of `bench.load.sink` use."""
 
 
 # Pieces of the protocols ----------------------------------------------------------------------------------------------
-
-
-def client_frame(payload: bytes) -> bytes:
-    """Wrap a message of under 64 KiB into a masked binary frame, with a mask of zeros (RFC 6455 section 5.3)."""
-    size = len(payload)
-    head = bytes((0x82, 0x80 | size)) if size < 126 else b"\x82\xfe" + size.to_bytes(2, "big")
-    return head + b"\0\0\0\0" + payload
-
-
-def frames_in(data: bytes) -> int:
-    """Count the whole server frames at the start of `data`; -1 if bytes are left over."""
-    count = at = 0
-    while at + 2 <= len(data):
-        size = data[at + 1]
-        head = 2 if size < 126 else 4 if size == 126 else 10
-        if head > 2:
-            size = int.from_bytes(data[at + 2 : at + head], "big")
-        at += head + size
-        count += 1
-    return count if at == len(data) else -1
-
-
-def upgrade(path: str, protocol: str = "") -> bytes:
-    """Return the head of a WebSocket handshake."""
-    offer = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
-    ).encode()
 
 
 def _head_is_whole(data: bytes) -> bool:

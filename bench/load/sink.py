@@ -1,11 +1,11 @@
 """Many subscribers and one publisher in one process: epoll, `recv_into` one shared buffer, and counting.
 
 ``python -m bench.load.sink``, driven over `bench.load.process`. Nothing is parsed while measuring: sizes are known, so
-counted bytes tell when every connection has everything; only the first delivery after `open` is read in full, on
-every connection. It answers nothing while measuring, so servers must ask for nothing (pings, renewals) meanwhile.
+a connection has all deliveries when it has as many bytes. Only the first delivery after `open` is read in full, on all
+connections. The sink does not answer while measuring, so servers must not send pings or expect renewals then.
 
 Times are those of this process alone, from just before the publish is written to the `recv` that completed a
-connection, read once for each `EVENTS_MAX` connections that were ready together.
+connection. The clock is read once for each `EVENTS_MAX` connections that were ready together.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, value_of
 EVENTS_MAX = 64
 RECEIVE_BYTES = 256 * 1024
 HANDSHAKES_MAX = 64
-"""Handshakes under way at once: no server's listen queue overflows, none sheds load."""
+"""Handshakes under way at once: few enough that no listen queue overflows and no server sheds load."""
 NAP_S = 200e-6
-"""How long to sleep whenever fewer than `EVENTS_MAX` connections were ready.
+"""Pause whenever fewer than `EVENTS_MAX` connections were ready.
 
-Subscribers of a real server live elsewhere. A sink that waits in epoll here would be woken by nearly every delivery, at
-the expense of both sides. The price: arrivals are known to about a quarter of a millisecond.
+Subscribers of a real server are on other machines. A sink that waited in epoll would be woken by nearly each delivery,
+at the expense of both processes. With the pause, arrivals are known to about a quarter of a millisecond.
 """
 OPEN_S_MAX = 120.0
 ANSWER_S_MAX = 30.0
 _NEVER = -(1 << 60)
-"""Where the count of a connection starts that is not a subscriber: no target is ever met."""
+"""Initial count of a connection that is not a subscriber, so low that it reaches no target."""
 
 
 class Sink:
-    """The connections to one server. Every public method is a command of the process."""
+    """The connections to one server. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._protocol: Protocol = PROTOCOLS["softstate"]
@@ -55,7 +55,7 @@ class Sink:
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(self, protocol: str, port: int, connections: int, topics: Sequence[str]) -> dict[str, Any]:
-        """Connect everybody, subscribe, wait until all is answered, and check one delivery of each topic in full."""
+        """Open all connections, subscribe, wait for all answers, and check one delivery of each topic in full."""
         self._protocol = PROTOCOLS[protocol]
         self._topics = topics
         began = time.monotonic()
@@ -79,7 +79,7 @@ class Sink:
         return {"opened": len(self._subscribers), "open_s": opened_s}
 
     def paced(self, changes: int) -> dict[str, Any]:
-        """Publish changes of the first topic, each only after everybody has the one before."""
+        """Publish changes of the first topic, each when all subscribers have the one before."""
         arrivals: list[int] = []
         wall_ns = 0
         cpu = time.process_time_ns()
@@ -93,7 +93,7 @@ class Sink:
         return self._result(changes, wall_ns, cpu, arrivals)
 
     def bursts(self, times: int) -> dict[str, Any]:
-        """Publish one change of each topic, all at once; the next burst only after everybody has this one."""
+        """Publish one change of each topic at once; the next burst when all subscribers have this one."""
         each = sum(map(self._protocol.delivery_bytes, self._topics))
         arrivals: list[int] = []
         wall_ns = 0
@@ -109,10 +109,10 @@ class Sink:
         return self._result(times * len(self._topics), wall_ns, cpu, arrivals)
 
     def hot(self, changes: int, timeout_s: float) -> dict[str, Any]:
-        """Publish changes of the first topic as fast as the server takes them, until everybody holds the last.
+        """Publish changes of the first topic as fast as the server reads them, until all subscribers hold the last.
 
-        Who gets every change is sent as many deliveries; who is sent only the newest needs fewer, so only the end of
-        what each connection receives is looked at.
+        A server may leave out older values, so the number of deliveries is unknown, and only the end of each
+        connection's data is compared.
         """
         batch = [self._changes(self._topics[:1])[0] for _ in range(changes)]
         data = memoryview(self._protocol.publish(batch))
@@ -139,7 +139,7 @@ class Sink:
                 if steps:
                     opened.sendall(steps[0].send)
                 waiting.append(opened)
-            # All of a group have been asked the first question by now: the server works while we wait for one.
+            # All connections of the group have sent their first request: the server works while we wait for one.
             group = list(waiting)
             waiting.clear()
             for number, step in enumerate(steps):
@@ -156,7 +156,7 @@ class Sink:
     def _admit(self, opened: socket.socket, got: int) -> None:
         number = opened.fileno()
         opened.setblocking(False)
-        # Delayed acknowledgements, as between machines; else each `recv` sends one, which is a third of a sink's cost.
+        # Delayed acknowledgements, as between machines: else each `recv` sends one, a third of the sink's cost.
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         self._sockets[number] = opened
         self._receive[number] = opened.recv_into
@@ -168,16 +168,16 @@ class Sink:
         return self._publisher
 
     def _settle(self) -> None:
-        """Read whatever comes until it is quiet, and answer what the server asks for by itself."""
-        hears = self._protocol.hears_itself
+        """Receive for `settle_s`, and answer requests that the server sends on its own."""
+        unasked = self._protocol.unasked
         settle_s = self._protocol.settle_s
-        self._protocol.settle_s = min(settle_s, 0.2)  # only once after opening
+        self._protocol.settle_s = min(settle_s, 0.2)  # the whole time only after opening
         deadline = time.monotonic() + settle_s
         while (left_s := deadline - time.monotonic()) > 0:
             for number, _ in self._epoll.poll(left_s, EVENTS_MAX):
                 size = self._receive[number](self._buffer)
-                if hears is not None and bytes(self._buffer[:size]) == hears[0]:
-                    self._sockets[number].send(hears[1])
+                if unasked is not None and bytes(self._buffer[:size]) == unasked[0]:
+                    self._sockets[number].send(unasked[1])
 
     def _changes(self, topics: Sequence[str]) -> list[Change]:
         changes = []
@@ -187,7 +187,7 @@ class Sink:
         return changes
 
     def _check(self, change: Change) -> None:
-        """Publish one change, and read what every subscriber gets."""
+        """Publish one change, and compare the delivery to each subscriber."""
         want = self._protocol.delivery_bytes(change.topic)
         seen = dict.fromkeys(self._subscribers, b"")
         left = set(seen)
@@ -204,12 +204,12 @@ class Sink:
                         left.discard(number)
         wrong = [data for data in seen.values() if not self._protocol.holds(data, change)]
         if wrong:
-            raise LoadFailed(f"{len(wrong)} got something else than {change}: {wrong[0]!r}")
+            raise LoadFailed(f"{len(wrong)} got other bytes than a delivery of {change}: {wrong[0]!r}")
 
     # Counting -------------------------------------------------------------------------------------------------------
 
     def _collect(self, each: int, began_ns: int, arrivals: list[int]) -> None:
-        """Receive until every subscriber has `each` bytes; add when it had them, in ns after `began_ns`."""
+        """Receive until each subscriber has `each` bytes; append the times of that, in ns after `began_ns`."""
         got, receive, buffer, poll = self._got, self._receive, self._buffer, self._epoll.poll
         clock = time.monotonic_ns
         for number in self._subscribers:
@@ -235,7 +235,7 @@ class Sink:
                 time.sleep(NAP_S)
 
     def _collect_last(self, out: memoryview, tail: bytes, began_ns: int, timeout_s: float) -> tuple[int, list[int]]:
-        """Write `out` as the server takes it, and receive until what each subscriber has ends in `tail`."""
+        """Write `out` as the server reads it, and receive until the data of each subscriber ends in `tail`."""
         publisher = self._publishing()
         writing = publisher.fileno()
         self._epoll.modify(writing, select.EPOLLIN | select.EPOLLOUT)
@@ -298,7 +298,7 @@ def _answer(opened: socket.socket, step: Step) -> None:
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     sink = Sink()
     serve({"open": sink.open, "paced": sink.paced, "bursts": sink.bursts, "hot": sink.hot})
 

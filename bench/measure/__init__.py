@@ -1,1 +1,1 @@
-"""What every speed bench is made of: cost as the system counts it, interleaved rounds, reports; see bench/README.md."""
+"""The parts of all speed benches: process costs, interleaved rounds, servers, reports; see bench/README.md."""

@@ -1,8 +1,8 @@
-"""What a process has cost, as the operating system counts it.
+"""The cost of a process, as the operating system counts it.
 
 CPU time comes from the process's own CPU clock (clock_getcpuclockid(3), whose id is computed here as glibc does): one
-system call, nanoseconds, every thread, also those that have ended, and mostly the slice that runs right now. The files
-in /proc/PID/task/*/schedstat, the second choice, know neither of the last two.
+system call, in nanoseconds, of all threads, including those that have ended and, mostly, the slice that runs right now.
+The files in /proc/PID/task/*/schedstat, the second choice, count neither of the last two.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import time
 from pathlib import Path
 
 CPU_S_MIN = 1e-6
-"""What any work has cost at least: the slice that a process runs on another core may not be counted yet."""
+"""Lower bound of any cost: the slice that a process runs on another core may not be counted yet."""
 
 _CPUCLOCK_SCHED = 2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 RESIDENT_SOURCE = "Rss of /proc/PID/smaps_rollup" if Path("/proc/self/smaps_rollup").exists() else "statm"
-"""Where `resident_bytes` comes from, to be said in reports."""
+"""Source of `resident_bytes`, for reports."""
 
 
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds, user and system, that a process has used so far. Raises `ProcessLookupError`.
 
-    Loopback traffic is delivered inside the sender's system call: most of what a receiver's kernel would do elsewhere
-    is in the sender's figure here, for every candidate alike.
+    Loopback traffic is delivered inside the sender's system call, so the figure of the sender contains most of the
+    work that the receiver's kernel would do on another machine, for all candidates alike.
     """
     try:
         return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED) / 1e9
@@ -43,15 +43,15 @@ def scheduled_s(pid: int) -> float:
     for task in tasks:
         try:
             total_ns += int((task / "schedstat").read_text().split()[0])
-        except (FileNotFoundError, ProcessLookupError):  # it ended in between
+        except (FileNotFoundError, ProcessLookupError):  # the thread has ended
             continue
     return total_ns / 1e9
 
 
 def resident_bytes(pid: int) -> int:
-    """Return how much memory a process has resident, shared pages included (`RESIDENT_SOURCE`).
+    """Return the resident memory of a process, shared pages included (`RESIDENT_SOURCE`).
 
-    Memory that the kernel holds for its sockets is not in it. Raises `ProcessLookupError`.
+    It does not contain the memory that the kernel holds for its sockets. Raises `ProcessLookupError`.
     """
     try:
         if RESIDENT_SOURCE == "statm":

@@ -1,14 +1,14 @@
-"""Store engines: throw-away ones that keep what they acknowledge, and those that a user names by a URL.
+"""Store engines: throw-away ones that are durable, and those that a user names by a URL.
 
-A throw-away engine listens on a free loopback port, with its files in a folder of its own that is removed at the end:
+A throw-away engine listens on a free loopback port, with its files in a folder that is removed at the end:
 
 - redis: ``appendonly yes`` and ``appendfsync always``, no snapshots;
-- postgres: a new cluster with the defaults of PostgreSQL, but for room for 200 connections;
+- postgres: a new cluster with the defaults of PostgreSQL, except for 200 connections;
 - etcd: one member, defaults;
 - sqlite: a file, no process.
 
-All of them sync to the disk that temporary folders are on (``TMPDIR``). In an engine of the user's own, everything is
-written into namespaces of this run's own, which are removed at the end.
+All of them sync to the disk of temporary folders (``TMPDIR``). In an engine that the user names, this run writes to
+namespaces of its own only, and removes them at the end.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from pathlib import Path
 
 import trio
 
-from bench.measure.servers import LOOK_EVERY_S, START_S_MAX, Absent, ServerFailed, find, folder, running
+from bench.measure.servers import LOOK_EVERY_S, START_S_MAX, NotInstalled, ServerFailed, find, folder, running
 from softstate.cli.processes.child import free_port
 from softstate.errors import ConfigError
 from softstate.store import open_store
 
 CONNECTIONS = 200
-"""What PostgreSQL is allowed instead of its 100: seven nodes with a pool each, and the bare writers."""
+"""Limit of PostgreSQL's connections, 100 by default: seven nodes with a pool each, and the bare writers."""
 POSTGRES_PATHS = "/usr/lib/postgresql"
-"""Where Debian keeps the programs of each version, out of everybody's PATH."""
+"""Debian's folder for the programs of all versions, which is not in PATH."""
 
 _NAMESPACE_OPTION = {"redis": "namespace", "postgres": "schema", "etcd": "namespace"}
 _SCHEMES = {
@@ -48,10 +48,10 @@ _TLS = ("rediss", "etcds")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A running engine. `kind` is sqlite, redis, postgres or etcd; `about` says how it is configured.
+    """A running engine. `kind` is sqlite, redis, postgres or etcd; `about` describes its configuration.
 
-    `mark` sets this run's writings apart from all else in the engine. `url` may hold a password; for sqlite it is the
-    folder of the files. A `kept` engine is the user's own.
+    All names that this run writes begin with `mark`. `url` may contain a password; for sqlite it is the folder of the
+    files. `kept`: the user named it, so it is left as it was.
     """
 
     kind: str
@@ -61,13 +61,13 @@ class Engine:
     mark: str = field(default_factory=lambda: f"softstate_bench_{secrets.token_hex(4)}")
 
     @property
-    def speaks(self) -> bool:
-        """Whether `bench.load.engines.native` can talk to it: it has no TLS for some, and SQLite tells nobody."""
+    def has_native(self) -> bool:
+        """Whether `bench.load.engines.native` can load it: that has no TLS, and SQLite does not notify."""
         return self.kind != "sqlite" and self.url.partition(":")[0] not in _TLS
 
     @contextmanager
     def store(self, name: str) -> Iterator[str]:
-        """Return the URL of a new store in it, which is deleted at the end."""
+        """Yield the URL of a new store in the engine; delete the store at the end."""
         if self.kind == "sqlite":
             yield f"sqlite:{self.url}/{name}.db"
             return
@@ -85,7 +85,7 @@ async def _destroy(url: str) -> None:
 
 
 def with_option(url: str, option: str, value: str) -> str:
-    """Return a URL with an option set, or replaced if it was there."""
+    """Return a URL with an option added or replaced."""
     base, _, query = url.partition("?")
     kept = [pair for pair in query.split("&") if pair and not pair.startswith(f"{option}=")]
     return f"{base}?{'&'.join([*kept, f'{option}={value}'])}"
@@ -93,9 +93,10 @@ def with_option(url: str, option: str, value: str) -> str:
 
 @contextmanager
 def engine(store: str) -> Iterator[Engine]:
-    """Run the engine of a name, or take the one that a URL names.
+    """Run the throw-away engine of a name, or use the one that a URL names.
 
-    Raises `Absent` when it is not installed, `ConfigError` for what is neither, `ServerFailed` when it does not start.
+    Raises `NotInstalled`, `ConfigError` if `store` is neither a name nor a URL of an engine, and `ServerFailed` if the
+    engine does not start.
     """
     if store in THROW_AWAY:
         with THROW_AWAY[store]() as started:
@@ -112,14 +113,14 @@ def engine(store: str) -> Iterator[Engine]:
 
 @contextmanager
 def sqlite_engine() -> Iterator[Engine]:
-    """Make a folder for SQLite files."""
+    """Make a folder for SQLite files; remove it at the end."""
     with folder() as home:
         yield Engine("sqlite", "WAL, synchronous FULL", str(home))
 
 
 @contextmanager
 def redis_engine() -> Iterator[Engine]:
-    """Run a Redis that syncs before it answers. Raises `Absent`."""
+    """Run a Redis that syncs before it answers. Raises `NotInstalled`."""
     program = find("redis-server", "apt install redis-server")
     _find_driver("coredis", "redis")
     with folder() as home:
@@ -134,7 +135,7 @@ def redis_engine() -> Iterator[Engine]:
 
 @contextmanager
 def etcd_engine() -> Iterator[Engine]:
-    """Run an etcd of one member. Raises `Absent`."""
+    """Run an etcd of one member. Raises `NotInstalled`."""
     program = find("etcd", "apt install etcd-server")
     with folder() as home:
         port, peer = free_port(), f"http://127.0.0.1:{free_port()}"
@@ -151,7 +152,7 @@ def etcd_engine() -> Iterator[Engine]:
 
 @contextmanager
 def postgres_engine() -> Iterator[Engine]:
-    """Run a new cluster, as the user ``postgres`` if we are root, which PostgreSQL refuses. Raises `Absent`."""
+    """Run a new cluster, as ``postgres`` if the bench runs as root, whom PostgreSQL refuses. Raises `NotInstalled`."""
     programs = _postgres_programs()
     _find_driver("psycopg", "postgres")
     with folder() as home:
@@ -159,7 +160,7 @@ def postgres_engine() -> Iterator[Engine]:
         data.mkdir()
         as_postgres: list[str] = []
         if os.geteuid() == 0:
-            # The user must be found, and get at its files; setpriv leaves no process of its own in between.
+            # That user must have access to the folder. setpriv execs, so the process that is started is PostgreSQL's.
             as_postgres = [find("setpriv", "apt install util-linux"), "--reuid=postgres", "--regid=postgres"]
             as_postgres.append("--clear-groups")
             home.chmod(0o755)
@@ -185,39 +186,39 @@ THROW_AWAY: Mapping[str, Callable[[], AbstractContextManager[Engine]]] = {
     "postgres": postgres_engine,
     "etcd": etcd_engine,
 }
-"""Engines that can be named, and how each is started."""
+"""Throw-away engines by name."""
 
 
 def _find_driver(module: str, extra: str) -> None:
-    """Raise `Absent` if a package is missing that nodes need."""
+    """Raise `NotInstalled` if a package is missing that nodes need."""
     if find_spec(module) is None:
-        raise Absent(f"{module} is not installed (pip install 'softstate[{extra}]')")
+        raise NotInstalled(f"{module} is not installed (pip install 'softstate[{extra}]')")
 
 
 def _run(command: Sequence[str], home: Path) -> None:
-    """Run a program that ends. Raises `ServerFailed` with what it said last."""
-    # Its output goes to a file, not to a pipe, which the server that it leaves behind would keep open.
+    """Run a program to its end. Raises `ServerFailed` with its output."""
+    # The output goes to a file: a pipe would be kept open by the server that pg_ctl starts.
     log = home / "commands.log"
     with log.open("wb") as output:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", check=False)
     if done.returncode != 0:
         said = log.read_text(errors="replace").strip()
-        raise ServerFailed(f"{' '.join(command)} failed: {said or 'it said nothing'}")
+        raise ServerFailed(f"{' '.join(command)} failed: {said or 'it printed nothing'}")
 
 
 def _postgres_programs() -> Path:
-    """Return the folder of the newest PostgreSQL's programs. Raises `Absent`."""
+    """Return the folder of the newest PostgreSQL's programs. Raises `NotInstalled`."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).parent
     versions = [path for path in Path(POSTGRES_PATHS).glob("*/bin") if re.fullmatch(r"\d+", path.parent.name)]
     if not versions:
-        raise Absent("postgres is not installed (apt install postgresql)")
+        raise NotInstalled("postgres is not installed (apt install postgresql)")
     return max(versions, key=lambda path: int(path.parent.name))
 
 
 def _wait_for_leader(port: int) -> None:
-    """Wait until etcd serves: it listens before it has elected itself. Raises `ServerFailed`."""
+    """Wait until etcd has a leader, which is after it listens. Raises `ServerFailed`."""
     deadline = time.monotonic() + START_S_MAX
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""What a result was measured on. Nothing here names the machine, only its kind."""
+"""The kind of machine that a result was measured on, without its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 
 def describe() -> dict[str, str]:
-    """Describe this machine and what runs on it, in the order to print; unknown fields say so."""
+    """Return the kind of this machine, its software and its load, in the order to print; unknown fields say so."""
     return {
         "cpu": _field(Path("/proc/cpuinfo"), "model name"),
         "cores": str(len(os.sched_getaffinity(0))),

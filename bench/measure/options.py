@@ -1,4 +1,4 @@
-"""The options that every speed bench has, and showing its report."""
+"""The options of all speed benches, and the output of their reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from softstate.errors import ConfigError
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """How much to measure, and how to show it."""
+    """Amount of measuring, and form of the report."""
 
     quick: Annotated[bool, Parameter(negative=())] = False
     """Fewer rounds and smaller sizes, for a first look."""
@@ -46,7 +46,7 @@ class Measuring:
         return ROUNDS_QUICK if self.quick else ROUNDS
 
     def report(self, bench: str, about: str) -> Report:
-        """Begin the report of a bench. Raises `ConfigError` if `against` is not a checkout that can be run."""
+        """Return the empty report of a bench. Raises `ConfigError` if `against` is not a checkout that can be run."""
         if self.against is None:
             return Report(bench, about)
         if self.plots is not None:

@@ -11,7 +11,7 @@ from bench.measure.report import Report, Table
 
 
 def plot(report: Report, folder: Path) -> str:
-    """Draw each table of a report into a file of `folder`, and return a line that says what became of it."""
+    """Draw each table of a report into a file of `folder`; return a line for the report that says where."""
     try:
         matplotlib: Any = importlib.import_module("matplotlib")
     except ImportError:

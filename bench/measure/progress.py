@@ -1,4 +1,4 @@
-"""Progress on stderr, if that is a terminal; else nothing."""
+"""A progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Shows which of `total` steps runs; `show` begins the next one."""
+    """Shows the current one of `total` steps; `show` begins the next one."""
 
     def __init__(self, label: str, total: int) -> None:
         self._label = label

@@ -1,7 +1,7 @@
-"""What a bench returns: tables, targets and notes, printed for people or as JSON.
+"""The result of a bench: tables, targets and notes, printed as text or JSON.
 
-Every row gives the ratio to a baseline first, since that is what carries over to another machine; then the absolute
-figures of this one.
+Each row gives the ratio to a baseline first, since a ratio carries over to another machine; then the absolute figures
+of this one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from bench.measure.checkouts import Checkouts, pairs_of
 from bench.measure.rounds import Figures, Rounds, Spread
 
 Better: TypeAlias = Literal["less", "more", ""]
-"""Which figure is the better one; "" for those that only explain the others."""
+"""Whether a smaller or a greater figure is better; "" for figures that only explain others."""
+
+GENERATOR_BUSY_MAX = 0.9
+"""Share of one core from which a load generator counts as the limit of the rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Column:
     figure: str
     title: str
     scale: float = 1.0
-    """What to multiply by for printing: 1e6 shows seconds as microseconds."""
+    """Factor for printing: 1e6 shows seconds as microseconds."""
     digits: int = 2
     better: Better = "less"
 
@@ -66,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One figure of both checkouts: medians, and `ratio`, this over against, None where against measured nothing."""
+    """One figure of both checkouts: medians, and the ratio this / against; None if that checkout has a round of 0."""
 
     measured: str
     column: Column
@@ -77,7 +80,7 @@ class Comparison:
     """This and against in each round."""
 
     def cells(self) -> list[str]:
-        """Return what to print of it, in the order of `COMPARISON_HEAD`."""
+        """Return the cells to print, in the order of `COMPARISON_HEAD`."""
         this, against = _number(self.this, self.column), _number(self.against, self.column)
         ratio = self.ratio.text(3) if self.ratio else "-"
         return [self.measured, self.column.title, self.column.better, this, against, ratio]
@@ -97,13 +100,13 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """What to print."""
+        """The word to print."""
         return "not judged" if self.ok is None else "reached" if self.ok else "MISSED"
 
 
 @dataclass
 class Report:
-    """The outcome of one bench."""
+    """The result of one bench."""
 
     bench: str
     about: str
@@ -116,8 +119,18 @@ class Report:
 
     @property
     def compares(self) -> bool:
-        """Whether this checkout is compared with another, and with nothing else."""
+        """Whether this checkout is compared with another, and with no other server."""
         return self.checkouts.against is not None
+
+    def note_busy(self, label: str, rounds: Rounds, figure: str = "generator_busy") -> None:
+        """Note each candidate whose load generator used so much of a core that it limited the rates.
+
+        `figure` is the generator's share of one core.
+        """
+        for name, runs in rounds.runs.items():
+            busy = rounds.median(name, figure) if figure in runs[0] else 0.0
+            if busy > GENERATOR_BUSY_MAX:
+                self.note(f"the generator was the limit: {label}, {name}: it used {busy:.0%} of one core")
 
     def note(self, text: str) -> None:
         """Add a note unless it is there already."""
@@ -125,9 +138,9 @@ class Report:
             self.notes.append(text)
 
     def table(self, title: str, rounds: Rounds, columns: Sequence[Column], *, baseline: str, compares: str) -> None:
-        """Add a table of everything in `rounds`; without its baseline, or with "" for it, it shows no ratios.
+        """Add a table of all candidates in `rounds`. It has no ratios if the baseline is "" or was not measured.
 
-        A report that compares checkouts gets a `Comparison` of each figure for each pair of candidates instead.
+        If checkouts are compared, add a `Comparison` of each figure for each pair of candidates instead.
         """
         if self.compares:
             self._compare(title, rounds, columns)
@@ -174,15 +187,15 @@ class Report:
         self.targets.append(Target(name, wanted, str(ratio), ok))
 
     def figure_at_least(self, name: str, got: float, limit: float, unit: str) -> None:
-        """Judge that an absolute figure of this machine is at least `limit`."""
+        """Judge that an absolute figure, which depends on the machine, is at least `limit`."""
         self.targets.append(Target(name, f"≥ {limit:,.6g} {unit}", f"{got:,.4g} {unit}", got >= limit))
 
     def figure_at_most(self, name: str, got: float, limit: float, unit: str) -> None:
-        """Judge that an absolute figure of this machine is at most `limit`."""
+        """Judge that an absolute figure, which depends on the machine, is at most `limit`."""
         self.targets.append(Target(name, f"≤ {limit:,.6g} {unit}", f"{got:,.4g} {unit}", got <= limit))
 
     def json(self) -> str:
-        """Return everything, each round's figures included; of the checkouts their commits."""
+        """Return the whole report with the figures of all rounds, and the commits of the checkouts."""
         whole = asdict(self)
         whole["checkouts"] = self.checkouts.commits()
         return json.dumps(whole, ensure_ascii=False, indent=1)
@@ -192,7 +205,8 @@ class Report:
         parts += [str(table) for table in self.tables]
         if self.comparisons:
             commits = ", ".join(f"{side}: {commit}" for side, commit in self.checkouts.commits().items())
-            title = f"{commits}; medians of {len(self.comparisons[0].rounds)} rounds, ratios within each round"
+            rounds = len(self.comparisons[0].rounds)
+            title = f"{commits}; medians of {rounds} round{'s' if rounds > 1 else ''}, ratios within each round"
             lines = [COMPARISON_HEAD, *(comparison.cells() for comparison in self.comparisons)]
             parts.append(f"{title}\n{aligned(lines, left=3)}")
         if self.targets:

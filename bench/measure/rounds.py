@@ -1,7 +1,7 @@
-"""Rounds: every candidate once in each, in alternating order, so that a machine that drifts drifts for all alike.
+"""Rounds: each runs all candidates once, in alternating order, so that drift of the machine affects all alike.
 
-Ratios are formed within one round and only then is the median taken: two medians from different minutes say little
-about one another. What is compared is a `Measure`: a callable that runs one candidate once and returns its figures.
+Ratios are formed within one round, and the median is taken of them: two medians from different minutes say little about
+each other. A candidate is a `Measure`: a callable that runs it once and returns its figures.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TypeAlias
 from bench.measure.progress import Steps
 
 ROUNDS = 5
-"""How many a result needs at least."""
+"""Rounds of a result."""
 ROUNDS_QUICK = 3
 ROUNDS_AGAINST = 7
-"""How many a comparison of two checkouts runs: a few per cent are to be seen."""
+"""Rounds of a comparison of two checkouts, which is about a few per cent."""
 
 Figures: TypeAlias = Mapping[str, float]
-"""What one run of one candidate gave: a figure's name, unit suffix included, and its value."""
+"""The result of one run of one candidate: values by the name of the figure, which ends in its unit."""
 
 Measure: TypeAlias = Callable[[], Figures]
 
@@ -34,7 +34,7 @@ class Spread:
     high: float
 
     def text(self, digits: int = 2) -> str:
-        """Return what to print, with so many digits after the point."""
+        """Return the text to print, with so many digits after the point."""
         return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Spread:
 
 @dataclass
 class Rounds:
-    """What was measured: for each candidate, the figures of each round, the first round first."""
+    """The results: for each candidate, the figures of each round, in order."""
 
     runs: dict[str, list[Figures]] = field(default_factory=dict)
 
@@ -66,9 +66,9 @@ def spread(values: list[float]) -> Spread:
 
 
 def run_rounds(candidates: Mapping[str, Measure], rounds: int, label: str = "") -> Rounds:
-    """Run every candidate once in each round, every second round in reverse order, and keep all figures.
+    """Run each candidate once in each round, every second round in reverse order; return all figures.
 
-    A candidate whose figures need a warm-up does it inside its `Measure`. What one raises ends the run.
+    A candidate that needs a warm-up does it inside its `Measure`. An exception of one ends the run.
     """
     result = Rounds({name: [] for name in candidates})
     with Steps(label, rounds * len(candidates)) as steps:

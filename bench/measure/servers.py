@@ -1,20 +1,23 @@
-"""Throw-away servers: processes of our own, on free loopback ports, with their files in a folder that is removed.
+"""Throw-away servers: processes on free loopback ports, with their files in a folder that is removed at the end.
 
-Each function is a context manager that yields once the server listens, and kills it at the end. Each candidate is
-configured as its documentation advises for many quiet connections: no pings within a run, no persistence, no limit
-that would cut a subscriber off. `Absent` says what is missing and how to get it.
+Each function is a context manager that yields once the server listens, and kills it at the end. Each server is
+configured as its documentation advises for many idle connections: no pings within a run, no persistence, no limit that
+disconnects a subscriber. All raise `NotInstalled` if the program is missing.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +26,22 @@ from bench.measure.checkouts import THIS, Checkout
 from softstate.cli.processes.child import free_port
 from softstate.errors import SoftstateError
 
+ANSWER_S_MAX = 30.0
+"""Time within which a server must answer a GET."""
 START_S_MAX = 20.0
-"""How long a server may take until it listens."""
+"""Time within which a server must listen."""
 LOOK_EVERY_S = 0.02
 
 SYSTEM_PATHS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
-"""Where servers live that an ordinary user's PATH may leave out."""
+"""Folders of servers that the PATH of an ordinary user may leave out."""
 
 
-class Absent(SoftstateError):
-    """A program that this machine does not have; the message names it, and how to install it."""
+class NotInstalled(SoftstateError):
+    """A program is not installed on this machine; the message names it and says how to install it."""
 
 
 class ServerFailed(SoftstateError):
-    """A server ended, or did not listen in time; the message ends with what it said last."""
+    """A server ended, or did not listen in time; the message ends with the last line of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +53,53 @@ class Server:
     pid: int
     folder: Path
 
-    @property
-    def url(self) -> str:
-        """Where a softstate client finds it."""
-        return f"ws://127.0.0.1:{self.port}"
+    def get(self, path: str) -> bytes:
+        """Return the body of a GET. Raises `urllib.error.URLError`, and `HTTPError` for other answers than 2xx."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S_MAX) as reply:
+            body: bytes = reply.read()
+        return body
+
+    def counter(self, name: str) -> float:
+        """Return the value of a node's counter ``softstate_NAME_total``, which has no labels."""
+        return counter_in(self.get("/metrics").decode(), name)
+
+
+def count_lost(server: Server, acknowledged: Mapping[str, int]) -> int:
+    """Return the number of topics whose value, a number, is lower at a node than the newest acknowledged one."""
+    return sum(int(json.loads(server.get(f"/v1/topics/{topic}"))) < number for topic, number in acknowledged.items())
+
+
+def counter_in(metrics: str, name: str) -> float:
+    """Return the value of a counter in the text of ``/metrics``. Raises `ServerFailed` if it is not there."""
+    found = re.search(rf"^softstate_{name}_total (\S+)$", metrics, re.MULTILINE)
+    if found is None:
+        raise ServerFailed(f"/metrics has no softstate_{name}_total: this bench needs a node that counts it")
+    return float(found[1])
 
 
 @contextmanager
 def softstate_server(
     *options: str, store: str = "", name: str = "softstate", checkout: Checkout = THIS
 ) -> Iterator[Server]:
-    """Run a checkout's ``softstate serve``; `store` is "" for the default, a SQLite file (durable), or ``memory:``.
+    """Run a checkout's ``softstate serve``; `store` is a URL, or "" for the default, a SQLite file (durable).
 
-    `options` are further words of its command line. Leases, and HTTP connections that wait for their turn, last an hour
-    unless they say otherwise.
+    `options` are further words of its command line. Without options that say otherwise, leases and idle HTTP
+    connections last an hour.
     """
     with folder() as home:
         port = free_port()
         where = store or f"sqlite:{home / 'softstate.db'}"
         words = ["serve", "--listen", f"127.0.0.1:{port}", "--store", where, *options]
-        for option, patience in (("--ttl", "1h"), ("--idle-s-max", "3600")):
+        for option, hour in (("--ttl", "1h"), ("--idle-s-max", "3600")):
             if option not in options:
-                words += [option, patience]
+                words += [option, hour]
         with running(name, checkout.softstate(*words), port, home, checkout.folder) as server:
             yield server
 
 
 @contextmanager
 def nats_server() -> Iterator[Server]:
-    """Run nats-server. Raises `Absent`."""
+    """Run nats-server. Raises `NotInstalled`."""
     program = find("nats-server", "apt install nats-server")
     with folder() as home:
         port = free_port()
@@ -88,7 +111,7 @@ def nats_server() -> Iterator[Server]:
 
 @contextmanager
 def mosquitto() -> Iterator[Server]:
-    """Run mosquitto with TCP_NODELAY, as all others have it, and unlimited queues. Raises `Absent`."""
+    """Run mosquitto with TCP_NODELAY, as the others have it, and unlimited queues. Raises `NotInstalled`."""
     program = find("mosquitto", "apt install mosquitto")
     with folder() as home:
         port = free_port()
@@ -106,7 +129,7 @@ def mosquitto() -> Iterator[Server]:
 
 @contextmanager
 def redis_server() -> Iterator[Server]:
-    """Run redis-server without persistence, pub/sub clients without output limit. Raises `Absent`."""
+    """Run redis-server without persistence and without output limit of subscribers. Raises `NotInstalled`."""
     program = find("redis-server", "apt install redis-server")
     with folder() as home:
         port = free_port()
@@ -121,7 +144,7 @@ def redis_server() -> Iterator[Server]:
 
 @contextmanager
 def python_server(module: str, *words: str, name: str = "") -> Iterator[Server]:
-    """Run ``python -m MODULE --port PORT WORDS…``, a server of the bench's own."""
+    """Run ``python -m MODULE --port PORT WORDS…``, a server that is part of the bench."""
     with folder() as home:
         port = free_port()
         command = [sys.executable, "-m", module, "--port", str(port), *words]
@@ -160,14 +183,14 @@ def _wait_until_it_listens(name: str, process: subprocess.Popen[bytes], port: in
         else:
             return
     said = log.read_text(errors="replace").strip().rpartition("\n")[2]
-    raise ServerFailed(f"{name} did not listen within {START_S_MAX:g} s: {said or 'it said nothing'}")
+    raise ServerFailed(f"{name} did not listen within {START_S_MAX:g} s: {said or 'it printed nothing'}")
 
 
 def find(program: str, advice: str) -> str:
-    """Return the path of a program. Raises `Absent` with the advice."""
+    """Return the path of a program. Raises `NotInstalled`, with `advice` how to install it."""
     path = shutil.which(program) or shutil.which(program, path=SYSTEM_PATHS)
     if path is None:
-        raise Absent(f"{program} is not installed ({advice})")
+        raise NotInstalled(f"{program} is not installed ({advice})")
     return path
 
 

@@ -1,1 +1,1 @@
-"""Benches of speed, one module each, which `bench.measure` measures and `bench.load` loads; see bench/README.md."""
+"""Benches of speed, made of `bench.measure` and of the generators in `bench.load`; see bench/README.md."""

@@ -1,9 +1,9 @@
 """``python -m bench churn``: subscribers arrive and leave at rising rates while topics change.
 
 Arrivals are a Poisson process, lifetimes Pareto distributed (a few stay very long), and a quarter of all vanish without
-closing anything. What the lease table must hold then is known: it is an M/G/infinity queue, so at time t its mean is
-the sum, over all arrivals before t, of the probability that their lease still lives: Little's law, also before it has
-come to rest. A lease lives as long as its subscriber, and, of one that vanished, what was left of TTL and grace.
+closing the connection. So the number of leases is known: it is an M/G/infinity queue, whose mean at time t is the sum,
+over all arrivals before t, of the probability that their lease has not ended. (In the steady state this is Little's
+law.) A lease lasts as long as its subscriber; of one that vanished, until the rest of TTL and grace has passed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,10 +33,10 @@ from softstate.session.load_advice import RENEWALS_PER_TTL
 RATES_PER_S = (25.0, 50.0, 100.0)
 PHASE_S = {False: 60.0, True: 4.0}
 HOLD_S = {False: 420.0, True: 8.0}
-"""How long the last rate is held: in this time nothing may grow."""
+"""Time for which the last rate is held: memory must not grow in it."""
 TTL_S = {False: 10, True: 2}
 MEAN_S = {False: 10.0, True: 2.0}
-"""Mean lifetime, but for the cut of the longest."""
+"""Mean lifetime, before the longest are cut off."""
 PUBLISHES_PER_S = 50.0
 SAMPLE_S = 0.5
 QUANTILES = 2_000
@@ -71,7 +70,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the node said at one time."""
+    """The state of the node at one time."""
 
     at_s: float
     sessions: int
@@ -80,9 +79,9 @@ class Sample:
 
 
 def lease_times_s(mean_s: float, ttl_s: float) -> list[tuple[float, float]]:
-    """Return how long leases last and with what weight: `QUANTILES` lifetimes, ended and vanished.
+    """Return durations of leases and their weights: of `QUANTILES` lifetimes, each ended by leaving or vanishing.
 
-    Whoever vanishes renewed last a multiple of TTL / 3 after it came; the wheel finds a lease half a tick late.
+    The last renewal before vanishing is at a multiple of TTL / 3. The wheel expires a lease half a tick late.
     """
     renew_s = ttl_s / RENEWALS_PER_TTL
     times = []
@@ -105,7 +104,7 @@ def expected(phases: Sequence[Phase], times: Sequence[tuple[float, float]], at_s
 
 
 def churn(measuring: Measuring) -> Report:
-    """Let subscribers come and go, faster and faster."""
+    """Let subscribers arrive and leave at rising rates."""
     quick = measuring.quick
     phase_s, hold_s = PHASE_S[quick], HOLD_S[quick]
     phases, begins_s = [], 0.0
@@ -121,14 +120,14 @@ def churn(measuring: Measuring) -> Report:
         raise ConfigError("churn is one long run without rounds: leave out --rounds, or give --against as well")
     else:
         coming_and_going(report, phases, TTL_S[quick], MEAN_S[quick])
-        report.note("one run, not rounds: each rate builds on what the one before left; held / model is the ratio")
+        report.note("one run without rounds: each rate begins with the sessions that the one before has left")
     report.note(f"TTL {TTL_S[quick]} s, mean lifetime {MEAN_S[quick]:g} s, {PUBLISHES_PER_S:g} publishes/s, durable")
     report.note("staleness: from when a publish was due until a subscriber has it")
     return report
 
 
 def coming_and_going(report: Report, phases: Sequence[Phase], ttl_s: int, mean_s: float) -> Rounds:
-    """Go through the phases with one server, and add what was found to the report."""
+    """Go through the phases with one server, and add the figures to the report."""
     figures, samples = go_through(phases, ttl_s, mean_s)
     result = Rounds({rate: [run] for rate, run in figures.items()})
     first = next(iter(result.runs))
@@ -190,12 +189,11 @@ def go_through(
 
 
 def sampled(server: Server, began: float, phase: Phase) -> list[Sample]:
-    """Look at the node every `SAMPLE_S` until shortly before the phase ends; at least once."""
+    """Take samples of the node every `SAMPLE_S` until shortly before the phase ends, at least one."""
     samples = []
     while True:
         time.sleep(SAMPLE_S)
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v1/status", timeout=30) as reply:
-            status = json.loads(reply.read())
+        status = json.loads(server.get("/v1/status"))
         at_s = time.monotonic() - began
         samples.append(Sample(at_s, status["sessions"], status["connections"], resident_bytes(server.pid)))
         if at_s + 2 * SAMPLE_S > phase.ends_s:

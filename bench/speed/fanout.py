@@ -1,13 +1,13 @@
-"""``python -m bench fanout``: what it costs to bring one change to many subscribers.
+"""``python -m bench fanout``: the cost of delivering one change to many subscribers.
 
-Every candidate is a server process with a sink of its own (`bench.load.sink`) on the same machine; all of them are up
-for a whole comparison and take turns, so that none is measured on a better minute. A publisher in the sink publishes
-over the candidate's normal protocol; its cost to the server is in the figures, once a change.
+Each candidate is a server process with a sink of its own (`bench.load.sink`) on the same machine. All are up for a
+whole comparison and take turns, so that all are measured under the same load of the machine. A publisher in the sink
+uses the candidate's usual protocol; its cost to the server is in the figures, once for each change.
 
-``softstate`` runs as installed, with its durable SQLite store: each commit waits for the disk, which no other candidate
-does, and its cost is shared by the deliveries of that commit. ``softstate memory:`` shows what is left without it.
-The C loop sends frames of softstate's size, and knows neither topics nor queues: nothing can be cheaper that makes one
-send(2) for each delivery (``C loop``), or, in bursts, one for each connection (``C loop, gathered``).
+``softstate`` has its default durable SQLite store: each commit waits for the disk, unlike all other candidates, and its
+cost is shared by the deliveries of that commit. ``softstate memory:`` is the cost without it. The C loop sends frames
+of softstate's size, without topics and queues: no server that makes one send(2) for each delivery (``C loop``), or, in
+bursts, one for each connection (``C loop, gathered``), can be cheaper.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import (
-    Absent,
+    NotInstalled,
     Server,
     find,
     folder,
@@ -42,7 +42,7 @@ from bench.measure.servers import (
 from softstate.cli.processes.child import free_port
 
 PACED = {100: 100, 1_000: 30, 10_000: 5}
-"""Subscribers, and how many changes one run publishes to them, one at a time."""
+"""Changes that one run publishes, one at a time, by the number of subscribers."""
 SIZES_QUICK = (100, 1_000)
 
 BURST_SUBSCRIBERS = 1_000
@@ -52,9 +52,6 @@ BURSTS = 20
 HOT_SUBSCRIBERS = 1_000
 HOT_CHANGES = 500
 HOT_S_MAX = 60.0
-
-SINK_BUSY_MAX = 0.9
-"""From this share of one core on, the sink counts as what limits the wall-clock figures."""
 
 FLOOR = "C loop"
 GATHERED = "C loop, gathered"
@@ -79,38 +76,38 @@ HOT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server to compare: how to start it, and the name of its protocol in `bench.load.protocols`."""
+    """A server to compare: its context manager, and the name of its protocol in `bench.load.protocols`."""
 
     start: Callable[[], AbstractContextManager[Server]]
     protocol: str
     separator: str = "/"
-    """Of topics."""
+    """Separator of the levels of topics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A candidate's server, and the sink that is connected to it."""
+    """A candidate's server, and its sink."""
 
     server: Server
     sink: LoadProcess
 
     def run(self, command: str, **arguments: Any) -> dict[str, float]:
-        """Have the sink do one run, and return its figures with what the server's process spent meanwhile."""
+        """Have the sink do one run; return its figures, and the CPU time of the server during it."""
         before_s = cpu_s(self.server.pid)
         answer = self.sink.ask(command, **arguments)
         return answer | {"server_cpu_s": cpu_s(self.server.pid) - before_s}
 
     def per_delivery(self, command: str, **arguments: Any) -> Figures:
-        """Return the figures of one run, costs for each delivery."""
+        """Return the figures of one run, with costs for each delivery."""
         run = self.run(command, **arguments)
         each = {name: run[name] / run["deliveries"] for name in ("server_cpu_s", "wall_s", "sink_cpu_s")}
         times = {"p50_s": run["p50_s"], "p99_s": run["p99_s"]}
-        busy = {"sink_busy": run["sink_cpu_s"] / run["wall_s"], "server_busy": run["server_cpu_s"] / run["wall_s"]}
+        busy = {"generator_busy": run["sink_cpu_s"] / run["wall_s"]}
         return each | times | busy | {"deliveries_per_s": run["deliveries"] / run["wall_s"]}
 
 
 def candidates(checkouts: Checkouts) -> dict[str, Candidate]:
-    """Return everything that is compared, whether or not this machine has it; of two checkouts nothing else."""
+    """Return all candidates, installed or not; of two checkouts only those."""
     ours = {
         name: Candidate(partial(softstate_server, checkout=checkout), "softstate")
         for name, checkout in checkouts.named(OURS).items()
@@ -136,21 +133,21 @@ def fanout(measuring: Measuring) -> Report:
         paced(report, size, PACED[size], measuring.rounds)
     bursts(report, BURST_SUBSCRIBERS, BURST_TOPICS, measuring.rounds)
     hot(report, HOT_SUBSCRIBERS, HOT_CHANGES, measuring.rounds)
-    report.note("server CPU is the process's own clock: on loopback it holds the delivery to the receiving socket too")
+    report.note("server CPU is the process's own clock: on loopback it includes the delivery to the receiving socket")
     if not report.compares:
-        report.note("softstate: durable SQLite; softstate memory: keeps nothing, as the others do; MQTT at QoS 0")
+        report.note("softstate: durable SQLite; softstate memory: stores nothing, like the others; MQTT at QoS 0")
         loop = "uvloop" if find_spec("uvloop") else "asyncio's loop: uvloop is not installed"
         report.note(f"websockets runs on {loop}")
     return report
 
 
 def paced(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
-    """Publish one change at a time, the next when everybody has it."""
-    with arranged(report, subscribers, topics=1, but=[GATHERED]) as pairs:
+    """Publish one change at a time, the next when all subscribers have it."""
+    with connected(report, subscribers, topics=1, without=[GATHERED]) as pairs:
         label = f"paced, {subscribers:,} subscribers"
         result = _rounds(pairs, "paced", rounds, label, changes=changes)
     report.table(f"paced: 1 topic, {subscribers:,} subscribers", result, COST, baseline=FLOOR, compares="server_cpu_s")
-    _note_busy_sinks(report, label, result)
+    report.note_busy(label, result)
     if subscribers >= 1_000 and not report.compares:
         for baseline, limit in ((FLOOR, 1.3), ("websockets", 0.6), ("nats-server", 1.0)):
             report.at_most(f"CPU per delivery, {label}", result, OURS, baseline, "server_cpu_s", limit)
@@ -158,12 +155,12 @@ def paced(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds
 
 
 def bursts(report: Report, subscribers: int, topics: int, rounds: int) -> Rounds:
-    """Publish a change of each of many topics at once; everybody has subscribed to all."""
-    with arranged(report, subscribers, topics) as pairs:
+    """Publish a change of each of many topics at once; all subscribers follow all of them."""
+    with connected(report, subscribers, topics) as pairs:
         label = f"bursts, {subscribers:,} subscribers x {topics} changes"
         result = _rounds(pairs, "bursts", rounds, label, times=BURSTS)
     report.table(label, result, (*COST, RATE), baseline=GATHERED, compares="server_cpu_s")
-    _note_busy_sinks(report, label, result)
+    report.note_busy(label, result)
     if OURS not in result:
         return result
     rate = result.median(OURS, "deliveries_per_s") / 1e6
@@ -173,11 +170,11 @@ def bursts(report: Report, subscribers: int, topics: int, rounds: int) -> Rounds
 
 
 def hot(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
-    """Publish changes of one topic as fast as the server takes them, until everybody holds the last one.
+    """Publish changes of one topic as fast as the server reads them, until all subscribers hold the last one.
 
-    Not with ``memory:``: it commits each change by itself, where a store with a disk gathers what waits.
+    Without ``memory:``, which commits each change by itself, where a store on a disk batches waiting changes.
     """
-    with arranged(report, subscribers, topics=1, but=[FLOOR, GATHERED, MEMORY]) as pairs:
+    with connected(report, subscribers, topics=1, without=[FLOOR, GATHERED, MEMORY]) as pairs:
         label = f"one hot topic, {subscribers:,} subscribers, {changes:,} changes"
         runs = {name: partial(pair.run, "hot", changes=changes, timeout_s=HOT_S_MAX) for name, pair in pairs.items()}
         result = run_rounds(runs, rounds, label)
@@ -187,31 +184,26 @@ def hot(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:
 
 def _rounds(pairs: Mapping[str, Pair], command: str, rounds: int, label: str, **arguments: int) -> Rounds:
     for pair in pairs.values():
-        pair.run(command, **arguments)  # to warm up: buffers grow, code is compiled
+        pair.run(command, **arguments)  # to warm up: buffers grow
     return run_rounds(
         {name: partial(pair.per_delivery, command, **arguments) for name, pair in pairs.items()}, rounds, label
     )
 
 
-def _note_busy_sinks(report: Report, label: str, result: Rounds) -> None:
-    for name in result.runs:
-        busy = result.median(name, "sink_busy")
-        if busy > SINK_BUSY_MAX:
-            report.note(f"the generator was the limit: {label}, {name}: its sink used {busy:.0%} of one core")
-
-
 @contextmanager
-def arranged(report: Report, subscribers: int, topics: int, but: Collection[str] = ()) -> Iterator[dict[str, Pair]]:
-    """Start the candidates that this machine has, each with its subscribers connected; note those it has not."""
+def connected(
+    report: Report, subscribers: int, topics: int, without: Collection[str] = ()
+) -> Iterator[dict[str, Pair]]:
+    """Start all installed candidates, with connected subscribers; note those that are not installed."""
     with ExitStack() as stack:
         pairs = {}
         for name, candidate in candidates(report.checkouts).items():
-            if name in but:
+            if name in without:
                 continue
             try:
                 server = stack.enter_context(candidate.start())
-            except Absent as absent:
-                report.note(f"skipped: {absent}")
+            except NotInstalled as missing:
+                report.note(f"skipped: {missing}")
                 continue
             sink = stack.enter_context(LoadProcess("bench.load.sink"))
             wanted = [f"bench{candidate.separator}{number:02}" for number in range(topics)]
@@ -222,7 +214,7 @@ def arranged(report: Report, subscribers: int, topics: int, but: Collection[str]
 
 @contextmanager
 def floor() -> Iterator[Server]:
-    """Compile and run the loop in C. Raises `Absent` without a compiler."""
+    """Compile and run the loop in C. Raises `NotInstalled` if there is no compiler."""
     compiler = find("cc", "apt install gcc")
     with folder() as home:
         program = home / "floor"
@@ -234,8 +226,8 @@ def floor() -> Iterator[Server]:
 
 @contextmanager
 def websockets_server() -> Iterator[Server]:
-    """Run `bench.load.servers.websockets_server`. Raises `Absent` without that package."""
+    """Run `bench.load.servers.websockets_server`. Raises `NotInstalled`."""
     if find_spec("websockets") is None:
-        raise Absent("websockets is not installed (pip install softstate[bench])")
+        raise NotInstalled("websockets is not installed (pip install softstate[bench])")
     with python_server("bench.load.servers.websockets_server", name="websockets") as server:
         yield server

@@ -1,9 +1,9 @@
-"""``python -m bench latency``: how long a change takes from its publisher to a subscriber that has applied it.
+"""``python -m bench latency``: the time from a publish until a subscriber has applied the change.
 
-The load is open: publishes are due by the clock, and latency counts from the time at which one was *due*, so that
-whatever delays the next ones is counted for each of them. First the ceiling is measured with many publishes under way
-at once; then a tenth, half and nine tenths of it are offered, in turns. The store is the default one, SQLite, durable:
-every acknowledged publish has waited for the disk, so a bare commit of the same kind on the same disk stands beside it.
+The load is an open loop: publishes are due by the clock, and latency counts from the time at which one was *due*, so
+that a delay is counted for each publish that it affects. First the ceiling is measured, with many publishes under way
+at once; then a tenth, half and nine tenths of it are offered, in turns. The store is the default, SQLite, durable: each
+acknowledged publish has waited for the disk, so a bare commit of the same kind on the same disk stands beside it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ OUTSTANDING = 256
 """Publishes under way at once while the ceiling is measured."""
 CEILING_S = {False: 5.0, True: 2.0}
 CEILINGS = 3
-"""The ceiling is the median of so many; of as many as there are rounds, if checkouts are compared."""
+"""Runs of which the ceiling is the median; if checkouts are compared, there is one in each round."""
 RUN_S = {False: 10.0, True: 3.0}
 SHARES = (0.1, 0.5, 0.9)
 COMMITS = {False: 2_000, True: 500}
-GENERATOR_BUSY_MAX = 0.9
 
 OURS = "softstate"
 COMMIT = "sqlite3 commit"
@@ -65,14 +64,14 @@ def latency(measuring: Measuring) -> Report:
     )
     shares(report, CEILING_S[quick], RUN_S[quick], COMMITS[quick], measuring.rounds)
     report.note("p50 to p99.9: from the time at which a publish was due until a subscriber has it, or a newer one")
-    report.note("ack: from then until its publisher has the answer. after ack: negative where a subscriber was earlier")
+    report.note("ack: from then until its publisher has the answer. after ack: negative if a subscriber was earlier")
     return report
 
 
 def shares(report: Report, ceiling_s: float, run_s: float, commits: int, rounds: int, topics: int = TOPICS) -> Rounds:
-    """Offer shares of the ceiling to one server, and commit to a bare database in between.
+    """Offer shares of the ceiling to one server, in turn with commits to a bare database.
 
-    Two checkouts are offered the same: shares of the lower one's ceiling, and no database.
+    Two checkouts are offered the same rates, shares of the lower of their ceilings, without a database.
     """
     with ExitStack() as stack:
         up = {}
@@ -92,21 +91,16 @@ def shares(report: Report, ceiling_s: float, run_s: float, commits: int, rounds:
         )
         per_s = min(ceilings.median(name, "per_s") for name in up)
         runs: dict[str, Measure] = {} if report.compares else {COMMIT: partial(commit, commits)}
-        offered = []
         for share in SHARES:
             label = f"{share:.0%} of the ceiling, {share * per_s:,.0f}/s"
             for name, both in zip(report.checkouts.named(label), up.values(), strict=True):
                 runs[name] = partial(_offer, *both, share * per_s, run_s)
-                offered.append(name)
         result = run_rounds(runs, rounds, "latency")
     if report.compares:
         report.table("ceiling", ceilings, CEILING, baseline="", compares="per_s")
     report.note(f"ceiling: {per_s:,.0f} publishes/s acknowledged, with {OUTSTANDING} under way; durable")
     report.table("latency", result, APPLIED, baseline=COMMIT, compares="applied_p50_s")
-    for name in offered:
-        busy = result.median(name, "generator_busy")
-        if busy > GENERATOR_BUSY_MAX:
-            report.note(f"the generator was the limit: {name}: it used {busy:.0%} of one core")
+    report.note_busy("latency", result)
     return result
 
 
@@ -118,7 +112,7 @@ def _offer(server: Server, load: LoadProcess, per_s: float, seconds: float) -> F
 
 
 def commit(times: int) -> Figures:
-    """Commit one row after the other with the durability of the store, and return how long each took."""
+    """Commit rows one by one with the durability of the store; return quantiles of the times."""
     with folder() as home:
         database = sqlite3.connect(Path(home) / "floor.db", isolation_level=None)
         database.execute("PRAGMA journal_mode=WAL")

@@ -1,11 +1,11 @@
 """``python -m bench leases``: the lease table alone, beside a bare dict from token to deadline.
 
-No server and no clock: `bench.load.lease_table` leads 10,000 to 1,000,000 leases through their lives, each time in a
-fresh process. The dict does the same and nothing more, in place and without a call: it knows no names, tells nobody
-that a lease is over, and finds what is due by being walked once, when everything is.
+There is no server and no clock: `bench.load.lease_table` runs 10,000 to 1,000,000 leases through all steps, each time
+in a new process. The dict does the least that this can cost, in place and without a call: it has no names, does not
+report that a lease has ended, and is walked once, when all are due.
 
-There is no server here that another checkout could run: with ``--against`` each round runs ``python -m bench leases
---json`` of either checkout, by its own interpreter, and takes the medians of the lease table from it.
+Since there is no server that another checkout could run, with ``--against`` each round runs ``python -m bench leases
+--json`` of both checkouts, with their own interpreters, and takes the medians of the lease table from it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ TABLE = "lease table"
 DICT = "bare dict"
 TARGET = 2.0
 FLAT = 2.0
-"""What the largest table may cost, as a multiple of what the smallest costs: 'flat', but for a processor's caches."""
+"""Greatest growth of a cost from the smallest table to the largest that counts as flat."""
 
 STEPS_MIN = 200_000
-"""Small tables live several times in one run, for so many leases together: else a step is over in a millisecond."""
+"""Leases of one run: small tables run several times, since else a step would only take a millisecond."""
 
 NAMES = {TABLE: "table", DICT: "dict"}
 COLUMNS = (
@@ -72,7 +72,7 @@ def compare(report: Report, quick: bool, rounds: int) -> None:
     for label in {key.partition(": ")[0]: None for key in result.runs[next(iter(named))][0]}:
         columns = [replace(column, figure=f"{label}: {column.figure}") for column in COLUMNS]
         report.table(label, result, columns, baseline="", compares="")
-    report.note("each round ran each checkout's own bench in a process of its own, generator and all")
+    report.note("each round ran each checkout's own bench, generator included, in a new process")
 
 
 def own_bench(checkout: Checkout, quick: bool) -> Figures:
@@ -109,7 +109,7 @@ def _live(name: str, size: int) -> Figures:
 
 
 def _weighed(result: Rounds, size: int) -> Rounds:
-    """Add to every round what one lease weighs: that does not vary, so it is taken once."""
+    """Add the bytes of a lease to each round; they do not vary, so they are measured once."""
     weighed: dict[str, list[Figures]] = {}
     for name, runs in result.runs.items():
         with LoadProcess("bench.load.lease_table") as process:
@@ -119,7 +119,7 @@ def _weighed(result: Rounds, size: int) -> Rounds:
 
 
 def _judge_flatness(report: Report, by_size: dict[int, Rounds]) -> None:
-    """Judge growth by the ratio to the dict, which meets the same caches."""
+    """Judge growth by the ratio to the dict, on which processor caches have the same effect."""
     small, large = by_size[min(by_size)], by_size[max(by_size)]
     for figure, what in (("renew_s", "renew"), ("expire_s", "expire"), ("grant_s", "grant"), ("bytes", "bytes")):
         grown = large.ratio(TABLE, DICT, figure).median / small.ratio(TABLE, DICT, figure).median

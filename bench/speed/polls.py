@@ -1,11 +1,11 @@
-"""``python -m bench polls``: what a conditional poll costs the server.
+"""``python -m bench polls``: the cost of a conditional poll to the server.
 
-Clients on kept connections ask again as soon as they are answered (`bench.load.asker`): with the versions that the
-store holds (unchanged), or with older ones (changed, so that every topic's value comes back). ``POST /v1/poll`` is what
-softstate's own client sends, in CBOR; ``GET`` with ``If-None-Match`` is what anything else would send.
+Clients on kept connections poll again as soon as they are answered (`bench.load.closed_loop`): with the versions that
+the store holds (unchanged), or with older ones (changed, so that the answer has all values). softstate's own client
+sends ``POST /v1/poll`` in CBOR; other clients would send ``GET`` with ``If-None-Match``.
 
-The floor is the least that Python can do on Trio (`bench.load.servers.h11_server`): it gets the same requests but
-for the target, parses them, knows nothing, and answers with as many bytes of body.
+The floor is the least that Python can do on Trio (`bench.load.servers.h11_server`): it gets the same requests except
+for the target, parses them, and answers with a fixed body of the same length.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from functools import partial
 
 import cbor2
 
-from bench.load.asking import COLUMNS, note_busy_askers, per_answer
 from bench.load.process import LoadProcess
 from bench.load.protocols import value_of
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.rounds import Rounds, run_rounds
 from bench.measure.servers import Server, python_server, softstate_server
+from bench.speed.closed_loop_runs import COLUMNS, run_closed_loop
 from softstate.position import Position
 from softstate.wire import CBOR, messages
 
@@ -38,7 +38,7 @@ TARGET = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One kind of poll: a whole request, and the status that its answer has."""
+    """One kind of poll: the bytes of the request, and the status of its answer."""
 
     title: str
     request: str
@@ -46,11 +46,11 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A running softstate, its generator, and the questions about what was published to it."""
+class Node:
+    """A running node, its generator, and the questions about the topics published to it."""
 
     server: Server
-    asker: LoadProcess
+    generator: LoadProcess
     questions: Sequence[Question]
 
 
@@ -62,25 +62,25 @@ def polls(measuring: Measuring, connections: int = CONNECTIONS, run_s: float = 0
         ours = {}
         for name, checkout in report.checkouts.named(OURS).items():
             server = stack.enter_context(softstate_server(checkout=checkout))
-            asker = stack.enter_context(LoadProcess("bench.load.asker"))
-            asker.ask("open", port=server.port, connections=connections, speaks="http")
-            ours[name] = Asked(server, asker, questions(asker))
+            generator = stack.enter_context(LoadProcess("bench.load.closed_loop"))
+            generator.ask("open", port=server.port, connections=connections, protocol="http")
+            ours[name] = Node(server, generator, questions(generator))
         if not report.compares:
             floor = stack.enter_context(python_server("bench.load.servers.h11_server", name=FLOOR))
-            to_floor = stack.enter_context(LoadProcess("bench.load.asker"))
-            to_floor.ask("open", port=floor.port, connections=connections, speaks="http")
+            to_floor = stack.enter_context(LoadProcess("bench.load.closed_loop"))
+            to_floor.ask("open", port=floor.port, connections=connections, protocol="http")
         first = next(iter(ours.values()))
         for number, question in enumerate(first.questions):
-            answer = first.asker.ask("once", request=question.request)["answer"]
+            answer = first.generator.ask("once", request=question.request)["answer"]
             size = len(answer.partition("\r\n\r\n")[2])
             good = f"HTTP/1.1 {question.status} "
             candidates = {
-                name: partial(per_answer, one.server, one.asker, one.questions[number].request, run_s, good)
+                name: partial(run_closed_loop, one.server, one.generator, one.questions[number].request, run_s, good)
                 for name, one in ours.items()
             }
             if not report.compares:
                 asked_of_floor = retarget(question.request, f"/{question.status}/{size}")
-                candidates[FLOOR] = partial(per_answer, floor, to_floor, asked_of_floor, run_s, good)
+                candidates[FLOOR] = partial(run_closed_loop, floor, to_floor, asked_of_floor, run_s, good)
             for warm_up in candidates.values():
                 warm_up()
             result = run_rounds(candidates, measuring.rounds, question.title)
@@ -95,13 +95,13 @@ def _conclude(report: Report, question: Question, answer_bytes: int, result: Rou
     report.table(title, result, COLUMNS, baseline=FLOOR, compares="per_s")
     if not report.compares:
         report.at_least(f"polls per second, {question.title}", result, OURS, FLOOR, "per_s", TARGET)
-    note_busy_askers(report, question.title, result)
+    report.note_busy(question.title, result)
 
 
-def questions(asker: LoadProcess) -> list[Question]:
-    """Publish `TOPICS` topics twice, over HTTP, and return what can be asked about them."""
-    before = _publish(asker, 1)
-    now = _publish(asker, 2)
+def questions(generator: LoadProcess) -> list[Question]:
+    """Publish `TOPICS` topics twice, over HTTP; return all questions about them."""
+    before = _publish(generator, 1)
+    now = _publish(generator, 2)
     found = []
     for count in (1, TOPICS):
         for what, versions in (("unchanged", now.versions), ("changed", before.versions)):
@@ -118,22 +118,22 @@ def questions(asker: LoadProcess) -> list[Question]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The versions that a batch made, and where the store then stood."""
+    """The versions of a batch's changes, and the store's position after it."""
 
     versions: dict[str, int]
     position: Position
 
 
-def _publish(asker: LoadProcess, sequence: int) -> Published:
+def _publish(generator: LoadProcess, sequence: int) -> Published:
     changes = [{"topic": f"bench/{number:02}", "value": value_of(sequence)} for number in range(TOPICS)]
-    answer = asker.ask("once", request=post("/v1/publish", cbor2.dumps({"changes": changes})))["answer"]
+    answer = generator.ask("once", request=post("/v1/publish", cbor2.dumps({"changes": changes})))["answer"]
     results = CBOR.loads(answer.partition("\r\n\r\n")[2].encode("latin-1"), messages.BatchResults).results
     assert results[-1].position is not None
     return Published({result.topic: result.version for result in results}, results[-1].position)
 
 
 def head(method: str, target: str, more: str = "") -> str:
-    """Return the head of a request, with the headers that softstate's client sends, and `more` lines."""
+    """Return the head of a request, with the headers of softstate's client, and `more` lines."""
     return (
         f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:8700\r\nUser-Agent: softstate\r\n"
         f"Accept: application/cbor\r\n{more}\r\n"
@@ -141,12 +141,12 @@ def head(method: str, target: str, more: str = "") -> str:
 
 
 def post(target: str, body: bytes) -> str:
-    """Return a whole POST of CBOR, its bytes as latin-1."""
+    """Return a POST of CBOR, its bytes as latin-1."""
     more = f"Content-Type: application/cbor\r\nContent-Length: {len(body)}\r\n"
     return head("POST", target, more) + body.decode("latin-1")
 
 
 def retarget(request: str, target: str) -> str:
-    """Return the same request for another target."""
+    """Return a request with another target."""
     method, _, rest = request.split(" ", 2)
     return f"{method} {target} {rest}"

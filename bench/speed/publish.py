@@ -1,21 +1,19 @@
 """``python -m bench publish``: durable publishes per second, over HTTP and over a WebSocket.
 
-Publishers with a connection and a topic each publish again as soon as they are answered (`bench.load.asker`); an answer
-means that the value is on stable storage. Nothing that does both parts of this exists to compare with, so each is
-compared with the least that one part can cost:
+Publishers with a connection and a topic each publish again as soon as they are answered (`bench.load.closed_loop`); an
+answer means that the value is on stable storage. There is no server to compare with that does the same, so publishes
+are compared with the least that each part of the work can cost:
 
-- *raw sqlite3*: a loop that writes the same values into SQLite, with the same pragmas and as many changes in each
-  transaction as the server was seen to gather (`bench.load.servers.sqlite_writer`); nobody asks, nobody is answered;
-- *bare exchange*: a server on Trio that answers, and stores nothing: `bench.load.servers.echo_server` sends each
+- *raw sqlite3*: a loop that writes the same values to SQLite, with the same pragmas and as many changes in each
+  transaction as the server batched (`bench.load.servers.sqlite_writer`), without requests and answers;
+- *bare exchange*: a server on Trio that answers and stores nothing: `bench.load.servers.echo_server` sends each
   WebSocket message back, `bench.load.servers.h11_server` answers HTTP with a fixed body of the same length.
 
-No server of this kind can be faster than the slower one of the two; that is what the targets are about.
+No server of this kind can be faster than the slower one of the two, so the targets compare with that one.
 """
 
 from __future__ import annotations
 
-import re
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,16 +21,17 @@ from functools import partial
 
 import cbor2
 
-from bench.load.asker import CONNECTION, SEQUENCE
-from bench.load.asking import COLUMNS, note_busy_askers, per_answer
+from bench.load.closed_loop import CONNECTION, SEQUENCE
+from bench.load.frames import client_frame
 from bench.load.process import LoadProcess
-from bench.load.protocols import client_frame, value_of
+from bench.load.protocols import value_of
 from bench.measure.checkouts import Checkout
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
 from bench.measure.servers import Server, folder, python_server, softstate_server
+from bench.speed.closed_loop_runs import COLUMNS, run_closed_loop
 from bench.speed.polls import head, retarget
 from softstate.wire import CBOR, messages
 
@@ -55,7 +54,7 @@ PER_COMMIT = Column("per_commit", "publishes a commit", digits=1, better="")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A running softstate, and its generators."""
+    """A running node, and its generators."""
 
     server: Server
     http: LoadProcess
@@ -63,13 +62,13 @@ class Side:
 
     def open(self, publishers: int) -> None:
         """Give each generator as many connections."""
-        self.http.ask("open", port=self.server.port, connections=publishers, speaks="http")
-        self.websocket.ask("open", port=self.server.port, connections=publishers, speaks="softstate")
+        self.http.ask("open", port=self.server.port, connections=publishers, protocol="http")
+        self.websocket.ask("open", port=self.server.port, connections=publishers, protocol="softstate")
 
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """Everything that softstate is compared with."""
+    """All servers and loops that nodes are compared with."""
 
     h11: Server
     echo: Server
@@ -79,32 +78,32 @@ class Floors:
 
     def open(self, publishers: int) -> None:
         """Give each generator as many connections."""
-        self.to_h11.ask("open", port=self.h11.port, connections=publishers, speaks="http")
-        self.to_echo.ask("open", port=self.echo.port, connections=publishers, speaks="websocket")
+        self.to_h11.ask("open", port=self.h11.port, connections=publishers, protocol="http")
+        self.to_echo.ask("open", port=self.echo.port, connections=publishers, protocol="websocket")
 
 
 @contextmanager
 def side(checkout: Checkout) -> Iterator[Side]:
-    """Run a checkout's softstate, and its generators."""
+    """Run a node of a checkout, and its generators."""
     with (
         softstate_server(checkout=checkout) as server,
-        LoadProcess("bench.load.asker") as http,
-        LoadProcess("bench.load.asker") as websocket,
+        LoadProcess("bench.load.closed_loop") as http,
+        LoadProcess("bench.load.closed_loop") as websocket,
     ):
         yield Side(server, http, websocket)
 
 
 @contextmanager
 def all_floors() -> Iterator[Floors]:
-    """Run what softstate is compared with."""
+    """Run all servers and loops that nodes are compared with."""
     with ExitStack() as stack:
         home = stack.enter_context(folder())
-        askers = [stack.enter_context(LoadProcess("bench.load.asker")) for _ in range(2)]
+        generators = [stack.enter_context(LoadProcess("bench.load.closed_loop")) for _ in range(2)]
         yield Floors(
             stack.enter_context(python_server("bench.load.servers.h11_server")),
             stack.enter_context(python_server("bench.load.servers.echo_server")),
             stack.enter_context(LoadProcess("bench.load.servers.sqlite_writer", str(home / "raw.db"))),
-            *askers,
+            *generators,
         )
 
 
@@ -129,61 +128,59 @@ def publish(measuring: Measuring, publishers: tuple[int, ...] = PUBLISHERS, run_
                 floors.open(count)
                 result = _with_floors(candidates, sides[0], floors, count, measuring.rounds, run_s)
             report.table(label, result, (*COLUMNS, PER_COMMIT), baseline=LEAST_WEBSOCKET, compares="per_s")
-            note_busy_askers(report, label, result)
+            report.note_busy(label, result)
             if floors is not None and count == max(publishers):
                 for ours, least in ((WEBSOCKET, LEAST_WEBSOCKET), (KEYED, LEAST_WEBSOCKET), (HTTP, LEAST_HTTP)):
                     report.at_least(f"publishes per second, {label}: {ours}", result, ours, least, "per_s", TARGET)
-    report.note("keys: with an idempotency key each, as softstate's own client publishes; the others carry none")
+    report.note("keys: each publish has an idempotency key, as of softstate's own client; the others have none")
     if not report.compares:
-        report.note(
-            "raw sqlite3 is given as many changes for one transaction as softstate gathered for one from WebSockets"
-        )
+        report.note("raw sqlite3 writes as many changes in one transaction as softstate batched from WebSockets")
     return report
 
 
 def _candidates(report: Report, sides: Sequence[Side], run_s: float) -> dict[str, Measure]:
-    """Return each way to publish, to each side."""
+    """Return a measure of each way to publish, to each side."""
     candidates: dict[str, Measure] = {}
     asked, asked_keyed, put = request_message(keyed=False), request_message(keyed=True), request_put()
     for way, request, good in (
         (HTTP, put, "HTTP/1.1 200 "), (WEBSOCKET, asked, "published"), (KEYED, asked_keyed, "published"),
     ):  # fmt: skip
         for name, up in zip(report.checkouts.named(way), sides, strict=True):
-            asker = up.http if way == HTTP else up.websocket
-            candidates[name] = partial(_gathered, up.server, asker, request, run_s, good)
+            generator = up.http if way == HTTP else up.websocket
+            candidates[name] = partial(_run_node, up.server, generator, request, run_s, good)
     return candidates
 
 
 def _with_floors(
     ours: Mapping[str, Measure], up: Side, floors: Floors, publishers: int, rounds: int, run_s: float
 ) -> Rounds:
-    """Measure softstate beside its floors; add the lesser of each two."""
+    """Measure a node beside its floors; add the lower of each two."""
     asked, put = request_message(keyed=False), request_put()
     answer = up.http.ask("once", request=put)["answer"]
     size = len(answer.partition("\r\n\r\n")[2])
     candidates: dict[str, Measure] = {
         **ours,
-        H11: partial(per_answer, floors.h11, floors.to_h11, retarget(put, f"/200/{size}"), run_s, "HTTP/1.1 200 "),
-        ECHO: partial(per_answer, floors.echo, floors.to_echo, asked, run_s, "publish"),
+        H11: partial(run_closed_loop, floors.h11, floors.to_h11, retarget(put, f"/200/{size}"), run_s, "HTTP/1.1 200 "),
+        ECHO: partial(run_closed_loop, floors.echo, floors.to_echo, asked, run_s, "publish"),
     }
     batch = 1
     for name, warm_up in candidates.items():
         figures = warm_up()
         if name == WEBSOCKET:
             batch = max(round(figures["per_commit"]), 1)
-    candidates[RAW] = partial(_raw, floors.raw, publishers, batch, run_s)
+    candidates[RAW] = partial(_run_raw, floors.raw, publishers, batch, run_s)
     return with_least(run_rounds(candidates, rounds, f"{publishers} publishers"))
 
 
-def _gathered(server: Server, asker: LoadProcess, request: str, seconds: float, good: str) -> Figures:
-    """Run softstate, and see how many publishes each of its commits held."""
-    commits, publishes = counters(server)
-    figures = per_answer(server, asker, request, seconds, good)
-    commits_then, publishes_then = counters(server)
+def _run_node(server: Server, generator: LoadProcess, request: str, seconds: float, good: str) -> Figures:
+    """Publish to a node; return the figures, and the mean number of publishes in a commit."""
+    commits, publishes = commits_and_publishes([server])
+    figures = run_closed_loop(server, generator, request, seconds, good)
+    commits_then, publishes_then = commits_and_publishes([server])
     return {**figures, "per_commit": (publishes_then - publishes) / max(commits_then - commits, 1)}
 
 
-def _raw(writer: LoadProcess, topics: int, batch: int, seconds: float) -> Figures:
+def _run_raw(writer: LoadProcess, topics: int, batch: int, seconds: float) -> Figures:
     before_s = cpu_s(writer.pid)
     run = writer.ask("write", topics=topics, batch=batch, seconds=seconds, value_bytes=len(value_of(0)))
     spent_s = cpu_s(writer.pid) - before_s
@@ -195,7 +192,7 @@ def _raw(writer: LoadProcess, topics: int, batch: int, seconds: float) -> Figure
 
 
 def with_least(result: Rounds) -> Rounds:
-    """Add, round by round, the rate of raw sqlite3 or of the bare exchange, whichever is less."""
+    """Add the lower one of the rates of raw sqlite3 and the bare exchange in each round."""
     added = dict(result.runs)
     for name, exchange in ((LEAST_HTTP, H11), (LEAST_WEBSOCKET, ECHO)):
         pairs = zip(result.runs[RAW], result.runs[exchange], strict=True)
@@ -203,18 +200,9 @@ def with_least(result: Rounds) -> Rounds:
     return Rounds(added)
 
 
-def counters(server: Server) -> tuple[float, float]:
-    """Ask a node how many transactions it has made of publishes, and of how many."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as reply:
-        text = reply.read().decode()
-    return counted(text, "commits"), counted(text, "publishes")
-
-
-def counted(metrics: str, name: str) -> float:
-    """Read one counter without labels."""
-    found = re.search(rf"^softstate_{name}_total (\S+)$", metrics, re.MULTILINE)
-    assert found is not None, f"no {name} in the metrics"
-    return float(found[1])
+def commits_and_publishes(servers: Sequence[Server]) -> tuple[float, float]:
+    """Return the number of commits with publishes, and of the publishes in them, of all these nodes together."""
+    return sum(server.counter("commits") for server in servers), sum(server.counter("publishes") for server in servers)
 
 
 def request_message(*, keyed: bool) -> str:

@@ -1,8 +1,8 @@
-"""``python -m bench sessions``: what a session costs to hold, to open and to renew, beside bare trio-websocket.
+"""``python -m bench sessions``: the cost of holding, opening and renewing a session, beside bare trio-websocket.
 
-The bare server (`bench.load.servers.trio_websocket_server`) answers the same messages with as many bytes, prepared
-before; it parses none, and knows neither topics nor leases. So what is above it is what softstate adds. One generator
-(`bench.load.crowd`) drives both, with the same bytes, over as many connections.
+The bare server (`bench.load.servers.trio_websocket_server`) answers the same messages with as many prepared bytes. It
+does not parse them, and has neither topics nor leases, so the difference is the cost that softstate adds. One generator
+(`bench.load.sessions`) loads both, with the same bytes, over as many connections.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ SIZES_QUICK = (1_000,)
 SUBSCRIPTIONS = 20
 CONNECTS = 1_000
 RENEWALS = 5
-"""How often each of `CONNECTS` sessions renews in one run."""
+"""Renewals of each of `CONNECTS` sessions in one run."""
 IDLE_SESSIONS = {False: 10_000, True: 1_000}
 IDLE_S = {False: 20.0, True: 4.0}
-"""With and without ``--quick``. 20 s is one renewal of everybody."""
+"""With and without ``--quick``. In 20 s each session renews once."""
 RENEW_S = 20.0
-"""How often a session renews by default: a third of the TTL of 60 s."""
+"""Default interval of renewals: a third of the TTL of 60 s."""
 
 KIB = 1024
 SESSION_KIB_MAX = 24
 SUBSCRIPTION_BYTES_MAX = 300
 CONNECTS_RATIO_MIN = 0.5
 RENEWALS_RATIO_MIN = 0.8
-GENERATOR_BUSY_MAX = 0.9
 
 OURS = "softstate"
 MANY = f"softstate, {SUBSCRIPTIONS} subscriptions"
@@ -48,35 +47,35 @@ Serving = Callable[[], AbstractContextManager[Server]]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A server and the generator of its sessions."""
+    """A server, and the generator of its sessions."""
 
     server: Server
-    crowd: LoadProcess
+    load: LoadProcess
 
     def open(self, connections: int, subscriptions: int = 1) -> dict[str, float]:
-        """Open sessions, and return what each cost."""
+        """Open sessions, and return the cost of each."""
         before = cpu_s(self.server.pid)
-        answer = self.crowd.ask(
+        answer = self.load.ask(
             "open", port=self.server.port, connections=connections, subscriptions=subscriptions
         )  # fmt: skip
         return self._per(connections, before, answer["open_s"], answer["generator_cpu_s"])
 
     def open_and_leave(self, connections: int) -> Figures:
-        """Open sessions, and return what each cost; they are gone again afterwards, which is not counted."""
+        """Open sessions, and return the cost of each; then close them, which is not measured."""
         figures = self.open(connections)
-        self.crowd.ask("leave")
+        self.load.ask("leave")
         return figures
 
     def renew(self, times: int) -> Figures:
-        """Renew every session, and return what each renewal cost."""
+        """Renew all sessions, and return the cost of each renewal."""
         before = cpu_s(self.server.pid)
-        answer = self.crowd.ask("renew", times=times)
+        answer = self.load.ask("renew", times=times)
         return self._per(answer["renewals"], before, answer["renew_s"], answer["generator_cpu_s"])
 
     def idle(self, sessions: int, seconds: float, renew_s: float) -> Figures:
-        """Leave the sessions alone but for renewals; return the cost of all of them for a minute."""
+        """Only renew, every `renew_s` (0: never); return the cost of all sessions for a minute."""
         before = cpu_s(self.server.pid)
-        answer = self.crowd.ask("idle", seconds=seconds, renew_s=renew_s)
+        answer = self.load.ask("idle", seconds=seconds, renew_s=renew_s)
         minute_s = (cpu_s(self.server.pid) - before) / seconds * 60
         return {
             "minute_s": minute_s,
@@ -116,15 +115,15 @@ def sessions(measuring: Measuring) -> Report:
     memory(report, bare, SIZES_QUICK if quick else SIZES, rounds)
     idling(report, bare, IDLE_SESSIONS[quick], IDLE_S[quick], rounds)
     report.note(f"memory: {RESIDENT_SOURCE}, the whole process; buffers of the kernel's sockets are not in it")
-    report.note("each session has one topic to itself; the others of 20 are shared by all")
+    report.note("each session has one topic to itself; the other 19 of 20 are shared by all")
     return report
 
 
 def reply_sizes() -> list[int]:
-    """Return how long softstate's answers to `hello`, `subscribe` and `renew` are."""
+    """Return the lengths of softstate's answers to `hello`, `subscribe` and `renew`."""
     with paired(softstate_server) as pair:
-        opened = pair.crowd.ask("open", port=pair.server.port, connections=1, subscriptions=1)
-        renewed = pair.crowd.ask("renew", times=1)
+        opened = pair.load.ask("open", port=pair.server.port, connections=1, subscriptions=1)
+        renewed = pair.load.ask("renew", times=1)
     return [*opened["sizes"], *renewed["sizes"]]
 
 
@@ -135,21 +134,21 @@ def bare_server(sizes: Sequence[int]) -> AbstractContextManager[Server]:
 
 
 def servings(report: Report, name: str) -> dict[str, Serving]:
-    """Return how to run each candidate that `name`, a way to use softstate, stands for."""
+    """Return softstate from each checkout, by the names of the candidates that `name` becomes."""
     named = report.checkouts.named(name)
     return {name: partial(softstate_server, checkout=checkout) for name, checkout in named.items()}
 
 
 @contextmanager
 def paired(serving: Serving) -> Iterator[Pair]:
-    """Run a server and a generator for it."""
-    with serving() as server, LoadProcess("bench.load.crowd") as crowd:
-        yield Pair(server, crowd)
+    """Run a server, and a generator for it."""
+    with serving() as server, LoadProcess("bench.load.sessions") as load:
+        yield Pair(server, load)
 
 
 @contextmanager
 def all_paired(report: Report, bare: Serving | None) -> Iterator[dict[str, Pair]]:
-    """Run the bare server, unless that is None, and softstate, each with a generator."""
+    """Run the bare server, unless it is None, and softstate, each with a generator."""
     serving = {BARE: bare} if bare else {}
     with ExitStack() as stack:
         yield {
@@ -217,15 +216,12 @@ def opening(
         if not report.compares:
             report.at_least(f"{title} per second", result, OURS, BARE, "per_s", limit)
             report.at_least(f"{title} per CPU second", result, OURS, BARE, "per_cpu_s", limit)
-        for name in result.runs:
-            busy = result.median(name, "generator_busy")
-            if busy > GENERATOR_BUSY_MAX:
-                report.note(f"the generator was the limit: {title}, {name}: it used {busy:.0%} of one core")
+        report.note_busy(title, result)
     return opened, renewed
 
 
 def idling(report: Report, bare: Serving | None, sessions: int, seconds: float, rounds: int) -> Rounds:
-    """Measure what sessions cost on which nothing happens but renewals, and those without any."""
+    """Measure idle sessions, with and without renewals."""
     with all_paired(report, bare) as pairs:
         for pair in pairs.values():
             pair.open(sessions)

@@ -1,7 +1,7 @@
-"""``python -m bench stalled``: what one stalled and one slow reader cost everybody else.
+"""``python -m bench stalled``: the effect of a stalled and a slow reader on all other subscribers.
 
-A thousand subscribers are sent bursts, one after the other. In half of the runs two more are connected that do not read
-(`bench.load.laggards`), both congested before the run begins. Rounds alternate, so both halves see the same machine.
+A thousand subscribers are sent bursts, one after the other. In half of the runs there are two more that do not keep up
+(`bench.load.slow_readers`), both congested before the run begins.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from bench.measure.servers import Server, softstate_server
 SUBSCRIBERS = 1_000
 TOPICS = 20
 CONGESTED_S_MAX = 3.0
-"""What the server is told: after so long without taking all that waits, a reader is demoted. Its default is 10 s."""
+"""The server's ``--congested-s-max``: a reader that is congested for so long is demoted. The default is 10 s."""
 RUN_S = 5.0
 BURST_EVERY_S = 0.02
-"""Bursts begin no sooner after one another: the revision must stay below 65,536, where frames grow by two bytes."""
+"""Least time between bursts: the revision must stay below 65,536, from where on frames are two bytes longer."""
 BULK_CHANGES = 150
-"""Of 60,000 bytes each: twice what the kernel buffers for one socket."""
+"""Changes of 60,000 bytes each: together twice the kernel's buffers for one socket."""
 PENDING_BYTES_MAX = 1024 * 1024
-"""What the server may hold for each slow reader, by default; the memory target allows twice that for the two."""
+"""The server's default limit of pending data for a slow reader; the memory target allows twice that for each."""
 
 ALONE = "alone"
 BESIDE = "beside a stalled and a slow one"
@@ -41,11 +41,11 @@ COLUMNS = (
     Column("agree", "converged of 2", digits=0, better=""),
 )
 NOISE = 1.15
-"""How much the others' p99 may differ."""
+"""Greatest ratio of the others' p99 with and without slow readers."""
 
 
 def stalled(measuring: Measuring, subscribers: int = SUBSCRIBERS, run_s: float = RUN_S) -> Report:
-    """Measure the others' delivery times with and without two that do not read."""
+    """Measure the others' delivery times with and without two that do not keep up."""
     about = f"{subscribers:,} subscribers, one stalled, one slow; bursts of {TOPICS} changes"
     report = measuring.report("stalled", about)
     topics = [f"bench/{number:02}" for number in range(TOPICS)]
@@ -75,25 +75,25 @@ def stalled(measuring: Measuring, subscribers: int = SUBSCRIBERS, run_s: float =
         grown = max(run["grown_bytes"] for run in everything) / 1024**2
         report.figure_at_most("server memory, most growth in a run", grown, 4 * PENDING_BYTES_MAX / 1024**2, "MiB")
     report.note(f"the server runs with --congested-s-max {CONGESTED_S_MAX:g}, so that a demotion fits into a run")
-    report.note("the slow reader takes 80 KB/s: it may stay live, since a newer change replaces the one that waits")
+    report.note("the slow reader reads 80 KB/s: it may stay live, since a newer change replaces a pending one")
     report.note(f"memory: {RESIDENT_SOURCE}, sampled after each burst; kernel buffers are not in it")
     return report
 
 
 def _beside(server: Server, sink: LoadProcess, topics: Sequence[str], seconds: float) -> Figures:
-    """Publish bursts while two more are connected that do not keep up; return also what became of these."""
-    with LoadProcess("bench.load.laggards") as laggards:
-        laggards.ask("open", port=server.port, topics=topics, bulk_changes=BULK_CHANGES)
-        laggards.tell("lag", seconds=seconds)
+    """Publish bursts while two more do not keep up; return also whether they were demoted and converged."""
+    with LoadProcess("bench.load.slow_readers") as readers:
+        readers.ask("open", port=server.port, topics=topics, bulk_changes=BULK_CHANGES)
+        readers.tell("lag", seconds=seconds)
         figures = _bursts(server, sink, seconds)
-        laggards.answer()
-        end = laggards.ask("catch_up", topics=topics)
+        readers.answer()
+        end = readers.ask("catch_up", topics=topics)
     demoted = {f"{name}_demoted": end[f"{name}_revoked"] == "slow_consumer" for name in ("stalled", "slow")}
     return figures | demoted | {"agree": end["stalled_agrees"] + end["slow_agrees"]}
 
 
 def _bursts(server: Server, sink: LoadProcess, seconds: float) -> dict[str, float]:
-    """Publish bursts for some seconds; return the medians over them, and how much the server grew meanwhile."""
+    """Publish bursts for some seconds; return medians of their times, and the growth of the server's memory."""
     before = most = resident_bytes(server.pid)
     p50, p99 = [], []
     deadline = time.monotonic() + seconds

@@ -1,15 +1,15 @@
-"""``python -m bench workers``: what a second node on the same port and store brings (``softstate serve --workers 2``).
+"""``python -m bench workers``: the gain of a second node on the same port and store (``softstate serve --workers 2``).
 
-The same load goes to one worker and to two, in turns: renewals and conditional polls, which each worker answers by
-itself, and bursts of changes to many subscribers, of whom each worker has some. Both kinds of server are up all the
-time; who is not asked costs next to nothing.
+One worker and two get the same load, in turns: renewals and conditional polls, which each worker answers by itself, and
+bursts of changes to many subscribers, of which each worker has some. Both servers run all the time; an idle one costs
+very little.
 
-The generator needs a core too. Where it and two workers have only two cores between them, a second worker cannot
-double anything: the most it can bring is what the generator leaves, which is printed beside each table (``cores in
-use``). What a worker costs for each operation (server CPU) tells what more cores would bring.
+The generator needs a core as well. If it and two workers share two cores, a second worker cannot double the rate: it
+gains at most the time that the generator leaves, which each table shows (``cores in use``). The CPU time of the server
+for each operation tells the gain of more cores.
 
-The system gives each new connection to a worker by a hash of its addresses, so that one worker has more than half;
-how much more is different in each run of the bench, and the same within it.
+The kernel assigns each new connection to a worker by a hash of its addresses, so that one worker has more than half.
+Its share differs between runs of the bench, and is the same within one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from bench.speed.polls import questions
 WORKERS = (1, 2)
 SESSIONS = 1_000
 RENEWALS = 5
-"""How often each session renews in one run."""
-ASKERS = 64
+"""Renewals of each session in one run."""
+CONNECTIONS = 64
 ASK_S = {False: 1.0, True: 0.5}
-"""How long one run polls, with and without ``--quick``."""
+"""Duration of polling in one run, with and without ``--quick``."""
 SUBSCRIBERS = 1_000
 TOPICS = 80
-"""Changes of one burst: enough that a delivery takes longer than one worker takes to notice the other's commit."""
+"""Changes of one burst: enough that delivering takes longer than a worker takes to notice the other's commit."""
 BURSTS = 5
 
 COLUMNS = (
@@ -52,7 +52,7 @@ COLUMNS = (
 )
 
 Run: TypeAlias = Callable[[], tuple[int, float, float]]
-"""Does the load once: how many operations, in how many seconds, for how many CPU seconds of the generator."""
+"""Runs the load once; returns the number of operations, the seconds, and the CPU seconds of the generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Group:
     pids: tuple[int, ...]
 
     def measure(self, run: Run) -> Figures:
-        """Run a load, and return its rate and what it cost all processes of the server."""
+        """Run a load; return its rate, and its cost to all processes of the server."""
         before = [cpu_s(pid) for pid in self.pids]
         count, wall_s, generator_cpu_s = run()
         spent = [max(cpu_s(pid) - was, CPU_S_MIN) for pid, was in zip(self.pids, before, strict=True)]
@@ -85,39 +85,39 @@ def workers(measuring: Measuring, sessions: int = SESSIONS, ask_s: float = 0.0) 
     bursting(report, sessions, measuring.rounds)
     if cores < max(WORKERS) + 1:
         report.note(
-            f"this machine has {cores} cores for {max(WORKERS)} workers and the generator: what the generator used,"
-            " the second worker could not have"
+            f"this machine has {cores} cores for {max(WORKERS)} workers and the generator, whose time the second worker"
+            " lacks"
         )
-    report.note("connections are spread by the system's hash: the busier worker's share is what limits a closed loop")
+    report.note("the kernel spreads connections by a hash: the share of the busier worker limits a closed loop")
     return report
 
 
 def renewing(report: Report, sessions: int, rounds: int) -> Rounds:
-    """Measure renewals of sessions that all renew as soon as they may."""
+    """Measure renewals of sessions that all renew at once."""
     with ExitStack() as stack:
         measures = {}
         for name, group in stack.enter_context(groups(report.checkouts)).items():
-            crowd = stack.enter_context(LoadProcess("bench.load.crowd"))
-            crowd.ask("open", port=group.server.port, connections=sessions, subscriptions=1)
-            measures[name] = partial(group.measure, partial(_renew, crowd, RENEWALS))
+            load = stack.enter_context(LoadProcess("bench.load.sessions"))
+            load.ask("open", port=group.server.port, connections=sessions, subscriptions=1)
+            measures[name] = partial(group.measure, partial(_renew, load, RENEWALS))
         return _compare(report, f"renewals, {sessions:,} sessions", measures, rounds)
 
 
 def polling(report: Report, ask_s: float, rounds: int) -> Rounds:
-    """Measure conditional polls for one topic that has not changed, which a worker answers from what it knows."""
+    """Measure conditional polls for one unchanged topic."""
     with ExitStack() as stack:
         measures = {}
         for name, group in stack.enter_context(groups(report.checkouts)).items():
-            asker = stack.enter_context(LoadProcess("bench.load.asker"))
-            asker.ask("open", port=group.server.port, connections=ASKERS, speaks="http")
-            question = questions(asker)[0]
-            ask = partial(_ask, asker, question.request, ask_s)
+            generator = stack.enter_context(LoadProcess("bench.load.closed_loop"))
+            generator.ask("open", port=group.server.port, connections=CONNECTIONS, protocol="http")
+            question = questions(generator)[0]
+            ask = partial(_ask, generator, question.request, ask_s)
             measures[name] = partial(group.measure, ask)
-        return _compare(report, f"{question.title}, {ASKERS} kept connections", measures, rounds)
+        return _compare(report, f"{question.title}, {CONNECTIONS} kept connections", measures, rounds)
 
 
 def bursting(report: Report, subscribers: int, rounds: int) -> Rounds:
-    """Measure deliveries of bursts; those to the other worker's subscribers begin when it has noticed the commit."""
+    """Measure deliveries of bursts; a worker delivers the other's changes when it has noticed the commit."""
     topics = [f"bench/{number:02}" for number in range(TOPICS)]
     with ExitStack() as stack:
         measures = {}
@@ -144,12 +144,12 @@ def groups(checkouts: Checkouts) -> Iterator[dict[str, Group]]:
 
 
 def name_of(count: int) -> str:
-    """Return what a candidate is called."""
+    """Return the name of a candidate."""
     return f"{count} worker{'s' if count > 1 else ''}"
 
 
 def children_of(pid: int) -> list[int]:
-    """List the processes that a process has started and not yet buried."""
+    """Return the child processes of a process that it has not yet waited for."""
     lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
     return [int(child) for found in lists for child in found.read_text().split()]
 
@@ -162,14 +162,14 @@ def _compare(report: Report, title: str, measures: Mapping[str, Callable[[], Fig
     return result
 
 
-def _renew(crowd: LoadProcess, times: int) -> tuple[int, float, float]:
-    answer = crowd.ask("renew", times=times)
+def _renew(load: LoadProcess, times: int) -> tuple[int, float, float]:
+    answer = load.ask("renew", times=times)
     return answer["renewals"], answer["renew_s"], answer["generator_cpu_s"]
 
 
-def _ask(asker: LoadProcess, request: str, seconds: float) -> tuple[int, float, float]:
-    answer = asker.ask("ask", request=request, seconds=seconds, good="HTTP/1.1 200 ")
-    return answer["answers"], answer["wall_s"], answer["asker_cpu_s"]
+def _ask(generator: LoadProcess, request: str, seconds: float) -> tuple[int, float, float]:
+    answer = generator.ask("ask", request=request, seconds=seconds, good="HTTP/1.1 200 ")
+    return answer["answers"], answer["wall_s"], answer["generator_cpu_s"]
 
 
 def _burst(sink: LoadProcess) -> tuple[int, float, float]:

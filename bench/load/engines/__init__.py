@@ -1,1 +1,1 @@
-"""Load on a store's engine itself, with nothing of softstate, to compare nodes with."""
+"""Load on a store engine without softstate, to compare nodes with."""

@@ -1,9 +1,9 @@
-"""What a program says to a store engine itself, with nothing of softstate: durable writes, and hearing of them.
+"""The interface to a store engine without softstate: durable writes, and notifications of them.
 
-A `Writer` has one write under way and knows when it is acknowledged, that is, as durable as the engine is configured to
-make it. With `tell`, the write also notifies a `Listener`, by what the engine has for that, in the same transaction.
-Each engine has a module of its own: `engine_redis`, `engine_postgres`, `engine_etcd`. Everything that is written lies
-below a `mark` of this run's own, so that `Dialect.clear` can remove it.
+A `Writer` has one write under way and tells when it is acknowledged, that is, as durable as the engine is configured to
+make it. With `tell`, the write also notifies a `Listener` in the same transaction, by the engine's own means. Each
+engine has a module: `redis`, `postgres`, `etcd`. All names begin with a `mark` of this run, so that `Dialect.clear` can
+remove them.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from bench.load.process import LoadFailed
 ANSWER_S_MAX = 30.0
 RECEIVE_BYTES = 64 * 1024
 TOPICS_MAX = 256
-"""How many keys are ever written, with and without `tell`."""
+"""Keys that are written at most, with and without `tell`."""
 
 
 class Writer(ABC):
-    """A connection that writes; `fd` can be read when something has come."""
+    """A connection that writes; `fd` is readable when data has come."""
 
     fd: int
 
     @abstractmethod
     def write(self, topic: int, value: bytes, *, tell: bool) -> None:
-        """Begin a write; the one before must be acknowledged."""
+        """Begin a write; the write before must be acknowledged."""
 
     @abstractmethod
     def acknowledged(self) -> bool:
-        """Take what has come, and tell whether the write is done. Raises `LoadFailed` if it was refused."""
+        """Receive, and return whether the write is acknowledged. Raises `LoadFailed` if it was refused."""
 
 
 class Listener(ABC):
-    """A connection that hears of what is written with `tell`."""
+    """A connection that is notified of writes with `tell`."""
 
     fd: int
 
     @abstractmethod
-    def heard(self) -> list[bytes]:
-        """Take what has come, and return the values in it. Raises `LoadFailed`."""
+    def values(self) -> list[bytes]:
+        """Receive, and return the values in complete notifications. Raises `LoadFailed`."""
 
 
 class Dialect(ABC):
-    """How to talk to one engine. The constructor prepares what writers need."""
+    """The protocol of one engine. The constructor creates what writers need."""
 
     @abstractmethod
     def writer(self) -> Writer:
@@ -52,15 +52,15 @@ class Dialect(ABC):
 
     @abstractmethod
     def listener(self) -> Listener:
-        """Connect a listener, which hears of everything that is written from now on."""
+        """Connect a listener, which is notified of all writes from now on."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Remove everything that was written."""
+        """Remove all that was written."""
 
 
 class Line:
-    """A socket and what has come over it that is not used up."""
+    """A socket, and the data received that was not consumed."""
 
     def __init__(self, host: str, port: int) -> None:
         self.socket = socket.create_connection((host, port), timeout=ANSWER_S_MAX)
@@ -68,7 +68,7 @@ class Line:
         self.rest = b""
 
     def receive(self) -> bytes:
-        """Wait for more and return everything that is not used up."""
+        """Wait for data; return all data that was not consumed. Raises `LoadFailed`."""
         more = self.socket.recv(RECEIVE_BYTES)
         if not more:
             raise LoadFailed(f"the engine closed the connection after {self.rest[:80]!r}")

@@ -1,4 +1,4 @@
-"""What a program says to etcd itself: puts, and a watch, over HTTP/1.1 to its JSON gateway. No TLS."""
+"""The protocol of etcd: puts, and a watch, over HTTP/1.1 to its JSON gateway, without TLS."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from base64 import b64decode, b64encode
 from typing import Any
 
-from bench.load.asker import http_is_whole
+from bench.load.closed_loop import http_is_whole
 from bench.load.engines.dialect import Dialect, Line, Listener, Writer
 from bench.load.process import LoadFailed
 from softstate.store.remote.url import read_url
 
 
 class Etcd(Dialect):
-    """Keys ``MARK/told/N`` and ``MARK/bare/N``; watched are those below ``MARK/told/``."""
+    """Keys ``MARK/told/N`` and ``MARK/bare/N``; those below ``MARK/told/`` are watched."""
 
     def __init__(self, url: str, mark: str) -> None:
         parts = read_url(url, port=2379, options={"namespace"})
@@ -29,7 +29,7 @@ class Etcd(Dialect):
         return EtcdWriter(Line(self._host, self._port), self)
 
     def listener(self) -> EtcdListener:
-        """Connect and watch, from when etcd says that it does."""
+        """Connect and watch; return when etcd has confirmed the watch."""
         line = Line(self._host, self._port)
         line.socket.sendall(self.request("/v3/watch", {"create_request": self._range(f"{self._mark}/told/")}))
         while b'"created":true' not in line.receive():
@@ -42,7 +42,7 @@ class Etcd(Dialect):
         self._ask("/v3/kv/deleterange", self._range(f"{self._mark}/"))
 
     def put(self, topic: int, value: bytes, *, tell: bool) -> bytes:
-        """Return the request that writes."""
+        """Return the request of a write."""
         key = f"{self._mark}/{'told' if tell else 'bare'}/{topic:03}".encode()
         return self.request("/v3/kv/put", {"key": _base64(key), "value": _base64(value)})
 
@@ -73,13 +73,13 @@ def _base64(data: bytes) -> str:
 
 
 def http_is_good(data: bytes) -> None:
-    """Raise `LoadFailed` for an answer, or the beginning of one, that is not 200."""
+    """Raise `LoadFailed` unless the data begins a reply with status 200."""
     if not b"HTTP/1.1 200 ".startswith(data[:13]):
         raise LoadFailed(f"etcd answered {data[:400]!r}")
 
 
 class EtcdWriter(Writer):
-    """A kept connection with one put under way, answered when it is in the log of a majority."""
+    """A connection with one put under way, answered when it is in the logs of a majority."""
 
     def __init__(self, line: Line, etcd: Etcd) -> None:
         self.fd = line.socket.fileno()
@@ -91,7 +91,7 @@ class EtcdWriter(Writer):
         self._line.socket.sendall(self._etcd.put(topic, value, tell=tell))
 
     def acknowledged(self) -> bool:
-        """Wait for the whole of a good answer."""
+        """Receive, and check the answer when it is complete."""
         data = self._line.receive()
         http_is_good(data)
         if not http_is_whole(data):
@@ -108,8 +108,8 @@ class EtcdListener(Listener):
         self._line = line
         self._text = b""
 
-    def heard(self) -> list[bytes]:
-        """Read whole lines."""
+    def values(self) -> list[bytes]:
+        """Receive, and decode complete lines."""
         text, self._line.rest = unchunked(self._line.receive())
         *lines, self._text = (self._text + text).split(b"\n")
         values = []
@@ -122,7 +122,7 @@ class EtcdListener(Listener):
 
 
 def unchunked(data: bytes) -> tuple[bytes, bytes]:
-    """Return what the whole chunks at the start of an HTTP body hold, and what is left over."""
+    """Return the content of the complete chunks at the start of an HTTP body, and the bytes after them."""
     parts = []
     at = 0
     while (end := data.find(b"\r\n", at)) >= 0:

@@ -1,8 +1,8 @@
-"""An engine alone: writes by the clock that are heard of on another connection, and writers that ask again at once.
+"""An engine alone: an open loop of writes with notifications, and a closed loop of writes.
 
-``python -m bench.load.engines.native``, driven over `bench.load.process`. It is to an engine what
-`bench.load.open_loop` and `bench.load.asker` are to softstate: as many connections and topics, values of the same size,
-the same clock, the same way of counting. One thread, so that nothing but the engine waits for anything.
+``python -m bench.load.engines.native``, driven over `bench.load.process`. It does to an engine what
+`bench.load.open_loop` and `bench.load.closed_loop` do to softstate, with as many connections and topics, values of the
+same size, the same clock, and the same way of counting, in one thread.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bench.load.process import LoadFailed, serve
 from bench.load.protocols import SEQUENCE_BYTES, value_of
 
 CONNECTIONS = (1, 2, 4, 8, 16)
-"""How many writers are tried for the greatest rate."""
+"""Numbers of writers that are tried for the greatest rate."""
 TRIES = 3
-"""How often each: on a busy machine one try says little, and the best of some more."""
+"""Tries of each; on a busy machine the best of several is steadier than one."""
 
 
 def dialect(url: str, mark: str) -> Dialect:
-    """Return how to talk to the engine that a store URL names. Raises `LoadFailed`."""
-    # Imported when used: a machine that measures one engine need not have the drivers of the others.
+    """Return the protocol of the engine that a store URL names. Raises `LoadFailed`."""
+    # Imported when used, so that the drivers of other engines need not be installed.
     match url.partition(":")[0]:
         case "redis":
             from bench.load.engines.redis import Redis  # noqa: PLC0415
@@ -40,11 +40,11 @@ def dialect(url: str, mark: str) -> Dialect:
 
             return Etcd(url, mark)
         case scheme:
-            raise LoadFailed(f"this bench does not speak {scheme}:")
+            raise LoadFailed(f"this bench cannot load {scheme}: URLs; use redis:, postgresql: or etcd:")
 
 
 class Turn:
-    """A writer, and the publishes that wait for it, the first of them under way."""
+    """A writer, and its queue of publishes, the first of which is under way."""
 
     __slots__ = ("topic", "waiting", "writer")
 
@@ -55,7 +55,7 @@ class Turn:
 
 
 class Native:
-    """Writers and a listener of one engine. Every public method is a command of the process."""
+    """Writers and a listener of one engine. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._dialect: Dialect | None = None
@@ -67,13 +67,13 @@ class Native:
         self._sent = self._first = 0
         self._intended: list[float] = []
         self._acknowledged: list[float] = []
-        self._heard: list[tuple[int, float]] = []
+        self._notified: list[tuple[int, float]] = []
         self._unanswered = 0
 
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(self, url: str, mark: str, topics: int) -> dict[str, Any]:
-        """Connect a writer for each topic, and a listener."""
+        """Connect a writer for each topic, and one listener."""
         self._dialect = dialect(url, mark)
         for topic in range(topics):
             writer = self._dialect.writer()
@@ -85,9 +85,9 @@ class Native:
         return {}
 
     def run(self, per_s: float, seconds: float) -> dict[str, Any]:
-        """Write by the clock, and return the latencies of all writes and of hearing of them, in seconds."""
+        """Write by the clock, and return the latencies of all writes and notifications, in seconds."""
         self._first = self._sent
-        self._intended, self._acknowledged, self._heard = [], [], []
+        self._intended, self._acknowledged, self._notified = [], [], []
         cpu = time.process_time()
         began = time.monotonic() + 0.01
         late: list[float] = []
@@ -104,17 +104,17 @@ class Native:
         wall_s = time.monotonic() - began
         first = self._first
         return {
-            **quantiles("applied", [at - self._intended[number - first] for number, at in self._heard]),
+            **quantiles("applied", [at - self._intended[number - first] for number, at in self._notified]),
             **quantiles("acknowledged", [at - due for at, due in zip(self._acknowledged, self._intended, strict=True)]),
-            **quantiles("after", [at - self._acknowledged[number - first] for number, at in self._heard]),
+            **quantiles("after", [at - self._acknowledged[number - first] for number, at in self._notified]),
             **quantiles("late", late),
             "publishes": count,
-            "deliveries": len(self._heard),
+            "deliveries": len(self._notified),
             "generator_busy": (time.process_time() - cpu) / wall_s,
         }
 
     def fastest(self, seconds: float) -> dict[str, Any]:
-        """Try each number of `CONNECTIONS`, `TRIES` times; return them, the one with the greatest rate first."""
+        """Try each number of `CONNECTIONS` `TRIES` times; return them, the one with the greatest rate first."""
         best = dict.fromkeys(CONNECTIONS, 0.0)
         for _ in range(TRIES):
             for count in CONNECTIONS:
@@ -123,7 +123,7 @@ class Native:
         return {"connections": sorted(CONNECTIONS, key=best.__getitem__, reverse=True)}
 
     def ask(self, connections: int, seconds: float) -> dict[str, Any]:
-        """Write on so many connections, each again as soon as it is acknowledged, without telling anybody."""
+        """Write on so many connections, each again as soon as it is acknowledged, without notifications."""
         assert self._dialect is not None
         while len(self._bare) < connections:
             self._bare.append(self._dialect.writer())
@@ -157,7 +157,7 @@ class Native:
         return {
             "answers": len(took),
             "wall_s": wall_s,
-            "asker_cpu_s": time.process_time() - cpu,
+            "generator_cpu_s": time.process_time() - cpu,
             "p50_s": took[len(took) // 2],
             "p99_s": took[len(took) * 99 // 100],
         }
@@ -194,7 +194,7 @@ class Native:
         for fd, _ in events:
             if fd not in self._turns:
                 assert self._listener is not None
-                self._heard += [(int(value[-SEQUENCE_BYTES:]), now) for value in self._listener.heard()]
+                self._notified += [(int(value[-SEQUENCE_BYTES:]), now) for value in self._listener.values()]
                 continue
             turn = self._turns[fd]
             if turn.writer.acknowledged():
@@ -205,15 +205,15 @@ class Native:
 
     def _settle(self, count: int) -> None:
         deadline = time.monotonic() + SETTLE_S_MAX
-        while len(self._heard) < count or self._unanswered:
+        while len(self._notified) < count or self._unanswered:
             if time.monotonic() > deadline:
-                missing = count - len(self._heard)
-                raise LoadFailed(f"{missing} not heard, {self._unanswered} not answered after {SETTLE_S_MAX:g} s")
+                missing = count - len(self._notified)
+                raise LoadFailed(f"no {missing} notifications, {self._unanswered} answers after {SETTLE_S_MAX:g} s")
             self._turn(1.0, nap=False)
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
+    """Serve commands until the parent ends."""
     native = Native()
     serve({
         "open": native.open, "run": native.run, "fastest": native.fastest, "ask": native.ask, "clear": native.clear,

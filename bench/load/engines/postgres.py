@@ -1,4 +1,4 @@
-"""What a program says to PostgreSQL itself: an upsert, alone or with ``pg_notify`` in one statement, over libpq."""
+"""The protocol of PostgreSQL, by libpq: an upsert, alone or with ``pg_notify`` in one statement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Postgres(Dialect):
-    """Two tables ``MARK_told`` and ``MARK_bare``, and the channel ``MARK``. Nobody else is on that channel."""
+    """Tables ``MARK_told`` and ``MARK_bare``, and the channel ``MARK``."""
 
     def __init__(self, url: str, mark: str) -> None:
         self._conninfo = make_conninfo(**read_place(url).parameters)
@@ -66,7 +66,7 @@ def _check(result: PGresult) -> None:
 
 
 class PostgresWriter(Writer):
-    """One prepared statement, which is one transaction, answered when its commit is on disk."""
+    """One prepared statement, which is one transaction and is answered when its commit is on disk."""
 
     def __init__(self, connection: PGconn) -> None:
         self.fd = connection.socket
@@ -77,7 +77,7 @@ class PostgresWriter(Writer):
         self._connection.send_query_prepared(b"told" if tell else b"bare", [b"%d" % topic, value])
 
     def acknowledged(self) -> bool:
-        """Take the result, once it is all there."""
+        """Receive, and check the result when it is complete."""
         connection = self._connection
         connection.consume_input()
         if connection.is_busy():
@@ -88,14 +88,14 @@ class PostgresWriter(Writer):
 
 
 class PostgresListener(Listener):
-    """A connection that listens, and does nothing else."""
+    """A connection that only listens."""
 
     def __init__(self, connection: PGconn) -> None:
         self.fd = connection.socket
         self._connection = connection
 
-    def heard(self) -> list[bytes]:
-        """Take notifications."""
+    def values(self) -> list[bytes]:
+        """Receive, and return the payloads of notifications."""
         self._connection.consume_input()
         values = []
         while (notice := self._connection.notifies()) is not None:

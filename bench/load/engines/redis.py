@@ -1,4 +1,4 @@
-"""What a program says to Redis itself: ``SET``, alone or in a ``MULTI`` with ``PUBLISH``, over sockets without TLS."""
+"""The protocol of Redis: ``SET``, alone or in a ``MULTI`` with ``PUBLISH``, over sockets without TLS."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Redis(Dialect):
         return RedisListener(line, self._mark)
 
     def clear(self) -> None:
-        """Delete the keys, all that there can be."""
+        """Delete all keys that there can be."""
         keys = [_redis_key(self._mark, topic, tell) for topic in range(TOPICS_MAX) for tell in (False, True)]
         self._ask(self._line(), resp(b"DEL", *keys), 1)
 
@@ -56,7 +56,7 @@ class Redis(Dialect):
 
 
 def redis_is_whole(data: bytes, lines: int) -> bool:
-    """Tell whether so many lines have come. Raises `LoadFailed` if one of them is an error."""
+    """Return whether so many lines have come. Raises `LoadFailed` if one of them is an error."""
     if data.startswith(b"-") or b"\r\n-" in data:
         raise LoadFailed(f"Redis answered {data[:200]!r}")
     return data.count(b"\r\n") >= lines
@@ -67,7 +67,7 @@ def _redis_key(mark: bytes, topic: int, tell: bool) -> bytes:
 
 
 class RedisWriter(Writer):
-    """``SET``, or with ``PUBLISH`` in a transaction: one write to the socket, answered when the AOF is on disk."""
+    """``SET``, alone or with ``PUBLISH`` in a transaction, sent in one write, and answered when the AOF is on disk."""
 
     def __init__(self, line: Line, mark: bytes) -> None:
         self.fd = line.socket.fileno()
@@ -76,7 +76,7 @@ class RedisWriter(Writer):
         self._lines = 0
 
     def write(self, topic: int, value: bytes, *, tell: bool) -> None:
-        """Send the command, or the whole transaction at once."""
+        """Send the command or the whole transaction."""
         put = resp(b"SET", _redis_key(self._mark, topic, tell), value)
         if tell:
             put = resp(b"MULTI") + put + resp(b"PUBLISH", self._mark, value) + resp(b"EXEC")
@@ -84,7 +84,7 @@ class RedisWriter(Writer):
         self._line.socket.sendall(put)
 
     def acknowledged(self) -> bool:
-        """Count the lines of the answer."""
+        """Receive, and count the lines of the answer."""
         if not redis_is_whole(self._line.receive(), self._lines):
             return False
         self._line.rest = b""
@@ -92,15 +92,15 @@ class RedisWriter(Writer):
 
 
 class RedisListener(Listener):
-    """A subscriber of the channel; every message has one size, since every value has."""
+    """A subscriber of the channel. All messages have one size, since all values have."""
 
     def __init__(self, line: Line, mark: bytes) -> None:
         self.fd = line.socket.fileno()
         self._line = line
         self._bytes = len(resp(b"message", mark, b"v" * VALUE_BYTES))
 
-    def heard(self) -> list[bytes]:
-        """Cut what came into messages."""
+    def values(self) -> list[bytes]:
+        """Receive, and split the data into messages."""
         data, size = self._line.receive(), self._bytes
         count = len(data) // size
         self._line.rest = data[count * size :]

@@ -1,1 +1,1 @@
-"""Bare servers and loops that softstate is compared with: the least that one part of its work can cost."""
+"""Servers and loops that softstate is compared with; most do the least that one part of its work can cost."""

@@ -1,4 +1,4 @@
-"""The least that a WebSocket server on Trio can do: trio-websocket, and every message goes back as it came.
+"""The least that a WebSocket server on Trio can do: trio-websocket sends each message back.
 
 ``python -m bench.load.servers.echo_server --port PORT``.
 """

@@ -1,10 +1,10 @@
-/* The floor of fan-out: what send(2) itself costs, in a loop over all subscribers, and nothing else.
+/* The floor of fan-out: a loop of send(2) over all subscribers.
  *
  * usage: floor PORT
  *
- * A connection that says S is a subscriber, one that says P the publisher; the byte is sent back. The publisher sends
- * 32-bit sizes in this machine's byte order; for each, that many bytes go to every subscriber, in one send(2) each.
- * A socket that does not take all of it is waited for: there is no queue here. */
+ * A connection that sends S becomes a subscriber, one that sends P the publisher; the byte is echoed. The publisher
+ * sends 32-bit sizes in the byte order of this machine; for each, so many bytes are sent to all subscribers, in one
+ * send(2) each. It waits for a socket whose buffer is full: there are no queues. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
             publish(fd);
         } else {
             char role;
-            if (recv(fd, &role, 1, 0) != 1) { /* somebody who only looked, or a subscriber at the end */
+            if (recv(fd, &role, 1, 0) != 1) { /* a probe whether the server listens, or a subscriber at the end */
                 close(fd);
                 continue;
             }

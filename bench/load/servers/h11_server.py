@@ -1,7 +1,7 @@
-"""The least that a Python HTTP server on Trio can do: h11 reads a request, and a fixed body goes back.
+"""The least that a Python HTTP server on Trio can do: h11 parses a request, and a fixed body is the answer.
 
-``python -m bench.load.servers.h11_server --port PORT``. The path says what to answer, as ``/STATUS/BYTES``; what else a
-request holds is parsed, and ignored. There are no limits and no deadlines: a server needs both, and pays for them.
+``python -m bench.load.servers.h11_server --port PORT``. The path, ``/STATUS/BYTES``, chooses the answer;
+the rest of a request is parsed and ignored. There are no limits and no deadlines, which a real server needs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RECEIVE_BYTES = 16 * 1024
 
 
 async def serve_connection(stream: trio.SocketStream) -> None:
-    """Answer requests until the peer has left."""
+    """Answer requests until the peer closes."""
     connection = h11.Connection(h11.SERVER)
     asked = h11.Request(method="GET", target="/404/0", headers=[("Host", "bench")])
     while True:

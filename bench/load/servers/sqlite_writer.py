@@ -1,7 +1,7 @@
-"""What a program pays that writes the same values into SQLite itself, as durably, so many in one transaction.
+"""The cost of writing the same values to SQLite directly, as durably, so many in one transaction.
 
-``python -m bench.load.servers.sqlite_writer FILE``, driven over `bench.load.process`. One table, name and value, one
-upsert for each change: no versions to check, no keys, no history, no other process to reckon with.
+``python -m bench.load.servers.sqlite_writer FILE``, driven over `bench.load.process`. One table, and
+one upsert for each change: without checks of versions, idempotency keys, history or other processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.load.process import serve
 
 
 class Writer:
-    """One connection, with the pragmas of softstate's own (`softstate.store.sqlite.connection`)."""
+    """One connection, with the pragmas of softstate (`softstate.store.sqlite.connection`)."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -27,7 +27,7 @@ class Writer:
         self._version = 0
 
     def write(self, topics: int, batch: int, seconds: float, value_bytes: int) -> dict[str, Any]:
-        """Commit transactions of `batch` changes each, round and round the topics, for so many seconds."""
+        """Commit transactions of `batch` changes each, of all topics in turn, for so many seconds."""
         execute, value = self._connection.execute, b"v" * value_bytes
         names = [f"bench/{number:06}" for number in range(topics)]
         version = first = self._version

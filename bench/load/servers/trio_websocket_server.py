@@ -1,8 +1,8 @@
-"""The floor of a session: what a bare trio-websocket server needs to hold it, to open it, and to renew it.
+"""The floor of a session: a bare trio-websocket server holds, opens and renews it.
 
-``python -m bench.load.servers.trio_websocket_server --port PORT --replies 600,180,240``: every message is answered with
-bytes prepared before, as long as softstate's answer to the same message: the first, the second, and all that follow.
-Nothing is read into a message, nothing is kept about a connection: only what `serve_websocket` does for any user of it.
+``python -m bench.load.servers.trio_websocket_server --port PORT --replies 600,180,240``: each message is answered with
+prepared bytes, as many as softstate's answer to the first, the second, and all later messages has. It does not parse
+messages and keeps no state of a connection beyond that of `serve_websocket`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The server that a user of the `websockets` package would write: whatever ``/publish`` receives, all others get.
+"""The server that a user of the `websockets` package would write: it broadcasts what ``/publish`` receives.
 
-``python -m bench.load.servers.websockets_server --port PORT``. It runs on uvloop if that is installed, without pings,
-without compression, and says on which loop when it starts.
+``python -m bench.load.servers.websockets_server --port PORT``. It runs on uvloop if that is installed, without
+pings and without compression.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ subscribers: set[ServerConnection] = set()
 
 
 async def handle(connection: ServerConnection) -> None:
-    """Serve one connection, by its path."""
+    """Serve one connection as publisher or subscriber, by its path."""
     if connection.request is not None and connection.request.path == "/publish":
         async for message in connection:
             broadcast(subscribers, message)
@@ -40,7 +40,7 @@ async def main(port: int) -> None:
 
 
 def loop_factory() -> Callable[[], Any] | None:
-    """Return how to make uvloop's loop, or None without it."""
+    """Return the function that makes uvloop's loop, or None without uvloop."""
     try:
         made: Callable[[], Any] = importlib.import_module("uvloop").new_event_loop
     except ImportError:

@@ -1,4 +1,4 @@
-"""Sizes and handshakes of every protocol, against our own codec where it is ours."""
+"""Sizes and handshakes of all protocols; of softstate's, against the codec."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import cbor2
 import pytest
 
-from bench.load.protocols import PROTOCOLS, VALUE_BYTES, WARM_CHANGES, Change, client_frame, frames_in, value_of
+from bench.load.protocols import PROTOCOLS, VALUE_BYTES, WARM_CHANGES, Change, value_of
 from softstate.model import Record
 from softstate.wire import CBOR, frame, messages
 
@@ -49,13 +49,13 @@ def test_values_have_one_size_and_differ() -> None:
 
 
 @pytest.mark.parametrize(("version", "same"), [(255, False), (256, True), (65_535, True), (65_536, False)])
-def test_our_frames_have_one_size_from_the_warm_up_to_65535(version: int, same: bool) -> None:
+def test_softstates_frames_have_one_size_from_the_warm_up_to_65535(version: int, same: bool) -> None:
     assert WARM_CHANGES <= 256
     size = len(frame(CBOR.notify(Record(TOPIC, version, cbor2.dumps(value_of(0)))), text=False))
     assert (size == PROTOCOLS["softstate"].delivery_bytes(TOPIC)) is same
 
 
-def test_what_we_publish_is_what_the_server_decodes() -> None:
+def test_the_server_decodes_a_publish() -> None:
     change = Change(TOPIC, value_of(3))
     data = PROTOCOLS["softstate"].publish([change])
     assert data[:2] == b"\x82\xfe"
@@ -64,15 +64,7 @@ def test_what_we_publish_is_what_the_server_decodes() -> None:
     assert (message.topic, message.value) == change
 
 
-def test_frames_are_counted() -> None:
-    two = frame(b"a" * 10, text=False) + frame(b"b" * 300, text=False)
-    assert frames_in(b"") == 0
-    assert frames_in(two) == 2
-    assert frames_in(two[:-1]) == -1
-    assert client_frame(b"abc") == b"\x82\x83\0\0\0\0abc"
-
-
-def test_the_floor_is_told_the_sizes() -> None:
+def test_the_commands_of_the_floor_are_sizes() -> None:
     changes, size = [Change(TOPIC, value_of(1))] * 3, PROTOCOLS["floor"].delivery_bytes(TOPIC)
     assert PROTOCOLS["floor"].publish(changes) == struct.pack("=III", size, size, size)
     assert PROTOCOLS["floor-gathered"].publish(changes) == struct.pack("=I", 3 * size)

@@ -14,7 +14,8 @@ from bench.measure.checkouts import Checkout, Checkouts
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.servers import ServerFailed
-from bench.speed import churn, fanout, latency, leases, nodes, polls, publish, recovery, sessions, stalled, workers
+from bench.speed import churn, fanout, latency, leases, polls, publish, recovery, sessions, stalled, workers
+from bench.speed.nodes.nodes import nodes
 from softstate.errors import ConfigError
 
 
@@ -79,7 +80,7 @@ def _check(report: Report, measured: set[str]) -> None:
     assert {wanted for wanted in measured if not any(title.startswith(wanted) for title in titles)} == set()
     assert all(len(row.rounds) == 1 for row in report.comparisons)
     assert any(row.ratio is not None for row in report.comparisons)
-    assert f"against: {report.checkouts.commits()['against']}; medians of 1 rounds" in str(report)
+    assert f"against: {report.checkouts.commits()['against']}; medians of 1 round," in str(report)
 
 
 def test_leases_runs_the_bench_of_each_checkout(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def _with_bench(folder: Path, renew_ns: int, rounds: str) -> Checkout:
 
 def test_a_bench_that_cannot_compare_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nodes does not take --against: it would run 14 nodes"):
-        nodes.nodes(Measuring(against=tmp_path))
+        nodes(Measuring(against=tmp_path))
     with pytest.raises(ConfigError, match="churn is one long run without rounds: leave out --rounds"):
         churn.churn(Measuring(rounds_wanted=2))
 

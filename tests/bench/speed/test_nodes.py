@@ -1,4 +1,4 @@
-"""Several nodes on each engine, very small, with real servers: all must be measured, and what is found be true."""
+"""Several nodes on each engine, very small, with real servers: all figures are measured, and counts are right."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.load.process import LoadFailed, LoadProcess
 from bench.measure.engines import THROW_AWAY, Engine, engine, sqlite_engine, with_option
 from bench.measure.options import Measuring
 from bench.measure.report import Report
-from bench.measure.servers import Absent
-from bench.speed import nodes
-from bench.speed.node_groups import group
+from bench.measure.servers import NotInstalled
+from bench.speed.nodes import nodes
+from bench.speed.nodes.groups import group
 from softstate.errors import ConfigError
 from tests.kit.engines import missing
 
@@ -30,8 +30,8 @@ def measured(*stores: str, size: nodes.Size = SMALL) -> Report:
     """Measure on these stores; skip the test where one is not installed, unless engines are required."""
     try:
         return nodes.nodes(Measuring(quick=True), stores, size)
-    except Absent as absent:
-        missing(str(absent))
+    except NotInstalled as error:
+        missing(str(error))
 
 
 @pytest.mark.timeout(180)
@@ -56,7 +56,7 @@ def test_everything_is_measured_on_each_engine(store: str) -> None:
     assert [row.name for row in renewals.rows] == ["1 node", "2 nodes"]
     assert all(row.medians["per_read"] > 1 for row in renewals.rows)
     [dead] = death.rows
-    assert (dead.name, dead.medians["lost"], dead.medians["dishonest"]) == ("2 nodes", 0, 0)
+    assert (dead.name, dead.medians["lost"], dead.medians["too_low"]) == ("2 nodes", 0, 0)
     assert 0 <= dead.medians["back_50_s"] <= dead.medians["back_all_s"]
     judged = [target.name for target in report.targets if target.ok is not None]
     assert judged == [target.name for target in report.targets]
@@ -69,8 +69,8 @@ def test_an_engine_of_the_users_own_is_left_as_it_was() -> None:
             assert keys_of(own) == 0
             report = measured(own.url, size=replace(SMALL, counts=(1,)))
             assert keys_of(own) == 0
-    except Absent as absent:
-        missing(str(absent))
+    except NotInstalled as error:
+        missing(str(error))
     assert "redis: as its owner has configured it" in report.notes
 
 

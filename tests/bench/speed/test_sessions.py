@@ -1,4 +1,4 @@
-"""Sessions, very few, with real servers: it must run and count right; what they cost is nobody's business here."""
+"""Sessions, very few, with real servers: the bench runs and counts right, at any speed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def test_memory_is_what_a_session_adds() -> None:
     assert list(figures) == ["at_5", "at_10"]
 
 
-def test_a_crowd_renews_by_the_clock_and_leaves_nothing() -> None:
+def test_sessions_renew_by_the_clock_and_leave_nothing_behind() -> None:
     with sessions.paired(partial(softstate_server, store="memory:")) as pair:
         pair.open(5, 3)
         assert pair.idle(5, 0.4, 0.1)["renewals_per_s"] > 0
         assert pair.idle(5, 0.1, 0.0)["renewals_per_s"] == 0
-        pair.crowd.ask("leave")
-        assert pair.crowd.ask("open", port=pair.server.port, connections=1, subscriptions=1)["sessions"] == 1
+        pair.load.ask("leave")
+        assert pair.load.ask("open", port=pair.server.port, connections=1, subscriptions=1)["sessions"] == 1
 
 
-def test_a_crowd_says_who_refuses_it() -> None:
+def test_a_refused_handshake_is_reported() -> None:
     options = ("--role", "poll")
-    with softstate_server(*options, store="memory:") as server, LoadProcess("bench.load.crowd") as crowd:
+    with softstate_server(*options, store="memory:") as server, LoadProcess("bench.load.sessions") as load:
         with pytest.raises(LoadFailed, match=r"handshake refused: HTTP/1\.1 404"):
-            crowd.ask("open", port=server.port, connections=1, subscriptions=1)
+            load.ask("open", port=server.port, connections=1, subscriptions=1)

@@ -1,7 +1,7 @@
-"""Two subscribers that do not keep up: one reads nothing, one a little now and then.
+"""Two subscribers that do not keep up: one reads nothing, the other 4 KB every 50 ms.
 
-``python -m bench.load.laggards``, driven over `bench.load.process`. Both have the smallest receive buffer, and a bulky
-topic of their own, published over HTTP, fills what the kernel buffers for them before anybody measures.
+``python -m bench.load.slow_readers``, driven over `bench.load.process`. Both have the smallest receive buffer. Large
+values of a topic that only they follow, published over HTTP, fill the kernel's buffers for them before a measurement.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import socket
 import time
 from typing import Any
 
+from bench.load.frames import client_frame, take_frames
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import Change, Softstate, client_frame
+from bench.load.protocols import Change, Softstate
 from softstate.wire import CBOR, messages
 
 BULK_TOPIC = "bulk"
@@ -23,8 +24,8 @@ SLOW_EVERY_S = 0.05
 CATCH_UP_S_MAX = 60.0
 
 
-class Laggards:
-    """A stalled and a slow subscriber of the same topics."""
+class SlowReaders:
+    """A stalled and a slow subscriber of the same topics. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._protocol = Softstate()
@@ -33,7 +34,7 @@ class Laggards:
         self._slow: Subscriber | None = None
 
     def open(self, port: int, topics: list[str], bulk_changes: int) -> dict[str, Any]:
-        """Subscribe both, then publish so much to the bulky topic that both are congested."""
+        """Subscribe both, then publish so many large values that both are congested."""
         self._port = port
         names = [*topics, BULK_TOPIC]
         self._stalled, self._slow = Subscriber(port, names), Subscriber(port, names)
@@ -42,7 +43,7 @@ class Laggards:
                 value = b"%0*d" % (BULK_BYTES, number)
                 publisher.sendall(self._protocol.publish_batch([Change(BULK_TOPIC, value)]))
                 if not publisher.recv(65_536).startswith(b"HTTP/1.1 200"):
-                    raise LoadFailed("the bulky topic could not be published")
+                    raise LoadFailed("a large value could not be published: lower the number of changes")
         return {}
 
     def lag(self, seconds: float) -> dict[str, Any]:
@@ -56,29 +57,29 @@ class Laggards:
         return {"slow_bytes": taken}
 
     def catch_up(self, topics: list[str]) -> dict[str, Any]:
-        """Read all that waits, subscribe anew as the protocol has it, and tell what each ended up with."""
+        """Read all pending data and subscribe again; return whether each was revoked and has the newest versions."""
         fresh = Subscriber(self._port, [*topics, BULK_TOPIC])
         fresh.read_on(1)
         answer: dict[str, Any] = {}
-        for name, laggard in (("stalled", self._stalled), ("slow", self._slow)):
-            assert laggard is not None
-            laggard.subscribe(2)
-            laggard.read_on(2)
-            agrees = laggard.versions == fresh.versions
-            answer |= {f"{name}_revoked": laggard.revoked, f"{name}_agrees": agrees}
-            laggard.close()
+        for name, reader in (("stalled", self._stalled), ("slow", self._slow)):
+            assert reader is not None
+            reader.subscribe(2)
+            reader.read_on(2)
+            agrees = reader.versions == fresh.versions
+            answer |= {f"{name}_revoked": reader.revoked, f"{name}_agrees": agrees}
+            reader.close()
         fresh.close()
         return answer
 
 
 class Subscriber:
-    """One subscription with a connection of its own; it understands what it receives."""
+    """One subscription on a connection of its own, which decodes what it receives."""
 
     def __init__(self, port: int, topics: list[str]) -> None:
         self.versions = dict.fromkeys(topics, 0)
         self.revoked = ""
         self._subscribed: set[Any] = set()
-        self._data = bytearray()
+        self._data = b""
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         self._socket.settimeout(30)
@@ -93,12 +94,12 @@ class Subscriber:
         self.read_on(1)
 
     def subscribe(self, number: int) -> None:
-        """Send `subscribe` for the whole set, with what is known."""
+        """Send `subscribe` for the whole set, with the known versions."""
         ask = messages.Subscribe(number, self.versions, replace=True)
         self._socket.sendall(client_frame(CBOR.encode(ask)))
 
     def receive(self, size_max: int) -> int:
-        """Take what is there, at most `size_max` bytes, without waiting for it."""
+        """Receive at most `size_max` bytes without waiting; return their number."""
         if not select.select([self._socket], [], [], 0)[0]:
             return 0
         data = self._socket.recv(size_max)
@@ -108,7 +109,7 @@ class Subscriber:
         return len(data)
 
     def read_on(self, number: int) -> None:
-        """Read until `subscribe` number `number` is answered."""
+        """Read until the `subscribe` with the id `number` is answered."""
         deadline = time.monotonic() + CATCH_UP_S_MAX
         self._parse()
         while number not in self._subscribed:
@@ -123,15 +124,9 @@ class Subscriber:
         self._socket.close()
 
     def _parse(self) -> None:
-        while len(self._data) >= 2:
-            size, head = self._data[1], 2
-            if size > 125:
-                head = 4 if size == 126 else 10
-                size = int.from_bytes(self._data[2:head], "big")
-            if len(self._data) < max(head, 2) + size:
-                return
-            self._take(CBOR.server_message(bytes(self._data[head : head + size])))
-            del self._data[: head + size]
+        payloads, self._data = take_frames(self._data)
+        for payload in payloads:
+            self._take(CBOR.server_message(payload))
 
     def _take(self, message: messages.ServerMessage) -> None:
         match message:
@@ -149,9 +144,9 @@ class Subscriber:
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
-    laggards = Laggards()
-    serve({"open": laggards.open, "lag": laggards.lag, "catch_up": laggards.catch_up})
+    """Serve commands until the parent ends."""
+    readers = SlowReaders()
+    serve({"open": readers.open, "lag": readers.lag, "catch_up": readers.catch_up})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""``python -m bench nodes``: several nodes on one store, for each engine: what they bring, and what they cost it.
+"""``python -m bench nodes``: several nodes on one store, for each engine: their rates, and their load on the engine.
 
-One, two and four nodes, separate ``softstate serve`` processes, each number of them on a store of its own in the same
-engine. All are up at the same time and take turns, beside the engine alone (`bench.load.engines.native`), which does
-the least that anybody must do: a durable write, and its own way of telling a subscriber.
+One, two and four nodes, separate ``softstate serve`` processes, each group on a store of its own in the same engine.
+All are up at the same time and take turns, beside the engine alone (`bench.load.engines.native`), which does the least
+that the work can cost: a durable write, and the engine's own notification of a subscriber.
 
-1. latency, at a fixed rate, open loop: published at one node, applied by subscribers at the others;
-2. durable publishes per second, from publishers spread over the nodes (`bench.speed.node_rates`);
-3. store reads that renewals cause, when all sessions renew as fast as they are answered (likewise);
-4. the death of a node (`bench.speed.node_death`).
+1. latency, at a fixed rate, in an open loop: published at one node, applied by subscribers at the others;
+2. durable publishes per second, from publishers spread over the nodes (`bench.speed.nodes.rates`);
+3. store reads that renewals cause, when all sessions renew as soon as they are answered (likewise);
+4. the death of a node (`bench.speed.nodes.death`).
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from bench.load.engines.alone import Alone, engine_alone
 from bench.load.process import LoadProcess
 from bench.measure.engines import THROW_AWAY, Engine, engine
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
-from bench.measure.servers import Absent
-from bench.speed.node_death import deaths
-from bench.speed.node_groups import Groups, group, name_of
-from bench.speed.node_rates import rate, renewals
+from bench.measure.servers import NotInstalled
+from bench.speed.nodes.death import deaths
+from bench.speed.nodes.engine_alone import Alone, engine_alone
+from bench.speed.nodes.groups import Groups, group, name_of
+from bench.speed.nodes.rates import rate, renewals
 
 PER_S = 200.0
 """Publishes per second while latency is measured."""
 TOPICS = 6
-"""Topics of those publishes, each with a publisher and a subscriber; the engine alone has a writer for each."""
+"""Topics of these publishes, each with a publisher and a subscriber; the engine alone has a writer for each."""
 WARM_UP_S = 0.5
 LATENCY_MAX = 3.0
-TOLD = "told_p99_s"
-"""From the commit, as far as it is known: for nodes from the acknowledgement; for the engine alone, which is given all
-the time there is, from the publish."""
+FROM_COMMIT = "from_commit_p99_s"
+"""Latency from the commit: of nodes from the acknowledgement; of the engine alone, generously, from the publish."""
 
 LATENCY = (
     Column("applied_p50_s", "p50 ms", 1e3),
@@ -52,7 +51,7 @@ LATENCY = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: how many of what, and seconds of one run. The death of a node has rounds of its own."""
+    """Numbers of rounds, deaths, nodes, sessions and clients, and seconds of one run."""
 
     rounds: int
     deaths: int
@@ -66,7 +65,7 @@ class Size:
 
 
 def nodes(measuring: Measuring, stores: Sequence[str] = (), size: Size | None = None) -> Report:
-    """Measure on each store; on all engines that are installed if none is named. Raises `Absent` for a named one."""
+    """Measure on each store, or on all installed engines if none is named. Raises `NotInstalled` for a named one."""
     measuring.refuse_against("nodes", "it would run 14 nodes of both at once; compare `publish` and `latency` instead")
     if size is None:
         size = Size(measuring.rounds, deaths=3)
@@ -77,15 +76,13 @@ def nodes(measuring: Measuring, stores: Sequence[str] = (), size: Size | None = 
         try:
             with engine(store) as found:
                 measure(report, found, size)
-        except Absent as absent:
+        except NotInstalled as missing:
             if stores:
                 raise
-            report.note(f"{store} skipped: {absent}")
-    report.note(
-        "p50, p99: from the time at which a publish was due until a subscriber at another node has it (1: same)"
-    )
-    report.note("after ack: negative or 0 where a subscriber has it as soon as the publisher has its answer")
-    report.note("head reads: the first begins a period and ends none, so it is not counted")
+            report.note(f"{store} skipped: {missing}")
+    report.note("p50, p99: from when a publish was due until a subscriber at another node (of 1: the same) has it")
+    report.note("after ack: negative or 0 if a subscriber has it no later than the publisher has its answer")
+    report.note("head reads: without the first one, which ends no period")
     return report
 
 
@@ -103,14 +100,14 @@ def measure(report: Report, engine: Engine, size: Size) -> None:
         deaths(report, engine, several, size.deaths, size.clients_each, size.ttl_s)
 
 
-def _counted(run: Measure, figure: str) -> Figures:
-    """Run, and say under one name from where the time to a subscriber counts."""
+def _with_from_commit(run: Measure, figure: str) -> Figures:
+    """Run, and add a figure under the name `FROM_COMMIT`."""
     figures = run()
-    return {**figures, TOLD: figures[figure]}
+    return {**figures, FROM_COMMIT: figures[figure]}
 
 
 def latency(report: Report, engine: Engine, groups: Groups, alone: Alone, size: Size) -> Rounds:
-    """Publish at the first node by the clock, and subscribe at the others."""
+    """Publish at the first node by the clock, with subscribers at the others."""
     with ExitStack() as stack:
         measures: dict[str, Measure] = {}
         for count, servers in groups.items():
@@ -121,19 +118,19 @@ def latency(report: Report, engine: Engine, groups: Groups, alone: Alone, size: 
             )  # fmt: skip
             load.ask("run", per_s=PER_S, seconds=WARM_UP_S)
             run = partial(load.ask, "run", per_s=PER_S, seconds=size.run_s)
-            measures[name_of(count)] = partial(_counted, run, "after_p99_s")
+            measures[name_of(count)] = partial(_with_from_commit, run, "after_p99_s")
         if alone.run is not None:
-            measures[alone.baseline] = partial(_counted, partial(alone.run, size.run_s), "applied_p99_s")
+            measures[alone.baseline] = partial(_with_from_commit, partial(alone.run, size.run_s), "applied_p99_s")
         title = f"{engine.kind}: latency, {PER_S:g} publishes/s"
         result = run_rounds(measures, size.rounds, title)
     report.table(title, result, LATENCY, baseline=alone.baseline, compares="applied_p99_s")
     for count in groups:
-        if count > 1 and alone.tells:
-            for counted, figure in (("from the commit", TOLD), ("from the publish", "applied_p99_s")):
-                name = f"{engine.kind}: cross-node p99 {counted}, {name_of(count)}"
+        if count > 1 and alone.notifies:
+            for origin, figure in (("from the commit", FROM_COMMIT), ("from the publish", "applied_p99_s")):
+                name = f"{engine.kind}: cross-node p99 {origin}, {name_of(count)}"
                 report.at_most(name, result, name_of(count), alone.baseline, figure, LATENCY_MAX)
     if engine.kind == "sqlite":
-        report.note("sqlite tells no other process of a change: latency stands beside a bare commit, and is not judged")
-    elif not alone.tells:
-        report.note(f"{engine.kind}: not compared with the engine alone, to which this bench speaks no TLS")
+        report.note("sqlite does not notify other processes: latency stands beside a bare commit, and is not judged")
+    elif not alone.notifies:
+        report.note(f"{engine.kind}: not compared with the engine alone, since this bench cannot use TLS for that")
     return result

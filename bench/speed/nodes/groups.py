@@ -1,4 +1,4 @@
-"""Several nodes on one store: separate processes, on a new store of their own."""
+"""Groups of nodes: separate processes on one new store."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Groups: TypeAlias = Mapping[int, Sequence[Server]]
 
 @contextmanager
 def group(engine: Engine, count: int, name: str, *options: str) -> Iterator[Sequence[Server]]:
-    """Run so many nodes on a new store."""
+    """Run so many nodes on a new store in an engine."""
     with engine.store(name) as url, ExitStack() as stack:
         yield [stack.enter_context(softstate_server(*options, store=url)) for _ in range(count)]
 
 
 def name_of(count: int) -> str:
-    """Return what a candidate is called."""
+    """Return the name of a candidate."""
     return f"{count} node{'s' if count > 1 else ''}"

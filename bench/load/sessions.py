@@ -1,8 +1,8 @@
-"""Many sessions in one process: opened, renewed, kept, and left, over raw sockets and epoll.
+"""Many sessions in one process: they open, renew, stay idle and leave, over raw sockets and epoll.
 
-``python -m bench.load.crowd``, driven over `bench.load.process`. Frames are counted, not decoded, but for the first
-session of each `open`: its answers are decoded, and their sizes returned, so that a bare server can be told to answer
-with as many bytes. Messages are the same bytes for every session, but for the topic that each has to itself.
+``python -m bench.load.sessions``, driven over `bench.load.process`. Frames are counted, and only decoded for the first
+session of each `open`, whose answers' sizes are returned so that a bare server can answer with as many bytes. Messages
+are the same bytes for all sessions, except for one topic that each session has to itself.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
+from bench.load.frames import client_frame, take_frames, upgrade
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import client_frame, upgrade
 from softstate.wire import CBOR, messages
 from softstate.wire.subscription_digest import digest_of, digest_text
 
 EVENTS_MAX = 64
 RECEIVE_BYTES = 64 * 1024
 UNDER_WAY_MAX = 64
-"""Handshakes under way at once: the server never waits for the generator, and sheds none."""
+"""Handshakes under way at once: enough that the server never waits for the generator, and few enough to shed none."""
 RENEWING_MAX = 1_024
-"""Renewals under way at once: a node gathers them for 40 ms, which so few connections must not wait for in turn."""
+"""Renewals under way at once: a node batches them for 40 ms, so with few the bench would measure that delay."""
 ANSWER_S_MAX = 30.0
 JITTER = 0.2
-"""Renewals of an idle session vary by this fraction either way, as those of the client do."""
+"""Fraction by which the interval of an idle session's renewals varies either way, as the client's does."""
 
 UPGRADE = upgrade("/v1/ws", CBOR.protocol)
 HELLO = client_frame(CBOR.encode(messages.Hello()))
@@ -46,7 +46,7 @@ def shared_topics(count: int) -> list[str]:
 
 
 class Session:
-    """One connection. `stage` counts the steps of its handshake; `frames` the answers that it still waits for."""
+    """One connection. `stage` counts the steps of its handshake, `frames` the answers that are still missing."""
 
     __slots__ = ("data", "fd", "frames", "number", "renewal", "sizes", "socket", "stage")
 
@@ -59,11 +59,11 @@ class Session:
         self.frames = 0
         self.renewal = b""
         self.sizes: list[int] | None = None
-        """Payload sizes of the answers, for the session whose answers are decoded."""
+        """Payload sizes of the answers, if this session's answers are decoded."""
 
 
-class Crowd:
-    """The sessions at one server. Every public method is a command of the process."""
+class Sessions:
+    """The sessions at one server. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -79,7 +79,7 @@ class Crowd:
     def open(self, port: int, connections: int, subscriptions: int) -> dict[str, Any]:
         """Open more sessions: upgrade, then `hello` and `subscribe` in one write, until both are answered.
 
-        Of the subscriptions, one is the session's own, the others are shared by all.
+        One of the subscriptions is the session's own, the others are shared by all sessions.
         """
         self._port = port
         self._shared = shared_topics(subscriptions - 1)
@@ -99,38 +99,38 @@ class Crowd:
         """Renew every session `times` times, `RENEWING_MAX` at once."""
         cpu, began = time.process_time(), time.monotonic()
         sizes: list[int] = []
-        everybody = list(self._sessions.values())
-        everybody[0].sizes = sizes
+        all_sessions = list(self._sessions.values())
+        all_sessions[0].sizes = sizes
         for _ in range(times):
-            waiting = iter(everybody)
-            under_way = self._ask(waiting, RENEWING_MAX)
+            waiting = iter(all_sessions)
+            under_way = self._renew(waiting, RENEWING_MAX)
             while under_way:
                 answered = len(self._turn(ANSWER_S_MAX))
-                under_way += self._ask(waiting, answered) - answered
-        everybody[0].sizes = None
+                under_way += self._renew(waiting, answered) - answered
+        all_sessions[0].sizes = None
         renew_s = time.monotonic() - began
         cost = {"renew_s": renew_s, "generator_cpu_s": time.process_time() - cpu}
-        return {"renewals": times * len(everybody), "sizes": sizes[:1], **cost}
+        return {"renewals": times * len(all_sessions), "sizes": sizes[:1], **cost}
 
     def keep_renewing(self, seconds: float) -> dict[str, Any]:
-        """Renew every session again as soon as it is answered, for some seconds, and until the last answer is there."""
+        """Renew each session again as soon as it is answered, for some seconds, then wait for the last answers."""
         cpu, began = time.process_time(), time.monotonic()
-        everybody = list(self._sessions.values())
-        everybody[0].sizes = []  # so that its answers are looked at
-        under_way = self._ask(everybody, len(everybody))
+        all_sessions = list(self._sessions.values())
+        all_sessions[0].sizes = []  # so that its answers are checked
+        under_way = self._renew(all_sessions, len(all_sessions))
         renewals = 0
         while under_way:
             answered = self._turn(ANSWER_S_MAX)
             renewals += len(answered)
             under_way -= len(answered)
             if answered and time.monotonic() - began < seconds:
-                under_way += self._ask(answered, len(answered))
-        everybody[0].sizes = None
+                under_way += self._renew(answered, len(answered))
+        all_sessions[0].sizes = None
         cost = {"renew_s": time.monotonic() - began, "generator_cpu_s": time.process_time() - cpu}
         return {"renewals": renewals, **cost}
 
     def idle(self, seconds: float, renew_s: float) -> dict[str, Any]:
-        """Do nothing but renew every session each `renew_s` (give or take `JITTER`; 0: never) for some seconds."""
+        """Only renew, each session every `renew_s` (plus or minus `JITTER`; 0: never), for some seconds."""
         now = time.monotonic()
         ends = now + seconds
         cpu = time.process_time()
@@ -143,13 +143,13 @@ class Crowd:
             while due and due[0][0] <= now:
                 at, fd = due[0]
                 heapq.heapreplace(due, (at + renew_s * self._random.uniform(1 - JITTER, 1 + JITTER), fd))
-                renewals += self._ask(iter([self._sessions[fd]]), 1)
+                renewals += self._renew(iter([self._sessions[fd]]), 1)
             self._turn(min(ends, due[0][0] if due else ends) - now, quiet=True)
             now = time.monotonic()
         return {"renewals": renewals, "generator_cpu_s": time.process_time() - cpu}
 
     def leave(self) -> dict[str, Any]:
-        """Say goodbye and close every connection, once the server has closed its side."""
+        """Send `bye` on all connections, and close each when the server has closed its side."""
         left = list(self._sessions.values())
         for session in left:
             session.socket.setblocking(True)
@@ -177,8 +177,8 @@ class Crowd:
         self._epoll.register(session.fd, select.EPOLLIN)
         return session
 
-    def _ask(self, sessions: Iterable[Session], count: int) -> int:
-        """Have the next `count` sessions renew; return how many there were."""
+    def _renew(self, sessions: Iterable[Session], count: int) -> int:
+        """Renew the next `count` sessions; return their number."""
         asked = 0
         for session in sessions:
             session.socket.send(session.renewal)
@@ -189,7 +189,7 @@ class Crowd:
         return asked
 
     def _turn(self, timeout_s: float, *, quiet: bool = False) -> list[Session]:
-        """Wait for sessions that receive something; return those that wait for nothing more."""
+        """Wait for sessions that receive; return those that now have all answers. Unless `quiet`, raise on timeout."""
         events = self._epoll.poll(max(timeout_s, 0.0), EVENTS_MAX)
         if not events and not quiet:
             raise LoadFailed(f"no answer within {timeout_s:g} s")
@@ -231,39 +231,21 @@ class Crowd:
     def _check(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
             if set(payload) == {ord("r")}:
-                continue  # a bare server's
+                continue  # from a bare server
             message = CBOR.server_message(payload)
             match message:
                 case messages.Welcome() | messages.Subscribed(more=False) | messages.Renewed(match=True, store="ok"):
                     pass
                 case _:
-                    raise LoadFailed(f"unexpected: {message}")
-
-
-def take_frames(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return the payloads of the whole server frames at the start of `data`, and what is left over."""
-    payloads = []
-    at, size_all = 0, len(data)
-    while at + 2 <= size_all:
-        size, head = data[at + 1], at + 2
-        if size > 125:
-            head = at + (4 if size == 126 else 10)
-            if head > size_all:
-                break
-            size = int.from_bytes(data[at + 2 : head], "big")
-        if head + size > size_all:
-            break
-        payloads.append(data[head : head + size])
-        at = head + size
-    return payloads, data[at:]
+                    raise LoadFailed(f"unexpected message: {message}")
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
-    crowd = Crowd()
+    """Serve commands until the parent ends."""
+    sessions = Sessions()
     serve({
-        "open": crowd.open, "renew": crowd.renew, "keep_renewing": crowd.keep_renewing, "idle": crowd.idle,
-        "leave": crowd.leave,
+        "open": sessions.open, "renew": sessions.renew, "keep_renewing": sessions.keep_renewing, "idle": sessions.idle,
+        "leave": sessions.leave,
     })  # fmt: skip
 
 

@@ -1,9 +1,10 @@
-"""Clients that ask and wait for the answer, again and again, in one process: epoll, ready-made bytes, and counting.
+"""A closed loop: clients in one process that send a request, wait for the answer, and send the next one.
 
-``python -m bench.load.asker``, driven over `bench.load.process`. Each connection has one request under way. A request
-is a template: `CONNECTION` in it becomes the connection's number, `SEQUENCE` a number that never comes again, both as
-wide as they stand there, so that no length changes. An answer is looked at only as far as it takes to tell that it is
-whole, and a good one. Unlike `bench.load.sink` this takes no naps: whoever waits for an answer wants it at once.
+``python -m bench.load.closed_loop``, driven over `bench.load.process`. Each connection has one request under way. A
+request is a template of bytes: `CONNECTION` in it becomes the connection's number, `SEQUENCE` a number that is used
+once, both padded to the width of the placeholder, so that no length changes. An answer is only examined as far as
+needed to see that it is complete and a success. Unlike `bench.load.sink`, this process waits in epoll without pauses,
+since a client that waits for an answer receives it at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.load.frames import count_frames, upgrade
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import Softstate, Step, frames_in, upgrade
+from bench.load.protocols import Softstate, Step
 
 CONNECTION = b"@@@@@@"
 SEQUENCE = b"##########"
@@ -23,36 +25,36 @@ EVENTS_MAX = 256
 RECEIVE_BYTES = 65_536
 ANSWER_S_MAX = 30.0
 
-SPEAKS: dict[str, Sequence[Step]] = {
+PROTOCOLS: dict[str, Sequence[Step]] = {
     "http": [],
     "softstate": Softstate().publisher(),
     "websocket": [Step(upgrade("/"), lambda data: data.endswith(b"\r\n\r\n"))],
 }
-"""What is said on a new connection, and answered, before the first request."""
+"""The exchanges on a new connection before the first request."""
 
 
-class Asker:
-    """The connections to one server. Every public method is a command of the process."""
+class ClosedLoop:
+    """The connections to one server. Each public method is a command of the process."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
         self._numbers: dict[int, int] = {}
         self._epoll = select.epoll()
         self._sequence = 0
-        self._speaks = "http"
+        self._protocol = "http"
 
-    def open(self, port: int, connections: int, speaks: str) -> dict[str, Any]:
-        """Close what is open, connect anew, and say what `SPEAKS` has."""
+    def open(self, port: int, connections: int, protocol: str) -> dict[str, Any]:
+        """Close open connections; open new ones, and do the exchanges of `PROTOCOLS`."""
         for opened in self._sockets.values():
             opened.close()
         self._sockets.clear()
         self._numbers.clear()
         self._epoll = select.epoll()
-        self._speaks = speaks
+        self._protocol = protocol
         for number in range(connections):
             opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for step in SPEAKS[speaks]:
+            for step in PROTOCOLS[protocol]:
                 opened.sendall(step.send)
                 data = b""
                 while not step.complete(data):
@@ -66,7 +68,7 @@ class Asker:
         return {}
 
     def once(self, request: str) -> dict[str, Any]:
-        """Ask once, on the first connection, and return the answer."""
+        """Send a request once, on the first connection, and return the answer."""
         opened = next(iter(self._sockets.values()))
         opened.sendall(self._next(template(request.encode("latin-1"), 0)))
         whole = self._whole("")
@@ -79,7 +81,7 @@ class Asker:
         return {"answer": answer.decode("latin-1")}
 
     def ask(self, request: str, seconds: float, good: str) -> dict[str, Any]:
-        """Ask on every connection for so many seconds; each answer must hold `good`."""
+        """Send requests on all connections for so many seconds; each answer must contain `good`."""
         sockets, poll, clock = self._sockets, self._epoll.poll, time.monotonic_ns
         data = request.encode("latin-1")
         following = {opened: template(data, number) for opened, number in self._numbers.items()}
@@ -117,7 +119,7 @@ class Asker:
         return {
             "answers": len(took),
             "wall_s": wall_s,
-            "asker_cpu_s": (time.process_time_ns() - cpu_ns) / 1e9,
+            "generator_cpu_s": (time.process_time_ns() - cpu_ns) / 1e9,
             "p50_s": took[len(took) // 2] / 1e9,
             "p99_s": took[len(took) * 99 // 100] / 1e9,
         }
@@ -127,22 +129,22 @@ class Asker:
         return request(self._sequence)
 
     def _whole(self, good: str) -> Callable[[bytes], bool]:
-        """Return the test for a complete answer, which raises `LoadFailed` if that is not `good`."""
+        """Return the test for a complete answer; it raises `LoadFailed` if the answer does not contain `good`."""
         wanted = good.encode("latin-1")
-        complete = http_is_whole if self._speaks == "http" else _one_frame
+        complete = http_is_whole if self._protocol == "http" else _frame_is_whole
 
         def whole(data: bytes) -> bool:
             if not complete(data):
                 return False
             if wanted not in data:
-                raise LoadFailed(f"not the answer that was expected: {data[:400]!r}")
+                raise LoadFailed(f"unexpected answer: {data[:400]!r}")
             return True
 
         return whole
 
 
 def template(request: bytes, number: int) -> Callable[[int], bytes]:
-    """Return what makes a connection's requests from sequence numbers; what does not change is put together once."""
+    """Return a function from sequence numbers to a connection's requests; the constant parts are joined once."""
     fixed = request.replace(CONNECTION, b"%0*d" % (len(CONNECTION), number))
     pieces = fixed.split(SEQUENCE)
     if len(pieces) == 1:
@@ -152,11 +154,11 @@ def template(request: bytes, number: int) -> Callable[[int], bytes]:
 
 
 def http_is_whole(data: bytes) -> bool:
-    """Tell whether these are one reply's head and body; a reply without ``Content-Length`` has none."""
+    """Return whether these are the head and body of a reply; without ``Content-Length`` it has no body."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return False
-    at = data.find(b"ontent-Length: ", 0, end)  # h11 writes names as they were given to it
+    at = data.find(b"ontent-Length: ", 0, end)  # h11 keeps the case of names
     if at < 0:
         at = data.find(b"ontent-length: ", 0, end)
     if at < 0:
@@ -165,14 +167,14 @@ def http_is_whole(data: bytes) -> bool:
     return len(data) >= end + 4 + size
 
 
-def _one_frame(data: bytes) -> bool:
-    return frames_in(data) >= 1
+def _frame_is_whole(data: bytes) -> bool:
+    return count_frames(data) >= 1
 
 
 def main() -> None:
-    """Serve commands until the parent is gone."""
-    asker = Asker()
-    serve({"open": asker.open, "once": asker.once, "ask": asker.ask})
+    """Serve commands until the parent ends."""
+    loop = ClosedLoop()
+    serve({"open": loop.open, "once": loop.once, "ask": loop.ask})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The asker: requests from templates, answers told whole, and an unexpected one told apart."""
+"""The closed loop: requests from templates, the end of an answer, and unexpected answers."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.load.asker import CONNECTION, SEQUENCE, http_is_whole, template
+from bench.load.closed_loop import CONNECTION, SEQUENCE, http_is_whole, template
 from bench.load.process import LoadFailed, LoadProcess
 from bench.measure.servers import python_server
 from bench.speed.polls import head
@@ -27,14 +27,14 @@ def test_an_answer_is_whole_with_its_last_byte(name: bytes) -> None:
     assert http_is_whole(b"HTTP/1.1 304 Not Modified\r\nVary: Accept\r\n\r\n")
 
 
-def test_it_counts_answers_and_refuses_other_ones() -> None:
-    with python_server("bench.load.servers.h11_server") as server, LoadProcess("bench.load.asker") as asker:
-        asker.ask("open", port=server.port, connections=3, speaks="http")
-        answer = asker.ask("once", request=head("GET", "/200/7"))["answer"]
+def test_answers_are_counted_and_unexpected_ones_refused() -> None:
+    with python_server("bench.load.servers.h11_server") as server, LoadProcess("bench.load.closed_loop") as generator:
+        generator.ask("open", port=server.port, connections=3, protocol="http")
+        answer = generator.ask("once", request=head("GET", "/200/7"))["answer"]
         assert answer.startswith("HTTP/1.1 200")
         assert answer.endswith("\r\n\r\n" + "\0" * 7)
-        run = asker.ask("ask", request=head("GET", "/304/0"), seconds=0.05, good="HTTP/1.1 304 ")
+        run = generator.ask("ask", request=head("GET", "/304/0"), seconds=0.05, good="HTTP/1.1 304 ")
         assert run["answers"] >= 3
         assert 0 < run["p50_s"] <= run["p99_s"] <= run["wall_s"]
-        with pytest.raises(LoadFailed, match=r"not the answer that was expected: .*404"):
-            asker.ask("ask", request=head("GET", "/404/0"), seconds=0.05, good="HTTP/1.1 200 ")
+        with pytest.raises(LoadFailed, match=r"unexpected answer: .*404"):
+            generator.ask("ask", request=head("GET", "/404/0"), seconds=0.05, good="HTTP/1.1 200 ")
