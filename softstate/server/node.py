@@ -1,4 +1,4 @@
-"""One node: puts the rooms of the server together, and starts, drains and stops them."""
+"""One node: puts the parts of the server together, and starts, drains and stops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import raw_socket_of
-from softstate.server.http.server import FrontDoor
+from softstate.server.http.server import HttpServer
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
@@ -36,7 +36,7 @@ log = structlog.get_logger("softstate.node")
 
 
 class Node:
-    """One server process's worth of soft state. Implements `softstate.server.services.Services`."""
+    """One server process and its soft state. Implements `softstate.server.services.Services`."""
 
     def __init__(
         self,
@@ -54,19 +54,19 @@ class Node:
         self.node_id = self._tokens()
         self.addresses: list[str] = []
         self.now = now
-        """The clock of every lease, in seconds: Trio's, but in simulation."""
+        """The clock of every lease, in seconds: Trio's, except in simulation."""
         self.started_at = now()
-        self.table = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
-        self.hub = Hub(self.table, position, now)
+        self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
+        self.hub = Hub(self.leases, position, now)
         self.access = StoreAccess(config, store, self.hub, now, rewound=self._rewound, skipped=self._skipped)
         self._terms: tuple[tuple[int, float, Durability], NodeTerms] | None = None
-        self.front_door = FrontDoor(self, self._upgrade, self.admit)
+        self.http = HttpServer(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.connections = 0
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._draining = trio.Event()
-        self._quiet = trio.Event()
+        self._connection_ended = trio.Event()
 
     # Services -------------------------------------------------------------------------------------------------------
 
@@ -82,12 +82,12 @@ class Node:
 
     @property
     def durability(self) -> Durability:
-        """What an acknowledged publish survives, as of now."""
+        """The failures that an acknowledged publish survives, as of now."""
         return self.store.durability
 
     @property
     def store_name(self) -> str:
-        """What people call the store."""
+        """The name of the store for people; it holds no password."""
         return self.store.name
 
     async def topic_count(self) -> int:
@@ -95,9 +95,9 @@ class Node:
         return (await self.store.info()).topics
 
     def counts(self) -> dict[str, int]:
-        """Count what costs nothing to count."""
+        """Count everything that costs no read of the store."""
         return {
-            **lease_counts(self.table.statistics()),
+            **lease_counts(self.leases.statistics()),
             "connections": self.connections,
             **outbox_counts([socket.outbox for socket in self.sockets() if socket.outbox is not None]),
             **self.hub.statistics(),
@@ -127,17 +127,17 @@ class Node:
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(self.counts(), self.repairs, self.front_door.statistics()))
+        return render(families_of(self.counts(), self.repairs, self.http.statistics()))
 
     def admit(self) -> float | None:
-        """Return None to admit one more handshake, else after how many seconds to come back."""
+        """Return None to admit one more handshake, else the seconds after which to come back."""
         spread_s = self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
         return self.handshakes.admit(self.config.timeout_ms / 1000, spread_s)
 
     def terms(self) -> NodeTerms:
-        """Return what to tell clients now."""
-        # All that it depends on, so that what is told to thousands is worked out once: 3 % of a renewal (cProfile).
-        changing = len(self.table), self.handshakes.per_s, self.durability
+        """Return the terms that clients are told now."""
+        # All that the terms depend on: they are worked out once for thousands of clients, 3 % of a renewal (cProfile).
+        changing = len(self.leases), self.handshakes.per_s, self.durability
         if self._terms is None or self._terms[0] != changing:
             self._terms = changing, self._work_out_terms()
         return self._terms[1]
@@ -145,7 +145,7 @@ class Node:
     def _work_out_terms(self) -> NodeTerms:
         config = self.config
         poll, recover = advise(
-            len(self.table),
+            len(self.leases),
             self.handshakes.per_s,
             self.handshakes.per_s,
             poll_ms=config.poll_every_ms,
@@ -167,7 +167,7 @@ class Node:
     async def run(
         self, listeners: Sequence[trio.abc.Listener[Any]], *, started: Callable[[], None] = lambda: None
     ) -> None:
-        """Serve until drained. If cancelled, everything is dropped at once, which is always safe."""
+        """Serve until drained. If cancelled, drop everything at once, which is always safe."""
         async with trio.open_nursery() as nursery:
             await self.start(nursery)
             with trio.CancelScope() as accepting:
@@ -180,13 +180,13 @@ class Node:
             nursery.cancel_scope.cancel()
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Start everything but the listeners in `nursery`."""
+        """Start all tasks except the listeners in `nursery`."""
         self.access.start(nursery)
         nursery.start_soon(self._sweep)
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
-        """Begin to shut down: no new sessions, everybody told to come back later, publishes in flight finished."""
+        """Begin to shut down: no new sessions, every client told to come back later, publishes in flight finished."""
         self._draining.set()
         await trio.lowlevel.checkpoint()
 
@@ -195,30 +195,30 @@ class Node:
         accepting.cancel()
 
     async def _wind_down(self) -> None:
-        log.info("draining", connections=self.connections, within_s=self.config.drain_s)
-        self.front_door.drain()
+        log.info("node drains", connections=self.connections, within_s=self.config.drain_s)
+        self.http.drain()
         for connection in self.sockets():
             connection.drain()
         with trio.move_on_after(self.config.drain_s):
             while self.connections:
-                self._quiet = trio.Event()
-                await self._quiet.wait()
+                self._connection_ended = trio.Event()
+                await self._connection_ended.wait()
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         self.connections += 1
         try:
             if self.connections > self.config.connections_max:
-                await self.front_door.turn_away(stream)
+                await self.http.refuse(stream)
             else:
-                await self.front_door.serve_connection(stream, _peer(stream))
+                await self.http.serve_connection(stream, _peer(stream))
         finally:
             self.connections -= 1
-            self._quiet.set()
+            self._connection_ended.set()
 
     async def _upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
         connection = Connection(
             config=self.config,
-            table=self.table,
+            table=self.leases,
             hub=self.hub,
             reads=self.access.reads,
             heads=self.access.heads,
@@ -233,12 +233,12 @@ class Node:
         self.handshakes.began(trio.current_time())
         await connection.serve(raw_socket_of(stream), head, lambda: self.handshakes.ended(trio.current_time()))
 
-    # What goes on by itself -----------------------------------------------------------------------------------------
+    # Leases that end, and histories that are lost -------------------------------------------------------------------
 
     async def _sweep(self) -> None:
         while True:
-            await trio.sleep(self.table.next_expire_s(self.now()))
-            for lease in self.table.expire(self.now()):
+            await trio.sleep(self.leases.next_expire_s(self.now()))
+            for lease in self.leases.expire(self.now()):
                 self.repairs["expired"] += 1
                 if isinstance(lease.sink, Connection):
                     lease.sink.expired()
@@ -246,14 +246,14 @@ class Node:
     def _rewound(self, position: Position) -> None:
         for connection in self.sockets():
             connection.leave(lambda machine: machine.leave("rewound"))
-        self.table.clear()
+        self.leases.clear()
         log.error("every session ended", position=str(position))
 
     def _skipped(self) -> None:
         self.repairs["skipped"] += 1
         for connection in self.sockets():
             connection.leave(lambda machine: machine.revoked("overloaded", 0))
-        self.table.clear()
+        self.leases.clear()
 
     def sockets(self) -> list[Connection]:
         """List the WebSocket connections that are open."""
@@ -266,7 +266,7 @@ def _peer(stream: trio.abc.Stream) -> str:
     try:
         host, port, *_ = stream.socket.getpeername()
     except OSError:
-        return "gone"
+        return "unknown"
     return f"{host}:{port}"
 
 

@@ -15,7 +15,7 @@ from softstate.errors import RequestError
 from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.server.config import ServerConfig
-from softstate.server.http.server import FrontDoor
+from softstate.server.http.server import HttpServer
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, Codec, encode_value
@@ -42,7 +42,7 @@ class FakeNode:
         self.waits = 0
         self.upgrades: list[tuple[bytes, Codec, str]] = []
         self.admission: float | None = None
-        self.door = FrontDoor(self, self.upgrade, lambda: self.admission)
+        self.http = HttpServer(self, self.upgrade, lambda: self.admission)
 
     async def upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
         self.upgrades.append((head, codec, peer))
@@ -115,7 +115,7 @@ class FakeNode:
         """Send bytes, `chunk` at a time, then EOF, and return all that comes back."""
         client, server = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.door.serve_connection, server, "peer")
+            nursery.start_soon(self.http.serve_connection, server, "peer")
             try:
                 for at in range(0, len(raw), chunk):
                     await client.send_all(raw[at : at + chunk])

@@ -11,7 +11,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-WIRE-2": (
         "wire/test_frames.py::test_a_frame_is_finished_and_neither_masked_nor_compressed",
-        "server/http/test_upgrade.py::test_what_is_handed_over_is_understood_by_wsproto",
+        "server/http/test_upgrade.py::test_the_new_head_is_understood_by_wsproto",
     ),
     "P-WIRE-3": (
         "wire/test_examples.py::test_unknown_fields_are_ignored_in_every_map",
@@ -106,7 +106,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-SUB-4": (
         "store/rules/test_paging.py::test_paging_ends_with_the_state_of_the_store",
-        "server/http/test_poll_routes.py::test_a_poll_brings_what_differs",
+        "server/http/test_poll_routes.py::test_a_poll_brings_the_differences",
     ),
     "P-SUB-5": (
         "session/test_gap_buffer.py::test_release_leaves_out_what_the_answer_covers",
@@ -345,7 +345,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_publish_queue.py::test_publishes_of_one_topic_go_one_at_a_time_in_order",
         "client/machine/test_publish_queue.py::test_overloaded_is_a_known_fate",
     ),
-    "P-PUB-7": ("server/http/test_topic_routes.py::test_delete_makes_a_tombstone_even_of_nothing",),
+    "P-PUB-7": ("server/http/test_topic_routes.py::test_delete_of_an_absent_topic_makes_a_tombstone",),
     "P-PUB-8": (
         "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
         "transcripts/slow_consumer.json",
@@ -384,7 +384,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-HTTP-7": (
         "server/http/test_poll_routes.py::test_a_cursor_belongs_to_its_request",
-        "server/http/test_poll_routes.py::test_an_answer_that_compaction_cut_off_must_begin_anew",
+        "server/http/test_poll_routes.py::test_an_answer_that_compaction_cut_off_must_start_over",
         "server/http/test_validators.py::test_a_cursor_comes_back_as_it_went",
     ),
     "P-HTTP-8": (
@@ -397,7 +397,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "processes/test_hostile.py::test_a_foreign_origin_is_refused_on_both_surfaces",
     ),
     "P-HTTP-10": (
-        "server/http/test_upgrade.py::test_bad_handshakes_are_answered_and_not_handed_over",
+        "server/http/test_upgrade.py::test_bad_handshakes_are_answered_and_not_upgraded",
         "server/http/test_upgrade.py::test_the_first_known_subprotocol_is_selected",
         "server/http/test_upgrade.py::test_admission_comes_before_the_upgrade",
         "session/test_load_advice.py::test_a_request_is_shed_when_the_backlog_exceeds_half_a_timeout",
@@ -408,7 +408,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_server.py::test_body_size_at_the_limit_and_one_over",
         "server/http/test_server.py::test_a_slow_head_times_out",
         "server/http/test_server.py::test_a_slow_body_times_out",
-        "server/http/test_server.py::test_turning_away",
+        "server/http/test_server.py::test_a_connection_beyond_the_limit_is_answered_and_closed",
         "server/http/test_topic_routes.py::test_holds_at_the_limit_and_one_over",
     ),
     # The client

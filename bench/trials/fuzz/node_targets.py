@@ -1,4 +1,4 @@
-"""Targets: a node's front door, and its WebSocket sessions, over streams in memory and on virtual time.
+"""Targets: a node's HTTP server, and its WebSocket sessions, over streams in memory and on virtual time.
 
 After each input the node must still serve somebody decent, and, once the connection's lease is over, hold nothing.
 """
@@ -79,9 +79,9 @@ class NodeTarget(Target):
         left = {
             "connections": node.connections,
             "listeners": len(node.hub.listeners),
-            "leases": len(node.table),
-            "held requests": node.front_door.statistics().holds,
-            "http connections": node.front_door.statistics().connections,
+            "leases": len(node.leases),
+            "held requests": node.http.statistics().holds,
+            "http connections": node.http.statistics().connections,
         }
         if any(left.values()):
             raise Broken(f"left behind: {left}")

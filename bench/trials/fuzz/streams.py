@@ -36,7 +36,7 @@ class MemoryEdge(trio.abc.HalfCloseableStream):
         return bytes(await self._incoming.receive_some(max_bytes))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send; here for the front door, which uses no outbox."""
+        """Send; here for the HTTP server, which uses no outbox."""
         await trio.lowlevel.checkpoint()
         self.try_send(bytes(data))
 

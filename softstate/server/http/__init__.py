@@ -1,1 +1,1 @@
-"""HTTP on a node's port."""
+"""The HTTP side of a node: server, routes, and the handshakes of WebSockets."""

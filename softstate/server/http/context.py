@@ -1,4 +1,4 @@
-"""What the routes of one node share: its services, the count of held requests, and the two ways of waiting."""
+"""State that the routes of one node share: its services, and the requests that are held; and the ways of waiting."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from softstate.model import Page, Query
 from softstate.server.services import Services
 
 HOLD_RETRY_MS = 5_000
-"""What is asked of a request that would be one held request too many."""
+"""Delay after which a client is told to try again if too many requests are held."""
 
 BEHIND_RETRY_MS = 1_000
-"""What is asked of a request for a revision that this node has not seen in time."""
+"""Delay after which a client is told to try again if a revision was not reached in time."""
 
 
 class HttpContext:
@@ -31,12 +31,12 @@ class HttpContext:
 
     @property
     def holds(self) -> int:
-        """How many requests are held."""
+        """The number of requests that are held."""
         return len(self._holds)
 
     @contextmanager
     def hold(self, until_s: float) -> Iterator[None]:
-        """Hold a request: what is waited for inside ends at `until_s` of Trio's clock, or when the node drains.
+        """Hold a request: waiting inside the block ends at `until_s` of Trio's clock, or when the node drains.
 
         Raises `Overloaded` when ``holds_max`` requests are held.
         """
@@ -54,14 +54,14 @@ class HttpContext:
                 del self._holds[scope]
 
     def drain(self) -> None:
-        """End every hold, so that those who are held get their answer now."""
+        """End every hold, so that held requests are answered now."""
         for scope in self._holds:
             scope.cancel()
 
     async def read(self, query: Query, at_least: int = 0) -> Page:
         """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it (P-HTTP-6).
 
-        Raises `Behind` when it is not reached in time, and whatever `StoreReads.read` does.
+        Raises `Behind` when it is not reached in time, and the errors of `StoreReads.read`.
         """
         page = await self.reads.read(query)
         if page.position.revision >= at_least:

@@ -1,6 +1,6 @@
-"""Requests and replies over HTTP, sans-I/O: what routes get and what they give back (P-HTTP-1).
+"""Requests and replies over HTTP, sans-I/O: the arguments and results of routes (P-HTTP-1).
 
-Only what softstate needs of RFC 9110 is here: two media types, exact parameters, errors with a JSON or CBOR body.
+This is the part of RFC 9110 that softstate needs: two media types, exact parameters, errors in JSON or CBOR.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARAMETERS_MAX = 16
 """Parameters in one query string."""
 
 ACCEPTS_KEPT = 64
-"""How many different ``Accept`` headers are remembered, with what they mean; there are few."""
+"""Different ``Accept`` headers whose meaning is remembered; there are few."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
@@ -30,7 +30,7 @@ Header = tuple[str, str]
 
 
 class Refused(Exception):
-    """A request that gets `status` instead of the one its error's code usually has, with `headers` beside it."""
+    """A request that is refused with `status` instead of the usual one of its error's code, and with `headers`."""
 
     def __init__(self, status: int, error: RequestError, headers: Sequence[Header] = ()) -> None:
         super().__init__(error.message)
@@ -41,25 +41,25 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent back. The front door adds lengths, and what concerns the connection."""
+    """A reply. The HTTP server adds the length, and the headers that concern the connection."""
 
     status: int
     body: bytes = b""
     content_type: str = ""
     headers: tuple[Header, ...] = ()
 
-    def has(self, name: str) -> bool:
-        """Tell whether a header is there already."""
+    def has_header(self, name: str) -> bool:
+        """Tell whether a header is set already."""
         return any(key.lower() == name.lower() for key, _ in self.headers)
 
-    def plus(self, *headers: Header) -> Reply:
+    def with_headers(self, *headers: Header) -> Reply:
         """Return this reply with more headers."""
         return Reply(self.status, self.body, self.content_type, self.headers + headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked. `path` is as sent, percent-encoding included; header names are lower case."""
+    """A request. `path` is as sent, percent-encoding included; header names are lower case."""
 
     method: str
     path: str
@@ -75,7 +75,7 @@ class Request:
         if absolute is not None:
             text = text[absolute.end() :] or "/"
         path, _, query = text.partition("?")
-        # h11 makes a pair anew whenever one of its headers is looked at: copied once, they are looked through for free.
+        # h11 makes a new pair whenever one of its headers is read: after one copy, reading them costs nothing.
         return cls(method.decode("ascii"), path, query, tuple(headers))
 
     def header(self, name: str) -> str | None:
@@ -85,19 +85,19 @@ class Request:
         return ", ".join(found) if found else None
 
     def accepted(self) -> Codec:
-        """Return the codec that the reply is to be written in: CBOR if `Accept` names and prefers it, else JSON."""
+        """Return the codec of the reply: CBOR if `Accept` names and prefers it, else JSON."""
         return _accepted(self.header("accept") or "")
 
     def body_codec(self) -> Codec:
-        """Return the codec that the body is written in: CBOR if `Content-Type` says so, else JSON.
+        """Return the codec of the body: CBOR if `Content-Type` says so, else JSON.
 
-        Nothing else is refused, since curl calls whatever follows ``-d`` a form; a body that is no JSON is.
+        Other types are not refused, since curl calls every body that follows ``-d`` a form; a body that is not JSON is.
         """
         kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
         return CBOR if kind == CBOR.content_type else JSON
 
     def parameters(self) -> dict[str, str]:
-        """Decode the query string. Raises `Invalid` when it is malformed or says something twice."""
+        """Decode the query string. Raises `Invalid` when it is malformed or has a parameter twice."""
         _check_escapes(self.query)
         try:
             pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
@@ -154,13 +154,13 @@ def decode_segment(text: str) -> str:
         raise Invalid("the topic in the path must be percent-encoded UTF-8") from None
 
 
-def stamps(position: Position, lag_s: float = 0.0) -> tuple[Header, ...]:
-    """Return the headers that say which point of history an answer is of, and how old it may be, rounded up."""
+def position_headers(position: Position, lag_s: float = 0.0) -> tuple[Header, ...]:
+    """Return the headers with the position that an answer is of, and how old it may be, rounded up."""
     return ("Softstate-Position", str(position)), ("Softstate-Lag-Ms", str(math.ceil(lag_s * 1000)))
 
 
 def fail(error: RequestError, codec: Codec, status: int | None = None, headers: Sequence[Header] = ()) -> Reply:
-    """Write an error as a reply: its fields in the body, and what HTTP has a header for there as well."""
+    """Write an error as a reply: its fields in the body, and ``Retry-After`` as a header, too."""
     more = list(headers)
     if error.retry_ms is not None:
         more.append(("Retry-After", str(math.ceil(error.retry_ms / 1000))))

@@ -1,7 +1,7 @@
-"""Which web pages may talk to this node, and what browsers want to be told about it (CORS; the Fetch standard).
+"""Checks which web pages may talk to this node, and tells browsers so (CORS; the Fetch standard).
 
 Any page in any browser can reach a port on loopback, WebSocket included, and a browser always says which page it is:
-so a foreign `Origin` is refused on every route, before anything is done (P-HTTP-9). Programs that are no browser send
+so a foreign `Origin` is refused on every route, before anything is done (P-HTTP-9). Programs other than browsers send
 none.
 """
 
@@ -13,7 +13,7 @@ from softstate.errors import Denied
 from softstate.server.http.message import Header, Refused, Reply, Request
 
 PREFLIGHT_S = 600
-"""How long a browser may remember the answer to a preflight, in seconds."""
+"""Time that a browser may remember the answer to a preflight, in seconds."""
 
 _EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
 _REQUEST_HEADERS = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
@@ -29,7 +29,7 @@ def check_origin(request: Request, origins: Collection[str]) -> str | None:
 
 
 def _same(origin: str, host: str) -> bool:
-    # The scheme is not compared: behind a proxy that ends TLS only the page knows it.
+    # The scheme is not compared: behind a proxy that terminates TLS, only the page knows it.
     scheme, separator, authority = origin.lower().partition("://")
     port = _DEFAULT_PORTS.get(scheme)
     if not separator or port is None or not authority:
@@ -38,12 +38,12 @@ def _same(origin: str, host: str) -> bool:
 
 
 def cors_headers(origin: str) -> tuple[Header, ...]:
-    """Return what lets a page of an allowed origin read a reply."""
+    """Return the headers that let a page of an allowed origin read a reply."""
     return ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")
 
 
 def options_reply(methods: Collection[str]) -> Reply:
-    """Answer OPTIONS for a route, be it a preflight or a question."""
+    """Answer OPTIONS for a route, preflight or not."""
     allowed = ", ".join(methods)
     return Reply(
         204,

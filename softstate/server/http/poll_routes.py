@@ -1,8 +1,8 @@
-"""Polling: what changed of many topics and prefixes, in one conditional request, page by page.
+"""Polling: the changes of many topics and prefixes, in one conditional request, page by page.
 
 The server keeps nothing between pages; see `softstate.server.http.validators`. The pages of one answer add up. When an
 answer cannot be continued, because compaction has forgotten tombstones that its next page would have needed, the page
-asked for is refused as `compacted` (410): the asker drops what it noted of this answer (which names were listed;
+asked for is refused as `compacted` (410): the client drops what it noted of this answer (which names were listed;
 changes already applied stay applied) and sends the request again without a cursor. A page of a new answer in the same
 reply would not do: a topic that the old one listed, and that was deleted and forgotten since, would never be swept.
 """
@@ -18,12 +18,12 @@ from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
 from softstate.server.http.context import HttpContext
-from softstate.server.http.message import Refused, Reply, Request, stamps
+from softstate.server.http.message import Refused, Reply, Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.wire.messages import Poll, Polled
 
 TOPICS_KEPT = 4_096
-"""How many topics are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
+"""Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
 
 async def poll(context: HttpContext, request: Request) -> Reply:
@@ -37,7 +37,7 @@ async def poll(context: HttpContext, request: Request) -> Reply:
 
 
 async def list_topics(context: HttpContext, request: Request) -> Reply:
-    """Answer ``GET /v1/topics``: everything under ``prefix`` (default ``/``), or what changed after ``since``."""
+    """Answer ``GET /v1/topics``: all topics under ``prefix`` (default ``/``), or those changed after ``since``."""
     parameters = request.parameters()
     prefix = check_prefix(parameters.get("prefix", "/"))
     limit = request.number("limit", PAGE_RECORDS_MAX)
@@ -49,7 +49,7 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
 
 @lru_cache(TOPICS_KEPT)
 def _check_topic(topic: str) -> None:
-    """Check a name of a poll's `topics`: whoever polls asks for the same ones again and again."""
+    """Check a name of a poll's `topics`: clients poll for the same ones again and again."""
     check_topic(topic, "topics")
 
 
@@ -78,7 +78,9 @@ async def _answer(
         )
     codec = request.accepted()
     polled = _polled(context, query, page)
-    return Reply(200, codec.encode(polled, page.records), codec.content_type, stamps(page.position, page.lag_s))
+    return Reply(
+        200, codec.encode(polled, page.records), codec.content_type, position_headers(page.position, page.lag_s)
+    )
 
 
 def _polled(context: HttpContext, query: Query, page: Page) -> Polled:

@@ -1,4 +1,4 @@
-"""The route table, the routes about the node itself, and what every route has in common."""
+"""The route table, the routes about the node itself, and the parts that all routes have in common."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Invalid, NotFound, RequestError, Unavailable
 from softstate.server.http.context import HttpContext
-from softstate.server.http.message import Refused, Reply, Request, fail, stamps
+from softstate.server.http.message import Refused, Reply, Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
 READY_RETRY_MS = 1_000
-"""When to look again at a node that is not ready."""
+"""Delay after which to ask again whether a node is ready."""
 
 # The node itself -----------------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
 
 
 def route_name(path: str) -> str:
-    """Return the route that a path belongs to, or ``other``: so few are counted, whatever a peer sends."""
+    """Return the route that a path belongs to, or ``other``: a peer cannot make the counters grow."""
     if path.startswith(TOPIC_PATH):
         return TOPIC_ROUTE
     return path if path in ROUTES or path == WEBSOCKET_PATH else "other"
@@ -98,9 +98,9 @@ def _handlers(path: str) -> Mapping[str, Handler]:
 
 
 async def answer(context: HttpContext, request: Request, handler: Handler) -> Reply:
-    """Run a handler; an error that it raises on purpose becomes the reply."""
+    """Run a handler; turn an error that it raises for the client into the reply."""
     try:
-        return stamp(context, request, await handler(context, request))
+        return with_common_headers(context, request, await handler(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 
@@ -108,17 +108,17 @@ async def answer(context: HttpContext, request: Request, handler: Handler) -> Re
 def refusal(context: HttpContext, request: Request, error: RequestError | Refused) -> Reply:
     """Write an error as the reply to a request."""
     if isinstance(error, Refused):
-        return stamp(context, request, fail(error.error, request.accepted(), error.status, error.headers))
-    return stamp(context, request, fail(error, request.accepted()))
+        return with_common_headers(context, request, fail(error.error, request.accepted(), error.status, error.headers))
+    return with_common_headers(context, request, fail(error, request.accepted()))
 
 
-def stamp(context: HttpContext, request: Request, reply: Reply) -> Reply:
+def with_common_headers(context: HttpContext, request: Request, reply: Reply) -> Reply:
     """Add the headers that every reply of its kind carries (P-HTTP-2).
 
-    An answer that no read is behind, such as most errors, names the hub's position: it certifies nothing.
+    An answer without a read, such as most errors, carries the hub's position, which certifies nothing.
     """
     if not request.path.startswith("/v1/"):
-        return reply.plus(("Cache-Control", "no-store"))
-    if not reply.has("Softstate-Position"):
-        reply = reply.plus(*stamps(context.hub.position))
-    return reply.plus(("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))
+        return reply.with_headers(("Cache-Control", "no-store"))
+    if not reply.has_header("Softstate-Position"):
+        reply = reply.with_headers(*position_headers(context.hub.position))
+    return reply.with_headers(("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))

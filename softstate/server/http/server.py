@@ -1,7 +1,7 @@
-"""The front door: every accepted connection begins here, and stays here unless it becomes a WebSocket.
+"""The HTTP server: every accepted connection begins here, and stays here unless it becomes a WebSocket.
 
-Requests are answered one after the other, as HTTP/1.1 pipelining has it. Nothing that a peer sends raises out of here;
-nothing is caught here but what a peer can cause.
+Requests are answered one after the other, as HTTP/1.1 pipelining demands. Nothing that a peer sends raises out of this
+module; it catches only errors that a peer can cause.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from softstate.server.services import Services
 from softstate.wire import JSON, Codec
 
 Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[None]]
-"""Runs a WebSocket session to its end: the stream, the bytes to replay (a valid handshake first), codec and peer."""
+"""Runs a WebSocket session to its end: stream, bytes received already (first a valid handshake), codec and peer."""
 
 Admit: TypeAlias = Callable[[], float | None]
-"""Says whether a handshake may begin now: None, or the seconds after which to try again."""
+"""Tells whether a handshake may begin now: None, or the seconds after which to try again."""
 
 CONNECTIONS_RETRY_MS = 1_000
-"""What is asked of a connection that is one too many."""
+"""Delay after which a client is told to try again if there are too many connections."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class FrontDoorStatistics:
-    """What went through the door: `replies` by (route, status), and `upgrades`; and how many there are now.
+class HttpStatistics:
+    """Counts since the start: `replies` by (route, status), and `upgrades`; and counts of now.
 
-    `connections` counts those that speak HTTP, `holds` the requests among them that wait for a change.
+    `connections` are those that speak HTTP at the moment, `holds` their requests that wait for a change.
     """
 
     replies: Mapping[tuple[str, int], int]
@@ -50,11 +50,11 @@ class FrontDoorStatistics:
 
 
 @final
-class FrontDoor:
+class HttpServer:
     """Serves the connections of one node.
 
-    `upgrade` is given every valid handshake, after `admit` has let it pass. Nothing here knows how many connections
-    there may be: that is the listener's to enforce, with `turn_away`.
+    `upgrade` is given every valid handshake that `admit` allows. The node enforces the limit of connections, by calling
+    `refuse` for those beyond it.
     """
 
     def __init__(self, services: Services, upgrade: Upgrade, admit: Admit = lambda: None) -> None:
@@ -67,9 +67,9 @@ class FrontDoor:
         self._upgrades = 0
         self._open: dict[HttpStream, None] = {}
 
-    def statistics(self) -> FrontDoorStatistics:
-        """Count what went through, and what is here now."""
-        return FrontDoorStatistics(dict(self._replies), self._upgrades, len(self._open), self._context.holds)
+    def statistics(self) -> HttpStatistics:
+        """Count replies and upgrades since the start, and connections and held requests now."""
+        return HttpStatistics(dict(self._replies), self._upgrades, len(self._open), self._context.holds)
 
     def drain(self) -> None:
         """Answer held requests now, and close idle connections; call it once ``services.draining`` is true.
@@ -83,25 +83,25 @@ class FrontDoor:
     async def serve_connection(self, stream: trio.abc.Stream, peer: str) -> None:
         """Serve one connection to its end, then close it. If cancelled, it is closed at once."""
         try:
-            handover = await self._serve_http(stream)
-            if handover is not None:
+            upgrade = await self._serve_http(stream)
+            if upgrade is not None:
                 self._upgrades += 1
-                codec, head = handover
-                del handover
+                codec, head = upgrade
+                del upgrade
                 await self._upgrade(stream, head, codec, peer)
         finally:
             await trio.aclose_forcefully(stream)
 
     async def _serve_http(self, stream: trio.abc.Stream) -> tuple[Codec, bytes] | None:
-        # Of its own, so that nothing of HTTP (h11's state: 3 KiB) is kept for as long as a WebSocket lasts.
+        # A function of its own, so that no state of HTTP (h11's: 3 KiB) is kept for as long as a WebSocket lasts.
         http = HttpStream(stream, self._config)
         self._open[http] = None
         try:
-            return await self._converse(http)
+            return await self._serve_requests(http)
         finally:
             self._open.pop(http, None)
 
-    async def turn_away(self, stream: trio.abc.Stream) -> None:
+    async def refuse(self, stream: trio.abc.Stream) -> None:
         """Answer 503 without reading anything, and close: for a connection above ``connections_max``."""
         http = HttpStream(stream, self._config)
         message = f"too many connections, the limit (connections_max) is {self._config.connections_max}"
@@ -113,8 +113,8 @@ class FrontDoor:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _converse(self, http: HttpStream) -> tuple[Codec, bytes] | None:
-        """Answer requests until the connection ends, or until one is to be handed over: then return what with."""
+    async def _serve_requests(self, http: HttpStream) -> tuple[Codec, bytes] | None:
+        """Answer requests until the connection ends, or until an upgrade: then return its codec and its bytes."""
         try:
             while True:
                 try:
@@ -124,9 +124,9 @@ class FrontDoor:
                     break
                 if head is None:
                     return None
-                handover = await self._exchange(http, head)
-                if handover is not None:
-                    return handover
+                upgrade = await self._exchange(http, head)
+                if upgrade is not None:
+                    return upgrade
                 if not http.reusable:
                     break
             await http.linger()
@@ -135,7 +135,7 @@ class FrontDoor:
         return None
 
     async def _exchange(self, http: HttpStream, head: h11.Request) -> tuple[Codec, bytes] | None:
-        """Answer one request, or return its handshake if it is a good one."""
+        """Answer one request; return the codec and the bytes of a valid handshake instead."""
         request = Request.of(head.method, head.target, head.headers)
         origin: str | None = None
         try:
@@ -150,7 +150,7 @@ class FrontDoor:
         except (Refused, TooLarge) as error:
             reply = refusal(self._context, request, error)
         if origin is not None:
-            reply = reply.plus(*cors_headers(origin))
+            reply = reply.with_headers(*cors_headers(origin))
         await self._send(http, request, reply)
         return None
 
@@ -168,7 +168,7 @@ class FrontDoor:
             raise Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
         wait_s = self._admit()
         if wait_s is not None:
-            message = "too many clients come back at once: wait, and poll meanwhile"
+            message = "too many clients connect at once: wait, and poll meanwhile"
             raise Refused(503, Overloaded(message, retry_ms=math.ceil(wait_s * 1000)))
         return codec, written
 

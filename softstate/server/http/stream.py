@@ -1,7 +1,7 @@
 """HTTP/1.1 over one stream: h11 with every limit and deadline that a server needs (P-HTTP-11); no routes.
 
-The compromises that h11's own example server lists are settled here: a head has a size, a count and a deadline; a body
-a size and a deadline; silence and slow reading end; a peer that is refused while it still sends gets to read why.
+It does without the compromises that h11's own example server lists: a head has a size, a count and a deadline; a body
+a size and a deadline; silence and slow reading end; a peer that is refused while it still sends can read why.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ RECEIVE_BYTES = 16 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 LINGER_S_MAX = 2.0
-"""How long a refused peer may go on sending before its connection is closed all the same."""
+"""Time that a refused peer may go on sending before its connection is closed all the same."""
 
 LINGER_BYTES_MAX = 1024 * 1024
-"""How much a refused peer may go on sending; all of it is thrown away."""
+"""Bytes that a refused peer may go on sending; all of them are thrown away."""
 
 
 _Event: TypeAlias = type[h11.NEED_DATA | h11.PAUSED] | h11.Event
 
 
 class PeerGone(Exception):
-    """The connection is of no use any more: lost, or its peer does not take what it asked for."""
+    """The connection is of no more use: lost, or its peer does not take its replies."""
 
 
 class HttpStream:
@@ -49,7 +49,7 @@ class HttpStream:
         self._head_bytes = 0
         self._ended = False
         self._whole = False
-        self._silence: trio.CancelScope | None = None
+        self._idle_scope: trio.CancelScope | None = None
 
     @property
     def reusable(self) -> bool:
@@ -58,7 +58,7 @@ class HttpStream:
 
     @property
     def trailing(self) -> bytes:
-        """What was received behind an upgrade request."""
+        """The bytes received behind an upgrade request."""
         return self._http.trailing_data[0]
 
     # Reading --------------------------------------------------------------------------------------------------------
@@ -79,9 +79,9 @@ class HttpStream:
         deadline = trio.current_time() + config.head_s_max
         if not self.trailing:
             with trio.move_on_at(deadline if self._fresh else trio.current_time() + config.idle_s_max) as silence:
-                self._silence = None if self._fresh else silence
+                self._idle_scope = None if self._fresh else silence
                 await self._receive()
-            self._silence = None
+            self._idle_scope = None
             if silence.cancelled_caught:
                 return None
         if not self._fresh:
@@ -101,12 +101,12 @@ class HttpStream:
         return self._head(event)
 
     def stop_waiting(self) -> None:
-        """End the connection if it is a kept one on which nothing is under way.
+        """End the connection if it is a kept one without a request under way.
 
-        A new one is left alone: its request may be on its way, and nobody repeats a first request unasked.
+        A new one is left alone: its request may be on its way, and clients do not repeat a first request by themselves.
         """
-        if self._silence is not None:
-            self._silence.cancel()
+        if self._idle_scope is not None:
+            self._idle_scope.cancel()
 
     def _head_event(self) -> _Event:
         before = len(self.trailing)
@@ -158,7 +158,7 @@ class HttpStream:
         return bytes(body)
 
     def _add_to(self, body: bytearray) -> bool:
-        """Add what has come of the body; tell whether it is whole."""
+        """Add what was received of the body; tell whether it is whole."""
         limit = self._config.body_bytes_max
         while True:
             event = self._event()
@@ -204,11 +204,11 @@ class HttpStream:
         if not empty:
             headers.append(("Content-Length", str(len(reply.body))))
         body = b"" if empty or self._asked_for_head else reply.body
-        # h11 takes 40 us to write what is 250 bytes of text and leads nowhere but to the next request: as much as it
-        # takes to read one, and a seventh of a poll (timeit; `bench polls`). Whatever ends the connection it writes.
+        # h11 takes 40 us to write a head of 250 bytes when the next step is the next request: as much as to read one,
+        # and a seventh of a poll (timeit; `bench polls`). h11 writes the replies that end the connection.
         if self._whole and not close and self._http.their_state is h11.DONE:
             data = _head_text(reply.status, headers) + body
-            self._begin_anew()
+            self._next_cycle()
         else:
             data = self._written_by_h11(reply.status, headers, body, close=close)
         await self._send(data)
@@ -223,8 +223,8 @@ class HttpStream:
             data += http.send(h11.Data(data=body)) or b""
         return data + (http.send(h11.EndOfMessage()) or b"")
 
-    def _begin_anew(self) -> None:
-        """Await the next request, with whatever has come of it."""
+    def _next_cycle(self) -> None:
+        """Expect the next request, with the bytes of it that were received already."""
         trailing, ended = self._http.trailing_data
         self._http = _parser(self._config)
         self._answered = True
@@ -249,7 +249,7 @@ class HttpStream:
         raise PeerGone
 
     def _try_send(self, data: bytes) -> int:
-        """Write what a socket takes at once, which is all of it, if its peer reads; return how much that was.
+        """Write what the socket takes now, which is all of it if the peer reads; return the number of bytes.
 
         Saves a cancel scope, a lock and a turn of the loop: 35 us, an eighth of a poll (cProfile and `bench polls`).
         """
@@ -281,7 +281,7 @@ class HttpStream:
 
 
 def _announced(request: h11.Request) -> int | None:
-    """Return how long a request says its body is; None if it does not say."""
+    """Return the length of the body that a request announces; None if it announces none."""
     announced = 0
     for name, value in request.headers:
         if name == b"transfer-encoding":
@@ -300,7 +300,7 @@ def _head_text(status: int, headers: Sequence[Header]) -> bytes:
     lines = [f"HTTP/1.1 {status} {_REASONS[status]}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers]
     text = "".join(lines)
-    # Whatever a value holds of a peer's, it must not make a header, or a reply, of its own.
+    # Text of a peer within a value must not make another header, or another reply.
     if not text.count("\n") == text.count("\r") == len(lines):
         raise AssertionError(f"a header holds a line end: {headers}")
     return text.encode("latin-1") + b"\r\n"

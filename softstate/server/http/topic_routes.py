@@ -1,4 +1,4 @@
-"""One topic over HTTP: read it, wait for it, set it, delete it; and many of them set in one request.
+"""One topic over HTTP: read it, wait for it, set it, delete it; and publish to many in one request.
 
 Conditional requests follow RFC 9110 section 13; long polling is a conditional GET that may take its time.
 """
@@ -16,7 +16,7 @@ from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import REVISION_MAX, Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
-from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, stamps
+from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.storage.writes import change_of
 from softstate.store.base import Applied, Write
@@ -27,7 +27,7 @@ from softstate.wire.request_digest import MUST_EXIST, request_digest
 PATH = "/v1/topics/"
 
 _NEVER = REVISION_MAX
-"""A version that no topic will ever be at."""
+"""A version that no topic reaches."""
 
 
 def topic_of(request: Request) -> str:
@@ -56,17 +56,17 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     until_s = begun + wait_ms / 1000
     while view.is_known(seen) and trio.current_time() < until_s and not context.services.draining:
         with context.hold(until_s):
-            # Nothing of this topic lies between its version and the revision that was read, and from there on
-            # the hub can tell without remembering every topic's version.
+            # This topic did not change between its version and the revision that was read, and from there on the hub
+            # can tell without remembering the version of every topic.
             await context.hub.changed(topic, view.revision)
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
-    # Rounded down: the client takes it off its age, which must not come out too young.
-    return view.reply(request, seen).plus(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
+    # Rounded down: the client subtracts it from its age, which must not become too small.
+    return view.reply(request, seen).with_headers(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
 
 
 class _View:
-    """One topic as one read found it: `record` is None when it is absent or deleted."""
+    """One topic as it was when it was read: `record` is None when it is absent or deleted."""
 
     def __init__(self, record: Record | None, version: Position | None, position: Position, lag_s: float) -> None:
         self.record = record
@@ -77,7 +77,7 @@ class _View:
 
     @classmethod
     async def read(cls, context: HttpContext, topic: str, at_least: int) -> _View:
-        """Read a topic and the name of its version."""
+        """Read a topic and the position of its version."""
         page = await context.read(Query({topic: 0}), at_least)
         live = [record for record in page.records if record.cbor is not None]
         if not live:
@@ -86,15 +86,15 @@ class _View:
         return cls(live[0], version, page.position, page.lag_s)
 
     def is_known(self, seen: Collection[str] | None) -> bool:
-        """Tell whether the asker, who has `seen` the versions in If-None-Match, would learn nothing from this."""
+        """Tell whether a client that has `seen` the versions in If-None-Match would learn nothing from this."""
         return self.record is None if seen is None else matches(seen, self.version)
 
     def reply(self, request: Request, seen: Collection[str] | None) -> Reply:
         """Write 200, 304 or 404."""
         codec = request.accepted()
-        stamped = stamps(self._position, self._lag_s)
+        stamped = position_headers(self._position, self._lag_s)
         if self.record is None or self.record.cbor is None or self.version is None:
-            nothing = NotFound("this topic has no value: nobody has set it, or it was deleted", position=self._position)
+            nothing = NotFound("this topic has no value: it was never set, or it was deleted", position=self._position)
             return fail(nothing, codec, headers=stamped)
         tagged = (("ETag", etag(self.version)), *stamped)
         if seen is not None and matches(seen, self.version):
@@ -103,15 +103,15 @@ class _View:
 
 
 async def position_of(context: HttpContext, version: int, read: Position) -> Position:
-    """Name a version that was found by a read at position `read`. Raises `Unavailable` if the store was rewound since.
+    """Return the position of a version found by a read at `read`. Raises `Unavailable` if the store was rewound since.
 
-    The lineage is asked for in a second read. If it is the lineage of the first, or the first is on the history
-    still, then both reads mean the same commit; else a tag could pair an old value with a new history's version.
+    Its lineage takes a second read. If it is the lineage of the first read, or the first is on the history still, then
+    both mean the same commit; else a tag could pair an old value with a version of the new history.
     """
     reads = context.reads
     lineage = await reads.lineage_at(version)
     if lineage is None or (lineage != read.lineage and await reads.lineage_at(read.revision) != read.lineage):
-        raise Unavailable("the store was restored while it was read: ask again", retry_ms=BEHIND_RETRY_MS)
+        raise Unavailable("the store was restored while it was read: try again", retry_ms=BEHIND_RETRY_MS)
     return Position(read.epoch, lineage, version)
 
 
@@ -137,7 +137,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     if expect == MUST_EXIST:
         page = await context.reads.read(Query({topic: 0}))
         live = [record.version for record in page.records if record.cbor is not None]
-        # Even when it cannot win, the store has to judge it: with its key, it may be a retry of what has won before.
+        # The store decides even if the write cannot win: by its key, it may be a retry of one that has won before.
         expect = live[0] if live else _NEVER
     try:
         applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
@@ -146,7 +146,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
             raise
         message = f"{topic!r} has no value, but If-Match: * asks for one"
         raise Conflict(message, current=error.current, position=error.position) from None
-    headers = stamps(position)
+    headers = position_headers(position)
     version = await _version_of(context, applied, position)
     if version is not None:
         headers = (("ETag", etag(version)), *headers)
@@ -156,7 +156,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
 
 
 async def _version_of(context: HttpContext, applied: Applied, position: Position) -> Position | None:
-    """Name the version that a publish made, if that is possible: a good answer is not held back for want of a tag."""
+    """Return the position of the version that a publish made, or None: a missing tag does not hold back the answer."""
     if applied.version == position.revision:
         return position
     try:
@@ -166,7 +166,7 @@ async def _version_of(context: HttpContext, applied: Applied, position: Position
 
 
 def _condition(request: Request) -> tuple[int | None, Position | None]:
-    """Return what a write expects, and the witness for it (P-HTTP-5)."""
+    """Return the version that a write expects, and the witness for it (P-HTTP-5)."""
     if_match, if_none_match = request.header("if-match"), request.header("if-none-match")
     if if_match is not None and if_none_match is not None:
         raise Invalid("If-Match and If-None-Match contradict each other: send one of them")
@@ -209,7 +209,7 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         default=context.hub.position,
     )
     codec = request.accepted()
-    return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, stamps(position))
+    return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, position_headers(position))
 
 
 def _result(asked: Write | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:

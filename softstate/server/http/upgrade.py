@@ -1,7 +1,7 @@
-"""Validating a WebSocket handshake (RFC 6455 section 4.2.1, P-HTTP-10), sans-I/O.
+"""WebSocket handshakes: validation and answer (RFC 6455 section 4.2.1, P-HTTP-10), sans-I/O.
 
-Done here, since trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values without
-catching what they may hold. `check_upgrade` writes what is left of the head anew, and `answer_upgrade` answers it.
+Validated here, since trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values
+without catching errors. `check_upgrade` writes a new head with the parts that are needed; `answer_upgrade` answers it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _REPLACED = frozenset(
 
 
 def check_upgrade(request: h11.Request) -> tuple[Codec, bytes]:
-    """Return the codec that a handshake selects, and its head written anew. Raises `Refused` for any other request.
+    """Return the codec that a handshake selects, and a new head for it. Raises `Refused` for any other request.
 
-    Of the subprotocols offered, the client's first that we know is selected, and the only one in the new head. Offers
-    of extensions are left out: nothing is sent compressed.
+    Of the subprotocols offered, the first that is known here is selected, and the only one in the new head. Offers of
+    extensions are left out: nothing is sent compressed.
     """
     if request.method != b"GET":
         raise Refused(405, Invalid("a WebSocket handshake is a GET"), [("Allow", "GET")])
@@ -64,9 +64,9 @@ def check_upgrade(request: h11.Request) -> tuple[Codec, bytes]:
 
 
 def answer_upgrade(replayed: bytes, codec: Codec) -> tuple[bytes, bytes]:
-    """Return the answer to a head that `check_upgrade` wrote, and what follows that head: frames already."""
+    """Return the answer to a head that `check_upgrade` wrote, and the bytes behind that head: frames."""
     head, _, behind = replayed.partition(b"\r\n\r\n")
-    # The first such header is ours: it is written before any that the peer chose.
+    # The first such header is ours: it is written before those of the peer.
     key = head.partition(_KEY_HEADER)[2].partition(b"\r\n")[0]
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     lines = (

@@ -1,12 +1,12 @@
-"""Validators: text that a client gives back, and that tells whether what it has still holds (P-HTTP-3, P-HTTP-7).
+"""Validators: text that a client sends back, so that the server sees whether it still holds (P-HTTP-3, P-HTTP-7).
 
 An *entity tag* ``"epoch.lineage.version"`` names one version of a topic in one history (RFC 9110 section 8.8.3). A
 version alone would not do: a store restored from a backup may reach the same version again with another value.
 
-A *cursor* carries all that paging needs, so that the server keeps no paging state: where the page before ended, what
-the first page had read, and two digests. One binds it to the request that it came from; the other tells whether the
-floor has passed a since-revision meanwhile (see `softstate.store.rules.paging.answer`). It is no secret and no proof: a
-client that forges one misleads only itself.
+A *cursor* carries all that paging needs, so that the server keeps no paging state: the end of the page before, the
+position that the first page had read, and two digests. One binds it to the request that it came from; the other tells
+whether the floor has passed a since-revision meanwhile (see `softstate.store.rules.paging.answer`). It is no secret and
+no proof: a client that forges one misleads only itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from softstate.position import REVISION_MAX, Position
 
 ANY = "*"
 
-# Possessive (`*+`), so that a long run of blanks before what is no tag is walked once, not once for each of its blanks.
+# Possessive (`*+`), so that a long run of blanks before a malformed tag is walked once, not once for each blank.
 _TAGS = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
 
 

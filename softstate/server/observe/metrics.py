@@ -1,4 +1,4 @@
-"""Counters in Prometheus's text format, made when somebody asks: hot paths touch plain integers only.
+"""Counters in Prometheus's text format, made for each request: hot paths touch plain integers only.
 
 There is no global registry, so several nodes may live in one process, as they do in tests and in the simulator.
 """
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
-from softstate.server.http.server import FrontDoorStatistics
+from softstate.server.http.server import HttpStatistics
 
 PREFIX = "softstate_"
 
@@ -25,7 +25,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "names": ("gauge", "Different names held by at least one lease."),
     "connections": ("gauge", "Open connections, HTTP and WebSocket."),
     "websockets": ("gauge", "Open WebSocket connections."),
-    "congested": ("gauge", "Connections whose socket does not take what waits for it."),
+    "congested": ("gauge", "Connections whose socket is full."),
     "pending": ("gauge", "Entries that wait in outboxes."),
     "revision": ("gauge", "Revision that the hub has reached."),
     "publishes_waiting": ("gauge", "Publishes that wait for a commit."),
@@ -34,17 +34,17 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
     "changes": ("counter", "Changes that passed through the hub."),
     "deliveries": ("counter", "Changes offered to a connection."),
-    "commits": ("counter", "Transactions that publishes were gathered into."),
+    "commits": ("counter", "Store calls that committed publishes."),
     "publishes": ("counter", "Publishes answered after a commit."),
     "publishes_repeated": ("counter", "Publishes that repeated an earlier one's key."),
     "reads": ("counter", "Queries answered."),
     "read_calls": ("counter", "Store reads that answered them."),
     "renewals": ("counter", "Lease renewals answered."),
     "head_reads": ("counter", "Head reads that answered them."),
-    "store_reopened": ("counter", "Times the store was opened again."),
-    "store_rewinds": ("counter", "Times its history turned out to be another."),
+    "store_reopened": ("counter", "Times that the store was opened again."),
+    "store_rewinds": ("counter", "Times that its history was found to be another."),
 }
-"""What is known of the numbers that a node counts; one that is missing here is shown as a gauge without words."""
+"""Kind and description of the numbers that a node counts; one that is missing here is shown as a bare gauge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +79,21 @@ def render(families: Iterable[Family]) -> bytes:
     return generate_latest(_Collector(families))
 
 
-def families_of(counts: Mapping[str, float], repairs: Mapping[str, int], door: FrontDoorStatistics) -> list[Family]:
-    """Return what a node shows: its plain `counts`, its `repairs` by name, and the front door's numbers."""
+def families_of(counts: Mapping[str, float], repairs: Mapping[str, int], http: HttpStatistics) -> list[Family]:
+    """Return the metrics of a node: its plain `counts`, its `repairs` by name, and those of its HTTP server."""
     families = []
     for name, number in counts.items():
         kind, words = COUNTS.get(name, ("gauge", name))
         families.append(Family(name, words, kind, {(): number}))
     by_name: dict[tuple[str, ...], float] = {(name,): number for name, number in repairs.items()}
     replies: dict[tuple[str, ...], float] = {
-        (route, str(status)): number for (route, status), number in door.replies.items()
+        (route, str(status)): number for (route, status), number in http.replies.items()
     }
     return [
         *families,
         Family("repairs", "Repairs by name.", "counter", by_name, ("what",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
-        Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): door.connections}),
-        Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): door.holds}),
-        Family("upgrades", "WebSocket handshakes handed over.", "counter", {(): door.upgrades}),
+        Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): http.connections}),
+        Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): http.holds}),
+        Family("upgrades", "WebSocket handshakes handed over.", "counter", {(): http.upgrades}),
     ]

@@ -16,7 +16,7 @@ def listed(answer: Answer) -> list[str]:
     return [change["topic"] for change in answer.json["changes"]]
 
 
-async def test_a_poll_brings_what_differs() -> None:
+async def test_a_poll_brings_the_differences() -> None:
     node = FakeNode()
     await fill(node, 3)
     await node.delete("t/0")
@@ -162,7 +162,7 @@ async def test_a_cursor_belongs_to_its_history() -> None:
     assert (answer.status, answer.code) == (410, "rewound")
 
 
-async def test_an_answer_that_compaction_cut_off_must_begin_anew() -> None:
+async def test_an_answer_that_compaction_cut_off_must_start_over() -> None:
     node = FakeNode()
     await fill(node, 3)
     cursor = (await node.ask("GET", "/v1/topics?limit=1")).json["cursor"]
@@ -173,7 +173,7 @@ async def test_an_answer_that_compaction_cut_off_must_begin_anew() -> None:
     assert listed(await node.ask("GET", "/v1/topics")) == ["t/1"]
 
 
-async def test_a_since_that_the_floor_passes_between_pages_must_begin_anew() -> None:
+async def test_a_since_that_the_floor_passes_between_pages_must_start_over() -> None:
     node = FakeNode()
     await fill(node, 4)
     await node.delete("t/0")

@@ -4,7 +4,7 @@ from softstate.server.http.routes import route_name
 from tests.kit.fake_node import FakeNode
 
 
-async def test_healthz_answers_whatever_the_store_does() -> None:
+async def test_healthz_answers_also_while_the_store_is_down() -> None:
     node = FakeNode()
     node.ready = False
     assert (await node.ask("GET", "/healthz")).json == {"status": "ok"}

@@ -32,7 +32,7 @@ class Peer:
 
     def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
         self.stream, server = trio.testing.memory_stream_pair()
-        nursery.start_soon(node.door.serve_connection, server, "peer")
+        nursery.start_soon(node.http.serve_connection, server, "peer")
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -86,13 +86,13 @@ async def test_draining_closes_kept_connections_and_leaves_new_ones(nursery: tri
     await kept.answer()
     await trio.testing.wait_all_tasks_blocked()
     node.draining = True
-    node.door.drain()
+    node.http.drain()
     assert await kept.rest() == []
     await new.send(GET)
     assert statuses(await new.rest()) == [200]
     await new.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert node.door.statistics().connections == 0
+    assert node.http.statistics().connections == 0
 
 
 async def test_a_half_closed_peer_gets_its_answer() -> None:
@@ -107,7 +107,7 @@ async def test_a_peer_that_vanishes_is_no_error(nursery: trio.Nursery) -> None:
         await peer.send(data or b"G")
         await peer.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert node.door.statistics().connections == 0
+    assert node.http.statistics().connections == 0
 
 
 @pytest.mark.parametrize("data", [b"", GET[:5], POLL[:-1], b"nonsense\r\n\r\n"])
@@ -115,14 +115,14 @@ async def test_a_connection_that_breaks_is_no_error(data: bytes) -> None:
     node = FakeNode()
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.door.serve_connection, server, "peer")
+        nursery.start_soon(node.http.serve_connection, server, "peer")
         await client.send_all(data)
         await trio.testing.wait_all_tasks_blocked()
         server.receive_stream.close()
-    assert node.door.statistics().connections == 0
+    assert node.http.statistics().connections == 0
 
 
-async def test_handler_faults_surface() -> None:
+async def test_an_unexpected_error_of_a_handler_surfaces() -> None:
     node = FakeNode()
     node.metrics = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
     with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
@@ -133,13 +133,13 @@ async def test_handler_faults_surface() -> None:
 async def test_replies_are_counted() -> None:
     node = FakeNode()
     await node.exchange(GET + POLL + POLL + b"nonsense\r\n\r\n")
-    assert node.door.statistics().replies == {("/healthz", 200): 1, ("/v1/poll", 200): 2, ("none", 400): 1}
+    assert node.http.statistics().replies == {("/healthz", 200): 1, ("/v1/poll", 200): 2, ("none", 400): 1}
 
 
-async def test_turning_away() -> None:
+async def test_a_connection_beyond_the_limit_is_answered_and_closed() -> None:
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(FakeNode().door.turn_away, server)
+        nursery.start_soon(FakeNode().http.refuse, server)
         await client.send_all(GET)
         await client.send_eof()
         (answer,) = parse(await read_all(client))
@@ -249,10 +249,10 @@ async def test_a_peer_that_does_not_read_is_left(autojump_clock: trio.testing.Mo
     client, server = trio.testing.lockstep_stream_pair()
     node = FakeNode(send_s_max=30)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.door.serve_connection, server, "peer")
+        nursery.start_soon(node.http.serve_connection, server, "peer")
         await client.send_all(GET)
         await trio.testing.wait_all_tasks_blocked()
-        assert node.door.statistics().connections == 1
+        assert node.http.statistics().connections == 1
     assert trio.current_time() == pytest.approx(30)
 
 
@@ -356,12 +356,12 @@ PIECES = [
     raw=st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=24).map(b"".join), chunk=st.integers(1, 99)
 )
 @settings(max_examples=250, deadline=None)
-def test_whatever_is_sent_is_answered_in_http_or_closed(raw: bytes, chunk: int) -> None:
+def test_any_bytes_are_answered_in_http_or_closed(raw: bytes, chunk: int) -> None:
     async def body() -> None:
         node = FakeNode(body_bytes_max=1000)
         client, server = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.door.serve_connection, server, "peer")
+            nursery.start_soon(node.http.serve_connection, server, "peer")
             try:
                 for at in range(0, len(raw), chunk):
                     await client.send_all(raw[at : at + chunk])
@@ -371,7 +371,7 @@ def test_whatever_is_sent_is_answered_in_http_or_closed(raw: bytes, chunk: int) 
             received = await read_all(client)
         assert not received or received.startswith((b"HTTP/1.1 ", b"upgraded"))
         assert b"Internal" not in received
-        assert node.door.statistics().connections == 0
+        assert node.http.statistics().connections == 0
 
     trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -439,7 +439,7 @@ def test_error_bodies_have_the_documented_fields_only() -> None:
 
 
 async def test_an_unreadable_head_after_a_head_request_is_answered_in_full() -> None:
-    """Found by fuzzing: the refusal was sent without its body, as to HEAD, and h11's protest ended the node."""
+    """Found by fuzzing: the refusal was sent without its body, as to HEAD, and h11's error for that ended the node."""
     answers = await FakeNode().exchange(GET.replace(b"GET", b"HEAD") + b'"\r\n\r\n', heads=[0])
     assert statuses(answers) == [200, 400]
     assert "not valid HTTP" in answers[1].json["message"]

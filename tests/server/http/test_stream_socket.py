@@ -1,4 +1,4 @@
-"""HTTP over a real socket, where replies are written directly: what one write does not take, lost peers, pipelining."""
+"""HTTP over a real socket, where replies are written directly: partial writes, lost peers, pipelining."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ async def test_a_hold_on_an_absent_topic_ends_when_it_appears(autojump_clock: tr
     assert (await node.ask("GET", "/v1/topics/none?wait_ms=5000")).status == 404
 
 
-async def test_nothing_is_held_when_there_is_news() -> None:
+async def test_nothing_is_held_when_the_topic_has_changed() -> None:
     node = FakeNode()
     await node.set("a", 1)
     got = await node.ask("GET", "/v1/topics/a?wait_ms=5000", If_None_Match='"e.l.1"')
@@ -198,12 +198,12 @@ async def test_holds_at_the_limit_and_one_over(autojump_clock: trio.testing.Mock
         nursery.start_soon(hold)
         nursery.start_soon(hold)
         await trio.testing.wait_all_tasks_blocked()
-        assert node.door.statistics().holds == 2
+        assert node.http.statistics().holds == 2
         refused = await node.ask("GET", "/v1/topics/a?wait_ms=5000")
         assert (refused.status, refused.code, refused["retry-after"]) == (429, "overloaded", "5")
         assert (await node.ask("GET", "/v1/topics/a")).status == 404
     assert statuses == [404, 404]
-    assert node.door.statistics().holds == 0
+    assert node.http.statistics().holds == 0
 
 
 async def test_draining_ends_holds(autojump_clock: trio.testing.MockClock) -> None:
@@ -212,7 +212,7 @@ async def test_draining_ends_holds(autojump_clock: trio.testing.MockClock) -> No
     async def drain() -> None:
         await trio.sleep(1)
         node.draining = True
-        node.door.drain()
+        node.http.drain()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain)
@@ -306,7 +306,7 @@ async def test_content_type_parameters_are_ignored() -> None:
     assert answer.status == 200
 
 
-async def test_delete_makes_a_tombstone_even_of_nothing() -> None:
+async def test_delete_of_an_absent_topic_makes_a_tombstone() -> None:
     node = FakeNode()
     answer = await node.ask("DELETE", "/v1/topics/a")
     assert (answer.status, answer.json["version"]) == (200, 2)
@@ -381,7 +381,7 @@ async def test_a_key_repeats_the_first_success(condition: dict[str, str]) -> Non
     assert (other.status, other.code) == (409, "key_reused")
 
 
-async def test_a_key_repeats_what_must_exist_though_it_moved_or_is_gone() -> None:
+async def test_a_key_repeats_a_conditional_write_though_the_topic_moved_or_is_gone() -> None:
     node = FakeNode()
     await node.set("a", 1)
     for method, body in (("PUT", 2), ("DELETE", None)):

@@ -1,7 +1,9 @@
+import h11
 import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
+from softstate.server.http.upgrade import answer_upgrade, check_upgrade
 from softstate.wire import CBOR, JSON
 from tests.kit.fake_node import Answer, FakeNode, parse
 
@@ -23,7 +25,7 @@ def handshake(line: str = "GET /v1/ws HTTP/1.1", **changes: str | None) -> bytes
 
 
 async def upgraded(node: FakeNode, raw: bytes, chunk: int = 1 << 20) -> bytes:
-    """Send a handshake that has to be handed over, and return the bytes to be replayed."""
+    """Send a valid handshake, and return the bytes that the upgrade gets."""
     assert await node.converse(raw, chunk=chunk) == b"upgraded"
     ((head, _, peer),) = node.upgrades
     assert peer == "peer"
@@ -53,12 +55,12 @@ async def refused(node: FakeNode, raw: bytes) -> Answer:
         {"Content_Length": "0"},
     ],
 )
-async def test_what_is_handed_over_is_understood_by_wsproto(changes: dict[str, str]) -> None:
+async def test_the_new_head_is_understood_by_wsproto(changes: dict[str, str]) -> None:
     frame = bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi"
     for chunk in (1, 1 << 20):
         head = await upgraded(node := FakeNode(), handshake(**changes) + frame, chunk)
         assert node.upgrades[0][1] is JSON
-        # What comes byte by byte stays in the stream until it is asked for.
+        # Bytes that come one by one stay in the stream until they are asked for.
         assert head.endswith(frame if chunk > 1 else b"\r\n\r\n")
         connection = WSConnection(ConnectionType.SERVER)
         connection.receive_data(head.removesuffix(frame))
@@ -82,7 +84,7 @@ async def test_a_kept_connection_may_be_upgraded() -> None:
     received = await node.converse(b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n" + handshake())
     assert received.endswith(b"upgraded")
     assert [answer.status for answer in parse(received.removesuffix(b"upgraded"))] == [200]
-    assert (node.door.statistics().upgrades, node.door.statistics().connections) == (1, 0)
+    assert (node.http.statistics().upgrades, node.http.statistics().connections) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ async def test_a_kept_connection_may_be_upgraded() -> None:
         (handshake(Origin="http://evil.example"), 403, "denied"),
     ],
 )
-async def test_bad_handshakes_are_answered_and_not_handed_over(raw: bytes, status: int, code: str) -> None:
+async def test_bad_handshakes_are_answered_and_not_upgraded(raw: bytes, status: int, code: str) -> None:
     if raw.startswith(b"HEAD"):
         (answer,) = await FakeNode().exchange(raw, heads=[0])
         assert answer.status == status
@@ -162,3 +164,23 @@ async def test_admission_comes_before_the_upgrade() -> None:
 async def test_upgrades_to_other_protocols_are_ignored_elsewhere() -> None:
     raw = b"GET /healthz HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     assert [answer.status for answer in await FakeNode().exchange(raw + raw)] == [200, 200]
+
+
+def test_the_key_is_answered_and_frames_behind_the_head_are_kept() -> None:
+    """By the example of RFC 6455 section 1.3."""
+    headers = [
+        ("Host", "example"),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("X-Before", "Sec-WebSocket-Key: bm90IHRoaXMgb25lISEhIQ=="),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Protocol", f"other, {JSON.protocol}"),
+    ]
+    codec, head = check_upgrade(h11.Request(method="GET", target="/v1/ws", headers=headers))
+    answer, behind = answer_upgrade(head + b"\x81\x00\r\n\r\n", codec)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
+    assert f"\r\nSec-WebSocket-Protocol: {JSON.protocol}\r\n".encode() in answer
+    assert behind == b"\x81\x00\r\n\r\n"

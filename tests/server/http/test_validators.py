@@ -26,13 +26,13 @@ def test_tags_are_read(header: str, tags: list[str]) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "a", '"a', '"a" "b"', "W/a", ",", '"a",' + " " * 200_000 + "x"])
-def test_what_is_no_tag_is_refused(header: str) -> None:
+def test_a_malformed_tag_is_refused(header: str) -> None:
     with pytest.raises(Invalid, match="If-None-Match"):
         parse_tags(header, "If-None-Match")
 
 
-def test_blanks_are_never_walked_twice() -> None:
-    """Found by fuzzing: 16 KB of blanks before what is no tag kept a node busy for seconds."""
+def test_blanks_are_walked_once() -> None:
+    """Found by fuzzing: 16 KB of blanks before a malformed tag kept a node busy for seconds."""
     assert not re.search(r"\\s\*(?!\+)", validators._TAGS.pattern)
 
 
@@ -102,7 +102,9 @@ def test_resuming_uses_the_newer_witness() -> None:
         (Query({}, {"p/": 0}, after=3, listed=4), [], 4),
     ],
 )
-def test_what_lists_from_zero_remembers_its_first_read(query: Query, compacted: list[str], listed: int | None) -> None:
+def test_a_cursor_of_a_list_from_zero_carries_its_first_read(
+    query: Query, compacted: list[str], listed: int | None
+) -> None:
     page = Page(Position("e", "l", 9), 0, [Record("p/a", 7, None)], more=True, compacted=compacted)
     cursor = next_cursor(query, page)
     assert (cursor.after, cursor.listed, cursor.seen) == (7, listed, page.position)

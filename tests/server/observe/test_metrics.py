@@ -1,7 +1,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from softstate.server.http.server import FrontDoorStatistics
+from softstate.server.http.server import HttpStatistics
 from softstate.server.observe.metrics import COUNTS, Family, families_of, render
 
 
@@ -14,8 +14,8 @@ def samples(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_everything_a_node_counts_is_shown() -> None:
-    door = FrontDoorStatistics({("/v1/poll", 200): 3, ("/v1/poll", 400): 1}, upgrades=4, connections=5, holds=6)
-    found = samples(render(families_of({"sessions": 1, "commits": 2, "new_thing": 7}, {"expired": 8}, door)))
+    http = HttpStatistics({("/v1/poll", 200): 3, ("/v1/poll", 400): 1}, upgrades=4, connections=5, holds=6)
+    found = samples(render(families_of({"sessions": 1, "commits": 2, "new_thing": 7}, {"expired": 8}, http)))
     assert found == {
         ("softstate_sessions", ()): 1,
         ("softstate_commits_total", ()): 2,
@@ -33,7 +33,7 @@ def test_everything_a_node_counts_is_shown() -> None:
 def test_known_numbers_have_their_kind_and_words(name: str) -> None:
     kind, words = COUNTS[name]
     full = f"softstate_{name}_total" if kind == "counter" else f"softstate_{name}"
-    text = render(families_of({name: 1}, {}, FrontDoorStatistics({}, 0, 0, 0)))
+    text = render(families_of({name: 1}, {}, HttpStatistics({}, 0, 0, 0)))
     assert f"# HELP {full} {words}\n# TYPE {full} {kind}\n{full} 1.0\n".encode() in text
 
 
