@@ -1,4 +1,4 @@
-"""The Trio shell of a node: front door, HTTP routes, WebSocket sessions, outboxes, hub and feed."""
+"""The Trio shell of a node: HTTP server and routes, WebSocket sessions, outboxes, hub and store access."""
 
 from softstate.server.config import ServerConfig as ServerConfig
 from softstate.server.node import Node as Node, serve as serve

@@ -1,7 +1,7 @@
-"""Where a node listens: sockets that are bound first, and listen once the node can serve.
+"""Listening sockets of a node: they are bound first, and listen once the node can serve.
 
-Bound first, so that a port that is taken is told before the store is touched; listening late, so that nobody waits in
-the queue of a node that is still starting while another one, on the same port, could answer.
+Bound first, so that a port that is taken is reported before the store is touched; listening late, so that no client
+waits in the queue of a node that is still starting while another one, on the same port, could answer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
 
 
 def listen(bound: Iterable[trio.socket.SocketType], host: str, port: int) -> list[trio.SocketListener]:
-    """Begin to accept on bound sockets. Raises `ConfigError` if somebody else has begun meanwhile."""
+    """Begin to accept on bound sockets. Raises `ConfigError` if another program has begun meanwhile."""
     listeners = []
     try:
         for opened in bound:
@@ -68,7 +68,7 @@ def listen(bound: Iterable[trio.socket.SocketType], host: str, port: int) -> lis
 
 
 def close(bound: Iterable[trio.socket.SocketType]) -> None:
-    """Close sockets, and so give up their port. Those closed already stay so."""
+    """Close sockets, and so give up their port. Idempotent."""
     for opened in bound:
         opened.close()
 
@@ -80,7 +80,7 @@ def name_of(opened: trio.socket.SocketType) -> str:
 
 
 def refused(host: str, port: int, error: OSError) -> ConfigError:
-    """Return what to tell when the system refuses an address."""
+    """Return the error to raise when the system refuses an address."""
     return ConfigError(
         f"cannot listen on {host}:{port}: {error.strerror or error}. Is another program using the port? Choose another"
         " with --listen HOST:PORT"

@@ -1,4 +1,4 @@
-"""What HTTP asks of a node."""
+"""The part of a node that HTTP uses."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ async def test_leaving_releases_the_lease_at_once() -> None:
     async with node(ttl_ms=60_000) as rig:
         async with softstate.connect(rig.url) as client, client.subscribe("x"):
             await mode_is(client, "live")
-            assert rig.node.table.statistics().subscriptions == 1
-        await until(lambda: rig.node.table.statistics().sessions == 0)
+            assert rig.node.leases.statistics().subscriptions == 1
+        await until(lambda: rig.node.leases.statistics().sessions == 0)
 
 
 async def test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later() -> None:
@@ -198,7 +198,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
 async def test_amnesia_is_repaired_by_the_next_renewal() -> None:
     async with node() as rig, softstate.connect(rig.url) as client, client.subscribe("t") as updates:
         await mode_is(client, "live")
-        rig.node.table.clear()
+        rig.node.leases.clear()
         version = (await rig.node.access.writes.publish(_publish("t")))[0].version
         assert await anext(updates) == Change("t", version, 1)
         await mode_is(client, "live")
@@ -210,7 +210,7 @@ async def test_a_draining_node_says_goodbye_and_its_client_moves_on() -> None:
         async with softstate.connect([first.url, second.url]) as client, client.subscribe("t") as updates:
             await mode_is(client, "live")
             await first.node.drain()
-            await until(lambda: second.node.table.statistics().sessions == 1)
+            await until(lambda: second.node.leases.statistics().sessions == 1)
             await mode_is(client, "live")
             version = await client.publish("t", 1)
             assert (await newest(updates, "t")).version == version
@@ -244,7 +244,7 @@ async def test_a_cancelled_client_leaves_nothing_behind() -> None:
             async with softstate.connect(rig.url) as client, client.subscribe("x") as updates:
                 await mode_is(client, "live")
                 await anext(updates)
-        await until(lambda: rig.node.table.statistics().sessions == 0)
+        await until(lambda: rig.node.leases.statistics().sessions == 0)
         await until(lambda: not rig.node.sockets())
 
 

@@ -1,4 +1,4 @@
-"""Reads the fields of a configuration class: what each is called, what it means, and which values it takes."""
+"""Reads the fields of a configuration class: the option that sets each, its meaning, and its bound."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def set_by(option: str) -> SetBy:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One field: `option` is the name of the option that sets it, `text` the sentence that says what it is."""
+    """One field: `option` is the name of the option that sets it, `text` the sentence that describes it."""
 
     name: str
     option: str

@@ -130,7 +130,7 @@ class Outbox(trio.abc.Stream):
         overdue: Callable[[], None],
     ) -> None:
         self.sent = 0
-        """How many `notify`s are written, or wait to be written ahead of the next message queued (P-REN-9)."""
+        """Number of `notify`s written, or waiting to be written ahead of the next message queued (P-REN-9)."""
         self.congested = False
         self.dead = False
         self.idle = True

@@ -44,7 +44,7 @@ class StoreGuard:
     async def report(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a store call whose answer its caller compares with the hub's history itself.
 
-        Raises `Unavailable` for a `StoreFault`, which is reported, and whatever else the call raises.
+        Raises `Unavailable` for a `StoreFault`, which is reported, and lets other errors pass.
         """
         try:
             return await function(*args, **kwargs)

@@ -25,8 +25,8 @@ HEAD_INTERVAL_S = 0.04
 clients."""
 
 BATCH_MAX = 2_048
-"""How many renewals one head read answers at most, all in one turn of the loop. With the interval between two reads
-this bounds renewals a second, too, at 50,000: several times what a node has been seen to answer (`bench sessions`)."""
+"""Renewals that one head read answers at most, all in one turn of the loop. With the interval between two reads this
+bounds renewals a second, too, at 50,000: several times the rate that nodes were seen to answer (`bench sessions`)."""
 
 _LATE = "the feed of this node lags the store: try again later"
 

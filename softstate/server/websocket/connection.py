@@ -1,6 +1,6 @@
-"""One WebSocket connection: carries messages between the socket and the session machine, and its effects out.
+"""One WebSocket connection: carries messages from the socket to the session machine, and carries out its effects.
 
-Decides nothing: what a message means is the machine's, what may wait is the outbox's.
+It decides nothing: the machine knows what a message means, the outbox how much may wait.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from softstate.wire.messages import Renewed, Subscribed
 from softstate.wire.push import EncodedChange, PushBatch
 
 IDLE_LEASES = 2
-"""A connection silent for so many times TTL plus grace is closed (P-CONN-5)."""
+"""A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
 
-FAREWELL_S_MAX = 2.0
-"""Time for a slow peer to take what was said before its connection is closed."""
+FINAL_WRITE_S_MAX = 2.0
+"""Time for a slow peer to take what is queued before its connection is closed."""
 
 
 class Connection:
-    """The Trio shell of one session machine. Made by `serve_session`; lives as long as its connection."""
+    """The Trio shell of one session machine, for as long as its connection lasts."""
 
     __slots__ = (
-        "_config", "_draining", "_heads", "_hub", "_inflight", "_now", "_parting", "_quiet_at", "_reads", "_receiving",
-        "_room", "_settled", "_writes", "codec", "machine", "outbox", "peer",
+        "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_now", "_publish_done",
+        "_reads", "_receiving", "_request_done", "_writes", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -86,36 +86,36 @@ class Connection:
         self._writes = writes
         self._now = now
         self._receiving = trio.CancelScope()
-        # The one scope of all a connection waits for: each of its own would hold 0.6 KiB, and cost a renewal 50 us.
-        self._quiet_at = math.inf
-        self._parting: Close | None = None
+        # One scope for all that a connection waits for: a scope each would hold 0.6 KiB, and cost a renewal 50 us.
+        self._idle_at = math.inf
+        self._closing: Close | None = None
         self._draining = False
         self._inflight = 0
-        self._room: trio.Event | None = None
-        self._settled: trio.Event | None = None
+        self._publish_done: trio.Event | None = None
+        self._request_done: trio.Event | None = None
 
-    # What the hub and the node call: never waits --------------------------------------------------------------------
+    # Called by the hub and the node: never waits ---------------------------------------------------------------------
 
     def offer(self, batch: PushBatch) -> None:
-        """Queue pushes, but for those that the subscription's hold takes."""
+        """Queue pushes, except those that the gap buffer of a subscribe takes."""
         outbox = self.outbox
         if self.machine.gap_buffer is not None or outbox is None or not outbox.idle:
             self._offer_each(batch)
             return
-        # One call and one write: what passes here is nearly everything that a node does.
+        # One call and one write: nearly all the work of a node passes here.
         data = batch.cbor if self.codec is CBOR else batch.json
         outbox.push(data or batch.frames(self.codec), batch, self.codec)
 
     def _offer_each(self, batch: PushBatch) -> None:
         outbox = self.outbox
         for change in batch.changes:
-            if self.machine.gap_buffer is not None and self._held(change.record):
+            if self.machine.gap_buffer is not None and self._gap_buffer_takes(change.record):
                 continue
             if outbox is not None:
                 outbox.notify(change.record.topic, change.frame(self.codec))
                 self._hub.mark_dirty(outbox)
 
-    def _held(self, record: Record) -> bool:
+    def _gap_buffer_takes(self, record: Record) -> bool:
         gap_buffer = self.machine.gap_buffer
         assert gap_buffer is not None
         if gap_buffer.takes(record):
@@ -133,11 +133,11 @@ class Connection:
         self.carry_out(self.machine.revoked("expired", 0))
 
     def leave(self, farewell: Callable[[SessionMachine], Sequence[Effect]]) -> None:
-        """Carry out what the machine says to a decision of the node."""
+        """Carry out the effects of a decision of the node: `farewell` calls the machine."""
         self.carry_out(farewell(self.machine))
 
     def drain(self) -> None:
-        """Read nothing more; say goodbye once what is being published has been answered."""
+        """Read no more requests; send `bye` once the publishes in flight are answered."""
         self._draining = True
         self._receiving.cancel()
 
@@ -169,14 +169,14 @@ class Connection:
                     assert isinstance(sink, Connection)
                     sink.carry_out(sink.machine.replaced())
                 case Close():
-                    self._parting = effect
+                    self._closing = effect
                     self._receiving.cancel()
                 case _:
                     raise AssertionError(f"{effect} needs waiting")
         outbox.flush()
 
     async def _carry_out(self, effects: Sequence[Effect]) -> None:
-        """Carry out effects, and those that follow from what the store answers."""
+        """Carry out effects, and those that follow from the answers of the store."""
         waiting = deque(effects)
         while waiting:
             effect = waiting.popleft()
@@ -196,13 +196,13 @@ class Connection:
                     self.carry_out([effect])
 
     async def _replies_taken(self) -> bool:
-        """Wait until the peer has taken what it was answered; False if it does not in time."""
+        """Wait until the peer has taken all replies; return False if it does not in time."""
         assert self.outbox is not None
         if not self.outbox.congested:
             return True
-        with trio.move_on_after(self._patience_s()) as patience:
+        with trio.move_on_after(self._idle_s_max()) as waited:
             await self.outbox.replies_taken()
-        return not patience.cancelled_caught
+        return not waited.cancelled_caught
 
     async def _ask(self, effect: Read) -> Sequence[Effect]:
         self._receiving.deadline = math.inf
@@ -213,9 +213,9 @@ class Connection:
         return self.machine.answered(effect.ticket, page, self._now())
 
     def _catch_up(self, ticket: int) -> None:
-        """Ask for the head of the store; what follows is carried out when the hub has reached it, by who finds that.
+        """Ask for the head of the store. The effects run as a callback once the hub has reached it.
 
-        Until then `_converse` takes in one message more at most, and waits with it.
+        Until then `_converse` reads at most one more message, and waits before it handles it.
         """
         try:
             self._heads.submit(lambda head: self._caught_up(ticket, head))
@@ -229,8 +229,8 @@ class Connection:
             sent = self.outbox.sent if self.outbox is not None else 0
             effects = self.machine.caught_up(ticket, self._hub.position, sent, self._now())
         self.carry_out(effects)
-        if self._settled is not None:
-            self._settled.set()
+        if self._request_done is not None:
+            self._request_done.set()
 
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
         sent = self.outbox.sent if self.outbox is not None else 0
@@ -249,8 +249,8 @@ class Connection:
 
     def _published(self, message: messages.Publish, ticket: Ticket[Write, CommitResult]) -> None:
         self._inflight -= 1
-        if self._room is not None:
-            self._room.set()
+        if self._publish_done is not None:
+            self._publish_done.set()
         if ticket.error is not None:
             self._queue(_error(ticket.error, message.id))
         else:
@@ -268,10 +268,10 @@ class Connection:
         self._queue(message)
         self._hub.flush()
 
-    # The connection's life ------------------------------------------------------------------------------------------
+    # The task of the connection -------------------------------------------------------------------------------------
 
     async def serve(self, edge: RawSocket, head: bytes, accepted: Callable[[], None]) -> None:
-        """Serve until the connection ends, from the handshake in `head` on; then leave nothing but the lease."""
+        """Serve until the connection ends, from the handshake in `head` on; then only the lease remains."""
         config = self._config
         answer, head = answer_upgrade(head, self.codec)
         async with trio.open_nursery() as nursery:
@@ -291,10 +291,10 @@ class Connection:
                 finally:
                     accepted()
                 await self._converse(socket)
-                if self._parting is None:
+                if self._closing is None:
                     await self._answered_down_to(0)
                     self.carry_out(self.machine.leave("draining", config.recover_base_ms))
-                await self._part(socket)
+                await self._close(socket)
             except PeerGone:
                 pass
             finally:
@@ -306,50 +306,50 @@ class Connection:
     async def _converse(self, socket: WebSocket) -> None:
         outbox = self.outbox
         assert outbox is not None
-        while self._parting is None and not self._draining:
+        while self._closing is None and not self._draining:
             with self._receiving as receiving:
-                while self._parting is None:
-                    # One patience for all of it: who neither takes its replies nor says anything is gone.
-                    self._quiet_at = receiving.deadline = trio.current_time() + self._patience_s()
+                while self._closing is None:
+                    # One deadline covers all of it: a peer that neither reads nor sends is disconnected.
+                    self._idle_at = receiving.deadline = trio.current_time() + self._idle_s_max()
                     await outbox.replies_taken()
                     await self._answered_down_to(self._config.inflight_max - 1)
                     data = await socket.receive()
                     await self._answered()
                     await self._carry_out(self._read(data))
-                    self._forget_hold()
-            if self._parting is None and not self._draining:
+                    self._drop_gap_buffer()
+            if self._closing is None and not self._draining:
                 self._receiving = trio.CancelScope()
-                await self._carry_out(self._too_quiet())
+                await self._carry_out(self._timed_out())
 
     async def _answered(self) -> None:
-        """Return when no request is under way: the next one has to wait for that."""
+        """Return when no request is under way: the next one has to wait for it."""
         if self.machine.busy:
-            # Whoever has said something is not quiet.
+            # A peer that has sent something is not idle.
             self._receiving.deadline = math.inf
         while self.machine.busy:
-            self._settled = trio.Event()
-            await self._settled.wait()
-        self._settled = None
+            self._request_done = trio.Event()
+            await self._request_done.wait()
+        self._request_done = None
 
-    def _forget_hold(self) -> None:
+    def _drop_gap_buffer(self) -> None:
         gap_buffer = self.machine.gap_buffer
         if gap_buffer is not None and gap_buffer.over(self._hub.position.revision):
             self.machine.gap_buffer = None
 
     async def _answered_down_to(self, inflight: int) -> None:
         while self._inflight > inflight:
-            self._room = trio.Event()
-            await self._room.wait()
-        self._room = None
+            self._publish_done = trio.Event()
+            await self._publish_done.wait()
+        self._publish_done = None
 
-    def _patience_s(self) -> float:
+    def _idle_s_max(self) -> float:
         lease = self.machine.lease
         if self.machine.state is State.NEW or lease is None:
             return self._config.hello_s_max
         return IDLE_LEASES * lease.ttl_s * (1 + GRACE)
 
-    def _too_quiet(self) -> Sequence[Effect]:
-        if trio.current_time() < self._quiet_at:
+    def _timed_out(self) -> Sequence[Effect]:
+        if trio.current_time() < self._idle_at:
             return []
         if self.machine.state is State.NEW:
             return self.machine.refuse(
@@ -364,11 +364,11 @@ class Connection:
             return self.machine.unreadable(error)
         return self.machine.received(message, self._now())
 
-    async def _part(self, socket: WebSocket) -> None:
-        parting = self._parting
+    async def _close(self, socket: WebSocket) -> None:
+        parting = self._closing
         assert parting is not None
         assert self.outbox is not None
-        with trio.move_on_after(FAREWELL_S_MAX):
+        with trio.move_on_after(FINAL_WRITE_S_MAX):
             await self.outbox.written()
             await socket.close(parting.code, parting.reason)
 

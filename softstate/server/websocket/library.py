@@ -1,9 +1,9 @@
-"""The one module on this side that knows trio-websocket.
+"""The only module of the server that knows trio-websocket.
 
-Its traps, met here once: `wrap_server_stream` never returns when a handshake is bad or abandoned (so the front door
+It works around four traps: `wrap_server_stream` never returns when a handshake is bad or abandoned (so the HTTP server
 validates it, and it is answered here); frames must not be sent after a close frame, nor while another is half sent
-(so everything goes through the outbox, which is the stream it is given); closing may wait for a peer for ever; its
-reading task answers pings also when a close frame has been sent, which wsproto refuses (found by ``bench fuzz``).
+(so everything goes through the outbox, which is the library's stream); closing may wait for a peer without limit; its
+reading task answers pings even after a close frame was sent, which wsproto refuses (found by ``bench fuzz``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CLOSE_S_MAX = 2.0
 
 
 class PeerGone(Exception):
-    """The connection ended, in whatever way."""
+    """The connection ended, or was lost."""
 
 
 class WebSocket:
-    """A server's end of a WebSocket; only receiving and closing, since sending is the outbox's."""
+    """A server's end of a WebSocket. It receives and closes; the outbox sends."""
 
     __slots__ = ("_connection",)
 
@@ -37,14 +37,14 @@ class WebSocket:
         self._connection = connection
 
     async def receive(self) -> bytes | str:
-        """Return the next message. Raises `PeerGone`. If cancelled, nothing is lost."""
+        """Return the next message. Raises `PeerGone`. If cancelled, no message is lost."""
         try:
             return await self._connection.get_message()
         except trio_websocket.ConnectionClosed as closed:
             raise PeerGone(str(closed)) from None
 
     async def close(self, code: int, reason: str) -> None:
-        """Close in order within `CLOSE_S_MAX`, else abruptly."""
+        """Close with a closing handshake within `CLOSE_S_MAX`, else without it."""
         with trio.move_on_after(CLOSE_S_MAX), suppress(ProtocolError):  # the peer was closing too, at this moment
             await self._connection.aclose(code, reason)
 
@@ -56,9 +56,9 @@ async def accept(nursery: trio.Nursery, stream: trio.abc.Stream, answer: bytes, 
             await stream.send_all(answer)
     except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise PeerGone(f"handshake not completed: {error!r}") from None
-    # `wrap_server_stream` would have wsproto parse, with another h11, the head that the front door has parsed, and keep
-    # all that for ever: 5 KiB a connection and a third of the time that connecting takes. A `WebSocketConnection` asks
-    # of its protocol only what wsproto's has once it is past the handshake.
+    # `wrap_server_stream` would have wsproto parse the head, which the HTTP server has parsed, with another h11, and
+    # keep all that for as long as the connection lasts: 5 KiB a connection and a third of the time that connecting
+    # takes. A `WebSocketConnection` needs of its protocol only what wsproto's has once it is past the handshake.
     protocol = cast("WSConnection", Connection(ConnectionType.SERVER))
     connection = trio_websocket.WebSocketConnection(stream, protocol, max_message_size=message_bytes_max)
     nursery.start_soon(_read, connection)
@@ -66,7 +66,7 @@ async def accept(nursery: trio.Nursery, stream: trio.abc.Stream, answer: bytes, 
 
 
 async def _read(connection: trio_websocket.WebSocketConnection) -> None:
-    """Run trio-websocket's reading task: what a peer sends must not end the nursery that it runs in."""
+    """Run trio-websocket's reading task: nothing that a peer sends may end the nursery that it runs in."""
     # Its channel is closed when it ends, which is how `receive` learns of it.
     with suppress(trio_websocket.ConnectionClosed, ProtocolError):
         await connection._reader_task()  # noqa: SLF001 - all that `wrap_server_stream` does but for the handshake

@@ -171,7 +171,7 @@ class SimNode:
             return
         gone = [lease for lease in _leases(self.node) if random.random() < share]
         for lease in gone:
-            self.node.table.release(lease)
+            self.node.leases.release(lease)
         names = tuple(lease.name for lease in gone)
         self._environment.trace.add(LeasesDropped(trio.current_time(), self.name, names))
 
@@ -180,8 +180,8 @@ class SimNode:
         if self.node is None:
             return
         for lease in _leases(self.node):
-            self.node.table.remove(lease, [name for name in lease.names if random.random() < share])
+            self.node.leases.remove(lease, [name for name in lease.names if random.random() < share])
 
 
 def _leases(node: Node) -> list[Lease]:
-    return list(node.table._leases.values())  # noqa: SLF001
+    return list(node.leases._leases.values())  # noqa: SLF001
