@@ -1,4 +1,10 @@
-"""Real nodes and real clients as processes: started, watched, stopped and killed."""
+"""Real nodes as processes, and a client that shares no code with softstate.
+
+`running` runs a `softstate serve` process for the length of a block; a `Server` can be killed and started again on the
+same port and store. Leases have the default length of a node, so that no test depends on how fast a process starts or
+a busy machine runs; a test of leases that end asks for a short one. `ForeignClient` is a client made of the
+`websockets` package and PROTOCOL.md. `until` waits for a condition that nothing announces.
+"""
 
 import contextlib
 import json
@@ -19,13 +25,11 @@ import cbor2
 from websockets.sync.client import ClientConnection, connect
 
 WAIT_S = 20.0
-"""How long anything here may take before the test fails; nothing sleeps for it."""
-
-TTL = "2s"
+"""How long any wait may take before the test fails; nothing sleeps for it."""
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on now."""
+    """Find a port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -33,7 +37,7 @@ def free_port() -> int:
 
 
 def until(what: str, check: Callable[[], Any], within_s: float = WAIT_S) -> Any:
-    """Ask again and again until the answer is true; fail the test if it never is."""
+    """Call `check` until its result is true, and return that; fail the test after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:
         answer = check()
@@ -45,13 +49,13 @@ def until(what: str, check: Callable[[], Any], within_s: float = WAIT_S) -> Any:
 
 
 class Server:
-    """One `softstate serve` process."""
+    """One `softstate serve` process. Without a `port` it gets a free one, and keeps that when it is started again."""
 
-    def __init__(self, directory: Path, *, port: int | None = None, store: str | None = None, **options: Any) -> None:
+    def __init__(self, directory: Path, *, port: int = 0, store: str | None = None, **options: Any) -> None:
         self.directory = directory
-        self.port = port or free_port()
+        self.port = port
         self.store = store or f"sqlite:{directory / 'softstate.db'}"
-        self.options = {"ttl": TTL, **options}
+        self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.line = ""
 
@@ -78,6 +82,7 @@ class Server:
         if not self.line:
             _, errors = self.process.communicate(timeout=WAIT_S)
             raise AssertionError(f"serve did not start: {errors}")
+        self.port = listed_port(self.line)
         return self
 
     def signal(self, number: signal.Signals) -> None:
@@ -120,7 +125,7 @@ class Server:
         return version
 
     def status(self) -> dict[str, Any]:
-        """Return what the node says it holds."""
+        """Return the node's own counts of its sessions, names, connections and so on."""
         _, reply, _ = self.request("GET", "/v1/status")
         assert isinstance(reply, dict)
         return reply
@@ -131,14 +136,14 @@ def _json(data: bytes) -> Any:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment without what would configure softstate."""
+    """Return this process's environment without the variables that configure softstate."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SOFTSTATE_")}
     return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
 @contextlib.contextmanager
 def running(directory: Path, **options: Any) -> Iterator[Server]:
-    """Run a node for the length of a block, and leave nothing behind."""
+    """Run a node for the length of a block; it is killed at the end."""
     server = Server(directory, **options)
     try:
         yield server.start()
@@ -146,7 +151,7 @@ def running(directory: Path, **options: Any) -> Iterator[Server]:
         server.kill()
 
 
-class Foreign:
+class ForeignClient:
     """A client made of the `websockets` package and PROTOCOL.md, and nothing of softstate."""
 
     def __init__(self, server: Server, codec: str = "json") -> None:
@@ -174,7 +179,7 @@ class Foreign:
         return message
 
     def expect(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Receive one message, which must be this; a `position` that was not asked for may come at any time."""
+        """Receive one message, and check its op and fields; a `position` may come at any time and is skipped."""
         message = self.receive()
         while message["op"] == "position" != op:
             message = self.receive()
@@ -188,7 +193,7 @@ class Foreign:
         return self.expect("welcome")
 
     def subscribe(self, *names: str, **fields: Any) -> dict[str, Any]:
-        """Subscribe from nothing, and return the last page."""
+        """Subscribe without a known version, and return the answer."""
         topics = {name: 0 for name in names if not name.endswith("/")}
         prefixes = {name: 0 for name in names if name.endswith("/")}
         self.send("subscribe", id=1, topics=topics, prefixes=prefixes, **fields)

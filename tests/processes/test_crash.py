@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.kit.processes import Foreign, Server, running, until
+from tests.kit.processes import ForeignClient, Server, running, until
 
 
 def publish_until_it_breaks(server: Server, acknowledged: dict[str, int], numbers: "list[int]") -> None:
     """Publish growing numbers to a few topics, pipelined, noting what was acknowledged."""
     try:
-        with Foreign(server, "cbor") as peer:
+        with ForeignClient(server, "cbor") as peer:
             peer.hello()
             while True:
                 first = numbers[0]
@@ -53,11 +53,11 @@ def test_acknowledged_publishes_survive_kill_9_at_any_moment(tmp_path: Path, see
 def test_a_restart_is_not_a_reset_and_versions_go_on(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         version = server.put("t", 1)
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             position = peer.hello()["position"]
         server.kill()
         server.start()
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             welcome = peer.hello(position=position, session="forgotten", since=position["revision"])
             assert welcome["resumed"] is False
             assert "reset" not in welcome
@@ -68,14 +68,14 @@ def test_a_restart_is_not_a_reset_and_versions_go_on(tmp_path: Path) -> None:
             assert server.put("t", 2) > welcome["position"]["revision"]
 
 
-def pushed(peer: Foreign) -> dict[str, Any]:
+def pushed(peer: ForeignClient) -> dict[str, Any]:
     """Receive the next push."""
     return peer.expect("notify")
 
 
 def test_two_nodes_on_one_file_push_each_others_changes(tmp_path: Path) -> None:
     with running(tmp_path) as first, running(tmp_path) as second:
-        with Foreign(first) as here, Foreign(second) as there:
+        with ForeignClient(first) as here, ForeignClient(second) as there:
             for peer in (here, there):
                 peer.hello()
                 peer.subscribe("both/")
@@ -87,13 +87,13 @@ def test_two_nodes_on_one_file_push_each_others_changes(tmp_path: Path) -> None:
             for peer in (here, there):
                 assert [pushed(peer)["version"] for _ in versions] == versions
         first.kill()
-        with Foreign(second) as there:
+        with ForeignClient(second) as there:
             there.hello()
             assert len(there.subscribe("both/")["changes"]) == 20
 
 
 def test_a_node_that_joins_is_announced_by_its_lineage(tmp_path: Path) -> None:
-    with running(tmp_path) as first, Foreign(first) as peer:
+    with running(tmp_path) as first, ForeignClient(first) as peer:
         before = peer.hello()["position"]
         with running(tmp_path):
             told = peer.expect("position")["position"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.kit.processes import Foreign, Server, digest, running, until
+from tests.kit.processes import ForeignClient, Server, digest, running, until
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(params=["json", "cbor"])
-def peer(server: Server, request: pytest.FixtureRequest) -> Iterator[Foreign]:
-    with Foreign(server, request.param) as peer:
+def peer(server: Server, request: pytest.FixtureRequest) -> Iterator[ForeignClient]:
+    with ForeignClient(server, request.param) as peer:
         yield peer
 
 
-def closed_with(peer: Foreign) -> int:
+def closed_with(peer: ForeignClient) -> int:
     """Read to the end of a connection, and return its close code."""
     with pytest.raises(ConnectionClosed) as closed:
         while True:
@@ -30,7 +30,7 @@ def closed_with(peer: Foreign) -> int:
     return closed.value.rcvd.code
 
 
-def test_welcome_says_everything_a_client_needs_later(peer: Foreign) -> None:
+def test_welcome_says_everything_a_client_needs_later(peer: ForeignClient) -> None:
     welcome = peer.hello(name="a stranger", unknown_field=[1, 2])
     assert set(welcome) == {
         "op", "session", "resumed", "node", "position", "ttl_ms", "renew_ms", "timeout_ms", "poll", "recover", "limits",
@@ -46,11 +46,11 @@ def test_welcome_says_everything_a_client_needs_later(peer: Foreign) -> None:
 
 def test_a_shorter_lease_may_be_asked_for_and_a_longer_may_not(server: Server) -> None:
     for asked_ms, granted_ms in ((2_000, 2_000), (1, 1_000), (3_600_000, 30_000)):
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             assert peer.hello(ttl_ms=asked_ms)["ttl_ms"] == granted_ms
 
 
-def test_subscribe_notify_renew(server: Server, peer: Foreign) -> None:
+def test_subscribe_notify_renew(server: Server, peer: ForeignClient) -> None:
     base = f"sub/{peer.codec}"
     before = server.put(f"{base}/known", {"n": 1})
     peer.hello()
@@ -68,7 +68,7 @@ def test_subscribe_notify_renew(server: Server, peer: Foreign) -> None:
     assert renewed["position"]["revision"] >= reply["version"]
 
 
-def test_a_mismatch_is_reported_and_repaired_with_replace(peer: Foreign) -> None:
+def test_a_mismatch_is_reported_and_repaired_with_replace(peer: ForeignClient) -> None:
     peer.hello()
     peer.subscribe("a", "b")
     peer.send("renew", id=2, digest=digest("a"), count=1)
@@ -79,7 +79,7 @@ def test_a_mismatch_is_reported_and_repaired_with_replace(peer: Foreign) -> None
     peer.expect("renewed", match=True)
 
 
-def test_unsubscribed_names_are_pushed_no_more(server: Server, peer: Foreign) -> None:
+def test_unsubscribed_names_are_pushed_no_more(server: Server, peer: ForeignClient) -> None:
     base = f"un/{peer.codec}"
     peer.hello()
     peer.subscribe(f"{base}/", f"{base}/other")
@@ -91,7 +91,7 @@ def test_unsubscribed_names_are_pushed_no_more(server: Server, peer: Foreign) ->
     peer.expect("notify", topic=f"{base}/other", version=version)
 
 
-def test_publish_compare_and_set_and_keys(peer: Foreign) -> None:
+def test_publish_compare_and_set_and_keys(peer: ForeignClient) -> None:
     topic = f"pub/{peer.codec}"
     peer.hello()
     peer.send("publish", id=1, topic=topic, value={"b": 1.5}, expect=0, key="k1")
@@ -108,7 +108,7 @@ def test_publish_compare_and_set_and_keys(peer: Foreign) -> None:
     assert deleted["position"]["revision"] == deleted["version"]
 
 
-def test_pipelined_publishes_are_answered_in_order(peer: Foreign) -> None:
+def test_pipelined_publishes_are_answered_in_order(peer: ForeignClient) -> None:
     peer.hello()
     for number in range(600):
         peer.send("publish", id=number, topic=f"pipe/{peer.codec}/{number % 7}", value=number)
@@ -116,7 +116,7 @@ def test_pipelined_publishes_are_answered_in_order(peer: Foreign) -> None:
     assert versions == sorted(versions)
 
 
-def test_poll_over_the_websocket(server: Server, peer: Foreign) -> None:
+def test_poll_over_the_websocket(server: Server, peer: ForeignClient) -> None:
     topic = f"poll/{peer.codec}"
     version = server.put(topic, 1)
     welcome = peer.hello()
@@ -128,14 +128,14 @@ def test_poll_over_the_websocket(server: Server, peer: Foreign) -> None:
     assert peer.expect("error", id=3, code="behind")["retry_ms"] > 0
 
 
-def test_resume_replays_missed_changes(server: Server, peer: Foreign) -> None:
+def test_resume_replays_missed_changes(server: Server, peer: ForeignClient) -> None:
     topic = f"resume/{peer.codec}"
     welcome = peer.hello()
     answer = peer.subscribe(topic, f"{topic}/")
     peer.socket.socket.close()
     first, second = server.put(topic, 1), server.put(f"{topic}/below", 2)
     server.put("elsewhere", 3)
-    with Foreign(server, peer.codec) as again:
+    with ForeignClient(server, peer.codec) as again:
         position = answer["position"]
         told = again.hello(session=welcome["session"], since=position["revision"], position=position)
         assert told["resumed"] is True
@@ -145,11 +145,11 @@ def test_resume_replays_missed_changes(server: Server, peer: Foreign) -> None:
         again.expect("renewed", match=True, sent=2)
 
 
-def test_resuming_moves_the_session_away_from_the_older_connection(server: Server, peer: Foreign) -> None:
+def test_resuming_moves_the_session_away_from_the_older_connection(server: Server, peer: ForeignClient) -> None:
     topic = f"moved/{peer.codec}"
     welcome = peer.hello()
     position = peer.subscribe(topic)["position"]
-    with Foreign(server, peer.codec) as thief:
+    with ForeignClient(server, peer.codec) as thief:
         resumed = thief.hello(session=welcome["session"], since=position["revision"], position=position)
         assert resumed["resumed"] is True
         peer.expect("bye", reason="replaced")
@@ -158,7 +158,7 @@ def test_resuming_moves_the_session_away_from_the_older_connection(server: Serve
 
 
 @pytest.mark.parametrize("missing", ["since", "position", "session"])
-def test_a_resume_that_lacks_something_gets_a_new_session(server: Server, peer: Foreign, missing: str) -> None:
+def test_a_resume_that_lacks_something_gets_a_new_session(server: Server, peer: ForeignClient, missing: str) -> None:
     welcome = peer.hello()
     position = peer.subscribe("x")["position"]
     peer.close()
@@ -167,7 +167,7 @@ def test_a_resume_that_lacks_something_gets_a_new_session(server: Server, peer: 
         fields["session"] = "forged"
     else:
         del fields[missing]
-    with Foreign(server, peer.codec) as again:
+    with ForeignClient(server, peer.codec) as again:
         told = again.hello(**fields)
         assert told["resumed"] is False
         assert told["session"] != welcome["session"]
@@ -183,9 +183,9 @@ def test_a_resume_that_lacks_something_gets_a_new_session(server: Server, peer: 
     ],
 )
 def test_a_position_off_the_history_resets_that_client(
-    server: Server, peer: Foreign, position: dict[str, Any], reset: bool | None
+    server: Server, peer: ForeignClient, position: dict[str, Any], reset: bool | None
 ) -> None:
-    with Foreign(server) as other:
+    with ForeignClient(server) as other:
         current = other.hello()["position"]
         told = peer.hello(position={**current, **position})
         assert told.get("reset") is reset
@@ -193,7 +193,7 @@ def test_a_position_off_the_history_resets_that_client(
         other.expect("renewed", match=True)
 
 
-def test_a_version_above_the_stores_is_rewound(server: Server, peer: Foreign) -> None:
+def test_a_version_above_the_stores_is_rewound(server: Server, peer: ForeignClient) -> None:
     server.put("low", 1)
     peer.hello()
     peer.send("subscribe", id=1, topics={"low": 10**9})
@@ -221,7 +221,7 @@ BAD_MESSAGES: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("message", "code", "names"), BAD_MESSAGES)
 def test_bad_messages_are_refused_by_name_and_harm_no_other_client(
-    server: Server, peer: Foreign, message: dict[str, Any], code: str, names: str
+    server: Server, peer: ForeignClient, message: dict[str, Any], code: str, names: str
 ) -> None:
     peer.hello()
     peer.subscribe("fine")
@@ -232,7 +232,7 @@ def test_bad_messages_are_refused_by_name_and_harm_no_other_client(
 
 
 @pytest.mark.parametrize("first", [{"op": "renew", "id": 1, "digest": "0", "count": 0}, {"op": "hello", "ttl_ms": "x"}])
-def test_a_connection_begins_with_hello_or_ends(peer: Foreign, first: dict[str, Any]) -> None:
+def test_a_connection_begins_with_hello_or_ends(peer: ForeignClient, first: dict[str, Any]) -> None:
     peer.send_raw(first)
     peer.expect("error", code="invalid")
     assert closed_with(peer) == 4200
@@ -255,7 +255,7 @@ def test_a_connection_begins_with_hello_or_ends(peer: Foreign, first: dict[str, 
 def test_malformed_messages_get_an_error_and_the_connection_lives(
     server: Server, codec: str, data: bytes | str
 ) -> None:
-    with Foreign(server, codec) as peer:
+    with ForeignClient(server, codec) as peer:
         peer.hello()
         peer.socket.send(data)
         peer.expect("error", code="invalid")
@@ -263,9 +263,9 @@ def test_malformed_messages_get_an_error_and_the_connection_lives(
         peer.expect("renewed", match=True)
 
 
-def test_a_message_over_the_limit_ends_its_connection_only(server: Server, peer: Foreign) -> None:
+def test_a_message_over_the_limit_ends_its_connection_only(server: Server, peer: ForeignClient) -> None:
     peer.hello()
-    with Foreign(server) as other:
+    with ForeignClient(server) as other:
         other.hello()
         peer.send("publish", id=1, topic="big", value="x" * 2_000_000)
         assert closed_with(peer) == 1009
@@ -273,7 +273,7 @@ def test_a_message_over_the_limit_ends_its_connection_only(server: Server, peer:
         other.expect("renewed", match=True)
 
 
-def test_bye_releases_the_lease_at_once(server: Server, peer: Foreign) -> None:
+def test_bye_releases_the_lease_at_once(server: Server, peer: ForeignClient) -> None:
     peer.hello(name="leaver")
     until("others to be gone", lambda: server.status()["attached"] == 1)
     sessions = server.status()["sessions"]

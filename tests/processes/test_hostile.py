@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.processes import WAIT_S, Foreign, Server, running
+from tests.kit.processes import WAIT_S, ForeignClient, Server, running
 
 OPTIONS = {"ttl": "30s", "head_s_max": 0.5, "idle_s_max": 2, "hello_s_max": 0.5, "body_s_max": 1}
 
@@ -21,9 +21,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def bystander(server: Server) -> Iterator[Foreign]:
+def bystander(server: Server) -> Iterator[ForeignClient]:
     """Somebody decent, who must not notice."""
-    with Foreign(server) as peer:
+    with ForeignClient(server) as peer:
         peer.hello()
         peer.subscribe("fine")
         yield peer
@@ -58,7 +58,7 @@ def talk(server: Server, data: bytes, *, end: bool = False) -> bytes:
         (b"GET /v1/topics/x HTTP/1.1\r\nHost: x\r\nSlow: ", b"408"),
     ],
 )
-def test_bad_http_is_answered_and_closed(server: Server, bystander: Foreign, data: bytes, status: bytes) -> None:
+def test_bad_http_is_answered_and_closed(server: Server, bystander: ForeignClient, data: bytes, status: bytes) -> None:
     reply = talk(server, data)
     assert reply.startswith(b"HTTP/1.1 " + status)
     _, _, body = reply.partition(b"\r\n\r\n")
@@ -66,23 +66,23 @@ def test_bad_http_is_answered_and_closed(server: Server, bystander: Foreign, dat
 
 
 @pytest.mark.parametrize("size", [0, 1, 20, 200])
-def test_random_bytes_harm_no_other_client(server: Server, bystander: Foreign, size: int) -> None:
+def test_random_bytes_harm_no_other_client(server: Server, bystander: ForeignClient, size: int) -> None:
     talk(server, os.urandom(size), end=True)
 
 
-def test_a_foreign_origin_is_refused_on_both_surfaces(server: Server, bystander: Foreign) -> None:
+def test_a_foreign_origin_is_refused_on_both_surfaces(server: Server, bystander: ForeignClient) -> None:
     for path in ("/v1/topics/fine", "/v1/ws"):
         status, reply, _ = server.request("GET", path, headers={"Origin": "https://evil.example"})
         assert (status, reply["code"]) == (403, "denied")
 
 
-def test_a_websocket_without_hello_is_closed(server: Server, bystander: Foreign) -> None:
-    with Foreign(server) as mute:
+def test_a_websocket_without_hello_is_closed(server: Server, bystander: ForeignClient) -> None:
+    with ForeignClient(server) as mute:
         assert "hello" in mute.expect("error", code="invalid")["message"]
 
 
-def test_a_torn_frame_and_a_reset_are_survived(server: Server, bystander: Foreign) -> None:
-    with Foreign(server) as peer:
+def test_a_torn_frame_and_a_reset_are_survived(server: Server, bystander: ForeignClient) -> None:
+    with ForeignClient(server) as peer:
         peer.hello()
         raw = peer.socket.socket
         raw.sendall(b"\x81\xfe\x10")
@@ -92,11 +92,11 @@ def test_a_torn_frame_and_a_reset_are_survived(server: Server, bystander: Foreig
 
 def test_a_consumer_that_stops_reading_is_demoted_and_converges(tmp_path: Path) -> None:
     with running(tmp_path, ttl="30s", congested_s_max=1, pending_max=64) as server:
-        stalled, healthy = Foreign(server), Foreign(server)
+        stalled, healthy = ForeignClient(server), ForeignClient(server)
         for peer in (stalled, healthy):
             peer.hello()
             peer.subscribe("load/")
-        with Foreign(server) as publisher:
+        with ForeignClient(server) as publisher:
             publisher.hello()
             filler = "x" * 30_000
             sent = 0

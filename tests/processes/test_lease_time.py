@@ -1,19 +1,19 @@
-"""Leases on a real clock: they end by silence, nobody is pushed to afterwards, and nothing of anybody stays."""
+"""Leases on a real clock: they end without renewals, nothing is pushed afterwards, and nothing of them is left."""
 
 import signal
 import time
 from pathlib import Path
 
-from tests.kit.processes import Foreign, digest, running, until
+from tests.kit.processes import ForeignClient, digest, running, until
 
 
 def test_a_silent_session_expires_and_is_pushed_to_no_more(tmp_path: Path) -> None:
-    with running(tmp_path, ttl="1s") as server, Foreign(server) as silent, Foreign(server) as lively:
-        silent.hello()
-        sent_at = time.monotonic()
-        silent.subscribe("topic")
+    with running(tmp_path) as server, ForeignClient(server) as silent, ForeignClient(server) as lively:
         lively.hello()
         lively.subscribe("topic")
+        silent.hello(ttl_ms=1_000)
+        sent_at = time.monotonic()
+        silent.subscribe("topic")
         pushed = 0
         while time.monotonic() < sent_at + 2:
             lively.send("renew", id=1, digest=digest("topic"), count=1)
@@ -34,16 +34,19 @@ def test_a_silent_session_expires_and_is_pushed_to_no_more(tmp_path: Path) -> No
 
 
 def test_everything_about_vanished_clients_goes_by_itself(tmp_path: Path) -> None:
-    with running(tmp_path, ttl="1s") as server:
-        peers = [Foreign(server) for _ in range(10)]
-        for number, peer in enumerate(peers):
-            peer.hello()
-            peer.subscribe(f"own/{number}", "shared/")
+    with running(tmp_path, ttl="2s") as server:
+        peers = [ForeignClient(server) for _ in range(10)]
+        for number, peer in enumerate(peers):  # all at once, so that the first lease lasts until the last is counted
+            peer.send("hello")
+            peer.send("subscribe", id=1, topics={f"own/{number}": 0}, prefixes={"shared/": 0})
+        for peer in peers:
+            peer.expect("welcome")
+            peer.expect("subscribed", id=1)
         held = server.status()
         assert (held["sessions"], held["subscriptions"], held["names"]) == (10, 20, 11)
         for peer in peers[:5]:
             peer.socket.socket.close()
-        # The other five stay connected and say nothing more: half-open, as far as the node can tell.
+        # The other five stay connected and send nothing more: to the node they look half-open.
         until("no session left", lambda: server.status()["sessions"] == 0)
         emptied = server.status()
         assert (emptied["subscriptions"], emptied["names"]) == (0, 0)
@@ -54,7 +57,7 @@ def test_everything_about_vanished_clients_goes_by_itself(tmp_path: Path) -> Non
 
 
 def test_a_node_stopped_for_two_ttls_honours_no_old_lease(tmp_path: Path) -> None:
-    with running(tmp_path, ttl="1s") as server, Foreign(server) as peer:
+    with running(tmp_path, ttl="1s") as server, ForeignClient(server) as peer:
         peer.hello()
         version = peer.subscribe("topic")["position"]["revision"]
         server.signal(signal.SIGSTOP)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.processes import WAIT_S, Foreign, Server, environment, running
+from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running
 
 
 def run(server: Server) -> "subprocess.CompletedProcess[str]":
@@ -18,7 +18,7 @@ def run(server: Server) -> "subprocess.CompletedProcess[str]":
 
 
 def test_sigterm_says_goodbye_and_finishes_what_is_in_flight(tmp_path: Path) -> None:
-    with running(tmp_path) as server, Foreign(server) as peer:
+    with running(tmp_path) as server, ForeignClient(server) as peer:
         peer.hello()
         for number in range(200):
             peer.send("publish", id=number, topic=f"t/{number % 3}", value=number)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.kit.processes import Foreign, Server, running, until
+from tests.kit.processes import ForeignClient, Server, running, until
 
 
 def backup(server: Server, to: Path) -> None:
@@ -42,7 +42,7 @@ def restore_in_place(server: Server, file: Path) -> None:
     target.close()
 
 
-def farewell(peer: Foreign) -> str:
+def farewell(peer: ForeignClient) -> str:
     """Read to the end of a connection, and return the reason of its bye."""
     reason = ""
     with pytest.raises(ConnectionClosed):
@@ -60,7 +60,7 @@ def test_a_restored_backup_resets_the_clients_that_saw_more(tmp_path: Path, rest
         server.put("kept", "old")
         saved = tmp_path / "backup.db"
         backup(server, saved)
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             peer.hello()
             peer.subscribe("kept", "lost")
             server.put("kept", "new")
@@ -73,7 +73,7 @@ def test_a_restored_backup_resets_the_clients_that_saw_more(tmp_path: Path, rest
         until("the node to be ready", lambda: server.request("GET", "/readyz")[0] == 200)
         for number in range(advance):
             server.put("advanced", number)
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             welcome = peer.hello(position=position)
             assert welcome.get("reset") is True
             answer = peer.subscribe("kept", "lost")
@@ -98,7 +98,7 @@ def test_a_client_that_saw_nothing_newer_than_the_backup_survives_the_restore(tm
         server.kill()
         swap(server, saved)
         server.start()
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             assert "reset" not in peer.hello(position=position)
             assert peer.subscribe("a")["changes"][0]["value"] == 2
 
@@ -111,7 +111,7 @@ def test_a_full_disk_acknowledges_nothing_and_leases_stay(tmp_path: Path) -> Non
     server = Server(tmp_path, ttl="30s")
     try:
         server.start(preexec_fn=small_files)
-        with Foreign(server) as peer:
+        with ForeignClient(server) as peer:
             peer.hello()
             peer.subscribe("disk/")
             acknowledged = 0

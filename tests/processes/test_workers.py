@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.processes import WAIT_S, Foreign, Server, environment, running, until
+from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running, until
 
 CONNECTIONS_MAX = 200
 """So many tries to reach a certain one of two workers fail once in 2**200."""
@@ -41,12 +41,12 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def peers(server: Server) -> Iterator[tuple[Foreign, Foreign]]:
+def peers(server: Server) -> Iterator[tuple[ForeignClient, ForeignClient]]:
     """Connect a client to each of two workers."""
     with contextlib.ExitStack() as stack:
-        found: dict[str, Foreign] = {}
+        found: dict[str, ForeignClient] = {}
         for _ in range(CONNECTIONS_MAX):
-            peer = stack.enter_context(Foreign(server))
+            peer = stack.enter_context(ForeignClient(server))
             found.setdefault(peer.hello()["node"], peer)
             if len(found) == 2:
                 break
@@ -80,8 +80,7 @@ def test_a_change_published_through_one_worker_is_pushed_by_the_other(tmp_path: 
 
 
 def test_port_0_is_one_port_for_all(tmp_path: Path) -> None:
-    with running(tmp_path, workers=2, listen="127.0.0.1:0") as server:
-        server.port = int(server.line.partition("127.0.0.1:")[2].split()[0])
+    with running(tmp_path, workers=2) as server:
         assert len({server.status()["node"] for _ in range(CONNECTIONS_MAX)}) == 2
 
 
