@@ -14,7 +14,7 @@ from softstate.wire import frame
 
 
 class FakeSocket:
-    """Implements `softstate.server.fanout.outbox.RawSocket`. `room` is how many bytes it still takes."""
+    """Implements `softstate.server.fanout.outbox.RawSocket`. It takes `room` more bytes."""
 
     def __init__(self, room: float = math.inf) -> None:
         self.room = room

@@ -1,4 +1,4 @@
-"""Everything that a node can be told: one field for each option, with its default, its bound and its meaning.
+"""The options of a node: one field each, with its default, its bound and its meaning.
 
 Command line, environment and TOML file all fill this one class (`softstate.cli.options.serve_options`), so a name means
 the same everywhere. Sizes are bytes, durations are seconds where the name ends in ``_s`` and milliseconds in ``_ms``.

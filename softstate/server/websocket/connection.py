@@ -132,9 +132,9 @@ class Connection:
         """Tell the peer that its lease is over."""
         self.carry_out(self.machine.revoked("expired", 0))
 
-    def leave(self, farewell: Callable[[SessionMachine], Sequence[Effect]]) -> None:
-        """Carry out the effects of a decision of the node: `farewell` calls the machine."""
-        self.carry_out(farewell(self.machine))
+    def leave(self, decision: Callable[[SessionMachine], Sequence[Effect]]) -> None:
+        """Carry out the effects of a decision of the node, which `decision` passes to the machine."""
+        self.carry_out(decision(self.machine))
 
     def drain(self) -> None:
         """Read no more requests; send `bye` once the publishes in flight are answered."""
@@ -365,12 +365,12 @@ class Connection:
         return self.machine.received(message, self._now())
 
     async def _close(self, socket: WebSocket) -> None:
-        parting = self._closing
-        assert parting is not None
+        closing = self._closing
+        assert closing is not None
         assert self.outbox is not None
         with trio.move_on_after(FINAL_WRITE_S_MAX):
             await self.outbox.written()
-            await socket.close(parting.code, parting.reason)
+            await socket.close(closing.code, closing.reason)
 
 
 def _error(error: RequestError, request: messages.Id | None) -> messages.Error:
