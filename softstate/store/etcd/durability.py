@@ -16,9 +16,6 @@ from softstate.model import Durability
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import Alarms, Status
 
-PROBE_S = 10.0
-"""How often etcd is asked at most, in seconds."""
-
 FULL_SHARE = 0.8
 """From this share of the quota on, the size of the database is worth a warning."""
 

@@ -17,10 +17,8 @@ from softstate.errors import Unavailable
 from softstate.store.etcd.connection import Connection, Endpoints, Pool
 from softstate.store.etcd.errors import NoAuthentication, TokenExpired, failure, failure_in
 from softstate.store.etcd.messages import Alarms, Op, Outcome, Status, Token, TxnAnswer
+from softstate.store.limits import CALL_S
 from softstate.store.remote.url import StoreUrl, tls_context
-
-CALL_S = 3.0
-"""How long one call of the store may take in all, in seconds; then it raises `Unavailable`."""
 
 CONNECTIONS_MAX = 8
 """How many connections a store reads over at most. Beside them it has one to write and one to watch."""

@@ -1,7 +1,7 @@
 """The watch: a stream on which etcd tells of every new head, and of whatever comes into the inbox.
 
-It only wakes. What it says is never taken for the truth, and its loss costs a second: whoever waits looks by itself
-every `LOOK_S`.
+A wake-up hint only: nothing is taken from it but that there is something to read, and a lost one costs at most
+`CHECK_EVERY_S`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,20 @@ from softstate.store.etcd.connection import ANSWER_BYTES_MAX, Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import WatchLine
 from softstate.store.etcd.schema import Layout, read_head
-
-LOOK_S = 1.0
-"""How often a waiting node asks etcd itself, in seconds, though the watch is quiet; and how often at most it begins a
-new watch."""
+from softstate.store.limits import CHECK_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What the watch has told: the highest revision of a head, whether the inbox has got something, whether to look."""
+class Notification:
+    """A message of the watch: the highest revision of a head, whether the inbox has got an entry, whether to check."""
 
     revision: int = 0
     inbox: bool = False
-    look: bool = False
+    check: bool = False
 
 
 class Watch:
-    """One stream, made when it is first listened to, and anew when it was lost. One task listens at a time."""
+    """One stream, made when it is first read, and again when it was lost. One task reads at a time."""
 
     def __init__(self, gateway: Gateway, layout: Layout) -> None:
         self._gateway = gateway
@@ -43,25 +40,25 @@ class Watch:
         self._turn = trio.Lock()
         self._open_at = -math.inf
 
-    async def listen(self) -> News:
-        """Return the next news. Cancellation loses nothing, unless the stream was just being made.
+    async def next(self) -> Notification:
+        """Return the next notification. Cancellation loses nothing, unless the stream was just being made.
 
-        That the stream was made, or was lost, is a reason to look: something may have been missed meanwhile.
+        A stream that was just made, or lost, is a reason to check: something may have been missed meanwhile.
         """
         async with self._turn:
             try:
                 if self._connection is None:
                     await trio.sleep_until(self._open_at)
-                    self._open_at = trio.current_time() + LOOK_S
+                    self._open_at = trio.current_time() + CHECK_EVERY_S
                     self._connection = await self._open()
-                    return News(look=True)
-                news = News()
-                while news == News():
-                    news = self._told(await self._line(self._connection))
+                    return Notification(check=True)
+                found = Notification()
+                while found == Notification():
+                    found = self._notification_in(await self._line(self._connection))
             except (Unavailable, StoreFault):
                 await self.aclose()
-                return News(look=True)
-            return news
+                return Notification(check=True)
+            return found
 
     async def _open(self) -> Connection:
         with self._gateway.patience():
@@ -99,18 +96,18 @@ class Watch:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"{connection.where} does not speak as etcd's watch does: {error}") from None
 
-    def _told(self, line: WatchLine) -> News:
+    def _notification_in(self, line: WatchLine) -> Notification:
         if self._connection is None or line.result is None or line.result.canceled:
             raise self._ended(self._connection, line)
-        revision, inbox, look = 0, False, False
+        revision, inbox, check = 0, False, False
         for event in line.result.events:
             if event.kv.key != self._layout.head:
                 inbox = inbox or event.type == "PUT"
             elif event.type == "PUT":
                 revision = max(revision, read_head(event.kv.value, self._gateway.name).head.revision)
             else:
-                look = True
-        return News(revision, inbox, look)
+                check = True
+        return Notification(revision, inbox, check)
 
     def _ended(self, connection: Connection | None, line: WatchLine) -> Exception:
         said = line.result.cancel_reason if line.result is not None else ""

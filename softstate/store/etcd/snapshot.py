@@ -18,6 +18,7 @@ from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
 from softstate.store.etcd.schema import Data, Known, Layout, read_head, read_record, read_topic, version_of
+from softstate.store.limits import NEAR_HEAD
 from softstate.store.remote.fetched import Fetched
 from softstate.store.rules.judge import TopicState
 from softstate.store.rules.paging import check_seen, scans_of
@@ -30,9 +31,6 @@ WAVE_MAX = 512
 
 WAVE_BYTES = 1024 * 1024
 """How many bytes of values one wave should bring, going by the records that have come so far."""
-
-NEAR_HEAD = 256
-"""Within so many revisions of the head, a prefix is looked for among all that changed."""
 
 PREFIX_TOPICS_MAX = 8_192
 """A prefix with more topics than this is read in version order, passing over what it does not cover."""

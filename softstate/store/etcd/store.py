@@ -27,27 +27,29 @@ from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
+from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
-from softstate.store.etcd.durability import PROBE_S, Probe
+from softstate.store.etcd.durability import Probe
 from softstate.store.etcd.errors import SnapshotGone
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.inbox import moving
 from softstate.store.etcd.messages import Op, Status, delete_span, get, span
-from softstate.store.etcd.notifications import LOOK_S, News, Watch
+from softstate.store.etcd.notifications import Watch
 from softstate.store.etcd.schema import Data, Known, Layout, after_all
 from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, topics_in
 from softstate.store.etcd.transaction import chunks_of
 from softstate.store.etcd.url import read_etcd_url
 from softstate.store.etcd.write import Writer, compacting
+from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
 from softstate.store.rules.nonce import SYSTEM, lineage_nonce
 from softstate.store.rules.paging import answer, dump_page, feed_page
 
 INBOX_PAUSE_S = 0.02
-"""Who did not move the last entries of the inbox leaves the next to who did, for up to so long, in seconds."""
+"""How long other nodes leave the inbox to the node that drained it last, in seconds at most."""
 
 INBOX_BATCHES = 8
-"""How many batches of the inbox are moved in a row, before whoever waits has a look at other things."""
+"""How many batches of the inbox are moved in a row before the task that waits goes on."""
 
 DESTROY_S = 60.0
 """How long deleting everything may take, in seconds; the one call that may take longer than `CALL_S`."""
@@ -72,11 +74,13 @@ class EtcdStore(Store):
         self._probe = Probe(gateway)
         self._seen = (Position("", "", 0), "")
         self._opened = 0
-        self._heard = 0
+        self._notified = 0
         self._inbox_stuck = ""
-        self._waiting: dict[trio.CancelScope, int] = {}
-        self._moves_inbox = False
-        self._look_at = self._probe_at = -math.inf
+        self._drained_last = False
+        self._check_at = self._probe_at = -math.inf
+        self._waiter = CommitWaiter(
+            lambda: self._seen[0].revision, self._check, listen=self._listen, next_check=lambda: self._check_at
+        )
         self._closed = False
 
     @classmethod
@@ -103,12 +107,7 @@ class EtcdStore(Store):
             return
         if head.revision > self._seen[0].revision or not self._seen[1]:
             self._seen = head.position, head.generation
-        self._wake(head.revision)
-
-    def _wake(self, revision: int) -> None:
-        for scope, after in self._waiting.items():
-            if revision > after:
-                scope.cancel()
+        self._waiter.wake(head.revision)
 
     async def _look(
         self,
@@ -136,16 +135,16 @@ class EtcdStore(Store):
         ops: Callable[[Data], Sequence[Op]],
     ) -> T:
         while True:
-            seen, heard, opened = self._seen, self._heard, self._opened
+            seen, notified, opened = self._seen, self._notified, self._opened
             try:
                 look = await begin(self._gateway, connection, self._layout, seen, lineages=lineages, ops=ops)
                 result = await then(look)
             except SnapshotGone:
                 continue
             self._saw(look.known, opened)
-            if self._heard == heard > look.position.revision:
-                # What the watch told of is gone, with the history that it was of.
-                self._heard = 0
+            if self._notified == notified > look.position.revision:
+                # The history that the notification was about is gone.
+                self._notified = 0
             return result
 
     async def publish(self, group: Sequence[Write]) -> Committed:
@@ -162,7 +161,7 @@ class EtcdStore(Store):
         return committed
 
     async def _publish(self, chunk: Sequence[Write]) -> Committed:
-        opened, newest = self._opened, max(self._seen[0].revision, self._heard)
+        opened, newest = self._opened, max(self._seen[0].revision, self._notified)
         done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
         self._saw(done.known, opened)
         position = done.known.head.position
@@ -206,35 +205,29 @@ class EtcdStore(Store):
 
     async def wait(self, after: int) -> None:
         """See `Store.wait`. Moves what other programs have put into the inbox, meanwhile."""
-        await trio.lowlevel.checkpoint()
-        while self._seen[0].revision <= after and self._heard <= after:
-            if self._closed:
-                raise trio.ClosedResourceError("this store was closed")
-            if trio.current_time() < self._look_at:
-                news = await self._listen(after)
-                if news.inbox and not self._moves_inbox:
-                    await trio.sleep(self._random.uniform(INBOX_PAUSE_S / 4, INBOX_PAUSE_S))
-                if not (news.inbox or news.look):
-                    continue
-            if await self._look_around():
+        if self._closed:
+            raise trio.ClosedResourceError("this store was closed")
+        await self._waiter.wait(after)
+
+    async def _listen(self) -> None:
+        """Pass on what the watch tells; return when the store or its inbox is to be checked."""
+        while True:
+            told = await self._watch.next()
+            self._notified = max(self._notified, told.revision)
+            if told.check or told.inbox:
+                pause_s = 0.0
+                if not told.check and not self._drained_last:
+                    pause_s = self._random.uniform(INBOX_PAUSE_S / 4, INBOX_PAUSE_S)
+                # Kept, since the wait may be over before the pause is.
+                self._check_at = min(self._check_at, trio.current_time() + pause_s)
+                self._waiter.notify(told.revision)
+                await trio.sleep(pause_s)
                 return
+            self._waiter.notify(told.revision)
 
-    async def _listen(self, after: int) -> News:
-        """Listen until there is something new, or it is time to look; or until this store knows of more by itself."""
-        news = News()
-        with trio.CancelScope(deadline=self._look_at) as scope:
-            self._waiting[scope] = after
-            try:
-                news = await self._watch.listen()
-            finally:
-                del self._waiting[scope]
-        self._heard = max(self._heard, news.revision)
-        self._wake(news.revision)
-        return news
-
-    async def _look_around(self) -> bool:
-        """Look at the head and into the inbox; tell whether the store is in trouble."""
-        self._look_at = trio.current_time() + LOOK_S
+    async def _check(self) -> bool:
+        """Read the head and look into the inbox; tell whether the store is in trouble."""
+        self._check_at = trio.current_time() + CHECK_EVERY_S
         inbox = self._layout.inbox
 
         async def then(look: Look) -> int:
@@ -264,7 +257,7 @@ class EtcdStore(Store):
             self._inbox_stuck = ""
             self._saw(done.known, opened)
             done.result.report()
-            self._moves_inbox = done.result.taken > 0
+            self._drained_last = done.result.taken > 0
             if not done.result.more:
                 return
 
@@ -293,12 +286,13 @@ class EtcdStore(Store):
         """Take a head for the first that was met, and forget what was before."""
         self._opened += 1
         self._seen = known.head.position, known.head.generation
-        self._heard = 0
-        self._wake(known.head.revision)
+        self._notified = 0
+        self._waiter.forget()
+        self._waiter.wake(known.head.revision)
         return known.head.position
 
     async def _ask_probe(self) -> None:
-        self._probe_at = trio.current_time() + PROBE_S
+        self._probe_at = trio.current_time() + PROBE_EVERY_S
         await self._probe.ask()
         self.durability, self.warnings = self._probe.durability, self._probe.warnings
 
@@ -341,8 +335,7 @@ class EtcdStore(Store):
         """See `Store.aclose`."""
         self._closed = True
         with trio.CancelScope(shield=True):
-            for scope in self._waiting:
-                scope.cancel()
+            self._waiter.wake()
             await self._watch.aclose()
             await self._gateway.aclose()
 

@@ -14,6 +14,7 @@ from softstate.errors import Rewound
 from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
+from softstate.store.limits import CALL_S, COMPACT_ROWS
 from softstate.store.postgres.connection import Connection, Session
 from softstate.store.postgres.schema import claim
 from softstate.store.postgres.snapshot import PostgresSnapshot
@@ -21,14 +22,8 @@ from softstate.store.postgres.url import Place
 from softstate.store.postgres.write import Writing
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
 
-CALL_S = 3.0
-"""How long any call may take before the connection is cut off, and the store `Unavailable`."""
-
 LOCK_S = 2.0
 """How long a commit waits for another one that holds the counter."""
-
-COMPACT_ROWS = 4_096
-"""How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
 
 _UNSYNCED = (
     "PostgreSQL runs with fsync = off, so a crash of its machine may lose what was acknowledged, and damage the rest:"

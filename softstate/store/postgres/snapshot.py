@@ -11,15 +11,10 @@ from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
+from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.schema import key_text
 from softstate.store.remote.encoding import from_stored
-
-NEAR_HEAD = 256
-"""Within so many revisions of the head, a prefix is looked for among all that changed."""
-
-PREFIX_TOPICS_MAX = 16_384
-"""A prefix with more topics than this to show is read in version order, passing over what it does not cover."""
 
 ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""

@@ -31,13 +31,15 @@ from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.commit_waiter import CommitWaiter
+from softstate.store.limits import CALL_S
 from softstate.store.postgres.url import read_place
 from softstate.store.rules.nonce import SYSTEM
 
 try:
     from softstate.store.postgres.connection import Connection, Session
     from softstate.store.postgres.dump import Adoption
-    from softstate.store.postgres.engine import CALL_S, PostgresEngine, milliseconds
+    from softstate.store.postgres.engine import PostgresEngine, milliseconds
     from softstate.store.postgres.notifications import Notifications
     from softstate.store.postgres.schema import destroy
 except ImportError as error:
@@ -46,9 +48,6 @@ except ImportError as error:
 
 OPEN_S = 10.0
 """How long opening may take: connecting, making the schema if there is none, committing a lineage row."""
-
-LOOK_S = 1.0
-"""How often a waiting node asks the database itself, though nothing was heard: notifications may be lost."""
 
 COPY_S = 60.0
 """How long one page may take to be adopted, and how long the next one may be in coming."""
@@ -69,11 +68,11 @@ class PostgresStore(Store):
         self.name = engine.place.name
         self.keys_max = keys_max
         self._engine = engine
-        self._committed = trio.Event()
         self._told = 0
-        self._ear = Notifications(engine.place, lambda revision: revision > engine.seen.revision, LOOK_S / 2, CALL_S)
+        self._notifications = Notifications(engine.place, lambda revision: revision > engine.seen.revision)
+        self._waiter = CommitWaiter(lambda: engine.seen.revision, self._in_trouble, listen=self._notifications.wait)
         self._closed = False
-        self._look_around()
+        self._take_over()
 
     @classmethod
     async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> PostgresStore:
@@ -92,24 +91,20 @@ class PostgresStore(Store):
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         answer = await self._engine.reader.call(work, CALL_S)
-        self._look_around()
+        self._take_over()
         return answer
 
-    def _look_around(self) -> None:
-        """Take over what a thread has found, and wake who waits for a commit."""
+    def _take_over(self) -> None:
+        """Take over what a thread has found, and wake the tasks that wait for a commit."""
         self.durability, self.warnings = self._engine.durability, self._engine.warnings
         if self._engine.seen.revision > self._told:
-            self._wake()
-
-    def _wake(self) -> None:
-        self._told = self._engine.seen.revision
-        self._committed.set()
-        self._committed = trio.Event()
+            self._told = self._engine.seen.revision
+            self._waiter.wake(self._told)
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
         committed = await self._engine.writer.call(lambda on: self._engine.publish(on, group), CALL_S)
-        self._look_around()
+        self._take_over()
         return committed
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
@@ -129,24 +124,11 @@ class PostgresStore(Store):
         return await self._read(lambda on: self._engine.feed(on, after, limit))
 
     async def wait(self, after: int) -> None:
-        """See `Store.wait`. Woken by what this store does, by the server's notifications, and every `LOOK_S`."""
-        await trio.lowlevel.checkpoint()
-        while self._engine.seen.revision <= after:
-            committed = self._committed
-            with trio.move_on_after(LOOK_S):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._hear, nursery.cancel_scope)
-                    await committed.wait()
-                    nursery.cancel_scope.cancel()
-            if not committed.is_set() and await self._in_trouble():
-                return
-
-    async def _hear(self, scope: trio.CancelScope) -> None:
-        await self._ear.hear()
-        scope.cancel()
+        """See `Store.wait`. Woken by what this store does, by the server's notifications, and every `CHECK_EVERY_S`."""
+        await self._waiter.wait(after)
 
     async def _in_trouble(self) -> bool:
-        """Bring what was seen up to date; tell whether the store needs a look."""
+        """Bring what was seen up to date; tell whether the store is in trouble."""
         try:
             await self.head()
         except (StoreFault, Unavailable):
@@ -157,18 +139,19 @@ class PostgresStore(Store):
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
         while True:
             floor, more = await self._engine.writer.call(lambda on: self._engine.compact(on, tombstones, keys), CALL_S)
-            self._look_around()
+            self._take_over()
             if not more:
                 return floor
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Waits for what is under way."""
-        await self._ear.close(for_good=self._closed)
+        await self._notifications.close(for_good=self._closed)
         await self._engine.reader.close(for_good=self._closed)
         async with self._engine.reader.turn:
             position = await self._engine.writer.call(self._engine.open, OPEN_S, opening=True)
         self._told = 0
-        self._look_around()
+        self._take_over()
+        self._waiter.wake()
         return position
 
     async def info(self) -> StoreInfo:
@@ -199,7 +182,8 @@ class PostgresStore(Store):
             with trio.CancelScope(shield=True):
                 await session.close()
         self._told = 0
-        self._look_around()
+        self._take_over()
+        self._waiter.wake()
         return position
 
     async def destroy(self) -> None:
@@ -211,10 +195,10 @@ class PostgresStore(Store):
         """See `Store.aclose`. Finishes even if cancelled."""
         self._closed = True
         with trio.CancelScope(shield=True):
-            await self._ear.close()
+            await self._notifications.close()
             await self._engine.reader.close()
             await self._engine.writer.close()
-        self._wake()
+        self._waiter.wake()
 
 
 def _taking(adoption: Adoption, page: Dump) -> Callable[[Connection], None]:

@@ -17,14 +17,12 @@ from anyio.abc import ByteStream
 from coredis.connection import BaseConnection, TCPLocation
 
 from softstate.errors import Unavailable
+from softstate.store.limits import CALL_S
 from softstate.store.redis.errors import FAULTS, LOST
 from softstate.store.redis.url import RedisAddress
 
 CONNECTIONS_MAX = 8
 """How many calls one store has under way at once; more wait their turn. One more connection listens."""
-
-CALL_S = 3.0
-"""How long a call may take, connecting included, in seconds."""
 
 LISTEN_RETRY_S = 1.0
 """How long to wait, since listening last began, before it is begun again."""
@@ -233,7 +231,7 @@ class Links:
             except trio.ClosedResourceError:
                 return
 
-    def listen_anew(self) -> None:
+    def listen_again(self) -> None:
         """Give up the connection that listens, since a message did not come through it, and make another."""
         if self._listening is not None:
             self._listening.close()

@@ -12,15 +12,13 @@ from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommand
 
 from softstate.model import Durability
 from softstate.position import Position
+from softstate.store.limits import PROBE_EVERY_S
 from softstate.store.redis.connection import Links
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
 from softstate.store.redis.errors import explained
 from softstate.store.redis.schema import LIBRARY, StoreState, must_be_replaced
 from softstate.store.redis.url import RedisAddress
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
-
-PROBE_S = 10.0
-"""How long what is promised may go unchecked on a connection that stays, in seconds."""
 
 _NO_FUNCTION = "Function not found"
 
@@ -117,7 +115,7 @@ class RedisEngine:
 
     async def probe_sometimes(self) -> None:
         """Find out anew what may be promised, if it is time or the server may be another."""
-        if self._probed_link != self.links.made or trio.current_time() >= self._probed_at + PROBE_S:
+        if self._probed_link != self.links.made or trio.current_time() >= self._probed_at + PROBE_EVERY_S:
             await self.run(self._probe)
 
     async def _probe(self) -> None:

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-import trio
-
 from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import REVISION_MAX, Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.commit_waiter import CommitWaiter
+from softstate.store.limits import REVISION_DIGITS_MAX
 from softstate.store.redis.connection import MISSED
 from softstate.store.redis.dump import adopt, destroy, dump_of
 from softstate.store.redis.engine import RedisEngine
@@ -32,11 +32,6 @@ from softstate.store.redis.snapshot import answer_feed, answer_query, encode_que
 from softstate.store.redis.url import RedisAddress
 from softstate.store.redis.write import committed_of, encode_publishes
 from softstate.store.rules.nonce import SYSTEM
-
-LOOK_S = 1.0
-"""How often a waiting node asks the server itself, since a message may be lost, in seconds."""
-
-REVISION_DIGITS_MAX = len(str(REVISION_MAX))
 
 
 class RedisStore(Store):
@@ -49,17 +44,16 @@ class RedisStore(Store):
         self.name = address.name
         self.keys_max = keys_max
         self._random = random
-        self._engine = RedisEngine(address, random, self._ring)
-        self._bell = trio.Event()
+        self._engine = RedisEngine(address, random, self._risen)
+        self._waiter = CommitWaiter(lambda: self._engine.seen.revision, self._check)
         self._listens = False
         self._publishing = 0
-        self._told = 0
-        """The highest revision that a message has told of; `_news` is the same, until somebody who waits has it."""
-        self._news = 0
-        self._untold = 0
-        """The revision that the last look found: a message must have told of it by the next."""
+        self._notified = 0
+        """The highest revision in a message."""
+        self._checked = 0
+        """The revision that the last check found: a message must have told of it by the next."""
         self._begun = False
-        """Whether a look has found what was there when listening began, of which no message tells."""
+        """Whether a check has found what was there when listening began, of which no message tells."""
 
     @classmethod
     async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> RedisStore:
@@ -125,56 +119,45 @@ class RedisStore(Store):
         return answer_feed(after, limit, state, found)
 
     async def wait(self, after: int) -> None:
-        """See `Store.wait`. A message wakes it; it looks for itself every `LOOK_S` as well."""
-        await trio.lowlevel.checkpoint()
+        """See `Store.wait`. Woken by own commits, by the library's messages, and every `CHECK_EVERY_S`."""
         if not self._listens:
             self._listens = True
-            self._engine.links.listen(f"{{{self._engine.address.namespace}}}:wake", self._hear)
-        while self._engine.seen.revision <= after:
-            if self._news > after:
-                self._news = 0
-                return
-            bell = self._bell
-            with trio.move_on_after(LOOK_S):
-                await bell.wait()
-            if not bell.is_set() and await self._look():
-                return
+            self._engine.links.listen(f"{{{self._engine.address.namespace}}}:wake", self._receive)
+        await self._waiter.wait(after)
 
-    def _hear(self, message: bytes) -> None:
+    def _risen(self) -> None:
+        self._waiter.wake(self._engine.seen.revision)
+
+    def _receive(self, message: bytes) -> None:
         """Take a message of the library: the position after a commit."""
         if message == MISSED:
-            self._begun, self._news = False, REVISION_MAX
-            self._ring()
+            self._begun = False
+            self._waiter.notify(REVISION_MAX)
             return
         epoch, _, rest = message.partition(b".")
         revision = rest.rpartition(b".")[2]
-        # Namespaces of one name in several databases share a channel; and anybody may say anything there.
+        # Namespaces of one name in several databases share a channel; and any program may say anything there.
         if epoch == self._engine.seen.epoch.encode() and revision.isdigit() and len(revision) <= REVISION_DIGITS_MAX:
-            self._told = max(self._told, int(revision))
+            self._notified = max(self._notified, int(revision))
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Wake who waits if there is news; an own commit, which a message tells of before it returns, is none."""
-        if not self._publishing and self._told > self._engine.seen.revision:
-            self._news = self._told
-            self._ring()
+        """End waits if there is a new commit; an own one, which a message tells of before it returns, is not."""
+        if not self._publishing and self._notified > self._engine.seen.revision:
+            self._waiter.notify(self._notified)
 
-    async def _look(self) -> bool:
-        """Look at the store; tell whether it is in trouble."""
+    async def _check(self) -> bool:
+        """Read the head; tell whether the store is in trouble."""
         try:
             await self.head()
         except (StoreFault, Unavailable):
             return True
         if not self._begun:
-            self._begun, self._told = True, max(self._told, self._engine.seen.revision)
-        elif self._untold > self._told:
-            self._engine.links.listen_anew()
-        self._untold = self._engine.seen.revision
+            self._begun, self._notified = True, max(self._notified, self._engine.seen.revision)
+        elif self._checked > self._notified:
+            self._engine.links.listen_again()
+        self._checked = self._engine.seen.revision
         return False
-
-    def _ring(self) -> None:
-        self._bell.set()
-        self._bell = trio.Event()
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short calls; if cancelled, those done stay done."""
@@ -190,8 +173,9 @@ class RedisStore(Store):
         return position
 
     def _forget_messages(self) -> None:
-        self._told = self._news = self._untold = 0
+        self._notified = self._checked = 0
         self._begun = False
+        self._waiter.forget()
 
     async def info(self) -> StoreInfo:
         """See `Store.info`. The size is an estimate of the memory taken, without the indexes of prefixes."""
@@ -217,4 +201,4 @@ class RedisStore(Store):
     async def aclose(self) -> None:
         """See `Store.aclose`. Waits for calls under way, `CALL_S` at most; finishes even if cancelled."""
         await self._engine.links.aclose()
-        self._ring()
+        self._waiter.wake()

@@ -16,6 +16,7 @@ from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
+from softstate.store.limits import COMPACT_ROWS
 from softstate.store.rules.dump import published_to
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
@@ -24,9 +25,6 @@ from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.sqlite.write import apply_group
-
-COMPACT_ROWS = 4_096
-"""How many rows one compacting transaction removes at most, so that publishes get their turn in between."""
 
 
 class SqliteEngine:
@@ -40,7 +38,7 @@ class SqliteEngine:
         self._random = random
         self._busy_s = busy_s
         self._seen_lock = threading.Lock()
-        self._looked: tuple[sqlite3.Connection, int] | None = None
+        self._checked: tuple[sqlite3.Connection, int] | None = None
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only ever raised."""
         self.stamp: Stamp | None = None
@@ -174,19 +172,19 @@ class SqliteEngine:
             )
             return StoreInfo(records - tombstones, tombstones, snapshot.keys_held, self.file.size_bytes())
 
-    def look(self) -> bool:
-        """Bring `seen` up to date if another connection has committed; tell whether the store is in trouble.
+    def in_trouble(self) -> bool:
+        """Tell whether the store is in trouble; bring `seen` up to date if another connection has committed.
 
-        `PRAGMA data_version` changes when anyone but the asking connection commits, and costs no look at any table.
+        `PRAGMA data_version` changes when any other connection commits, and reads no table.
         """
         try:
             self.file.check_in_place()
             with self.file.faults("reader"):
                 reader = self.file.connection("reader")
                 (version,) = reader.execute("PRAGMA data_version").fetchone()
-            if self._looked is None or self._looked != (reader, version):
+            if self._checked is None or self._checked != (reader, version):
                 self.head()
-                self._looked = (reader, version)
+                self._checked = (reader, version)
         except (StoreFault, Unavailable):
             return True
         return False

@@ -12,16 +12,8 @@ from softstate.model import Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
+from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
 from softstate.store.sqlite.schema import STANDING
-
-NEAR_HEAD = 256
-"""Within so many revisions of the head, a prefix is looked for among all that changed: rows stored side by side."""
-
-PREFIX_TOPICS_MAX = 16_384
-"""A prefix with more topics than this to show is read in version order, passing over what it does not cover.
-
-Up to here it is cheaper to take its versions from the index by name and sort them, for every page anew.
-"""
 
 ROWS_MIN = 16
 ROWS_MAX = 256

@@ -21,22 +21,21 @@ from softstate.errors import Rewound
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.commit_waiter import CommitWaiter
+from softstate.store.limits import CHECK_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
 
 WATCH_S = 0.02
-"""How often a waiting node looks whether another process has committed, in seconds."""
+"""How often a waiting node checks whether another process has changed the files, in seconds."""
 
-LOOK_S = 1.0
-"""How often it asks the database itself, in seconds, though its files seem not to have changed; and for how long it
-asks each time after another process has changed them."""
+OWN_QUIET_S = 2 * WATCH_S
+"""How long to keep polling the database after a file change that matches our own commit.
 
-OWN_LOOK_S = 2 * WATCH_S
-"""For how long it asks each time after a change that was this process's own, by all that the files tell.
-
-Another process may have been quick enough to begin a commit before they were looked at, or to end one within the same
-tick of the file system's clock. Only if that takes its disk longer than this, it is noticed after `LOOK_S`."""
+Another process may have been quick enough to begin a commit before the files were checked, or to end one within the
+same tick of the file system's clock. Only if that takes its disk longer than this, it is noticed after
+`CHECK_EVERY_S`."""
 
 T = TypeVar("T")
 
@@ -52,9 +51,11 @@ class SqliteStore(Store):
         self._engine = engine
         self._writer = trio.CapacityLimiter(1)
         self._reader = trio.CapacityLimiter(1)
-        self._committed = trio.Event()
+        self._waiter = CommitWaiter(
+            lambda: engine.seen.revision, self._check, next_check=lambda: trio.current_time() + WATCH_S
+        )
         self._stamp: object = None
-        self._calm_at = self._look_at = -math.inf
+        self._quiet_after = self._check_at = -math.inf
         self._closed = False
 
     @classmethod
@@ -95,15 +96,11 @@ class SqliteStore(Store):
 
         return await trio.to_thread.run_sync(unless_closed, limiter=limiter)
 
-    def _wake(self) -> None:
-        self._committed.set()
-        self._committed = trio.Event()
-
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
         committed = await self._write(lambda: self._engine.publish(group))
         if committed.records:
-            self._wake()
+            self._waiter.wake(committed.position.revision)
         return committed
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
@@ -124,25 +121,22 @@ class SqliteStore(Store):
 
     async def wait(self, after: int) -> None:
         """See `Store.wait`. Own commits wake it at once, those of other processes within `WATCH_S`."""
-        await trio.lowlevel.checkpoint()
-        while self._engine.seen.revision <= after:
-            committed = self._committed
-            with trio.move_on_after(WATCH_S):
-                await committed.wait()
-            if not committed.is_set() and self._stirred(trio.current_time()) and await self._read(self._engine.look):
-                return
+        await self._waiter.wait(after)
 
-    def _stirred(self, now: float) -> bool:
-        """Tell whether to ask the database itself: its files changed not long ago, or it was not asked for long."""
+    async def _check(self) -> bool:
+        return self._should_check(trio.current_time()) and await self._read(self._engine.in_trouble)
+
+    def _should_check(self, now: float) -> bool:
+        """Tell whether to ask the database itself: its files changed lately, or it was not asked for long."""
         # Asking takes a thread, 0.8 ms of CPU, and so 4 % of a core for nothing in a node that is idle. For a while
         # after a change of the files, since a commit is written to them first, and can be seen only once it is synced.
         stamp = self._engine.file.stamp()
         if stamp != self._stamp:
             self._stamp = stamp
-            self._calm_at = now + (OWN_LOOK_S if stamp == self._engine.stamp else LOOK_S)
-        if now >= self._calm_at and now < self._look_at:
+            self._quiet_after = now + (OWN_QUIET_S if stamp == self._engine.stamp else CHECK_EVERY_S)
+        if now >= self._quiet_after and now < self._check_at:
             return False
-        self._look_at = now + LOOK_S
+        self._check_at = now + CHECK_EVERY_S
         return True
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
@@ -186,7 +180,7 @@ class SqliteStore(Store):
             if self._closed:
                 raise trio.ClosedResourceError("this store was closed")
             position = await trio.to_thread.run_sync(call)
-        self._wake()
+        self._waiter.wake()
         return position
 
     async def destroy(self) -> None:
@@ -201,4 +195,4 @@ class SqliteStore(Store):
                 if not self._closed:
                     self._closed = True
                     await trio.to_thread.run_sync(self._engine.close)
-        self._wake()
+        self._waiter.wake()

@@ -15,10 +15,9 @@ from softstate.model import Durability, Query
 from softstate.names import ALL
 from softstate.store.base import Applied, Store, Write
 from softstate.store.etcd.connection import Connection
-from softstate.store.etcd.gateway import CALL_S
 from softstate.store.etcd.messages import Op, TxnAnswer
-from softstate.store.etcd.notifications import LOOK_S
 from softstate.store.etcd.store import EtcdStore
+from softstate.store.limits import CALL_S, CHECK_EVERY_S
 from softstate.testing.conformance.stage import an, one, put, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, free_port, need_etcd
 from tests.store.engines.rig import folder_for
@@ -39,8 +38,8 @@ async def until_warned(store: EtcdStore) -> None:
     """Wait as a keeper does, until the store has something to warn of."""
     with trio.fail_after(WAIT_S):
         while not store.warnings:
-            store._probe_at = store._look_at = 0.0
-            with trio.move_on_after(LOOK_S):
+            store._probe_at = store._check_at = 0.0
+            with trio.move_on_after(CHECK_EVERY_S):
                 await store.wait((await store.head()).revision)
 
 
@@ -163,7 +162,7 @@ async def test_direct_publish_waits_out_a_full_server(rig: EtcdRig) -> None:
     head = await store.head()
     await rig.publish_directly("a", "1")
     await rig.refuse_writes(on=True)
-    with trio.move_on_after(2 * LOOK_S):
+    with trio.move_on_after(2 * CHECK_EVERY_S):
         await store.wait(head.revision)
     assert (await store.head()).revision == head.revision
     await rig.refuse_writes(on=False)

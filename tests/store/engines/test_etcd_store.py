@@ -159,17 +159,19 @@ async def test_more_topics_than_one_request_takes(backend: EtcdBackend) -> None:
     await store.aclose()
 
 
-async def test_what_was_heard_of_a_lost_history_does_not_keep_anybody_awake(backend: EtcdBackend) -> None:
-    """A store that has heard of commits, but not read them, when keys are put back under it."""
+async def test_a_notification_of_a_lost_history_ends_one_wait_only(backend: EtcdBackend) -> None:
+    """A store was notified of commits, but has not read them, when keys are put back under it."""
     store, other = await backend.open(), await backend.open()
     head = await other.head()
     assert await store.head() == head
     backup = await backend.snapshot()
     await put(other, "lost")
-    store._heard = head.revision + 1
+    store._notified = head.revision + 1
+    store._waiter.notify(store._notified)
     await backend.restore(backup)
     await store.wait(head.revision)
     assert await store.head() == head
+    assert store._notified == 0
     with trio.move_on_after(0.3) as scope:
         await store.wait(head.revision)
     assert scope.cancelled_caught

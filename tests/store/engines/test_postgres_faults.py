@@ -13,7 +13,7 @@ from softstate.model import Durability, Page, Query
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Applied, Write
-from softstate.store.postgres.engine import CALL_S
+from softstate.store.limits import CALL_S
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
 from tests.kit.engines import missing

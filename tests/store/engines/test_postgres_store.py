@@ -291,7 +291,7 @@ async def hear(store: PostgresStore, head: Position) -> None:
 
 async def test_direct_publish_wakes_every_store(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the notification: no look of their own would come in time."""
-    monkeypatch.setattr("softstate.store.postgres.store.LOOK_S", 10 * WAIT_S)
+    monkeypatch.setattr("softstate.store.commit_waiter.CHECK_EVERY_S", 10 * WAIT_S)
     stores = [await backend.open(), await backend.open()]
     head = await stores[0].head()
     async with trio.open_nursery() as nursery:
@@ -301,13 +301,13 @@ async def test_direct_publish_wakes_every_store(backend: PostgresBackend, monkey
         await backend.publish_directly("a", "1")
 
 
-async def hear_nothing(_ear: Notifications) -> None:
+async def never_notified(_notifications: Notifications) -> None:
     await trio.sleep_forever()
 
 
 async def test_deaf_store_looks_itself(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notifications may be lost, so nothing depends on them."""
-    monkeypatch.setattr(Notifications, "hear", hear_nothing)
+    monkeypatch.setattr(Notifications, "wait", never_notified)
     store = await backend.open()
     head = await store.head()
     async with trio.open_nursery() as nursery:

@@ -49,7 +49,7 @@ async def durability_of(rig: RedisRig, user: str) -> tuple[Durability, list[str]
 
 
 async def test_changes_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed setting within `PROBE_S`, another server at once."""
+    """A changed setting within `PROBE_EVERY_S`, another server at once."""
     async with redis_rig(tmp_path) as rig:
         store = await rig.open()
 
@@ -59,7 +59,7 @@ async def test_changes_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         await rig.ask("CONFIG", "SET", "appendfsync", "everysec")
         assert await told() is Durability.DURABLE
-        monkeypatch.setattr("softstate.store.redis.engine.PROBE_S", 0)
+        monkeypatch.setattr("softstate.store.redis.engine.PROBE_EVERY_S", 0)
         assert await told() is Durability.WEAK
         monkeypatch.undo()
         await rig.kill()

@@ -401,7 +401,7 @@ async def test_wait_survives_the_loss_of_its_connection(rig: RedisRig) -> None:
 
 async def test_connection_that_loses_messages_is_made_anew(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages that never come, on a connection that stays: the looks find out, and listen on another."""
-    monkeypatch.setattr("softstate.store.redis.store.LOOK_S", 0.05)
+    monkeypatch.setattr("softstate.store.commit_waiter.CHECK_EVERY_S", 0.05)
     monkeypatch.setattr("softstate.store.redis.connection.LISTEN_RETRY_S", 0.05)
     async with cable_to(rig.port) as cable, opened_over(cable) as store, opened(rig) as other:
         await listening(store)
@@ -421,7 +421,7 @@ async def test_connection_that_has_nothing_to_tell_is_kept(rig: RedisRig) -> Non
         listeners = await pubsub_clients(rig)
         assert len(listeners) == 1
         for _ in range(4):
-            assert not await store._look()
+            assert not await store._check()
         await trio.testing.wait_all_tasks_blocked()
         assert await pubsub_clients(rig) == listeners
         version = await put(other, "b")
@@ -444,7 +444,7 @@ async def test_own_commit_wakes_when_it_has_returned(rig: RedisRig, monkeypatch:
         async def told_first(function: str, *arguments: bytes | str | int, writes: bool = True) -> object:
             answer = await call(function, *arguments, writes=writes)
             if function == "write":
-                store._hear(f"{store._engine.seen.epoch}.x.2".encode())
+                store._receive(f"{store._engine.seen.epoch}.x.2".encode())
                 await trio.testing.wait_all_tasks_blocked()
                 assert not woken.is_set()
             return answer

@@ -185,7 +185,7 @@ async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Pat
     other = await SqliteStore.open(str(tmp_path / "db"))
 
     def asked(*times: float) -> list[float]:
-        return [now for now in times if store._stirred(now)]
+        return [now for now in times if store._should_check(now)]
 
     try:
         asked(0.0)
