@@ -2,15 +2,15 @@
 
 One lease a session, not one a subscription: a renewal writes one deadline and thereby refreshes every name, and one
 digest tells whether both sides hold the same set (the idea of RSVP's summary refresh, RFC 2961, and of Thialfi's
-registration summary, SOSP 2011). All of this is soft state: `release` of any lease at any moment costs its client a
-new subscribe, never an update.
+registration summary, SOSP 2011). All of this is soft state: releasing any lease at any moment costs its client a new
+subscribe, never an update.
 
-The way from a topic to its leases is a map from name to *group*. A group is a dict with the leases as keys, because
-fan-out wants to walk it at the speed of C, leaving wants O(1), and the order must be the same in every run of the
-same history, which a set, ordered by object addresses, does not give. No group is empty. One subscription costs one
-entry in the session's `names` and one in the group: no object of its own, and no string, for a name held by
-thousands of sessions is one `str`. Measured on CPython 3.11 with tracemalloc: an empty lease 205 bytes, its first
-name 185, each of tens of shared names on average 50 to 70, and 340 more for a name that nobody else holds.
+A map from name to *group* leads from a topic to its leases. A group is a dict with the leases as keys: fan-out walks it
+at the speed of C, a lease leaves it in O(1), and its order is the same in every run of the same history, which that of
+a set, by object addresses, is not. No group is empty. One subscription costs one entry in the session's `names` and one
+in the group: no object of its own, and no string, for a name held by thousands of sessions is one `str`. Measured on
+CPython 3.11 with tracemalloc: an empty lease 205 bytes, its first name 185, each of tens of shared names on average 50
+to 70, and 340 more for a name that no other lease holds.
 
 Sans-I/O: `now` is in seconds of one clock that never goes back. Names are valid already (`softstate.names`). Only for
 one thread.
@@ -31,36 +31,36 @@ from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import MASK, fnv1a
 
 GRACE = 0.1
-"""Default for how much longer the node keeps a lease than the client believes in it, as a fraction of the TTL."""
+"""Default time that the node keeps a lease beyond its TTL, as a fraction of the TTL (P-REN-5)."""
 
 SESSIONS_MAX = 100_000
-"""Default for how many leases are held; beyond it, `grant` raises `Overloaded`."""
+"""Most leases held, by default; beyond it, `grant` raises `Overloaded`."""
 
 SUBSCRIPTIONS_MAX = 10_000
-"""Default for how many names one lease holds; beyond it, `add` and `replace` raise `TooLarge`."""
+"""Most names in one lease, by default; beyond it, `add` and `replace` raise `TooLarge`."""
 
 RELEASED_MAX = 100_000
-"""Default for how many released leases the wheel has yet to forget; beyond it, `grant` raises `Overloaded`."""
+"""Most released leases still in the wheel, by default; beyond it, `grant` raises `Overloaded`."""
 
 FULL_RETRY_MS = 5_000
-"""What a full table asks a new session to wait."""
+"""The `retry_ms` of `Overloaded` when the table is full."""
 
 OVER = -math.inf
 """The deadline of a lease that has been released."""
 
 
 class Sink(Protocol):
-    """The end of a connection that pushes go to. The table carries it, and never calls it."""
+    """A connection, as a place to offer pushes to. The table stores it, and never calls it."""
 
     def offer(self, batch: PushBatch) -> None:
         """Take committed changes to be pushed, without waiting."""
 
 
 class _Nowhere:
-    """The sink of a connection that has ended; no lease ever has it."""
+    """The sink of a session whose connection has ended. No lease has it."""
 
     def offer(self, batch: PushBatch) -> None:
-        """Refuse: nothing leads here."""
+        """Raise: no lease leads here."""
         raise AssertionError(f"{batch} was pushed to a connection that has ended")
 
 
@@ -71,9 +71,9 @@ NOWHERE: Sink = _Nowhere()
 class Lease:
     """A promise to push every change of `names` until `deadline`; made, and changed, by its `LeaseTable` only.
 
-    `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told, `deadline` the
-    node's own end, grace included, and `OVER` once it was released. `digest` is that of `names`, kept up with every
-    change. `sink` belongs to whoever serves the connection: None while there is none. Two leases are never equal.
+    `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told. `deadline` is
+    the node's own end, grace included, or `OVER` once the lease was released. `digest` is that of `names`, kept up with
+    each change. `sink` is the connection, None while there is none; the session sets it. Two leases are never equal.
     """
 
     token: str = field(repr=False)
@@ -101,8 +101,8 @@ class Group(dict[Lease, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """What a table holds: leases, those of them with a connection, names of all leases together, distinct names."""
+class LeaseCounts:
+    """Counts of a table: leases, those of them with a connection, names of all leases together, distinct names."""
 
     sessions: int
     attached: int
@@ -111,7 +111,7 @@ class Statistics:
 
 
 class LeaseTable:
-    """Every lease of one node, found by token, by deadline and by topic."""
+    """All leases of one node, found by token, by deadline and by topic."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class LeaseTable:
         return len(self._leases)
 
     def grant(self, token: str, now: float, ttl_s: float, name: str = "") -> Lease:
-        """Make a lease, without any name, for a token that is new.
+        """Make a lease without names, for a token that no lease has.
 
         Raises `Overloaded` with `retry_ms` when `sessions_max` are held, or when so many were released within the
         last TTL that `released_max` of them still wait for the wheel to come past.
@@ -171,7 +171,7 @@ class LeaseTable:
     def release(self, lease: Lease) -> None:
         """End a lease: afterwards nothing here leads to it, and it holds no name. Idempotent.
 
-        Its `sink` is left, for whoever has to tell the client.
+        Its `sink` is left, so that the client can be told.
         """
         if lease.deadline != OVER:
             if lease.names:
@@ -180,16 +180,16 @@ class LeaseTable:
             lease.deadline = OVER
 
     def clear(self) -> None:
-        """End every lease: the node begins anew."""
+        """End every lease, as when the store was rewound."""
         for lease in list(self._leases.values()):
             self.release(lease)
 
     def expire(self, now: float, limit: int = VISITS_MAX) -> list[Lease]:
         """Release the leases whose deadline is over, and return them; looks at `limit` leases at most.
 
-        A lease is found within one tick of the wheel after its deadline, if called whenever `next_expire_s` says (one
-        second, if its TTL is less than that). A lease that is over but not found yet is held like any other, and may
-        still be extended.
+        Called whenever `next_expire_s` says, it finds a lease within one tick of the wheel after its deadline (within a
+        second, if the TTL is less than that). A lease that is past its deadline but not found yet is held like any
+        other, and may still be extended.
         """
         due = [lease for lease in self._wheel.advance(now, _DEADLINE, limit) if lease.deadline != OVER]
         leases = self._leases
@@ -233,9 +233,9 @@ class LeaseTable:
         """Return the groups whose leases cover a topic: that of the topic, then those of its prefixes, widest first.
 
         This is the cheap way to fan out: one look-up for the topic and one for each of its segments, whatever the
-        number of leases. **A lease may be in several of these groups** (it holds the topic and a prefix of it);
-        either pushing twice is harmless, or use `members`. The groups are the table's own: read them before the next
-        change to it, or from a copy if what you do may release a lease.
+        number of leases. **A lease may be in several of these groups** (it holds the topic and a prefix of it): use
+        `members` unless pushing twice is harmless. The groups are the table's own: read them before the next change to
+        it, or from a copy if what you do may release a lease.
         """
         found = [self._groups.get(topic), *map(self._groups.get, prefixes_of(topic))]
         return [group for group in found if group is not None]
@@ -253,14 +253,14 @@ class LeaseTable:
             merged.update(group)
         return merged
 
-    def statistics(self) -> Statistics:
-        """Count what is held; all zero once every client has gone. Walks the leases: for people and metrics."""
+    def statistics(self) -> LeaseCounts:
+        """Count what is held; all zero once every client has gone. It walks the leases: for status and metrics only."""
         attached = sum(lease.sink is not None for lease in self._leases.values())
-        return Statistics(len(self._leases), attached, self._subscriptions, len(self._groups))
+        return LeaseCounts(len(self._leases), attached, self._subscriptions, len(self._groups))
 
     def _check_held(self, lease: Lease) -> None:
         if lease.deadline == OVER:
-            raise NoLease("the lease of this session is over: subscribe anew")
+            raise NoLease("the lease of this session is over: subscribe again")
 
     def _check_count(self, count: int) -> None:
         if count > self.subscriptions_max:

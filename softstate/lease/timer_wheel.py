@@ -1,10 +1,10 @@
 """A hashed timing wheel: finds what is due without a timer, task or heap entry for each item.
 
 Scheme 6 of Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987): time is cut into ticks, a tick is
-hashed onto one of `slots` lists, and an item waits in the list of the tick that ends its time. Adding is O(1). What
-this wheel leaves out is stopping and restarting a timer: the deadline lives in the item, and is asked for only when
-the wheel comes past. A renewal therefore writes one number and never touches the wheel; the price is one visit for
-each TTL, or each revolution where that is shorter, however often the item was renewed in between.
+hashed onto one of `slots` lists, and an item waits in the list of the tick that ends its time. Adding is O(1). Unlike
+theirs, this wheel does not stop and restart timers: the deadline is a field of the item, and is read only when the
+wheel reaches the item's slot. A renewal therefore writes one number and never touches the wheel; the price is one visit
+for each TTL, or each revolution where that is shorter, however often the item was renewed in between.
 
 Sans-I/O: `now` and deadlines are seconds of one clock that never goes back.
 """
@@ -19,19 +19,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TICK_S = 0.25
-"""Default length of a tick: how late, at worst, a due item is found by a caller that is never late itself."""
+"""Default length of a tick. A caller that is not late itself finds a due item at most this much late."""
 
 SLOTS = 512
 """Default number of slots: with the default tick a revolution takes 128 s, longer than a usual TTL."""
 
 VISITS_MAX = 1000
-"""Default for how many items one `advance` looks at, so that a herd of expiries cannot hold up the node."""
+"""Default number of items that one `advance` visits, so that thousands of expiries at once do not block the node."""
 
 LOOK_AHEAD_TICKS = 4
-"""How far a caller may sleep past empty slots. What is added meanwhile, with less than that to go, is found late."""
+"""Most empty slots that a caller sleeps past. An item added meanwhile with less than that to go is found late."""
 
 _WAIT_TICKS_MIN = 1 / 16
-"""Shortest wait for a tick still ahead, so that rounding cannot make a caller wake again and again just before it."""
+"""Shortest wait for a tick still ahead: with rounding, a caller could wake again and again just before it."""
 
 
 class Wheel(Generic[T]):
@@ -46,7 +46,7 @@ class Wheel(Generic[T]):
         self._size = 0
 
     def __len__(self) -> int:
-        """Return how many items are held, those that are gone but not yet forgotten included."""
+        """Return how many items are held, also those that are gone, until their slot is reached."""
         return self._size
 
     def add(self, item: T, deadline: float) -> None:
@@ -66,7 +66,7 @@ class Wheel(Generic[T]):
         visited = [take() for _ in range(min(limit, len(self._passed)))]
         deadlines = list(map(deadline_of, visited))
         if max(deadlines, default=now) <= now:
-            # Nothing to file, as after a herd has vanished: found out for all at once, without a step for each.
+            # Nothing to file, as after many clients vanished at once: found for all together, without a step for each.
             due = visited
         else:
             due = []
@@ -81,9 +81,9 @@ class Wheel(Generic[T]):
     def next_tick_s(self, now: float) -> float:
         """Return how many seconds to wait before `advance` can find more: 0 if it can now.
 
-        Empty slots are slept through, `LOOK_AHEAD_TICKS` at most: an idle wheel wakes its caller once a second.
+        It sleeps through empty slots, `LOOK_AHEAD_TICKS` at most: an idle wheel wakes its caller once a second.
         """
-        # Asked of the same division that `advance` makes: where rounding differs, 0 would be answered for ever.
+        # By the same division as in `advance`: where rounding differs, this would return 0 again and again.
         if self._passed or self._tick_at(now) > self._tick:
             return 0.0
         ahead = 1

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import softstate
 from softstate.errors import NoLease, Overloaded, TooLarge
-from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseTable, Statistics
+from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseCounts, LeaseTable
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.names import covers
 from softstate.wire.push import PushBatch
@@ -18,20 +18,20 @@ from softstate.wire.subscription_digest import digest_of
 
 TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
 NAMES = [*TOPICS, "/", "a/", "a/b/", "b/", "ab/"]
-NOTHING = Statistics(sessions=0, attached=0, subscriptions=0, groups=0)
+NOTHING = LeaseCounts(sessions=0, attached=0, subscriptions=0, groups=0)
 SUBSCRIPTIONS_MAX = 5
 SESSIONS_MAX = 6
 
 
-class Deaf:
+class UncalledSink:
     """A sink that is never called."""
 
     def offer(self, batch: PushBatch) -> None:
         raise AssertionError(batch)
 
 
-def fresh_text(text: str) -> str:
-    """Return an equal string that is another object, as a codec would."""
+def equal_copy(text: str) -> str:
+    """Return an equal string that is another object, as a codec does."""
     return text.encode().decode()
 
 
@@ -99,7 +99,7 @@ def test_a_released_lease_is_gone_but_keeps_its_sink() -> None:
     table = LeaseTable(0.0)
     lease = table.grant("t", 0.0, 60.0)
     table.add(lease, ["a", "b/"])
-    lease.sink = sink = Deaf()
+    lease.sink = sink = UncalledSink()
     table.release(lease)
     assert table.get("t") is None
     assert list(table.members("a")) == []
@@ -166,16 +166,16 @@ def test_replacing_keeps_what_stays() -> None:
     assert lease.digest == digest_of(["a", "c", "d"])
     assert table.replace(lease, []) == []
     assert lease.digest == 0
-    assert table.statistics() == Statistics(sessions=1, attached=0, subscriptions=0, groups=0)
+    assert table.statistics() == LeaseCounts(sessions=1, attached=0, subscriptions=0, groups=0)
 
 
 def test_names_shared_by_sessions_are_one_string() -> None:
     table = LeaseTable(0.0)
     leases = [table.grant(token, 0.0, 60.0) for token in "tuv"]
     for lease in leases:
-        table.add(lease, [fresh_text("orders/42")])
+        table.add(lease, [equal_copy("orders/42")])
     table.release(leases[0])
-    table.add(table.grant("w", 0.0, 60.0), [fresh_text("orders/42")])
+    table.add(table.grant("w", 0.0, 60.0), [equal_copy("orders/42")])
     (group,) = table.reached("orders/42")
     assert len(group) == 3
     assert all(name is group.name for lease in group for name in lease.names)
@@ -218,7 +218,7 @@ def test_the_last_subscription_fits_and_the_next_is_too_large() -> None:
         table.replace(lease, ["d", "e", "f", "g"])
     assert list(lease.names) == ["a", "b", "c"]
     assert lease.digest == digest_of(["a", "b", "c"])
-    assert table.statistics() == Statistics(sessions=1, attached=0, subscriptions=3, groups=3)
+    assert table.statistics() == LeaseCounts(sessions=1, attached=0, subscriptions=3, groups=3)
     assert table.replace(lease, ["d", "e", "f"]) == ["d", "e", "f"]
 
 
@@ -264,8 +264,8 @@ def test_statistics_count_what_is_held() -> None:
     first, second = table.grant("t", 0.0, 60.0), table.grant("u", 0.0, 60.0)
     table.add(first, ["a", "b/"])
     table.add(second, ["a"])
-    second.sink = Deaf()
-    assert table.statistics() == Statistics(sessions=2, attached=1, subscriptions=3, groups=2)
+    second.sink = UncalledSink()
+    assert table.statistics() == LeaseCounts(sessions=2, attached=1, subscriptions=3, groups=2)
 
 
 ORDERED = """
@@ -339,7 +339,7 @@ class TableAgainstModel(RuleBasedStateMachine):
                 self.table.grant(token, self.now, float(ttl_s))
             return
         lease = self.table.grant(token, self.now, float(ttl_s))
-        lease.sink = Deaf() if connected else None
+        lease.sink = UncalledSink() if connected else None
         self.held[token] = Model(lease, self.now + ttl_s * (1 + self.grace), float(ttl_s))
 
     @precondition(lambda self: self.held)
@@ -356,9 +356,9 @@ class TableAgainstModel(RuleBasedStateMachine):
         model = self.pick(data)
         if len(model.names | set(names)) > SUBSCRIPTIONS_MAX:
             with pytest.raises(TooLarge):
-                self.table.add(model.lease, map(fresh_text, names))
+                self.table.add(model.lease, map(equal_copy, names))
             return
-        fresh = self.table.add(model.lease, map(fresh_text, names))
+        fresh = self.table.add(model.lease, map(equal_copy, names))
         assert sorted(fresh) == sorted(set(names) - model.names)
         model.names |= set(names)
 
@@ -412,7 +412,7 @@ class TableAgainstModel(RuleBasedStateMachine):
             assert (lease.names, lease.digest) == ({}, 0)
 
     @invariant()
-    def agrees_on_who_is_reached(self) -> None:
+    def agrees_on_the_leases_that_a_topic_reaches(self) -> None:
         for topic in TOPICS:
             covering = [t for t, m in self.held.items() if any(covers(name, topic) for name in m.names)]
             members = tokens(self.table.members(topic))
@@ -423,7 +423,7 @@ class TableAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def agrees_on_how_much_is_held(self) -> None:
-        assert self.table.statistics() == Statistics(
+        assert self.table.statistics() == LeaseCounts(
             sessions=len(self.held),
             attached=sum(model.lease.sink is not None for model in self.held.values()),
             subscriptions=sum(len(model.names) for model in self.held.values()),

@@ -162,7 +162,7 @@ def test_just_before_a_tick_the_hint_still_leads_past_it() -> None:
     assert now + wheel.next_tick_s(now) > 100.25
 
 
-def test_where_rounding_puts_now_between_two_ticks_the_hint_is_not_zero_for_ever() -> None:
+def test_where_rounding_puts_now_between_two_ticks_the_hint_is_above_zero() -> None:
     # 48.969352 + 481 is 529.969352, but 529.969352 - 48.969352 is less than 481. Found by the simulator.
     wheel: Wheel[str] = Wheel(48.969352)
     wheel.advance(529.969352, Deadlines().of)

@@ -7,12 +7,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from softstate.errors import SoftstateError
-from softstate.lease.table import Statistics
+from softstate.lease.table import LeaseCounts
 from softstate.server.fanout.outbox import Outbox
 from softstate.store.base import Store
 
 
-def lease_counts(leases: Statistics) -> dict[str, int]:
+def lease_counts(leases: LeaseCounts) -> dict[str, int]:
     """Return what a lease table counts, under the names that are shown."""
     return {
         "sessions": leases.sessions,
