@@ -1,4 +1,10 @@
-"""The server's side of one connection, sans-I/O."""
+"""The server's side of one connection, sans-I/O.
+
+`machine` takes messages, answers of the store and decisions of the node, looks each up in `table`, and returns
+`effects`. The rules are functions on the session's `state`: `greeting`, `subscription`, `renewal`, `poll` and
+`termination`. `request` is what is under way, `gap_buffer` what is held back meanwhile; `load_advice` is for all
+sessions of a node together.
+"""
 
 from softstate.session.effects import (
     Close as Close,

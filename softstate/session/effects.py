@@ -1,4 +1,4 @@
-"""What the session machine tells its shell to do, in order.
+"""The effects that a session machine returns, for its shell to carry out in order.
 
 `Send` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
 ticket; `Submit` hands a publish on; `CloseOther` ends another connection; `Close` ends this one.
@@ -33,7 +33,7 @@ class SendFirst:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Queue each record as a `notify`, behind everything pending, in the same turn as what was said before it."""
+    """Queue each record as a `notify`, behind everything pending, in the same turn as the message before it."""
 
     records: Sequence[Record]
 
@@ -55,26 +55,26 @@ class ReadHead:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Publish; the answer goes to the peer when it is durable, in the order of commits, whatever else is going on."""
+    """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4)."""
 
     message: Publish
 
 
 @dataclass(frozen=True, slots=True)
 class DropPending:
-    """Drop what waits to be written: pushes, and the `renewed` and `subscribed` that rest on them (P-REN-3)."""
+    """Drop the pushes that wait to be written, and the `renewed` and `subscribed` that rest on them (P-REN-3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseOther:
-    """Another connection resumed the session of this one: feed it `SessionMachine.replaced` (P-RES-6)."""
+    """This connection has resumed the session of another: feed that one `SessionMachine.replaced` (P-RES-6)."""
 
     sink: Sink
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the connection with this code, once what was said has been written."""
+    """Close the connection with this code, once all that is queued has been written."""
 
     code: CloseCode
     reason: str

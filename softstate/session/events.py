@@ -1,6 +1,7 @@
-"""What happens to a session besides its client's messages. Each event is a key of the table, with its arguments' types.
+"""Events of a session besides its client's messages: answers of the store, and decisions of the node.
 
-Compared by identity, so that a look-up costs no more than one by a message's class.
+Each is a key of the table, and carries the types of its arguments. Keys are compared by identity, so that a look-up
+costs no more than one by a message's class.
 """
 
 from __future__ import annotations

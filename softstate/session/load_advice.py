@@ -1,4 +1,4 @@
-"""What a node tells its clients: its terms, and advice for the time after a crash, when no node is left to give any.
+"""A node's terms for its clients, and its advice for the time after a crash, when no node is left to give any.
 
 When a node dies, all N clients learn of it in the same instant. If it serves mu handshakes a second, their return takes
 N/mu seconds at best. It may never end if the node also serves requests that their clients have given up: with a client
@@ -124,7 +124,7 @@ class ServiceRate:
 
 @dataclass(frozen=True, slots=True)
 class NodeTerms:
-    """What a node tells its clients in `welcome` and `renewed`, as of now (P-CONN-3)."""
+    """All that `welcome` and `renewed` tell a client about its node (P-CONN-3)."""
 
     node: str
     ttl_ms: int

@@ -37,7 +37,7 @@ class State(StrEnum):
 
 
 class SessionCore:
-    """What is held for one session. The shell reads `state`, `lease`, `name` and `busy`, and clears `gap_buffer`.
+    """All that is held for one session. The shell reads `state`, `lease`, `name` and `busy`, and clears `gap_buffer`.
 
     `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the

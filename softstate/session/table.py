@@ -1,20 +1,20 @@
-"""The session as a table: what each message and each event of the node does in each state.
+"""The session as a table: for each state, the rule of each message and each event.
 
 ::
 
              hello              welcome
     NEW ───────────▶ GREETING ───────────▶ OPEN ◀──────────┐
-     │                  │                  │  revoked      │ subscribe
+     │                  │                  │  revoked,     │ subscribe
      │                  │                  │  no_lease     │
      │                  │                  ▼               │
      │                  │                LAPSED ───────────┘
-     └──────────────────┴──────────┬───────┴ bye, replaced, rewound, draining, idle
-                                   ▼
+     └──────────────────┴──────────┬───────┴ bye, replaced, rewound, draining, idle,
+                                   ▼         refused, disconnected
                                  ENDED
 
-`ROWS` is the literal: states, what happens in them, the states that it may lead to, and the function that does it.
-Where two states are possible, the first is the usual one; a remark names the case of the second. `IGNORED` gives the
-reason wherever nothing is done. Together they fill every cell exactly once; a test counts.
+`ROWS` is the literal: states, messages or an event, the states that these may lead to (`SAME`: the same), and the
+function that acts. Where two states are possible, the first is the usual one; a remark names the case of the second.
+`IGNORED` gives the reason wherever nothing is done. Together they fill every cell exactly once; a test counts.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ Row: TypeAlias = tuple[States, tuple[Key, ...], States, Act]
 
 
 class Rule(NamedTuple):
-    """What is done in a cell: the states that it may lead to, and the function."""
+    """The content of a cell: the states that it may lead to, and the function that acts."""
 
     to: States
     act: Act
@@ -195,9 +195,9 @@ def _filled(cells: Iterable[tuple[Cell, T]]) -> dict[Cell, T]:
 TABLE: dict[Cell, Rule] = _filled(
     ((state, key), Rule(to or (state,), act)) for states, keys, to, act in ROWS for state in states for key in keys
 )
-"""What is done in each cell."""
+"""The rule of each cell in which something is done."""
 
 IGNORED: dict[Cell, str] = _filled(
     ((state, key), reason) for states, keys, reason in _REASONS for state in states for key in keys
 )
-"""Why nothing is done in each other cell."""
+"""The reason why nothing is done, of each other cell."""

@@ -1,4 +1,4 @@
-"""How a lease ends, and how a connection does."""
+"""The end of a lease, and the end of a connection."""
 
 from __future__ import annotations
 
