@@ -13,7 +13,7 @@ import pytest
 from tests.places import group_of, markers_of
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does every process that they start:
-# those that are to be interrupted would then wait for ever.
+# a child that is to be interrupted would then wait without end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORKERS_MAX = 8
