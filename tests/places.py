@@ -51,13 +51,20 @@ NAMED: dict[str, tuple[str, ...]] = {
         "processes",
         "slow",
     ),
+    "tests/bench/speed/test_fanout.py::test_all_three_comparisons_run_with_ten_subscribers": ("processes", "slow"),
+    "tests/bench/speed/test_nodes.py::test_everything_is_measured_on_each_engine": ("engines", "processes", "slow"),
+    "tests/bench/speed/test_workers.py::test_one_worker_and_two_do_the_same_load": ("processes", "slow"),
+    "tests/bench/trials/test_replay.py::test_a_small_replay_passes_every_check": ("processes", "slow"),
     "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part": ("slow",),
     "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_whole": ("slow",),
     "tests/exhaustive/test_forking.py::test_what_freezes_to_the_same_does_the_same": ("slow",),
     "tests/simulation/test_mutants.py::test_a_mutant_is_caught_in_a_random_world": ("slow",),
+    "tests/simulation/test_random_schedules.py::test_a_seed_draws_the_same_schedule_and_does_the_same_again": ("slow",),
     "tests/simulation/test_random_schedules.py::test_a_schedule_that_hypothesis_chooses_breaks_no_promise": ("slow",),
+    "tests/store/rules/test_paging.py::test_paging_ends_with_the_state_of_the_store": ("slow",),
+    "tests/wire/test_codec.py::test_every_tag_is_refused_before_it_does_anything": ("slow",),
 }
-"""The markers of single tests, where they differ from those of their place."""
+"""The markers of single tests, where they differ from their place's. `slow` is what --durations showed above 5 s."""
 
 GROUPS = {
     "tests/store/engines": "engines",

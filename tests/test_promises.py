@@ -1,4 +1,4 @@
-"""Where each promise of the README is tested: an index for people, kept true by checking that every test is there."""
+"""The tests of each promise of `softstate/ARCHITECTURE.md`: an index for people. A test checks that each is there."""
 
 import ast
 from pathlib import Path
