@@ -1,4 +1,4 @@
-"""What the pages for contributors name exists: every path, every link, and every class, function and constant."""
+"""Every path, link, class, function and constant that the pages for contributors name exists."""
 
 import ast
 import re

@@ -110,14 +110,14 @@ ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publ
 
 
 class PollAdvice(msgspec.Struct, frozen=True):
-    """How to poll when not live: the interval, and the span over which the first poll is spread."""
+    """Advice on polling when not live: the interval, and the span over which the first poll is spread."""
 
     every_ms: Ms
     spread_ms: Ms
 
 
 class RecoverAdvice(msgspec.Struct, frozen=True):
-    """How to come back after losing the connection; sent before, since no node is left to send it after (P-CONN-3)."""
+    """Advice on reconnecting after a loss; sent before, since no node is left to send it after (P-CONN-3)."""
 
     spread_ms: Ms
     base_ms: Ms

@@ -15,7 +15,7 @@ _OFFSET = 0xCBF2_9CE4_8422_2325
 _PRIME = 0x0000_0100_0000_01B3
 
 NAMES_CACHED = 65_536
-"""How many names keep their hash: a name subscribed by thousands is hashed once."""
+"""Names whose hash is kept: a name subscribed by thousands is hashed once."""
 
 
 @lru_cache(maxsize=NAMES_CACHED)

@@ -184,7 +184,7 @@ async def test_a_store_too_slow_for_renewals_costs_freshness_and_no_lease() -> N
         heads = rig.node.access.heads.batcher
         answers = trio.Event()
 
-        async def hang(riders: object) -> Sequence[Position]:
+        async def hang(requests: object) -> Sequence[Position]:
             await answers.wait()
             raise Unavailable("at last")
 

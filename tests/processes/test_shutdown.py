@@ -86,7 +86,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_a_store_that_is_not_ours_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "other.db"
     if kind == "text":
-        path.write_text("this is no database, whatever it is\n" * 50)
+        path.write_text("this is no database\n" * 50)
     elif kind == "foreign":
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE customers (name)")

@@ -167,7 +167,7 @@ def test_a_worker_that_cannot_start_is_retried_at_growing_intervals(tmp_path: Pa
         assert server.process.stderr is not None
         store, aside = tmp_path / "softstate.db", tmp_path / "aside.db"
         victim = both_of(server)[0]
-        (tmp_path / "text").write_text("this is no database, whatever it is\n" * 50)
+        (tmp_path / "text").write_text("this is no database\n" * 50)
         store.rename(aside)
         (tmp_path / "text").rename(store)
         os.kill(victim, signal.SIGKILL)

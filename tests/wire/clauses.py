@@ -1,4 +1,4 @@
-"""Where each clause of PROTOCOL.md is tested: an index for people, which `test_protocol` keeps true.
+"""The tests of each clause of PROTOCOL.md: an index for people, which `test_protocol` keeps true.
 
 Tests are named by file and function, transcripts (`softstate/wire/examples`) by their file.
 """
@@ -207,7 +207,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_rows.py::test_renewals_are_jittered_by_a_fifth",
         "session/test_load_advice.py::test_a_renewal_comes_after_a_third_of_the_ttl",
     ),
-    # What moves knowledge
+    # Moving knowledge
     "P-KNOW-1": (
         "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
     ),

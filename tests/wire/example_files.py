@@ -97,7 +97,7 @@ class Example:
 
     @property
     def records(self) -> list[Record]:
-        """What a store would hold for the changes in a page, in order, or for a `notify`."""
+        """The records of a store for the changes in a page, in order, or for a `notify`."""
         changes = [self.message] if isinstance(self.message, Notify) else getattr(self.message, "changes", [])
         return [Record(c.topic, c.version, None if c.deleted else cbor2.dumps(c.value)) for c in changes]
 

@@ -22,10 +22,10 @@ from softstate.wire import Codec
 from tests.wire.example_files import expand, with_bytes, write
 
 PATIENCE_S: Final = 30.0
-"""How long a step may wait, in virtual seconds, before the replay fails."""
+"""Longest wait of a step, in virtual seconds, before the replay fails."""
 
 QUIET_S: Final = 1.0
-"""How long a connection is listened to at the end, in virtual seconds: nothing more may come but `position`."""
+"""Virtual seconds for which a connection is read at the end: nothing but `position` may come."""
 
 _NAME: Final = re.compile(r"\$([a-z][a-z0-9_]*+)(?!\*)")
 
@@ -36,7 +36,7 @@ def read(codec: Codec, data: bytes | str) -> Any:
 
 
 class Bindings:
-    """What the names of a transcript stand for."""
+    """The values bound to the names of a transcript."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}

@@ -305,7 +305,7 @@ def test_values_at_their_limits_are_accepted(codec: Codec, fields: dict[str, Any
     assert cbor2.loads(CBOR.encode(message)) == fields
 
 
-# What must be refused ------------------------------------------------------------------------------------------------
+# Refusals ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("refused", [each for each in REFUSED if each.sender == "node"], ids=lambda each: each.name)

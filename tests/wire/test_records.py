@@ -1,4 +1,4 @@
-"""How stored records become changes and pages, and how changes come in bodies."""
+"""Stored records as changes and pages, and changes in request bodies."""
 
 import re
 from typing import Any

@@ -23,7 +23,7 @@ MESSAGE_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 """Deepest nesting of a whole message: a value inside `changes` inside the map that is the message."""
 
 RENEWED_KEPT = 64
-"""How many forms of `renewed` are remembered as bytes; at one moment there are few."""
+"""Forms of `renewed` remembered as bytes; at one moment there are few."""
 
 _BUILTIN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
