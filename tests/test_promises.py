@@ -45,7 +45,7 @@ PROMISES = {
         "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
     ),
     "S7 complete watermark": (
-        "session/test_random_walk.py::test_soup",
+        "session/test_random_walk.py::test_a_random_walk_certifies_nothing_that_is_missing",
         "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
         "server/fanout/test_hub.py::test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice",
@@ -74,7 +74,7 @@ PROMISES = {
         "simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients",
     ),
     "S11 amnesia": (
-        "session/test_random_walk.py::test_soup",
+        "session/test_random_walk.py::test_a_random_walk_certifies_nothing_that_is_missing",
         "session/test_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
         "integration/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
     ),

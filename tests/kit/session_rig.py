@@ -1,7 +1,18 @@
-"""A node around session machines, driven by hand: a store, a hub that may lag, and connections that record all.
+"""The rig of the node's side, without I/O: session machines on a store, driven step by step.
 
-Every store read is two steps: `begin` takes the snapshot, `deliver` hands its page to the machine, and anything may
-happen in between. A connection (`Peer`) writes at once unless `stalled`; then it queues as an outbox does.
+A `SessionRig` is one node: a memory image as its store, a lease table, a clock (`now`), and a hub that lags the store
+until `feed` is called. `connect` opens a `Peer`: one connection with its machine. It carries out effects as the shell
+does, and keeps what a client would read::
+
+    rig = SessionRig()
+    peer = rig.open_session("a")                                  # hello, welcome, subscribe to "a"
+    rig.push("a")                                                 # committed, and applied by the hub
+    assert peer.take() == pushed(("a", 2))
+    assert kinds(peer.ask(renew(1, "a"))) == ["Renewed"]          # with every store read answered at once
+
+A store read is two steps, and anything may be done in between: `begin` takes the snapshot, `deliver` hands its page to
+the machine; `fail` ends it in an error instead. `receive` leaves reads to the test, `ask` serves them. A peer writes at
+once unless it is `stalled`; then messages queue, and a newer push of a topic replaces the waiting one in its place.
 """
 
 from __future__ import annotations
@@ -64,24 +75,29 @@ TERMS = NodeTerms(
 
 
 class Peer:
-    """One connection: its machine, what it wrote, and the store request that its machine waits for."""
+    """One connection, and its shell.
 
-    def __init__(self, world: World, held_max: int) -> None:
-        self.world = world
-        self.machine = SessionMachine(world.table, self, lambda: TERMS, world.token, world.repairs, held_max)
+    `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
+    that were. `sent` counts pushes as the outbox does. `reading` is the read that the machine waits for, `snapshot`
+    its outcome once begun. `submitted` are publishes; `closed` is the effect that closed the connection.
+    """
+
+    def __init__(self, rig: SessionRig, gap_topics_max: int) -> None:
+        self.rig = rig
+        self.machine = SessionMachine(rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max)
         self.inbox: deque[ClientMessage] = deque()
         self.pending: list[Message] = []
         self.written: list[Message] = []
         self.taken = 0
         self.sent = 0
         self.stalled = False
-        self.asking: Read | ReadHead | None = None
+        self.reading: Read | ReadHead | None = None
         self.snapshot: Page | RequestError | int | None = None
         self.submitted: list[Message] = []
-        self.parted: Close | None = None
+        self.closed: Close | None = None
 
     def offer(self, batch: PushBatch) -> None:
-        """Queue pushes, but for those that the hold takes, as the shell does."""
+        """Queue pushes, but for those that the gap buffer takes, as the shell does."""
         for change in batch.changes:
             self._offer(change.record)
 
@@ -90,20 +106,20 @@ class Peer:
         if gap_buffer is not None:
             if gap_buffer.takes(record):
                 return
-            if gap_buffer.over(self.world.hub):
+            if gap_buffer.over(self.rig.hub):
                 self.machine.gap_buffer = None
         self._notify(record)
 
-    def hear(self, *spoken: ClientMessage) -> list[Message]:
-        """Take messages from the client; return what has been written for them so far."""
-        self.inbox.extend(spoken)
+    def receive(self, *messages: ClientMessage) -> list[Message]:
+        """Take messages from the client, and answer no read; return what was written since the last `take`."""
+        self.inbox.extend(messages)
         self.pump()
         return self.take()
 
     def pump(self) -> None:
-        """Feed what may be fed."""
-        while self.inbox and not self.machine.busy and self.parted is None:
-            self.carry_out(self.machine.received(self.inbox.popleft(), self.world.now))
+        """Feed the machine from the inbox while it is not busy."""
+        while self.inbox and not self.machine.busy and self.closed is None:
+            self.carry_out(self.machine.received(self.inbox.popleft(), self.rig.now))
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order."""
@@ -119,7 +135,7 @@ class Peer:
                     for record in records:
                         self._notify(record)
                 case Read() | ReadHead():
-                    self.asking, self.snapshot = effect, None
+                    self.reading, self.snapshot = effect, None
                 case Submit(message):
                     self.submitted.append(message)
                 case DropPending():
@@ -130,7 +146,7 @@ class Peer:
                     assert sink is not self
                     sink.carry_out(sink.machine.replaced())
                 case Close():
-                    self.parted = effect
+                    self.closed = effect
         self.flush()
 
     def _notify(self, record: Record) -> None:
@@ -159,74 +175,78 @@ class Peer:
 
     def begin(self) -> None:
         """Begin the read that the machine waits for."""
-        assert self.asking is not None
-        if isinstance(self.asking, ReadHead):
-            self.snapshot = self.world.image.head
+        assert self.reading is not None
+        if isinstance(self.reading, ReadHead):
+            self.snapshot = self.rig.image.head
             return
-        query = self.asking.query
-        query = replace(query, limit=min(query.limit, self.world.page_limit))
-        self.snapshot = answer(query, self.world.image)
+        query = self.reading.query
+        query = replace(query, limit=min(query.limit, self.rig.page_limit))
+        self.snapshot = answer(query, self.rig.image)
 
     def deliver(self) -> None:
-        """Hand over what the read found; for a head, the hub reaches it first."""
-        asking, snapshot = self.asking, self.snapshot
-        assert asking is not None
+        """Hand the machine what the read found; for a head, once the hub has reached it."""
+        reading, snapshot = self.reading, self.snapshot
+        assert reading is not None
         assert snapshot is not None
         if isinstance(snapshot, RequestError):
             self.fail(snapshot)
             return
-        self.asking = self.snapshot = None
-        world = self.world
+        self.reading = self.snapshot = None
+        rig = self.rig
         if isinstance(snapshot, int):
-            world.feed(snapshot)
-            self.carry_out(self.machine.caught_up(asking.ticket, world.hub_position, self.sent, world.now))
+            rig.feed(snapshot)
+            self.carry_out(self.machine.caught_up(reading.ticket, rig.hub_position, self.sent, rig.now))
         else:
-            self.carry_out(self.machine.answered(asking.ticket, snapshot, world.now))
+            self.carry_out(self.machine.answered(reading.ticket, snapshot, rig.now))
         self.pump()
 
     def fail(self, error: RequestError) -> None:
-        """Let the read fail."""
-        asking, world = self.asking, self.world
-        assert asking is not None
-        self.asking = self.snapshot = None
-        self.carry_out(self.machine.failed(asking.ticket, error, world.hub_position, self.sent, world.now))
+        """End the read in an error."""
+        reading, rig = self.reading, self.rig
+        assert reading is not None
+        self.reading = self.snapshot = None
+        self.carry_out(self.machine.failed(reading.ticket, error, rig.hub_position, self.sent, rig.now))
         self.pump()
 
     def serve(self) -> list[Message]:
-        """Answer reads until the machine waits for none; return what was written meanwhile."""
-        while self.asking is not None:
+        """Answer reads until the machine waits for none; return what was written since the last `take`."""
+        while self.reading is not None:
             self.begin()
             self.deliver()
         return self.take()
 
-    def ask(self, *spoken: ClientMessage) -> list[Message]:
-        """Take messages and serve them."""
-        self.inbox.extend(spoken)
+    def ask(self, *messages: ClientMessage) -> list[Message]:
+        """Take messages, and answer every read for them; return what was written since the last `take`."""
+        self.inbox.extend(messages)
         self.pump()
         return self.serve()
 
     def lose(self) -> None:
         """Lose the connection."""
         self.machine.disconnected()
-        self.parted = Close(0, "lost")  # type: ignore[arg-type]
-        self.world.peers.remove(self)
+        self.closed = Close(0, "lost")  # type: ignore[arg-type]
+        self.rig.peers.remove(self)
 
 
-class World:
-    """One node, its store and its clock."""
+class SessionRig:
+    """One node with its store, hub, lease table and clock.
 
-    def __init__(self, *, held_max: int = 4, page_limit: int = 1024, sessions_max: int = 100) -> None:
+    A gap buffer holds `gap_topics_max` topics; a page has at most `page_limit` changes, the lease table `sessions_max`
+    leases of at most 8 names.
+    """
+
+    def __init__(self, *, gap_topics_max: int = 4, page_limit: int = 1024, sessions_max: int = 100) -> None:
         self.now = 100.0
         self.image = MemoryImage("e")
         self.table = LeaseTable(self.now, sessions_max=sessions_max, subscriptions_max=8)
         self.repairs: Counter[str] = Counter()
         self.page_limit = page_limit
-        self.held_max = held_max
+        self.gap_topics_max = gap_topics_max
         self.peers: list[Peer] = []
         self.log: list[Record | Position] = []
         self.hub = 0
         self.tokens = 0
-        self.row()
+        self.commit_lineage_row()
         self.feed()
 
     def token(self) -> str:
@@ -235,13 +255,13 @@ class World:
         return f"t{self.tokens}"
 
     def connect(self) -> Peer:
-        """Open a connection."""
-        peer = Peer(self, self.held_max)
+        """Open a connection, on which nothing was said."""
+        peer = Peer(self, self.gap_topics_max)
         self.peers.append(peer)
         return peer
 
-    def opened(self, *names: str) -> Peer:
-        """Open a session that holds `names`; forget what was written for that."""
+    def open_session(self, *names: str) -> Peer:
+        """Open a connection with a session that holds `names`; what was written for that is not kept."""
         peer = self.connect()
         peer.ask(Hello())
         if names:
@@ -249,7 +269,7 @@ class World:
         return peer
 
     def commit(self, *topics: str, cbor: bytes | None = b"\x01") -> int:
-        """Commit a change of each topic; return the last revision. The hub does not know yet."""
+        """Commit a change of each topic, `cbor` None to delete; return the last revision. The hub does not know yet."""
         for topic in topics:
             _, record = self.image.apply(Write(topic, cbor), 0)
             assert record is not None
@@ -262,14 +282,14 @@ class World:
         self.feed()
         return self.hub
 
-    def row(self) -> Position:
-        """Commit a lineage row."""
+    def commit_lineage_row(self) -> Position:
+        """Commit a lineage row, as when a node opens the store."""
         row = self.image.open(f"l{len(self.image.rows) + 1}")
         self.log.append(row)
         return row
 
     def feed(self, upto: int | None = None) -> None:
-        """Let the hub apply what is committed, one revision after the other."""
+        """Let the hub apply what is committed, up to the revision `upto` or the head, and push it."""
         upto = self.image.head if upto is None else upto
         while self.hub < upto:
             entry = self.log[self.hub]
@@ -284,11 +304,11 @@ class World:
 
     @property
     def hub_position(self) -> Position:
-        """Where the hub is."""
+        """The position of the hub."""
         return self.position(self.hub)
 
     def position(self, revision: int | None = None) -> Position:
-        """Name a revision, the head unless told, with its lineage."""
+        """Return the position of a revision, by default of the head."""
         revision = self.image.head if revision is None else revision
         lineage = self.image.lineage_at(revision)
         assert lineage is not None
@@ -300,8 +320,8 @@ class World:
             if isinstance(lease.sink, Peer):
                 lease.sink.carry_out(lease.sink.machine.revoked("expired", 0))
 
-    def amnesia(self, peer: Peer) -> None:
-        """Erase a connection's lease, telling nobody."""
+    def forget_lease(self, peer: Peer) -> None:
+        """Release a connection's lease without telling the connection (S11)."""
         if peer.machine.lease is not None:
             self.table.release(peer.machine.lease)
 
@@ -318,21 +338,21 @@ def split_known(known: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def subscribe(number: int, *names: str, replace: bool = False, known: dict[str, int] | None = None) -> Subscribe:
-    """Make a subscribe to names of which nothing is known, and to some that are `known`."""
+    """Make a subscribe to names of which nothing is known, and to `known` ones with their versions."""
     topics, prefixes = split_known({**dict.fromkeys(names, 0), **(known or {})})
     return Subscribe(number, topics, prefixes, replace)
 
 
 def renew(number: int, *names: str, ttl_ms: int | None = None) -> Renew:
-    """Make a renew of a set."""
+    """Make a renew of a set of names."""
     return Renew(number, digest_text(digest_of(names)), len(set(names)), ttl_ms)
 
 
 def kinds(messages: list[Message]) -> list[str]:
-    """Name each message: an error by its code."""
+    """Return the kind of each message: its class, or the code of an error."""
     return [m.code if isinstance(m, Error) else type(m).__name__ for m in messages]
 
 
 def pushed(*changes: tuple[str, int]) -> list[Message]:
-    """Return pushes of live values."""
+    """Return the pushes of changes that are not deletions."""
     return [Notify(topic, version) for topic, version in changes]

@@ -46,8 +46,12 @@ def test_a_lease_is_granted_with_grace_and_found_by_its_token() -> None:
     table = LeaseTable(0.0)
     lease = table.grant("t", now=100.0, ttl_s=60.0, name="kiosk 7")
     assert lease.deadline == pytest.approx(166.0)
-    assert (lease.token, lease.name, lease.ttl_s) == ("t", "kiosk 7", 60.0)
-    assert (lease.count, lease.digest, lease.sink) == (0, 0, None)
+    assert lease.token == "t"
+    assert lease.name == "kiosk 7"
+    assert lease.ttl_s == 60.0
+    assert lease.count == 0
+    assert lease.digest == 0
+    assert lease.sink is None
     assert table.get("t") is lease
     assert table.get("u") is None
     assert len(table) == 1
@@ -67,11 +71,14 @@ def test_extending_moves_the_deadline_forward_only() -> None:
     table = LeaseTable(0.0, grace=0.5)
     lease = table.grant("t", 0.0, ttl_s=10.0)
     table.extend(lease, now=2.0)
-    assert (lease.ttl_s, lease.deadline) == (10.0, 17.0)
+    assert lease.ttl_s == 10.0
+    assert lease.deadline == 17.0
     table.extend(lease, now=3.0, ttl_s=4.0)
-    assert (lease.ttl_s, lease.deadline) == (4.0, 17.0)
+    assert lease.ttl_s == 4.0
+    assert lease.deadline == 17.0
     table.extend(lease, now=12.0)
-    assert (lease.ttl_s, lease.deadline) == (4.0, 18.0)
+    assert lease.ttl_s == 4.0
+    assert lease.deadline == 18.0
 
 
 def test_a_lease_expires_at_its_deadline_whatever_it_was_when_granted() -> None:
@@ -103,7 +110,8 @@ def test_a_released_lease_is_gone_but_keeps_its_sink() -> None:
     table.release(lease)
     assert table.get("t") is None
     assert list(table.members("a")) == []
-    assert (lease.names, lease.digest) == ({}, 0)
+    assert lease.names == {}
+    assert lease.digest == 0
     assert lease.sink is sink
     assert table.statistics() == NOTHING
 
@@ -403,13 +411,15 @@ class TableAgainstModel(RuleBasedStateMachine):
         for token, model in self.held.items():
             lease = model.lease
             assert self.table.get(token) is lease
-            assert (lease.ttl_s, lease.deadline) == (model.ttl_s, model.deadline)
+            assert lease.ttl_s == model.ttl_s
+            assert lease.deadline == model.deadline
             assert set(lease.names) == model.names
             assert lease.count == len(model.names)
             assert lease.digest == digest_of(model.names)
         for lease in self.over:
             assert self.table.get(lease.token) is None
-            assert (lease.names, lease.digest) == ({}, 0)
+            assert lease.names == {}
+            assert lease.digest == 0
 
     @invariant()
     def agrees_on_the_leases_that_a_topic_reaches(self) -> None:

@@ -13,7 +13,7 @@ def overflowed(gap_buffer: GapBuffer) -> bool:
     return gap_buffer.overflowed
 
 
-def test_a_hold_keeps_pushes_of_its_names_and_lets_others_pass() -> None:
+def test_a_gap_buffer_keeps_pushes_of_its_names_and_lets_others_pass() -> None:
     gap_buffer = GapBuffer(["a", "p/"], [])
     assert gap_buffer.takes(record("a", 5))
     assert gap_buffer.takes(record("p/x/y", 6))

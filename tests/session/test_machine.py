@@ -1,4 +1,4 @@
-"""What each message is answered with in each state, and the single requests: hello, renew, poll, publish, bye."""
+"""Each message and each event of the node in each state; then hello, poll, publish, unsubscribe and bye one by one."""
 
 import gc
 from collections.abc import Callable
@@ -27,21 +27,21 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.kit.session_rig import TERMS, TTL_S, Peer, World, kinds, renew, split_known, subscribe
+from tests.kit.session_rig import TERMS, TTL_S, Peer, SessionRig, kinds, renew, split_known, subscribe
 
 
-def in_state(world: World, state: State) -> Peer:
+def in_state(rig: SessionRig, state: State) -> Peer:
     """Bring a connection, of a session that held `a`, into a state."""
     if state in (State.NEW, State.GREETING):
-        peer = world.connect()
+        peer = rig.connect()
         if state is State.GREETING:
-            peer.hear(Hello())
+            peer.receive(Hello())
     else:
-        peer = world.opened("a")
+        peer = rig.open_session("a")
         if state is State.LAPSED:
             peer.carry_out(peer.machine.revoked("expired"))
         elif state is State.ENDED:
-            peer.hear(ClientBye())
+            peer.receive(ClientBye())
     peer.take()
     assert peer.machine.state is state
     return peer
@@ -57,7 +57,7 @@ MESSAGES: dict[str, ClientMessage] = {
     "bye": ClientBye(),
 }
 
-# What is written, the state afterwards, the close code. GREETING waits for the store: nothing is read meanwhile.
+# Messages written, the state afterwards, the close code. GREETING waits for the store: no message is taken meanwhile.
 TABLE = {
     (State.NEW, "hello"): (["Welcome"], State.OPEN, None),
     **{(State.NEW, m): (["invalid"], State.ENDED, CloseCode.PROTOCOL) for m in MESSAGES if m != "hello"},
@@ -85,30 +85,30 @@ def test_the_table_is_complete() -> None:
 
 @pytest.mark.parametrize(("state", "message"), TABLE)
 def test_table(state: State, message: str) -> None:
-    world = World()
-    world.push("a")
-    peer = in_state(world, state)
-    peer.carry_out(peer.machine.received(MESSAGES[message], world.now))
+    rig = SessionRig()
+    rig.push("a")
+    peer = in_state(rig, state)
+    peer.carry_out(peer.machine.received(MESSAGES[message], rig.now))
     written, after, code = TABLE[state, message]
     assert kinds(peer.serve()) == written
     assert peer.machine.state is after
-    assert (peer.parted.code if peer.parted else None) == code
+    assert (peer.closed.code if peer.closed else None) == code
     assert peer.submitted == (
         [MESSAGES["publish"]] if message == "publish" and after is state is not State.ENDED else []
     )
     assert peer.machine.gap_buffer is None or after is State.OPEN
     if after is State.ENDED:
-        assert world.table.statistics().attached == 0
+        assert rig.table.statistics().attached == 0
 
 
 @pytest.mark.parametrize("message", ["hello", "subscribe", "renew", "poll"])
 def test_while_the_store_is_asked_nothing_else_is_read(message: str) -> None:
-    world = World()
-    peer = in_state(world, State.NEW if message == "hello" else State.OPEN)
-    peer.hear(MESSAGES[message])
+    rig = SessionRig()
+    peer = in_state(rig, State.NEW if message == "hello" else State.OPEN)
+    peer.receive(MESSAGES[message])
     assert peer.machine.busy
     with pytest.raises(AssertionError):
-        peer.machine.received(ClientBye(), world.now)
+        peer.machine.received(ClientBye(), rig.now)
     peer.serve()
     assert not peer.machine.busy
 
@@ -117,7 +117,7 @@ NODE: dict[str, Callable[[Peer], object]] = {
     "expired": lambda peer: peer.carry_out(peer.machine.revoked("expired", 0)),
     "slow": lambda peer: peer.carry_out(peer.machine.revoked("slow_consumer", 5)),
     "denied": lambda peer: peer.carry_out(peer.machine.revoked("denied")),
-    "moved": lambda peer: peer.carry_out(peer.machine.moved(peer.world.position())),
+    "moved": lambda peer: peer.carry_out(peer.machine.moved(peer.rig.position())),
     "replaced": lambda peer: peer.carry_out(peer.machine.replaced()),
     "draining": lambda peer: peer.carry_out(peer.machine.leave("draining", 7)),
     "rewound": lambda peer: peer.carry_out(peer.machine.leave("rewound")),
@@ -137,19 +137,19 @@ LEAVES = {
 
 @pytest.mark.parametrize("event", NODE)
 @pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
-def test_the_node_speaks(state: State, event: str) -> None:
-    world = World()
-    peer = in_state(world, state)
+def test_each_event_of_the_node_in_each_state(state: State, event: str) -> None:
+    rig = SessionRig()
+    peer = in_state(rig, state)
     NODE[event](peer)
     written = kinds(peer.take())
     if event in LEAVES:
         assert written == {"refused": ["overloaded"], "disconnected": []}.get(event, ["ServerBye"])
-        assert (peer.parted.code if peer.parted else None) == LEAVES[event]
+        assert (peer.closed.code if peer.closed else None) == LEAVES[event]
         assert peer.machine.state is State.ENDED
         assert not peer.machine.busy
         assert peer.machine.gap_buffer is None
         lives = state is State.OPEN and event in ("draining", "refused", "disconnected")
-        assert world.table.statistics().sessions == (1 if lives or (state, event) == (State.OPEN, "replaced") else 0)
+        assert rig.table.statistics().sessions == (1 if lives or (state, event) == (State.OPEN, "replaced") else 0)
     elif event == "moved":
         assert written == (["PositionMoved"] if state in (State.OPEN, State.LAPSED) else [])
     else:
@@ -159,9 +159,9 @@ def test_the_node_speaks(state: State, event: str) -> None:
 
 
 @pytest.mark.parametrize("event", NODE)
-def test_an_ended_session_has_nothing_to_say(event: str) -> None:
-    world = World()
-    peer = in_state(world, State.ENDED)
+def test_an_ended_session_ignores_every_event(event: str) -> None:
+    rig = SessionRig()
+    peer = in_state(rig, State.ENDED)
     NODE[event](peer)
     assert peer.take() == []
     assert peer.machine.state is State.ENDED
@@ -169,48 +169,48 @@ def test_an_ended_session_has_nothing_to_say(event: str) -> None:
 
 @pytest.mark.parametrize("state", [State.NEW, State.OPEN, State.LAPSED, State.ENDED])
 def test_a_message_that_cannot_be_decoded_ends_a_connection_that_has_just_begun(state: State) -> None:
-    world = World()
-    peer = in_state(world, state)
+    rig = SessionRig()
+    peer = in_state(rig, state)
     peer.carry_out(peer.machine.unreadable(Invalid("no map")))
     assert peer.take() == ([] if state is State.ENDED else [Error("invalid", "no map")])
     assert peer.machine.state is (State.ENDED if state is State.NEW else state)
     if state is State.NEW:
-        assert peer.parted is not None
-        assert peer.parted.code == CloseCode.PROTOCOL
+        assert peer.closed is not None
+        assert peer.closed.code == CloseCode.PROTOCOL
 
 
 def test_answers_that_come_late_are_ignored() -> None:
-    world = World()
-    peer = world.opened("a")
-    peer.hear(subscribe(1, "b"))
-    assert isinstance(peer.asking, Read)
-    old = peer.asking.ticket
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    peer.receive(subscribe(1, "b"))
+    assert isinstance(peer.reading, Read)
+    old = peer.reading.ticket
     assert peer.machine.expects(old)
     peer.carry_out(peer.machine.revoked("expired"))
     assert not peer.machine.expects(old)
-    machine, position = peer.machine, world.position()
-    peer.hear(subscribe(2, "c"))
+    machine, position = peer.machine, rig.position()
+    peer.receive(subscribe(2, "c"))
     for ticket in (old, 99):
-        assert machine.caught_up(ticket, position, 0, world.now) == []
-        assert machine.failed(ticket, Unavailable("no"), position, 0, world.now) == []
+        assert machine.caught_up(ticket, position, 0, rig.now) == []
+        assert machine.failed(ticket, Unavailable("no"), position, 0, rig.now) == []
         assert not machine.expects(ticket)
     peer.serve()
-    assert machine.failed(old, Unavailable("no"), position, 0, world.now) == []
+    assert machine.failed(old, Unavailable("no"), position, 0, rig.now) == []
 
 
 # hello ---------------------------------------------------------------------------------------------------------------
 
 
 def test_welcome_says_everything() -> None:
-    world = World()
-    revision = world.commit("a")
-    peer = world.connect()
+    rig = SessionRig()
+    revision = rig.commit("a")
+    peer = rig.connect()
     (welcome,) = peer.ask(Hello(name="me"))
     assert welcome == Welcome(
         session="t1",
         resumed=False,
         node="n1",
-        position=world.position(revision),
+        position=rig.position(revision),
         ttl_ms=10_000,
         renew_ms=3_333,
         timeout_ms=2_000,
@@ -219,37 +219,42 @@ def test_welcome_says_everything() -> None:
         limits=TERMS.limits,
         durability=TERMS.durability,
     )
-    lease = world.table.get("t1")
+    lease = rig.table.get("t1")
     assert lease is not None
-    assert (lease.name, lease.sink, lease.deadline) == ("me", peer, world.now + TTL_S * 1.1)
+    assert lease.name == "me"
+    assert lease.sink is peer
+    assert lease.deadline == rig.now + TTL_S * 1.1
 
 
 @pytest.mark.parametrize(
     ("asked", "given"), [(None, 10_000), (0, TTL_MS_MIN), (5_000, 5_000), (10_000, 10_000), (99_000, 10_000)]
 )
 def test_the_client_may_ask_for_a_shorter_lease(asked: int | None, given: int) -> None:
-    (welcome,) = World().connect().ask(Hello(ttl_ms=asked))
+    (welcome,) = SessionRig().connect().ask(Hello(ttl_ms=asked))
     assert isinstance(welcome, Welcome)
-    assert (welcome.ttl_ms, welcome.renew_ms) == (given, given // 3)
+    assert welcome.ttl_ms == given
+    assert welcome.renew_ms == given // 3
 
 
 @pytest.mark.parametrize("seen", [Position("e", "l9", 1), Position("other", "l1", 1), Position("e", "l1", 99)])
 def test_a_position_off_the_history_resets_this_client(seen: Position) -> None:
-    world = World()
-    (welcome,) = world.connect().ask(Hello(seen))
+    rig = SessionRig()
+    (welcome,) = rig.connect().ask(Hello(seen))
     assert isinstance(welcome, Welcome)
-    assert (welcome.reset, welcome.resumed, welcome.position) == (True, False, world.position())
-    assert world.repairs == {"reset": 1}
+    assert welcome.reset is True
+    assert not welcome.resumed
+    assert welcome.position == rig.position()
+    assert rig.repairs == {"reset": 1}
 
 
 def test_a_position_on_the_history_does_not() -> None:
-    world = World()
-    world.commit("a")
-    world.row()
-    (welcome,) = world.connect().ask(Hello(Position("e", "l1", 2)))
+    rig = SessionRig()
+    rig.commit("a")
+    rig.commit_lineage_row()
+    (welcome,) = rig.connect().ask(Hello(Position("e", "l1", 2)))
     assert isinstance(welcome, Welcome)
     assert welcome.reset is not True
-    assert world.repairs == {}
+    assert rig.repairs == {}
 
 
 @pytest.mark.parametrize(
@@ -261,33 +266,34 @@ def test_a_position_on_the_history_does_not() -> None:
     ],
 )
 def test_hello_without_a_store_is_refused(error: Unavailable | Overloaded | Rewound, code: CloseCode) -> None:
-    peer = World().connect()
-    peer.hear(Hello())
+    peer = SessionRig().connect()
+    peer.receive(Hello())
     peer.fail(error)
     assert peer.take() == [Error(error.code, error.message, retry_ms=5)]
-    assert peer.parted is not None
-    assert peer.parted.code == code
+    assert peer.closed is not None
+    assert peer.closed.code == code
 
 
 def test_a_full_table_refuses_hello() -> None:
-    world = World(sessions_max=1)
-    world.opened()
-    peer = world.connect()
+    rig = SessionRig(sessions_max=1)
+    rig.open_session()
+    peer = rig.connect()
     (error,) = peer.ask(Hello())
     assert isinstance(error, Error)
-    assert (error.code, error.retry_ms) == ("overloaded", FULL_RETRY_MS)
-    assert peer.parted is not None
-    assert peer.parted.code == CloseCode.OVERLOADED
-    assert world.table.statistics().sessions == 1
+    assert error.code == "overloaded"
+    assert error.retry_ms == FULL_RETRY_MS
+    assert peer.closed is not None
+    assert peer.closed.code == CloseCode.OVERLOADED
+    assert rig.table.statistics().sessions == 1
 
 
 def test_a_lineage_row_that_passes_during_hello_follows_the_welcome() -> None:
-    world = World()
-    peer = world.connect()
-    peer.hear(Hello())
+    rig = SessionRig()
+    peer = rig.connect()
+    peer.receive(Hello())
     peer.begin()
-    row = world.row()
-    world.feed()
+    row = rig.commit_lineage_row()
+    rig.feed()
     peer.deliver()
     welcome, moved = peer.take()
     assert isinstance(welcome, Welcome)
@@ -295,21 +301,21 @@ def test_a_lineage_row_that_passes_during_hello_follows_the_welcome() -> None:
 
 
 def test_a_lineage_row_that_the_welcome_covers_is_not_told() -> None:
-    world = World()
-    peer = world.connect()
-    world.row()
-    peer.hear(Hello())
-    world.feed()
+    rig = SessionRig()
+    peer = rig.connect()
+    rig.commit_lineage_row()
+    peer.receive(Hello())
+    rig.feed()
     assert kinds(peer.serve()) == ["Welcome"]
 
 
 def test_a_lineage_row_goes_ahead_of_everything_pending() -> None:
-    world = World()
-    peer = world.opened("a")
+    rig = SessionRig()
+    peer = rig.open_session("a")
     peer.stalled = True
-    world.push("a")
-    row = world.row()
-    world.feed()
+    rig.push("a")
+    row = rig.commit_lineage_row()
+    rig.feed()
     peer.stalled = False
     peer.flush()
     assert peer.take() == [PositionMoved(row), Notify("a", 2)]
@@ -319,33 +325,35 @@ def test_a_lineage_row_goes_ahead_of_everything_pending() -> None:
 
 
 def test_a_poll_answers_what_differs_and_touches_no_lease() -> None:
-    world = World()
-    world.push("a", "b", "p/x", "p/y")
-    peer = world.opened()
-    world.commit("a", cbor=None)
+    rig = SessionRig()
+    rig.push("a", "b", "p/x", "p/y")
+    peer = rig.open_session()
+    rig.commit("a", cbor=None)
     assert peer.ask(Poll(1, topics={"a": 2, "b": 3, "c": 0}, prefixes={"p/": 4})) == [
-        Polled(1, world.position(), [Change("p/y", 5), Change("a", 6, deleted=True)], next_ms=15_000)
+        Polled(1, rig.position(), [Change("p/y", 5), Change("a", 6, deleted=True)], next_ms=15_000)
     ]
     assert peer.machine.lease is not None
     assert peer.machine.lease.count == 0
 
 
 def test_a_long_poll_answer_comes_in_pages() -> None:
-    world = World(page_limit=2)
-    world.push("p/a", "p/b", "p/c")
-    peer = world.opened()
+    rig = SessionRig(page_limit=2)
+    rig.push("p/a", "p/b", "p/c")
+    peer = rig.open_session()
     first, last = peer.ask(Poll(1, prefixes={"p/": 0}))
-    assert first == Polled(1, world.position(), [Change("p/a", 2), Change("p/b", 3)], more=True)
-    assert last == Polled(1, world.position(), [Change("p/c", 4)], next_ms=15_000)
+    assert first == Polled(1, rig.position(), [Change("p/a", 2), Change("p/b", 3)], more=True)
+    assert last == Polled(1, rig.position(), [Change("p/c", 4)], next_ms=15_000)
 
 
 def test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait() -> None:
-    world = World()
-    peer = world.opened()
+    rig = SessionRig()
+    peer = rig.open_session()
     (error,) = peer.ask(Poll(1, topics={"a": 0}, min_revision=2))
     assert isinstance(error, Error)
-    assert (error.code, error.id, error.retry_ms) == ("behind", 1, 200)
-    world.commit("a")
+    assert error.code == "behind"
+    assert error.id == 1
+    assert error.retry_ms == 200
+    rig.commit("a")
     assert kinds(peer.ask(Poll(2, topics={"a": 0}, min_revision=2))) == ["Polled"]
 
 
@@ -353,10 +361,12 @@ def test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait() -> None:
     "poll", [Poll(1, Position("e", "l7", 1), {"a": 0}), Poll(1, topics={"a": 5}), Poll(1, prefixes={"p/": 5})]
 )
 def test_a_poll_off_the_history_is_rewound(poll: Poll) -> None:
-    world = World()
-    (error,) = world.opened().ask(poll)
+    rig = SessionRig()
+    (error,) = rig.open_session().ask(poll)
     assert isinstance(error, Error)
-    assert (error.code, error.id, error.position) == ("rewound", 1, world.position())
+    assert error.code == "rewound"
+    assert error.id == 1
+    assert error.position == rig.position()
 
 
 @pytest.mark.parametrize("request_", [Poll, Subscribe])
@@ -371,39 +381,39 @@ def test_a_poll_off_the_history_is_rewound(poll: Poll) -> None:
 )
 def test_names_are_checked(request_: type[Poll] | type[Subscribe], names: dict[str, int], code: str | None) -> None:
     topics, prefixes = split_known(names)
-    (reply,) = World().opened().ask(request_(1, topics=topics, prefixes=prefixes))
+    (reply,) = SessionRig().open_session().ask(request_(1, topics=topics, prefixes=prefixes))
     assert (reply.code if isinstance(reply, Error) else None) == code
     assert isinstance(reply, Error | Polled | Subscribed)
     assert reply.id == 1
 
 
 def test_publishes_are_handed_on() -> None:
-    peer = World().opened()
+    peer = SessionRig().open_session()
     message = Publish(1, "a", value=2, expect=0, key="k")
     assert peer.machine.received(message, 100.0) == [Submit(message)]
     assert not peer.machine.busy
 
 
 def test_unsubscribing_ends_the_pushes() -> None:
-    world = World()
-    peer = world.opened("a", "p/")
-    peer.hear(Unsubscribe(["a", "never"], ["p/", "nor/"]))
-    world.push("a", "p/x")
+    rig = SessionRig()
+    peer = rig.open_session("a", "p/")
+    peer.receive(Unsubscribe(["a", "never"], ["p/", "nor/"]))
+    rig.push("a", "p/x")
     assert peer.take() == []
-    assert world.table.statistics().subscriptions == 0
+    assert rig.table.statistics().subscriptions == 0
 
 
 def test_bye_releases_the_lease_at_once() -> None:
-    world = World()
-    peer = world.opened("a")
-    peer.hear(ClientBye())
-    assert world.table.statistics().sessions == 0
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    peer.receive(ClientBye())
+    assert rig.table.statistics().sessions == 0
     assert peer.machine.gap_buffer is None
 
 
 def test_an_ended_session_does_not_lead_back_to_its_connection() -> None:
-    """Else each would wait for the garbage collector, which looks through a node's sessions seldom."""
-    peer = World().connect()
+    """Else each would wait for the garbage collector, whose full passes are rare on a node."""
+    peer = SessionRig().connect()
     assert peer in gc.get_referents(peer.machine)
     peer.machine.disconnected()
     assert peer not in gc.get_referents(peer.machine)

@@ -1,6 +1,7 @@
-"""Whatever happens in whatever order: a matching `renewed` at R covers every change up to R (S7), and all converges.
+"""Random steps of a client, a node and its store: a matching `renewed` at R covers every change up to R (S7).
 
-The client here is as simple as can be: it believes what is written, and notes what is certified.
+After every walk all converges. The client here is as simple as can be: it believes what it is sent, and notes what
+is certified.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from softstate.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-from tests.kit.session_rig import Peer, World, renew, split_known
+from tests.kit.session_rig import Peer, SessionRig, renew, split_known
 
 TOPICS = ["a", "p/a", "p/b", "p/c", "p/q/a", "p/q/b"]
 SEEDS = 60
 ROUNDS = 3
 STEPS = 300
-FAULTS = ["down", "crowd", "expired", "slow_consumer", "overloaded", "amnesia", "bye", "late", "overdue", "swept"]
+FAULTS = ["down", "crowd", "expired", "slow_consumer", "overloaded", "forgotten", "bye", "late", "overdue", "swept"]
 NAMES = ["a", "p/a", "p/q/b", "p/", "p/q/", "/"]
 
 
@@ -55,10 +56,10 @@ class Question:
 
 
 class Client:
-    """What one client knows. A name is in `wanted` until dropped, in `leased` once this lease answered for it."""
+    """One client's knowledge. A name is in `wanted` until dropped, in `leased` once this lease answered for it."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, rig: SessionRig) -> None:
+        self.rig = rig
         self.known: dict[str, Change] = {}
         self.swept: set[str] = set()
         self.wanted: set[str] = set()
@@ -74,7 +75,7 @@ class Client:
         self.matches = 0
 
     def drop(self, name: str) -> None:
-        """Give up a name, and what was known for its sake alone."""
+        """Give up a name, and what was known because of it alone."""
         self.wanted.discard(name)
         self.leased.discard(name)
         self.certified.pop(name, None)
@@ -87,7 +88,7 @@ class Client:
         return self.serial
 
     def break_lease(self) -> None:
-        """Begin another lease: nothing is held in it yet, and no earlier request can put anything into it."""
+        """Begin another lease: it holds no name yet, and no earlier request can add any."""
         self.lease += 1
         self.leased = set()
         self.renewals.clear()
@@ -225,9 +226,9 @@ class Client:
         self.certified[name] = max(self.certified.get(name, 0), revision)
 
     def check(self, names: set[str], revision: int) -> None:
-        """Check that everything up to `revision` in the scope of `names` is here, or something newer."""
+        """Check that everything up to `revision` in the scope of `names` is known, or something newer."""
         truth: dict[str, Record] = {}
-        for entry in self.world.log[:revision]:
+        for entry in self.rig.log[:revision]:
             if isinstance(entry, Record) and any(covers(name, entry.topic) for name in names):
                 truth[entry.topic] = entry
         for topic, record in truth.items():
@@ -239,15 +240,15 @@ class Client:
                 assert known.version >= record.version, (topic, record, known)
 
 
-class Soup:
+class RandomWalk:
     """One client, at times two connections of it, one node; `random` decides what happens next."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.world = World(held_max=random.randint(1, 3), page_limit=random.randint(1, 4), sessions_max=2)
-        self.client = Client(self.world)
-        self.peer: Peer = self.world.connect()
-        self.peer.hear(self.client.hello(resume=False))
+        self.rig = SessionRig(gap_topics_max=random.randint(1, 3), page_limit=random.randint(1, 4), sessions_max=2)
+        self.client = Client(self.rig)
+        self.peer: Peer = self.rig.connect()
+        self.peer.receive(self.client.hello(resume=False))
         self.welcomed = False
         self.events = {
             self.subscribe: 4,
@@ -273,7 +274,7 @@ class Soup:
             event()
             if self.peer.stalled and self.random.random() < 0.3:
                 self.stall()
-            if self.peer.parted is not None and self.random.random() < 0.3:
+            if self.peer.closed is not None and self.random.random() < 0.3:
                 self.reconnect(resume=True, noticed=True)
             self.sinks_are_those_of_living_sessions()
             self.holds_are_bounded_and_belong_to_a_lease()
@@ -287,7 +288,7 @@ class Soup:
     @property
     def ready(self) -> bool:
         """Whether the client has a welcome, and a connection to speak on."""
-        return self.peer.parted is None and len(self.peer.inbox) < 3 and self.welcomed
+        return self.peer.closed is None and len(self.peer.inbox) < 3 and self.welcomed
 
     def read(self) -> None:
         for message in self.peer.take():
@@ -329,7 +330,7 @@ class Soup:
         if noticed or hello.since is None:
             self.peer.lose()
         self.client.break_lease()
-        self.peer, self.welcomed = self.world.connect(), False
+        self.peer, self.welcomed = self.rig.connect(), False
         self.peer.inbox.append(hello)
         self.peer.pump()
 
@@ -341,17 +342,17 @@ class Soup:
     # The node and its store ------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        self.world.commit(*self.some(TOPICS, 3), cbor=None if self.random.random() < 0.3 else b"\x01")
+        self.rig.commit(*self.some(TOPICS, 3), cbor=None if self.random.random() < 0.3 else b"\x01")
 
     def row(self) -> None:
-        self.world.row()
+        self.rig.commit_lineage_row()
 
     def feed(self) -> None:
-        self.world.feed(min(self.world.hub + self.random.randint(1, 6), self.world.image.head))
+        self.rig.feed(min(self.rig.hub + self.random.randint(1, 6), self.rig.image.head))
         self.read()
 
     def begin(self) -> None:
-        if self.peer.asking is not None:
+        if self.peer.reading is not None:
             self.peer.begin()
 
     def deliver(self) -> None:
@@ -361,23 +362,23 @@ class Soup:
 
     def serve(self) -> None:
         for _ in range(self.random.randint(1, 12)):
-            if self.peer.asking is not None:
+            if self.peer.reading is not None:
                 self.peer.begin()
                 self.peer.deliver()
         self.read()
 
     def race(self) -> None:
-        """Let changes come through while the store is read, just before or just after the snapshot."""
+        """Push changes while the store is read, just before or just after the snapshot."""
         before = self.random.random() < 0.5
         if before:
-            self.world.push(*self.some(TOPICS, 4))
+            self.rig.push(*self.some(TOPICS, 4))
         self.begin()
         if not before:
-            self.world.push(*self.some(TOPICS, 4))
+            self.rig.push(*self.some(TOPICS, 4))
         self.deliver()
 
     def compact(self) -> None:
-        self.world.image.compact(tombstones=self.world.hub, keys=0)
+        self.rig.image.compact(tombstones=self.rig.hub, keys=0)
 
     def stall(self) -> None:
         self.peer.stalled = not self.peer.stalled
@@ -385,23 +386,23 @@ class Soup:
         self.read()
 
     def fault(self) -> None:
-        fault, world, peer = self.random.choice(FAULTS), self.world, self.peer
+        fault, rig, peer = self.random.choice(FAULTS), self.rig, self.peer
         match fault:
-            case "down" | "crowd" if peer.asking is not None:
+            case "down" | "crowd" if peer.reading is not None:
                 peer.fail(Overloaded("crowd") if fault == "crowd" else Unavailable("down"))
-            case "expired" | "slow_consumer" | "overloaded" if peer.parted is None:
+            case "expired" | "slow_consumer" | "overloaded" if peer.closed is None:
                 peer.carry_out(peer.machine.revoked(cast("Reason", fault), 0))
-            case "amnesia":
-                world.amnesia(peer)
+            case "forgotten":
+                rig.forget_lease(peer)
             case "bye" if self.ready:
                 self.say(ClientBye())
             case "late" | "overdue":
-                # A push in between does not go out, although nobody has found the lease to be over.
-                world.now += 5.5 if fault == "late" else 11.5
-                world.push("p/a")
+                # A push in between does not go out, although no sweep has found the lease to be over.
+                rig.now += 5.5 if fault == "late" else 11.5
+                rig.push("p/a")
             case "swept":
-                world.now += 5.5
-                world.sweep()
+                rig.now += 5.5
+                rig.sweep()
             case _:
                 pass
         self.read()
@@ -409,61 +410,61 @@ class Soup:
     # What must hold --------------------------------------------------------------------------------------------------
 
     def sinks_are_those_of_living_sessions(self) -> None:
-        for lease in self.world.table._leases.values():
+        for lease in self.rig.table._leases.values():
             if lease.sink is not None:
                 assert isinstance(lease.sink, Peer)
                 assert lease.sink.machine.lease is lease
                 assert lease.sink.machine.state in (State.GREETING, State.OPEN)
 
     def holds_are_bounded_and_belong_to_a_lease(self) -> None:
-        for peer in self.world.peers:
+        for peer in self.rig.peers:
             gap_buffer = peer.machine.gap_buffer
             if gap_buffer is not None:
                 assert len(gap_buffer._held) <= peer.machine.gap_topics_max
                 assert peer.machine.state in (State.GREETING, State.OPEN)
-            assert peer.asking is not None or not peer.machine.busy
+            assert peer.reading is not None or not peer.machine.busy
 
     def serve_all(self) -> None:
-        while self.peer.asking is not None:
+        while self.peer.reading is not None:
             self.serve()
 
     def converge(self) -> None:
-        """After all of it: one more connection, one subscribe, and the client equals the store."""
-        world, client = self.world, self.client
-        world.now += 100
-        world.sweep()
-        world.feed()
+        """End with one more connection and one subscribe, after which the client equals the store."""
+        rig, client = self.rig, self.client
+        rig.now += 100
+        rig.sweep()
+        rig.feed()
         self.reconnect(resume=False, noticed=True)
         if not client.wanted:
             return
         for _ in range(3):
             self.serve_all()
             self.say(client.subscribe(set(client.wanted), replace=True))
-        world.commit("p/a", "a")
+        rig.commit("p/a", "a")
         self.serve_all()
         matches = client.matches
         self.say(client.renew())
         self.serve_all()
         assert client.matches == matches + 1
         assert client.leased == client.wanted
-        client.check(set(client.wanted), world.image.head)
+        client.check(set(client.wanted), rig.image.head)
         for topic, known in client.known.items():
             if not known.deleted:
-                assert world.image.latest[topic] == known.version
+                assert rig.image.latest[topic] == known.version
 
 
-def test_some_soup_matches_resumes_overflows_and_pages() -> None:
-    """The soups below would prove nothing if they never came to the point."""
+def test_the_walks_match_resume_overflow_and_lose_their_lease() -> None:
+    """Else the walks below would prove nothing."""
     seen: Counter[str] = Counter()
     for seed in range(10):
-        soup = Soup(Random(seed))
-        soup.run(STEPS)
-        seen += soup.world.repairs
-        seen["match"] += soup.client.matches
+        walk = RandomWalk(Random(seed))
+        walk.run(STEPS)
+        seen += walk.rig.repairs
+        seen["match"] += walk.client.matches
     assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_soup(seed: int) -> None:
+def test_a_random_walk_certifies_nothing_that_is_missing(seed: int) -> None:
     for number in range(ROUNDS):
-        Soup(Random(seed * ROUNDS + number)).run(STEPS)
+        RandomWalk(Random(seed * ROUNDS + number)).run(STEPS)

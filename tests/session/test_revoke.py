@@ -5,7 +5,7 @@ import pytest
 from softstate.errors import Overloaded, Unavailable
 from softstate.session import DropPending, State
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Reason, Renewed, Revoked, Subscribed
-from tests.kit.session_rig import Peer, World, kinds, pushed, renew, subscribe
+from tests.kit.session_rig import Peer, SessionRig, kinds, pushed, renew, subscribe
 
 
 def revoke(peer: Peer, reason: Reason = "slow_consumer") -> None:
@@ -14,10 +14,10 @@ def revoke(peer: Peer, reason: Reason = "slow_consumer") -> None:
 
 @pytest.mark.parametrize("reason", ["expired", "slow_consumer", "overloaded", "denied"])
 def test_revoking_ends_the_lease_and_drops_what_rests_on_it(reason: Reason) -> None:
-    world = World()
-    peer = world.opened("a")
+    rig = SessionRig()
+    peer = rig.open_session("a")
     peer.stalled = True
-    world.push("a")
+    rig.push("a")
     peer.ask(subscribe(1, "b"), renew(2, "a", "b"), Poll(3, topics={"a": 0}))
     revoke(peer, reason)
     peer.stalled = False
@@ -26,18 +26,19 @@ def test_revoking_ends_the_lease_and_drops_what_rests_on_it(reason: Reason) -> N
     assert isinstance(polled, Polled)
     assert revoked == Revoked(reason, 5, 700)
     assert peer.sent == 0
-    assert world.table.statistics().sessions == 0
-    assert (peer.machine.state, peer.machine.gap_buffer) == (State.LAPSED, None)
-    assert world.repairs == ({} if reason == "expired" else {reason: 1})
-    world.push("a")
+    assert rig.table.statistics().sessions == 0
+    assert peer.machine.state is State.LAPSED
+    assert peer.machine.gap_buffer is None
+    assert rig.repairs == ({} if reason == "expired" else {reason: 1})
+    rig.push("a")
     assert peer.take() == []
 
 
 @pytest.mark.parametrize("request_", ["subscribe", "renew"])
 def test_a_request_that_rests_on_the_lease_goes_with_it(request_: str) -> None:
-    world = World()
-    peer = world.opened("a")
-    peer.hear(subscribe(1, "b") if request_ == "subscribe" else renew(1, "a"))
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    peer.receive(subscribe(1, "b") if request_ == "subscribe" else renew(1, "a"))
     peer.begin()
     revoke(peer)
     assert not peer.machine.busy
@@ -47,36 +48,36 @@ def test_a_request_that_rests_on_the_lease_goes_with_it(request_: str) -> None:
 
 
 def test_a_poll_goes_on_without_a_lease() -> None:
-    world = World(page_limit=1)
-    world.push("p/a", "p/b")
-    peer = world.opened("a")
-    peer.hear(Poll(1, prefixes={"p/": 0}))
+    rig = SessionRig(page_limit=1)
+    rig.push("p/a", "p/b")
+    peer = rig.open_session("a")
+    peer.receive(Poll(1, prefixes={"p/": 0}))
     revoke(peer)
     assert kinds(peer.serve()) == ["Revoked", "Polled", "Polled"]
 
 
 @pytest.mark.parametrize("state", ["new", "greeting", "lapsed"])
-def test_an_outbox_that_gave_up_without_a_lease_begins_anew(state: str) -> None:
-    """It drops every push until then: those of a later lease too, whose `renewed` would then lie."""
-    world = World()
-    peer = world.connect() if state != "lapsed" else world.opened()
+def test_an_outbox_that_overflowed_without_a_lease_is_reset(state: str) -> None:
+    """Until then it drops every push, also those of a later lease, which a `renewed` would certify."""
+    rig = SessionRig()
+    peer = rig.connect() if state != "lapsed" else rig.open_session()
     if state == "greeting":
-        peer.hear(Hello())
+        peer.receive(Hello())
     elif state == "lapsed":
         revoke(peer)
     assert peer.machine.revoked("slow_consumer", 5) == [DropPending()]
 
 
 def test_revoking_twice_tells_once() -> None:
-    peer = World().opened("a")
+    peer = SessionRig().open_session("a")
     revoke(peer)
     revoke(peer, "expired")
     assert kinds(peer.take()) == ["Revoked"]
 
 
 def test_after_denied_nothing_is_read_without_new_credentials() -> None:
-    world = World()
-    peer = world.opened("a")
+    rig = SessionRig()
+    peer = rig.open_session("a")
     revoke(peer, "denied")
     peer.take()
     assert kinds(peer.ask(subscribe(1, "a"), Poll(2, topics={"a": 0}), renew(3, "a"))) == [
@@ -85,15 +86,15 @@ def test_after_denied_nothing_is_read_without_new_credentials() -> None:
         "no_lease",
     ]
     assert peer.machine.state is State.LAPSED
-    assert world.table.statistics().sessions == 0
+    assert rig.table.statistics().sessions == 0
 
 
 @pytest.mark.parametrize("greeting", [False, True])
 def test_denied_counts_in_every_state(greeting: bool) -> None:
-    world = World()
-    peer = world.connect() if greeting else world.opened("a")
+    rig = SessionRig()
+    peer = rig.connect() if greeting else rig.open_session("a")
     if greeting:
-        peer.hear(Hello())
+        peer.receive(Hello())
     else:
         revoke(peer, "expired")
     revoke(peer, "denied")
@@ -105,22 +106,22 @@ def test_denied_counts_in_every_state(greeting: bool) -> None:
 
 
 def test_a_forgotten_lease_is_not_renewed() -> None:
-    world = World()
-    peer = world.opened("a")
-    world.amnesia(peer)
-    world.push("a")
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    rig.forget_lease(peer)
+    rig.push("a")
     assert kinds(peer.ask(renew(1, "a"))) == ["no_lease"]
     assert peer.machine.state is State.LAPSED
 
 
 @pytest.mark.parametrize("error", [None, Unavailable("down"), Overloaded("crowd")])
 def test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed(error: Unavailable | Overloaded | None) -> None:
-    """An empty set would match it: whoever holds nothing would be told that a lease lives."""
-    world = World()
-    peer = world.opened()
-    peer.hear(renew(1))
+    """An empty set would match it: a client without names would be told that its lease lives."""
+    rig = SessionRig()
+    peer = rig.open_session()
+    peer.receive(renew(1))
     peer.begin()
-    world.amnesia(peer)
+    rig.forget_lease(peer)
     if error is None:
         peer.deliver()
     else:
@@ -129,26 +130,26 @@ def test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed(error: Unavail
 
 
 def test_a_lease_forgotten_while_a_subscribe_waits_is_told() -> None:
-    world = World()
-    peer = world.opened("a")
-    peer.hear(subscribe(1, "b"))
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    peer.receive(subscribe(1, "b"))
     peer.begin()
-    world.amnesia(peer)
+    rig.forget_lease(peer)
     peer.deliver()
     assert kinds(peer.take()) == ["no_lease"]
     assert peer.machine.gap_buffer is None
-    peer.hear(subscribe(2, "b"))
-    world.amnesia(peer)
+    peer.receive(subscribe(2, "b"))
+    rig.forget_lease(peer)
     peer.fail(Unavailable("down"))
     assert kinds(peer.take()) == ["unavailable"]
 
 
-def test_a_forgotten_lease_begins_anew_with_a_subscribe() -> None:
-    world = World()
-    peer = world.opened("a")
-    world.amnesia(peer)
-    world.push("a")
-    subscribed, push = peer.ask(subscribe(1, "a", replace=True))[0], world.push("a")
+def test_a_subscribe_replaces_a_forgotten_lease() -> None:
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    rig.forget_lease(peer)
+    rig.push("a")
+    subscribed, push = peer.ask(subscribe(1, "a", replace=True))[0], rig.push("a")
     assert isinstance(subscribed, Subscribed)
     assert [change.version for change in subscribed.changes] == [2]
     assert peer.take() == pushed(("a", push))
@@ -158,32 +159,32 @@ def test_a_forgotten_lease_begins_anew_with_a_subscribe() -> None:
 
 
 def test_a_forgotten_lease_loses_its_other_names() -> None:
-    world = World()
-    peer = world.opened("a")
-    world.amnesia(peer)
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    rig.forget_lease(peer)
     _, renewed = peer.ask(subscribe(1, "b"), renew(2, "a", "b"))
     assert isinstance(renewed, Renewed)
     assert not renewed.match
 
 
 def test_a_forgotten_lease_disturbs_nothing_else() -> None:
-    world = World()
-    peer = world.opened("a")
-    world.amnesia(peer)
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    rig.forget_lease(peer)
     message = Publish(1, "a", value=1)
     assert kinds(peer.ask(Poll(2, topics={"a": 0}), message)) == ["Polled"]
     assert peer.submitted == [message]
     revoke(peer, "slow_consumer")
     assert kinds(peer.take()) == ["Revoked"]
     peer.machine.disconnected()
-    assert world.table.statistics().sessions == 0
+    assert rig.table.statistics().sessions == 0
 
 
 def test_a_push_that_waits_is_replaced_by_a_newer_one_in_its_place() -> None:
-    world = World()
-    peer = world.opened("a", "b")
+    rig = SessionRig()
+    peer = rig.open_session("a", "b")
     peer.stalled = True
-    world.push("a", "b", "a")
+    rig.push("a", "b", "a")
     peer.stalled = False
     peer.flush()
     assert peer.take() == [Notify("a", 4), Notify("b", 3)]

@@ -15,7 +15,7 @@ from softstate.session.machine import FAREWELLS, LEASE_ENDS
 from softstate.session.state import State
 from softstate.session.table import IGNORED, MESSAGES, TABLE, Key
 from softstate.wire.messages import ClientBye, ClientMessage, Farewell, Reason
-from tests.kit.session_rig import World
+from tests.kit.session_rig import SessionRig
 
 KEYS: list[Key] = [*MESSAGES, *EVENTS]
 SOURCES = sorted(Path(softstate.session.__path__[0]).glob("*.py"))
@@ -73,6 +73,6 @@ def test_only_the_look_up_reads_the_state() -> None:
 def test_a_function_that_leads_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = (State.OPEN, ClientBye)
     monkeypatch.setitem(TABLE, cell, TABLE[cell]._replace(to=(State.OPEN,)))
-    peer = World().opened()
+    peer = SessionRig().open_session()
     with pytest.raises(AssertionError):
         peer.machine.received(ClientBye(), 100.0)

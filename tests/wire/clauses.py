@@ -101,7 +101,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-SUB-3": (
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
-        "session/test_random_walk.py::test_some_soup_matches_resumes_overflows_and_pages",
+        "session/test_random_walk.py::test_the_walks_match_resume_overflow_and_lose_their_lease",
         "server/storage/test_batcher.py::test_a_batch_is_closed_before_its_call_begins",
     ),
     "P-SUB-4": (
@@ -113,11 +113,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_gap_buffer.py::test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond",
     ),
     "P-SUB-6": (
-        "session/test_subscribe.py::test_a_hold_that_overflows_costs_one_more_page",
+        "session/test_subscribe.py::test_a_gap_buffer_that_overflows_costs_one_more_page",
         "session/test_subscribe.py::test_the_last_round_is_served_and_the_next_is_overloaded",
     ),
     "P-SUB-7": (
-        "session/test_subscribe.py::test_a_long_answer_comes_in_pages_each_read_anew",
+        "session/test_subscribe.py::test_a_long_answer_comes_in_pages_with_a_read_for_each",
         "store/rules/test_paging.py::test_pages_are_the_whole_answer_cut_up",
         "transcripts/pages.json",
     ),
@@ -252,10 +252,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "transcripts/resume.json",
     ),
     "P-RES-3": (
-        "session/test_resume.py::test_without_all_it_takes_the_session_is_new_and_empty",
+        "session/test_resume.py::test_a_hello_that_lacks_something_begins_a_new_and_empty_session",
         "session/test_resume.py::test_below_the_floor_the_session_is_new",
         "session/test_resume.py::test_only_so_many_changes_are_replayed",
-        "session/test_resume.py::test_a_hold_that_overflows_makes_the_session_new",
+        "session/test_resume.py::test_a_gap_buffer_that_overflows_makes_the_session_new",
         "session/test_resume.py::test_a_lease_that_ends_during_its_resumption_is_not_resumed",
     ),
     "P-RES-4": (
