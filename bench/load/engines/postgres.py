@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from bench.load.engines.dialect import Dialect, Listener, Writer
 from bench.load.process import LoadFailed
-from softstate.store.postgres.url import read_place
+from softstate.store.postgres.url import read_address
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -19,7 +19,7 @@ class Postgres(Dialect):
     """Tables ``MARK_told`` and ``MARK_bare``, and the channel ``MARK``."""
 
     def __init__(self, url: str, mark: str) -> None:
-        self._conninfo = make_conninfo(**read_place(url).parameters)
+        self._conninfo = make_conninfo(**read_address(url).parameters)
         self._mark = mark
         self._run(*(f"CREATE TABLE {table} (topic int PRIMARY KEY, value text)" for table in self._tables))
 

@@ -1,1 +1,1 @@
-"""etcd as the truth: `softstate.store.etcd.store` has the store."""
+"""The store in etcd: `softstate.store.etcd.store`."""

@@ -1,4 +1,4 @@
-"""Dumping all that a namespace holds, and becoming a copy of what another store dumped."""
+"""Dumping all that a namespace holds, and filling one with what another store dumped."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from softstate.store.base import Dump, Key
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import NESTED_MAX, Op, RangeAnswer, delete, delete_span, get, put, span, value_is
-from softstate.store.etcd.schema import Data, Head, Known, Layout, after_all, read_keylog, write_head
-from softstate.store.etcd.snapshot import Appetite, Look, begin, log_op, rows_in, scan_log, topics_in
+from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, prefix_end, read_keylog, write_head
+from softstate.store.etcd.snapshot import EtcdSnapshot, PageBudget, begin_snapshot, log_op, rows_in, scan_log, topics_in
 from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction
-from softstate.store.etcd.write import Fate, Writer
-from softstate.store.remote.fetched import Fetched
+from softstate.store.etcd.write import WriteOutcome, Writer
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import lineage_nonce
 
 CLEAR_KEYS = 1_000
-"""How many keys one request removes of a generation that nobody needs."""
+"""How many keys one request removes of a generation that is no longer used."""
 
 log = structlog.get_logger("softstate.store")
 
 
 def dump_ops(data: Data, after: int, limit: int) -> list[Op]:
     """Read the first records, keys and lineage rows above a revision."""
-    wave = Appetite(limit, PAGE_BYTES_MAX).wave()
+    first = PageBudget(limit, PAGE_BYTES_MAX).fetch_size()
     rest = [span(*data.between(table, after, REVISION_MAX), limit=limit + 1) for table in ("keylog", "lineage")]
-    return [log_op(data, after, wave), *rest]
+    return [log_op(data, after, first), *rest]
 
 
-async def fetch_dump(look: Look, after: int, limit: int) -> tuple[Fetched, list[Key]]:
-    """Bring in what `softstate.store.rules.paging.dump_page` asks for. The look was begun with `dump_ops`."""
-    log_answer, keylog, lineage = look.answers
-    appetite = Appetite(limit, PAGE_BYTES_MAX)
-    records = await scan_log(look, ALL, after, tombstones=True, appetite=appetite, kvs=log_answer.kvs)
-    fetched = look.fetched(rows=rows_in(lineage, look.position.epoch), scans={(ALL, after, True): records})
+async def fetch_dump(snapshot: EtcdSnapshot, after: int, limit: int) -> tuple[FetchedSnapshot, list[Key]]:
+    """Fetch what `softstate.store.rules.paging.dump_page` asks for. The snapshot was begun with `dump_ops`."""
+    log_answer, keylog, lineage = snapshot.answers
+    budget = PageBudget(limit, PAGE_BYTES_MAX)
+    records = await scan_log(snapshot, ALL, after, tombstones=True, budget=budget, kvs=log_answer.kvs)
+    fetched = snapshot.fetched(rows=rows_in(lineage, snapshot.position.epoch), scans={(ALL, after, True): records})
     return fetched, [read_keylog(kv.key, kv.value) for kv in keylog.kvs]
 
 
@@ -58,35 +58,35 @@ class Adoption:
         self._marker = self._data.root + b"adopting"
         self._last: Dump | None = None
 
-    async def adopt(self, pages: AsyncIterator[Dump], seen: tuple[Position, str], *, replace: bool) -> Known:
+    async def adopt(self, pages: AsyncIterator[Dump], seen: tuple[Position, str], *, replace: bool) -> StoredHead:
         """Take the pages; see `Store.adopt`. Returns the head that was put in place."""
-        known = await self._current(seen, replace=replace)
-        await self._clear_others(known.head.generation)
+        stored = await self._current(seen, replace=replace)
+        await self._clear_others(stored.head.generation)
         await self._write([], [put(self._marker, b"1")])
         async for page in pages:
             check_joined(self._last, page)
             if page.after == 0 and self._last is not None:
-                await self._clear(self._data.root, after_all(self._data.root))
+                await self._clear(self._data.root, prefix_end(self._data.root))
                 await self._write([], [put(self._marker, b"1")])
             await self._take(page)
             self._last = page
         check_joined(self._last, None)
         assert self._last is not None
-        known = await self._finish(self._last, seen, replace=replace)
+        stored = await self._finish(self._last, seen, replace=replace)
         try:
             await self._clear_others(self._generation)
         except Unavailable as error:
             log.warning("old generation is left", store=self._gateway.name, because=error.message)
-        return known
+        return stored
 
-    async def _current(self, seen: tuple[Position, str], *, replace: bool) -> Known:
+    async def _current(self, seen: tuple[Position, str], *, replace: bool) -> StoredHead:
         async with self._gateway.reading() as connection:
-            look = await begin(self._gateway, connection, self._layout, seen, ops=_rows_counted)
-            self._check_empty(look, replace=replace)
-            return look.known
+            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen, ops=_rows_counted)
+            self._check_empty(snapshot, replace=replace)
+            return snapshot.stored
 
-    def _check_empty(self, look: Look, *, replace: bool) -> None:
-        if not replace and look.position.revision > look.answers[0].count:
+    def _check_empty(self, snapshot: EtcdSnapshot, *, replace: bool) -> None:
+        if not replace and snapshot.position.revision > snapshot.answers[0].count:
             raise published_to(self._gateway.name)
 
     async def _take(self, page: Dump) -> None:
@@ -115,22 +115,22 @@ class Adoption:
     def _still_ours(self) -> list[Op]:
         return [value_is(self._marker, b"1")]
 
-    async def _finish(self, page: Dump, seen: tuple[Position, str], *, replace: bool) -> Known:
+    async def _finish(self, page: Dump, seen: tuple[Position, str], *, replace: bool) -> StoredHead:
         (counted,) = await self._ranges(
-            [span(self._data.table("key"), after_all(self._data.table("key")), count_only=True)]
+            [span(self._data.table("key"), prefix_end(self._data.table("key")), count_only=True)]
         )
         lineage, revision = lineage_nonce(self._random), page.position.revision + 1
         head = Head(page.position.epoch, lineage, revision, revision, self._generation, "", page.floor, counted.count)
 
-        async def attempt(connection: Connection, fate: Fate) -> Known | None:
-            look = await begin(self._gateway, connection, self._layout, seen, ops=_rows_counted)
-            self._check_empty(look, replace=replace)
-            known = write_head(head, self._random)
-            compares = [value_is(self._layout.head, look.known.raw), *self._still_ours]
+        async def attempt(connection: Connection, outcome: WriteOutcome) -> StoredHead | None:
+            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen, ops=_rows_counted)
+            self._check_empty(snapshot, replace=replace)
+            stored = write_head(head, self._random)
+            compares = [value_is(self._layout.head, snapshot.stored.raw), *self._still_ours]
             ops = [put(self._data.at("lineage", revision), lineage.encode()), delete(self._marker)]
-            return known if await self._writer.send(connection, fate, compares, known, ops) else None
+            return stored if await self._writer.send(connection, outcome, compares, stored, ops) else None
 
-        return await self._writer.persist(attempt)
+        return await self._writer.retry(attempt)
 
     async def _write(self, compares: Sequence[Op], ops: Sequence[Op]) -> None:
         async with self._gateway.reading() as connection:
@@ -148,7 +148,7 @@ class Adoption:
     async def _clear_others(self, generation: str) -> None:
         kept = self._layout.data(generation).root
         await self._clear(self._layout.generations, kept)
-        await self._clear(after_all(kept), after_all(self._layout.generations))
+        await self._clear(prefix_end(kept), prefix_end(self._layout.generations))
 
     async def _clear(self, begins: bytes, ends: bytes) -> None:
         while True:
@@ -159,4 +159,4 @@ class Adoption:
 
 
 def _rows_counted(data: Data) -> list[Op]:
-    return [span(data.table("lineage"), after_all(data.table("lineage")), count_only=True)]
+    return [span(data.table("lineage"), prefix_end(data.table("lineage")), count_only=True)]

@@ -1,8 +1,8 @@
-"""Asking etcd how much an acknowledged commit can be relied on, and whether it will go on taking them.
+"""Asking etcd how durable an acknowledged commit is, and whether it will go on taking them.
 
 etcd syncs its log to disk before it acknowledges, on a majority of the members, so a commit survives a power cut;
 unless a member runs with ``--unsafe-no-fsync``. No call tells that, but the metrics of such a member do: commits are
-counted, and syncs are not. What cannot be asked (metrics may be closed off) counts as well configured.
+counted, and syncs are not. A member whose metrics are closed off counts as well configured.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import Alarms, Status
 
 FULL_SHARE = 0.8
-"""From this share of the quota on, the size of the database is worth a warning."""
+"""Share of the quota from which on the size of the database is worth a warning."""
 
 PROBE_CALL_S = 1.0
 """How long asking may take in all, in seconds."""
 
 SYNCS_MIN = 3
-"""So many syncs since the last look show that a member does sync. One comes with each new segment of its log anyway."""
+"""How many syncs since the last probe show that a member does sync: each new segment of its log brings one anyway."""
 
 _SYNCS = b"etcd_disk_wal_fsync_duration_seconds_count "
 _COMMITS = b"etcd_server_proposals_applied_total "
@@ -33,8 +33,8 @@ _QUOTA = b"etcd_server_quota_backend_bytes "
 log = structlog.get_logger("softstate.store")
 
 
-class Probe:
-    """What was found out about the member that was asked last: `durability` and `warnings`, as a `Store` has them."""
+class DurabilityProbe:
+    """The `durability` and `warnings` of the member that was asked last, as a `Store` has them."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.durability = Durability.DURABLE
@@ -43,10 +43,10 @@ class Probe:
         self._process: tuple[int, float | None] | None = None
         self._commits = self._syncs = 0.0
 
-    async def ask(self) -> None:
-        """Ask again. What changed since the last time says most, so do it before and after a commit."""
+    async def refresh(self) -> None:
+        """Ask again. Changes since the last time say most, so do it before and after a commit."""
         try:
-            with self._gateway.patience(PROBE_CALL_S):
+            with self._gateway.time_limit(PROBE_CALL_S):
                 async with self._gateway.readers.connection() as connection:
                     status = await self._gateway.call(connection, "/v3/maintenance/status", {}, Status)
                     alarms = await self._gateway.call(connection, "/v3/maintenance/alarm", {"action": "GET"}, Alarms)

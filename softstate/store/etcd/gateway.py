@@ -73,7 +73,7 @@ class Gateway:
             raise Unavailable(f"{connection.where} does not answer as etcd's gateway does: {error}") from None
 
     async def authenticate(self, connection: Connection) -> None:
-        """See to it that there is a token, if there is a user. Raises `StoreRefused` when the password is wrong."""
+        """Get a token if there is a user and none yet. Raises `StoreRefused` when the password is wrong."""
         if self._user is None or self._token is not None:
             return
         body = msgspec.json.encode({"name": self._user, "password": self._password})
@@ -104,8 +104,8 @@ class Gateway:
         return error
 
     @contextmanager
-    def patience(self, call_s: float = CALL_S) -> Iterator[None]:
-        """Bound what the body waits for. Raises `Unavailable` when the time is over."""
+    def time_limit(self, call_s: float = CALL_S) -> Iterator[None]:
+        """Bound the time that the body takes. Raises `Unavailable` when it is over."""
         with trio.move_on_after(call_s) as scope:
             yield
         if scope.cancelled_caught:
@@ -113,13 +113,13 @@ class Gateway:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """Lend a connection for reading, with `patience`."""
-        with self.patience():
+        """Lend a connection for reading, within `time_limit`."""
+        with self.time_limit():
             async with self.readers.connection() as connection:
                 yield connection
 
     async def drop(self) -> None:
-        """Close what is idle, so that everything begins with new connections and a new token."""
+        """Close idle connections and forget the token, so that the next calls begin with new ones."""
         self._token = None
         await self.readers.drop()
         await self.writers.drop()

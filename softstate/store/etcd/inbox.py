@@ -1,4 +1,4 @@
-"""The inbox: how another program publishes with one etcd put, and how a node moves that into the truth.
+"""The inbox: another program publishes with one etcd put, and a node moves that into the store.
 
 ``etcdctl put NAMESPACE/inbox/TOPIC '{"state":"paid"}'`` publishes, an empty value deletes the topic. It may be part of
 a transaction of the program's own. Any node's store takes it from there, in a transaction that deletes it from the
@@ -17,8 +17,8 @@ from softstate.errors import RequestError
 from softstate.names import check_topic
 from softstate.store.base import Write
 from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
-from softstate.store.etcd.schema import Data, Layout, after_all
-from softstate.store.etcd.snapshot import Look, topics_in
+from softstate.store.etcd.schema import Data, Layout, prefix_end
+from softstate.store.etcd.snapshot import EtcdSnapshot, topics_in
 from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction, size_of
 from softstate.store.etcd.write import Plan
 from softstate.store.remote.encoding import cbor_of_json
@@ -33,30 +33,30 @@ log = structlog.get_logger("softstate.store")
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """What became of a batch of entries: how many were taken, why others were refused, whether there are more."""
+class DrainResult:
+    """The outcome of a batch of entries: how many were taken, why others were refused, whether there are more."""
 
     taken: int
     refused: Sequence[tuple[str, str]]
     more: bool
 
     def report(self) -> None:
-        """Log what was refused, once that is committed."""
+        """Log the refusals, once they are committed."""
         for topic, because in self.refused:
             log.warning("direct publish refused", topic=topic, because=because)
 
 
-def moving(layout: Layout) -> Plan[Moved]:
-    """Plan to move the oldest entries of the inbox into the truth, or to where refused ones are kept."""
+def plan_drain(layout: Layout) -> Plan[DrainResult]:
+    """Plan to move the oldest entries of the inbox into the store, or to where refused ones are kept."""
 
     def ops(_data: Data) -> list[Op]:
         newest_last = {"sort_order": "ASCEND", "sort_target": "MOD"}
-        return [span(layout.inbox, after_all(layout.inbox), limit=INBOX_MAX, **newest_last)]
+        return [span(layout.inbox, prefix_end(layout.inbox), limit=INBOX_MAX, **newest_last)]
 
-    async def draft(look: Look, transaction: EtcdTransaction) -> Moved:
+    async def draft(snapshot: EtcdSnapshot, transaction: EtcdTransaction) -> DrainResult:
         publishes: list[Write] = []
         refused: list[tuple[str, str]] = []
-        entries = _fitting(look.answers[0].kvs)
+        entries = _fitting(snapshot.answers[0].kvs)
         for kv in entries:
             topic = kv.key[len(layout.inbox) :]
             try:
@@ -68,9 +68,9 @@ def moving(layout: Layout) -> Plan[Moved]:
             transaction.compares.append(unchanged(kv.key, kv.mod_revision))
             transaction.changes[kv.key] = None
         topics = [publish.topic for publish in publishes]
-        found = await look.ranges([get(transaction.data.topic(topic)) for topic in topics])
-        transaction.apply(publishes, look.fetched(), topics_in(topics, found), {})
-        return Moved(len(entries), refused, look.answers[0].count > len(entries))
+        found = await snapshot.ranges([get(transaction.data.topic(topic)) for topic in topics])
+        transaction.apply(publishes, snapshot.fetched(), topics_in(topics, found), {})
+        return DrainResult(len(entries), refused, snapshot.answers[0].count > len(entries))
 
     return Plan(draft, ops)
 

@@ -1,8 +1,8 @@
-"""What the last write of this node has left: enough to write again without reading first, if nobody else has written.
+"""The state that this node's last write has left: enough to write again without reading first, if no other node wrote.
 
 Reading before each write doubles the time that a publish takes. A write compares the head anyway, and no two writes
-leave the same one: so whatever is known of the topics at a head is true exactly if that comparison holds. That an
-idempotency key is new, which is what most are, is compared too.
+leave the same one: so the state of topics that is remembered for a head is right exactly if that comparison holds. An
+idempotency key is compared too: it must be new, as most are.
 """
 
 from __future__ import annotations
@@ -12,43 +12,45 @@ from collections.abc import Sequence
 from softstate.store.base import Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.messages import NESTED_MAX, unchanged
-from softstate.store.etcd.schema import Known
+from softstate.store.etcd.schema import StoredHead
 from softstate.store.etcd.transaction import EtcdTransaction
 from softstate.store.rules.judge import TopicState
 
-RECALL_TOPICS_MAX = 4_096
-"""Where so many topics stand is remembered, at most; then it begins anew."""
+LAST_WRITE_TOPICS_MAX = 4_096
+"""How many topics are remembered at most; beyond it, remembering starts over."""
 
 
-class Recall:
-    """Where topics stand at the head that was written last, over a connection that is still in use."""
+class LastWrite:
+    """The state of topics at the head that was written last, over a connection that is still in use."""
 
     def __init__(self) -> None:
-        self._known: Known | None = None
+        self._known: StoredHead | None = None
         self._connection: Connection | None = None
         self._topics: dict[str, TopicState] = {}
 
-    def remember(self, connection: Connection, base: Known, known: Known, transaction: EtcdTransaction) -> None:
+    def remember(
+        self, connection: Connection, base: StoredHead, stored: StoredHead, transaction: EtcdTransaction
+    ) -> None:
         """Note a write that has made `known` of `base`."""
-        if self._known is None or self._known.raw != base.raw or len(self._topics) > RECALL_TOPICS_MAX:
+        if self._known is None or self._known.raw != base.raw or len(self._topics) > LAST_WRITE_TOPICS_MAX:
             self._topics = {}
         self._topics |= transaction.topics
-        self._known, self._connection = known, connection
+        self._known, self._connection = stored, connection
 
     def forget(self) -> None:
-        """Know nothing: somebody else has written."""
+        """Forget it: another node has written."""
         self._known = self._connection = None
         self._topics = {}
 
     def base_for(
         self, connection: Connection, group: Sequence[Write], newest: int
-    ) -> tuple[Known, dict[str, TopicState]] | None:
-        """Return the head and where the topics of a group stand, if all that is asked about them is known.
+    ) -> tuple[StoredHead, dict[str, TopicState]] | None:
+        """Return the head and the state of the topics of a group, if all that judging them takes is remembered.
 
-        `newest` is the highest revision that this node has heard of, from anyone.
+        `newest` is the highest revision that this node has met or was notified of.
         """
-        known = self._known
-        if known is None or known.head.revision < newest:
+        stored = self._known
+        if stored is None or stored.head.revision < newest:
             return None
         if self._connection is not connection or not connection.covered:
             return None
@@ -56,7 +58,7 @@ class Recall:
             return None
         if any(publish.witness is not None or publish.topic not in self._topics for publish in group):
             return None
-        return known, {publish.topic: self._topics[publish.topic] for publish in group}
+        return stored, {publish.topic: self._topics[publish.topic] for publish in group}
 
 
 def compare_new_keys(transaction: EtcdTransaction, group: Sequence[Write]) -> None:

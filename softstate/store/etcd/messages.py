@@ -1,4 +1,4 @@
-"""What etcd's JSON gateway is told and what it answers, as far as we use it: the shapes of `etcdserverpb`.
+"""Requests to etcd's JSON gateway and its answers, as far as we use them: the shapes of `etcdserverpb`.
 
 Bytes are base64 there, as msgspec has them by itself; 64-bit numbers are text, which it reads when not strict. What is
 zero or empty is left out in both directions. The names are those of etcd 3.4 to 3.6.
@@ -15,7 +15,7 @@ TXN_OPS_MAX = 128
 """How many operations etcd takes in one list of a transaction (``--max-txn-ops``), less those of the list around it."""
 
 NESTED_MAX = TXN_OPS_MAX // 2
-"""Into how many nested transactions, of so many operations each, a long list is folded at most."""
+"""The most nested transactions that a long list is folded into, and the most operations of each."""
 
 FOLDED_OPS_MAX = (NESTED_MAX - 1) * NESTED_MAX
 """How many operations one transaction can hold in all, beside a first one."""
@@ -25,7 +25,7 @@ Op: TypeAlias = dict[str, Any]
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What every answer begins with. `revision` is etcd's own, of the snapshot that the answer was taken from."""
+    """The beginning of every answer. `revision` is etcd's own, of the snapshot that the answer was taken from."""
 
     cluster_id: int = 0
     member_id: int = 0
@@ -97,7 +97,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What comes instead of an answer: a gRPC status code and a text."""
+    """An error in place of an answer: a gRPC status code and a text."""
 
     code: int = 0
     message: str = ""

@@ -61,7 +61,7 @@ class Watch:
             return found
 
     async def _open(self) -> Connection:
-        with self._gateway.patience():
+        with self._gateway.time_limit():
             connection = await self._gateway.endpoints.connect()
             try:
                 await self._begin(connection)

@@ -1,15 +1,15 @@
-r"""Where things lie in etcd, and as what: the keys, the one value that every write compares, and the small encodings.
+r"""The layout in etcd: the keys, the one value that every write compares, and the small encodings.
 
 All of it is below ``NAMESPACE/``, and nothing outside is ever touched::
 
     head                          the newest commit, as `Head`: compared and rewritten by every write of softstate
     inbox/TOPIC                   JSON text that another program wants published; empty to delete
-    refused/TOPIC                 what stood in the inbox and cannot be published: a line of why, then what it was
+    refused/TOPIC                 an entry of the inbox that cannot be published: a line with the reason, then the entry
     data/GENERATION/log/VERSION   a record: topic, NUL, value as `softstate.store.remote.encoding` has it
     data/GENERATION/topic/TOPIC   the version of a topic's record, with "+", or "-" for a tombstone
     data/GENERATION/tomb/VERSION  the topic of a tombstone
     data/GENERATION/lineage/START the nonce of the lineage that begins at revision START
-    data/GENERATION/key/TOPIC\0KEY  what an idempotency key stands for: version, digest
+    data/GENERATION/key/TOPIC\0KEY  the request that an idempotency key stands for: version, digest
     data/GENERATION/keylog/VERSION  the idempotency key that was made at a version: [topic, key, digest]
 
 Versions are 16 hex digits, so their order is that of the keys: the change feed is one range, and reading a record one
@@ -39,7 +39,7 @@ LAYOUT_VERSION = 1
 """In `Head.layout`. A head with a higher one is from a newer softstate."""
 
 MARK = "softstate"
-"""In `Head.application`: how a key that is merely called like ours is told from ours."""
+"""In `Head.application`: tells a key of ours from another one of that name."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -68,14 +68,14 @@ class Head(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A head as it was read: `raw` is what a write compares."""
+class StoredHead:
+    """A head as it is stored: a write compares `raw`."""
 
     head: Head
     raw: bytes
 
 
-def read_head(raw: bytes, name: str) -> Known:
+def read_head(raw: bytes, name: str) -> StoredHead:
     """Decode the value of the key ``head``. Raises `StoreRefused` when it is not ours, or of a newer softstate."""
     try:
         head = msgspec.json.decode(raw, type=Head)
@@ -92,7 +92,7 @@ def read_head(raw: bytes, name: str) -> Known:
             f"{name} has layout version {layout}, this softstate knows {LAYOUT_VERSION}:"
             " install the softstate that wrote it, or choose another ?namespace="
         )
-    return Known(head, raw)
+    return StoredHead(head, raw)
 
 
 class _AnyHead(msgspec.Struct):
@@ -108,10 +108,10 @@ def _layout_of(raw: bytes) -> int | None:
     return found.layout if found.application == MARK else None
 
 
-def write_head(head: Head, random: Random) -> Known:
+def write_head(head: Head, random: Random) -> StoredHead:
     """Encode a head with a token of its own."""
     head = msgspec.structs.replace(head, token=f"{random.getrandbits(64):016x}")
-    return Known(head, msgspec.json.encode(head))
+    return StoredHead(head, msgspec.json.encode(head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,15 @@ class Layout:
     @property
     def watched(self) -> tuple[bytes, bytes]:
         """The range that holds the head and the inbox."""
-        return self.head, after_all(self.inbox)
+        return self.head, prefix_end(self.inbox)
 
     def refused(self, topic: bytes) -> bytes:
-        """Return the key for what was refused under a topic, which may be no valid topic at all."""
+        """Return the key for an entry that was refused, whose topic may be invalid."""
         return self.root + b"refused/" + topic
 
     @property
     def generations(self) -> bytes:
-        """What the keys of every generation begin with."""
+        """The prefix of the keys of every generation."""
         return self.root + b"data/"
 
     def data(self, generation: str) -> Data:
@@ -150,12 +150,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The keys of one generation; `root` is what they all begin with. Tables are in `TABLES`."""
+    """The keys of one generation; `root` is the prefix of them all. The module lists its tables."""
 
     root: bytes
 
     def table(self, table: str) -> bytes:
-        """Return what the keys of a table begin with."""
+        """Return the prefix of the keys of a table."""
         return b"%s%s/" % (self.root, table.encode())
 
     def at(self, table: str, version: int) -> bytes:
@@ -173,14 +173,14 @@ class Data:
     def under(self, prefix: str) -> tuple[bytes, bytes]:
         """Return the range of the topics that a prefix covers."""
         begin = self.table("topic") if prefix == ALL else self.topic(prefix)
-        return begin, after_all(begin)
+        return begin, prefix_end(begin)
 
     def between(self, table: str, after: int, upto: int) -> tuple[bytes, bytes]:
         """Return the range of the versions above `after` and at or below `upto` in a table."""
         return self.at(table, after + 1), self.at(table, max(after, upto) + 1)
 
 
-def after_all(prefix: bytes) -> bytes:
+def prefix_end(prefix: bytes) -> bytes:
     """Return the end of the range of keys that begin with `prefix`, which ends in a slash."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
 

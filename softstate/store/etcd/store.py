@@ -7,7 +7,7 @@ publishes.
 
 An acknowledged commit is in the logs of a majority of etcd's members, synced to disk. etcd keeps every old value until
 its history is compacted, and every commit rewrites one key, so let it run with ``--auto-compaction-retention`` (an hour
-will do): compacting is never done from here, for it would take other applications' history too. No user needs more
+will do): nothing here compacts, since that would drop other applications' history too. No user needs more
 than ``readwrite`` on the prefix ``NAMESPACE/``.
 
 A group of publishes is one transaction as long as it is below a megabyte; a longer one is several, in order.
@@ -30,17 +30,17 @@ from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreIn
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
-from softstate.store.etcd.durability import Probe
+from softstate.store.etcd.durability import DurabilityProbe
 from softstate.store.etcd.errors import SnapshotGone
 from softstate.store.etcd.gateway import Gateway
-from softstate.store.etcd.inbox import moving
+from softstate.store.etcd.inbox import plan_drain
 from softstate.store.etcd.messages import Op, Status, delete_span, get, span
 from softstate.store.etcd.notifications import Watch
-from softstate.store.etcd.schema import Data, Known, Layout, after_all
-from softstate.store.etcd.snapshot import Look, begin, feed_ops, fetch, fetch_feed, topics_in
+from softstate.store.etcd.schema import Data, Layout, StoredHead, prefix_end
+from softstate.store.etcd.snapshot import EtcdSnapshot, begin_snapshot, feed_ops, fetch, fetch_feed, topics_in
 from softstate.store.etcd.transaction import chunks_of
 from softstate.store.etcd.url import read_etcd_url
-from softstate.store.etcd.write import Writer, compacting
+from softstate.store.etcd.write import Writer, plan_compaction
 from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
 from softstate.store.rules.nonce import SYSTEM, lineage_nonce
 from softstate.store.rules.paging import answer, dump_page, feed_page
@@ -71,7 +71,7 @@ class EtcdStore(Store):
         self._random = random
         self._writer = Writer(gateway, layout, random)
         self._watch = Watch(gateway, layout)
-        self._probe = Probe(gateway)
+        self._probe = DurabilityProbe(gateway)
         self._seen = (Position("", "", 0), "")
         self._opened = 0
         self._notified = 0
@@ -99,50 +99,52 @@ class EtcdStore(Store):
             raise
         return store
 
-    def _saw(self, known: Known, opened: int) -> None:
-        """Note a head that a call has met which began after `opened` openings."""
-        head = known.head
+    def _saw(self, stored: StoredHead, opened: int) -> None:
+        """Note a head that was read by a call which began after `opened` openings."""
+        head = stored.head
         if opened != self._opened:
-            # The store was reopened meanwhile: that head may be of the history before.
+            # The store was reopened meanwhile: that head may be of the earlier history.
             return
         if head.revision > self._seen[0].revision or not self._seen[1]:
             self._seen = head.position, head.generation
         self._waiter.wake(head.revision)
 
-    async def _look(
+    async def _read(
         self,
-        then: Callable[[Look], Awaitable[T]],
+        then: Callable[[EtcdSnapshot], Awaitable[T]],
         *,
         lineages: Collection[int] = (),
         ops: Callable[[Data], Sequence[Op]] = lambda _data: (),
     ) -> T:
-        """Begin a snapshot, and do something with it; again if it goes meanwhile, elsewhere if an endpoint fails."""
-        with self._gateway.patience():
+        """Begin a snapshot and call `then` with it; again if etcd drops it, over the next endpoint if one fails."""
+        with self._gateway.time_limit():
             for tries_left in reversed(range(self._gateway.endpoints.count + 1)):
                 try:
                     async with self._gateway.readers.connection() as connection:
-                        return await self._look_over(connection, then, lineages, ops)
+                        return await self._read_once(connection, then, lineages, ops)
                 except Unavailable:
                     if not tries_left:
                         raise
-        raise AssertionError("unreachable: the last try raises, and so does the end of patience")
+        raise AssertionError("unreachable: the last try raises, and so does the time limit")
 
-    async def _look_over(
+    async def _read_once(
         self,
         connection: Connection,
-        then: Callable[[Look], Awaitable[T]],
+        then: Callable[[EtcdSnapshot], Awaitable[T]],
         lineages: Collection[int],
         ops: Callable[[Data], Sequence[Op]],
     ) -> T:
         while True:
             seen, notified, opened = self._seen, self._notified, self._opened
             try:
-                look = await begin(self._gateway, connection, self._layout, seen, lineages=lineages, ops=ops)
-                result = await then(look)
+                snapshot = await begin_snapshot(
+                    self._gateway, connection, self._layout, seen, lineages=lineages, ops=ops
+                )
+                result = await then(snapshot)
             except SnapshotGone:
                 continue
-            self._saw(look.known, opened)
-            if self._notified == notified > look.position.revision:
+            self._saw(snapshot.stored, opened)
+            if self._notified == notified > snapshot.position.revision:
                 # The history that the notification was about is gone.
                 self._notified = 0
             return result
@@ -163,8 +165,8 @@ class EtcdStore(Store):
     async def _publish(self, chunk: Sequence[Write]) -> Committed:
         opened, newest = self._opened, max(self._seen[0].revision, self._notified)
         done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
-        self._saw(done.known, opened)
-        position = done.known.head.position
+        self._saw(done.stored, opened)
+        position = done.stored.head.position
         before = done.transaction.before if done.transaction.records else position.revision
         return Committed(done.result, before, done.transaction.records, position)
 
@@ -172,36 +174,36 @@ class EtcdStore(Store):
         """See `Store.read`."""
         topics = list(dict.fromkeys(topic for query in group for topic in query.topics))
 
-        async def then(look: Look) -> Sequence[Page | Rewound]:
-            fetched = await fetch(look, group, topics_in(topics, look.answers))
+        async def then(snapshot: EtcdSnapshot) -> Sequence[Page | Rewound]:
+            fetched = await fetch(snapshot, group, topics_in(topics, snapshot.answers))
             return [answer(query, fetched) for query in group]
 
         lineages = [query.witness.revision for query in group if query.witness is not None]
-        return await self._look(then, lineages=lineages, ops=lambda data: [get(data.topic(topic)) for topic in topics])
+        return await self._read(then, lineages=lineages, ops=lambda data: [get(data.topic(topic)) for topic in topics])
 
     async def head(self) -> Position:
         """See `Store.head`."""
 
-        async def then(look: Look) -> Position:
-            return look.position
+        async def then(snapshot: EtcdSnapshot) -> Position:
+            return snapshot.position
 
-        return await self._look(then)
+        return await self._read(then)
 
     async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         """See `Store.lineage_at`."""
 
-        async def then(look: Look) -> Sequence[str | None]:
-            return [look.lineage_of[revision] for revision in revisions]
+        async def then(snapshot: EtcdSnapshot) -> Sequence[str | None]:
+            return [snapshot.lineage_of[revision] for revision in revisions]
 
-        return await self._look(then, lineages=revisions)
+        return await self._read(then, lineages=revisions)
 
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
         """See `Store.feed`."""
 
-        async def then(look: Look) -> Feed:
-            return feed_page(after, limit, await fetch_feed(look, after.revision, limit))
+        async def then(snapshot: EtcdSnapshot) -> Feed:
+            return feed_page(after, limit, await fetch_feed(snapshot, after.revision, limit))
 
-        return await self._look(then, lineages=[after.revision], ops=lambda data: feed_ops(data, after.revision, limit))
+        return await self._read(then, lineages=[after.revision], ops=lambda data: feed_ops(data, after.revision, limit))
 
     async def wait(self, after: int) -> None:
         """See `Store.wait`. Moves what other programs have put into the inbox, meanwhile."""
@@ -230,32 +232,32 @@ class EtcdStore(Store):
         self._check_at = trio.current_time() + CHECK_EVERY_S
         inbox = self._layout.inbox
 
-        async def then(look: Look) -> int:
-            return len(look.answers[0].kvs)
+        async def then(snapshot: EtcdSnapshot) -> int:
+            return len(snapshot.answers[0].kvs)
 
         try:
-            found = await self._look(then, ops=lambda _data: [span(inbox, after_all(inbox), limit=1, keys_only=True)])
+            found = await self._read(then, ops=lambda _data: [span(inbox, prefix_end(inbox), limit=1, keys_only=True)])
         except (StoreFault, Unavailable):
             return True
         if found:
             await self._empty_inbox()
         if trio.current_time() >= self._probe_at:
-            await self._ask_probe()
+            await self._refresh_probe()
         return False
 
     async def _empty_inbox(self) -> None:
         for _ in range(INBOX_BATCHES):
             opened = self._opened
             try:
-                done = await self._writer.commit(moving(self._layout), self._seen, self.keys_max)
+                done = await self._writer.commit(plan_drain(self._layout), self._seen, self.keys_max)
             except (StoreFault, Unavailable) as error:
-                # Whoever publishes through a node hears of it; here a log has to do. The next look tries again.
+                # A client of a node is answered with the error; here a log has to do. The next check tries again.
                 if str(error) != self._inbox_stuck:
                     log.warning("direct publishes wait in the inbox", store=self.name, because=str(error))
                 self._inbox_stuck = str(error)
                 return
             self._inbox_stuck = ""
-            self._saw(done.known, opened)
+            self._saw(done.stored, opened)
             done.result.report()
             self._drained_last = done.result.taken > 0
             if not done.result.more:
@@ -265,8 +267,8 @@ class EtcdStore(Store):
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
         while True:
             opened = self._opened
-            done = await self._writer.commit(compacting(tombstones, keys), self._seen, self.keys_max)
-            self._saw(done.known, opened)
+            done = await self._writer.commit(plan_compaction(tombstones, keys), self._seen, self.keys_max)
+            self._saw(done.stored, opened)
             floor, more = done.result
             if not more:
                 return floor
@@ -277,23 +279,23 @@ class EtcdStore(Store):
             raise trio.ClosedResourceError("this store was closed")
         await self._watch.aclose()
         await self._gateway.drop()
-        await self._ask_probe()
+        await self._refresh_probe()
         position = self._begin_with(await self._writer.open(lineage_nonce(self._random)))
-        await self._ask_probe()
+        await self._refresh_probe()
         return position
 
-    def _begin_with(self, known: Known) -> Position:
-        """Take a head for the first that was met, and forget what was before."""
+    def _begin_with(self, stored: StoredHead) -> Position:
+        """Take a head as the first that was met, and forget earlier ones."""
         self._opened += 1
-        self._seen = known.head.position, known.head.generation
+        self._seen = stored.head.position, stored.head.generation
         self._notified = 0
         self._waiter.forget()
-        self._waiter.wake(known.head.revision)
-        return known.head.position
+        self._waiter.wake(stored.head.revision)
+        return stored.head.position
 
-    async def _ask_probe(self) -> None:
+    async def _refresh_probe(self) -> None:
         self._probe_at = trio.current_time() + PROBE_EVERY_S
-        await self._probe.ask()
+        await self._probe.refresh()
         self.durability, self.warnings = self._probe.durability, self._probe.warnings
 
     async def info(self) -> StoreInfo:
@@ -301,22 +303,22 @@ class EtcdStore(Store):
 
         def ops(data: Data) -> list[Op]:
             tables = [data.table(name) for name in ("topic", "tomb")]
-            return [span(table, after_all(table), count_only=True) for table in tables]
+            return [span(table, prefix_end(table), count_only=True) for table in tables]
 
-        async def then(look: Look) -> StoreInfo:
-            records, tombstones = (found.count for found in look.answers)
-            status = await self._gateway.call(look.connection, "/v3/maintenance/status", {}, Status)
-            return StoreInfo(records - tombstones, tombstones, look.known.head.keys, status.db_size)
+        async def then(snapshot: EtcdSnapshot) -> StoreInfo:
+            records, tombstones = (found.count for found in snapshot.answers)
+            status = await self._gateway.call(snapshot.connection, "/v3/maintenance/status", {}, Status)
+            return StoreInfo(records - tombstones, tombstones, snapshot.stored.head.keys, status.db_size)
 
-        return await self._look(then, ops=ops)
+        return await self._read(then, ops=ops)
 
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""
 
-        async def then(look: Look) -> Dump:
-            return dump_page(after, limit, *await fetch_dump(look, after, limit))
+        async def then(snapshot: EtcdSnapshot) -> Dump:
+            return dump_page(after, limit, *await fetch_dump(snapshot, after, limit))
 
-        return await self._look(then, ops=lambda data: dump_ops(data, after, limit))
+        return await self._read(then, ops=lambda data: dump_ops(data, after, limit))
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Everything is written beside what is there, and put in its place by one transaction."""
@@ -325,8 +327,8 @@ class EtcdStore(Store):
 
     async def destroy(self) -> None:
         """See `Store.destroy`. One delete of the whole prefix, which occupies etcd for as long as it takes."""
-        everything = delete_span(self._layout.root, after_all(self._layout.root))
-        with self._gateway.patience(DESTROY_S):
+        everything = delete_span(self._layout.root, prefix_end(self._layout.root))
+        with self._gateway.time_limit(DESTROY_S):
             async with self._gateway.writers.connection() as connection:
                 await self._gateway.write(connection, [], [everything])
         await self.aclose()

@@ -1,4 +1,4 @@
-"""The changes of one write: applied in memory to what was read, then sent to etcd as one transaction."""
+"""One write to etcd: judged in memory against what was read, then sent as one transaction."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from softstate.store.rules.judge import KeyUse, TopicState, judge_group
 from softstate.store.rules.paging import Snapshot
 
 PUBLISH_OPS_MAX = 7
-"""How many operations one publish may need: its record, the one before, each one's tombstone, topic, and key twice."""
+"""How many operations one write may need: its record, the one before, each one's tombstone, topic, and key twice."""
 
 PUBLISHES_MAX = FOLDED_OPS_MAX // PUBLISH_OPS_MAX
-"""How many publishes one transaction holds at most."""
+"""How many writes one transaction holds at most."""
 
 REQUEST_BYTES_MAX = 1024 * 1024
-"""How much one transaction brings at most: etcd refuses a request above 1.5 MiB, names and framing included."""
+"""The longest transaction, in bytes: etcd refuses a request above 1.5 MiB, names and framing included."""
 
 PUBLISH_BYTES = 640
-"""How much a publish brings at most beside value, topic and key: what `PUBLISH_OPS_MAX` names in etcd begin with."""
+"""The bytes of a write beside value, topic and key, at most: the prefixes of `PUBLISH_OPS_MAX` names in etcd."""
 
 
 class EtcdTransaction:
-    """What one write changes below the namespace. `head` is what it leaves, less the token.
+    """The changes of one write below the namespace. `head` is the head that it leaves, without the token.
 
     With a `nonce` a lineage row goes before everything else. `topics` has the state of the topics that it writes to,
     before, and then after.
@@ -41,7 +41,7 @@ class EtcdTransaction:
         self.records: list[Record] = []
         self.compares: list[Op] = []
         self.changes: dict[bytes, bytes | None] = {}
-        """What is put, or deleted (None), each key once, as etcd wants it."""
+        """Values to put, or None to delete; each key once, as etcd demands."""
         self._row: dict[bytes, bytes] = {}
         if nonce is not None:
             self.head = msgspec.structs.replace(
@@ -91,7 +91,7 @@ class EtcdTransaction:
         self.changes[self.data.at("keylog", key.version)] = write_keylog(key)
 
     def remove(self, key: bytes) -> None:
-        """Delete a key, or do not put it in the first place."""
+        """Delete a key, or do not put it after all."""
         if self.changes.pop(key, None) is None:
             self.changes[key] = None
 
@@ -102,7 +102,7 @@ class EtcdTransaction:
 
 
 def size_of(publish: Write) -> int:
-    """Return how much a publish brings to a transaction at most, in bytes."""
+    """Return the most bytes that a write adds to a transaction."""
     names = 4 * len(publish.topic.encode()) + 2 * len((publish.key or "").encode()) + 2 * len(publish.digest)
     return len(publish.cbor or b"") + names + PUBLISH_BYTES
 

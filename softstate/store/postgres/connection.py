@@ -15,7 +15,7 @@ from psycopg import pq, sql
 
 from softstate.errors import StoreRefused, Unavailable
 from softstate.store.postgres.errors import explain
-from softstate.store.postgres.url import Place
+from softstate.store.postgres.url import PostgresAddress
 
 SERVER_VERSION_MIN = 15
 
@@ -42,20 +42,20 @@ class _Call:
     cut = False
 
 
-class Session:
+class PostgresConnection:
     """A connection with a turn. `settings` are those of the server for it, `role` says in its log what it is for.
 
     `fresh` tells that the connection is new, and nothing was committed on it yet.
     """
 
-    def __init__(self, place: Place, role: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, address: PostgresAddress, role: str, settings: Mapping[str, str]) -> None:
         self.fresh = True
         self.turn = trio.CapacityLimiter(1)
-        self._place = place
+        self._address = address
         self._role = role
         self._settings = {
             **_ALWAYS,
-            "search_path": f"{sql.Identifier(place.schema).as_string(None)}, pg_temp",
+            "search_path": f"{sql.Identifier(address.schema).as_string(None)}, pg_temp",
             **settings,
         }
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Session:
                 self._give_up(call)
                 raise
         raise Unavailable(
-            f"{self._place.name} has not answered within {within_s:g} s: see whether it runs, and its load"
+            f"{self._address.name} has not answered within {within_s:g} s: see whether it runs, and its load"
         )
 
     def _give_up(self, call: _Call) -> None:
@@ -112,13 +112,13 @@ class Session:
             connection = self._connection or self._connect(opening=opening)
             if call.given_up:
                 # A connection that came too late for this call is the next one's.
-                raise Unavailable(f"{self._place.name} took too long to connect")
+                raise Unavailable(f"{self._address.name} took too long to connect")
             with self._settling(connection, hold=hold):
                 if not self._ready:
                     self._set_up(connection, opening=opening)
                 return work(connection)
         except psycopg.Error as error:
-            raise explain(error, self._place.name, opening=opening) from error
+            raise explain(error, self._address.name, opening=opening) from error
         finally:
             with self._lock:
                 self._call = None
@@ -148,12 +148,12 @@ class Session:
             self._drop()
 
     def _connect(self, *, opening: bool) -> Connection:
-        parameters = {"fallback_application_name": f"softstate {self._role}", **self._place.parameters}
+        parameters = {"fallback_application_name": f"softstate {self._role}", **self._address.parameters}
         try:
             connection: Connection = psycopg.connect("", autocommit=True, **parameters)  # type: ignore[arg-type]
         except psycopg.Error as error:
             # Not "from error": psycopg's holds all that it connected with, the password too.
-            raise explain(error, self._place.name, opening=opening) from None
+            raise explain(error, self._address.name, opening=opening) from None
         with self._lock:
             self._connection = connection
             # A descriptor of our own: libpq may close its one at any time, and the number be given to another file.
@@ -163,7 +163,7 @@ class Session:
 
     def _set_up(self, connection: Connection, *, opening: bool) -> None:
         refused = StoreRefused if opening else Unavailable
-        name, version = self._place.name, connection.info.server_version // 10_000
+        name, version = self._address.name, connection.info.server_version // 10_000
         if version < SERVER_VERSION_MIN:
             raise refused(f"{name} is PostgreSQL {version}, and softstate needs {SERVER_VERSION_MIN}: upgrade it")
         row = connection.execute(_SET_UP, (list(self._settings), list(self._settings.values()))).fetchone()

@@ -7,13 +7,13 @@ from random import Random
 from softstate.position import Position
 from softstate.store.base import Dump
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.url import Place
+from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import (
     INSERT_KEYS,
     INSERT_LINEAGE,
     INSERT_TOPICS,
     NOTIFY,
-    Writing,
+    PostgresTransaction,
     key_columns,
     topic_columns,
 )
@@ -25,20 +25,20 @@ from softstate.store.rules.paging import check_seen
 class Adoption:
     """The steps of `Store.adopt`, for one connection that keeps its transaction in between."""
 
-    def __init__(self, place: Place, random: Random) -> None:
-        self._place = place
+    def __init__(self, address: PostgresAddress, random: Random) -> None:
+        self._address = address
         self._random = random
         self._last: Dump | None = None
 
     def begin(self, connection: Connection, seen: Position, *, replace: bool) -> None:
         """Take the counter, which keeps everybody from publishing. Raises `StoreRefused` if anything is there."""
-        writing = Writing(connection, self._random, fresh=True, revisions=[seen.revision], group=())
-        check_seen(seen, writing.snapshot)
+        transaction = PostgresTransaction(connection, self._random, fresh=True, revisions=[seen.revision], group=())
+        check_seen(seen, transaction.snapshot)
         row = connection.execute("SELECT count(*) FROM lineage").fetchone()
         assert row is not None
         # Lineage rows alone make a head as high as there are rows.
-        if writing.position.revision > row[0] and not replace:
-            raise published_to(self._place.name)
+        if transaction.position.revision > row[0] and not replace:
+            raise published_to(self._address.name)
 
     def take(self, connection: Connection, page: Dump) -> None:
         """Add a page to what earlier pages have brought; what has changed meanwhile moves to its new version."""

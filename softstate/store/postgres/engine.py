@@ -15,11 +15,11 @@ from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.limits import CALL_S, COMPACT_ROWS
-from softstate.store.postgres.connection import Connection, Session
+from softstate.store.postgres.connection import Connection, PostgresConnection
 from softstate.store.postgres.schema import claim
 from softstate.store.postgres.snapshot import PostgresSnapshot
-from softstate.store.postgres.url import Place
-from softstate.store.postgres.write import Writing
+from softstate.store.postgres.url import PostgresAddress
+from softstate.store.postgres.write import PostgresTransaction
 from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
 
 LOCK_S = 2.0
@@ -45,20 +45,20 @@ def milliseconds(seconds: float) -> str:
 class PostgresEngine:
     """One process's view of the store. Every method raises as the method of `Store` that it serves."""
 
-    def __init__(self, place: Place, *, keys_max: int, random: Random) -> None:
-        self.place = place
+    def __init__(self, address: PostgresAddress, *, keys_max: int, random: Random) -> None:
+        self.address = address
         self.durability = Durability.DURABLE
         self.warnings: Sequence[str] = ()
-        self.patience: Mapping[str, str] = {
+        self.timeouts: Mapping[str, str] = {
             "lock_timeout": milliseconds(LOCK_S),
-            # A process that was stopped between its two round trips holds everybody up no longer than this.
+            # A process that was stopped between its two round trips blocks all others no longer than this.
             "idle_in_transaction_session_timeout": milliseconds(CALL_S),
         }
         # What a prefix or a revision selects differs too much for one plan to serve them all.
         planning = {"plan_cache_mode": "force_custom_plan", "statement_timeout": milliseconds(CALL_S)}
-        self.reader = Session(place, "reader", {**self.patience, **planning})
+        self.reader = PostgresConnection(address, "reader", {**self.timeouts, **planning})
         # Timing out, a COMMIT that waits for a standby would report success.
-        self.writer = Session(place, "writer", {**self.patience, "statement_timeout": "0"})
+        self.writer = PostgresConnection(address, "writer", {**self.timeouts, "statement_timeout": "0"})
         self._keys_max = keys_max
         self.random = random
         self._seen_lock = threading.Lock()
@@ -72,7 +72,7 @@ class PostgresEngine:
                 self.seen = position
 
     def begin_again(self, position: Position) -> None:
-        """Forget what was seen, on a history that may have been another one. Nobody may be reading or writing."""
+        """Forget what was seen, on a history that may have been another one. Nobody may be reading or transaction."""
         with self._seen_lock:
             self.seen = position
 
@@ -80,36 +80,38 @@ class PostgresEngine:
 
     def open(self, connection: Connection) -> Position:
         """Make the schema ours if need be, and commit a lineage row. What was seen before is forgotten."""
-        claim(connection, self.place, self.random)
-        writing = Writing(connection, self.random, fresh=True, revisions=(), group=())
-        writing.begin_lineage()
-        writing.commit()
+        claim(connection, self.address, self.random)
+        transaction = PostgresTransaction(connection, self.random, fresh=True, revisions=(), group=())
+        transaction.begin_lineage()
+        transaction.commit()
         self.writer.fresh = False
-        self.begin_again(writing.position)
+        self.begin_again(transaction.position)
         self._probe(PostgresSnapshot(connection, 0))
-        return writing.position
+        return transaction.position
 
-    def _begin(self, connection: Connection, group: Sequence[Write]) -> Writing:
+    def _begin(self, connection: Connection, group: Sequence[Write]) -> PostgresTransaction:
         seen = self.seen
-        writing = Writing(connection, self.random, fresh=self.writer.fresh, revisions=[seen.revision], group=group)
-        check_seen(seen, writing.snapshot)
-        return writing
+        transaction = PostgresTransaction(
+            connection, self.random, fresh=self.writer.fresh, revisions=[seen.revision], group=group
+        )
+        check_seen(seen, transaction.snapshot)
+        return transaction
 
     def publish(self, connection: Connection, group: Sequence[Write]) -> Committed:
         """Apply a group of publishes in one transaction."""
-        writing = self._begin(connection, group)
-        verdicts = writing.apply(group, self._keys_max)
-        if not writing.records:
-            return Committed(verdicts, writing.position.revision, [], writing.position)
-        writing.commit()
+        transaction = self._begin(connection, group)
+        verdicts = transaction.apply(group, self._keys_max)
+        if not transaction.records:
+            return Committed(verdicts, transaction.position.revision, [], transaction.position)
+        transaction.commit()
         self.writer.fresh = False
-        self.saw(writing.position)
-        return Committed(verdicts, writing.records[0].version - 1, writing.records, writing.position)
+        self.saw(transaction.position)
+        return Committed(verdicts, transaction.records[0].version - 1, transaction.records, transaction.position)
 
     def compact(self, connection: Connection, tombstones: int, keys: int) -> tuple[int, bool]:
         """Forget `COMPACT_ROWS` tombstones and as many keys at most; return the floor, and whether to go on."""
-        writing = self._begin(connection, ())
-        floor = writing.snapshot.floor
+        transaction = self._begin(connection, ())
+        floor = transaction.snapshot.floor
         row = connection.execute(
             "SELECT coalesce(max(version), 0), count(*) FROM (SELECT version FROM topic"
             " WHERE value IS NULL AND version <= %s ORDER BY version LIMIT %s) AS oldest",
@@ -126,12 +128,12 @@ class PostgresEngine:
             (keys, COMPACT_ROWS),
         ).rowcount
         if buried or expired:
-            writing.keys -= expired
-            # Writing to meta hides that somebody else has put it there, so what that means comes first.
-            writing.begin_lineage()
-            writing.commit(floor=floor)
+            transaction.keys -= expired
+            # PostgresTransaction to meta hides that somebody else has put it there, so a lineage row comes first.
+            transaction.begin_lineage()
+            transaction.commit(floor=floor)
             self.writer.fresh = False
-            self.saw(writing.position)
+            self.saw(transaction.position)
         return floor, COMPACT_ROWS in (buried, expired)
 
     # The thread that reads ------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from psycopg import sql
 
 from softstate.errors import StoreFault, Unavailable
 from softstate.store.limits import CALL_S, CHECK_EVERY_S, REVISION_DIGITS_MAX
-from softstate.store.postgres.connection import Connection, Session
-from softstate.store.postgres.url import Place
+from softstate.store.postgres.connection import Connection, PostgresConnection
+from softstate.store.postgres.url import PostgresAddress
 
 RETRY_S = CHECK_EVERY_S / 2
 """How long to wait, after connecting has failed or the connection was lost, before connecting again."""
@@ -23,9 +23,9 @@ class Notifications:
     `is_new` tells whether a commit of this revision is not known yet.
     """
 
-    def __init__(self, place: Place, is_new: Callable[[int], bool]) -> None:
-        self.session = Session(place, "listener", {})
-        self._listen = sql.SQL("LISTEN {}").format(sql.Identifier(place.schema))
+    def __init__(self, address: PostgresAddress, is_new: Callable[[int], bool]) -> None:
+        self.connection = PostgresConnection(address, "listener", {})
+        self._listen = sql.SQL("LISTEN {}").format(sql.Identifier(address.schema))
         self._is_new = is_new
         self._lock = trio.Lock()
         self._connection: Connection | None = None
@@ -37,7 +37,7 @@ class Notifications:
             if self._connection is None:
                 await trio.sleep_until(self._retry_at)
                 try:
-                    self._connection = await self.session.call(self._begin, CALL_S)
+                    self._connection = await self.connection.call(self._begin, CALL_S)
                 except (StoreFault, Unavailable, trio.ClosedResourceError):
                     self._retry_at = trio.current_time() + RETRY_S
                 return
@@ -62,11 +62,11 @@ class Notifications:
     async def _disconnect(self) -> None:
         self._connection = None
         self._retry_at = trio.current_time() + RETRY_S
-        await self.session.close(for_good=False)
+        await self.connection.close(for_good=False)
 
     async def close(self, *, for_good: bool = True) -> None:
         """Stop listening; wakes the task that waits."""
         connection, self._connection = self._connection, None
         if connection is not None and not connection.closed:
             trio.lowlevel.notify_closing(connection.fileno())
-        await self.session.close(for_good=for_good)
+        await self.connection.close(for_good=for_good)

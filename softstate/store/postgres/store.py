@@ -33,11 +33,11 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CALL_S
-from softstate.store.postgres.url import read_place
+from softstate.store.postgres.url import read_address
 from softstate.store.rules.nonce import SYSTEM
 
 try:
-    from softstate.store.postgres.connection import Connection, Session
+    from softstate.store.postgres.connection import Connection, PostgresConnection
     from softstate.store.postgres.dump import Adoption
     from softstate.store.postgres.engine import PostgresEngine, milliseconds
     from softstate.store.postgres.notifications import Notifications
@@ -65,11 +65,11 @@ class PostgresStore(Store):
     """
 
     def __init__(self, engine: PostgresEngine, keys_max: int) -> None:
-        self.name = engine.place.name
+        self.name = engine.address.name
         self.keys_max = keys_max
         self._engine = engine
         self._told = 0
-        self._notifications = Notifications(engine.place, lambda revision: revision > engine.seen.revision)
+        self._notifications = Notifications(engine.address, lambda revision: revision > engine.seen.revision)
         self._waiter = CommitWaiter(lambda: engine.seen.revision, self._in_trouble, listen=self._notifications.wait)
         self._closed = False
         self._take_over()
@@ -80,7 +80,7 @@ class PostgresStore(Store):
 
         Raises `ConfigError` for a wrong URL, `StoreRefused` when waiting will not help, `Unavailable` when it may.
         """
-        engine = PostgresEngine(read_place(url), keys_max=keys_max, random=random)
+        engine = PostgresEngine(read_address(url), keys_max=keys_max, random=random)
         try:
             await engine.writer.call(engine.open, OPEN_S, opening=True)
         except BaseException:
@@ -169,18 +169,18 @@ class PostgresStore(Store):
         """
         engine = self._engine
         settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": milliseconds(COPY_S)}
-        session = Session(engine.place, "copier", {**engine.patience, **settings})
-        adoption = Adoption(engine.place, engine.random)
+        connection = PostgresConnection(engine.address, "copier", {**engine.timeouts, **settings})
+        adoption = Adoption(engine.address, engine.random)
         try:
-            await session.call(lambda on: adoption.begin(on, engine.seen, replace=replace), CALL_S, hold=True)
+            await connection.call(lambda on: adoption.begin(on, engine.seen, replace=replace), CALL_S, hold=True)
             async for page in pages:
-                await session.call(_taking(adoption, page), COPY_S, hold=True)
+                await connection.call(_taking(adoption, page), COPY_S, hold=True)
             async with engine.reader.turn, engine.writer.turn:
-                position = await session.call(adoption.finish, COPY_S)
+                position = await connection.call(adoption.finish, COPY_S)
                 engine.begin_again(position)
         finally:
             with trio.CancelScope(shield=True):
-                await session.close()
+                await connection.close()
         self._told = 0
         self._take_over()
         self._waiter.wake()
@@ -188,7 +188,7 @@ class PostgresStore(Store):
 
     async def destroy(self) -> None:
         """See `Store.destroy`. Deletes the schema, unless there is more in it than softstate has put there."""
-        await self._engine.writer.call(lambda on: destroy(on, self._engine.place), OPEN_S)
+        await self._engine.writer.call(lambda on: destroy(on, self._engine.address), OPEN_S)
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ LIBPQ_OPTIONS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PostgresAddress:
     """Where the store is. `name` is for people; `schema` holds the tables; `parameters` are libpq's, one a password."""
 
     name: str
@@ -36,7 +36,7 @@ class Place:
     parameters: Mapping[str, str] = field(repr=False)
 
 
-def read_place(url: str) -> Place:
+def read_address(url: str) -> PostgresAddress:
     """Read ``postgresql://user:password@host:port,host:port/database?schema=softstate&…``.
 
     A host may be the folder of a Unix socket, written ``%2Fvar%2Frun%2Fpostgresql``. What the URL leaves out comes from
@@ -59,7 +59,7 @@ def read_place(url: str) -> Place:
         "connect_timeout": str(connect_s),
     }
     name = found.name if schema == NAMESPACE else f"{found.name}?schema={schema}"
-    return Place(name, schema, {option: value for option, value in parameters.items() if value})
+    return PostgresAddress(name, schema, {option: value for option, value in parameters.items() if value})
 
 
 def _schema(url: StoreUrl) -> str:

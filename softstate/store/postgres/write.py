@@ -20,7 +20,7 @@ from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.schema import key_bytes, key_text
 from softstate.store.postgres.snapshot import LINEAGES
 from softstate.store.remote.encoding import to_stored
-from softstate.store.remote.fetched import Fetched
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.judge import TopicState, judge_group
 from softstate.store.rules.nonce import lineage_nonce
 
@@ -55,7 +55,7 @@ UPDATE_META = (
 NOTIFY = "SELECT pg_notify(current_schema()::text, %s)"
 
 
-class Writing:
+class PostgresTransaction:
     """A transaction that holds the counter. The first change begins a lineage, if history may have been rewound.
 
     `snapshot` is the store as found; it knows the lineages at `revisions`, and at the witnesses of `group`. Raises
@@ -94,7 +94,7 @@ class Writing:
         self._topics = {topic: TopicState(version, live) for topic, version, live in topics}
         self._used = {(topic, key_text(key)): (digest, version) for topic, key, digest, version in used}
         self._made: list[Key] = []
-        self.snapshot = Fetched(Position(epoch, lineage_of[NEWEST] or "", head), floor, lineage_of=lineage_of)
+        self.snapshot = FetchedSnapshot(Position(epoch, lineage_of[NEWEST] or "", head), floor, lineage_of=lineage_of)
         self.position = self.snapshot.position
         self.records: list[Record] = []
 

@@ -1,8 +1,8 @@
 """Connections to one Redis server: a few of them, each used by one call at a time, and one that listens.
 
-The driver runs each connection as a task. Nobody hands this a nursery, so it brings its own, in a system task that
-lives from `Links.open` to `Links.aclose`. A call bounds its own time, and gives up its connection if it is cut short,
-since an answer may still come in.
+The driver runs each connection as a task, in a nursery that a system task holds open from `RedisConnections.open` to
+`RedisConnections.aclose`. A call bounds its own time, and gives up its connection if it is cut short, since an answer
+may still come in.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CONNECTIONS_MAX = 8
 """How many calls one store has under way at once; more wait their turn. One more connection listens."""
 
 LISTEN_RETRY_S = 1.0
-"""How long to wait, since listening last began, before it is begun again."""
+"""The least time from one attempt to listen to the next, in seconds."""
 
 MISSED = b""
-"""What is heard when listening begins, or begins anew: whatever was said before is missed."""
+"""Received when listening begins, or begins again: earlier messages may be missed."""
 
 T = TypeVar("T")
 
 
-class _Connection(BaseConnection):
+class _DriverConnection(BaseConnection):
     """The driver's connection on a stream that is there already.
 
-    The driver's own, if it cannot reach the server, leaves things open that warn when they are collected.
+    The driver's own, if it cannot reach the server, leaves sockets open, which warn when they are collected.
     """
 
     def __init__(self, address: RedisAddress, stream: ByteStream) -> None:
@@ -64,12 +64,12 @@ async def _reach(address: RedisAddress) -> ByteStream:
     )
 
 
-class Link:
-    """One connection. It is told of its task's fate by the driver, as a task status."""
+class RedisConnection:
+    """One connection. The driver reports on its task through `started`, as a task status."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
-        self._connection: _Connection | None = None
+        self._connection: _DriverConnection | None = None
         self._scope = trio.CancelScope()
         self._settled = trio.Event()
         self._error: Exception | None = None
@@ -80,7 +80,7 @@ class Link:
         with self._scope:
             try:
                 stream = await _reach(address)
-                self._connection = _Connection(address, stream)
+                self._connection = _DriverConnection(address, stream)
                 await self._connection.run(task_status=self)
             except FAULTS as error:
                 self._error = error
@@ -98,7 +98,7 @@ class Link:
 
     @property
     def usable(self) -> bool:
-        """Whether the connection is there, as far as anybody knows."""
+        """Whether the connection is there, as far as is known."""
         return self._connection is not None and self._connection.usable
 
     async def call(self, command: bytes, arguments: Sequence[bytes | str | int]) -> Any:
@@ -106,30 +106,30 @@ class Link:
         assert self._connection is not None
         return await self._connection.create_request(command, *arguments, decode=False)
 
-    async def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
-        """Pass every message of a channel to `hear`, for ever. Raises one of `FAULTS` when the connection is lost."""
+    async def listen(self, channel: str, receive: Callable[[bytes], None]) -> None:
+        """Pass every message of a channel to `receive`. Raises one of `FAULTS` when the connection is lost."""
         assert self._connection is not None
         self._connection.send_command(b"SUBSCRIBE", channel)
         async for kind, *_, message in self._connection.push_messages:
-            # Else it is the server's word that it has begun, with a count in place of a message.
-            hear(message if kind == b"message" and isinstance(message, bytes) else MISSED)
+            # Otherwise it is the confirmation of SUBSCRIBE, with a count in place of a message.
+            receive(message if kind == b"message" and isinstance(message, bytes) else MISSED)
 
     def close(self) -> None:
         """Close the connection at once, whatever it is doing."""
         self._scope.cancel()
 
 
-class Links:
+class RedisConnections:
     """All connections of one store."""
 
     def __init__(self, address: RedisAddress) -> None:
         self.made = 0
-        """How many connections have been made so far: whoever meets a new one may meet another server."""
+        """How many connections have been made so far: a new one may lead to another server."""
         self._address = address
-        self._idle: deque[Link] = deque()
+        self._idle: deque[RedisConnection] = deque()
         self._turns = trio.Semaphore(CONNECTIONS_MAX)
         self._nursery: trio.Nursery | None = None
-        self._listening: Link | None = None
+        self._listening: RedisConnection | None = None
         self._hosting = trio.Event()
         self._closing = trio.Event()
         self._closed = trio.Event()
@@ -166,16 +166,16 @@ class Links:
         If cancelled, or if the connection is lost, the command may or may not be carried out.
         """
         async with self._turns:
-            link = await self._take()
+            connection = await self._take()
             try:
-                answer = await link.call(command, arguments)
+                answer = await connection.call(command, arguments)
             except trio.Cancelled:
-                link.close()
+                connection.close()
                 raise
             except FAULTS:
-                self._give_back(link)
+                self._give_back(connection)
                 raise
-            self._give_back(link)
+            self._give_back(connection)
             return answer
 
     async def within(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -187,51 +187,51 @@ class Links:
             self._idle.pop().close()
         raise Unavailable(f"{self._address.name} has not answered within {CALL_S:g} s: {LOST}")
 
-    async def _take(self) -> Link:
+    async def _take(self) -> RedisConnection:
         while self._idle:
-            # The one used last is the likeliest to be alive.
-            link = self._idle.pop()
-            if link.usable:
-                return link
+            # The one used last is the most likely to be alive.
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
         return await self._connect()
 
-    def _give_back(self, link: Link) -> None:
-        if link.usable and not self._closing.is_set():
-            self._idle.append(link)
+    def _give_back(self, connection: RedisConnection) -> None:
+        if connection.usable and not self._closing.is_set():
+            self._idle.append(connection)
         else:
-            link.close()
+            connection.close()
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> RedisConnection:
         if self._nursery is None or self._closing.is_set():
             raise trio.ClosedResourceError("this store was closed")
-        link = Link(self._address)
-        self._nursery.start_soon(link.run)
+        connection = RedisConnection(self._address)
+        self._nursery.start_soon(connection.run)
         try:
-            await link.ready()
+            await connection.ready()
         except trio.Cancelled:
-            link.close()
+            connection.close()
             raise
         self.made += 1
-        return link
+        return connection
 
-    def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
-        """Pass every message of a channel to `hear`, and `MISSED` whenever some may have been missed, from now on."""
+    def listen(self, channel: str, receive: Callable[[bytes], None]) -> None:
+        """Pass every message of a channel to `receive` from now on, and `MISSED` when some may have been missed."""
         if self._nursery is not None:
-            self._nursery.start_soon(self._listen, channel, hear)
+            self._nursery.start_soon(self._listen, channel, receive)
 
-    async def _listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
+    async def _listen(self, channel: str, receive: Callable[[bytes], None]) -> None:
         while True:
             began = trio.current_time()
             try:
                 self._listening = await self.within(self._connect)
-                await self._listening.listen(channel, hear)
+                await self._listening.listen(channel, receive)
             except (*FAULTS, Unavailable):
-                # A connection that was lost after a while is made anew at once.
+                # A connection that was lost after a while is replaced at once.
                 await trio.sleep_until(began + LISTEN_RETRY_S)
             except trio.ClosedResourceError:
                 return
 
     def listen_again(self) -> None:
-        """Give up the connection that listens, since a message did not come through it, and make another."""
+        """Replace the connection that listens: a message did not come through it."""
         if self._listening is not None:
             self._listening.close()

@@ -108,7 +108,7 @@ async def _stage(engine: RedisEngine, image: str, page: Dump) -> None:
 async def _sweep(engine: RedisEngine) -> None:
     """Delete every image that is not the store's, in steps that look at `SWEEP_COUNT` keys each."""
     at = f"{{{engine.address.namespace}}}:"
-    send = engine.links.send
+    send = engine.connections.send
     for image in await engine.run(lambda: send(b"SMEMBERS", f"{at}debris")):
         cursor = b"0"
         while True:

@@ -13,7 +13,7 @@ from coredis.exceptions import AuthorizationError, ResponseError, UnknownCommand
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.store.limits import PROBE_EVERY_S
-from softstate.store.redis.connection import Links
+from softstate.store.redis.connection import RedisConnections
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
 from softstate.store.redis.errors import explained
 from softstate.store.redis.schema import LIBRARY, StoreState, must_be_replaced
@@ -31,7 +31,7 @@ class RedisEngine:
 
     def __init__(self, address: RedisAddress, random: Random, risen: Callable[[], None]) -> None:
         self.address = address
-        self.links = Links(address)
+        self.connections = RedisConnections(address)
         self.seen = Position("", "", 0)
         """The highest position that this store has met on the history that it was opened on."""
         self.durability = Durability.WEAK
@@ -39,7 +39,7 @@ class RedisEngine:
         self._random = random
         self._risen = risen
         self._openings = 0
-        self._probed_link = 0
+        self._probed_connection = 0
         self._probed_at = -math.inf
 
     async def open(self) -> Position:
@@ -51,12 +51,12 @@ class RedisEngine:
 
         async def claim() -> StoreState:
             await self._load_library()
-            (answer,) = await self.links.send(b"FCALL", "softstate_open", 1, self.address.namespace, image, epoch)
+            (answer,) = await self.connections.send(b"FCALL", "softstate_open", 1, self.address.namespace, image, epoch)
             await self._probe()
             return StoreState.read(answer)
 
         with explained(self.address.name, opening=True):
-            state = await self.links.within(claim)
+            state = await self.connections.within(claim)
         return self.begin_at(state.position)
 
     def begin_at(self, position: Position) -> Position:
@@ -87,43 +87,43 @@ class RedisEngine:
 
         async def once() -> Any:
             try:
-                return await self.links.send(command, *arguments)
+                return await self.connections.send(command, *arguments)
             except ResponseError as error:
                 # Somebody deleted the library, or this is another server. Nothing has happened.
                 if _NO_FUNCTION not in str(error):
                     raise
             await self._load_library()
-            return await self.links.send(command, *arguments)
+            return await self.connections.send(command, *arguments)
 
         return await self.run(once)
 
     async def run(self, once: Callable[[], Any]) -> Any:
         """Return what calls to the server return, bounded in time and with its errors turned into ours."""
         with explained(self.address.name):
-            return await self.links.within(once)
+            return await self.connections.within(once)
 
     async def _load_library(self) -> None:
         try:
-            revision, build = await self.links.send(b"FCALL_RO", "softstate_library", 0)
+            revision, build = await self.connections.send(b"FCALL_RO", "softstate_library", 0)
         except ResponseError as error:
             if _NO_FUNCTION not in str(error):
                 raise
         else:
             if not must_be_replaced(revision, build):
                 return
-        await self.links.send(b"FUNCTION", "LOAD", "REPLACE", LIBRARY)
+        await self.connections.send(b"FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
     async def probe_sometimes(self) -> None:
         """Find out anew what may be promised, if it is time or the server may be another."""
-        if self._probed_link != self.links.made or trio.current_time() >= self._probed_at + PROBE_EVERY_S:
+        if self._probed_connection != self.connections.made or trio.current_time() >= self._probed_at + PROBE_EVERY_S:
             await self.run(self._probe)
 
     async def _probe(self) -> None:
-        self._probed_link, self._probed_at = self.links.made, trio.current_time()
-        info = await self.links.send(b"INFO", *INFO_SECTIONS)
+        self._probed_connection, self._probed_at = self.connections.made, trio.current_time()
+        info = await self.connections.send(b"INFO", *INFO_SECTIONS)
         settings = None
         try:
-            answer = await self.links.send(b"CONFIG", "GET", *SETTINGS)
+            answer = await self.connections.send(b"CONFIG", "GET", *SETTINGS)
             settings = {name.decode(): value.decode() for name, value in answer.items()}
         except (AuthorizationError, UnknownCommandError):
             # Managed services keep CONFIG to themselves.

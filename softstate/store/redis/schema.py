@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from softstate.position import Position
-from softstate.store.remote.fetched import Fetched
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.paging import check_seen
 
 REVISION = 1
@@ -58,7 +58,7 @@ class StoreState:
 
     def check(self, seen: Position) -> None:
         """Raise `StoreRewound` if the position `seen` is not on the history."""
-        check_seen(seen, Fetched(self.position, self.floor, lineage_of={seen.revision: self.lineage_seen}))
+        check_seen(seen, FetchedSnapshot(self.position, self.floor, lineage_of={seen.revision: self.lineage_seen}))
 
 
 def text(data: bytes) -> str:

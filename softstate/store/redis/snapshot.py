@@ -21,7 +21,7 @@ from softstate.position import Position
 from softstate.store.base import Feed
 from softstate.store.redis.schema import StoreState, text, text_or_none
 from softstate.store.remote.encoding import from_stored
-from softstate.store.remote.fetched import Fetched
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.paging import answer, feed_page, scans_of
 
 NAMES_MAX = 4_096
@@ -68,7 +68,7 @@ def answer_query(query: Query, state: StoreState, found: Sequence[Any]) -> Page 
     lineage, versions, more, flat = found
     records = records_of(flat)
     dead = {flat[index + 1] for index in range(0, len(flat), 3) if flat[index + 2] is None}
-    snapshot = Fetched(
+    snapshot = FetchedSnapshot(
         state.position,
         state.floor,
         lineage_of={} if query.witness is None else {query.witness.revision: text_or_none(lineage)},
@@ -138,7 +138,7 @@ def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[
         passed = bisect_right(starts, revision)
         return rows[passed - 1].lineage if passed else text_or_none(lineage_after)
 
-    snapshot = Fetched(
+    snapshot = FetchedSnapshot(
         state.position,
         state.floor,
         lineage_of={revision: lineage_at(revision) for revision in (after.revision, *[r.version for r in records])},

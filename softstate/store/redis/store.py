@@ -63,7 +63,7 @@ class RedisStore(Store):
         pass.
         """
         store = cls(RedisAddress.read(url), keys_max, random)
-        await store._engine.links.open()
+        await store._engine.connections.open()
         try:
             await store._engine.open()
         except BaseException:
@@ -122,7 +122,7 @@ class RedisStore(Store):
         """See `Store.wait`. Woken by own commits, by the library's messages, and every `CHECK_EVERY_S`."""
         if not self._listens:
             self._listens = True
-            self._engine.links.listen(f"{{{self._engine.address.namespace}}}:wake", self._receive)
+            self._engine.connections.listen(f"{{{self._engine.address.namespace}}}:wake", self._receive)
         await self._waiter.wait(after)
 
     def _risen(self) -> None:
@@ -155,7 +155,7 @@ class RedisStore(Store):
         if not self._begun:
             self._begun, self._notified = True, max(self._notified, self._engine.seen.revision)
         elif self._checked > self._notified:
-            self._engine.links.listen_again()
+            self._engine.connections.listen_again()
         self._checked = self._engine.seen.revision
         return False
 
@@ -200,5 +200,5 @@ class RedisStore(Store):
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Waits for calls under way, `CALL_S` at most; finishes even if cancelled."""
-        await self._engine.links.aclose()
+        await self._engine.connections.aclose()
         self._waiter.wake()

@@ -1,8 +1,8 @@
 """A snapshot of a remote engine: what one call has fetched, for the pure functions of `softstate.store.rules.paging`.
 
-An engine that answers only over a network cannot be asked record by record. It looks at its queries, brings in one
-atomic step all that `answer` may ask for, and shows it as a `Fetched`. What was not fetched raises `KeyError`: a
-mistake of that engine, and never an answer with something missing.
+An engine that answers only over a network cannot be asked record by record. It looks at its queries, fetches in one
+atomic step all that `answer` may ask for, and shows it as a `FetchedSnapshot`. Anything that was not fetched raises
+`KeyError`: a mistake of that engine, and never an incomplete answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from softstate.model import Record
 from softstate.position import Position
 
 
-class Fetched:
+class FetchedSnapshot:
     """Implements `softstate.store.rules.paging.Snapshot`.
 
     `lineage_of` maps each revision that may be asked about (witnesses, what was seen, the end of a feed page) to the

@@ -308,7 +308,7 @@ class PostgresRig(PostgresBackend):
         await trio.to_thread.run_sync(wipe)
 
     async def fail_over(self, standby: PostgresServer) -> None:
-        """Kill the server, and put a standby in its place, on the same port, as primary from then on."""
+        """Kill the server, and put a standby in its address, on the same port, as primary from then on."""
 
         def fail_over() -> None:
             self.server.kill()

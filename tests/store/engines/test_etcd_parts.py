@@ -35,7 +35,7 @@ from softstate.store.etcd.schema import (
     write_topic,
     write_use,
 )
-from softstate.store.etcd.snapshot import FIRST_WAVE, WAVE_MAX, Appetite
+from softstate.store.etcd.snapshot import FETCH_MAX, FIRST_FETCH, PageBudget
 from softstate.store.etcd.store import _joined
 from softstate.store.etcd.transaction import (
     PUBLISH_OPS_MAX,
@@ -44,8 +44,8 @@ from softstate.store.etcd.transaction import (
     EtcdTransaction,
     chunks_of,
 )
-from softstate.store.etcd.write import CONTENTION_S, GIVE_WAY_S_MAX, RIVALRY_S, Fate, Writer
-from softstate.store.remote.fetched import Fetched
+from softstate.store.etcd.write import CONTENTION_S, FAIRNESS_WINDOW_S, YIELD_S_MAX, WriteOutcome, Writer
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.judge import TopicState
 
 HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, 5)
@@ -124,7 +124,7 @@ def test_chunks_fit_a_transaction() -> None:
 def test_most_operations_that_a_publish_needs() -> None:
     """A keyed one that buries a topic which was buried already; and none for what the same group supersedes."""
     topics = {"a": TopicState(4, live=False)}
-    nothing = Fetched(HEAD.position, 0, lineage_of={})
+    nothing = FetchedSnapshot(HEAD.position, 0, lineage_of={})
     keyed = Write("a", None, key="k")
     transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
     assert transaction.apply([keyed], nothing, topics, {}) == [Applied(10)]
@@ -139,7 +139,7 @@ def test_most_operations_that_a_publish_needs() -> None:
 def test_row_goes_before_the_changes() -> None:
     transaction = EtcdTransaction(DATA, HEAD, nonce="new")
     assert not transaction.changes
-    nothing = Fetched(HEAD.position, 0, lineage_of={})
+    nothing = FetchedSnapshot(HEAD.position, 0, lineage_of={})
     assert transaction.apply([Write("a", b"\x01")], nothing, {}, {}) == [Applied(11)]
     assert (transaction.head.since, transaction.head.lineage, transaction.before) == (10, "new", 10)
     assert transaction.ops()[0] == put(DATA.at("lineage", 10), b"new")
@@ -164,24 +164,24 @@ def test_parts_of_a_group_are_joined_as_far_as_they_are_contiguous() -> None:
 
 
 def test_appetite() -> None:
-    appetite = Appetite(1000, 100_000)
-    assert appetite.wave() == FIRST_WAVE
-    appetite.meet(Record("a", 1, bytes(64 * 1024)), take=True)
-    assert appetite.wave() == 16
+    budget = PageBudget(1000, 100_000)
+    assert budget.fetch_size() == FIRST_FETCH
+    budget.count(Record("a", 1, bytes(64 * 1024)), take=True)
+    assert budget.fetch_size() == 16
     for version in range(2, 500):
-        appetite.meet(Record("a", version, None), take=False)
-    assert (appetite.wave(), appetite.sated) == (WAVE_MAX, False)
-    sated = []
+        budget.count(Record("a", version, None), take=False)
+    assert (budget.fetch_size(), budget.spent) == (FETCH_MAX, False)
+    spent = []
     for version in (500, 501):
-        appetite.meet(Record("a", version, bytes(64 * 1024)), take=True)
-        sated.append(appetite.sated)
-    assert sated == [False, True], "one more than brings it to its bytes"
-    few = Appetite(2, 100_000)
-    assert few.wave() == 3
+        budget.count(Record("a", version, bytes(64 * 1024)), take=True)
+        spent.append(budget.spent)
+    assert spent == [False, True], "one more than brings it to its bytes"
+    few = PageBudget(2, 100_000)
+    assert few.fetch_size() == 3
     for version in (1, 2, 3):
-        few.meet(Record("a", version, b"\x01"), take=True)
-        sated.append(few.sated)
-    assert sated[2:] == [False, False, True]
+        few.count(Record("a", version, b"\x01"), take=True)
+        spent.append(few.spent)
+    assert spent[2:] == [False, False, True]
 
 
 class Road:
@@ -193,7 +193,7 @@ class Road:
         self.writers = self
 
     @contextmanager
-    def patience(self) -> Iterator[None]:
+    def time_limit(self) -> Iterator[None]:
         yield
 
     @asynccontextmanager
@@ -209,34 +209,34 @@ class Race:
         self.losses = losses
         self.began: list[float] = []
 
-    async def __call__(self, _connection: Connection, _fate: Fate) -> str | None:
+    async def __call__(self, _connection: Connection, _fate: WriteOutcome) -> str | None:
         self.began.append(trio.current_time())
         await trio.sleep(self.took_s)
         return "done" if len(self.began) > self.losses else None
 
 
-@pytest.mark.parametrize(("took_s", "gives_way_s"), [(0.004, 0.004), (0.5, GIVE_WAY_S_MAX)])
+@pytest.mark.parametrize(("took_s", "gives_way_s"), [(0.004, 0.004), (0.5, YIELD_S_MAX)])
 async def test_a_loser_tries_again_soon_and_a_winner_gives_way(
     autojump_clock: trio.testing.MockClock, took_s: float, gives_way_s: float
 ) -> None:
     writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
     contended = Race(took_s, losses=5)
-    assert await writer.persist(contended) == "done"
+    assert await writer.retry(contended) == "done"
     won = trio.current_time()
     pauses = [later - sooner - took_s for sooner, later in itertools.pairwise(contended.began)]
     assert all(0 <= pause <= 2 * CONTENTION_S for pause in pauses)
     assert any(pause > CONTENTION_S for pause in pauses)
     after = Race(took_s, losses=0)
-    await writer.persist(after)
+    await writer.retry(after)
     assert after.began == [pytest.approx(won + gives_way_s)]
 
 
 async def test_nobody_gives_way_without_a_rival(autojump_clock: trio.testing.MockClock) -> None:
     writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
-    await writer.persist(Race(0.004, losses=1))
-    await trio.sleep(RIVALRY_S)
+    await writer.retry(Race(0.004, losses=1))
+    await trio.sleep(FAIRNESS_WINDOW_S)
     for _ in range(3):
         now = trio.current_time()
         race = Race(0.004, losses=0)
-        await writer.persist(race)
+        await writer.retry(race)
         assert race.began == [now]

@@ -118,7 +118,7 @@ async def test_answers_are_those_of_the_store_in_memory(
     """The same random story, and the same random questions, with every way to look for a prefix."""
     monkeypatch.setattr(etcd_snapshot, "PREFIX_TOPICS_MAX", prefix_topics_max)
     monkeypatch.setattr(etcd_snapshot, "NEAR_HEAD", 20)
-    monkeypatch.setattr(etcd_snapshot, "FIRST_WAVE", 3)
+    monkeypatch.setattr(etcd_snapshot, "FIRST_FETCH", 3)
     random = Random(5)
     stores: list[EtcdStore | MemoryStore] = [await backend.open(), MemoryStore()]
     names = [f"{a}/{b}" for a in "abc" for b in range(9)] + ["a", "d"]

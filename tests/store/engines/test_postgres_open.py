@@ -16,7 +16,7 @@ import trio
 from softstate.errors import ConfigError, SoftstateError, StoreRefused, Unavailable
 from softstate.store.base import Dump
 from softstate.store.postgres.store import CONNECTIONS_MAX, PostgresStore
-from softstate.store.postgres.url import read_place
+from softstate.store.postgres.url import read_address
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put, state
 from tests.kit.processes import WAIT_S, until
@@ -77,17 +77,19 @@ async def test_wrong_urls(url: str, words: str) -> None:
 
 
 def test_url_is_what_libpq_is_told() -> None:
-    place = read_place("postgresql://me:p%40ss@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s&sslmode=require&connect_timeout=4")
-    assert place.parameters == {
+    address = read_address(
+        "postgresql://me:p%40ss@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s&sslmode=require&connect_timeout=4"
+    )
+    assert address.parameters == {
         "host": "::1,/tmp/pg", "port": "1,5432", "dbname": "my db", "user": "me", "password": "p@ss",
         "client_encoding": "utf8", "target_session_attrs": "primary", "sslmode": "require", "connect_timeout": "4",
     }  # fmt: skip
-    assert (place.name, place.schema) == ("postgresql://me@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s", "s")
-    assert "p@ss" not in repr(place)
-    plain = read_place("postgresql://h")
+    assert (address.name, address.schema) == ("postgresql://me@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s", "s")
+    assert "p@ss" not in repr(address)
+    plain = read_address("postgresql://h")
     assert plain.parameters == {"host": "h", "port": "5432", "client_encoding": "utf8", "connect_timeout": "2"}
     assert (plain.name, plain.schema) == ("postgresql://h", "softstate")
-    assert read_place("postgresql://a,b?target_session_attrs=any").parameters["target_session_attrs"] == "any"
+    assert read_address("postgresql://a,b?target_session_attrs=any").parameters["target_session_attrs"] == "any"
 
 
 async def test_option_that_libpq_refuses(backend: PostgresBackend) -> None:
@@ -237,8 +239,8 @@ async def test_settings_of_the_role_do_no_harm(backend: PostgresBackend, server:
         for store in stores * 8:
             nursery.start_soon(put, store, f"t/{id(store)}")
     assert (await stores[0].head()).revision == 2 + 16
-    for session in (stores[0]._engine.reader, stores[0]._engine.writer):
-        assert await session.call(lambda on: on.execute("SHOW idle_session_timeout").fetchone(), 3) == ("0",)
+    for connection in (stores[0]._engine.reader, stores[0]._engine.writer):
+        assert await connection.call(lambda on: on.execute("SHOW idle_session_timeout").fetchone(), 3) == ("0",)
     assert await stores[0]._engine.writer.call(lambda on: on.execute("SHOW statement_timeout").fetchone(), 3) == ("0",)
     # An application that lives with the role's time-outs would be cut off between its own two statements.
     patient = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"

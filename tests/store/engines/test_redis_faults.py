@@ -278,11 +278,11 @@ async def test_cancelled_call_leaves_no_answer_behind(rig: RedisRig) -> None:
                 nursery.start_soon(store.lineage_at, [1, 2])
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        made = store._engine.links.made
+        made = store._engine.connections.made
         rig.thaw()
         for _ in range(3):
             assert (await store.head()).revision == 2
-        assert store._engine.links.made > made, "nor does its connection serve again"
+        assert store._engine.connections.made > made, "nor does its connection serve again"
 
 
 async def test_unknown_outcome_then_retry_with_the_key(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from softstate.errors import StoreRewound
 from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.remote.fetched import Fetched
+from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.paging import answer, check_seen, feed_page, on_history, scans_of
 
 HEAD = Position("e", "l2", 9)
@@ -16,7 +16,7 @@ HEAD = Position("e", "l2", 9)
 
 def test_lineages() -> None:
     rows = [Position("e", "l1", 1), Position("e", "l2", 6)]
-    snapshot = Fetched(HEAD, 0, lineage_of={3: "l1", 0: None}, rows=rows)
+    snapshot = FetchedSnapshot(HEAD, 0, lineage_of={3: "l1", 0: None}, rows=rows)
     assert [snapshot.lineage_at(revision) for revision in (0, 3, 9, 10)] == [None, "l1", "l2", None]
     assert list(snapshot.lineages(1, 6)) == [rows[1]]
     assert list(snapshot.lineages(0, 5)) == [rows[0]]
@@ -28,7 +28,7 @@ def test_lineages() -> None:
 
 
 def test_what_was_not_fetched_is_a_mistake() -> None:
-    snapshot = Fetched(HEAD, 0, lineage_of={}, versions={"a": 4})
+    snapshot = FetchedSnapshot(HEAD, 0, lineage_of={}, versions={"a": 4})
     with pytest.raises(KeyError):
         snapshot.lineage_at(3)
     with pytest.raises(KeyError):
@@ -41,7 +41,7 @@ def test_answers() -> None:
     a, b, c = Record("a", 4, b"\x01"), Record("p/b", 5, b"\x02"), Record("p/c", 7, None)
     query = Query(topics={"a": 2, "x": 0}, prefixes={"p/": 3}, limit=2)
     (scan,) = scans_of(query, floor=0)
-    snapshot = Fetched(HEAD, 0, lineage_of={}, versions={"a": 4}, records=[a], scans={scan: [b, c]})
+    snapshot = FetchedSnapshot(HEAD, 0, lineage_of={}, versions={"a": 4}, records=[a], scans={scan: [b, c]})
     page = answer(query, snapshot)
     assert isinstance(page, Page)
     assert (list(page.records), page.more) == ([a, b], True)
@@ -54,7 +54,7 @@ def test_loading_is_lazy() -> None:
     records = [Record(f"t/{number}", number, b"\x01") for number in (1, 2, 3)]
     page = answer(
         Query(topics=dict.fromkeys(versions, 0), limit=2),
-        Fetched(HEAD, 0, lineage_of={}, versions=versions, records=records),
+        FetchedSnapshot(HEAD, 0, lineage_of={}, versions=versions, records=records),
     )
     assert isinstance(page, Page)
     assert (list(page.records), page.more) == (records[:2], True)
@@ -63,7 +63,9 @@ def test_loading_is_lazy() -> None:
 def test_feed() -> None:
     start, row = Position("e", "l1", 2), Position("e", "l2", 6)
     records = [Record("a", 4, b"\x01"), Record("b", 7, None), Record("c", 9, b"\x02")]
-    snapshot = Fetched(HEAD, 0, lineage_of={2: "l1", 4: "l1", 7: "l2"}, rows=[row], scans={(ALL, 2, True): records})
+    snapshot = FetchedSnapshot(
+        HEAD, 0, lineage_of={2: "l1", 4: "l1", 7: "l2"}, rows=[row], scans={(ALL, 2, True): records}
+    )
     feed = feed_page(start, 2, snapshot)
     assert (list(feed.records), list(feed.lineages), feed.upto, feed.more) == (records[:2], [row], HEAD.at(7), True)
     feed = feed_page(start, 1, snapshot)
