@@ -1,1 +1,1 @@
-"""Benchmarks and trials of softstate as a whole, run by people: ``python -m bench``."""
+"""Trials of correctness and benches of speed of softstate as a whole: ``python -m bench``; see bench/README.md."""

@@ -1,4 +1,4 @@
-"""``python -m bench NAME``: every trial and every speed bench is a command."""
+"""``python -m bench NAME``: each trial and each bench of speed is a command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from softstate.errors import ConfigError, SoftstateError
 
 app = App(
     name="bench",
-    help="Trials of softstate with real processes, and benches of its speed.",
+    help="Trials of softstate's correctness, and benches of its speed.",
     backend="trio",
     result_action="return_value",
 )
@@ -47,12 +47,12 @@ async def replay_command(
     seed: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Replay a file of changes through a node that is killed again and again, and check what watchers end up with.
+    """Replay a file of changes through a node that is killed repeatedly, and check the final state of watchers.
 
-    :param file: Lines as ``softstate publish --ndjson`` takes them; gzip is understood.
-    :param watchers: How many ``softstate watch --json`` processes follow it, over various prefixes.
-    :param kills: How often the node is killed with SIGKILL and started again while the file is published.
-    :param seed: Decides what is watched and when the node is killed; printed, so that a run can be repeated.
+    :param file: Lines as ``softstate publish --ndjson`` reads them, plain or compressed with gzip.
+    :param watchers: Number of ``softstate watch --json`` processes that follow it, over several prefixes.
+    :param kills: Number of times that the node is killed with SIGKILL and started again while the file is published.
+    :param seed: Decides the names that are watched and the times of the kills; printed, so that a run can be repeated.
     :param json: Print the figures as JSON.
     """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
@@ -66,10 +66,10 @@ async def replay_command(
 def trace(file: Path, *, changes: int = 10_000, topics: int = 500, seed: int = 0) -> None:
     """Write a synthetic file of changes to replay.
 
-    :param file: Where to; a name that ends in .gz is compressed.
-    :param changes: Lines.
-    :param topics: Topics that may occur.
-    :param seed: Same seed, same file.
+    :param file: The file to write; compressed if its name ends in .gz.
+    :param changes: Number of lines.
+    :param topics: Number of topics.
+    :param seed: The same seed writes the same file.
     """
     write_trace(file, changes, topics, seed)
 
@@ -81,11 +81,11 @@ def fuzz_command(
     duration: Annotated[float, Parameter(name="--for", converter=a_duration, metavar="DURATION")] = 60.0,
     seed: int | None = None,
 ) -> int:
-    """Feed parsers with what nobody decent would send, until something breaks that is documented not to.
+    """Feed parsers with wrong and hostile inputs, until one breaks its documented rules.
 
-    :param target: One of the targets that `bench.trials.fuzz.runner.TARGETS` lists, or all.
-    :param duration: How long for each target, such as 60s or 10m.
-    :param seed: Decides every input; printed, so that a run can be repeated.
+    :param target: A target of `bench.trials.fuzz.runner.TARGETS`, or all.
+    :param duration: Time for each target, such as 60s or 10m.
+    :param seed: Decides all inputs; printed, so that a run can be repeated.
     """
     if target not in (*TARGETS, "all"):
         raise ConfigError(f"--target must be all or one of {', '.join(TARGETS)}, not {target!r}")
@@ -101,10 +101,10 @@ def fuzz_command(
 
 @app.command(name="simulate")
 def simulate_command(*, seeds: int = 200, first: int = 0, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """Run simulated worlds under random faults, and check every promise in each.
+    """Run simulated worlds under random faults, and check all promises in each.
 
-    :param seeds: How many worlds.
-    :param first: The first one's seed; the same seed is the same world.
+    :param seeds: Number of worlds.
+    :param first: Seed of the first one; the same seed is the same world.
     :param json: Print the figures as JSON.
     """
     report = simulate(seeds, first)
@@ -114,13 +114,13 @@ def simulate_command(*, seeds: int = 200, first: int = 0, json: Annotated[bool, 
 
 @app.command(name="fanout")
 def fanout_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure what a delivery costs, one publisher to many subscribers, beside other servers and a loop in C."""
+    """Measure the cost of a delivery, one publisher to many subscribers, beside other servers and a loop in C."""
     return measuring.show(fanout(measuring))
 
 
 @app.command(name="stalled")
 def stalled_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure what one stalled and one slow reader among a thousand cost the others."""
+    """Measure the effect of one stalled and one slow reader on a thousand others."""
     return measuring.show(stalled(measuring))
 
 
@@ -132,7 +132,7 @@ def latency_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - 
 
 @app.command(name="sessions")
 def sessions_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure what sessions cost to hold, to open and to renew, beside bare trio-websocket."""
+    """Measure the cost of holding, opening and renewing sessions, beside bare trio-websocket."""
     return measuring.show(sessions(measuring))
 
 
@@ -144,7 +144,7 @@ def churn_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fr
 
 @app.command(name="recovery")
 def recovery_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Kill a node under thousands of clients, and measure how they come back."""
+    """Kill a node with thousands of clients, and measure their return."""
     return measuring.show(recovery(measuring))
 
 
@@ -156,7 +156,7 @@ def leases_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - f
 
 @app.command(name="polls")
 def polls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure conditional polls, unchanged and changed, beside a server of h11 and nothing else."""
+    """Measure conditional polls, unchanged and changed, beside a bare server of h11."""
     return measuring.show(polls(measuring))
 
 
@@ -168,7 +168,7 @@ def publish_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - 
 
 @app.command(name="workers")
 def workers_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure what a second worker on one port and store brings."""
+    """Measure the gain of a second worker on the same port and store."""
     return measuring.show(workers(measuring))
 
 
@@ -180,15 +180,15 @@ def nodes_command(
 ) -> int:
     """Measure 1, 2 and 4 nodes on one store, beside the engine alone.
 
-    :param store: redis, postgres, etcd or sqlite, for a throw-away one, or the URL of your own; may be repeated. All
-        that are installed, if not given.
+    :param store: redis, postgres, etcd or sqlite for a throw-away one, or a URL of your own; may be repeated. The
+        default is all installed ones.
     """
     return measuring.show(nodes(measuring, store))
 
 
 @app.command(name="herd")
 def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) -> None:  # noqa: B008 - frozen
-    """Kill a modelled node with thousands of real client machines, in virtual time, and print what became of them."""
+    """Kill a modelled node with thousands of real client machines, in virtual time, and print their return."""
     print(herd(plan))
 
 

@@ -38,7 +38,7 @@ class Measuring:
 
     @property
     def rounds(self) -> int:
-        """How many rounds to run."""
+        """The number of rounds to run."""
         if self.rounds_wanted is not None:
             return self.rounds_wanted
         if self.against is not None:

@@ -1,12 +1,16 @@
-"""Herds: what becomes of N clients of one node when it dies, in virtual time and without a network.
+"""A herd: the return of N clients of one node when it dies, in virtual time and without a network.
 
-The clients are the real machine (`softstate.client.machine.machine`), the advice and the shedding the node's own
-(`softstate.session.load_advice`). Modelled is what stands between them: a node that serves handshakes one after the
-other at a fixed cost, also those whose clients have given up, and messages that take no time. The way back of a
-connection is one event, so that 10 000 clients take seconds; whatever else a node does with them is free. Section 3.3
-of the project's research notes has the law of collapse and the figures that this is held against.
+The clients are the real machine (`softstate.client.machine.machine`), the advice and the load shedding are the node's
+own (`softstate.session.load_advice`). Between them is a model: a node that serves handshakes one after the other at a
+fixed cost, also those whose clients have given up, and messages that take no time. A connection is one event, so that
+10,000 clients take seconds; all other work of a node costs nothing.
 
-``python -m bench herd --clients 100000 --how killed`` prints one herd's figures.
+Without shedding, abandoned handshakes consume the node's time. If its rate is r, the clients' timeout q and their mean
+backoff b, the first r q clients succeed, and the others offer (N - r q) / (q + b) handshakes a second. The herd never
+recovers if that exceeds r, that is, if N / r > 2 q + b: with full jitter b is half of the backoff's cap. Spreading over
+N / (0.75 r) avoids this.
+
+``python -m bench herd --clients 100000 --how killed`` prints the figures of one herd.
 """
 
 from __future__ import annotations
@@ -55,22 +59,22 @@ from softstate.wire.messages import (
 )
 
 How: TypeAlias = Literal["killed", "power", "bye"]
-"""``killed``: every client is told by its kernel. ``power``: nobody is. ``bye``: the node told them before it went."""
+"""``killed``: all connections are reset. ``power``: no client is told. ``bye``: the node sends `bye` before it ends."""
 
 URL = "ws://node:8700"
 TTL_MS = 60_000
 TIMEOUT_MS = 5_000
 LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000)
 SETTLE_S = 1.25 * TTL_MS / 3_000
-"""How long after the last client came everybody has renewed once, and knows the spread of them all."""
+"""Time from the last client's arrival until all have renewed once, and know the spread for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One herd. `handshake_s` is what one handshake costs the node, `refuse_s` what turning one away does.
+    """One herd. `handshake_s` is the cost of a handshake to the node, `refuse_s` that of refusing one.
 
-    `known_per_s` is the rate at which a node takes itself to serve until it has measured; `shed` whether it refuses
-    what it cannot serve in time, `spread` whether clients are told to spread (else: as little as they ever are).
+    `known_per_s` is the rate that a node assumes until it has measured its own; `shed`: it refuses handshakes that it
+    cannot serve in time; `spread`: it advises clients to spread by their number (else as if there were none).
     """
 
     clients: int = 10_000
@@ -87,10 +91,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a herd. Times are seconds since the node died; `back_s` has one for each client that came back.
+    """The return of a herd. Times are seconds since the node died; `back_s` has one for each client that came back.
 
-    `arrivals` counts handshakes that reached a running node, by second; `attempts` all that were tried. `wasted` were
-    served after their client had given up, `shed` were refused. `spread_s` is the widest that a client was told.
+    `arrivals` counts handshakes that reached a running node, by second; `attempts` counts all. `wasted` were served
+    after their client had given up, `shed` were refused. `spread_s` is the widest advised spread.
     """
 
     plan: Plan
@@ -104,16 +108,16 @@ class Report:
 
     @property
     def last_s(self) -> float:
-        """When the last client was back; infinity if one never was."""
+        """The time at which the last client was back; infinity if one never was."""
         return max(self.back_s) if len(self.back_s) == self.plan.clients else math.inf
 
     def back(self, share: float) -> float:
-        """Return when so large a share of those that came back was there."""
+        """Return the time at which a share of the clients that came back was back."""
         return sorted(self.back_s)[max(math.ceil(share * len(self.back_s)) - 1, 0)] if self.back_s else math.inf
 
     @property
     def peak_per_s(self) -> int:
-        """The most handshakes that reached the node within one second."""
+        """The greatest number of handshakes that reached the node within one second."""
         return max(self.arrivals.values(), default=0)
 
     def __str__(self) -> str:
@@ -126,7 +130,7 @@ class Report:
 
 
 class _Node:
-    """One incarnation. Handshakes are served in order, each for `handshake_s`."""
+    """One incarnation of the node. It serves handshakes in order, each for `handshake_s`."""
 
     def __init__(self, plan: Plan, number: int, random: Random) -> None:
         self.number = number
@@ -142,8 +146,8 @@ class _Node:
         sessions = self.sessions if self._plan.spread else 0
         return advise(sessions, self.rate.per_s, self.rate.per_s)
 
-    def knock(self, now: float) -> tuple[float, float | None]:
-        """Take a handshake; return when it is done, and None, or after how many seconds to come again."""
+    def take_handshake(self, now: float) -> tuple[float, float | None]:
+        """Take a handshake; return the time of its end, and None if it is served, else the seconds until a retry."""
         begins = max(now, self._free_at)
         _, recover = self.advice()
         spread_s = self._random.uniform(0, recover.spread_ms / 1000)
@@ -155,22 +159,22 @@ class _Node:
 
 
 class _Client:
-    """A machine, and what surrounds it. `conn` is the connection that it has, made or asked for."""
+    """A machine and its connection. `conn` is the connection that it has or that is being made."""
 
-    __slots__ = ("conn", "due", "live", "machine", "node", "offers")
+    __slots__ = ("conn", "due", "events", "live", "machine", "node")
 
     def __init__(self, random: Random) -> None:
         self.machine = Machine(MachineOptions(urls=(URL,)), random)
         self.conn = 0
         self.node = 0
-        """The incarnation at the other end of the connection; 0: none."""
+        """Number of the incarnation at the other end of the connection; 0: none."""
         self.live = False
         self.due = math.inf
-        self.offers: deque[Event] = deque()
+        self.events: deque[Event] = deque()
 
 
 class Herd:
-    """Runs a plan. Everything happens in `run`."""
+    """Runs a plan, by `run`."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -185,7 +189,7 @@ class Herd:
         self._away = 0
 
     def run(self) -> Report:
-        """Let the clients come, the node die and start again; return what became of them."""
+        """Open the clients, let the node die and start again; return the report."""
         plan, report = self.plan, self.report
         came_s = plan.clients * plan.handshake_s / LOAD
         for number, client in enumerate(self._clients):
@@ -243,8 +247,8 @@ class Herd:
             self._tell(client, Ticked())
 
     def _tell(self, client: _Client, event: Event) -> None:
-        """Let a client take an event, and whatever comes of it at this instant."""
-        machine, events = client.machine, client.offers
+        """Give a client an event, and all events that follow from its actions at this instant."""
+        machine, events = client.machine, client.events
         events.append(event)
         while events:
             for action in machine.handle(events.popleft(), self.now):
@@ -258,7 +262,7 @@ class Herd:
 
     def _is_back(self, client: _Client) -> None:
         if client.node != (1 if self._died_at == math.inf else 2):
-            return  # it has not heard yet
+            return  # it does not know yet that its node died
         client.live = True
         self._away -= 1
         if self._died_at < math.inf:
@@ -288,11 +292,11 @@ class Herd:
             self.report.tried[int(self.now - self._died_at)] += 1
         if node is None:
             if self.plan.how != "power":
-                client.offers.append(ConnectFailed(conn, "refused"))
+                client.events.append(ConnectFailed(conn, "refused"))
             return
         if self._died_at < math.inf:
             self.report.arrivals[int(self.now - self._died_at)] += 1
-        done_at, retry_s = node.knock(self.now)
+        done_at, retry_s = node.take_handshake(self.now)
         if retry_s is None:
             self._at(done_at, self._served, (node, client, conn))
         else:
@@ -317,28 +321,28 @@ class Herd:
         if node is None:
             return
         if client.node != node.number:
-            client.offers.append(Lost(conn, None, "connection reset"))
+            client.events.append(Lost(conn, None, "connection reset"))
             return
         (poll, recover), message = node.advice(), send.message
         match message:
             case Hello():
                 terms = (TTL_MS, renew_ms(TTL_MS), TIMEOUT_MS, poll, recover, LIMITS, Durability.DURABLE)
                 welcome = Welcome(f"s{conn}", False, f"n{node.number}", node.position, *terms)
-                client.offers.append(Arrived(conn, welcome))
+                client.events.append(Arrived(conn, welcome))
             case Subscribe():
-                client.offers.append(Arrived(conn, Subscribed(message.id, node.position)))
+                client.events.append(Arrived(conn, Subscribed(message.id, node.position)))
             case Renew():
                 renewed = Renewed(
                     message.id, True, node.position, 0, TTL_MS, renew_ms(TTL_MS), poll, recover, "ok"
                 )  # fmt: skip
-                client.offers.append(Arrived(conn, renewed))
+                client.events.append(Arrived(conn, renewed))
 
     def _poll(self, client: _Client, asked: SendPoll) -> None:
         if self._node is not None:
             every_ms = self._node.advice()[0].every_ms
-            client.offers.append(PollAnswered(asked.request, Polled(0, self._node.position, next_ms=every_ms)))
+            client.events.append(PollAnswered(asked.request, Polled(0, self._node.position, next_ms=every_ms)))
         elif self.plan.how != "power":
-            client.offers.append(RequestFailed(asked.request, "refused"))
+            client.events.append(RequestFailed(asked.request, "refused"))
 
 
 def herd(plan: Plan) -> Report:

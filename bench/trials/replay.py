@@ -1,9 +1,9 @@
-"""Replay a file of changes through a node that is killed with SIGKILL again and again, while others watch.
+"""Replay a file of changes through a node that is killed with SIGKILL repeatedly, while watchers follow it.
 
-Every part is a process of its own, started as a user would start it: ``softstate serve``, ``softstate publish
---ndjson``, many ``softstate watch --json``, and ``softstate list`` at the end. Checked is what the promises S1, S3 and
-L say: no watcher's version of a topic ever decreases between resets, no acknowledged publish is missing, and each
-watcher ends with exactly the state that the file ends with.
+Each part is a process, started as a user would start it: ``softstate serve``, ``softstate publish --ndjson``, many
+``softstate watch --json``, and ``softstate list`` at the end. The replay checks the promises S1, S3 and L: no watcher
+sees the version of a topic decrease between resets, no acknowledged publish is missing, and each watcher ends with
+exactly the state at the end of the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DOWN_S_MAX = 0.5
 
 READY_S_MAX = 60.0
 SETTLE_S_MAX = 60.0
-"""How long watchers may take, after the last acknowledgement, to arrive at the final state."""
+"""Time after the last acknowledgement within which watchers must arrive at the final state."""
 
 SERVE_OPTIONS = ("--ttl", "5s", "--poll-every-ms", "1000", "--recover-cap-ms", "2000")
 PUBLISH_TIMEOUT = "60s"
@@ -41,7 +41,7 @@ PUBLISH_TIMEOUT = "60s"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to replay, who watches, how often the node dies."""
+    """The file, the number of watchers, the number of kills, and the seed."""
 
     file: Path
     watchers: int
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass
 class Watcher:
-    """What one ``softstate watch --json`` process said."""
+    """The output of one ``softstate watch --json`` process."""
 
     names: Sequence[str]
     versions: dict[str, int] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Watcher:
             self.values[topic] = event["value"]
 
     def agrees(self, final: dict[str, Any]) -> bool:
-        """Tell whether it holds exactly what the final state has below its names."""
+        """Return whether it holds exactly the part of the final state that its names cover."""
         return self.values == {t: value for t, value in final.items() if any(covers(name, t) for name in self.names)}
 
 
@@ -103,22 +103,22 @@ class Report:
     repeated: int = 0
     publish_s: float = 0.0
     missing: int = 0
-    """Topics whose value on the node is not the file's, or is there without being in the file."""
+    """Topics whose value at the node is not that of the file, or that the file does not have."""
     disagreeing: int = 0
-    """Watchers whose final state is not the file's."""
+    """Watchers whose final state is not that of the file."""
     decreased: int = 0
     resets: int = 0
     changes_seen: int = 0
     settle_s: float = 0.0
-    """From the last acknowledgement until every watcher held the final state."""
+    """Time from the last acknowledgement until all watchers held the final state."""
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed."""
+        """Whether all checks passed."""
         return not self.failures()
 
     def failures(self) -> list[str]:
-        """Name the checks that failed."""
+        """Return the failed checks, in words."""
         checks = {
             f"publish ended with exit code {self.publish_exit_code}": self.publish_exit_code == 0,
             f"{self.acknowledged} of {self.lines} lines acknowledged": self.acknowledged == self.lines,
@@ -131,7 +131,7 @@ class Report:
         return [text for text, passed in checks.items() if not passed]
 
     def json(self) -> str:
-        """Write the figures as one JSON object."""
+        """Return the figures as one JSON object."""
         return json.dumps({**asdict(self), "ok": self.ok})
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ class Report:
             ("versions that decreased", self.decreased),
             ("resets", self.resets),
             ("last acknowledgement to all settled", f"{self.settle_s:.1f} s"),
-            ("verdict", "; ".join(self.failures()) or "every check passed"),
+            ("verdict", "; ".join(self.failures()) or "all checks passed"),
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
@@ -155,7 +155,7 @@ class Report:
 async def replay(plan: Plan, folder: Path) -> Report:
     """Run a whole replay, with the store in `folder`. Raises `Failure` if a node does not start.
 
-    If cancelled, every process is killed.
+    If cancelled, it kills all processes.
     """
     random = Random(plan.seed)
     trace = read_trace(plan.file)
@@ -185,7 +185,7 @@ async def replay(plan: Plan, folder: Path) -> Report:
 
 
 def choose_names(trace: Trace, watchers: int, random: Random) -> list[Sequence[str]]:
-    """Choose what each watcher follows: the first everything, the others some prefixes and topics of the file."""
+    """Choose the names of each watcher: of the first all topics, of the others some prefixes and topics of the file."""
     prefixes = sorted({prefix for topic in trace.topics for prefix in prefixes_of(topic)} - {ALL})
     names = prefixes + sorted(random.sample(sorted(trace.topics), min(len(prefixes) or 1, len(trace.topics))))
     chosen: list[Sequence[str]] = [(ALL,)]
@@ -215,7 +215,7 @@ async def _publish(file: Path, url: str, report: Report) -> None:
 async def _kill(
     node: NodeProcess, kills: int, changes: int, random: Random, report: Report, publishing: trio.CancelScope
 ) -> None:
-    """Kill the node whenever the publisher has come to one of `kills` random lines, and start it again."""
+    """Kill the node when the publisher has reached each of `kills` random lines, and start it again."""
     async with connect(node.url, push=False) as client:
         for line in sorted(random.sample(range(1, max(changes * 9 // 10, kills + 1)), kills)):
             while await _revision(client) < line + report.kills:  # noqa: ASYNC110 - another process
@@ -244,7 +244,7 @@ async def _settle(watchers: Sequence[Watcher], trace: Trace, report: Report) -> 
 
 
 async def _missing(url: str, trace: Trace) -> int:
-    """Compare what ``softstate list`` prints with the file's final state."""
+    """Return the number of topics in which ``softstate list`` and the file's final state differ."""
     listed = {}
     async with child(softstate("list", ALL, "--json", "--url", url)) as process:
         assert process.stdout is not None

@@ -1,7 +1,7 @@
-"""Run many simulated worlds under random faults, each with an oracle beside it, and add up what they came to.
+"""Run many simulated worlds under random faults, each checked by an oracle, and add up their results.
 
-Every world is drawn from its seed: a failure is told with its seed and the few faults that it takes, found by leaving
-out one fault after the other under the same seed. Worlds are spread over processes; each is deterministic by itself.
+Each world is drawn from its seed. A failure is reported with its seed and the few faults that it needs, which are found
+by leaving out one fault after the other under the same seed. Worlds are spread over processes; each is deterministic.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from softstate.testing.simulation.schedule import Outcome, ScheduledFault, draw_
 PROCESSES = 2
 SEEDS_PER_TASK = 4
 FAILURES_MINIMISED_MAX = 3
-"""Failures whose faults are reduced; each takes as many runs as it had faults."""
+"""Failures whose faults are minimised; each takes as many runs as it had faults."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A world in which a promise broke; `needed` is None if that was not looked into."""
+    """A world in which a promise broke; `needed` is None if its faults were not minimised."""
 
     outcome: Outcome
     needed: list[ScheduledFault] | None
@@ -36,13 +36,13 @@ class Failure:
         lines = [f"seed {self.outcome.seed}: {self.outcome.error}", "  faults:"]
         lines += [f"    {fault}" for fault in self.outcome.schedule]
         if self.needed is not None:
-            lines += ["  faults that it takes:", *(f"    {fault}" for fault in self.needed)]
+            lines += ["  faults that it needs:", *(f"    {fault}" for fault in self.needed)]
         return "\n".join(lines)
 
 
 @dataclass
 class Report:
-    """What all worlds came to. `margin_s` is the least age less staleness that was seen while something was stale."""
+    """The results of all worlds. `margin_s` is the least age minus staleness while a client was stale."""
 
     first: int
     worlds: int = 0
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every promise held in every world."""
+        """Whether all promises held in all worlds."""
         return not self.failures
 
     def add(self, outcome: Outcome) -> None:
@@ -71,7 +71,7 @@ class Report:
             self.converged_s, self.converged_seed = outcome.converged_s, outcome.seed
 
     def figures(self) -> dict[str, Any]:
-        """Return everything as plain data."""
+        """Return all figures as plain data."""
         return {
             "worlds": self.worlds, "first": self.first, "steps": self.steps, "took_s": round(self.took_s, 1),
             "faults": dict(sorted(self.faults.items())), "repairs": dict(sorted(self.repairs.items())),
@@ -106,7 +106,7 @@ def run_seed(seed: int) -> Outcome:
 
 
 def simulate(seeds: int, first: int = 0, processes: int = PROCESSES) -> Report:
-    """Run the worlds of `seeds` seeds from `first` on; reduce the faults of the first failures."""
+    """Run the worlds of `seeds` seeds from `first` on; minimise the faults of the first failures."""
     began = time.monotonic()
     report = Report(first)
     failed = [outcome for outcome in _outcomes(range(first, first + seeds), processes, report) if outcome.error]

@@ -1,4 +1,4 @@
-"""Files of changes: reading what one leaves behind, and making a synthetic one."""
+"""Files of changes: the final state of one, and a writer of synthetic ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softstate.wire.value import wrap_bytes
 
 @dataclass(frozen=True)
 class Trace:
-    """What a file of changes amounts to: `lines`, every topic it names, and the values alive at its end, as JSON."""
+    """The content of a file of changes: the number of lines, all topics, and the values at its end, as JSON."""
 
     lines: int
     topics: frozenset[str]
@@ -24,7 +24,7 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a file of changes and apply it. Raises `BadLine`, or OSError."""
+    """Read a file of changes and apply it. Raises `BadLine` and `OSError`."""
     final: dict[str, Any] = {}
     topics: set[str] = set()
     lines = 0

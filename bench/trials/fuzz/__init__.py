@@ -1,1 +1,1 @@
-"""Fuzzing of every parser that faces a network or a file; see bench/README.md."""
+"""A fuzzer for all parsers that read from the network or from files; see bench/README.md."""

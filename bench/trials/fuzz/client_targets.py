@@ -1,4 +1,4 @@
-"""Targets: what a client makes of the bytes that come back, over HTTP and over WebSocket."""
+"""Targets: the client's readers of a node's answers, over HTTP and over WebSocket."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any
 import trio
 from wsproto.utilities import generate_accept_token
 
-from bench.trials.fuzz.mutation import ODD_CBOR, as_cbor, as_json, damage, draw, spoil
+from bench.trials.fuzz.mutation import ODD_CBOR, as_cbor, damage, draw, form_of, mutate
 from bench.trials.fuzz.streams import connect, frame, odd_frame
-from bench.trials.fuzz.target import Broken, Target, brief
+from bench.trials.fuzz.target import Target, check_length, deadline
 from softstate.client.shell.http import HttpClient, HttpFailed
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, RequestError
-from softstate.wire import CBOR
+from softstate.wire import CBOR, JSON
 from softstate.wire.messages import BatchResults, Error, Polled, ServerMessage
 
 URL = parse_url("ws://node")
 ACCEPT = b"{ACCEPT}"
-"""Stands in an input for the accept token, which depends on the client's nonce."""
+"""Placeholder in an input for the accept token, which depends on the client's nonce."""
 
 TIMEOUT_S = 5.0
-DEADLINE_S = 60.0
 
 
 class ClientTarget(Target):
-    """A peer that waits for a request, answers with the input, and closes."""
+    """A peer that waits for a request, sends the input as the answer, and closes."""
 
     virtual = True
 
@@ -58,19 +57,18 @@ class ClientTarget(Target):
         await stream.aclose()
 
     async def check(self, data: bytes) -> str:
-        """Ask, and take what comes."""
+        """Send a request, and read the answer."""
         self.data = data
-        with trio.move_on_after(DEADLINE_S) as late:
+        outcome = ""
+        with deadline("waiting"):
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 outcome = await self.ask(nursery)
                 nursery.cancel_scope.cancel()
-        if late.cancelled_caught:
-            raise Broken(f"still waiting after {DEADLINE_S:g} s")
         return outcome
 
     async def ask(self, nursery: trio.Nursery) -> str:
-        """Do what this target is about."""
+        """Send the requests of this target; return the result in a word."""
         raise NotImplementedError
 
 
@@ -80,16 +78,17 @@ class ClientHttpTarget(ClientTarget):
     name = "client-http"
 
     def make(self, random: Random) -> bytes:
-        """Write an answer, spoil it, damage it."""
-        cbor = random.random() < 0.5
+        """Write an answer, mutate and damage it."""
+        codec = CBOR if random.random() < 0.5 else JSON
+        form = form_of(codec)
         tree = draw(random.choice([Polled, BatchResults, Error]), random)
         if random.random() < 0.5:
-            tree = spoil(tree, random, ODD_CBOR if cbor else (2**80,))
-        body = as_cbor(tree) if cbor else as_json(tree)
+            tree = mutate(tree, random, form.odd)
+        body = form.write(tree)
         status = random.choice(
             [b"200 OK", b"200", b"204 No", b"304 x", b"101 x", b"100 x", b"404 x", b"429 x", b"503 x"]
         )
-        lines = [b"HTTP/1.1 " + status, b"Content-Type: " + (b"application/cbor" if cbor else b"application/json")]
+        lines = [b"HTTP/1.1 " + status, b"Content-Type: " + codec.content_type.encode()]
         lines += random.sample(
             [b"Retry-After: 5", b"Retry-After: " + b"9" * 5_000, b"Connection: close", b"X: \xff"], 1
         )
@@ -100,18 +99,18 @@ class ClientHttpTarget(ClientTarget):
         return damage(data, random, [data]) if random.random() < 0.7 else data
 
     async def ask(self, nursery: trio.Nursery) -> str:
-        """Poll twice, so that a kept connection is met too."""
+        """Send two requests, the second on a kept connection."""
         del nursery
         outcome = ""
         client = HttpClient(self.open_stream, CBOR)
         for kind in (Polled, BatchResults):
             try:
                 reply = await client.request(URL, "POST", "/v1/poll", body=b"\xa0", timeout_s=TIMEOUT_S)
-                brief(str(reply.error()))
+                check_length(str(reply.error()))
                 reply.decode(kind)
                 outcome = outcome or "understood"
             except (HttpFailed, RequestError) as error:
-                brief(str(error))
+                check_length(str(error))
                 outcome = outcome or type(error).__name__
         await client.aclose()
         return outcome
@@ -123,7 +122,7 @@ class ClientSocketTarget(ClientTarget):
     name = "client-ws"
 
     def make(self, random: Random) -> bytes:
-        """Accept, mostly; then say something, and damage it."""
+        """Accept mostly, then send messages, and damage the bytes."""
         lines = [
             b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade",
             b"Sec-WebSocket-Accept: " + ACCEPT, b"Sec-WebSocket-Protocol: " + CBOR.protocol.encode(),
@@ -144,20 +143,20 @@ class ClientSocketTarget(ClientTarget):
         return damage(data, random) if random.random() < 0.3 else data
 
     async def ask(self, nursery: trio.Nursery) -> str:
-        """Connect, read to the end, as a client's shell does."""
+        """Connect, and read to the end, as a client's shell does."""
         try:
             socket = await open_websocket(nursery, URL, CBOR, self.open_stream, TIMEOUT_S)
         except HandshakeFailed as error:
-            brief(str(error))
+            check_length(str(error))
             return "no handshake"
         understood: Any = "silence"
         try:
             while True:
                 understood = type(CBOR.server_message(await socket.receive())).__name__
         except (Gone, Invalid) as error:
-            brief(str(error))
+            check_length(str(error))
         except RequestError as error:
-            brief(str(error))
+            check_length(str(error))
             understood = "unsupported"
         finally:
             await socket.aclose()
@@ -166,5 +165,5 @@ class ClientSocketTarget(ClientTarget):
 
 def _frame(random: Random) -> bytes:
     tree = draw(ServerMessage, random)
-    payload = as_cbor(spoil(tree, random, ODD_CBOR) if random.random() < 0.5 else tree)
+    payload = as_cbor(mutate(tree, random, ODD_CBOR) if random.random() < 0.5 else tree)
     return frame(2, damage(payload, random) if random.random() < 0.3 else payload, masked=False)

@@ -1,7 +1,7 @@
-"""Target: the client machine, fed with whatever a node's codec lets through, in any order.
+"""Target: the client machine, fed with any messages that a codec accepts, in any order.
 
-An input is a script, one event a line: a server message in JSON (an `id` of ``?`` stands for the newest request's), or
-a word and its argument. So a failing input can be read, and stays a script when lines are removed from it.
+An input is a script of one event a line: a server message in JSON (an `id` of ``?`` stands for that of the newest
+request), or a word and its argument. So a failing input is readable, and is still a script when lines are removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bench.trials.fuzz.mutation import as_json, damage, draw, spoil
+from bench.trials.fuzz.mutation import ODD_JSON, as_json, damage, draw, mutate
 from bench.trials.fuzz.target import Broken, Target
 from softstate.client.machine.events import (
     Abandon,
@@ -47,7 +47,7 @@ from softstate.wire.messages import BatchResult, Polled, Renewed, ServerMessage,
 
 URLS = ("ws://one:1", "ws://two:2")
 TICKS_PER_S_MAX = 200
-"""How often a machine may want to be woken, in a second and for each event."""
+"""Wake-ups that a machine may request in a second."""
 
 WAIT_S_MAX = 600.0
 NAMES = ("a", "b/c", "b/", "/", "orders/42")
@@ -55,7 +55,7 @@ WORDS = ("connected", "refused", "lost", "failed", "jump", "want", "unwant", "pu
 
 
 class _World:
-    """A machine, its clock, and what it is waiting for."""
+    """A machine, its clock, and the ids of its newest requests."""
 
     def __init__(self) -> None:
         self.machine = Machine(MachineOptions(URLS), Random(0))
@@ -86,12 +86,12 @@ class _World:
                 self.batch, self.size = action.request, len(action.changes)
             case Deliver(change=change):
                 if not any(name in ("/", change.topic) or change.topic.startswith(name) for name in NAMES):
-                    raise Broken(f"delivered what nobody asked for: {change}")
+                    raise Broken(f"delivered a change of an unsubscribed topic: {change}")
             case Disconnect() | Abandon():
                 pass
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; a machine that would keep a processor busy with ticks is broken."""
+        """Let time pass. Raises `Broken` if the machine requests too many ticks."""
         end, ticks = self.now + seconds, 0
         while (due := self.machine.deadline()) <= end:
             ticks += 1
@@ -100,7 +100,7 @@ class _World:
             self.now = max(self.now, due)
             self.do(Ticked())
         if math.isnan(due):
-            raise Broken("the deadline is no number")
+            raise Broken("the deadline is not a number")
         self.now = end
 
 
@@ -143,7 +143,7 @@ class MachineTarget(Target):
     name = "machine"
 
     def make(self, random: Random) -> bytes:
-        """Bring a client some way, then let a node say anything."""
+        """Take a client through some steps of a normal start, then send it any messages and events."""
         lines = [b"want 0", b"want 2", b"connected", _line(Welcome, random), _line(Subscribed, random)]
         lines = lines[: random.randrange(len(lines) + 1)]
         for _ in range(random.randrange(30)):
@@ -156,15 +156,15 @@ class MachineTarget(Target):
         return b"\n".join(lines)
 
     async def check(self, data: bytes) -> str:
-        """Play the script: the machine never raises, never spins, and sends nothing that its node would refuse."""
+        """Run the script: the machine must not raise or spin, and may only send messages that decode."""
         world = _World()
         world.do(Opened())
         for line in data.split(b"\n"):
-            _play(world, line)
+            _run_line(world, line)
         world.wait(60.0)
         world.do(Closed())
         if world.machine.mode not in ("closed", "stopped") or world.machine.deadline() != math.inf:
-            raise Broken(f"is {world.machine.mode} after it was closed")
+            raise Broken(f"the machine is {world.machine.mode} after it was closed")
         return world.machine.mode
 
 
@@ -178,12 +178,12 @@ def _line(kind: Any, random: Random) -> bytes:
     if random.random() < 0.9:
         tree["id"] = "?"
     if random.random() < 0.4:
-        tree = spoil(tree, random, (2**80,))
+        tree = mutate(tree, random, ODD_JSON)
     line = as_json(tree)
     return damage(line, random).replace(b"\n", b"") if random.random() < 0.05 else line
 
 
-def _play(world: _World, line: bytes) -> None:
+def _run_line(world: _World, line: bytes) -> None:
     word, _, argument = line.decode("latin-1").partition(" ")
     if word in _EVENTS:
         event = _EVENTS[word](world, argument)
@@ -193,14 +193,14 @@ def _play(world: _World, line: bytes) -> None:
     if word == "wait":
         world.wait(_number(argument, int(WAIT_S_MAX)))
         return
-    _say(world, line)
+    _receive(world, line)
 
 
 def _held(world: _World, name: str) -> bool:
-    return name in world.machine._knowledge.subscriptions  # noqa: SLF001 - `Wanted` must not name what is held
+    return name in world.machine._knowledge.subscriptions  # noqa: SLF001 - `Wanted` must not name a held name
 
 
-def _say(world: _World, line: bytes) -> None:
+def _receive(world: _World, line: bytes) -> None:
     try:
         message = JSON.server_message(line)
     except RequestError:

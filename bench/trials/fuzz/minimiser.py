@@ -1,7 +1,7 @@
-"""Make a failing input small: remove ever smaller chunks as long as it still fails.
+"""Minimise a failing input: remove chunks of decreasing size while it still fails.
 
 Delta debugging's ddmin without its complements (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
-Input", IEEE TSE 2002): what remains cannot be made smaller by removing any single byte, unless `tries_max` ran out.
+Input", IEEE TSE 2002): no single byte of the result can be removed, unless `tries_max` ran out.
 """
 
 from __future__ import annotations

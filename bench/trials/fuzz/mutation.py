@@ -1,8 +1,8 @@
-"""Inputs for fuzzing: well-formed messages drawn from the wire's own classes, and ways to spoil them.
+"""Inputs for fuzzing: well-formed messages drawn from the wire's own classes, and mutations of them.
 
-Structure comes first, bytes after: a tree drawn from a message class (`draw`) is spoilt node by node (`spoil`), then
-encoded, and sometimes its bytes are damaged (`damage`). Everything is decided by the `Random` handed in, so one seed
-makes one sequence of inputs. The bytewise part follows AFL's havoc stage (Zalewski, "american fuzzy lop"), the
+Structure is mutated before bytes: a tree drawn from a message class (`draw`) is mutated node by node (`mutate`), then
+encoded, and sometimes its bytes are damaged (`damage`). A `Random` decides all, so that a seed makes one sequence of
+inputs. The bytewise part follows AFL's havoc stage (Zalewski, "american fuzzy lop"), the
 drawing from a schema is grammar-based fuzzing (Aschermann et al., "NAUTILUS", NDSS 2019) in its smallest form.
 """
 
@@ -13,15 +13,16 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 import msgspec.inspect as shapes
 
 from softstate.position import REVISION_MAX
+from softstate.wire import Codec
 
 INPUT_BYTES_MAX = 64 * 1024
-"""Longest input that damage may make; what only size provokes is a job for the tests of the limits."""
+"""Longest input that `damage` makes. Larger ones are left to the tests of limits."""
 
 NAMES = ("a", "b/c", "b/", "/", "orders/42", "für/☃", "", "a//b", "../x", "a" * 256, "\x00")
 INTEGERS = (
@@ -36,11 +37,11 @@ WORDS = (
     b"\xf8\x18", b"\x9b" + b"\xff" * 8, b"\xbb\x00\x00\x00\x01" + bytes(4), b"\x5b\x7f" + b"\xff" * 7, b"\x82" * 60,
     b"\r\n", b"\r\n\r\n", b": ", b"\n", b" " * 300, b"\t", b"%", b"%00", b"%ff", b'"', b",", b";q=", b"\xf0\x9f",
 )  # fmt: skip
-"""What parsers trip over: CBOR heads that lie about lengths, indefinite lengths, tags; JSON and HTTP punctuation."""
+"""Fragments for wrong inputs: CBOR heads with wrong lengths, indefinite lengths, tags; JSON and HTTP punctuation."""
 
 
 def draw(kind: Any, random: Random) -> Any:
-    """Draw a builtin tree that decodes as `kind`, a message class or any other type that msgspec knows."""
+    """Draw a tree of builtin types that decodes as `kind`, a message class or another type that msgspec knows."""
     return _draw(_shape(kind), random)
 
 
@@ -83,7 +84,7 @@ def _struct(shape: shapes.StructType, random: Random) -> dict[str, Any]:
         if field.required or random.random() < 0.5:
             tree[field.encode_name] = _draw(field.type, random)
     states = [name for name in ("value", "deleted", "unknown") if any(f.name == name for f in shape.fields)]
-    if "value" in states and random.random() < 0.9:  # exactly one of them is what a message needs
+    if "value" in states and random.random() < 0.9:  # a message needs exactly one of them
         for name in states:
             tree.pop(name, None)
         chosen = random.choice(states)
@@ -92,15 +93,15 @@ def _struct(shape: shapes.StructType, random: Random) -> dict[str, Any]:
 
 
 def value(random: Random, depth: int = 0) -> Any:
-    """Draw something to publish."""
+    """Draw a value to publish."""
     if depth < 3 and random.random() < 0.3:
         items = [value(random, depth + 1) for _ in range(random.randrange(4))]
         return items if random.random() < 0.5 else {str(index): item for index, item in enumerate(items)}
     return random.choice([None, True, 0, -(2**63), 1.5, "für", b"\x00\xff", {"$bytes": "AP8="}, {"$bytes": "*"}])
 
 
-def spoil(tree: Any, random: Random, odd: Sequence[Any]) -> Any:
-    """Return `tree` with one node replaced, dropped, renamed or doubled; `odd` are replacements only a codec has."""
+def mutate(tree: Any, random: Random, odd: Sequence[Any]) -> Any:
+    """Return `tree` with one node replaced, dropped, renamed or doubled; `odd` are replacements of one codec only."""
     if isinstance(tree, dict) and tree and random.random() < 0.75:
         key = random.choice(list(tree))
         made = dict(tree)
@@ -112,20 +113,20 @@ def spoil(tree: Any, random: Random, odd: Sequence[Any]) -> Any:
         elif how == 2:
             made[key] = tree[random.choice(list(tree))]
         else:
-            made[key] = spoil(tree[key], random, odd)
+            made[key] = mutate(tree[key], random, odd)
         return made
     if isinstance(tree, list) and tree and random.random() < 0.75:
         at = random.randrange(len(tree))
         grown = tree * 2 if random.random() < 0.1 else list(tree)
-        grown[at] = spoil(tree[at], random, odd)
+        grown[at] = mutate(tree[at], random, odd)
         return grown
     how = random.randrange(4)
     if how < 2:
-        return _nasty(random)
+        return _odd_value(random)
     return _deep(tree, random) if how == 2 else random.choice(odd)
 
 
-def _nasty(random: Random) -> Any:
+def _odd_value(random: Random) -> Any:
     plain: list[Any] = [None, True, False, [], {}, 1.0, -0.0, float("nan"), float("inf"), b"", {"": {}}, [[]] * 3]
     return random.choice([*plain, *INTEGERS, *TEXTS, *NAMES])
 
@@ -137,7 +138,7 @@ def _deep(tree: Any, random: Random) -> Any:
 
 
 def as_json(tree: Any) -> bytes:
-    """Write a tree as JSON text, NaN and lone surrogates (escaped) included."""
+    """Return a tree as JSON text, including NaN and lone surrogates (escaped)."""
     return json.dumps(tree, separators=(",", ":"), default=_no_json).encode()
 
 
@@ -152,8 +153,23 @@ ODD_CBOR = (
 )  # fmt: skip
 
 
+ODD_JSON = (2**80,)
+
+
+class Form(NamedTuple):
+    """The writer of a codec, and values that only its messages can have."""
+
+    write: Callable[[Any], bytes]
+    odd: Sequence[Any]
+
+
+def form_of(codec: Codec) -> Form:
+    """Return how to write trees for a codec."""
+    return Form(as_json, ODD_JSON) if codec.text else Form(as_cbor, ODD_CBOR)
+
+
 def as_cbor(tree: Any) -> bytes:
-    """Write a tree as CBOR; what is no Unicode is written as bytes of UTF-8 that are none."""
+    """Return a tree as CBOR; text with lone surrogates becomes bytes of invalid UTF-8."""
     return cbor2.dumps(_encodable(tree))
 
 
@@ -171,7 +187,7 @@ def _encodable(tree: Any) -> Any:
 
 
 def damage(data: bytes, random: Random, others: Sequence[bytes] = (b"",)) -> bytes:
-    """Apply one to four bytewise mutations; `others` are inputs to splice with."""
+    """Apply one to four mutations of bytes; `others` are inputs to splice with."""
     for _ in range(random.choice([1, 1, 1, 2, 4])):
         data = random.choice(_DAMAGES)(data, random, others)[:INPUT_BYTES_MAX]
     return data

@@ -1,6 +1,6 @@
-"""Targets: a node's HTTP server, and its WebSocket sessions, over streams in memory and on virtual time.
+"""Targets: a node\'s HTTP server and its WebSocket sessions, over streams in memory and in virtual time.
 
-After each input the node must still serve somebody decent, and, once the connection's lease is over, hold nothing.
+After each input the node must still serve another client, and hold nothing of the connection when its lease has ended.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import h11
 import trio
 
-from bench.trials.fuzz.mutation import ODD_CBOR, as_cbor, as_json, damage, draw, spoil, value
+from bench.trials.fuzz.mutation import ODD_JSON, as_cbor, as_json, damage, draw, form_of, mutate, value
 from bench.trials.fuzz.streams import KEY, MemoryEdge, connect, frame, frames_in, odd_frame, read_all
-from bench.trials.fuzz.target import Broken, Target, brief
+from bench.trials.fuzz.target import Broken, Target, check_length, deadline
 from softstate.lease import GRACE
 from softstate.server import Node, ServerConfig
 from softstate.store import MemoryDisk, MemoryStore
@@ -23,15 +23,12 @@ from softstate.wire import CBOR, CODECS, JSON, Codec
 from softstate.wire.messages import Batch, ClientMessage, Error, Hello, Poll, Publish, Subscribe
 
 CONFIG = ServerConfig(ttl_ms=1_000, hello_s_max=1.0, head_s_max=1.0, body_s_max=1.0, idle_s_max=2.0, hold_ms_max=500)
-DEADLINE_S = 60.0
-"""Virtual seconds after which a connection that is still open hangs: all its deadlines together are shorter."""
-
 PAUSE_S = 0.5
-"""What a peer waits before it ends its side: whatever can be answered has been answered by then."""
+"""Time that a peer waits before it ends its side, by which the node has sent all answers."""
 
 REPLY_FACTOR_MAX = 4
 REPLY_BYTES_MAX = 1024 * 1024
-"""A node may send so much, plus so many times what it was sent. (Asking for all topics again and again is allowed.)"""
+"""A node may send so much, plus so many times the bytes it got. (Repeated requests for all topics are allowed.)"""
 
 
 class NodeTarget(Target):
@@ -50,11 +47,11 @@ class NodeTarget(Target):
             nursery.cancel_scope.cancel()
 
     async def talk(self, *parts: bytes) -> bytes:
-        """Send one part after the other, then the end, and return all that comes back until the node closes."""
+        """Send the parts one after the other, then the end; return all data until the node closes."""
         data = b"".join(parts)
         ours, theirs = connect()
         received = b""
-        with trio.move_on_after(DEADLINE_S) as late:
+        with deadline("open"):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve, theirs)
                 for part in parts:
@@ -63,8 +60,6 @@ class NodeTarget(Target):
                     await trio.sleep(PAUSE_S)
                 await ours.send_eof()
                 received = await read_all(ours)
-        if late.cancelled_caught:
-            raise Broken(f"still open after {DEADLINE_S:g} s")
         if len(received) > REPLY_BYTES_MAX + REPLY_FACTOR_MAX * len(data):
             raise Broken(f"{len(data)} bytes were answered with {len(received)}")
         return received
@@ -72,8 +67,8 @@ class NodeTarget(Target):
     async def _serve(self, stream: MemoryEdge) -> None:
         await self.node._serve_stream(stream)  # noqa: SLF001 - what the listener calls
 
-    async def nobody_noticed(self) -> None:
-        """Look at the node: empty tables, and a bystander is served over both surfaces."""
+    async def check_unharmed(self) -> None:
+        """Check that the node's tables are empty, and that another client is served over HTTP and WebSocket."""
         node = self.node
         await trio.sleep(2 * CONFIG.ttl_ms / 1000 * (1 + GRACE))
         left = {
@@ -85,9 +80,9 @@ class NodeTarget(Target):
         }
         if any(left.values()):
             raise Broken(f"left behind: {left}")
-        await self._bystander()
+        await self._serve_another()
 
-    async def _bystander(self) -> None:
+    async def _serve_another(self) -> None:
         messages = [
             Hello(), Subscribe(1, {"fine": 0}), Publish(2, "fine", value=1),
         ]  # fmt: skip
@@ -95,14 +90,14 @@ class NodeTarget(Target):
         replies = await self.talk(handshake(JSON), said)
         answered = {getattr(message, "topic", type(message).__name__) for message in replied(replies, JSON)}
         if not {"Welcome", "Subscribed", "fine"} <= answered:
-            raise Broken(f"a bystander was answered only {answered}")
+            raise Broken(f"another client was answered only {answered}")
         answer = await self.talk(b"GET /v1/topics/fine HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200 "):
-            raise Broken(f"a bystander was answered {answer[:80]!r}")
+            raise Broken(f"another client was answered {answer[:80]!r}")
 
 
 def handshake(codec: Codec) -> bytes:
-    """Write a valid handshake."""
+    """Return a valid handshake."""
     return (
         b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Protocol: " + codec.protocol.encode() + b"\r\n\r\n"
@@ -110,7 +105,7 @@ def handshake(codec: Codec) -> bytes:
 
 
 def replied(received: bytes, codec: Codec) -> list[Any]:
-    """Read what a node sent after a handshake. Raises `Broken` unless all of it is well-formed."""
+    """Decode a node's data after a handshake. Raises `Broken` unless all of it is well-formed."""
     head, _, rest = received.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 101 "):
         raise Broken(f"a valid handshake was answered {head[:80]!r}")
@@ -120,7 +115,7 @@ def replied(received: bytes, codec: Codec) -> list[Any]:
             message = codec.server_message(payload)
             messages.append(message)
             if isinstance(message, Error):
-                brief(message.message)
+                check_length(message.message)
     return messages
 
 
@@ -130,9 +125,9 @@ class SocketTarget(NodeTarget):
     name = "websocket"
 
     def make(self, random: Random) -> bytes:
-        """Say hello, mostly, then a few things, some of them spoilt."""
+        """Send `hello` mostly, then some messages, some of them mutated."""
         codec = random.choice([CBOR, JSON])
-        write, odd = (as_cbor, ODD_CBOR) if codec is CBOR else (as_json, (2**80,))
+        write, odd = form_of(codec)
         opcode = 1 if codec.text else 2
         parts = [frame(opcode, write({"op": "hello"}), masked=True)] if random.random() < 0.9 else []
         for _ in range(random.randrange(1, 8)):
@@ -141,17 +136,17 @@ class SocketTarget(NodeTarget):
                 continue
             tree = draw(ClientMessage, random)
             if random.random() < 0.5:
-                tree = spoil(tree, random, odd)
+                tree = mutate(tree, random, odd)
             payload = write(tree)
             parts.append(frame(opcode, damage(payload, random) if random.random() < 0.2 else payload, masked=True))
         data = b"".join(parts)
         return bytes((codec.text,)) + (damage(data, random) if random.random() < 0.3 else data)
 
     async def check(self, data: bytes) -> str:
-        """Converse; everything that comes back must be well-formed."""
+        """Send the frames; all answers must be well-formed."""
         codec = JSON if data[:1] == b"\x01" else CBOR
         messages = replied(await self.talk(handshake(codec), data[1:]), codec)
-        await self.nobody_noticed()
+        await self.check_unharmed()
         return type(messages[-1]).__name__ if messages else "silence"
 
 
@@ -166,9 +161,9 @@ class HttpTarget(NodeTarget):
         return damage(data, random, [_request(random)]) if random.random() < 0.7 else data
 
     async def check(self, data: bytes) -> str:
-        """Converse; what comes back must be HTTP, and its errors in our words."""
+        """Send the requests; all answers must be HTTP, without unexpected 5xx."""
         received = await self.talk(data)
-        await self.nobody_noticed()
+        await self.check_unharmed()
         return _statuses(received)
 
 
@@ -196,7 +191,7 @@ def _request(random: Random) -> bytes:
         return head[:-2] + extra if random.random() < 0.5 else head + frame(1, b'{"op":"hello"}', masked=True)
     body = random.choice([
         b"", b"", as_json(draw(Poll, random)), as_json(draw(Batch, random)), as_json(value(random)),
-        as_cbor(draw(Poll, random)), as_json(spoil(draw(Batch, random), random, (2**80,))),
+        as_cbor(draw(Poll, random)), as_json(mutate(draw(Batch, random), random, ODD_JSON)),
     ])  # fmt: skip
     lines = [random.choice([b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"OPTIONS", b"BREW"]) + b" "]
     lines[0] += random.choice(PATHS) + b" HTTP/1.1"
@@ -207,7 +202,7 @@ def _request(random: Random) -> bytes:
 
 
 def _statuses(received: bytes) -> str:
-    """Read the answers up to the first that has no body of its own, and return the first status."""
+    """Return the status of the first final answer."""
     if not received:
         return "silence"
     reader = h11.Connection(h11.CLIENT)
@@ -220,7 +215,7 @@ def _statuses(received: bytes) -> str:
     if isinstance(event, h11.InformationalResponse):
         return "upgraded"
     if not isinstance(event, h11.Response):
-        raise Broken(f"answered what is not HTTP: {received[:80]!r}")
+        raise Broken(f"the answer is not HTTP: {received[:80]!r}")
     if event.status_code >= 500 and event.status_code not in (501, 503, 505):
         raise Broken(f"answered {event.status_code}")
     return str(event.status_code)

@@ -14,8 +14,8 @@ from typing import Any
 import h11
 import trio
 
-from bench.trials.fuzz.mutation import ODD_CBOR, as_cbor, as_json, damage, draw, spoil, value
-from bench.trials.fuzz.target import Broken, Target, brief
+from bench.trials.fuzz.mutation import ODD_JSON, as_json, damage, draw, form_of, mutate, value
+from bench.trials.fuzz.target import Broken, Target, check_length
 from softstate.cli import exit_codes, run
 from softstate.cli.options.layers import PREFIX
 from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile
@@ -34,27 +34,27 @@ KINDS: Sequence[Any] = (ClientMessage, ServerMessage, Poll, Batch, BatchResults,
 
 
 class CodecTarget(Target):
-    """Every way into one codec: messages of both sides, the bodies of HTTP, bare values."""
+    """All decoders of one codec: messages of both sides, bodies of HTTP, values."""
 
     codec: Codec
 
     def make(self, random: Random) -> bytes:
-        """Draw a message, spoil its tree, damage its bytes; each only sometimes."""
-        write, odd = (as_cbor, ODD_CBOR) if self.codec is CBOR else (as_json, (2**80,))
+        """Draw a message, mutate its tree, damage its bytes, each only sometimes."""
+        write, odd = form_of(self.codec)
         tree = draw(random.choice(KINDS), random)
         for _ in range(random.choice([0, 1, 1, 2, 5])):
-            tree = spoil(tree, random, odd)
+            tree = mutate(tree, random, odd)
         data = write(tree)
         return damage(data, random, [write(draw(random.choice(KINDS), random))]) if random.random() < 0.5 else data
 
     async def check(self, data: bytes) -> str:
-        """Decode as everything; what decodes as a client's message must come back equal from its encoding."""
+        """Decode as each kind; a client's message must equal the message decoded from its encoding."""
         outcome = "refused"
         for decode in (self._client, self._server, self._body, self._value):
             try:
                 decode(data)
             except RequestError as error:
-                brief(error.message)
+                check_length(error.message)
             else:
                 outcome = "understood"
         return outcome
@@ -75,7 +75,7 @@ class CodecTarget(Target):
             try:
                 self.codec.loads(data, kind)
             except Invalid as error:
-                brief(error.message)
+                check_length(error.message)
         for change in check_batch(self.codec.loads(data, Batch)).changes:
             if not change.deleted:
                 encode_value(change.value)
@@ -120,7 +120,7 @@ class NamesTarget(Target):
         return damage(random.choice(SMALL), random, SMALL)
 
     async def check(self, data: bytes) -> str:
-        """Read it as each: `Invalid` or `ConfigError`, no other error; what was read can be written and read again."""
+        """Read it as each. The only errors are `Invalid` and `ConfigError`; positions survive."""
         text = data.decode("utf-8", "surrogateescape")
         latin = data.decode("latin-1")
         readers: list[Callable[[], object]] = [
@@ -143,15 +143,15 @@ class NamesTarget(Target):
                 read()
                 understood += 1
             except Invalid as error:
-                brief(error.message)
+                check_length(error.message)
             except ConfigError:
-                pass  # says what its user typed, however long
+                pass  # quotes the user's own text, of any length
         return f"read as {understood}"
 
 
 def _same(position: Position | None) -> None:
     if position is not None and Position.parse(str(position)) != position:
-        raise Broken(f"{position} is not what it says")
+        raise Broken(f"{position} differs from what is read of its text")
 
 
 def _reachable(text: str) -> None:
@@ -165,10 +165,10 @@ class NdjsonTarget(Target):
     name = "ndjson"
 
     def make(self, random: Random) -> bytes:
-        """Write some changes, spoil some of them, damage the file."""
+        """Write some changes, mutate some of them, damage the file."""
         trees: list[Any] = [{"topic": "a", "value": value(random)} for _ in range(random.randrange(1, 4))]
         trees.append({"topic": "b", "deleted": True})
-        data = b"\n".join(as_json(spoil(tree, random, (2**80,)) if random.random() < 0.3 else tree) for tree in trees)
+        data = b"\n".join(as_json(mutate(tree, random, ODD_JSON) if random.random() < 0.3 else tree) for tree in trees)
         if random.random() < 0.05:
             data = b"[" * random.choice([500, 5_000, 60_000]) + data
         return damage(data, random, [b"\x1f\x8b\x08\x00", data]) if random.random() < 0.7 else data
@@ -186,9 +186,9 @@ class NdjsonTarget(Target):
                         encode_value(line.value, 2**30)
                         lines += 1
             except BadLine as error:
-                brief(error.message)
+                check_length(error.message)
                 if error.number < 1 or not str(error).startswith(f"line {error.number}: "):
-                    raise Broken(f"does not name its line: {error}") from None
+                    raise Broken(f"the error does not name its line: {error}") from None
                 return "refused"
         return "read"
 
@@ -207,7 +207,7 @@ VARIABLES = (
 
 
 class ConfigTarget(Target):
-    """``softstate serve --check``: what precedes the first NUL byte is one environment variable, the rest the file."""
+    """``softstate serve --check``: bytes before the first NUL are an environment variable, the rest is the file."""
 
     name = "config"
 
@@ -222,7 +222,7 @@ class ConfigTarget(Target):
         return variable + b"\0" + setting
 
     async def check(self, data: bytes) -> str:
-        """Say what is wrong in one line with exit code 2, or that nothing is."""
+        """Check: exit code 2 and one line on stderr, or exit code 0."""
         variable, _, text = data.partition(b"\0")
         name, equals, content = os.fsdecode(variable).partition("=")
         said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
@@ -235,7 +235,7 @@ class ConfigTarget(Target):
                 os.environ[name] = content
             try:
                 with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-                    # In a thread, since the command brings a Trio of its own.
+                    # In a thread, since the command calls trio.run.
                     code = await trio.to_thread.run_sync(run, ["serve", "--check", "--config", str(path)])
             finally:
                 if name.startswith(PREFIX):
@@ -243,5 +243,5 @@ class ConfigTarget(Target):
                 os.environ.update(kept)
         complaint = complained.buffer.getvalue() if isinstance(complained.buffer, io.BytesIO) else b""
         if code not in (exit_codes.OK, exit_codes.USAGE) or complaint.count(b"\n") != (code != exit_codes.OK):
-            raise Broken(f"exit code {code}, and said: {complaint[:400]!r}")
+            raise Broken(f"exit code {code}, and printed: {complaint[:400]!r}")
         return "valid" if code == exit_codes.OK else "refused"

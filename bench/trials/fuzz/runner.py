@@ -1,8 +1,8 @@
-"""Fuzz every parser that faces a network or a file: ``python -m bench fuzz --target all --for 60s``.
+"""Fuzz all parsers that read from the network or from files: ``python -m bench fuzz --target all --for 60s``.
 
-Each input comes from a seed of its own, derived from the run's seed and the input's number, so a finding is repeated
-without repeating what came before it. A finding is an input upon which something escapes that is not documented, an
-answer breaks a rule, or more time passes than `SLOW_S`; it is made small, and printed with the line that repeats it.
+Each input has a seed of its own, derived from the run's seed and the input's number, so that a finding can be repeated
+without the inputs before it. A finding is an input that makes a parser raise an exception that is not documented, break
+a rule in its answer, or take longer than `SLOW_S`. It is minimised, and printed with a line that repeats it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ TARGETS: dict[str, Callable[[], Target]] = {
 }  # fmt: skip
 
 SLOW_S = 1.0
-"""An input of at most 64 KiB that takes longer is a finding: somebody else waits meanwhile."""
+"""An input of at most 64 KiB that takes longer is a finding, since other clients wait for that time."""
 
 HANG_S = 10.0
-"""An input that takes as long is interrupted."""
+"""An input that takes so long is interrupted."""
 
 BATCH = 50
-"""Inputs that share one run of Trio, and with it the node under test."""
+"""Inputs of one run of Trio, which share the node under test."""
 
 MINIMISE_TRIES_MAX = 1_000
 
 
 @dataclass
 class Finding:
-    """One input that broke something."""
+    """One input that broke a rule."""
 
     target: str
     seed: int
@@ -68,7 +68,7 @@ class Finding:
 
 @dataclass
 class Tally:
-    """What one target was fed, and what came of it."""
+    """The inputs of one target, and their results."""
 
     target: str
     executions: int = 0
@@ -84,19 +84,19 @@ class Tally:
 
 
 def input_of(target: Target, seed: int, number: int) -> bytes:
-    """Make the input with that number of a run."""
+    """Return the input with a number of a run."""
     return target.make(Random(f"{target.name}:{seed}:{number}"))
 
 
 def fuzz(name: str, seed: int, *, seconds: float | None = None, count: int | None = None, first: int = 0) -> Tally:
-    """Feed one target for some seconds, or a number of inputs, or until a finding."""
+    """Feed a target for some seconds, or a number of inputs, or until a finding."""
     return run_target(TARGETS[name](), seed, seconds=seconds, count=count, first=first)
 
 
 def run_target(
     target: Target, seed: int, *, seconds: float | None = None, count: int | None = None, first: int = 0
 ) -> Tally:
-    """Do what `fuzz` does, for a target that need not be in `TARGETS`."""
+    """Do the same as `fuzz` with a target that need not be in `TARGETS`."""
     tally = Tally(target.name)
     began = time.perf_counter()
     number, end = first, first + count if count is not None else None
@@ -115,7 +115,7 @@ def run_target(
 
 
 def feed(target: Target, inputs: Sequence[bytes], outcomes: Counter[str]) -> tuple[int, str | None]:
-    """Feed inputs in one run of Trio; return how many were begun, and what broke upon the last of them, if anything."""
+    """Feed inputs in one run of Trio; return the number begun, and the traceback of the last one if it broke a rule."""
     done = 0
 
     async def main() -> None:
@@ -137,7 +137,7 @@ def feed(target: Target, inputs: Sequence[bytes], outcomes: Counter[str]) -> tup
             trio.run(main)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever escapes, is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any exception that escapes is a finding
         return done, "".join(traceback.format_exception(_leaf(error), limit=-6))
     return done, None
 
@@ -150,7 +150,7 @@ def _leaf(error: BaseException) -> BaseException:
 
 @contextmanager
 def _alarm() -> Iterator[None]:
-    """Interrupt what never ends, also where it never waits."""
+    """Interrupt an endless loop, also one without checkpoints."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise Broken(f"still busy after {HANG_S:g} s")
@@ -165,7 +165,7 @@ def _alarm() -> Iterator[None]:
 
 
 def _finding(target: Target, seed: int, number: int, data: bytes, error: str) -> Finding:
-    """Make a failing input small, as long as the same kind of error comes of it."""
+    """Minimise a failing input, keeping the kind of its error."""
     kind = _kind(error)
     last = error
 
@@ -187,7 +187,7 @@ def _kind(error: str) -> str:
 
 
 def repeat(name: str, data: bytes) -> None:
-    """Feed one input to a target, and print what comes of it."""
+    """Feed one input to a target, and print the result."""
     outcomes: Counter[str] = Counter()
     _, error = feed(TARGETS[name](), [data], outcomes)
-    print(error or f"nothing broke: {next(iter(outcomes))}")
+    print(error or f"no rule was broken: {next(iter(outcomes))}")

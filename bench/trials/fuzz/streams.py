@@ -1,4 +1,4 @@
-"""Streams in memory for the targets that need a connection, and WebSocket frames as a hostile peer writes them."""
+"""Streams in memory for targets that need a connection, and WebSocket frames of a hostile peer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ OPCODES = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 
 
 class MemoryEdge(trio.abc.HalfCloseableStream):
-    """One end of a connection in memory, with room for everything; to an outbox it is a `RawSocket`."""
+    """One end of a connection in memory, with unlimited buffers; it is a `RawSocket` for an outbox."""
 
     def __init__(self, incoming: MemoryReceiveStream, outgoing: MemoryReceiveStream) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
 
     def try_send(self, data: bytes | memoryview) -> int:
-        """Take everything. Raises `trio.BrokenResourceError` once either end has closed."""
+        """Take all data. Raises `trio.BrokenResourceError` if either end has closed."""
         try:
-            if data:  # Trio's stream takes no empty data
+            if data:  # Trio's stream refuses empty data
                 self._outgoing.put_data(bytes(data))
         except trio.ClosedResourceError as error:
             raise trio.BrokenResourceError from error
@@ -32,7 +32,7 @@ class MemoryEdge(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what the other end sent."""
+        """Receive data that the other end sent."""
         return bytes(await self._incoming.receive_some(max_bytes))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -57,7 +57,7 @@ class MemoryEdge(trio.abc.HalfCloseableStream):
 
 
 def connect() -> tuple[MemoryEdge, MemoryEdge]:
-    """Make a connection: both of its ends."""
+    """Return both ends of a new connection."""
     here, there = MemoryReceiveStream(), MemoryReceiveStream()
     return MemoryEdge(here, there), MemoryEdge(there, here)
 
@@ -71,7 +71,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 def frame(opcode: int, payload: bytes, *, masked: bool, fin: bool = True) -> bytes:
-    """Write a frame. The mask is zero, so that damage to the bytes stays damage to the message."""
+    """Return a frame. The mask is zero, so that damage to the bytes damages the message likewise."""
     size = len(payload)
     flag = 0x80 if masked else 0
     head = bytes(((0x80 if fin else 0) | opcode,))
@@ -85,7 +85,7 @@ def frame(opcode: int, payload: bytes, *, masked: bool, fin: bool = True) -> byt
 
 
 def odd_frame(random: Random, *, masked: bool) -> bytes:
-    """Write a frame that a decent peer would not, or seldom."""
+    """Return a frame that a correct peer does not send, or rarely."""
     payload = random.choice([b"", b"\x03\xe8bye", b"\x03", b"\x00\x00", b"\x0f\xa0\xff", b"x" * 126, b"\xf0\x9f"])
     wrong = random.random() < 0.1
     made = frame(random.randrange(16), payload, masked=masked != wrong, fin=random.random() < 0.7)
@@ -95,7 +95,7 @@ def odd_frame(random: Random, *, masked: bool) -> bytes:
 
 
 def frames_in(data: bytes) -> list[tuple[int, bytes]]:
-    """Cut what a node sent into opcodes and payloads; what is cut short at the end is left out."""
+    """Split a node's data into first bytes and payloads of frames, without an incomplete one at the end."""
     found = []
     while len(data) >= 2:
         size, head = data[1] & 0x7F, 2

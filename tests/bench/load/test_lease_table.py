@@ -1,4 +1,4 @@
-"""The two lives that are compared: they hold and lose the same."""
+"""The two candidates that are compared: they hold and expire the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.load.lease_table import CANDIDATES, LASTS_S, TTL_S, Candidate, live, 
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_what_was_renewed_outlives_what_was_not(name: str) -> None:
+def test_a_renewed_lease_outlives_the_others(name: str) -> None:
     candidate: Candidate = CANDIDATES[name](3)
     holders = candidate.grant(["a", "b", "c"], [0.0, 1.0, 2.0])
     candidate.renew(holders[:1], TTL_S)
@@ -18,7 +18,7 @@ def test_what_was_renewed_outlives_what_was_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", CANDIDATES)
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_a_whole_life_and_its_weight(name: str, count: int) -> None:
+def test_all_steps_and_the_bytes_of_a_lease(name: str, count: int) -> None:
     steps = live(name, count, 2)
     assert steps.keys() == {"grant_s", "renew_s", "pass_s", "expire_s"}
     assert all(seconds >= 0 for seconds in steps.values())

@@ -1,4 +1,4 @@
-"""Cost: this very process, which knows its own."""
+"""Costs of processes, compared with those that this process measures of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bench.measure.cost import cpu_s, resident_bytes, rollup_bytes, scheduled_s
 from bench.measure.machine import describe
 
-NOBODY = 2**22 + 1
+NO_PROCESS = 2**22 + 1
 """Above the greatest process id that Linux gives."""
 
 
@@ -22,7 +22,7 @@ def test_cpu_time_of_this_process_lies_between_two_readings_of_its_own_clock() -
 
 
 def test_the_fallback_counts_the_same_thing() -> None:
-    # The slice that runs now is not in it yet, and threads that ended are not any more.
+    # It does not contain the slice that runs now, and threads that have ended.
     assert 0 < scheduled_s(os.getpid()) <= cpu_s(os.getpid())
 
 
@@ -42,7 +42,7 @@ def test_the_rollup_is_read_in_kib() -> None:
 def test_a_process_that_is_not_there() -> None:
     for measure in (cpu_s, scheduled_s, resident_bytes):
         with pytest.raises(ProcessLookupError):
-            measure(NOBODY)
+            measure(NO_PROCESS)
 
 
 def test_the_machine_is_described_without_its_name() -> None:

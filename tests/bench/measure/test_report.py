@@ -43,7 +43,7 @@ def test_a_target_is_judged_by_the_median_ratio(rounds: Rounds, limit: float, ok
     report = Report("b", "about", machine={})
     report.at_most("most", rounds, "ours", "theirs", "s", limit)
     report.at_least("least", rounds, "ours", "theirs", "s", limit)
-    report.at_most("absent", rounds, "ours", "nobody", "s", limit)
+    report.at_most("absent", rounds, "ours", "rival", "s", limit)
     report.figure_at_least("rate", 2.0, 2.0, "ops/s")
     report.figure_at_most("size", 2.1, 2.0, "KiB")
     assert [target.ok for target in report.targets] == [ok, not ok, None, True, False]

@@ -17,18 +17,18 @@ def test_lifetimes_have_their_mean_and_their_tail() -> None:
     drawn = sorted(lifetime_s(random.random(), 3.0) for _ in range(100_000))
     assert drawn[0] >= 1.0
     assert drawn[-1] == LIFETIME_MEANS_MAX * 3.0
-    assert 2.2 < sum(drawn) / len(drawn) < 3.0  # the cut takes some of the mean
+    assert 2.2 < sum(drawn) / len(drawn) < 3.0  # the cut-off lowers the mean
     assert drawn[50_000] < 1.7  # most are short
 
 
-def test_at_rest_the_model_is_littles_law() -> None:
+def test_in_the_steady_state_the_model_is_littles_law() -> None:
     times = lease_times_s(10.0, 10.0)
     mean_s = sum(lasts_s * weight for lasts_s, weight in times)
     assert sum(weight for _, weight in times) == pytest.approx(1.0)
     assert expected([Phase(7.0, 0.0, 1_000.0)], times, 1_000.0) == pytest.approx(7.0 * mean_s)
 
 
-def test_before_it_is_at_rest_the_model_counts_whoever_came() -> None:
+def test_before_the_steady_state_the_model_counts_all_arrivals() -> None:
     times = [(5.0, 1 - VANISHING), (9.0, VANISHING)]
     phases = [Phase(2.0, 0.0, 10.0), Phase(4.0, 10.0, 20.0)]
     assert expected(phases, times, 1.0) == pytest.approx(2.0)

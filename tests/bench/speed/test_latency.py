@@ -21,8 +21,8 @@ def test_every_publish_is_counted_at_every_subscriber(monkeypatch: pytest.Monkey
     assert 0 < run["applied_p50_s"] <= run["applied_p99_s"] <= run["applied_p999_s"]
 
 
-def test_a_stall_is_counted_for_everything_that_was_due_meanwhile() -> None:
-    # 500 a second, a store that needs a moment: whatever the rate achieved, all of it is there and none is omitted.
+def test_publishes_that_were_due_in_a_stall_are_all_counted() -> None:
+    # 500 a second, more than the store may sustain: all publishes are counted at any rate.
     with softstate_server(store="memory:") as server, LoadProcess("bench.load.open_loop") as load:
         load.ask("open", port=server.port, topics=2, subscribers_each=2, publishers=1)
         answer = load.ask("run", per_s=500.0, seconds=0.4)

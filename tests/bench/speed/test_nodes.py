@@ -75,7 +75,7 @@ def test_an_engine_of_the_users_own_is_left_as_it_was() -> None:
 
 
 def keys_of(redis: Engine) -> int:
-    """Count all keys in a throw-away Redis."""
+    """Return the number of keys in a throw-away Redis."""
     line = Line("127.0.0.1", int(redis.url.rpartition(":")[2].partition("/")[0]))
     line.socket.sendall(resp(b"DBSIZE"))
     answer = line.receive()
@@ -84,7 +84,7 @@ def keys_of(redis: Engine) -> int:
 
 
 @pytest.mark.timeout(60)
-def test_a_bystander_that_loses_its_connection_is_counted() -> None:
+def test_a_survivor_that_loses_its_connection_is_counted() -> None:
     with sqlite_engine() as found, group(found, 2, "two") as servers, LoadProcess("bench.load.fleet") as load:
         expected_victim, other = servers
         ports = [server.port for server in servers]

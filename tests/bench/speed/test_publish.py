@@ -11,7 +11,7 @@ from bench.speed import polls, publish
 
 
 @pytest.mark.timeout(60)
-def test_publishes_are_counted_and_compared_with_the_lesser_floor() -> None:
+def test_publishes_are_counted_and_compared_with_the_lower_floor() -> None:
     report = publish.publish(Measuring(quick=True), publishers=(2,), run_s=0.05)
     [table] = report.tables
     rows = {row.name: row for row in table.rows}
@@ -22,7 +22,7 @@ def test_publishes_are_counted_and_compared_with_the_lesser_floor() -> None:
     assert [target.ok is None for target in report.targets] == [False] * 3
 
 
-def test_the_lesser_is_formed_within_each_round() -> None:
+def test_the_lower_floor_is_chosen_within_each_round() -> None:
     runs = {publish.RAW: [1.0, 4.0], publish.H11: [2.0, 3.0], publish.ECHO: [0.5, 5.0]}
     result = publish.with_least(Rounds({name: [{"per_s": rate} for rate in rates] for name, rates in runs.items()}))
     assert [run["per_s"] for run in result.runs[publish.LEAST_HTTP]] == [1.0, 3.0]

@@ -1,4 +1,4 @@
-"""One worker and two, very small, with real servers: it must run and count every process, however fast."""
+"""One worker and two, very small, with real servers: the bench counts all processes, at any speed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_one_worker_and_two_do_the_same_load() -> None:
         assert two.ratio is not None
 
 
-def test_children_are_found_until_they_are_buried() -> None:
+def test_children_are_found_until_their_parent_has_waited_for_them() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in workers.children_of(os.getpid())
         child.communicate(b"\n")

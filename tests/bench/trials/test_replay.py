@@ -1,4 +1,4 @@
-"""The replay of a file through kills, small: it must pass on what works, and fail on what does not."""
+"""The replay of a small file through kills: it passes if all is right, and fails on each kind of fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation's trial: what it counts, and what it says of a failure."""
+"""The trial ``simulate``: its counts, and its report of a failure."""
 
 import json
 
@@ -20,12 +20,12 @@ def test_worlds_are_run_and_counted() -> None:
     assert "seeds 5 to 6" in str(report)
 
 
-def test_a_failure_is_told_with_its_seed_and_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_with_its_seed_and_the_faults_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = tuple(draw_schedule(1))
     monkeypatch.setattr(trial, "run_seed", lambda seed: Outcome(seed, schedule, error="S1 broken"))
     monkeypatch.setattr(trial, "minimise", lambda outcome: [outcome.schedule[2]])
     report = simulate(5, processes=1)
     assert not report.ok
     assert "seed 0: S1 broken" in str(report)
-    assert f"faults that it takes:\n    {schedule[2]}" in str(report)
+    assert f"faults that it needs:\n    {schedule[2]}" in str(report)
     assert sum(failure.needed is not None for failure in report.failures) == trial.FAILURES_MINIMISED_MAX

@@ -15,4 +15,4 @@ async def test_a_ping_after_the_node_began_to_close_ends_only_this_connection(au
         received = await target.talk(handshake(JSON), *said)
         opcodes = [first & 0x0F for first, _ in frames_in(received.partition(b"\r\n\r\n")[2])]
         assert opcodes == [1, 8]
-        await target.nobody_noticed()
+        await target.check_unharmed()

@@ -1,4 +1,4 @@
-"""Every fuzzed parser with a fixed number of inputs, and the fuzzer itself: it must find what is planted."""
+"""All fuzzed parsers with a fixed number of inputs, and the fuzzer itself, which must find a planted bug."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_breaks(name: str) -> None:
     tally = run_target(TARGETS[name](), SEED, count=COUNTS[name])
     assert tally.finding is None, str(tally.finding)
     assert tally.executions == COUNTS[name]
-    assert len(tally.outcomes) > 1 or name == "machine", "inputs that all end alike reach little"
+    assert len(tally.outcomes) > 1 or name == "machine", "inputs that all have one result reach little code"
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -37,7 +37,7 @@ def test_the_same_seed_makes_the_same_inputs(name: str) -> None:
 
 
 class Planted(JsonTarget):
-    """A parser that falls over one byte in some place."""
+    """A parser that fails on one byte in some place."""
 
     async def check(self, data: bytes) -> str:
         if b"{" in data and data.endswith(b"}"):
@@ -46,7 +46,7 @@ class Planted(JsonTarget):
 
 
 class Late(Target):
-    """Breaks with its third input, whatever that is: nothing can be repeated."""
+    """A parser that fails on its third input, which cannot be repeated."""
 
     name = "late"
 
@@ -63,7 +63,7 @@ class Late(Target):
         return "fine"
 
 
-def test_a_planted_bug_is_found_made_small_and_can_be_repeated() -> None:
+def test_a_planted_bug_is_found_minimised_and_can_be_repeated() -> None:
     finding = run_target(Planted(), 1, count=50).finding
     assert finding is not None
     assert finding.data == b"{}"
