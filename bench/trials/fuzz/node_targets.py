@@ -1,4 +1,4 @@
-"""Targets: a node\'s HTTP server and its WebSocket sessions, over streams in memory and in virtual time.
+"""Targets: a node's HTTP server and its WebSocket sessions, over streams in memory and in virtual time.
 
 After each input the node must still serve another client, and hold nothing of the connection when its lease has ended.
 """
