@@ -1,4 +1,7 @@
-"""Real nodes in this process, on one memory disk, killed and started again at will."""
+"""Real nodes in this process, on sockets and a memory disk that they can share, killed and started again by a test.
+
+`node` runs one for the length of a block; `LocalNode` starts and kills it. `mode_is` and `until` wait.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +17,11 @@ from softstate.store import MemoryDisk, MemoryStore
 CONFIG = ServerConfig(ttl_ms=2_000, timeout_ms=1_000, poll_every_ms=50, recover_base_ms=20, recover_cap_ms=200)
 
 WAIT_S = 10.0
-"""How long anything here may take before the test fails."""
+"""Limit of a block in seconds, after which the test fails."""
 
 
-class Rig:
-    """One node's place: a port of its own, on a disk that may be shared."""
+class LocalNode:
+    """A port and a disk, which may be shared, and the node that runs there."""
 
     def __init__(self, nursery: trio.Nursery, disk: MemoryDisk, config: ServerConfig) -> None:
         self.disk = disk
@@ -55,19 +58,19 @@ class Rig:
         self._ended.set()
 
     async def kill(self) -> None:
-        """End the node without a word to anybody."""
+        """End the node without a bye to its clients."""
         self._scope.cancel()
         await self._ended.wait()
 
 
 @asynccontextmanager
-async def node(disk: MemoryDisk | None = None, **options: Any) -> AsyncIterator[Rig]:
+async def node(disk: MemoryDisk | None = None, **options: Any) -> AsyncIterator[LocalNode]:
     """Run a node for the length of a block."""
     async with trio.open_nursery() as nursery:
-        rig = Rig(nursery, disk or MemoryDisk(), replace(CONFIG, **options))
-        await rig.start()
+        running = LocalNode(nursery, disk or MemoryDisk(), replace(CONFIG, **options))
+        await running.start()
         with trio.fail_after(WAIT_S):
-            yield rig
+            yield running
         nursery.cancel_scope.cancel()
 
 
@@ -80,6 +83,6 @@ async def mode_is(client: Client, *modes: str) -> None:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    """Wait for something that nobody announces, giving everybody else a turn in between."""
+    """Wait for a condition that nothing announces; other tasks run in between."""
     while not check():
         await trio.sleep(0.001)

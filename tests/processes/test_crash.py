@@ -1,4 +1,4 @@
-"""kill -9 of real nodes, at moments that nobody chose: acknowledged is durable, and nobody goes back."""
+"""kill -9 of real nodes at random moments: acknowledged publishes are durable, and no client goes back."""
 
 import random
 import threading
@@ -12,7 +12,7 @@ from tests.kit.processes import ForeignClient, Server, running, until
 
 
 def publish_until_it_breaks(server: Server, acknowledged: dict[str, int], numbers: "list[int]") -> None:
-    """Publish growing numbers to a few topics, pipelined, noting what was acknowledged."""
+    """Publish growing numbers to a few topics, pipelined, and record the acknowledged ones."""
     try:
         with ForeignClient(server, "cbor") as peer:
             peer.hello()
@@ -96,7 +96,7 @@ def test_a_node_that_joins_is_announced_by_its_lineage(tmp_path: Path) -> None:
     with running(tmp_path) as first, ForeignClient(first) as peer:
         before = peer.hello()["position"]
         with running(tmp_path):
-            told = peer.expect("position")["position"]
-            assert told["epoch"] == before["epoch"]
-            assert told["lineage"] != before["lineage"]
-            assert told["revision"] > before["revision"]
+            after = peer.expect("position")["position"]
+            assert after["epoch"] == before["epoch"]
+            assert after["lineage"] != before["lineage"]
+            assert after["revision"] > before["revision"]

@@ -1,4 +1,4 @@
-"""Peers that mean no good, or speak something else: they get an error, and nobody else notices."""
+"""Hostile peers, and peers of other protocols: they get an error, and other clients do not notice."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def bystander(server: Server) -> Iterator[ForeignClient]:
-    """Somebody decent, who must not notice."""
+    """A well-behaved client, which must not notice."""
     with ForeignClient(server) as peer:
         peer.hello()
         peer.subscribe("fine")
@@ -31,7 +31,7 @@ def bystander(server: Server) -> Iterator[ForeignClient]:
 
 
 def talk(server: Server, data: bytes, *, end: bool = False) -> bytes:
-    """Send bytes, and return all that comes back until the other side closes."""
+    """Send bytes, and return all bytes that come back until the other side closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(data)
         if end:

@@ -11,7 +11,7 @@ from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, runn
 
 
 def run(server: Server) -> "subprocess.CompletedProcess[str]":
-    """Run a node that is expected to refuse."""
+    """Run a node that must refuse to start."""
     return subprocess.run(
         server.command(), cwd=server.directory, env=environment(), capture_output=True, text=True, timeout=WAIT_S
     )
@@ -86,7 +86,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_a_store_that_is_not_ours_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "other.db"
     if kind == "text":
-        path.write_text("this is no database\n" * 50)
+        path.write_text("this is not a database\n" * 50)
     elif kind == "foreign":
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE customers (name)")

@@ -23,7 +23,7 @@ def backup(server: Server, to: Path) -> None:
 
 
 def swap(server: Server, file: Path) -> None:
-    """Put another file in the database's place, as a restore by rename does."""
+    """Put another file in place of the database, as a restore by rename does."""
     path = Path(server.store.removeprefix("sqlite:"))
     new = path.with_suffix(".new")
     shutil.copy(file, new)
@@ -68,7 +68,7 @@ def test_a_restored_backup_resets_the_clients_that_saw_more(tmp_path: Path, rest
             seen = peer.expect("notify"), peer.expect("notify")
             position = {**peer_position(server), "revision": seen[1]["version"]}
             restore(server, saved)
-            # Nobody publishes: the node has to find out by itself.
+            # Without a publish the node must notice by itself.
             assert farewell(peer) == "rewound"
         until("the node to be ready", lambda: server.request("GET", "/readyz")[0] == 200)
         for number in range(advance):

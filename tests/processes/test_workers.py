@@ -15,25 +15,25 @@ import pytest
 from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running, until
 
 CONNECTIONS_MAX = 200
-"""So many tries to reach a certain one of two workers fail once in 2**200."""
+"""Tries to reach a certain one of two workers: all fail once in 2**200."""
 
 
 def workers_of(server: Server) -> list[int]:
-    """List the processes that the supervisor has started and that live."""
+    """List the living processes that the supervisor has started."""
     assert server.process is not None
     lists = [task / "children" for task in Path(f"/proc/{server.process.pid}/task").iterdir()]
     return [int(child) for found in lists for child in found.read_text().split() if alive(int(child))]
 
 
 def both_of(server: Server) -> list[int]:
-    """List two workers, which is what there must be."""
+    """List the two workers; fail if there are not two."""
     workers = workers_of(server)
     assert len(workers) == 2
     return workers
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that nobody has buried yet does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -55,7 +55,7 @@ def peers(server: Server) -> Iterator[tuple[ForeignClient, ForeignClient]]:
 
 
 def refusal(server: Server) -> str:
-    """Run a server that is expected to refuse, and return what it says."""
+    """Run a server that must refuse to start, and return its standard error."""
     refused = subprocess.run(
         server.command(), cwd=server.directory, env=environment(), capture_output=True, text=True, timeout=WAIT_S
     )
@@ -75,7 +75,7 @@ def test_a_change_published_through_one_worker_is_pushed_by_the_other(tmp_path: 
                 version = publisher.expect("published", id=2)["version"]
                 subscriber.expect("notify", topic=f"t/{number}", version=version, value=number)
         answers = {server.request("GET", "/v1/topics/t/0", headers={})[1] for _ in range(20)}
-        assert answers == {0}, "any of them answers any poll"
+        assert answers == {0}, "every worker answers every poll"
         assert len({server.status()["node"] for _ in range(CONNECTIONS_MAX)}) == 2
 
 
@@ -93,19 +93,19 @@ def test_a_killed_worker_is_started_again_and_nothing_acknowledged_is_lost(tmp_p
             for number in range(60):
                 if number == 20 + 7 * turn:
                     os.kill(victim, signal.SIGKILL)
-                # A connection that the victim had taken, or was about to, breaks: that publish is nobody's promise.
+                # A connection that the victim had accepted, or was about to, breaks: that publish was not acknowledged.
                 with contextlib.suppress(urllib.error.URLError, ConnectionError, HTTPException):
                     server.put(f"crash/{turn}", number)
                     acknowledged = number
             until("a new worker", lambda before=before: len(set(workers_of(server)) - set(before)) == 1)  # type: ignore[misc]
-            assert before[1 - turn % 2] in workers_of(server), "the other one never noticed"
+            assert before[1 - turn % 2] in workers_of(server), "the other worker kept running"
             assert acknowledged >= 50
             assert server.request("GET", f"/v1/topics/crash/{turn}")[1] >= acknowledged
             until("both to serve", lambda: len({server.status()["node"] for _ in range(20)}) == 2)
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("to_all", [False, True], ids=["supervisor", "everybody, as systemd does"])
+@pytest.mark.parametrize("to_all", [False, True], ids=["supervisor", "all processes, as systemd does"])
 def test_sigterm_drains_every_worker(tmp_path: Path, to_all: bool) -> None:
     with running(tmp_path, workers=2) as server, peers(server) as (one, other):
         workers = both_of(server)
@@ -167,16 +167,16 @@ def test_a_worker_that_cannot_start_is_retried_at_growing_intervals(tmp_path: Pa
         assert server.process.stderr is not None
         store, aside = tmp_path / "softstate.db", tmp_path / "aside.db"
         victim = both_of(server)[0]
-        (tmp_path / "text").write_text("this is no database\n" * 50)
+        (tmp_path / "text").write_text("this is not a database\n" * 50)
         store.rename(aside)
         (tmp_path / "text").rename(store)
         os.kill(victim, signal.SIGKILL)
-        said = []
+        lines = []
         for pause in ("0.1", "0.2", "0.4"):
             line = next(line for line in server.process.stderr if "worker ended" in line and "worker=" in line)
             assert f"again_in_s={pause}" in line
-            said.append(line)
-        assert "SIGKILL" in said[0]
-        assert "softstate.db" in said[1], "it says why"
+            lines.append(line)
+        assert "SIGKILL" in lines[0]
+        assert "softstate.db" in lines[1], "the line names the cause"
         aside.rename(store)
         assert next(line for line in server.process.stderr if "worker serves again" in line)

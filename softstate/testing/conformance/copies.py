@@ -1,4 +1,4 @@
-"""What the checks of moving a store stand on: a story to move, and what the pages of a dump add up to."""
+"""Parts of the checks that copy a store: contents to copy, pages to replay, and the sum of a dump's pages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put
 
 TOPICS = 40
-"""How many topics the story has that every copy is made of."""
+"""Topics of the contents that every copy is made of."""
 
 FEW = 7
-"""How many records a page of a dump has, where a check wants several pages."""
+"""Records of a page, where a check needs a dump of several pages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """What the pages of one dump add up to."""
+class Contents:
+    """The sum of the pages of one dump."""
 
     position: Position
     floor: int
@@ -31,13 +31,13 @@ class Whole:
     keys: frozenset[Key]
 
 
-class Replayed:
-    """Pages that were dumped before, to be adopted; one need not come to their end."""
+class ReplayedPages:
+    """Pages that were dumped before, to be adopted. They need not be read to their end."""
 
     def __init__(self, copy: Sequence[Dump]) -> None:
         self._pages = iter(copy)
 
-    def __aiter__(self) -> Replayed:
+    def __aiter__(self) -> ReplayedPages:
         return self
 
     async def __anext__(self) -> Dump:
@@ -47,7 +47,7 @@ class Replayed:
         raise StopAsyncIteration
 
 
-async def whole(dump: AsyncIterator[Dump]) -> Whole:
+async def collect(dump: AsyncIterator[Dump]) -> Contents:
     """Add up the pages of a dump, as a store that adopts them does."""
     records: dict[str, Record] = {}
     rows: list[Position] = []
@@ -61,16 +61,16 @@ async def whole(dump: AsyncIterator[Dump]) -> Whole:
         keys.update({(key.topic, key.key): key for key in page.keys})
         last = page
     assert last is not None
-    return Whole(last.position, last.floor, records, rows, frozenset(keys.values()))
+    return Contents(last.position, last.floor, records, rows, frozenset(keys.values()))
 
 
-async def dump_of(store: Store) -> Whole:
+async def dump_of(store: Store) -> Contents:
     """Dump all that a store holds."""
-    return await whole(pages(store, limit=FEW))
+    return await collect(pages(store, limit=FEW))
 
 
-async def story(store: Store) -> Position:
-    """Fill a store with a bit of everything, and return its head: values, tombstones, keys, a floor and lineages."""
+async def fill(store: Store) -> Position:
+    """Fill a store with values, tombstones, keys, a floor and lineages, and return its head."""
     await store.publish([Write(f"t/{number}", bytes([number])) for number in range(TOPICS)])
     await put(store, "gone", None)
     await store.compact(tombstones=await put(store, "t/0", None), keys=0)

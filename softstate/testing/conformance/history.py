@@ -1,4 +1,4 @@
-"""Checks of `Store.feed`, `Store.wait`, several stores on one backend, and rewinding."""
+"""Checks of `Store.feed` and `Store.wait`, of several stores on one backend, and of rewinding."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from softstate.store.base import Store, Write
 from softstate.testing.conformance.stage import (
     Rewindable,
     Stage,
-    an,
     equal,
+    expect,
     must,
     names,
     off_history,
-    one,
     put,
     raises,
+    read_page,
     state,
 )
 
 WRITERS = 4
 COMMITS_EACH = 8
-"""How much is committed at the same time, by two stores, while somebody follows the feed."""
+"""Commits of each writer; the writers share two stores while a third follows the feed."""
 
-PATIENCE_S: float = 10.0
-"""How long a check waits for what must come by itself. Only a failure takes that long."""
+WAIT_S: float = 10.0
+"""How long a check waits for an event. Only a failure takes that long."""
 
 
 @contextmanager
 def soon(rule: str) -> Iterator[None]:
-    """Raise AssertionError with the rule if the body is not done after `PATIENCE_S`."""
-    with trio.move_on_after(PATIENCE_S) as scope:
+    """Raise AssertionError with the rule if the body is not done after `WAIT_S`."""
+    with trio.move_on_after(WAIT_S) as scope:
         yield
     must(not scope.cancelled_caught, rule)
 
 
-async def feed_tells_all_in_order(stage: Stage) -> None:
-    """Check that the feed brings what was committed after a position, superseded records left out."""
+async def feed_returns_all_in_order(stage: Stage) -> None:
+    """Check that the feed returns the commits after a position, without superseded records."""
     store = await stage.open()
     start = await store.head()
     empty = await store.feed(start)
@@ -84,18 +84,18 @@ async def feed_resumes_where_it_ended(stage: Stage) -> None:
 
 
 async def feed_announces_gaps(stage: Stage) -> None:
-    """Check that a position off the history, or below the floor, is an error and never a silent gap."""
+    """Check that a position off the history, or below the floor, is an error and not a silent gap."""
     store = await stage.open()
     start = await store.head()
     await put(store, "a")
     floor = await put(store, "a", None)
     head = await store.head()
-    for stranger in off_history(head):
+    for foreign in off_history(head):
 
         async def ask() -> object:
-            return await store.feed(stranger)  # noqa: B023 (awaited before the loop goes on)
+            return await store.feed(foreign)  # noqa: B023 (awaited before the loop goes on)
 
-        await raises(StoreRewound, ask, f"the feed after {stranger}, which is not on the history")
+        await raises(StoreRewound, ask, f"the feed after {foreign}, which is not on the history")
     equal(names((await store.feed(start)).records), [("a", floor)], "the feed from the start, before compacting")
     await store.compact(tombstones=floor, keys=0)
     await raises(Compacted, lambda: store.feed(start), "the feed from below the floor")
@@ -103,7 +103,7 @@ async def feed_announces_gaps(stage: Stage) -> None:
 
 
 async def stores_share_one_backend(stage: Stage) -> None:
-    """Check that what one store has acknowledged, another on the same backend reads at once."""
+    """Check that a commit that one store has acknowledged can be read from another at once."""
     one_store, other = await stage.open(), await stage.open()
     for number in range(3):
         version = await put(one_store, "a", bytes([number]))
@@ -115,10 +115,10 @@ async def stores_share_one_backend(stage: Stage) -> None:
 
 
 async def commits_become_visible_in_order(stage: Stage) -> None:
-    """Check that a feed followed while others commit misses nothing: who reads r can read all below r already.
+    """Check that a follower of the feed misses nothing: once r is visible, every revision below r is.
 
-    A store whose revisions are drawn before the commit, as from a database's sequence, fails here: of two transactions
-    at a time, the one with the higher revision may be visible first, and whoever saw it never asks for the other.
+    A store that draws revisions before the commit, as from a database's sequence, fails here: of two concurrent
+    transactions, the one with the higher revision may become visible first, and then a follower skips the other.
     """
     stores = [await stage.open(), await stage.open()]
     follower = await stage.open()
@@ -143,12 +143,12 @@ async def commits_become_visible_in_order(stage: Stage) -> None:
             after = feed.upto
             at_rest = at_rest and not feed.more
     everything = names((await follower.feed(start)).records)
-    equal(sorted(seen), sorted(everything), "who follows the feed while others commit sees every commit, once")
+    equal(sorted(seen), sorted(everything), "a follower of the feed sees every commit once")
     equal(len(seen), WRITERS * COMMITS_EACH, "every commit is in the feed")
 
 
 async def wait_ends_with_the_next_commit(stage: Stage) -> None:
-    """`wait` returns at once when there is something, else when this store or another commits."""
+    """Check that `wait` returns at once if there is something, else when this store or another commits."""
     store, other = await stage.open(), await stage.open()
     with soon("`wait` returns when something has been committed"):
         await store.wait((await store.head()).revision - 1)
@@ -169,7 +169,7 @@ async def wait_for_more(store: Store, revision: int) -> None:
 
 
 async def reopening_begins_a_lineage(stage: Stage) -> None:
-    """`reopen` commits a lineage row that every store on the backend sees, and changes nothing else."""
+    """Check that `reopen` commits a lineage row that every store sees, and changes nothing else."""
     store, other = await stage.open(), await stage.open()
     await put(store, "a")
     before, kept = await store.head(), await state(store)
@@ -191,23 +191,23 @@ async def rewinding_is_noticed(stage: Stage) -> None:
     backup = await backend.snapshot()
     kept = await store.head()
     await backend.restore(backup)
-    equal(await store.head(), kept, "restoring what nobody has gone beyond is no rewind")
+    equal(await store.head(), kept, "restoring the current state is no rewind")
     await put(store, "a", b"\x02")
     seen = await store.head()
     await backend.restore(backup)
-    await everything_raises(store)
-    with soon("`wait` returns when the store needs a look"):
+    await every_method_raises(store)
+    with soon("`wait` returns when the store was rewound"):
         await store.wait(seen.revision)
     reopened = await store.reopen()
-    equal(reopened.revision, kept.revision + 1, "reopened, the store goes on from the backup")
+    equal(reopened.revision, kept.revision + 1, "a reopened store continues from the backup")
     equal(await state(store), {"a": Record("a", kept.revision, b"\x01")}, "with the records of the backup")
     (found,) = await store.read([Query(witness=seen)])
-    an(Rewound, found, "who has seen the lost commit is told so, though the revision exists again")
-    await one(store, Query(witness=kept))
+    expect(Rewound, found, "a client that has seen the lost commit gets `Rewound`, though the revision exists again")
+    await read_page(store, Query(witness=kept))
 
 
 async def rewinding_is_noticed_from_beyond(stage: Stage) -> None:
-    """Check that it is noticed too when others have since taken the restored copy past what was seen."""
+    """Check that a rewind is noticed also after others have advanced the restored copy past the revision seen."""
     backend = stage.backend
     if not isinstance(backend, Rewindable):
         return
@@ -218,14 +218,14 @@ async def rewinding_is_noticed_from_beyond(stage: Stage) -> None:
     other = await stage.open()
     while await put(other, "b") <= seen:
         pass
-    await everything_raises(store)
-    equal(sorted(await state(other)), ["b"], "the other store works on")
+    await every_method_raises(store)
+    equal(sorted(await state(other)), ["b"], "the other store keeps working")
     await store.reopen()
-    equal(sorted(await state(store)), ["b"], "reopened, so does the first")
+    equal(sorted(await state(store)), ["b"], "a reopened store works again")
 
 
-async def everything_raises(store: Store) -> None:
-    """Check that every method of a rewound store says so."""
+async def every_method_raises(store: Store) -> None:
+    """Check that every method of a rewound store raises `StoreRewound`."""
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "publish": lambda: store.publish([Write("z", b"\x01")]),
         "read": lambda: store.read([Query(prefixes={ALL: 0})]),
@@ -240,10 +240,10 @@ async def everything_raises(store: Store) -> None:
 
 
 REWINDS = (rewinding_is_noticed, rewinding_is_noticed_from_beyond)
-"""What is left out if a backend is not `Rewindable`."""
+"""The checks that do nothing unless the backend is `Rewindable`."""
 
 CHECKS = (
-    feed_tells_all_in_order,
+    feed_returns_all_in_order,
     feed_resumes_where_it_ended,
     feed_announces_gaps,
     stores_share_one_backend,

@@ -7,13 +7,13 @@ import trio
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.model import Record
 from softstate.store.base import Applied, Store, Write
-from softstate.testing.conformance.stage import Stage, an, equal, must, names, off_history, put, refused, state
+from softstate.testing.conformance.stage import Stage, equal, expect, must, names, off_history, put, refused, state
 
 RACERS: int = 4
-"""How many tasks a store has in the race of `compare_and_set_has_one_winner`."""
+"""Tasks for each store in the race of `compare_and_set_has_one_winner`."""
 
 LAPS: int = 4
-"""How many increments each of them makes."""
+"""Increments that each task makes."""
 
 
 async def revisions_follow_commits(stage: Stage) -> None:
@@ -25,14 +25,14 @@ async def revisions_follow_commits(stage: Stage) -> None:
     equal(done.before, 1, "`before` is the head before the group")
     equal(list(done.verdicts), [Applied(2), Applied(3), Applied(4)], "each publish has its own verdict and revision")
     wanted = [Record("a", 2, b"\x01"), Record("b", 3, b"\x02"), Record("a", 4, None)]
-    equal(list(done.records), wanted, "the records are what was applied, superseded ones too, in revision order")
+    equal(list(done.records), wanted, "the records are the applied changes, superseded ones too, in revision order")
     equal(done.position, opened.at(4), "the position is that of the last revision")
     equal(await store.head(), done.position, "the head is the last revision")
     equal(await state(store), {"b": Record("b", 3, b"\x02")}, "only the newest record of each topic is there")
 
 
 async def nothing_applied_takes_no_revision(stage: Stage) -> None:
-    """Check that a group in which nothing wins, or that is empty, leaves the head where it was."""
+    """Check that an empty group, and one in which nothing wins, leave the head as it is."""
     store = await stage.open()
     head = await store.head()
     for group in ([], [Write("a", b"\x01", expect=9)]):
@@ -43,7 +43,7 @@ async def nothing_applied_takes_no_revision(stage: Stage) -> None:
 
 
 async def compare_and_set_compares(stage: Stage) -> None:
-    """`expect` is 0 for what does not exist, else the exact version, of a tombstone too."""
+    """Check that `expect` is 0 for an absent topic, else the exact version, also of a tombstone."""
     store = await stage.open()
     lost = await refused(store, Conflict, Write("a", b"\x01", expect=7), "expecting a version of nothing")
     equal(lost.current, 0, "`current` is 0 where there is no record")
@@ -51,10 +51,10 @@ async def compare_and_set_compares(stage: Stage) -> None:
     lost = await refused(store, Conflict, Write("a", b"\x01", expect=0), "expecting nothing where there is a value")
     equal(lost.current, first, "`current` is the version that won")
     second = await put(store, "a", expect=first)
-    lost = await refused(store, Conflict, Write("a", None, expect=first), "expecting a version that is over")
+    lost = await refused(store, Conflict, Write("a", None, expect=first), "expecting a version that was replaced")
     equal(lost.current, second, "`current` is the version that won")
     deleted = await put(store, "a", None, expect=second)
-    lost = await refused(store, Conflict, Write("a", b"\x01", expect=second), "expecting what was deleted")
+    lost = await refused(store, Conflict, Write("a", b"\x01", expect=second), "expecting a version that was deleted")
     equal(lost.current, deleted, "`current` is the tombstone's version")
     third = await put(store, "a", expect=0)
     await put(store, "a", None, expect=third)
@@ -73,12 +73,12 @@ async def group_sees_itself(stage: Stage) -> None:
             Write("b", b"\x04"),
         ]
     )
-    lost = an(Conflict, done.verdicts[1], "two publishes of a group that both expect nothing: one wins")
-    equal(lost.current, before + 1, "the loser is told the version that the same group made")
+    lost = expect(Conflict, done.verdicts[1], "two publishes of a group that both expect nothing: one wins")
+    equal(lost.current, before + 1, "the loser gets the version that the same group made")
     equal(
         [done.verdicts[0], done.verdicts[2], done.verdicts[3]],
         [Applied(before + 1), Applied(before + 2), Applied(before + 3)],
-        "a loser takes no revision, and those after it go on",
+        "a loser takes no revision, and the next publish takes it",
     )
 
 
@@ -94,7 +94,7 @@ async def compare_and_set_has_one_winner(stage: Stage) -> None:
                 if isinstance(verdict, Applied):
                     version, value = verdict.version, value + 1
                     break
-                version = an(Conflict, verdict, "a publish that lost").current or 0
+                version = expect(Conflict, verdict, "a publish that lost").current or 0
                 record = (await state(store))["n"]
                 version, value = record.version, (record.cbor or b"\0")[0]
 
@@ -106,7 +106,7 @@ async def compare_and_set_has_one_winner(stage: Stage) -> None:
 
 
 async def key_returns_the_first_success(stage: Stage) -> None:
-    """Check that a repeated request gets the version of the first, whatever has happened since."""
+    """Check that a repeated request gets the version of the first, also after later changes."""
     store = await stage.open()
     request = Write("a", b"\x01", expect=0, key="k", digest=b"d")
     version = await put(store, "a", b"\x01", expect=0, key="k", digest=b"d")
@@ -122,20 +122,20 @@ async def key_returns_the_first_success(stage: Stage) -> None:
 
 
 async def key_is_kept_for_successes_only(stage: Stage) -> None:
-    """Check that a request that lost may be sent again, changed, with the same key."""
+    """Check that a request that lost may be changed and sent again with the same key."""
     store = await stage.open()
     await refused(store, Conflict, Write("a", b"\x01", expect=5, key="k", digest=b"5"), "expecting a wrong version")
     await put(store, "a", key="k", digest=b"0", expect=0)
 
 
 async def keys_are_limited(stage: Stage) -> None:
-    """Check that beyond `keys_max`, keyed publishes are refused until `compact` forgets keys; all others go on."""
+    """Check that beyond `keys_max`, keyed publishes are refused until `compact` forgets keys; others succeed."""
     store = await stage.open(keys_max=2)
-    equal(store.keys_max, 2, "the store tells its limit")
+    equal(store.keys_max, 2, "the store has its limit as an attribute")
     first = await put(store, "a", key="1")
     await put(store, "a", key="2")
     full = await refused(store, Overloaded, Write("a", b"\x01", key="3"), "a key beyond the limit")
-    must(full.retry_ms, "`Overloaded` says when to come back")
+    must(full.retry_ms, "`Overloaded` has a `retry_ms`")
     await put(store, "a")
     (again,) = (await store.publish([Write("a", b"\x01", key="1")])).verdicts
     equal(again, Applied(first, repeated=True), "a key that is held is answered even when no more fit")
@@ -159,7 +159,7 @@ async def witness_must_be_on_the_history(stage: Stage) -> None:
 
 
 async def commits_outlive_the_store(stage: Stage) -> None:
-    """Check that what was acknowledged is there, under a new lineage, when the backend is opened again."""
+    """Check that acknowledged commits are there, under a new lineage, when the backend is opened again."""
     store = await stage.open()
     await put(store, "a/ä", b"\x41\x00")
     await put(store, "b", None)

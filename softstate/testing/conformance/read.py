@@ -1,4 +1,4 @@
-"""Checks of `Store.read` and `Store.compact`: what a page holds, paging while the store changes, the floor."""
+"""Checks of `Store.read` and `Store.compact`: the contents of a page, paging while the store changes, the floor."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ from softstate.errors import Rewound
 from softstate.model import Query, Record
 from softstate.names import ALL
 from softstate.store.base import Write
-from softstate.testing.conformance.stage import Stage, an, equal, following, must, names, off_history, one, put
+from softstate.testing.conformance.stage import (
+    Stage,
+    equal,
+    expect,
+    must,
+    names,
+    next_query,
+    off_history,
+    put,
+    read_page,
+)
 
 
-async def prefix_covers_what_is_below_it(stage: Stage) -> None:
-    """Check that a prefix stands for the topics below it: not for itself, nor for names that merely begin alike."""
+async def prefix_covers_the_topics_below_it(stage: Stage) -> None:
+    """Check that a prefix covers the topics below it, but neither its own name nor names that only begin like it."""
     store = await stage.open()
     topics = ["a", "a/b", "a/b/c", "a0", "a.b", "a!", "ab/c", "a/é", "a/\U0001f600", "b/a/b"]
     await store.publish([Write(topic, b"\x01") for topic in topics])
     for prefix in (ALL, "a/", "a/b/", "c/"):
-        page = await one(store, Query(prefixes={prefix: 0}))
+        page = await read_page(store, Query(prefixes={prefix: 0}))
         wanted = [topic for topic in topics if prefix == ALL or topic.startswith(prefix)]
-        equal([record.topic for record in page.records], wanted, f"what {prefix!r} covers, in version order")
+        equal([record.topic for record in page.records], wanted, f"the topics that {prefix!r} covers, in version order")
 
 
-async def page_holds_what_differs(stage: Stage) -> None:
-    """Check that a page brings what the asker lacks, each topic once, and tombstones of what it may know alive."""
+async def page_holds_the_differences(stage: Stage) -> None:
+    """Check that a page has the records that the client lacks, each once, with tombstones of topics it may hold."""
     store = await stage.open()
     a = await put(store, "p/a")
     b = await put(store, "p/b")
@@ -32,26 +42,26 @@ async def page_holds_what_differs(stage: Stage) -> None:
     c = await put(store, "p/c", b"\x18\x2a")
     head = await store.head()
 
-    page = await one(store, Query(topics={"p/b": 0}, prefixes={"p/": 0, ALL: b}, witness=head))
+    page = await read_page(store, Query(topics={"p/b": 0}, prefixes={"p/": 0, ALL: b}, witness=head))
     wanted = [("p/b", b), ("q", b + 1), ("p/a", gone), ("p/c", c)]
     equal(names(page.records), wanted, "the union of topics and prefixes, each topic once, in version order")
     equal(page.records[-1], Record("p/c", c, b"\x18\x2a"), "values come back to the byte")
     equal((page.position, page.floor), (head, 0), "a page carries its position and the floor")
-    must(not (page.more or page.restart or page.compacted), "this page was the whole answer")
+    must(not (page.more or page.restart or page.compacted), "this page is the whole answer")
 
-    page = await one(store, Query(prefixes={"p/": 0}))
-    equal(names(page.records), [("p/b", b), ("p/c", c)], "who knows nothing is not told of the dead")
-    page = await one(store, Query(prefixes={"p/": b}))
+    page = await read_page(store, Query(prefixes={"p/": 0}))
+    equal(names(page.records), [("p/b", b), ("p/c", c)], "a client that knows nothing gets no tombstones")
+    page = await read_page(store, Query(prefixes={"p/": b}))
     equal(names(page.records), [("p/a", gone), ("p/c", c)], "changes since a revision include tombstones")
-    page = await one(store, Query(topics={"p/a": a, "p/b": b, "p/c": 0, "x": 0}))
-    equal(names(page.records), [("p/a", gone), ("p/c", c)], "topics are told what is newer than the version held")
-    page = await one(store, Query(topics={"p/a": 0}, prefixes={"p/": head.revision}))
+    page = await read_page(store, Query(topics={"p/a": a, "p/b": b, "p/c": 0, "x": 0}))
+    equal(names(page.records), [("p/a", gone), ("p/c", c)], "topics bring records newer than the version held")
+    page = await read_page(store, Query(topics={"p/a": 0}, prefixes={"p/": head.revision}))
     equal(names(page.records), [], "nothing differs")
     equal(len(await store.read([Query(), Query()])), 2, "each query of a group has its answer")
 
 
-async def strangers_are_rewound(stage: Stage) -> None:
-    """Check that who has seen what is not on the history is told so, and nobody else of the group is."""
+async def foreign_positions_are_rewound(stage: Stage) -> None:
+    """Check that a query with a position off the history gets `Rewound`, and the others of its group do not."""
     store = await stage.open()
     version = await put(store, "p/a")
     head = await store.head()
@@ -63,8 +73,8 @@ async def strangers_are_rewound(stage: Stage) -> None:
     ]
     answers = await store.read([*strange, Query(topics={"p/a": version}, witness=head.at(version))])
     for query, found in zip(strange, answers[:-1], strict=True):
-        equal(an(Rewound, found, f"{query} is not of this history").position, head, "`Rewound` says where it stands")
-    must(not isinstance(answers[-1], Rewound), "an honest query beside it is answered")
+        equal(expect(Rewound, found, f"{query} is not of this history").position, head, "`Rewound` carries the head")
+    must(not isinstance(answers[-1], Rewound), "a valid query in the same group is answered")
 
 
 async def pages_end_at_their_limits(stage: Stage) -> None:
@@ -80,30 +90,30 @@ async def pages_end_at_their_limits(stage: Stage) -> None:
     ):
         query = Query(prefixes={"t/": 0}, limit=limit, limit_bytes=limit_bytes)
         for at, size in enumerate(sizes):
-            page = await one(store, query)
+            page = await read_page(store, query)
             equal(len(page.records), size, f"page {at} under limits of {limit} and {limit_bytes} bytes")
             equal(
                 page.more, at < len(sizes) - 1, f"`more` on page {at} under limits of {limit} and {limit_bytes} bytes"
             )
-            query = following(query, page)
+            query = next_query(query, page)
 
 
 async def pages_miss_no_change(stage: Stage) -> None:
-    """Check that what changes while somebody pages is on a later page, deletions too."""
+    """Check that a change made between two pages is on a later page, deletions too."""
     store = await stage.open()
     await store.publish([Write(f"t/{number}", b"\x01") for number in range(4)])
     query = Query(topics={"x": 0}, prefixes={"t/": 0}, limit=2)
-    page = await one(store, query)
+    page = await read_page(store, query)
     equal([record.topic for record in page.records], ["t/0", "t/1"], "the first page")
     changed = await put(store, "t/0", b"\x02")
     gone = await put(store, "t/1", None)
     moved = await put(store, "t/2", b"\x02")
-    page = await one(store, query := following(query, page))
+    page = await read_page(store, query := next_query(query, page))
     equal(names(page.records), [("t/3", changed - 1), ("t/0", changed)], "the second page, as of now")
     equal(page.position.revision, moved, "each page is its own snapshot")
-    page = await one(store, following(query, page))
+    page = await read_page(store, next_query(query, page))
     equal(names(page.records), [("t/1", gone), ("t/2", moved)], "the last page, with the tombstone")
-    must(not page.more, "that was all")
+    must(not page.more, "this page is the last")
 
 
 async def compacting_moves_the_floor(stage: Stage) -> None:
@@ -113,32 +123,32 @@ async def compacting_moves_the_floor(stage: Stage) -> None:
     first = await put(store, "a", None)
     second = await put(store, "b", None)
     await put(store, "c")
-    equal(await store.compact(tombstones=first - 1, keys=0), 0, "nothing to remove, nothing moves")
+    equal(await store.compact(tombstones=first - 1, keys=0), 0, "without tombstones to remove, the floor stays")
     equal(await store.compact(tombstones=first, keys=0), first, "the floor is at the tombstone removed")
     equal((await store.info()).tombstones, 1, "the other tombstone is kept")
     head = await store.head()
-    equal(await store.compact(tombstones=head.revision, keys=0), second, "not at the revision given")
-    equal(await store.compact(tombstones=first, keys=0), second, "and never back")
-    equal(await store.head(), head, "compacting is no change")
-    equal((await one(await stage.open(), Query())).floor, second, "the floor is durable")
+    equal(await store.compact(tombstones=head.revision, keys=0), second, "the floor is not at the revision given")
+    equal(await store.compact(tombstones=first, keys=0), second, "the floor never goes back")
+    equal(await store.head(), head, "compacting does not move the head")
+    equal((await read_page(await stage.open(), Query())).floor, second, "the floor is durable")
     last = await put(store, "c", None)
-    equal(await store.compact(tombstones=last, keys=0), last, "the newest change of all may be compacted")
-    equal((await store.head()).revision, last, "and the head stays where it was")
-    equal(await put(store, "d"), last + 1, "and no revision is used twice")
+    equal(await store.compact(tombstones=last, keys=0), last, "the newest change may be compacted")
+    equal((await store.head()).revision, last, "the head stays")
+    equal(await put(store, "d"), last + 1, "no revision is used twice")
 
 
 async def forgotten_topics_read_as_tombstones(stage: Stage) -> None:
-    """Check that a topic that the store does not know is dead as of the floor."""
+    """Check that a topic unknown to the store counts as deleted at the floor."""
     store = await stage.open()
     await store.publish([Write("a", b"\x01"), Write("b", b"\x01"), Write("c", b"\x01")])
     floor = await put(store, "a", None)
     await store.compact(tombstones=floor, keys=0)
     await put(store, "d")
-    page = await one(store, Query(topics={"a": 2, "b": 2, "x": 0, "y": floor}))
+    page = await read_page(store, Query(topics={"a": 2, "b": 2, "x": 0, "y": floor}))
     wanted = [Record("b", 3, b"\x01"), Record("a", floor, None)]
     equal(list(page.records), wanted, "sent to those whose version is below the floor")
     (found,) = await store.read([Query(topics={"a": floor + 1})])
-    an(Rewound, found, "nobody can hold a version above the floor of a topic that is not there")
+    expect(Rewound, found, "no client can hold a version above the floor of an unknown topic")
     await put(store, "a", expect=0)
 
 
@@ -150,40 +160,40 @@ async def prefixes_below_the_floor_are_compacted(stage: Stage) -> None:
     last = await put(store, "t/1", None)
     await store.compact(tombstones=floor, keys=0)
     query = Query(prefixes={"t/": floor - 1, ALL: floor}, limit=2)
-    page = await one(store, query)
+    page = await read_page(store, query)
     equal(names(page.records), [("t/2", 4), ("t/3", 5)], "the prefix is listed from 0")
     equal(list(page.compacted), ["t/"], "the prefix is named, one at the floor is not")
-    page = await one(store, following(query, page))
-    equal(names(page.records), [("t/1", last)], "a prefix known since the floor is told of tombstones")
+    page = await read_page(store, next_query(query, page))
+    equal(names(page.records), [("t/1", last)], "a prefix known since the floor brings tombstones")
     equal(list(page.compacted), ["t/"], "the last page names it too")
 
 
 async def pages_restart_when_the_floor_passes(stage: Stage) -> None:
-    """Check that a later page whose tombstones may be forgotten already says so, instead of leaving them out."""
+    """Check that a later page whose tombstones may be forgotten asks for a restart, instead of leaving them out."""
     store = await stage.open()
     await store.publish([Write(f"t/{number}", b"\x01") for number in range(5)])
     since = (await store.head()).revision
     await store.publish([Write(f"t/{number}", b"\x02") for number in range(4)])
     delta, listing = Query(prefixes={"t/": since}, limit=2), Query(prefixes={"t/": 0}, limit=2)
-    first_delta, first_listing = await one(store, delta), await one(store, listing)
+    first_delta, first_listing = await read_page(store, delta), await read_page(store, listing)
     buried = await put(store, "t/3", None)
     gone = await put(store, "t/0", None)
 
     await store.compact(tombstones=buried, keys=0)
-    page = await one(store, replace(following(delta, first_delta), listed=None))
+    page = await read_page(store, replace(next_query(delta, first_delta), listed=None))
     must(page.restart and not page.records, "the floor passed the cursor of an answer that does not list from 0")
-    page = await one(store, following(listing, first_listing))
+    page = await read_page(store, next_query(listing, first_listing))
     must(page.restart and not page.records, "the floor passed the first page of an answer that lists from 0")
-    page = await one(store, replace(following(listing, first_listing), listed=buried))
+    page = await read_page(store, replace(next_query(listing, first_listing), listed=buried))
     equal(names(page.records), [("t/1", since + 2), ("t/2", since + 3)], "but not one that was listed later")
-    page = await one(store, replace(listing, after=buried, listed=since))
+    page = await read_page(store, replace(listing, after=buried, listed=since))
     equal(names(page.records), [("t/0", gone)], "nor one whose cursor is at the floor")
 
 
 CHECKS = (
-    prefix_covers_what_is_below_it,
-    page_holds_what_differs,
-    strangers_are_rewound,
+    prefix_covers_the_topics_below_it,
+    page_holds_the_differences,
+    foreign_positions_are_rewound,
     pages_end_at_their_limits,
     pages_miss_no_change,
     compacting_moves_the_floor,

@@ -67,8 +67,8 @@ def equal(found: object, wanted: object, rule: str) -> None:
     must(found == wanted, f"{rule}: wanted {wanted!r}, found {found!r}")
 
 
-def an(kind: type[T], found: object, rule: str) -> T:
-    """Return what was found if it is of this kind, else raise AssertionError with the rule."""
+def expect(kind: type[T], found: object, rule: str) -> T:
+    """Return `found` if it is of this kind, else raise AssertionError with the rule."""
     if isinstance(found, kind):
         return found
     raise AssertionError(f"{rule}: wanted {kind.__name__}, found {found!r}")
@@ -86,20 +86,20 @@ async def raises(kind: type[SoftstateError], call: Callable[[], Awaitable[object
 async def put(store: Store, topic: str, cbor: bytes | None = b"\x01", **fields: Any) -> int:
     """Write one change that must be applied; return its version."""
     (verdict,) = (await store.publish([Write(topic, cbor, **fields)])).verdicts
-    return an(Applied, verdict, f"publishing {topic!r} with {fields} must be applied").version
+    return expect(Applied, verdict, f"publishing {topic!r} with {fields} must be applied").version
 
 
 async def refused(store: Store, kind: type[E], publish: Write, rule: str) -> E:
     """Write one change that must get this verdict; return it."""
     committed = await store.publish([publish])
     equal(committed.records, [], f"{rule}: nothing may be applied")
-    return an(kind, committed.verdicts[0], rule)
+    return expect(kind, committed.verdicts[0], rule)
 
 
-async def one(store: Store, query: Query) -> Page:
+async def read_page(store: Store, query: Query) -> Page:
     """Read one page."""
     (page,) = await store.read([query])
-    return an(Page, page, f"{query} must be answered with a page")
+    return expect(Page, page, f"{query} must be answered with a page")
 
 
 async def state(store: Store) -> dict[str, Record]:
@@ -107,14 +107,14 @@ async def state(store: Store) -> dict[str, Record]:
     query = Query(prefixes={ALL: 0})
     found: dict[str, Record] = {}
     while True:
-        page = await one(store, query)
+        page = await read_page(store, query)
         found.update({record.topic: record for record in page.records})
         if not page.more:
             return {topic: record for topic, record in found.items() if not record.deleted}
-        query = following(query, page)
+        query = next_query(query, page)
 
 
-def following(query: Query, page: Page) -> Query:
+def next_query(query: Query, page: Page) -> Query:
     """Return the query for the page after `page`."""
     listed = page.position.revision if query.listed is None else query.listed
     return replace(query, after=page.records[-1].version, listed=listed)

@@ -18,7 +18,7 @@ from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.messages import Op, TxnAnswer
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.limits import CALL_S, CHECK_EVERY_S
-from softstate.testing.conformance.stage import an, one, put, state
+from softstate.testing.conformance.stage import expect, put, read_page, state
 from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, free_port, need_etcd
 from tests.store.engines.rig import folder_for
 
@@ -107,7 +107,7 @@ async def test_unknown_outcome_then_the_same_key(rig: EtcdRig) -> None:
                 unknown += 1
                 await trio.lowlevel.checkpoint()
             else:
-                versions[number] = an(Applied, verdict, "a keyed publish").version
+                versions[number] = expect(Applied, verdict, "a keyed publish").version
                 return
 
     async def kill() -> None:
@@ -228,7 +228,7 @@ async def test_snapshot_that_etcd_compacts_away_is_begun_anew(rig: EtcdRig, monk
         return answer
 
     monkeypatch.setattr(store._gateway, "txn", compacts_after_the_first)
-    page = await one(store, Query(topics=dict.fromkeys(topics, 0)))
+    page = await read_page(store, Query(topics=dict.fromkeys(topics, 0)))
     assert len(page.records) == len(topics)
     assert calls > 4
     await store.aclose()

@@ -17,7 +17,7 @@ from softstate.store.etcd import snapshot as etcd_snapshot
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.memory.store import MemoryStore
 from softstate.testing import STORE_CHECKS, StoreCheck, run_check
-from softstate.testing.conformance.stage import following, one, put, state
+from softstate.testing.conformance.stage import next_query, put, read_page, state
 from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
 from tests.store.engines.rig import folder_for
 
@@ -108,7 +108,7 @@ async def all_pages(store: EtcdStore | MemoryStore, query: Query) -> Sequence[ob
         found.append((page.position.revision, page.floor, page.records, page.more, page.compacted, page.restart))
         if not page.more:
             return found
-        query = following(query, page)
+        query = next_query(query, page)
 
 
 @pytest.mark.parametrize("prefix_topics_max", [3, 1000])
@@ -152,7 +152,7 @@ async def test_more_topics_than_one_request_takes(backend: EtcdBackend) -> None:
     store = await backend.open()
     topics = [f"t/{number}" for number in range(700)]
     await store.publish([Write(topic, b"\x01") for topic in topics])
-    page = await one(store, Query(topics=dict.fromkeys(topics, 0)))
+    page = await read_page(store, Query(topics=dict.fromkeys(topics, 0)))
     assert [record.topic for record in page.records] == topics
     lineages = await store.lineage_at(range(300))
     assert lineages[1:] == [(await store.head()).lineage] * 299
