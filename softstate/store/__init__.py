@@ -1,4 +1,4 @@
-"""The truth: the newest value and version of every topic, kept by an engine of your choice."""
+"""The store: the newest value and version of every topic, kept durably by an engine of your choice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCHEMES = (
     "etcd://HOST:PORT,HOST:PORT",
     "memory:",
 )
-"""What a store URL looks like, for people. Also: rediss, postgres, etcds."""
+"""The forms of a store URL, as messages show them. Also: rediss, postgres, etcds."""
 
 
 class _Engine(NamedTuple):
@@ -70,14 +70,14 @@ _REMOTE = {
 
 
 async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
-    """Open the store that `url` names: its scheme says which engine, of `SCHEMES`.
+    """Open the store that `url` names; its scheme names the engine, one of `SCHEMES`.
 
-    Raises `ConfigError` for any other, for a wrong URL, and when the engine's driver is not installed; and what
-    opening the engine raises: `StoreRefused`, `Unavailable`.
+    Raises `ConfigError` for any other, for a wrong URL, and when the engine's driver is not installed; `StoreRefused`
+    when the store cannot be used, `Unavailable` when it cannot be used now.
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
-        from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (engines load when they are asked for)
+        from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (an engine is imported when it is named)
 
         return await SqliteStore.open(rest, keys_max=keys_max)
     if colon and scheme == "memory" and not rest:

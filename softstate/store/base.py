@@ -1,12 +1,12 @@
-"""What a store must do: the contract that memory, sqlite and every later engine are held to.
+"""The contract of a store, which every engine is held to.
 
 A store keeps, durably, the newest record of every topic, the lineage rows, the idempotency keys and the floor. It
-knows nothing of leases or clients, reads no clock and draws no jitter: whoever calls it decides when.
+knows nothing of leases or clients, reads no clock and draws no jitter: its caller decides when.
 
 The contract, beyond each method's docstring:
 
-- Revisions are assigned in commit order, one for each applied change and one for each lineage row. Whoever can read
-  revision r can read everything at or below r.
+- Revisions are assigned in commit order, one for each applied change and one for each lineage row. A reader that
+  sees revision r sees everything at or below r.
 - Every answer is one snapshot, and carries the position of that snapshot.
 - The store remembers the highest position it has seen. If that position is no longer on the history it finds
   (a backup was restored under it), every method raises `StoreRewound` until `reopen`.
@@ -49,17 +49,17 @@ KEYS_MAX = 1_000_000
 
 
 LASTING = frozenset({Durability.DURABLE, Durability.REPLICATED})
-"""What a store has to be for an acknowledged publish to survive the crash of one machine."""
+"""The durabilities with which an acknowledged publish survives the crash of one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One change that somebody wants applied.
+    """One change to apply.
 
     `cbor` is the value in CBOR (`softstate.wire.encode_value`), None to delete. `expect` makes it a compare-and-set:
     the topic must be at that version, 0 meaning that it must not exist (no record, or a tombstone). `witness`, when
     set, must be on the history, else the change loses as a conflict would: a version alone may be reused by a rewound
-    store. `key` is the idempotency key, `digest` what identifies the request that it stands for.
+    store. `key` is the idempotency key, `digest` identifies the request that it stands for.
     """
 
     topic: str
@@ -79,17 +79,17 @@ class Applied:
 
 
 Verdict: TypeAlias = Applied | RequestError
-"""What became of one publish: `Applied`, or `Conflict`, `KeyReused` or `Overloaded`."""
+"""The outcome of one write: `Applied`, or `Conflict`, `KeyReused` or `Overloaded`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a group of publishes.
+    """The outcome of a group of writes.
 
-    `verdicts` are in the order of the group. `records` are what was applied, in revision order: their versions are
+    `verdicts` are in the order of the group. `records` are the applied writes, in revision order: their versions are
     exactly `before` + 1, `before` + 2, …, `position.revision`. If nothing was applied, `records` is empty and
     `position` is simply the head. An engine that had to make several transactions of the group, between which others
-    have committed, leaves out what came before the last of those: the feed brings it. All are of one lineage.
+    have committed, leaves out the records before the last of those: the feed brings them. All are of one lineage.
     """
 
     verdicts: Sequence[Verdict]
@@ -100,7 +100,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What was committed after some revision: `records` in commit order, superseded ones left out.
+    """The commits after some revision: `records` in commit order, superseded ones left out.
 
     `lineages` are the lineage rows passed, each as the position that it begins. `upto` is how far this page
     reaches: every change at or below it, and above the revision asked for, is here or superseded by one that is here
@@ -115,7 +115,7 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store holds: live topics, tombstones, idempotency keys, size on disk in bytes (0 when there is none)."""
+    """The contents of a store, counted: live topics, tombstones, idempotency keys, bytes on disk (0: it has none)."""
 
     topics: int
     tombstones: int
@@ -135,7 +135,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A page of all that a store holds, in revision order, for another store to adopt.
+    """A page of everything that a store holds, in revision order, for another store to adopt.
 
     `records` (tombstones included), `keys` and `rows` (lineage rows) are what the store holds above revision `after`,
     which was asked for, up to `upto`. `position` and `floor` are those of the snapshot that the page comes from.
@@ -153,19 +153,19 @@ class Dump:
 
 
 class Store(ABC):
-    """The truth. See the module docstring for the contract."""
+    """The newest value and version of every topic, kept durably. See the module docstring for the contract."""
 
     name: str
-    """What people call it in logs and in `softstate status`, such as ``sqlite:softstate.db``. Holds no secret."""
+    """The name in logs and in `softstate status`, such as ``sqlite:softstate.db``. Holds no secret."""
 
     durability: Durability
-    """What an acknowledged commit survives. May change at run time: whoever administers an engine may change it."""
+    """The crashes that an acknowledged commit survives. May change at run time, when the engine is set up otherwise."""
 
     keys_max: int
     """How many idempotency keys are held at most."""
 
     warnings: Sequence[str] = ()
-    """What speaks against relying on an acknowledged commit, each a sentence with what to do; none if `durable`.
+    """Reasons not to rely on an acknowledged commit, each a sentence with what to do; none if `durable`.
 
     Changes with `durability`.
     """
@@ -199,7 +199,7 @@ class Store(ABC):
 
     @abstractmethod
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
-        """Return what was committed after `after`. Raises `StoreRewound` when `after` is not on the history.
+        """Return the commits after `after`. Raises `StoreRewound` when `after` is not on the history.
 
         Raises `Unavailable` and `StoreReplaced` as `read` does. Works below the floor too: a tombstone that has been
         forgotten can only be missed by a reader that was away for longer than tombstones are kept, and that reader's
@@ -208,7 +208,7 @@ class Store(ABC):
 
     @abstractmethod
     async def wait(self, after: int) -> None:
-        """Return when there may be commits above revision `after`, whoever made them, or when the store needs a look.
+        """Return when there may be commits above revision `after`, of any node, or when the store is in trouble.
 
         May return early, never late by more than the engine's watch interval. Cancellation has no effect.
         """
@@ -229,7 +229,7 @@ class Store(ABC):
 
     @abstractmethod
     async def info(self) -> StoreInfo:
-        """Count what the store holds. Costs a scan on some engines: for people and metrics, not for hot paths."""
+        """Count the contents. Costs a scan on some engines: for operators and metrics, not for hot paths."""
 
     @abstractmethod
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
@@ -244,7 +244,7 @@ class Store(ABC):
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """Become a copy of what another store dumped, with its epoch, versions, lineages, keys and floor.
 
-        Then commit a lineage row, and return its position: a client of the other store is at home here, one that has
+        Then commit a lineage row, and return its position: a client of the other store continues here, one that has
         seen more than was copied is reset. Without `replace` raises `StoreRefused` if anything was ever published
         here; with it, everything that is here is lost. Others see all of it or nothing, and if cancelled or cut off
         nothing has happened, or the store cannot be opened until it is repeated. Raises `Unavailable`, also when the
@@ -252,10 +252,11 @@ class Store(ABC):
         """
 
     async def destroy(self) -> None:
-        """Delete everything that this store holds, and its namespace, for ever; the store is closed then.
+        """Delete everything that this store holds, and its namespace; the store is closed then.
 
-        Whoever else has it open finds it rewound or unavailable. Raises `StoreRefused`, and leaves all as it was, if
-        the engine offers no way to do it; `Unavailable` when it cannot be done now, and perhaps is done in part.
+        Any other node that has it open finds it rewound or unavailable. Raises `StoreRefused`, and leaves all as it
+        was, if the engine offers no way to do it; `Unavailable` when it cannot be done now, and perhaps is done in
+        part.
         """
         raise StoreRefused(f"{self.name} cannot be deleted from here: use the engine's own tools")
 

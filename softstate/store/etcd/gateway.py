@@ -84,7 +84,7 @@ class Gateway:
         error = self._noted(failure_in(text, status, where=connection.where, name=self.name))
         if not isinstance(error, NoAuthentication):
             raise error
-        # An etcd that checks no password lets anybody in, with this one or without.
+        # An etcd without authentication needs no token.
         self._token = ""
         if not self._warned:
             log.warning("etcd asks for no password", store=self.name, advice="run `etcdctl auth enable`")

@@ -2,8 +2,8 @@
 
 ``etcdctl put NAMESPACE/inbox/TOPIC '{"state":"paid"}'`` publishes, an empty value deletes the topic. It may be part of
 a transaction of the program's own. Any node's store takes it from there, in a transaction that deletes it from the
-inbox if it is still what was read, so exactly one of several nodes does, exactly once. A second put to the same topic
-before that replaces the first: states are last-value.
+inbox if it is unchanged since it was read, so exactly one of several nodes does, exactly once. A second put to the same
+topic before that replaces the first: states are last-value.
 """
 
 from __future__ import annotations

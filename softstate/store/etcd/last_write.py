@@ -62,6 +62,6 @@ class LastWrite:
 
 
 def compare_new_keys(transaction: EtcdTransaction, group: Sequence[Write]) -> None:
-    """Have the write of a transaction fail if an idempotency key of the group stands for something already."""
+    """Have a transaction fail if an idempotency key of the group stands for a request already."""
     keys = {transaction.data.key(publish.topic, publish.key) for publish in group if publish.key is not None}
     transaction.compares += [unchanged(key, 0) for key in keys]

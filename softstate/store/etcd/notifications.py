@@ -1,4 +1,4 @@
-"""The watch: a stream on which etcd tells of every new head, and of whatever comes into the inbox.
+"""The watch: a stream on which etcd reports every new head, and every entry that comes into the inbox.
 
 A wake-up hint only: nothing is taken from it but that there is something to read, and a lost one costs at most
 `CHECK_EVERY_S`.

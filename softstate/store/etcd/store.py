@@ -2,7 +2,7 @@
 
 ``etcd://user:password@host:2379,host:2379/?namespace=softstate``, or ``etcds://`` with TLS and, if need be,
 ``cacert=``, ``cert=`` and ``key=`` files. Of several endpoints one is used until it fails. Any number of nodes share a
-namespace. `softstate.store.etcd.schema` has what lies where, `softstate.store.etcd.inbox` how another program
+namespace. `softstate.store.etcd.schema` has the layout, `softstate.store.etcd.inbox` how another program
 publishes.
 
 An acknowledged commit is in the logs of a majority of etcd's members, synced to disk. etcd keeps every old value until
@@ -343,7 +343,7 @@ class EtcdStore(Store):
 
 
 def _joined(first: Committed, second: Committed, name: str) -> Committed:
-    """Join what became of two parts of one group."""
+    """Join the outcomes of two parts of one group."""
     if first.position.lineage != second.position.lineage or first.position.epoch != second.position.epoch:
         raise Unavailable(f"another lineage began in {name} between two transactions of one group: try again")
     verdicts: list[Verdict] = [*first.verdicts, *second.verdicts]

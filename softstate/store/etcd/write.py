@@ -92,7 +92,7 @@ class WriteResult(Generic[T]):
 
 @dataclass(slots=True)
 class WriteOutcome:
-    """Whether a write is on its way whose outcome is not stored."""
+    """Whether a write was sent whose outcome is not known."""
 
     unknown: bool = False
 
@@ -140,7 +140,7 @@ class Writer:
         return None if stored is None else WriteResult(verdicts, transaction, stored)
 
     async def commit(self, plan: Plan[T], seen: tuple[Position, str], keys_max: int) -> WriteResult[T]:
-        """Carry out a plan. Raises `Unavailable` (outcome unknown), and what `begin` raises (nothing was done)."""
+        """Carry out a plan. Raises `Unavailable` (outcome unknown), or as `begin_snapshot` does (nothing was done)."""
 
         async def attempt(connection: Connection, outcome: WriteOutcome) -> WriteResult[T] | None:
             return await self._once(connection, outcome, plan, seen, keys_max)

@@ -1,4 +1,4 @@
-"""What a memory store holds, and every change of it as an ordinary function."""
+"""The contents of a memory store, and every change of them as an ordinary function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softstate.store.rules.paging import dump_page, on_history
 
 @dataclass(slots=True)
 class MemoryImage:
-    """Everything a disk holds. It is its own `Snapshot`, as long as nobody changes it meanwhile."""
+    """Everything a disk holds. It is its own `Snapshot`, as long as it is not changed meanwhile."""
 
     epoch: str
     head: int = 0
@@ -26,7 +26,7 @@ class MemoryImage:
     latest: dict[str, int] = field(default_factory=dict)
     rows: list[Position] = field(default_factory=list)
     keys: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
-    """By topic and key, and in version order, since none is ever changed."""
+    """By topic and key, and in version order, since none changes."""
 
     @property
     def position(self) -> Position:

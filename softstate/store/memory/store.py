@@ -1,6 +1,6 @@
 """A store in memory: for tests and the simulator. Runs inline, starts no thread, and does the same for the same seed.
 
-What is durable lives in a `MemoryDisk`, which outlives the stores opened on it. Several stores on one disk are several
+Durable state lives in a `MemoryDisk`, which outlives the stores opened on it. Several stores on one disk are several
 nodes on one database; a crash is to drop a `MemoryStore` and open another on its disk.
 """
 
@@ -28,7 +28,7 @@ Checkpoint: TypeAlias = Callable[[str], Awaitable[None]]
 
 
 class MemoryDisk:
-    """What survives when every node dies: the image, the switches for faults, and the bell that wakes waiting nodes."""
+    """The part that survives when every node dies: the image, fault switches, the event that wakes waiting nodes."""
 
     def __init__(self, random: Random = SYSTEM) -> None:
         self.random = random
@@ -56,7 +56,7 @@ class MemoryDisk:
         return self.image.copy()
 
     def restore(self, backup: MemoryImage) -> None:
-        """Put a backup back, under the feet of every node."""
+        """Put a backup back while nodes run."""
         self.image = backup.copy()
         self.ring()
 
@@ -64,7 +64,7 @@ class MemoryDisk:
 class MemoryStore(Store):
     """One node's store on a `MemoryDisk`. Opening it commits a lineage row; raises `Unavailable` during an outage.
 
-    `outage` cuts this node alone off its disk. `durability` is what it claims, for tests of those who ask.
+    `outage` cuts this node alone off its disk. `durability` is what it claims, for tests of its callers.
     """
 
     def __init__(

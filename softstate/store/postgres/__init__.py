@@ -1,1 +1,1 @@
-"""PostgreSQL as the truth: `softstate.store.postgres.store` has the store, ``schema.sql`` what runs in the server."""
+"""The store in PostgreSQL: `softstate.store.postgres.store`; ``schema.sql`` has the part that runs in the server."""

@@ -24,7 +24,7 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 _ALWAYS = {"idle_session_timeout": "0", "standard_conforming_strings": "on"}
-"""What a role or database may have set otherwise, to the harm of any connection of ours."""
+"""Settings that a role or database may have changed, to the harm of our connections."""
 
 _SET_UP = (
     "SELECT"
@@ -36,14 +36,14 @@ _SET_UP = (
 
 
 class _Call:
-    """One call, until whoever wants its answer gives up."""
+    """One call, until its caller gives up."""
 
     given_up = False
     cut = False
 
 
 class PostgresConnection:
-    """A connection with a turn. `settings` are those of the server for it, `role` says in its log what it is for.
+    """A connection that one call uses at a time. The server gets its `settings`; `role` names it in the server's log.
 
     `fresh` tells that the connection is new, and nothing was committed on it yet.
     """
@@ -75,7 +75,7 @@ class PostgresConnection:
 
         If it takes longer, or is cancelled, the connection is cut off: the thread ends soon after, and the server rolls
         back unless it has the commit already. Raises what `work` raises, `Unavailable`, `StoreRewound` when the tables
-        are gone, and `StoreRefused` when `opening` what waiting cannot mend.
+        are gone, and `StoreRefused` when `opening` fails for a reason that waiting cannot mend.
         """
         call = _Call()
         with trio.move_on_after(within_s):
@@ -102,7 +102,7 @@ class PostgresConnection:
 
     def _work(self, call: _Call, work: Callable[[Connection], T], *, opening: bool, hold: bool) -> T:
         if self._closed:
-            # Asked in the thread, because `close` may have had its turn while this call waited for one.
+            # Checked in the thread, because `close` may have had its turn while this call waited for one.
             raise trio.ClosedResourceError("this store was closed")
         with self._lock:
             self._call = call

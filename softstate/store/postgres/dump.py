@@ -1,4 +1,4 @@
-"""Filling a PostgreSQL store with what another store dumped: one transaction, on a connection of its own."""
+"""Filling a PostgreSQL store from the dump of another store: one transaction, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Adoption:
         self._last: Dump | None = None
 
     def begin(self, connection: Connection, seen: Position, *, replace: bool) -> None:
-        """Take the counter, which keeps everybody from publishing. Raises `StoreRefused` if anything is there."""
+        """Take the counter, which keeps all others from publishing. Raises `StoreRefused` if anything is there."""
         transaction = PostgresTransaction(connection, self._random, fresh=True, revisions=[seen.revision], group=())
         check_seen(seen, transaction.snapshot)
         row = connection.execute("SELECT count(*) FROM lineage").fetchone()
@@ -41,7 +41,7 @@ class Adoption:
             raise published_to(self._address.name)
 
     def take(self, connection: Connection, page: Dump) -> None:
-        """Add a page to what earlier pages have brought; what has changed meanwhile moves to its new version."""
+        """Add a page to the earlier ones; a topic that has changed since then moves to its new version."""
         check_joined(self._last, page)
         self._last = page
         with connection.pipeline():

@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean: the one place where psycopg's exceptions become ours."""
+"""The one place where PostgreSQL's errors, as psycopg raises them, become softstate's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from softstate.errors import ConfigError, SoftstateError, StoreRefused, StoreRewound, Unavailable
 
 _GONE = frozenset({"3F000", "42P01", "42703", "42883"})
-"""No such schema, table, column, function: the statements are right, so what they name is no longer there."""
+"""No such schema, table, column, function: the statements are right, so these are no longer there."""
 
 _ADVICE = {
     "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
@@ -21,14 +21,14 @@ _ADVICE = {
     "55P03": "another transaction has published something and not ended since: look for it in pg_stat_activity,"
     " and let applications publish last in their transactions",
     "57014": "a statement took too long, or was cancelled: see its log",
-    "57P01": "it is shutting down, or an administrator ended the connection: it will be made anew",
+    "57P01": "it is shutting down, or an administrator ended the connection: it will be replaced",
     "57P02": "it has crashed, and recovers: see its log",
     "57P03": "it is starting up or recovering: wait",
 }
-"""By SQLSTATE: what to do about an error that may pass."""
+"""By SQLSTATE: advice on an error that may pass."""
 
 _ADVICE_BY_CLASS = {
-    "08": "the connection failed: it will be made anew",
+    "08": "the connection failed: it will be replaced",
     "22": "a row is not as softstate writes it: were tables edited by hand?",
     "23": "its tables contradict each other: were they edited by hand, or is a backup being restored at this moment?",
     "53": "it is out of resources: see its log",
@@ -49,14 +49,14 @@ _REFUSALS = (
     (r"permission denied for database|is not permitted to log in", "let its owner grant CONNECT, or name another user"),
     (r"certificate|SSL|sslmode|channel binding", "see sslmode, sslrootcert and channel_binding in the URL"),
 )
-"""What a server or libpq says before there is a connection, in text alone, and what to do about it.
+"""Errors of a server or libpq before there is a connection, which come as text only, and advice.
 
-libpq tells no SQLSTATE there, and a server may speak another language: then it counts as something that may pass.
+libpq gives no SQLSTATE there, and a server may speak another language: then it counts as something that may pass.
 """
 
 
 def explain(error: psycopg.Error, name: str, *, opening: bool) -> SoftstateError:
-    """Return what to raise instead of an error of psycopg. `opening`: what waiting cannot mend is a refusal.
+    """Return the error to raise for one of psycopg's. `opening`: one that waiting cannot mend is a refusal.
 
     psycopg's messages name hosts, users and databases, never a password.
     """

@@ -1,4 +1,4 @@
--- What a softstate store is in PostgreSQL. Run once, in a schema of its own that search_path names alone.
+-- The layout of a softstate store in PostgreSQL. Run once, in a schema of its own that search_path names alone.
 --
 -- A topic's row has its version as the primary key, so the change feed and everything "since" are range scans; names
 -- are compared by their bytes, so a prefix is one too. Every transaction that changes anything locks the one row of
@@ -28,9 +28,9 @@ COMMENT ON TABLE topic IS 'softstate: the newest version and value (CBOR, NULL: 
 COMMENT ON TABLE lineage IS 'softstate: where a new history may have begun';
 COMMENT ON TABLE idempotency IS 'softstate: which requests were applied already';
 COMMENT ON TABLE meta IS 'softstate: one row, which every commit locks; do not change it by hand';
-COMMENT ON COLUMN meta.written IS 'xmin of this very row, unless somebody else has put it here: a restore';
+COMMENT ON COLUMN meta.written IS 'xmin of this very row, unless another program has put it here: a restore';
 
--- What differs once history may have been rewound: another cluster, a failover, a restart, a table that was made anew.
+-- Differs once history may have been rewound: another cluster, a failover, a restart, a table that was made again.
 CREATE FUNCTION incarnation() RETURNS text LANGUAGE sql STABLE AS $$
     SELECT concat_ws(
         ' ',
@@ -165,7 +165,7 @@ BEGIN
 END
 $$;
 
--- The two that other programs call. What their sessions have set must not change what these mean.
+-- The two functions that other programs call. Settings of their sessions must not change the meaning of these.
 CREATE FUNCTION publish(topic text, value jsonb, expect bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
 DECLARE

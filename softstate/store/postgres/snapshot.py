@@ -19,7 +19,7 @@ from softstate.store.remote.encoding import from_stored
 ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
 
-_STANDING = (
+_STATE = (
     "SELECT epoch, head, floor, keys, current_setting('fsync') = 'on',"
     " (SELECT nonce FROM lineage WHERE start <= head ORDER BY start DESC LIMIT 1),"
     " (SELECT nonce FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) FROM meta"
@@ -49,7 +49,7 @@ def lineages_of(connection: Connection, revisions: Collection[int]) -> Mapping[i
 
 
 class PostgresSnapshot:
-    """What a transaction sees. Made as its first statement, it fixes the snapshot. Lives until the transaction ends.
+    """The view of one transaction. Made as its first statement, it fixes the snapshot; it ends with the transaction.
 
     The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. Raises `StoreRewound` when there
     is no store there at all.
@@ -57,7 +57,7 @@ class PostgresSnapshot:
 
     def __init__(self, connection: Connection, seen: int) -> None:
         self._connection = connection
-        row = connection.execute(_STANDING, (seen,)).fetchone()
+        row = connection.execute(_STATE, (seen,)).fetchone()
         if row is None:
             raise StoreRewound("the store's tables were emptied while it was open: reopen it")
         epoch, head, self.floor, self.keys_held, self.synced, newest, at_seen = row
@@ -97,10 +97,10 @@ class PostgresSnapshot:
         return [Key(topic, key_text(key), digest, version) for topic, key, digest, version in rows]
 
     # Each statement is a round trip. So what a group of queries asks for is fetched for all of them together, and what
-    # one has found, no other looks for again: who polls after a crash asks for much the same.
+    # one has found, no other looks for again: clients that poll after a crash ask for much the same.
 
     def foresee(self, group: Sequence[Query]) -> None:
-        """Fetch what the answers to a group will ask for one by one, as far as a page of it may hold."""
+        """Fetch in a few steps the records that the answers to a group will ask for, as many as a page may hold."""
         self.know_lineages(
             query.witness.revision for query in group if query.witness and query.witness.epoch == self.position.epoch
         )

@@ -1,7 +1,7 @@
-"""PostgreSQL (15 or newer) as the truth: any number of nodes on one schema, and applications beside them.
+"""A store in PostgreSQL (15 or newer): any number of nodes on one schema, and applications beside them.
 
-An acknowledged commit is on the server's disk, whatever its `synchronous_commit`; only `fsync = off` makes that weak.
-Failing over to a standby that lags loses commits all the same, unless the server has `synchronous_standby_names`:
+An acknowledged commit is on the server's disk, however `synchronous_commit` is set there; only `fsync = off` makes that
+weak. Failing over to a standby that lags loses commits all the same, unless the server has `synchronous_standby_names`:
 clients are then reset, as after a restored backup.
 
 Another program publishes with one function, in the same transaction as its own rows::
@@ -12,9 +12,9 @@ Another program publishes with one function, in the same transaction as its own 
     COMMIT;
 
 and deletes with ``softstate.delete('orders/42')``. Both take ``expect``, and raise SQLSTATE ``SS412`` when that loses,
-``SS400`` or ``SS413`` for what softstate cannot carry. From then until its end the transaction holds the counter that
-gives every commit its revision, and all other publishes wait: publish last. `softstate.store.postgres.schema` says what
-to grant. A pooler in front must pool sessions, not transactions.
+``SS400`` or ``SS413`` for a topic or value that softstate cannot carry. From then until its end the transaction holds
+the counter that gives every commit its revision, and all other publishes wait: publish last.
+`softstate.store.postgres.schema` lists the grants. A pooler in front must pool sessions, not transactions.
 
 To put a logical backup (pg_dump) back while nodes run, do it in one transaction: ``psql --single-transaction``.
 """
@@ -61,7 +61,7 @@ T = TypeVar("T")
 class PostgresStore(Store):
     """A store in a schema of a PostgreSQL database; get one with `PostgresStore.open`.
 
-    A call that is cancelled, or takes longer than `CALL_S`, is cut off from the server, and its connection made anew.
+    A call that is cancelled, or takes longer than `CALL_S`, is cut off from the server, and its connection is replaced.
     """
 
     def __init__(self, engine: PostgresEngine, keys_max: int) -> None:
@@ -144,7 +144,7 @@ class PostgresStore(Store):
                 return floor
 
     async def reopen(self) -> Position:
-        """See `Store.reopen`. Waits for what is under way."""
+        """See `Store.reopen`. Waits for calls under way."""
         await self._notifications.close(for_good=self._closed)
         await self._engine.reader.close(for_good=self._closed)
         async with self._engine.reader.turn:
@@ -163,7 +163,7 @@ class PostgresStore(Store):
         return await self._read(lambda on: self._engine.dump(on, after, limit))
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
-        """See `Store.adopt`. One transaction: until the last page, everybody reads on but cannot publish.
+        """See `Store.adopt`. One transaction: until the last page, other nodes read on but cannot publish.
 
         Programs that publish directly wait until then, unless they have a lock_timeout.
         """
@@ -187,7 +187,7 @@ class PostgresStore(Store):
         return position
 
     async def destroy(self) -> None:
-        """See `Store.destroy`. Deletes the schema, unless there is more in it than softstate has put there."""
+        """See `Store.destroy`. Deletes the schema, unless it holds anything else than softstate's own."""
         await self._engine.writer.call(lambda on: destroy(on, self._engine.address), OPEN_S)
         await self.aclose()
 

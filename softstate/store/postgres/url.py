@@ -1,4 +1,4 @@
-"""What a PostgreSQL store is told: the URL, the schema, and what libpq makes of the rest."""
+"""Reading the URL of a store in PostgreSQL: the schema, and libpq's connection parameters."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ LIBPQ_OPTIONS = frozenset({
     "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert", "sslsni", "target_session_attrs",
     "tcp_user_timeout",
 })  # fmt: skip
-"""Connection parameters that may stand behind the question mark, beside `schema`, and mean what libpq says."""
+"""Connection parameters that may stand behind the question mark, beside `schema`; see libpq for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where the store is. `name` is for people; `schema` holds the tables; `parameters` are libpq's, one a password."""
+    """The place of a store. `name` is for messages; `schema` holds the tables; `parameters` are for libpq."""
 
     name: str
     schema: str
     parameters: Mapping[str, str] = field(repr=False)
+    """Not shown: one may be a password."""
 
 
 def read_address(url: str) -> PostgresAddress:
     """Read ``postgresql://user:password@host:port,host:port/database?schema=softstate&…``.
 
-    A host may be the folder of a Unix socket, written ``%2Fvar%2Frun%2Fpostgresql``. What the URL leaves out comes from
-    where libpq looks: ``PGUSER``, ``PGDATABASE``, ``PGPASSWORD``, ``~/.pgpass``. Of several hosts the primary is used.
-    Raises `ConfigError`.
+    A host may be the folder of a Unix socket, written ``%2Fvar%2Frun%2Fpostgresql``. libpq looks up what the URL leaves
+    out: ``PGUSER``, ``PGDATABASE``, ``PGPASSWORD``, ``~/.pgpass``. Of several hosts the primary is used. Raises
+    `ConfigError`.
     """
     found = read_url(url, port=PORT, options={"schema", *LIBPQ_OPTIONS})
     schema = _schema(found)
-    # Whole seconds for libpq, and never 0, which would mean to wait for ever.
+    # Whole seconds for libpq, and never 0, which would mean to wait without end.
     connect_s = max(1, round(found.number("connect_timeout", CONNECT_S, least=1)))
     parameters = {
         "host": ",".join(unquote(host) for host, _ in found.hosts),

@@ -1,8 +1,8 @@
 """A write transaction on PostgreSQL: two round trips, however many publishes it has.
 
-The first locks the one row of `meta`, which every writer keeps until it commits, and then brings all that bears on the
-verdicts. The second writes what was applied, and commits. So revisions are those of commits, in their order: nobody can
-draw one before everyone who drew a lower one has committed or given up. And a transaction whose caller was cut off
+The first locks the one row of `meta`, which every writer keeps until it commits, and then brings all that the verdicts
+depend on. The second writes the applied changes, and commits. So revisions follow the order of commits: no transaction
+can draw one before all that drew a lower one have committed or given up. And a transaction whose caller was cut off
 after the first round trip never commits, for its COMMIT was never sent: a publish that was answered "unavailable" is
 applied, if at all, before any that is sent later.
 """
@@ -25,7 +25,7 @@ from softstate.store.rules.judge import TopicState, judge_group
 from softstate.store.rules.nonce import lineage_nonce
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-"""So that what is read behind the lock is what the last holder of the lock has left, whatever the server's default."""
+"""So that reads behind the lock see what the last holder of the lock has left; the server's default may be another."""
 
 LOCK = "SELECT epoch, head, floor, keys, incarnation, xmin = written, incarnation() FROM meta FOR UPDATE"
 

@@ -1,1 +1,1 @@
-"""Redis or Valkey as the truth: `softstate.store.redis.store` has the store, `lua` what runs in the server."""
+"""The store in Redis or Valkey: `softstate.store.redis.store`; `lua` has the part that runs in the server."""

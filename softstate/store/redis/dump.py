@@ -83,7 +83,7 @@ async def adopt(engine: RedisEngine, pages: AsyncIterator[Dump], random: Random,
 
 
 async def destroy(engine: RedisEngine) -> None:
-    """Delete the store, at once for everybody, then what it held, in steps."""
+    """Delete the store, at once for all nodes, then its keys, in steps."""
     await engine.call("destroy")
     await _sweep(engine)
 

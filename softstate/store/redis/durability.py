@@ -1,4 +1,4 @@
-"""What an acknowledged commit survives on a Redis server, from what the server says of itself."""
+"""How durable an acknowledged commit is on a Redis server, by the server's own report."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def read_info(text: bytes) -> dict[str, str]:
 
 
 def judge_durability(info: Mapping[str, str], settings: Mapping[str, str] | None) -> tuple[Durability, Sequence[str]]:
-    """Return what to promise, and the warnings, each with what to do.
+    """Return the durability, and the warnings, each with what to do.
 
-    `info` has the `INFO_SECTIONS`, `settings` the `SETTINGS`, or is None if the server does not tell them.
+    `info` has the `INFO_SECTIONS`, `settings` the `SETTINGS`, or is None if the server keeps them to itself.
     """
     warnings = [*_log_warnings(info, settings), *_eviction_warnings(info)]
     return Durability.WEAK if warnings else Durability.DURABLE, warnings

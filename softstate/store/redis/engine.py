@@ -1,4 +1,4 @@
-"""One store's view of a Redis server: its connections, the library there, what was seen, and what may be promised."""
+"""One store's view of a Redis server: connections, the library there, the highest position seen, and durability."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NO_FUNCTION = "Function not found"
 
 
 class RedisEngine:
-    """Calls the library, and keeps what has been seen. Every method raises what `Store.read` raises.
+    """Calls the library, and keeps the highest position seen. Every method raises what `Store.read` raises.
 
-    `risen` is called when a higher position than ever before has been seen.
+    `risen` is called when that position has risen.
     """
 
     def __init__(self, address: RedisAddress, random: Random, risen: Callable[[], None]) -> None:
@@ -60,16 +60,16 @@ class RedisEngine:
         return self.begin_at(state.position)
 
     def begin_at(self, position: Position) -> Position:
-        """Take a position as what has been seen, whatever was seen before."""
+        """Take a position as the one seen, and forget earlier ones."""
         self._openings += 1
         self.seen = position
         self._risen()
         return position
 
     async def ask(self, function: str, *arguments: bytes | str | int, writes: bool = False) -> tuple[StoreState, Any]:
-        """Call a function of the library with what was seen and these arguments; return its answer.
+        """Call a function of the library with the position seen and these arguments; return its answer.
 
-        Raises `StoreRewound` if what was seen is not on the history any more; the function has changed nothing then.
+        Raises `StoreRewound` if that position is not on the history any more; the function has changed nothing then.
         """
         seen, opening = self.seen, self._openings
         state_answer, *found = await self.call(function, str(seen), *arguments, writes=writes)
@@ -89,7 +89,7 @@ class RedisEngine:
             try:
                 return await self.connections.send(command, *arguments)
             except ResponseError as error:
-                # Somebody deleted the library, or this is another server. Nothing has happened.
+                # The library was deleted, or this is another server. Nothing has happened.
                 if _NO_FUNCTION not in str(error):
                     raise
             await self._load_library()
@@ -98,7 +98,7 @@ class RedisEngine:
         return await self.run(once)
 
     async def run(self, once: Callable[[], Any]) -> Any:
-        """Return what calls to the server return, bounded in time and with its errors turned into ours."""
+        """Make calls to the server, bounded in time and with its errors turned into ours."""
         with explained(self.address.name):
             return await self.connections.within(once)
 
@@ -114,7 +114,7 @@ class RedisEngine:
         await self.connections.send(b"FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
     async def probe_sometimes(self) -> None:
-        """Find out anew what may be promised, if it is time or the server may be another."""
+        """Check the durability again, if it is time or the server may be another."""
         if self._probed_connection != self.connections.made or trio.current_time() >= self._probed_at + PROBE_EVERY_S:
             await self.run(self._probe)
 

@@ -1,4 +1,4 @@
-"""What Redis's errors mean: the one place where they become errors of softstate.
+"""The one place where Redis's errors become softstate's.
 
 Redis names an error by its first word. The driver has classes for some of these words, and then drops the word from the
 message; so both are looked up here.
@@ -31,7 +31,7 @@ _FOREVER = {
     "REPLICA": "connect to the primary",
     "READONLY": "connect to the primary",
 }
-"""First words of errors for which waiting does not help, and what does. They refuse a store that is being opened."""
+"""First words of errors that waiting does not mend, with advice. They refuse a store that is being opened."""
 
 _PASSING = {
     "OOM": "its memory is full (maxmemory): raise the limit, or make room",
@@ -39,13 +39,13 @@ _PASSING = {
     "NOREPLICAS": "too few replicas are connected (min-replicas-to-write): bring them back",
     "LOADING": "it is loading its data: wait",
     "MASTERDOWN": "this server is a replica without its primary: connect to the primary",
-    "BUSY": "a script of somebody runs for too long: SCRIPT KILL or FUNCTION KILL ends it",
+    "BUSY": "a script of another program runs for too long: SCRIPT KILL or FUNCTION KILL ends it",
     "CLUSTERDOWN": "the cluster is down: look at CLUSTER INFO",
     "TRYAGAIN": "the cluster moves slots: wait",
     "DAMAGED": "keys of the store are gone: restore a backup, and set maxmemory-policy to noeviction",
     "TAKENOVER": "only one program can adopt a store at a time: repeat it when the other is done",
 }
-"""The same for what may pass."""
+"""The same for errors that may pass."""
 
 _WORDS: dict[type[RedisError], str] = {
     exceptions.AuthenticationFailureError: "WRONGPASS",
@@ -63,9 +63,9 @@ _WORDS: dict[type[RedisError], str] = {
 }
 
 FAULTS = (RedisError, OSError, BrokenResourceError, EndOfStream)
-"""What the driver raises: an error of Redis or its own, or what befell a connection while it was made."""
+"""The driver's exceptions: errors of Redis, its own, and those of a connection being made."""
 
-LOST = "look whether it runs, and whether the network reaches it"
+LOST = "see whether it runs, and whether the network reaches it"
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def explained(name: str, *, opening: bool = False) -> Iterator[None]:
 
 
 def word_of(error: Exception) -> str:
-    """Return the word by which Redis names an error, empty for what is no answer of Redis."""
+    """Return the word by which Redis names an error, empty for an error that is no answer of Redis."""
     for kind, word in _WORDS.items():
         if isinstance(error, kind):
             return word

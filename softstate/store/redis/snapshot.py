@@ -1,7 +1,7 @@
 """Queries and the feed, as the library is asked for them, and its answers, as snapshots to answer from.
 
 The library sends of each page one record more than belongs to it, if there is one. That is how `answer` knows that
-there is more; so its limit is set to what was sent, less one.
+there is more; so its limit is set to the number sent, less one.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def records_of(flat: Sequence[Any]) -> list[Record]:
 def _ahead(query: Query, versions: Sequence[int]) -> Iterator[Record]:
     """Yield a record for every single topic that has one, for `answer` to look at; those of the page replace these.
 
-    It passes over tombstones that nobody asked for, and looks one record beyond the page, but shows none of these.
+    It passes over tombstones that were not asked for, and looks one record beyond the page, but returns none of these.
     """
     for topic, version in zip(query.topics, versions, strict=True):
         if version:

@@ -1,4 +1,4 @@
-"""The truth in Redis (7 or newer) or Valkey: any number of nodes share it, over the network.
+"""A store in Redis (7 or newer) or Valkey: any number of nodes share it, over the network.
 
 All that must be atomic is done by a function library inside the server (`lua`), which other programs call too::
 
@@ -6,11 +6,11 @@ All that must be atomic is done by a function library inside the server (`lua`),
     FCALL softstate_delete 1 NAMESPACE TOPIC [EXPECTED_VERSION]
 
 return the version, or an error ``INVALID`` or ``CONFLICT``; inside MULTI they commit with the caller's own writes. The
-key is the namespace itself. Commits are announced by PUBLISH, which only wakes: what is read is the data.
+key is the namespace itself. Commits are announced by PUBLISH, a wake-up hint only: nodes then read the data.
 
 An acknowledged commit is as durable as the server is set up to be, see `softstate.store.redis.durability`. A primary
 that was cut off and replaced answers on until it learns of that: have ``min-replicas-to-write`` stop it from writing,
-and its clients from reading it by whatever directs them to the primary.
+and direct clients to the new primary, so that they do not read it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from softstate.store.rules.nonce import SYSTEM
 class RedisStore(Store):
     """A store in a namespace of a Redis server; get one with `RedisStore.open`.
 
-    A call that is cancelled gives up its connection; what it sent may be carried out all the same.
+    A call that is cancelled gives up its connection; its command may be carried out all the same.
     """
 
     def __init__(self, address: RedisAddress, keys_max: int, random: Random) -> None:
@@ -53,7 +53,7 @@ class RedisStore(Store):
         self._checked = 0
         """The revision that the last check found: a message must have told of it by the next."""
         self._begun = False
-        """Whether a check has found what was there when listening began, of which no message tells."""
+        """Whether a check has read the state from before listening began, of which no message tells."""
 
     @classmethod
     async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> RedisStore:
@@ -73,12 +73,12 @@ class RedisStore(Store):
 
     @property
     def durability(self) -> Durability:  # type: ignore[override]
-        """What an acknowledged commit survives, as the server said not long ago."""
+        """The crashes that an acknowledged commit survives, by the server's latest report."""
         return self._engine.durability
 
     @property
     def warnings(self) -> Sequence[str]:  # type: ignore[override]
-        """What speaks against relying on an acknowledged commit."""
+        """Reasons not to rely on an acknowledged commit."""
         return self._engine.warnings
 
     async def publish(self, group: Sequence[Write]) -> Committed:
@@ -103,7 +103,7 @@ class RedisStore(Store):
         return answers
 
     async def head(self) -> Position:
-        """See `Store.head`. Now and then, this also finds out anew how durable the server is."""
+        """See `Store.head`. Now and then, this also checks how durable the server is."""
         state, _ = await self._engine.ask("head")
         await self._engine.probe_sometimes()
         return state.position
@@ -136,7 +136,7 @@ class RedisStore(Store):
             return
         epoch, _, rest = message.partition(b".")
         revision = rest.rpartition(b".")[2]
-        # Namespaces of one name in several databases share a channel; and any program may say anything there.
+        # Namespaces of one name in several databases share a channel; and any program may send anything there.
         if epoch == self._engine.seen.epoch.encode() and revision.isdigit() and len(revision) <= REVISION_DIGITS_MAX:
             self._notified = max(self._notified, int(revision))
             self._pass_on()
@@ -188,13 +188,13 @@ class RedisStore(Store):
         return dump_of(after, limit, state, found)
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
-        """See `Store.adopt`. Until the last step, what is here is served on."""
+        """See `Store.adopt`. Until the last step, the old contents are served."""
         position = await adopt(self._engine, pages, self._random, replace=replace)
         self._forget_messages()
         return position
 
     async def destroy(self) -> None:
-        """See `Store.destroy`. If cut off after the store is gone, what it held stays as debris of the namespace."""
+        """See `Store.destroy`. If cut off after the store is gone, its keys stay as debris of the namespace."""
         await destroy(self._engine)
         await self.aclose()
 

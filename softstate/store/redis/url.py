@@ -1,4 +1,4 @@
-"""Where a Redis store is: what its URL says."""
+"""Reading the URL of a store in Redis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RedisAddress:
         """Read ``redis://user:password@host:port/database?namespace=…``, or ``rediss://`` for TLS.
 
         TLS checks the server's certificate and name, against the authority in ``cacert`` or those of the system;
-        ``cert`` and ``key`` are what this client shows. Raises `ConfigError`, naming what is wrong.
+        ``cert`` and ``key`` are this client's. Raises `ConfigError`, naming what is wrong.
         """
         parts = read_url(url, port=PORT, options=_OPTIONS)
         if len(parts.hosts) != 1:

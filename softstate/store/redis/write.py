@@ -33,7 +33,7 @@ def key_name(topic: str, key: str) -> str:
 
 
 def committed_of(group: Sequence[Write], state: StoreState, found: Sequence[Any]) -> Committed:
-    """Return what became of a group from the library's answer."""
+    """Return the outcome of a group from the library's answer."""
     before, answers = found
     verdicts: list[Verdict] = []
     records: list[Record] = []

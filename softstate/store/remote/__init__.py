@@ -1,1 +1,1 @@
-"""What engines over a network share."""
+"""The parts that engines over a network share."""

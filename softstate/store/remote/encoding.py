@@ -1,10 +1,10 @@
-"""How a value lies in a remote engine, where programs other than softstate may put one too.
+"""The stored form of a value in a remote engine, where programs other than softstate may put one too.
 
 Three forms, told apart by their first byte, so that no column or flag has to say which:
 
-- what a node published: CBOR behind the tag "self-described CBOR" (`MAGIC`; RFC 8949 section 3.4.6), a sequence that no
-  JSON text begins with, since it is not UTF-8;
-- what another program put there: JSON text (RFC 8259) in UTF-8, as `etcdctl put` or a line of SQL writes it;
+- a value that a node published: CBOR behind the tag "self-described CBOR" (`MAGIC`; RFC 8949 section 3.4.6), a sequence
+  that no JSON text begins with, since it is not UTF-8;
+- a value that another program put there: JSON text (RFC 8259) in UTF-8, as `etcdctl put` or a line of SQL writes it;
 - nothing at all, the empty string: the topic is deleted (a tombstone).
 """
 
@@ -31,10 +31,10 @@ def to_stored(cbor: bytes | None) -> bytes:
 
 
 def from_stored(stored: bytes, topic: str, version: int) -> bytes | None:
-    """Return a value in CBOR, or None for a tombstone, from what the engine keeps.
+    """Return a value in CBOR, or None for a tombstone, from its stored form.
 
-    What another program has put there, and softstate cannot carry, reads as a tombstone of that version, and is logged:
-    one bad row must not keep every later change from everybody.
+    A value of another program that softstate cannot carry reads as a tombstone of that version, and is logged: one bad
+    row must not keep every later change from all clients.
     """
     if stored.startswith(MAGIC):
         return stored[len(MAGIC) :]

@@ -1,8 +1,8 @@
 """Reading the URL of a remote store: hosts, credentials and options, with the password out of sight.
 
 A password may stand in the URL, where process lists and shell histories show it, or better in a file
-(``?password_file=/run/secrets/x``) or an environment variable (``?password_env=NAME``). `StoreUrl.name` is what logs,
-`softstate status` and error messages show; it holds no password, whatever its source.
+(``?password_file=/run/secrets/x``) or an environment variable (``?password_env=NAME``). `StoreUrl.name` is shown in
+logs, `softstate status` and error messages; it never holds the password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from softstate.errors import ConfigError
 
 TLS_OPTIONS = ("cacert", "cert", "key")
-"""Options that name files for TLS: the authority to trust, and what this client shows; see `tls_context`."""
+"""Options that name files for TLS: the authority to trust, and this client's certificate and key; see `tls_context`."""
 
 NAMESPACE = "softstate"
 """Default for the option that sets apart several stores in one server: a key prefix, or a schema."""
@@ -114,10 +114,10 @@ def _password(given: str | None, options: Mapping[str, str], name: str) -> str |
 
 
 def tls_context(url: StoreUrl, scheme: str) -> ssl.SSLContext | None:
-    """Return what connections need for TLS, if the URL's scheme is the one that asks for it, else None.
+    """Return the TLS settings of connections if the URL's scheme is the one that asks for TLS, else None.
 
     The server's certificate and name are checked, against the authority in ``cacert`` or those of the system; ``cert``
-    and ``key`` are what this client shows. Raises `ConfigError`, naming the option.
+    and ``key`` are this client's. Raises `ConfigError`, naming the option.
     """
     given = {option: url.options[option] for option in TLS_OPTIONS if option in url.options}
     if url.scheme != scheme:

@@ -1,1 +1,1 @@
-"""What every engine decides alike; pure functions."""
+"""The rules that every engine follows; pure functions."""

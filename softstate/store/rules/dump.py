@@ -1,9 +1,9 @@
-"""Moving everything that a store holds: the pages of a dump, held together while the store goes on changing.
+"""Moving everything that a store holds: the pages of a dump stay consistent while the store goes on changing.
 
-The trick is that of the change feed. Records come in revision order, and one that changes gets a higher revision, so
-whoever reads on to the end has the newest of every topic: the state at the last page's position, and no engine has to
-keep a snapshot open for as long as a copy takes. Only compaction can spoil that, by removing meanwhile a tombstone
-above the cursor whose topic was already copied alive; then everything begins anew.
+The method is that of the change feed. Records come in revision order, and one that changes gets a higher revision, so
+a reader that reaches the end has the newest of every topic: the state at the last page's position, and no engine has
+to keep a snapshot open for as long as a copy takes. Only compaction can spoil that, by removing meanwhile a tombstone
+above the cursor whose topic was already copied alive; then the dump starts over.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from softstate.model import PAGE_RECORDS_MAX
 from softstate.store.base import Dump, Store
 
 DUMP_TRIES = 5
-"""How often compaction, or a rewind of the store, may make a dump begin anew."""
+"""How often a dump is started before compaction, or a rewind of the store, makes it fail."""
 
 
 async def pages(
     store: Store, *, limit: int = PAGE_RECORDS_MAX, progress: Callable[[Dump], None] = lambda _page: None
 ) -> AsyncGenerator[Dump, None]:
-    """Yield the pages of a dump, until one has no `more`. Who may stop before that should use `contextlib.aclosing`.
+    """Yield the pages of a dump, until one has no `more`. A caller that may stop earlier uses `contextlib.aclosing`.
 
-    Who takes them replaces an earlier record of a topic by a later one, and begins anew at a page whose `after` is 0.
+    The caller replaces an earlier record of a topic by a later one, and starts over at a page whose `after` is 0.
     Raises `Unavailable` when that has happened `DUMP_TRIES` times, and what `Store.dump` raises.
     """
     for _ in range(DUMP_TRIES):
@@ -58,13 +58,13 @@ def check_joined(last: Dump | None, page: Dump | None) -> None:
     Every engine asks this for each page and at the end, so that a copy with a hole is never taken for the whole.
     """
     if page is None and (last is None or last.more):
-        raise Unavailable("what is to be copied breaks off before its end: copy it anew")
+        raise Unavailable("the copy broke off before its end: copy it again")
     if page is not None and page.after and (last is None or page.after != last.upto):
-        raise Unavailable(f"what is to be copied has a gap before revision {page.after}: copy it anew")
+        raise Unavailable(f"the copy has a gap before revision {page.after}: copy it again")
 
 
 def published_to(name: str) -> StoreRefused:
     """Return the error of `Store.adopt` without `replace`, for a store that something was published to."""
     return StoreRefused(
-        f"{name} is not empty, and what it holds would be lost: name an empty one, or ask to replace it (--replace)"
+        f"{name} is not empty, and its contents would be lost: name an empty one, or ask to replace it (--replace)"
     )

@@ -3,8 +3,8 @@
 An engine shows a snapshot of itself as a `Snapshot`; `answer` turns a `Query` into a page, `feed_page` cuts the change
 feed, `on_history` and `check_seen` ask whether a position still belongs to the history.
 
-Pages come in version order, so a topic that changes while somebody pages moves to a later page (P-SUB-4): nothing is
-missed, and no page has to be of the same snapshot as the one before. What can be missed is a tombstone that compaction
+Pages come in version order, so a topic that changes while a client pages moves to a later page (P-SUB-4): nothing is
+missed, and no page has to be of the same snapshot as the one before. Only a tombstone can be missed that compaction
 removed between two pages; the checks on the floor below are about that, and about nothing else.
 """
 
@@ -71,14 +71,14 @@ def check_seen(seen: Position, snapshot: Snapshot) -> None:
 
 
 def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
-    """Answer a query: a page, or `Rewound` when the asker has seen what is not on this history.
+    """Answer a query: a page, or `Rewound` when the asker has seen a position or version that is not on this history.
 
-    Two things a caller that pages has to know. The tombstones that stand in for topics which the store does not know
+    A caller that pages has to know two things. The tombstones that stand in for topics which the store does not know
     all have version `floor`; a page never ends between them, so they alone may carry it over `Query.limit`. And every
-    page names in `compacted` what lies below the floor *now*: if a later page names a prefix that the first did not,
+    page names in `compacted` the prefixes below the floor *now*: if a later page names a prefix that the first did not,
     the floor has passed its since-revision in between, and the answer cannot be continued, as after `restart`. To
-    sweep instead would lose topics that are alive, because the first page left them out as known. Either way whoever
-    asks must ask anew with the versions held by then: what the pages so far brought may be dead and forgotten now.
+    sweep instead would lose topics that are alive, because the first page left them out as known. Either way the
+    caller must ask again with the versions held by then: topics of earlier pages may be dead and forgotten now.
     """
     position, floor = snapshot.position, snapshot.floor
     if query.witness is not None and not on_history(query.witness, snapshot):
@@ -141,7 +141,7 @@ def _intact_from(query: Query, since: int) -> int:
 
 
 def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> Iterator[Record]:
-    """Yield what differs of the single topics, in version order, loading each value only when it is asked for.
+    """Yield the single topics that differ, in version order, loading each value only when it is asked for.
 
     A topic without a record reads as a tombstone at the floor (P-SUB-12).
     """

@@ -1,8 +1,8 @@
 """Which revisions are old enough to forget, without a wall clock.
 
 A store keeps no commit times, and clocks of several nodes do not agree. But a node that saw the head at revision r a
-while ago knows that every change at or below r is at least that old. So it notes what it saw when, and asks. A node
-that has just started knows of no age at all and forgets nothing: erring always means keeping longer.
+while ago knows that every change at or below r is at least that old. So it notes the head it saw, and when. A node
+that has just started knows no age at all and forgets nothing. Errors are on the side of keeping longer.
 
 The notes are bounded as in an exponential histogram (Datar, Gionis, Indyk, Motwani, "Maintaining stream statistics
 over sliding windows", SODA 2002): marks lie the further apart the older they are, so that an answer errs by about a
@@ -11,20 +11,20 @@ quarter of the age asked about.
 
 from __future__ import annotations
 
-HORIZON_MARKS = 64
+MARKS_MAX = 64
 """How many marks are kept. From one second to a day that is one for each 20 % of age."""
 
 MARK_GAP_S = 1.0
-"""Marks lie at least so far apart, in seconds, but for the newest."""
+"""The least time between two marks, in seconds, except before the newest."""
 
 
 class RetentionClock:
-    """What one process has seen of the head, and when. Times are any clock of this process that never goes back.
+    """The heads that one process has seen, and when. Times are of any clock of this process that never goes back.
 
     Begin with a new one after the store was reopened because it was rewound.
     """
 
-    def __init__(self, marks_max: int = HORIZON_MARKS) -> None:
+    def __init__(self, marks_max: int = MARKS_MAX) -> None:
         self._marks_max = marks_max
         self._marks: list[tuple[float, int]] = []
         self._longest_age_s = 0.0
@@ -56,7 +56,7 @@ class RetentionClock:
     def _thin(self, now: float) -> None:
         """Drop the mark that is missed least: the one whose neighbours lie closest together for their age.
 
-        Without it, what it stood for counts as seen when its successor was: later, hence kept longer.
+        Without it, its revisions count as seen when its successor was: later, hence kept longer.
         """
         marks = self._marks
 

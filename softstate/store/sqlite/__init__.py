@@ -1,1 +1,1 @@
-"""SQLite as the truth, and the default: `softstate.store.sqlite.store` has the store."""
+"""The store in an SQLite file, the default: `softstate.store.sqlite.store`."""

@@ -17,10 +17,10 @@ from softstate.store.sqlite.store import SqliteStore
 
 
 async def write_backup(pages: AsyncIterator[Dump], path: str) -> Position:
-    """Write the pages of a dump to a file of their own, in place of what is at `path`; return its head.
+    """Write the pages of a dump to a file of their own, in place of the one at `path`; return its head.
 
-    That is one above what was dumped: the file ends with a lineage row, as any store that was copied. If it fails or
-    is cancelled, all is as it was. Raises `Unavailable`, `StoreRefused`, and what the pages raise.
+    That is one above the dump's: the file ends with a lineage row, as any store that was copied. If it fails or is
+    cancelled, all is as it was. Raises `Unavailable`, `StoreRefused`, and what the pages raise.
     """
     partial = f"{path}.{lineage_nonce()}.partial"
     store = await SqliteStore.open(partial)

@@ -22,26 +22,26 @@ BUSY_S = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
 
 LOCK_PAUSE_S = 0.001
-"""How often a writer looks whether another process has let go of the lock, in seconds.
+"""How often a writer retries while another process holds the lock, in seconds.
 
-SQLite's own waiting looks ever less often, every 100 ms in the end, so that who has waited longest comes last. Measured
+SQLite's own waiting retries less and less often, every 100 ms in the end, so the longest waiter comes last. Measured
 with four processes that commit 4 changes each without pause: longest commit 40 ms, 830 with SQLite's own waiting."""
 
 Identity: TypeAlias = tuple[int, int]
-"""Device and inode: what a path refers to right now."""
+"""Device and inode that a path refers to now."""
 
 Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
-"""Inode, size and time of last change of the file and of its log; None for what is not there."""
+"""Inode, size and time of last change of the file and of its log; None for one that is missing."""
 
 
 def identity_of(path: str) -> Identity | None:
-    """Return what `path` refers to, None if nothing. Raises `Unavailable` if that cannot be found out."""
+    """Return the identity of the file at `path`, None if there is none. Raises `Unavailable` if that is not known."""
     try:
         found = os.stat(path)  # noqa: PTH116 (called before every commit; Path costs twice as much)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Unavailable(f"cannot look at {path}: {error.strerror}") from error
+        raise Unavailable(f"cannot examine {path}: {error.strerror}") from error
     return found.st_dev, found.st_ino
 
 
@@ -62,7 +62,7 @@ class SqliteFile:
 
     @contextmanager
     def opening(self) -> Iterator[sqlite3.Connection]:
-        """Close what is open, and yield a writer for whatever the path refers to now, created if need be.
+        """Close the open connections, and yield a writer for the file at the path now, created if need be.
 
         When the body succeeds, that is "the file" from then on. Raises `StoreRefused`, `Unavailable`.
         """
@@ -82,7 +82,7 @@ class SqliteFile:
         self._wal = identity_of(self._wal_path)
 
     def connection(self, role: str) -> sqlite3.Connection:
-        """Return the connection for "writer" or "reader", made anew if the last one broke. Raises `StoreReplaced`."""
+        """Return the connection for "writer" or "reader", replaced if the last one broke. Raises `StoreReplaced`."""
         connection = self._connections.get(role)
         if connection is None:
             self.check_in_place()
@@ -94,7 +94,7 @@ class SqliteFile:
         return connection
 
     def stamp(self) -> Stamp:
-        """Return what changes when anybody commits or swaps the file: inode, size and time of the file and its log.
+        """Return a stamp that changes with every commit or swap of the file: inode, size and time of it and its log.
 
         It takes neither lock nor thread, about 5 µs. Two commits within one tick of the file system's clock may look
         alike, if the second overwrites the log from its beginning.
@@ -138,7 +138,7 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
 
     def _begin_to_write(self, connection: sqlite3.Connection, begin: str) -> None:
-        connection.execute("PRAGMA busy_timeout = 0")  # who has the lock, as `begin` takes it, waits for nobody
+        connection.execute("PRAGMA busy_timeout = 0")  # with the lock, as `begin` takes it, nothing waits
         deadline = time.monotonic() + self._busy_s
         while True:
             try:
@@ -213,7 +213,7 @@ class SqliteFile:
             log.with_name(log.name.removesuffix("-wal") + "-shm").unlink(missing_ok=True)
 
     def _connect(self, *, opening: bool) -> sqlite3.Connection:
-        # Who only reads opens to write too where that is allowed: else SQLite leaves the log of an unused file behind.
+        # A reader opens to write too where that is allowed: else SQLite leaves the log of an unused file behind.
         mode = "rwc" if not self.read_only else "rw" if os.access(self.path, os.W_OK) else "ro"
         uri = f"file:{quote(os.fsencode(self.path))}?mode={mode}"
         try:

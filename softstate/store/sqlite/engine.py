@@ -1,7 +1,7 @@
 """The SQLite store without the waiting: every transaction as an ordinary function.
 
-Two threads may be in here at once: one that publishes and compacts, one that does all else. `open` and `close` want
-both to be away.
+Two threads may be in here at once: one that publishes and compacts, one that does all else. `open` and `close` need
+both to be idle.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SqliteEngine:
         self._seen_lock = threading.Lock()
         self._checked: tuple[sqlite3.Connection, int] | None = None
         self.seen = Position("", "", 0)
-        """The highest position that this process has met; set by both threads, and only ever raised."""
+        """The highest position that this process has met; set by both threads, and only raised."""
         self.stamp: Stamp | None = None
         """That of the files just after this process's last commit."""
 
@@ -114,7 +114,7 @@ class SqliteEngine:
         return floor, COMPACT_ROWS in (buried, expired)
 
     def adopt(self, pages: Iterator[Dump], *, replace: bool) -> Position:
-        """Put what another store dumped in place of all that is here, and commit a lineage row."""
+        """Put the dump of another store in place of all that is here, and commit a lineage row."""
         with self._writing() as (connection, snapshot):
             if snapshot.published and not replace:
                 raise published_to(f"sqlite:{self.file.path}")
@@ -163,7 +163,7 @@ class SqliteEngine:
             return dump_page(after, limit, snapshot, snapshot.keys_above(after, limit + 1))
 
     def info(self) -> StoreInfo:
-        """Count what the file holds."""
+        """Count the contents of the file."""
         with self._reading() as snapshot:
             records, tombstones = (
                 self.file.connection("reader")

@@ -1,4 +1,4 @@
-"""What is in softstate's SQLite file, how it is created, and how a file that is not ours is told.
+"""The contents of softstate's SQLite file: creating it, and refusing a file that is not ours.
 
 A topic's row has its version as the rowid: the table lies in commit order, so the change feed and everything "since"
 are range scans, and writing appends. The index by name then holds (topic, version), all that a prefix scan needs
@@ -17,7 +17,7 @@ from softstate.position import Position
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
 APPLICATION_ID = 0x736F6674
-"""``soft`` in ASCII: what `file` and `PRAGMA application_id` tell of our files."""
+"""``soft`` in ASCII: by it `file` and `PRAGMA application_id` know our files."""
 
 SCHEMA_VERSION = 1
 """In `PRAGMA user_version`. A file with a higher one is from a newer softstate."""
@@ -37,7 +37,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
-STANDING = (
+STATE = (
     "SELECT epoch, floor, keys,"
     " max(floor, ifnull((SELECT max(version) FROM topic), 0), ifnull((SELECT max(start) FROM lineage), 0)) FROM meta"
 )
@@ -79,7 +79,7 @@ def examine(connection: sqlite3.Connection, path: str) -> Position:
     try:
         if not _ours_or_empty(connection, path):
             raise StoreRefused(f"{path} is empty: name a store that was in use")
-        epoch, _, _, head = connection.execute(STANDING).fetchone()
+        epoch, _, _, head = connection.execute(STATE).fetchone()
         (nonce,) = connection.execute("SELECT nonce FROM lineage ORDER BY start DESC LIMIT 1").fetchone()
     finally:
         connection.execute("ROLLBACK")
@@ -88,7 +88,7 @@ def examine(connection: sqlite3.Connection, path: str) -> Position:
 
 def begin_lineage(connection: sqlite3.Connection, random: Random) -> Position:
     """Add a lineage row within a transaction; return its position."""
-    epoch, _, _, head = connection.execute(STANDING).fetchone()
+    epoch, _, _, head = connection.execute(STATE).fetchone()
     nonce = lineage_nonce(random)
     connection.execute("INSERT INTO lineage VALUES (?, ?)", (head + 1, nonce))
     return Position(epoch, nonce, head + 1)

@@ -13,7 +13,7 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
-from softstate.store.sqlite.schema import STANDING
+from softstate.store.sqlite.schema import STATE
 
 ROWS_MIN = 16
 ROWS_MAX = 256
@@ -34,7 +34,7 @@ _ROWS = msgspec.json.Decoder(list[tuple[str, int, str | None]])
 
 
 class SqliteSnapshot:
-    """What a transaction sees. Made as its first statement, it fixes the snapshot. Lives until the transaction ends.
+    """The view of one transaction. Made as its first statement, it fixes the snapshot; it ends with the transaction.
 
     In a write transaction, `position` stays what it was before the first change. Raises `StoreRewound` when the file
     no longer holds a store at all.
@@ -42,7 +42,7 @@ class SqliteSnapshot:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        row = _standing(connection)
+        row = _state(connection)
         self.epoch: str = row[0]
         self.floor: int = row[1]
         self.keys_held: int = row[2]
@@ -91,7 +91,7 @@ class SqliteSnapshot:
     # Every row that a statement steps to hands the interpreter lock over and takes it back, and while the event loop is
     # busy it is kept for milliseconds. So many records come as one row of JSON: a page of 1,024 takes 64 ms instead of
     # 1,280 beside a thread that never rests, and 1.3 instead of 1.9 beside none. And what one query of a group has
-    # found, no other of the group looks for again: who polls after a crash asks for much the same.
+    # found, no other of the group looks for again: clients that poll after a crash ask for much the same.
 
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
@@ -161,9 +161,9 @@ class SqliteSnapshot:
         return value
 
 
-def _standing(connection: sqlite3.Connection) -> tuple[str, int, int, int]:
+def _state(connection: sqlite3.Connection) -> tuple[str, int, int, int]:
     try:
-        row: tuple[str, int, int, int] | None = connection.execute(STANDING).fetchone()
+        row: tuple[str, int, int, int] | None = connection.execute(STATE).fetchone()
     except sqlite3.OperationalError as error:
         # SQLite's generic error: the statement is right, so the tables are gone.
         if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:

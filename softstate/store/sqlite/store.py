@@ -1,6 +1,6 @@
 """The default store: one SQLite file, which several nodes on one host may share.
 
-An acknowledged commit is in the write-ahead log and fsynced (`synchronous = FULL`) before anybody sees it, so it
+An acknowledged commit is in the write-ahead log and fsynced (`synchronous = FULL`) before it can be read, so it
 survives kill -9 and, on a disk that honours fsync, a power cut. On macOS fsync does not reach the platter.
 
 To put a backup in place of the file while nodes run, use ``softstate store restore``, SQLite's own ``.restore``, or
@@ -147,7 +147,7 @@ class SqliteStore(Store):
                 return floor
 
     async def reopen(self) -> Position:
-        """See `Store.reopen`. Waits for what is under way."""
+        """See `Store.reopen`. Waits for calls under way."""
         return await self._alone(self._engine.open)
 
     async def info(self) -> StoreInfo:
@@ -161,7 +161,7 @@ class SqliteStore(Store):
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. One transaction: until the last page, other processes read on but cannot publish.
 
-        Whatever else is asked of this store meanwhile waits, so the pages must come from another one.
+        Other calls of this store wait meanwhile, so the pages must come from another store.
         """
 
         async def following() -> Dump | None:
@@ -175,7 +175,7 @@ class SqliteStore(Store):
         return await self._alone(adopt)
 
     async def _alone(self, call: Callable[[], Position]) -> Position:
-        """Make a call that wants no other at the same time, once what is under way has ended; wake who waits."""
+        """Make a call with no other beside it, once those under way have ended; wake the tasks that wait."""
         async with self._writer, self._reader:
             if self._closed:
                 raise trio.ClosedResourceError("this store was closed")
@@ -184,7 +184,7 @@ class SqliteStore(Store):
         return position
 
     async def destroy(self) -> None:
-        """See `Store.destroy`. Removes the file and what SQLite keeps beside it."""
+        """See `Store.destroy`. Removes the file and SQLite's own files beside it."""
         await self.aclose()
         await trio.to_thread.run_sync(self._engine.file.remove)
 

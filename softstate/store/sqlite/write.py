@@ -1,7 +1,7 @@
 """A group of publishes in one write transaction: looked up together, judged one by one, written together.
 
 Every row that a statement steps to hands the interpreter lock over and takes it back, and while the event loop is busy
-it comes back late. So what concerns the whole group is asked in one row, as JSON, and written many rows at a step.
+it comes back late. So the whole group is looked up in one row, as JSON, and written many rows at a step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WRITE_KEYS = "INSERT INTO idempotency (version, topic, key, digest) VALUES {}"
 def apply_group(
     connection: sqlite3.Connection, snapshot: SqliteSnapshot, group: Sequence[Write], keys_max: int
 ) -> JudgedGroup:
-    """Judge a group in the write transaction that `snapshot` began, and write what is applied of it."""
+    """Judge a group in the write transaction that `snapshot` began, and write the applied part."""
     judged = judge_group(
         group,
         snapshot,

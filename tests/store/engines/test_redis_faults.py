@@ -343,7 +343,7 @@ async def test_connections_are_bounded(rig: RedisRig) -> None:
 
 async def test_nothing_listens_there(rig: RedisRig) -> None:
     await rig.kill()
-    with pytest.raises(Unavailable, match="look whether it runs"):
+    with pytest.raises(Unavailable, match="see whether it runs"):
         await rig.open()
 
 

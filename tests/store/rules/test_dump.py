@@ -110,7 +110,7 @@ async def test_pages_are_bounded_by_bytes_and_keys(engine: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("after", "upto", "more", "following", "why"),
     [
-        (0, 4, True, None, "breaks off"),
+        (0, 4, True, None, "broke off"),
         (0, 4, True, 5, "gap before revision 5"),
         (0, 4, True, 3, "gap before revision 3"),
         (0, 4, True, 4, None),
@@ -132,7 +132,7 @@ def test_pages_must_join(after: int, upto: int, more: bool, following: int | Non
 
 
 def test_no_page_at_all_is_no_copy() -> None:
-    with pytest.raises(Unavailable, match="breaks off"):
+    with pytest.raises(Unavailable, match="broke off"):
         check_joined(None, None)
 
 

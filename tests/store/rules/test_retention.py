@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from softstate.store.rules.retention import HORIZON_MARKS, MARK_GAP_S, RetentionClock
+from softstate.store.rules.retention import MARK_GAP_S, MARKS_MAX, RetentionClock
 
 
 def test_knows_no_age_at_first() -> None:
@@ -49,7 +49,7 @@ def test_errs_by_a_fraction_of_the_age(age_s: float) -> None:
         found = retention.passed(now, age_s)
         if now > 2 * age_s:
             assert age_s <= now - found / 4 <= 1.35 * age_s + MARK_GAP_S
-    assert len(retention) <= HORIZON_MARKS
+    assert len(retention) <= MARKS_MAX
 
 
 def test_marks_are_limited() -> None:

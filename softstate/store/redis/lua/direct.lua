@@ -1,4 +1,4 @@
--- What other programs call: FCALL softstate_publish 1 NAMESPACE TOPIC JSON [EXPECT], softstate_delete without the JSON.
+-- The functions that other programs call: FCALL softstate_publish 1 NAMESPACE TOPIC JSON [EXPECT], softstate_delete without the JSON.
 
 local TOPIC_BYTES_MAX = 255
 local VALUE_BYTES_MAX = 65536
@@ -22,7 +22,7 @@ local function is_utf8(text)
   return not text:find('[\128-\255]')
 end
 
--- What is wrong with a topic, nil if nothing: the rule of softstate.model.check_topic.
+-- The fault of a topic, nil if there is none: the rule of softstate.names.check_topic.
 local function topic_fault(topic)
   if #topic < 1 or #topic > TOPIC_BYTES_MAX then
     return 'topic must be 1 to ' .. TOPIC_BYTES_MAX .. ' bytes of UTF-8, this one has ' .. #topic
@@ -38,7 +38,7 @@ local function topic_fault(topic)
   end
 end
 
--- What is wrong with a number or literal. cjson would take more: nan, 0x10, 007, and integers of any size.
+-- The fault of a number or literal. cjson would take more: nan, 0x10, 007, and integers of any size.
 local function token_fault(token)
   if token == 'true' or token == 'false' or token == 'null' then
     return nil
@@ -58,7 +58,7 @@ local function token_fault(token)
   end
 end
 
--- What is wrong with the text itself, which cjson does not look at closely.
+-- The fault of the text itself, which cjson does not check closely.
 local function text_fault(json)
   if not is_utf8(json) then
     return 'value must be UTF-8'

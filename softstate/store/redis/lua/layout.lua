@@ -1,10 +1,10 @@
--- Where a store lies, and what is true of it before anything is asked or changed.
+-- The layout of a store, and the checks before anything is read or changed.
 --
 -- Every function of this library takes one key, the namespace NS, and touches nothing but keys in its hash slot:
 --
 --   {NS}:meta           hash: layout, image, epoch, head, floor, lineage, start (the newest lineage row)
 --   {NS}:debris         set: images that are not the store's, yet or any more
---   {NS}:IMAGE:value    hash: topic -> value as softstate/store/stored.py has it, of topics that are alive
+--   {NS}:IMAGE:value    hash: topic -> value as in softstate.store.remote.encoding, of topics that are alive
 --   {NS}:IMAGE:live:P   sorted set: topics alive under the prefix P, by version; under "/" it has all
 --   {NS}:IMAGE:dead:P   sorted set: topics deleted under P, by version
 --   {NS}:IMAGE:lineage  sorted set: nonce by the revision that it begins at
@@ -95,7 +95,7 @@ local function on_history(store, position)
   return epoch == store.epoch and lineage == lineage_at(store, tonumber(revision))
 end
 
--- What every answer begins with. `seen` is the highest position that the asker has met.
+-- The beginning of every answer. `seen` is the highest position that the asker has met.
 local function state_of(store, seen)
   return { store.epoch, store.lineage, store.head, store.floor, lineage_at(store, revision_of(seen)) }
 end

@@ -1,6 +1,6 @@
--- Changing topics: verdicts, revisions, and what a change leaves behind.
+-- Changing topics: verdicts, revisions, and the records and keys of a change.
 
--- What an image holds of some topics: topic -> { version =, live = }, version 0 where there is no record.
+-- The state of some topics in an image: topic -> { version =, live = }, version 0 where there is no record.
 local function look_up(at, topics)
   local states, missing = {}, {}
   for index, version in ipairs(ask_many('ZMSCORE', at .. 'live:/', topics)) do
@@ -84,7 +84,7 @@ local function put_keys(at, made)
   call_many('ZADD', at .. 'keylog', versions)
 end
 
--- The rule of softstate/store/verdict.py: whether something speaks against a change. Which thing, Python finds.
+-- The rule of softstate.store.rules.judge.judge: whether there is a reason not to apply a change. Python finds which.
 local function is_judged(change, state, used, full)
   if used or not change.witnessed then
     return true
@@ -97,7 +97,7 @@ local function is_judged(change, state, used, full)
 end
 
 -- Applies changes { topic =, value =, expect =, key =, digest =, witnessed = } in order. Returns the head that they
--- began at and, for each, its version or the standing that speaks against it.
+-- began at and, for each, its version or the state that it was refused for.
 local function apply(store, changes, keys_max)
   local topics, verdicts, afters, made = {}, {}, {}, {}
   for index, change in ipairs(changes) do

@@ -1,4 +1,4 @@
--- Answering queries: fetching what softstate.store.snapshot.answer may ask for, and not much more.
+-- Answering queries: fetching what softstate.store.rules.paging.answer may ask for, and not much more.
 
 -- Bounds of one call, so that the server is never held up for long. Where a group of queries wants more, its pages are
 -- cut shorter, and say so. How many names a group has, Python bounds.
@@ -8,7 +8,7 @@ local BYTES_MAX = 4 * 1024 * 1024
 -- Values fetched at a time, before looking whether they are enough.
 local VALUES_AT_ONCE = 32
 
--- What a value of a node is longer than its CBOR (MAGIC in softstate/store/stored.py).
+-- How much longer a stored value of a node is than its CBOR (MAGIC in softstate.store.remote.encoding).
 local MAGIC_BYTES = 3
 
 -- The entries with their values, flat: topic, version, value or false; up to one more than what brings them to
@@ -52,7 +52,7 @@ local function damaged()
   return redis.error_reply('DAMAGED values are missing')
 end
 
--- The rule of softstate.store.snapshot.scans_of.
+-- The rule of softstate.store.rules.paging.scans_of.
 local function scans_of(store, after, listed, prefixes)
   local scans = {}
   for index = 1, #prefixes, 2 do

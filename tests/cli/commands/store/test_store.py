@@ -331,7 +331,7 @@ def test_copy_keeps_versions_and_spares_what_was_published(
     assert output("copy", "sqlite:a.db", "sqlite:b.db") == ["sqlite:b.db holds 2 topics, and stands at revision 7"]
     assert within("sqlite:b.db", state) == within("sqlite:a.db", state)
     within("sqlite:a.db", lambda store: put(store, "new"))
-    assert "what it holds would be lost" in refusal("copy", "sqlite:a.db", "sqlite:b.db")
+    assert "its contents would be lost" in refusal("copy", "sqlite:a.db", "sqlite:b.db")
     assert "new" not in within("sqlite:b.db", state)
     output("copy", "sqlite:a.db", "sqlite:b.db", "--replace")
     assert within("sqlite:b.db", state) == within("sqlite:a.db", state)
