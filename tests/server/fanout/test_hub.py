@@ -7,8 +7,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
-from softstate.lease import Lease, LeaseTable
-from softstate.model import Record
+from softstate.lease import Lease
 from softstate.position import Position
 from softstate.server.fanout import hub as hub_module
 from softstate.server.fanout.hub import Hub
@@ -18,6 +17,7 @@ from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.kit.fake_socket import FakeSocket, outbox_on
+from tests.kit.hub_rig import HubRig, Log, record
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -25,47 +25,15 @@ START = Position("epoch", "one", 10)
 TWO = Position("epoch", "two", 12)
 
 
-class Log(list[str]):
-    """A connection as the hub sees it: keeps a log of all that it is told."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-    def offer(self, batch: PushBatch) -> None:
-        self += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
-
-    def moved(self, position: Position) -> None:
-        self.append(f"{position.lineage}@{position.revision}")
-
-
-def record(topic: str, version: int) -> Record:
-    return Record(topic, version, b"\x01")
-
-
-class Rig:
-    def __init__(self) -> None:
-        self.table = LeaseTable(0)
-        self.hub = Hub(self.table, START, lambda: 0)
-        self.leases = 0
-
-    def lease(self, *names: str) -> tuple[Log, Lease]:
-        log = Log()
-        self.leases += 1
-        lease = self.table.grant(f"token{self.leases}", 0, 60)
-        self.table.add(lease, names)
-        lease.sink = log
-        self.hub.listeners[log] = None
-        return log, lease
-
-
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def rig() -> HubRig:
+    return HubRig(START)
 
 
 # Targets of a change -----------------------------------------------------------------------------------------------
 
 
-async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: Rig) -> None:
+async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: HubRig) -> None:
     topic, _ = rig.lease("a/b")
     both, _ = rig.lease("a/", "a/b", "/")
     other, _ = rig.lease("b/")
@@ -76,7 +44,7 @@ async def test_a_change_goes_once_to_each_lease_that_covers_it(rig: Rig) -> None
     assert (rig.hub.changes, rig.hub.deliveries) == (2, 3)
 
 
-async def test_nothing_is_pushed_past_the_deadline_even_before_the_sweep(rig: Rig) -> None:
+async def test_nothing_is_pushed_past_the_deadline_even_before_the_sweep(rig: HubRig) -> None:
     log, lease = rig.lease("a")
     lease.deadline = 0
     rig.hub.apply([record("a", 11)], [], START.at(11))
@@ -85,14 +53,14 @@ async def test_nothing_is_pushed_past_the_deadline_even_before_the_sweep(rig: Ri
     assert log == ["a@11"]
 
 
-async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_its_topic(rig: Rig) -> None:
+async def test_within_a_turn_a_newer_change_takes_the_place_of_an_older_one_of_its_topic(rig: HubRig) -> None:
     log, _ = rig.lease("/")
     rig.hub.apply([record("a", 11), record("b", 12), record("a", 13)], [], START.at(13))
     assert log == ["a@13", "b@12"]
     assert (rig.hub.changes, rig.hub.deliveries) == (3, 2)
 
 
-async def test_leases_that_are_owed_the_same_get_the_same_batch(rig: Rig) -> None:
+async def test_leases_that_are_owed_the_same_get_the_same_batch(rig: HubRig) -> None:
     given: dict[str, PushBatch] = {}
 
     class Keeping(Log):
@@ -113,7 +81,7 @@ async def test_leases_that_are_owed_the_same_get_the_same_batch(rig: Rig) -> Non
     )
 
 
-async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
+async def test_lineage_rows_are_told_between_the_changes(rig: HubRig) -> None:
     log, _ = rig.lease("a", "b")
     three = Position("epoch", "three", 15)
     rows = [three, Position("epoch", "one", 9), TWO]
@@ -122,7 +90,7 @@ async def test_lineage_rows_are_told_between_the_changes(rig: Rig) -> None:
     assert rig.hub.position == three
 
 
-async def test_a_listener_may_leave_while_it_is_told(rig: Rig) -> None:
+async def test_a_listener_may_leave_while_it_is_told(rig: HubRig) -> None:
     class Leaving(Log):
         def moved(self, position: Position) -> None:
             super().moved(position)
@@ -134,7 +102,7 @@ async def test_a_listener_may_leave_while_it_is_told(rig: Rig) -> None:
     assert (first, second, rig.hub.listeners) == (["two@12"], ["two@12"], {})
 
 
-async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
+async def test_an_offer_may_end_leases_and_whole_groups(rig: HubRig) -> None:
     class Ending(Log):
         def offer(self, batch: PushBatch) -> None:
             super().offer(batch)
@@ -151,7 +119,7 @@ async def test_an_offer_may_end_leases_and_whole_groups(rig: Rig) -> None:
     assert not len(rig.table)
 
 
-async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None:
+async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> None:
     class Connected:
         """Handles a push as a connection does, on the real outbox."""
 
@@ -184,7 +152,7 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: Rig) -> None
         nursery.cancel_scope.cancel()
 
 
-async def test_a_flush_that_marks_another_outbox_dirty_flushes_that_too(rig: Rig) -> None:
+async def test_a_flush_that_marks_another_outbox_dirty_flushes_that_too(rig: HubRig) -> None:
     async with trio.open_nursery() as nursery:
 
         def overdue() -> None:
@@ -207,7 +175,7 @@ async def test_a_flush_that_marks_another_outbox_dirty_flushes_that_too(rig: Rig
 # The position ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_position_moves_after_the_last_offer(rig: Rig) -> None:
+async def test_the_position_moves_after_the_last_offer(rig: HubRig) -> None:
     seen = []
 
     class Looking(Log):
@@ -220,14 +188,14 @@ async def test_the_position_moves_after_the_last_offer(rig: Rig) -> None:
     assert (seen, rig.hub.position) == ([START], TWO)
 
 
-async def test_a_page_at_or_below_the_position_changes_nothing(rig: Rig) -> None:
+async def test_a_page_at_or_below_the_position_changes_nothing(rig: HubRig) -> None:
     log, _ = rig.lease("a")
     rig.hub.apply([record("a", 10)], [START], START)
     rig.hub.apply([record("a", 9)], [START], START.at(9))
     assert (log, rig.hub.position) == ([], START)
 
 
-async def test_a_short_cut_is_taken_only_at_the_next_revision_of_the_same_lineage(rig: Rig) -> None:
+async def test_a_short_cut_is_taken_only_at_the_next_revision_of_the_same_lineage(rig: HubRig) -> None:
     log, _ = rig.lease("a")
     rig.hub.committed(11, [record("a", 12)], START.at(12))
     rig.hub.committed(9, [record("a", 10)], START.at(10))
@@ -238,7 +206,7 @@ async def test_a_short_cut_is_taken_only_at_the_next_revision_of_the_same_lineag
     assert (log, rig.hub.position) == (["a@11"], START.at(12))
 
 
-async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: Rig) -> None:
+async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: HubRig) -> None:
     log, _ = rig.lease("/")
     rig.hub.committed(10, [record("a", 11), record("b", 12)], START.at(12))
     rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
@@ -250,7 +218,7 @@ async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: Rig) -
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.sampled_from(["own", "own2", "foreign", "row", "read", "apply"]), max_size=30))
 async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice(steps: Sequence[str]) -> None:
-    store, rig = MemoryStore(MemoryDisk()), Rig()
+    store, rig = MemoryStore(MemoryDisk()), HubRig(START)
     other = MemoryStore(store.disk)
     rig.hub = Hub(rig.table, store.disk.image.position, lambda: 0)
     log, _ = rig.lease("/")
@@ -286,7 +254,7 @@ async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_
 # Waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def test_reached_returns_once_everything_was_offered(rig: Rig) -> None:
+async def test_reached_returns_once_everything_was_offered(rig: HubRig) -> None:
     log, _ = rig.lease("a")
     told: list[int] = []
 
@@ -309,7 +277,7 @@ async def test_reached_returns_once_everything_was_offered(rig: Rig) -> None:
     assert told == [0, 1, 1]
 
 
-async def test_changed_waits_for_its_topic(rig: Rig) -> None:
+async def test_changed_waits_for_its_topic(rig: HubRig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.hub.changed, "a", 10)
         nursery.start_soon(rig.hub.changed, "a", 10)
@@ -321,7 +289,7 @@ async def test_changed_waits_for_its_topic(rig: Rig) -> None:
     assert not rig.hub._watched
 
 
-async def test_changed_notices_a_change_that_passed_just_before(rig: Rig) -> None:
+async def test_changed_notices_a_change_that_passed_just_before(rig: HubRig) -> None:
     rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
     await rig.hub.changed("a", 10)
     await rig.hub.changed("other", 9)
@@ -331,7 +299,7 @@ async def test_changed_notices_a_change_that_passed_just_before(rig: Rig) -> Non
     assert not rig.hub._watched
 
 
-async def test_changed_returns_at_a_new_history(rig: Rig) -> None:
+async def test_changed_returns_at_a_new_history(rig: HubRig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.hub.changed, "a", 10)
         await settled()
@@ -344,7 +312,7 @@ async def test_changed_returns_at_a_new_history(rig: Rig) -> None:
 
 
 async def test_recent_changes_are_bounded_and_a_forgotten_one_is_taken_for_changed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: HubRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "RECENT_MAX", 2)
     rig.hub.apply([record("a", 11), record("b", 12), record("a", 13), record("c", 14)], [], START.at(14))
@@ -357,7 +325,7 @@ async def test_recent_changes_are_bounded_and_a_forgotten_one_is_taken_for_chang
         assert scope.cancelled_caught, topic
 
 
-async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Rig) -> None:
+async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: HubRig) -> None:
     """A waiter that comes between the wake-up of an earlier one and its end shares its lot; the lot must stay."""
     ended: list[str] = []
 

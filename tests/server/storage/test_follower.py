@@ -9,14 +9,12 @@ import trio
 import trio.testing
 
 from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewound, Unavailable
-from softstate.lease import LeaseTable
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.position import Position
-from softstate.server.fanout.hub import Hub
 from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, StoreFollower, first_position
 from softstate.store.base import Feed, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire.push import PushBatch
+from tests.kit.hub_rig import HubRig, Log
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -61,32 +59,28 @@ class FaultyStore(MemoryStore):
         return await super().head()
 
 
-class Rig:
+class RowLog(Log):
+    """Logs a lineage row without its name, which is random here."""
+
+    def moved(self, position: Position) -> None:
+        self.append(f"row@{position.revision}")
+
+
+class Rig(HubRig):
     """A follower between a store and a hub with one subscriber to everything, and another node on the same disk."""
 
     def __init__(self) -> None:
         self.disk = MemoryDisk()
         self.store = FaultyStore(self.disk)
         self.other = MemoryStore(self.disk)
-        self.table = LeaseTable(0)
-        self.hub = Hub(self.table, self.disk.image.position, lambda: 0)
-        self.log: list[str] = []
+        super().__init__(self.disk.image.position)
+        self.log, _ = self.lease("/", log=RowLog())
         self.follower = StoreFollower(
             self.store,
             self.hub,
             rewound=lambda position: self.log.append(f"rewound to {position.revision}"),
             skipped=lambda: self.log.append("skipped"),
         )
-        lease = self.table.grant("token", 0, 60)
-        self.table.add(lease, ["/"])
-        lease.sink = self
-        self.hub.listeners[self] = None
-
-    def offer(self, batch: PushBatch) -> None:
-        self.log += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
-
-    def moved(self, position: Position) -> None:
-        self.log.append(f"row@{position.revision}")
 
     async def publish(self, *topics: str) -> None:
         await self.other.publish([Write(topic, b"\x01") for topic in topics])

@@ -1,0 +1,55 @@
+"""The rig of the fan-out, without sockets: a lease table, a hub, and leases whose connections log what they are given.
+
+::
+
+    rig = HubRig(START)
+    log, lease = rig.lease("a/", "b")                             # leases do not expire: the table's clock stands at 0
+    rig.hub.apply([record("a/1", 11)], [], START.at(11))
+    assert log == ["a/1@11"]                                      # topic@version; a lineage row is lineage@revision
+
+Rigs of the storage tests (`test_follower`, `test_writes`) extend it by a store and the part of the node under test.
+"""
+
+from __future__ import annotations
+
+from softstate.lease import Lease, LeaseTable
+from softstate.model import Record
+from softstate.position import Position
+from softstate.server.fanout.hub import Hub
+from softstate.wire.push import PushBatch
+
+
+class Log(list[str]):
+    """A connection as the hub sees it: logs every change and lineage row that it is given."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def offer(self, batch: PushBatch) -> None:
+        self += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
+
+    def moved(self, position: Position) -> None:
+        self.append(f"{position.lineage}@{position.revision}")
+
+
+class HubRig:
+    """A hub at a position, with a lease table whose clock stands still."""
+
+    def __init__(self, position: Position) -> None:
+        self.table = LeaseTable(0)
+        self.hub = Hub(self.table, position, lambda: 0)
+        self._leases = 0
+
+    def lease(self, *names: str, log: Log | None = None) -> tuple[Log, Lease]:
+        """Grant a lease for some names; return the log of its connection, and the lease."""
+        log = Log() if log is None else log
+        self._leases += 1
+        lease = self.table.grant(f"token{self._leases}", 0, 60)
+        self.table.add(lease, names)
+        lease.sink = log
+        self.hub.listeners[log] = None
+        return log, lease
+
+
+def record(topic: str, version: int) -> Record:
+    """Make a record with some value."""
+    return Record(topic, version, b"\x01")
