@@ -57,7 +57,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "tests/bench/trials/test_replay.py::test_a_small_replay_passes_every_check": ("processes", "slow"),
     "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part": ("slow",),
     "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_whole": ("slow",),
-    "tests/exhaustive/test_forking.py::test_what_freezes_to_the_same_does_the_same": ("slow",),
+    "tests/exhaustive/test_copies.py::test_what_freezes_to_the_same_does_the_same": ("slow",),
     "tests/simulation/test_mutants.py::test_a_mutant_is_caught_in_a_random_world": ("slow",),
     "tests/simulation/test_random_schedules.py::test_a_seed_draws_the_same_schedule_and_does_the_same_again": ("slow",),
     "tests/simulation/test_random_schedules.py::test_a_schedule_that_hypothesis_chooses_breaks_no_promise": ("slow",),

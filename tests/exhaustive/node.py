@@ -1,4 +1,4 @@
-"""The node of the model: real session machines and a real lease table; a hub, outboxes and connections made simple."""
+"""The node of a small world: real session machines and a real lease table, with a simple hub and simple outboxes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from softstate.wire.messages import (
     Welcome,
 )
 from softstate.wire.push import EncodedChange, PushBatch
-from tests.exhaustive.forking import Freezer, Shared
-from tests.exhaustive.parts import Interned, Output
+from tests.exhaustive.copies import Freezer, Shared
+from tests.exhaustive.parts import Interner, Output
 
 Conn = tuple[int, int]
 """A connection: the client, and how many it has opened by then."""
@@ -58,17 +58,17 @@ EPOCH = "e"
 
 
 class _NoWheel(Shared):
-    """Stands in for the timer wheel: leases end when the model says so."""
+    """A timer wheel that does nothing: leases end in steps of the small world."""
 
     def __len__(self) -> int:
         return 0
 
     def add(self, item: object, deadline: float) -> None:
-        """Hold nothing."""
+        """Ignore the item."""
 
 
 def terms() -> NodeTerms:
-    """Return what the node tells its clients."""
+    """Return the node's terms."""
     return TERMS
 
 
@@ -77,10 +77,10 @@ def change(record: Record) -> Change:
     return Change(record.topic, record.version, record.cbor.decode() if record.cbor else None, record.deleted)
 
 
-class Peer:
-    """One connection. Without `conflates` whatever is queued is on its way at once; with it, it waits to be taken."""
+class ModelPeer:
+    """One connection, and its shell. A message is on its way at once or, if the node conflates, waits in `pending`."""
 
-    def __init__(self, node: Node, conn: Conn) -> None:
+    def __init__(self, node: ModelNode, conn: Conn) -> None:
         self.node = node
         self.conn = conn
         self.machine = SessionMachine(node.table, self, terms, node.token, Counter())
@@ -90,7 +90,7 @@ class Peer:
         self.snapshot: Page | RequestError | int | None = None
 
     def offer(self, batch: PushBatch) -> None:
-        """Queue pushes, but for those that the hold takes, as the shell does."""
+        """Queue pushes, but for those that the gap buffer takes, as the shell does."""
         for change in batch.changes:
             self._offer(change.record)
 
@@ -122,12 +122,12 @@ class Peer:
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
                 case CloseOther(sink):
-                    assert isinstance(sink, Peer)
+                    assert isinstance(sink, ModelPeer)
                     sink.carry_out(sink.machine.replaced())
                 case Close(code):
                     self.node.part(self, int(code))
                 case _:
-                    raise AssertionError(f"the model has no use for {effect}")
+                    raise AssertionError(f"the model does not know {effect}")
 
     def say(self, message: Message) -> None:
         """Queue a message."""
@@ -155,10 +155,10 @@ class Peer:
         self.say(push)
 
 
-class Node:
-    """One incarnation of the node. Inputs come as a word and what belongs to it; outputs name the connection."""
+class ModelNode:
+    """One incarnation of the node. An input is a word and what belongs to it; an output names the connection."""
 
-    def __init__(self, messages: Interned, incarnation: int, row: Position, *, conflates: bool) -> None:
+    def __init__(self, messages: Interner, incarnation: int, row: Position, *, conflates: bool) -> None:
         self.messages = messages
         self.incarnation = incarnation
         self.hub = row
@@ -166,7 +166,7 @@ class Node:
         self.table = LeaseTable(0.0)
         self.table._wheel = _NoWheel()  # type: ignore[assignment]
         self.tokens = 0
-        self.peers: dict[Conn, Peer] = {}
+        self.peers: dict[Conn, ModelPeer] = {}
         self.out: list[Output] = []
 
     def token(self) -> str:
@@ -178,7 +178,7 @@ class Node:
         """Put a message on its way."""
         self.out.append(("write", conn, self.messages.number(message)))
 
-    def part(self, peer: Peer, code: int) -> None:
+    def part(self, peer: ModelPeer, code: int) -> None:
         """Close a connection, once what waits is written."""
         for message in peer.pending:
             self.write(peer.conn, message)
@@ -193,7 +193,7 @@ class Node:
         return out
 
     def _accept(self, conn: Conn) -> None:
-        self.peers[conn] = Peer(self, conn)
+        self.peers[conn] = ModelPeer(self, conn)
 
     def _hear(self, conn: Conn, number: int) -> None:
         peer = self.peers[conn]
@@ -266,22 +266,22 @@ class Node:
         return peer is not None and peer.machine.state is State.OPEN and peer.machine.held_lease() is not None
 
 
-def node_key(node: Node) -> Hashable:
-    """Return what tells nodes apart."""
+def node_key(node: ModelNode) -> Hashable:
+    """Return a key that is equal for nodes in the same state."""
     leases = sorted(
-        (lease.token, tuple(sorted(lease.names)), lease.sink.conn if isinstance(lease.sink, Peer) else None)
+        (lease.token, tuple(sorted(lease.names)), lease.sink.conn if isinstance(lease.sink, ModelPeer) else None)
         for lease in node.table._leases.values()
     )
     peers = tuple(_peer_key(peer) for _, peer in sorted(node.peers.items()))
     return node.incarnation, str(node.hub), node.tokens, tuple(map(str, leases)), peers
 
 
-def _peer_key(peer: Peer) -> Hashable:
+def _peer_key(peer: ModelPeer) -> Hashable:
     machine = peer.machine
     gap_buffer = None if machine.gap_buffer is None else Freezer(machine.gap_buffer, 0.0).frozen
     lease = None if machine.lease is None else (machine.lease.token, machine.held_lease() is not None)
     said = (machine.state, machine.token, lease, machine.denied, str(machine.moved_to), machine.busy)
-    # Tickets are only ever compared with each other.
+    # Tickets are compared with each other and nothing else.
     asked = None if machine.pending is None else repr(replace(machine.pending, ticket=0))
     asking = (
         None if peer.asking is None else (repr(replace(peer.asking, ticket=0)), machine.expects(peer.asking.ticket))

@@ -1,4 +1,4 @@
-"""What the model's oracle knows, and what it checks: S1, S2, S5, S7, S8, S9. It shares no code with what it checks."""
+"""The oracle: checks S1, S2, S5, S7, S8 and S9 at every step. It shares no code with the machines that it checks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Entry: TypeAlias = Record | Position
 """A commit: a change, or a lineage row. The entry at index i has revision i + 1."""
 
 
-class Broken(AssertionError):
-    """A promise does not hold."""
+class Counterexample(AssertionError):
+    """A promise does not hold: which one, and the steps (`trace`) that lead there."""
 
     def __init__(self, promise: str, detail: str) -> None:
         super().__init__(f"{promise}: {detail}")
@@ -21,10 +21,10 @@ class Broken(AssertionError):
 
 
 class View(NamedTuple):
-    """What an application saw. Since its last `Reset`: `seen` are the changes delivered; `held` is the newest of each.
+    """One application's view. `seen` are the changes delivered since its last `Reset`, `held` the newest of each topic.
 
-    `held` maps a topic to version and value, None when deleted. After a reset old values have version 0. `asked` says
-    where the head was when each request was sent.
+    `held` has topic, version and value, None when deleted. After a reset old values have version 0. `asked` has the
+    store's head at the moment in which each request was sent.
     """
 
     held: tuple[tuple[str, int, str | None], ...] = ()
@@ -35,7 +35,7 @@ class View(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Every commit of the present history, and of the history before the rewind, if there was one."""
+    """All commits of the present history, and of the history before the rewind, if there was one."""
 
     entries: tuple[Entry, ...]
     past: tuple[Entry, ...] | None = None
@@ -67,29 +67,31 @@ def delivered(view: View, store: Store, topic: str, version: int, value: str | N
     before = held.get(topic, (0, None))
     if version <= before[0]:
         promise = "S8" if before[1] is None and value is not None else "S1"
-        raise Broken(promise, f"{topic}@{version} was delivered after @{before[0]}")
+        raise Counterexample(promise, f"{topic}@{version} was delivered after @{before[0]}")
     histories = [store.entries] if store.past is None else [store.entries, store.past]
     histories = [history for history in histories if _fits(history, topic, version, value)]
     if not histories:
-        raise Broken("S2", f"{topic}@{version}={value} was never committed")
+        raise Counterexample("S2", f"{topic}@{version}={value} was never committed")
     together = [history for history in histories if all(_fits(history, *change) for change in view.seen)]
     if view.position is not None:
         together = [history for history in together if contains(history, view.position)]
     if not together:
-        raise Broken("S9", f"{topic}@{version}={value} is of another history than {view.position} and what was seen")
+        raise Counterexample(
+            "S9", f"{topic}@{version}={value} is of another history than {view.position} and what was seen"
+        )
     held[topic] = (version, value)
     return view._replace(held=_sorted(held), seen=view.seen | {(topic, version, value)})
 
 
 def _fits(history: tuple[Entry, ...], topic: str, version: int, value: str | None) -> bool:
-    """Tell whether a delivery is of a history: a commit of it, or a sweep of what is not there at that revision."""
+    """Tell whether a delivery is of a history: a commit of it, or the sweep of a topic that has no value then."""
     if _has(history, topic, version, value):
         return True
     return value is None and version <= len(history) and state_at(history, version).get(topic, (0, None))[1] is None
 
 
 def was_reset(view: View, position: Position) -> View:
-    """Take note of a `Reset`: old values stay readable, of no version."""
+    """Take note of a `Reset`: old values stay readable, without a version."""
     held: dict[str, tuple[int, str | None]] = {t: (0, value) for t, _, value in view.held if value is not None}
     return view._replace(held=_sorted(held), seen=frozenset(), position=position)
 
@@ -105,13 +107,13 @@ def answered(view: View, request: str) -> View:
 
 
 def fresh(view: View, request: str, position: Position) -> None:
-    """Check that a certificate covers whatever was committed before its request was sent: S5, without a clock.
+    """Check that a certificate covers all that was committed before its request was sent: S5, without a clock.
 
     Requests from before a rewind are not among those asked any more.
     """
     head = dict(view.asked).get(request, 0)
     if head > position.revision:
-        raise Broken("S5", f"{request}, sent when the store was at {head}, is answered as of {position}")
+        raise Counterexample("S5", f"{request}, sent when the store was at {head}, is answered as of {position}")
 
 
 def certified(view: View, store: Store, covered: tuple[str, ...], revision: int, position: Position) -> None:
@@ -121,14 +123,14 @@ def certified(view: View, store: Store, covered: tuple[str, ...], revision: int,
     """
     histories = [history for history in (store.entries, store.past) if history and contains(history, position)]
     if not histories or revision < position.revision:
-        raise Broken("S7", f"certified up to {revision} by {position}, which is on {len(histories)} histories")
+        raise Counterexample("S7", f"certified up to {revision} by {position}, which is on {len(histories)} histories")
     wrong = [_missing(view, history, covered, revision) for history in histories if len(history) >= revision]
     if not wrong or all(wrong):
-        raise Broken("S7", f"certified up to {revision} by {position}, {' or '.join(map(str, wrong))}")
+        raise Counterexample("S7", f"certified up to {revision} by {position}, {' or '.join(map(str, wrong))}")
 
 
 def _missing(view: View, history: tuple[Entry, ...], covered: tuple[str, ...], revision: int) -> str | None:
-    """Tell what a client does not know of a history up to a revision."""
+    """Describe what a client does not know of a history up to a revision; None if it knows all."""
     state, held = state_at(history, revision), {t: (n, v) for t, n, v in view.held}
     for topic in covered:
         version, value = state.get(topic, (0, None))

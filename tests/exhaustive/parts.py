@@ -1,8 +1,8 @@
-"""The parts of the model: interned objects, and the transition function of each component.
+"""The components of a small world: interned objects, the client, and the remembered transitions of a component.
 
-A state of the world is a tuple of small numbers, each naming an interned thing: a message, a node, a client. A
-component's transition depends on nothing but itself and its input, so it is computed once and remembered; however
-many states of the world differ elsewhere, the real machine is run only once for each of its own states and inputs.
+A state of the world is a tuple of small numbers, each of which stands for an interned object: a message, a node, a
+client. A transition of a component depends on its state and its input alone, so it is computed once and remembered: the
+real machine runs once for each of its own states and inputs, in however many states of the world that pair occurs.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from softstate.client.machine.events import (
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.errors import RequestError
 from softstate.wire.messages import Polled
-from tests.exhaustive.forking import Freezer, Low, Shared, fork
+from tests.exhaustive.copies import Freezer, Low, Shared, fork
 
 URL = "ws://127.0.0.1:8700"
 
 Output = tuple[Any, ...]
-"""What a component did: a word, and what belongs to it."""
+"""An output of a component: a word, and what belongs to it."""
 
 
-class Interned(Shared):
+class Interner(Shared):
     """Gives equal things (by their `repr`, unless told a key) the same number."""
 
     def __init__(self) -> None:
@@ -57,10 +57,10 @@ class Interned(Shared):
         return number
 
 
-class Client:
-    """A client machine with its own time, which moves only when a timer fires."""
+class ModelClient:
+    """A client: the real machine, with a time of its own that moves only when a timer fires."""
 
-    def __init__(self, messages: Interned, part: float) -> None:
+    def __init__(self, messages: Interner, part: float) -> None:
         random = Low()
         random.part = part
         self.messages = messages
@@ -112,7 +112,7 @@ class Client:
     def _output(self, action: Action) -> Output | None:
         match action:
             case Connect():
-                # Names of requests live as long as their connection: beginning anew makes more states equal.
+                # Request ids are valid for one connection: counting from 0 on each makes more states equal.
                 self.machine._push._requests = 0
                 return ("connect",)
             case Send():
@@ -131,14 +131,14 @@ class Client:
             case ModeChanged():
                 return None
             case _:
-                raise AssertionError(f"the model has no use for {action}")
+                raise AssertionError(f"the model does not know {action}")
 
 
 class Component:
-    """A kind of component: its states so far, and what each input made of them."""
+    """All states of one kind of component so far, and their transitions."""
 
     def __init__(self, key: Callable[[Any], Hashable]) -> None:
-        self.states = Interned()
+        self.states = Interner()
         self.runs = 0
         self._key = key
         self._known: dict[tuple[int, Hashable], tuple[int, tuple[Output, ...]]] = {}
@@ -158,6 +158,6 @@ class Component:
         return known
 
 
-def client_key(client: Client) -> Hashable:
-    """Return what tells clients apart."""
+def client_key(client: ModelClient) -> Hashable:
+    """Return a key that is equal for clients in the same state."""
     return Freezer(client.machine, client.now).frozen

@@ -1,4 +1,4 @@
-"""The search: breadth first from the beginning, with the oracle at every step and convergence from every state."""
+"""The search: breadth first, with the oracle at every step, and a check that every state converges without faults."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 from dataclasses import dataclass
 from random import Random
 
-from tests.exhaustive.oracle import Broken
-from tests.exhaustive.state import Bounds, State
-from tests.exhaustive.world import World
+from tests.exhaustive.oracle import Counterexample
+from tests.exhaustive.small_world import SmallWorld
+from tests.exhaustive.state import Bounds, WorldState
 
 SETTLE_STEPS_MAX = 2_000
 SETTLE_TICKS_MAX = 60
-"""So much may happen, once no more faults do, until everybody is live and equal to the store."""
+"""Most steps, and timers among them, from any state until each client is live and equal to the store (no faults)."""
 
 
 @dataclass
 class Report:
-    """What a search covered. `exhausted`: every state within the bounds was visited."""
+    """The extent of a search. `exhausted`: every state within the bounds was visited."""
 
     states: int = 0
     transitions: int = 0
@@ -41,19 +41,19 @@ class Report:
 
 
 class Search:
-    """One search. `settles`: check convergence from every state too."""
+    """One search, of about `states_max` states at most. `settles`: check that every state converges."""
 
     def __init__(self, bounds: Bounds, states_max: int, *, settles: bool = True) -> None:
-        self.world = World(bounds)
+        self.world = SmallWorld(bounds)
         self.report = Report()
         self._states_max = states_max
         self._settles = settles
         self._settled: dict[tuple[object, ...], tuple[int, int]] = {}
-        self._states: list[State] = []
+        self._states: list[WorldState] = []
         self._from: list[tuple[int, str]] = []
 
     def run(self) -> Report:
-        """Search. Raises `Broken` with the trace of the shortest way there."""
+        """Search. Raises `Counterexample` with a trace of the shortest way there."""
         began = time.perf_counter()
         try:
             self._search(self._begin())
@@ -68,14 +68,14 @@ class Search:
         report.machine_runs = world.clients.runs + world.nodes.runs
         report.seconds = time.perf_counter() - began
 
-    def _begin(self) -> State:
+    def _begin(self) -> WorldState:
         state = self.world.begin()
         if not self.world.bounds.warm:
             return state
-        left = state.left
-        return self._settle(state)[-1]._replace(left=left)
+        budget = state.budget
+        return self._settle(state)[-1]._replace(budget=budget)
 
-    def _search(self, first: State) -> None:
+    def _search(self, first: WorldState) -> None:
         numbers = {first: 0}
         states, came = self._states, self._from
         states.append(first)
@@ -93,8 +93,8 @@ class Search:
                         came.append((at, label))
                 if self._settles:
                     self._settle(states[at])
-            except Broken as broken:
-                broken.trace = (*self._trace(at), *broken.trace)
+            except Counterexample as found:
+                found.trace = (*self._trace(at), *found.trace)
                 raise
             self.report.depth = depth
             at += 1
@@ -103,7 +103,7 @@ class Search:
         self.report.exhausted = True
 
     def walk(self, seed: int, walks: int, steps_max: int) -> Report:
-        """Walk at random instead, to depths where no search gets; converge from the end of each walk."""
+        """Walk at random instead, deeper than a search gets; the end of each walk has to converge."""
         began, random = time.perf_counter(), Random(seed)
         first = self._begin()
         try:
@@ -113,7 +113,7 @@ class Search:
             self._count(began)
         return self.report
 
-    def _walk(self, state: State, random: Random, steps_max: int) -> None:
+    def _walk(self, state: WorldState, random: Random, steps_max: int) -> None:
         world, labels = self.world, []
         try:
             for _ in range(steps_max):
@@ -124,8 +124,8 @@ class Search:
                 state = world.take(state, label, act)
                 labels.append(label)
             self._settle(state)
-        except Broken as broken:
-            broken.trace = (*labels, *broken.trace)
+        except Counterexample as found:
+            found.trace = (*labels, *found.trace)
             raise
         self.report.transitions += len(labels)
         self.report.depth = max(self.report.depth, len(labels))
@@ -137,8 +137,8 @@ class Search:
             labels.append(label)
         return labels[::-1]
 
-    def _settle(self, state: State) -> list[State]:
-        """Go on without faults until everybody is content. Timers fire only when nothing else happens."""
+    def _settle(self, state: WorldState) -> list[WorldState]:
+        """Go on without faults until each client is content. Timers fire only when no other step is left."""
         passed, ticks, labels = [state], [0], []
         world = self.world
         while len(passed) < SETTLE_STEPS_MAX and ticks[-1] < SETTLE_TICKS_MAX:
@@ -157,12 +157,12 @@ class Search:
             ticks.append(ticks[-1] + (act[0] == "tick"))
             try:
                 passed.append(world.take(passed[-1], label, act))
-            except Broken as broken:
-                broken.trace = ("| then, in peace:", *labels)
+            except Counterexample as found:
+                found.trace = ("| then, without faults:", *labels)
                 raise
         else:
-            late = Broken("L", f"no convergence within {len(passed)} steps and {ticks[-1]} timers")
-            late.trace = ("| then, in peace:", *labels[:30], "…")
+            late = Counterexample("L", f"no convergence within {len(passed)} steps and {ticks[-1]} timers")
+            late.trace = ("| then, without faults:", *labels[:30], "…")
             raise late
         more_steps, more_ticks = self._settled.get(passed[-1][:-1], (0, 0))
         for at, on_the_way in enumerate(passed):
@@ -174,8 +174,5 @@ class Search:
 
 
 def explore(bounds: Bounds, states_max: int, *, settles: bool = True) -> Report:
-    """Search within bounds, at most about so many states; return what was covered. Raises `Broken`.
-
-    For a larger run by hand: `python -c "from tests.exhaustive.search import *; print(explore(…))"`.
-    """
+    """Search within bounds, about `states_max` states at most; return what was covered. Raises `Counterexample`."""
     return Search(bounds, states_max, settles=settles).run()

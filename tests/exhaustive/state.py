@@ -1,4 +1,4 @@
-"""A state of the model's world, and the bounds within which a run explores it."""
+"""A state of a small world, and the bounds within which a search explores it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ HTTP = "poll"
 """Names the poll over HTTP among the requests sent."""
 
 END = -1
-"""Stands in a channel for its end: no message has this number. Smaller numbers are -1 minus a close code."""
+"""In a channel, its end: no message has this number. A smaller number is -1 minus a close code."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a run covers. `commits` are made in order, each a topic and whether it is deleted; the rest are counts.
+    """The extent of a search.
 
-    `first` commits are there before anybody connects. `warm`: begin when everybody is live. `part`: where random
-    draws fall within their range. `conflates`: outboxes are congested, so that a newer push replaces the older one;
-    else everything is on its way at once. `split_reads`: a store read begins later than it is asked for. `late`: what
-    a connection still says after it was left arrives. `in_flight_max`: steps beyond so many messages on connections
-    are pruned, and counted.
+    `names` are those of each client. `commits` are made in order, each a topic and whether it is deleted.
+    `rewinds` to `ticks` say how often each fault, and each client's timer while others can act, may happen. `first`
+    commits are there before any client connects. `warm`: begin when every client is live. `part`: where random draws
+    fall within their range. `conflates`: outboxes are congested, so that a newer push replaces the waiting one of its
+    topic; else every message is on its way at once. `split_reads`: a store read may begin later than the machine asks.
+    `late`: messages of a connection that the client has left still arrive. `in_flight_max`: steps that lead to more
+    messages on connections are pruned, and counted.
     """
 
     names: tuple[tuple[str, ...], ...] = (("a",), ("a",))
@@ -43,8 +45,12 @@ class Bounds:
     late: bool = False
 
 
-class Net(NamedTuple):
-    """What is between one client and the node. `stage` is that of the connection numbered `serial`."""
+class Channel(NamedTuple):
+    """All that is between one client and the node. `stage` is that of the connection numbered `serial`.
+
+    Numbers stand for messages. `up` and `down` are on that connection; `old_up` was sent on earlier ones, and `late`
+    comes from one that the client has left. `poll` is the poll over HTTP: "asked" or "reply", and the message.
+    """
 
     serial: int = 0
     stage: str = "none"
@@ -55,8 +61,8 @@ class Net(NamedTuple):
     poll: tuple[str, int] | None = None
 
 
-class Left(NamedTuple):
-    """How much may still happen."""
+class Budget(NamedTuple):
+    """The number of times that each thing may still happen."""
 
     commits: int
     rewinds: int
@@ -67,12 +73,12 @@ class Left(NamedTuple):
     ticks: tuple[int, ...]
 
 
-class State(NamedTuple):
-    """The world; its components by their numbers."""
+class WorldState(NamedTuple):
+    """The whole world; nodes and clients stand as numbers of their component's states."""
 
     store: Store
     node: int
     clients: tuple[int, ...]
     views: tuple[View, ...]
-    nets: tuple[Net, ...]
-    left: Left
+    channels: tuple[Channel, ...]
+    budget: Budget

@@ -28,7 +28,7 @@ from softstate.store.memory.store import MemoryImage
 from softstate.wire import frame
 from softstate.wire.messages import Renewed
 from softstate.wire.push import PushBatch
-from tests.exhaustive.test_exhaustive_mutants import left_connection_heard as read_by_the_machine
+from tests.exhaustive.mutants import left_connection_heard as read_by_the_machine
 
 Patch = pytest.MonkeyPatch
 

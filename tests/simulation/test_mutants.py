@@ -14,7 +14,7 @@ import pytest
 
 from softstate.testing.oracle.oracle import PromiseBroken
 from softstate.testing.simulation.schedule import draw_schedule, run_schedule
-from tests.exhaustive.test_exhaustive_mutants import (
+from tests.exhaustive.mutants import (
     anything_usable,
     certified_applied,
     digest_ignored,

@@ -1,4 +1,4 @@
-"""The exhaustive check takes machines for equal that freeze to the same. This doubts it."""
+"""The exhaustive check takes machines for equal that freeze to equal tuples. These tests compare what they do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.exhaustive.forking import fork
-from tests.exhaustive.parts import Client, Component, Interned, Output, client_key
+from tests.exhaustive.copies import fork
+from tests.exhaustive.parts import Component, Interner, ModelClient, Output, client_key
 from tests.exhaustive.search import Search
 from tests.exhaustive.state import Bounds
 
 OTHERS_MAX = 3
-"""How many machines taken for equal to the first of their kind are kept to be compared with it."""
+"""Most machines that are kept for a state, to be compared with the first one."""
 
 
-class Doubting(Component):
-    """Keeps several machines of each state, and demands that every input do the same to all of them."""
+class ComparingComponent(Component):
+    """Keeps several machines of each state, and checks that every input does the same to all of them."""
 
     def __init__(self, key: Callable[[Any], Hashable]) -> None:
         super().__init__(key)
@@ -26,8 +26,8 @@ class Doubting(Component):
         self.compared = 0
 
     @classmethod
-    def doubt(cls, search: Search) -> tuple[Doubting, Doubting]:
-        """Put doubting components in place of those of a search."""
+    def put_into(cls, search: Search) -> tuple[ComparingComponent, ComparingComponent]:
+        """Replace the components of a search."""
         world = search.world
         clients, nodes = cls(world.clients._key), cls(world.nodes._key)
         world.clients, world.nodes = clients, nodes
@@ -57,7 +57,7 @@ BOUNDS = Bounds(names=(("a", "/"),), commits=(("a", False), ("b", False), ("a", 
 def test_what_freezes_to_the_same_does_the_same(conflates: bool) -> None:
     faults = replace(BOUNDS, conflates=conflates, cuts=1, rewinds=1, crashes=1, expiries=1, forgets=1)
     walk, search = Search(faults, 0), Search(replace(BOUNDS, conflates=conflates), 3_000)
-    compared = [Doubting.doubt(walk), Doubting.doubt(search)]
+    compared = [ComparingComponent.put_into(walk), ComparingComponent.put_into(search)]
     walk.walk(seed=3, walks=150, steps_max=50)
     search.run()
     for clients, nodes in compared:
@@ -67,7 +67,7 @@ def test_what_freezes_to_the_same_does_the_same(conflates: bool) -> None:
 
 
 def test_a_copy_is_equal_and_independent() -> None:
-    client = Client(Interned(), 0.0)
+    client = ModelClient(Interner(), 0.0)
     client.begin(("a", "p/"))
     copied = fork(client, {})
     assert client_key(copied) == client_key(client)

@@ -1,9 +1,10 @@
-"""Copying the machines, and telling whether two of them are in the same state.
+"""Copies of machines, and a test whether two machines are in the same state.
 
-`fork` is a deep copy that knows what is immutable, several times faster than `copy.deepcopy`; and unlike it, it does
-not leave the client's table of readers, which are closures, pointing at the original. `freeze` turns an object into
-nested tuples that are equal when no future input can tell the objects apart: times become distances from `now`,
-serial numbers become ranks, and what only counts or names is left out.
+`fork` is a deep copy that knows what is immutable, several times faster than `copy.deepcopy`. Unlike `deepcopy` it does
+not leave the client's table of readers, which are closures, pointing at the original. A `Freezer` turns an object into
+nested tuples that are equal when no future input can tell the objects apart: times become distances from `now`, serial
+numbers become ranks, and counters and constants are left out. **A new field of a machine is compared unless it is
+listed in `_IGNORED`**; a serial number has to be listed in `_SERIALS`, else no two states are equal and no search ends.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _SHARED = (
     int, str, float, bytes, type(None), Enum, frozenset, msgspec.Struct, BaseException, Random, Counter,
     FunctionType, BuiltinFunctionType, type,
 )  # fmt: skip
-"""Immutable, or of no influence on what a machine does."""
+"""Immutable, or without influence on what a machine does."""
 
 _IGNORED = frozenset({
     "conn", "request", "_number", "_actions", "_arrivals", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
 })  # fmt: skip
-"""Fields that no state is told apart by: counters, names of things of which there is one, and constants."""
+"""Fields that are not compared: counters, names of things of which there is one, and constants."""
 
 _SERIALS = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
 _LEASES = frozenset({"lease"})
@@ -41,7 +42,7 @@ _DURATIONS = frozenset({"ttl_s", "renew_s", "timeout_s", "key_s"})
 
 
 class Shared:
-    """Base of what every copy shares."""
+    """Base of objects that all copies share."""
 
 
 class Low(Random):
@@ -180,7 +181,7 @@ class Freezer:
     def _freeze(self, thing: Any, name: str) -> Hashable:
         if isinstance(thing, float):
             if not math.isfinite(thing):
-                return "never" if thing > 0 else "ever"
+                return "inf" if thing > 0 else "-inf"
             return thing if name in _DURATIONS else round(thing - self._now, 3)
         if isinstance(thing, int) and name in _SERIALS:
             return self._serials[thing]

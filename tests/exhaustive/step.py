@@ -1,4 +1,4 @@
-"""Where each step of the model leads: a state taken apart, changed by one step, checked, and put together again."""
+"""The effect of each step: a state is taken apart, changed, checked against the promises, and put together again."""
 
 from __future__ import annotations
 
@@ -12,70 +12,70 @@ from softstate.session import ReadHead
 from softstate.store.rules import paging as snapshot
 from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
 from tests.exhaustive import oracle
-from tests.exhaustive.node import EPOCH, TERMS, Conn, Node, change
+from tests.exhaustive.node import EPOCH, TERMS, Conn, ModelNode, change
 from tests.exhaustive.oracle import Store
 from tests.exhaustive.parts import Output
-from tests.exhaustive.state import END, HTTP, Net, State
+from tests.exhaustive.state import END, HTTP, Channel, WorldState
 
 if TYPE_CHECKING:
-    from tests.exhaustive.world import World
+    from tests.exhaustive.small_world import SmallWorld
 
 
-class Draft:
-    """A state being changed by one step."""
+class Step:
+    """A state while one step changes it. Each public method is a step."""
 
-    def __init__(self, world: World, state: State) -> None:
+    def __init__(self, world: SmallWorld, state: WorldState) -> None:
         self._world = world
         self.store = state.store
         self.node = state.node
         self.clients = list(state.clients)
         self.views = list(state.views)
-        self.nets = list(state.nets)
-        self.left = state.left
+        self.channels = list(state.channels)
+        self.budget = state.budget
 
-    def state(self) -> State:
-        """Return what has become of it."""
-        return State(
-            self.store, self.node, tuple(self.clients), tuple(self.views), tuple(self.nets), self.left
+    def state(self) -> WorldState:
+        """Return the state after the step."""
+        return WorldState(
+            self.store, self.node, tuple(self.clients), tuple(self.views), tuple(self.channels), self.budget
         )  # fmt: skip
 
-    def _net(self, i: int, **fields: Any) -> None:
-        self.nets[i] = self.nets[i]._replace(**fields)
+    def _change_channel(self, i: int, **fields: Any) -> None:
+        self.channels[i] = self.channels[i]._replace(**fields)
 
     # The store and the node ------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
         """Commit the next change."""
-        self.store = self.store._replace(entries=self._world.committed(self.store.entries, self.left.commits))
-        self.left = self.left._replace(commits=self.left.commits + 1)
+        self.store = self.store._replace(entries=self._world.committed(self.store.entries, self.budget.commits))
+        self.budget = self.budget._replace(commits=self.budget.commits + 1)
 
     def _row(self, keep: int) -> Position:
         """Keep so many commits, and open the store."""
         entries, past = self.store.entries, self.store.past
         if keep < len(entries):
-            self.left, past = self.left._replace(rewinds=self.left.rewinds - 1), entries
+            self.budget, past = self.budget._replace(rewinds=self.budget.rewinds - 1), entries
             self.views = [view._replace(asked=()) for view in self.views]
         row = Position(EPOCH, f"l{self.store.rows + 1}", keep + 1)
         self.store = Store((*entries[:keep], row), past, self.store.rows + 1)
         return row
 
     def rewind(self, keep: int) -> None:
-        """Put a backup in place of the store; the node notices."""
+        """Put a backup with so many commits in place of the store; the node notices."""
         row = self._row(keep)
         self._node("rewound", row)
 
     def crash(self, keep: int) -> None:
-        """Kill the node, perhaps put a backup in place of the store, and start another node."""
-        self.left = self.left._replace(crashes=self.left.crashes - 1)
+        """Kill the node, keep so many commits of the store, and start another node."""
+        self.budget = self.budget._replace(crashes=self.budget.crashes - 1)
         world = self._world
         incarnation = world.nodes.states.things[self.node].incarnation + 1
-        node = Node(world.messages, incarnation, self._row(keep), conflates=world.bounds.conflates)
+        node = ModelNode(world.messages, incarnation, self._row(keep), conflates=world.bounds.conflates)
         self.node = world.nodes.add(node)
-        for i, net in enumerate(self.nets):
-            down = (*net.down, END) if net.stage == "up" else net.down
-            stage = "cut" if net.stage == "up" else net.stage
-            poll = ("reply", END) if net.poll is not None and net.poll[0] == "asked" else net.poll
-            self.nets[i] = Net(net.serial, stage, (), down, (), net.late, poll)
+        for i, channel in enumerate(self.channels):
+            down = (*channel.down, END) if channel.stage == "up" else channel.down
+            stage = "cut" if channel.stage == "up" else channel.stage
+            poll = ("reply", END) if channel.poll is not None and channel.poll[0] == "asked" else channel.poll
+            self.channels[i] = Channel(channel.serial, stage, (), down, (), channel.late, poll)
 
     def hub(self) -> None:
         """Let the hub apply the next commit."""
@@ -91,7 +91,7 @@ class Draft:
         self._node("begin", conn, self._world.messages.number(found))
 
     def answer(self, conn: Conn) -> None:
-        """Hand over what the read found."""
+        """Hand the machine what its read found."""
         self._node("answer", conn)
         self._read_at_once(conn)
 
@@ -106,53 +106,53 @@ class Draft:
         self.arrive(conn[0])
 
     def expire(self, i: int) -> None:
-        """End a lease, and say so."""
-        self.left = self.left._replace(expiries=self.left.expiries - 1)
-        self._node("expire", (i, self.nets[i].serial))
+        """Let a lease expire, and tell its connection."""
+        self.budget = self.budget._replace(expiries=self.budget.expiries - 1)
+        self._node("expire", (i, self.channels[i].serial))
 
     def forget(self, i: int, whole: bool) -> None:
-        """End a lease, or empty it, and tell nobody."""
-        self.left = self.left._replace(forgets=self.left.forgets - 1)
-        self._node("forget", (i, self.nets[i].serial), whole)
+        """End a lease, or empty it, without telling its connection."""
+        self.budget = self.budget._replace(forgets=self.budget.forgets - 1)
+        self._node("forget", (i, self.channels[i].serial), whole)
 
     def _node(self, *given: Any) -> None:
         self.node, out = self._world.nodes.step(self.node, *given)
         for word, conn, number in out:
             i, serial = conn
-            net = self.nets[i]
-            current = net.serial == serial and net.stage == "up"
+            channel = self.channels[i]
+            current = channel.serial == serial and channel.stage == "up"
             if word == "write":
                 if current:
-                    self._net(i, down=(*net.down, number))
+                    self._change_channel(i, down=(*channel.down, number))
                 elif self._world.bounds.late:
-                    self._net(i, late=(*net.late, number))
+                    self._change_channel(i, late=(*channel.late, number))
             elif current:
-                self._net(i, down=(*net.down, END - number), stage="cut", up=())
+                self._change_channel(i, down=(*channel.down, END - number), stage="cut", up=())
             else:
-                self._net(i, old_up=tuple(old for old in net.old_up if old[0] != conn))
+                self._change_channel(i, old_up=tuple(old for old in channel.old_up if old[0] != conn))
 
     # Connections -----------------------------------------------------------------------------------------------------
 
     def connect(self, i: int) -> None:
         """Accept a connection."""
-        serial = self.nets[i].serial + 1
+        serial = self.channels[i].serial + 1
         self._node("accept", (i, serial))
-        self._net(i, stage="up", serial=serial, up=(), down=())
+        self._change_channel(i, stage="up", serial=serial, up=(), down=())
         self._client(i, "connected", None)
 
     def hear(self, i: int) -> None:
         """Let the node take a message."""
-        net = self.nets[i]
-        self._net(i, up=net.up[1:])
-        self._node("hear", (i, net.serial), net.up[0])
-        self._read_at_once((i, net.serial))
+        channel = self.channels[i]
+        self._change_channel(i, up=channel.up[1:])
+        self._node("hear", (i, channel.serial), channel.up[0])
+        self._read_at_once((i, channel.serial))
 
     def hear_old(self, i: int, at: int) -> None:
         """Let the node take a message of a connection that was left or lost, or its end."""
-        net = self.nets[i]
-        conn, (number, *rest) = net.old_up[at]
+        channel = self.channels[i]
+        conn, (number, *rest) = channel.old_up[at]
         waiting = ((conn, tuple(rest)),) if rest else ()
-        self._net(i, old_up=(*net.old_up[:at], *waiting, *net.old_up[at + 1 :]))
+        self._change_channel(i, old_up=(*channel.old_up[:at], *waiting, *channel.old_up[at + 1 :]))
         if conn in self._world.nodes.states.things[self.node].peers:
             if number == END:
                 self._node("hang_up", conn)
@@ -162,50 +162,50 @@ class Draft:
 
     def arrive(self, i: int) -> None:
         """Let a client take a message, or the end of its connection."""
-        net = self.nets[i]
-        if not net.down:
+        channel = self.channels[i]
+        if not channel.down:
             return
-        number, *rest = net.down
-        self._net(i, down=tuple(rest))
+        number, *rest = channel.down
+        self._change_channel(i, down=tuple(rest))
         if number > END:
             self._client(i, "arrived", number)
             return
-        self._net(i, stage="none", down=())
+        self._change_channel(i, stage="none", down=())
         code = None if number == END else self._world.messages.number(END - number)
         self._client(i, "lost", code)
 
     def arrive_late(self, i: int) -> None:
-        """Let a connection that the client left say something more."""
-        number, *rest = self.nets[i].late
-        self._net(i, late=tuple(rest))
+        """Let a message of a connection that the client has left arrive."""
+        number, *rest = self.channels[i].late
+        self._change_channel(i, late=tuple(rest))
         self._client(i, "late", number)
 
     def cut(self, i: int) -> None:
-        """Cut a connection: either side learns of it later."""
-        self.left = self.left._replace(cuts=self.left.cuts - 1)
-        net = self.nets[i]
+        """Cut a connection; each side learns of it later."""
+        self.budget = self.budget._replace(cuts=self.budget.cuts - 1)
+        channel = self.channels[i]
         self._hang_up(i)
-        self._net(i, stage="cut", down=(*net.down, END))
+        self._change_channel(i, stage="cut", down=(*channel.down, END))
 
     def _hang_up(self, i: int) -> None:
-        net = self.nets[i]
-        if net.stage == "up":
-            self._net(i, up=(), old_up=(*net.old_up, ((i, net.serial), (*net.up, END))))
+        channel = self.channels[i]
+        if channel.stage == "up":
+            self._change_channel(i, up=(), old_up=(*channel.old_up, ((i, channel.serial), (*channel.up, END))))
 
     def tick(self, i: int) -> None:
         """Let a client's timer fire."""
-        ticks = list(self.left.ticks)
+        ticks = list(self.budget.ticks)
         ticks[i] = max(ticks[i] - 1, 0)
-        self.left = self.left._replace(ticks=tuple(ticks))
+        self.budget = self.budget._replace(ticks=tuple(ticks))
         self._client(i, "ticked", None)
 
     # Polls -----------------------------------------------------------------------------------------------------------
 
     def serve_poll(self, i: int) -> None:
         """Read the store for a poll; the answer is on its way."""
-        world, net = self._world, self.nets[i]
-        assert net.poll is not None
-        asked = world.messages.things[net.poll[1]]
+        world, channel = self._world, self.channels[i]
+        assert channel.poll is not None
+        asked = world.messages.things[channel.poll[1]]
         assert isinstance(asked, Poll)
         page = snapshot.answer(Query(asked.topics, asked.prefixes, asked.position), world.image(self.store.entries))
         answer: Polled | Rewound
@@ -215,13 +215,15 @@ class Draft:
             every_ms = TERMS.poll.every_ms
             changes = [change(record) for record in page.records]
             answer = Polled(0, page.position, changes, compacted=list(page.compacted), next_ms=every_ms)
-        self._net(i, poll=("reply", world.messages.number(answer, (type(answer), repr(answer), str(page.position)))))
+        self._change_channel(
+            i, poll=("reply", world.messages.number(answer, (type(answer), repr(answer), str(page.position))))
+        )
 
     def poll_arrives(self, i: int) -> None:
         """Let a poll's answer arrive."""
-        poll = self.nets[i].poll
+        poll = self.channels[i].poll
         assert poll is not None
-        self._net(i, poll=None)
+        self._change_channel(i, poll=None)
         self._client(i, "polled", None if poll[1] == END else poll[1])
 
     # Clients ---------------------------------------------------------------------------------------------------------
@@ -235,29 +237,29 @@ class Draft:
         self.client_did(i, out, message)
         self.views[i] = self.views[i]._replace(position=None)
         if word == "polled":
-            self.views[i] = oracle.answered(self.views[i], HTTP) if self.nets[i].poll is None else self.views[i]
+            self.views[i] = oracle.answered(self.views[i], HTTP) if self.channels[i].poll is None else self.views[i]
         elif isinstance(message, Subscribed | Renewed | Error):
             self.views[i] = oracle.answered(self.views[i], str(message.id))
 
     def client_did(self, i: int, out: tuple[Output, ...] | list[Output], message: Any) -> None:
-        """Carry out, and check, what a client did."""
+        """Carry out what a client did, and check it."""
         for word, *given in out:
             match word:
                 case "connect":
-                    self._net(i, stage="opening")
+                    self._change_channel(i, stage="opening")
                     kept = tuple(asked for asked in self.views[i].asked if asked[0] == HTTP)
                     self.views[i] = self.views[i]._replace(asked=kept)
                 case "send":
                     self._asks(i, given[0])
-                    if self.nets[i].stage == "up":
-                        self._net(i, up=(*self.nets[i].up, given[0]))
+                    if self.channels[i].stage == "up":
+                        self._change_channel(i, up=(*self.channels[i].up, given[0]))
                 case "disconnect":
                     self._left(i)
                 case "poll":
-                    self._net(i, poll=("asked", given[0]))
+                    self._change_channel(i, poll=("asked", given[0]))
                     self.views[i] = oracle.sent(self.views[i], HTTP, len(self.store.entries))
                 case "abandon":
-                    self._net(i, poll=None)
+                    self._change_channel(i, poll=None)
                 case "deliver":
                     self.views[i] = oracle.delivered(self.views[i], self.store, *given)
                 case "reset":
@@ -276,5 +278,5 @@ class Draft:
 
     def _left(self, i: int) -> None:
         self._hang_up(i)
-        late = tuple(number for number in self.nets[i].down if number > END) if self._world.bounds.late else ()
-        self._net(i, stage="none", down=(), late=late)
+        late = tuple(number for number in self.channels[i].down if number > END) if self._world.bounds.late else ()
+        self._change_channel(i, stage="none", down=(), late=late)
