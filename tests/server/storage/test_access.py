@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.errors import Unavailable
+from softstate.lease import LeaseTable
+from softstate.model import Query
+from softstate.position import Position
+from softstate.server.config import ServerConfig
+from softstate.server.fanout.hub import Hub
+from softstate.server.storage.access import StoreAccess
+from softstate.store.base import Write
+from softstate.store.memory.store import MemoryDisk, MemoryStore
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+class Rig:
+    """Access to a memory store whose publishes wait for `held`, if it is given."""
+
+    def __init__(self) -> None:
+        self.held: trio.Event | None = None
+        self.store = MemoryStore(MemoryDisk(Random(1)), checkpoint=self._pass)
+        self.hub = Hub(LeaseTable(0), self.store.disk.image.position, lambda: 0)
+        self.rewound: list[Position] = []
+        self.access = StoreAccess(
+            ServerConfig(), self.store, self.hub, trio.current_time, rewound=self.rewound.append, skipped=lambda: None
+        )
+
+    async def _pass(self, checkpoint: str) -> None:
+        if checkpoint == "publish.before_commit" and self.held is not None:
+            await self.held.wait()
+
+
+@asynccontextmanager
+async def accessing() -> AsyncIterator[Rig]:
+    rig = Rig()
+    async with trio.open_nursery() as nursery:
+        rig.access.start(nursery)
+        await settled()
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+async def test_parts_share_a_store_a_hub_and_their_counts(autojump_clock: trio.testing.MockClock) -> None:
+    async with accessing() as rig:
+        _, position = await rig.access.writes.publish(Write("a", b"\x01"))
+        assert rig.hub.position == position
+        page = await rig.access.reads.read(Query({"a": 0}))
+        heads: list[object] = []
+        rig.access.heads.submit(lambda ticket: heads.append(ticket.outcome()))
+        await settled()
+        assert heads == [position] == [page.position]
+        counts = rig.access.statistics()
+        assert {name: counts[name] for name in ("commits", "publishes", "reads", "renewals", "store_up")} == {
+            "commits": 1, "publishes": 1, "reads": 1, "renewals": 1, "store_up": 1,
+        }  # fmt: skip
+
+
+async def test_it_is_ready_unless_the_store_is_down_or_a_call_is_stuck(autojump_clock: trio.testing.MockClock) -> None:
+    async with accessing() as rig:
+        ready = [rig.access.ready]
+        rig.held = trio.Event()
+        with pytest.raises(Unavailable):
+            await rig.access.writes.publish(Write("a", b"\x01"))
+        ready.append(rig.access.ready)
+        rig.held.set()
+        await settled()
+        ready.append(rig.access.ready)
+        rig.store.outage = True
+        await settled()
+        ready.append(rig.access.ready)
+        assert (ready, rig.access.statistics()["store_up"]) == ([True, False, True, False], 0)
+
+
+async def test_after_a_rewind_renewals_go_on_in_the_new_history(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also one that waited for a head of the old history, which the hub never reaches now."""
+    async with accessing() as rig:
+        backup = rig.store.disk.snapshot()
+        await rig.access.writes.publish(Write("a", b"\x01"))
+        waited_for, reached = trio.Event(), rig.hub.reached
+
+        async def not_reached_at_first(revision: int) -> None:
+            if not waited_for.is_set():
+                waited_for.set()
+                await trio.sleep_forever()
+            await reached(revision)
+
+        monkeypatch.setattr(rig.hub, "reached", not_reached_at_first)
+        heads: list[object] = []
+        rig.access.heads.submit(lambda ticket: heads.append(ticket.outcome()))
+        await waited_for.wait()
+        rig.store.disk.restore(backup)
+        with pytest.raises(Unavailable):
+            await rig.access.reads.read(Query())
+        await trio.sleep(1)
+        assert rig.rewound == [rig.hub.position]
+        assert heads == [rig.hub.position]
