@@ -32,7 +32,7 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     others: list[Effect] = [CloseOther(lease.sink)] if lease.sink is not None else []
     lease.sink = session.sink
     session.lease, session.token = lease, lease.token
-    session.leases.extend(lease, now, session.ttl_ms(hello.ttl_ms) / 1000)
+    session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
     gap_buffer = session.gap_buffer = GapBuffer(lease.names, (), session.gap_topics_max)
     query = _missed_since(since, lease.names, seen, session.gap_topics_max)
     return [*others, *session.ask(PendingHello(query, hello, gap_buffer))]
@@ -51,7 +51,7 @@ def reject_second_hello(_session: SessionCore, _hello: Hello, _now: float) -> li
 
 
 def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float) -> list[Effect]:
-    """Take what the store knew when it was read for hello."""
+    """Answer hello by what the store held: with all that was missed, or with a new session (P-RES-3)."""
     if pending.gap_buffer is None:
         return _welcome_new(session, pending, page.position, now)
     lease = session.living_lease(now)
@@ -89,7 +89,7 @@ def _welcome_new(
     session.pending = None
     session.token = session.tokens()
     try:
-        lease = session.begin_lease(now, session.ttl_ms(pending.request.ttl_ms) / 1000)
+        lease = session.begin_lease(now, session.granted_ttl_ms(pending.request.ttl_ms) / 1000)
     except Overloaded as error:
         return refuse(session, error, CloseCode.OVERLOADED)
     return _welcome(session, lease, position, resumed=False, reset=reset)

@@ -12,7 +12,7 @@ from softstate.wire.messages import Poll, Polled, Publish
 
 def read_poll(session: SessionCore, message: Poll, _now: float) -> list[Effect]:
     """Read the store."""
-    session.check_names(message.topics, message.prefixes)
+    session.check_request(message.topics, message.prefixes)
     return session.ask(PendingPoll(Query(message.topics, message.prefixes, message.position), message))
 
 

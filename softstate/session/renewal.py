@@ -18,7 +18,7 @@ def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, message.id)
-    session.leases.extend(lease, now, None if message.ttl_ms is None else session.ttl_ms(message.ttl_ms) / 1000)
+    session.leases.extend(lease, now, None if message.ttl_ms is None else session.granted_ttl_ms(message.ttl_ms) / 1000)
     return session.ask(PendingRenew(message))
 
 

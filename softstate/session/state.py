@@ -1,6 +1,6 @@
 """The state of one session, and the steps that its rules share.
 
-A state is entered where what belongs to it comes or goes: OPEN with its lease, LAPSED and ENDED without.
+A state is entered together with what belongs to it: OPEN with a lease, LAPSED without one, ENDED without a connection.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softstate.session.load_advice import NodeTerms
 from softstate.session.request import PendingRenew, PendingRequest, check_names
 
 TTL_MS_MIN = 1_000
-"""A client may ask for a shorter lease than the node's, but not for a shorter one than this (P-CONN-2)."""
+"""Shortest TTL: a client may ask for less than the node grants, but not for less than this (P-CONN-2)."""
 
 
 class State(StrEnum):
@@ -83,8 +83,8 @@ class SessionCore:
         self.pending = pending
         return [ReadHead(ticket) if isinstance(pending, PendingRenew) else Read(ticket, pending.query)]
 
-    def check_names(self, topics: Collection[str], prefixes: Collection[str]) -> None:
-        """Check what a subscribe or poll asks for. Raises `Denied`, `Invalid` or `TooLarge`."""
+    def check_request(self, topics: Collection[str], prefixes: Collection[str]) -> None:
+        """Check that a subscribe or poll may be answered. Raises `Denied`, `Invalid` or `TooLarge`."""
         if self.denied:
             raise Denied("the lease was revoked as denied: connect again, with other credentials")
         check_names(topics, prefixes, self.leases.subscriptions_max)
@@ -101,8 +101,8 @@ class SessionCore:
         lease = self.lease
         return None if lease is None or lease.deadline < now else lease
 
-    def ttl_ms(self, asked_ms: int | None) -> int:
-        """Return how long a lease is granted to a client that asks for `asked_ms`, None for as long as the node's."""
+    def granted_ttl_ms(self, asked_ms: int | None) -> int:
+        """Return the TTL for a client that asks for `asked_ms`, or for none (P-CONN-2)."""
         most_ms = self.terms().ttl_ms
         return most_ms if asked_ms is None else max(min(asked_ms, most_ms), min(TTL_MS_MIN, most_ms))
 

@@ -23,7 +23,7 @@ def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effe
 
 
 def _enter(session: SessionCore, message: Subscribe, now: float) -> GapBuffer:
-    session.check_names(message.topics, message.prefixes)
+    session.check_request(message.topics, message.prefixes)
     lease = session.living_lease(now)
     if lease is None:
         # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.

@@ -121,7 +121,7 @@ def _at(
 NEW, GREETING, OPEN, LAPSED, ENDED = State
 ALIVE = (NEW, GREETING, OPEN, LAPSED)
 WELCOMED = (OPEN, LAPSED)
-NO_LEASE = (NEW, GREETING, LAPSED)
+NOT_OPEN = (NEW, GREETING, LAPSED)
 SAME: States = ()
 
 MESSAGES: tuple[type[Message], ...] = get_args(ClientMessage)
@@ -154,9 +154,9 @@ ROWS: tuple[Row, ...] = (
     _at((OPEN,),     EXPIRED,            (LAPSED,),       expire),
     _at((OPEN,),     REVOKED,            (LAPSED,),       revoke),
     _at((OPEN,),     DENIED,             (LAPSED,),       deny),
-    _at(NO_LEASE,    EXPIRED,            SAME,            reset_outbox),
-    _at(NO_LEASE,    REVOKED,            SAME,            reset_outbox),
-    _at(NO_LEASE,    DENIED,             SAME,            deny_ahead),
+    _at(NOT_OPEN,    EXPIRED,            SAME,            reset_outbox),
+    _at(NOT_OPEN,    REVOKED,            SAME,            reset_outbox),
+    _at(NOT_OPEN,    DENIED,             SAME,            deny_ahead),
 
     _at((GREETING,), POSITION_MOVED,     SAME,            keep_position),
     _at(WELCOMED,    POSITION_MOVED,     SAME,            send_position),
