@@ -1,8 +1,8 @@
 """Fault schedule, rows H: all clients come back at once, after a kill -9 (H1), a power loss (H2), a planned bye (H3).
 
-Held against section 3.3 of the research notes. `bench.trials.herd` runs the real client machines and the node's own
-advice against a modelled node; ``python -m bench herd --clients 100000`` does so with ten times as many. A hundred real
-clients come back to a real node in a `World`.
+`bench.trials.herd` runs the real client machines and the node's own advice against a modelled node, and its docstring
+has the law of collapse that the bounds here follow; ``python -m bench herd --clients 100000`` does so with ten times as
+many. A hundred real clients come back to a real node in a `World`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def test_h1_to_h3_ten_thousand_clients_come_back_as_advised(how: How) -> None:
 )
 def test_h1_without_spreading_and_shedding_there_is_no_recovery(guards: str, last_s: float, attempts: float) -> None:
     spread, shed = "spread" in guards, "shed" in guards
-    # N/mu = 50 s, well above 2q + c/2 = 25 s: the table's 50 000 clients at 1 ms.
+    # N/mu = 50 s, well above 2q + c/2 = 25 s, as with 50,000 clients at 1 ms.
     report = herd(Plan(clients=1_000, handshake_s=1 / 20, known_per_s=20, spread=spread, shed=shed, patience_s=400))
     if last_s == math.inf:
         assert report.last_s == math.inf, str(report)
