@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 import tempfile
@@ -80,6 +81,30 @@ async def test_ctrl_c_while_a_scratch_store_is_made_or_put_away_leaves_nothing_b
 
     with monkeypatch.context() as patched, trio.fail_after(20):
         patched.setattr(module, function, interrupted)
+        assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
+    assert signals == []
+    assert names(tmp_path) == []
+
+
+async def test_ctrl_c_in_the_middle_of_a_garbage_collection_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An exception in a callback of the collector is dropped. Hypothesis has such a callback in this very process.
+    real = tempfile.mkdtemp
+    signals = [signal.SIGINT]
+
+    def interrupted(_phase: str, _info: dict[str, int]) -> None:
+        if signals:
+            signal.raise_signal(signals.pop())
+
+    def collecting(*args: Any, **options: Any) -> Any:
+        gc.callbacks.append(interrupted)
+        gc.collect()
+        gc.callbacks.remove(interrupted)
+        return real(*args, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", collecting)
+    with trio.fail_after(20):
         assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
     assert signals == []
     assert names(tmp_path) == []
