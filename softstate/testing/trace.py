@@ -1,7 +1,7 @@
 """The events of a simulated world, in order: everything an oracle needs, and nothing that the product computed.
 
 Every event is frozen, and says when it happened (`at_s`, virtual seconds of the world's own clock, which no node and no
-client can read). The disk records a commit at the instant it is made, before any node hears of it. A client knows what
+client can read). The disk records a commit at the instant it is made, before any node learns of it. A client knows what
 its application was given. Values are as an application sees them.
 
 Two runs of one seed have the same `Trace.digest`.
@@ -84,7 +84,7 @@ class NodeStarted(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class NodeEnded(TraceEvent):
-    """A node is gone, and everything that it held. `how`: killed, power (its peers are not told), drained."""
+    """A node is gone, and everything that it held. `how`: killed, power (its peers get no reset), drained."""
 
     node: str
     incarnation: int
@@ -105,7 +105,7 @@ class HeldLease:
 class NodeSampled(TraceEvent):
     """A look at a node: its leases, its connections, and the fullest outbox of these, in entries and bytes.
 
-    `revoked` counts the leases that it has ended before their time so far; it tells the client of each.
+    `revoked` counts the leases that it has ended before their time so far; it notifies the client of each.
     """
 
     node: str
@@ -160,7 +160,7 @@ class ChangeDelivered(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ResetDelivered(TraceEvent):
-    """An application was told that the history changed (`softstate.Reset`)."""
+    """An application received a `softstate.Reset`: the history changed."""
 
     client: str
     handle: int
@@ -168,7 +168,7 @@ class ResetDelivered(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ModeChanged(TraceEvent):
-    """An application was told of its client's new mode."""
+    """An application received its client's new mode."""
 
     client: str
     handle: int

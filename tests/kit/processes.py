@@ -25,7 +25,7 @@ import cbor2
 from websockets.sync.client import ClientConnection, connect
 
 WAIT_S = 20.0
-"""How long any wait may take before the test fails; nothing sleeps for it."""
+"""Limit of any wait in seconds, after which the test fails; nothing sleeps for it."""
 
 
 def free_port() -> int:

@@ -137,8 +137,8 @@ def test_resume_replays_missed_changes(server: Server, peer: ForeignClient) -> N
     server.put("elsewhere", 3)
     with ForeignClient(server, peer.codec) as again:
         position = answer["position"]
-        told = again.hello(session=welcome["session"], since=position["revision"], position=position)
-        assert told["resumed"] is True
+        welcomed = again.hello(session=welcome["session"], since=position["revision"], position=position)
+        assert welcomed["resumed"] is True
         again.expect("notify", topic=topic, version=first)
         again.expect("notify", topic=f"{topic}/below", version=second)
         again.send("renew", id=1, digest=digest(topic, f"{topic}/"), count=2)
@@ -168,9 +168,9 @@ def test_a_resume_that_lacks_something_gets_a_new_session(server: Server, peer: 
     else:
         del fields[missing]
     with ForeignClient(server, peer.codec) as again:
-        told = again.hello(**fields)
-        assert told["resumed"] is False
-        assert told["session"] != welcome["session"]
+        welcomed = again.hello(**fields)
+        assert welcomed["resumed"] is False
+        assert welcomed["session"] != welcome["session"]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_a_position_off_the_history_resets_that_client(
 ) -> None:
     with ForeignClient(server) as other:
         current = other.hello()["position"]
-        told = peer.hello(position={**current, **position})
-        assert told.get("reset") is reset
+        welcomed = peer.hello(position={**current, **position})
+        assert welcomed.get("reset") is reset
         other.send("renew", id=1, digest=digest(), count=0)
         other.expect("renewed", match=True)
 

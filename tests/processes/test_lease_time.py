@@ -21,11 +21,16 @@ def test_a_silent_session_expires_and_is_pushed_to_no_more(tmp_path: Path) -> No
             received = [lively.receive(), lively.receive()]
             assert {message["op"] for message in received} == {"renewed", "notify"}
             pushed += 1
-        told = [silent.receive()]
-        while told[-1]["op"] == "notify":
-            told.append(silent.receive())
-        assert told[-1] == {"op": "revoked", "reason": "expired", "retry_ms": 0, "spread_ms": told[-1]["spread_ms"]}
-        assert 0 < len(told) - 1 < pushed
+        received_by_silent = [silent.receive()]
+        while received_by_silent[-1]["op"] == "notify":
+            received_by_silent.append(silent.receive())
+        assert received_by_silent[-1] == {
+            "op": "revoked",
+            "reason": "expired",
+            "retry_ms": 0,
+            "spread_ms": received_by_silent[-1]["spread_ms"],
+        }
+        assert 0 < len(received_by_silent) - 1 < pushed
         silent.send("renew", id=2, digest=digest("topic"), count=1)
         silent.expect("error", code="no_lease", id=2)
         silent.send("subscribe", id=3, topics={"topic": 0}, replace=True)

@@ -15,7 +15,7 @@ from tests.kit.simulation_rig import churn, count_of, start_clients, wait_until_
 BY_POINT = {
     "C1 before the commit": "publish.before_commit",
     "C2 after the commit, before the acknowledgement": "publish.after_commit",
-    "C3 after the store's answer, before anybody hears of it": "publish.after",
+    "C3 after the store's answer, before any answer or push": "publish.after",
     "C5 after the lease's entry, before the read": "read.before",
     "C6 after the read, before subscribed": "read.after",
     "C7 between renew and renewed, before the head is read": "head.before",

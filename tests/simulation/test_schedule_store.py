@@ -66,7 +66,7 @@ def test_d4_a_store_that_shows_commits_out_of_order_is_detected(writer: str) -> 
         await world.until(lambda: "t/fast" in world.clients["a"].known(), 5)
         assert commit() < world.clients["a"].known()["t/fast"].version
         await world.sleep(40)
-        # The damage: the hub has passed that revision, so it pushes nothing, and renewals tell that nothing is missing.
+        # The damage: the hub has passed that revision, so it pushes nothing, and renewals say nothing is missing.
         assert "t/slow" not in world.clients["a"].known()
         assert world.clients["a"].age() < 30
 

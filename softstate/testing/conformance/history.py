@@ -32,7 +32,7 @@ COMMITS_EACH = 8
 """Commits of each writer; the writers share two stores while a third follows the feed."""
 
 WAIT_S: float = 10.0
-"""How long a check waits for an event. Only a failure takes that long."""
+"""Seconds that a check waits for an event. Only a failure takes that long."""
 
 
 @contextmanager

@@ -37,8 +37,8 @@ class Carrier(Protocol):
 class Pipe:
     """Carries bytes from one end of a connection to the other, in order, through a tap and a route.
 
-    `lost`: nothing arrives any more, and neither end is told. `sender_gone`: the sending process has ended; whatever it
-    still writes is dropped. `broken`: the receiving end was reset. `receiver_closed`: data that arrives is answered
+    `lost`: nothing arrives any more, and neither end notices. `sender_gone`: the sending process has ended; its
+    later writes are dropped. `broken`: the receiving end was reset. `receiver_closed`: data that arrives is answered
     with a reset.
     """
 
@@ -217,7 +217,7 @@ class Pipe:
         self._writers.unpark_all()
 
     def end_sender(self) -> None:
-        """Drop whatever the sender still writes: its process has ended."""
+        """Drop later writes of the sender: its process has ended."""
         self.sender_gone = True
         self._writers.unpark_all()
 

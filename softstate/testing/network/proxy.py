@@ -24,7 +24,7 @@ IDLE_S = 60.0
 """Default seconds without a byte after which a connection is cut: the default of nginx and others."""
 
 Cut: TypeAlias = Literal["end", "reset", "swallow"]
-"""How idle connections end: in order, with a reset, or without telling either end."""
+"""The end of an idle connection: in order, with a reset, or unnoticed by either end."""
 
 WEBSOCKET = b"GET /v1/ws"
 _HOP = (b"connection", b"keep-alive", b"transfer-encoding")

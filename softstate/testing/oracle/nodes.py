@@ -91,10 +91,10 @@ class NodeChecks:
     def client_sampled(self, event: AgeSampled) -> None:
         """Check S6: a node holds the lease of every live client.
 
-        Exempt is the time while a node is frozen; a client that may not have heard yet that its node ended, forgot it,
+        Exempt is the time while a node is frozen; a client that may not know yet that its node ended, forgot it,
         revoked it, or gave up every session with the history of its store (which takes a lease's time at most); the
         time while clocks are off by more than 1 %, jumped or stood still; and a client that once stopped reading, which
-        may not hear that its lease was revoked for that.
+        may not learn that its lease was revoked for that.
         """
         self._live[event.client] = event
         at_s, lease_s = event.at_s, self._bounds.lease_s

@@ -106,7 +106,7 @@ class SimClient:
         await self._ended.wait()
 
     def end(self, how: str = "killed") -> None:
-        """End the client's process at this instant: ``killed``, or ``power``, of which the nodes are not told."""
+        """End the client's process at this instant: ``killed``, or ``power``, which the nodes do not notice."""
         if self._ended.is_set():
             return
         self._how = how

@@ -211,7 +211,7 @@ class SimStore(MemoryStore):
     def __init__(self, disk: SimDisk, random: Random, point: CrashPoint) -> None:
         self.dead = False
         self.replies_lost = 0
-        """How many of the next publishes are committed but answered with an error."""
+        """Number of the next publishes that are committed but answered with an error."""
         self.slow: dict[str, Delay] = {}
         """Extra time of calls, by name; half of it before, half after the call proper."""
         self._sim = disk

@@ -1,4 +1,4 @@
-"""What all hosts of one simulated world share: `World` builds it, and hands it to each node, client and fault."""
+"""The parts that all hosts of one simulated world share. `World` builds it for its nodes, clients and faults."""
 
 from __future__ import annotations
 

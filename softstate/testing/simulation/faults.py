@@ -53,7 +53,7 @@ class Faults:
     # Processes -------------------------------------------------------------------------------------------------------
 
     def crash(self, host: str, how: Literal["killed", "power"] = "killed") -> None:
-        """End a node's or client's process: its kernel resets its connections, or no peer is told (``power``)."""
+        """End a node's or client's process: its kernel resets its connections, or no peer notices (``power``)."""
         self.note("crash", f"{host} {how}")
         self._host(host).end(how)
 

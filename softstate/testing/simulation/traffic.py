@@ -35,7 +35,7 @@ NAMES = ("t/", "t/0/", "t/1/", "t/2/", "/", "other/", *MANY[:4])
 @final
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often and for how long things happen, in seconds; shares are of one.
+    """Rates and durations of a world, in seconds; shares are of one.
 
     The schedule has `faults` faults of `kinds` kinds (None: any), which begin within `faults_s`, and each lasts about
     one of `lengths_s`. They come in groups of `together`, since most edge cases of the protocol need several at once.

@@ -50,7 +50,7 @@ LIMIT_S = 24 * 3_600.0
 """Default limit of a scenario, in virtual seconds."""
 
 LOOK_S = 0.01
-"""How often `World.until` calls its check, in virtual seconds."""
+"""Interval of the checks of `World.until`, in virtual seconds."""
 
 
 class ScenarioTimeout(AssertionError):
@@ -115,7 +115,7 @@ class World:
     ) -> SimClient:
         """Start a client that follows `names`, on a host of its own.
 
-        It knows `urls` (of a proxy, for example) or else `nodes`, in order; unless told otherwise, all nodes.
+        It knows `urls` (of a proxy, for example) or else `nodes`, in order; by default all nodes.
         """
         assert name not in self.clients, f"the world has a client {name} already"
         assert name not in self.nodes, f"{name} is a node"

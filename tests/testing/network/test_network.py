@@ -80,9 +80,9 @@ async def test_connecting_fails_if_nothing_listens_and_waits_for_a_host_without_
         with pytest.raises(OSError, match="nothing listens at n:1"):
             await net.open_stream("c", "n", 1)
         net.end_process("n", silently=True)
-        with trio.move_on_after(300) as patience:
+        with trio.move_on_after(300) as limit:
             await net.open_stream("c", "n", 1)
-        assert patience.cancelled_caught
+        assert limit.cancelled_caught
         net.listen("n", 1)
         await net.open_stream("c", "n", 1)
 
@@ -94,9 +94,9 @@ async def test_bytes_under_way_are_bounded_and_writes_are_taken_in_part(autojump
         assert await read(node, 18)
         assert client.try_send(b"x" * (WINDOW_BYTES + 1)) == WINDOW_BYTES
         assert client.try_send(b"x") == 0
-        with trio.move_on_after(60) as patience:
+        with trio.move_on_after(60) as limit:
             await client.wait_writable()
-        assert patience.cancelled_caught
+        assert limit.cancelled_caught
         assert len(await node.receive_some(1_000)) == 1_000
         await client.wait_writable()
         assert client.try_send(b"y" * 2_000) == 1_000
@@ -124,9 +124,9 @@ async def test_a_stalled_direction_holds_bytes_and_connects_and_the_other_goes_o
         await node.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
         assert await read(client, 19)
         assert await received(node, 500) is None
-        with trio.move_on_after(100) as patience:
+        with trio.move_on_after(100) as limit:
             await net.open_stream("c", "n", 1)
-        assert patience.cancelled_caught
+        assert limit.cancelled_caught
         net.heal("c", "n")
         assert await received(node, 1) == b"GET / HTTP/1.1\r\n\r\n"
 
