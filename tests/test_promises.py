@@ -38,7 +38,7 @@ PROMISES = {
         "client/machine/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
         "client/machine/test_table.py::test_a_host_that_slept_is_suspect",
         "integration/test_client_and_node.py::test_a_store_that_is_down_lets_ages_grow_and_keeps_leases",
-        "store/engines/test_outages.py::test_the_age_is_honest_about_what_others_commit_before_the_node_is_back",
+        "store/engines/test_outages.py::test_the_age_is_honest_about_commits_of_others_before_the_node_is_back",
     ),
     "S6 lease overlap": (
         "client/machine/test_machine.py::test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down",

@@ -139,7 +139,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-SUB-11": ("client/machine/test_knowledge.py::test_the_revision_of_a_sweep_is_never_sent_as_a_version",),
     "P-SUB-12": (
         "store/rules/test_paging.py::test_stand_in_tombstones_share_a_page",
-        "store/rules/test_paging.py::test_a_topic_forgotten_while_paging_is_told_even_to_who_held_nothing",
+        "store/rules/test_paging.py::test_a_topic_forgotten_while_paging_is_deleted_even_for_a_client_that_held_none",
     ),
     "P-SUB-13": (
         "session/test_subscribe.py::test_names_refused_leave_the_lease",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -15,7 +13,6 @@ import urllib.error
 import urllib.request
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,7 @@ import trio
 from softstate.store.base import KEYS_MAX
 from softstate.store.etcd.store import EtcdStore
 from tests.kit.engines import missing
-
-WAIT_S = 20.0
-"""How long the server may take for anything before the test fails."""
+from tests.store.engines.rig import WAIT_S, free_port
 
 
 def need_etcd() -> None:
@@ -35,19 +30,6 @@ def need_etcd() -> None:
     for program in ("etcd", "etcdctl"):
         if shutil.which(program) is None:
             missing(f"{program} is not installed: run .dev/engines")
-
-
-PORTS = range(20_000, 32_000)
-"""Below those that the system gives to outgoing connections, one of which might take the port of a dead server."""
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on now."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass

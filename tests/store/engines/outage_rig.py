@@ -41,7 +41,7 @@ REFUSAL_S_MAX = 2.5
 WAIT_S = 50.0
 """How long a test may take in all."""
 
-LOOK_S = 0.01
+POLL_S = 0.01
 """How often what nobody announces is looked at."""
 
 SIGNAL_S = 0.05
@@ -51,7 +51,7 @@ SIGNAL_S = 0.05
 async def until(check: Callable[[], bool]) -> None:
     """Wait for something that nobody announces. Its bound is that of the test, `WAIT_S`."""
     while not check():
-        await trio.sleep(LOOK_S)
+        await trio.sleep(POLL_S)
 
 
 class Served:
@@ -153,7 +153,7 @@ class Follower:
         """Wait; meanwhile the reported age must say that nothing is known of what happened after `since` (S5)."""
         while not check():
             assert self.updates.age >= trio.current_time() - since
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
 
 
 @asynccontextmanager

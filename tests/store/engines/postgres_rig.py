@@ -20,7 +20,8 @@ from psycopg import sql
 from softstate.store.base import KEYS_MAX
 from softstate.store.postgres.store import PostgresStore
 from tests.kit.engines import missing
-from tests.kit.processes import WAIT_S, free_port, until
+from tests.kit.processes import until
+from tests.store.engines.rig import WAIT_S, free_port
 
 PASSWORD = "tell-nobody-7391"
 ROLE = "softstate"

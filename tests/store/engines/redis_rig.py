@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +14,7 @@ import trio
 from softstate.store import KEYS_MAX, open_store
 from softstate.store.redis.store import RedisStore
 from tests.kit.engines import missing
-from tests.store.engines.rig import folder_for
-
-START_S = 20.0
-"""How long the server may take to start, or do anything else that is asked of it here."""
-
-PORTS = (15_000, 30_000)
+from tests.store.engines.rig import WAIT_S, folder_for, free_port
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": "", "repl-diskless-sync-delay": "0"}
 
@@ -32,18 +25,6 @@ def redis_server() -> str:
     if found is None:
         missing("redis-server is not installed: run .dev/engines")
     return found
-
-
-def free_port() -> int:
-    """Find a port that stays free while a server is down: below those that outgoing connections get."""
-    while True:
-        port = random.randint(*PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 class RedisRig:
@@ -74,7 +55,7 @@ class RedisRig:
         arguments = [part for name, value in given.items() for part in (f"--{name}", *(value.split() or [""]))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self.program, *arguments], stdout=log, stderr=log)  # noqa: ASYNC220
-        with trio.fail_after(START_S):
+        with trio.fail_after(WAIT_S):
             while not await self._answers():
                 assert self._process.poll() is None, (self.folder / "log").read_text()
                 await trio.sleep(0.01)
@@ -161,7 +142,7 @@ async def send(stream: trio.SocketStream, *command: str | bytes | int) -> bytes:
     parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
     await stream.send_all(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
     answer = b""
-    with trio.fail_after(START_S):
+    with trio.fail_after(WAIT_S):
         while not answer.endswith(b"\r\n") or (answer.startswith(b"$") and answer.count(b"\r\n") < 2):
             more = await stream.receive_some(65536)
             if not more:

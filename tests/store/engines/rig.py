@@ -6,10 +6,30 @@ loopback ports in a temporary folder. Every step bounds its own waiting, and rai
 
 from __future__ import annotations
 
+import random
+import socket
 from pathlib import Path
 from typing import Any, Protocol
 
 from softstate.store.base import KEYS_MAX, Store
+
+WAIT_S = 20.0
+"""How long a server may take for any step before the test fails, in seconds."""
+
+PORTS = range(15_000, 32_000)
+"""Below those that the system gives to outgoing connections, one of which might take the port of a dead server."""
+
+
+def free_port() -> int:
+    """Find a port that is free now, and stays so while the server on it is down."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 class Rig(Protocol):

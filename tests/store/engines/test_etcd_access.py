@@ -13,7 +13,8 @@ import trio
 from softstate.errors import ConfigError, StoreRefused, Unavailable
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
-from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdRig, need_etcd
+from tests.store.engines.rig import WAIT_S
 
 PASSWORD = "sésame:/@"
 QUOTED = "s%C3%A9same%3A%2F%40"
@@ -100,7 +101,7 @@ async def test_password_from_a_file(guarded: EtcdRig, tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_password_that_nobody_asks_for(tmp_path: Path) -> None:
+async def test_password_that_the_server_does_not_ask_for(tmp_path: Path) -> None:
     need_etcd()
     rig = EtcdRig(tmp_path, user="app:x@")
     try:

@@ -19,8 +19,8 @@ from softstate.store.etcd.messages import Op, TxnAnswer
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.limits import CALL_S, CHECK_EVERY_S
 from softstate.testing.conformance.stage import expect, put, read_page, state
-from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, free_port, need_etcd
-from tests.store.engines.rig import folder_for
+from tests.store.engines.etcd_rig import EtcdRig, need_etcd
+from tests.store.engines.rig import WAIT_S, folder_for, free_port
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ async def test_ordinary_member_is_durable(rig: EtcdRig) -> None:
     await store.aclose()
 
 
-async def test_snapshot_that_etcd_compacts_away_is_begun_anew(rig: EtcdRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_snapshot_that_etcd_compacts_away_is_begun_again(rig: EtcdRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read of several steps whose snapshot is compacted between two of them."""
     store = await rig.open()
     topics = [f"t/{number}" for number in range(300)]

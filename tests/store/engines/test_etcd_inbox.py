@@ -19,7 +19,8 @@ from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import encode_value
-from tests.store.engines.etcd_rig import WAIT_S, EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.rig import WAIT_S
 
 _numbers = itertools.count()
 
@@ -120,7 +121,7 @@ REFUSED = {
 }
 
 
-async def test_what_cannot_be_published_is_put_aside_and_blocks_nobody(backend: EtcdBackend) -> None:
+async def test_an_entry_that_cannot_be_published_is_put_aside_and_blocks_no_other(backend: EtcdBackend) -> None:
     store = await backend.open()
     follower = await follow(store)
     for topic, (value, _) in REFUSED.items():

@@ -216,7 +216,7 @@ class Race:
 
 
 @pytest.mark.parametrize(("took_s", "gives_way_s"), [(0.004, 0.004), (0.5, YIELD_S_MAX)])
-async def test_a_loser_tries_again_soon_and_a_winner_gives_way(
+async def test_a_loser_tries_again_soon_and_a_winner_yields(
     autojump_clock: trio.testing.MockClock, took_s: float, gives_way_s: float
 ) -> None:
     writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
@@ -231,7 +231,7 @@ async def test_a_loser_tries_again_soon_and_a_winner_gives_way(
     assert after.began == [pytest.approx(won + gives_way_s)]
 
 
-async def test_nobody_gives_way_without_a_rival(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_writer_without_a_rival_does_not_yield(autojump_clock: trio.testing.MockClock) -> None:
     writer = Writer(cast("Gateway", Road()), Layout("softstate"), Random(1))
     await writer.retry(Race(0.004, losses=1))
     await trio.sleep(FAIRNESS_WINDOW_S)

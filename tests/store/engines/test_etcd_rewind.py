@@ -16,7 +16,8 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Store, Write
 from softstate.testing import REWIND_CHECKS, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
-from tests.store.engines.etcd_rig import WAIT_S, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdRig, need_etcd
+from tests.store.engines.rig import WAIT_S
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from typing import Protocol
 import pytest
 import trio
 
-from tests.store.engines.outage_rig import LOOK_S, following, node_on, through, undisturbed, until
+from tests.store.engines.cable import Cable, cable_to
+from tests.store.engines.outage_rig import POLL_S, following, node_on, through, undisturbed, until
 from tests.store.engines.postgres_rig import PostgresRig, PostgresServer
-from tests.store.engines.redis_cable import Cable, cable_to
 from tests.store.engines.redis_rig import RedisRig, redis_rig
 
 
@@ -47,7 +47,7 @@ class RedisPair:
 
     async def in_step(self) -> None:
         while await _offset(self._replica, b"slave_repl_offset") != await _offset(self._primary, b"master_repl_offset"):
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
 
     async def part(self) -> None:
         await self._replica.ask("REPLICAOF", "NO", "ONE")

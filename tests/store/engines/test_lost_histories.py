@@ -9,6 +9,7 @@ import pytest
 
 from softstate.model import Value
 from softstate.wire import JSON
+from tests.store.engines.cable import cable_to
 from tests.store.engines.outage_rig import (
     Follower,
     Line,
@@ -21,7 +22,6 @@ from tests.store.engines.outage_rig import (
     undisturbed,
     until,
 )
-from tests.store.engines.redis_cable import cable_to
 from tests.store.engines.rig import Rig
 
 SERVERS = ("redis", "postgres", "etcd")
@@ -56,7 +56,7 @@ async def test_wiped(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("engine", ALL, indirect=True)
-async def test_restored_resets_only_who_has_seen_more(rig: Rig) -> None:
+async def test_restored_resets_only_a_client_that_has_seen_more(rig: Rig) -> None:
     line = Line()
     async with node_on(rig.url) as served, following(served.url, "/") as late:
         async with following(served.url, "/", open_stream=line.open) as early:

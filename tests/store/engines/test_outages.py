@@ -16,7 +16,7 @@ from softstate.wire import JSON
 from tests.store.engines.outage_rig import (
     AGE_S_MAX,
     LEASE_S,
-    LOOK_S,
+    POLL_S,
     SIGNAL_S,
     Follower,
     Served,
@@ -111,7 +111,7 @@ async def test_frozen_and_thawed(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("engine", [*SERVERS, "sqlite"], indirect=True)
-async def test_the_age_is_honest_about_what_others_commit_before_the_node_is_back(rig: Rig) -> None:
+async def test_the_age_is_honest_about_commits_of_others_before_the_node_is_back(rig: Rig) -> None:
     async with node_on(rig.url) as served, following(served.url, "t") as follower:
         await follower.client.publish("t", 1)
         await follower.shows({"t": 1})
@@ -152,7 +152,7 @@ async def publish_until(over: trio.Event, client: Client, receipts: dict[str, Re
         for _ in range(PUBLISHES_AT_ONCE - sum(not receipt.settled for receipt in receipts.values())):
             topic = f"p/{len(receipts)}"
             receipts[topic] = client.publish_soon(topic, 1, expect=0)
-        await trio.sleep(LOOK_S)
+        await trio.sleep(POLL_S)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_no_writes_for_a_while(rig: Rig, advice: str) -> None:
             ends_at = trio.current_time() + LEASE_S
             while trio.current_time() < ends_at:
                 assert follower.updates.age < AGE_S_MAX
-                await trio.sleep(LOOK_S)
+                await trio.sleep(POLL_S)
             for path in ("/v1/topics/kept", "/readyz"):
                 assert (await served.ask("GET", path)).status == 200
             assert (await served.ask("POST", "/v1/poll", POLL)).status == 200

@@ -390,7 +390,7 @@ async def test_of_several_hosts_the_primary_is_found(rig: PostgresRig) -> None:
 # What is told --------------------------------------------------------------------------------------------------------
 
 
-async def test_durability_is_told_truthfully(rig: PostgresRig) -> None:
+async def test_durability_is_reported_as_it_is(rig: PostgresRig) -> None:
     """Asynchronous commits are overridden for ours; without fsync nothing helps, and that is noticed while it runs."""
     rig.server.change_setting("synchronous_commit", "off")
     try:

@@ -76,7 +76,7 @@ async def test_wrong_urls(url: str, words: str) -> None:
         await PostgresStore.open(url)
 
 
-def test_url_is_what_libpq_is_told() -> None:
+def test_the_url_reaches_libpq() -> None:
     address = read_address(
         "postgresql://me:p%40ss@[::1]:1,%2Ftmp%2Fpg/my%20db?schema=s&sslmode=require&connect_timeout=4"
     )
@@ -310,14 +310,14 @@ async def test_old_server(backend: PostgresBackend, monkeypatch: pytest.MonkeyPa
 # Nobody there --------------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_listens(backend: PostgresBackend) -> None:
+async def test_no_server_on_the_port(backend: PostgresBackend) -> None:
     with trio.socket.socket() as bound:
         await bound.bind(("127.0.0.1", 0))
         url = backend.url.replace(f":{backend.server.port}", f":{bound.getsockname()[1]}")
         await refused(url, "[Cc]onnection refused", Unavailable)
 
 
-async def test_somebody_listens_and_never_answers(backend: PostgresBackend) -> None:
+async def test_a_server_that_never_answers(backend: PostgresBackend) -> None:
     """Each host has its time, so that another one gets its turn."""
     with trio.socket.socket() as silent:
         await silent.bind(("127.0.0.1", 0))

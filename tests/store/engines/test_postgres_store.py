@@ -305,7 +305,9 @@ async def never_notified(_notifications: Notifications) -> None:
     await trio.sleep_forever()
 
 
-async def test_deaf_store_looks_itself(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_without_notifications_checks_itself(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Notifications may be lost, so nothing depends on them."""
     monkeypatch.setattr(Notifications, "wait", never_notified)
     store = await backend.open()

@@ -149,7 +149,7 @@ async def test_compacting_in_steps(rig: RedisRig) -> None:
     await store.aclose()
 
 
-async def test_nothing_is_left_of_what_was_compacted(rig: RedisRig) -> None:
+async def test_compaction_leaves_no_keys_behind(rig: RedisRig) -> None:
     """Indexes of prefixes go with the last topic below them."""
     store = await rig.open()
     await store.publish([Write("a/b/c", b"\x01", key="k"), Write("a/b/c", None)])

@@ -42,7 +42,7 @@ async def images(rig: RedisRig) -> set[bytes]:
     return {key.split(b":")[1] for key in keys if key.startswith(b"{")}
 
 
-async def test_nothing_is_left_of_what_was_replaced(rig: RedisRig) -> None:
+async def test_a_replaced_store_leaves_no_keys_behind(rig: RedisRig) -> None:
     store = await rig.open()
     await store.publish([Write(f"old/{number}/x", b"\x01") for number in range(2000)])
     await store.adopt(pages(await source("a/b", "c")), replace=True)
@@ -52,7 +52,7 @@ async def test_nothing_is_left_of_what_was_replaced(rig: RedisRig) -> None:
     await store.aclose()
 
 
-async def test_what_was_cut_off_is_swept_by_the_next(rig: RedisRig) -> None:
+async def test_an_unfinished_copy_is_swept_by_the_next(rig: RedisRig) -> None:
     store = await rig.open()
     await store.publish([Write("mine", b"\x01")])
 

@@ -19,7 +19,7 @@ from softstate.store.base import Applied, Store, Write
 from softstate.store.redis.connection import CONNECTIONS_MAX
 from softstate.store.redis.schema import LIBRARY
 from softstate.store.redis.store import RedisStore
-from tests.store.engines.redis_cable import Cable, cable_to
+from tests.store.engines.cable import Cable, cable_to
 from tests.store.engines.redis_rig import RedisRig, redis_rig
 
 SHORT_S = 0.3
@@ -179,7 +179,7 @@ async def in_step(primary: RedisRig, replica: RedisRig) -> None:
             await trio.sleep(0.01)
 
 
-async def test_failover_without_loss_resets_nobody(rig: RedisRig, tmp_path: Path) -> None:
+async def test_failover_without_loss_resets_no_client(rig: RedisRig, tmp_path: Path) -> None:
     async with replicated(rig, tmp_path) as replica, cable_to(rig.port) as cable, opened_over(cable) as store:
         await put(store, "a")
         seen = await store.head()
@@ -399,7 +399,7 @@ async def test_wait_survives_the_loss_of_its_connection(rig: RedisRig) -> None:
             await waited(store, version - 1)
 
 
-async def test_connection_that_loses_messages_is_made_anew(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_loses_messages_is_replaced(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages that never come, on a connection that stays: the looks find out, and listen on another."""
     monkeypatch.setattr("softstate.store.commit_waiter.CHECK_EVERY_S", 0.05)
     monkeypatch.setattr("softstate.store.redis.connection.LISTEN_RETRY_S", 0.05)

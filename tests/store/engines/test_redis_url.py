@@ -15,7 +15,8 @@ from softstate.store import open_store
 from softstate.store.base import Write
 from softstate.store.redis.url import RedisAddress
 from tests.kit.engines import missing
-from tests.store.engines.redis_rig import RedisRig, free_port, redis_rig
+from tests.store.engines.redis_rig import RedisRig, redis_rig
+from tests.store.engines.rig import free_port
 
 SECRET = "s3cret-of-mine"
 

@@ -13,7 +13,7 @@ import trio
 from softstate.model import Value
 from softstate.wire.messages import Polled
 from tests.store.engines.etcd_rig import EtcdRig
-from tests.store.engines.outage_rig import LOOK_S, Follower, Served, following, node_on, undisturbed, until
+from tests.store.engines.outage_rig import POLL_S, Follower, Served, following, node_on, undisturbed, until
 from tests.store.engines.postgres_rig import PostgresRig
 from tests.store.engines.redis_rig import RedisRig, Refused
 from tests.store.engines.rig import Rig
@@ -78,7 +78,7 @@ async def test_direct_publishes_reach_every_kind_of_subscriber(rig: Rig) -> None
 
 
 @pytest.mark.parametrize("engine", SERVERS, indirect=True)
-async def test_invalid_direct_publishes_harm_nobody(rig: Server) -> None:
+async def test_invalid_direct_publishes_do_no_harm(rig: Server) -> None:
     """Redis and PostgreSQL refuse them to their face; from etcd's inbox they are put aside."""
     async with node_on(rig.url) as served, following(served.url, "/") as follower:
         await follower.client.publish("bad", "good")
@@ -98,7 +98,7 @@ async def refused(rig: Server, topic: str, json: str) -> None:
     await rig.publish_directly(topic, json)
     aside = f"softstate/refused/{topic}"
     while not (await rig.keys(aside)).get(aside, b"").endswith(json.encode()):
-        await trio.sleep(LOOK_S)
+        await trio.sleep(POLL_S)
 
 
 async def all_show(followers: Iterable[Follower], values: dict[str, Value]) -> None:

@@ -30,7 +30,7 @@ async def test_same_seed_same_history() -> None:
     assert heads[0] == heads[1] != heads[2]
 
 
-async def test_claims_the_durability_it_is_told() -> None:
+async def test_claims_the_durability_it_is_given() -> None:
     assert MemoryStore().durability is Durability.NONE
     assert MemoryStore(durability=Durability.WEAK).durability is Durability.WEAK
 
@@ -146,7 +146,7 @@ async def test_wait_returns_at_once_when_rewound() -> None:
     await store.wait(seen)
 
 
-async def test_a_backup_is_not_touched_by_what_follows() -> None:
+async def test_a_backup_is_not_touched_by_later_changes() -> None:
     disk = MemoryDisk(Random(SEED))
     store = MemoryStore(disk)
     await store.publish([Write("a", b"\x01", key="k")])

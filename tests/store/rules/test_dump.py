@@ -33,7 +33,7 @@ async def starts(dump: AsyncGenerator[Dump, None]) -> list[int]:
         return [page.after async for page in dump]
 
 
-async def test_compaction_beyond_the_cursor_makes_a_dump_begin_anew() -> None:
+async def test_compaction_beyond_the_cursor_makes_a_dump_start_over() -> None:
     store = await filled(6)
     begun: list[int] = []
 

@@ -207,7 +207,7 @@ def test_stand_in_tombstones_share_a_page() -> None:
     assert not page.more
 
 
-def test_a_topic_forgotten_while_paging_is_told_even_to_who_held_nothing() -> None:
+def test_a_topic_forgotten_while_paging_is_deleted_even_for_a_client_that_held_none() -> None:
     image = new_image()
     play(image, [("put", "a", 0), ("put", "b", 0)])
     query = Query({"a": 0, "b": 0}, limit=1)

@@ -72,7 +72,7 @@ async def test_a_backup_that_fails_leaves_all_as_it_was(ending: str, tmp_path: P
     assert ending == "no place" or path.read_text() == "the last backup"
 
 
-async def test_reading_a_file_changes_nothing_and_sees_what_others_commit(tmp_path: Path) -> None:
+async def test_reading_a_file_changes_nothing_and_sees_commits_of_others(tmp_path: Path) -> None:
     path = str(tmp_path / "softstate.db")
     store = await SqliteStore.open(path)
     await put(store, "a")

@@ -329,7 +329,7 @@ async def test_closed(tmp_path: Path) -> None:
             await call()  # type: ignore[misc]
 
 
-async def test_closing_wakes_who_waits(tmp_path: Path) -> None:
+async def test_closing_wakes_waiting_tasks(tmp_path: Path) -> None:
     store = await SqliteStore.open(str(tmp_path / "softstate.db"))
 
     async def wait() -> None:

@@ -130,7 +130,7 @@ async def test_what_can_be_carried_is_taken(rig: RedisRig, json: str) -> None:
     await store.aclose()
 
 
-async def test_whatever_is_taken_can_be_carried(rig: RedisRig) -> None:
+async def test_every_accepted_value_can_be_carried(rig: RedisRig) -> None:
     """What the library takes of many damaged texts, every reader can make sense of."""
     random = Random(1)
     store = await rig.open()
@@ -175,7 +175,7 @@ async def test_right_topics_are_taken(rig: RedisRig, topic: str) -> None:
     await store.aclose()
 
 
-async def test_wrong_calls_are_told_what_is_wrong(rig: RedisRig) -> None:
+async def test_wrong_calls_are_refused_with_the_reason(rig: RedisRig) -> None:
     store = await rig.open()
     for call, complaint in (
         (("softstate_publish", 1, rig.namespace, "a"), "takes a topic, JSON text"),

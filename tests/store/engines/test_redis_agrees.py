@@ -117,7 +117,7 @@ def shape(found: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", STORY)
-async def test_alike(server: RedisRig, seed: int) -> None:
+async def test_agrees_with_the_memory_store(server: RedisRig, seed: int) -> None:
     random = Random(seed)
     server.namespace = f"alike{seed}"
     redis, memory = await server.open(keys_max=6), MemoryStore(keys_max=6)
