@@ -76,10 +76,11 @@ class SessionMachine(SessionCore):
 
     def expects(self, ticket: int) -> bool:
         """Tell whether a read is still wanted: the lease it was for may have ended while it waited to begin."""
-        return self.pending is not None and self.pending.ticket == ticket
+        return self._pending(ticket) is not None
 
     def _pending(self, ticket: int) -> PendingRequest | None:
-        return self.pending if self.expects(ticket) else None
+        pending = self.pending
+        return pending if pending is not None and pending.ticket == ticket else None
 
     def _take(self, event: NodeEvent[P], *args: P.args, **kwargs: P.kwargs) -> list[Effect]:
         rule = TABLE.get((self.state, event))
