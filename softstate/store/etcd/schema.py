@@ -45,9 +45,9 @@ MARK = "softstate"
 class Head(msgspec.Struct, frozen=True):
     """The newest commit, in JSON at the key ``head``. Two writes never leave the same bytes: `token` is random.
 
-    So a write that compares these bytes knows all that is below ``data/`` to be as it was when they were read, whatever
-    was restored or repeated in between. `since` is the revision at which `lineage` begins, `keys` how many idempotency
-    keys are held.
+    So a write that compares these bytes knows all that is below ``data/`` to be as it was when they were read, even if
+    something was restored or repeated in between. `since` is the revision at which `lineage` begins, `keys` how many
+    idempotency keys are held.
     """
 
     epoch: str

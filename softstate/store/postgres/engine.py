@@ -54,7 +54,7 @@ class PostgresEngine:
             # A process that was stopped between its two round trips blocks all others no longer than this.
             "idle_in_transaction_session_timeout": milliseconds(CALL_S),
         }
-        # What a prefix or a revision selects differs too much for one plan to serve them all.
+        # Prefixes and revisions select too differently for one plan to serve them all.
         planning = {"plan_cache_mode": "force_custom_plan", "statement_timeout": milliseconds(CALL_S)}
         self.reader = PostgresConnection(address, "reader", {**self.timeouts, **planning})
         # Timing out, a COMMIT that waits for a standby would report success.
@@ -72,7 +72,7 @@ class PostgresEngine:
                 self.seen = position
 
     def begin_again(self, position: Position) -> None:
-        """Forget what was seen, on a history that may have been another one. Nobody may be reading or transaction."""
+        """Forget the highest position seen, perhaps of another history. No call may be reading or writing."""
         with self._seen_lock:
             self.seen = position
 
@@ -129,7 +129,7 @@ class PostgresEngine:
         ).rowcount
         if buried or expired:
             transaction.keys -= expired
-            # PostgresTransaction to meta hides that somebody else has put it there, so a lineage row comes first.
+            # Writing to meta hides that another program has put it there, so a lineage row comes first.
             transaction.begin_lineage()
             transaction.commit(floor=floor)
             self.writer.fresh = False

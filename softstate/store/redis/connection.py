@@ -115,7 +115,7 @@ class RedisConnection:
             receive(message if kind == b"message" and isinstance(message, bytes) else MISSED)
 
     def close(self) -> None:
-        """Close the connection at once, whatever it is doing."""
+        """Close the connection at once, even during a call."""
         self._scope.cancel()
 
 

@@ -100,7 +100,7 @@ def records_of(flat: Sequence[Any]) -> list[Record]:
 
 
 def _ahead(query: Query, versions: Sequence[int]) -> Iterator[Record]:
-    """Yield a record for every single topic that has one, for `answer` to look at; those of the page replace these.
+    """Yield a record for every single topic that has one, for `answer` to see; those of the page replace these.
 
     It passes over tombstones that were not asked for, and looks one record beyond the page, but returns none of these.
     """

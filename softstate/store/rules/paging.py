@@ -115,7 +115,7 @@ def _sinces(query: Query, compacted: Collection[str]) -> Mapping[str, int]:
 
 
 def _rewound(why: str, position: Position) -> Rewound:
-    # The answer to this asker alone (P-REW-4), who has shown to know another history (P-REW-3).
+    # The answer to this client alone (P-REW-4), which has shown to know another history (P-REW-3).
     message = f"{why}: it was restored from an older copy, or wiped; forget what you hold and begin at {position}"
     return Rewound(message, position=position)
 

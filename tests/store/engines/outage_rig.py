@@ -27,7 +27,7 @@ from softstate.wire import JSON
 CONFIG = ServerConfig(
     port=0, ttl_ms=1_500, timeout_ms=800, store_s_max=1.0, poll_every_ms=100, recover_base_ms=20, recover_cap_ms=200
 )
-"""Short terms, so that a lease is over soon if nobody holds it; `store_s_max` well below any engine's own patience."""
+"""Short terms, so that a lease ends soon unless it is renewed; `store_s_max` well below any engine's own patience."""
 
 LEASE_S = CONFIG.ttl_ms * 1.1 / 1000
 """TTL and grace: a lease that still holds after that was extended without the store."""
@@ -42,14 +42,14 @@ WAIT_S = 50.0
 """How long a test may take in all."""
 
 POLL_S = 0.01
-"""How often what nobody announces is looked at."""
+"""How often a condition without an event is polled."""
 
 SIGNAL_S = 0.05
 """How long the system may take to deliver a signal."""
 
 
 async def until(check: Callable[[], bool]) -> None:
-    """Wait for something that nobody announces. Its bound is that of the test, `WAIT_S`."""
+    """Poll until a condition holds. The bound is that of the test, `WAIT_S`."""
     while not check():
         await trio.sleep(POLL_S)
 
@@ -81,7 +81,7 @@ class Served:
         self._ended.set()
 
     async def kill(self) -> None:
-        """End it without a word to anybody."""
+        """End it without a farewell."""
         self._scope.cancel()
         await self._ended.wait()
 
@@ -186,7 +186,7 @@ def undisturbed(served: Served, *followers: Follower) -> None:
 
 
 class Line:
-    """What a client opens its streams with, so that it can be cut off from every node."""
+    """Opens a client's streams, so that it can be cut off from every node."""
 
     def __init__(self) -> None:
         self._cut = False

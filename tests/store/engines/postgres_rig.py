@@ -70,7 +70,7 @@ class PostgresServer:
         return done.stdout
 
     def create(self) -> None:
-        """Make an empty cluster. The administrator is let in over the socket, everybody else by password over TCP."""
+        """Make an empty cluster. The administrator is let in over the socket, all others by password over TCP."""
         self.run(
             "initdb", "-D", self.data, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "-E",
             self._encoding, "--locale=C", "--no-sync",
@@ -244,7 +244,7 @@ class PostgresBackend:
 
 
 def call(connection: psycopg.Connection[tuple[Any, ...]], schema: str, function: str, *arguments: Any) -> Any:
-    """Call one of a schema's functions within somebody's transaction."""
+    """Call one of a schema's functions within a transaction."""
     holes = sql.SQL(", ").join([sql.Placeholder()] * len(arguments))
     statement = sql.SQL("SELECT {}.{}({})").format(sql.Identifier(schema), sql.Identifier(function), holes)
     row = connection.execute(statement, arguments).fetchone()
@@ -309,7 +309,7 @@ class PostgresRig(PostgresBackend):
         await trio.to_thread.run_sync(wipe)
 
     async def fail_over(self, standby: PostgresServer) -> None:
-        """Kill the server, and put a standby in its address, on the same port, as primary from then on."""
+        """Kill the server, and put a standby in its place, on the same port, as primary from then on."""
 
         def fail_over() -> None:
             self.server.kill()

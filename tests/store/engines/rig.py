@@ -1,4 +1,4 @@
-"""What a test can do to a real store engine: start it, kill it, fill it, put a backup in its place.
+"""Handling a real store engine in a test: start it, kill it, fill it, put a backup in its place.
 
 Each engine has a rig of its own (`redis_rig.py`, `postgres_rig.py`, `etcd_rig.py`), with a server of its own on free
 loopback ports in a temporary folder. Every step bounds its own waiting, and raises when the server does not follow.
@@ -37,7 +37,7 @@ class Rig(Protocol):
 
     @property
     def url(self) -> str:
-        """What `--store` is given to use it."""
+        """Its URL, for `--store`."""
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         """Open a store on it."""

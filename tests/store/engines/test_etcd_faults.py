@@ -35,7 +35,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[EtcdRig]:
 
 
 async def until_warned(store: EtcdStore) -> None:
-    """Wait as a keeper does, until the store has something to warn of."""
+    """Wait as a node's follower does, until the store has a warning."""
     with trio.fail_after(WAIT_S):
         while not store.warnings:
             store._probe_at = store._check_at = 0.0
@@ -235,8 +235,8 @@ async def test_a_snapshot_that_etcd_compacts_away_is_begun_again(rig: EtcdRig, m
 
 
 async def test_next_endpoint_serves_when_one_is_gone(rig: EtcdRig) -> None:
-    nobody = free_port()
-    store = await EtcdStore.open(f"etcd://127.0.0.1:{nobody},{rig.address}/")
+    unused = free_port()
+    store = await EtcdStore.open(f"etcd://127.0.0.1:{unused},{rig.address}/")
     await put(store, "a")
     assert list(await state(store)) == ["a"]
     await store.aclose()

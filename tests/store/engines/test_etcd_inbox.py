@@ -41,7 +41,7 @@ def backend(server: EtcdRig) -> EtcdBackend:
 
 
 class Follower:
-    """Follows a store as a node's keeper does, and remembers every record that came."""
+    """Follows a store as a node's follower does, and keeps every record."""
 
     def __init__(self, store: EtcdStore, position: Position) -> None:
         self.store = store
@@ -209,7 +209,7 @@ async def test_compare_and_set_sees_what_was_put(backend: EtcdBackend) -> None:
 
 
 async def test_waiting_ends_with_what_this_store_has_seen_itself(backend: EtcdBackend) -> None:
-    """Own commits, and heads that somebody else has asked for, wake `wait` before the watch says anything."""
+    """Own commits, and heads that another task has read, wake `wait` before the watch says anything."""
     store, other = await backend.open(), await backend.open()
     for writer in (store, other):
         after = (await store.head()).revision

@@ -185,7 +185,7 @@ def test_appetite() -> None:
 
 
 class Road:
-    """What a `Writer` asks of its gateway on the way to a write."""
+    """The part of a gateway that a `Writer` uses on the way to a write."""
 
     endpoints = SimpleNamespace(count=1)
 

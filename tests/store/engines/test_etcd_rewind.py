@@ -63,8 +63,8 @@ async def test_contract(check: StoreCheck, backend: type[SnapshotBackend], rig: 
     await run_check(check, backend(rig))
 
 
-async def until_heard(store: Store, after: int) -> None:
-    """Follow `wait` until the head is above `after`, as a keeper does."""
+async def until_above(store: Store, after: int) -> None:
+    """Follow `wait` until the head is above `after`, as a node's follower does."""
     with trio.fail_after(WAIT_S):
         while (await store.head()).revision <= after:
             await store.wait(after)
@@ -87,7 +87,7 @@ async def test_restored_copy_that_a_direct_publish_advances(rig: EtcdRig) -> Non
     await rig.restore(backup)
     for number in range(8):
         await rig.publish_directly(f"direct/{number}", str(number))
-        await until_heard(behind, (await behind.head()).revision)
+        await until_above(behind, (await behind.head()).revision)
     head = await behind.head()
     assert head.revision > lost[-1].revision
     for witness in lost:

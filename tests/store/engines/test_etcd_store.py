@@ -53,7 +53,7 @@ VALUE = bytes([0x59, 0xFF, 0xF0]) + bytes(0xFFF0)
 
 
 async def test_group_above_the_size_of_a_request(backend: EtcdBackend) -> None:
-    """It takes several transactions, and looks like one when nobody commits between them."""
+    """It takes several transactions, and looks like one when no other commits come between them."""
     store = await backend.open()
     before = await store.head()
     committed = await store.publish([Write(f"t/{number}", VALUE, expect=0, key="k") for number in range(50)])
@@ -69,7 +69,7 @@ async def test_group_above_the_size_of_a_request(backend: EtcdBackend) -> None:
 async def test_group_above_the_size_of_a_request_that_others_commit_into(
     backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    """What is reported is the last contiguous run; with another lineage in between nothing can be."""
+    """The last contiguous run is reported; with another lineage in between nothing can be."""
     store, rival = await backend.open(), await backend.open()
     start = await store.head()
     commit = store._publish

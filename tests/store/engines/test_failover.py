@@ -1,6 +1,6 @@
-"""A node on a pair of servers, of which the second takes over: nobody notices, unless it lacks what was acknowledged.
+"""A node on a pair of servers, of which the second takes over: no client notices, unless it lacks acknowledged commits.
 
-Replication is asynchronous here, as it is unless somebody sets it up otherwise. An etcd cluster loses nothing when it
+Replication is asynchronous here, as it is unless it is set up otherwise. An etcd cluster loses nothing when it
 fails over; for that see `test_etcd_faults`.
 """
 

@@ -1,6 +1,6 @@
-"""An engine that comes back without what it had acknowledged: who has seen that is reset, and nobody else.
+"""An engine that comes back without acknowledged commits: clients that have seen them are reset, and no others.
 
-Wiped, restored from a backup, restored and advanced past everybody. An operator did it, on purpose or not.
+Wiped, restored from a backup, restored and advanced past every client. An operator did it, on purpose or not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVERS = ("redis", "postgres", "etcd")
 ALL = (*SERVERS, "sqlite")
 
 NOWHERE = 1
-"""A port on which nobody listens."""
+"""A port on which no server listens."""
 
 ADVANCES = 12
 """More changes than any test here loses."""

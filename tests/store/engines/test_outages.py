@@ -161,7 +161,7 @@ async def publish_until(over: trio.Event, client: Client, receipts: dict[str, Re
     indirect=["engine"],
 )
 async def test_no_writes_for_a_while(rig: Rig, advice: str) -> None:
-    """Publishes are refused, with what to do about it. Nobody else notices anything."""
+    """Publishes are refused, with what to do about it. Other clients notice nothing."""
     async with node_on(rig.url) as served, following(served.url, "t", "kept") as follower:
         await follower.client.publish("kept", "before")
         await follower.shows({"kept": "before"})

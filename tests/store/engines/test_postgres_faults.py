@@ -203,7 +203,7 @@ async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig)
 
 
 class Cutter:
-    """A proxy that cuts the connection as the server answers a commit: it is made, and nobody has heard of it."""
+    """A proxy that cuts the connection as the server answers a commit: it is made, and no answer arrives."""
 
     def __init__(self, port: int) -> None:
         self._target = port

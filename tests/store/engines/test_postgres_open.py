@@ -140,7 +140,7 @@ async def test_unknown_role_and_database(backend: PostgresBackend) -> None:
 
 
 async def test_password_changed_while_it_runs(backend: PostgresBackend, server: PostgresServer) -> None:
-    """For a store that was open it is something that may pass: whoever changed it may change it back."""
+    """For a store that was open it may pass: a setting that was changed may be changed back."""
     store = await backend.open()
     server.execute(f"ALTER ROLE {ROLE} PASSWORD 'other'")
     try:
@@ -194,7 +194,7 @@ async def test_limited_connections(backend: PostgresBackend, server: PostgresSer
 
 
 async def test_connections_are_bounded(backend: PostgresBackend, server: PostgresServer) -> None:
-    """Whatever a store does at a time: three connections, one more while it adopts, none once it is closed."""
+    """Under any load: three connections, one more while it adopts, none once it is closed."""
     source, store = await PostgresBackend(server, f"open_{next(NUMBERS)}").open(), await backend.open()
     await put(source, "a")
     counts: list[int] = []
@@ -276,7 +276,7 @@ async def test_schema_of_another_application(backend: PostgresBackend, server: P
 
 
 async def test_foreign_objects_beside_ours(backend: PostgresBackend, server: PostgresServer) -> None:
-    """What others have put into our schema is let be, and keeps it from being deleted."""
+    """Objects of others in our schema stay, and keep it from being deleted."""
     store = await backend.open()
     await put(store, "a")
     server.execute(f"CREATE TABLE {backend.schema}.theirs (id integer)", database=DATABASE)
@@ -307,7 +307,7 @@ async def test_old_server(backend: PostgresBackend, monkeypatch: pytest.MonkeyPa
     await refused(backend.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
 
 
-# Nobody there --------------------------------------------------------------------------------------------------------
+# No server there ------------------------------------------------------------------------------------------------------
 
 
 async def test_no_server_on_the_port(backend: PostgresBackend) -> None:

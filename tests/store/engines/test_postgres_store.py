@@ -95,7 +95,7 @@ def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
 async def test_slow_transactions_commit_in_the_order_of_their_revisions(
     backend: PostgresBackend, applications: list[Application]
 ) -> None:
-    """The classic mistake is that 11 becomes visible before 10, and whoever saw 11 never asks for 10."""
+    """The classic mistake is that 11 becomes visible before 10, and a reader that saw 11 never asks for 10."""
     follower = await backend.open()
     after = await follower.head()
     applications += [Application(backend), Application(backend)]
@@ -138,7 +138,7 @@ async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
     assert await state(store) == {}
     applications[0].connection.commit()
     assert await put(store, "a") == version + 1
-    assert (await store.head()).lineage == head.lineage, "a lock that was waited for in vain breaks nothing"
+    assert (await store.head()).lineage == head.lineage, "a wait for a lock that fails breaks nothing"
 
 
 async def test_writers_of_all_kinds_take_turns(backend: PostgresBackend, applications: list[Application]) -> None:
@@ -319,7 +319,7 @@ async def test_a_store_without_notifications_checks_itself(
 
 
 async def test_strange_notifications_do_no_harm(backend: PostgresBackend) -> None:
-    """Anybody may notify anything: what is no news is slept over, what is no number makes the store look."""
+    """Any program may notify anything: a known revision is ignored, a payload that is no number causes a check."""
     store = await backend.open()
     head = await store.head()
     async with trio.open_nursery() as nursery:

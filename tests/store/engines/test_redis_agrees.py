@@ -51,7 +51,7 @@ class Pair:
         self.rows.append((one.lineage, other.lineage))
 
     def known(self) -> int:
-        """Draw a revision that somebody may know, mostly."""
+        """Draw a revision that a client may know, mostly."""
         head = self.memory._seen.revision
         return self.random.choice(
             (0, head, head + 1, self.memory.disk.image.floor, *(self.random.randint(0, head) for _ in range(6)))
@@ -60,7 +60,7 @@ class Pair:
     def position(self) -> tuple[Position, Position] | tuple[None, None]:
         if self.random.random() < 0.6:
             return None, None
-        # Nobody has seen what the group itself is about to make.
+        # No client has seen the revisions that the group itself will make.
         revision, rows = min(self.known(), self.memory._seen.revision), self.random.choice(self.rows)
         epochs = self.redis._engine.seen.epoch, self.memory._seen.epoch
         one, other = (Position(epoch, row, revision) for epoch, row in zip(epochs, rows, strict=True))

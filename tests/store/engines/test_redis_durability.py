@@ -1,4 +1,4 @@
-"""What a Redis store promises: asked of a real server, and told truthfully."""
+"""The durability that a Redis store reports: asked of a real server."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ async def is_told(store: Store, witness: Position) -> bool:
 
 
 async def test_killed_server_keeps_what_it_acknowledged(rig: RedisRig) -> None:
-    """What was acknowledged outlives kill -9; the first change after it begins a lineage, in the same transaction."""
+    """Acknowledged commits outlive kill -9; the first change after it begins a lineage, in the same transaction."""
     async with opened(rig) as store:
         last = await put(store, "a")
         before = await store.head()
@@ -88,7 +88,7 @@ async def test_killed_server_keeps_what_it_acknowledged(rig: RedisRig) -> None:
         assert committed.before == last + 1, "the lineage row comes between"
         assert [record.version for record in committed.records] == [last + 2, last + 3]
         assert committed.position.lineage != before.lineage
-        assert not await is_told(store, before), "nobody is reset"
+        assert not await is_told(store, before), "no client is reset"
         feed = await store.feed(before)
         assert list(feed.lineages) == [committed.position.at(last + 1)]
         assert await put(store, "d") == last + 4, "no more rows"
@@ -113,7 +113,7 @@ async def test_wiped_server(rig: RedisRig) -> None:
 
 
 async def test_older_copy_that_has_advanced_is_told_apart(rig: RedisRig) -> None:
-    """A copy put back, and taken past everybody by another program before any node looked, is noticed all the same."""
+    """A copy put back, and advanced past every client by another program before any node checked, is noticed."""
     async with opened(rig) as store:
         backup = await rig.backup()
         await put(store, "lost/1")
@@ -269,7 +269,7 @@ async def test_frozen_server_is_unavailable_in_time(rig: RedisRig, monkeypatch: 
 
 
 async def test_cancelled_call_leaves_no_answer_behind(rig: RedisRig) -> None:
-    """What answers a call that was cancelled never answers the next one."""
+    """The answer to a call that was cancelled never answers the next one."""
     async with opened(rig) as store:
         await put(store, "a")
         rig.freeze()
@@ -414,7 +414,7 @@ async def test_a_connection_that_loses_messages_is_replaced(rig: RedisRig, monke
 
 
 async def test_connection_that_has_nothing_to_tell_is_kept(rig: RedisRig) -> None:
-    """What was committed before listening began was told to nobody here, and says nothing against the connection."""
+    """Commits from before listening began have no message here, which says nothing against the connection."""
     async with opened(rig) as other, opened(rig) as store:
         await put(other, "a")
         await listening(store)
@@ -435,7 +435,7 @@ async def pubsub_clients(rig: RedisRig) -> list[bytes]:
 
 
 async def test_own_commit_wakes_when_it_has_returned(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message about an own commit may come before the answer, and must not have anybody read for nothing."""
+    """The message about an own commit may come before the answer, and must not cause a needless read."""
     async with opened(rig) as store:
         await listening(store)
         call = store._engine.call

@@ -131,7 +131,7 @@ async def test_what_can_be_carried_is_taken(rig: RedisRig, json: str) -> None:
 
 
 async def test_every_accepted_value_can_be_carried(rig: RedisRig) -> None:
-    """What the library takes of many damaged texts, every reader can make sense of."""
+    """Of many damaged texts, the library accepts only those that every reader can decode."""
     random = Random(1)
     store = await rig.open()
     whole = '{"a": [1, -2.5e3, true, null, "x\\n\\u00e9é😀"], "b": {"$bytes": "AP8="}, "c": {}}'.encode()
@@ -190,7 +190,7 @@ async def test_wrong_calls_are_refused_with_the_reason(rig: RedisRig) -> None:
 
 
 async def test_value_written_past_the_library_reads_as_deleted(rig: RedisRig) -> None:
-    """A bad value keeps nothing from anybody: neither from a listing, nor behind the end of a page."""
+    """A bad value hides no other: neither from a listing, nor behind the end of a page."""
     store = await rig.open()
     await store.publish([Write(f"t/{number}", b"\x01") for number in range(6)])
     script = (

@@ -37,7 +37,7 @@ async def test_claims_the_durability_it_is_given() -> None:
 
 @pytest.mark.parametrize(("point", "applied"), [("publish.before_commit", False), ("publish.after_commit", True)])
 async def test_crash_points(point: str, applied: bool) -> None:
-    """Who dies at a checkpoint has acknowledged nothing; after the commit it is applied all the same."""
+    """A node that dies at a checkpoint has acknowledged nothing; after the commit it is applied all the same."""
     disk = MemoryDisk(Random(SEED))
     acknowledged: list[str] = []
 

@@ -1,4 +1,4 @@
-"""URLs of remote stores: hosts, options, and a password that nobody gets to see."""
+"""URLs of remote stores: hosts, options, and a password that is never shown."""
 
 from __future__ import annotations
 

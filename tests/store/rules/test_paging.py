@@ -18,10 +18,10 @@ TOPICS = ["a", "p/a", "p/b", "p/c/d", "p/c/e", "q/a", "q/b"]
 PREFIXES = [ALL, "p/", "p/c/", "q/"]
 
 PAGES_MAX = 200
-"""No answer here can take more pages, restarts included: then something restarts for ever."""
+"""No answer here can take more pages, restarts included: then something restarts without end."""
 
 Step: TypeAlias = tuple[str, str, int]
-"""What happens to the store: ("put" or "delete", topic, _), ("compact", _, how many revisions below the head)."""
+"""Changes of the store: ("put" or "delete", topic, _), ("compact", _, how many revisions below the head)."""
 
 STEPS = st.lists(
     st.one_of(
@@ -92,7 +92,7 @@ class Knower:
     def ask(
         self, topics: set[str], prefixes: dict[str, bool], limit: int, image: MemoryImage, between: list[list[Step]]
     ) -> Page:
-        """Take all pages of an answer, with things happening between them; ask anew when it cannot go on."""
+        """Take all pages of an answer, with changes between them; ask again when it cannot go on."""
         query = first = self.query(topics, prefixes, limit)
         compacted: Sequence[str] | None = None
         while True:

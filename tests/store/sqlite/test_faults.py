@@ -246,7 +246,7 @@ async def test_locked_by_another_process(tmp_path: Path) -> None:
 
 
 class Watch:
-    """Stands for the module `time`: time passes while somebody sleeps. Calls `until` before the sleep number `at`."""
+    """Replaces the module `time`: time passes during a sleep. Calls `until` before the sleep number `at`."""
 
     def __init__(self, at: int, until: Callable[[], object]) -> None:
         self.now = 1_000.0

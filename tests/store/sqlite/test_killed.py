@@ -1,4 +1,4 @@
-"""S3: whoever is killed with -9 while publishing, nothing that was acknowledged is lost."""
+"""S3: when processes are killed with -9 while publishing, nothing that was acknowledged is lost."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Pat
         assert asked(104.12, 104.14, 104.17, 104.3, 105.15) == [104.12, 104.14, 105.15], "its own: not for so long"
         await store.publish([Write("t", b"\x03")])
         await other.publish([Write("t", b"\x04")])
-        assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "somebody else's after its own"
+        assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "another process's after its own"
     finally:
         await store.aclose()
         await other.aclose()

@@ -48,7 +48,7 @@ serve('stage', {}, function(store, arguments)
   return 1
 end)
 
--- image, epoch, head, floor, and 1 to replace whatever is here.
+-- image, epoch, head, floor, and 1 to replace the contents.
 serve('adopt', {}, function(store, arguments)
   local image, epoch, head, floor, replace = unpack(arguments)
   if not is_debris(store, image) then

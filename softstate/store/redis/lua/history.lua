@@ -3,7 +3,7 @@
 -- The library remembers, outside the data, where it left each image. While what it finds is exactly that, history goes
 -- on. Whenever it is not, a lineage row is begun before the first change: after a restart, a failover or a reloaded
 -- library, which forget, and after the data was restored, flushed or synchronised from another server, which do not
--- agree. So no two changes are ever made with the same lineage and revision: the second would have to be made by a
+-- agree. So no two changes are made with the same lineage and revision: the second would have to be made by a
 -- library that remembers being just before it, and the one that made the first remembers being past it.
 
 -- Image -> position. Forgetting costs a superfluous row, which is harmless.
@@ -48,7 +48,7 @@ local function continue_history(store)
   end
 end
 
--- To be called after the last. Waking is best effort: who may not publish on the channel may still change topics.
+-- To be called after the last. Waking is best effort: a user who may not publish on the channel may still change topics.
 local function end_changes(store)
   remember(store)
   redis.pcall('PUBLISH', store.channel, position_of(store))
