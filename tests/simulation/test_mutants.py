@@ -41,7 +41,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (reset_keeps_versions, 4, "S5"),  # 1,798
     (older_applied, 19, "S1"),  # 1,070
     (certified_applied, 28, "S1"),  # 668
-    (mutants.own_commits_close_gaps, 3, "S7"),  # 2,643
+    (mutants.own_commits_close_gaps, 3, "S7"),  # 2,053
     (no_sweep, 2, "S5"),  # 1,590
     (mutants.connections_survive_a_rewind, 4, "S9"),  # 594
 ]
