@@ -86,7 +86,7 @@ class Lease:
 
     @property
     def count(self) -> int:
-        """How many names the lease holds."""
+        """The number of names that the lease holds."""
         return len(self.names)
 
 

@@ -22,8 +22,8 @@ GAP_BYTES_MAX = 1024 * 1024
 class GapBuffer:
     """Holds the pushes of `names`, which have just entered the lease, back.
 
-    A topic that one of the `older` names of the lease covers too is let pass: its pushes must go out whatever becomes
-    of this subscribe.
+    A topic that one of the `older` names of the lease covers too is let pass: its pushes must go out also while
+    this subscribe is under way, or if it fails.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_covered", "_held", "_names", "_older", "_topics_max", "overflowed")

@@ -85,7 +85,7 @@ class ServiceRate:
 
     @property
     def in_progress(self) -> int:
-        """How many requests have begun and not ended."""
+        """The number of requests that have begun and not ended."""
         return self._in_progress
 
     def began(self, now: float) -> None:

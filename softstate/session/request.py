@@ -21,7 +21,7 @@ from softstate.session.gap_buffer import GapBuffer
 from softstate.wire.messages import Error, Hello, Id, Poll, Renew, Subscribe
 
 OVERFLOW_ROUNDS_MAX = 8
-"""How often an answer is read on because its gap buffer overflowed, before it ends as `overloaded` (P-SUB-6)."""
+"""Most times that an answer is read on because its gap buffer overflowed; then it is `overloaded` (P-SUB-6)."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class PendingPages:
         return not page.restart and (self.query.after == 0 or self.compacted == frozenset(page.compacted))
 
     def advance(self, page: Page) -> None:
-        """Move the query to what comes after `page`: the next page, or whatever has changed since a last one."""
+        """Move the query to what comes after `page`: the next page, or all that has changed since a last one."""
         query = self.query
         if query.after == 0:
             self.compacted = frozenset(page.compacted)
@@ -78,7 +78,7 @@ class PendingPages:
 
 @dataclass(slots=True)
 class PendingSubscribe(PendingPages):
-    """A subscribe; `gap_buffer` holds back what is pushed of its names."""
+    """A subscribe; `gap_buffer` holds the pushes of its names back."""
 
     request: Subscribe
     gap_buffer: GapBuffer = field(repr=False)

@@ -22,7 +22,7 @@ TTL_MS_MIN = 1_000
 
 
 class State(StrEnum):
-    """How far a session has come; `softstate.session.table` draws the ways between."""
+    """The stages of a session; `softstate.session.table` draws the transitions."""
 
     NEW = "new"
     """The client has not said anything."""

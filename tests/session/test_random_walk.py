@@ -277,7 +277,7 @@ class RandomWalk:
             if self.peer.closed is not None and self.random.random() < 0.3:
                 self.reconnect(resume=True, noticed=True)
             self.sinks_are_those_of_living_sessions()
-            self.holds_are_bounded_and_belong_to_a_lease()
+            self.gap_buffers_are_bounded_and_belong_to_a_lease()
         self.converge()
 
     def some(self, names: list[str], most: int) -> list[str]:
@@ -416,7 +416,7 @@ class RandomWalk:
                 assert lease.sink.machine.lease is lease
                 assert lease.sink.machine.state in (State.GREETING, State.OPEN)
 
-    def holds_are_bounded_and_belong_to_a_lease(self) -> None:
+    def gap_buffers_are_bounded_and_belong_to_a_lease(self) -> None:
         for peer in self.rig.peers:
             gap_buffer = peer.machine.gap_buffer
             if gap_buffer is not None:
