@@ -10,14 +10,13 @@ import trio
 import trio.testing
 
 from softstate.errors import Overloaded, StoreFault, Unavailable
-from softstate.lease import LeaseTable
 from softstate.position import Position
 from softstate.server.config import ServerConfig
-from softstate.server.fanout.hub import Hub
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.heads import BATCH_MAX, HEAD_INTERVAL_S, HeadReads, HeadTicket
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
+from tests.kit.hub_rig import HubRig
 
 CLOCK = trio.testing.MockClock
 PUBLISH = Write("a", b"\x01")
@@ -40,10 +39,12 @@ class SlowStore(MemoryStore):
         return head
 
 
-class Rig:
+class Rig(HubRig):
+    """Head reads from a slow store, and a log of their outcomes with the time of each."""
+
     def __init__(self, **options: Any) -> None:
         self.store = SlowStore()
-        self.hub = Hub(LeaseTable(0.0), self.store.disk.image.position)
+        super().__init__(self.store.disk.image.position)
         self.faults: list[StoreFault] = []
         guard = StoreGuard(self.faults.append)
         self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard)
