@@ -7,7 +7,7 @@
     rig.hub.apply([record("a/1", 11)], [], START.at(11))
     assert log == ["a/1@11"]                                      # topic@version; a lineage row is lineage@revision
 
-Rigs of the storage tests (`test_follower`, `test_heads`, `test_writes`) extend it by a store and the part of the node under test.
+The storage tests (`test_follower`, `test_heads`, `test_writes`) extend it by a store and the part under test.
 """
 
 from __future__ import annotations
