@@ -1,4 +1,4 @@
-"""The horizon: it never calls a revision older than it was seen to be, whatever it has forgotten."""
+"""The retention clock never calls a revision older than it was seen to be, whichever marks it has dropped."""
 
 from __future__ import annotations
 
