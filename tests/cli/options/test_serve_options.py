@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from softstate.cli import run
+from softstate.cli.commands import serve
 from softstate.cli.commands.serve import command
 from softstate.cli.options.layers import PREFIX, variable
 from softstate.cli.options.serve_options import BASIC, WORKERS_MAX, Advanced, ServeOptions, config_of
@@ -68,7 +70,8 @@ def test_every_field_of_the_server_is_a_flag() -> None:
 def test_every_line_of_the_help_describes_its_option(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    # Not by COLUMNS: the command keeps the console that its help was printed on first in this process.
+    monkeypatch.setattr(serve.command, "_console", Console(width=300))
     assert run(["serve", "--help"]) == 0
     described = dict(re.findall(r"^│ --([\w-]+).*?  +(\S.*?) +│$", capsys.readouterr().out, re.MULTILINE))
     assert described.keys() >= {setting.option.replace("_", "-") for setting in SETTINGS}
