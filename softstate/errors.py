@@ -88,7 +88,7 @@ class RequestError(SoftstateError):
 
 
 class Invalid(RequestError):
-    """What was sent breaks a rule; the message names the field and the rule. Do not send it again unchanged."""
+    """The request breaks a rule; the message names the field and the rule. Do not send it again unchanged."""
 
     code = "invalid"
     http_status = 400
@@ -220,7 +220,7 @@ class StoreRefused(StoreFault):
 
 
 class StoreReplaced(StoreFault):
-    """What is open here is no longer what its name refers to (a database file was swapped): reopen."""
+    """The open store is no longer the one that its name refers to (a database file was swapped): reopen."""
 
 
 class StoreRewound(StoreFault):

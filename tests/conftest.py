@@ -1,4 +1,4 @@
-"""What every test stands on: its markers and its group, by its place, and the rule that only some start processes."""
+"""Set-up for all tests: markers and groups by place, and the rule that only some start processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORKERS_MAX = 8
 """How many tests run at once with ``-n auto``, at most: more would only wait for those that start nodes."""
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
-"""What Python's audit hooks are told when a process starts."""
+"""Audit events of Python at the start of a process."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ class HttpConnection:
         self._torn = False
 
     async def request(self, request: Request, body_bytes_max: int = RESPONSE_BYTES_MAX) -> Response:
-        """Send a request and return the whole response, whatever its status. Raises `ExchangeFailed`."""
+        """Send a request and return the whole response, of any status. Raises `ExchangeFailed`."""
         head = await self.start(request)
         body = bytearray()
         while part := await self.part():

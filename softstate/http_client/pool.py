@@ -11,11 +11,11 @@ import trio
 
 
 class Poolable(Protocol):
-    """What the pool needs of a connection: `HttpConnection`, or what wraps one."""
+    """The pool's view of a connection: `HttpConnection`, or a wrapper of one."""
 
     @property
     def peer(self) -> Hashable:
-        """Where it leads."""
+        """The server that it leads to."""
         ...
 
     @property

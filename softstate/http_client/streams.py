@@ -23,7 +23,7 @@ RECEIVE_BYTES = 64 * 1024
 """How much is read from a stream at a time, in bytes."""
 
 STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What a stream, or opening one, may raise when the network fails."""
+"""Errors of a stream, or of opening one, when the network fails."""
 
 
 @cache

@@ -232,7 +232,7 @@ class LeaseTable:
     def reached(self, topic: str) -> list[Group]:
         """Return the groups whose leases cover a topic: that of the topic, then those of its prefixes, widest first.
 
-        This is the cheap way to fan out: one look-up for the topic and one for each of its segments, whatever the
+        This is the cheap way to fan out: one look-up for the topic and one for each of its segments, for any
         number of leases. **A lease may be in several of these groups** (it holds the topic and a prefix of it): use
         `members` unless pushing twice is harmless. The groups are the table's own: read them before the next change to
         it, or from a copy if what you do may release a lease.

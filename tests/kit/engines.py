@@ -1,4 +1,4 @@
-"""What becomes of a test whose engine is not installed."""
+"""The outcome of a test whose engine is not installed: skipped, or failed where engines are required."""
 
 from __future__ import annotations
 

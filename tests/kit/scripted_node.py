@@ -45,7 +45,7 @@ class Asked:
 
 @dataclass
 class Answer:
-    """What to answer; status 0 breaks the connection off, before (`partial` empty) or within the answer."""
+    """The answer to give; status 0 breaks the connection off, before (`partial` empty) or within the answer."""
 
     status: int = 200
     body: bytes = b""
@@ -114,7 +114,7 @@ class ScriptedNode:
     opened: list[tuple[str, int, bool]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     messages: list[object] = field(default_factory=list)
-    """What WebSocket clients sent, decoded, if `websocket` uses `receive`."""
+    """Messages that WebSocket clients sent, decoded, if `websocket` uses `receive`."""
 
     async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
         self.opened.append((host, port, tls))

@@ -128,7 +128,7 @@ class Client:
         self.renewals[number] = (frozenset(self.wanted), frozenset(self.leased))
         return renew(number, *self.wanted)
 
-    # What is written -------------------------------------------------------------------------------------------------
+    # Messages written ------------------------------------------------------------------------------------------------
 
     def read(self, message: Message) -> None:
         match message:
@@ -407,7 +407,7 @@ class RandomWalk:
                 pass
         self.read()
 
-    # What must hold --------------------------------------------------------------------------------------------------
+    # Invariants ------------------------------------------------------------------------------------------------------
 
     def sinks_are_those_of_living_sessions(self) -> None:
         for lease in self.rig.table._leases.values():

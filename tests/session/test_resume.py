@@ -268,7 +268,7 @@ def test_resuming_ends_the_older_connection(busy: str | None) -> None:
     assert old.closed is not None
     assert old.closed.code == CloseCode.DROP_SESSION
     assert welcome(new.serve()).resumed
-    # What the older one still does touches the session no more.
+    # The older connection no longer touches the session.
     if late is not None:
         old.fail(Unavailable("late"))
     machine = old.machine

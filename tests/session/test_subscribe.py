@@ -242,7 +242,7 @@ def test_a_prefix_below_the_floor_is_named_on_the_last_page() -> None:
     assert [*first.changes, *last.changes] == [Change("p/a", 2), Change("p/b", 3)]
 
 
-# What ends in error leaves the lease ---------------------------------------------------------------------------------
+# Failed subscribes leave the lease -----------------------------------------------------------------------------------
 
 
 def test_a_subscribe_off_the_history_is_rewound() -> None:

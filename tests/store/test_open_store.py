@@ -26,7 +26,7 @@ async def test_sqlite_relative_paths_stay_where_they_were(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path / "below")
     await store.head()
     await store.aclose()
-    assert (tmp_path / ":memory:").is_file(), "a path is a path, whatever it looks like"
+    assert (tmp_path / ":memory:").is_file(), "a path is a path, even if it looks like a scheme"
 
 
 async def test_memory() -> None:

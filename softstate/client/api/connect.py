@@ -43,7 +43,7 @@ class _Block:
     ) -> bool:
         try:
             self._client.close()
-        finally:  # the nursery is left whatever happens
+        finally:  # the nursery is left in every case
             swallowed = await self._leave(kind, error, trace)
         return swallowed
 

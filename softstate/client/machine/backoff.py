@@ -26,7 +26,7 @@ BARRED_CAPS = 10.0
 POLL_S_MIN = 0.05
 BACKOFF_BASE_S_MIN = 0.02
 BACKOFF_CAP_S_MIN = 0.2
-"""Whatever a node advises, a client does not poll or come back more often than this: advice may be mistaken."""
+"""A client does not poll or come back more often than this, even if a node advises so: advice may be mistaken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Rotation:
         self._not_before: dict[str, float] = {}
         self._barred: set[str] = set()
         self.round_over = False
-        """Whether the last failure was the last of its round: every URL has been tried in vain."""
+        """Whether the last failure was the last of its round: every URL has failed."""
 
     @property
     def url(self) -> str:
@@ -84,7 +84,7 @@ class Rotation:
         return self._urls[self._at]
 
     def succeeded(self) -> None:
-        """Take note that the present URL works: stay with it, and begin anew when it fails."""
+        """Record that the present URL works: stay with it, and begin a new round when it fails."""
         self._tried = self._rounds = 0
 
     def failed(self, now: float, advice: Advice, retry_s: float = 0.0) -> float:

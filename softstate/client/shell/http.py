@@ -92,7 +92,7 @@ class HttpClient:
     async def request(
         self, url: NodeUrl, method: str, path: str, *, body: bytes = b"", timeout_s: float, accept: str = ""
     ) -> Reply:
-        """Send one request and return the response, whatever its status. `path` is encoded already.
+        """Send one request and return the response, of any status. `path` is encoded already.
 
         Raises `HttpFailed`, at the latest after `timeout_s`. If cancelled, the connection is closed; the node may carry
         out the request all the same.

@@ -36,7 +36,7 @@ RETRY_CAP_S = 5.0
 """
 
 _TRY_ELSEWHERE = (Behind, Overloaded, Unavailable, Compacted, Rewound)
-"""Answers after which asking again makes sense; the last two cut a listing short, which then starts anew."""
+"""Answers after which asking again makes sense; the last two cut a listing short, which then starts again."""
 
 
 @final

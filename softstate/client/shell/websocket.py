@@ -112,7 +112,7 @@ def _gone(connection: WebSocketConnection) -> Gone:
 class _Reader:
     """Stands in for the nursery that trio-websocket starts its reading task in, to see how that task ends.
 
-    `wrap_client_stream` waits for a handshake for ever, also when its reading task has long ended.
+    `wrap_client_stream` waits for a handshake without end, also after its reading task has ended.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:

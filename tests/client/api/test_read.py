@@ -20,7 +20,7 @@ from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
 
 
 def reading(nursery: trio.Nursery, answers: dict[str, Callable[[Asked], Answer]]) -> ScriptedNode:
-    """Return a node that answers each path of `answers`, whatever its query, and 404 to the rest."""
+    """Return a node that answers each path of `answers`, with any query, and 404 to the rest."""
 
     async def serve(asked: Asked) -> Answer:
         await trio.lowlevel.checkpoint()
@@ -135,7 +135,7 @@ async def test_list_follows_the_pages(nursery: trio.Nursery, autojump_clock: Moc
 
 
 async def test_list_starts_anew_when_it_was_cut_off(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    compacted = Answer.of({"code": "compacted", "message": "anew"}, status=410)
+    compacted = Answer.of({"code": "compacted", "message": "list again"}, status=410)
     answers = iter(
         [
             Answer.of(Polled(0, HERE, [Change("a", 1, 1), Change("b", 2, 2)], more=True, cursor="x")),

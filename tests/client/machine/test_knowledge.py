@@ -286,7 +286,7 @@ def test_a_reset_forgets_versions_and_certificates_but_keeps_values_readable() -
     assert _answer(knowledge, before, set_to("a", 9)) == [], "answers to earlier requests are discarded"
     knowledge.renewed(renewal, 101.0, 9, 0.0)
     assert knowledge.elapsed_s(102.0) == math.inf
-    assert knowledge.apply(set_to("a", 2)), "versions begin anew"
+    assert knowledge.apply(set_to("a", 2)), "versions begin again"
 
 
 def test_listing_anew_gives_up_the_certificate() -> None:

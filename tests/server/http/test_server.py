@@ -307,7 +307,7 @@ async def test_a_peer_is_refused_before_it_sends_its_body(request_: bytes, statu
     assert (answer.status, answer["connection"]) == (status, "close")
 
 
-# What is no HTTP -----------------------------------------------------------------------------------------------------
+# Input that is no HTTP ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

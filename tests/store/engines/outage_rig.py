@@ -1,4 +1,4 @@
-"""Nodes on a real engine, with real clients, in this process: whatever becomes of the engine is watched from here."""
+"""Nodes on a real engine, with real clients, in this process, observed during faults of the engine."""
 
 from __future__ import annotations
 

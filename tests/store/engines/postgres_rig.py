@@ -253,7 +253,7 @@ def call(connection: psycopg.Connection[tuple[Any, ...]], schema: str, function:
 
 
 class PostgresRig(PostgresBackend):
-    """A server of its own, for whatever can happen to one. Implements `tests.store.engines.rig.Rig`."""
+    """A server of its own, for tests of faults. Implements `tests.store.engines.rig.Rig`."""
 
     @classmethod
     @contextmanager

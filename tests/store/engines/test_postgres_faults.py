@@ -387,7 +387,7 @@ async def test_of_several_hosts_the_primary_is_found(rig: PostgresRig) -> None:
             await PostgresStore.open(f"postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{standby.port}/{DATABASE}")
 
 
-# What is told --------------------------------------------------------------------------------------------------------
+# Warnings ------------------------------------------------------------------------------------------------------------
 
 
 async def test_durability_is_reported_as_it_is(rig: PostgresRig) -> None:

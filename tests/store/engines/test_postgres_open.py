@@ -251,7 +251,7 @@ async def test_settings_of_the_role_do_no_harm(backend: PostgresBackend, server:
     assert len(await state(stores[0])) == 3
 
 
-# What is there already -----------------------------------------------------------------------------------------------
+# Existing schemas ----------------------------------------------------------------------------------------------------
 
 
 async def test_created_by_several_at_once(backend: PostgresBackend) -> None:

@@ -342,7 +342,7 @@ async def test_another_program_needs_the_functions_only(backend: PostgresBackend
         server.execute(statement, database=DATABASE)
     with server.connect(DATABASE) as connection:
         connection.execute(f"SET ROLE {app}")
-        # Whatever the caller's path and temporary tables are called, the functions use the owner's.
+        # The functions use the owner's tables, also with another search path or temporary tables of the same names.
         connection.execute("CREATE TEMPORARY TABLE meta (head bigint); SET search_path = pg_temp")
         version = call(connection, backend.schema, "publish", "a", '"hello"')
         assert call(connection, backend.schema, "delete", "b") == version + 1

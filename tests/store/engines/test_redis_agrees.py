@@ -1,4 +1,4 @@
-"""The store in Redis answers as the one in memory does, whatever is done to both: half of its rules are in Lua."""
+"""The store in Redis answers as the one in memory does to every sequence of calls: half of its rules are in Lua."""
 
 from __future__ import annotations
 

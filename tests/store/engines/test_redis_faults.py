@@ -460,7 +460,7 @@ async def test_own_commit_wakes_when_it_has_returned(rig: RedisRig, monkeypatch:
                 await put(store, "a")
 
 
-# Whose keys ----------------------------------------------------------------------------------------------------------
+# Foreign keys --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
