@@ -52,8 +52,8 @@ MEMBERS = {
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",
     "Reset": "position",
-    "Statistics": "connects dropped misses polls publishes_repeated repairs_mismatch repairs_no_lease"
-    " repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed strays welcomes",
+    "Statistics": "connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
+    " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
     "Updates": "age denied events names reset_count synced",
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt compact destroy dump feed head info lineage_at publish read reopen wait warnings",

@@ -40,7 +40,7 @@ from softstate.client.machine.events import (
     Opened,
     PollAnswered,
     PublishAnswered,
-    PublishAsked,
+    PublishRequested,
     RequestFailed,
     Send,
     SendPoll,
@@ -244,7 +244,7 @@ class Machines:
         self._numbers[topic] += 1
         ticket = self._numbers.total()
         self._asked[ticket] = (topic, number)
-        self._tell(publisher, PublishAsked(ticket, topic, number, False, None, f"{topic}-{number}"))
+        self._tell(publisher, PublishRequested(ticket, topic, number, False, None, f"{topic}-{number}"))
         return publisher, topic, number
 
     def _current(self, client: Client) -> bool:

@@ -1,10 +1,10 @@
 """Copies of machines, and a test whether two machines are in the same state.
 
-`fork` is a deep copy that knows what is immutable, several times faster than `copy.deepcopy`. Unlike `deepcopy` it does
-not leave the client's table of readers, which are closures, pointing at the original. A `Freezer` turns an object into
-nested tuples that are equal when no future input can tell the objects apart: times become distances from `now`, serial
-numbers become ranks, and counters and constants are left out. **A new field of a machine is compared unless it is
-listed in `_IGNORED`**; a serial number has to be listed in `_SERIALS`, else no two states are equal and no search ends.
+`fork` is a deep copy that knows what is immutable, several times faster than `copy.deepcopy`. A `Freezer` turns an
+object into nested tuples that are equal when no future input can tell the objects apart: times become distances from
+`now`, serial numbers become ranks, and counters and constants are left out. **A new field of a machine is compared
+unless it is listed in `_IGNORED`**; a serial number has to be listed in `_SERIALS`, else no two states are equal and no
+search ends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from typing import Any
 
 import msgspec
 
-from softstate.client.machine.push_messages import Arrivals
-
 _Copier = Callable[[Any, dict[int, Any]], Any]
 
 _SHARED = (
@@ -31,7 +29,7 @@ _SHARED = (
 """Immutable, or without influence on what a machine does."""
 
 _IGNORED = frozenset({
-    "conn", "request", "_number", "_actions", "_arrivals", "counts", "dropped", "repeats", "out", "now",
+    "conn", "request", "_number", "_messages", "_parts", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
 })  # fmt: skip
 """Fields that are not compared: counters, names of things of which there is one, and constants."""
@@ -109,13 +107,6 @@ def _method(thing: MethodType, memo: dict[int, Any]) -> Any:
     return MethodType(thing.__func__, fork(thing.__self__, memo))
 
 
-def _arrivals(thing: Arrivals, memo: dict[int, Any]) -> Arrivals:
-    made: Arrivals = Arrivals.__new__(Arrivals)
-    memo[id(thing)] = made
-    Arrivals.__init__(made, fork(thing._core, memo), fork(thing._push, memo))
-    return made
-
-
 _COPIERS: dict[type, _Copier] = {
     list: _list,
     dict: _dict,
@@ -123,7 +114,6 @@ _COPIERS: dict[type, _Copier] = {
     set: lambda thing, memo: {fork(item, memo) for item in thing},
     deque: lambda thing, memo: deque(fork(item, memo) for item in thing),
     MethodType: _method,
-    Arrivals: _arrivals,
 }
 
 

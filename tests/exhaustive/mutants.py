@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 from msgspec import structs
 
+from softstate.client.machine.connection import Stage
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
@@ -133,19 +134,19 @@ def left_connection_heard(patch: Patch) -> None:
     """A client listens to a connection that it left."""
 
     def credulous(self: Machine, event: Any) -> None:
-        link = self._push.link
-        if link is None:
+        connection = self._push.connection
+        if connection is None:
             return
         match event:
             case Connected():
-                if link.stage == "opening":
-                    self._push.hello(link)
+                if connection.stage is Stage.OPENING:
+                    self._push.hello(connection)
             case ConnectFailed():
                 self._connect_failed(event)
             case Lost():
                 self._lost(event)
             case _:
-                self._arrivals.read(link, event.message)
+                self._messages.read(connection, event.message)
 
     patch.setattr(Machine, "_read_connection", credulous)
 

@@ -80,7 +80,7 @@ class ModelClient:
         return self._do(self._event(word, thing))
 
     def _event(self, word: str, thing: Any) -> Event:
-        link, flight = self.machine._push.link, self.machine._poll._flight
+        link, flight = self.machine._push.connection, self.machine._poll._pending
         conn = link.conn if link is not None else 0
         request = flight.request if flight is not None else 0
         match word, thing:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from softstate.client.machine.connection import Stage
 from tests.exhaustive.copies import fork
 from tests.exhaustive.parts import Component, Interner, ModelClient, Output, client_key
 from tests.exhaustive.search import Search
@@ -71,8 +72,8 @@ def test_a_copy_is_equal_and_independent() -> None:
     client.begin(("a", "p/"))
     copied = fork(client, {})
     assert client_key(copied) == client_key(client)
-    assert copied.machine._arrivals._core is copied.machine._core
+    assert copied.machine._messages._core is copied.machine._core
     copied.take("connected", None)
     assert client_key(copied) != client_key(client)
-    assert client.machine._push.link is not None
-    assert client.machine._push.link.stage == "opening"
+    assert client.machine._push.connection is not None
+    assert client.machine._push.connection.stage is Stage.OPENING

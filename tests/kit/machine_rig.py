@@ -206,7 +206,7 @@ class Rig:
         """Open the connection as far as the hello."""
         if self.mode == "closed":
             self.open()
-        while self.machine._push.link is None:
+        while self.machine._push.connection is None:
             self.tick_once()
         self.do(Connected(self.conn))
         return self.sent(Hello)[-1]

@@ -41,7 +41,7 @@ def test_a_push_lost_before_a_cut_is_replayed() -> None:
 
 def test_a_suspicious_client_counts_pushes_of_a_lost_history_as_strays() -> None:
     world, _ = run(rewound_while_suspect)
-    assert _counts(world)["strays"] == 1
+    assert _counts(world)["history_mismatches"] == 1
     assert "never was" not in {change.value for change in world.trace.of(ChangeDelivered)}
 
 

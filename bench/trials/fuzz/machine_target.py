@@ -31,7 +31,7 @@ from softstate.client.machine.events import (
     Opened,
     PollAnswered,
     PublishAnswered,
-    PublishAsked,
+    PublishRequested,
     RequestFailed,
     Send,
     SendPoll,
@@ -114,7 +114,7 @@ def _name(text: str) -> str:
 
 def _publish(world: _World, text: str) -> Event:
     world.tickets += 1
-    return PublishAsked(world.tickets, _name(text).rstrip("/") or "a", 1, False, None, f"k{world.tickets}")
+    return PublishRequested(world.tickets, _name(text).rstrip("/") or "a", 1, False, None, f"k{world.tickets}")
 
 
 def _error(text: str) -> RequestError | None:

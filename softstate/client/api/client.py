@@ -26,7 +26,7 @@ from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.api.inbox import Inbox
 from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import PublishAsked, PublishDropped, Unwanted, Wanted
+from softstate.client.machine.events import PublishDropped, PublishRequested, Unwanted, Wanted
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.reader import Reader
@@ -159,7 +159,7 @@ class Client:
         self._dispatcher.raise_if_over()
         ticket, outcome = self._dispatcher.new_publish()
         key = key or f"{self._random.getrandbits(128):032x}"
-        self._shell.handle(PublishAsked(ticket, topic, value, deleted, expect, key))
+        self._shell.handle(PublishRequested(ticket, topic, value, deleted, expect, key))
         return Receipt(outcome, partial(self._drop, ticket))
 
     async def _finish(self, receipt: Receipt) -> int:

@@ -1,14 +1,32 @@
-"""One WebSocket connection of the client machine: its requests in flight, its timers, its place in history."""
+"""One WebSocket connection of the client machine: its stage, requests in flight, timers, and place in history."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import Enum, auto
 
 from softstate.client.machine.knowledge import Question
 from softstate.position import Position
 from softstate.wire.messages import Welcome
+
+LEASE_MARGIN = 0.99
+"""The fraction of its TTL for which a client relies on a lease: the node's clock may run faster (S6, P-REN-6)."""
+
+
+class Stage(Enum):
+    """How far a connection is, and what its lease is worth."""
+
+    OPENING = auto()
+    """The WebSocket handshake is under way."""
+    GREETING = auto()
+    """`hello` was sent, and no welcome has come."""
+    LEASED = auto()
+    """The lease holds what was subscribed on it."""
+    RETRYING = auto()
+    """A subscribe failed, and everything is subscribed again at `resubscribe_at`. The lease is extended meanwhile."""
+    REVOKED = auto()
+    """The lease is over. Another begins on this connection at `resubscribe_at`."""
 
 
 @dataclass(slots=True)
@@ -22,36 +40,36 @@ class Session:
 
 
 @dataclass(slots=True)
-class Asked:
+class InFlight:
     """A subscribe or a poll on the connection."""
 
     question: Question
     joins: bool
     """Whether it is a subscribe, whose names leave the lease if it fails."""
-    moot: bool = False
+    timed_out: bool = False
     """Its timer has counted already."""
 
 
 @dataclass(slots=True)
 class Renewal:
-    """A renewal on its way."""
+    """A renewal in flight."""
 
     serial: int
     sent: float
     set_changed: bool = False
-    """The node took names out of the set after it answered to an earlier subscribe: a mismatch is no wonder."""
-    moot: bool = False
+    """The node took names out of the set after it answered an earlier subscribe: a mismatch is to be expected."""
+    timed_out: bool = False
 
 
 @dataclass(slots=True)
-class Link:
+class Connection:
     """The connection `conn`. Times are seconds on the machine's clock; infinity means never."""
 
     conn: int
     url: str
     deadline: float
     """When the present stage, before the welcome, has taken too long."""
-    stage: Literal["opening", "hello", "open"] = "opening"
+    stage: Stage = Stage.OPENING
     hello_serial: int = 0
     hello_sent: float = math.inf
     hello_digest: tuple[str, int] = ("", 0)
@@ -59,38 +77,47 @@ class Link:
     """The client's position that `hello` carried, or that this connection last moved."""
     latest: Position | None = None
     """The newest position that this connection named."""
-    notifies: int = 0
-    asked: dict[str, Asked] = field(default_factory=dict)
+    notify_count: int = 0
+    """The pushes that arrived, to be compared with what `renewed` says was sent."""
+    requests: dict[str, InFlight] = field(default_factory=dict)
     renewals: dict[str, Renewal] = field(default_factory=dict)
-    leased: bool = False
     lease_until: float = math.inf
     ttl_s: float = 0.0
     renew_s: float = 0.0
     timeout_s: float = 0.0
-    paged: float = -math.inf
+    page_at: float = -math.inf
     """When a page last arrived: it restarts the timers of its request, and of those behind it (P-CLI-2)."""
-    paged_sent: float = math.inf
-    """When the request was sent that this page answers. A request of before that has been passed over."""
+    page_sent: float = math.inf
+    """When the request was sent that this page answers. An earlier request has been passed over."""
     renew_at: float = math.inf
-    again_at: float = math.inf
-    """When to subscribe everything again."""
+    resubscribe_at: float = math.inf
+    """When to subscribe everything again, in the stages that wait for that."""
     changed: int = 0
     """Serial of the last request that changed the node's set."""
     tries: int = 0
     """Subscribes in a row that failed and may succeed later."""
 
+    @property
+    def open(self) -> bool:
+        """Whether it has had its welcome."""
+        return self.stage not in (Stage.OPENING, Stage.GREETING)
+
+    @property
+    def leased(self) -> bool:
+        """Whether there is a lease."""
+        return self.stage in (Stage.LEASED, Stage.RETRYING)
+
     def welcome(self, message: Welcome) -> None:
         """Begin a lease; it runs from the sending of `hello`."""
-        self.stage = "open"
-        self.leased = True
+        self.stage = Stage.LEASED
         self.ttl_s = message.ttl_ms / 1000
         self.renew_s = message.renew_ms / 1000
         self.timeout_s = message.timeout_ms / 1000
         self.lease_until = self.lease_end(self.hello_sent)
 
     def lease_end(self, sent: float) -> float:
-        """Return when the lease ends that a request sent at `sent` extended: before the node's (S6, P-REN-6)."""
-        return sent + 0.99 * self.ttl_s
+        """Return when the lease ends that a request sent at `sent` extended: before the node's."""
+        return sent + LEASE_MARGIN * self.ttl_s
 
     def extend(self, sent: float) -> None:
         """Take note that the node answered a request that extends the lease."""
@@ -98,45 +125,66 @@ class Link:
 
     def page(self, now: float, sent: float) -> None:
         """Take note that a page of the answer to a request sent at `sent` arrived."""
-        self.paged, self.paged_sent = now, sent
+        self.page_at, self.page_sent = now, sent
+
+    def resubscribe(self) -> None:
+        """Forget what is in flight; the lease holds what is subscribed from now on."""
+        self.forget_requests()
+        self.stage, self.resubscribe_at = Stage.LEASED, math.inf
+
+    def end_wait(self) -> None:
+        """Take note that `resubscribe_at` has come."""
+        self.resubscribe_at = math.inf
+        if self.stage is Stage.RETRYING:
+            self.stage = Stage.LEASED
+
+    def retry(self, due: float) -> None:
+        """Subscribe everything again at `due`, on the present lease."""
+        self.requests.clear()
+        self.stage, self.resubscribe_at = Stage.RETRYING, due
+
+    def revoked(self, due: float) -> None:
+        """Subscribe everything again at `due`: the lease is over."""
+        self.forget_requests()
+        self.stage, self.resubscribe_at = Stage.REVOKED, due
 
     def forget_requests(self) -> None:
         """Expect no answer any more: what still comes is ignored, but for publishes."""
-        self.asked.clear()
+        self.requests.clear()
         self.renewals.clear()
 
     def overdue(self, now: float) -> bool:
         """Tell whether an answer is missing."""
         return self._missed_at <= now
 
-    def forgive(self) -> None:
+    def clear_timers(self) -> None:
         """Stop the timers of everything in flight: a miss has been counted, and a new renewal decides."""
-        for asked in self.asked.values():
-            asked.moot = True
+        for request in self.requests.values():
+            request.timed_out = True
         for renewal in self.renewals.values():
-            renewal.moot = True
+            renewal.timed_out = True
 
     @property
     def due(self) -> float:
         """When something of this connection is due."""
-        if self.stage != "open":
+        if not self.open:
             return self.deadline
         if not self.leased:
-            return self.again_at
+            return self.resubscribe_at
         renew_at = math.inf if self.renewing else self.renew_at
-        return min(self.again_at, renew_at, self.lease_until, self._missed_at)
+        return min(self.resubscribe_at, renew_at, self.lease_until, self._missed_at)
 
     @property
     def renewing(self) -> bool:
-        """Whether a renewal is on its way and still in time."""
-        return any(not renewal.moot for renewal in self.renewals.values())
+        """Whether a renewal is in flight and still in time."""
+        return any(not renewal.timed_out for renewal in self.renewals.values())
 
     @property
     def _missed_at(self) -> float:
         """When the first answer that is due will be missed; requests are answered in the order they were sent."""
-        asked_sent = next((asked.question.sent for asked in self.asked.values() if not asked.moot), math.inf)
-        renew_sent = next((renewal.sent for renewal in self.renewals.values() if not renewal.moot), math.inf)
-        return min(self._waits_since(asked_sent), self._waits_since(renew_sent)) + self.timeout_s
+        request_sent = next((each.question.sent for each in self.requests.values() if not each.timed_out), math.inf)
+        renewal_sent = next((each.sent for each in self.renewals.values() if not each.timed_out), math.inf)
+        return min(self._waits_since(request_sent), self._waits_since(renewal_sent)) + self.timeout_s
 
     def _waits_since(self, sent: float) -> float:
-        return max(sent, self.paged) if sent >= self.paged_sent else sent
+        return max(sent, self.page_at) if sent >= self.page_sent else sent

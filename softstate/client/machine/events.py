@@ -44,7 +44,7 @@ class Unwanted:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishAsked:
+class PublishRequested:
     """The application publishes; the value has been checked. Publishes of one topic are sent one at a time, in order.
 
     `key` is the idempotency key, unique to this publish; it always has one.
@@ -148,7 +148,7 @@ Event: TypeAlias = (
     | Closed
     | Wanted
     | Unwanted
-    | PublishAsked
+    | PublishRequested
     | PublishDropped
     | Connected
     | ConnectFailed
@@ -241,7 +241,7 @@ class ModeChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class NamesDenied:
     """The node refuses these names to this client; they have left the set."""
 
     names: Sequence[str]
@@ -272,7 +272,7 @@ Action: TypeAlias = (
     | Deliver
     | Reset
     | ModeChanged
-    | Denied
+    | NamesDenied
     | Settled
     | Stopped
 )

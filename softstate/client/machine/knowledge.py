@@ -257,6 +257,11 @@ class Knowledge:
                 self._certify(held, revision, sent - lag_s)
         self._forget_tombstones()
 
+    def held_before(self, name: str, serial: int) -> bool:
+        """Tell whether a name has been in the set since before request `serial`."""
+        held = self.subscriptions.get(name)
+        return held is not None and held.added < serial
+
     def unanswered(self, serial: int) -> bool:
         """Tell whether a name that was asked for before `serial` is not known to be in the present lease."""
         return any(held.lease != self.lease and held.added < serial for held in self.subscriptions.values())

@@ -16,13 +16,13 @@ from softstate.client.machine.backoff import POLL_S_MIN, Rotation, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
 from softstate.client.machine.state import Cause, Core
-from softstate.client.machine.table import Trigger
+from softstate.client.machine.triggers import Trigger
 from softstate.errors import Compacted, Denied, RequestError, Rewound, Unauthenticated
 from softstate.wire.messages import Poll, Polled
 
 
 @dataclass(slots=True)
-class _Flight:
+class _PollRequest:
     """The request in flight: `question` stays the same for all its pages."""
 
     request: int
@@ -38,31 +38,31 @@ class PollPath:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.rotation = Rotation(core.options.urls, core.random)
-        self._flight: _Flight | None = None
+        self._pending: _PollRequest | None = None
         self._rest: deque[list[str]] = deque()
         self._round_sent = -math.inf
         self.poll_at = math.inf
 
     @property
-    def flying(self) -> bool:
+    def in_flight(self) -> bool:
         """Whether a request is in flight."""
-        return self._flight is not None
+        return self._pending is not None
 
     def deadline(self) -> float:
         """Return when something here is due."""
-        return self.poll_at if self._flight is None else self._flight.deadline
+        return self.poll_at if self._pending is None else self._pending.deadline
 
-    def want(self, due: float) -> None:
-        """Poll at `due`, if not before. A round in flight will do."""
-        if self._flight is None:
+    def schedule(self, due: float) -> None:
+        """Poll at `due`, if not before. If a round is in flight, that is enough."""
+        if self._pending is None:
             self.poll_at = min(self.poll_at, due)
 
     def avoid(self, url: str) -> None:
-        """Ask another node first, if there is one: this one keeps silent."""
+        """Poll another node first, if there is one: this one does not answer."""
         if self.rotation.url == url:
             self.rotation.pass_over()
 
-    def want_again(self, due: float) -> None:
+    def schedule_again(self, due: float) -> None:
         """Poll at `due`, or right after the round in flight, whose requests may be too old for new names."""
         self.poll_at = min(self.poll_at, due)
 
@@ -73,15 +73,15 @@ class PollPath:
 
     def abandon(self) -> None:
         """Give up the round in flight."""
-        if self._flight is not None:
-            self._core.act(Abandon(self._flight.request))
-        self._flight = None
+        if self._pending is not None:
+            self._core.act(Abandon(self._pending.request))
+        self._pending = None
         self._rest.clear()
 
     def tick(self) -> None:
         """Do what is due."""
-        if self._flight is not None:
-            if self._core.now >= self._flight.deadline:
+        if self._pending is not None:
+            if self._core.now >= self._pending.deadline:
                 self.abandon()
                 self._failed(0.0)
         elif self._core.now >= self.poll_at:
@@ -98,13 +98,13 @@ class PollPath:
 
     def answered(self, request: int, message: Polled) -> None:
         """Take one page of an answer."""
-        flight = self._flight
-        if flight is None or flight.request != request:
+        pending = self._pending
+        if pending is None or pending.request != request:
             return
-        self._flight = None
-        core, question = self._core, flight.question
+        self._pending = None
+        core, question = self._core, pending.question
         if not core.knowledge.usable(message.position, question.base):
-            self._strayed()
+            self._history_mismatch()
             return
         if core.knowledge.move(message.position):
             question.base = message.position
@@ -113,7 +113,7 @@ class PollPath:
             if message.cursor is None:
                 self._failed(0.0)
             else:
-                self._send(flight.url, msgspec.structs.replace(flight.body, cursor=message.cursor), question)
+                self._send(pending.url, msgspec.structs.replace(pending.body, cursor=message.cursor), question)
             return
         core.deny(message.denied)
         lag_s = message.lag_ms / 1000
@@ -126,22 +126,22 @@ class PollPath:
 
     def failed(self, request: int, error: RequestError | None) -> None:
         """Take the failure of a request."""
-        flight = self._flight
-        if flight is None or flight.request != request:
+        pending = self._pending
+        if pending is None or pending.request != request:
             return
-        self._flight = None
+        self._pending = None
         self._rest.clear()
         core = self._core
         match error:
             case Rewound(position=position) if position is not None:
-                if core.knowledge.usable(position, flight.question.base):
+                if core.knowledge.usable(position, pending.question.base):
                     core.fire(Trigger.REWOUND, Cause(position=position))
                 else:
-                    self._strayed()
+                    self._history_mismatch()
             case Unauthenticated() | Denied():
                 core.fire(Trigger.FORBIDDEN, Cause(error=error))
             case Compacted():
-                core.knowledge.relist(flight.question.since)
+                core.knowledge.relist(pending.question.since)
                 self._failed(0.0)
             case _:
                 self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
@@ -163,9 +163,9 @@ class PollPath:
     def _send(self, url: str, body: Poll, question: Question) -> None:
         core = self._core
         timeout_s = core.poll_timeout_s
-        self._flight = _Flight(core.number(), url, body, question, core.now + timeout_s)
+        self._pending = _PollRequest(core.number(), url, body, question, core.now + timeout_s)
         core.counts["polls"] += 1
-        core.act(SendPoll(self._flight.request, url, body, timeout_s))
+        core.act(SendPoll(self._pending.request, url, body, timeout_s))
 
     def _round_done(self, next_ms: int | None) -> None:
         core = self._core
@@ -173,14 +173,14 @@ class PollPath:
             pause_s = max(next_ms / 1000, POLL_S_MIN)
         else:
             pause_s = jittered_s(core.random, core.advice.poll_every_s)
-        self.want(max(core.now, self._round_sent + pause_s))
+        self.schedule(max(core.now, self._round_sent + pause_s))
 
-    def _strayed(self) -> None:
+    def _history_mismatch(self) -> None:
         """Discard an answer that may belong to another history, and poll again."""
         core = self._core
-        core.counts["strays"] += 1
+        core.counts["history_mismatches"] += 1
         self._rest.clear()
-        self.want(core.spread(core.advice.base_s))
+        self.schedule(core.spread(core.advice.base_s))
 
     def _failed(self, retry_s: float) -> None:
         core = self._core

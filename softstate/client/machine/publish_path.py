@@ -1,4 +1,4 @@
-"""Publishes over HTTP: the client machine's way when no connection can take them, one request at a time."""
+"""Publishes over HTTP, for as long as no connection can take them: one request at a time."""
 
 from __future__ import annotations
 
@@ -9,31 +9,38 @@ from softstate.client.machine.backoff import Rotation
 from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
 from softstate.client.machine.state import Cause, Core
-from softstate.client.machine.table import Trigger
+from softstate.client.machine.triggers import Trigger
 from softstate.errors import NotFound, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
 
 
 class PublishPath:
-    """Sends batches of publishes. `not_before` is the time of the next; `deadline` that of the one in flight."""
+    """Sends batches of publishes. `deadline` is that of the request in flight."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._rotation = Rotation(core.options.urls, core.random)
         self._request: int | None = None
         self._tickets: list[int] = []
-        self.not_before = -math.inf
+        self._not_before = -math.inf
+        self.wait_until = math.inf
+        """Until when publishes wait for the first connection."""
         self.deadline = math.inf
 
     @property
-    def flying(self) -> bool:
+    def in_flight(self) -> bool:
         """Whether a request is in flight."""
         return self._request is not None
+
+    @property
+    def due(self) -> float:
+        """From when on publishes go over HTTP, if no connection is open."""
+        return max(self.wait_until, self._not_before) if self._core.mode == "connecting" else self._not_before
 
     def send(self) -> None:
         """Send what is ready, in one request."""
         core = self._core
-        self._tickets, changes = core.publishing.over_http(core.now)
+        self._tickets, changes = core.queue.over_http(core.now)
         self._request = core.number()
         timeout_s = core.poll_timeout_s
         self.deadline = core.now + timeout_s
@@ -44,7 +51,7 @@ class PublishPath:
         if self._request is not None:
             self._core.act(Abandon(self._request))
             self._request = None
-            self._core.publishing.lost(HTTP)
+            self._core.queue.lost(HTTP)
 
     def tick(self) -> None:
         """Give up a request that takes too long."""
@@ -59,12 +66,12 @@ class PublishPath:
         self._request = None
         core = self._core
         if len(results) != len(self._tickets):
-            core.publishing.lost(HTTP)
+            core.queue.lost(HTTP)
             self._failed(0.0)
             return
         self._rotation.succeeded()
         core.failures = 0
-        core.act(*core.publishing.batch_answered(self._tickets, results, core.now, core.advice))
+        core.act(*core.queue.batch_answered(self._tickets, results, core.now, core.advice))
         core.fire(Trigger.HTTP_ANSWERED)
 
     def failed(self, request: int, error: RequestError | None) -> None:
@@ -74,15 +81,15 @@ class PublishPath:
         self._request = None
         core = self._core
         if isinstance(error, Unauthenticated):
-            core.publishing.lost(HTTP)
+            core.queue.lost(HTTP)
             core.fire(Trigger.FORBIDDEN, Cause(error=error))
         elif error is None or isinstance(error, NotFound) or error.code in RETRIED:
-            core.publishing.lost(HTTP)
+            core.queue.lost(HTTP)
             self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
         else:
-            core.act(*core.publishing.batch_refused(self._tickets, error))
+            core.act(*core.queue.batch_refused(self._tickets, error))
 
     def _failed(self, retry_s: float) -> None:
         core = self._core
-        self.not_before = self._rotation.failed(core.now, core.advice, retry_s)
+        self._not_before = self._rotation.failed(core.now, core.advice, retry_s)
         core.path_failed(self._rotation, retry_s)

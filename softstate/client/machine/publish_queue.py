@@ -17,7 +17,7 @@ from random import Random
 from msgspec import UNSET, UnsetType
 
 from softstate.client.machine.backoff import Advice
-from softstate.client.machine.events import PublishAsked, Settled
+from softstate.client.machine.events import PublishRequested, Settled
 from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError
 from softstate.model import Value
 from softstate.position import Position
@@ -40,7 +40,7 @@ RETRIED = frozenset({"unavailable", "overloaded", "behind"})
 class Entry:
     """One publish that is not settled."""
 
-    asked: PublishAsked
+    asked: PublishRequested
     order: int
     path: str | int | None = None
     """Where it is in flight: a connection's number, `HTTP`, or None."""
@@ -69,7 +69,7 @@ def error_of(
     return known(message, retry_ms=retry_ms, current=current, position=position)
 
 
-class Publishing:
+class PublishQueue:
     """The queue of publishes: at most `waiting_max` in all, `inflight_max` of them in flight on a connection."""
 
     def __init__(self, random: Random, waiting_max: int, inflight_max: int) -> None:
@@ -93,7 +93,7 @@ class Publishing:
 
     # The application ---------------------------------------------------------------------------------------------
 
-    def ask(self, asked: PublishAsked) -> list[Settled]:
+    def ask(self, asked: PublishRequested) -> list[Settled]:
         """Queue a publish; it is settled at once, with `Overloaded`, if too many wait already."""
         if len(self._entries) >= self._waiting_max:
             text = f"{self._waiting_max} publishes are waiting already: wait for some of them, then publish again"
@@ -205,9 +205,9 @@ class Publishing:
 
     def batch_refused(self, tickets: Sequence[int], error: RequestError) -> list[Settled]:
         """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
-        flying = [entry for ticket in tickets if (entry := self._flying.get(ticket)) is not None]
+        in_flight = [entry for ticket in tickets if (entry := self._flying.get(ticket)) is not None]
         if len(tickets) == 1:
-            return [action for entry in flying for action in self._settle(entry, error)]
+            return [action for entry in in_flight for action in self._settle(entry, error)]
         self._batch_max = max(1, len(tickets) // 2)
         self.lost(HTTP)
         return []

@@ -1,4 +1,4 @@
-"""What a message on the open connection means: the reading half of the client machine's WebSocket path.
+"""Messages that arrive on the connection: which triggers they fire, and what they add to the client's knowledge.
 
 Every message that brings knowledge goes through the path rule first (P-REW-7): a connection that may be in another
 history than the client is left.
@@ -6,24 +6,19 @@ history than the client is left.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import TypeVar
-
 from msgspec import UNSET
 
 from softstate.client.machine.backoff import Advice
-from softstate.client.machine.connection import Asked, Link, Renewal, Session
+from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
 from softstate.client.machine.publish_queue import error_of
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import Cause, Core
-from softstate.client.machine.table import Trigger
+from softstate.client.machine.triggers import Trigger
 from softstate.errors import Denied
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import (
     Error,
-    Message,
     Notify,
     Polled,
     PositionMoved,
@@ -36,8 +31,6 @@ from softstate.wire.messages import (
     Welcome,
 )
 
-M = TypeVar("M", bound=Message)
-
 LATER = frozenset({"unavailable", "overloaded", "behind"})
 """Errors of a subscribe that time may mend (P-CLI-8)."""
 
@@ -45,44 +38,52 @@ FORBIDDEN = frozenset({"unauthenticated", "denied"})
 """Errors after which only other credentials help."""
 
 DROPS_SESSION = frozenset({"rewound", "replaced"})
-"""Farewells after which the session's token is worth nothing (P-CLI-7)."""
+"""Reasons of a `bye` after which the session's token is worth nothing (P-CLI-7)."""
 
 
-class Arrivals:
+class PushMessages:
     """Reads the messages of the present connection and fires the triggers that they mean."""
 
     def __init__(self, core: Core, push: PushPath) -> None:
         self._core = core
         self._push = push
-        self._readers: dict[type[Message], Callable[[Link, ServerMessage], None]] = {
-            Notify: _only(Notify, self._notify),
-            PositionMoved: _only(PositionMoved, self._moved),
-            Subscribed: _only(Subscribed, self._answer),
-            Polled: _only(Polled, self._answer),
-            Renewed: _only(Renewed, self._renewed),
-            Revoked: _only(Revoked, self._revoked),
-            Published: _only(Published, self._published),
-            Error: _only(Error, self._error),
-            ServerBye: _only(ServerBye, self._bye),
-        }
 
-    def read(self, link: Link, message: ServerMessage) -> None:
+    def read(self, connection: Connection, message: ServerMessage) -> None:
         """Take a message; before the welcome, only few mean anything."""
-        if link.stage == "opening":
-            return
-        if link.stage == "hello":
-            self._before_welcome(link, message)
-        elif (reader := self._readers.get(type(message))) is not None:
-            reader(link, message)
+        if connection.stage is Stage.GREETING:
+            self._before_welcome(connection, message)
+        elif connection.open:
+            self._read(connection, message)
+
+    def _read(self, connection: Connection, message: ServerMessage) -> None:
+        match message:
+            case Notify():
+                self._notify(connection, message)
+            case Published():
+                self._core.act(*self._core.queue.published(message))  # it applies no value (P-KNOW-10)
+            case PositionMoved():
+                self._in_history(connection, message.position)
+            case Subscribed() | Polled():
+                self._answer(connection, message)
+            case Renewed():
+                self._renewed(connection, message)
+            case Revoked():
+                self._revoked(message)
+            case Error():
+                self._error(connection, message)
+            case ServerBye():
+                self._core.fire(Trigger.BYE, self._bye_cause(message))
+            case _:
+                pass  # a second welcome
 
     # Before and at the welcome ---------------------------------------------------------------------------------------
 
-    def _before_welcome(self, link: Link, message: ServerMessage) -> None:
+    def _before_welcome(self, connection: Connection, message: ServerMessage) -> None:
         match message:
             case Welcome():
-                self._welcome(link, message)
+                self._welcome(connection, message)
             case Error(code="rewound", position=position) if position is not None:
-                self._rewound(link, position)
+                self._rewound(connection, position)
             case Error():
                 cause = _cause_of(message)
                 self._core.fire(Trigger.FORBIDDEN if message.code in FORBIDDEN else Trigger.REFUSED, cause)
@@ -93,51 +94,51 @@ class Arrivals:
             case _:
                 pass  # nothing else means anything before the welcome
 
-    def _welcome(self, link: Link, message: Welcome) -> None:
+    def _welcome(self, connection: Connection, message: Welcome) -> None:
         core, knowledge = self._core, self._core.knowledge
-        link.latest = message.position
-        if not knowledge.usable(message.position, link.base):
-            self._stray()
+        connection.latest = message.position
+        if not knowledge.usable(message.position, connection.base):
+            self._history_mismatch()
             return
         core.limits, core.advice = message.limits, Advice.of(message.poll, message.recover)
-        core.publishing.key_s = message.limits.key_ms / 1000
+        core.queue.key_s = message.limits.key_ms / 1000
         core.failures = 0
         core.timeout_s = message.timeout_ms / 1000
         core.counts["welcomes"] += 1
-        link.welcome(message)
-        self._push.session = Session(message.session, link.lease_until)
+        connection.welcome(message)
+        self._push.session = Session(message.session, connection.lease_until)
         core.deny(list(knowledge.subscriptions)[message.limits.subscriptions :])
         knowledge.begin_lease()
-        self._push.schedule_renewal(link)
+        self._push.schedule_renewal(connection)
         if message.reset is True:
             core.fire(Trigger.WELCOME_RESET, Cause(position=message.position))
         else:
-            self._move(link, message.position)
-            self._welcome_in_history(link, resumed=message.resumed)
+            self._move(connection, message.position)
+            self._welcome_in_history(connection, resumed=message.resumed)
         if not knowledge.subscriptions:
-            self._push.check_answered(link.hello_serial)
+            self._push.check_answered(connection.hello_serial)
 
-    def _welcome_in_history(self, link: Link, *, resumed: bool) -> None:
+    def _welcome_in_history(self, connection: Connection, *, resumed: bool) -> None:
         core, knowledge = self._core, self._core.knowledge
         core.counts["resumed"] += resumed
-        if resumed and knowledge.digest == link.hello_digest:
-            knowledge.resume(link.hello_serial)
-            self._push.agree(link.hello_serial)
+        if resumed and knowledge.digest == connection.hello_digest:
+            knowledge.resume(connection.hello_serial)
+            self._push.agree(connection.hello_serial)
             core.fire(Trigger.WELCOME_RESUMED)
         else:
             core.fire(Trigger.WELCOME_NEW)
 
     # Pushes ----------------------------------------------------------------------------------------------------------
 
-    def _notify(self, link: Link, message: Notify) -> None:
-        link.notifies += 1  # which moves no certificate (P-KNOW-6)
+    def _notify(self, connection: Connection, message: Notify) -> None:
+        connection.notify_count += 1  # which moves no certificate (P-KNOW-6)
         core, knowledge = self._core, self._core.knowledge
         position = knowledge.position
-        if position is None or not knowledge.usable(link.latest, link.base):
-            self._stray()
+        if position is None or not knowledge.usable(connection.latest, connection.base):
+            self._history_mismatch()
             return
         if message.version > position.revision:
-            self._move(link, position.at(message.version))
+            self._move(connection, position.at(message.version))
         if message.unknown:
             core.counts["repairs_unknown"] += 1
             names = tuple(knowledge.doubt(message.topic))
@@ -149,10 +150,7 @@ class Arrivals:
         if knowledge.apply(change):
             core.deliver([change])
 
-    def _moved(self, link: Link, message: PositionMoved) -> None:
-        self._in_history(link, message.position)
-
-    def _revoked(self, _: Link, message: Revoked) -> None:
+    def _revoked(self, message: Revoked) -> None:
         if message.reason == "denied":
             error = Denied("the node revoked the lease: these credentials do not allow it any more")
             self._core.fire(Trigger.FORBIDDEN, Cause(error=error))
@@ -162,50 +160,51 @@ class Arrivals:
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
-    def _answer(self, link: Link, message: Subscribed | Polled) -> None:
+    def _answer(self, connection: Connection, message: Subscribed | Polled) -> None:
         core, knowledge = self._core, self._core.knowledge
-        asked = link.asked.get(message.id) if isinstance(message.id, str) else None
-        if asked is None or not self._in_history(link, message.position):
+        request = connection.requests.get(message.id) if isinstance(message.id, str) else None
+        if request is None or not self._in_history(connection, message.position):
             return
-        link.page(core.now, asked.question.sent)
-        core.deliver(knowledge.apply_page(asked.question, message.changes))
+        question = request.question
+        connection.page(core.now, question.sent)
+        core.deliver(knowledge.apply_page(question, message.changes))
         if message.more:
             return
-        del link.asked[str(message.id)]
-        self._denied(link, asked, message)
+        del connection.requests[str(message.id)]
+        self._denied(connection, request, message)
         lag_s = message.lag_ms / 1000
-        core.deliver(knowledge.finish(asked.question, message.position.revision, lag_s, message.compacted))
-        if asked.joins:
-            link.extend(asked.question.sent)
-            self._push.check_answered(asked.question.serial)
+        core.deliver(knowledge.finish(question, message.position.revision, lag_s, message.compacted))
+        if request.joins:
+            connection.extend(question.sent)
+            self._push.check_answered(question.serial)
 
-    def _denied(self, link: Link, asked: Asked, message: Subscribed | Polled) -> None:
+    def _denied(self, connection: Connection, request: InFlight, message: Subscribed | Polled) -> None:
         denied = self._core.deny(message.denied)
         if not denied:
             return
-        if asked.joins:
-            _expect_mismatch(link, asked)
+        if request.joins:
+            _expect_mismatch(connection, request)
         else:
             self._push.unsubscribe(denied)
 
-    def _renewed(self, link: Link, message: Renewed) -> None:
-        renewal = link.renewals.pop(message.id, None) if isinstance(message.id, str) else None
-        if renewal is None or not self._in_history(link, message.position):
+    def _renewed(self, connection: Connection, message: Renewed) -> None:
+        renewal = connection.renewals.pop(message.id, None) if isinstance(message.id, str) else None
+        if renewal is None or not self._in_history(connection, message.position):
             return
         core = self._core
         core.advice = Advice.of(message.poll, message.recover)
-        link.ttl_s, link.renew_s = message.ttl_ms / 1000, message.renew_ms / 1000
-        link.extend(renewal.sent)
-        if link.again_at < math.inf:
+        connection.ttl_s, connection.renew_s = message.ttl_ms / 1000, message.renew_ms / 1000
+        connection.extend(renewal.sent)
+        if connection.stage is not Stage.LEASED:
             return  # names have left the lease with a failed subscribe, and are about to be subscribed again
         if not message.match and renewal.set_changed:
             self._push.renew()
         elif not message.match:  # P-REN-8
             core.counts["repairs_mismatch"] += 1
             core.fire(Trigger.MISMATCH)
-        elif message.sent != link.notifies:
+        elif message.sent != connection.notify_count:
             core.counts["repairs_sent_unequal"] += 1
-            link.notifies = message.sent
+            connection.notify_count = message.sent
             core.fire(Trigger.MISMATCH)
         else:
             self._confirmed(renewal, message)
@@ -225,51 +224,42 @@ class Arrivals:
         else:
             core.fire(Trigger.RENEWED_MATCH)
 
-    # It applies no value (P-KNOW-10).
-    def _published(self, _: Link, message: Published) -> None:
-        self._core.act(*self._core.publishing.published(message))
-
     # Errors and farewells --------------------------------------------------------------------------------------------
 
-    def _error(self, link: Link, message: Error) -> None:
+    def _error(self, connection: Connection, message: Error) -> None:
         core = self._core
         if isinstance(message.id, int):
             error = error_of(message.code, message.message, message.retry_ms, message.current, message.position)
-            core.act(*core.publishing.refused(message.id, error, core.now, core.advice))
+            core.act(*core.queue.refused(message.id, error, core.now, core.advice))
         elif message.code == "rewound":
             if message.position is not None:
-                self._rewound(link, message.position)
+                self._rewound(connection, message.position)
         elif message.code in FORBIDDEN:
             core.fire(Trigger.FORBIDDEN, _cause_of(message))
         elif message.id is None:
             pass  # it names no request: if one was lost, its timer tells
-        elif (asked := link.asked.pop(message.id, None)) is not None:
-            self._asked_in_vain(link, asked, message)
-        elif link.renewals.pop(message.id, None) is not None:
-            self._renewed_in_vain(link, message)
+        elif (request := connection.requests.pop(message.id, None)) is not None:
+            self._request_failed(connection, request, message)
+        elif connection.renewals.pop(message.id, None) is not None:
+            self._renewal_failed(connection, message)
 
-    def _asked_in_vain(self, link: Link, asked: Asked, message: Error) -> None:
-        core = self._core
+    def _request_failed(self, connection: Connection, request: InFlight, message: Error) -> None:
+        core, question = self._core, request.question
         if message.code == "compacted":
-            core.knowledge.relist(asked.question.since)
-        if asked.joins and message.code not in {*LATER, "compacted", "no_lease"}:
+            core.knowledge.relist(question.since)
+        if request.joins and message.code not in {*LATER, "compacted", "no_lease"}:
             # Waiting does not mend it, and the message names no culprit: the names of this request are reported.
-            _expect_mismatch(link, asked)
-            core.deny([name for name in asked.question.since if self._held_since(name, asked)])
-            self._push.check_answered(asked.question.serial)
+            _expect_mismatch(connection, request)
+            core.deny([name for name in question.since if core.knowledge.held_before(name, question.serial)])
+            self._push.check_answered(question.serial)
             return
-        link.asked.clear()
-        retry_s = max((message.retry_ms or 0) / 1000, core.advice.backoff_s(core.random, link.tries))
-        link.tries += 1
-        link.again_at = core.now + retry_s
+        retry_s = max((message.retry_ms or 0) / 1000, core.advice.backoff_s(core.random, connection.tries))
+        connection.tries += 1
+        connection.retry(core.now + retry_s)
         core.fire(Trigger.RETRY_LATER)
 
-    def _held_since(self, name: str, asked: Asked) -> bool:
-        held = self._core.knowledge.subscriptions.get(name)
-        return held is not None and held.added < asked.question.serial
-
-    def _renewed_in_vain(self, link: Link, message: Error) -> None:
-        if link.again_at < math.inf:
+    def _renewal_failed(self, connection: Connection, message: Error) -> None:
+        if connection.stage is not Stage.LEASED:
             return
         if message.code == "no_lease":
             self._core.counts["repairs_no_lease"] += 1
@@ -277,14 +267,11 @@ class Arrivals:
         else:
             self._core.fire(Trigger.RENEWED_DOWN)
 
-    def _rewound(self, link: Link, position: Position) -> None:
-        if self._core.knowledge.usable(position, link.base):
+    def _rewound(self, connection: Connection, position: Position) -> None:
+        if self._core.knowledge.usable(position, connection.base):
             self._core.fire(Trigger.REWOUND, Cause(position=position))
         else:
-            self._stray()
-
-    def _bye(self, _: Link, message: ServerBye) -> None:
-        self._core.fire(Trigger.BYE, self._bye_cause(message))
+            self._history_mismatch()
 
     def _bye_cause(self, message: ServerBye) -> Cause:
         if message.reason in DROPS_SESSION:
@@ -293,36 +280,28 @@ class Arrivals:
 
     # The path rule ---------------------------------------------------------------------------------------------------
 
-    def _in_history(self, link: Link, position: Position) -> bool:
+    def _in_history(self, connection: Connection, position: Position) -> bool:
         """Take note of a position that the connection names; leave it if it may be in another history."""
-        link.latest = position
-        if not self._core.knowledge.usable(position, link.base):
-            self._stray()
+        connection.latest = position
+        if not self._core.knowledge.usable(position, connection.base):
+            self._history_mismatch()
             return False
-        self._move(link, position)
+        self._move(connection, position)
         return True
 
-    def _move(self, link: Link, position: Position) -> None:
+    def _move(self, connection: Connection, position: Position) -> None:
         if self._core.knowledge.move(position):
-            link.base = position
+            connection.base = position
 
-    def _stray(self) -> None:
-        self._core.counts["strays"] += 1
-        self._core.fire(Trigger.STRAYED)
-
-
-def _only(kind: type[M], reader: Callable[[Link, M], None]) -> Callable[[Link, ServerMessage], None]:
-    def read(link: Link, message: ServerMessage) -> None:
-        assert isinstance(message, kind)
-        reader(link, message)
-
-    return read
+    def _history_mismatch(self) -> None:
+        self._core.counts["history_mismatches"] += 1
+        self._core.fire(Trigger.HISTORY_MISMATCH)
 
 
-def _expect_mismatch(link: Link, asked: Asked) -> None:
+def _expect_mismatch(connection: Connection, request: InFlight) -> None:
     """Mark the renewals sent after a subscribe some of whose names the node has taken out of the lease again."""
-    for renewal in link.renewals.values():
-        if renewal.serial > asked.question.serial:
+    for renewal in connection.renewals.values():
+        if renewal.serial > request.question.serial:
             renewal.set_changed = True
 
 

@@ -1,7 +1,7 @@
 """The WebSocket path of the client machine: connecting, the session and its lease, subscribing, renewing.
 
-It tells the machine, by triggers, what its connection's events mean; the table decides, and its rows' actions call
-back into the methods of the middle section.
+It fires triggers for what happens on its connection; the table decides, and the actions of its rows call the methods of
+the middle section.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from softstate.client.machine.backoff import Rotation, jittered_s
-from softstate.client.machine.connection import Asked, Link, Renewal, Session
+from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
 from softstate.client.machine.events import Connect, Disconnect, Send
 from softstate.client.machine.state import NAMES_MAX, Cause, Core
-from softstate.client.machine.table import Trigger
+from softstate.client.machine.triggers import Trigger
 from softstate.position import Position
 from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
 
@@ -30,40 +30,40 @@ class PushPath:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.rotation = Rotation(core.options.urls, core.random)
-        self.link: Link | None = None
+        self.connection: Connection | None = None
         self.session: Session | None = None
         self.connect_at = math.inf
         self._requests = 0
 
     @property
-    def open(self) -> Link | None:
+    def open(self) -> Connection | None:
         """The connection, if it has had its welcome."""
-        return self.link if self.link is not None and self.link.stage == "open" else None
+        return self.connection if self.connection is not None and self.connection.open else None
 
     def deadline(self) -> float:
         """Return when something here is due."""
-        if self.link is None:
+        if self.connection is None:
             return self.connect_at
-        return min(self.link.due, self._stuck_at(self.link))
+        return min(self.connection.due, self._stuck_at(self.connection))
 
     def tick(self) -> None:
         """Do what is due."""
-        link, now = self.link, self._core.now
-        if link is None:
+        connection, now = self.connection, self._core.now
+        if connection is None:
             if now >= self.connect_at:
                 self.connect()
         elif now < self.deadline():
             return
-        elif link.stage != "open":
+        elif not connection.open:
             self._core.fire(Trigger.REFUSED)
-        elif now >= self._stuck_at(link):
+        elif now >= self._stuck_at(connection):
             self._missed(Trigger.STUCK)
-        elif now >= link.lease_until and link.leased:
+        elif now >= connection.lease_until and connection.leased:
             self._missed(Trigger.EXPIRED)
-        elif link.leased and link.overdue(now):
+        elif connection.leased and connection.overdue(now):
             self._missed(Trigger.ANSWER_MISSED)
-        elif now >= link.again_at:
-            link.again_at = math.inf
+        elif now >= connection.resubscribe_at:
+            connection.end_wait()
             self._core.fire(Trigger.WAIT_OVER)
         else:
             self.renew()
@@ -75,114 +75,112 @@ class PushPath:
         core = self._core
         self.connect_at = math.inf
         timeout_s = core.options.connect_timeout_s
-        self.link = Link(core.number(), self.rotation.url, core.now + timeout_s)
+        self.connection = Connection(core.number(), self.rotation.url, core.now + timeout_s)
         core.counts["connects"] += 1
-        core.act(Connect(self.link.conn, self.link.url, timeout_s))
+        core.act(Connect(self.connection.conn, self.connection.url, timeout_s))
 
-    def hello(self, link: Link) -> None:
+    def hello(self, connection: Connection) -> None:
         """Open a session; ask to resume the last if its lease may live and holds the set wanted (P-RES-5)."""
         core, options, session = self._core, self._core.options, self.session
-        link.stage, link.hello_sent, link.deadline = "hello", core.now, core.now + options.hello_timeout_s
-        link.hello_serial = core.knowledge.next_serial()
-        link.hello_digest = core.knowledge.digest
-        link.base = position = core.knowledge.position
+        connection.stage, connection.hello_sent = Stage.GREETING, core.now
+        connection.deadline = core.now + options.hello_timeout_s
+        connection.hello_serial = core.knowledge.next_serial()
+        connection.hello_digest = core.knowledge.digest
+        connection.base = position = core.knowledge.position
         token, since = None, None
-        if session is not None and core.now < session.lease_until and session.agreed == link.hello_digest:
+        if session is not None and core.now < session.lease_until and session.agreed == connection.hello_digest:
             since = core.knowledge.lowest_revision()
             token = session.token if since is not None and position is not None else None
         hello = Hello(position, token, since if token else None, options.ttl_ms, options.token, options.name)
-        core.act(Send(link.conn, hello))
+        core.act(Send(connection.conn, hello))
 
     def subscribe_all(self) -> None:
-        """Subscribe the whole set anew, with versions, as the whole set of the lease."""
-        link = self._opened()
-        link.forget_requests()
-        link.leased, link.again_at = True, math.inf
+        """Subscribe the whole set, with versions, in place of what the lease holds."""
+        connection = self._opened()
+        connection.resubscribe()
         self._core.knowledge.begin_lease()
-        self.schedule_renewal(link)
+        self.schedule_renewal(connection)
         batches = self._core.batches() or [[]]
         for at, names in enumerate(batches):
-            self._subscribe(link, names, replace=at == 0)
+            self._subscribe(connection, names, replace=at == 0)
 
     def subscribe(self, names: Sequence[str]) -> None:
-        """Add names to the lease, if there is one; else they come with the next."""
-        link = self.open
-        if link is not None and link.leased and link.again_at == math.inf:
+        """Add names to the lease, if there is one; else they are part of the next."""
+        connection = self.open
+        if connection is not None and connection.stage is Stage.LEASED:
             for at in range(0, len(names), NAMES_MAX):
-                self._subscribe(link, names[at : at + NAMES_MAX], replace=False)
+                self._subscribe(connection, names[at : at + NAMES_MAX], replace=False)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Take names out of the lease, if there is one: best effort."""
-        link = self.open
-        if link is not None and link.leased:
+        connection = self.open
+        if connection is not None and connection.leased:
             topics = [name for name in names if not name.endswith("/")]
             prefixes = [name for name in names if name.endswith("/")]
-            self._disagree(link, self._core.knowledge.next_serial())
-            self._core.act(Send(link.conn, Unsubscribe(topics, prefixes)))
+            self._disagree(connection, self._core.knowledge.next_serial())
+            self._core.act(Send(connection.conn, Unsubscribe(topics, prefixes)))
 
     def renew(self) -> None:
         """Extend the lease, and ask whether both sides hold the same set."""
-        link, core = self._opened(), self._core
+        connection, core = self._opened(), self._core
         renewal_id = self._request_id("renew")
-        link.renewals[renewal_id] = Renewal(core.knowledge.next_serial(), core.now)
-        if len(link.renewals) > RENEWALS_MAX:
-            del link.renewals[next(iter(link.renewals))]
-        self.schedule_renewal(link)
+        connection.renewals[renewal_id] = Renewal(core.knowledge.next_serial(), core.now)
+        if len(connection.renewals) > RENEWALS_MAX:
+            del connection.renewals[next(iter(connection.renewals))]
+        self.schedule_renewal(connection)
         digest, count = core.knowledge.digest
-        core.act(Send(link.conn, Renew(renewal_id, digest, count, core.options.ttl_ms)))
+        core.act(Send(connection.conn, Renew(renewal_id, digest, count, core.options.ttl_ms)))
 
-    def schedule_renewal(self, link: Link) -> None:
+    def schedule_renewal(self, connection: Connection) -> None:
         """Renew one jittered interval from now."""
-        link.renew_at = self._core.now + jittered_s(self._core.random, link.renew_s)
+        connection.renew_at = self._core.now + jittered_s(self._core.random, connection.renew_s)
 
     def renew_once_more(self) -> None:
         """Renew after a miss: this renewal alone decides."""
-        self._opened().forgive()
+        self._opened().clear_timers()
         self.renew()
 
     def renew_later(self) -> None:
         """Renew after a backoff instead of a full interval: the store was down."""
-        link, core = self._opened(), self._core
-        pause_s = core.advice.backoff_s(core.random, link.tries)
-        link.tries += 1
-        link.renew_at = min(link.renew_at, core.now + pause_s)
+        connection, core = self._opened(), self._core
+        pause_s = core.advice.backoff_s(core.random, connection.tries)
+        connection.tries += 1
+        connection.renew_at = min(connection.renew_at, core.now + pause_s)
 
-    def poll_doubtful(self, names: Sequence[str], min_revision: int) -> None:
-        """Poll, on the connection, the names that cover a topic of which something may be missing."""
-        link, core = self._opened(), self._core
+    def poll_uncertain(self, names: Sequence[str], min_revision: int) -> None:
+        """Poll, on the connection, the names that cover a topic of which a change may be missing."""
+        connection, core = self._opened(), self._core
         question = core.knowledge.ask(names, core.now)
         poll_id = self._request_id("poll")
-        link.asked[poll_id] = Asked(question, joins=False)
+        connection.requests[poll_id] = InFlight(question, joins=False)
         body = Poll(poll_id, core.knowledge.position, question.topics, question.prefixes, min_revision)
-        core.act(Send(link.conn, body))
+        core.act(Send(connection.conn, body))
 
     def await_lease(self, retry_s: float, spread_s: float) -> None:
         """Wait on the open connection, its lease revoked, until it is time to subscribe again."""
-        link, core = self._opened(), self._core
-        link.forget_requests()
-        link.leased = False
+        connection, core = self._opened(), self._core
         if self.session is not None:
             self.session.agreed = None
         core.knowledge.begin_lease()
-        link.again_at = max(core.now + retry_s, core.spread(spread_s))
+        connection.revoked(max(core.now + retry_s, core.spread(spread_s)))
 
     def leave(self) -> None:
         """Leave the connection, if there is one; a session stays worth resuming."""
-        link = self.link
-        if link is None:
+        connection = self.connection
+        if connection is None:
             return
-        self._core.act(Disconnect(link.conn))
+        self._core.act(Disconnect(connection.conn))
         self.ended()
 
     def ended(self) -> None:
-        """Forget the connection: it is no more."""
-        if self.link is None:
+        """Forget the connection: it has ended."""
+        if self.connection is None:
             return
-        if self.session is not None and self.link.stage == "open":
-            self.session.lease_until = self.link.lease_until
-        self._core.publishing.lost(self.link.conn)
+        if self.session is not None and self.connection.open:
+            self.session.lease_until = self.connection.lease_until
+        self._core.queue.lost(self.connection.conn)
         self._core.knowledge.begin_lease()
-        self.link = None
+        self.connection = None
 
     def say_goodbye(self) -> None:
         """Release the lease."""
@@ -196,7 +194,7 @@ class PushPath:
             self.open.base = position
 
     def back_off(self, cause: Cause) -> None:
-        """Choose the next URL and the time to try it, after a connection that did not come to be or did not last."""
+        """Choose the next URL and the time to try it, after a connection that could not be made or did not last."""
         core = self._core
         if cause.barred:
             self.connect_at = self.rotation.bar(core.now, core.advice)
@@ -205,38 +203,38 @@ class PushPath:
 
     def agree(self, serial: int) -> None:
         """Note that both sides hold the same set, as far as the answer to request `serial` can tell."""
-        link = self._opened()
-        if self.session is not None and serial >= link.changed:
+        connection = self._opened()
+        if self.session is not None and serial >= connection.changed:
             self.session.agreed = self._core.knowledge.digest
 
     def check_answered(self, serial: int) -> None:
         """Fire `ALL_ANSWERED` if no subscribe is owed an answer, now that request `serial` has its own."""
-        link = self.open
-        if link is None or not link.leased or link.again_at < math.inf:
+        connection = self.open
+        if connection is None or connection.stage is not Stage.LEASED:
             return
-        if any(asked.joins for asked in link.asked.values()):
+        if any(request.joins for request in connection.requests.values()):
             return
-        link.tries = 0
+        connection.tries = 0
         self.agree(serial)
         self._core.fire(Trigger.ALL_ANSWERED)
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
-    def _opened(self) -> Link:
-        link = self.open
-        assert link is not None, "rows with this action are reached with an open connection only"
-        return link
+    def _opened(self) -> Connection:
+        connection = self.open
+        assert connection is not None, "rows with this action are reached with an open connection only"
+        return connection
 
-    def _disagree(self, link: Link, serial: int) -> None:
-        """Note that request `serial` changes the node's set, if it arrives: until then nobody knows what it holds."""
-        link.changed = serial
+    def _disagree(self, connection: Connection, serial: int) -> None:
+        """Note that request `serial` changes the node's set, if it arrives: until it is answered, both may differ."""
+        connection.changed = serial
         if self.session is not None:
             self.session.agreed = None
 
-    def _stuck_at(self, link: Link) -> float:
-        if link.stage != "open":
+    def _stuck_at(self, connection: Connection) -> float:
+        if not connection.open:
             return math.inf
-        return self._core.publishing.sent_since(link.conn) + PUBLISH_TIMEOUTS * link.timeout_s
+        return self._core.queue.sent_since(connection.conn) + PUBLISH_TIMEOUTS * connection.timeout_s
 
     def _missed(self, trigger: Trigger) -> None:
         self._core.counts["misses"] += 1
@@ -247,10 +245,10 @@ class PushPath:
         self._requests += 1
         return f"{kind}-{self._requests}"
 
-    def _subscribe(self, link: Link, names: Sequence[str], *, replace: bool) -> None:
+    def _subscribe(self, connection: Connection, names: Sequence[str], *, replace: bool) -> None:
         core = self._core
         question = core.knowledge.ask(names, core.now, core.knowledge.lease)
         subscribe_id = self._request_id("subscribe")
-        link.asked[subscribe_id] = Asked(question, joins=True)
-        self._disagree(link, question.serial)
-        core.act(Send(link.conn, Subscribe(subscribe_id, question.topics, question.prefixes, replace)))
+        connection.requests[subscribe_id] = InFlight(question, joins=True)
+        self._disagree(connection, question.serial)
+        core.act(Send(connection.conn, Subscribe(subscribe_id, question.topics, question.prefixes, replace)))

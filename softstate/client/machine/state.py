@@ -1,4 +1,4 @@
-"""What the two paths of the client machine share: options, knowledge, advice, the present time, and the way out."""
+"""State that all parts of the client machine share: options, knowledge, advice, the present time, and its actions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from random import Random
 from typing import Protocol
 
 from softstate.client.machine.backoff import Advice, Rotation
-from softstate.client.machine.events import Action, Deliver, Denied
+from softstate.client.machine.events import Action, Deliver, NamesDenied
 from softstate.client.machine.knowledge import Knowledge
-from softstate.client.machine.publish_queue import Publishing
-from softstate.client.machine.table import Trigger
+from softstate.client.machine.publish_queue import PublishQueue
+from softstate.client.machine.triggers import Trigger
 from softstate.errors import SoftstateError
 from softstate.model import Change, Mode
 from softstate.position import Position
@@ -28,7 +28,7 @@ class MachineOptions:
     """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
 
     Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for. `advice` holds until a node
-    gives its own. After `offline_after` rounds of all URLs in vain both paths share one retry budget.
+    gives its own. After `offline_after` failed rounds of all URLs both paths share one retry budget.
     `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
     """
 
@@ -48,7 +48,10 @@ class MachineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Counters since the machine was made. Outside of fault tests, all `repairs_…`, `strays` and `dropped` are 0."""
+    """Counters since the client was made.
+
+    As long as nothing fails, all `repairs_…`, `history_mismatches` and `dropped` are 0.
+    """
 
     repairs_mismatch: int = 0
     """Digests that differed."""
@@ -69,7 +72,7 @@ class Statistics:
     """Answers that did not come in time."""
     polls: int = 0
     """HTTP polls sent, each page counted."""
-    strays: int = 0
+    history_mismatches: int = 0
     """Answers or connections given up because they might belong to another history."""
     resets: int = 0
     dropped: int = 0
@@ -80,7 +83,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What a trigger carries with it for the actions of its row."""
+    """The details that a trigger carries with it, for the actions of its row."""
 
     position: Position | None = None
     retry_s: float = 0.0
@@ -105,16 +108,16 @@ class Fire(Protocol):
 
 @dataclass(slots=True)
 class Core:
-    """The shared part. `now` is set before each event; actions are gathered in `out`."""
+    """The shared state. `now` is set before each event; actions are gathered in `out`."""
 
     options: MachineOptions
     random: Random
     knowledge: Knowledge
-    publishing: Publishing
+    queue: PublishQueue
     advice: Advice
     fire: Fire
     path_failed: Callable[[Rotation, float], None]
-    """Take note of a failure of a path; the node asked to be left alone for so many seconds."""
+    """Take note of a failure of a path; the node asked to be left alone for that many seconds."""
     mode: Mode = "closed"
     now: float = 0.0
     limits: Limits | None = None
@@ -122,6 +125,8 @@ class Core:
     """How long the last node that spoke says to wait for an answer."""
     out: list[Action] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    stopped_by: SoftstateError | None = None
+    """The error for publishes of a client that has stopped for good."""
     failures: int = 0
     """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
     _number: int = 0
@@ -148,7 +153,7 @@ class Core:
         """Drop names that a node refuses from the set, and report them; return those that were in it."""
         denied = self.knowledge.remove(names)
         if denied:
-            self.act(Denied(denied))
+            self.act(NamesDenied(denied))
         return denied
 
     def spread(self, span_s: float) -> float:

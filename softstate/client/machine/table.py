@@ -1,81 +1,42 @@
-"""The client machine's table: what each trigger does in each state. PROTOCOL.md section 16 has it for people.
+"""The client machine's table: what each trigger does in each mode. PROTOCOL.md section 16 has it for people.
 
-`ROWS` is the literal: states, triggers, the next state (None: the same), and actions by name, done in order.
-`IGNORED` names the reason wherever a trigger does nothing. Together they fill every cell exactly once; a test counts.
+`ROWS` is the literal: modes, triggers, the next mode (None: the same), and actions, done in order. `IGNORED` names the
+reason wherever a trigger does nothing. Together they fill every cell exactly once; a test counts. CLIENT.md draws it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import Enum, auto
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
+from softstate.client.machine import actions as do
+from softstate.client.machine.actions import Parts
+from softstate.client.machine.state import Cause
+from softstate.client.machine.triggers import Trigger
 from softstate.model import Mode
 
 T = TypeVar("T")
 
 
-class Trigger(Enum):
-    """What an event means to the machine."""
-
-    OPENED = auto()
-    OPENED_FOR_POLLING = auto()
-    CLOSED = auto()
-    WELCOME_RESUMED = auto()
-    WELCOME_NEW = auto()
-    WELCOME_RESET = auto()
-    REWOUND = auto()
-    """A request was answered `rewound`."""
-    REFUSED = auto()
-    """No connection: refused, timed out, or ended before its welcome."""
-    LOST = auto()
-    BYE = auto()
-    FORBIDDEN = auto()
-    """Credentials refused, or something else is wrong that waiting does not mend."""
-    STRAYED = auto()
-    """The connection may be in another history than the client."""
-    ALL_ANSWERED = auto()
-    """Every subscribe is answered."""
-    RENEWED_MATCH = auto()
-    RENEWED_DOWN = auto()
-    """The renewal was answered, but the store could not be asked."""
-    MISMATCH = auto()
-    """Digests differ, or pushes went missing."""
-    NO_LEASE = auto()
-    RETRY_LATER = auto()
-    """A subscribe ended in an error that time may mend."""
-    UNKNOWN = auto()
-    """The node says that a change may have been missed."""
-    ANSWER_MISSED = auto()
-    EXPIRED = auto()
-    """The lease ended by the client's reckoning."""
-    STUCK = auto()
-    """A publish stays unanswered on the connection."""
-    JUMPED = auto()
-    REVOKED = auto()
-    WAIT_OVER = auto()
-    """Time to subscribe again on the open connection."""
-    PATH_FAILED_K = auto()
-    """So many rounds of all URLs in vain."""
-    HTTP_ANSWERED = auto()
-
-
-class Row(NamedTuple):
-    """What happens: the next state, None for the same, and the actions."""
-
-    to: Mode | None
-    actions: tuple[str, ...]
-
-
 _Cell: TypeAlias = tuple[Mode, Trigger]
 _Modes: TypeAlias = tuple[Mode, ...]
 _Triggers: TypeAlias = tuple[Trigger, ...]
+_Actions: TypeAlias = tuple[Callable[[Parts, Cause], None], ...]
+
+
+class Row(NamedTuple):
+    """What happens: the next mode, None for the same, and the actions."""
+
+    to: Mode | None
+    actions: _Actions
+
 
 MODES: _Modes = get_args(Mode)
 _IDLE: _Modes = ("closed", "stopped")
 _BEFORE: _Modes = ("connecting", "polling", "offline")
 _LEASED: _Modes = ("syncing", "live", "suspect")
 _RUNNING: _Modes = (*_BEFORE, *_LEASED)
+_OPEN: _Modes = (*_RUNNING, "stopped")
 
 _WELCOMES = (Trigger.WELCOME_RESUMED, Trigger.WELCOME_NEW, Trigger.WELCOME_RESET)
 _OF_LEASE = (
@@ -91,55 +52,55 @@ _OF_LEASE = (
 )
 _OF_CONNECTION = (*_OF_LEASE, Trigger.LOST, Trigger.BYE, Trigger.STUCK, Trigger.REVOKED, Trigger.WAIT_OVER)
 
-ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, tuple[str, ...]], ...] = (
-    (("closed",), (Trigger.OPENED,), "connecting", ("connect", "poll_early")),
-    (("closed",), (Trigger.OPENED_FOR_POLLING,), "polling", ("poll_now",)),
-    (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", ("renew", "poll_soon")),
-    (_BEFORE, (Trigger.WELCOME_NEW,), "syncing", ("subscribe_new", "poll_soon")),
-    (_BEFORE, (Trigger.WELCOME_RESET,), "syncing", ("reset", "subscribe_new", "poll_soon")),
-    (_RUNNING, (Trigger.REWOUND,), "polling", ("reset", "leave", "poll_now", "reconnect_spread")),
-    (("connecting",), (Trigger.REFUSED,), "polling", ("leave", "poll_soon", "back_off")),
-    (("polling", "offline"), (Trigger.REFUSED,), None, ("leave", "back_off")),
-    (_RUNNING, (Trigger.STRAYED,), "polling", ("leave", "poll_soon", "reconnect_spread")),
-    (("syncing",), (Trigger.ALL_ANSWERED, Trigger.RENEWED_MATCH), "live", ("stop_polling", "settle_in")),
-    (("syncing",), (Trigger.RETRY_LATER,), None, ("poll_soon",)),
-    (("syncing",), (Trigger.RENEWED_DOWN,), None, ("renew_later", "poll_soon")),
-    (("syncing",), (Trigger.WAIT_OVER,), None, ("subscribe_all",)),
+ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
+    (("closed",), (Trigger.OPENED,), "connecting", (do.connect, do.poll_early)),
+    (("closed",), (Trigger.OPENED_FOR_POLLING,), "polling", (do.poll_now,)),
+    (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", (do.renew, do.poll_soon)),
+    (_BEFORE, (Trigger.WELCOME_NEW,), "syncing", (do.subscribe_new, do.poll_soon)),
+    (_BEFORE, (Trigger.WELCOME_RESET,), "syncing", (do.reset, do.subscribe_new, do.poll_soon)),
+    (_RUNNING, (Trigger.REWOUND,), "polling", (do.reset, do.leave, do.poll_now, do.reconnect_spread)),
+    (("connecting",), (Trigger.REFUSED,), "polling", (do.leave, do.poll_soon, do.back_off)),
+    (("polling", "offline"), (Trigger.REFUSED,), None, (do.leave, do.back_off)),
+    (_RUNNING, (Trigger.HISTORY_MISMATCH,), "polling", (do.leave, do.poll_soon, do.reconnect_spread)),
+    (("syncing",), (Trigger.ALL_ANSWERED, Trigger.RENEWED_MATCH), "live", (do.stop_polling, do.reset_backoff)),
+    (("syncing",), (Trigger.RETRY_LATER,), None, (do.poll_soon,)),
+    (("syncing",), (Trigger.RENEWED_DOWN,), None, (do.renew_later, do.poll_soon)),
+    (("syncing",), (Trigger.WAIT_OVER,), None, (do.subscribe_all,)),
     (
         ("syncing",),
         (Trigger.LOST, Trigger.ANSWER_MISSED, Trigger.EXPIRED, Trigger.STUCK),
         "polling",
-        ("leave", "poll_soon", "back_off"),
+        (do.leave, do.poll_soon, do.back_off),
     ),
-    (_LEASED, (Trigger.BYE,), "polling", ("leave", "poll_soon", "reconnect_after_bye")),
-    (_LEASED, (Trigger.MISMATCH, Trigger.NO_LEASE), "syncing", ("subscribe_all", "poll_soon")),
-    (("live", "suspect"), (Trigger.RETRY_LATER,), "syncing", ("poll_soon",)),
-    (_LEASED, (Trigger.UNKNOWN,), None, ("poll_doubtful",)),
-    (_LEASED, (Trigger.REVOKED,), "polling", ("await_lease", "poll_soon")),
+    (_LEASED, (Trigger.BYE,), "polling", (do.leave, do.poll_soon, do.reconnect_after_bye)),
+    (_LEASED, (Trigger.MISMATCH, Trigger.NO_LEASE), "syncing", (do.subscribe_all, do.poll_soon)),
+    (("live", "suspect"), (Trigger.RETRY_LATER,), "syncing", (do.poll_soon,)),
+    (_LEASED, (Trigger.UNKNOWN,), None, (do.poll_uncertain,)),
+    (_LEASED, (Trigger.REVOKED,), "polling", (do.await_lease, do.poll_soon)),
     (("live",), (Trigger.RENEWED_MATCH,), None, ()),
     (("live", "suspect"), (Trigger.RENEWED_DOWN,), None, ()),
-    (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", ("poll_elsewhere", "renew_once_more")),
-    (("suspect",), (Trigger.RENEWED_MATCH,), "live", ("stop_polling", "settle_in")),
-    (("suspect",), (Trigger.ANSWER_MISSED,), "polling", ("leave", "poll_soon", "reconnect_spread")),
+    (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", (do.poll_elsewhere, do.renew_once_more)),
+    (("suspect",), (Trigger.RENEWED_MATCH,), "live", (do.stop_polling, do.reset_backoff)),
+    (("suspect",), (Trigger.ANSWER_MISSED,), "polling", (do.leave, do.poll_soon, do.reconnect_spread)),
     (
         ("live", "suspect"),
         (Trigger.LOST, Trigger.EXPIRED, Trigger.STUCK),
         "polling",
-        ("leave", "poll_soon", "reconnect_spread"),
+        (do.leave, do.poll_soon, do.reconnect_spread),
     ),
-    (("polling",), (Trigger.WAIT_OVER,), "syncing", ("subscribe_all",)),
-    (("polling",), (Trigger.LOST, Trigger.STUCK), None, ("leave", "reconnect_spread")),
-    (("polling",), (Trigger.BYE,), None, ("leave", "reconnect_after_bye")),
-    (("polling",), (Trigger.PATH_FAILED_K,), "offline", ("pool_retries",)),
-    (("offline",), (Trigger.HTTP_ANSWERED,), "polling", ("resume_paths",)),
-    (_RUNNING, (Trigger.FORBIDDEN,), "stopped", ("leave", "stop_polling", "stop")),
-    ((*_RUNNING, "stopped"), (Trigger.CLOSED,), "closed", ("say_goodbye", "leave", "stop_polling", "settle_closed")),
+    (("polling",), (Trigger.WAIT_OVER,), "syncing", (do.subscribe_all,)),
+    (("polling",), (Trigger.LOST, Trigger.STUCK), None, (do.leave, do.reconnect_spread)),
+    (("polling",), (Trigger.BYE,), None, (do.leave, do.reconnect_after_bye)),
+    (("polling",), (Trigger.OFFLINE_THRESHOLD,), "offline", (do.share_retry_budget,)),
+    (("offline",), (Trigger.HTTP_ANSWERED,), "polling", (do.resume_paths,)),
+    (_RUNNING, (Trigger.FORBIDDEN,), "stopped", (do.leave, do.stop_polling, do.stop)),
+    (_OPEN, (Trigger.CLOSED,), "closed", (do.say_goodbye, do.leave, do.stop_polling, do.settle_closed)),
 )
 
-_NOT_RUNNING = "the client is not running: nothing is in flight, and a late word is worth nothing"
+_NOT_RUNNING = "not running: late events are ignored"
 
 _REASONS: tuple[tuple[_Modes, _Triggers, str], ...] = (
-    ((*_RUNNING, "stopped"), (Trigger.OPENED, Trigger.OPENED_FOR_POLLING), "it was opened; only closing comes next"),
+    (_OPEN, (Trigger.OPENED, Trigger.OPENED_FOR_POLLING), "it was opened; only closing comes next"),
     (("closed",), (Trigger.CLOSED,), "it is closed already"),
     (
         _IDLE,
@@ -159,8 +120,8 @@ _REASONS: tuple[tuple[_Modes, _Triggers, str], ...] = (
         (Trigger.JUMPED,),
         "nothing is believed to be fresh, and timers run on a clock that counts suspend",
     ),
-    (("connecting", *_LEASED), (Trigger.PATH_FAILED_K,), "the other path is open, or still has its first chance"),
-    (("offline",), (Trigger.PATH_FAILED_K,), "it is offline already"),
+    (("connecting", *_LEASED), (Trigger.OFFLINE_THRESHOLD,), "the other path is open, or still has its first chance"),
+    (("offline",), (Trigger.OFFLINE_THRESHOLD,), "it is offline already"),
     (("connecting", *_LEASED, "polling"), (Trigger.HTTP_ANSWERED,), "that polls are answered is nothing new"),
 )
 
@@ -179,7 +140,7 @@ def _filled(groups: Iterable[tuple[list[_Cell], T]]) -> dict[_Cell, T]:
 
 
 TABLE: dict[_Cell, Row] = _filled((_cells(modes, triggers), Row(to, actions)) for modes, triggers, to, actions in ROWS)
-"""What a trigger does in a state."""
+"""What a trigger does in a mode."""
 
 IGNORED: dict[_Cell, str] = _filled((_cells(modes, triggers), reason) for modes, triggers, reason in _REASONS)
-"""Why a trigger does nothing in a state."""
+"""Why a trigger does nothing in a mode."""

@@ -25,12 +25,12 @@ from softstate.client.machine.events import (
     Connected,
     ConnectFailed,
     Deliver,
-    Denied,
     Disconnect,
     Event,
     Jumped,
     Lost,
     ModeChanged,
+    NamesDenied,
     Opened,
     PollAnswered,
     PublishAnswered,
@@ -69,7 +69,7 @@ WAIT_S_MIN = 0.001
 
 _LEASED: frozenset[Mode] = frozenset({"syncing", "live", "suspect"})
 
-ToApplication: TypeAlias = Deliver | Reset | ModeChanged | Denied | Settled | Stopped
+ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NamesDenied | Settled | Stopped
 
 
 class Driven(Protocol):

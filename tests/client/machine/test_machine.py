@@ -8,10 +8,10 @@ import pytest
 
 from softstate.client.machine.events import (
     ConnectFailed,
-    Denied,
     Jumped,
     Lost,
-    PublishAsked,
+    NamesDenied,
+    PublishRequested,
     RequestFailed,
     SendPoll,
     Unwanted,
@@ -46,8 +46,8 @@ def _cut(rig: Rig) -> Rig:
 def _polling(rig: Rig) -> Rig:
     """Lose the connection and go on to the first poll."""
     _cut(rig)
-    while not rig.machine._poll.flying:
-        if rig.machine._push.link is not None:
+    while not rig.machine._poll.in_flight:
+        if rig.machine._push.connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
             rig.machine._core.failures = 0
         rig.tick_once()
@@ -76,7 +76,7 @@ def test_a_notify_above_the_position_moves_it_in_its_lineage() -> None:
 
 def test_published_never_moves_the_position() -> None:
     rig = Rig("a").live()
-    rig.do(PublishAsked(1, "a", 1, deleted=False, expect=None, key="k"))
+    rig.do(PublishRequested(1, "a", 1, deleted=False, expect=None, key="k"))
     rig.arrive(Published(1, "a", 50, at(50)))
     assert rig.machine.position == at(10)
     assert rig.delivered() == []
@@ -174,7 +174,7 @@ def test_a_poll_answer_cut_off_certifies_and_sweeps_nothing() -> None:
     rig.do(rig.polled(set_to("p/a", 3), more=True, cursor="next"))
     rig.do(RequestFailed(rig.poll.request, "cut"))
     assert rig.age == math.inf
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     rig.do(rig.polled(set_to("p/a", 3), more=True))
     assert (rig.recent(SendPoll), rig.age) == ([], math.inf), "a page that promises more without a cursor is no answer"
@@ -183,11 +183,11 @@ def test_a_poll_answer_cut_off_certifies_and_sweeps_nothing() -> None:
 def test_denied_names_leave_the_set_and_are_reported() -> None:
     rig = Rig("a", "b").syncing()
     rig.arrive(rig.subscribed(denied=["b"]))
-    assert rig.recent(Denied) == [Denied(["b"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["b"])]
     assert (rig.mode, rig.age) == ("live", 0.0)
     rig = Rig("a", "b", push=False).open()
     rig.do(rig.polled(denied=["b"]))
-    assert rig.recent(Denied) == [Denied(["b"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["b"])]
     assert rig.age == 0.0
 
 
@@ -204,7 +204,7 @@ def test_names_denied_by_a_poll_on_the_connection_are_unsubscribed() -> None:
     rig = Rig("a", "b").live()
     rig.arrive(Notify("b", 12, unknown=True))
     rig.arrive(Polled(rig.sent(Poll)[-1].id, at(12), denied=["b"]))
-    assert rig.recent(Denied) == [Denied(["b"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["b"])]
     assert rig.recently_sent(Unsubscribe) == [Unsubscribe(["b"], [])]
 
 
@@ -252,7 +252,7 @@ def test_a_large_set_goes_in_several_polls() -> None:
     assert rig.age == math.inf
     rig.do(rig.polled())
     assert rig.age == 0.0
-    assert not rig.machine._poll.flying
+    assert not rig.machine._poll.in_flight
 
 
 def test_no_names_are_live_at_once_and_renew() -> None:
@@ -268,13 +268,13 @@ def test_no_names_are_live_at_once_and_renew() -> None:
 def test_names_beyond_the_limit_are_denied() -> None:
     limits = Limits(2, 1, 1, 1, 1, 600_000)
     rig = Rig("a", "b", "c").syncing(limits=limits)
-    assert rig.recent(Denied) == [Denied(["c"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["c"])]
     assert rig.sent(Subscribe)[0].topics == {"a": 0, "b": 0}
     rig.arrive(rig.subscribed())
     rig.do(Wanted(["d"]))
-    assert rig.last == [Denied(["d"])]
+    assert rig.last == [NamesDenied(["d"])]
     rig.do(Unwanted(["a"]), Wanted(["e", "f"]))
-    assert rig.recent(Denied) == [Denied(["f"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["f"])]
     assert rig.sent(Subscribe)[-1].topics == {"e": 0}
 
 
@@ -283,7 +283,7 @@ def test_a_subscribe_that_waiting_cannot_mend_reports_its_names(code: str) -> No
     rig = Rig("a").live()
     rig.do(Wanted(["b"]), Jumped())
     rig.arrive(Error(code, "no", rig.sent(Subscribe)[-1].id))
-    assert rig.recent(Denied) == [Denied(["b"])]
+    assert rig.recent(NamesDenied) == [NamesDenied(["b"])]
     rig.arrive(rig.renewed(match=False))
     assert rig.machine.statistics().repairs_mismatch == 0
     rig.arrive(rig.renewed())
@@ -321,7 +321,7 @@ def test_compacted_polls_list_anew() -> None:
     rig.advance(18.0)
     assert rig.poll.message.prefixes == {"p/": 10}
     rig.do(RequestFailed(rig.poll.request, "too old", Compacted("too old")))
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     assert rig.poll.message.prefixes == {"p/": 0}
 
@@ -341,8 +341,8 @@ def test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down() ->
     rig = Rig("a").live().renewing()
     sent = rig.now
     rig.arrive(rig.renewed(store="down"))
-    assert rig.machine._push.link is not None
-    assert rig.machine._push.link.lease_until == sent + 0.99 * TTL_S
+    assert rig.machine._push.connection is not None
+    assert rig.machine._push.connection.lease_until == sent + 0.99 * TTL_S
 
 
 def test_a_renewal_that_fails_certifies_nothing_and_the_next_follows() -> None:
@@ -366,7 +366,7 @@ def test_renewals_that_nobody_answers_are_forgotten_beyond_a_limit() -> None:
     rig = Rig("a").live()
     for _ in range(RENEWALS_MAX + 3):
         rig.machine._push.renew()
-    link = rig.machine._push.link
+    link = rig.machine._push.connection
     assert link is not None
     assert len(link.renewals) == RENEWALS_MAX
 

@@ -15,8 +15,8 @@ from softstate.client.machine.events import (
     Lost,
     Opened,
     PublishAnswered,
-    PublishAsked,
     PublishDropped,
+    PublishRequested,
     RequestFailed,
     Reset,
     Send,
@@ -41,16 +41,16 @@ def _cut(rig: Rig) -> Rig:
 def _polling(rig: Rig) -> Rig:
     """Lose the connection and go on to the first poll."""
     _cut(rig)
-    while not rig.machine._poll.flying:
-        if rig.machine._push.link is not None:
+    while not rig.machine._poll.in_flight:
+        if rig.machine._push.connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
             rig.machine._core.failures = 0
         rig.tick_once()
     return rig
 
 
-def _asked(ticket: int, topic: str = "a") -> PublishAsked:
-    return PublishAsked(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
+def _asked(ticket: int, topic: str = "a") -> PublishRequested:
+    return PublishRequested(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
 
 
 # Rewound stores ------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_rewound_that_names_no_position_is_only_a_failure() -> None:
 def test_an_answer_to_a_poll_sent_before_a_reset_is_discarded() -> None:
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     poll = rig.poll
     rig.arrive(rig.welcome(position=at(3, "l2"), reset=True))
@@ -102,12 +102,12 @@ def test_a_poll_answer_of_another_lineage_is_used_only_from_the_position_it_carr
     assert rig.delivered() == [set_to("a", 12)]
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     rig.arrive(rig.welcome(11))
     rig.do(rig.polled(set_to("a", 12), position=at(12, "l2")))
     assert rig.delivered() == []
-    assert rig.machine.statistics().strays == 1
+    assert rig.machine.statistics().history_mismatches == 1
     polls = len(rig.all(SendPoll))
     rig.advance(0.5)
     assert len(rig.all(SendPoll)) == polls + 1, "and polls again"
@@ -117,7 +117,7 @@ def test_a_poll_answer_of_another_lineage_is_used_only_from_the_position_it_carr
 def test_rewound_to_a_poll_that_carried_another_position_is_asked_again() -> None:
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     rig.arrive(rig.welcome(11))
     rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(3, "l2"))))
@@ -132,7 +132,7 @@ def test_a_connection_in_another_lineage_is_left_once_something_else_moved_the_p
     rig.do(rig.polled(position=at(12, "l2")))
     match what:
         case "notify":
-            rig.arrive(Notify("a", 11, "stray"))
+            rig.arrive(Notify("a", 11, "other history"))
         case "renewed":
             rig.arrive(rig.renewed(13))
         case "subscribed":
@@ -144,7 +144,7 @@ def test_a_connection_in_another_lineage_is_left_once_something_else_moved_the_p
             rig.arrive(Error("rewound", "gone", position=at(5, "l3")))
     assert rig.left()
     assert (rig.mode, rig.delivered()) == ("polling", [])
-    assert rig.machine.statistics().strays == 1
+    assert rig.machine.statistics().history_mismatches == 1
     rig.advance(2.0)
     assert len(rig.all(Connect)) == 2
 
@@ -160,7 +160,7 @@ def test_a_connection_that_names_the_new_lineage_is_kept() -> None:
 def test_a_welcome_in_another_history_than_a_poll_brought_is_left() -> None:
     rig = Rig("a")
     rig.greeted()
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     rig.do(rig.polled(position=at(12, "l2")))
     rig.arrive(rig.welcome(9))
@@ -221,7 +221,7 @@ def test_names_dropped_during_a_round_are_not_asked_about() -> None:
     rig = Rig(*names, push=False).open()
     rig.do(Unwanted([names[-1]]))
     rig.do(rig.polled())
-    assert not rig.machine._poll.flying
+    assert not rig.machine._poll.in_flight
     assert rig.age == 0.0
 
 
@@ -229,7 +229,7 @@ def test_names_wanted_while_offline_are_asked_about_within_the_cap() -> None:
     rig = Rig(push=False).open()
     for ticket in range(3):
         rig.do(_asked(ticket))
-        while not rig.machine._requests.flying:
+        while not rig.machine._publishes.in_flight:
             rig.tick_once()
         rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable"))
     assert rig.mode == "offline"
@@ -311,12 +311,12 @@ def test_offline_a_publish_answered_is_polling() -> None:
     rig = Rig(push=False).open()
     rig.do(_asked(1))
     while rig.mode != "offline":
-        if rig.machine._requests.flying:
+        if rig.machine._publishes.in_flight:
             rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable", Unavailable("down")))
         else:
             rig.tick_once()
     rig.do(Wanted(["a"]))
-    while not rig.machine._requests.flying:
+    while not rig.machine._publishes.in_flight:
         rig.tick_once()
     rig.do(PublishAnswered(rig.all(SendPublish)[-1].request, [BatchResult("a", 3, at(3))]))
     assert rig.mode == "polling"
@@ -341,9 +341,9 @@ def test_closing_gives_up_a_publish_request() -> None:
 
 def test_the_key_life_is_the_nodes() -> None:
     rig = Rig().live()
-    assert rig.machine._publishing.key_s == 600.0
+    assert rig.machine._queue.key_s == 600.0
     rig = Rig().syncing(limits=Limits(9, 1, 1, 1, 1, 20_000))
-    assert rig.machine._publishing.key_s == 20.0
+    assert rig.machine._queue.key_s == 20.0
 
 
 def test_a_connection_reported_as_failed_after_it_was_made_is_lost() -> None:

@@ -6,8 +6,8 @@ import math
 from random import Random
 
 from softstate.client.machine.backoff import Advice
-from softstate.client.machine.events import PublishAsked, Settled
-from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, Publishing, error_of
+from softstate.client.machine.events import PublishRequested, Settled
+from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, PublishQueue, error_of
 from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
 from softstate.wire.messages import BatchResult, Published
 from tests.kit.machine_rig import at
@@ -16,22 +16,22 @@ ADVICE = Advice()
 CONN = 7
 
 
-def _queue(*topics: str, waiting_max: int = 1_000, inflight_max: int = 128) -> Publishing:
-    queue = Publishing(Random(1), waiting_max, inflight_max)
+def _queue(*topics: str, waiting_max: int = 1_000, inflight_max: int = 128) -> PublishQueue:
+    queue = PublishQueue(Random(1), waiting_max, inflight_max)
     for ticket, topic in enumerate(topics, start=1):
         assert queue.ask(_asked(ticket, topic)) == []
     return queue
 
 
-def _asked(ticket: int, topic: str = "a") -> PublishAsked:
-    return PublishAsked(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
+def _asked(ticket: int, topic: str = "a") -> PublishRequested:
+    return PublishRequested(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
 
 
 def _done(ticket: int, topic: str = "a") -> Published:
     return Published(ticket, topic, 5, at(5))
 
 
-def _sent(queue: Publishing, now: float = 0.0) -> list[object]:
+def _sent(queue: PublishQueue, now: float = 0.0) -> list[object]:
     return [publish.id for publish in queue.over_connection(CONN, now)]
 
 
@@ -45,7 +45,7 @@ def test_publishes_of_one_topic_go_one_at_a_time_in_order() -> None:
 
 def test_a_publish_carries_its_key_and_a_deletion_no_value() -> None:
     queue = _queue("a")
-    queue.ask(PublishAsked(2, "b", None, deleted=True, expect=4, key="k"))
+    queue.ask(PublishRequested(2, "b", None, deleted=True, expect=4, key="k"))
     first, second = queue.over_connection(CONN, 0.0)
     assert (first.topic, first.value, first.deleted, first.expect, first.key) == ("a", 1, False, None, "key-1")
     assert (second.deleted, second.expect, second.key) == (True, 4, "k")

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from softstate.client.machine.connection import Stage
 from softstate.client.machine.events import (
     Abandon,
     Action,
@@ -25,8 +26,8 @@ from softstate.client.machine.events import (
     Opened,
     PollAnswered,
     PublishAnswered,
-    PublishAsked,
     PublishDropped,
+    PublishRequested,
     RequestFailed,
     Reset,
     Send,
@@ -131,6 +132,10 @@ class _Chaos:
         for name in list(self.revisions):
             if name not in held or held[name].revision is None:
                 del self.revisions[name]  # given up, for another list
+        connection = self.machine._push.connection
+        if connection is not None:
+            waits = connection.stage in (Stage.RETRYING, Stage.REVOKED)
+            assert (connection.resubscribe_at < math.inf) == waits
         for name, subscription in held.items():
             if subscription.revision is not None:
                 assert subscription.revision >= self.revisions.get(name, 0)
@@ -190,7 +195,7 @@ class _Chaos:
         self.ticket += 1
         self.waiting.add(self.ticket)
         topic = self.random.choice(TOPICS)
-        return PublishAsked(self.ticket, topic, 1, deleted=False, expect=None, key=str(self.ticket))
+        return PublishRequested(self.ticket, topic, 1, deleted=False, expect=None, key=str(self.ticket))
 
     def _drop(self) -> Event:
         ticket = self.random.randint(0, self.ticket)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
+from softstate.client.machine import actions
 from softstate.client.machine.events import (
     Abandon,
     Connect,
@@ -17,8 +19,8 @@ from softstate.client.machine.events import (
     Reset,
     SendPoll,
 )
-from softstate.client.machine.machine import Machine
-from softstate.client.machine.table import IGNORED, MODES, ROWS, TABLE, Row, Trigger
+from softstate.client.machine.table import IGNORED, MODES, ROWS, TABLE, Row
+from softstate.client.machine.triggers import Trigger
 from softstate.errors import Rewound
 from softstate.model import Mode
 from softstate.wire.messages import Error, Notify, Renew, Revoked, ServerBye, Subscribe
@@ -40,10 +42,10 @@ def test_the_tables_hold_nothing_else() -> None:
     assert all(to is None or to in MODES for _, _, to, _ in ROWS)
 
 
-def test_every_action_of_a_row_is_a_method() -> None:
-    names = {name for row in TABLE.values() for name in row.actions}
-    assert names == set(Rig().machine._actions)
-    assert all(callable(getattr(Machine, f"_{name}")) for name in names)
+def test_every_action_is_used_by_a_row() -> None:
+    functions = [thing for thing in vars(actions).values() if inspect.isfunction(thing)]
+    own = {each for each in functions if each.__module__ == actions.__name__ and each.__name__[0] != "_"}
+    assert {action for row in TABLE.values() for action in row.actions} == own
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_every_action_of_a_row_is_a_method() -> None:
         ("live suspect", T.BYE, "polling"),
         ("live suspect syncing", T.REVOKED, "polling"),
         ("polling", T.WAIT_OVER, "syncing"),
-        ("polling", T.PATH_FAILED_K, "offline"),
+        ("polling", T.OFFLINE_THRESHOLD, "offline"),
         ("offline", T.HTTP_ANSWERED, "polling"),
         ("connecting syncing live suspect polling offline", T.FORBIDDEN, "stopped"),
         ("connecting syncing live suspect polling offline stopped", T.CLOSED, "closed"),
@@ -152,7 +154,7 @@ def test_a_rewound_poll_resets_and_leaves_the_connection(state: str) -> None:
         rig.syncing()
     else:
         rig.suspect()
-    while not rig.machine._poll.flying:
+    while not rig.machine._poll.in_flight:
         rig.tick_once()
     rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(2, "l2"))))
     assert rig.recent(Reset) == [Reset(at(2, "l2"))]
@@ -261,8 +263,8 @@ def test_a_matching_renewal_sets_a_new_expiry_and_age_counts_from_its_sending() 
     assert rig.mode == "live"
     assert rig.age == 2.5
     assert rig.machine.position == at(15)
-    assert rig.machine._push.link is not None
-    assert rig.machine._push.link.lease_until == sent + 0.99 * TTL_S
+    assert rig.machine._push.connection is not None
+    assert rig.machine._push.connection.lease_until == sent + 0.99 * TTL_S
 
 
 @pytest.mark.parametrize("state", ["live", "suspect", "syncing"])
@@ -353,7 +355,7 @@ def test_a_second_miss_closes_and_reconnects() -> None:
 
 def test_suspect_expires() -> None:
     rig = Rig("a").live()
-    link = rig.machine._push.link
+    link = rig.machine._push.connection
     assert link is not None
     rig.do(Jumped())
     link.lease_until = rig.now + 1.0

@@ -1,0 +1,190 @@
+"""The actions that the table's rows name. Each is a function of the machine's parts and of what the trigger carried."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from softstate.client.machine.events import Reset, Stopped
+from softstate.client.machine.poll_path import PollPath
+from softstate.client.machine.publish_path import PublishPath
+from softstate.client.machine.push_path import PushPath
+from softstate.client.machine.retry_budget import RetryBudget
+from softstate.client.machine.state import Cause, Core
+from softstate.errors import ClientClosed, SoftstateError
+
+FIRST_POLL_S_MAX = 1.0
+"""The first poll of all is spread over at most this, however wide the node's advice."""
+
+HTTP_PUBLISH_AFTER_S = 1.0
+"""How long publishes wait for the first connection before they go over HTTP."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a machine that actions work on."""
+
+    core: Core
+    push: PushPath
+    poll: PollPath
+    publishes: PublishPath
+    retries: RetryBudget
+
+
+# Connecting ----------------------------------------------------------------------------------------------------------
+
+
+def connect(parts: Parts, _: Cause) -> None:
+    """Open the first connection now; publishes wait for it for a while."""
+    parts.publishes.wait_until = parts.core.now + HTTP_PUBLISH_AFTER_S
+    parts.push.connect_at = parts.core.now
+
+
+def reconnect_spread(parts: Parts, _: Cause) -> None:
+    """Reconnect at a random time within the spread that nodes advised before."""
+    if parts.core.options.push:
+        parts.push.connect_at = parts.core.spread(parts.core.advice.recover_spread_s)
+
+
+def reconnect_after_bye(parts: Parts, cause: Cause) -> None:
+    """Reconnect at a random time within the spread that the node's `bye` gave, after the wait that it asked for."""
+    parts.push.connect_at = cause.retry_s + parts.core.spread(cause.spread_s)
+
+
+def back_off(parts: Parts, cause: Cause) -> None:
+    """Try the next URL, after a backoff if all have failed; count the failure."""
+    parts.push.back_off(cause)
+    parts.core.path_failed(parts.push.rotation, cause.retry_s)
+
+
+def reset_backoff(parts: Parts, _: Cause) -> None:
+    """Begin backoffs at their shortest again: this URL works."""
+    parts.push.rotation.succeeded()
+
+
+def leave(parts: Parts, _: Cause) -> None:
+    """Leave the connection, if there is one."""
+    parts.push.leave()
+
+
+def say_goodbye(parts: Parts, _: Cause) -> None:
+    """Release the lease."""
+    parts.push.say_goodbye()
+
+
+# The lease -----------------------------------------------------------------------------------------------------------
+
+
+def subscribe_all(parts: Parts, _: Cause) -> None:
+    """Subscribe the whole set, in place of what the lease holds."""
+    parts.push.subscribe_all()
+
+
+def subscribe_new(parts: Parts, _: Cause) -> None:
+    """Subscribe the whole set in a new session, if there is any."""
+    if parts.core.knowledge.subscriptions:
+        parts.push.subscribe_all()
+
+
+def renew(parts: Parts, _: Cause) -> None:
+    """Renew now."""
+    parts.push.renew()
+
+
+def renew_once_more(parts: Parts, _: Cause) -> None:
+    """Renew after a miss: this renewal alone decides."""
+    parts.push.renew_once_more()
+
+
+def renew_later(parts: Parts, _: Cause) -> None:
+    """Renew after a backoff instead of a full interval."""
+    parts.push.renew_later()
+
+
+def await_lease(parts: Parts, cause: Cause) -> None:
+    """Wait on the open connection until it is time to subscribe again."""
+    parts.push.await_lease(cause.retry_s, cause.spread_s)
+
+
+# Polling -------------------------------------------------------------------------------------------------------------
+
+
+def poll_now(parts: Parts, _: Cause) -> None:
+    """Poll now."""
+    parts.poll.schedule(parts.core.now)
+
+
+def poll_soon(parts: Parts, _: Cause) -> None:
+    """Poll at a random time within the spread that nodes advised."""
+    parts.poll.schedule(parts.core.spread(parts.core.advice.poll_spread_s))
+
+
+def poll_early(parts: Parts, _: Cause) -> None:
+    """Poll as `poll_soon` does, but within `FIRST_POLL_S_MAX`."""
+    parts.poll.schedule(parts.core.spread(min(FIRST_POLL_S_MAX, parts.core.advice.poll_spread_s)))
+
+
+def poll_elsewhere(parts: Parts, _: Cause) -> None:
+    """Poll now, another node if there is one: the one that is connected keeps silent."""
+    if parts.push.connection is not None:
+        parts.poll.avoid(parts.push.connection.url)
+    parts.poll.schedule(parts.core.now)
+
+
+def poll_uncertain(parts: Parts, cause: Cause) -> None:
+    """Poll, on the connection, the names that cover a topic of which a change may be missing."""
+    parts.push.poll_uncertain(cause.names, cause.version)
+
+
+def stop_polling(parts: Parts, _: Cause) -> None:
+    """Poll no more."""
+    parts.poll.stop()
+
+
+# Offline -------------------------------------------------------------------------------------------------------------
+
+
+def share_retry_budget(parts: Parts, cause: Cause) -> None:
+    """Have both paths share one retry budget."""
+    parts.retries.share(cause.retry_s)
+
+
+def resume_paths(parts: Parts, _: Cause) -> None:
+    """Give both paths their own retry budgets again."""
+    parts.retries.resume_paths()
+
+
+# History, the end ----------------------------------------------------------------------------------------------------
+
+
+def reset(parts: Parts, cause: Cause) -> None:
+    """Begin in another history: no earlier answer counts any more."""
+    assert cause.position is not None, "a reset names the position to begin at"
+    core = parts.core
+    core.knowledge.reset(cause.position)
+    parts.poll.abandon()
+    parts.push.rebase(cause.position)
+    core.counts["resets"] += 1
+    core.act(Reset(cause.position))
+
+
+def stop(parts: Parts, cause: Cause) -> None:
+    """Stop for good, and raise the cause to the application."""
+    assert cause.error is not None, "what forbids going on says why"
+    parts.core.stopped_by = cause.error
+    parts.core.act(Stopped(cause.error))
+    _end(parts, cause.error)
+
+
+def settle_closed(parts: Parts, _: Cause) -> None:
+    """Settle what is left: the application closes the client."""
+    parts.core.stopped_by = None
+    _end(parts, ClientClosed("the client was closed while this publish was waiting; it may have been applied"))
+
+
+def _end(parts: Parts, error: SoftstateError) -> None:
+    core = parts.core
+    parts.push.connect_at = math.inf
+    parts.publishes.stop()
+    core.failures = 0
+    core.act(*core.queue.settle_all(error))

@@ -1,0 +1,88 @@
+"""Offline: one retry budget for both paths, so that a client without any node tries one thing at a time."""
+
+from __future__ import annotations
+
+import math
+
+from softstate.client.machine.backoff import Rotation
+from softstate.client.machine.poll_path import PollPath
+from softstate.client.machine.push_path import PushPath
+from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.triggers import Trigger
+
+
+class RetryBudget:
+    """Counts failed rounds until the client is offline; from then on decides when which path tries again."""
+
+    def __init__(self, core: Core, push: PushPath, poll: PollPath) -> None:
+        self._core = core
+        self._push = push
+        self._poll = poll
+        self._due = math.inf
+        self._not_before = -math.inf
+        self._push_turn = False
+
+    def deadline(self) -> float:
+        """Return when the next attempt is due."""
+        return self._due if self._core.mode == "offline" and not self._attempting else math.inf
+
+    def tick(self) -> None:
+        """Make the attempt that is due: the paths take turns."""
+        core = self._core
+        if core.now < self.deadline():
+            return
+        self._due, self._not_before = math.inf, -math.inf
+        can_poll = bool(core.knowledge.subscriptions)
+        if core.options.push and (self._push_turn or not can_poll):
+            self._push.connect()
+        elif can_poll:
+            self._poll.poll()
+        self._push_turn = not self._push_turn
+
+    def failed(self, rotation: Rotation, retry_s: float) -> None:
+        """Count a failure of a path; the node asked to be left alone for `retry_s` seconds.
+
+        Only rounds of polls count; of the other paths, while there is nothing to poll: connections that fail fast must
+        not hold back polls that would succeed. A single failure says nothing: a dead node refuses within a millisecond.
+        """
+        core = self._core
+        if rotation.round_over and (rotation is self._poll.rotation or not core.knowledge.subscriptions):
+            core.failures += 1
+        if core.mode == "offline":
+            self._end_round(retry_s)
+        elif core.failures >= core.options.offline_after and self._push.open is None:
+            core.fire(Trigger.OFFLINE_THRESHOLD, Cause(retry_s=retry_s))
+
+    def share(self, retry_s: float) -> None:
+        """Begin: the client has just gone offline."""
+        self._not_before = -math.inf
+        self._end_round(retry_s)
+
+    def hurry(self) -> None:
+        """Make the next attempt within one backoff cap: names were added."""
+        self._due = min(self._due, self._core.now + self._core.advice.cap_s)
+
+    def resume_paths(self) -> None:
+        """Give both paths their own budgets again."""
+        core = self._core
+        if core.options.push and self._push.connection is None:
+            self._push.connect_at = core.now + core.advice.backoff_s(core.random, 0)
+        if self._poll.poll_at == math.inf:
+            self._poll.schedule(core.spread(core.advice.poll_spread_s))
+
+    @property
+    def _attempting(self) -> bool:
+        """Whether an attempt is under way, or the next URL of its round is about to be tried."""
+        due = min(self._poll.poll_at, self._push.connect_at)
+        return self._push.connection is not None or self._poll.in_flight or due < math.inf
+
+    def _end_round(self, retry_s: float) -> None:
+        """Let the round of URLs end; then draw the time of the next, of the path whose turn it is."""
+        core, now = self._core, self._core.now
+        if self._poll.poll_at > now:
+            self._poll.poll_at = math.inf
+        if self._push.connect_at > now:
+            self._push.connect_at = math.inf
+        tries = max(core.failures - core.options.offline_after, 0)
+        self._not_before = max(self._not_before, now + retry_s)
+        self._due = self._not_before + core.advice.backoff_s(core.random, tries)
