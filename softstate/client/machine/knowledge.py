@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from softstate.client.machine.certificate import Certificate
 from softstate.model import Change
 from softstate.names import is_prefix, prefixes_of
 from softstate.position import Position
@@ -19,27 +20,6 @@ from softstate.wire.subscription_digest import MASK, digest_text, fnv1a
 
 CLOCK_RATE_MIN = 0.99
 """The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""
-
-
-@dataclass(slots=True)
-class Subscription:
-    """One name that the application wants, with its certificate."""
-
-    name: str
-    added: int
-    """Serial at which it came into the set: only requests sent later can certify it."""
-    revision: int | None = None
-    """Every change up to here that it covers is known, or replaced by a newer one. None: uncertified."""
-    asof: float = -math.inf
-    """Seconds: when the request was sent (less its lag) from which the age counts."""
-    lease: int = 0
-    """The lease under which a complete answer, or a resumption, put it: matching renewals certify only those."""
-    blocked: int = 0
-    """Serial of the last doubt (`notify{unknown}`): requests sent before it certify nothing."""
-    doubtful: bool = False
-    """Something may be missing that no renewal brings: only a complete answer sent after the doubt mends it."""
-    relist: bool = False
-    """The next request must ask from 0. `revision` still says what is too old to be applied: it guards tombstones."""
 
 
 @dataclass(slots=True)
@@ -71,7 +51,7 @@ class Knowledge:
     """The client's knowledge. Holds one entry per name wanted and one per topic known; forgets what nothing covers."""
 
     def __init__(self) -> None:
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: dict[str, Certificate] = {}
         self.position: Position | None = None
         self.lease = 0
         self.dropped = 0
@@ -91,7 +71,7 @@ class Knowledge:
         added = []
         for name in names:
             if name not in self.subscriptions:
-                self.subscriptions[name] = Subscription(name, self._serial)
+                self.subscriptions[name] = Certificate(name, self._serial)
                 self._digest = (self._digest + fnv1a(name)) & MASK
                 added.append(name)
         return added
@@ -135,7 +115,7 @@ class Knowledge:
         """Return the lowest certified revision of the set; None while one has none, or it is empty (P-RES-4)."""
         lowest: int | None = None
         for held in self.subscriptions.values():
-            if held.revision is None or held.relist:
+            if held.revision is None or held.lists:
                 return None
             lowest = held.revision if lowest is None else min(lowest, held.revision)
         return lowest
@@ -159,7 +139,7 @@ class Knowledge:
         for name in names:
             if is_prefix(name):
                 held = self.subscriptions[name]
-                since[name] = 0 if held.relist else held.revision or 0
+                since[name] = 0 if held.lists else held.revision or 0
             else:
                 known = self._known.get(name)
                 since[name] = 0 if known is None or name in self._swept else known.version
@@ -176,9 +156,7 @@ class Knowledge:
         The replay begins at the lowest certified revision, so it also brings whatever was in doubt before.
         """
         for held in self.subscriptions.values():
-            held.lease = self.lease
-            held.blocked = max(held.blocked, serial - 1)
-            held.doubtful = False
+            held.resumed(serial, self.lease)
 
     # Answers -----------------------------------------------------------------------------------------------------
 
@@ -235,13 +213,7 @@ class Knowledge:
         certified = []
         for name in question.since:
             held = self.subscriptions.get(name)
-            if held is None or held.added >= question.serial:
-                continue
-            if question.lease:
-                held.lease = question.lease
-            if held.blocked < question.serial:
-                held.doubtful = held.relist = False
-                self._certify(held, revision, question.sent - lag_s)
+            if held and held.answered(question.serial, question.lease, revision, question.sent - lag_s):
                 certified.append(name)
         whole = {name for name in certified if question.since[name] == 0 or name in compacted}
         swept = self._sweep(question, whole, revision)
@@ -253,8 +225,7 @@ class Knowledge:
         if serial <= self._reset_serial:
             return
         for held in self.subscriptions.values():
-            if held.lease == self.lease and held.added < serial and held.blocked < serial and not held.doubtful:
-                self._certify(held, revision, sent - lag_s)
+            held.renewed(serial, self.lease, revision, sent - lag_s)
         self._forget_tombstones()
 
     def held_before(self, name: str, serial: int) -> bool:
@@ -270,15 +241,14 @@ class Knowledge:
         """Note that a change of `topic` may be missing (P-KNOW-7): block and return the names that cover it."""
         covering = self._covering(topic)
         for held in covering:
-            held.blocked = self._serial
-            held.doubtful = True
+            held.doubted(self._serial)
         return [held.name for held in covering]
 
     def relist(self, names: Iterable[str]) -> None:
         """Give up the certificates of `names`: the history between is gone, so that they must be listed from 0."""
         for name in names:
             if (held := self.subscriptions.get(name)) is not None:
-                held.asof, held.blocked, held.doubtful, held.relist = -math.inf, self._serial, True, True
+                held.compacted(self._serial)
 
     def reset(self, position: Position) -> None:
         """Begin in another history at `position` (P-REW-5): values stay readable, as of no version and no age."""
@@ -291,11 +261,11 @@ class Knowledge:
         self._swept.clear()
         self.begin_lease()
         for held in self.subscriptions.values():
-            held.revision, held.asof, held.doubtful, held.relist = None, -math.inf, False, False
+            held.reset()
 
     # Inside ------------------------------------------------------------------------------------------------------
 
-    def _covering(self, topic: str) -> list[Subscription]:
+    def _covering(self, topic: str) -> list[Certificate]:
         names = [topic, *prefixes_of(topic)]
         return [self.subscriptions[name] for name in names if name in self.subscriptions]
 
@@ -311,12 +281,6 @@ class Knowledge:
             self._tombstones[change.topic] = change.version
         else:
             self._tombstones.pop(change.topic, None)
-
-    @staticmethod
-    def _certify(held: Subscription, revision: int, asof: float) -> None:
-        # Only forward (P-KNOW-5).
-        held.revision = revision if held.revision is None else max(held.revision, revision)
-        held.asof = max(held.asof, asof)
 
     def _sweep(self, question: Question, whole: set[str], revision: int) -> list[Change]:
         """Delete what a full answer did not list, unless a later revision certified it elsewhere (P-SUB-10)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from softstate.client.machine.certificate import LEGAL
 from softstate.client.machine.connection import Stage
 from softstate.client.machine.events import (
     Abandon,
@@ -137,6 +138,7 @@ class _Chaos:
             waits = connection.stage in (Stage.RETRYING, Stage.REVOKED)
             assert (connection.resubscribe_at < math.inf) == waits
         for name, subscription in held.items():
+            assert subscription.doubt in LEGAL[subscription.evidence]
             if subscription.revision is not None:
                 assert subscription.revision >= self.revisions.get(name, 0)
                 self.revisions[name] = subscription.revision

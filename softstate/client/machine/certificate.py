@@ -1,0 +1,168 @@
+"""The certificate of one name: what the client may claim to know of it, and what is in doubt.
+
+Two things describe a name at any time. Its *evidence*: up to which revision everything is known, and since when. Its
+*doubt*: what may be missing, and what it takes to bring it. `AFTER` says how each event changes them; `LEGAL` lists the
+combinations that can occur, and a test finds no others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Evidence(Enum):
+    """What the client can show for a name."""
+
+    NONE = auto()
+    """No complete answer yet, or none since a reset: infinite age."""
+    REVISION = auto()
+    """Only what is too old to be applied: the history since was compacted. It guards tombstones; infinite age."""
+    COMPLETE = auto()
+    """Everything up to a revision, and the age of that knowledge."""
+
+
+class Doubt(Enum):
+    """What may be missing of a name, and what brings it."""
+
+    NONE = auto()
+    """Nothing is known to be missing: matching renewals certify."""
+    CHANGE = auto()
+    """A change may be missing that no renewal brings (`notify{unknown}`): only a complete answer certifies."""
+    HISTORY = auto()
+    """The history since the revision was compacted: only a complete answer certifies, and it must list from 0."""
+    LISTING = auto()
+    """A resumed session has replayed what was missing, so renewals certify; the next request still lists from 0."""
+
+
+class CertificateEvent(Enum):
+    """What can happen to a certificate."""
+
+    ANSWERED = auto()
+    """A complete answer to a request that was sent after the last doubt."""
+    RENEWED = auto()
+    """A matching renewal; it counts only where there is no doubt, or a listing is due."""
+    DOUBTED = auto()
+    """The node says that a change may have been missed."""
+    COMPACTED = auto()
+    """The node no longer has the history between."""
+    RESUMED = auto()
+    """A session was resumed: its replay begins at the lowest certified revision, so it brings what was in doubt."""
+    RESET = auto()
+    """The store's history changed."""
+
+
+AFTER: dict[CertificateEvent, tuple[dict[Evidence, Evidence], dict[Doubt, Doubt]]] = {
+    CertificateEvent.ANSWERED: (dict.fromkeys(Evidence, Evidence.COMPLETE), dict.fromkeys(Doubt, Doubt.NONE)),
+    CertificateEvent.RENEWED: (
+        dict.fromkeys(Evidence, Evidence.COMPLETE),
+        {Doubt.NONE: Doubt.NONE, Doubt.LISTING: Doubt.LISTING},
+    ),
+    CertificateEvent.DOUBTED: (
+        {evidence: evidence for evidence in Evidence},
+        {
+            Doubt.NONE: Doubt.CHANGE,
+            Doubt.CHANGE: Doubt.CHANGE,
+            Doubt.HISTORY: Doubt.HISTORY,
+            Doubt.LISTING: Doubt.HISTORY,
+        },
+    ),
+    CertificateEvent.COMPACTED: (
+        {Evidence.NONE: Evidence.NONE, Evidence.REVISION: Evidence.REVISION, Evidence.COMPLETE: Evidence.REVISION},
+        dict.fromkeys(Doubt, Doubt.HISTORY),
+    ),
+    CertificateEvent.RESUMED: (
+        {evidence: evidence for evidence in Evidence},
+        {Doubt.NONE: Doubt.NONE, Doubt.CHANGE: Doubt.NONE, Doubt.HISTORY: Doubt.LISTING, Doubt.LISTING: Doubt.LISTING},
+    ),
+    CertificateEvent.RESET: (dict.fromkeys(Evidence, Evidence.NONE), dict.fromkeys(Doubt, Doubt.NONE)),
+}
+"""What each event makes of the evidence and of the doubt. A doubt that is not listed keeps it from counting."""
+
+LEGAL: dict[Evidence, tuple[Doubt, ...]] = {
+    Evidence.NONE: (Doubt.NONE, Doubt.CHANGE, Doubt.HISTORY, Doubt.LISTING),
+    Evidence.REVISION: (Doubt.HISTORY, Doubt.LISTING),
+    Evidence.COMPLETE: (Doubt.NONE, Doubt.CHANGE, Doubt.HISTORY, Doubt.LISTING),
+}
+"""The combinations that occur. A revision without an age is what a compaction leaves, and nothing else."""
+
+
+@dataclass(slots=True)
+class Certificate:
+    """One name that the application wants, and what is known of it."""
+
+    name: str
+    added: int
+    """Serial at which it came into the set: only requests sent later can certify it."""
+    revision: int | None = None
+    """Every change up to here that it covers is known, or replaced by a newer one. None: no evidence."""
+    asof: float = -math.inf
+    """Seconds: when the request was sent (less its lag) from which the age counts. -inf: infinite age."""
+    lease: int = 0
+    """The lease under which a complete answer, or a resumption, put it: matching renewals certify only those."""
+    blocked: int = 0
+    """Serial of the last doubt: requests sent before it certify nothing."""
+    doubt: Doubt = Doubt.NONE
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the client can show for it."""
+        if self.revision is None:
+            return Evidence.NONE
+        return Evidence.REVISION if self.asof == -math.inf else Evidence.COMPLETE
+
+    @property
+    def lists(self) -> bool:
+        """Whether the next request must ask from 0; `revision` still says what is too old to be applied."""
+        return self.doubt in (Doubt.HISTORY, Doubt.LISTING)
+
+    def answered(self, serial: int, lease: int, revision: int, asof: float) -> bool:
+        """Take a complete answer to request `serial`, which joins `lease` unless that is 0; tell whether it certifies.
+
+        See P-KNOW-3.
+        """
+        if self.added >= serial:
+            return False
+        if lease:
+            self.lease = lease
+        if self.blocked >= serial:
+            return False
+        self._become(CertificateEvent.ANSWERED)
+        self._certify(revision, asof)
+        return True
+
+    def renewed(self, serial: int, lease: int, revision: int, asof: float) -> None:
+        """Take the matching answer to renewal `serial` of `lease`, if it certifies this name (P-KNOW-4)."""
+        renewable = AFTER[CertificateEvent.RENEWED][1]
+        if self.lease == lease and self.added < serial and self.blocked < serial and self.doubt in renewable:
+            self._certify(revision, asof)
+
+    def doubted(self, serial: int) -> None:
+        """Note, when `serial` was the last request sent, that a change may be missing (P-KNOW-7)."""
+        self.blocked = serial
+        self._become(CertificateEvent.DOUBTED)
+
+    def compacted(self, serial: int) -> None:
+        """Note, when `serial` was the last request sent, that the history since `revision` is gone."""
+        self.asof, self.blocked = -math.inf, serial
+        self._become(CertificateEvent.COMPACTED)
+
+    def resumed(self, serial: int, lease: int) -> None:
+        """Join `lease`: request `serial` resumed a session, and the replay follows."""
+        self.lease = lease
+        self.blocked = max(self.blocked, serial - 1)
+        self._become(CertificateEvent.RESUMED)
+
+    def reset(self) -> None:
+        """Begin in another history."""
+        self.revision, self.asof = None, -math.inf
+        self._become(CertificateEvent.RESET)
+
+    def _become(self, event: CertificateEvent) -> None:
+        self.doubt = AFTER[event][1][self.doubt]
+
+    def _certify(self, revision: int, asof: float) -> None:
+        # Only forward (P-KNOW-5).
+        self.revision = revision if self.revision is None else max(self.revision, revision)
+        self.asof = max(self.asof, asof)
