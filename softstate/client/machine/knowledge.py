@@ -1,4 +1,4 @@
-"""What a client knows, and how old that may be at most: versions, certificates, the position, resets and sweeps.
+"""The client's knowledge and its greatest age: versions, certificates, the position, resets and sweeps.
 
 A *certificate* is an answer that lets the client state its age: it covers every change up to a revision, and its age
 counts from the moment the request was sent. The rules are clauses of PROTOCOL.md, cited where they are kept; each came
@@ -24,7 +24,7 @@ CLOCK_RATE_MIN = 0.99
 
 @dataclass(slots=True)
 class Question:
-    """A subscribe or a poll on its way: what it asked, and what its pages have said so far."""
+    """A subscribe or a poll in flight: the names and versions it sent, and what its pages have listed so far."""
 
     serial: int
     sent: float
@@ -153,7 +153,7 @@ class Knowledge:
     def resume(self, serial: int) -> None:
         """Put the whole set under the present lease: the request `serial` resumed it, and the replay follows.
 
-        The replay begins at the lowest certified revision, so it also brings whatever was in doubt before.
+        The replay begins at the lowest certified revision, so it also brings what was in doubt before.
         """
         for held in self.subscriptions.values():
             held.resumed(serial, self.lease)
@@ -232,6 +232,10 @@ class Knowledge:
         """Tell whether a name has been in the set since before request `serial`."""
         held = self.subscriptions.get(name)
         return held is not None and held.added < serial
+
+    def unchanged_since(self, serial: int) -> bool:
+        """Tell whether no name has come into the set since request `serial` was sent."""
+        return all(held.added < serial for held in self.subscriptions.values())
 
     def unanswered(self, serial: int) -> bool:
         """Tell whether a name that was asked for before `serial` is not known to be in the present lease."""

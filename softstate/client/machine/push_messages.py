@@ -121,7 +121,10 @@ class PushMessages:
     def _welcome_in_history(self, connection: Connection, *, resumed: bool) -> None:
         core, knowledge = self._core, self._core.knowledge
         core.counts["resumed"] += resumed
-        if resumed and knowledge.digest == connection.hello_digest:
+        # The digest says that the set is the same again, not that it was all the time: a name that left and came back
+        # has lost its values, and the replay begins too late for them.
+        same = knowledge.digest == connection.hello_digest and knowledge.unchanged_since(connection.hello_serial)
+        if resumed and same:
             knowledge.resume(connection.hello_serial)
             self._push.agree(connection.hello_serial)
             core.fire(Trigger.WELCOME_RESUMED)
@@ -217,8 +220,8 @@ class PushMessages:
             return
         core.knowledge.renewed(renewal.serial, renewal.sent, message.position.revision, message.lag_ms / 1000)
         if core.knowledge.unanswered(renewal.serial):
-            # Requests are answered in order, so the answer to a subscribe of before is lost: nothing else would ever
-            # begin what renewals certify.
+            # Requests are answered in order, so the answer to a subscribe of before is lost: nothing else
+            # would make renewals certify its names.
             core.counts["repairs_unanswered"] += 1
             core.fire(Trigger.MISMATCH)
         else:

@@ -449,3 +449,14 @@ def test_before_the_welcome_other_messages_mean_nothing() -> None:
     assert rig.arrive(rig.welcome()) == [], "not even said hello"
     rig.greeted()
     assert rig.arrive(Notify("a", 3, 1)) == []
+
+
+def test_a_name_that_left_and_came_back_before_the_welcome_is_not_resumed() -> None:
+    rig = Rig("a").live([set_to("a", 4)])
+    rig.do(Lost(rig.conn, None, "cut"))
+    rig.greeted()
+    rig.do(Unwanted(["a"]), Wanted(["a"]))
+    rig.arrive(rig.welcome(12, resumed=True))
+    (subscribe,) = rig.recently_sent(Subscribe)
+    assert (subscribe.topics, subscribe.replace) == ({"a": 0}, True)
+    assert rig.age == math.inf
