@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from softstate.client.machine.knowledge import Knowledge, Question
-from softstate.client.shell.shell import _Link
+from softstate.client.shell.shell import _Connection
 from softstate.model import Change, Record
 from softstate.position import Position
 from softstate.server.fanout.hub import Hub
@@ -182,4 +182,4 @@ def only_the_hub_is_compared(patch: Patch) -> None:
 def left_connection_heard(patch: Patch) -> None:
     """A client reads a connection that it left: its shell keeps it open, and its machine accepts the messages."""
     read_by_the_machine(patch)
-    patch.setattr(_Link, "leave", lambda _self: None)
+    patch.setattr(_Connection, "leave", lambda _self: None)

@@ -7,8 +7,9 @@
             async for change in updates:              # newest value per topic, never a backlog
                 print(change.topic, change.version, change.value, updates.age, client.mode)
 
-A client never fails because a node does. It goes on by whatever path works (push, polling, another node), and says at
-any moment how old its knowledge may be: `Updates.age`. Only what no waiting mends is raised: refused credentials.
+A client never fails because a node does. It uses the path that works (push, polling, another node), and says at
+any moment how old its knowledge may be: `Updates.age`. It raises only errors that waiting does not mend: refused
+credentials.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Client:
         self._random = random
         self._clock = clock
 
-    # Knowing where one stands ----------------------------------------------------------------------------------------
+    # State ----------------------------------------------------------------------------------------
 
     @property
     def mode(self) -> Mode:
-        """What the client is doing: connecting, syncing, live, suspect, polling, offline, stopped or closed."""
+        """The client's mode: connecting, syncing, live, suspect, polling, offline, stopped or closed."""
         return self._machine.mode
 
     @property
@@ -203,7 +204,7 @@ class Client:
     # Closing ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the client, as leaving the block of `connect` does: whoever waits for it gets `ClientClosed`."""
+        """Close the client, as leaving the block of `connect` does: tasks that wait for it get `ClientClosed`."""
         try:
             self._shell.close()
         finally:

@@ -1,4 +1,4 @@
-"""When to try what again: jitter, backoff with full jitter, and the way through several URLs.
+"""Times of retries: jitter, backoff with full jitter, and the rotation through several URLs.
 
 Nothing here reads a clock or draws from a generator of its own. Full jitter (P-CLI-4) is Brooker's ("Exponential
 Backoff And Jitter", AWS, 2015): a wait is drawn evenly between nothing and the bound, so that a herd does not come back

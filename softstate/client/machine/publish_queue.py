@@ -1,8 +1,8 @@
-"""The publishes of a client: which may be sent when, which must be sent again, and which nobody can tell the fate of.
+"""The publishes of a client: which may be sent when, which must be sent again, and which have an unknown outcome.
 
 Publishes of one topic go one at a time, in the order of the calls; different topics go side by side. A publish always
 carries an idempotency key, so sending it again does no harm while the key lives on the node; once that is over and its
-fate is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
+outcome is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Entry:
     path: str | int | None = None
     """Where it is in flight: a connection's number, `HTTP`, or None."""
     sent: float = -math.inf
-    unsure: bool = False
+    maybe_applied: bool = False
     """An attempt before the present one may have been applied."""
     tries: int = 0
     dropped: bool = False
@@ -80,10 +80,10 @@ class PublishQueue:
         self.repeats = 0
         self._order = 0
         self._entries: dict[int, Entry] = {}
-        self._lines: dict[str, deque[Entry]] = {}
+        self._by_topic: dict[str, deque[Entry]] = {}
         self._ready: list[tuple[int, int]] = []
         self._waiting: list[tuple[float, int, int]] = []
-        self._flying: dict[int, Entry] = {}
+        self._in_flight: dict[int, Entry] = {}
         # First sending of each publish whose fate is unknown. Time never goes back, so the oldest comes first.
         self._unknown_since: dict[int, float] = {}
         self._batch_max = BATCH_MAX
@@ -101,7 +101,7 @@ class PublishQueue:
         self._order += 1
         entry = Entry(asked, self._order)
         self._entries[asked.ticket] = entry
-        line = self._lines.setdefault(asked.topic, deque())
+        line = self._by_topic.setdefault(asked.topic, deque())
         line.append(entry)
         if len(line) == 1:
             self._make_ready(entry)
@@ -120,7 +120,7 @@ class PublishQueue:
     def settle_all(self, error: SoftstateError) -> list[Settled]:
         """Settle every publish with `error`: the client ends."""
         settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
-        for table in (self._entries, self._lines, self._flying, self._unknown_since):
+        for table in (self._entries, self._by_topic, self._in_flight, self._unknown_since):
             table.clear()
         self._ready.clear()
         self._waiting.clear()
@@ -130,7 +130,7 @@ class PublishQueue:
 
     def over_connection(self, conn: int, now: float) -> list[Publish]:
         """Take what may be sent on `conn` now, in order."""
-        taken = self._take(self._inflight_max - len(self._flying), conn, now)
+        taken = self._take(self._inflight_max - len(self._in_flight), conn, now)
         return [
             Publish(
                 entry.asked.ticket,
@@ -154,7 +154,7 @@ class PublishQueue:
 
     def sent_since(self, conn: int) -> float:
         """Return when the oldest publish in flight on `conn` was sent; infinity if there is none."""
-        return next((entry.sent for entry in self._flying.values() if entry.path == conn), math.inf)
+        return next((entry.sent for entry in self._in_flight.values() if entry.path == conn), math.inf)
 
     # Answers -----------------------------------------------------------------------------------------------------
 
@@ -167,25 +167,25 @@ class PublishQueue:
 
     def refused(self, ticket: int, error: RequestError, now: float, advice: Advice) -> list[Settled]:
         """Settle a publish in flight with `error`, or send it again later if that may help."""
-        entry = self._flying.get(ticket)
+        entry = self._in_flight.get(ticket)
         if entry is None:
             return []
         if error.code not in RETRIED:
             return self._settle(entry, error)
         if error.code == "unavailable":
-            entry.unsure = True
-        elif not entry.unsure:
+            entry.maybe_applied = True
+        elif not entry.maybe_applied:
             self._unknown_since.pop(ticket, None)
         wait_s = max((error.retry_ms or 0) / 1000, advice.backoff_s(self._random, entry.tries))
         entry.tries += 1
-        self._land(entry, now + wait_s)
+        self._requeue(entry, now + wait_s)
         return []
 
     def lost(self, path: str | int) -> None:
         """Queue again, in order, what was in flight on a connection or in the HTTP request that is no more."""
-        for entry in [entry for entry in self._flying.values() if entry.path == path]:
-            entry.unsure = True
-            self._land(entry)
+        for entry in [entry for entry in self._in_flight.values() if entry.path == path]:
+            entry.maybe_applied = True
+            self._requeue(entry)
 
     def batch_answered(
         self, tickets: Sequence[int], results: Sequence[BatchResult], now: float, advice: Advice
@@ -205,7 +205,7 @@ class PublishQueue:
 
     def batch_refused(self, tickets: Sequence[int], error: RequestError) -> list[Settled]:
         """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
-        in_flight = [entry for ticket in tickets if (entry := self._flying.get(ticket)) is not None]
+        in_flight = [entry for ticket in tickets if (entry := self._in_flight.get(ticket)) is not None]
         if len(tickets) == 1:
             return [action for entry in in_flight for action in self._settle(entry, error)]
         self._batch_max = max(1, len(tickets) // 2)
@@ -221,24 +221,24 @@ class PublishQueue:
         return min(due, oldest + KEY_MARGIN * self.key_s)
 
     def tick(self, now: float) -> list[Settled]:
-        """Make ready what has waited long enough; settle what nobody will be able to tell the fate of."""
+        """Make ready what has waited long enough; settle publishes whose outcome can no longer be asked about."""
         while self._waiting and self._waiting[0][0] <= now:
             _, order, ticket = heapq.heappop(self._waiting)
-            if self._heads(order, ticket):
+            if self._is_next(order, ticket):
                 heapq.heappush(self._ready, (order, ticket))
         settled = []
         for ticket, since in list(self._unknown_since.items()):
             if now < since + KEY_MARGIN * self.key_s:
                 break
             entry = self._entries[ticket]
-            text = f"the publish of {entry.asked.topic!r} was not answered in time: read the topic to learn its fate"
+            text = f"the publish of {entry.asked.topic!r} was not answered in time: read the topic to learn its outcome"
             settled += self._settle(entry, OutcomeUnknown(text))
         return settled
 
     @property
     def ready(self) -> bool:
         """Whether something may be sent now."""
-        while self._ready and not self._heads(*self._ready[0]):
+        while self._ready and not self._is_next(*self._ready[0]):
             heapq.heappop(self._ready)
         return bool(self._ready)
 
@@ -250,17 +250,17 @@ class PublishQueue:
             entry = self._entries[heapq.heappop(self._ready)[1]]
             self.repeats += entry.sent > -math.inf
             entry.path, entry.sent = path, now
-            self._flying[entry.asked.ticket] = entry
+            self._in_flight[entry.asked.ticket] = entry
             self._unknown_since.setdefault(entry.asked.ticket, now)
             taken.append(entry)
         return taken
 
-    def _heads(self, order: int, ticket: int) -> bool:
+    def _is_next(self, order: int, ticket: int) -> bool:
         """Tell whether this is still a publish to be sent: first of its topic and not in flight."""
         entry = self._entries.get(ticket)
         if entry is None or entry.order != order or entry.path is not None:
             return False
-        return self._lines[entry.asked.topic][0] is entry
+        return self._by_topic[entry.asked.topic][0] is entry
 
     def _make_ready(self, entry: Entry, due: float | None = None) -> None:
         if due is None:
@@ -268,9 +268,9 @@ class PublishQueue:
         else:
             heapq.heappush(self._waiting, (due, entry.order, entry.asked.ticket))
 
-    def _land(self, entry: Entry, due: float | None = None) -> None:
+    def _requeue(self, entry: Entry, due: float | None = None) -> None:
         entry.path = None
-        del self._flying[entry.asked.ticket]
+        del self._in_flight[entry.asked.ticket]
         if entry.dropped:
             self._remove(entry)
         else:
@@ -283,12 +283,12 @@ class PublishQueue:
     def _remove(self, entry: Entry) -> None:
         ticket = entry.asked.ticket
         del self._entries[ticket]
-        self._flying.pop(ticket, None)
+        self._in_flight.pop(ticket, None)
         self._unknown_since.pop(ticket, None)
-        line = self._lines[entry.asked.topic]
+        line = self._by_topic[entry.asked.topic]
         was_head = line[0] is entry
         line.remove(entry)
         if not line:
-            del self._lines[entry.asked.topic]
+            del self._by_topic[entry.asked.topic]
         elif was_head:
             self._make_ready(line[0])

@@ -1,6 +1,6 @@
-"""The Trio shell around the client machine: it does what the machine says and tells it what happened, nothing else.
+"""The Trio shell around the client machine: it carries out the machine's actions and reports events, nothing else.
 
-The machine never waits, so it needs no queue in front of it: whoever has an event (a reading task, the timer, the
+The machine never waits, so it needs no queue in front of it: code that has an event (a reading task, the timer, the
 application) calls `Shell.handle`, which runs the machine and starts its actions before it returns. Order is therefore
 plain program order, and back-pressure is TCP's. What does wait, runs in tasks of one nursery: a task for each
 connection (with one that writes), one for each HTTP request, one for the timer.
@@ -73,7 +73,7 @@ ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NamesDenied | Settled
 
 
 class Driven(Protocol):
-    """What the shell and the API need of the machine."""
+    """The machine, as the shell and the API use it."""
 
     @property
     def mode(self) -> Mode:
@@ -94,7 +94,7 @@ class Driven(Protocol):
         ...
 
     def age(self, now: float, names: Iterable[str] | None = None) -> float:
-        """Return how old what is known of `names` may be, in seconds."""
+        """Return the greatest age of what is known of `names`, in seconds."""
         ...
 
     def known(self, name: str) -> list[Change]:
@@ -107,7 +107,7 @@ class Driven(Protocol):
 
 
 class Application(Protocol):
-    """Where the shell takes what is meant for the application."""
+    """The receiver of actions that are meant for the application."""
 
     def perform(self, action: ToApplication) -> None:
         """Take one action. Must not call back into the shell."""
@@ -119,7 +119,7 @@ class Application(Protocol):
 
 
 @final
-class _Link:
+class _Connection:
     """One connection, from `Connect` to its end."""
 
     def __init__(self, conn: int) -> None:
@@ -164,7 +164,7 @@ class Shell:
         self._http = http
         self._codec: Codec = http.codec
         self._clock = clock
-        self._links: dict[int, _Link] = {}
+        self._connections: dict[int, _Connection] = {}
         self._requests: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._closed = False
@@ -186,11 +186,11 @@ class Shell:
             self.handle(Closed())
         finally:  # also when a bug ends the machine
             self._closed = True
-            for link in self._links.values():
-                link.leave()
+            for connection in self._connections.values():
+                connection.leave()
             for scope in self._requests.values():
                 scope.cancel()
-            self._links.clear()
+            self._connections.clear()
             self._requests.clear()
             self._wake.set()
 
@@ -212,14 +212,14 @@ class Shell:
     def _execute(self, action: Action) -> None:
         match action:
             case Send():
-                if (link := self._links.get(action.conn)) is not None:
-                    link.send(action.message)
+                if (connection := self._connections.get(action.conn)) is not None:
+                    connection.send(action.message)
             case Connect():
-                link = self._links[action.conn] = _Link(action.conn)
-                self._tasks.start_soon(self._connection, action, link)
+                connection = self._connections[action.conn] = _Connection(action.conn)
+                self._tasks.start_soon(self._connection, action, connection)
             case Disconnect():
-                if (link := self._links.pop(action.conn, None)) is not None:
-                    link.leave()
+                if (connection := self._connections.pop(action.conn, None)) is not None:
+                    connection.leave()
             case SendPoll() | SendPublish():
                 scope = self._requests[action.request] = trio.CancelScope()
                 self._tasks.start_soon(self._request, action, scope)
@@ -253,63 +253,63 @@ class Shell:
 
     # Connections -----------------------------------------------------------------------------------------------------
 
-    async def _connection(self, action: Connect, link: _Link) -> None:
+    async def _connection(self, action: Connect, connection: _Connection) -> None:
         ending: ConnectFailed | Lost | None = None
-        with link.scope, link.queue, link.outgoing:
+        with connection.scope, connection.queue, connection.outgoing:
             async with trio.open_nursery() as nursery:
-                ending = await self._converse(nursery, action, link)
+                ending = await self._converse(nursery, action, connection)
                 nursery.cancel_scope.cancel()
-        if self._links.get(link.conn) is not link:
+        if self._connections.get(connection.conn) is not connection:
             return
-        del self._links[link.conn]
-        self.handle(ending or Lost(link.conn, None, link.failure))
+        del self._connections[connection.conn]
+        self.handle(ending or Lost(connection.conn, None, connection.failure))
 
-    async def _converse(self, nursery: trio.Nursery, action: Connect, link: _Link) -> ConnectFailed | Lost:
+    async def _converse(self, nursery: trio.Nursery, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
         url = parse_url(action.url)
         try:
             websocket = await open_websocket(nursery, url, self._codec, self._open_stream, action.timeout_s)
         except HandshakeFailed as error:
-            return ConnectFailed(link.conn, error.reason, error.status, error.retry_ms)
-        link.opened = True
+            return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms)
+        connection.opened = True
         try:
-            self._report(link, Connected(link.conn))
-            nursery.start_soon(self._write, link, websocket)
+            self._report(connection, Connected(connection.conn))
+            nursery.start_soon(self._write, connection, websocket)
             while True:
-                self._read(link, await websocket.receive())
+                self._read(connection, await websocket.receive())
         except Gone as gone:
-            if link.left:
-                await link.written.wait()  # the closing handshake may still be under way
-            return Lost(link.conn, gone.code, gone.reason)
+            if connection.left:
+                await connection.written.wait()  # the closing handshake may still be under way
+            return Lost(connection.conn, gone.code, gone.reason)
         except Invalid as error:
-            return Lost(link.conn, None, f"the node sent what cannot be understood: {error.message}")
+            return Lost(connection.conn, None, f"the node sent a message that cannot be understood: {error.message}")
         finally:
             with trio.CancelScope() as at_once:
                 at_once.cancel()
                 await websocket.aclose()
 
-    def _read(self, link: _Link, data: bytes | str) -> None:
-        if link.left:
+    def _read(self, connection: _Connection, data: bytes | str) -> None:
+        if connection.left:
             return
         try:
             message = self._codec.server_message(data)
         except Unsupported:
             return  # an operation of a later protocol, which by its rules cannot matter to us
-        self._report(link, Arrived(link.conn, message))
+        self._report(connection, Arrived(connection.conn, message))
 
-    def _report(self, link: _Link, event: Event) -> None:
-        if not link.left:
+    def _report(self, connection: _Connection, event: Event) -> None:
+        if not connection.left:
             self.handle(event)
 
-    async def _write(self, link: _Link, websocket: WebSocket) -> None:
+    async def _write(self, connection: _Connection, websocket: WebSocket) -> None:
         try:
-            async for message in link.queue:
+            async for message in connection.queue:
                 data = self._codec.encode(message)
                 await websocket.send(data.decode() if self._codec.text else data)
             await websocket.aclose()
         except Gone:
             pass  # the reading task meets the same end, and reports it
         finally:
-            link.written.set()
+            connection.written.set()
 
     # HTTP ------------------------------------------------------------------------------------------------------------
 
