@@ -93,7 +93,7 @@ class Rig:
             self.now = max(self.now, due)
             self.do(Ticked())
         else:
-            raise AssertionError("the machine wants to be ticked for ever")
+            raise AssertionError("the machine never stops asking for ticks")
         self.now = end
         self.last = self.log[before:]
         return self.last

@@ -34,7 +34,7 @@ WELCOME = Welcome(
 
 
 @dataclass
-class Asked:
+class HttpRequest:
     """One HTTP request."""
 
     method: str
@@ -94,7 +94,7 @@ class _Replayed(Tracked):
         return await self.inner.receive_some(max_bytes)
 
 
-Http = Callable[[Asked], Awaitable[Answer]]
+Http = Callable[[HttpRequest], Awaitable[Answer]]
 Sockets = Callable[[WebSocketConnection], Awaitable[None]]
 
 
@@ -112,7 +112,7 @@ class ScriptedNode:
     """Raised by every attempt to open a stream."""
     streams: list[Tracked] = field(default_factory=list)
     opened: list[tuple[str, int, bool]] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[HttpRequest] = field(default_factory=list)
     messages: list[object] = field(default_factory=list)
     """Messages that WebSocket clients sent, decoded, if `websocket` uses `receive`."""
 
@@ -151,7 +151,7 @@ class ScriptedNode:
         http = h11.Connection(h11.SERVER)
         while True:
             raw = b""
-            asked: Asked | None = None
+            asked: HttpRequest | None = None
             while True:
                 event = http.next_event()
                 if event is h11.NEED_DATA:
@@ -160,7 +160,7 @@ class ScriptedNode:
                     http.receive_data(data)
                 elif isinstance(event, h11.Request):
                     headers = {name.decode(): value.decode() for name, value in event.headers}
-                    asked = Asked(event.method.decode(), event.target.decode(), headers, b"")
+                    asked = HttpRequest(event.method.decode(), event.target.decode(), headers, b"")
                     if "upgrade" in headers and self.websocket is not None:
                         await self._serve_websocket(_Replayed(stream, raw))
                         return

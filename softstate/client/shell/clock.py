@@ -2,7 +2,7 @@
 
 Age must go on while the host is suspended (P-CLI-3), so it is read from CLOCK_BOOTTIME where there is one. Timers run
 on Trio's clock, which stands still meanwhile. Comparing the two is therefore how a client learns that it slept: it then
-knows that a timer it was waiting for is late, and that its lease may be over.
+knows that its timers are late, and that its lease may be over.
 """
 
 from __future__ import annotations

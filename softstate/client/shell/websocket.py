@@ -1,8 +1,8 @@
 """Streams, and WebSocket connections on them: the only module of the client that imports trio_websocket.
 
-What trio-websocket leaves to its user is done here: every wait has a deadline, a handshake that the node breaks off
-ends at once instead of never, and a connection on which a send was cut short is never used again, since part of a
-frame is then on the wire.
+It does what trio-websocket leaves to its user: every wait has a deadline, a handshake that the node breaks off ends at
+once instead of never, and a connection on which a send was cut short is never used again, since part of a frame is then
+on the wire.
 """
 
 from __future__ import annotations

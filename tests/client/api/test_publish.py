@@ -18,7 +18,7 @@ from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, To
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye
 from tests.kit.push_node import PushNode, client_of, until
-from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.scripted_node import HERE, Answer, HttpRequest, ScriptedNode
 
 
 async def test_publish_delete_and_conflict(push: PushNode, autojump_clock: MockClock) -> None:
@@ -117,7 +117,7 @@ async def test_publishing_goes_on_after_a_torn_connection(push: PushNode, autoju
 
 
 async def test_publishing_over_http(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         if asked.target != "/v1/publish":
             return Answer(404)
         changes = CBOR.loads(asked.body, dict)["changes"]
@@ -166,7 +166,7 @@ async def test_whoever_waits_learns_that_the_client_was_closed(push: PushNode, a
 
 
 async def test_refused_credentials_stop_the_client(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer.of({"code": "unauthenticated", "message": "expired"}, status=401)
 
     node = ScriptedNode(nursery, http=serve, refusal=Answer(401))
@@ -268,7 +268,7 @@ async def test_a_node_that_talks_nonsense_never_hurts_the_client(
         await ws.send_message(chance.randbytes(chance.randrange(40)))
         await trio.sleep(chance.uniform(0, 2))
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer(chance.choice([200, 200, 404, 410, 500, 503]), chance.randbytes(chance.randrange(40)))
 
     node = ScriptedNode(nursery, http=serve, websocket=nonsense)

@@ -16,13 +16,13 @@ from softstate.errors import Behind, ConfigError, Denied, Invalid, KeyReused, Un
 from softstate.model import Change
 from softstate.wire.messages import Polled
 from tests.kit.push_node import URL, PushNode, client_of
-from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.scripted_node import HERE, Answer, HttpRequest, ScriptedNode
 
 
-def reading(nursery: trio.Nursery, answers: dict[str, Callable[[Asked], Answer]]) -> ScriptedNode:
+def reading(nursery: trio.Nursery, answers: dict[str, Callable[[HttpRequest], Answer]]) -> ScriptedNode:
     """Return a node that answers each path of `answers`, with any query, and 404 to the rest."""
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await trio.lowlevel.checkpoint()
         answer = answers.get(asked.target.partition("?")[0])
         return answer(asked) if answer is not None else Answer(404)
@@ -64,7 +64,7 @@ async def test_get_without_a_version_is_no_answer(
 async def test_get_waits_for_the_revision_asked_for(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     asked_for: list[str] = []
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: HttpRequest) -> Answer:
         asked_for.append(asked.target)
         if len(asked_for) < 4:
             return Answer.of({"code": "behind", "message": "wait", "retry_ms": 500}, status=503)
@@ -123,7 +123,7 @@ async def test_list_follows_the_pages(nursery: trio.Nursery, autojump_clock: Moc
         "x+y": Polled(0, HERE, [Change("p/b", 4, deleted=True), Change("p/c", 5, 5)]),
     }
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: HttpRequest) -> Answer:
         assert "prefix=p%2F" in asked.target
         return Answer.of(pages[asked.target.partition("&cursor=")[2] or None])
 

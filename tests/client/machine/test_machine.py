@@ -139,7 +139,7 @@ def test_each_page_restarts_the_timers_of_later_requests() -> None:
 
 
 def test_answers_to_later_requests_do_not_keep_a_lost_renewal_waiting() -> None:
-    # Found by the simulator: whoever subscribes often would have waited for ever, live, at an age without bound (B).
+    # Found by the simulator: a client that subscribes often would have stayed, live, at an age without bound (B).
     rig = Rig("a").live().renewing()
     lost = rig.sent(Renew)[-1]
     rig.advance(TIMEOUT_S / 2)
@@ -394,7 +394,7 @@ def test_it_resumes_only_with_the_set_that_both_sides_agreed_on() -> None:
     assert (hello.session, hello.since, hello.position) == (None, None, at(10))
     rig = Rig("a", "b").live()
     rig.do(Unwanted(["b"]))
-    assert _cut(rig).greeted().session is None, "nobody knows whether the unsubscribe arrived"
+    assert _cut(rig).greeted().session is None, "the client cannot know whether the unsubscribe arrived"
     rig = Rig("a", "b").live()
     rig.do(Unwanted(["b"]))
     rig.renewing().arrive(rig.renewed())

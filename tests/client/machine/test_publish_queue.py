@@ -130,7 +130,7 @@ def test_a_fate_unknown_beyond_the_keys_life_is_reported() -> None:
     (settled,) = queue.tick(95.0)
     assert isinstance(settled.outcome, OutcomeUnknown)
     assert settled.ticket == 1
-    assert queue.due() == math.inf, "the second was never sent: it waits for ever"
+    assert queue.due() == math.inf, "the second was never sent: it has no deadline"
     assert _sent(queue, 95.0) == [2]
 
 

@@ -298,7 +298,7 @@ class _Chaos:
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(100, 250), push=st.booleans(), urls=st.integers(1, 2))
-def test_an_event_soup_breaks_no_invariant(seed: int, steps: int, push: bool, urls: int) -> None:
+def test_random_events_break_no_invariant(seed: int, steps: int, push: bool, urls: int) -> None:
     chaos = _Chaos(seed, push=push, urls=urls)
     chaos.step(Opened())
     for _ in range(steps):
@@ -306,7 +306,7 @@ def test_an_event_soup_breaks_no_invariant(seed: int, steps: int, push: bool, ur
 
 
 def test_disconnected_means_disconnected() -> None:
-    """After `Disconnect`, nothing is sent on that connection, in any of many soups."""
+    """After `Disconnect`, nothing is sent on that connection, in any of many walks."""
     for seed in range(30):
         chaos = _Chaos(seed, push=True, urls=2)
         chaos.machine.handle(Opened(), 0.0)

@@ -160,7 +160,7 @@ class _World:
                 self.copy[change.topic] = change
                 assert change.deleted or change in self.was, "S2"
             case Reset():
-                # Versions begin anew; what is held stays readable, of no version.
+                # Versions start over; values that are held stay readable, of no version.
                 self.copy = {
                     topic: Change(topic, 0, held.value) for topic, held in self.copy.items() if not held.deleted
                 }
@@ -299,10 +299,10 @@ class _World:
         if conn is not None and conn.leased and any(covers(name, topic) for name in conn.names):
             self._push(conn, change)
 
-    def _lineage_row(self, *, everybody: bool) -> None:
+    def _lineage_row(self, *, all_told: bool) -> None:
         self.lineages += 1
         self.store.log.append((self.now, f"l{self.lineages}", None))
-        if everybody and self.conn is not None and not self.conn.over:
+        if all_told and self.conn is not None and not self.conn.over:
             self.conn.wire.insert(0, PositionMoved(self.store.position()))
 
     # Faults ----------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class _World:
         keep = self.random.randint(1, self.store.head)
         del self.store.log[keep:]
         self.was = {change for _, _, change in self.store.log if change is not None} | self.was
-        self._lineage_row(everybody=False)
+        self._lineage_row(all_told=False)
         self.session = None
         if self.conn is not None:
             self.conn.wire.append(ServerBye("rewound", 0, 100))
@@ -327,8 +327,8 @@ class _World:
             self.commit()
 
     def reopen(self) -> None:
-        """Another node opens the store: a lineage row passes, and everybody is told."""
-        self._lineage_row(everybody=True)
+        """Another node opens the store: a lineage row passes, and all clients are told."""
+        self._lineage_row(all_told=True)
 
     def amnesia(self) -> None:
         self.session = None

@@ -19,12 +19,12 @@ from softstate.errors import (
 from softstate.http_client.exchange import HEAD_BYTES_MAX
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Polled
-from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.scripted_node import HERE, Answer, HttpRequest, ScriptedNode
 
 URL = parse_url("ws://node")
 
 
-async def ok(asked: Asked) -> Answer:
+async def ok(asked: HttpRequest) -> Answer:
     return Answer.of({"target": asked.target})
 
 
@@ -38,7 +38,7 @@ async def get(client: HttpClient, path: str = "/v1/x", timeout_s: float = 5, url
 
 @pytest.mark.parametrize("codec", [CBOR, JSON])
 async def test_a_request_and_its_answer(nursery: trio.Nursery, codec: Codec) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer.of(codec.loads(asked.body, dict), codec)
 
     node = ScriptedNode(nursery, http=serve)
@@ -94,7 +94,7 @@ async def test_an_old_idle_connection_is_not_used(nursery: trio.Nursery, mock_cl
 
 
 async def test_connection_close_is_obeyed(nursery: trio.Nursery) -> None:
-    async def last(asked: Asked) -> Answer:
+    async def last(asked: HttpRequest) -> Answer:
         return Answer(200, b"null", [("Connection", "close")])
 
     node = ScriptedNode(nursery, http=last)
@@ -108,7 +108,7 @@ async def test_connection_close_is_obeyed(nursery: trio.Nursery) -> None:
 async def test_a_kept_connection_found_closed_is_replaced_once(nursery: trio.Nursery) -> None:
     answers = iter([Answer.of(1), Answer(0), Answer.of(2)])
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return next(answers)
 
     node = ScriptedNode(nursery, http=serve)
@@ -129,7 +129,7 @@ async def test_a_connection_torn_while_idle_is_replaced(nursery: trio.Nursery) -
 
 @pytest.mark.parametrize("partial", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"])
 async def test_a_fresh_connection_that_breaks_is_a_failure(nursery: trio.Nursery, partial: bytes) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer(0, partial=partial)
 
     node = ScriptedNode(nursery, http=serve)
@@ -142,7 +142,7 @@ async def test_a_fresh_connection_that_breaks_is_a_failure(nursery: trio.Nursery
 async def test_no_second_try_once_an_answer_has_begun(nursery: trio.Nursery) -> None:
     answers = iter([Answer.of(1), Answer(0, partial=b"HTTP/1.1 200 OK\r\nCont")])
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return next(answers)
 
     node = ScriptedNode(nursery, http=serve)
@@ -180,7 +180,7 @@ async def test_what_is_not_http_is_a_failure(nursery: trio.Nursery, said: bytes)
 async def test_the_body_limit(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, more: int, good: bool) -> None:
     monkeypatch.setattr(http_module, "MESSAGE_BYTES_MAX", 100_000)
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer(200, bytes(100_000 + more))
 
     client = client_of(ScriptedNode(nursery, http=serve))
@@ -192,7 +192,7 @@ async def test_the_body_limit(nursery: trio.Nursery, monkeypatch: pytest.MonkeyP
 
 
 async def test_the_deadline(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await trio.sleep_forever()
         raise AssertionError
 
@@ -205,7 +205,7 @@ async def test_the_deadline(nursery: trio.Nursery, autojump_clock: MockClock) ->
 
 
 async def test_cancelling_closes_the_connection(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await trio.sleep_forever()
         raise AssertionError
 
@@ -219,7 +219,7 @@ async def test_cancelling_closes_the_connection(nursery: trio.Nursery, autojump_
 async def test_a_request_that_ends_after_close_keeps_nothing(nursery: trio.Nursery) -> None:
     client: HttpClient
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await client.aclose()
         return Answer.of(1)
 

@@ -23,7 +23,7 @@ from softstate.errors import Rewound
 from softstate.model import Change
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import BatchChange, BatchResult, BatchResults, Poll, Polled, Publish
-from tests.kit.scripted_node import HERE, Answer, Asked, ScriptedNode
+from tests.kit.scripted_node import HERE, Answer, HttpRequest, ScriptedNode
 from tests.kit.shell_rig import URL, listener, running
 
 POLL = Poll(position=HERE, topics={"a": 1})
@@ -32,7 +32,7 @@ POLLED = Polled(0, HERE, changes=[Change("a", 2, "x")], next_ms=100)
 
 @pytest.mark.parametrize("codec", [CBOR, JSON])
 async def test_a_poll_is_answered(nursery: trio.Nursery, codec: Codec) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         assert (asked.method, asked.target) == ("POST", "/v1/poll")
         assert codec.loads(asked.body, Poll) == POLL
         return Answer.of(POLLED, codec)
@@ -43,7 +43,7 @@ async def test_a_poll_is_answered(nursery: trio.Nursery, codec: Codec) -> None:
 
 
 async def test_a_refused_poll_brings_its_error(nursery: trio.Nursery) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer.of({"code": "rewound", "message": "m", "position": HERE}, status=410)
 
     async with running(ScriptedNode(nursery, http=serve)) as rig:
@@ -55,7 +55,7 @@ async def test_a_refused_poll_brings_its_error(nursery: trio.Nursery) -> None:
 
 @pytest.mark.parametrize("answer", [Answer(200, b"\xff"), Answer(404), Answer(0), Answer.of({"changes": 1})])
 async def test_what_is_no_answer_is_a_failed_request(nursery: trio.Nursery, answer: Answer) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return answer
 
     async with running(ScriptedNode(nursery, http=serve)) as rig:
@@ -67,7 +67,7 @@ async def test_what_is_no_answer_is_a_failed_request(nursery: trio.Nursery, answ
 
 
 async def test_an_abandoned_request_is_cancelled(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await trio.sleep_forever()
         raise AssertionError
 
@@ -85,7 +85,7 @@ async def test_an_abandoned_request_is_cancelled(nursery: trio.Nursery, autojump
 async def test_a_batch_is_answered_in_order(nursery: trio.Nursery, codec: Codec) -> None:
     changes = [BatchChange("a", b"\x00", key="1"), BatchChange("b", None, key="2"), BatchChange("c", deleted=True)]
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         bodies.append(codec.loads(asked.body, dict))
         return Answer.of(BatchResults([BatchResult(topic=change.topic, version=9) for change in changes]), codec)
 
@@ -103,7 +103,7 @@ async def test_a_batch_is_answered_in_order(nursery: trio.Nursery, codec: Codec)
 
 
 async def test_a_batch_with_too_few_results_has_failed(nursery: trio.Nursery) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         return Answer.of(BatchResults([BatchResult(topic="a", version=9)]))
 
     async with running(ScriptedNode(nursery, http=serve)) as rig:
@@ -115,7 +115,7 @@ async def test_a_batch_over_the_limit_goes_in_parts(nursery: trio.Nursery, monke
     monkeypatch.setattr(shell_module, "BATCH_BYTES_MAX", 1000)
     sizes: list[int] = []
 
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         sizes.append(len(asked.body))
         changes = CBOR.loads(asked.body, dict)["changes"]
         return Answer.of(BatchResults([BatchResult(topic=change["topic"], version=9) for change in changes]))
@@ -129,7 +129,7 @@ async def test_a_batch_over_the_limit_goes_in_parts(nursery: trio.Nursery, monke
 
 
 async def test_cancelling_everything_leaves_nothing_open(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    async def serve(asked: Asked) -> Answer:
+    async def serve(asked: HttpRequest) -> Answer:
         await trio.sleep_forever()
         raise AssertionError
 
