@@ -1,4 +1,4 @@
-"""What is public is listed here, and is complete: every type in a public signature has a public name.
+"""The public names, listed in full: every type in a public signature has a public name.
 
 A name that is added to or taken from a public module, or a method or attribute of a public class, is a decision for
 users: it changes a list below.
@@ -58,7 +58,7 @@ MEMBERS = {
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt compact destroy dump feed head info lineage_at publish read reopen wait warnings",
 }
-"""What a class shows beside what its bases in the standard library, Trio and msgspec bring along."""
+"""The names that a class shows beside those of its bases in the standard library, Trio and msgspec."""
 
 
 def module(name: str) -> ModuleType:

@@ -28,6 +28,7 @@ FOLLOW, IN_MEMORY = (text for language, text in BLOCKS if language == "python")
 (SET_UP,) = (text for language, text in BLOCKS if language == "sh")
 
 RUN_S_MAX = 30.0
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)[^)]*\)")
 
 
 @pytest.fixture
@@ -122,3 +123,9 @@ def test_the_block_with_a_node_in_memory(tmp_path: Path, environment: dict[str, 
     (tmp_path / "test_prices.py").write_text(IN_MEMORY)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "trio_mode=true", "--rootdir", "."]
     assert "1 passed" in run([*command, "test_prices.py"], tmp_path, environment)
+
+
+def test_every_link_leads_to_a_file() -> None:
+    targets = {match[1] for match in LINK.finditer(README)}
+    assert len(targets) > 5
+    assert {target for target in targets if not (ROOT / target).exists()} == set()

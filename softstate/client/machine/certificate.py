@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 
 class Evidence(Enum):
-    """What the client can show for a name."""
+    """The evidence that the client has for a name."""
 
     NONE = auto()
     """No complete answer yet, or none since a reset: infinite age."""
@@ -24,7 +24,7 @@ class Evidence(Enum):
 
 
 class Doubt(Enum):
-    """What may be missing of a name, and what brings it."""
+    """The values that may be missing of a name, and their source."""
 
     NONE = auto()
     """Nothing is known to be missing: matching renewals certify."""
@@ -37,7 +37,7 @@ class Doubt(Enum):
 
 
 class CertificateEvent(Enum):
-    """What can happen to a certificate."""
+    """Events of a certificate."""
 
     ANSWERED = auto()
     """A complete answer to a request that was sent after the last doubt."""
@@ -78,7 +78,7 @@ AFTER: dict[CertificateEvent, tuple[dict[Evidence, Evidence], dict[Doubt, Doubt]
     ),
     CertificateEvent.RESET: (dict.fromkeys(Evidence, Evidence.NONE), dict.fromkeys(Doubt, Doubt.NONE)),
 }
-"""What each event makes of the evidence and of the doubt. A doubt that is not listed keeps it from counting."""
+"""The effect of each event on evidence and doubt. A doubt that is not listed keeps it from counting."""
 
 LEGAL: dict[Evidence, tuple[Doubt, ...]] = {
     Evidence.NONE: (Doubt.NONE, Doubt.CHANGE, Doubt.HISTORY, Doubt.LISTING),
@@ -107,7 +107,7 @@ class Certificate:
 
     @property
     def evidence(self) -> Evidence:
-        """What the client can show for it."""
+        """The evidence that the client has for it."""
         if self.revision is None:
             return Evidence.NONE
         return Evidence.REVISION if self.asof == -math.inf else Evidence.COMPLETE

@@ -1,4 +1,4 @@
-"""What goes into the client machine and what comes out: its whole vocabulary.
+"""Events that go into the client machine and actions that come out: its whole vocabulary.
 
 Events tell the machine what happened; actions tell a shell what to do. Neither side calls the other back. `conn`,
 `request` and `ticket` are numbers that one side chose to name a connection, an HTTP request or a publish; an event
@@ -249,7 +249,7 @@ class NamesDenied:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a publish: `Published`, or the error to raise."""
+    """The outcome of a publish: `Published`, or the error to raise."""
 
     ticket: int
     outcome: Published | SoftstateError

@@ -29,7 +29,7 @@ class Question:
     serial: int
     sent: float
     since: dict[str, int]
-    """What was sent for each name: a version for a topic, a certified revision for a prefix, 0 for nothing."""
+    """The number sent for each name: a version for a topic, a certified revision for a prefix, 0 for nothing."""
     base: Position | None
     """The client's position as this path knows it: carried by the request, or moved by its pages."""
     lease: int = 0
@@ -295,7 +295,7 @@ class Knowledge:
         swept = []
         for topic in candidates:
             known = self._known[topic]
-            # What changed at the very revision of the answer is listed in it; the bound keeps deliveries increasing.
+            # A change at the very revision of the answer is listed in it; the bound keeps deliveries increasing.
             if known.deleted or known.version >= revision or topic in question.listed:
                 continue
             if all(held.revision is None or held.revision <= revision for held in self._covering(topic)):

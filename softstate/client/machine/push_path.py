@@ -68,7 +68,7 @@ class PushPath:
         else:
             self.renew()
 
-    # What the table's actions and the application ask for ------------------------------------------------------------
+    # Requests of the table's actions and of the application ---------------------------------------------------------
 
     def connect(self) -> None:
         """Open a connection now."""

@@ -25,7 +25,7 @@ _Actions: TypeAlias = tuple[Callable[[Parts, Cause], None], ...]
 
 
 class Row(NamedTuple):
-    """What happens: the next mode, None for the same, and the actions."""
+    """The next mode, None for the same, and the actions."""
 
     to: Mode | None
     actions: _Actions
@@ -140,7 +140,7 @@ def _filled(groups: Iterable[tuple[list[_Cell], T]]) -> dict[_Cell, T]:
 
 
 TABLE: dict[_Cell, Row] = _filled((_cells(modes, triggers), Row(to, actions)) for modes, triggers, to, actions in ROWS)
-"""What a trigger does in a mode."""
+"""The row of a trigger in a mode."""
 
 IGNORED: dict[_Cell, str] = _filled((_cells(modes, triggers), reason) for modes, triggers, reason in _REASONS)
 """Why a trigger does nothing in a mode."""

@@ -1,0 +1,73 @@
+"""Docstrings and comments are plain English: subject first, and none of the words that only this project used to use.
+
+CONTRIBUTING has the rules; this checks what a machine can. A question may begin with "What"; a sentence may not.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = [
+    path
+    for folder in ("softstate", "tests", "bench")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if path != Path(__file__)
+]
+
+WORDS = re.compile(
+    r"\b(in vain|anew|be it|were it|whoever|whatever|for ever|the truth|riders?|soil(ed)?)\b", re.IGNORECASE
+)
+NOUN_CLAUSE = re.compile(r"(What|Who|Whoever|Whatever|Whom|Whose)\b[^?]*$")
+
+
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """List the comments and the strings that stand alone (docstrings, also of constants), each with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
+
+
+def findings(source: str) -> list[tuple[int, str]]:
+    found = []
+    for line, text in texts(source):
+        if (match := WORDS.search(text)) is not None:
+            found.append((line, match[0]))
+        first = text.strip().split("\n\n")[0].replace("\n", " ")
+        if NOUN_CLAUSE.match(first.partition(". ")[0]):
+            found.append((line, first))
+    return found
+
+
+@pytest.mark.parametrize("folder", ["softstate", "tests", "bench"])
+def test_sentences_begin_with_their_subject_in_common_words(folder: str) -> None:
+    files = [path for path in FILES if path.relative_to(ROOT).parts[0] == folder]
+    assert len(files) > 20
+    found = {str(path.relative_to(ROOT)): findings(path.read_text("utf-8")) for path in files}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('"""What a node holds, counted."""', ["What a node holds, counted."]),
+        ('"""What does a node hold? Leases."""', []),
+        ("A = 1\n'''Whoever waits.'''", ["Whoever", "Whoever waits."]),
+        ("# tried in vain", ["in vain"]),
+        ("x = 'in vain'", []),
+        ('"""Whether the node drains."""', []),
+        ('"""The number of leases."""', []),
+    ],
+)
+def test_findings(source: str, words: list[str]) -> None:
+    assert [text for _, text in findings(source)] == words
