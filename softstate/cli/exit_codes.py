@@ -20,7 +20,7 @@ from softstate.errors import (
 
 OK = 0
 BROKEN = 1
-"""A promise was broken or a check failed (`demo`, `bench`); also what Python ends with after a bug."""
+"""A promise was broken or a check failed (`demo`, `drill`, `store check`); also what Python ends with after a bug."""
 USAGE = 2
 """The request breaks a rule: a flag, a setting, a topic, a value, a line of a file.
 

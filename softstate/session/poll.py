@@ -1,13 +1,13 @@
-"""The requests that rest on no lease: poll and publish."""
+"""Polls over WebSocket: a request that rests on no lease."""
 
 from __future__ import annotations
 
 from softstate.errors import Behind, RequestError
 from softstate.model import Page, Query
-from softstate.session.effects import Effect, Send, Submit
+from softstate.session.effects import Effect, Send
 from softstate.session.request import PendingPoll, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
-from softstate.wire.messages import Poll, Polled, Publish
+from softstate.wire.messages import Poll, Polled
 
 
 def read_poll(session: SessionCore, message: Poll, _now: float) -> list[Effect]:
@@ -42,8 +42,3 @@ def fail_poll(session: SessionCore, pending: PendingPoll, error: RequestError) -
     """Answer with an error."""
     session.pending = None
     return [send_error(error, pending.request.id)]
-
-
-def submit(_session: SessionCore, message: Publish, _now: float) -> list[Effect]:
-    """Hand a publish on; it is answered when it is durable (P-PUB-1), and overlaps with all else (P-CONN-4)."""
-    return [Submit(message)]

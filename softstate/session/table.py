@@ -54,7 +54,8 @@ from softstate.session.greeting import (
     send_position,
     welcome,
 )
-from softstate.session.poll import fail_poll, poll_page, read_poll, submit
+from softstate.session.poll import fail_poll, poll_page, read_poll
+from softstate.session.publish import submit
 from softstate.session.renewal import answer_renew, fail_renew, refuse_renew, renew
 from softstate.session.state import SessionCore, State
 from softstate.session.subscription import fail_subscribe, subscribe, subscribe_page, unsubscribe

@@ -24,7 +24,7 @@ from softstate.session.request import PendingSubscribe
 from softstate.session.state import SessionCore
 from softstate.session.subscription import subscribe, subscribe_page
 from softstate.session.table import TABLE, Act
-from softstate.store.rules import paging as snapshot
+from softstate.store.rules import history, paging
 from softstate.wire.messages import Message, Notify, Renewed, Subscribe
 from tests.exhaustive.node import ModelNode, ModelPeer
 from tests.exhaustive.small_world import SmallWorld
@@ -88,10 +88,10 @@ def nothing_held(patch: Patch) -> None:
 def no_lineage_check(patch: Patch) -> None:
     """A position is on the history if its revision is."""
 
-    def naive(position: Position, image: snapshot.Snapshot) -> bool:
+    def naive(position: Position, image: history.Snapshot) -> bool:
         return position.revision <= image.position.revision
 
-    patch.setattr(snapshot, "on_history", naive)
+    patch.setattr(paging, "on_history", naive)
 
 
 def anything_usable(patch: Patch) -> None:

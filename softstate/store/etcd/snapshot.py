@@ -20,8 +20,9 @@ from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer
 from softstate.store.etcd.schema import Data, Layout, StoredHead, read_head, read_record, read_topic, version_of
 from softstate.store.limits import NEAR_HEAD
 from softstate.store.remote.fetched import FetchedSnapshot
+from softstate.store.rules.history import check_seen
 from softstate.store.rules.judge import TopicState
-from softstate.store.rules.paging import check_seen, scans_of
+from softstate.store.rules.paging import scans_of
 
 FIRST_FETCH = 64
 """How many records the first request of a page asks for, their size being unknown."""

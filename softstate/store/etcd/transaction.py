@@ -10,8 +10,8 @@ from softstate.model import Record
 from softstate.store.base import Key, Verdict, Write
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, Op, delete, put
 from softstate.store.etcd.schema import Data, Head, write_keylog, write_record, write_topic, write_use
+from softstate.store.rules.history import Snapshot
 from softstate.store.rules.judge import KeyUse, TopicState, judge_group
-from softstate.store.rules.paging import Snapshot
 
 PUBLISH_OPS_MAX = 7
 """How many operations one write may need: its record, the one before, each one's tombstone, topic, and key twice."""

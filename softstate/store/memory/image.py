@@ -10,8 +10,9 @@ from softstate.model import Record
 from softstate.names import covers
 from softstate.position import Position
 from softstate.store.base import Applied, Dump, Key, Verdict, Write
+from softstate.store.rules.history import on_history
 from softstate.store.rules.judge import TopicState, judge
-from softstate.store.rules.paging import dump_page, on_history
+from softstate.store.rules.paging import dump_page
 
 
 @dataclass(slots=True)

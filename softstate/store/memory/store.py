@@ -18,8 +18,9 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.memory.image import MemoryImage
 from softstate.store.rules.dump import check_joined, published_to
+from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM, epoch_nonce, lineage_nonce
-from softstate.store.rules.paging import answer, check_seen, feed_page
+from softstate.store.rules.paging import answer, feed_page
 
 __all__ = ["Checkpoint", "MemoryDisk", "MemoryImage", "MemoryStore"]
 

@@ -18,8 +18,8 @@ from softstate.store.postgres.write import (
     topic_columns,
 )
 from softstate.store.rules.dump import check_joined, published_to
+from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.store.rules.paging import check_seen
 
 
 class Adoption:

@@ -20,7 +20,8 @@ from softstate.store.postgres.schema import claim
 from softstate.store.postgres.snapshot import PostgresSnapshot
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import PostgresTransaction
-from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
+from softstate.store.rules.history import check_seen
+from softstate.store.rules.paging import answer, dump_page, feed_page
 
 LOCK_S = 2.0
 """How long a commit waits for another one that holds the counter."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from softstate.position import Position
 from softstate.store.remote.fetched import FetchedSnapshot
-from softstate.store.rules.paging import check_seen
+from softstate.store.rules.history import check_seen
 
 REVISION = 1
 """Goes up with every release that changes the library."""

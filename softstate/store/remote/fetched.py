@@ -14,7 +14,7 @@ from softstate.position import Position
 
 
 class FetchedSnapshot:
-    """Implements `softstate.store.rules.paging.Snapshot`.
+    """Implements `softstate.store.rules.history.Snapshot`.
 
     `lineage_of` maps each revision that may be asked about (witnesses, what was seen, the end of a feed page) to the
     lineage in force there, None where there is none. `rows` are the lineage rows of a feed page. `versions` has every

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.model import Record
 from softstate.store.base import Applied, Key, Verdict, Write
-from softstate.store.rules.paging import Snapshot, on_history
+from softstate.store.rules.history import Snapshot, on_history
 
 KEYS_RETRY_MS = 5_000
 """The `retry_ms` of `Overloaded` when no idempotency key can be added: keys go as they age, a few every second."""

@@ -1,7 +1,6 @@
 """Answering from one snapshot: the pure functions that every engine shares, so that none has rules of its own.
 
-An engine shows a snapshot of itself as a `Snapshot`; `answer` turns a `Query` into a page, `feed_page` cuts the change
-feed, `on_history` and `check_seen` ask whether a position still belongs to the history.
+`answer` turns a `Query` into a page of a `Snapshot`, `feed_page` cuts the change feed, `dump_page` a dump.
 
 Pages come in version order, so a topic that changes while a client pages moves to a later page (P-SUB-4): nothing is
 missed, and no page has to be of the same snapshot as the one before. Only a tombstone can be missed that compaction
@@ -13,61 +12,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Protocol
 
-from softstate.errors import Compacted, Rewound, StoreRewound
+from softstate.errors import Compacted, Rewound
 from softstate.model import PAGE_BYTES_MAX, Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Dump, Feed, Key
-
-
-class Snapshot(Protocol):
-    """A store as it stood at one commit."""
-
-    @property
-    def position(self) -> Position:
-        """The newest commit."""
-
-    @property
-    def floor(self) -> int:
-        """The revision up to which tombstones may have been forgotten."""
-
-    def lineage_at(self, revision: int) -> str | None:
-        """Return the lineage in force at `revision`; None above the head or before the first row."""
-
-    def lineages(self, after: int, upto: int) -> Sequence[Position]:
-        """List the lineage rows above `after` and at or below `upto`, each as the position that it begins."""
-
-    def versions(self, topics: Collection[str]) -> Mapping[str, int]:
-        """Return the version of each of `topics` that has a record, tombstones included; leave the others out."""
-
-    def load(self, versions: Sequence[int]) -> Iterator[Record]:
-        """Yield the records that have these versions, which `versions` named, given in ascending order; lazily."""
-
-    def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
-        """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones."""
-
-
-def on_history(position: Position, snapshot: Snapshot) -> bool:
-    """Tell whether `position` is a point of the history that the snapshot ends."""
-    return (
-        position.epoch == snapshot.position.epoch
-        and position.revision <= snapshot.position.revision
-        and position.lineage == snapshot.lineage_at(position.revision)
-    )
-
-
-def check_seen(seen: Position, snapshot: Snapshot) -> None:
-    """Raise `StoreRewound` when what a store object has `seen` is not on the history any more.
-
-    `seen` must have been noted before the snapshot was begun, or a commit in between looks like a rewind.
-    """
-    if not on_history(seen, snapshot):
-        raise StoreRewound(
-            f"the store stands at {snapshot.position} and its history does not contain {seen}, which was seen here"
-            " before: an older copy was restored, or the store was wiped; reopen it and reset every client"
-        )
+from softstate.store.rules.history import Snapshot, check_seen, on_history
 
 
 def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:

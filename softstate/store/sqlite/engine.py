@@ -18,8 +18,9 @@ from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.limits import COMPACT_ROWS
 from softstate.store.rules.dump import published_to
+from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM
-from softstate.store.rules.paging import answer, check_seen, dump_page, feed_page
+from softstate.store.rules.paging import answer, dump_page, feed_page
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile, Stamp
 from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.schema import begin_lineage, claim, examine

@@ -54,7 +54,7 @@ def _polling(rig: Rig) -> Rig:
     return rig
 
 
-# What moves knowledge ------------------------------------------------------------------------------------------------
+# Moving knowledge ----------------------------------------------------------------------------------------------------
 
 
 def test_a_notify_is_delivered_but_moves_neither_revision_nor_age() -> None:

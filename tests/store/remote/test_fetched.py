@@ -9,7 +9,8 @@ from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.remote.fetched import FetchedSnapshot
-from softstate.store.rules.paging import answer, check_seen, feed_page, on_history, scans_of
+from softstate.store.rules.history import check_seen, on_history
+from softstate.store.rules.paging import answer, feed_page, scans_of
 
 HEAD = Position("e", "l2", 9)
 
