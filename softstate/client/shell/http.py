@@ -15,13 +15,16 @@ from softstate.client.shell.websocket import MESSAGE_BYTES_MAX, retry_after_ms
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
 from softstate.http_client.connection import HttpConnection
-from softstate.http_client.exchange import ConnectionBroken, ExchangeFailed, Request, Response
+from softstate.http_client.exchange import QUOTE_CHARS_MAX, ConnectionBroken, ExchangeFailed, Request, Response
 from softstate.http_client.pool import IdlePool
 from softstate.http_client.streams import STREAM_ERRORS, OpenStream, reason
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 
 T = TypeVar("T")
+
+ERROR_CHARS_MAX = 1024
+"""Longest error message taken over from a response: a node's own are shorter, and logs must not grow with others."""
 
 IDLE_CONNECTIONS_MAX = 4
 """Connections kept alive for another request, all nodes together."""
@@ -60,11 +63,12 @@ class Reply(Response):
         except Invalid:
             return self._foreign_error(retry_ms)
         kind = ERRORS_BY_CODE.get(error.code)
+        message = error.message[:ERROR_CHARS_MAX]
         if kind is None:
-            return HttpFailed(f"the node answered {self.status}, {error.code}: {error.message}")
+            return HttpFailed(f"the node answered {self.status}, {error.code[:QUOTE_CHARS_MAX]}: {message}")
         if error.retry_ms is not None:
             retry_ms = error.retry_ms
-        return kind(error.message, retry_ms=retry_ms, current=error.current, position=error.position)
+        return kind(message, retry_ms=retry_ms, current=error.current, position=error.position)
 
     def _foreign_error(self, retry_ms: int | None) -> RequestError | HttpFailed:
         # A proxy answered in a node's place. Only its request to wait for a while is of use here.

@@ -274,6 +274,13 @@ def test_errors_of_nodes_and_of_others(
         assert error.retry_ms == retry_ms
 
 
+@pytest.mark.parametrize("code", ["not_found", "c" * 5_000])
+def test_a_long_error_is_taken_over_in_part(code: str) -> None:
+    """Found by fuzzing: what a node, or another server, sends as its message may not fill logs."""
+    error = reply_of(404, JSON.dumps({"code": code, "message": "m" * 5_000})).error()
+    assert len(str(error)) < 1_500
+
+
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b'{"position": 1}', b"[" * 100_000])
 def test_an_answer_that_cannot_be_understood(body: bytes) -> None:
     with pytest.raises(HttpFailed, match="cannot be understood"):
