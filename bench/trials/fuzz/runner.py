@@ -123,11 +123,11 @@ def feed(target: Target, inputs: Sequence[bytes], outcomes: Counter[str]) -> tup
         async with target.running():
             for data in inputs:
                 done += 1
-                began = time.perf_counter()
+                began = time.process_time()  # a busy machine is no fault of the input; _alarm() ends real waits
                 with _alarm():
                     outcomes[await target.check(data)] += 1
-                if time.perf_counter() - began > SLOW_S:
-                    raise Broken(f"took {time.perf_counter() - began:.1f} s")
+                if time.process_time() - began > SLOW_S:
+                    raise Broken(f"took {time.process_time() - began:.1f} s of CPU")
 
     try:
         if target.virtual:
