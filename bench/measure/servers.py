@@ -93,7 +93,8 @@ def softstate_server(
         for option, hour in (("--ttl", "1h"), ("--idle-s-max", "3600")):
             if option not in options:
                 words += [option, hour]
-        with running(name, checkout.softstate(*words), port, home, checkout.folder) as server:
+        # Its port is open as soon as the first of several workers listens; it announces itself once all do.
+        with running(name, checkout.softstate(*words), port, home, checkout.folder, "softstate listens") as server:
             yield server
 
 
@@ -153,10 +154,12 @@ def python_server(module: str, *words: str, name: str = "") -> Iterator[Server]:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], port: int, home: Path, cwd: Path | None = None) -> Iterator[Server]:
+def running(
+    name: str, command: Sequence[str], port: int, home: Path, cwd: Path | None = None, announcement: str = ""
+) -> Iterator[Server]:
     """Run a command, in the folder `cwd`, that will listen on `port`; its output goes to a file in `home`.
 
-    Raises `ServerFailed`.
+    It is ready once it listens and has printed `announcement`. Raises `ServerFailed`.
     """
     log = home / "output.log"
     with log.open("wb") as output:
@@ -164,14 +167,16 @@ def running(name: str, command: Sequence[str], port: int, home: Path, cwd: Path 
             list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=cwd
         )
     try:
-        _wait_until_it_listens(name, process, port, log)
+        _wait_until_it_listens(name, process, port, log, announcement)
         yield Server(name, port, process.pid, home)
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_until_it_listens(name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_it_listens(
+    name: str, process: subprocess.Popen[bytes], port: int, log: Path, announcement: str
+) -> None:
     deadline = time.monotonic() + START_S_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -180,8 +185,10 @@ def _wait_until_it_listens(name: str, process: subprocess.Popen[bytes], port: in
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(LOOK_EVERY_S)
-        else:
+            continue
+        if announcement in log.read_text(errors="replace"):
             return
+        time.sleep(LOOK_EVERY_S)
     said = log.read_text(errors="replace").strip().rpartition("\n")[2]
     raise ServerFailed(f"{name} did not listen within {START_S_MAX:g} s: {said or 'it printed nothing'}")
 
