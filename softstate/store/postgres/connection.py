@@ -45,14 +45,23 @@ class _Call:
 class PostgresConnection:
     """A connection that one call uses at a time. The server gets its `settings`; `role` names it in the server's log.
 
-    `fresh` tells that the connection is new, and nothing was committed on it yet.
+    `fresh` tells that the connection is new, and nothing was committed on it yet. `check` is called with a connection
+    that a call with `opening` has made, before anything else is done on it.
     """
 
-    def __init__(self, address: PostgresAddress, role: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        address: PostgresAddress,
+        role: str,
+        settings: Mapping[str, str],
+        *,
+        check: Callable[[Connection], None] = lambda _connection: None,
+    ) -> None:
         self.fresh = True
         self.turn = trio.CapacityLimiter(1)
         self._address = address
         self._role = role
+        self._check = check
         self._settings = {
             **_ALWAYS,
             "search_path": f"{sql.Identifier(address.schema).as_string(None)}, pg_temp",
@@ -115,6 +124,8 @@ class PostgresConnection:
                 raise Unavailable(f"{self._address.name} took too long to connect")
             with self._settling(connection, hold=hold):
                 if not self._ready:
+                    if opening:
+                        self._check(connection)
                     self._set_up(connection, opening=opening)
                 return work(connection)
         except psycopg.Error as error:

@@ -16,6 +16,7 @@ from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.limits import CALL_S, COMPACT_ROWS
 from softstate.store.postgres.connection import Connection, PostgresConnection
+from softstate.store.postgres.pooler import refuse_pooler
 from softstate.store.postgres.schema import claim
 from softstate.store.postgres.snapshot import PostgresSnapshot
 from softstate.store.postgres.url import PostgresAddress
@@ -59,7 +60,10 @@ class PostgresEngine:
         planning = {"plan_cache_mode": "force_custom_plan", "statement_timeout": milliseconds(CALL_S)}
         self.reader = PostgresConnection(address, "reader", {**self.timeouts, **planning})
         # Timing out, a COMMIT that waits for a standby would report success.
-        self.writer = PostgresConnection(address, "writer", {**self.timeouts, "statement_timeout": "0"})
+        self.writer = PostgresConnection(
+            address, "writer", {**self.timeouts, "statement_timeout": "0"},
+            check=lambda connection: refuse_pooler(connection, address, random),
+        )  # fmt: skip
         self._keys_max = keys_max
         self.random = random
         self._seen_lock = threading.Lock()

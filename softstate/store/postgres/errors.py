@@ -11,8 +11,24 @@ from softstate.errors import ConfigError, SoftstateError, StoreRefused, StoreRew
 _GONE = frozenset({"3F000", "42P01", "42703", "42883"})
 """No such schema, table, column, function: the statements are right, so these are no longer there."""
 
+POOLED = (
+    "a pooler in front of it (PgBouncer, or one like it) gives each transaction another session, and a store needs"
+    " sessions of its own: let it pool sessions (PgBouncer: pool_mode = session for this database), or name the server"
+    " itself in the URL"
+)
+"""The refusal of a pooler of transactions, however it was found."""
+
+_POOLED = frozenset({"26000", "42P05", "08P01"})
+"""A prepared statement is missing, or is there already; a pooler of statements refuses a transaction, ….
+
+PostgreSQL itself never answers a libpq client so."""
+
+_POOLER_BUSY = r"timeout|login|crash|clos|shut|connect"
+"""Errors of PgBouncer that have SQLSTATE 08P01 too, though they say nothing of how it pools."""
+
 _ADVICE = {
     "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
+    "08P01": "a pooler in front of it (PgBouncer, or one like it) has no session for us: see its log and its limits",
     "40P01": "two transactions waited for each other: publish last in yours",
     "42501": "this user lacks a privilege: let the owner of the schema grant it, or name another user",
     "53100": "its disk is full: make room",
@@ -64,6 +80,8 @@ def explain(error: psycopg.Error, name: str, *, opening: bool) -> SoftstateError
     said = " ".join(str(error).split())
     if state is None:
         return _unconnected(error, said, name, opening=opening)
+    if state in _POOLED and not (state == "08P01" and re.search(_POOLER_BUSY, said)):
+        return (StoreRefused if opening else Unavailable)(f"{name}: {said}: {POOLED}")
     if state in _GONE and not opening:
         return StoreRewound(f"{name}: its tables are gone ({said}): the store was wiped or replaced; reopen it")
     advice = _ADVICE.get(state) or _ADVICE_BY_CLASS.get(state[:2], "unexpected: please report this")

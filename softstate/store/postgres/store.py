@@ -14,7 +14,8 @@ Another program publishes with one function, in the same transaction as its own 
 and deletes with ``softstate.delete('orders/42')``. Both take ``expect``, and raise SQLSTATE ``SS412`` when that loses,
 ``SS400`` or ``SS413`` for a topic or value that softstate cannot carry. From then until its end the transaction holds
 the counter that gives every commit its revision, and all other publishes wait: publish last.
-`softstate.store.postgres.schema` lists the grants. A pooler in front must pool sessions, not transactions.
+`softstate.store.postgres.schema` lists the grants. A pooler in front must pool sessions: one of transactions is refused
+at open (`softstate.store.postgres.pooler` says how it is found, and what is not).
 
 To put a logical backup (pg_dump) back while nodes run, do it in one transaction: ``psql --single-transaction``.
 """
