@@ -28,7 +28,7 @@ from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.names import prefixes_of
 from softstate.wire.push import PushBatch
-from softstate.wire.subscription_digest import MASK, fnv1a
+from softstate.wire.subscription_digest import MASK, name_hash
 
 GRACE = 0.1
 """Default time that the node keeps a lease beyond its TTL, as a fraction of the TTL (P-REN-5)."""
@@ -275,7 +275,7 @@ class LeaseTable:
             group = self._groups[name] = Group(name)
         group[lease] = None
         lease.names[group.name] = None
-        lease.digest = (lease.digest + fnv1a(name)) & MASK
+        lease.digest = (lease.digest + name_hash(name)) & MASK
         self._subscriptions += 1
         return group.name
 
@@ -285,7 +285,7 @@ class LeaseTable:
         if not group:
             del self._groups[name]
         del lease.names[name]
-        lease.digest = (lease.digest - fnv1a(name)) & MASK
+        lease.digest = (lease.digest - name_hash(name)) & MASK
         self._subscriptions -= 1
 
 

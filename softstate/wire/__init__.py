@@ -10,7 +10,11 @@ from softstate.wire.codec import (
     encode_value_for as encode_value_for,
 )
 from softstate.wire.frames import frame as frame, is_close as is_close
-from softstate.wire.subscription_digest import digest_of as digest_of, digest_text as digest_text, fnv1a as fnv1a
+from softstate.wire.subscription_digest import (
+    digest_of as digest_of,
+    digest_text as digest_text,
+    name_hash as name_hash,
+)
 from softstate.wire.value import (
     VALUE_BYTES_MAX as VALUE_BYTES_MAX,
     VALUE_DEPTH_MAX as VALUE_DEPTH_MAX,

@@ -1,35 +1,30 @@
 """The subscription digest, by which both sides check cheaply that they hold the same set of names (P-REN-1).
 
-The digest of a set is the sum, modulo 2^64, of the 64-bit FNV-1a of each name's UTF-8 (a prefix ends in ``/``). A sum
-does not depend on order, and one name more or less changes it by that name's hash, so no side walks its set.
-FNV-1a: Fowler, Noll, Vo; draft-eastlake-fnv. The idea of a registration digest is Thialfi's (SOSP 2011).
+The digest of a set is the sum, modulo 2^64, of one number for each name: the first 8 bytes, big-endian, of the SHA-256
+of its UTF-8 (a prefix ends in ``/``). A sum does not depend on order, and one name more or less changes it by that
+name's number, so no side walks its set. SHA-256 (FIPS 180-4) is in every standard library: C in Python, where the
+loop of FNV-1a over the bytes of a name took up to 30 us, and one call in a browser. Sums of FNV-1a also collide by
+themselves: ``{"a", "x"}`` and ``{"t", "u"}`` had the same. The idea of a registration digest is Thialfi's (SOSP 2011).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from hashlib import sha256
 
 MASK = 0xFFFF_FFFF_FFFF_FFFF
-_OFFSET = 0xCBF2_9CE4_8422_2325
-_PRIME = 0x0000_0100_0000_01B3
 
-NAMES_CACHED = 65_536
-"""Names whose hash is kept: a name subscribed by thousands is hashed once."""
+_HASH_BYTES = 8
 
 
-@lru_cache(maxsize=NAMES_CACHED)
-def fnv1a(name: str) -> int:
-    """Return the 64-bit FNV-1a of a name."""
-    value = _OFFSET
-    for byte in name.encode():
-        value = ((value ^ byte) * _PRIME) & MASK
-    return value
+def name_hash(name: str) -> int:
+    """Return the number of 64 bits that a name adds to a digest: 1.6 us for a short name, 2.4 for one of 250 bytes."""
+    return int.from_bytes(sha256(name.encode(), usedforsecurity=False).digest()[:_HASH_BYTES], "big")
 
 
 def digest_of(names: Iterable[str]) -> int:
     """Return the digest of a set of names."""
-    return sum(map(fnv1a, names)) & MASK
+    return sum(map(name_hash, names)) & MASK
 
 
 def digest_text(digest: int) -> str:

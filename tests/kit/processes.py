@@ -7,6 +7,7 @@ a busy machine runs; a test of leases that end asks for a short one. `ForeignCli
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -211,12 +212,7 @@ class ForeignClient:
 
 def digest(*names: str) -> str:
     """Compute the digest as P-REN-1 describes it, independently of the product."""
-    total = 0
-    for name in names:
-        value = 0xCBF29CE484222325
-        for byte in name.encode():
-            value = ((value ^ byte) * 0x100000001B3) % 2**64
-        total += value
+    total = sum(int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) for name in names)
     return f"{total % 2**64:016x}"
 
 

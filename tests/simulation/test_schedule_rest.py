@@ -297,7 +297,7 @@ def test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients() -> None:
 
 def a_constant_digest(patch: pytest.MonkeyPatch) -> None:
     for module in ("softstate.client.machine.knowledge", "softstate.lease.table"):
-        patch.setattr(f"{module}.fnv1a", lambda _name: 0)
+        patch.setattr(f"{module}.name_hash", lambda _name: 0)
 
 
 async def one_name_for_another(world: World) -> bool:

@@ -16,7 +16,7 @@ from softstate.client.machine.certificate import Certificate
 from softstate.model import Change
 from softstate.names import is_prefix, prefixes_of
 from softstate.position import Position
-from softstate.wire.subscription_digest import MASK, digest_text, fnv1a
+from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 
 CLOCK_RATE_MIN = 0.99
 """The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""
@@ -72,7 +72,7 @@ class Knowledge:
         for name in names:
             if name not in self.subscriptions:
                 self.subscriptions[name] = Certificate(name, self._serial)
-                self._digest = (self._digest + fnv1a(name)) & MASK
+                self._digest = (self._digest + name_hash(name)) & MASK
                 added.append(name)
         return added
 
@@ -81,7 +81,7 @@ class Knowledge:
         removed = []
         for name in names:
             if self.subscriptions.pop(name, None) is not None:
-                self._digest = (self._digest - fnv1a(name)) & MASK
+                self._digest = (self._digest - name_hash(name)) & MASK
                 removed.append(name)
         if any(is_prefix(name) for name in removed):
             orphans = [topic for topic in self._known if not self._covering(topic)]
