@@ -39,8 +39,11 @@ SESSIONS_MAX = 100_000
 SUBSCRIPTIONS_MAX = 10_000
 """Most names in one lease, by default; beyond it, `add` and `replace` raise `TooLarge`."""
 
+DETACHED_FRACTION = 0.1
+"""Most leases without a connection, as a fraction of `sessions_max`: beyond it, the one detached first is given up."""
+
 RELEASED_MAX = 100_000
-"""Most released leases still in the wheel, by default; beyond it, `grant` raises `Overloaded`."""
+"""Most released leases still in the wheel, by default; beyond it, `grant` takes them out of it."""
 
 FULL_RETRY_MS = 5_000
 """The `retry_ms` of `Overloaded` when the table is full."""
@@ -73,7 +76,7 @@ class Lease:
 
     `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told. `deadline` is
     the node's own end, grace included, or `OVER` once the lease was released. `digest` is that of `names`, kept up with
-    each change. `sink` is the connection, None while there is none; the session sets it. Two leases are never equal.
+    each change. `sink` is the connection, None while there is none. Two leases are never equal.
     """
 
     token: str = field(repr=False)
@@ -102,16 +105,26 @@ class Group(dict[Lease, None]):
 
 @dataclass(frozen=True, slots=True)
 class LeaseCounts:
-    """Counts of a table: leases, those of them with a connection, names of all leases together, distinct names."""
+    """Counts of a table: leases, names of all leases together, distinct names.
+
+    Of the leases, `attached` have a connection, `detached` had one; `given_up` were released for want of one.
+    """
 
     sessions: int
     attached: int
+    detached: int
+    given_up: int
     subscriptions: int
     groups: int
 
 
 class LeaseTable:
-    """All leases of one node, found by token, by deadline and by topic."""
+    """All leases of one node, found by token, by deadline and by topic.
+
+    A lease whose connection has ended is *detached*: its client may resume it. It must cost others nothing (P-RES-8):
+    detached leases are counted apart, at most `DETACHED_FRACTION` of `sessions_max` are kept, and the one detached
+    first is given up for a newer one, or for a new session when the table is full.
+    """
 
     def __init__(
         self,
@@ -124,8 +137,14 @@ class LeaseTable:
     ) -> None:
         self.sessions_max = sessions_max
         self.subscriptions_max = subscriptions_max
+        self.detached_max = max(1, int(sessions_max * DETACHED_FRACTION))
         self._released_max = released_max
         self._lasts = 1 + grace
+        self._now = now
+        # By the time at which the connection ended, the first first; those that `awaited` has found too old apart.
+        self._detached: dict[Lease, float] = {}
+        self._unawaited: dict[Lease, None] = {}
+        self._given_up = 0
         self._leases: dict[str, Lease] = {}
         self._groups: dict[str, Group] = {}
         self._subscriptions = 0
@@ -138,16 +157,21 @@ class LeaseTable:
     def grant(self, token: str, now: float, ttl_s: float, name: str = "") -> Lease:
         """Make a lease without names, for a token that no lease has.
 
-        Raises `Overloaded` with `retry_ms` when `sessions_max` are held, or when so many were released within the
-        last TTL that `released_max` of them still wait for the wheel to come past.
+        Gives up the lease detached first when `sessions_max` are held. Raises `Overloaded` with `retry_ms` when all of
+        them have a connection.
         """
         assert token not in self._leases
-        released = len(self._wheel) - len(self._leases)
-        if len(self._leases) >= self.sessions_max or released >= self._released_max:
-            raise Overloaded(
-                f"this node holds all the sessions it may ({self.sessions_max}): poll, or try another node",
-                retry_ms=FULL_RETRY_MS,
-            )
+        self._now = max(self._now, now)
+        if len(self._leases) >= self.sessions_max:
+            if not (self._detached or self._unawaited):
+                raise Overloaded(
+                    f"this node holds all the sessions it may ({self.sessions_max}): poll, or try another node",
+                    retry_ms=FULL_RETRY_MS,
+                )
+            self._give_up_first()
+        if len(self._wheel) - len(self._leases) >= self._released_max:
+            # Sessions that came and went within one TTL. It is one walk for `released_max` of them.
+            self._wheel.discard(lambda lease: lease.deadline == OVER)
         lease = Lease(token, name, ttl_s, now + ttl_s * self._lasts)
         self._leases[token] = lease
         self._wheel.add(lease, lease.deadline)
@@ -156,6 +180,49 @@ class LeaseTable:
     def get(self, token: str) -> Lease | None:
         """Return the lease of a session, None if it is over."""
         return self._leases.get(token)
+
+    def attach(self, lease: Lease, sink: Sink) -> None:
+        """Give a lease a connection, in place of one that it may have."""
+        self._forget_detached(lease)
+        lease.sink = sink
+
+    def detach(self, lease: Lease) -> None:
+        """Note that the connection of a lease has ended: it stays, and may be resumed, until its TTL ends (P-RES-1).
+
+        If more than `detached_max` are detached then, the one detached first is given up. The time of it is that of
+        the last call of `grant`, `expire` or `awaited`: less than a second ago in a node.
+        """
+        lease.sink = None
+        if lease.deadline == OVER:
+            return
+        self._forget_detached(lease)
+        self._detached[lease] = self._now
+        if len(self._detached) + len(self._unawaited) > self.detached_max:
+            self._give_up_first()
+
+    def awaited(self, now: float, within_s: float) -> int:
+        """Count the leases that have a connection, or were detached within the last `within_s` seconds.
+
+        So many clients are here, or may be on their way back. Cheap; `within_s` must not change between calls.
+        """
+        self._now = max(self._now, now)
+        detached = self._detached
+        while detached:
+            lease, since = next(iter(detached.items()))
+            if since > now - within_s:
+                break
+            del detached[lease]
+            self._unawaited[lease] = None
+        return len(self._leases) - len(self._unawaited)
+
+    def _forget_detached(self, lease: Lease) -> None:
+        self._detached.pop(lease, None)
+        self._unawaited.pop(lease, None)
+
+    def _give_up_first(self) -> None:
+        first = next(iter(self._unawaited or self._detached))
+        self.release(first)
+        self._given_up += 1
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
         """Move the deadline to `now` + TTL + grace, never back (P-REN-5); `ttl_s` changes it. Raises `NoLease`."""
@@ -176,6 +243,7 @@ class LeaseTable:
         if lease.deadline != OVER:
             if lease.names:
                 self.remove(lease, list(lease.names))
+            self._forget_detached(lease)
             del self._leases[lease.token]
             lease.deadline = OVER
 
@@ -191,11 +259,14 @@ class LeaseTable:
         second, if the TTL is less than that). A lease that is past its deadline but not found yet is held like any
         other, and may still be extended.
         """
+        self._now = max(self._now, now)
         due = [lease for lease in self._wheel.advance(now, _DEADLINE, limit) if lease.deadline != OVER]
         leases = self._leases
         for lease in due:  # as `release` does, without a call for each: that was a sixth of what expiring one cost
             if lease.names:
                 self.remove(lease, list(lease.names))
+            if lease.sink is None:
+                self._forget_detached(lease)
             del leases[lease.token]
             lease.deadline = OVER
         return due
@@ -254,9 +325,11 @@ class LeaseTable:
         return merged
 
     def statistics(self) -> LeaseCounts:
-        """Count what is held; all zero once every client has gone. It walks the leases: for status and metrics only."""
-        attached = sum(lease.sink is not None for lease in self._leases.values())
-        return LeaseCounts(len(self._leases), attached, self._subscriptions, len(self._groups))
+        """Count what is held; all zero once every client has gone, but for `given_up`."""
+        sessions, detached = len(self._leases), len(self._detached) + len(self._unawaited)
+        return LeaseCounts(
+            sessions, sessions - detached, detached, self._given_up, self._subscriptions, len(self._groups)
+        )
 
     def _check_held(self, lease: Lease) -> None:
         if lease.deadline == OVER:

@@ -78,6 +78,15 @@ class Wheel(Generic[T]):
         self._size -= len(due)
         return due
 
+    def discard(self, gone: Callable[[T], bool]) -> None:
+        """Hold items that are `gone` no longer. It walks all items."""
+        size = 0
+        for slot in self._slots:
+            slot[:] = [item for item in slot if not gone(item)]
+            size += len(slot)
+        self._passed = deque(item for item in self._passed if not gone(item))
+        self._size = size + len(self._passed)
+
     def next_tick_s(self, now: float) -> float:
         """Return how many seconds to wait before `advance` can find more: 0 if it can now.
 

@@ -137,15 +137,16 @@ class Node:
     def terms(self) -> NodeTerms:
         """Return the terms that clients are told now."""
         # All that the terms depend on: they are worked out once for thousands of clients, 3 % of a renewal (cProfile).
-        changing = len(self.leases), self.handshakes.per_s, self.durability
+        clients = self.leases.awaited(self.now(), self.config.recover_cap_ms / 1000)
+        changing = clients, self.handshakes.per_s, self.durability
         if self._terms is None or self._terms[0] != changing:
-            self._terms = changing, self._work_out_terms()
+            self._terms = changing, self._work_out_terms(clients)
         return self._terms[1]
 
-    def _work_out_terms(self) -> NodeTerms:
+    def _work_out_terms(self, clients: int) -> NodeTerms:
         config = self.config
         poll, recover = advise(
-            len(self.leases),
+            clients,
             self.handshakes.per_s,
             self.handshakes.per_s,
             poll_ms=config.poll_every_ms,

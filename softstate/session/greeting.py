@@ -30,7 +30,7 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     if lease is None or lease.deadline < now or not since or seen is None or since > seen.revision:
         return session.ask(PendingHello(Query(witness=seen), hello))
     others: list[Effect] = [CloseOther(lease.sink)] if lease.sink is not None else []
-    lease.sink = session.sink
+    session.leases.attach(lease, session.sink)
     session.lease, session.token = lease, lease.token
     session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
     gap_buffer = session.gap_buffer = GapBuffer(lease.names, (), session.gap_topics_max)

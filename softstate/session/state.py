@@ -115,7 +115,7 @@ class SessionCore:
         """Enter OPEN with a new lease, without names, for `token`. Raises `Overloaded` when the table is full."""
         self.end_lease()
         lease = self.lease = self.leases.grant(self.token, now, ttl_s, self.name)
-        lease.sink = self.sink
+        self.leases.attach(lease, self.sink)
         self.state = State.OPEN
         return lease
 
@@ -138,5 +138,5 @@ class SessionCore:
         self.state = State.ENDED
         lease = self.lease
         if lease is not None and lease.sink is self.sink:
-            lease.sink = None
+            self.leases.detach(lease)
         self.sink = NOWHERE  # else the two would lead to each other, and wait for the garbage collector

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from softstate.wire.subscription_digest import digest_of
 
 TOPICS = ["a", "a/b", "a/b/c", "a/bc", "b", "b/a", "ab/c"]
 NAMES = [*TOPICS, "/", "a/", "a/b/", "b/", "ab/"]
-NOTHING = LeaseCounts(sessions=0, attached=0, subscriptions=0, groups=0)
+NOTHING = LeaseCounts(sessions=0, attached=0, detached=0, given_up=0, subscriptions=0, groups=0)
 SUBSCRIPTIONS_MAX = 5
-SESSIONS_MAX = 6
+SESSIONS_MAX = 20
+DETACHED_MAX = 2
 
 
 class UncalledSink:
@@ -106,7 +108,8 @@ def test_a_released_lease_is_gone_but_keeps_its_sink() -> None:
     table = LeaseTable(0.0)
     lease = table.grant("t", 0.0, 60.0)
     table.add(lease, ["a", "b/"])
-    lease.sink = sink = UncalledSink()
+    sink = UncalledSink()
+    table.attach(lease, sink)
     table.release(lease)
     assert table.get("t") is None
     assert list(table.members("a")) == []
@@ -174,7 +177,7 @@ def test_replacing_keeps_what_stays() -> None:
     assert lease.digest == digest_of(["a", "c", "d"])
     assert table.replace(lease, []) == []
     assert lease.digest == 0
-    assert table.statistics() == LeaseCounts(sessions=1, attached=0, subscriptions=0, groups=0)
+    assert table.statistics() == replace(NOTHING, sessions=1, attached=1)
 
 
 def test_names_shared_by_sessions_are_one_string() -> None:
@@ -204,15 +207,102 @@ def test_the_last_session_fits_and_the_next_is_overloaded() -> None:
     table.grant("v", 0.0, 60.0)
 
 
-def test_sessions_that_come_and_go_at_once_are_limited_too() -> None:
-    table = LeaseTable(0.0, grace=0.0, released_max=2)
-    for token in "tu":
-        table.release(table.grant(token, 0.0, 10.0))
-    with pytest.raises(Overloaded) as caught:
-        table.grant("v", 0.0, 10.0)
-    assert caught.value.retry_ms == FULL_RETRY_MS
-    assert table.expire(10.0) == []
-    table.grant("v", 10.0, 10.0)
+def test_sessions_that_come_and_go_at_once_neither_pile_up_nor_keep_others_out() -> None:
+    table = LeaseTable(0.0, grace=0.0, released_max=3)
+    kept = table.grant("kept", 0.0, 5.0)
+    for number in range(100):
+        table.release(table.grant(f"t{number}", 0.0, 10.0))
+        assert len(table._wheel) - len(table) <= 3
+    assert table.expire(5.0) == [kept]
+    assert table.expire(1000.0) == []
+    assert len(table._wheel) == 0
+
+
+# Leases without a connection -----------------------------------------------------------------------------------------
+
+
+def gone(table: LeaseTable, token: str, now: float) -> Lease:
+    """Grant a lease whose connection ends at once."""
+    lease = table.grant(token, now, 60.0)
+    table.attach(lease, UncalledSink())
+    table.detach(lease)
+    return lease
+
+
+def test_a_new_session_is_never_refused_because_of_detached_leases() -> None:
+    table = LeaseTable(0.0, sessions_max=50)
+    for number in range(1000):
+        gone(table, f"gone{number}", 0.0)
+    for number in range(50):
+        table.attach(table.grant(f"t{number}", 0.0, 60.0), UncalledSink())
+    assert table.statistics() == replace(NOTHING, sessions=50, attached=50, given_up=1000)
+    with pytest.raises(Overloaded):
+        table.grant("one too many", 0.0, 60.0)
+
+
+def test_a_tenth_of_the_table_may_be_detached_and_the_first_detached_is_given_up() -> None:
+    table = LeaseTable(0.0, sessions_max=50)
+    leases = [gone(table, f"t{number}", number / 16) for number in range(5)]
+    table.add(leases[0], ["a"])
+    assert table.statistics() == replace(NOTHING, sessions=5, detached=5, subscriptions=1, groups=1)
+    gone(table, "t5", 1.0)
+    assert table.get("t0") is None
+    assert list(table.members("a")) == []
+    assert [table.get(lease.token) for lease in leases[1:]] == leases[1:]
+    assert table.statistics() == replace(NOTHING, sessions=5, detached=5, given_up=1)
+    assert table.expire(1000.0)[:4] == leases[1:]
+
+
+def test_the_smallest_table_keeps_one_detached_lease() -> None:
+    table = LeaseTable(0.0, sessions_max=1)
+    first = gone(table, "t", 0.0)
+    assert table.get("t") is first
+    table.attach(table.grant("u", 0.0, 60.0), UncalledSink())
+    assert (table.get("t"), len(table)) == (None, 1)
+
+
+def test_a_lease_that_is_attached_again_is_not_given_up() -> None:
+    table = LeaseTable(0.0, sessions_max=20)
+    back, other = gone(table, "back", 0.0), gone(table, "other", 0.0)
+    table.attach(back, UncalledSink())
+    gone(table, "t", 0.0)
+    gone(table, "u", 0.0)
+    assert (table.get("back"), table.get("other")) == (back, None)
+    assert other.names == {}
+
+
+def test_detaching_a_lease_that_is_over_counts_for_nothing() -> None:
+    table = LeaseTable(0.0)
+    lease = table.grant("t", 0.0, 60.0)
+    table.attach(lease, UncalledSink())
+    table.release(lease)
+    table.detach(lease)
+    assert lease.sink is None
+    assert table.statistics() == NOTHING
+
+
+def test_detached_leases_that_expire_are_counted_no_longer() -> None:
+    table = LeaseTable(0.0)
+    old, young = gone(table, "old", 0.0), gone(table, "young", 30.0)
+    assert table.awaited(30.0, within_s=30.0) == 1
+    assert table.expire(66.0) == [old]
+    assert table.expire(96.0) == [young]
+    assert table.statistics() == NOTHING
+    assert table.awaited(96.0, within_s=30.0) == 0
+
+
+def test_clients_are_awaited_for_as_long_as_they_may_take_to_come_back() -> None:
+    table = LeaseTable(0.0)
+    table.attach(table.grant("here", 0.0, 600.0), UncalledSink())
+    back = gone(table, "t", 0.0)
+    for number in range(940):
+        gone(table, f"u{number}", 10.0)
+    assert table.awaited(29.9, within_s=30.0) == 942
+    assert table.awaited(30.0, within_s=30.0) == 941
+    table.attach(back, UncalledSink())
+    assert table.awaited(39.9, within_s=30.0) == 942
+    assert table.awaited(40.0, within_s=30.0) == 2
+    assert table.statistics() == replace(NOTHING, sessions=942, attached=2, detached=940)
 
 
 def test_the_last_subscription_fits_and_the_next_is_too_large() -> None:
@@ -226,7 +316,7 @@ def test_the_last_subscription_fits_and_the_next_is_too_large() -> None:
         table.replace(lease, ["d", "e", "f", "g"])
     assert list(lease.names) == ["a", "b", "c"]
     assert lease.digest == digest_of(["a", "b", "c"])
-    assert table.statistics() == LeaseCounts(sessions=1, attached=0, subscriptions=3, groups=3)
+    assert table.statistics() == replace(NOTHING, sessions=1, attached=1, subscriptions=3, groups=3)
     assert table.replace(lease, ["d", "e", "f"]) == ["d", "e", "f"]
 
 
@@ -272,8 +362,9 @@ def test_statistics_count_what_is_held() -> None:
     first, second = table.grant("t", 0.0, 60.0), table.grant("u", 0.0, 60.0)
     table.add(first, ["a", "b/"])
     table.add(second, ["a"])
-    second.sink = UncalledSink()
-    assert table.statistics() == LeaseCounts(sessions=2, attached=1, subscriptions=3, groups=2)
+    table.attach(second, UncalledSink())
+    table.detach(second)
+    assert table.statistics() == LeaseCounts(sessions=2, attached=1, detached=1, given_up=0, subscriptions=3, groups=2)
 
 
 ORDERED = """
@@ -329,6 +420,8 @@ class TableAgainstModel(RuleBasedStateMachine):
         )
         self.held: dict[str, Model] = {}
         self.over: list[Lease] = []
+        self.detached: list[str] = []
+        self.given_up = 0
         self.serial = 0
 
     def pick(self, data: st.DataObject) -> Model:
@@ -337,18 +430,49 @@ class TableAgainstModel(RuleBasedStateMachine):
     def forget(self, model: Model) -> None:
         del self.held[model.lease.token]
         self.over.append(model.lease)
+        if model.lease.token in self.detached:
+            self.detached.remove(model.lease.token)
+
+    def give_up_first(self) -> None:
+        self.forget(self.held[self.detached[0]])
+        self.given_up += 1
 
     @rule(ttl_s=st.integers(1, 40), connected=st.booleans())
     def grant(self, ttl_s: int, connected: bool) -> None:
         self.serial += 1
         token = f"t{self.serial}"
-        if len(self.held) == SESSIONS_MAX:
+        if len(self.held) == SESSIONS_MAX and not self.detached:
             with pytest.raises(Overloaded):
                 self.table.grant(token, self.now, float(ttl_s))
             return
+        if len(self.held) == SESSIONS_MAX:
+            self.give_up_first()
         lease = self.table.grant(token, self.now, float(ttl_s))
-        lease.sink = UncalledSink() if connected else None
+        if connected:
+            self.table.attach(lease, UncalledSink())
         self.held[token] = Model(lease, self.now + ttl_s * (1 + self.grace), float(ttl_s))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), within_s=st.sampled_from([None, 8.0]))
+    def detach(self, data: st.DataObject, within_s: float | None) -> None:
+        lease = self.pick(data).lease
+        self.table.detach(lease)
+        assert lease.sink is None
+        if lease.token in self.detached:
+            self.detached.remove(lease.token)
+        self.detached.append(lease.token)
+        if len(self.detached) > DETACHED_MAX:
+            self.give_up_first()
+        if within_s is not None:
+            assert len(self.held) - len(self.detached) <= self.table.awaited(self.now, within_s) <= len(self.held)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def attach(self, data: st.DataObject) -> None:
+        lease = self.pick(data).lease
+        self.table.attach(lease, UncalledSink())
+        if lease.token in self.detached:
+            self.detached.remove(lease.token)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), ttl_s=st.none() | st.integers(1, 200))
@@ -435,7 +559,9 @@ class TableAgainstModel(RuleBasedStateMachine):
     def agrees_on_how_much_is_held(self) -> None:
         assert self.table.statistics() == LeaseCounts(
             sessions=len(self.held),
-            attached=sum(model.lease.sink is not None for model in self.held.values()),
+            attached=len(self.held) - len(self.detached),
+            detached=len(self.detached),
+            given_up=self.given_up,
             subscriptions=sum(len(model.names) for model in self.held.values()),
             groups=len({name for model in self.held.values() for name in model.names}),
         )
@@ -445,7 +571,7 @@ class TableAgainstModel(RuleBasedStateMachine):
             return
         self.now += 1_000_000
         assert sorted(tokens(self.table.expire(self.now))) == sorted(self.held)
-        assert self.table.statistics() == NOTHING
+        assert self.table.statistics() == replace(NOTHING, given_up=self.given_up)
         assert len(self.table._wheel) == 0
 
 

@@ -200,3 +200,15 @@ def test_against_a_list_of_deadlines(seed: int) -> None:
         assert all(deadline > now - TICK_S for deadline in held.values())
         assert all(visits == 1 for visits in deadlines.visits.values())
         assert len(wheel) == len(held)
+
+
+def test_items_that_are_gone_are_taken_out_wherever_they_wait() -> None:
+    deadlines = Deadlines()
+    wheel = wheel_with(deadlines, a=100.25, b=100.25, c=101.0, d=101.0, e=100.0 + 3 * REVOLUTION_S)
+    assert wheel.advance(100.25, deadlines.of, limit=1) == ["a"]
+    assert len(wheel) == 4
+    wheel.discard(lambda item: item in "bd")
+    assert len(wheel) == 2
+    assert wheel.advance(101.0, deadlines.of) == ["c"]
+    assert wheel.advance(200.0, deadlines.of) == ["e"]
+    assert len(wheel) == 0

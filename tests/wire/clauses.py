@@ -274,6 +274,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_rows.py::test_frames_of_a_connection_that_was_left_are_ignored",
         "client/shell/test_shell.py::test_nothing_is_told_of_a_connection_that_was_left",
     ),
+    "P-RES-8": (
+        "lease/test_table.py::test_a_new_session_is_never_refused_because_of_detached_leases",
+        "lease/test_table.py::test_a_tenth_of_the_table_may_be_detached_and_the_first_detached_is_given_up",
+        "server/test_node_advice.py::test_dead_leases_raise_no_spread_once_their_clients_would_be_back",
+    ),
     # Rewound stores
     "P-REW-1": (
         "testing/conformance/test_check_store.py::test_sqlite_store",

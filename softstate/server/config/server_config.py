@@ -53,7 +53,11 @@ class ServerConfig:
     timeout_ms: Annotated[int, above(0), "Time that clients wait for an answer before they suspect the connection."] = (
         5_000
     )
-    sessions_max: Annotated[int, above(0), "Leases held at once; beyond it a hello is answered `overloaded`."] = 100_000
+    sessions_max: Annotated[
+        int,
+        above(0),
+        "Leases held, a tenth of them at most without a connection; beyond it a hello is answered `overloaded`.",
+    ] = 100_000
     subscriptions_max: Annotated[int, above(0), "Topics and prefixes of one session, or of one poll."] = 10_000
 
     # Polling and recovery, as advised to clients

@@ -21,6 +21,8 @@ Kind: TypeAlias = Literal["counter", "gauge"]
 COUNTS: Mapping[str, tuple[Kind, str]] = {
     "sessions": ("gauge", "Leases held, connected or not."),
     "attached": ("gauge", "Leases held by a connection that is open."),
+    "detached": ("gauge", "Leases whose connection has ended, and that may be resumed."),
+    "leases_given_up": ("counter", "Leases without a connection that made room for others."),
     "subscriptions": ("gauge", "Names of all leases together."),
     "names": ("gauge", "Different names held by at least one lease."),
     "connections": ("gauge", "Open connections, HTTP and WebSocket."),

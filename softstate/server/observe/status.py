@@ -17,6 +17,8 @@ def lease_counts(leases: LeaseCounts) -> dict[str, int]:
     return {
         "sessions": leases.sessions,
         "attached": leases.attached,
+        "detached": leases.detached,
+        "leases_given_up": leases.given_up,
         "subscriptions": leases.subscriptions,
         "names": leases.groups,
     }

@@ -20,8 +20,11 @@ def test_leases_are_counted() -> None:
     table = LeaseTable(0)
     lease = table.grant("token", 0, 60)
     table.add(lease, ["a", "b/"])
-    table.add(table.grant("another", 0, 60), ["a"])
-    assert lease_counts(table.statistics()) == {"sessions": 2, "attached": 0, "subscriptions": 3, "names": 2}
+    another = table.grant("another", 0, 60)
+    table.add(another, ["a"])
+    table.detach(another)
+    counts = {"sessions": 2, "attached": 1, "detached": 1, "leases_given_up": 0, "subscriptions": 3, "names": 2}
+    assert lease_counts(table.statistics()) == counts
 
 
 async def test_outboxes_are_added_up() -> None:
