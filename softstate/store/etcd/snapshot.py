@@ -7,24 +7,23 @@ the caller starts over.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from softstate.errors import StoreRefused, StoreRewound
-from softstate.model import PAGE_BYTES_MAX, Query, Record
+from softstate.errors import StoreRewound
+from softstate.model import PAGE_BYTES_MAX, Record
 from softstate.names import ALL, covers
 from softstate.position import REVISION_MAX, Position
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
 from softstate.store.etcd.schema import Data, Layout, StoredHead, read_head, read_record, read_topic, version_of
-from softstate.store.limits import NEAR_HEAD
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.judge import TopicState
-from softstate.store.rules.paging import scans_of
 
-FIRST_FETCH = 64
+FIRST_FETCH = 32
 """How many records the first request of a page asks for, their size being unknown."""
 
 FETCH_MAX = 512
@@ -33,8 +32,8 @@ FETCH_MAX = 512
 FETCH_BYTES = 1024 * 1024
 """How many bytes of values one request should bring, estimated from the records received so far."""
 
-PREFIX_TOPICS_MAX = 8_192
-"""A prefix with more topics than this is read in version order, passing over what it does not cover."""
+LINEAGES_MAX = 64
+"""How many lineage rows are read at once to tell the lineages at several revisions."""
 
 
 @dataclass(slots=True)
@@ -85,12 +84,19 @@ class EtcdSnapshot:
             found += [one.response_range for one in answer.responses]
         return found
 
-    async def add_lineages(self, revisions: Iterable[int]) -> None:
-        """EtcdSnapshot up the lineage in force at each revision, unless the head says it."""
-        wanted = [revision for revision in dict.fromkeys(revisions) if revision not in self.lineage_of]
-        asked = [revision for revision in wanted if revision < self.stored.head.since]
-        for revision in wanted:
-            self.lineage_of[revision] = self.position.lineage if revision <= self.position.revision else None
+    async def add_lineages(self, revisions: Sequence[int], rows: Sequence[RangeAnswer]) -> None:
+        """Note the lineage in force at each revision. `rows` are those around them, from the lowest on."""
+        nonces = {version_of(kv.key): kv.value.decode() for answer in rows for kv in answer.kvs}
+        starts = sorted(nonces)
+        known_upto = starts[-1] if any(answer.more for answer in rows[1:]) else self.position.revision
+        asked: list[int] = []
+        for revision in revisions:
+            self.lineage_of[revision] = None
+            at = bisect_right(starts, revision)
+            if known_upto < revision <= self.position.revision:
+                asked.append(revision)
+            elif at and revision <= self.position.revision:
+                self.lineage_of[revision] = nonces[starts[at - 1]]
         for revision, answer in zip(asked, await self.ranges([lineage_op(self.data, r) for r in asked]), strict=True):
             self.lineage_of[revision] = lineage_in(answer)
 
@@ -110,10 +116,12 @@ async def begin_snapshot(
     `StoreRewound` when it is not on the history, `StoreRefused`, and what the methods of `EtcdSnapshot` raise.
     """
     position, generation = seen
-    revisions = list(dict.fromkeys([position.revision, *lineages]))
+    revisions = sorted({position.revision, *lineages})
+    lowest, highest = revisions[0], revisions[-1]
     while True:
         data = layout.data(generation)
-        first = [get(layout.head), *(lineage_op(data, revision) for revision in revisions), *ops(data)]
+        rows = [lineage_op(data, lowest), span(*data.between("lineage", lowest, highest), limit=LINEAGES_MAX)]
+        first = [get(layout.head), *rows[: len(revisions)], *ops(data)]
         answer = await gateway.txn(connection, first[:TXN_OPS_MAX])
         found = [one.response_range for one in answer.responses]
         if not found[0].kvs:
@@ -125,11 +133,8 @@ async def begin_snapshot(
         generation = stored.head.generation
     snapshot = EtcdSnapshot(gateway, connection, data, stored, answer.header.revision, (), {})
     found += await snapshot.ranges(first[TXN_OPS_MAX:])
-    above = 1 + len(revisions)
-    snapshot.lineage_of = {
-        revision: lineage_in(one) if revision <= stored.head.revision else None
-        for revision, one in zip(revisions, found[1:above], strict=True)
-    }
+    above = 1 + len(rows[: len(revisions)])
+    await snapshot.add_lineages(revisions, found[1:above])
     snapshot.answers = found[above:]
     check_seen(position, snapshot.fetched())
     return snapshot
@@ -214,75 +219,9 @@ async def scan_log(
         kvs = None
 
 
-async def load(snapshot: EtcdSnapshot, states: Mapping[str, TopicState], budget: PageBudget) -> list[Record]:
-    """Read records in version order until the budget is spent. Tombstones need no reading."""
-    waiting = sorted(states.items(), key=lambda item: item[1].version)
-    found: list[Record] = []
-    while waiting and not budget.spent:
-        part, waiting = waiting[: (asked := budget.fetch_size())], waiting[asked:]
-        live = [state.version for _, state in part if state.live]
-        answers = await snapshot.ranges([get(snapshot.data.at("log", version)) for version in live])
-        records = {record.version: record for answer in answers for record in (_record(kv) for kv in answer.kvs)}
-        for topic, state in part:
-            if state.live and state.version not in records:
-                raise StoreRefused(
-                    f"{snapshot.gateway.name} is damaged: the record of {topic!r} at {state.version} was deleted from"
-                    " below its namespace; restore a backup"
-                )
-            record = records[state.version] if state.live else Record(topic, state.version, None)
-            # The caller may pass over a tombstone, so it does not use up the budget.
-            budget.count(record, take=state.live)
-            found.append(record)
-    return found
-
-
-def _record(kv: KeyValue) -> Record:
-    return read_record(kv.key, kv.value)
-
-
 def topics_in(topics: Iterable[str], answers: Iterable[RangeAnswer]) -> dict[str, TopicState]:
     """Return the state of topics that were asked for one by one; those without a record are left out."""
     return {topic: read_topic(answer.kvs[0].value) for topic, answer in zip(topics, answers, strict=True) if answer.kvs}
-
-
-async def scan(
-    snapshot: EtcdSnapshot, prefix: str, after: int, *, tombstones: bool, budget: PageBudget
-) -> list[Record]:
-    """Read records under a prefix above a version, in version order, until the budget is spent."""
-    if prefix != ALL and snapshot.position.revision - after > NEAR_HEAD:
-        begins, ends = snapshot.data.under(prefix)
-        (answer,) = await snapshot.ranges([span(begins, ends, limit=PREFIX_TOPICS_MAX + 1)])
-        if len(answer.kvs) <= PREFIX_TOPICS_MAX:
-            root = len(snapshot.data.table("topic"))
-            states = {kv.key[root:].decode(): read_topic(kv.value) for kv in answer.kvs}
-            wanted = {
-                topic: state for topic, state in states.items() if state.version > after and (tombstones or state.live)
-            }
-            return await load(snapshot, wanted, budget)
-    return await scan_log(snapshot, prefix, after, tombstones=tombstones, budget=budget)
-
-
-async def fetch(snapshot: EtcdSnapshot, group: Sequence[Query], states: Mapping[str, TopicState]) -> FetchedSnapshot:
-    """Fetch what `answer` may ask for when it answers these queries."""
-    records: dict[int, Record] = {}
-    scans: dict[tuple[str, int, bool], Sequence[Record]] = {}
-    budgets: dict[tuple[str, int, bool], tuple[int, int]] = {}
-    for query in group:
-        wanted = {
-            topic: states[topic]
-            for topic, held in query.topics.items()
-            if topic in states and states[topic].version > max(held, query.after)
-        }
-        for record in await load(snapshot, wanted, PageBudget(query.limit, query.limit_bytes)):
-            records[record.version] = record
-        for triple in scans_of(query, snapshot.stored.head.floor):
-            limit, limit_bytes = budgets.get(triple, (0, 0))
-            budgets[triple] = (max(limit, query.limit), max(limit_bytes, query.limit_bytes))
-    for (prefix, after, tombstones), limits in budgets.items():
-        found = await scan(snapshot, prefix, after, tombstones=tombstones, budget=PageBudget(*limits))
-        scans[prefix, after, tombstones] = found
-    versions = {topic: state.version for topic, state in states.items()}
-    return snapshot.fetched(versions=versions, records=records.values(), scans=scans)
 
 
 async def fetch_feed(snapshot: EtcdSnapshot, after: int, limit: int) -> FetchedSnapshot:

@@ -29,21 +29,22 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.etcd.connection import Connection
+from softstate.store.etcd.demand import Demand, Names, first_part, same_query
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
 from softstate.store.etcd.durability import DurabilityProbe
 from softstate.store.etcd.errors import SnapshotGone
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.inbox import plan_drain
-from softstate.store.etcd.messages import Op, Status, delete_span, get, span
+from softstate.store.etcd.messages import Op, Status, delete_span, span
 from softstate.store.etcd.notifications import Watch
 from softstate.store.etcd.schema import Data, Layout, StoredHead, prefix_end
-from softstate.store.etcd.snapshot import EtcdSnapshot, begin_snapshot, feed_ops, fetch, fetch_feed, topics_in
+from softstate.store.etcd.snapshot import EtcdSnapshot, begin_snapshot, feed_ops, fetch_feed
 from softstate.store.etcd.transaction import chunks_of
 from softstate.store.etcd.url import read_etcd_url
 from softstate.store.etcd.write import Writer, plan_compaction
 from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
 from softstate.store.rules.nonce import SYSTEM, lineage_nonce
-from softstate.store.rules.paging import answer, dump_page, feed_page
+from softstate.store.rules.paging import dump_page, feed_page
 
 INBOX_PAUSE_S = 0.02
 """How long other nodes leave the inbox to the node that drained it last, in seconds at most."""
@@ -171,15 +172,32 @@ class EtcdStore(Store):
         return Committed(done.result, before, done.transaction.records, position)
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
-        """See `Store.read`."""
-        topics = list(dict.fromkeys(topic for query in group for topic in query.topics))
+        """See `Store.read`. Several snapshots answer a group that is above the limits in `softstate.store.etcd.demand`.
 
-        async def then(snapshot: EtcdSnapshot) -> Sequence[Page | Rewound]:
-            fetched = await fetch(snapshot, group, topics_in(topics, snapshot.answers))
-            return [answer(query, fetched) for query in group]
+        Each has its own `CALL_S`.
+        """
+        keys = [same_query(query) for query in group]
+        waiting = dict(zip(keys, group, strict=True))
+        answers: dict[object, Page | Rewound] = {}
+        while waiting:
+            part = first_part(list(waiting.values()))
+            for key, found in zip(list(waiting), await self._read_part(part), strict=False):
+                if found is not None:
+                    answers[key] = found
+                    del waiting[key]
+        return [_own(answers[key]) for key in keys]
+
+    async def _read_part(self, group: Sequence[Query]) -> Sequence[Page | Rewound | None]:
+        names = Names(group, self._seen[0].revision)
+
+        async def then(snapshot: EtcdSnapshot) -> Demand:
+            demand = Demand(snapshot, *names.found(snapshot.answers))
+            await demand.fetch(group)
+            return demand
 
         lineages = [query.witness.revision for query in group if query.witness is not None]
-        return await self._read(then, lineages=lineages, ops=lambda data: [get(data.topic(topic)) for topic in topics])
+        # Answering takes this process's time, not etcd's: the connection is given back before.
+        return await (await self._read(then, lineages=lineages, ops=names.ops)).answers()
 
     async def head(self) -> Position:
         """See `Store.head`."""
@@ -340,6 +358,11 @@ class EtcdStore(Store):
             self._waiter.wake()
             await self._watch.aclose()
             await self._gateway.aclose()
+
+
+def _own(answer: Page | Rewound) -> Page | Rewound:
+    """Return an answer that several queries may share, but for an error: each asker raises its own."""
+    return Rewound(answer.message, position=answer.position) if isinstance(answer, Rewound) else answer
 
 
 def _joined(first: Committed, second: Committed, name: str) -> Committed:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from random import Random
 
 import pytest
 import trio
 
 from softstate.errors import Unavailable
-from softstate.model import Page, Query
-from softstate.names import ALL
 from softstate.store.base import Applied, Committed, Write
-from softstate.store.etcd import snapshot as etcd_snapshot
-from softstate.store.etcd.store import EtcdStore
-from softstate.store.memory.store import MemoryStore
 from softstate.testing import STORE_CHECKS, StoreCheck, run_check
-from softstate.testing.conformance.stage import next_query, put, read_page, state
+from softstate.testing.conformance.stage import put, state
 from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
 from tests.store.engines.rig import folder_for
 
@@ -96,67 +90,6 @@ async def test_group_above_the_size_of_a_request_that_others_commit_into(
     assert {record.topic for record in feed.records} >= {"t/0"}
     await store.aclose()
     await rival.aclose()
-
-
-async def all_pages(store: EtcdStore | MemoryStore, query: Query) -> Sequence[object]:
-    """Read to the end, and return what does not depend on the lineage."""
-    found: list[object] = []
-    while True:
-        (page,) = await store.read([query])
-        if not isinstance(page, Page):
-            return [*found, type(page)]
-        found.append((page.position.revision, page.floor, page.records, page.more, page.compacted, page.restart))
-        if not page.more:
-            return found
-        query = next_query(query, page)
-
-
-@pytest.mark.parametrize("prefix_topics_max", [3, 1000])
-async def test_answers_are_those_of_the_store_in_memory(
-    backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, prefix_topics_max: int
-) -> None:
-    """The same random story, and the same random questions, with every way to look for a prefix."""
-    monkeypatch.setattr(etcd_snapshot, "PREFIX_TOPICS_MAX", prefix_topics_max)
-    monkeypatch.setattr(etcd_snapshot, "NEAR_HEAD", 20)
-    monkeypatch.setattr(etcd_snapshot, "FIRST_FETCH", 3)
-    random = Random(5)
-    stores: list[EtcdStore | MemoryStore] = [await backend.open(), MemoryStore()]
-    names = [f"{a}/{b}" for a in "abc" for b in range(9)] + ["a", "d"]
-    for _ in range(12):
-        group = [
-            Write(name, None if random.random() < 0.3 else bytes([0x58, size]) + bytes(size))
-            for name, size in ((random.choice(names), random.randrange(24, 200)) for _ in range(random.randrange(9)))
-        ]
-        heads = [(await store.publish(group)).position.revision for store in stores]
-        assert heads[0] == heads[1]
-        if random.random() < 0.2:
-            floors = [await store.compact(tombstones=heads[0] - 20, keys=0) for store in stores]
-            assert floors[0] == floors[1]
-    for _ in range(60):
-        query = Query(
-            topics={name: random.randrange(4) for name in random.sample(names, random.randrange(9))},
-            prefixes={
-                prefix: random.choice([0, random.randrange(heads[0] + 1)])
-                for prefix in random.sample(["a/", "b/", "c/", ALL, "none/"], random.randrange(4))
-            },
-            limit=random.choice([1, 2, 7, 100]),
-            limit_bytes=random.choice([1, 300, 100_000]),
-        )
-        answers = [await all_pages(store, query) for store in stores]
-        assert answers[0] == answers[1], query
-    for store in stores:
-        await store.aclose()
-
-
-async def test_more_topics_than_one_request_takes(backend: EtcdBackend) -> None:
-    store = await backend.open()
-    topics = [f"t/{number}" for number in range(700)]
-    await store.publish([Write(topic, b"\x01") for topic in topics])
-    page = await read_page(store, Query(topics=dict.fromkeys(topics, 0)))
-    assert [record.topic for record in page.records] == topics
-    lineages = await store.lineage_at(range(300))
-    assert lineages[1:] == [(await store.head()).lineage] * 299
-    await store.aclose()
 
 
 async def test_a_notification_of_a_lost_history_ends_one_wait_only(backend: EtcdBackend) -> None:
