@@ -71,20 +71,28 @@ class RequestError(SoftstateError):
     """An answer that carries an error code, whether a node sent it or a local check found it first.
 
     `message` says what happened and what to do next. `retry_ms`, when set, is how long to wait before trying again;
-    `current` is the version that won a compare-and-set; `position` is where the store stands now.
+    `current` is the version that won a compare-and-set; `position` is where the store stands now; `why` names the check
+    that failed where one code stands for several (`denied`: ``host`` or ``origin``, which no credentials mend).
     """
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
 
     def __init__(
-        self, message: str, *, retry_ms: int | None = None, current: int | None = None, position: Position | None = None
+        self,
+        message: str,
+        *,
+        retry_ms: int | None = None,
+        current: int | None = None,
+        position: Position | None = None,
+        why: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_ms = retry_ms
         self.current = current
         self.position = position
+        self.why = why
 
 
 class Invalid(RequestError):

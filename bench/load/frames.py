@@ -7,7 +7,7 @@ def upgrade(path: str, protocol: str = "") -> bytes:
     """Return the head of a WebSocket handshake."""
     offer = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     ).encode()
 

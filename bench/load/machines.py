@@ -430,7 +430,7 @@ class Machines:
 
 def _post(path: str, body: bytes) -> bytes:
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: application/cbor\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/cbor\r\n"
         f"Accept: application/cbor\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -119,7 +119,7 @@ class Softstate(Protocol):
         """Return one POST of all."""
         body = cbor2.dumps({"changes": [{"topic": topic, "value": value} for topic, value in changes]})
         head = (
-            "POST /v1/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/cbor\r\n"
+            "POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/cbor\r\n"
             f"Accept: application/cbor\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

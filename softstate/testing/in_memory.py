@@ -92,7 +92,7 @@ async def memory_node(*, seed: int = 0, **options: Any) -> AsyncIterator[MemoryN
     and nonces. Raises `ConfigError` for an option that is out of its bounds. Cancelling the block ends everything at
     once.
     """
-    config = ServerConfig(**options).check()
+    config = ServerConfig(**{**options, "allow_host": (HOST, *options.get("allow_host", ()))}).check()
     async with trio.open_nursery() as nursery:
         node = MemoryNode(nursery, config, seed)
         await node.start()

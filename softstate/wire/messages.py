@@ -238,6 +238,7 @@ class Error(Message, frozen=True, tag="error"):
     retry_ms: Ms | None = None
     current: Revision | None = None
     position: Position | None = None
+    why: str | None = None
 
 
 class ServerBye(Message, frozen=True, tag="bye"):

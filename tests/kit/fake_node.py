@@ -129,7 +129,7 @@ class FakeNode:
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
         """Send one request; header names are keywords with ``_`` for ``-``; a `body` of bytes is sent as it is."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        lines = [f"{method} {target} HTTP/1.1", "Host: node:8700"]
+        lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1:8700"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         if data:
             lines.append(f"Content-Length: {len(data)}")

@@ -51,11 +51,11 @@ def talk(server: Server, data: bytes, *, end: bool = False) -> bytes:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"400"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", b"408"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET /v1/topics/x HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n", b"431"),
-        (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"431"),
-        (b"PUT /v1/topics/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", b"413"),
-        (b"PUT /v1/topics/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{", b"408"),
-        (b"GET /v1/topics/x HTTP/1.1\r\nHost: x\r\nSlow: ", b"408"),
+        (b"GET /v1/topics/x HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", b"431"),
+        (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"431"),
+        (b"PUT /v1/topics/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\n\r\n", b"413"),
+        (b"PUT /v1/topics/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n{", b"408"),
+        (b"GET /v1/topics/x HTTP/1.1\r\nHost: 127.0.0.1\r\nSlow: ", b"408"),
     ],
 )
 def test_bad_http_is_answered_and_closed(server: Server, bystander: ForeignClient, data: bytes, status: bytes) -> None:

@@ -399,6 +399,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-HTTP-9": (
         "server/http/test_server.py::test_foreign_origins_are_denied_everywhere",
+        "server/http/test_host.py::test_a_request_from_another_site_needs_an_allowed_origin",
         "processes/test_hostile.py::test_a_foreign_origin_is_refused_on_both_surfaces",
     ),
     "P-HTTP-10": (
@@ -415,6 +416,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_server.py::test_a_slow_body_times_out",
         "server/http/test_server.py::test_a_connection_beyond_the_limit_is_answered_and_closed",
         "server/http/test_topic_routes.py::test_holds_at_the_limit_and_one_over",
+    ),
+    "P-HTTP-12": (
+        "server/http/test_host.py::test_other_names_are_denied_over_http_and_websocket",
+        "server/http/test_host.py::test_every_route_has_the_rule",
+        "server/http/test_host.py::test_a_target_in_absolute_form_names_the_host_too",
     ),
     # The client
     "P-CLI-1": (
@@ -442,6 +448,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-CLI-6": (
         "client/machine/test_rows.py::test_a_url_that_answers_404_is_for_polling_only",
+        "integration/test_refused_host.py::test_a_node_that_refuses_its_name_is_left_alone",
         "client/machine/test_rows.py::test_if_no_url_serves_websocket_it_stays_polling_and_asks_again_much_later",
     ),
     "P-CLI-7": (

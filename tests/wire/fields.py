@@ -209,6 +209,7 @@ FIELDS = [
         retry_ms=(MS, "? null"),
         current=(REVISION, "? null"),
         **MAYBE_POSITION,
+        why=(TEXT, "? null"),
     ),
     *_operation("node", "bye", reason=CHOICE, retry_ms=MS, spread_ms=MS),
 ]

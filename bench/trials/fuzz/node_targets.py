@@ -91,7 +91,7 @@ class NodeTarget(Target):
         answered = {getattr(message, "topic", type(message).__name__) for message in replied(replies, JSON)}
         if not {"Welcome", "Subscribed", "fine"} <= answered:
             raise Broken(f"another client was answered only {answered}")
-        answer = await self.talk(b"GET /v1/topics/fine HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await self.talk(b"GET /v1/topics/fine HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200 "):
             raise Broken(f"another client was answered {answer[:80]!r}")
 
@@ -99,7 +99,8 @@ class NodeTarget(Target):
 def handshake(codec: Codec) -> bytes:
     """Return a valid handshake."""
     return (
-        b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Protocol: " + codec.protocol.encode() + b"\r\n\r\n"
     )
 
@@ -195,7 +196,7 @@ def _request(random: Random) -> bytes:
     ])  # fmt: skip
     lines = [random.choice([b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"OPTIONS", b"BREW"]) + b" "]
     lines[0] += random.choice(PATHS) + b" HTTP/1.1"
-    lines += [b"Host: x", *random.sample(HEADERS, random.choice([0, 0, 1, 2, 4]))]
+    lines += [b"Host: 127.0.0.1", *random.sample(HEADERS, random.choice([0, 0, 1, 2, 4]))]
     if body and random.random() < 0.9:
         lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join([*lines, b"", body])
@@ -206,7 +207,7 @@ def _statuses(received: bytes) -> str:
     if not received:
         return "silence"
     reader = h11.Connection(h11.CLIENT)
-    reader.send(h11.Request(method="GET", target="/", headers=[("Host", "x"), ("Upgrade", "websocket")]))
+    reader.send(h11.Request(method="GET", target="/", headers=[("Host", "localhost"), ("Upgrade", "websocket")]))
     reader.send(h11.EndOfMessage())
     reader.receive_data(received)
     event = reader.next_event()

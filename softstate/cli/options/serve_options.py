@@ -19,7 +19,7 @@ from softstate.server.config import Role, ServerConfig
 from softstate.server.config.bounds import above
 from softstate.server.config.server_config import SETTINGS
 
-BASIC = frozenset({"listen", "store", "require_durable", "role", "origin", "ttl", "drain"})
+BASIC = frozenset({"listen", "store", "require_durable", "role", "origin", "allow_host", "ttl", "drain"})
 """Options that are described to users one by one; each sets a field of `ServerConfig`, `listen` sets two."""
 
 USUAL_BOUND = above(0)
@@ -83,6 +83,8 @@ class ServeOptions:
 
     origin: Annotated[tuple[str, ...], Parameter(help=_text("origin"), negative=(), show_default=False)] = ()
 
+    allow_host: Annotated[tuple[str, ...], Parameter(help=_text("allow_host"), negative=(), show_default=False)] = ()
+
     drain: Annotated[float, DURATION, Parameter(help=_text("drain"))] = 10.0
 
     allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
@@ -119,6 +121,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         require_durable=options.require_durable,
         role=options.role,
         origins=options.origin,
+        allow_host=options.allow_host,
         ttl_ms=round(options.ttl * 1_000),
         drain_s=options.drain,
         **limits,

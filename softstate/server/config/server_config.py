@@ -6,11 +6,12 @@ the same everywhere. Sizes are bytes, durations are seconds where the name ends 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias
 
 from softstate.errors import ConfigError
 from softstate.server.config.bounds import above, at_least, between
+from softstate.server.config.hosts import allowed_host, allowed_origin
 from softstate.server.config.settings import set_by, settings_of
 from softstate.store.base import KEYS_MAX
 from softstate.wire.value import VALUE_BYTES_MAX
@@ -44,6 +45,11 @@ class ServerConfig:
         tuple[str, ...],
         set_by("origin"),
         "An Origin of web pages that may talk to this node; may be repeated. Any other gets 403.",
+    ] = ()
+    allow_host: Annotated[
+        tuple[str, ...],
+        "A name, beside addresses and localhost, by which this node may be called (the Host header, without its port);"
+        " may be repeated. Any other gets 403.",
     ] = ()
 
     # Leases
@@ -138,14 +144,20 @@ class ServerConfig:
     drain_s: Annotated[float, set_by("drain"), at_least(0), "Longest time to stop on SIGTERM or Ctrl-C."] = 10.0
 
     def check(self) -> ServerConfig:
-        """Return this configuration, or raise `ConfigError` naming the option and what it must be."""
+        """Return this configuration with hosts and origins in their one spelling.
+
+        Raises `ConfigError`, which names the option and what it must be.
+        """
         for setting in SETTINGS:
             setting.check(getattr(self, setting.name))
         if self.message_bytes_max < self.value_bytes_max + ENVELOPE_BYTES:
             raise ConfigError(
                 f"message_bytes_max must be at least value_bytes_max + {ENVELOPE_BYTES}: a message carries a value"
             )
-        return self
+        spelt = replace(
+            self, origins=tuple(map(allowed_origin, self.origins)), allow_host=tuple(map(allowed_host, self.allow_host))
+        )
+        return self if spelt == self else spelt
 
 
 SETTINGS = settings_of(ServerConfig)

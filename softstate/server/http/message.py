@@ -24,7 +24,7 @@ ACCEPTS_KEPT = 64
 """Different ``Accept`` headers whose meaning is remembered; there are few."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 Header = tuple[str, str]
 
@@ -59,24 +59,30 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. `path` is as sent, percent-encoding included; header names are lower case."""
+    """A request. `path` is as sent, percent-encoding included; header names are lower case.
+
+    `authority` is what a target in absolute form names before its path, None in origin form.
+    """
 
     method: str
     path: str
     query: str = ""
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
+    authority: str | None = None
 
     @classmethod
     def of(cls, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
         """Take a request as h11 parsed it, its target in origin or absolute form (RFC 9112 section 3.2)."""
         text = target.decode("latin-1")
         absolute = _ABSOLUTE.match(text)
+        authority = None
         if absolute is not None:
+            authority = absolute[1]
             text = text[absolute.end() :] or "/"
         path, _, query = text.partition("?")
         # h11 makes a new pair whenever one of its headers is read: after one copy, reading them costs nothing.
-        return cls(method.decode("ascii"), path, query, tuple(headers))
+        return cls(method.decode("ascii"), path, query, tuple(headers), authority=authority)
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""
@@ -164,5 +170,8 @@ def fail(error: RequestError, codec: Codec, status: int | None = None, headers: 
     more = list(headers)
     if error.retry_ms is not None:
         more.append(("Retry-After", str(math.ceil(error.retry_ms / 1000))))
-    body = Error(error.code, error.message, retry_ms=error.retry_ms, current=error.current, position=error.position)
+    body = Error(
+        error.code, error.message,
+        retry_ms=error.retry_ms, current=error.current, position=error.position, why=error.why,
+    )  # fmt: skip
     return Reply(status or error.http_status, codec.dumps(body), codec.content_type, tuple(more))

@@ -2,7 +2,8 @@
 
 Any page in any browser can reach a port on loopback, WebSocket included, and a browser always says which page it is:
 so a foreign `Origin` is refused on every route, before anything is done (P-HTTP-9). Programs other than browsers send
-none.
+none. A browser sends none either with a link or an image of another site; there `Sec-Fetch-Site` tells (Fetch Metadata,
+W3C).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from softstate.errors import Denied
+from softstate.server.config.hosts import SHOWN_CHARS_MAX, host_of, origin_of
 from softstate.server.http.message import Header, Refused, Reply, Request
 
 PREFLIGHT_S = 600
@@ -17,24 +19,38 @@ PREFLIGHT_S = 600
 
 _EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
 _REQUEST_HEADERS = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def check_origin(request: Request, origins: Collection[str]) -> str | None:
-    """Return the request's Origin, if any. Raises `Refused` (403) unless it is one of `origins`, or same-origin."""
+def check_origin(request: Request, origins: Collection[str], *, known_host: bool) -> str | None:
+    """Return the request's Origin, if any. Raises `Refused` (403) unless it is one of `origins`, or same-origin.
+
+    Same-origin counts only with a `known_host`: else the page's owner may have chosen the name (DNS rebinding). A
+    request that its browser calls cross-site needs one of `origins`.
+    """
     origin = request.header("origin")
-    if origin is None or origin in origins or _same(origin, request.header("host") or ""):
+    if origin is not None and (origin in origins or origin_of(origin) in origins):
         return origin
-    raise Refused(403, Denied(f"pages of origin {origin[:256]!r} may not talk to this node: start it with --origin"))
+    if "cross-site" in (request.header("sec-fetch-site") or "").lower():
+        raise _denied("pages of other sites may not talk to this node: start it with --origin and the page's origin")
+    if origin is None or (known_host and _same(origin, request.header("host") or "")):
+        return origin
+    shown = repr(origin[:SHOWN_CHARS_MAX])
+    raise _denied(f"pages of origin {shown} may not talk to this node: start it with --origin")
+
+
+def _denied(message: str) -> Refused:
+    return Refused(403, Denied(message, why="origin"))
 
 
 def _same(origin: str, host: str) -> bool:
     # The scheme is not compared: behind a proxy that terminates TLS, only the page knows it.
     scheme, separator, authority = origin.lower().partition("://")
     port = _DEFAULT_PORTS.get(scheme)
-    if not separator or port is None or not authority:
+    page, node = host_of(authority), host_of(host)
+    if not separator or port is None or page is None or node is None:
         return False
-    return authority.removesuffix(port) == host.lower().removesuffix(port)
+    return page.name == node.name and (page.port or port) == (node.port or port)
 
 
 def cors_headers(origin: str) -> tuple[Header, ...]:

@@ -17,6 +17,7 @@ import trio
 
 from softstate.errors import NotFound, Overloaded, TooLarge, Unavailable
 from softstate.server.http.context import HttpContext
+from softstate.server.http.host import EXEMPT, check_host, is_known_host
 from softstate.server.http.message import Refused, Reply, Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
 from softstate.server.http.routes import WEBSOCKET_PATH, answer, find, methods_of, refusal, route_name
@@ -139,7 +140,10 @@ class HttpServer:
         request = Request.of(head.method, head.target, head.headers)
         origin: str | None = None
         try:
-            origin = check_origin(request, self._config.origins)
+            known_host = is_known_host(request, self._config.allow_host)
+            if not known_host and request.path not in EXEMPT:
+                check_host(request, self._config.allow_host)
+            origin = check_origin(request, self._config.origins, known_host=known_host)
             if request.path == WEBSOCKET_PATH:
                 codec, written = self._check_handshake(head)
                 return codec, written + http.trailing
@@ -157,7 +161,7 @@ class HttpServer:
     async def _answer(self, http: HttpStream, head: h11.Request, request: Request) -> Reply:
         handler = find(request)
         body = await http.read_body(head)
-        whole = Request(request.method, request.path, request.query, request.headers, body)
+        whole = Request(request.method, request.path, request.query, request.headers, body, request.authority)
         return await answer(self._context, whole, handler)
 
     def _check_handshake(self, head: h11.Request) -> tuple[Codec, bytes]:

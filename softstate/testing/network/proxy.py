@@ -20,6 +20,9 @@ from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.stream import RECEIVE_BYTES, SimStream
 
 PORT = 8700
+
+PROXY_NAME = "proxy"
+"""Host name of a proxy that the nodes of a `softstate.testing.World` answer to: it passes on the Host that it got."""
 IDLE_S = 60.0
 """Default seconds without a byte after which a connection is cut: the default of nginx and others."""
 

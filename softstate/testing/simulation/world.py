@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, final
 
 import trio
@@ -36,6 +37,7 @@ from softstate.model import Durability
 from softstate.server import ServerConfig
 from softstate.testing.network.frame_tap import Frame
 from softstate.testing.network.network import SimNetwork
+from softstate.testing.network.proxy import PROXY_NAME
 from softstate.testing.network.route import Route
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
@@ -86,8 +88,10 @@ class World:
         self.clients: dict[str, SimClient] = {}
         self.nodes: dict[str, SimNode] = {}
         config = config or ServerConfig()
-        for number in range(1, nodes + 1):
-            self.nodes[f"n{number}"] = SimNode(self._environment, f"n{number}", config)
+        names = [f"n{number}" for number in range(1, nodes + 1)]
+        config = replace(config, allow_host=(*config.allow_host, *names, PROXY_NAME))
+        for name in names:
+            self.nodes[name] = SimNode(self._environment, name, config)
         self.faults = Faults(self._environment, self.nodes, self.clients)
         self._sync_every_s = sync_every_s
         self._sample_every_s = sample_every_s

@@ -65,4 +65,4 @@ async def test_options() -> None:
 
 async def test_absolute_targets() -> None:
     assert (await FakeNode().ask("GET", "http://node:8700/healthz?x=1")).status == 200
-    assert (await FakeNode().ask("GET", "http://node:8700")).status == 404
+    assert (await FakeNode().ask("GET", "http://localhost:8700")).status == 404

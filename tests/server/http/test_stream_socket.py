@@ -14,7 +14,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.http.message import Reply
 from softstate.server.http.stream import HttpStream, PeerGone
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BIG = bytes(range(256)) * 64 * 1024
 
 

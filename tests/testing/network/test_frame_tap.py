@@ -9,7 +9,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from softstate.testing.network.frame_tap import Frame, FrameTap
 
-REQUEST = b"GET /v1/ws HTTP/1.1\r\nHost: n\r\n\r\n"
+REQUEST = b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 

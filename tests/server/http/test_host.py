@@ -1,0 +1,192 @@
+"""The rules of Host, Origin and Sec-Fetch-Site: which names and which web pages a node answers to."""
+
+import json
+
+import pytest
+
+from tests.kit.fake_node import Answer, FakeNode
+from tests.server.http.test_upgrade import handshake
+
+ROUTES = [
+    ("GET", "/v1/topics/a"),
+    ("PUT", "/v1/topics/a"),
+    ("DELETE", "/v1/topics/a"),
+    ("GET", "/v1/topics"),
+    ("POST", "/v1/poll"),
+    ("POST", "/v1/publish"),
+    ("GET", "/v1/status"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/ws"),
+    ("OPTIONS", "/v1/poll"),
+    ("GET", "/nowhere"),
+    ("GET", "/"),
+    ("GET", "/healthz/"),
+]
+
+GOOD = [
+    "127.0.0.1",
+    "127.0.0.1:8700",
+    "[::1]:8700",
+    "[::ffff:127.0.0.1]",
+    "10.2.3.4",
+    "localhost",
+    "LOCALHOST:8700",
+    "localhost.",
+    "app.localhost:1",
+    "Softstate",
+    "softstate:8700",
+    "softstate.:8700",
+]
+
+BAD = [
+    "evil.example",
+    "evil.example:8700",
+    "127.0.0.1.evil.example",
+    "127.0.0.1.evil.example:8700",
+    "127.evil.example",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "::1",
+    "[::1",
+    "[::1%evil]",
+    "localhost.evil.example",
+    "evillocalhost",
+    ".localhost",
+    "user@127.0.0.1",
+    "127.0.0.1@evil.example",
+    "127.0.0.1:8700@evil.example",
+    "softstate.evil.example",
+    "xsoftstate",
+    "a b",
+    "",
+    "localhost, evil.example",
+    "evil.example, localhost",
+    "\xff",
+    "x" * 5_000,
+]
+
+
+async def asked(
+    node: FakeNode, target: str, host: str | None, *lines: str, method: str = "GET", http: str = "1.1"
+) -> Answer:
+    head = [f"{method} {target} HTTP/{http}", *([] if host is None else [f"Host: {host}"]), *lines, "", ""]
+    (answer,) = await node.exchange("\r\n".join(head).encode("latin-1"))
+    return answer
+
+
+@pytest.mark.parametrize("host", GOOD)
+async def test_addresses_local_names_and_allowed_names_pass(host: str) -> None:
+    node = FakeNode(allow_host=("softstate",))
+    assert (await asked(node, "/v1/topics", host)).status == 200
+    assert await node.converse(handshake(Host=host)) == b"upgraded"
+
+
+@pytest.mark.parametrize("host", BAD)
+async def test_other_names_are_denied_over_http_and_websocket(host: str) -> None:
+    node = FakeNode(allow_host=("softstate",))
+    answer = await asked(node, "/v1/topics", host)
+    assert (answer.status, answer.code, answer.json["why"]) == (403, "denied", "host")
+    assert "this node does not answer to" in answer.json["message"]
+    (answer,) = await node.exchange(handshake(Host=host))
+    assert (answer.status, answer.code) == (403, "denied")
+    assert node.upgrades == []
+
+
+async def test_the_refusal_names_the_option() -> None:
+    for host in ("softstate", "Softstate:8700"):
+        answer = await asked(FakeNode(), "/v1/status", host)
+        sentence = "this node does not answer to 'softstate': start it with --allow-host softstate"
+        assert answer.json["message"] == sentence
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_every_route_has_the_rule(method: str, path: str) -> None:
+    node = FakeNode()
+    answer = await asked(node, path, "evil.example", "Content-Length: 2", method=method)
+    assert (answer.status, answer.code) == (403, "denied")
+    # A page that was rebound is of the same origin as the node, for its browser.
+    answer = await asked(node, path, "evil.example", "Origin: http://evil.example", "Content-Length: 2", method=method)
+    assert (answer.status, answer.code) == (403, "denied")
+    assert "access-control-allow-origin" not in answer.headers
+    assert await node.store.head() == node.position
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_may_use_any_name_but_pages_may_not(path: str) -> None:
+    node = FakeNode(origins=("http://good.example",))
+    for host in ("evil.example", "softstate:8700", ""):
+        assert (await asked(node, path, host)).status == 200
+        answer = await asked(node, path, host, "Origin: http://good.example")
+        assert (answer.status, answer["access-control-allow-origin"]) == (200, "http://good.example")
+    assert (await asked(node, path, None, http="1.0")).status == 200
+    assert (await asked(node, path, "evil.example", "Origin: http://evil.example")).status == 403
+
+
+async def test_a_request_without_a_host_is_refused() -> None:
+    answer = await asked(FakeNode(), "/v1/topics", None, http="1.0")
+    assert (answer.status, answer.code) == (403, "denied")
+    assert "names no host" in answer.json["message"]
+    assert (await asked(FakeNode(), "/v1/topics", None)).status == 400  # RFC 9112 section 3.2
+
+
+async def test_two_hosts_are_refused() -> None:
+    assert (await asked(FakeNode(), "/v1/topics", "localhost", "Host: localhost")).status == 400
+    assert (await asked(FakeNode(), "/healthz", "localhost", "host: evil.example")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://127.0.0.1:8700/v1/topics", "127.0.0.1", 200),
+        ("HTTP://LOCALHOST/v1/topics", "127.0.0.1", 200),
+        ("http://evil.example/v1/topics", "127.0.0.1", 403),
+        ("http://127.0.0.1/v1/topics", "evil.example", 403),
+        ("http://127.0.0.1@evil.example/v1/topics", "127.0.0.1", 403),
+        ("http://evil.example@127.0.0.1/v1/topics", "127.0.0.1", 403),
+        ("http://evil.example?/v1/topics", "127.0.0.1", 403),
+        ("http:///v1/topics", "127.0.0.1", 403),
+        ("http://evil.example/healthz", "evil.example", 200),
+    ],
+)
+async def test_a_target_in_absolute_form_names_the_host_too(target: str, host: str, status: int) -> None:
+    assert (await asked(FakeNode(), target, host)).status == status
+
+
+SITES = ["cross-site", "Cross-Site", "cross-site, none"]
+
+
+@pytest.mark.parametrize("site", SITES)
+async def test_a_request_from_another_site_needs_an_allowed_origin(site: str) -> None:
+    node = FakeNode(origins=("http://good.example",))
+    for path in ("/v1/topics", "/healthz", "/v1/ws"):
+        answer = await asked(node, path, "127.0.0.1", f"Sec-Fetch-Site: {site}")
+        assert (answer.status, answer.json["why"]) == (403, "origin")
+        assert "--origin" in answer.json["message"]
+        answer = await asked(node, path, "127.0.0.1", f"Sec-Fetch-Site: {site}", "Origin: http://127.0.0.1")
+        assert answer.status == 403
+    assert (
+        await asked(node, "/v1/topics", "127.0.0.1", f"Sec-Fetch-Site: {site}", "Origin: http://good.example")
+    ).status == 200
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "none", ""])
+async def test_other_sites_need_no_more_than_before(site: str) -> None:
+    assert (await asked(FakeNode(), "/v1/topics", "127.0.0.1", f"Sec-Fetch-Site: {site}")).status == 200
+    assert (
+        await asked(FakeNode(), "/v1/topics", "127.0.0.1", f"Sec-Fetch-Site: {site}", "Origin: http://x")
+    ).status == 403
+
+
+@pytest.mark.parametrize("given", ["http://App.example/", "http://app.example:80", "HTTP://APP.EXAMPLE"])
+@pytest.mark.parametrize("sent", ["http://app.example", "http://App.example"])
+async def test_an_allowed_origin_matches_in_any_spelling(given: str, sent: str) -> None:
+    answer = await asked(FakeNode(origins=(given,)), "/v1/topics", "127.0.0.1", f"Origin: {sent}")
+    assert (answer.status, answer["access-control-allow-origin"]) == (200, sent)
+
+
+async def test_refusals_are_errors_of_the_protocol() -> None:
+    answer = await asked(FakeNode(), "/v1/topics", "evil.example", "Accept: application/cbor")
+    assert set(answer.cbor) == {"op", "code", "message", "why"}
+    answer = await asked(FakeNode(), "/v1/topics", "evil.example")
+    assert set(json.loads(answer.body)) == {"op", "code", "message", "why"}
