@@ -16,7 +16,7 @@ from softstate.client.api.connect import connect
 from softstate.client.api.inbox import UpdateEvent
 from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import ModeChanged, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
 from softstate.errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "Mode",
     "ModeChanged",
     "NoLease",
+    "NodeRefused",
     "NotFound",
     "OpenStream",
     "OutcomeUnknown",

@@ -15,11 +15,11 @@ from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.output import LineWriter
 from softstate.cli.terminal.values import change_fields, json_text, line_text
-from softstate.client.machine.events import ModeChanged, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
 from softstate.model import Change, Mode
 from softstate.names import ALL, check_prefix, check_topic
 
-Shown: TypeAlias = Change | Reset | ModeChanged
+Shown: TypeAlias = Change | Reset | ModeChanged | NodeRefused
 
 
 async def command(
@@ -35,7 +35,8 @@ async def command(
 
     :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or no name, is everything.
     :param json: One object a line: {"event":"change","topic","version","value" or "deleted","mode","age_ms"},
-        {"event":"mode","mode","age_ms"} and {"event":"reset"}; age_ms is null while the age is unknown.
+        {"event":"mode","mode","age_ms"}, {"event":"refused","url","message"} and {"event":"reset"}; age_ms is null
+        while the age is unknown.
     :param poll: Never use WebSocket.
     :param count: Leave after this many changes.
     """
@@ -61,6 +62,8 @@ def json_line(event: Shown, mode: Mode, age_s: float) -> str:
         return line_text({"event": "change", **change_fields(event), "mode": mode, "age_ms": age_ms})
     if isinstance(event, ModeChanged):
         return line_text({"event": "mode", "mode": event.mode, "age_ms": age_ms})
+    if isinstance(event, NodeRefused):
+        return line_text({"event": "refused", "url": event.url, "message": event.error.message})
     if isinstance(event, Reset):
         return line_text({"event": "reset"})
     assert_never(event)
@@ -73,6 +76,8 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
         return f"{event.topic}  {what}  (version {event.version}, {mode}, age {seconds_text(age_s)})"
     if isinstance(event, ModeChanged):
         return f"-- {event.mode}, age {seconds_text(age_s)}"
+    if isinstance(event, NodeRefused):
+        return f"-- {event.url} refuses this client: {event.error.message}"
     if isinstance(event, Reset):
         return "-- reset: the store's history changed, what was shown so far may never have happened"
     assert_never(event)
@@ -82,7 +87,12 @@ def _pretty() -> Callable[[Shown, Mode, float], str]:
     """Return `plain_line`, with the time of day and colours if stdout is a terminal."""
     if not sys.stdout.isatty():
         return plain_line
-    styles: dict[type[Any], str] = {Change: "\x1b[0m", ModeChanged: "\x1b[2m", Reset: "\x1b[1;31m"}
+    styles: dict[type[Any], str] = {
+        Change: "\x1b[0m",
+        ModeChanged: "\x1b[2m",
+        NodeRefused: "\x1b[1;31m",
+        Reset: "\x1b[1;31m",
+    }
 
     def coloured(event: Shown, mode: Mode, age_s: float) -> str:
         now = datetime.now().astimezone().strftime("%H:%M:%S")

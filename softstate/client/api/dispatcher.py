@@ -8,7 +8,7 @@ import trio
 
 from softstate.client.api.inbox import Inboxes
 from softstate.client.api.receipt import Outcome
-from softstate.client.machine.events import Deliver, ModeChanged, NamesDenied, Reset, Settled, Stopped
+from softstate.client.machine.events import Deliver, ModeChanged, NamesDenied, NodeRefused, Reset, Settled, Stopped
 from softstate.client.shell.shell import ToApplication
 from softstate.errors import ClientClosed, SoftstateError
 
@@ -41,6 +41,9 @@ class Dispatcher:
                 for inbox in self.inboxes.all():
                     inbox.mode_changed(action)
                 self.mode_changes.unpark_all()
+            case NodeRefused():
+                for inbox in self.inboxes.all():
+                    inbox.node_refused(action)
             case NamesDenied():
                 self.inboxes.deny(action.names)
             case Stopped():

@@ -11,20 +11,20 @@ from typing import TypeAlias, final
 
 import trio
 
-from softstate.client.machine.events import ModeChanged, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
 from softstate.errors import Denied, SoftstateError
 from softstate.model import Change
 from softstate.names import prefixes_of
 
-UpdateEvent: TypeAlias = Change | Reset | ModeChanged
+UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused
 """One of the things that `Updates.events` yields."""
 
 NAMES_SHOWN = 10
 """How many denied names an error lists."""
 
 _MODE = 0
-_Key: TypeAlias = str | int
-"""A topic, `_MODE`, or the number of a reset."""
+_Key: TypeAlias = str | int | tuple[str]
+"""A topic, `_MODE`, the number of a reset, or the URL of a node that refuses."""
 
 
 @final
@@ -109,6 +109,10 @@ class Inbox:
         """Take the client's new mode; it comes behind all that is pending."""
         self._pending.pop(_MODE, None)
         self._put(_MODE, change)
+
+    def node_refused(self, refusal: NodeRefused) -> None:
+        """Take a node's refusal; it takes the place of an earlier one of that node."""
+        self._put((refusal.url,), refusal)
 
     def deny(self, names: Iterable[str]) -> None:
         """Take note of names that were refused, and have the application told once."""

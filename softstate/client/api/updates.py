@@ -82,8 +82,9 @@ class Updates:
         """Iterate over changes as above and, among them, what became of the client, in the order it happened.
 
         `Reset`: the store's history changed; what follows belongs to the new one, and nothing of the old one follows.
-        `ModeChanged`: the client went into another mode; only the newest is kept. No application has to act on
-        either to stay correct. Both ways of iterating take from the same pending changes.
+        `ModeChanged`: the client went into another mode; only the newest is kept. `NodeRefused`: one node refuses this
+        client, because of the name in its URL for example; others are used. No application has to act on any of
+        them to stay correct. Both ways of iterating take from the same pending changes.
         """
         return _Events(self._inbox)
 

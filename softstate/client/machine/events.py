@@ -79,13 +79,14 @@ class Connected:
 class ConnectFailed:
     """`conn` did not come to be. `status` is the HTTP status, if the node answered with one (404: no WebSocket here).
 
-    `retry_ms` is its Retry-After, if it sent one.
+    `retry_ms` is its Retry-After, if it sent one; `error` is the body of its answer, if that was an error of a node.
     """
 
     conn: int
     reason: str
     status: int | None = None
     retry_ms: int | None = None
+    error: RequestError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,17 @@ class ModeChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRefused:
+    """The node at `url` refuses this client, and waiting does not mend that; the client goes on with other nodes.
+
+    Told once for each URL and reason. With the only URL, it is asked again much later.
+    """
+
+    url: str
+    error: RequestError
+
+
+@dataclass(frozen=True, slots=True)
 class NamesDenied:
     """The node refuses these names to this client; they have left the set."""
 
@@ -272,6 +284,7 @@ Action: TypeAlias = (
     | Deliver
     | Reset
     | ModeChanged
+    | NodeRefused
     | NamesDenied
     | Settled
     | Stopped

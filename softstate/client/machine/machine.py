@@ -44,7 +44,7 @@ from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.push_messages import PushMessages
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.retry_budget import RetryBudget
-from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics
+from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics, bars
 from softstate.client.machine.table import TABLE
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import ClientClosed, Denied, Unauthenticated, Unsupported
@@ -202,15 +202,17 @@ class Machine:
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         opened = self._push.open is not None
+        if event.error is not None and bars(event.error) and self._push.connection is not None:
+            self._core.refused(self._push.connection.url, event.error)
         self._push.ended()
         if opened:  # no shell should say so of a connection that it reported as made; it is lost all the same
             self._fire(Trigger.LOST)
             return
-        if event.status in (401, 403):
+        if event.status in (401, 403) and not bars(event.error):
             kind = Unauthenticated if event.status == 401 else Denied
             self._fire(Trigger.FORBIDDEN, Cause(error=kind(f"the node refuses the connection: {event.reason}")))
         else:
-            cause = Cause(retry_s=(event.retry_ms or 0) / 1000, barred=event.status == 404)
+            cause = Cause(retry_s=(event.retry_ms or 0) / 1000, barred=event.status in (403, 404))
             self._fire(Trigger.REFUSED, cause)
 
     def _lost(self, event: Lost) -> None:

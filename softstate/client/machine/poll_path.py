@@ -15,7 +15,7 @@ import msgspec
 from softstate.client.machine.backoff import POLL_S_MIN, Rotation, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
-from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.state import Cause, Core, bars
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Compacted, Denied, RequestError, Rewound, Unauthenticated
 from softstate.wire.messages import Poll, Polled
@@ -138,6 +138,8 @@ class PollPath:
                     core.fire(Trigger.REWOUND, Cause(position=position))
                 else:
                     self._history_mismatch()
+            case Denied() if bars(error):
+                self._barred(pending.url, error)
             case Unauthenticated() | Denied():
                 core.fire(Trigger.FORBIDDEN, Cause(error=error))
             case Compacted():
@@ -181,6 +183,15 @@ class PollPath:
         core.counts["history_mismatches"] += 1
         self._rest.clear()
         self.schedule(core.spread(core.advice.base_s))
+
+    def _barred(self, url: str, error: RequestError) -> None:
+        core = self._core
+        core.refused(url, error)
+        if url != self.rotation.url:  # passed over meanwhile
+            self._failed(0.0)
+            return
+        self.poll_at = self.rotation.bar(core.now, core.advice)
+        core.path_failed(self.rotation, 0.0)
 
     def _failed(self, retry_s: float) -> None:
         core = self._core

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from softstate.client.machine.backoff import Rotation
 from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
-from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.state import Cause, Core, bars
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import NotFound, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
@@ -83,11 +83,26 @@ class PublishPath:
         if isinstance(error, Unauthenticated):
             core.queue.lost(HTTP)
             core.fire(Trigger.FORBIDDEN, Cause(error=error))
+        elif error is not None and bars(error):
+            self._barred(error)
         elif error is None or isinstance(error, NotFound) or error.code in RETRIED:
             core.queue.lost(HTTP)
             self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
         else:
             core.act(*core.queue.batch_refused(self._tickets, error))
+
+    def _barred(self, error: RequestError) -> None:
+        """Go on with another URL; if every one refuses, so are the publishes: a node refused them unseen."""
+        core = self._core
+        core.refused(self._rotation.url, error)
+        self._not_before = self._rotation.bar(core.now, core.advice)
+        if self._rotation.round_over:
+            self._not_before = core.now
+            for ticket in self._tickets:
+                core.act(*core.queue.batch_refused([ticket], error))
+        else:
+            core.queue.lost(HTTP)
+        core.path_failed(self._rotation, 0.0)
 
     def _failed(self, retry_s: float) -> None:
         core = self._core

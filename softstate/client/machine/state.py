@@ -10,11 +10,11 @@ from random import Random
 from typing import Protocol
 
 from softstate.client.machine.backoff import Advice, Rotation
-from softstate.client.machine.events import Action, Deliver, NamesDenied
+from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import SoftstateError
+from softstate.errors import Denied, RequestError, SoftstateError
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.messages import Limits
@@ -98,6 +98,15 @@ class Cause:
 NO_CAUSE = Cause()
 
 
+BARRING = frozenset({"host", "origin"})
+"""Reasons of `denied` that concern the URL by which a node was called, and no credentials: its URL is barred."""
+
+
+def bars(error: RequestError | None) -> bool:
+    """Tell whether an error bars its URL, as 404 does, instead of stopping the client (P-CLI-6)."""
+    return isinstance(error, Denied) and error.why in BARRING
+
+
 class Fire(Protocol):
     """Runs the row of the table that a trigger has in the present state."""
 
@@ -130,6 +139,7 @@ class Core:
     failures: int = 0
     """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
     _number: int = 0
+    _refusals: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def poll_timeout_s(self) -> float:
@@ -155,6 +165,12 @@ class Core:
         if denied:
             self.act(NamesDenied(denied))
         return denied
+
+    def refused(self, url: str, error: RequestError) -> None:
+        """Report that a node refuses this client, once for each URL and reason."""
+        if (url, error.message) not in self._refusals:
+            self._refusals.add((url, error.message))
+            self.act(NodeRefused(url, error))
 
     def spread(self, span_s: float) -> float:
         """Draw a time between now and `span_s` later."""

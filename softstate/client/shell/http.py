@@ -11,7 +11,7 @@ from typing import TypeVar, final
 
 import trio
 
-from softstate.client.shell.websocket import MESSAGE_BYTES_MAX, retry_after_ms
+from softstate.client.shell.websocket import ERROR_CHARS_MAX, MESSAGE_BYTES_MAX, retry_after_ms
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
 from softstate.http_client.connection import HttpConnection
@@ -22,9 +22,6 @@ from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 
 T = TypeVar("T")
-
-ERROR_CHARS_MAX = 1024
-"""Longest error message taken over from a response: a node's own are shorter, and logs must not grow with others."""
 
 IDLE_CONNECTIONS_MAX = 4
 """Connections kept alive for another request, all nodes together."""
@@ -68,7 +65,7 @@ class Reply(Response):
             return HttpFailed(f"the node answered {self.status}, {error.code[:QUOTE_CHARS_MAX]}: {message}")
         if error.retry_ms is not None:
             retry_ms = error.retry_ms
-        return kind(message, retry_ms=retry_ms, current=error.current, position=error.position)
+        return kind(message, retry_ms=retry_ms, current=error.current, position=error.position, why=error.why)
 
     def _foreign_error(self, retry_ms: int | None) -> RequestError | HttpFailed:
         # A proxy answered in a node's place. Only its request to wait for a while is of use here.

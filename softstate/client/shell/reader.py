@@ -12,9 +12,10 @@ from urllib.parse import quote, urlencode
 
 import trio
 
+from softstate.client.machine.state import bars
 from softstate.client.shell.http import HttpClient, HttpFailed, Reply
 from softstate.client.url import NodeUrl
-from softstate.errors import Behind, Compacted, NotFound, Overloaded, RequestError, Rewound, Unavailable
+from softstate.errors import Behind, Compacted, Denied, NotFound, Overloaded, RequestError, Rewound, Unavailable
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire import JSON
@@ -98,18 +99,26 @@ class Reader:
         return await self._ask(read, timeout_s)
 
     async def _ask(self, read: Callable[[NodeUrl, float], Awaitable[T]], timeout_s: float) -> T:
-        """Try the nodes in turn, beginning with the one that answered last."""
+        """Try the nodes in turn, beginning with the one that answered last.
+
+        A node that refuses the name by which it was called is passed over; if all do, that is raised.
+        """
         last: RequestError | HttpFailed = HttpFailed("none of them was reached")
         with trio.move_on_after(timeout_s):
             rounds = 0
             while True:
                 waits_ms: list[int | None] = []
+                refusals = 0
                 for _ in self._urls:
                     try:
                         return await read(self._urls[self._at], min(TRY_S_MAX, timeout_s))
                     except (*_TRY_ELSEWHERE, HttpFailed) as error:
                         last = error
                         waits_ms.append(error.retry_ms if isinstance(error, RequestError) else None)
+                    except Denied as error:
+                        refusals += 1
+                        if not bars(error) or refusals == len(self._urls):
+                            raise
                     self._at = (self._at + 1) % len(self._urls)
                 await trio.sleep(self._wait_s(waits_ms, rounds))
                 rounds += 1

@@ -31,6 +31,7 @@ from softstate.client.machine.events import (
     Lost,
     ModeChanged,
     NamesDenied,
+    NodeRefused,
     Opened,
     PollAnswered,
     PublishAnswered,
@@ -69,7 +70,7 @@ WAIT_S_MIN = 0.001
 
 _LEASED: frozenset[Mode] = frozenset({"syncing", "live", "suspect"})
 
-ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NamesDenied | Settled | Stopped
+ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NodeRefused | NamesDenied | Settled | Stopped
 
 
 class Driven(Protocol):
@@ -269,7 +270,7 @@ class Shell:
         try:
             websocket = await open_websocket(nursery, url, self._codec, self._open_stream, action.timeout_s)
         except HandshakeFailed as error:
-            return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms)
+            return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms, error.error)
         connection.opened = True
         try:
             self._report(connection, Connected(connection.conn))

@@ -16,14 +16,19 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from wsproto.utilities import ProtocolError
 
 from softstate.client.url import NodeUrl
+from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError
 from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, OpenStream, reason
-from softstate.wire import Codec
+from softstate.wire import JSON, Codec
+from softstate.wire.messages import Error
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """Longest message or HTTP body taken from a node: well above what nodes send by default (1 MiB)."""
 
 CLOSE_TIMEOUT_S = 1.0
 """How long the closing handshake may take before the stream is simply closed."""
+
+ERROR_CHARS_MAX = 1024
+"""Longest error message taken over from a response: a node's own are shorter, and logs must not grow with others."""
 
 RETRY_AFTER_S_MAX = 3_600
 """Longest Retry-After that is believed."""
@@ -33,13 +38,19 @@ NO_CLOSE_CODE = (1005, 1006)
 
 
 class HandshakeFailed(Exception):
-    """No WebSocket came to be. `status` is the HTTP status, `retry_ms` the Retry-After, if the node answered at all."""
+    """No WebSocket came to be. `status` is the HTTP status, `retry_ms` the Retry-After, if the node answered at all.
 
-    def __init__(self, reason: str, status: int | None = None, retry_ms: int | None = None) -> None:
+    `error` is what the body of its answer says, if that is an error of a node.
+    """
+
+    def __init__(
+        self, reason: str, status: int | None = None, retry_ms: int | None = None, error: RequestError | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.retry_ms = retry_ms
+        self.error = error
 
 
 class Gone(Exception):
@@ -186,4 +197,11 @@ def _refusal(url: NodeUrl, rejected: ConnectionRejected | None) -> HandshakeFail
     if rejected is None:
         return HandshakeFailed(f"{url} broke off the handshake")
     retry_ms = retry_after_ms(rejected.headers)
-    return HandshakeFailed(f"{url} answered {rejected.status_code}", rejected.status_code, retry_ms)
+    try:
+        body = JSON.loads(rejected.body or b"", Error)
+    except Invalid:
+        return HandshakeFailed(f"{url} answered {rejected.status_code}", rejected.status_code, retry_ms)
+    message = body.message[:ERROR_CHARS_MAX]
+    kind = ERRORS_BY_CODE.get(body.code)
+    error = None if kind is None else kind(message, retry_ms=retry_ms, why=body.why)
+    return HandshakeFailed(f"{url} answered {rejected.status_code}: {message}", rejected.status_code, retry_ms, error)

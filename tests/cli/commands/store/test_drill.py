@@ -11,8 +11,8 @@ import trio
 from softstate.cli.processes.child import NodeProcess, free_port, softstate
 from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import ModeChanged, Reset
-from softstate.model import Value
+from softstate.client.machine.events import Reset
+from softstate.model import Change, Value
 
 WAIT_S = 20.0
 """Longest wait for any condition before the test fails; nothing sleeps for it."""
@@ -32,7 +32,7 @@ class Board:
             if isinstance(event, Reset):
                 self.shown.clear()
                 self.resets += 1
-            elif not isinstance(event, ModeChanged):
+            elif isinstance(event, Change):
                 self.shown.pop(event.topic, None)
                 if not event.deleted:
                     self.shown[event.topic] = event.value
