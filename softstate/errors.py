@@ -23,6 +23,7 @@
     ├── ClientClosed          the client was closed while you were using it
     ├── StoreFault            the store as a whole, met by the node
     │   ├── StoreRefused      the file is not ours, not readable or too new: waiting does not help
+    │   │   └── StoreMissing  there is no store at that name, and none was to be made
     │   ├── StoreReplaced     the file open here is no longer the file at that path: reopen
     │   └── StoreRewound      the history no longer contains what this node has seen: reopen, reset
     └── ConfigError           a flag, environment variable or configuration key is wrong; the message names it
@@ -52,6 +53,7 @@ __all__ = [
     "Rewound",
     "SoftstateError",
     "StoreFault",
+    "StoreMissing",
     "StoreRefused",
     "StoreReplaced",
     "StoreRewound",
@@ -225,6 +227,10 @@ class StoreFault(SoftstateError):
 
 class StoreRefused(StoreFault):
     """The store is not ours to use, and will not become so by waiting; the message says why and what to do."""
+
+
+class StoreMissing(StoreRefused):
+    """There is no store at that name, and none was to be made: name another, or ``softstate store create`` one."""
 
 
 class StoreReplaced(StoreFault):

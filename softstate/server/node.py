@@ -102,6 +102,7 @@ class Node:
             **outbox_counts([socket.outbox for socket in self.sockets() if socket.outbox is not None]),
             **self.hub.statistics(),
             **self.access.statistics(),
+            **self.store.gauges(),
             "store_durable": int(self.durability in LASTING),
             "memory_bytes": memory_bytes(),
         }
@@ -282,7 +283,7 @@ async def serve(
     config.check()
     bound = await bind(config.host, config.port, shared=shared)
     try:
-        store = await open_store(config.store, keys_max=config.keys_max)
+        store = await open_store(config.store, keys_max=config.keys_max, create=not config.require_store)
         try:
             position = await first_position(store)
             _check_durable(config, store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from softstate.errors import ConfigError
+from softstate.errors import ConfigError, StoreMissing
 from softstate.model import Durability, Page, Query, Record
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Feed, Key, Store, StoreInfo, Verdict, Write
@@ -69,18 +69,23 @@ _REMOTE = {
 }
 
 
-async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
+async def open_store(url: str, *, keys_max: int = KEYS_MAX, create: bool = True) -> Store:
     """Open the store that `url` names; its scheme names the engine, one of `SCHEMES`.
 
-    Raises `ConfigError` for any other, for a wrong URL, and when the engine's driver is not installed; `StoreRefused`
-    when the store cannot be used, `Unavailable` when it cannot be used now.
+    If there is none, `create` makes it: a file, schema or namespace. Without `create` nothing
+    is made, now or by `Store.reopen`, and that raises `StoreMissing`.
+
+    Raises `ConfigError` for any other scheme, for a wrong URL, and when the engine's driver is not installed;
+    `StoreRefused` when the store cannot be used, `Unavailable` when it cannot be used now.
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
         from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (an engine is imported when it is named)
 
-        return await SqliteStore.open(rest, keys_max=keys_max)
+        return await SqliteStore.open(rest, keys_max=keys_max, create=create)
     if colon and scheme == "memory" and not rest:
+        if not create:
+            raise StoreMissing("memory: begins empty with each process: name a store that lasts")
         return MemoryStore(keys_max=keys_max)
     if rest.startswith("//") and scheme in _REMOTE:
         engine = _REMOTE[scheme]
@@ -92,7 +97,9 @@ async def open_store(url: str, *, keys_max: int = KEYS_MAX) -> Store:
             raise ConfigError(
                 f"store {scheme}://… needs {engine.driver}: pip install 'softstate[{engine.extra}]'"
             ) from None
-        opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max)
+        # Engines take `create` as soon as they can do without.
+        options = {} if create else {"create": False}
+        opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max, **options)
         return opened
     shown = url if "@" not in url else f"{scheme}://…"
     raise ConfigError(f"store {shown!r} is none of {', '.join(SCHEMES)}")

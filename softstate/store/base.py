@@ -19,7 +19,7 @@ The contract, beyond each method's docstring:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -169,6 +169,13 @@ class Store(ABC):
 
     Changes with `durability`.
     """
+
+    cautions: Sequence[str] = ()
+    """Conditions that lose nothing and do not pass by themselves, each a sentence with what to do. May change."""
+
+    def gauges(self) -> Mapping[str, int]:
+        """Return what metrics show of this engine beside `info`, by name. Costs no call to the engine."""
+        return {}
 
     @abstractmethod
     async def publish(self, group: Sequence[Write]) -> Committed:

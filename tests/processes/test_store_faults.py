@@ -1,5 +1,6 @@
 """The database swapped, restored from a backup, or out of room, under a running node."""
 
+import os
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.kit.processes import ForeignClient, Server, running, until
+from tests.processes.test_workers import workers_of
 
 
 def backup(server: Server, to: Path) -> None:
@@ -133,3 +135,35 @@ def test_a_full_disk_acknowledges_nothing_and_leases_stay(tmp_path: Path) -> Non
         assert server.request("GET", f"/v1/topics/disk/{acknowledged + 1}")[0] == 404
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_store_that_is_gone_is_down_until_it_is_back_and_no_client_is_reset(tmp_path: Path, workers: int) -> None:
+    """A file that was moved, or whose file system is not mounted, is no empty store, not to a worker that starts."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    folder.mkdir()
+    with running(tmp_path, store=f"sqlite:{folder}/softstate.db", workers=workers) as server:
+        version = server.put("t", 1)
+        with ForeignClient(server) as peer:
+            peer.hello()
+            peer.subscribe("t")
+            folder.rename(away)
+            folder.mkdir()
+            until("the node sees it", lambda: server.request("GET", "/readyz")[0] == 503)
+            assert server.request("PUT", "/v1/topics/t", 2, {"Content-Type": "application/json"})[0] == 503
+            if workers > 1:
+                (worker, *_) = workers_of(server)
+                os.kill(worker, signal.SIGKILL)
+                assert server.process is not None
+                errors = server.process.stderr
+                assert errors is not None
+                until("it was started again", lambda: "there is no file" in errors.readline())
+            assert list(folder.iterdir()) == []
+            folder.rmdir()
+            away.rename(folder)
+            until("it is back", lambda: server.request("GET", "/readyz")[0] == 200)
+            if workers == 1:
+                assert server.put("t", 2) == version + 1
+                peer.expect("notify", topic="t", value=2)
+            else:
+                until("it goes on", lambda: server.request("GET", "/v1/topics/t")[1] == 1)

@@ -19,7 +19,9 @@ from softstate.server.config import Role, ServerConfig
 from softstate.server.config.bounds import above
 from softstate.server.config.server_config import SETTINGS
 
-BASIC = frozenset({"listen", "store", "require_durable", "role", "origin", "allow_host", "ttl", "drain"})
+BASIC = frozenset(
+    {"listen", "store", "require_durable", "require_store", "role", "origin", "allow_host", "ttl", "drain"}
+)
 """Options that are described to users one by one; each sets a field of `ServerConfig`, `listen` sets two."""
 
 USUAL_BOUND = above(0)
@@ -74,6 +76,8 @@ class ServeOptions:
 
     require_durable: Annotated[bool, Parameter(help=_text("require_durable"), negative=(), show_default=False)] = False
 
+    require_store: Annotated[bool, Parameter(help=_text("require_store"), negative=(), show_default=False)] = False
+
     ttl: Annotated[float, DURATION, Parameter(help=f"{_text('ttl')} Such as 500ms, 60s, 10m.")] = 60.0
 
     role: Annotated[Role, Parameter(help=_text("role"))] = "all"
@@ -119,6 +123,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         port=port,
         store=options.store,
         require_durable=options.require_durable,
+        require_store=options.require_store,
         role=options.role,
         origins=options.origin,
         allow_host=options.allow_host,

@@ -126,6 +126,8 @@ class _Supervisor:
         async with trio.open_nursery() as nursery:
             # The first one alone: it creates the store, and an error is reported once.
             first: Listening = await nursery.start(self._keep, 1)
+            # A worker that is started again must not make a store in place of one that is gone: that would fork it.
+            self.config = replace(self.config, require_store=True)
             async with trio.open_nursery() as starting:
                 for number in range(2, self.count + 1):
                     starting.start_soon(nursery.start, self._keep, number)
@@ -149,13 +151,13 @@ class _Supervisor:
 
     async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
         """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all."""
-        settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
         pause_s = RESTART_S_MIN
         reports: list[Listening] = []
         while not self._stopping.is_set():
             since = trio.current_time()
             async with child(WORKER, stdin=subprocess.PIPE) as process, trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop, process)
+                settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
                 report = await _report(process, settings)
                 if isinstance(report, Listening):
                     if reports:

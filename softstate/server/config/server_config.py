@@ -40,6 +40,9 @@ class ServerConfig:
     require_durable: Annotated[
         bool, "Do not start on a store that may lose acknowledged publishes when a machine crashes."
     ] = False
+    require_store: Annotated[
+        bool, "Never make a store: if there is none, do not start; `softstate store create` makes one."
+    ] = False
     role: Annotated[Role, "all; push: no HTTP polling; poll: HTTP only."] = "all"
     origins: Annotated[
         tuple[str, ...],

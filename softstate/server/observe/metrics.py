@@ -34,6 +34,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "memory_bytes": ("gauge", "Resident memory."),
     "store_up": ("gauge", "Whether the store answers."),
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
+    "store_log_bytes": ("gauge", "Size of SQLite's write-ahead log."),
     "changes": ("counter", "Changes that passed through the hub."),
     "deliveries": ("counter", "Changes offered to a connection."),
     "commits": ("counter", "Store calls that committed publishes."),

@@ -29,6 +29,7 @@ class Housekeeping:
         self._key_s = config.key_ms / 1000
         self._tombstone_s = config.tombstone_s
         self._logged: Sequence[str] = ()
+        self._cautioned: Sequence[str] = ()
 
     async def run(self) -> None:
         """Compact the store every `HOUSEKEEPING_S` until cancelled. A store that is down is compacted later."""
@@ -46,7 +47,12 @@ class Housekeeping:
             await trio.sleep(HOUSEKEEPING_S)
 
     def log_warnings(self) -> None:
-        """Log why acknowledged publishes may be lost on this store, once for each reason while it lasts."""
+        """Log why acknowledged publishes may be lost on this store, and what else to see to, once while each lasts."""
+        cautions = tuple(self._store.cautions)
+        for caution in cautions:
+            if caution not in self._cautioned:
+                log.warning("store needs attention", because=caution)
+        self._cautioned = cautions
         warnings, durability = tuple(self._store.warnings), str(self._store.durability)
         for warning in warnings:
             if warning not in self._logged:

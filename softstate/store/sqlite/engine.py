@@ -21,8 +21,9 @@ from softstate.store.rules.dump import published_to
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer, dump_page, feed_page
-from softstate.store.sqlite.connection import BUSY_S, SqliteFile, Stamp
+from softstate.store.sqlite.connection import BUSY_S, SqliteFile
 from softstate.store.sqlite.dump import replace_contents
+from softstate.store.sqlite.place import Stamp
 from softstate.store.sqlite.schema import begin_lineage, claim, examine
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.sqlite.write import apply_group
@@ -32,9 +33,16 @@ class SqliteEngine:
     """One process's view of the file. Every method raises as the method of `Store` that it serves."""
 
     def __init__(
-        self, path: str, *, keys_max: int, random: Random = SYSTEM, busy_s: float = BUSY_S, read_only: bool = False
+        self,
+        path: str,
+        *,
+        keys_max: int,
+        random: Random = SYSTEM,
+        busy_s: float = BUSY_S,
+        read_only: bool = False,
+        create: bool = True,
     ) -> None:
-        self.file = SqliteFile(path, busy_s, read_only=read_only)
+        self.file = SqliteFile(path, busy_s, read_only=read_only, create=create)
         self._keys_max = keys_max
         self._random = random
         self._busy_s = busy_s
@@ -48,14 +56,18 @@ class SqliteEngine:
     def open(self) -> Position:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
 
-        A file that is open to read only gets no row; the position is that of its newest commit.
+        A file that is open to read only gets no row; the position is that of its newest commit. If the file was open,
+        and there is none now, all stays as it is, and this raises `Unavailable`.
         """
+        self.file.check_not_gone()
         try:
             with self.file.opening() as connection:
                 if self.file.read_only:
                     position = examine(connection, self.file.path)
                 else:
-                    position = claim(connection, self.file.path, self._random, self._busy_s)
+                    position = claim(
+                        connection, self.file.path, self._random, self._busy_s, create=self.file.may_create
+                    )
         except BaseException:
             self.file.close()
             raise
@@ -112,10 +124,15 @@ class SqliteEngine:
             ).rowcount
             if buried or expired:
                 connection.execute("UPDATE meta SET floor = ?, keys = keys - ?", (floor, expired))
-        return floor, COMPACT_ROWS in (buried, expired)
+        more = COMPACT_ROWS in (buried, expired)
+        if not more:
+            with self.file.faults("writer"):
+                self.file.log.trim(self.file.connection("writer"))
+        return floor, more
 
     def adopt(self, pages: Iterator[Dump], *, replace: bool) -> Position:
         """Put the dump of another store in place of all that is here, and commit a lineage row."""
+        self.file.check_in_place()  # rather than after the last page
         with self._writing() as (connection, snapshot):
             if snapshot.published and not replace:
                 raise published_to(f"sqlite:{self.file.path}")

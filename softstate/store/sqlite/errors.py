@@ -63,6 +63,11 @@ def translated(path: str, *, opening: bool = False) -> Iterator[None]:
         raise Unavailable(f"{path}: {error}: {advice}") from error
 
 
+def not_made(error: OSError, path: str) -> StoreRefused | Unavailable:
+    """Return the error to raise when the system did not make a file."""
+    return _without_file(path, error.strerror or str(error), temporary=error.errno in _TEMPORARY)
+
+
 def not_opened(
     error: sqlite3.OperationalError, path: str, *, opening: bool, read_only: bool
 ) -> StoreRefused | Unavailable:
@@ -77,10 +82,13 @@ def not_opened(
             may_not = "read" if read_only else "read and written"
             why = why if temporary else f"it may not be {may_not} by this user"
         else:
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
             temporary = True
     except OSError as found:
         why, temporary = found.strerror or str(found), found.errno in _TEMPORARY
-    if temporary or not opening:
+    return _without_file(path, why, temporary=temporary or not opening)
+
+
+def _without_file(path: str, why: str, *, temporary: bool) -> StoreRefused | Unavailable:
+    if temporary:
         return Unavailable(f"cannot open {path}: {why}")
     return StoreRefused(f"cannot open {path}: {why}; name a file in a directory that can be written to")

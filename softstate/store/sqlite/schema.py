@@ -12,7 +12,7 @@ import sqlite3
 import time
 from random import Random
 
-from softstate.errors import StoreRefused
+from softstate.errors import StoreMissing, StoreRefused
 from softstate.position import Position
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
@@ -44,17 +44,20 @@ STATE = (
 """Epoch, floor, number of idempotency keys, and head: the newest of all that has a revision and may still be there."""
 
 
-def claim(connection: sqlite3.Connection, path: str, random: Random, busy_s: float) -> Position:
-    """Make the file ours if it is empty, commit a lineage row, and return its position.
+def claim(connection: sqlite3.Connection, path: str, random: Random, busy_s: float, *, create: bool) -> Position:
+    """Make the file ours if it is empty and `create`, commit a lineage row, and return its position.
 
     Everything is one transaction: a crash leaves an empty file or a complete one, and of two processes that create
     it together, the second finds it made. Raises `StoreRefused` for what is not ours, before anything is changed,
-    and `sqlite3.Error` for the rest.
+    `StoreMissing` for an empty file that is not to be made ours, and `sqlite3.Error` for the rest.
     """
     # One snapshot, or another process's half of creating it might be seen before and half after it commits.
     connection.execute("BEGIN")
     try:
-        _ours_or_empty(connection, path)
+        if not _ours_or_empty(connection, path) and not create:
+            raise StoreMissing(
+                f"{path} is empty: restore a backup, or make an empty store with softstate store create sqlite:{path}"
+            )
     finally:
         connection.execute("ROLLBACK")
     _turn_on_wal(connection, path, busy_s)
@@ -78,7 +81,7 @@ def examine(connection: sqlite3.Connection, path: str) -> Position:
     connection.execute("BEGIN")
     try:
         if not _ours_or_empty(connection, path):
-            raise StoreRefused(f"{path} is empty: name a store that was in use")
+            raise StoreMissing(f"{path} is empty: name a store that was in use")
         epoch, _, _, head = connection.execute(STATE).fetchone()
         (nonce,) = connection.execute("SELECT nonce FROM lineage ORDER BY start DESC LIMIT 1").fetchone()
     finally:

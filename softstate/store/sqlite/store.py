@@ -11,7 +11,7 @@ that.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from softstate.store.limits import CHECK_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
+from softstate.store.sqlite.log import LOG_BYTES_WARN
 
 WATCH_S = 0.02
 """How often a waiting node checks whether another process has changed the files, in seconds."""
@@ -60,14 +61,22 @@ class SqliteStore(Store):
 
     @classmethod
     async def open(
-        cls, path: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM, busy_s: float = BUSY_S
+        cls,
+        path: str,
+        *,
+        keys_max: int = KEYS_MAX,
+        random: Random = SYSTEM,
+        busy_s: float = BUSY_S,
+        create: bool = True,
     ) -> SqliteStore:
-        """Open the file at `path`, creating it if there is none, and commit a lineage row.
+        """Open the file at `path`, made if there is none and `create`, and commit a lineage row.
 
-        `busy_s` is how long to wait for another process's lock. Raises `StoreRefused` when the file is not ours or
-        cannot be had, `Unavailable` when that may pass, `StoreReplaced` when it is being swapped at this moment.
+        `reopen` makes none: a file that is gone, or was emptied, may have been moved or lost, and what took its place
+        would fork the history. `busy_s` is how long to wait for another process's lock. Raises `StoreMissing` without
+        a file to open, `StoreRefused` when it is not ours or cannot be had, `Unavailable` when that may pass,
+        `StoreReplaced` when it is being swapped at this moment.
         """
-        engine = SqliteEngine(path, keys_max=keys_max, random=random, busy_s=busy_s)
+        engine = SqliteEngine(path, keys_max=keys_max, random=random, busy_s=busy_s, create=create)
         await trio.to_thread.run_sync(engine.open)
         return cls(engine, f"sqlite:{path}", keys_max)
 
@@ -80,6 +89,22 @@ class SqliteStore(Store):
         engine = SqliteEngine(path, keys_max=KEYS_MAX, read_only=True)
         await trio.to_thread.run_sync(engine.open)
         return cls(engine, f"sqlite:{path}", KEYS_MAX)
+
+    @property
+    def cautions(self) -> Sequence[str]:  # type: ignore[override]
+        """A log that some reader keeps large."""
+        log = self._engine.file.log
+        if log.pinned_bytes < LOG_BYTES_WARN:
+            return ()
+        caution = (
+            f"{log.path} is above {LOG_BYTES_WARN // 2**20} MiB: another program reads the store in a transaction that"
+            f" it keeps open; find out which (fuser {log.path}) and end it, and the log is cut off"
+        )
+        return (caution,)
+
+    def gauges(self) -> Mapping[str, int]:
+        """See `Store.gauges`: the size of the write-ahead log."""
+        return {"store_log_bytes": self._engine.file.log.size_bytes}
 
     async def _write(self, call: Callable[[], T]) -> T:
         return await self._run(call, self._writer)

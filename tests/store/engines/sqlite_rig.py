@@ -66,8 +66,10 @@ class SqliteRig:
         new.rename(self.path)
 
     async def wipe(self) -> None:
+        """Delete the file, and make an empty store: no node that was open makes one."""
         for file in self.folder.iterdir():
             file.unlink()
+        await (await self.open()).aclose()
 
     async def refuse_writes(self, *, on: bool) -> None:
         raise NotImplementedError("for a full disk see tests/processes/test_store_faults.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.errors import Rewound, StoreRefused, StoreReplaced, StoreRewound, Unavailable
+from softstate.errors import Rewound, StoreMissing, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.model import Page, Query
 from softstate.names import ALL
 from softstate.store.base import Write
@@ -135,20 +135,6 @@ async def test_swapped_within_a_transaction(tmp_path: Path) -> None:
         assert await topics(store) == []
 
 
-async def test_deleted_file(tmp_path: Path) -> None:
-    path = tmp_path / "softstate.db"
-    async with opened(path) as store:
-        await put(store, "a")
-        head = await store.head()
-        path.unlink()
-        with pytest.raises(StoreReplaced, match="is gone"):
-            await put(store, "lost")
-        assert not path.exists()
-        position = await store.reopen()
-        assert position.epoch != head.epoch
-        assert await topics(store) == []
-
-
 async def test_reopening_what_is_not_ours(tmp_path: Path) -> None:
     path, other = tmp_path / "softstate.db", tmp_path / "other.db"
     other.write_text("no database\n" * 100)
@@ -192,24 +178,34 @@ async def test_an_older_copy_restored_in_place(advanced: bool, tmp_path: Path) -
         assert await topics(store) == (["a", "b", "c", "d"] if advanced else ["a"])
 
 
-@pytest.mark.parametrize("what", ["nothing", "another application's"])
-async def test_something_else_restored_in_place(what: str, tmp_path: Path) -> None:
-    path, other = tmp_path / "softstate.db", tmp_path / "other.db"
+@pytest.mark.parametrize(
+    ("what", "error", "complaint"),
+    [
+        ("nothing", StoreMissing, "is empty: restore a backup, or make an empty store"),
+        ("another application's", StoreRefused, "another application"),
+    ],
+)
+async def test_something_else_restored_in_place(
+    what: str, error: type[StoreRefused], complaint: str, tmp_path: Path
+) -> None:
+    """An emptied file is not taken for a new store, no more than that of another application."""
+    path, other, kept = tmp_path / "softstate.db", tmp_path / "other.db", tmp_path / "kept.db"
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
         if what == "nothing":
             connection.execute("DROP TABLE theirs")
     async with opened(path) as store:
         await put(store, "a")
+        copy(path, kept)
         copy(other, path)
         for call in (store.head, lambda: put(store, "z")):
             with pytest.raises(StoreRewound, match="emptied, or overwritten"):
                 await call()
-        if what == "nothing":
-            assert (await store.reopen()).revision == 1
-        else:
-            with pytest.raises(StoreRefused, match="another application"):
-                await store.reopen()
+        with pytest.raises(error, match=complaint):
+            await store.reopen()
+        copy(kept, path)
+        await store.reopen()
+        assert await topics(store) == ["a"]
 
 
 # Errors that pass ----------------------------------------------------------------------------------------------------

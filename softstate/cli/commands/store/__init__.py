@@ -1,10 +1,10 @@
-"""``softstate store``: look at a store, check, compact, back up, restore and copy it. Needs no node."""
+"""``softstate store``: look at a store, create, check, compact, back up, restore and copy it. Needs no node."""
 
 from __future__ import annotations
 
 from cyclopts import App
 
-COMMANDS = ("info", "check", "compact", "backup", "restore", "copy")
+COMMANDS = ("info", "create", "check", "compact", "backup", "restore", "copy")
 """Every command. `softstate.cli.commands.store.NAME` holds what runs it, called `command`."""
 
 command = App(
@@ -12,8 +12,9 @@ command = App(
     help="""\
 Look after a store, while nodes run on it or not.
 
-`info` prints what it holds; `check` tries whether its engine does all that softstate needs; `compact` forgets which
-topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy` moves to another engine.
+`info` prints what it holds; `create` makes an empty one; `check` tries whether its engine does all that softstate
+needs; `compact` forgets which topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy`
+moves to another engine.
 
 A store is named as for `softstate serve --store`: sqlite:PATH, or redis://, postgresql:// or etcd:// with a host.
 Opening one adds a lineage row to it, as every start of a node does, which disturbs no client; a file that is only read

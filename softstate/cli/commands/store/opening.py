@@ -39,13 +39,13 @@ async def reading(url: str) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def writing(url: str, *, create: bool = False) -> AsyncIterator[Store]:
-    """Open a store; `create` a file that is not there. Raises `ConfigError`, and what opening the engine raises."""
+    """Open a store; `create` one that is not there. Raises `ConfigError`, and what opening the engine raises."""
     path = path_of(url)
     if url.startswith("memory:"):
         raise ConfigError("store: memory: is the memory of one process, and cannot be reached from another")
     if path is not None and not create and not path.exists():
         raise ConfigError(f"store: there is no file {path}: name one that is there")
-    async with _closing(await open_store(url)) as store:
+    async with _closing(await open_store(url, create=create)) as store:
         yield store
 
 

@@ -158,6 +158,33 @@ def test_wrong_words_are_refused_by_name(
     assert names(folder) == []
 
 
+# create --------------------------------------------------------------------------------------------------------------
+
+
+def test_create_makes_an_empty_store_and_touches_no_other(
+    folder: Path, output: Callable[..., list[str]], refusal: Callable[..., str]
+) -> None:
+    assert output("create", "sqlite:new.db") == ["sqlite:new.db is an empty store"]
+    assert json.loads("".join(output("info", "--store", "sqlite:new.db", "--json")))["topics"] == 0
+    within("sqlite:new.db", fill)
+    before = (folder / "new.db").read_bytes()
+    assert "sqlite:new.db is there already, at revision 7: it was left as it is" in refusal("create", "sqlite:new.db")
+    assert (folder / "new.db").read_bytes() == before
+    (folder / "empty.db").touch()
+    output("create", "sqlite:empty.db")
+    (folder / "other.db").write_text("no database at all, but long enough to look like one" * 50)
+    assert "is not an SQLite database" in refusal("create", "sqlite:other.db")
+    assert "is the memory of one process" in refusal("create", "memory:")
+    assert "cannot open" in refusal("create", "sqlite:nowhere/a.db")
+    assert names(folder) == ["empty.db", "new.db", "other.db"]
+
+
+def test_serve_makes_no_store_when_one_is_required(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--listen", "127.0.0.1:0", "--require-store"]) == exit_codes.USAGE
+    assert "softstate store create sqlite:" in capsys.readouterr().err
+    assert names(folder) == []
+
+
 # compact -------------------------------------------------------------------------------------------------------------
 
 
