@@ -31,8 +31,9 @@ _SHARED = (
 _IGNORED = frozenset({
     "conn", "request", "_number", "_messages", "_parts", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
+    "_children",
 })  # fmt: skip
-"""Fields that are not compared: counters, names of things of which there is one, and constants."""
+"""Fields that are not compared: counters, names of things of which there is one, constants, what others imply."""
 
 _SERIALS = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
 _LEASES = frozenset({"lease"})

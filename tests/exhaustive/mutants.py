@@ -5,12 +5,13 @@ No switch in the product does any of this. A rule of the session is taken out of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
 from msgspec import structs
 
+from softstate.client.machine.certificate import Certificate
 from softstate.client.machine.connection import Stage
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
@@ -102,27 +103,27 @@ def anything_usable(patch: Patch) -> None:
 def older_applied(patch: Patch) -> None:
     """A change is applied if its version is another, not greater."""
 
-    def careless(self: Knowledge, change: Change) -> bool:
-        known = self._known.get(change.topic)
-        if not self._covering(change.topic) or (known is not None and known.version == change.version):
+    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate]) -> bool:
+        known = self._known.states.get(change.topic)
+        if not covering or (known is not None and known.version == change.version):
             return False
         self._keep(change)
         return True
 
-    patch.setattr(Knowledge, "apply", careless)
+    patch.setattr(Knowledge, "_apply", careless)
 
 
 def certified_applied(patch: Patch) -> None:
     """A change is applied though a certificate covers it, and tombstones are forgotten."""
 
-    def careless(self: Knowledge, change: Change) -> bool:
-        known = self._known.get(change.topic)
-        if not self._covering(change.topic) or (known is not None and known.version >= change.version):
+    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate]) -> bool:
+        known = self._known.states.get(change.topic)
+        if not covering or (known is not None and known.version >= change.version):
             return False
         self._keep(change)
         return True
 
-    patch.setattr(Knowledge, "apply", careless)
+    patch.setattr(Knowledge, "_apply", careless)
 
 
 def no_sweep(patch: Patch) -> None:

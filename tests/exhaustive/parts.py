@@ -102,7 +102,12 @@ class ModelClient:
     def _do(self, event: Event) -> list[Output]:
         held = self.machine._knowledge.subscriptions
         before = {name: (s.revision, s.asof) for name, s in held.items()}
-        out = [output for action in self.machine.handle(event, self.now) if (output := self._output(action))]
+        out: list[Output] = []
+        for action in self.machine.handle(event, self.now):
+            if isinstance(action, Deliver):
+                out += [("deliver", c.topic, c.version, None if c.deleted else c.value) for c in action.changes]
+            elif output := self._output(action):
+                out.append(output)
         for name, subscription in held.items():
             certificate = (subscription.revision, subscription.asof)
             if certificate != before.get(name) and subscription.revision is not None:
@@ -123,9 +128,6 @@ class ModelClient:
                 return "poll", self.messages.number(action.message)
             case Abandon():
                 return ("abandon",)
-            case Deliver():
-                change = action.change
-                return "deliver", change.topic, change.version, None if change.deleted else change.value
             case Reset():
                 return "reset", action.position
             case ModeChanged():

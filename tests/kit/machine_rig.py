@@ -136,7 +136,7 @@ class Rig:
         return self.sent(kind, self.last)
 
     def delivered(self) -> list[Change]:
-        return [action.change for action in self.recent(Deliver)]
+        return [change for action in self.recent(Deliver) for change in action.changes]
 
     def modes(self) -> list[str]:
         return [action.mode for action in self.all(ModeChanged)]

@@ -84,9 +84,10 @@ class _World:
                 CBOR.dumps(action.message)
             case SendPublish():
                 self.batch, self.size = action.request, len(action.changes)
-            case Deliver(change=change):
-                if not any(name in ("/", change.topic) or change.topic.startswith(name) for name in NAMES):
-                    raise Broken(f"delivered a change of an unsubscribed topic: {change}")
+            case Deliver(changes=changes):
+                for change in changes:
+                    if not any(name in ("/", change.topic) or change.topic.startswith(name) for name in NAMES):
+                        raise Broken(f"delivered a change of an unsubscribed topic: {change}")
             case Disconnect() | Abandon():
                 pass
 

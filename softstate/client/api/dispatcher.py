@@ -30,7 +30,7 @@ class Dispatcher:
         """Take one action of the machine."""
         match action:
             case Deliver():
-                self.inboxes.deliver(action.change)
+                self.inboxes.deliver(action.changes)
             case Settled():
                 if (outcome := self._outcomes.pop(action.ticket, None)) is not None:
                     outcome.settle(action.outcome)

@@ -6,6 +6,8 @@ however slowly the application reads. Several handles may want the same name; th
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TypeAlias, final
 
@@ -22,6 +24,12 @@ UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused
 NAMES_SHOWN = 10
 """How many denied names an error lists."""
 
+TAKEN_MAX = 100
+"""Events that are taken in a row without letting other tasks run, if there are so many."""
+
+BUSY_S_MAX = 0.001
+"""How long events are taken without letting other tasks run, as long as there are any."""
+
 _MODE = 0
 _Key: TypeAlias = str | int | tuple[str]
 """A topic, `_MODE`, the number of a reset, or the URL of a node that refuses."""
@@ -36,7 +44,10 @@ class Inbox:
         self.denied: list[str] = []
         self.reset_count = 0
         self.closed = False
-        self._pending: dict[_Key, UpdateEvent] = {}
+        # A plain dict that is emptied from the front looks at all that has gone before it finds its first.
+        self._pending: OrderedDict[_Key, UpdateEvent] = OrderedDict()
+        self._taken = TAKEN_MAX
+        self._rested_s = -math.inf
         self._resets_pending = 0
         self._denial: Denied | None = None
         self._end: SoftstateError | None = None
@@ -46,15 +57,22 @@ class Inbox:
     # The application's side ------------------------------------------------------------------------------------------
 
     async def take(self) -> UpdateEvent:
-        """Wait for the next event and take it. Raises StopAsyncIteration when closed, or what `raise_if_over` does."""
-        await trio.lowlevel.checkpoint()
+        """Wait for the next event and take it. Raises StopAsyncIteration when closed, or what `raise_if_over` does.
+
+        Other tasks run, and cancellation is noticed, whenever it has to wait, and after `TAKEN_MAX` events or
+        `BUSY_S_MAX` without that: a pass of the scheduler for each of a million changes costs more than the changes.
+        """
+        if not self._pending or self._taken >= TAKEN_MAX or trio.current_time() - self._rested_s >= BUSY_S_MAX:
+            await trio.lowlevel.checkpoint()
+            self._taken, self._rested_s = 0, trio.current_time()
         self._raise_denial()
         while not self._pending:
             if self.closed:
                 raise StopAsyncIteration
             self.raise_if_over()
             await self._waiting.park()
-        event = self._pending.pop(next(iter(self._pending)))
+        self._taken += 1
+        event = self._pending.popitem(last=False)[1]
         self._resets_pending -= isinstance(event, Reset)
         return event
 
@@ -81,7 +99,9 @@ class Inbox:
         """Take the newest state of a topic. It takes the place of an older one, but never ahead of a reset."""
         if self._resets_pending:
             self._pending.pop(change.topic, None)
-        self._put(change.topic, change)
+        self._pending[change.topic] = change
+        if self._waiting:
+            self._waiting.unpark_all()
 
     def reset(self, reset: Reset) -> None:
         """Take a change of history. Pending values are dropped: all of them follow again, or as deleted.
@@ -90,7 +110,7 @@ class Inbox:
         have either. Resets with nothing between them become one, so that not even they can pile up.
         """
         self.reset_count += 1
-        pending, self._pending = self._pending, {}
+        pending, self._pending = self._pending, OrderedDict()
         bare: _Key | None = None  # the last reset, as long as no deletion follows it
         for key, event in pending.items():
             if isinstance(event, Change):
@@ -182,13 +202,19 @@ class Inboxes:
         """Return every inbox."""
         return list(self._all)
 
-    def deliver(self, change: Change) -> None:
-        """Push a change to each inbox that covers its topic, once."""
-        found: dict[Inbox, None] = {}
-        for name in (change.topic, *prefixes_of(change.topic)):
-            found.update(self._by_name.get(name, {}))
-        for inbox in found:
-            inbox.push(change)
+    def deliver(self, changes: Iterable[Change]) -> None:
+        """Push each change to each inbox that covers its topic, once."""
+        above: dict[str, dict[Inbox, None]] = {}  # the topics of a page have few prefixes between them
+        for change in changes:
+            topic = change.topic
+            parent = topic[: topic.rfind("/") + 1]
+            found = above.get(parent)
+            if found is None:
+                found = above[parent] = self._holders(prefixes_of(topic))
+            if topic in self._by_name:
+                found = {**self._by_name[topic], **found}
+            for inbox in found:
+                inbox.push(change)
 
     def deny(self, names: Iterable[str]) -> None:
         """Take denied names from all inboxes that hold them."""
@@ -198,3 +224,9 @@ class Inboxes:
                 told.setdefault(inbox, []).append(name)
         for inbox, refused in told.items():
             inbox.deny(refused)
+
+    def _holders(self, names: Iterable[str]) -> dict[Inbox, None]:
+        found: dict[Inbox, None] = {}
+        for name in names:
+            found.update(self._by_name.get(name, {}))
+        return found

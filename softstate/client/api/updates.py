@@ -19,7 +19,8 @@ class Updates:
 
     Iterating yields a `Change` whenever there is a newer state of a topic than the one yielded before. Changes that
     are overtaken while the application is busy are never seen: what counts is the newest state. It is safe to cancel
-    an iteration at any point: nothing is lost, and iterating may begin again. Iterating raises:
+    an iteration at any point: nothing is lost, and iterating may begin again. While many changes are pending, other
+    tasks run, and a cancellation is noticed, after at most 100 changes or a millisecond. Iterating raises:
 
     - `softstate.Denied`, once, when the node refuses some of the names (see `denied`); the others go on if you iterate
       again, and when none is left it is raised every time;

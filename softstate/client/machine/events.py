@@ -222,9 +222,9 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """This is the newest state of a topic that the application wants."""
+    """These are the newest states of topics that the application wants, in order."""
 
-    change: Change
+    changes: Sequence[Change]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ that makes the answers to earlier requests worth less.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from softstate.client.machine.certificate import Certificate
+from softstate.client.machine.known_topics import KnownTopics
 from softstate.model import Change
 from softstate.names import is_prefix, prefixes_of
 from softstate.position import Position
@@ -55,7 +56,7 @@ class Knowledge:
         self.position: Position | None = None
         self.lease = 0
         self.dropped = 0
-        self._known: dict[str, Change] = {}
+        self._known = KnownTopics()
         self._tombstones: dict[str, int] = {}
         # Topics deleted by a sweep bear the answer's revision, which is above what the store holds for them: sent to
         # a node as a version, it would look like a rewound store (P-SUB-11).
@@ -83,12 +84,11 @@ class Knowledge:
             if self.subscriptions.pop(name, None) is not None:
                 self._digest = (self._digest - name_hash(name)) & MASK
                 removed.append(name)
-        if any(is_prefix(name) for name in removed):
-            orphans = [topic for topic in self._known if not self._covering(topic)]
-        else:
-            orphans = [topic for topic in removed if topic in self._known and not self._covering(topic)]
-        for topic in orphans:
-            self._forget(topic)
+        for name in removed:
+            if any(prefix in self.subscriptions for prefix in prefixes_of(name.rstrip("/")) if prefix != name):
+                continue  # a wider prefix still covers it
+            for topic in self._below(name, but=self.subscriptions):
+                self._forget(topic)
         return removed
 
     @property
@@ -122,9 +122,7 @@ class Knowledge:
 
     def known(self, name: str) -> list[Change]:
         """Return the newest known state of every topic that `name` covers. After a reset, old values have version 0."""
-        if not is_prefix(name):
-            return [self._known[name]] if name in self._known else []
-        return [change for topic, change in self._known.items() if name in prefixes_of(topic)]
+        return [self._known.states[topic] for topic in self._below(name)]
 
     # Requests ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +139,7 @@ class Knowledge:
                 held = self.subscriptions[name]
                 since[name] = 0 if held.lists else held.revision or 0
             else:
-                known = self._known.get(name)
+                known = self._known.states.get(name)
                 since[name] = 0 if known is None or name in self._swept else known.version
         return Question(self.next_serial(), now, since, self.position, lease)
 
@@ -179,27 +177,24 @@ class Knowledge:
 
     def apply(self, change: Change) -> bool:
         """Take a change over if it is news (P-KNOW-1, P-KNOW-2); tell whether it was."""
-        covering = self._covering(change.topic)
-        known = self._known.get(change.topic)
-        version = known.version if known else 0
-        if not covering or change.version == version:
-            return False
-        if change.version < version:
-            self.dropped += 1
-            return False
-        if any(held.revision is not None and change.version <= held.revision for held in covering):
-            return False
-        self._keep(change)
-        return True
+        return self._apply(change, self._covering(change.topic))
 
     def apply_page(self, question: Question, changes: Iterable[Change]) -> list[Change]:
         """Apply one page of an answer, which may turn out cut off (P-KNOW-9); return what was news."""
         if question.serial <= self._reset_serial:
             return []
         fresh = []
+        above: dict[str, list[Certificate]] = {}  # the topics of a page have few prefixes between them
         for change in changes:
-            question.listed.add(change.topic)
-            if self.apply(change):
+            topic = change.topic
+            question.listed.add(topic)
+            parent = topic[: topic.rfind("/") + 1]
+            covering = above.get(parent)
+            if covering is None:
+                covering = above[parent] = self._above(topic)
+            if topic in self.subscriptions:
+                covering = [*covering, self.subscriptions[topic]]
+            if self._apply(change, covering):
                 fresh.append(change)
         return fresh
 
@@ -215,7 +210,7 @@ class Knowledge:
             held = self.subscriptions.get(name)
             if held and held.answered(question.serial, question.lease, revision, question.sent - lag_s):
                 certified.append(name)
-        whole = {name for name in certified if question.since[name] == 0 or name in compacted}
+        whole = [name for name in certified if question.since[name] == 0 or name in compacted]
         swept = self._sweep(question, whole, revision)
         self._forget_tombstones()
         return swept
@@ -258,9 +253,8 @@ class Knowledge:
         """Begin in another history at `position` (P-REW-5): values stay readable, as of no version and no age."""
         self.position = position
         self._reset_serial = self._serial
-        self._known = {
-            topic: Change(topic, 0, change.value) for topic, change in self._known.items() if not change.deleted
-        }
+        states = self._known.states.values()
+        self._known.replace([Change(state.topic, 0, state.value) for state in states if not state.deleted])
         self._tombstones.clear()
         self._swept.clear()
         self.begin_lease()
@@ -269,32 +263,54 @@ class Knowledge:
 
     # Inside ------------------------------------------------------------------------------------------------------
 
+    def _apply(self, change: Change, covering: Sequence[Certificate]) -> bool:
+        if not covering:
+            return False
+        version, known = change.version, self._known.states.get(change.topic)
+        if known is not None and version <= known.version:
+            self.dropped += version < known.version
+            return False
+        if version == 0:
+            return False
+        for held in covering:
+            if held.revision is not None and version <= held.revision:
+                return False
+        self._keep(change)
+        return True
+
     def _covering(self, topic: str) -> list[Certificate]:
-        names = [topic, *prefixes_of(topic)]
-        return [self.subscriptions[name] for name in names if name in self.subscriptions]
+        own = self.subscriptions.get(topic)
+        return self._above(topic) if own is None else [own, *self._above(topic)]
+
+    def _above(self, topic: str) -> list[Certificate]:
+        return [self.subscriptions[name] for name in prefixes_of(topic) if name in self.subscriptions]
+
+    def _below(self, name: str, but: Container[str] = ()) -> list[str]:
+        """List the known topics that a name covers, without what the names in `but` cover."""
+        if is_prefix(name):
+            return self._known.below(name, but)
+        return [name] if name in self._known.states else []
 
     def _forget(self, topic: str) -> None:
-        del self._known[topic]
+        self._known.forget(topic)
         self._tombstones.pop(topic, None)
         self._swept.discard(topic)
 
     def _keep(self, change: Change) -> None:
-        self._known[change.topic] = change
-        self._swept.discard(change.topic)
+        self._known.keep(change)
+        if self._swept:
+            self._swept.discard(change.topic)
         if change.deleted:
             self._tombstones[change.topic] = change.version
-        else:
+        elif self._tombstones:
             self._tombstones.pop(change.topic, None)
 
-    def _sweep(self, question: Question, whole: set[str], revision: int) -> list[Change]:
+    def _sweep(self, question: Question, whole: Iterable[str], revision: int) -> list[Change]:
         """Delete what a full answer did not list, unless a later revision certified it elsewhere (P-SUB-10)."""
-        if any(is_prefix(name) for name in whole):
-            candidates = [topic for topic in self._known if whole.intersection((topic, *prefixes_of(topic)))]
-        else:
-            candidates = [topic for topic in question.since if topic in whole and topic in self._known]
+        candidates = dict.fromkeys(topic for name in whole for topic in self._below(name))
         swept = []
         for topic in candidates:
-            known = self._known[topic]
+            known = self._known.states[topic]
             # A change at the very revision of the answer is listed in it; the bound keeps deliveries increasing.
             if known.deleted or known.version >= revision or topic in question.listed:
                 continue
@@ -311,7 +327,7 @@ class Knowledge:
         Those of single topics stay, one per subscription: the next request names their version and is spared them.
         """
         for topic, version in list(self._tombstones.items()):
-            covering = self._covering(topic)
-            certified = all(held.revision is not None and held.revision >= version for held in covering)
-            if certified and (topic in self._swept or topic not in self.subscriptions):
+            if topic in self.subscriptions and topic not in self._swept:
+                continue
+            if all(held.revision is not None and held.revision >= version for held in self._covering(topic)):
                 self._forget(topic)

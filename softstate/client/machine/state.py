@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -155,9 +155,10 @@ class Core:
         """Add actions, in order."""
         self.out.extend(actions)
 
-    def deliver(self, changes: Iterable[Change]) -> None:
+    def deliver(self, changes: Sequence[Change]) -> None:
         """Hand changes to the application."""
-        self.out.extend(Deliver(change) for change in changes)
+        if changes:
+            self.out.append(Deliver(changes))
 
     def deny(self, names: Iterable[str]) -> list[str]:
         """Drop names that a node refuses from the set, and report them; return those that were in it."""

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.client.api.inbox import Inbox, Inboxes
+from softstate.client.api.inbox import BUSY_S_MAX, TAKEN_MAX, Inbox, Inboxes
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import ClientClosed, Unauthenticated
@@ -125,8 +125,73 @@ def test_each_inbox_gets_a_change_once() -> None:
     inbox, other = (Inbox(names, parked) for names in (("/", "a/", "a/b"), ("a/", "c")))
     assert inboxes.add(inbox) == ["/", "a/", "a/b"]
     assert inboxes.add(other) == ["c"]
-    inboxes.deliver(Change("a/b", 1))
+    inboxes.deliver([Change("a/b", 1)])
     inboxes.deny(["a/", "unheard/of"])
     assert tuple(inbox.names) == ("/", "a/b")
     assert inboxes.remove(inbox) == ["/", "a/b"]
-    inboxes.deliver(Change("z", 1))
+    inboxes.deliver([Change("z", 1)])
+
+
+async def test_pending_changes_are_taken_in_linear_time() -> None:
+    # With a look at all that is taken already for each, this would take minutes, and end in pytest's timeout.
+    inbox, updates = handle("/")
+    for version in range(1, 400_001):
+        inbox.push(Change(str(version), version))
+    seen = 0
+    async for change in updates:
+        seen += 1
+        assert change.version == seen
+        if seen == 400_000:
+            break
+
+
+async def test_other_tasks_run_and_a_cancellation_is_noticed_while_changes_are_pending(
+    autojump_clock: MockClock,
+) -> None:
+    inbox, updates = handle("/")
+    for version in range(1, 10_001):
+        inbox.push(Change(str(version), version))
+    turns, seen = 0, 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        async for _ in updates:
+            seen += 1
+            if seen == 5_000:
+                break
+        assert 5_000 / TAKEN_MAX - 1 <= turns <= 5_000 / 10
+        with trio.CancelScope() as scope:
+            async for _ in updates:
+                seen += 1
+                scope.cancel()
+        assert 5_000 < seen <= 5_000 + TAKEN_MAX
+        nursery.cancel_scope.cancel()
+    rest = await drain(updates)
+    assert len(rest) == 10_000 - seen, "nothing is lost by the cancellation"
+
+
+async def test_slow_work_on_each_change_lets_other_tasks_run_after_each() -> None:
+    inbox, updates = handle("/")
+    for version in range(1, 11):
+        inbox.push(Change(str(version), version))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(10):
+            inbox._rested_s -= BUSY_S_MAX  # as if that had passed since other tasks ran
+            await anext(updates)
+        assert turns >= 9
+        nursery.cancel_scope.cancel()

@@ -208,4 +208,4 @@ async def test_two_clients_with_one_seed_act_alike(nursery: trio.Nursery, autoju
 async def test_what_is_settled_or_delivered_late_is_ignored() -> None:
     dispatcher = Dispatcher()
     dispatcher.perform(Settled(99, KeyReused("late")))
-    dispatcher.perform(Deliver(Change("unheard/of", 1)))
+    dispatcher.perform(Deliver([Change("unheard/of", 1)]))

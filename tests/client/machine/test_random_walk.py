@@ -104,9 +104,10 @@ class _Chaos:
 
     def _check(self, action: Action) -> None:
         match action:
-            case Deliver(change):
-                assert change.version > self.versions.get(change.topic, 0)
-                self.versions[change.topic] = change.version
+            case Deliver(changes):
+                for change in changes:
+                    assert change.version > self.versions.get(change.topic, 0)
+                    self.versions[change.topic] = change.version
             case Reset():
                 self.versions.clear()
                 self.revisions.clear()

@@ -154,11 +154,12 @@ class _World:
             case Abandon():
                 self.polls.pop(action.request, None)
                 self.answers.pop(action.request, None)
-            case Deliver(change):
-                held = self.copy.get(change.topic)
-                assert held is None or change.version > held.version, "S1"
-                self.copy[change.topic] = change
-                assert change.deleted or change in self.was, "S2"
+            case Deliver(changes):
+                for change in changes:
+                    held = self.copy.get(change.topic)
+                    assert held is None or change.version > held.version, "S1"
+                    self.copy[change.topic] = change
+                    assert change.deleted or change in self.was, "S2"
             case Reset():
                 # Versions start over; values that are held stay readable, of no version.
                 self.copy = {

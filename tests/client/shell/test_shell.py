@@ -46,7 +46,7 @@ async def test_opened_comes_first_and_closed_last(nursery: trio.Nursery) -> None
 
 async def test_what_is_for_the_application_gets_there(nursery: trio.Nursery) -> None:
     async with running(ScriptedNode(nursery)) as rig:
-        action = Deliver(Change("a", 1))
+        action = Deliver([Change("a", 1)])
         rig.do(action)
         assert rig.application.actions == [action]
         assert rig.application.steps == 2
