@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from bench.measure.options import Measuring
 from bench.speed.churn import churn
+from bench.speed.client import client
 from bench.speed.fanout import fanout
 from bench.speed.latency import latency
 from bench.speed.leases import leases
@@ -152,6 +153,12 @@ def recovery_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 -
 def leases_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure the lease table alone, with up to a million leases, beside a bare dict."""
     return measuring.show(leases(measuring))
+
+
+@app.command(name="client")
+def client_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure one client's first snapshot of up to a million topics, by stage of its CPU."""
+    return measuring.show(client(measuring))
 
 
 @app.command(name="polls")
