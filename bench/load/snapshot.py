@@ -148,6 +148,11 @@ class StagedMachine:
         """As the machine's."""
         return self._machine.position
 
+    @property
+    def value_bytes_max(self) -> int:
+        """As the machine's."""
+        return self._machine.value_bytes_max
+
     def handle(self, event: Event, now: float) -> Sequence[Action]:
         """Count pages, and have the machine handle the event."""
         message = event.message if isinstance(event, Arrived | PollAnswered) else None

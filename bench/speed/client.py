@@ -23,8 +23,6 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SIZES_QUICK = (1_000, 100_000)
 OURS = "client"
 FLOOR = "decode + dict"
-TARGET = 4.0
-"""Greatest CPU of a change, in times of the floor's."""
 FLAT = 2.0
 """Greatest growth of a ratio to the floor from the smallest snapshot to the largest that counts as linear."""
 PAGES_MAX = 1.1
@@ -55,7 +53,6 @@ def client(measuring: Measuring, sizes: tuple[int, ...] = ()) -> Report:
             report.table(label, result, COLUMNS, baseline=FLOOR, compares="cpu_s")
             pages = result.median(OURS, "pages")
             report.figure_at_most(f"pages fetched, {label}", pages, PAGES_MAX, "times those needed")
-            report.at_most(f"CPU of a change, {label}", result, OURS, FLOOR, "cpu_s", TARGET)
     _judge_linearity(report, by_size)
     report.note("rest: the WebSocket library, Trio, connecting; with few topics it is mostly the start of a client")
     report.note("iterate: begun when all has arrived, so that every change is pending at once")

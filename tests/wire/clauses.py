@@ -469,4 +469,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_paths.py::test_a_publish_unanswered_for_long_leaves_the_connection",
         "client/machine/test_paths.py::test_publishes_wait_a_second_for_the_first_connection",
     ),
+    "P-CLI-11": (
+        "client/machine/test_portions.py::test_a_subscribe_in_portions_leaves_the_whole_set_and_every_renewal_matches_it",
+        "client/machine/test_portions.py::test_no_portion_is_longer_than_allowed_in_either_codec",
+        "client/machine/test_portions.py::test_a_value_too_large_is_refused_and_never_sent",
+        "client/api/test_limits.py::test_long_names_beyond_one_message_are_live_and_stay_so",
+    ),
 }

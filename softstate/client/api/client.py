@@ -39,10 +39,6 @@ from softstate.position import REVISION_MAX, Position
 from softstate.wire import decode_value, encode_value
 from softstate.wire.messages import KEY_CHARS_MAX
 
-SENT_VALUE_BYTES_MAX = 512 * 1024
-"""Longest value that is sent at all, as CBOR: below what makes a message too long (1 MiB), which would cost the
-connection. The node's own limit on values is lower, 64 KiB by default, and answered with `TooLarge`."""
-
 READ_TIMEOUT_S = 10.0
 """How long reads over HTTP try, unless told otherwise."""
 
@@ -139,28 +135,30 @@ class Client:
     def publish_soon(self, topic: str, value: Value, *, expect: int | None = None, key: str | None = None) -> Receipt:
         """Begin to publish, and return at once. Publishes of one topic are applied in the order of these calls.
 
-        This is how to have many on their way at once. Raises `softstate.Invalid` or `softstate.TooLarge` for what can
-        be checked here, and `softstate.ClientClosed`; the rest comes from `Receipt.wait`.
+        This is how to have many on their way at once. Raises `softstate.Invalid`, `softstate.ClientClosed`, and
+        `softstate.TooLarge` for a value above the node's limit (64 KiB by default), which would only cost the
+        connection. The rest comes from `Receipt.wait`.
         """
-        cbor = encode_value(value, SENT_VALUE_BYTES_MAX)
+        cbor = encode_value(value, self._machine.value_bytes_max)
         if isinstance(value, dict | list):
             value = decode_value(cbor)  # the application may change its own while this waits to be sent
-        return self._ask(topic, value, deleted=False, expect=expect, key=key)
+        return self._ask(topic, value, cbor, deleted=False, expect=expect, key=key)
 
     def delete_soon(self, topic: str, *, expect: int | None = None, key: str | None = None) -> Receipt:
         """Begin to delete, and return at once; as `publish_soon`."""
-        return self._ask(topic, None, deleted=True, expect=expect, key=key)
+        return self._ask(topic, None, b"", deleted=True, expect=expect, key=key)
 
-    def _ask(self, topic: str, value: Value, *, deleted: bool, expect: int | None, key: str | None) -> Receipt:
+    def _ask(
+        self, topic: str, value: Value, cbor: bytes, *, deleted: bool, expect: int | None, key: str | None
+    ) -> Receipt:
         check_topic(topic)
-        if expect is not None and not 0 <= expect <= REVISION_MAX:
-            raise Invalid(f"expect must be a version, 0 to {REVISION_MAX}")
-        if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
-            raise Invalid(f"key must have 1 to {KEY_CHARS_MAX} characters")
+        _check_expect(expect)
+        _check_key(key)
         self._dispatcher.raise_if_over()
         ticket, outcome = self._dispatcher.new_publish()
         key = key or f"{self._random.getrandbits(128):032x}"
-        self._shell.handle(PublishRequested(ticket, topic, value, deleted, expect, key))
+        wire_bytes = len(self._shell.codec.value(cbor)) if cbor else 0
+        self._shell.handle(PublishRequested(ticket, topic, value, deleted, expect, key, len(cbor), wire_bytes))
         return Receipt(outcome, partial(self._drop, ticket))
 
     async def _finish(self, receipt: Receipt) -> int:
@@ -212,6 +210,24 @@ class Client:
 
     def _age_of(self, names: Iterable[str]) -> float:
         return self._machine.age(self._clock.now(), names)
+
+
+def _check_expect(expect: object) -> None:
+    if expect is None:
+        return
+    if not isinstance(expect, int) or isinstance(expect, bool) or not 0 <= expect <= REVISION_MAX:
+        raise Invalid(f"expect must be a version, an integer from 0 to {REVISION_MAX}, not {expect!r}")
+
+
+def _check_key(key: object) -> None:
+    if key is None:
+        return
+    if not isinstance(key, str) or not 1 <= len(key) <= KEY_CHARS_MAX:
+        raise Invalid(f"key must be text of 1 to {KEY_CHARS_MAX} characters, not {key!r:.200}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise Invalid("key must be valid Unicode (it holds a lone surrogate)") from None
 
 
 @final

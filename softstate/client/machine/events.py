@@ -47,7 +47,8 @@ class Unwanted:
 class PublishRequested:
     """The application publishes; the value has been checked. Publishes of one topic are sent one at a time, in order.
 
-    `key` is the idempotency key, unique to this publish; it always has one.
+    `key` is the idempotency key, unique to this publish; it always has one. `cbor_bytes` is the size of the value as
+    CBOR, `wire_bytes` as the client's codec writes it.
     """
 
     ticket: int
@@ -56,6 +57,8 @@ class PublishRequested:
     deleted: bool
     expect: int | None
     key: str
+    cbor_bytes: int = 0
+    wire_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ class Machine:
         """The highest position known, of the history the client is in."""
         return self._knowledge.position
 
+    @property
+    def value_bytes_max(self) -> int:
+        """The longest value that may be published, as CBOR: the limit of the last node that told one."""
+        return self._core.portions.value_bytes
+
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event and return what to do, in order. Never raises for what the network says.
 

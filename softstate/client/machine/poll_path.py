@@ -1,7 +1,7 @@
 """The HTTP path of the client machine: rounds of polls, their pages, and their failures.
 
-It goes on beside the WebSocket path (P-CLI-1). One request is in flight at a time. A round asks for the whole set, at
-most `NAMES_MAX` names a request. Every page goes through the path rule (P-REW-7).
+It goes on beside the WebSocket path (P-CLI-1). One request is in flight at a time. A round asks for the whole set, in
+portions. Every page goes through the path rule (P-REW-7).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class PollPath:
     def poll(self) -> None:
         """Begin a round now."""
         self.poll_at = math.inf
-        self._rest = deque(self._core.batches())
+        self._rest = deque(self._core.cut(self._core.knowledge.subscriptions))
         self._round_sent = self._core.now
         self._next_batch()
 

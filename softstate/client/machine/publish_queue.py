@@ -18,10 +18,13 @@ from msgspec import UNSET, UnsetType
 
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
-from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError
+from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
+from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError, TooLarge
 from softstate.model import Value
 from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
+
+EXPIRED = "the publish of {!r} was not answered in time: read the topic to learn its outcome"
 
 BATCH_MAX = 100
 """Most publishes in one HTTP request."""
@@ -49,6 +52,12 @@ class Entry:
     """An attempt before the present one may have been applied."""
     tries: int = 0
     dropped: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes its message has, at most."""
+        asked = self.asked
+        return HEAD_BYTES + text_bytes(asked.topic) + text_bytes(asked.key) + asked.wire_bytes
 
     @property
     def value(self) -> Value | UnsetType:
@@ -87,6 +96,9 @@ class PublishQueue:
         # First sending of each publish whose fate is unknown. Time never goes back, so the oldest comes first.
         self._unknown_since: dict[int, float] = {}
         self._batch_max = BATCH_MAX
+        self._portions = Portions()
+        self._unfit = False
+        """Whether publishes may wait that are too large for the limits told since."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -100,6 +112,8 @@ class PublishQueue:
             return [Settled(asked.ticket, Overloaded(text))]
         self._order += 1
         entry = Entry(asked, self._order)
+        if (too_large := self._too_large(entry)) is not None:
+            return [Settled(asked.ticket, too_large)]
         self._entries[asked.ticket] = entry
         line = self._by_topic.setdefault(asked.topic, deque())
         line.append(entry)
@@ -117,6 +131,10 @@ class PublishQueue:
         else:
             self._remove(entry)
 
+    def limit(self, portions: Portions) -> None:
+        """Take over limits: publishes that are too large for them are settled at the next `tick`."""
+        self._portions, self._unfit = portions, True
+
     def settle_all(self, error: SoftstateError) -> list[Settled]:
         """Settle every publish with `error`: the client ends."""
         settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
@@ -130,7 +148,7 @@ class PublishQueue:
 
     def over_connection(self, conn: int, now: float) -> list[Publish]:
         """Take what may be sent on `conn` now, in order."""
-        taken = self._take(self._inflight_max - len(self._in_flight), conn, now)
+        taken = self._take(self._inflight_max - len(self._in_flight), math.inf, conn, now)
         return [
             Publish(
                 entry.asked.ticket,
@@ -145,7 +163,7 @@ class PublishQueue:
 
     def over_http(self, now: float) -> tuple[list[int], list[BatchChange]]:
         """Take what may go into one HTTP request now, in order; return the tickets and the changes."""
-        taken = self._take(self._batch_max, HTTP, now)
+        taken = self._take(self._batch_max, self._portions.batch_bytes - HEAD_BYTES, HTTP, now)
         changes = [
             BatchChange(entry.asked.topic, entry.value, entry.asked.deleted, entry.asked.expect, entry.asked.key)
             for entry in taken
@@ -186,6 +204,7 @@ class PublishQueue:
         for entry in [entry for entry in self._in_flight.values() if entry.path == path]:
             entry.maybe_applied = True
             self._requeue(entry)
+        self._unfit = True
 
     def batch_answered(
         self, tickets: Sequence[int], results: Sequence[BatchResult], now: float, advice: Advice
@@ -231,8 +250,9 @@ class PublishQueue:
             if now < since + KEY_MARGIN * self.key_s:
                 break
             entry = self._entries[ticket]
-            text = f"the publish of {entry.asked.topic!r} was not answered in time: read the topic to learn its outcome"
-            settled += self._settle(entry, OutcomeUnknown(text))
+            settled += self._settle(entry, OutcomeUnknown(EXPIRED.format(entry.asked.topic)))
+        if self._unfit:
+            settled += self._refuse_unfit()
         return settled
 
     @property
@@ -244,16 +264,42 @@ class PublishQueue:
 
     # Inside ------------------------------------------------------------------------------------------------------
 
-    def _take(self, most: int, path: str | int, now: float) -> list[Entry]:
+    def _take(self, most: int, bytes_max: float, path: str | int, now: float) -> list[Entry]:
+        """Take what goes at once: at most so many, and so many bytes, but one at least."""
         taken: list[Entry] = []
         while len(taken) < most and self.ready:
-            entry = self._entries[heapq.heappop(self._ready)[1]]
+            entry = self._entries[self._ready[0][1]]
+            bytes_max -= entry.size
+            if bytes_max < 0 and taken:
+                break
+            heapq.heappop(self._ready)
             self.repeats += entry.sent > -math.inf
             entry.path, entry.sent = path, now
             self._in_flight[entry.asked.ticket] = entry
             self._unknown_since.setdefault(entry.asked.ticket, now)
             taken.append(entry)
         return taken
+
+    def _too_large(self, entry: Entry) -> TooLarge | None:
+        limits, size = self._portions, entry.asked.cbor_bytes
+        if size > limits.value_bytes:
+            return TooLarge(f"value is {size} bytes encoded as CBOR, the limit (value_bytes) is {limits.value_bytes}")
+        if limits.publish_bytes is not None and entry.size > limits.publish_bytes:
+            text = (
+                f"the message would have up to {entry.size} bytes, the limit (message_bytes) is {limits.publish_bytes}"
+            )
+            return TooLarge(text)
+        return None
+
+    def _refuse_unfit(self) -> list[Settled]:
+        """Settle what waits and is too large for the limits: sent, it would cost the connection, again and again."""
+        self._unfit = False
+        settled = []
+        for entry in [entry for entry in self._entries.values() if entry.path is None]:
+            if (too_large := self._too_large(entry)) is not None:
+                unknown = OutcomeUnknown(EXPIRED.format(entry.asked.topic))
+                settled += self._settle(entry, unknown if entry.maybe_applied else too_large)
+        return settled
 
     def _is_next(self, order: int, ticket: int) -> bool:
         """Tell whether this is still a publish to be sent: first of its topic and not in flight."""

@@ -100,7 +100,8 @@ class PushMessages:
         if not knowledge.usable(message.position, connection.base):
             self._history_mismatch()
             return
-        core.limits, core.advice = message.limits, Advice.of(message.poll, message.recover)
+        core.advice = Advice.of(message.poll, message.recover)
+        core.limit(message.limits)
         core.queue.key_s = message.limits.key_ms / 1000
         core.failures = 0
         core.timeout_s = message.timeout_ms / 1000

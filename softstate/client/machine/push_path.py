@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from softstate.client.machine.backoff import Rotation, jittered_s
 from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
 from softstate.client.machine.events import Connect, Disconnect, Send
-from softstate.client.machine.state import NAMES_MAX, Cause, Core
+from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.triggers import Trigger
 from softstate.position import Position
 from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
@@ -100,25 +100,27 @@ class PushPath:
         connection.resubscribe()
         self._core.knowledge.begin_lease()
         self.schedule_renewal(connection)
-        batches = self._core.batches() or [[]]
-        for at, names in enumerate(batches):
+        # The node takes them in order, and the first one empties its set: what a later one adds, none takes away. A
+        # renewal is sent behind the last, so that it is compared with the whole.
+        for at, names in enumerate(self._core.cut(self._core.knowledge.subscriptions) or [[]]):
             self._subscribe(connection, names, replace=at == 0)
 
     def subscribe(self, names: Sequence[str]) -> None:
         """Add names to the lease, if there is one; else they are part of the next."""
         connection = self.open
         if connection is not None and connection.stage is Stage.LEASED:
-            for at in range(0, len(names), NAMES_MAX):
-                self._subscribe(connection, names[at : at + NAMES_MAX], replace=False)
+            for portion in self._core.cut(names):
+                self._subscribe(connection, portion, replace=False)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Take names out of the lease, if there is one: best effort."""
         connection = self.open
         if connection is not None and connection.leased:
-            topics = [name for name in names if not name.endswith("/")]
-            prefixes = [name for name in names if name.endswith("/")]
             self._disagree(connection, self._core.knowledge.next_serial())
-            self._core.act(Send(connection.conn, Unsubscribe(topics, prefixes)))
+            for portion in self._core.cut(names):
+                topics = [name for name in portion if not name.endswith("/")]
+                prefixes = [name for name in portion if name.endswith("/")]
+                self._core.act(Send(connection.conn, Unsubscribe(topics, prefixes)))
 
     def renew(self) -> None:
         """Extend the lease, and ask whether both sides hold the same set."""
@@ -150,11 +152,12 @@ class PushPath:
     def poll_uncertain(self, names: Sequence[str], min_revision: int) -> None:
         """Poll, on the connection, the names that cover a topic of which a change may be missing."""
         connection, core = self._opened(), self._core
-        question = core.knowledge.ask(names, core.now)
-        poll_id = self._request_id("poll")
-        connection.requests[poll_id] = InFlight(question, joins=False)
-        body = Poll(poll_id, core.knowledge.position, question.topics, question.prefixes, min_revision)
-        core.act(Send(connection.conn, body))
+        for portion in core.cut(names):
+            question = core.knowledge.ask(portion, core.now)
+            poll_id = self._request_id("poll")
+            connection.requests[poll_id] = InFlight(question, joins=False)
+            body = Poll(poll_id, core.knowledge.position, question.topics, question.prefixes, min_revision)
+            core.act(Send(connection.conn, body))
 
     def await_lease(self, retry_s: float, spread_s: float) -> None:
         """Wait on the open connection, its lease revoked, until it is time to subscribe again."""

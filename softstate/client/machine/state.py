@@ -12,15 +12,13 @@ from typing import Protocol
 from softstate.client.machine.backoff import Advice, Rotation
 from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused
 from softstate.client.machine.knowledge import Knowledge
+from softstate.client.machine.portions import Portions
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Denied, RequestError, SoftstateError
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.messages import Limits
-
-NAMES_MAX = 1_000
-"""Most names in one subscribe or poll; a larger set goes in several (P-CLI-9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +128,8 @@ class Core:
     mode: Mode = "closed"
     now: float = 0.0
     limits: Limits | None = None
+    portions: Portions = field(default_factory=Portions)
+    """What `limits`, or defaults as long as there are none, make of requests."""
     timeout_s: float = math.inf
     """How long the last node that spoke says to wait for an answer."""
     out: list[Action] = field(default_factory=list)
@@ -177,7 +177,11 @@ class Core:
         """Draw a time between now and `span_s` later."""
         return self.now + self.random.uniform(0.0, span_s)
 
-    def batches(self) -> list[list[str]]:
-        """Cut the set into requests, in the order in which the names were added."""
-        names = list(self.knowledge.subscriptions)
-        return [names[at : at + NAMES_MAX] for at in range(0, len(names), NAMES_MAX)]
+    def limit(self, limits: Limits) -> None:
+        """Take over the limits that a node told: everything is cut to them from now on."""
+        self.limits, self.portions = limits, Portions.of(limits)
+        self.queue.limit(self.portions)
+
+    def cut(self, names: Iterable[str]) -> list[list[str]]:
+        """Cut names into requests, in order."""
+        return self.portions.cut(names, self.knowledge.position)

@@ -54,13 +54,10 @@ from softstate.http_client.streams import OpenStream
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import Codec
-from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults, ClientMessage, Polled
+from softstate.wire.messages import Batch, BatchResult, BatchResults, ClientMessage, Polled
 
 SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
-
-BATCH_BYTES_MAX = 1024 * 1024
-"""Longest body of one publish over HTTP; a batch that needs more is sent in several, one after the other."""
 
 JUMP_CHECK_S = 1.0
 """How often the clocks are compared while a lease is relied on."""
@@ -84,6 +81,11 @@ class Driven(Protocol):
     @property
     def position(self) -> Position | None:
         """The newest position it has heard of."""
+        ...
+
+    @property
+    def value_bytes_max(self) -> int:
+        """The longest value that may be published, as CBOR."""
         ...
 
     def handle(self, event: Event, now: float) -> Sequence[Action]:
@@ -163,7 +165,8 @@ class Shell:
         self._application = application
         self._open_stream = open_stream
         self._http = http
-        self._codec: Codec = http.codec
+        self.codec: Codec = http.codec
+        """How messages are written."""
         self._clock = clock
         self._connections: dict[int, _Connection] = {}
         self._requests: dict[int, trio.CancelScope] = {}
@@ -268,7 +271,7 @@ class Shell:
     async def _converse(self, nursery: trio.Nursery, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
         url = parse_url(action.url)
         try:
-            websocket = await open_websocket(nursery, url, self._codec, self._open_stream, action.timeout_s)
+            websocket = await open_websocket(nursery, url, self.codec, self._open_stream, action.timeout_s)
         except HandshakeFailed as error:
             return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms, error.error)
         connection.opened = True
@@ -292,7 +295,7 @@ class Shell:
         if connection.left:
             return
         try:
-            message = self._codec.server_message(data)
+            message = self.codec.server_message(data)
         except Unsupported:
             return  # an operation of a later protocol, which by its rules cannot matter to us
         self._report(connection, Arrived(connection.conn, message))
@@ -304,8 +307,8 @@ class Shell:
     async def _write(self, connection: _Connection, websocket: WebSocket) -> None:
         try:
             async for message in connection.queue:
-                data = self._codec.encode(message)
-                await websocket.send(data.decode() if self._codec.text else data)
+                data = self.codec.encode(message)
+                await websocket.send(data.decode() if self.codec.text else data)
             await websocket.aclose()
         except Gone:
             pass  # the reading task meets the same end, and reports it
@@ -331,29 +334,16 @@ class Shell:
             self.handle(answer)
 
     async def _poll(self, action: SendPoll) -> Polled:
-        body = self._codec.dumps(action.message)
+        body = self.codec.dumps(action.message)
         url = parse_url(action.url)
         reply = await self._http.request(url, "POST", "/v1/poll", body=body, timeout_s=action.timeout_s)
         return reply.decode(Polled)
 
     async def _publish(self, action: SendPublish) -> list[BatchResult]:
         url = parse_url(action.url)
-        ends_s = trio.current_time() + action.timeout_s
-        results: list[BatchResult] = []
-        for body, count in _bodies(self._codec, action.changes):
-            left_s = max(ends_s - trio.current_time(), 0)
-            reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=left_s)
-            some = reply.decode(BatchResults).results
-            if len(some) != count:
-                raise HttpFailed(f"{url} answered {count} publishes with {len(some)} results")
-            results += some
+        body = self.codec.dumps(Batch(list(action.changes)))
+        reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s)
+        results = reply.decode(BatchResults).results
+        if len(results) != len(action.changes):
+            raise HttpFailed(f"{url} answered {len(action.changes)} publishes with {len(results)} results")
         return results
-
-
-def _bodies(codec: Codec, changes: Sequence[BatchChange]) -> list[tuple[bytes, int]]:
-    """Encode a batch as one body, or as halves of halves until each is below `BATCH_BYTES_MAX` or a single change."""
-    body = codec.dumps(Batch(list(changes)))
-    if len(body) <= BATCH_BYTES_MAX or len(changes) == 1:
-        return [(body, len(changes))]
-    middle = len(changes) // 2
-    return _bodies(codec, changes[:middle]) + _bodies(codec, changes[middle:])

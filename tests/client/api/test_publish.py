@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_websocket import WebSocketConnection
 
-from softstate.client.api.client import SENT_VALUE_BYTES_MAX
 from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.machine.portions import VALUE_BYTES_MAX
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
@@ -56,13 +56,7 @@ async def test_what_is_published_is_what_it_was_then(push: PushNode, autojump_cl
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [
-        (math.nan, Invalid),
-        ("\ud800", Invalid),
-        ((1,), Invalid),
-        (2**64, Invalid),
-        (bytes(SENT_VALUE_BYTES_MAX), TooLarge),
-    ],
+    [(math.nan, Invalid), ("\ud800", Invalid), ((1,), Invalid), (2**64, Invalid), (bytes(VALUE_BYTES_MAX), TooLarge)],
 )
 async def test_values_are_checked_before_anything_is_sent(
     push: PushNode, value: object, error: type[SoftstateError]

@@ -26,7 +26,7 @@ from softstate.client.machine.events import (
     Unwanted,
     Wanted,
 )
-from softstate.client.machine.state import NAMES_MAX
+from softstate.client.machine.portions import NAMES_MAX
 from softstate.errors import Invalid, NotFound, Overloaded, Rewound, Unauthenticated, Unavailable
 from softstate.model import Change
 from softstate.wire.messages import BatchResult, Error, Limits, Notify, PositionMoved, Publish, Published, Revoked
@@ -342,7 +342,7 @@ def test_closing_gives_up_a_publish_request() -> None:
 def test_the_key_life_is_the_nodes() -> None:
     rig = Rig().live()
     assert rig.machine._queue.key_s == 600.0
-    rig = Rig().syncing(limits=Limits(9, 1, 1, 1, 1, 20_000))
+    rig = Rig().syncing(limits=Limits(9, 65_536, 1_048_576, 1, 1, 20_000))
     assert rig.machine._queue.key_s == 20.0
 
 

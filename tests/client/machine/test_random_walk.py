@@ -267,7 +267,9 @@ class _Chaos:
     def _message(self) -> Any:
         chance = self.random.random()
         if chance < 0.2:
-            limits = Limits(self.random.choice([2, 100]), 1, 1, 1, 1, 10_000)
+            limits = Limits(
+                self.random.choice([2, 100]), 65_536, self.random.choice([1, 1_100, 1_048_576]), 1, 1, 10_000
+            )
             flags = {"resumed": self.random.random() < 0.3}
             if self.random.random() < 0.2:
                 flags["reset"] = True

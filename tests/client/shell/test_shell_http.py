@@ -18,7 +18,6 @@ from softstate.client.machine.events import (
     SendPoll,
     SendPublish,
 )
-from softstate.client.shell import shell as shell_module
 from softstate.errors import Rewound
 from softstate.model import Change
 from softstate.wire import CBOR, JSON, Codec
@@ -109,23 +108,6 @@ async def test_a_batch_with_too_few_results_has_failed(nursery: trio.Nursery) ->
     async with running(ScriptedNode(nursery, http=serve)) as rig:
         rig.do(SendPublish(4, URL, [BatchChange("a", 1), BatchChange("b", 1)], 5))
         assert "2 publishes with 1 results" in (await rig.machine.saw(RequestFailed)).reason
-
-
-async def test_a_batch_over_the_limit_goes_in_parts(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell_module, "BATCH_BYTES_MAX", 1000)
-    sizes: list[int] = []
-
-    async def serve(asked: HttpRequest) -> Answer:
-        sizes.append(len(asked.body))
-        changes = CBOR.loads(asked.body, dict)["changes"]
-        return Answer.of(BatchResults([BatchResult(topic=change["topic"], version=9) for change in changes]))
-
-    changes = [BatchChange(f"t{n}", b"x" * 300) for n in range(10)] + [BatchChange("big", b"x" * 5000)]
-    async with running(ScriptedNode(nursery, http=serve)) as rig:
-        rig.do(SendPublish(4, URL, changes, 5))
-        answered = await rig.machine.saw(PublishAnswered)
-    assert [result.topic for result in answered.results] == [change.topic for change in changes]
-    assert [size for size in sizes if size > 1000] == [max(sizes)]
 
 
 async def test_cancelling_everything_leaves_nothing_open(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
