@@ -24,15 +24,41 @@ from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
+from softstate.server.storage.asker import Asker, current_asker
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
-from softstate.session import NodeTerms, ServiceRate, advise
+from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
 
 log = structlog.get_logger("softstate.node")
+
+
+class WatchedPoll:
+    """A poll over HTTP while it is measured. Implements `softstate.server.services.PollWatch`."""
+
+    __slots__ = ("_asker", "_measured", "_node")
+
+    def __init__(self, node: Node, asker: Asker | None) -> None:
+        self._node = node
+        self._asker = asker
+        self._measured = MeasuredRequest(node.polls)
+        self._measured.works(trio.current_time())
+
+    def answered(self) -> int:
+        """See `PollWatch.answered`."""
+        node, now = self._node, trio.current_time()
+        self._measured.served(now)
+        next_ms = node.terms().poll.every_ms
+        if self._asker is not None:
+            self._asker.expected = node.expected_polls.expect(now, next_ms, self._asker.expected)
+        return next_ms
+
+    def left(self) -> None:
+        """See `PollWatch.left`."""
+        self._measured.left(trio.current_time())
 
 
 class Node:
@@ -59,9 +85,11 @@ class Node:
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.hub = Hub(self.leases, position, now)
         self.access = StoreAccess(config, store, self.hub, now, rewound=self._rewound, skipped=self._skipped)
-        self._terms: tuple[tuple[int, float, Durability], NodeTerms] | None = None
+        self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
         self.http = HttpServer(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
+        self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
+        self.expected_polls = ExpectedPolls()
         self.connections = 0
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
@@ -121,6 +149,8 @@ class Node:
             "uptime_s": round(self.now() - self.started_at, 3),
             "ttl_ms": self.config.ttl_ms,
             "handshakes_per_s": round(self.handshakes.per_s, 1),
+            "polls_per_s": round(self.polls.per_s, 1),
+            "polling": self.expected_polls.count(trio.current_time()),
             **await store_counts(self.store),
             **self.counts(),
             "repairs": dict(sorted(self.repairs.items())),
@@ -139,17 +169,19 @@ class Node:
         """Return the terms that clients are told now."""
         # All that the terms depend on: they are worked out once for thousands of clients, 3 % of a renewal (cProfile).
         clients = self.leases.awaited(self.now(), self.config.recover_cap_ms / 1000)
-        changing = clients, self.handshakes.per_s, self.durability
+        polling = self.expected_polls.count(trio.current_time())
+        changing = clients, polling, self.handshakes.per_s, self.polls.per_s, self.durability
         if self._terms is None or self._terms[0] != changing:
-            self._terms = changing, self._work_out_terms(clients)
+            self._terms = changing, self._work_out_terms(clients, polling)
         return self._terms[1]
 
-    def _work_out_terms(self, clients: int) -> NodeTerms:
+    def _work_out_terms(self, clients: int, polling: int) -> NodeTerms:
         config = self.config
         poll, recover = advise(
             clients,
             self.handshakes.per_s,
-            self.handshakes.per_s,
+            self.polls.per_s,
+            polling=polling,
             poll_ms=config.poll_every_ms,
             base_ms=config.recover_base_ms,
             cap_ms=config.recover_cap_ms,
@@ -163,6 +195,10 @@ class Node:
             key_ms=config.key_ms,
         )
         return NodeTerms(self.node_id, config.ttl_ms, config.timeout_ms, poll, recover, limits, self.durability)
+
+    def watch_poll(self, *, again: bool) -> WatchedPoll:
+        """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
+        return WatchedPoll(self, current_asker() if again else None)
 
     # Running --------------------------------------------------------------------------------------------------------
 
@@ -231,9 +267,10 @@ class Node:
             now=self.now,
             codec=codec,
             peer=peer,
+            handshake=MeasuredRequest(self.handshakes),
+            polls=self.polls,
         )
-        self.handshakes.began(trio.current_time())
-        await connection.serve(raw_socket_of(stream), head, lambda: self.handshakes.ended(trio.current_time()))
+        await connection.serve(raw_socket_of(stream), head)
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
 

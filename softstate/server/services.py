@@ -9,6 +9,16 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.storage.access import StoreAccess
 
 
+class PollWatch(Protocol):
+    """One poll over HTTP, as it is measured."""
+
+    def answered(self) -> int:
+        """Note that it was answered to its end; return after how many milliseconds to poll again."""
+
+    def left(self) -> None:
+        """Note that it failed, or that another page of it is still to be asked for."""
+
+
 class Services(Protocol):
     """One node, as its routes see it. `Node` implements it; tests of HTTP give the routes something simpler."""
 
@@ -31,6 +41,9 @@ class Services(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the store answers and the hub is current."""
+
+    def watch_poll(self, *, again: bool) -> PollWatch:
+        """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""
 
     async def status(self) -> dict[str, Any]:
         """Count what this node holds, for people."""

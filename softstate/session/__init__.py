@@ -19,6 +19,12 @@ from softstate.session.effects import (
     Submit as Submit,
 )  # fmt: skip
 from softstate.session.gap_buffer import GapBuffer as GapBuffer
-from softstate.session.load_advice import NodeTerms as NodeTerms, ServiceRate as ServiceRate, advise as advise
+from softstate.session.load_advice import (
+    ExpectedPolls as ExpectedPolls,
+    MeasuredRequest as MeasuredRequest,
+    NodeTerms as NodeTerms,
+    ServiceRate as ServiceRate,
+    advise as advise,
+)
 from softstate.session.machine import SessionMachine as SessionMachine
 from softstate.session.state import State as State

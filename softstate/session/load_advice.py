@@ -49,6 +49,9 @@ RECOVER_BASE_MS = 500
 RECOVER_CAP_MS = 30_000
 """Default for the longest backoff of a client, while the node can serve all of its clients that often."""
 
+POLL_LATE = 1.2
+"""A poll is expected for this many times the interval that its client was told: clients vary it by 20 % (P-CLI-1)."""
+
 RENEWALS_PER_TTL = 3
 """A client renews this often within a TTL, so that losing one costs nothing (P-REN-11); etcd's clients do the same."""
 
@@ -59,7 +62,8 @@ class ServiceRate:
     The rate is requests served per *busy* second, one in which at least one was in progress, so that an idle node
     does not look slow. It is smoothed exponentially over `smoothing_s` busy seconds, begins at `prior_per_s`, and is
     kept within `floor_per_s` and `ceiling_per_s`. Between `began` and `ended` put only what the node does itself:
-    waiting there for a peer's bytes would count as slowness of the node.
+    waiting there for a peer's bytes would count as slowness of the node. `MeasuredRequest` does that for a request in
+    several parts, and for one that does not come to an end.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class ServiceRate:
         self._per_s = prior_per_s
         self._in_progress = 0
         self._measured_until = 0.0
+        self._charged_each = 0.0
 
     @property
     def per_s(self) -> float:
@@ -94,11 +99,28 @@ class ServiceRate:
         self._in_progress += 1
 
     def ended(self, now: float) -> None:
-        """Count a request out, also a failed one: a request that its client gave up has cost as much."""
+        """Count a request out, also one that its client gave up: it has cost as much."""
+        self.paused(now)
+        self.served()
+
+    def paused(self, now: float) -> None:
+        """Stop to count a request as in progress: the node waits for its peer, or the request is over."""
         assert self._in_progress > 0
         self._measure(now)
         self._in_progress -= 1
+
+    def served(self) -> None:
+        """Count a request as served, whose parts were counted in and out."""
         self._per_s = min(self._per_s + 1 / self._smoothing_s, self._ceiling_per_s)
+
+    @property
+    def charged_each(self) -> float:
+        """The sum, since the start, of what time has taken from the rate, in equal shares for all in progress."""
+        return self._charged_each
+
+    def refund(self, charge: float) -> None:
+        """Give back what a request was charged that says nothing about the rate, such as a failed one."""
+        self._per_s = min(self._per_s + charge, self._ceiling_per_s)
 
     def backlog_s(self) -> float:
         """Return how many seconds it takes to serve what is in progress."""
@@ -117,9 +139,92 @@ class ServiceRate:
     def _measure(self, now: float) -> None:
         # dr/dt = (true rate - r) / smoothing: time takes away here what `ended` gives, so both meet at the true rate.
         if self._in_progress:
+            before = self._per_s
             decay = math.exp(-(now - self._measured_until) / self._smoothing_s)
-            self._per_s = max(self._per_s * decay, self._floor_per_s)
+            self._per_s = max(before * decay, self._floor_per_s)
+            self._charged_each += (before - self._per_s) / self._in_progress
         self._measured_until = now
+
+
+class MeasuredRequest:
+    """One request as a `ServiceRate` sees it, in parts: the node works, waits for the peer, and works again.
+
+    It ends as `served`, or as `left`: then it leaves the rate as if it had not been, so that neither errors, which are
+    fast while the store is down and slow when it is stuck, nor peers that go away in the middle, move it. Once it has
+    ended, nothing counts any more.
+    """
+
+    __slots__ = ("_charge", "_mark", "_over", "_rate", "_working")
+
+    def __init__(self, rate: ServiceRate) -> None:
+        self._rate = rate
+        self._mark = self._charge = 0.0
+        self._working = self._over = False
+
+    def works(self, now: float) -> None:
+        """Note that the node works on it, or that it waits for the node to have time. Idempotent."""
+        if not (self._working or self._over):
+            self._rate.began(now)
+            self._mark = self._rate.charged_each
+            self._working = True
+
+    def waits(self, now: float) -> None:
+        """Note that the next step is the peer's. Idempotent."""
+        if self._working:
+            self._rate.paused(now)
+            self._charge += self._rate.charged_each - self._mark
+            self._working = False
+
+    def served(self, now: float) -> None:
+        """Count it as served, unless it has ended."""
+        if not self._over:
+            self.waits(now)
+            self._rate.served()
+            self._over = True
+
+    def left(self, now: float) -> None:
+        """End it without a result, unless it has ended."""
+        if not self._over:
+            self.waits(now)
+            self._rate.refund(self._charge)
+            self._over = True
+
+
+class ExpectedPolls:
+    """Counts the polls that are to come: those of clients that were told when to poll again, and for as long.
+
+    With it a node that holds no lease knows how many clients it has. A connection that polls again before its time is
+    one client still. Costs two numbers for each second of the longest interval, and one for each connection.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[int, int] = {}
+        self._passed: int | None = None
+        self._count = 0
+
+    def count(self, now: float) -> int:
+        """Return how many are expected."""
+        second = math.floor(now)
+        if self._passed is None or second - self._passed > len(self._due):
+            for due in [due for due in self._due if due <= second]:
+                self._count -= self._due.pop(due)
+        else:
+            for due in range(self._passed + 1, second + 1):
+                self._count -= self._due.pop(due, 0)
+        self._passed = second
+        return self._count
+
+    def expect(self, now: float, after_ms: int, instead_of: int = 0) -> int:
+        """Expect one more, `after_ms` from now; return what stands for it when its connection polls again."""
+        if self._due.get(instead_of, 0):
+            self._due[instead_of] -= 1
+            self._count -= 1
+        self.count(now)
+        # Clients vary their timers by 20 %.
+        due = math.ceil(now + after_ms * POLL_LATE / 1000) + 1
+        self._due[due] = self._due.get(due, 0) + 1
+        self._count += 1
+        return due
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +255,24 @@ def advise(
     handshakes_per_s: float,
     polls_per_s: float,
     *,
+    polling: int = 0,
     poll_ms: int = POLL_MS,
     base_ms: int = RECOVER_BASE_MS,
     cap_ms: int = RECOVER_CAP_MS,
     least_ms: int = SPREAD_MS_MIN,
     most_ms: int = SPREAD_MS_MAX,
 ) -> tuple[PollAdvice, RecoverAdvice]:
-    """Return what to advise to the clients of a node with so many `sessions` and such service rates (above 0).
+    """Return what to advise to clients of a node with so many `sessions` and such service rates, above 0 (P-CONN-10).
 
-    Poll every `every_ms`, the first time after U(0, `spread_ms`). Reconnect after U(0, `spread_ms`), then, at attempt
-    k, after U(0, min(`cap_ms`, `base_ms` · 2^k)).
+    `polling` clients poll already; they, and those with a session if pushes fail, share the rate of polls. Poll every
+    `every_ms`, the first time after U(0, `spread_ms`). Reconnect after U(0, `spread_ms`), then, at attempt k, after
+    U(0, min(`cap_ms`, `base_ms` · 2^k)).
 
     `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
     N / (0.75 · polls per second), the cap to 2N / (0.75 · handshakes per second), with N / (0.75 · rate) bounded by
     `least_ms` and `most_ms` as in `spread_ms`.
     """
-    polls_ms = spread_ms(sessions, polls_per_s, least_ms, most_ms)
+    polls_ms = spread_ms(sessions + polling, polls_per_s, least_ms, most_ms)
     handshakes_ms = spread_ms(sessions, handshakes_per_s, least_ms, most_ms)
     poll = PollAdvice(every_ms=max(poll_ms, polls_ms), spread_ms=polls_ms)
     return poll, RecoverAdvice(spread_ms=handshakes_ms, base_ms=base_ms, cap_ms=max(cap_ms, 2 * handshakes_ms))

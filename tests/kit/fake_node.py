@@ -44,6 +44,15 @@ class FakeNode:
         self.admission: float | None = None
         self.http = HttpServer(self, self.upgrade, lambda: self.admission)
 
+    def watch_poll(self, *, again: bool) -> FakeNode:
+        return self
+
+    def answered(self) -> int:
+        return self.config.poll_every_ms
+
+    def left(self) -> None:
+        pass
+
     async def upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
         self.upgrades.append((head, codec, peer))
         await stream.send_all(b"upgraded")

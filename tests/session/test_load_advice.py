@@ -9,6 +9,8 @@ from softstate.session.load_advice import (
     RECOVER_CAP_MS,
     SPREAD_MS_MAX,
     SPREAD_MS_MIN,
+    ExpectedPolls,
+    MeasuredRequest,
     ServiceRate,
     advise,
     renew_ms,
@@ -93,6 +95,99 @@ def test_a_request_is_shed_when_the_backlog_exceeds_half_a_timeout() -> None:
     assert rate.admit(timeout_s=5.0, spread_s=4.0) is None
 
 
+def test_what_the_peer_does_between_two_parts_of_a_request_is_not_measured() -> None:
+    rate = ServiceRate(smoothing_s=1.0)
+    now = 0.0
+    for _ in range(1000):
+        request = MeasuredRequest(rate)
+        for _ in range(3):
+            request.works(now)
+            request.works(now)
+            now += 0.01 / 3
+            request.waits(now)
+            request.waits(now)
+            now += 7.0
+        request.served(now)
+        request.served(now)
+        request.left(now)
+        request.works(now)
+        now += 7.0
+    assert rate.in_progress == 0
+    assert rate.per_s == pytest.approx(100.0, rel=0.02)
+
+
+def test_a_rate_is_of_requests_that_are_served_to_their_end() -> None:
+    """One hundred and twenty a second come live, though upgrades alone would be far faster."""
+    rate = ServiceRate(prior_per_s=811.0)
+    waiting = [MeasuredRequest(rate) for _ in range(3000)]
+    for request in waiting:
+        request.works(0.0)
+    for number, request in enumerate(waiting):
+        request.served(number / 120)
+    assert rate.per_s == pytest.approx(120.0, rel=0.05)
+
+
+@pytest.mark.parametrize("took_s", [0.0, 0.001, 0.5, 5.0])
+@pytest.mark.parametrize("together", [1, 7])
+def test_a_request_that_is_left_leaves_the_rate_as_it_was(took_s: float, together: int) -> None:
+    rate = ServiceRate(prior_per_s=300.0)
+    now = 0.0
+    for _ in range(50):
+        requests = [MeasuredRequest(rate) for _ in range(together)]
+        for request in requests:
+            request.works(now)
+        now += took_s
+        requests[0].waits(now)
+        for request in requests:
+            request.left(now)
+            request.served(now)
+    assert rate.in_progress == 0
+    assert rate.per_s == pytest.approx(300.0)
+
+
+def test_a_request_that_is_left_beside_others_is_charged_its_share_alone() -> None:
+    rate = ServiceRate(smoothing_s=1.0)
+    now = 0.0
+    stuck = MeasuredRequest(rate)
+    stuck.works(now)
+    now = serve(rate, now, count=1000, service_s=0.01)
+    with_stuck = rate.per_s
+    assert with_stuck == pytest.approx(100.0, rel=0.02)
+    stuck.left(now)
+    assert rate.per_s > with_stuck
+
+
+def test_polls_are_expected_for_as_long_as_clients_may_take() -> None:
+    polls = ExpectedPolls()
+    assert polls.count(100.0) == 0
+    for number in range(50):
+        polls.expect(100.0 + number / 50, 10_000)
+    assert polls.count(112.0) == 50
+    assert 0 < polls.count(113.5) < 50
+    assert polls.count(115.0) == 0
+    polls.expect(115.0, 10_000)
+    assert polls.count(1e9) == 0
+
+
+def test_a_connection_that_polls_again_is_expected_once() -> None:
+    polls = ExpectedPolls()
+    due = 0
+    for number in range(1000):
+        due = polls.expect(number / 10, 15_000, due)
+        assert polls.count(number / 10) == 1
+    due = polls.expect(1000.0, 15_000, due)
+    assert polls.count(1000.0) == 1
+
+
+def test_a_poll_whose_time_has_passed_is_not_taken_for_that_of_another() -> None:
+    polls = ExpectedPolls()
+    old = polls.expect(0.0, 1_000)
+    assert polls.count(50.0) == 0
+    polls.expect(50.0, 1_000)
+    polls.expect(50.0, 1_000, old)
+    assert polls.count(50.0) == 2
+
+
 @pytest.mark.parametrize(
     ("sessions", "rate_per_s", "expected_ms"),
     [
@@ -129,6 +224,14 @@ def test_a_node_with_many_sessions_spreads_them() -> None:
     poll, recover = advise(90_000, 1000.0, 4000.0)
     assert recover == RecoverAdvice(spread_ms=120_000, base_ms=RECOVER_BASE_MS, cap_ms=2 * 120_000)
     assert poll == PollAdvice(every_ms=30_000, spread_ms=30_000)
+
+
+def test_clients_that_poll_count_beside_those_with_a_session() -> None:
+    poll, recover = advise(0, 500.0, 1000.0, polling=90_000)
+    assert poll == PollAdvice(every_ms=120_000, spread_ms=120_000)
+    assert recover.spread_ms == SPREAD_MS_MIN
+    poll, _ = advise(30_000, 500.0, 1000.0, polling=60_000)
+    assert poll.every_ms == 120_000
 
 
 def test_advice_keeps_the_settings_it_is_given() -> None:

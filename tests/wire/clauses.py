@@ -89,6 +89,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_machine.py::test_bye_releases_the_lease_at_once",
         "processes/test_shutdown.py::test_sigterm_says_goodbye_and_finishes_what_is_in_flight",
     ),
+    "P-CONN-10": (
+        "server/test_node_advice.py::test_a_poll_over_http_is_told_the_advice_of_all_others",
+        "server/test_node_advice.py::test_a_node_without_sessions_advises_by_the_polls_that_it_sees",
+        "server/test_node_advice.py::test_handshakes_are_measured_up_to_the_first_answered_subscribe",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",
@@ -424,7 +429,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     # The client
     "P-CLI-1": (
-        "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_jittered_interval",
+        "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_interval_with_jitter",
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "simulation/test_schedule_network.py::test_n8_websocket_is_blocked_and_http_works",
     ),

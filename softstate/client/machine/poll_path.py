@@ -171,10 +171,9 @@ class PollPath:
 
     def _round_done(self, next_ms: int | None) -> None:
         core = self._core
-        if next_ms is not None:
-            pause_s = max(next_ms / 1000, POLL_S_MIN)
-        else:
-            pause_s = jittered_s(core.random, core.advice.poll_every_s)
+        # Always with jitter: all clients that a node answers at once are told the same.
+        every_s = core.advice.poll_every_s if next_ms is None else max(next_ms / 1000, POLL_S_MIN)
+        pause_s = jittered_s(core.random, every_s)
         self.schedule(max(core.now, self._round_sent + pause_s))
 
     def _history_mismatch(self) -> None:

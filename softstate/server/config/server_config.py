@@ -80,7 +80,7 @@ class ServerConfig:
         int, above(0), "Advice to clients: the longest pause before any attempt; it doubles with each until then."
     ] = 30_000
     handshakes_per_s: Annotated[
-        float, above(0), "Handshakes a second that this node can answer, until it has measured itself."
+        float, above(0), "Handshakes, and polls, a second that this node can answer, until it has measured itself."
     ] = 500.0
 
     # Messages and queues

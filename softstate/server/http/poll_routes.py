@@ -20,6 +20,7 @@ from softstate.position import Position
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
+from softstate.server.services import PollWatch
 from softstate.wire.messages import Poll, Polled
 
 TOPICS_KEPT = 4_096
@@ -30,10 +31,14 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/poll``."""
     if context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
-    asked = request.body_codec().loads(request.body, Poll)
-    _check_names(context, asked.topics, asked.prefixes)
-    query = Query(asked.topics, asked.prefixes, asked.position)
-    return await _answer(context, request, query, asked.cursor, asked.min_revision)
+    watch = context.services.watch_poll(again=True)
+    try:
+        asked = request.body_codec().loads(request.body, Poll)
+        _check_names(context, asked.topics, asked.prefixes)
+        query = Query(asked.topics, asked.prefixes, asked.position)
+        return await _answer(context, request, query, asked.cursor, asked.min_revision, watch)
+    finally:
+        watch.left()
 
 
 async def list_topics(context: HttpContext, request: Request) -> Reply:
@@ -44,7 +49,11 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
     if limit == 0:
         raise Invalid("limit must be at least 1")
     query = Query(prefixes={prefix: request.number("since")}, limit=min(limit, PAGE_RECORDS_MAX))
-    return await _answer(context, request, query, parameters.get("cursor"), request.number("at_least"))
+    watch = context.services.watch_poll(again=False)
+    try:
+        return await _answer(context, request, query, parameters.get("cursor"), request.number("at_least"), watch)
+    finally:
+        watch.left()
 
 
 @lru_cache(TOPICS_KEPT)
@@ -64,7 +73,7 @@ def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes: Mapp
 
 
 async def _answer(
-    context: HttpContext, request: Request, query: Query, cursor_text: str | None, at_least: int
+    context: HttpContext, request: Request, query: Query, cursor_text: str | None, at_least: int, watch: PollWatch
 ) -> Reply:
     cursor = None
     if cursor_text is not None:
@@ -77,20 +86,16 @@ async def _answer(
             position=page.position,
         )
     codec = request.accepted()
-    polled = _polled(context, query, page)
+    polled = _polled(query, page, watch)
     return Reply(
         200, codec.encode(polled, page.records), codec.content_type, position_headers(page.position, page.lag_s)
     )
 
 
-def _polled(context: HttpContext, query: Query, page: Page) -> Polled:
+def _polled(query: Query, page: Page, watch: PollWatch) -> Polled:
     position: Position = page.position
     if page.more:
         return Polled(0, position, more=True, cursor=next_cursor(query, page).text(query))
     return Polled(
-        0,
-        position,
-        compacted=list(page.compacted),
-        next_ms=context.config.poll_every_ms,
-        lag_ms=math.ceil(page.lag_s * 1000),
+        0, position, compacted=list(page.compacted), next_ms=watch.answered(), lag_ms=math.ceil(page.lag_s * 1000)
     )

@@ -24,6 +24,7 @@ from softstate.server.http.routes import WEBSOCKET_PATH, answer, find, methods_o
 from softstate.server.http.stream import HttpStream, PeerGone
 from softstate.server.http.upgrade import check_upgrade
 from softstate.server.services import Services
+from softstate.server.storage.asker import ASKER, Asker
 from softstate.wire import JSON, Codec
 
 Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[None]]
@@ -97,6 +98,7 @@ class HttpServer:
         # A function of its own, so that no state of HTTP (h11's: 3 KiB) is kept for as long as a WebSocket lasts.
         http = HttpStream(stream, self._config)
         self._open[http] = None
+        ASKER.set(Asker(http.peer_gone))
         try:
             return await self._serve_requests(http)
         finally:

@@ -29,12 +29,14 @@ from softstate.session import (
     CloseOther,
     DropPending,
     Effect,
+    MeasuredRequest,
     NodeTerms,
     Read,
     ReadHead,
     Replay,
     Send,
     SendFirst,
+    ServiceRate,
     SessionMachine,
     State,
     Submit,
@@ -55,8 +57,8 @@ class Connection:
     """The Trio shell of one session machine, for as long as its connection lasts."""
 
     __slots__ = (
-        "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_now", "_publish_done",
-        "_reads", "_receiving", "_request_done", "_writes", "codec", "machine", "outbox", "peer",
+        "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_measured", "_now", "_polls",
+        "_publish_done", "_reads", "_receiving", "_request_done", "_writes", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +76,8 @@ class Connection:
         now: Callable[[], float],
         codec: Codec,
         peer: str,
+        handshake: MeasuredRequest,
+        polls: ServiceRate,
     ) -> None:
         self.codec = codec
         self.peer = peer
@@ -85,6 +89,9 @@ class Connection:
         self._heads = heads
         self._writes = writes
         self._now = now
+        # The request that is measured now: coming live, from handshake to first answered subscribe; later a poll.
+        self._measured: MeasuredRequest | None = handshake
+        self._polls = polls
         self._receiving = trio.CancelScope()
         # One scope for all that a connection waits for: a scope each would hold 0.6 KiB, and cost a renewal 50 us.
         self._idle_at = math.inf
@@ -156,6 +163,8 @@ class Connection:
                 case Send(message, records):
                     data = frame(self.codec.encode(message, records), text=self.codec.text)
                     key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
+                    if self._measured is not None:
+                        self._measure_answer(message)
                     if isinstance(message, messages.Welcome):
                         outbox.anchor = key
                 case SendFirst(message):
@@ -200,6 +209,8 @@ class Connection:
         assert self.outbox is not None
         if not self.outbox.congested:
             return True
+        if self._measured is not None:
+            self._measured.waits(trio.current_time())
         with trio.move_on_after(self._idle_s_max()) as waited:
             await self.outbox.replies_taken()
         return not waited.cancelled_caught
@@ -270,7 +281,7 @@ class Connection:
 
     # The task of the connection -------------------------------------------------------------------------------------
 
-    async def serve(self, edge: RawSocket, head: bytes, accepted: Callable[[], None]) -> None:
+    async def serve(self, edge: RawSocket, head: bytes) -> None:
         """Serve until the connection ends, from the handshake in `head` on; then only the lease remains."""
         config = self._config
         answer, head = answer_upgrade(head, self.codec)
@@ -286,10 +297,10 @@ class Connection:
             )
             self._hub.listeners[self] = None
             try:
-                try:
-                    socket = await accept(nursery, self.outbox, answer, config.message_bytes_max)
-                finally:
-                    accepted()
+                assert self._measured is not None
+                self._measured.works(trio.current_time())
+                socket = await accept(nursery, self.outbox, answer, config.message_bytes_max)
+                self._measured.waits(trio.current_time())
                 await self._converse(socket)
                 if self._closing is None:
                     await self._answered_down_to(0)
@@ -298,6 +309,8 @@ class Connection:
             except PeerGone:
                 pass
             finally:
+                if self._measured is not None:
+                    self._measured.left(trio.current_time())
                 del self._hub.listeners[self]
                 self.machine.disconnected()
                 self.outbox = None
@@ -362,7 +375,37 @@ class Connection:
             message = self.codec.client_message(data)
         except RequestError as error:
             return self.machine.unreadable(error)
+        if self._measured is not None or isinstance(message, messages.Poll):
+            self._measure_request(message)
         return self.machine.received(message, self._now())
+
+    def _measure_request(self, message: messages.Message) -> None:
+        """Measure the work for a client that comes live, or polls; not what its client does meanwhile."""
+        now = trio.current_time()
+        measured = self._measured
+        if measured is not None and not isinstance(message, messages.Hello | messages.Subscribe):
+            measured.left(now)
+            measured = self._measured = None
+        if isinstance(message, messages.Poll):
+            measured = self._measured = MeasuredRequest(self._polls)
+        if measured is not None:
+            measured.works(now)
+
+    def _measure_answer(self, message: messages.Message) -> None:
+        measured, now = self._measured, trio.current_time()
+        assert measured is not None
+        match message:
+            case Subscribed(more=True) | messages.Polled(more=True):
+                measured.works(now)
+                return
+            case Subscribed() | messages.Polled() | messages.Welcome(resumed=True):
+                measured.served(now)
+            case messages.Welcome():
+                measured.waits(now)
+                return
+            case _:
+                measured.left(now)
+        self._measured = None
 
     async def _close(self, socket: WebSocket) -> None:
         closing = self._closing
