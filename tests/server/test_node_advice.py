@@ -166,7 +166,7 @@ async def test_handshakes_are_measured_up_to_the_first_answered_subscribe(
         rig.store.read_s = 0.04
         for number in range(150):
             await rig.come_live(str(number), think_s=3.0)
-        # Two reads for each: 12.5 a second at most, whatever the clients do in between.
+        # Two reads for each: 12.5 a second at most. What the clients do in between does not count.
         assert rig.node.handshakes.per_s == pytest.approx(12.5 + 800 * 2.718 ** (-150 * 0.08 / 5), rel=0.2)
         assert rig.node.handshakes.in_progress == 0
 
