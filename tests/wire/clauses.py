@@ -45,6 +45,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "processes/test_foreign_client.py::test_malformed_messages_get_an_error_and_the_connection_lives",
         "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_no_other_client",
     ),
+    "P-WIRE-10": (
+        "client/shell/test_levels.py::test_a_field_of_a_later_level_goes_only_where_that_level_was_told",
+        "session/test_machine.py::test_welcome_says_everything",
+        "server/http/test_arguments.py::test_every_reply_below_v1_tells_the_level",
+    ),
     # The life of a connection
     "P-CONN-1": (
         "session/test_machine.py::test_table",
@@ -426,6 +431,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_host.py::test_other_names_are_denied_over_http_and_websocket",
         "server/http/test_host.py::test_every_route_has_the_rule",
         "server/http/test_host.py::test_a_target_in_absolute_form_names_the_host_too",
+    ),
+    "P-HTTP-13": (
+        "server/http/test_arguments.py::test_an_unknown_parameter_is_named_with_the_nearest_known_one",
+        "server/http/test_arguments.py::test_an_unknown_field_is_named_with_its_place",
     ),
     # The client
     "P-CLI-1": (

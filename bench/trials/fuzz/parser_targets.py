@@ -25,6 +25,8 @@ from softstate.errors import ConfigError, Invalid, RequestError
 from softstate.model import Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
+from softstate.server.config.hosts import host_of, origin_of
+from softstate.server.http.arguments import Number, Text, read_query
 from softstate.server.http.message import Request, decode_segment
 from softstate.server.http.validators import Cursor, parse_strong, parse_tags
 from softstate.wire import CBOR, JSON, Codec, check_batch, digest_of, digest_text, encode_value
@@ -131,8 +133,9 @@ class NamesTarget(Target):
             lambda: digest_text(digest_of([check_topic(text)])),
             lambda: digest_text(digest_of([check_prefix(text)])),
             lambda: decode_segment(latin),
-            lambda: Request("GET", "/", latin).parameters(),
-            lambda: Request("GET", "/", latin).number("since"),
+            lambda: read_query(latin, {"since": Number(), "prefix": Text(9)}),
+            lambda: host_of(latin),
+            lambda: origin_of(text),
             lambda: Request("GET", "/", headers=[(b"accept", data), (b"content-type", data)]).accepted(),
             lambda: retry_after_ms([(b"retry-after", data)]),
             lambda: _reachable(text),

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from urllib.parse import parse_qsl, unquote_to_bytes
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from softstate.errors import Invalid, RequestError
-from softstate.position import REVISION_MAX, Position
+from softstate.position import Position
+from softstate.server.http.arguments import check_escapes
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
-
-PARAMETERS_MAX = 16
-"""Parameters in one query string."""
 
 ACCEPTS_KEPT = 64
 """Different ``Accept`` headers whose meaning is remembered; there are few."""
 
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 Header = tuple[str, str]
@@ -61,7 +59,8 @@ class Reply:
 class Request:
     """A request. `path` is as sent, percent-encoding included; header names are lower case.
 
-    `authority` is what a target in absolute form names before its path, None in origin form.
+    `authority` is what a target in absolute form names before its path, None in origin form. `given` holds the
+    parameters, `content` the body, both as the route table (`softstate.server.http.routes`) has read them.
     """
 
     method: str
@@ -70,6 +69,8 @@ class Request:
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
     authority: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    content: Any = None
 
     @classmethod
     def of(cls, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
@@ -102,27 +103,6 @@ class Request:
         kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
         return CBOR if kind == CBOR.content_type else JSON
 
-    def parameters(self) -> dict[str, str]:
-        """Decode the query string. Raises `Invalid` when it is malformed or has a parameter twice."""
-        _check_escapes(self.query)
-        try:
-            pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
-        except ValueError as error:
-            raise Invalid(f"malformed query string (at most {PARAMETERS_MAX} parameters, in UTF-8): {error}") from None
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise Invalid("a parameter of the query string is given twice")
-        return found
-
-    def number(self, name: str, default: int = 0, most: int = REVISION_MAX) -> int:
-        """Return a parameter that is a whole number from 0 to `most`. Raises `Invalid`."""
-        text = self.parameters().get(name) if self.query else None
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
-            raise Invalid(f"{name} must be a whole number from 0 to {most}")
-        return int(text)
-
 
 @lru_cache(ACCEPTS_KEPT)
 def _accepted(accept: str) -> Codec:
@@ -146,14 +126,9 @@ def _weights(accept: str) -> dict[str, float]:
     return weights
 
 
-def _check_escapes(text: str) -> None:
-    if _BAD_ESCAPE.search(text):
-        raise Invalid("a '%' in the request's target must be followed by two hex digits")
-
-
 def decode_segment(text: str) -> str:
     """Undo percent-encoding. Raises `Invalid` if it is malformed or not UTF-8."""
-    _check_escapes(text)
+    check_escapes(text)
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:

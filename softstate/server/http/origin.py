@@ -17,7 +17,7 @@ from softstate.server.http.message import Header, Refused, Reply, Request
 PREFLIGHT_S = 600
 """Time that a browser may remember the answer to a preflight, in seconds."""
 
-_EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms"
+_EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms, Softstate-Level"
 _REQUEST_HEADERS = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -13,15 +13,16 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-from softstate.errors import Compacted, Invalid, NotFound, TooLarge
+from softstate.errors import Compacted, NotFound, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
+from softstate.server.http.arguments import PollBody
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.server.services import PollWatch
-from softstate.wire.messages import Poll, Polled
+from softstate.wire.messages import Polled
 
 TOPICS_KEPT = 4_096
 """Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
@@ -31,11 +32,11 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/poll``."""
     if context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
+    asked: PollBody = request.content
     watch = context.services.watch_poll(again=True)
     try:
-        asked = request.body_codec().loads(request.body, Poll)
         _check_names(context, asked.topics, asked.prefixes)
-        query = Query(asked.topics, asked.prefixes, asked.position)
+        query = Query(asked.topics, asked.prefixes, asked.witness)
         return await _answer(context, request, query, asked.cursor, asked.min_revision, watch)
     finally:
         watch.left()
@@ -43,15 +44,13 @@ async def poll(context: HttpContext, request: Request) -> Reply:
 
 async def list_topics(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics``: all topics under ``prefix`` (default ``/``), or those changed after ``since``."""
-    parameters = request.parameters()
-    prefix = check_prefix(parameters.get("prefix", "/"))
-    limit = request.number("limit", PAGE_RECORDS_MAX)
-    if limit == 0:
-        raise Invalid("limit must be at least 1")
-    query = Query(prefixes={prefix: request.number("since")}, limit=min(limit, PAGE_RECORDS_MAX))
+    given = request.given
+    prefix = check_prefix(given.get("prefix", "/"))
+    limit = min(given.get("limit", PAGE_RECORDS_MAX), PAGE_RECORDS_MAX)
+    query = Query(prefixes={prefix: given.get("since", 0)}, limit=limit)
     watch = context.services.watch_poll(again=False)
     try:
-        return await _answer(context, request, query, parameters.get("cursor"), request.number("at_least"), watch)
+        return await _answer(context, request, query, given.get("cursor"), given.get("at_least", 0), watch)
     finally:
         watch.left()
 

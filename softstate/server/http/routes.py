@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Invalid, NotFound, RequestError, Unavailable
+from softstate.names import TOPIC_BYTES_MAX
+from softstate.server.http.arguments import VALUE, BatchBody, Number, Parameters, PollBody, Text, read_body, read_query
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
+from softstate.wire.levels import LEVEL
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
+
+_LEVEL = ("Softstate-Level", str(LEVEL))
 
 READY_RETRY_MS = 1_000
 """Delay after which to ask again whether a node is ready."""
@@ -53,16 +59,61 @@ async def status(context: HttpContext, request: Request) -> Reply:
 TOPIC_ROUTE = f"{TOPIC_PATH}{{topic}}"
 WEBSOCKET_PATH = "/v1/ws"
 
-ROUTES: Mapping[str, Mapping[str, Handler]] = {
-    TOPIC_ROUTE: {"GET": get_topic, "PUT": put_topic, "DELETE": delete_topic},
-    "/v1/topics": {"GET": list_topics},
-    "/v1/poll": {"POST": poll},
-    "/v1/publish": {"POST": publish_batch},
-    "/v1/status": {"GET": status},
-    "/healthz": {"GET": healthz},
-    "/readyz": {"GET": readyz},
-    "/metrics": {"GET": metrics},
+CURSOR_CHARS_MAX = 128
+"""Longest cursor; a node's own have at most 124."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one route: its handler, and all that its query string and its body may hold.
+
+    `body` is the kind of the body: None where there is none.
+    """
+
+    handler: Handler
+    parameters: Parameters = field(default_factory=dict)
+    body: Any = None
+    strict: bool = True
+    """Whether a query string and a body that nothing reads are refused."""
+
+    def read(self, request: Request) -> Request:
+        """Return the request with its parameters and its body read. Raises `Invalid`."""
+        if not self.strict:
+            return request
+        given = read_query(request.query, self.parameters)
+        content = read_body(request.body, request.body_codec(), self.body)
+        return replace(request, given=given, content=content)
+
+
+_READ_AT: Parameters = {"at_least": Number()}
+
+ROUTES: Mapping[str, Mapping[str, Operation]] = {
+    TOPIC_ROUTE: {
+        "GET": Operation(get_topic, {"wait_ms": Number(), **_READ_AT}),
+        "PUT": Operation(put_topic, {"expect": Number()}, VALUE),
+        "DELETE": Operation(delete_topic, {"expect": Number()}),
+    },
+    "/v1/topics": {
+        "GET": Operation(
+            list_topics,
+            {
+                "prefix": Text(TOPIC_BYTES_MAX + 1),
+                "since": Number(),
+                "limit": Number(low=1),
+                "cursor": Text(CURSOR_CHARS_MAX),
+                **_READ_AT,
+            },
+        )
+    },
+    "/v1/poll": {"POST": Operation(poll, body=PollBody)},
+    "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
+    "/v1/status": {"GET": Operation(status)},
+    # Balancers put what they like behind a probe's path.
+    "/healthz": {"GET": Operation(healthz, strict=False)},
+    "/readyz": {"GET": Operation(readyz, strict=False)},
+    "/metrics": {"GET": Operation(metrics)},
 }
+"""Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 
 
 def route_name(path: str) -> str:
@@ -74,33 +125,33 @@ def route_name(path: str) -> str:
 
 def methods_of(path: str) -> list[str]:
     """List the methods that a path answers. Raises `Refused` with 404 and the list of routes if there is none."""
-    return ["OPTIONS", *(["HEAD"] if "GET" in (found := _handlers(path)) else []), *found]
+    return ["OPTIONS", *(["HEAD"] if "GET" in (found := _operations(path)) else []), *found]
 
 
-def find(request: Request) -> Handler:
-    """Return the handler of a request. Raises `Refused` with 404, or with 405 and ``Allow``."""
-    handlers = _handlers(request.path)
+def find(request: Request) -> Operation:
+    """Return the operation that a request asks for. Raises `Refused` with 404, or with 405 and ``Allow``."""
+    operations = _operations(request.path)
     method = "GET" if request.method == "HEAD" else request.method
-    if method in handlers:
-        return handlers[method]
+    if method in operations:
+        return operations[method]
     allowed = ", ".join(methods_of(request.path))
     raise Refused(405, Invalid(f"this route answers {allowed}, not {request.method[:32]}"), [("Allow", allowed)])
 
 
-def _handlers(path: str) -> Mapping[str, Handler]:
-    handlers = ROUTES.get(route_name(path))
-    if handlers is None:
+def _operations(path: str) -> Mapping[str, Operation]:
+    operations = ROUTES.get(route_name(path))
+    if operations is None:
         raise Refused(404, NotFound(f"no such route; there are {', '.join([*ROUTES, WEBSOCKET_PATH])}"))
-    return handlers
+    return operations
 
 
 # Every route ---------------------------------------------------------------------------------------------------------
 
 
-async def answer(context: HttpContext, request: Request, handler: Handler) -> Reply:
-    """Run a handler; turn an error that it raises for the client into the reply."""
+async def answer(context: HttpContext, request: Request, operation: Operation) -> Reply:
+    """Run an operation; turn an error that it raises for the client into the reply."""
     try:
-        return with_common_headers(context, request, await handler(context, request))
+        return with_common_headers(context, request, await operation.handler(context, operation.read(request)))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 
@@ -121,4 +172,4 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply) ->
         return reply.with_headers(("Cache-Control", "no-store"))
     if not reply.has_header("Softstate-Position"):
         reply = reply.with_headers(*position_headers(context.hub.position))
-    return reply.with_headers(("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))
+    return reply.with_headers(_LEVEL, ("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))

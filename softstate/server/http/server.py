@@ -15,12 +15,21 @@ from typing import TypeAlias, final
 import h11
 import trio
 
-from softstate.errors import NotFound, Overloaded, TooLarge, Unavailable
+from softstate.errors import Invalid, NotFound, Overloaded, TooLarge, Unavailable
+from softstate.server.http.arguments import read_query
 from softstate.server.http.context import HttpContext
 from softstate.server.http.host import EXEMPT, check_host, is_known_host
 from softstate.server.http.message import Refused, Reply, Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
-from softstate.server.http.routes import WEBSOCKET_PATH, answer, find, methods_of, refusal, route_name
+from softstate.server.http.routes import (
+    WEBSOCKET_PATH,
+    answer,
+    find,
+    methods_of,
+    refusal,
+    route_name,
+    with_common_headers,
+)
 from softstate.server.http.stream import HttpStream, PeerGone
 from softstate.server.http.upgrade import check_upgrade
 from softstate.server.services import Services
@@ -147,13 +156,14 @@ class HttpServer:
                 check_host(request, self._config.allow_host)
             origin = check_origin(request, self._config.origins, known_host=known_host)
             if request.path == WEBSOCKET_PATH:
+                read_query(request.query, {})
                 codec, written = self._check_handshake(head)
                 return codec, written + http.trailing
             if request.method == "OPTIONS":
-                reply = options_reply(methods_of(request.path))
+                reply = with_common_headers(self._context, request, options_reply(methods_of(request.path)))
             else:
                 reply = await self._answer(http, head, request)
-        except (Refused, TooLarge) as error:
+        except (Refused, Invalid, TooLarge) as error:
             reply = refusal(self._context, request, error)
         if origin is not None:
             reply = reply.with_headers(*cors_headers(origin))
@@ -161,10 +171,10 @@ class HttpServer:
         return None
 
     async def _answer(self, http: HttpStream, head: h11.Request, request: Request) -> Reply:
-        handler = find(request)
+        operation = find(request)
         body = await http.read_body(head)
         whole = Request(request.method, request.path, request.query, request.headers, body, request.authority)
-        return await answer(self._context, whole, handler)
+        return await answer(self._context, whole, operation)
 
     def _check_handshake(self, head: h11.Request) -> tuple[Codec, bytes]:
         if self._config.role == "poll":

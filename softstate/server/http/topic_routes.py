@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, cast
 
 import trio
 
@@ -21,7 +20,7 @@ from softstate.server.http.validators import ANY, etag, matches, parse_strong, p
 from softstate.server.storage.writes import change_of
 from softstate.store.base import Applied, Write
 from softstate.wire import check_batch, encode_value
-from softstate.wire.messages import KEY_CHARS_MAX, Batch, BatchResult, BatchResults, Published
+from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import MUST_EXIST, request_digest
 
 PATH = "/v1/topics/"
@@ -41,8 +40,8 @@ def topic_of(request: Request) -> str:
 async def get_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new (P-HTTP-4)."""
     topic = topic_of(request)
-    at_least = request.number("at_least")
-    wait_ms = min(request.number("wait_ms"), context.config.hold_ms_max)
+    at_least = request.given.get("at_least", 0)
+    wait_ms = min(request.given.get("wait_ms", 0), context.config.hold_ms_max)
     if wait_ms and context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls: ask without wait_ms, or another node"))
     if_none_match = request.header("if-none-match")
@@ -121,8 +120,7 @@ async def position_of(context: HttpContext, version: int, read: Position) -> Pos
 async def put_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``PUT /v1/topics/{topic}``: set the value, if the conditions hold."""
     topic = topic_of(request)
-    value = request.body_codec().loads(request.body, cast("type[Any]", Any))
-    return await _publish(context, request, topic, encode_value(value, context.config.value_bytes_max))
+    return await _publish(context, request, topic, encode_value(request.content, context.config.value_bytes_max))
 
 
 async def delete_topic(context: HttpContext, request: Request) -> Reply:
@@ -168,8 +166,11 @@ async def _version_of(context: HttpContext, applied: Applied, position: Position
 def _condition(request: Request) -> tuple[int | None, Position | None]:
     """Return the version that a write expects, and the witness for it (P-HTTP-5)."""
     if_match, if_none_match = request.header("if-match"), request.header("if-none-match")
-    if if_match is not None and if_none_match is not None:
-        raise Invalid("If-Match and If-None-Match contradict each other: send one of them")
+    expect: int | None = request.given.get("expect")
+    if (if_match is not None) + (if_none_match is not None) + (expect is not None) > 1:
+        raise Invalid("of If-Match, If-None-Match and expect only one can be obeyed: send one of them")
+    if expect is not None:
+        return expect, None
     if if_none_match is not None:
         if parse_tags(if_none_match, "If-None-Match") != [ANY]:
             raise Invalid("If-None-Match must be * here, for a topic that must not exist; for a version use If-Match")
@@ -191,7 +192,7 @@ def _key(request: Request) -> str | None:
 
 async def publish_batch(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/publish``: changes applied in order, not atomically, each with its own verdict (P-HTTP-8)."""
-    batch = check_batch(request.body_codec().loads(request.body, Batch))
+    batch = check_batch(request.content)
     if len(batch.changes) > context.config.batch_max:
         limit = context.config.batch_max
         raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {limit}")

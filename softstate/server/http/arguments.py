@@ -1,0 +1,174 @@
+"""Reads what a request carries, query string and body, and refuses by name what its route does not know (P-HTTP-13).
+
+A misspelt condition that is ignored is worse than none: ``PUT ?expct=7`` would overwrite all that came between.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from msgspec.inspect import Field, ListType, StructType, Type, UnionType, type_info
+
+from softstate.errors import Invalid
+from softstate.position import REVISION_MAX, Position
+from softstate.wire import Codec
+from softstate.wire.messages import Batch, BatchChange, Poll
+
+PARAMETERS_MAX = 16
+"""Parameters in one query string."""
+
+NAME_SHOWN_CHARS_MAX = 64
+"""Characters of an unknown name that its refusal repeats."""
+
+LIKENESS_MIN = 0.5
+"""Names less like the one sent than this (`difflib`'s ratio) are no guess at what was meant."""
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+# The query string ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A parameter that is a whole number from `low` to `high`."""
+
+    low: int = 0
+    high: int = REVISION_MAX
+
+    def read(self, name: str, text: str) -> int:
+        """Convert the parameter `name`. Raises `Invalid`."""
+        if not (text.isascii() and text.isdigit() and len(text) <= 16 and self.low <= int(text) <= self.high):
+            raise Invalid(f"{name} must be a whole number from {self.low} to {self.high}")
+        return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A parameter that is text of 1 to `chars_max` characters; its handler knows its form."""
+
+    chars_max: int
+
+    def read(self, name: str, text: str) -> str:
+        """Return the parameter `name`. Raises `Invalid`."""
+        if not 1 <= len(text) <= self.chars_max:
+            raise Invalid(f"{name} must have 1 to {self.chars_max} characters")
+        return text
+
+
+Parameters: TypeAlias = Mapping[str, Number | Text]
+"""The parameters that a route knows, by name."""
+
+
+def read_query(query: str, known: Parameters) -> dict[str, Any]:
+    """Read a query string. Raises `Invalid`, naming a parameter that is unknown, given twice, or wrong."""
+    if not query:
+        return {}
+    check_escapes(query)
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+    except ValueError as error:
+        raise Invalid(f"malformed query string (at most {PARAMETERS_MAX} parameters, in UTF-8): {error}") from None
+    given: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in known:
+            raise unknown("query parameter", name, known)
+        if name in given:
+            raise Invalid(f"the query parameter {name!r} is given twice")
+        given[name] = known[name].read(name, text)
+    return given
+
+
+def check_escapes(text: str) -> None:
+    """Raise `Invalid` for malformed percent-encoding."""
+    if _BAD_ESCAPE.search(text):
+        raise Invalid("a '%' in the request's target must be followed by two hex digits")
+
+
+def unknown(what: str, name: str, known: Collection[str], place: str = "") -> Invalid:
+    """Return the refusal of a name that is not `known`: with the nearest known one, and all of them."""
+    text = f"unknown {what} {name[:NAME_SHOWN_CHARS_MAX]!r}{place}"
+    if not known:
+        return Invalid(f"{text}: this request takes none")
+    nearest = difflib.get_close_matches(name[:NAME_SHOWN_CHARS_MAX].lower(), known, 1, LIKENESS_MIN)
+    guess = f" did you mean {nearest[0]!r}?" if nearest else ""
+    return Invalid(f"{text}:{guess} known are {', '.join(known)}")
+
+
+# The body ------------------------------------------------------------------------------------------------------------
+
+
+class StrictPosition(Position, frozen=True, forbid_unknown_fields=True):
+    """A position in the body of a request."""
+
+
+class PollBody(Poll, frozen=True, tag="poll", forbid_unknown_fields=True):
+    """The body of ``POST /v1/poll``."""
+
+    position: StrictPosition | None = None
+
+    @property
+    def witness(self) -> Position | None:
+        """The position, as the kind that others compare it with."""
+        held = self.position
+        return None if held is None else Position(held.epoch, held.lineage, held.revision)
+
+
+class ChangeBody(BatchChange, frozen=True, forbid_unknown_fields=True):
+    """One change of ``POST /v1/publish``."""
+
+
+class BatchBody(Batch, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/publish``."""
+
+    changes: list[ChangeBody]  # type: ignore[assignment]  # a list is only read here
+
+
+VALUE: Any = Any
+"""The kind of a body that is one value: it has no fields."""
+
+
+def read_body(data: bytes, codec: Codec, kind: Any) -> Any:
+    """Read a body as `kind`, None for a request that takes none. Raises `Invalid`, naming a field that is unknown."""
+    if kind is None:
+        if data:
+            raise Invalid("this request takes no body: leave it out")
+        return None
+    try:
+        return codec.loads(data, kind)
+    except Invalid:
+        # Looked for only now: a request that is in order is read once.
+        if kind is not VALUE and (refusal := _unknown_field(data, codec, kind)) is not None:
+            raise refusal from None
+        raise
+
+
+def _unknown_field(data: bytes, codec: Codec, kind: Any) -> Invalid | None:
+    try:
+        item = codec.loads(data, VALUE)
+    except Invalid:
+        return None
+    return next(_unknown_in(item, type_info(kind), ""), None)
+
+
+def _unknown_in(item: Any, kind: Type, path: str) -> Iterator[Invalid]:
+    """Find the fields of `item` that `kind` does not know, at any depth that a schema describes."""
+    if isinstance(kind, UnionType):
+        for each in kind.types:
+            yield from _unknown_in(item, each, path)
+    elif isinstance(kind, ListType) and isinstance(item, list):
+        for index, each in enumerate(item):
+            yield from _unknown_in(each, kind.item_type, f"{path}[{index}]")
+    elif isinstance(kind, StructType) and isinstance(item, dict):
+        fields: dict[str, Field] = {field.encode_name: field for field in kind.fields}
+        place = f" in {path}" if path else ""
+        for name, value in item.items():
+            if name in fields:
+                yield from _unknown_in(value, fields[name].type, f"{path}.{name}" if path else name)
+            elif name != kind.tag_field:
+                yield unknown("field", name, list(fields), place)
