@@ -18,6 +18,7 @@ from softstate.session.state import SessionCore, State
 from softstate.session.termination import refuse
 from softstate.wire import messages
 from softstate.wire.close_codes import CloseCode
+from softstate.wire.levels import LEVEL
 from softstate.wire.messages import Hello
 
 
@@ -113,6 +114,7 @@ def _welcome(
         recover=terms.recover,
         limits=terms.limits,
         durability=terms.durability,
+        level=LEVEL,
     )
     moved = session.moved_to
     if moved is not None and moved.revision > position.revision:

@@ -136,7 +136,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answer `hello`. If `resumed`, the missed changes follow at once as `notify`s (P-RES-2)."""
+    """Answer `hello`. If `resumed`, the missed changes follow at once as `notify`s (P-RES-2).
+
+    `level` is the protocol level that the node knows (P-WIRE-10).
+    """
 
     session: Token
     resumed: bool
@@ -150,6 +153,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     limits: Limits
     durability: Durability
     reset: bool | UnsetType = UNSET
+    level: Count = 0
 
 
 class Subscribed(Message, frozen=True, tag="subscribed"):

@@ -218,6 +218,7 @@ def test_welcome_says_everything() -> None:
         recover=TERMS.recover,
         limits=TERMS.limits,
         durability=TERMS.durability,
+        level=1,
     )
     lease = rig.table.get("t1")
     assert lease is not None

@@ -152,6 +152,7 @@ FIELDS = [
         limits__keys=REVISION,
         limits__key_ms=REVISION,
         durability=CHOICE,
+        level=(REVISION, "?"),
         reset=(FLAG, "?"),
     ),
     *_operation(

@@ -19,6 +19,7 @@ from softstate.http_client.exchange import QUOTE_CHARS_MAX, ConnectionBroken, Ex
 from softstate.http_client.pool import IdlePool
 from softstate.http_client.streams import STREAM_ERRORS, OpenStream, reason
 from softstate.wire import CBOR, JSON, Codec
+from softstate.wire.levels import LEVEL_HEADER, level_of
 from softstate.wire.messages import Error
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class HttpClient:
         self.codec = codec
         self._open_stream = open_stream
         self._authorization = [] if token is None else [("Authorization", f"Bearer {token}")]
+        self._levels: dict[str, int] = {}
         self._pool: IdlePool[HttpConnection] = IdlePool(idle_max=IDLE_CONNECTIONS_MAX, idle_s_max=IDLE_S_MAX)
 
     async def request(
@@ -107,8 +109,18 @@ class HttpClient:
                 response = await self._send(url, request)
             except ExchangeFailed as failure:
                 raise HttpFailed(str(failure)) from None
-            return Reply(response.status, response.headers, response.body)
+            reply = Reply(response.status, response.headers, response.body)
+            self.told_level(url, level_of(reply.header(LEVEL_HEADER.lower())))
+            return reply
         raise HttpFailed(f"{url} did not answer within {timeout_s:g} s")
+
+    def level(self, url: NodeUrl) -> int:
+        """Return the protocol level that a URL told last, 0 if none (P-WIRE-10)."""
+        return self._levels.get(str(url), 0)
+
+    def told_level(self, url: NodeUrl, level: int) -> None:
+        """Take note of the protocol level that a URL tells."""
+        self._levels[str(url)] = level
 
     async def _send(self, url: NodeUrl, request: Request) -> Response:
         peer = (url.authority, url.tls)

@@ -48,13 +48,14 @@ from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock, JumpDetector
 from softstate.client.shell.http import HttpClient, HttpFailed
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
-from softstate.client.url import parse_url
+from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import Invalid, RequestError, Unsupported
 from softstate.http_client.streams import OpenStream
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import Codec
-from softstate.wire.messages import Batch, BatchResult, BatchResults, ClientMessage, Polled
+from softstate.wire.levels import fit
+from softstate.wire.messages import Batch, BatchResult, BatchResults, ClientMessage, Polled, Welcome
 
 SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
@@ -133,6 +134,8 @@ class _Connection:
         self.opened = False
         self.left = False
         self.failure = ""
+        self.level = 0
+        """The protocol level of the node at the other end; until its welcome, what its URL told last."""
 
     def send(self, message: ClientMessage) -> None:
         """Put a message into the queue; fail the connection if it is full."""
@@ -275,11 +278,12 @@ class Shell:
         except HandshakeFailed as error:
             return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms, error.error)
         connection.opened = True
+        connection.level = self._http.level(url)
         try:
             self._report(connection, Connected(connection.conn))
             nursery.start_soon(self._write, connection, websocket)
             while True:
-                self._read(connection, await websocket.receive())
+                self._read(url, connection, await websocket.receive())
         except Gone as gone:
             if connection.left:
                 await connection.written.wait()  # the closing handshake may still be under way
@@ -291,13 +295,16 @@ class Shell:
                 at_once.cancel()
                 await websocket.aclose()
 
-    def _read(self, connection: _Connection, data: bytes | str) -> None:
+    def _read(self, url: NodeUrl, connection: _Connection, data: bytes | str) -> None:
         if connection.left:
             return
         try:
             message = self.codec.server_message(data)
         except Unsupported:
             return  # an operation of a later protocol, which by its rules cannot matter to us
+        if isinstance(message, Welcome):
+            connection.level = message.level
+            self._http.told_level(url, message.level)
         self._report(connection, Arrived(connection.conn, message))
 
     def _report(self, connection: _Connection, event: Event) -> None:
@@ -307,7 +314,10 @@ class Shell:
     async def _write(self, connection: _Connection, websocket: WebSocket) -> None:
         try:
             async for message in connection.queue:
-                data = self.codec.encode(message)
+                fitting = fit(message, connection.level)
+                if fitting is None:
+                    continue
+                data = self.codec.encode(fitting)
                 await websocket.send(data.decode() if self.codec.text else data)
             await websocket.aclose()
         except Gone:
@@ -334,14 +344,15 @@ class Shell:
             self.handle(answer)
 
     async def _poll(self, action: SendPoll) -> Polled:
-        body = self.codec.dumps(action.message)
         url = parse_url(action.url)
+        body = self.codec.dumps(fit(action.message, self._http.level(url)))
         reply = await self._http.request(url, "POST", "/v1/poll", body=body, timeout_s=action.timeout_s)
         return reply.decode(Polled)
 
     async def _publish(self, action: SendPublish) -> list[BatchResult]:
         url = parse_url(action.url)
-        body = self.codec.dumps(Batch(list(action.changes)))
+        level = self._http.level(url)
+        body = self.codec.dumps(fit(Batch([fit(change, level) or change for change in action.changes]), level))
         reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s)
         results = reply.decode(BatchResults).results
         if len(results) != len(action.changes):
