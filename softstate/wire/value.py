@@ -90,6 +90,16 @@ def decode_value(cbor: bytes) -> Value:
     return cbor2.loads(cbor)
 
 
+def is_value(cbor: bytes) -> bool:
+    """Tell whether bytes are one value that may be published, in CBOR: for what another program may have changed."""
+    try:
+        check_value(cbor2.loads(cbor))
+    except (Invalid, cbor2.CBORError, ValueError, TypeError, EOFError, OverflowError, RecursionError, MemoryError):
+        # Tags stand for types of Python, whose constructors raise as they like.
+        return False
+    return True
+
+
 def json_of(cbor: bytes) -> bytes:
     """Return a stored value as JSON."""
     return msgspec.json.encode(wrap_bytes(cbor2.loads(cbor)))

@@ -76,11 +76,18 @@ class PostgresConnection:
         self._failures = 0
 
     async def call(
-        self, work: Callable[[Connection], T], within_s: float, *, opening: bool = False, hold: bool = False
+        self,
+        work: Callable[[Connection], T],
+        within_s: float,
+        *,
+        opening: bool = False,
+        reconnect: bool = False,
+        hold: bool = False,
     ) -> T:
         """Do `work` in a thread, in turn, within `within_s` seconds. What it leaves uncommitted is rolled back.
 
-        With `opening`, on a new connection. With `hold`, its transaction is kept for the next call, unless it fails.
+        With `reconnect`, on a new connection. With `opening`, as a part of opening the store. With `hold`, its
+        transaction is kept for the next call, unless it fails.
 
         If it takes longer, or is cancelled, the connection is cut off: the thread ends soon after, and the server rolls
         back unless it has the commit already. Raises what `work` raises, `Unavailable`, `StoreRewound` when the tables
@@ -90,7 +97,7 @@ class PostgresConnection:
         with trio.move_on_after(within_s):
             try:
                 return await trio.to_thread.run_sync(
-                    lambda: self._work(call, work, opening=opening, hold=hold),
+                    lambda: self._work(call, work, opening=opening, reconnect=reconnect, hold=hold),
                     limiter=self.turn,
                     abandon_on_cancel=True,
                 )
@@ -109,14 +116,14 @@ class PostgresConnection:
                 with contextlib.suppress(OSError):
                     self._plug.shutdown(socket.SHUT_RDWR)
 
-    def _work(self, call: _Call, work: Callable[[Connection], T], *, opening: bool, hold: bool) -> T:
+    def _work(self, call: _Call, work: Callable[[Connection], T], *, opening: bool, reconnect: bool, hold: bool) -> T:
         if self._closed:
             # Checked in the thread, because `close` may have had its turn while this call waited for one.
             raise trio.ClosedResourceError("this store was closed")
         with self._lock:
             self._call = call
         try:
-            if opening:
+            if reconnect:
                 self._drop()
             connection = self._connection or self._connect(opening=opening)
             if call.given_up:

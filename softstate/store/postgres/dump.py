@@ -32,7 +32,11 @@ class Adoption:
 
     def begin(self, connection: Connection, seen: Position, *, replace: bool) -> None:
         """Take the counter, which keeps all others from publishing. Raises `StoreRefused` if anything is there."""
-        transaction = PostgresTransaction(connection, self._random, fresh=True, revisions=[seen.revision], group=())
+        more = True
+        while more:
+            # The contents of the inbox were published here, and are lost with the rest.
+            transaction = PostgresTransaction(connection, self._random, fresh=True, revisions=[seen.revision], group=())
+            more = transaction.more
         check_seen(seen, transaction.snapshot)
         row = connection.execute("SELECT count(*) FROM lineage").fetchone()
         assert row is not None
@@ -49,6 +53,7 @@ class Adoption:
                 connection.execute("DELETE FROM topic")
                 connection.execute("DELETE FROM lineage")
                 connection.execute("DELETE FROM idempotency")
+                connection.execute("DELETE FROM publisher")
             if page.records:
                 connection.execute(INSERT_TOPICS, topic_columns(page.records))
             if page.keys:
@@ -64,10 +69,11 @@ class Adoption:
         row = Position(epoch, lineage_nonce(self._random), revision)
         with connection.pipeline():
             connection.execute(INSERT_LINEAGE, (row.revision, row.lineage))
+            connection.execute("UPDATE meta SET epoch = %s", (epoch,))
             connection.execute(
-                "UPDATE meta SET epoch = %s, head = %s, floor = %s, keys = (SELECT count(*) FROM idempotency),"
-                " incarnation = incarnation(), written = pg_current_xact_id()::xid",
-                (epoch, revision, self._last.floor),
+                "SELECT advance(%s, %s, (SELECT count(*) FROM idempotency), (SELECT count(*) FROM publisher),"
+                " incarnation())",
+                (revision, self._last.floor),
             )
             connection.execute(NOTIFY, ("",))
             connection.execute("COMMIT")

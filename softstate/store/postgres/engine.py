@@ -17,7 +17,7 @@ from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.limits import CALL_S, COMPACT_ROWS
 from softstate.store.postgres.connection import Connection, PostgresConnection
 from softstate.store.postgres.pooler import refuse_pooler
-from softstate.store.postgres.schema import claim
+from softstate.store.postgres.schema import claim, needs_migration
 from softstate.store.postgres.snapshot import PostgresSnapshot
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import PostgresTransaction
@@ -35,7 +35,8 @@ _UNSYNCED = (
 _SIZES = (
     "SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL),"
     " pg_total_relation_size('topic') + pg_total_relation_size('lineage')"
-    " + pg_total_relation_size('idempotency') + pg_total_relation_size('meta')"
+    " + pg_total_relation_size('idempotency') + pg_total_relation_size('publisher')"
+    " + pg_total_relation_size('inbox') + pg_total_relation_size('refused') + pg_total_relation_size('meta')"
 )
 
 
@@ -69,6 +70,8 @@ class PostgresEngine:
         self._seen_lock = threading.Lock()
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only ever raised."""
+        self.sent = False
+        """Whether the inbox held anything when the store was read last."""
 
     def saw(self, position: Position) -> None:
         """Remember a position that was read or committed just now."""
@@ -83,8 +86,12 @@ class PostgresEngine:
 
     # The thread that writes -----------------------------------------------------------------------------------------
 
+    def needs_migration(self, connection: Connection) -> bool:
+        """Tell whether `open` will have to migrate."""
+        return needs_migration(connection, self.address)
+
     def open(self, connection: Connection) -> Position:
-        """Make the schema ours if need be, and commit a lineage row. What was seen before is forgotten."""
+        """Make or migrate the schema if need be, and commit a lineage row. What was seen before is forgotten."""
         claim(connection, self.address, self.random)
         transaction = PostgresTransaction(connection, self.random, fresh=True, revisions=(), group=())
         transaction.begin_lineage()
@@ -95,18 +102,33 @@ class PostgresEngine:
         return transaction.position
 
     def _begin(self, connection: Connection, group: Sequence[Write]) -> PostgresTransaction:
-        seen = self.seen
-        transaction = PostgresTransaction(
-            connection, self.random, fresh=self.writer.fresh, revisions=[seen.revision], group=group
-        )
-        check_seen(seen, transaction.snapshot)
-        return transaction
+        """Begin to write, after as many transactions as it takes to move all but the last entries of the inbox."""
+        while True:
+            seen = self.seen
+            transaction = PostgresTransaction(
+                connection, self.random, fresh=self.writer.fresh, revisions=[seen.revision], group=group
+            )
+            check_seen(seen, transaction.snapshot)
+            if not transaction.more:
+                return transaction
+            self._commit_moved(transaction)
+
+    def _commit_moved(self, transaction: PostgresTransaction) -> None:
+        if transaction.moved:
+            transaction.commit_moved()
+            self.writer.fresh = False
+            self.saw(transaction.position)
+
+    def move(self, connection: Connection) -> None:
+        """Move what the inbox holds into the store."""
+        self._commit_moved(self._begin(connection, ()))
 
     def publish(self, connection: Connection, group: Sequence[Write]) -> Committed:
-        """Apply a group of publishes in one transaction."""
+        """Apply a group of publishes in one transaction, after what other programs have put into the inbox."""
         transaction = self._begin(connection, group)
         verdicts = transaction.apply(group, self._keys_max)
         if not transaction.records:
+            self._commit_moved(transaction)
             return Committed(verdicts, transaction.position.revision, [], transaction.position)
         transaction.commit()
         self.writer.fresh = False
@@ -139,6 +161,8 @@ class PostgresEngine:
             transaction.commit(floor=floor)
             self.writer.fresh = False
             self.saw(transaction.position)
+        else:
+            self._commit_moved(transaction)
         return floor, COMPACT_ROWS in (buried, expired)
 
     # The thread that reads ------------------------------------------------------------------------------------------
@@ -155,6 +179,7 @@ class PostgresEngine:
         snapshot = PostgresSnapshot(connection, seen.revision)
         check_seen(seen, snapshot)
         self.saw(snapshot.position)
+        self.sent = snapshot.sent
         self._probe(snapshot)
         return snapshot
 

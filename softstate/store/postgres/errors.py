@@ -29,13 +29,13 @@ _POOLER_BUSY = r"timeout|login|crash|clos|shut|connect"
 _ADVICE = {
     "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
     "08P01": "a pooler in front of it (PgBouncer, or one like it) has no session for us: see its log and its limits",
-    "40P01": "two transactions waited for each other: publish last in yours",
+    "40P01": "two transactions waited for each other: call publish_now last in yours",
     "42501": "this user lacks a privilege: let the owner of the schema grant it, or name another user",
     "53100": "its disk is full: make room",
     "53200": "it is out of memory: see its log",
     "53300": "it has no connection left: raise max_connections, or close others",
-    "55P03": "another transaction has published something and not ended since: look for it in pg_stat_activity,"
-    " and let applications publish last in their transactions",
+    "55P03": "another transaction has called publish_now (or publish with three arguments) and not ended since: look"
+    " for it in pg_stat_activity, and let applications publish with two arguments, or last in their transactions",
     "57014": "a statement took too long, or was cancelled: see its log",
     "57P01": "it is shutting down, or an administrator ended the connection: it will be replaced",
     "57P02": "it has crashed, and recovers: see its log",

@@ -1,29 +1,37 @@
 """Making a schema a softstate store, refusing one that is not ours, and deleting one.
 
-Its contents are in `schema.sql`, with the two functions that other programs call. They run with the rights of
-the schema's owner (SECURITY DEFINER, with a pinned search_path), so an application can publish without being able to
-touch the tables::
+Its tables are in ``schema.sql`` and ``added.sql``, its functions in ``cbor.sql`` and ``functions.sql``. Those that
+other programs call run with the rights of the schema's owner (SECURITY DEFINER, with a pinned search_path), so an
+application can publish without being able to touch the tables::
 
     GRANT USAGE ON SCHEMA softstate TO app;
-    GRANT EXECUTE ON FUNCTION softstate.publish(text, jsonb, bigint), softstate.delete(text, bigint) TO app;
+    GRANT EXECUTE ON FUNCTION softstate.publish(text, jsonb), softstate.delete(text) TO app;
+    GRANT EXECUTE ON FUNCTION softstate.publish_now, softstate.delete_now TO app;
 """
 
 from __future__ import annotations
 
-from importlib.resources import files
 from random import Random
 
 from psycopg import errors, sql
 
-from softstate.errors import StoreRefused
+from softstate.errors import StoreRefused, StoreRewound, Unavailable
 from softstate.store.postgres.connection import Connection
+from softstate.store.postgres.migration import drop_functions, migrate
+from softstate.store.postgres.sources import run
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.rules.nonce import epoch_nonce
 
-LAYOUT = 1
-"""In `meta.layout`. A schema with a higher one is from a newer softstate."""
+LAYOUT = 2
+"""In `meta.layout`, and in ``functions.sql``. A schema with a higher one is from a newer softstate."""
 
 TABLES = frozenset({"topic", "lineage", "idempotency", "meta"})
+"""Tables of a store of any layout."""
+
+ADDED = frozenset({"publisher", "inbox", "refused"})
+"""Tables that layout 2 has beside them."""
+
+DAMAGED = "the store's row of meta is damaged: stop every node, and restore a backup"
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('softstate'), hashtext(%s))"
 """Held while a schema is looked at and made: nodes that start together find it missing, or complete."""
@@ -41,63 +49,81 @@ SELECT
     )
 """
 
-_DROP = """
-DROP FUNCTION publish(text, jsonb, bigint), delete(text, bigint), change(text, bytea, bigint),
-    to_cbor(jsonb, integer), cbor_bytes(jsonb), cbor_number(numeric), cbor_head(integer, bigint), check_topic(text),
-    incarnation();
-DROP TABLE topic, lineage, idempotency, meta;
-"""
-
 
 def claim(connection: Connection, address: PostgresAddress, random: Random) -> None:
     """Make the schema ours if it is empty or missing. Raises `StoreRefused` for what is not ours, left untouched.
 
-    Everything is one transaction: a crash leaves nothing or all, and of two nodes that create it together, the second
-    finds it made.
+    A store of layout 1 is migrated. Everything is one transaction: a crash leaves nothing or all, and of two nodes that
+    create or migrate it together, the second finds it made.
     """
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
     connection.execute(_LOCK, (address.schema,))
+    exists, layout = _look(connection, address)
+    if layout is None:
+        _create(connection, address, random, exists=exists)
+    elif layout == 1:
+        migrate(connection, address.name)
+    elif layout != LAYOUT:
+        raise StoreRefused(
+            f"{address.name}: schema {address.schema!r} has layout {layout}, this softstate knows {LAYOUT}:"
+            " install the softstate that wrote it, or name another schema"
+        )
+    connection.execute("COMMIT")
+
+
+def needs_migration(connection: Connection, address: PostgresAddress) -> bool:
+    """Tell whether `claim` will have to migrate, which may take long. Raises `StoreRefused` for what is not ours."""
+    return _look(connection, address)[1] == 1
+
+
+def _look(connection: Connection, address: PostgresAddress) -> tuple[bool, int | None]:
+    """Return whether the schema exists, and the layout of the store in it, None if there is none and may be one."""
     row = connection.execute(_INSPECT, {"schema": address.schema}).fetchone()
     assert row is not None
     exists, tables, columns = row
-    if TABLES.issubset(tables) and {"layout", "epoch", "incarnation"}.issubset(columns):
-        _check_layout(connection, address)
-    elif tables:
+    if not tables:
+        return exists, None
+    if not (TABLES.issubset(tables) and {"layout", "epoch", "incarnation"}.issubset(columns)):
         raise StoreRefused(
             f"{address.name}: schema {address.schema!r} holds other tables than a store's, and was left untouched:"
             " name another one (?schema=…); if a backup is being restored, wait for its end"
         )
-    else:
-        _create(connection, address, random, exists=exists)
-    connection.execute("COMMIT")
-
-
-def _check_layout(connection: Connection, address: PostgresAddress) -> None:
     row = connection.execute("SELECT layout FROM meta").fetchone()
     if row is None:
         raise StoreRefused(
             f"{address.name}: schema {address.schema!r} has the tables of a store, but nothing in meta: if a backup is"
             " being restored, wait for its end (psql --single-transaction shows it whole), else drop the schema"
         )
-    if row[0] != LAYOUT:
-        raise StoreRefused(
-            f"{address.name}: schema {address.schema!r} has layout {row[0]}, this softstate knows {LAYOUT}:"
-            " install the softstate that wrote it, or name another schema"
+    return exists, row[0]
+
+
+def check_meta(layout: int | None, *, sound: bool | None) -> None:
+    """Raise unless a transaction may go on with the row of `meta` that it has found, None if it found none."""
+    if layout is None:
+        raise StoreRewound("the store's tables were emptied while it was open: reopen it")
+    if layout != LAYOUT:
+        raise Unavailable(
+            f"the store's layout was changed to {layout}, and this softstate knows {LAYOUT}: stop this node, and"
+            " install the softstate that changed it"
         )
+    if not sound:
+        raise Unavailable(DAMAGED)
 
 
 def _create(connection: Connection, address: PostgresAddress, random: Random, *, exists: bool) -> None:
     try:
         if not exists:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
-        connection.execute(files(__package__).joinpath("schema.sql").read_bytes())
+        run(connection, "schema.sql", "added.sql", "cbor.sql", "functions.sql")
     except errors.InsufficientPrivilege as error:
         raise StoreRefused(
             f"{address.name}: this user may not create schema {address.schema!r} and its contents: let the owner of the"
             f" database run CREATE SCHEMA {sql.Identifier(address.schema).as_string()} AUTHORIZATION, naming the user"
         ) from error
     connection.execute(
-        "INSERT INTO meta (layout, epoch, head, floor, keys, incarnation, written) VALUES (%s, %s, 0, 0, 0, '', '0')",
+        "INSERT INTO meta (layout, epoch, revision, floor, keys, publishers, incarnation, written, checksum)"
+        " SELECT layout, epoch, 0, 0, 0, 0, '', '0', meta_checksum(layout, epoch, 0, 0, 0, 0, '')"
+        " FROM (VALUES (%s::integer, %s::text)) AS made (layout, epoch)",
         (LAYOUT, epoch_nonce(random)),
     )
 
@@ -109,7 +135,8 @@ def destroy(connection: Connection, address: PostgresAddress) -> None:
     """
     connection.execute("BEGIN")
     try:
-        connection.execute(_DROP)
+        drop_functions(connection)
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.SQL(", ").join(map(sql.Identifier, TABLES | ADDED))))
         connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(address.schema)))
     except (errors.DependentObjectsStillExist, errors.InsufficientPrivilege) as error:
         raise StoreRefused(f"{address.name}: schema {address.schema!r} cannot be deleted: {error}") from error

@@ -14,14 +14,13 @@ from softstate.store.base import Key
 from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.schema import key_text
-from softstate.store.remote.encoding import from_stored
 
 ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
 
 _STATE = (
-    "SELECT epoch, head, floor, keys, current_setting('fsync') = 'on',"
-    " (SELECT nonce FROM lineage WHERE start <= head ORDER BY start DESC LIMIT 1),"
+    "SELECT epoch, revision, floor, keys, current_setting('fsync') = 'on', EXISTS (SELECT FROM inbox),"
+    " (SELECT nonce FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1),"
     " (SELECT nonce FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) FROM meta"
 )
 
@@ -51,8 +50,8 @@ def lineages_of(connection: Connection, revisions: Collection[int]) -> Mapping[i
 class PostgresSnapshot:
     """The view of one transaction. Made as its first statement, it fixes the snapshot; it ends with the transaction.
 
-    The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. Raises `StoreRewound` when there
-    is no store there at all.
+    The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. `sent` tells whether the inbox
+    holds anything. Raises `StoreRewound` when there is no store there at all.
     """
 
     def __init__(self, connection: Connection, seen: int) -> None:
@@ -60,7 +59,7 @@ class PostgresSnapshot:
         row = connection.execute(_STATE, (seen,)).fetchone()
         if row is None:
             raise StoreRewound("the store's tables were emptied while it was open: reopen it")
-        epoch, head, self.floor, self.keys_held, self.synced, newest, at_seen = row
+        epoch, head, self.floor, self.keys_held, self.synced, self.sent, newest, at_seen = row
         self.position = Position(epoch, newest or "", head)
         self._lineages: dict[int, str | None] = {head: newest, seen: at_seen}
         self._versions: dict[str, int] = {}
@@ -180,10 +179,7 @@ class PostgresSnapshot:
         """Return a batch of records, and whether there may be more where they come from."""
         cursor = self._connection.execute(statement, (*parameters, ROWS_MAX, PAGE_BYTES_MAX), binary=True)
         rows: list[tuple[str, int, bytes | None]] = cursor.fetchall()
-        records = [
-            Record(topic, version, None if value is None else from_stored(value, topic, version))
-            for topic, version, value in rows
-        ]
+        records = [Record(topic, version, value) for topic, version, value in rows]
         return records, len(rows) >= ROWS_MAX or sum(len(value or b"") for _, _, value in rows) >= PAGE_BYTES_MAX
 
 

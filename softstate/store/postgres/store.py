@@ -11,9 +11,11 @@ Another program publishes with one function, in the same transaction as its own 
     SELECT softstate.publish('orders/42', '{"state": "paid"}');
     COMMIT;
 
-and deletes with ``softstate.delete('orders/42')``. Both take ``expect``, and raise SQLSTATE ``SS412`` when that loses,
-``SS400`` or ``SS413`` for a topic or value that softstate cannot carry. From then until its end the transaction holds
-the counter that gives every commit its revision, and all other publishes wait: publish last.
+and deletes with ``softstate.delete('orders/42')``. That puts a row into the inbox, which the next commit of a node
+moves into the store, before anything of its own; an idle node is notified. SQLSTATE ``SS400`` or ``SS413`` tells of a
+topic or value that softstate cannot carry. A program that wants the version, or to compare and set, calls
+``softstate.publish_now`` or ``delete_now``, which take ``expect`` and raise ``SS412`` when that loses: from then until
+its end the transaction holds the counter that gives every commit its revision, and all other publishes wait.
 `softstate.store.postgres.schema` lists the grants. A pooler in front must pool sessions: one of transactions is refused
 at open (`softstate.store.postgres.pooler` says how it is found, and what is not).
 
@@ -26,6 +28,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 from typing import TypeVar
 
+import structlog
 import trio
 
 from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
@@ -50,6 +53,9 @@ except ImportError as error:
 OPEN_S = 10.0
 """How long opening may take: connecting, making the schema if there is none, committing a lineage row."""
 
+MIGRATE_S = 3600.0
+"""How long opening may take when an older layout is migrated: each value is read once, each row written once."""
+
 COPY_S = 60.0
 """How long one page may take to be adopted, and how long the next one may be in coming."""
 
@@ -57,6 +63,8 @@ CONNECTIONS_MAX = 4
 """How many connections a store has: one that writes, one that reads, one that listens, and one while it adopts."""
 
 T = TypeVar("T")
+
+log = structlog.get_logger("softstate.store")
 
 
 class PostgresStore(Store):
@@ -70,6 +78,7 @@ class PostgresStore(Store):
         self.keys_max = keys_max
         self._engine = engine
         self._told = 0
+        self._moving = False
         self._notifications = Notifications(engine.address, lambda revision: revision > engine.seen.revision)
         self._waiter = CommitWaiter(lambda: engine.seen.revision, self._in_trouble, listen=self._notifications.wait)
         self._closed = False
@@ -83,7 +92,7 @@ class PostgresStore(Store):
         """
         engine = PostgresEngine(read_address(url), keys_max=keys_max, random=random)
         try:
-            await engine.writer.call(engine.open, OPEN_S, opening=True)
+            await _open(engine)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await engine.writer.close()
@@ -134,7 +143,20 @@ class PostgresStore(Store):
             await self.head()
         except (StoreFault, Unavailable):
             return True
+        if self._engine.sent and not self._moving:
+            await self._move()
         return False
+
+    async def _move(self) -> None:
+        """Move what the inbox holds. When that fails, the next commit or the next check does it."""
+        self._moving = True
+        try:
+            await self._engine.writer.call(self._engine.move, CALL_S)
+        except (StoreFault, Unavailable) as error:
+            log.info("inbox not moved", store=self.name, because=str(error))
+        finally:
+            self._moving = False
+        self._take_over()
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
@@ -149,7 +171,7 @@ class PostgresStore(Store):
         await self._notifications.close(for_good=self._closed)
         await self._engine.reader.close(for_good=self._closed)
         async with self._engine.reader.turn:
-            position = await self._engine.writer.call(self._engine.open, OPEN_S, opening=True)
+            position = await _open(self._engine)
         self._told = 0
         self._take_over()
         self._waiter.wake()
@@ -200,6 +222,12 @@ class PostgresStore(Store):
             await self._engine.reader.close()
             await self._engine.writer.close()
         self._waiter.wake()
+
+
+async def _open(engine: PostgresEngine) -> Position:
+    """Open a store on a new connection, with the patience that it takes."""
+    migrates = await engine.writer.call(engine.needs_migration, OPEN_S, opening=True, reconnect=True)
+    return await engine.writer.call(engine.open, MIGRATE_S if migrates else OPEN_S, opening=True)
 
 
 def _taking(adoption: Adoption, page: Dump) -> Callable[[Connection], None]:

@@ -1,10 +1,10 @@
 """A write transaction on PostgreSQL: two round trips, however many publishes it has.
 
-The first locks the one row of `meta`, which every writer keeps until it commits, and then brings all that the verdicts
-depend on. The second writes the applied changes, and commits. So revisions follow the order of commits: no transaction
-can draw one before all that drew a lower one have committed or given up. And a transaction whose caller was cut off
-after the first round trip never commits, for its COMMIT was never sent: a publish that was answered "unavailable" is
-applied, if at all, before any that is sent later.
+The first locks the one row of `meta`, which every writer keeps until it commits, moves what the inbox holds, and then
+brings all that the verdicts depend on. The second writes the applied changes, and commits. So revisions follow the
+order of commits: no transaction can draw one before all that drew a lower one have committed or given up. And a
+transaction whose caller was cut off after the first round trip never commits, for its COMMIT was never sent: a publish
+that was answered "unavailable" is applied, if at all, before any that is sent later.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 
-from softstate.errors import StoreRewound
 from softstate.model import Record
 from softstate.position import Position
 from softstate.store.base import Key, Verdict, Write
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.schema import key_bytes, key_text
+from softstate.store.postgres.schema import check_meta, key_bytes, key_text
 from softstate.store.postgres.snapshot import LINEAGES
-from softstate.store.remote.encoding import to_stored
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.judge import TopicState, judge_group
 from softstate.store.rules.nonce import lineage_nonce
@@ -27,30 +25,36 @@ from softstate.store.rules.nonce import lineage_nonce
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """So that reads behind the lock see what the last holder of the lock has left; the server's default may be another."""
 
-LOCK = "SELECT epoch, head, floor, keys, incarnation, xmin = written, incarnation() FROM meta FOR UPDATE"
+TAKE = "SELECT layout, epoch, revision, floor, keys, present, sound, begins, moved, more FROM take_counter(%s)"
+"""See ``functions.sql``."""
 
 NEWEST = 2**63 - 1
 """A revision above all: the lineage there is the one in force now."""
 
 INSERT_TOPICS = (
-    "INSERT INTO topic (version, topic, value)"
-    " SELECT version, topic, nullif(value, '') FROM unnest(%b::bigint[], %b::text[], %b::bytea[])"
-    " AS change (version, topic, value)"
-    " ON CONFLICT (topic) DO UPDATE SET version = excluded.version, value = excluded.value"
+    "INSERT INTO topic (version, topic, value, checksum)"
+    " SELECT version, topic, value, checksum(topic, version, value) FROM"
+    " (SELECT version, topic, nullif(value, '') AS value FROM unnest(%b::bigint[], %b::text[], %b::bytea[])"
+    " AS given (version, topic, value)) AS change"
+    " ON CONFLICT (topic) DO UPDATE"
+    " SET version = excluded.version, value = excluded.value, checksum = excluded.checksum"
 )
+"""A deletion has no value. CBOR has at least one byte, so the empty string stands for that in an array."""
 
 INSERT_KEYS = (
-    "INSERT INTO idempotency (version, topic, key, digest)"
-    " SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bytea[], %b::bytea[])"
-    " ON CONFLICT (topic, key) DO UPDATE SET version = excluded.version, digest = excluded.digest"
+    "INSERT INTO idempotency (version, topic, key, digest, checksum)"
+    " SELECT version, topic, key, digest, key_checksum(topic, key, version, digest)"
+    " FROM unnest(%b::bigint[], %b::text[], %b::bytea[], %b::bytea[]) AS made (version, topic, key, digest)"
+    " ON CONFLICT (topic, key) DO UPDATE"
+    " SET version = excluded.version, digest = excluded.digest, checksum = excluded.checksum"
 )
 
-INSERT_LINEAGE = "INSERT INTO lineage (start, nonce) VALUES (%s, %s)"
-
-UPDATE_META = (
-    "UPDATE meta SET head = %s, floor = %s, keys = %s, incarnation = %s, written = pg_current_xact_id()::xid"
-    " RETURNING pg_notify(current_schema()::text, head::text)"
+INSERT_LINEAGE = (
+    "INSERT INTO lineage (start, nonce, checksum) SELECT start, nonce, lineage_checksum(start, nonce)"
+    " FROM (VALUES (%s::bigint, %s::text)) AS begun (start, nonce)"
 )
+
+ADVANCE = "SELECT advance(%s, %s, %s, publishers, %s) FROM meta"
 
 NOTIFY = "SELECT pg_notify(current_schema()::text, %s)"
 
@@ -58,8 +62,10 @@ NOTIFY = "SELECT pg_notify(current_schema()::text, %s)"
 class PostgresTransaction:
     """A transaction that holds the counter. The first change begins a lineage, if history may have been rewound.
 
-    `snapshot` is the store as found; it knows the lineages at `revisions`, and at the witnesses of `group`. Raises
-    `StoreRewound` when there is no store there at all.
+    `moved` tells how many entries of the inbox it has taken already, and `more` whether it must leave it at that, since
+    the inbox holds more than one transaction takes. `snapshot` is the store as it is after these; it knows the lineages
+    at `revisions`, and at the witnesses of `group`. Raises `StoreRewound` when there is no store there at all, and
+    `Unavailable` when its layout is another one or its row of `meta` is damaged.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class PostgresTransaction:
         keyed = [(publish.topic, key_bytes(publish.key)) for publish in group if publish.key is not None]
         with connection.pipeline():
             connection.execute(BEGIN)
-            meta = connection.execute(LOCK)
+            meta = connection.execute(TAKE, (fresh,))
             lineages = connection.execute(LINEAGES, (list(asked),))
             topics = connection.execute(
                 "SELECT topic, version, value IS NOT NULL FROM topic WHERE topic = ANY (%s::text[])",
@@ -85,11 +91,10 @@ class PostgresTransaction:
                     ([topic for topic, _ in keyed], [key for _, key in keyed]), binary=True,
                 )  # fmt: skip
         row = meta.fetchone()
-        if row is None:
-            raise StoreRewound("the store's tables were emptied while it was open: reopen it")
-        epoch, head, floor, self.keys, incarnation, intact, self._incarnation = row
+        assert row is not None
+        layout, epoch, head, floor, self.keys, self._incarnation, sound, self._begins, self.moved, self.more = row
+        check_meta(layout, sound=sound)
         lineage_of: Mapping[int, str | None] = dict(lineages)
-        self._begins = fresh or not intact or incarnation != self._incarnation
         self._row: Position | None = None
         self._topics = {topic: TopicState(version, live) for topic, version, live in topics}
         self._used = {(topic, key_text(key)): (digest, version) for topic, key, digest, version in used}
@@ -135,8 +140,12 @@ class PostgresTransaction:
                 connection.execute(INSERT_TOPICS, topic_columns(newest.values()))
             if self._made:
                 connection.execute(INSERT_KEYS, key_columns(self._made))
-            connection.execute(UPDATE_META, (self.position.revision, floor, self.keys, self._incarnation))
+            connection.execute(ADVANCE, (self.position.revision, floor, self.keys, self._incarnation))
             connection.execute("COMMIT")
+
+    def commit_moved(self) -> None:
+        """Commit what was taken from the inbox, and nothing else."""
+        self._connection.execute("COMMIT")
 
 
 def key_columns(keys: Collection[Key]) -> tuple[list[int], list[str], list[bytes], list[bytes]]:
@@ -154,5 +163,5 @@ def topic_columns(records: Collection[Record]) -> tuple[list[int], list[str], li
     return (
         [record.version for record in records],
         [record.topic for record in records],
-        [to_stored(record.cbor) for record in records],
+        [record.cbor or b"" for record in records],
     )

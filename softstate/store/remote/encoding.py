@@ -15,7 +15,7 @@ import structlog
 
 from softstate.errors import Invalid, RequestError
 from softstate.wire import encode_value
-from softstate.wire.value import VALUE_BYTES_MAX, unwrap_bytes
+from softstate.wire.value import VALUE_BYTES_MAX, is_value, unwrap_bytes
 
 MAGIC = b"\xd9\xd9\xf7"
 """Tag 55799 as CBOR writes it: "what follows is CBOR". It is no part of the value, and never reaches a client."""
@@ -44,6 +44,20 @@ def from_stored(stored: bytes, topic: str, version: int) -> bytes | None:
         return cbor_of_json(stored)
     except RequestError as error:
         log.warning("value cannot be carried, read as deleted", topic=topic, version=version, because=error.message)
+        return None
+
+
+def recovered(stored: bytes) -> bytes | None:
+    """Return the CBOR of a value that an older layout has stored; None if softstate cannot carry it, or cannot read it.
+
+    For a migration, which must not stop at a damaged row.
+    """
+    if stored.startswith(MAGIC):
+        cbor = stored[len(MAGIC) :]
+        return cbor if is_value(cbor) else None
+    try:
+        return cbor_of_json(stored)
+    except RequestError:
         return None
 
 

@@ -236,7 +236,14 @@ class PostgresBackend:
             return call(connection, self.schema, function, *arguments)
 
     async def publish_directly(self, topic: str, json: str | None) -> None:
-        """Publish JSON text, or delete, as another program would."""
+        """Publish JSON text, or delete, as another program would that wants the version: the head moves at once."""
+        if json is None:
+            await trio.to_thread.run_sync(lambda: self.call("delete_now", topic))
+        else:
+            await trio.to_thread.run_sync(lambda: self.call("publish_now", topic, json))
+
+    async def send(self, topic: str, json: str | None) -> None:
+        """Publish JSON text, or delete, as most programs do: by way of the inbox."""
         if json is None:
             await trio.to_thread.run_sync(lambda: self.call("delete", topic))
         else:

@@ -248,7 +248,8 @@ async def test_settings_of_the_role_do_no_harm(backend: PostgresBackend, server:
         host="127.0.0.1", port=server.port, user=guest, password=PASSWORD, dbname=DATABASE, options=patient
     ) as app:
         call(app, backend.schema, "publish", "a", "[1e300, 0.1]")
-    assert len(await state(stores[0])) == 3
+        call(app, backend.schema, "publish_now", "b", "[1e300, 0.1]")
+    assert len(await state(stores[0])) == 4
 
 
 # Existing schemas ----------------------------------------------------------------------------------------------------
@@ -291,8 +292,8 @@ async def test_foreign_objects_beside_ours(backend: PostgresBackend, server: Pos
 
 async def test_layouts_that_are_not_known(backend: PostgresBackend, server: PostgresServer) -> None:
     await (await backend.open()).aclose()
-    server.execute(f"UPDATE {backend.schema}.meta SET layout = 2", database=DATABASE)
-    await refused(backend.url, "has layout 2, this softstate knows 1: install the softstate that wrote it")
+    server.execute(f"UPDATE {backend.schema}.meta SET layout = 3", database=DATABASE)
+    await refused(backend.url, "has layout 3, this softstate knows 2: install the softstate that wrote it")
     server.execute(f"DELETE FROM {backend.schema}.meta", database=DATABASE)
     await refused(backend.url, "nothing in meta: if a backup is being restored, wait for its end")
 

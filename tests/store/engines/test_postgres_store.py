@@ -65,7 +65,7 @@ class Application:
         self._thread: threading.Thread | None = None
 
     def publish(self, topic: str, value: str = "1", *more: Any) -> int:
-        self.version = call(self.connection, self._schema, "publish", topic, value, *more)
+        self.version = call(self.connection, self._schema, "publish_now", topic, value, *more)
         return self.version
 
     def begin_publishing(self, topic: str) -> None:
@@ -132,7 +132,7 @@ async def test_blocker_makes_publishes_fail_fast_and_reads_go_on(
     head = await store.head()
     applications.append(Application(backend))
     version = applications[0].publish("app")
-    with pytest.raises(Unavailable, match="publish last"):
+    with pytest.raises(Unavailable, match="publish with two arguments, or last"):
         await store.publish([Write("a", b"\x01")])
     assert await store.head() == head
     assert await state(store) == {}
@@ -246,14 +246,16 @@ REFUSALS: list[tuple[str | None, str | None, str, str]] = [
 ]
 
 
+@pytest.mark.parametrize("function", ["publish", "publish_now"])
 @pytest.mark.parametrize(("topic", "text", "state", "words"), REFUSALS)
 async def test_what_cannot_be_carried_is_refused(
-    backend: PostgresBackend, topic: str | None, text: str | None, state: str, words: str
+    backend: PostgresBackend, topic: str | None, text: str | None, state: str, words: str, function: str
 ) -> None:
+    """To the program itself, when it calls: nothing is left to be refused later."""
     store = await backend.open()
     head = await store.head()
     with pytest.raises(psycopg.DatabaseError, match=f"softstate: .*{words}") as caught:
-        backend.call("publish", topic, text)
+        backend.call(function, topic, text)
     assert caught.value.sqlstate == state
     assert await store.head() == head
 
@@ -263,6 +265,9 @@ async def test_limits_are_reached_exactly(backend: PostgresBackend) -> None:
     topic = "ä/…" + "x" * (255 - len("ä/…".encode()))
     await backend.publish_directly(topic, json.dumps("x" * 65_531))
     assert await value_of(store, topic) == "x" * 65_531
+    await backend.send(topic, json.dumps("y" * 65_531))
+    await put(store, "a")
+    assert await value_of(store, topic) == "y" * 65_531
 
 
 async def test_direct_compare_and_set_and_delete(backend: PostgresBackend) -> None:
@@ -274,10 +279,17 @@ async def test_direct_compare_and_set_and_delete(backend: PostgresBackend) -> No
         assert caught.value.sqlstate == "SS412"
     with pytest.raises(psycopg.DatabaseError, match="topic b is at version 0, not 1"):
         backend.call("delete", "b", 1)
+    with pytest.raises(psycopg.DatabaseError, match="topic b does not exist"):
+        backend.call("publish_now", "b", "1", -1)
+    assert backend.call("delete", "b", None) == 0
     gone = backend.call("delete", "a", first)
     assert gone == first + 1
     feed = await store.feed(Position((await store.head()).epoch, (await store.head()).lineage, first))
     assert feed.records == [Record("a", gone, None)]
+    assert backend.call("delete_now", "a") == backend.call("delete", "a", 0) == gone, "nothing was left to delete"
+    for wrong in (-1, gone, first):
+        with pytest.raises(psycopg.DatabaseError, match="topic a "):
+            backend.call("delete", "a", wrong)
     assert backend.call("publish", "a", "3", 0) == gone + 1
     (verdict,) = (await store.publish([Write("a", b"\x04", expect=gone + 1)])).verdicts
     assert verdict == Applied(gone + 2)
@@ -337,28 +349,37 @@ async def test_another_program_needs_the_functions_only(backend: PostgresBackend
     for statement in (
         f"CREATE ROLE {app} LOGIN",
         f"GRANT USAGE ON SCHEMA {schema} TO {app}",
-        f"GRANT EXECUTE ON FUNCTION {schema}.publish(text, jsonb, bigint), {schema}.delete(text, bigint) TO {app}",
+        f"GRANT EXECUTE ON FUNCTION {schema}.publish(text, jsonb), {schema}.delete(text) TO {app}",
+        f"GRANT EXECUTE ON FUNCTION {schema}.publish_now, {schema}.delete_now TO {app}",
     ):
         server.execute(statement, database=DATABASE)
     with server.connect(DATABASE) as connection:
         connection.execute(f"SET ROLE {app}")
         # The functions use the owner's tables, also with another search path or temporary tables of the same names.
         connection.execute("CREATE TEMPORARY TABLE meta (head bigint); SET search_path = pg_temp")
-        version = call(connection, backend.schema, "publish", "a", '"hello"')
-        assert call(connection, backend.schema, "delete", "b") == version + 1
-        for closed in ("SELECT * FROM {}.topic", "UPDATE {}.meta SET head = 0", "SELECT {}.change('a', '', NULL)"):
+        version = call(connection, backend.schema, "publish_now", "a", '"hello"')
+        assert call(connection, backend.schema, "delete_now", "b") == 0
+        call(connection, backend.schema, "publish", "c", "1")
+        call(connection, backend.schema, "delete", "d")
+        assert call(connection, backend.schema, "publish_now", "e", "1") == version + 2
+        for closed in (
+            "SELECT * FROM {}.topic", "UPDATE {}.meta SET revision = 0", "SELECT {}.change('a', '', NULL)",
+            "SELECT {}.send('a', '')", "TABLE {}.inbox", "INSERT INTO {}.inbox (topic) VALUES ('a')",
+            "SELECT {}.take_counter(false)", "SELECT {}.publish('a', '1', NULL)",
+        ):  # fmt: skip
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(closed.format(schema))
     assert await value_of(store, "a") == "hello"
 
 
-async def test_direct_commits_are_synchronous(backend: PostgresBackend) -> None:
+@pytest.mark.parametrize("function", ["publish", "publish_now"])
+async def test_direct_commits_are_synchronous(backend: PostgresBackend, function: str) -> None:
     """Others see a commit at once; if it could still be lost, that would rewind them."""
     store = await backend.open()
     with backend.connect() as connection:
         connection.execute("SET synchronous_commit = off")
         connection.commit()
-        call(connection, backend.schema, "publish", "a", "1")
+        call(connection, backend.schema, function, "a", "1")
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
         connection.commit()
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
@@ -374,6 +395,7 @@ async def test_other_tables_are_not_touched(backend: PostgresBackend) -> None:
         connection.execute("INSERT INTO orders VALUES (42, 'paid')")
         call(connection, backend.schema, "publish", "orders/42", '{"state": "paid"}')
         connection.commit()
+        await put(store, "a")
         connection.execute("UPDATE orders SET state = 'lost'")
         call(connection, backend.schema, "publish", "orders/42", '{"state": "lost"}')
         connection.rollback()

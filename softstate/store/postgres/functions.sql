@@ -1,0 +1,314 @@
+-- The functions of a softstate store in PostgreSQL: checksums, the inbox, and what other programs call.
+
+-- Differs once history may have been rewound: another cluster, a failover, a restart, a table that was made again.
+CREATE FUNCTION incarnation() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT concat_ws(
+        ' ',
+        (SELECT system_identifier FROM pg_control_system()),
+        left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+        extract(epoch FROM pg_postmaster_start_time()),
+        'meta'::regclass::oid,
+        pg_relation_filenode('meta')
+    )
+$$;
+
+-- Checksums: softstate.store.rules.checksum has the same two in Python.
+CREATE FUNCTION checksum(topic text, version bigint, value bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT substring(sha256(
+        int4send(octet_length(topic)) || convert_to(topic, 'UTF8') || int8send(version)
+            || CASE WHEN value IS NULL THEN '\x00'::bytea ELSE '\x01'::bytea || value END
+    ) FOR 8)
+$$;
+
+CREATE FUNCTION row_checksum(VARIADIC parts bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT substring(sha256(string_agg(int4send(octet_length(part)) || part, '' ORDER BY place)) FOR 8)
+        FROM unnest(parts) WITH ORDINALITY AS given (part, place)
+$$;
+
+CREATE FUNCTION lineage_checksum(start bigint, nonce text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT row_checksum(int8send(start), convert_to(nonce, 'UTF8'))
+$$;
+
+CREATE FUNCTION key_checksum(topic text, key bytea, version bigint, digest bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT row_checksum(convert_to(topic, 'UTF8'), key, int8send(version), digest)
+$$;
+
+CREATE FUNCTION publisher_checksum(publisher text, settled bigint, touched bigint, uses bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT row_checksum(convert_to(publisher, 'UTF8'), int8send(settled), int8send(touched), uses)
+$$;
+
+CREATE FUNCTION meta_checksum(
+    layout integer, epoch text, revision bigint, floor bigint, keys bigint, publishers bigint, incarnation text
+) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT row_checksum(
+        int8send(layout), convert_to(epoch, 'UTF8'), int8send(revision), int8send(floor), int8send(keys),
+        int8send(publishers), convert_to(incarnation, 'UTF8')
+    )
+$$;
+
+-- Say why a topic's name cannot be published to; NULL if it can.
+CREATE FUNCTION topic_fault(name text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN name IS NULL OR octet_length(name) NOT BETWEEN 1 AND 255 THEN
+            format('topic must be 1 to 255 bytes of UTF-8, this one has %s', coalesce(octet_length(name), 0))
+        WHEN name ~ '[\u0001-\u001f\u007f-\u009f]' THEN 'topic must not hold control characters'
+        WHEN '/' || name || '/' ~ '/\.{0,2}/' THEN
+            format('topic must not begin or end with ''/'', nor hold an empty, ''.'' or ''..'' segment: %s', name)
+    END
+$$;
+
+CREATE FUNCTION check_topic(name text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF topic_fault(name) IS NOT NULL THEN
+        RAISE EXCEPTION 'softstate: %', topic_fault(name) USING ERRCODE = 'SS400';
+    END IF;
+END
+$$;
+
+-- Write a new state of the store down, the last change of a commit or of a part of one.
+CREATE FUNCTION advance(head bigint, lowest bigint, keyed bigint, known bigint, present text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    intact boolean;
+BEGIN
+    UPDATE meta SET
+        revision = head, floor = lowest, keys = keyed, publishers = known, incarnation = present,
+        written = pg_current_xact_id()::xid,
+        checksum = meta_checksum(layout, epoch, head, lowest, keyed, known, present)
+        RETURNING xmin = written INTO intact;
+    IF NOT intact THEN
+        -- Within a savepoint rows bear the number of the subtransaction, which only a row that was written tells.
+        UPDATE meta SET written = xmin;
+    END IF;
+    PERFORM pg_notify(current_schema()::text, head::text);
+END
+$$;
+
+CREATE FUNCTION put_lineage(revision bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO lineage SELECT revision, nonce, lineage_checksum(revision, nonce)
+        FROM encode(substring(uuid_send(gen_random_uuid()) FROM 1 FOR 8), 'hex') AS drawn (nonce)
+$$;
+
+CREATE FUNCTION put_topic(name text, revision bigint, stored bytea, moved bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO topic (version, topic, value, checksum, entry)
+        VALUES (revision, name, stored, checksum(name, revision, stored), moved)
+        ON CONFLICT (topic) DO UPDATE SET version = excluded.version, value = excluded.value,
+            checksum = excluded.checksum, entry = coalesce(excluded.entry, topic.entry)
+$$;
+
+-- Begin to write: lock the row of meta until the end of this transaction, and move what the inbox holds then into the
+-- store, inbox_max entries at most. With more entries left (more) a node commits, and begins again: so each publish that
+-- is asked for after an application's COMMIT has a higher revision than what that COMMIT brought.
+--
+-- Entries of one topic are applied in the order in which they were put there, whichever was committed first: an older
+-- one that comes late is passed over. begins: the next change has to begin a lineage. sound: the row of meta is as it
+-- was written; if not, or if the layout is another one, nothing is moved and nothing may be written. All NULL: no store.
+CREATE FUNCTION take_counter(
+    fresh boolean,
+    OUT layout integer, OUT epoch text, OUT revision bigint, OUT floor bigint, OUT keys bigint, OUT publishers bigint,
+    OUT present text, OUT sound boolean, OUT begins boolean, OUT moved integer, OUT more boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    inbox_max CONSTANT integer := 256;
+    refused_max CONSTANT integer := 1000;
+    store record;
+    sent record;
+    former record;
+    fault text;
+    refusals integer := 0;
+BEGIN
+    SELECT meta.*, meta.xmin = meta.written AS intact INTO store FROM meta FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    layout := store.layout;
+    epoch := store.epoch;
+    revision := store.revision;
+    floor := store.floor;
+    keys := store.keys;
+    publishers := store.publishers;
+    present := incarnation();
+    begins := fresh OR NOT store.intact OR store.incarnation <> present;
+    sound := store.checksum = meta_checksum(layout, epoch, revision, floor, keys, publishers, store.incarnation);
+    moved := 0;
+    more := false;
+    IF NOT sound OR layout <> 2 THEN
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM topic WHERE topic.version > store.revision) THEN
+        -- Damaged rows: moved out of the way of the next ones.
+        UPDATE topic SET version = lowest.version - stray.place
+            FROM (SELECT t.topic, row_number() OVER () AS place FROM topic AS t WHERE t.version > store.revision) AS stray,
+                (SELECT least(min(t.version), 0) AS version FROM topic AS t) AS lowest
+            WHERE topic.topic = stray.topic;
+    END IF;
+    FOR sent IN SELECT inbox.* FROM inbox ORDER BY inbox.id LIMIT inbox_max LOOP
+        fault := topic_fault(sent.topic);
+        IF sent.checksum <> checksum(sent.topic, sent.id, sent.value) THEN
+            fault := 'it was not put here by publish() or delete(), or was changed since';
+        END IF;
+        IF fault IS NOT NULL THEN
+            INSERT INTO refused (id, topic, value, because)
+                VALUES (sent.id, left(sent.topic, 255), substring(sent.value FOR 65536), fault) ON CONFLICT DO NOTHING;
+            refusals := refusals + 1;
+        ELSE
+            SELECT t.entry, t.value IS NOT NULL OR t.checksum <> checksum(t.topic, t.version, NULL) AS live
+                INTO former FROM topic AS t WHERE t.topic = sent.topic;
+            IF coalesce(former.entry, 0) < sent.id AND (sent.value IS NOT NULL OR former.live) THEN
+                IF begins THEN
+                    revision := revision + 1;
+                    PERFORM put_lineage(revision);
+                    begins := false;
+                END IF;
+                revision := revision + 1;
+                PERFORM put_topic(sent.topic, revision, sent.value, sent.id);
+            END IF;
+        END IF;
+        DELETE FROM inbox WHERE inbox.id = sent.id;
+        moved := moved + 1;
+    END LOOP;
+    IF refusals > 0 THEN
+        DELETE FROM refused WHERE id <= (SELECT r.id FROM refused AS r ORDER BY r.id DESC OFFSET refused_max LIMIT 1);
+    END IF;
+    IF revision > store.revision THEN
+        PERFORM advance(revision, floor, keys, publishers, present);
+    END IF;
+    more := moved = inbox_max AND EXISTS (SELECT FROM inbox);
+END
+$$;
+
+-- Apply one change within the caller's transaction, which holds the row of meta from then on. Return the topic's
+-- version: the new one, or that of its tombstone (0: there is none) when there was nothing to delete.
+CREATE FUNCTION change(name text, stored bytea, expected bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    store record;
+    former record;
+    current bigint;
+    readable boolean;
+    live boolean;
+BEGIN
+    PERFORM check_topic(name);
+    PERFORM commit_synchronously();
+    LOOP
+        SELECT * INTO STRICT store FROM take_counter(false);
+        IF store.layout <> 2 THEN
+            RAISE EXCEPTION 'softstate: the store has layout %, this function knows 2: call the new one', store.layout
+                USING ERRCODE = 'SS500';
+        ELSIF store.sound IS NOT TRUE THEN
+            RAISE EXCEPTION 'softstate: the row of meta is damaged or missing: stop every node, and restore a backup'
+                USING ERRCODE = 'SS500';
+        END IF;
+        EXIT WHEN NOT store.more;
+    END LOOP;
+    SELECT t.version, t.value, t.checksum = checksum(t.topic, t.version, t.value) AS readable
+        INTO former FROM topic AS t WHERE t.topic = name;
+    current := coalesce(former.version, 0);
+    readable := coalesce(former.readable, true);
+    live := former.value IS NOT NULL OR NOT readable;
+    IF expected = -1 AND NOT live OR expected = 0 AND live
+        OR expected > 0 AND (expected <> current OR NOT readable OR stored IS NULL AND NOT live) THEN
+        RAISE EXCEPTION 'softstate: topic % %', name, CASE
+            WHEN NOT readable THEN 'was damaged and cannot be read: publish it without expect to mend that'
+            WHEN expected = -1 THEN 'does not exist: read it, then decide again'
+            ELSE format('is at version %s, not %s: read it, then decide again', current, expected)
+        END USING ERRCODE = 'SS412';
+    ELSIF stored IS NULL AND NOT live THEN
+        RETURN current;
+    END IF;
+    IF store.begins THEN
+        store.revision := store.revision + 1;
+        PERFORM put_lineage(store.revision);
+    END IF;
+    store.revision := store.revision + 1;
+    PERFORM put_topic(name, store.revision, stored, NULL);
+    PERFORM advance(store.revision, store.floor, store.keys, store.publishers, store.present);
+    PERFORM pg_notify(current_schema()::text, '');
+    RETURN store.revision;
+END
+$$;
+
+-- A commit that others have seen, and a crash takes back, would rewind the store.
+CREATE FUNCTION commit_synchronously() RETURNS void LANGUAGE sql AS $$
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
+$$;
+
+-- Put one change into the inbox, within the caller's transaction, which waits for nothing and keeps no other waiting.
+CREATE FUNCTION send(name text, stored bytea) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    number bigint := nextval(pg_get_serial_sequence(format('%I.inbox', current_schema()), 'id')::regclass);
+BEGIN
+    PERFORM check_topic(name);
+    PERFORM commit_synchronously();
+    INSERT INTO inbox (id, topic, value, checksum) OVERRIDING SYSTEM VALUE
+        VALUES (number, name, stored, checksum(name, number, stored));
+    PERFORM pg_notify(current_schema()::text, 'inbox');
+END
+$$;
+
+-- The functions that other programs call. Settings of their sessions must not change the meaning of these.
+CREATE FUNCTION publish(topic text, value jsonb) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
+BEGIN
+    PERFORM send(topic, to_value(value));
+END
+$$;
+
+CREATE FUNCTION delete(topic text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on AS $$
+BEGIN
+    PERFORM send(topic, NULL);
+END
+$$;
+
+CREATE FUNCTION publish_now(topic text, value jsonb, expect bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
+BEGIN
+    RETURN change(topic, to_value(value), expect);
+END
+$$;
+
+CREATE FUNCTION delete_now(topic text, expect bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on AS $$
+BEGIN
+    RETURN change(topic, NULL, expect);
+END
+$$;
+
+CREATE FUNCTION publish(topic text, value jsonb, expect bigint) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
+BEGIN
+    RETURN change(topic, to_value(value), expect);
+END
+$$;
+
+CREATE FUNCTION delete(topic text, expect bigint) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT SET standard_conforming_strings = on AS $$
+BEGIN
+    RETURN change(topic, NULL, expect);
+END
+$$;
+
+COMMENT ON FUNCTION publish(text, jsonb) IS
+    'softstate: set a topic; a node publishes it soon after this transaction commits. It waits for nothing and returns'
+    ' nothing: publish_now tells the version';
+COMMENT ON FUNCTION delete(text) IS 'softstate: delete a topic; see publish';
+COMMENT ON FUNCTION publish_now(text, jsonb, bigint) IS
+    'softstate: set a topic and return its version; every subscriber sees it once this transaction commits.'
+    ' Call it last: other publishes wait until then. expect: the version that must be current, 0 for none, -1 for any';
+COMMENT ON FUNCTION delete_now(text, bigint) IS
+    'softstate: delete a topic and return the version of that; see publish_now';
+COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publish_now';
+COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
+
+-- An application may call these once it is granted USAGE of the schema and EXECUTE of them; the tables stay closed.
+REVOKE ALL ON FUNCTION
+    incarnation(), checksum(text, bigint, bytea), row_checksum(VARIADIC bytea[]), lineage_checksum(bigint, text),
+    key_checksum(text, bytea, bigint, bytea), publisher_checksum(text, bigint, bigint, bytea),
+    meta_checksum(integer, text, bigint, bigint, bigint, bigint, text), topic_fault(text), check_topic(text),
+    advance(bigint, bigint, bigint, bigint, text), put_lineage(bigint), put_topic(text, bigint, bytea, bigint),
+    take_counter(boolean), change(text, bytea, bigint), commit_synchronously(), send(text, bytea),
+    publish(text, jsonb), delete(text), publish_now(text, jsonb, bigint), delete_now(text, bigint),
+    publish(text, jsonb, bigint), delete(text, bigint)
+    FROM PUBLIC;
