@@ -44,6 +44,7 @@ from softstate.errors import (
     TryLater,
     Unauthenticated,
     Unavailable,
+    Unreadable,
     Unsupported,
 )
 from softstate.http_client.streams import OpenStream
@@ -91,6 +92,7 @@ __all__ = [
     "TryLater",
     "Unauthenticated",
     "Unavailable",
+    "Unreadable",
     "Unsupported",
     "UpdateEvent",
     "Updates",

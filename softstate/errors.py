@@ -15,6 +15,7 @@
     │   ├── Compacted         compacted 410        history before the floor is gone: list again
     │   ├── Rewound           rewound 410          the store's history changed: reset, `position` is the new one
     │   ├── TooLarge          too_large 413        a value, message or set is over the limit that the message names
+    │   ├── Unreadable        unreadable 500       the topic's stored record is damaged; other topics are not
     │   └── TryLater          waiting helps: for `retry_ms`, if it is set
     │       ├── Overloaded    overloaded 429       the node protects itself
     │       ├── Unavailable   unavailable 503      the store cannot answer now; a publish's outcome is unknown
@@ -61,6 +62,7 @@ __all__ = [
     "TryLater",
     "Unauthenticated",
     "Unavailable",
+    "Unreadable",
     "Unsupported",
 ]
 
@@ -174,6 +176,13 @@ class TooLarge(RequestError):
     http_status = 413
 
 
+class Unreadable(RequestError):
+    """The topic's stored record is damaged: publish the topic again, without `expect`, or restore a backup."""
+
+    code = "unreadable"
+    http_status = 500
+
+
 class TryLater(RequestError):
     """The request was in order, and may succeed later, or on another node: useful for ``except`` around a retry.
 
@@ -207,7 +216,7 @@ ERRORS_BY_CODE: dict[str, type[RequestError]] = {
     error.code: error
     for error in (
         Invalid, Unsupported, Unauthenticated, Denied, NotFound, Conflict, KeyReused, NoLease, Compacted, Rewound,
-        TooLarge, Overloaded, Unavailable, Behind,
+        TooLarge, Unreadable, Overloaded, Unavailable, Behind,
     )
 }  # fmt: skip
 """Every error code, with the class that carries it."""

@@ -47,16 +47,20 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A change as the store holds it: the value as CBOR, or None for a tombstone."""
+    """A change as the store holds it: the value as CBOR, or None for a tombstone.
+
+    `unreadable`: the stored row is damaged, so its value is not known, nor whether it is a tombstone; `cbor` is None.
+    """
 
     topic: str
     version: int
     cbor: bytes | None
+    unreadable: bool = False
 
     @property
     def deleted(self) -> bool:
         """Whether this is a tombstone."""
-        return self.cbor is None
+        return self.cbor is None and not self.unreadable
 
 
 @dataclass(frozen=True, slots=True)

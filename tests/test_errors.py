@@ -20,6 +20,7 @@ HTTP_STATUS = {
     "compacted": 410,
     "rewound": 410,
     "too_large": 413,
+    "unreadable": 500,
     "overloaded": 429,
     "unavailable": 503,
     "behind": 503,

@@ -193,6 +193,7 @@ class Node:
             pending=config.pending_max,
             keys=self.store.keys_max,
             key_ms=config.key_ms,
+            inflight=config.publisher_inflight_max,
         )
         return NodeTerms(self.node_id, config.ttl_ms, config.timeout_ms, poll, recover, limits, self.durability)
 
@@ -320,7 +321,12 @@ async def serve(
     config.check()
     bound = await bind(config.host, config.port, shared=shared)
     try:
-        store = await open_store(config.store, keys_max=config.keys_max, create=not config.require_store)
+        store = await open_store(
+            config.store,
+            keys_max=config.keys_max,
+            publishers_max=config.publishers_max,
+            create=not config.require_store,
+        )
         try:
             position = await first_position(store)
             _check_durable(config, store)

@@ -8,13 +8,33 @@ from typing import NamedTuple
 from softstate.errors import ConfigError, StoreMissing
 from softstate.model import Durability, Page, Query, Record
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Feed, Key, Store, StoreInfo, Verdict, Write
+from softstate.store.base import (
+    EXISTS,
+    KEYS_MAX,
+    LAYOUT,
+    PUBLISHERS_MAX,
+    Applied,
+    Committed,
+    Dump,
+    Feed,
+    Key,
+    Number,
+    Publisher,
+    Store,
+    StoreInfo,
+    Use,
+    Verdict,
+    Write,
+)
 from softstate.store.memory.image import MemoryImage
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.store.rules.retention import RetentionClock
 
 __all__ = [
+    "EXISTS",
     "KEYS_MAX",
+    "LAYOUT",
+    "PUBLISHERS_MAX",
     "SCHEMES",
     "Applied",
     "Committed",
@@ -25,13 +45,16 @@ __all__ = [
     "MemoryDisk",
     "MemoryImage",
     "MemoryStore",
+    "Number",
     "Page",
     "Position",
+    "Publisher",
     "Query",
     "Record",
     "RetentionClock",
     "Store",
     "StoreInfo",
+    "Use",
     "Verdict",
     "Write",
     "open_store",
@@ -69,15 +92,24 @@ _REMOTE = {
 }
 
 
-async def open_store(url: str, *, keys_max: int = KEYS_MAX, create: bool = True) -> Store:
+async def open_store(
+    url: str, *, keys_max: int = KEYS_MAX, publishers_max: int = PUBLISHERS_MAX, create: bool = True
+) -> Store:
     """Open the store that `url` names; its scheme names the engine, one of `SCHEMES`.
 
-    If there is none, `create` makes it: a file, schema or namespace. Without `create` nothing
-    is made, now or by `Store.reopen`, and that raises `StoreMissing`.
+    It holds at most `keys_max` idempotency keys and remembers at most `publishers_max` publishers. If there is none,
+    `create` makes it: a file, schema or namespace. Without `create` nothing is made, now or by `Store.reopen`, and
+    that raises `StoreMissing`.
 
     Raises `ConfigError` for any other scheme, for a wrong URL, and when the engine's driver is not installed;
     `StoreRefused` when the store cannot be used, `Unavailable` when it cannot be used now.
     """
+    opened = await _open(url, keys_max, create=create)
+    opened.publishers_max = publishers_max
+    return opened
+
+
+async def _open(url: str, keys_max: int, *, create: bool) -> Store:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
         from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (an engine is imported when it is named)

@@ -1,7 +1,7 @@
 """The contract of a store, which every engine is held to.
 
-A store keeps, durably, the newest record of every topic, the lineage rows, the idempotency keys and the floor. It
-knows nothing of leases or clients, reads no clock and draws no jitter: its caller decides when.
+A store keeps, durably, the newest record of every topic, the lineage rows, the publishers, the idempotency keys and
+the floor. It knows nothing of leases or clients, reads no clock and draws no jitter: its caller decides when.
 
 The contract, beyond each method's docstring:
 
@@ -10,6 +10,15 @@ The contract, beyond each method's docstring:
 - Every answer is one snapshot, and carries the position of that snapshot.
 - The store remembers the highest position it has seen. If that position is no longer on the history it finds
   (a backup was restored under it), every method raises `StoreRewound` until `reopen`.
+- Every row carries a checksum (`softstate.store.rules.checksum`). A topic's row that does not match it, or is of the
+  wrong type, is an `unreadable` record wherever it appears, and no method raises because of it. A row whose name is
+  not a topic is left out: no one can ask for it. A row whose version is not from 1 to the head is unreadable at
+  version 1, and left out of what is asked for from a revision above 0. A damaged row of a publisher or a key counts as
+  absent. A damaged row of anything else is `StoreRefused` when the store is opened, `Unavailable` later.
+- Every write transaction compares the layout number that the store holds with `layout`, and fails as `Unavailable`,
+  with nothing written, if another release has migrated the store meanwhile.
+- A store that can be read but not written when it is opened (a full disk) opens under the newest lineage row found.
+  `publish` is then `Unavailable` until the row of this opening is committed, before its first change.
 - Methods may be called from several tasks at once. If cancelled, a publish may or may not be applied; nothing else
   has an effect to be in doubt about.
 
@@ -28,18 +37,24 @@ from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query, Record
 from softstate.position import Position
 
 __all__ = [
+    "EXISTS",
     "KEYS_MAX",
     "LASTING",
+    "LAYOUT",
     "PAGE_RECORDS_MAX",
+    "PUBLISHERS_MAX",
     "Applied",
     "Committed",
     "Dump",
     "Feed",
     "Key",
+    "Number",
     "Page",
+    "Publisher",
     "Query",
     "Store",
     "StoreInfo",
+    "Use",
     "Verdict",
     "Write",
 ]
@@ -48,8 +63,29 @@ KEYS_MAX = 1_000_000
 """Default for how many idempotency keys a store holds; beyond it, keyed publishes are `Overloaded`."""
 
 
+PUBLISHERS_MAX = 100_000
+"""Default for how many publishers a store remembers; beyond it, publishes of unknown ones are `Overloaded`."""
+
+EXISTS = -1
+"""As `Write.expect`: the topic must exist, at any version."""
+
+LAYOUT = 2
+"""The layout of the rows that this release writes, in every engine. November's was 1."""
+
 LASTING = frozenset({Durability.DURABLE, Durability.REPLICATED})
 """The durabilities with which an acknowledged publish survives the crash of one machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The number of a publish: `seq` counts what one `publisher` has sent, from 1.
+
+    Every number up to `settled` is settled at the publisher: acknowledged, refused or given up. It is below `seq`.
+    """
+
+    publisher: str
+    seq: int
+    settled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +93,10 @@ class Write:
     """One change to apply.
 
     `cbor` is the value in CBOR (`softstate.wire.encode_value`), None to delete. `expect` makes it a compare-and-set:
-    the topic must be at that version, 0 meaning that it must not exist (no record, or a tombstone). `witness`, when
-    set, must be on the history, else the change loses as a conflict would: a version alone may be reused by a rewound
-    store. `key` is the idempotency key, `digest` identifies the request that it stands for.
+    the topic must be at that version, 0 meaning that it must not exist (no record, or a tombstone), `EXISTS` that it
+    must. `witness`, when set, must be on the history, else the change loses as a conflict would: a version alone may
+    be reused by a rewound store. `number` and `key` make it safe to repeat: a request with the same `digest` under the
+    same number, or the same key of the topic, gets the first success.
     """
 
     topic: str
@@ -68,14 +105,20 @@ class Write:
     witness: Position | None = None
     key: str | None = None
     digest: bytes = b""
+    number: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A publish was applied at `version`; `repeated` when an earlier request with the same key did it."""
+    """A publish was applied at `version`; `repeated` when an earlier request with the same number or key did it.
+
+    Not `changed`: it deletes a topic that had no value, so there was nothing to do, and no revision was taken;
+    `version` is that of the tombstone, 0 if none is kept.
+    """
 
     version: int
     repeated: bool = False
+    changed: bool = True
 
 
 Verdict: TypeAlias = Applied | RequestError
@@ -115,12 +158,17 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """The contents of a store, counted: live topics, tombstones, idempotency keys, bytes on disk (0: it has none)."""
+    """The contents of a store, counted: live topics, tombstones, idempotency keys, publishers.
+
+    `size_bytes` are on disk, 0 if it has none; `layout` is the number of the layout that the rows have.
+    """
 
     topics: int
     tombstones: int
     keys: int
     size_bytes: int
+    publishers: int = 0
+    layout: int = LAYOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +182,34 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """A number that a publisher used: the digest of its request, the `version` and `changed` of its `Applied`."""
+
+    digest: bytes
+    version: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Everything a store remembers of one publisher: its `uses` by number, all above `settled`.
+
+    `settled` is the highest that it has told. `touched` is the head right after its last publish that was applied.
+    """
+
+    publisher: str
+    settled: int
+    touched: int
+    uses: Mapping[int, Use]
+
+
+@dataclass(frozen=True, slots=True)
 class Dump:
     """A page of everything that a store holds, in revision order, for another store to adopt.
 
-    `records` (tombstones included), `keys` and `rows` (lineage rows) are what the store holds above revision `after`,
-    which was asked for, up to `upto`. `position` and `floor` are those of the snapshot that the page comes from.
-    `more`: `upto` is not the head.
+    `records` (tombstones included), `keys`, `publishers` (by `touched`) and `rows` (lineage rows) are what the store
+    holds above revision `after`, which was asked for, up to `upto`. `position` and `floor` are those of the snapshot
+    that the page comes from. `more`: `upto` is not the head.
     """
 
     after: int
@@ -150,6 +220,7 @@ class Dump:
     keys: Sequence[Key]
     upto: int
     more: bool
+    publishers: Sequence[Publisher] = ()
 
 
 class Store(ABC):
@@ -163,6 +234,12 @@ class Store(ABC):
 
     keys_max: int
     """How many idempotency keys are held at most."""
+
+    publishers_max: int = PUBLISHERS_MAX
+    """How many publishers are remembered at most."""
+
+    layout: int = LAYOUT
+    """The layout of the rows that this engine reads and writes."""
 
     warnings: Sequence[str] = ()
     """Reasons not to rely on an acknowledged commit, each a sentence with what to do; none if `durable`.
@@ -224,7 +301,8 @@ class Store(ABC):
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """Forget tombstones at or below revision `tombstones`, keys made at or below `keys`; return the floor.
 
-        The floor moves only to the version of the newest tombstone removed, and never back.
+        Publishers that were `touched` at or below `keys` are forgotten too, and lineage rows below the floor but the
+        one in force there. The floor moves only to the version of the newest tombstone removed, and never back.
         """
 
     @abstractmethod

@@ -29,6 +29,9 @@ Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
 Token: TypeAlias = Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Text that a node makes and a client sends back has one limit for both ways; else every node would refuse it."""
+PublisherId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+Sequence: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
+"""The number of a publish, from 1; 0 stands for none."""
 Id: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)] | Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Reason: TypeAlias = Literal["expired", "slow_consumer", "overloaded", "denied"]
 Farewell: TypeAlias = Literal["draining", "rewound", "replaced", "idle"]
@@ -89,7 +92,10 @@ class Poll(Message, frozen=True, tag="poll"):
 
 
 class Publish(Message, frozen=True, tag="publish"):
-    """Set a topic's value, or delete it (P-PUB-1). Exactly one of `value` and `deleted` is given."""
+    """Set a topic's value, or delete it (P-PUB-1). Exactly one of `value` and `deleted` is given.
+
+    `publisher`, `seq` and `settled` (P-PUB-9), or `key` (P-PUB-4), make it safe to repeat.
+    """
 
     id: Id
     topic: str
@@ -97,6 +103,9 @@ class Publish(Message, frozen=True, tag="publish"):
     deleted: bool = False
     expect: Revision | None = None
     key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
+    publisher: PublisherId | None = None
+    seq: Sequence = 0
+    settled: Revision = 0
 
 
 class ClientBye(Message, frozen=True, tag="bye"):
@@ -125,7 +134,10 @@ class RecoverAdvice(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of the node that a client must know; `keys` and `key_ms` bound idempotency keys (P-PUB-4)."""
+    """Limits of the node that a client must know.
+
+    `keys` and `key_ms` bound idempotency keys (P-PUB-4), `inflight` and `key_ms` the numbers of a publisher (P-PUB-9).
+    """
 
     subscriptions: Count
     value_bytes: Count
@@ -133,6 +145,7 @@ class Limits(msgspec.Struct, frozen=True):
     pending: Count
     keys: Count
     key_ms: Count
+    inflight: Count
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -157,7 +170,10 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class Subscribed(Message, frozen=True, tag="subscribed"):
-    """Answer `subscribe` with one page; the fields from `digest` on come with the last page (P-SUB-4, P-SUB-7)."""
+    """Answer `subscribe` with one page; the fields from `digest` on come with the last page (P-SUB-4, P-SUB-7).
+
+    But `unreadable` names topics on any page (P-KNOW-11).
+    """
 
     id: Id
     position: Position
@@ -168,6 +184,7 @@ class Subscribed(Message, frozen=True, tag="subscribed"):
     compacted: list[str] = []
     denied: list[str] = []
     lag_ms: Count = 0
+    unreadable: list[str] = []
 
 
 class Notify(Message, frozen=True, tag="notify"):
@@ -210,7 +227,10 @@ class Revoked(Message, frozen=True, tag="revoked"):
 
 
 class Polled(Message, frozen=True, tag="polled"):
-    """Answer `poll` with one page; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page."""
+    """Answer `poll` with one page; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page.
+
+    `unreadable` names topics on any page (P-KNOW-11).
+    """
 
     id: Id
     position: Position
@@ -221,6 +241,7 @@ class Polled(Message, frozen=True, tag="polled"):
     denied: list[str] = []
     next_ms: Ms | None = None
     lag_ms: Count = 0
+    unreadable: list[str] = []
 
 
 class Published(Message, frozen=True, tag="published"):
@@ -271,10 +292,16 @@ class BatchChange(msgspec.Struct, frozen=True, omit_defaults=True):
     key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """The body of ``POST /v1/publish``: changes applied in order, each with its own verdict, not atomic."""
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of ``POST /v1/publish``: changes applied in order, each with its own verdict, not atomic.
+
+    With a `publisher`, change i has the number `seq` + i (P-PUB-9).
+    """
 
     changes: list[BatchChange]
+    publisher: PublisherId | None = None
+    seq: Sequence = 0
+    settled: Revision = 0
 
 
 class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):

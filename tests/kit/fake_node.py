@@ -82,7 +82,12 @@ class FakeNode:
         self.position = committed.position
         self.passed.unpark_all()
         return [
-            (verdict, committed.position if verdict.repeated else committed.position.at(verdict.version))
+            (
+                verdict,
+                committed.position
+                if verdict.repeated or not verdict.changed
+                else committed.position.at(verdict.version),
+            )
             if isinstance(verdict, Applied)
             else verdict
             for verdict in committed.verdicts

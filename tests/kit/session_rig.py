@@ -69,7 +69,7 @@ TERMS = NodeTerms(
     timeout_ms=2_000,
     poll=PollAdvice(every_ms=15_000, spread_ms=100),
     recover=RecoverAdvice(spread_ms=700, base_ms=500, cap_ms=30_000),
-    limits=Limits(8, 65_536, 131_072, 4, 100, 600_000),
+    limits=Limits(8, 65_536, 131_072, 4, 100, 600_000, 1_024),
     durability=Durability.NONE,
 )
 
@@ -269,8 +269,14 @@ class SessionRig:
         return peer
 
     def commit(self, *topics: str, cbor: bytes | None = b"\x01") -> int:
-        """Commit a change of each topic, `cbor` None to delete; return the last revision. The hub does not know yet."""
+        """Commit a change of each topic, `cbor` None to delete; return the last revision. The hub does not know yet.
+
+        A topic without a value is given one before it is deleted, so that the deletion is a change.
+        """
         for topic in topics:
+            version = self.image.latest.get(topic)
+            if cbor is None and (version is None or self.image.records[version].deleted):
+                self.commit(topic)
             _, record = self.image.apply(Write(topic, cbor), 0)
             assert record is not None
             self.log.append(record)

@@ -251,6 +251,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_machine.py::test_published_never_moves_the_position",
         "transcripts/publish.json",
     ),
+    "P-KNOW-11": ("store/rules/test_paging.py::test_a_damaged_record_is_named_and_spoils_no_other",),
     # Resuming a session
     "P-RES-1": (
         "session/test_resume.py::test_a_lost_connection_leaves_a_lease_with_its_names_and_nothing_else",
@@ -360,11 +361,17 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_publish_queue.py::test_publishes_of_one_topic_go_one_at_a_time_in_order",
         "client/machine/test_publish_queue.py::test_overloaded_is_a_known_fate",
     ),
-    "P-PUB-7": ("server/http/test_topic_routes.py::test_delete_of_an_absent_topic_makes_a_tombstone",),
+    "P-PUB-7": ("server/http/test_topic_routes.py::test_delete_of_an_absent_topic_changes_nothing",),
     "P-PUB-8": (
         "processes/test_hostile.py::test_a_consumer_that_stops_reading_is_demoted_and_converges",
         "transcripts/slow_consumer.json",
     ),
+    "P-PUB-9": (
+        "server/storage/test_writes.py::test_numbers_are_checked_at_the_door",
+        "store/rules/test_publishers.py::test_a_repeated_number_gets_the_first_success",
+        "store/rules/test_publishers.py::test_a_settled_number_is_never_applied_again",
+    ),
+    "P-PUB-10": ("store/rules/test_publishers.py::test_only_unknown_publishers_are_refused_when_all_places_are_taken",),
     # Over HTTP
     "P-HTTP-1": (
         "server/http/test_server.py::test_error_bodies_have_the_documented_fields_only",

@@ -131,6 +131,9 @@ FIELDS = [
         deleted=(FLAG, "?"),
         expect=(REVISION, "? null"),
         key=(_text(KEY_CHARS_MAX, 1), "? null"),
+        publisher=(_text(ID_CHARS_MAX, 1), "? null"),
+        seq=(REVISION, "?"),
+        settled=(REVISION, "?"),
     ),
     *_operation(
         "node",
@@ -151,6 +154,7 @@ FIELDS = [
         limits__pending=REVISION,
         limits__keys=REVISION,
         limits__key_ms=REVISION,
+        limits__inflight=REVISION,
         durability=CHOICE,
         level=(REVISION, "?"),
         reset=(FLAG, "?"),
@@ -167,6 +171,7 @@ FIELDS = [
         compacted=(NAMES, "?"),
         denied=(NAMES, "?"),
         lag_ms=(REVISION, "?"),
+        unreadable=(NAMES, "?"),
     ),
     *_operation(
         "node", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
@@ -199,6 +204,7 @@ FIELDS = [
         denied=(NAMES, "?"),
         next_ms=(MS, "? null"),
         lag_ms=(REVISION, "?"),
+        unreadable=(NAMES, "?"),
     ),
     *_operation("node", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
     *_operation(

@@ -129,7 +129,7 @@ class Core:
     now: float = 0.0
     limits: Limits | None = None
     portions: Portions = field(default_factory=Portions)
-    """What `limits`, or defaults as long as there are none, make of requests."""
+    """The portions of requests by `limits`, or by defaults as long as there are none."""
     timeout_s: float = math.inf
     """How long the last node that spoke says to wait for an answer."""
     out: list[Action] = field(default_factory=list)

@@ -13,7 +13,7 @@ from softstate.errors import ConfigError
 from softstate.server.config.bounds import above, at_least, between
 from softstate.server.config.hosts import allowed_host, allowed_origin
 from softstate.server.config.settings import set_by, settings_of
-from softstate.store.base import KEYS_MAX
+from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX
 from softstate.wire.value import VALUE_BYTES_MAX
 
 Role: TypeAlias = Literal["all", "push", "poll"]
@@ -137,7 +137,15 @@ class ServerConfig:
     keys_max: Annotated[
         int, above(0), "Idempotency keys that the store may hold; beyond it, publishes with a new one get `overloaded`."
     ] = KEYS_MAX
-    key_ms: Annotated[int, above(0), "Shortest time that an idempotency key is kept."] = 600_000
+    publishers_max: Annotated[
+        int, above(0), "Publishers that the store may remember; beyond it, unknown ones get `overloaded`."
+    ] = PUBLISHERS_MAX
+    publisher_inflight_max: Annotated[
+        int, between(1, 65_536), "Numbered publishes that one publisher may have unsettled, a batch's changes included."
+    ] = 1_024
+    key_ms: Annotated[
+        int, above(0), "Shortest time that an idempotency key is kept, and a publisher that is silent."
+    ] = 600_000
     tombstone_s: Annotated[float, at_least(0), "Shortest time that a deletion is remembered (a tombstone)."] = 3_600.0
     store_s_max: Annotated[
         float, above(0), "Time for one store call; beyond it, all that wait for the call are answered `unavailable`."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 import trio
 
@@ -17,7 +18,7 @@ from softstate.position import REVISION_MAX, Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
 from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
-from softstate.server.storage.writes import change_of
+from softstate.server.storage.writes import change_of, number_of
 from softstate.store.base import Applied, Write
 from softstate.wire import check_batch, encode_value
 from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
@@ -124,7 +125,7 @@ async def put_topic(context: HttpContext, request: Request) -> Reply:
 
 
 async def delete_topic(context: HttpContext, request: Request) -> Reply:
-    """Answer ``DELETE /v1/topics/{topic}``: an absent topic is deleted all the same, and gets a version (P-PUB-7)."""
+    """Answer ``DELETE /v1/topics/{topic}``: nothing changes for an absent topic (P-PUB-7)."""
     return await _publish(context, request, topic_of(request), None)
 
 
@@ -154,7 +155,12 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
 
 
 async def _version_of(context: HttpContext, applied: Applied, position: Position) -> Position | None:
-    """Return the position of the version that a publish made, or None: a missing tag does not hold back the answer."""
+    """Return the position of the version that a publish made, or None: a missing tag does not hold back the answer.
+
+    A deletion of a topic that has no tombstone has no version.
+    """
+    if not applied.version:
+        return None
     if applied.version == position.revision:
         return position
     try:
@@ -196,10 +202,12 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     if len(batch.changes) > context.config.batch_max:
         limit = context.config.batch_max
         raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {limit}")
+    first = number_of(batch, context.config.publisher_inflight_max)
     checked: list[Write | RequestError] = []
-    for change in batch.changes:
+    for index, change in enumerate(batch.changes):
+        number = None if first is None else replace(first, seq=first.seq + index)
         try:
-            checked.append(change_of(change, context.config.value_bytes_max))
+            checked.append(change_of(change, context.config.value_bytes_max, number))
         except RequestError as error:
             checked.append(error)
     verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))

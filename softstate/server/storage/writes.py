@@ -8,14 +8,14 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from softstate.errors import RequestError
+from softstate.errors import Invalid, RequestError, TooLarge
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.guard import StoreGuard
-from softstate.store.base import Applied, Store, Write
+from softstate.store.base import Applied, Number, Store, Write
 from softstate.wire import encode_value, messages
 from softstate.wire.request_digest import request_digest
 
@@ -23,12 +23,35 @@ CommitResult: TypeAlias = tuple[Applied, Position]
 """The verdict on a publish that won, and the position of its version."""
 
 
-def change_of(message: messages.Publish | messages.BatchChange, value_bytes_max: int) -> Write:
-    """Check a change that a peer wants published. Raises `Invalid` or `TooLarge`."""
+def change_of(
+    message: messages.Publish | messages.BatchChange, value_bytes_max: int, number: Number | None = None
+) -> Write:
+    """Check a change that a peer wants published under `number`. Raises `Invalid` or `TooLarge`."""
     topic = check_topic(message.topic)
     cbor = None if message.value is msgspec.UNSET else encode_value(message.value, value_bytes_max)
     digest = request_digest(topic, cbor, message.expect, None)
-    return Write(topic, cbor, message.expect, None, message.key, digest)
+    return Write(topic, cbor, message.expect, None, message.key, digest, number)
+
+
+def number_of(message: messages.Publish | messages.Batch, inflight_max: int) -> Number | None:
+    """Return the number of a publish, or of the first change of a batch; None if it has none (P-PUB-9).
+
+    Raises `Invalid` for fields that contradict each other, `TooLarge` beyond `inflight_max` unsettled numbers.
+    """
+    if message.publisher is None:
+        if message.seq or message.settled:
+            raise Invalid("seq and settled need a publisher beside them: send all three, or none")
+        return None
+    if message.seq <= message.settled:
+        raise Invalid(f"seq must be above settled ({message.settled}), and 1 at least: it is {message.seq}")
+    count = len(message.changes) if isinstance(message, messages.Batch) else 1
+    unsettled = message.seq + max(count, 1) - 1 - message.settled
+    if unsettled > inflight_max:
+        raise TooLarge(
+            f"{unsettled} publishes of this publisher are not settled, the limit (inflight) is {inflight_max}:"
+            " wait for answers, and send settled with the next"
+        )
+    return Number(message.publisher, message.seq, message.settled)
 
 
 class StoreWrites:
@@ -95,7 +118,8 @@ class StoreWrites:
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:
             if isinstance(verdict, Applied):
-                position = committed.position if verdict.repeated else committed.position.at(verdict.version)
+                here = verdict.repeated or not verdict.changed
+                position = committed.position if here else committed.position.at(verdict.version)
                 self.repeated += verdict.repeated
                 answers.append((verdict, position))
             else:

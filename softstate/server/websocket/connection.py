@@ -22,7 +22,7 @@ from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
 from softstate.server.storage.reads import StoreReads
-from softstate.server.storage.writes import CommitResult, StoreWrites, change_of
+from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
 from softstate.server.websocket.library import PeerGone, WebSocket, accept
 from softstate.session import (
     Close,
@@ -251,7 +251,8 @@ class Connection:
 
     def _submit(self, message: messages.Publish) -> None:
         try:
-            change = change_of(message, self._config.value_bytes_max)
+            number = number_of(message, self._config.publisher_inflight_max)
+            change = change_of(message, self._config.value_bytes_max, number)
             self._writes.submit(change, lambda ticket: self._published(message, ticket))
         except RequestError as error:
             self._reply(_error(error, message.id))

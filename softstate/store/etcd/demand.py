@@ -103,7 +103,7 @@ def count_op(data: Data, prefix: str) -> Op:
 
 
 class Demand:
-    """What a part of a group wants of one snapshot."""
+    """The records that a part of a group wants of one snapshot."""
 
     def __init__(self, snapshot: EtcdSnapshot, states: Mapping[str, TopicState], counts: Mapping[str, int]) -> None:
         self._snapshot = snapshot

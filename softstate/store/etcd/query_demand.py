@@ -1,4 +1,4 @@
-"""What one query wants of the records of a snapshot, and what was fetched as the snapshot that it is answered from."""
+"""The records that one query wants of a snapshot, and what was fetched, as the snapshot that it is answered from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softstate.store.etcd.snapshot import FETCH_MAX, FIRST_FETCH, EtcdSnapshot
 from softstate.store.rules.judge import TopicState
 
 Triple: TypeAlias = tuple[str, int, bool]
-"""What `Snapshot.scan` is asked for: prefix, after, tombstones."""
+"""The arguments of `Snapshot.scan`: prefix, after, tombstones."""
 
 _version = attrgetter("version")
 
@@ -25,7 +25,7 @@ _version = attrgetter("version")
 class LogScan:
     """Records under prefixes above a version, read from the log in version order until they fill a page, and one more.
 
-    No page of a query reaches further than that, whatever else it asks for.
+    No page of a query reaches further than that.
     """
 
     def __init__(self, prefixes: Collection[str], after: int, *, tombstones: bool, limits: tuple[int, int]) -> None:
@@ -133,7 +133,7 @@ def _once(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 class QueryView:
-    """What was fetched for a group of queries, as the snapshot that one of them is answered from.
+    """The records fetched for a group of queries, as the snapshot that one of them is answered from.
 
     Implements `softstate.store.rules.history.Snapshot`. It ends where the query's page does at the latest: at `horizon`
     for what is known by name, else with what a scan has found.
@@ -155,6 +155,10 @@ class QueryView:
         self._index = index
         self._records = records
         self._dead: dict[int, str] = {}
+
+    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return ()
 
     def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at `revision`; None above the head or before the first row."""

@@ -63,6 +63,8 @@ log = structlog.get_logger("softstate.store")
 class EtcdStore(Store):
     """A store in etcd; get one with `EtcdStore.open`."""
 
+    layout = 1
+
     def __init__(self, gateway: Gateway, layout: Layout, keys_max: int, random: Random) -> None:
         self.name = gateway.name
         self.durability = Durability.DURABLE

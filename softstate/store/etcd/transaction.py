@@ -13,8 +13,8 @@ from softstate.store.etcd.schema import Data, Head, write_keylog, write_record, 
 from softstate.store.rules.history import Snapshot
 from softstate.store.rules.judge import KeyUse, TopicState, judge_group
 
-PUBLISH_OPS_MAX = 7
-"""How many operations one write may need: its record, the one before, each one's tombstone, topic, and key twice."""
+PUBLISH_OPS_MAX = 6
+"""Operations of one write at most: its record, the one before, the tombstone of one of them, topic, and key twice."""
 
 PUBLISHES_MAX = FOLDED_OPS_MAX // PUBLISH_OPS_MAX
 """How many writes one transaction holds at most."""

@@ -9,10 +9,11 @@ from itertools import islice, takewhile
 from softstate.model import Record
 from softstate.names import covers
 from softstate.position import Position
-from softstate.store.base import Applied, Dump, Key, Verdict, Write
+from softstate.store.base import PUBLISHERS_MAX, Applied, Dump, Key, Publisher, Verdict, Write
 from softstate.store.rules.history import on_history
-from softstate.store.rules.judge import TopicState, judge
+from softstate.store.rules.judge import TopicState, is_without_effect, judge
 from softstate.store.rules.paging import dump_page
+from softstate.store.rules.publishers import Notes
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class MemoryImage:
     rows: list[Position] = field(default_factory=list)
     keys: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
     """By topic and key, and in version order, since none changes."""
+    publishers: dict[str, Publisher] = field(default_factory=dict)
+    """By id, and in the order of `touched`, since one that changes goes to the end."""
 
     @property
     def position(self) -> Position:
@@ -37,12 +40,17 @@ class MemoryImage:
     def copy(self) -> MemoryImage:
         """Return an image that later changes to this one do not reach."""
         return replace(
-            self, records=self.records.copy(), latest=self.latest.copy(), rows=self.rows.copy(), keys=self.keys.copy()
+            self,
+            records=self.records.copy(),
+            latest=self.latest.copy(),
+            rows=self.rows.copy(),
+            keys=self.keys.copy(),
+            publishers=self.publishers.copy(),
         )
 
     def blank(self, epoch: str) -> MemoryImage:
         """Return an empty image of this kind."""
-        return replace(self, epoch=epoch, head=0, floor=0, records={}, latest={}, rows=[], keys={})
+        return replace(self, epoch=epoch, head=0, floor=0, records={}, latest={}, rows=[], keys={}, publishers={})
 
     @property
     def published(self) -> bool:
@@ -63,6 +71,14 @@ class MemoryImage:
         """Return the version of each of `topics` that has a record."""
         return {topic: self.latest[topic] for topic in topics if topic in self.latest}
 
+    def damaged(self, held: Mapping[str, int]) -> Collection[str]:
+        """Return the topics whose damaged record is below the version that is held."""
+        return {
+            topic
+            for topic, version in held.items()
+            if version > self.latest.get(topic, version) and self.records[self.latest[topic]].unreadable
+        }
+
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
         """Yield the records that have these versions."""
         return map(self.records.__getitem__, versions)
@@ -80,41 +96,72 @@ class MemoryImage:
         self.rows.append(Position(self.epoch, nonce, self.head))
         return self.position
 
-    def apply(self, write: Write, keys_max: int) -> tuple[Verdict, Record | None]:
+    def damage(self, topic: str) -> None:
+        """Make the record of a topic unreadable, as a disk that loses bits would. The topic must have one."""
+        version = self.latest[topic]
+        self.records[version] = Record(topic, version, None, unreadable=True)
+
+    def apply(self, write: Write, keys_max: int, publishers_max: int = PUBLISHERS_MAX) -> tuple[Verdict, Record | None]:
         """Apply one write, unless its verdict forbids it. A group is applied one by one: the image shows each."""
-        version = self.latest.get(write.topic, 0)
+        state = self._state(write.topic)
+        number = write.number
+        notes = None if number is None else Notes(number.publisher, self.publishers.get(number.publisher))
         verdict = judge(
             write,
-            TopicState(version, version > 0 and not self.records[version].deleted),
+            state,
             None if write.key is None else self.keys.get((write.topic, write.key)),
+            notes,
             witnessed=write.witness is None or on_history(write.witness, self),
             keys_full=len(self.keys) >= keys_max,
+            publishers_full=len(self.publishers) >= publishers_max,
         )
         if verdict is not None:
             return verdict, None
+        record = None
+        applied = Applied(state.version, changed=False)
+        if not is_without_effect(write, state):
+            record = self._put(write, state.version)
+            applied = Applied(record.version)
+        if number is not None and notes is not None:
+            notes.note(number, write.digest, applied, self.head)
+            self.publishers.pop(number.publisher, None)
+            self.publishers[number.publisher] = notes.publisher()
+        return applied, record
+
+    def _state(self, topic: str) -> TopicState:
+        version = self.latest.get(topic, 0)
+        if not version:
+            return TopicState()
+        record = self.records[version]
+        return TopicState(version, not record.deleted, not record.unreadable)
+
+    def _put(self, write: Write, replaced: int) -> Record:
         self.head += 1
         record = Record(write.topic, self.head, write.cbor)
-        self.records.pop(version, None)
+        self.records.pop(replaced, None)
         self.records[self.head] = record
         self.latest[write.topic] = self.head
         if write.key is not None:
             self.keys[write.topic, write.key] = (write.digest, self.head)
-        return Applied(self.head), record
+        return record
 
     def compact(self, tombstones: int, keys: int) -> int:
-        """Forget tombstones and keys up to the revisions given; return the floor."""
+        """Forget tombstones, and keys and publishers, up to the revisions given; return the floor."""
         for record in [r for r in self.records.values() if r.deleted and r.version <= tombstones]:
             del self.records[record.version]
             del self.latest[record.topic]
             self.floor = record.version
         for name in [name for name, (_, version) in self.keys.items() if version <= keys]:
             del self.keys[name]
+        for publisher in [p for p in self.publishers.values() if p.touched <= keys]:
+            del self.publishers[publisher.publisher]
         return self.floor
 
     def dump(self, after: int, limit: int) -> Dump:
         """Cut a page of a dump."""
         keys = (Key(*name, *used) for name, used in self.keys.items() if used[1] > after)
-        return dump_page(after, limit, self, list(islice(keys, limit + 1)))
+        publishers = [publisher for publisher in self.publishers.values() if publisher.touched > after]
+        return dump_page(after, limit, self, list(islice(keys, limit + 1)), publishers)
 
     def take(self, page: Dump) -> None:
         """Add a page of another store's dump to what earlier pages have brought."""
@@ -126,5 +173,8 @@ class MemoryImage:
             # Expired and used again since an earlier page: it goes to the end.
             self.keys.pop((key.topic, key.key), None)
             self.keys[key.topic, key.key] = (key.digest, key.version)
+        for publisher in page.publishers:
+            self.publishers.pop(publisher.publisher, None)
+            self.publishers[publisher.publisher] = publisher
         self.rows += page.rows
         self.head, self.floor = page.upto, page.floor

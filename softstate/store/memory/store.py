@@ -15,7 +15,7 @@ import trio
 from softstate.errors import Rewound, StoreRewound, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.base import KEYS_MAX, LAYOUT, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.memory.image import MemoryImage
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.history import check_seen
@@ -73,6 +73,7 @@ class MemoryStore(Store):
         disk: MemoryDisk | None = None,
         *,
         keys_max: int = KEYS_MAX,
+        publishers_max: int = PUBLISHERS_MAX,
         durability: Durability = Durability.NONE,
         checkpoint: Checkpoint | None = None,
     ) -> None:
@@ -83,6 +84,7 @@ class MemoryStore(Store):
                 "what memory: holds ends with this process: name a file, as in --store sqlite:softstate.db",
             )
         self.keys_max = keys_max
+        self.publishers_max = publishers_max
         self.disk = disk if disk is not None else MemoryDisk()
         self._checkpoint = checkpoint
         self._outage = False
@@ -129,7 +131,7 @@ class MemoryStore(Store):
         await self._pass("publish.before_commit")
         image = self._image()
         before = image.head
-        outcomes = [image.apply(publish, self.keys_max) for publish in group]
+        outcomes = [image.apply(publish, self.keys_max, self.publishers_max) for publish in group]
         verdicts = [verdict for verdict, _ in outcomes]
         records = [record for _, record in outcomes if record is not None]
         position = self._seen = image.position
@@ -189,7 +191,7 @@ class MemoryStore(Store):
         await trio.lowlevel.checkpoint()
         image = self._image()
         tombstones = sum(record.deleted for record in image.records.values())
-        return StoreInfo(len(image.records) - tombstones, tombstones, len(image.keys), 0)
+        return StoreInfo(len(image.records) - tombstones, tombstones, len(image.keys), 0, len(image.publishers), LAYOUT)
 
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""

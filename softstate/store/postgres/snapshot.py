@@ -112,6 +112,10 @@ class PostgresSnapshot:
         }
         self._fetch(sorted(wanted)[:ROWS_MAX])
 
+    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return ()
+
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
         known = self._versions

@@ -73,6 +73,8 @@ class PostgresStore(Store):
     A call that is cancelled, or takes longer than `CALL_S`, is cut off from the server, and its connection is replaced.
     """
 
+    layout = 1
+
     def __init__(self, engine: PostgresEngine, keys_max: int) -> None:
         self.name = engine.address.name
         self.keys_max = keys_max

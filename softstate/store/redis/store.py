@@ -40,6 +40,8 @@ class RedisStore(Store):
     A call that is cancelled gives up its connection; its command may be carried out all the same.
     """
 
+    layout = 1
+
     def __init__(self, address: RedisAddress, keys_max: int, random: Random) -> None:
         self.name = address.name
         self.keys_max = keys_max

@@ -9,7 +9,7 @@ from softstate.model import Record
 from softstate.store.base import Applied, Committed, Verdict, Write
 from softstate.store.redis.schema import StoreState
 from softstate.store.remote.encoding import to_stored
-from softstate.store.rules.judge import TopicState, judge
+from softstate.store.rules.judge import TopicState, is_without_effect, judge
 
 
 def encode_publishes(group: Sequence[Write], keys_max: int) -> list[bytes | str | int]:
@@ -52,5 +52,7 @@ def _verdict(write: Write, answer: Sequence[Any]) -> Verdict:
     used = None if digest is None else (digest, made_at)
     topic = TopicState(version, bool(live))
     verdict = judge(write, topic, used, witnessed=bool(witnessed), keys_full=bool(full))
+    if verdict is None and is_without_effect(write, topic):
+        return Applied(version, changed=False)
     assert verdict is not None, f"the library refused what must be applied: {write.topic!r}"
     return verdict

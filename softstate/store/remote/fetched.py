@@ -54,6 +54,10 @@ class FetchedSnapshot:
         """List the lineage rows above `after` and at or below `upto`."""
         return [row for row in self._rows if after < row.revision <= upto]
 
+    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return ()
+
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
         return {topic: self._versions[topic] for topic in topics if topic in self._versions}

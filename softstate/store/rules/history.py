@@ -32,13 +32,25 @@ class Snapshot(Protocol):
         """List the lineage rows above `after` and at or below `upto`, each as the position that it begins."""
 
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
-        """Return the version of each of `topics` that has a record, tombstones included; leave the others out."""
+        """Return the version of each of `topics` that has a record, tombstones included; leave the others out.
+
+        One whose row has a version that is not from 1 to the head may be left out too.
+        """
+
+    def damaged(self, held: Mapping[str, int]) -> Collection[str]:
+        """Return topics of `held` whose damaged row has a version of no use: not from 1 to the head, or below `held`.
+
+        `held` maps a topic to the version that the asker has. Such a version is no evidence of another history.
+        """
 
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
         """Yield the records that have these versions, which `versions` named, given in ascending order; lazily."""
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
-        """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones."""
+        """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones.
+
+        Damaged records are yielded in either case, those without a usable version as of `UNRANKED`.
+        """
 
 
 def on_history(position: Position, snapshot: Snapshot) -> bool:

@@ -17,7 +17,8 @@ from softstate.errors import Compacted, Rewound
 from softstate.model import PAGE_BYTES_MAX, Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.base import Dump, Feed, Key
+from softstate.store.base import Dump, Feed, Key, Publisher
+from softstate.store.rules.checksum import UNRANKED
 from softstate.store.rules.history import Snapshot, check_seen, on_history
 
 
@@ -35,8 +36,9 @@ def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
     if query.witness is not None and not on_history(query.witness, snapshot):
         return _rewound(f"{query.witness} is not on the store's history", position)
     versions = snapshot.versions(query.topics)
+    damaged = snapshot.damaged(query.topics)
     for topic, held in query.topics.items():
-        if held > versions.get(topic, floor):
+        if held > versions.get(topic, floor) and topic not in damaged:
             return _rewound(f"version {held} of {topic!r} is above what the store holds", position)
     for prefix, since in query.prefixes.items():
         if since > position.revision:
@@ -45,7 +47,7 @@ def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
     compacted = _compacted(query, floor)
     if query.after and any(floor > _intact_from(query, since) for since in _sinces(query, compacted).values()):
         return Page(position, floor, restart=True)
-    sources = [_topics(query, snapshot, versions)]
+    sources = [_topics(query, snapshot, versions, damaged)]
     sources += [
         snapshot.scan(prefix, after, tombstones=tombstones) for prefix, after, tombstones in scans_of(query, floor)
     ]
@@ -91,14 +93,22 @@ def _intact_from(query: Query, since: int) -> int:
     return max(query.after, since or query.listed or 0)
 
 
-def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> Iterator[Record]:
+def _topics(
+    query: Query, snapshot: Snapshot, versions: Mapping[str, int], damaged: Collection[str]
+) -> Iterator[Record]:
     """Yield the single topics that differ, in version order, loading each value only when it is asked for.
 
-    A topic without a record reads as a tombstone at the floor (P-SUB-12).
+    A topic without a record reads as a tombstone at the floor (P-SUB-12). The `damaged`, whose version is of no use,
+    come on the first page.
     """
+    if not query.after:
+        for topic in sorted(damaged):
+            yield Record(topic, UNRANKED, None, unreadable=True)
     wanted: list[int] = []
     buried: list[str] = []
     for topic, held in query.topics.items():
+        if topic in damaged:
+            continue
         version = versions.get(topic)
         if version is not None and version > max(held, query.after):
             wanted.append(version)
@@ -107,24 +117,27 @@ def _topics(query: Query, snapshot: Snapshot, versions: Mapping[str, int]) -> It
     tombstones = [Record(topic, snapshot.floor, None) for topic in sorted(buried)]
     records = snapshot.load(sorted(wanted)) if wanted else iter(())
     for record in heapq.merge(tombstones, records, key=attrgetter("version")) if buried else records:
-        if record.cbor is not None or query.after or query.topics[record.topic]:
+        if not record.deleted or query.after or query.topics[record.topic]:
             yield record
 
 
 def _cut(records: Iterable[Record], limit: int, limit_bytes: int) -> tuple[list[Record], bool]:
     """Take one page, each record once, and tell whether there is more."""
     page: list[Record] = []
+    same: set[str] = set()
     size = 0
     for record in records:
         if page and record.version == page[-1].version:
-            # The same record from two sources; or tombstones standing in for unknown topics, which share a version
-            # and so must share a page: a cursor cannot point between them.
-            if record.topic != page[-1].topic:
+            # The same record from two sources; or tombstones standing in for unknown topics, or damaged records: such
+            # share a version and so must share a page, since a cursor cannot point between them.
+            if record.topic not in same:
+                same.add(record.topic)
                 page.append(record)
             continue
         if page and (len(page) >= limit or size >= limit_bytes):
             return page, True
         page.append(record)
+        same = {record.topic}
         size += len(record.cbor or b"")
     return page, False
 
@@ -151,10 +164,14 @@ def feed_page(after: Position, limit: int, snapshot: Snapshot) -> Feed:
     return Feed(records, snapshot.lineages(after.revision, upto.revision), upto, more)
 
 
-def dump_page(after: int, limit: int, snapshot: Snapshot, keys: Sequence[Key]) -> Dump:
+def dump_page(
+    after: int, limit: int, snapshot: Snapshot, keys: Sequence[Key], publishers: Sequence[Publisher] = ()
+) -> Dump:
     """Cut one page of a dump: at most `limit` records, keys and lineage rows each, about `PAGE_BYTES_MAX` of values.
 
     `keys` are the idempotency keys above `after` in revision order; those beyond `limit` + 1 may be left out.
+    `publishers` are those touched above `after`, in the order of `touched`; those beyond `limit` + 1 may be left out,
+    but not one that was touched at the same revision as the last of them. All touched at one revision share a page.
     """
     records, more = _cut(snapshot.scan(ALL, after, tombstones=True), limit, PAGE_BYTES_MAX)
     rows = snapshot.lineages(after, snapshot.position.revision)
@@ -162,6 +179,7 @@ def dump_page(after: int, limit: int, snapshot: Snapshot, keys: Sequence[Key]) -
         records[-1].version if more else snapshot.position.revision,
         keys[limit - 1].version if len(keys) > limit else snapshot.position.revision,
         rows[limit - 1].revision if len(rows) > limit else snapshot.position.revision,
+        publishers[limit - 1].touched if len(publishers) > limit else snapshot.position.revision,
     )
     return Dump(
         after,
@@ -172,4 +190,5 @@ def dump_page(after: int, limit: int, snapshot: Snapshot, keys: Sequence[Key]) -
         [key for key in keys if key.version <= upto],
         upto,
         more=upto < snapshot.position.revision,
+        publishers=[publisher for publisher in publishers if publisher.touched <= upto],
     )

@@ -93,6 +93,10 @@ class SqliteSnapshot:
     # 1,280 beside a thread that never rests, and 1.3 instead of 1.9 beside none. And what one query of a group has
     # found, no other of the group looks for again: clients that poll after a crash ask for much the same.
 
+    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return ()
+
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
         known = self._versions

@@ -44,6 +44,8 @@ T = TypeVar("T")
 class SqliteStore(Store):
     """A store in an SQLite file; get one with `SqliteStore.open`. Cancelled calls finish what they began first."""
 
+    layout = 1
+
     durability = Durability.DURABLE
 
     def __init__(self, engine: SqliteEngine, name: str, keys_max: int) -> None:

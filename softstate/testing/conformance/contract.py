@@ -17,13 +17,14 @@ from typing import TypeAlias
 from softstate.testing.conformance.dump import CHECKS as DUMP_CHECKS
 from softstate.testing.conformance.history import CHECKS as HISTORY_CHECKS, REWINDS
 from softstate.testing.conformance.publish import CHECKS as PUBLISH_CHECKS
+from softstate.testing.conformance.publishers import CHECKS as PUBLISHER_CHECKS
 from softstate.testing.conformance.read import CHECKS as READ_CHECKS
 from softstate.testing.conformance.stage import Backend, Stage
 
 StoreCheck: TypeAlias = Callable[[Stage], Awaitable[None]]
 """One check: raises AssertionError with the rule that the store breaks."""
 
-STORE_CHECKS: tuple[StoreCheck, ...] = (*PUBLISH_CHECKS, *READ_CHECKS, *HISTORY_CHECKS, *DUMP_CHECKS)
+STORE_CHECKS: tuple[StoreCheck, ...] = (*PUBLISH_CHECKS, *PUBLISHER_CHECKS, *READ_CHECKS, *HISTORY_CHECKS, *DUMP_CHECKS)
 """Every check of the contract."""
 
 REWIND_CHECKS: tuple[StoreCheck, ...] = REWINDS

@@ -72,6 +72,7 @@ async def dump_of(store: Store) -> Contents:
 async def fill(store: Store) -> Position:
     """Fill a store with values, tombstones, keys, a floor and lineages, and return its head."""
     await store.publish([Write(f"t/{number}", bytes([number])) for number in range(TOPICS)])
+    await put(store, "gone")
     await put(store, "gone", None)
     await store.compact(tombstones=await put(store, "t/0", None), keys=0)
     await store.reopen()

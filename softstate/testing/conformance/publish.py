@@ -6,7 +6,7 @@ import trio
 
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.model import Record
-from softstate.store.base import Applied, Store, Write
+from softstate.store.base import EXISTS, Applied, Store, Write
 from softstate.testing.conformance.stage import Stage, equal, expect, must, names, off_history, put, refused, state
 
 RACERS: int = 4
@@ -162,6 +162,7 @@ async def commits_outlive_the_store(stage: Stage) -> None:
     """Check that acknowledged commits are there, under a new lineage, when the backend is opened again."""
     store = await stage.open()
     await put(store, "a/ä", b"\x41\x00")
+    await put(store, "b")
     await put(store, "b", None)
     before = await store.head()
     kept = await state(store)
@@ -182,10 +183,51 @@ async def commits_outlive_the_store(stage: Stage) -> None:
     equal(names(kept.values()), [("a/ä", 2)], "versions are kept")
 
 
+async def existence_is_a_condition(stage: Stage) -> None:
+    """Check that `EXISTS` wins where there is a value, at any version, and nowhere else."""
+    store = await stage.open()
+    for topic, left in (("never", 0), ("deleted", (await store.head()).revision + 2)):
+        if left:
+            await put(store, topic)
+            await put(store, topic, None)
+        lost = await refused(store, Conflict, Write(topic, b"\x01", expect=EXISTS), f"expecting a value where {topic}")
+        equal(lost.current, left, "`current` is that of the tombstone, 0 without one")
+        await refused(store, Conflict, Write(topic, None, expect=EXISTS), f"deleting what must exist, where {topic}")
+    done = await store.publish([Write("a", b"\x01"), *[Write("a", b"\x02", expect=EXISTS)] * 3])
+    equal([isinstance(verdict, Applied) for verdict in done.verdicts], [True] * 4, "every one of a group wins")
+    await put(store, "a", None, expect=EXISTS)
+
+
+async def deleting_nothing_changes_nothing(stage: Stage) -> None:
+    """Check that a deletion where there is no value takes no revision and leaves no tombstone."""
+    store = await stage.open()
+    head = await store.head()
+    for expected in (None, 0):
+        done = await store.publish([Write("never", None, expect=expected)])
+        equal(list(done.verdicts), [Applied(0, changed=False)], "deleting what never existed has no version")
+        equal((list(done.records), done.position), ([], head), "nothing was applied")
+    await put(store, "a")
+    tombstone = await put(store, "a", None)
+    done = await store.publish([Write("a", None), Write("b", b"\x01"), Write("b", None), Write("b", None)])
+    wanted = [
+        Applied(tombstone, changed=False),
+        Applied(tombstone + 1),
+        Applied(tombstone + 2),
+        Applied(tombstone + 2, changed=False),
+    ]
+    equal(list(done.verdicts), wanted, "a deletion has the version of the tombstone that is there")
+    lost = await refused(store, Conflict, Write("a", None, expect=tombstone), "deleting a version that is a tombstone")
+    equal(lost.current, tombstone, "`current` is the tombstone's version")
+    info = await store.info()
+    equal((info.topics, info.tombstones), (0, 2), "no tombstone is made of nothing")
+
+
 CHECKS = (
     revisions_follow_commits,
     nothing_applied_takes_no_revision,
     compare_and_set_compares,
+    existence_is_a_condition,
+    deleting_nothing_changes_nothing,
     group_sees_itself,
     compare_and_set_has_one_winner,
     key_returns_the_first_success,

@@ -16,7 +16,7 @@ import trio
 from softstate.errors import Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Query, Record
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed, Feed, Verdict, Write
+from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Feed, Verdict, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing.network.route import Delay
@@ -54,10 +54,10 @@ class SequencedImage(MemoryImage):
         self.head = max(self.head, self.drawn)
         return MemoryImage.open(self, nonce)
 
-    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
+    def apply(self, write: Write, keys_max: int, publishers_max: int = PUBLISHERS_MAX) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
         before, self.head = self.head, max(self.head, self.drawn)
-        verdict, record = MemoryImage.apply(self, publish, keys_max)
+        verdict, record = MemoryImage.apply(self, write, keys_max, publishers_max)
         if record is None:
             self.head = before
         return verdict, record
@@ -94,11 +94,11 @@ class RecordedImage(SequencedImage):
         self.recorder(LineageCommitted(trio.current_time(), position.revision, position.epoch, nonce))
         return position
 
-    def apply(self, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
+    def apply(self, write: Write, keys_max: int, publishers_max: int = PUBLISHERS_MAX) -> tuple[Verdict, Record | None]:
         """See `MemoryImage.apply`."""
-        verdict, record = SequencedImage.apply(self, publish, keys_max)
+        verdict, record = SequencedImage.apply(self, write, keys_max, publishers_max)
         if record is not None:
-            self._record(record, publish.key)
+            self._record(record, write.key)
         return verdict, record
 
     def commit_drawn(self, publish: Write, revision: int) -> Record:

@@ -308,10 +308,15 @@ async def test_content_type_parameters_are_ignored() -> None:
     assert answer.status == 200
 
 
-async def test_delete_of_an_absent_topic_makes_a_tombstone() -> None:
+async def test_delete_of_an_absent_topic_changes_nothing() -> None:
     node = FakeNode()
+    opened = (await node.store.head()).revision
     answer = await node.ask("DELETE", "/v1/topics/a")
-    assert (answer.status, answer.json["version"]) == (200, 2)
+    assert (answer.status, answer.json["version"], answer.json["position"]["revision"]) == (200, 0, opened)
+    await node.ask("PUT", "/v1/topics/a", 1)
+    tombstone = (await node.ask("DELETE", "/v1/topics/a")).json["version"]
+    again = await node.ask("DELETE", "/v1/topics/a")
+    assert (again.status, again.json["version"], again.json["position"]["revision"]) == (200, tombstone, tombstone)
 
 
 async def test_if_match_compares_and_sets() -> None:

@@ -23,8 +23,8 @@ from softstate.errors import (
 from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
 from softstate.server.storage.guard import StoreGuard
-from softstate.server.storage.writes import CommitResult, StoreWrites, change_of
-from softstate.store.base import Applied, Write
+from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
+from softstate.store.base import Applied, Number, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import messages
 from tests.kit.hub_rig import HubRig
@@ -205,3 +205,21 @@ def test_a_change_is_checked_before_it_is_queued() -> None:
         change_of(messages.Publish(1, "a//b", value=1), 100)
     with pytest.raises(TooLarge):
         change_of(messages.Publish(1, "a", value="x" * 100), 100)
+
+
+def test_numbers_are_checked_at_the_door() -> None:
+    assert number_of(messages.Publish(1, "a", value=1), 4) is None
+    assert number_of(messages.Publish(1, "a", value=1, publisher="p", seq=9, settled=5), 4) == Number("p", 9, 5)
+    with pytest.raises(TooLarge, match="inflight"):
+        number_of(messages.Publish(1, "a", value=1, publisher="p", seq=10, settled=5), 4)
+    with pytest.raises(Invalid, match="seq must be above settled"):
+        number_of(messages.Publish(1, "a", value=1, publisher="p", seq=5, settled=5), 4)
+    with pytest.raises(Invalid, match="need a publisher"):
+        number_of(messages.Publish(1, "a", value=1, seq=5), 4)
+
+
+def test_the_changes_of_a_batch_count_as_in_flight() -> None:
+    changes = [messages.BatchChange("a", value=1)] * 3
+    assert number_of(messages.Batch(changes, "p", 3, 1), 4) == Number("p", 3, 1)
+    with pytest.raises(TooLarge, match="5 publishes of this publisher"):
+        number_of(messages.Batch(changes, "p", 4, 1), 4)

@@ -122,10 +122,10 @@ def test_chunks_fit_a_transaction() -> None:
 
 
 def test_most_operations_that_a_publish_needs() -> None:
-    """A keyed one that buries a topic which was buried already; and none for what the same group supersedes."""
+    """A keyed one that gives a buried topic a value; and none for what the same group supersedes."""
     topics = {"a": TopicState(4, live=False)}
     nothing = FetchedSnapshot(HEAD.position, 0, lineage_of={})
-    keyed = Write("a", None, key="k")
+    keyed = Write("a", b"\x02", key="k")
     transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
     assert transaction.apply([keyed], nothing, topics, {}) == [Applied(10)]
     assert len(transaction.ops()) == PUBLISH_OPS_MAX

@@ -169,7 +169,7 @@ async def test_a_group_with_more_names_than_a_snapshot_takes(
 async def test_a_group_with_more_bytes_than_are_held(
     backend: EtcdBackend, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is complete is answered, the rest from later snapshots: another publish in between is seen there."""
+    """Complete answers are given, the rest come from later snapshots: another publish in between is seen there."""
     monkeypatch.setattr(demand, "HELD_BYTES_MAX", 1_000)
     monkeypatch.setattr(demand, "ROUND_BYTES", 1_000)
     store = await filled(backend, [f"t/{number}" for number in range(100)], size=200)

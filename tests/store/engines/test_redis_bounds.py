@@ -168,7 +168,7 @@ async def test_revisions_are_exact_to_the_end(rig: RedisRig) -> None:
         assert row.revision == near + 1
         done = await store.publish([Write("a/b", bytes([n]), key=str(n), digest=b"d") for n in range(4)])
         assert list(done.verdicts) == [Applied(near + 2 + n) for n in range(4)]
-        again = await store.publish([Write("a/b", b"\x03", key="3", digest=b"d"), Write("c", None, expect=0)])
+        again = await store.publish([Write("a/b", b"\x03", key="3", digest=b"d"), Write("c", b"\x01")])
         assert list(again.verdicts) == [Applied(near + 5, repeated=True), Applied(near + 6)]
         (page,) = await store.read([Query(topics={"a/b": near + 4, "c": near}, prefixes={"a/": near + 4})])
         assert isinstance(page, Page)

@@ -61,7 +61,9 @@ async def test_a_store_that_is_compacted_all_the_time_is_given_up() -> None:
     class Restless(MemoryStore):
         async def dump(self, after: int, limit: int = 2) -> Dump:
             page = await super().dump(after, limit)
-            await self.compact(tombstones=await put(self, f"t/{page.position.revision}", None), keys=0)
+            topic = f"t/{page.position.revision}"
+            await put(self, topic)
+            await self.compact(tombstones=await put(self, topic, None), keys=0)
             return page
 
     store = Restless((await filled(6)).disk)

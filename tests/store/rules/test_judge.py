@@ -10,7 +10,7 @@ import pytest
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.model import Record
 from softstate.position import Position
-from softstate.store.base import Applied, Key, Verdict, Write
+from softstate.store.base import EXISTS, Applied, Key, Verdict, Write
 from softstate.store.memory.store import MemoryImage
 from softstate.store.rules.judge import TopicState, judge_group
 
@@ -37,7 +37,7 @@ def drawn(random: Random, head: int) -> Write:
     return Write(
         f"t/{random.randrange(6)}",
         random.choice([None, b"\x01", b"\x02"]),
-        expect=random.choice([None, None, 0, random.randrange(40)]),
+        expect=random.choice([None, None, 0, EXISTS, random.randrange(40)]),
         witness=random.choice(
             [None, None, Position("epoch", random.choice(["lineage", "other"]), random.randint(1, head))]
         ),
@@ -91,3 +91,40 @@ def test_each_verdict_and_its_reason() -> None:
 def test_nothing_applied_leaves_the_revision() -> None:
     judged = judge_group([Write("a", None, expect=7)], image_of(), {}, {}, before=10, keys_held=0, keys_max=1)
     assert (judged.revision, judged.records, judged.keys) == (10, [], [])
+
+
+@pytest.mark.parametrize(
+    ("expect", "cbor", "state", "wins"),
+    [
+        (EXISTS, b"\x01", TopicState(3, live=True), True),
+        (EXISTS, b"\x01", TopicState(3), False),
+        (EXISTS, b"\x01", TopicState(), False),
+        (EXISTS, b"\x01", TopicState(3, live=True, readable=False), True),
+        (0, b"\x01", TopicState(3, live=True, readable=False), False),
+        (3, b"\x01", TopicState(3, live=True, readable=False), False),
+        (None, b"\x01", TopicState(3, live=True, readable=False), True),
+        (None, None, TopicState(3, readable=False), True),
+        (3, b"\x01", TopicState(3), True),
+        (3, None, TopicState(3), False),
+        (EXISTS, None, TopicState(3), False),
+        (3, None, TopicState(3, live=True), True),
+    ],
+)
+def test_conditions_on_absent_deleted_and_damaged_topics(
+    expect: int | None, cbor: bytes | None, state: TopicState, *, wins: bool
+) -> None:
+    group = [Write("a", cbor, expect)]
+    judged = judge_group(group, image_of(), {"a": state}, {}, before=10, keys_held=0, keys_max=1)
+    (verdict,) = judged.verdicts
+    if wins:
+        assert verdict == Applied(11)
+    else:
+        assert isinstance(verdict, Conflict)
+        assert verdict.current == (state.version if state.readable else None)
+
+
+def test_deleting_nothing_changes_nothing() -> None:
+    group = [Write("a", None), Write("b", None, 0), Write("a", b"\x01", 0)]
+    judged = judge_group(group, image_of(), {"b": TopicState(7)}, {}, before=10, keys_held=0, keys_max=1)
+    assert judged.verdicts == [Applied(0, changed=False), Applied(7, changed=False), Applied(11)]
+    assert judged.records == [Record("a", 11, b"\x01")]

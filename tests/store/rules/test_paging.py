@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from hypothesis import given, settings, strategies as st
 
+from softstate.errors import Rewound
 from softstate.model import PAGE_BYTES_MAX, Page, Query, Record
 from softstate.names import ALL, covers
 from softstate.store.base import KEYS_MAX, Write
@@ -288,3 +289,20 @@ def test_a_page_of_the_feed_ends_at_its_limit_of_bytes() -> None:
     feed = feed_page(feed.upto, 1000, image)
     assert [record.topic for record in feed.records] == ["c"]
     assert (feed.more, feed.upto) == (False, image.position)
+
+
+def test_a_damaged_record_is_named_and_spoils_no_other() -> None:
+    image = new_image()
+    for topic in ("p/a", "p/b", "q/a"):
+        image.apply(Write(topic, b"\x01"), KEYS_MAX)
+    image.damage("p/a")
+    damaged = Record("p/a", 2, None, unreadable=True)
+    assert page_of(Query(prefixes={ALL: 0}), image).records == [damaged, image.records[3], image.records[4]]
+    assert page_of(Query({"p/a": 0}), image).records == [damaged]
+    assert feed_page(image.rows[0], 9, image).records[0] == damaged
+    # A version that was held is no evidence of another history, if the record that contradicts it is damaged.
+    held = page_of(Query({"p/a": 4, "p/b": 0}), image)
+    assert [(record.topic, record.unreadable) for record in held.records] == [("p/a", True), ("p/b", False)]
+    assert isinstance(answer(Query({"p/b": 4}), image), Rewound)
+    image.apply(Write("p/a", b"\x02"), KEYS_MAX)
+    assert page_of(Query({"p/a": 2}), image).records == [Record("p/a", 5, b"\x02")]

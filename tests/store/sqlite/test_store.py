@@ -132,9 +132,10 @@ async def test_compacting_takes_several_transactions(
 ) -> None:
     monkeypatch.setattr(sqlite_engine, "COMPACT_ROWS", 2)
     store = await SqliteStore.open(str(tmp_path / "softstate.db"))
-    await store.publish([Write(f"t/{number}", None) for number in range(tombstones)])
+    for cbor in (b"\x01", None):
+        await store.publish([Write(f"t/{number}", cbor) for number in range(tombstones)])
     await store.publish([Write("a", b"\x01", key=str(number)) for number in range(keys)])
-    await store.publish([Write("b", None, key="kept")])
+    await store.publish([Write("b", b"\x01"), Write("b", None, key="kept")])
     commits: list[int] = []
     compact = store._engine.compact
 
@@ -144,7 +145,7 @@ async def test_compacting_takes_several_transactions(
 
     monkeypatch.setattr(store._engine, "compact", counted)
     last = (await store.head()).revision - 1
-    assert await store.compact(tombstones=last, keys=last) == (tombstones + 1 if tombstones else 0)
+    assert await store.compact(tombstones=last, keys=last) == (2 * tombstones + 1 if tombstones else 0)
     assert len(commits) == 3
     info = await store.info()
     assert (info.tombstones, info.keys) == (1, 1)

@@ -167,7 +167,7 @@ class DrawsRevisionsFirst(MemoryStore):
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         image = self._image()
-        if len(group) != 1 or group[0] != Write(group[0].topic, group[0].cbor):
+        if len(group) != 1 or group[0] != Write(group[0].topic, group[0].cbor) or group[0].cbor is None:
             return await super().publish(group)
         assert isinstance(image, SequencedImage)
         before, revision = image.head, image.draw()

@@ -84,13 +84,23 @@ local function put_keys(at, made)
   call_many('ZADD', at .. 'keylog', versions)
 end
 
--- The rule of softstate.store.rules.judge.judge: whether there is a reason not to apply a change. Python finds which.
+-- As the expected version: the topic must exist, at whatever version.
+local EXISTS = -1
+
+-- The rule of softstate.store.rules.judge.judge: whether there is a reason not to apply a change, or nothing
+-- to do. Python finds which.
 local function is_judged(change, state, used, full)
   if used or not change.witnessed then
     return true
   end
   local expect = change.expect
-  if expect and expect ~= state.version and not (expect == 0 and not state.live) then
+  if not change.value and not state.live then
+    return true
+  end
+  if expect == EXISTS and not state.live then
+    return true
+  end
+  if expect and expect ~= EXISTS and expect ~= state.version and not (expect == 0 and not state.live) then
     return true
   end
   return change.key and full
