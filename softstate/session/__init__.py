@@ -17,6 +17,7 @@ from softstate.session.effects import (
     Send as Send,
     SendFirst as SendFirst,
     Submit as Submit,
+    Turn as Turn,
 )  # fmt: skip
 from softstate.session.gap_buffer import GapBuffer as GapBuffer
 from softstate.session.load_advice import (

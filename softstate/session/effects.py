@@ -1,7 +1,8 @@
 """The effects that a session machine returns, for its shell to carry out in order.
 
 `Send` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
-ticket; `Submit` hands a publish on; `CloseOther` ends another connection; `Close` ends this one.
+ticket; `Turn` asks for a turn of the loop, and is answered likewise; `Submit` hands a publish on; `CloseOther` ends
+another connection; `Close` ends this one.
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ class ReadHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Call `SessionMachine.turn_begun` once a turn of the loop has room for work on this many names (P-CONN-11)."""
+
+    ticket: int
+    names: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4)."""
 
@@ -80,4 +89,4 @@ class Close:
     reason: str
 
 
-Effect: TypeAlias = Send | SendFirst | Replay | Read | ReadHead | Submit | DropPending | CloseOther | Close
+Effect: TypeAlias = Send | SendFirst | Replay | Read | ReadHead | Turn | Submit | DropPending | CloseOther | Close

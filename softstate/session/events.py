@@ -11,7 +11,7 @@ from typing import Generic, ParamSpec
 from softstate.errors import RequestError
 from softstate.model import Page
 from softstate.position import Position
-from softstate.session.request import PendingHello, PendingPoll, PendingRenew, PendingSubscribe
+from softstate.session.request import PendingHello, PendingPoll, PendingRenew, PendingSubscribe, PendingWork
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import Farewell, Reason
 
@@ -40,6 +40,9 @@ POLL_FAILED: NodeEvent[[PendingPoll, RequestError]] = NodeEvent("poll failed")
 RENEW_CAUGHT_UP: NodeEvent[[PendingRenew, Position, int, float]] = NodeEvent("renew caught up")
 RENEW_FAILED: NodeEvent[[PendingRenew, RequestError, Position, int, float]] = NodeEvent("renew failed")
 
+# A turn of the loop has room for the next portion of the request under way.
+TURN_BEGUN: NodeEvent[[PendingWork]] = NodeEvent("turn begun")
+
 # The lease ends before the connection.
 EXPIRED: NodeEvent[[Reason, int | None]] = NodeEvent("expired")
 REVOKED: NodeEvent[[Reason, int | None]] = NodeEvent("revoked")
@@ -58,7 +61,7 @@ UNREADABLE: NodeEvent[[RequestError]] = NodeEvent("unreadable message")
 
 EVENTS = (
     HELLO_ANSWERED, HELLO_FAILED, SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, POLL_ANSWERED, POLL_FAILED, RENEW_CAUGHT_UP,
-    RENEW_FAILED, EXPIRED, REVOKED, DENIED, REPLACED, DRAINING, REWOUND, IDLE, REFUSED, DISCONNECTED, POSITION_MOVED,
-    UNREADABLE,
+    RENEW_FAILED, TURN_BEGUN, EXPIRED, REVOKED, DENIED, REPLACED, DRAINING, REWOUND, IDLE, REFUSED, DISCONNECTED,
+    POSITION_MOVED, UNREADABLE,
 )  # fmt: skip
 """All of them."""

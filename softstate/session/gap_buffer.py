@@ -7,10 +7,10 @@ answer, a change after the lease entry is in the buffer: none is in neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from softstate.model import Record
-from softstate.names import is_prefix, prefixes_of
+from softstate.names import prefixes_of
 
 GAP_TOPICS_MAX = 1_024
 """Default for how many topics a gap buffer holds; beyond it all are dropped, and one more page is read (P-SUB-6)."""
@@ -20,10 +20,10 @@ GAP_BYTES_MAX = 1024 * 1024
 
 
 class GapBuffer:
-    """Holds the pushes of `names`, which have just entered the lease, back.
+    """Holds the pushes of `names`, which have just entered the lease, back; `cover` adds more of them.
 
-    A topic that one of the `older` names of the lease covers too is let pass: its pushes must go out also while
-    this subscribe is under way, or if it fails.
+    `older` are the names of the lease, not copied: those that it holds and that are not of `names`. A topic that one
+    of them covers, too, is let pass: its pushes must go out also while this subscribe is under way, or if it fails.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_covered", "_held", "_names", "_older", "_topics_max", "overflowed")
@@ -31,12 +31,12 @@ class GapBuffer:
     def __init__(
         self,
         names: Iterable[str],
-        older: Iterable[str],
+        older: Collection[str],
         topics_max: int = GAP_TOPICS_MAX,
         bytes_max: int = GAP_BYTES_MAX,
     ) -> None:
         self._names = dict.fromkeys(names)
-        self._older = dict.fromkeys(older)
+        self._older = older
         self._topics_max = topics_max
         self._bytes_max = bytes_max
         self._held: dict[str, Record] = {}
@@ -44,18 +44,32 @@ class GapBuffer:
         self._covered: int | None = None
         self.overflowed = False
 
+    def cover(self, names: Iterable[str]) -> None:
+        """Hold the pushes of more names back, which have just entered the lease."""
+        self._names.update(dict.fromkeys(names))
+
     def takes(self, record: Record) -> bool:
         """Tell whether this push is held back, or dropped because the answer covers it; else it has to go out.
 
         Pushes come in revision order. After `release`, the first one beyond the answer makes the buffer `over`.
         """
-        if not _covers(self._names, record.topic) or _covers(self._older, record.topic):
+        if not self._alone_covers(record.topic):
             return False
         if self._covered is not None:
             return record.version <= self._covered
         if not self.overflowed:
             self._hold(record)
         return True
+
+    def _alone_covers(self, topic: str) -> bool:
+        """Tell whether of all names of the lease only ones of this buffer cover a topic."""
+        found = False
+        for name in (topic, *prefixes_of(topic)):
+            if name in self._names:
+                found = True
+            elif name in self._older:
+                return False
+        return found
 
     def _hold(self, record: Record) -> None:
         older = self._held.get(record.topic)
@@ -89,16 +103,3 @@ class GapBuffer:
 
 def _size(record: Record) -> int:
     return len(record.cbor or b"")
-
-
-def _covers(names: Mapping[str, None], topic: str) -> bool:
-    return topic in names or any(prefix in names for prefix in prefixes_of(topic))
-
-
-def split(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sort names into topics and prefixes."""
-    topics: list[str] = []
-    prefixes: list[str] = []
-    for name in names:
-        (prefixes if is_prefix(name) else topics).append(name)
-    return topics, prefixes

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from msgspec import UNSET
 
 from softstate.errors import Invalid, Overloaded, RequestError
 from softstate.lease.table import Lease
 from softstate.model import Page, Query, Record
+from softstate.names import is_prefix
 from softstate.position import Position
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
-from softstate.session.gap_buffer import GapBuffer, split
+from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingHello, send_error
+from softstate.session.request import PendingHello, Steps, send_error
 from softstate.session.state import SessionCore, State
 from softstate.session.termination import refuse
 from softstate.wire import messages
@@ -35,15 +36,25 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     session.lease, session.token = lease, lease.token
     session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
     gap_buffer = session.gap_buffer = GapBuffer(lease.names, (), session.gap_topics_max)
-    query = _missed_since(since, lease.names, seen, session.gap_topics_max)
-    return [*others, *session.ask(PendingHello(query, hello, gap_buffer))]
+    return [*others, *session.work_through(_ask_for_missed(session, hello, tuple(lease.names), gap_buffer))]
 
 
-def _missed_since(since: int, names: Iterable[str], seen: Position, limit: int) -> Query:
-    """Ask for every change of `names` above `since`, tombstones included, for a client that has `seen` more."""
-    topics, prefixes = split(names)
-    known = dict.fromkeys(prefixes, since)
-    return Query(dict.fromkeys(topics, 0), known, seen, after=since, listed=since, limit=limit)
+def _ask_for_missed(session: SessionCore, hello: Hello, names: Collection[str], gap_buffer: GapBuffer) -> Steps:
+    """Ask for every change of `names` above `since`, tombstones included, for a client that has seen more."""
+    since, limit = hello.since or 0, session.gap_topics_max
+    topics: dict[str, int] = {}
+    prefixes: dict[str, int] = {}
+
+    def sort(portion: Collection[str]) -> None:
+        for name in portion:
+            if is_prefix(name):
+                prefixes[name] = since
+            else:
+                topics[name] = 0
+
+    yield from session.in_portions(names, sort)
+    query = Query(topics, prefixes, hello.position, after=since, listed=since, limit=limit)
+    return session.ask(PendingHello(query, hello, gap_buffer))
 
 
 def reject_second_hello(_session: SessionCore, _hello: Hello, _now: float) -> list[Effect]:

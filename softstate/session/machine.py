@@ -20,11 +20,13 @@ from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
+    NAMES_PER_TURN,
     PendingHello,
     PendingPoll,
     PendingRenew,
     PendingRequest,
     PendingSubscribe,
+    PendingWork,
     send_error,
 )
 from softstate.session.state import SessionCore
@@ -53,7 +55,7 @@ class SessionMachine(SessionCore):
 
     `sink` is where the lease table's owner offers pushes, `tokens` makes session tokens, `terms` says what to tell
     clients now, `repairs` counts repairs by kind: all zero unless faults occur. A gap buffer holds `gap_topics_max`
-    topics. `now` is in seconds of one clock that never goes back.
+    topics; a turn deals with `names_per_turn` names. `now` is in seconds of one clock that never goes back.
     """
 
     __slots__ = ()
@@ -66,8 +68,9 @@ class SessionMachine(SessionCore):
         tokens: Callable[[], str],
         repairs: Counter[str],
         gap_topics_max: int = GAP_TOPICS_MAX,
+        names_per_turn: int = NAMES_PER_TURN,
     ) -> None:
-        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max)
+        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn)
 
     @property
     def busy(self) -> bool:
@@ -108,6 +111,11 @@ class SessionMachine(SessionCore):
     def unreadable(self, error: RequestError) -> list[Effect]:
         """Take note of a message that could not be decoded."""
         return self._take(events.UNREADABLE, error)
+
+    def turn_begun(self, ticket: int) -> list[Effect]:
+        """Do the portion for which a `Turn` asked. Ignored if its request is no longer under way."""
+        pending = self._pending(ticket)
+        return self._take(events.TURN_BEGUN, pending) if isinstance(pending, PendingWork) else []
 
     # The store answers -----------------------------------------------------------------------------------------------
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from softstate.errors import Behind, RequestError
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Send
-from softstate.session.request import PendingPoll, lag_ms, not_continued, send_error
+from softstate.session.request import PendingPoll, Steps, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Poll, Polled
 
 
 def read_poll(session: SessionCore, message: Poll, _now: float) -> list[Effect]:
-    """Read the store."""
-    session.check_request(message.topics, message.prefixes)
+    """Check the names, and read the store."""
+    return session.work_through(_check_and_read(session, message), message.id, rests_on_lease=False)
+
+
+def _check_and_read(session: SessionCore, message: Poll) -> Steps:
+    yield from session.check_request(message.topics, message.prefixes)
     return session.ask(PendingPoll(Query(message.topics, message.prefixes, message.position), message))
 
 

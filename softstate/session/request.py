@@ -9,16 +9,26 @@ would never be swept.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from itertools import islice
+from typing import ClassVar, TypeAlias
 
 from softstate.errors import Compacted, RequestError, TooLarge
 from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
-from softstate.session.effects import Send
+from softstate.session.effects import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
 from softstate.wire.messages import Error, Hello, Id, Poll, Renew, Subscribe
+
+NAMES_PER_TURN = 256
+"""Default for the names that one turn of the loop deals with: 1 ms."""
+
+FREE_FRACTION = 16
+"""A request of at most this fraction of `NAMES_PER_TURN` asks for no turn of its own: a message costs as much."""
+
+Steps: TypeAlias = Generator[int, None, list[Effect]]
+"""Work on many names: yields the number of names of its next portion, before it; returns the effects."""
 
 OVERFLOW_ROUNDS_MAX = 8
 """Most times that an answer is read on because its gap buffer overflowed; then it is `overloaded` (P-SUB-6)."""
@@ -32,6 +42,7 @@ class PendingHello:
     request: Hello
     gap_buffer: GapBuffer | None = field(default=None, repr=False)
     ticket: int = 0
+    rests_on_lease: ClassVar[bool] = False
 
 
 @dataclass(slots=True)
@@ -40,6 +51,7 @@ class PendingRenew:
 
     request: Renew
     ticket: int = 0
+    rests_on_lease: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -82,6 +94,7 @@ class PendingSubscribe(PendingPages):
 
     request: Subscribe
     gap_buffer: GapBuffer = field(repr=False)
+    rests_on_lease: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -89,20 +102,62 @@ class PendingPoll(PendingPages):
     """A poll."""
 
     request: Poll
+    rests_on_lease: ClassVar[bool] = False
 
 
-PendingRequest: TypeAlias = PendingHello | PendingRenew | PendingSubscribe | PendingPoll
+@dataclass(slots=True)
+class PendingWork:
+    """A request with too many names for one turn of the loop; `steps` goes on from where it stopped.
+
+    The end of the connection drops this, as does that of the lease if the request rests on it. The portions that are
+    done stay done: the lease holds some of the names, which are in no answer, so that no certificate of the client
+    counts for them (P-KNOW-4).
+    """
+
+    steps: Steps = field(repr=False)
+    request: Id | None
+    rests_on_lease: bool
+    ticket: int = 0
 
 
-def check_names(topics: Collection[str], prefixes: Collection[str], names_max: int) -> None:
-    """Check the names of a request. Raises `Invalid`, or `TooLarge` beyond `names_max`."""
-    count = len(topics) + len(prefixes)
+PendingRead: TypeAlias = PendingHello | PendingRenew | PendingSubscribe | PendingPoll
+"""A request that waits for the store."""
+
+PendingRequest: TypeAlias = PendingRead | PendingWork
+
+
+def check_count(count: int, names_max: int) -> None:
+    """Check the number of names of a request. Raises `TooLarge` beyond `names_max`."""
     if count > names_max:
         raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {names_max}")
+
+
+def check_topics(topics: Iterable[str]) -> None:
+    """Check topics of a request. Raises `Invalid`."""
     for topic in topics:
         check_topic(topic, "topics")
+
+
+def check_prefixes(prefixes: Iterable[str]) -> None:
+    """Check prefixes of a request. Raises `Invalid`."""
     for prefix in prefixes:
         check_prefix(prefix, "prefixes")
+
+
+def in_portions(
+    names: Collection[str], size: int, act: Callable[[Collection[str]], object]
+) -> Generator[int, None, None]:
+    """Call `act` with `size` names at a time, and yield the number of names before each call.
+
+    Few names are dealt with at once, without a yield (`FREE_FRACTION`).
+    """
+    if len(names) <= size // FREE_FRACTION:
+        act(names)
+        return
+    rest = iter(names)
+    while portion := list(islice(rest, size)):
+        yield len(portion)
+        act(portion)
 
 
 def not_continued(page: Page) -> Compacted:

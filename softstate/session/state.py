@@ -6,16 +6,28 @@ A state is entered together with what belongs to it: OPEN with a lease, LAPSED w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
-from softstate.errors import Denied
+from softstate.errors import Denied, RequestError
 from softstate.lease.table import NOWHERE, OVER, Lease, LeaseTable, Sink
 from softstate.position import Position
-from softstate.session.effects import Effect, Read, ReadHead
+from softstate.session.effects import Effect, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import NodeTerms
-from softstate.session.request import PendingRenew, PendingRequest, check_names
+from softstate.session.request import (
+    PendingRead,
+    PendingRenew,
+    PendingRequest,
+    PendingWork,
+    Steps,
+    check_count,
+    check_prefixes,
+    check_topics,
+    in_portions,
+    send_error,
+)
+from softstate.wire.messages import Id
 
 TTL_MS_MIN = 1_000
 """Shortest TTL: a client may ask for less than the node grants, but not for less than this (P-CONN-2)."""
@@ -46,8 +58,8 @@ class SessionCore:
     """
 
     __slots__ = (
-        "_tickets", "denied", "gap_buffer", "gap_topics_max", "lease", "leases", "moved_to", "name", "pending",
-        "repairs", "sink", "state", "terms", "token", "tokens",
+        "_tickets", "denied", "gap_buffer", "gap_topics_max", "lease", "leases", "moved_to", "name", "names_per_turn",
+        "pending", "repairs", "sink", "state", "terms", "token", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +70,7 @@ class SessionCore:
         tokens: Callable[[], str],
         repairs: Counter[str],
         gap_topics_max: int,
+        names_per_turn: int,
     ) -> None:
         self.leases = leases
         self.sink = sink
@@ -65,6 +78,7 @@ class SessionCore:
         self.tokens = tokens
         self.repairs = repairs
         self.gap_topics_max = gap_topics_max
+        self.names_per_turn = names_per_turn
         self.state = State.NEW
         self.name = ""
         self.token = ""
@@ -77,17 +91,49 @@ class SessionCore:
 
     # Requests --------------------------------------------------------------------------------------------------------
 
-    def ask(self, pending: PendingRequest) -> list[Effect]:
+    def ask(self, pending: PendingRead) -> list[Effect]:
         """Return the effect that asks the store for what a request needs; until it is answered, no other is taken."""
         ticket = pending.ticket = self._tickets = self._tickets + 1
         self.pending = pending
         return [ReadHead(ticket) if isinstance(pending, PendingRenew) else Read(ticket, pending.query)]
 
-    def check_request(self, topics: Collection[str], prefixes: Collection[str]) -> None:
+    def work_through(self, steps: Steps, request: Id | None = None, *, rests_on_lease: bool = True) -> list[Effect]:
+        """Begin work on many names, and finish it if they are few. Raises what the first portion raises."""
+        try:
+            names = next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        return self._await_turn(PendingWork(steps, request, rests_on_lease), names)
+
+    def go_on(self, work: PendingWork) -> list[Effect]:
+        """Do the next portion of the request under way."""
+        self.pending = None
+        try:
+            names = next(work.steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        except RequestError as error:
+            return [send_error(error, work.request)]
+        return self._await_turn(work, names)
+
+    def _await_turn(self, work: PendingWork, names: int) -> list[Effect]:
+        work.ticket = self._tickets = self._tickets + 1
+        self.pending = work
+        return [Turn(work.ticket, names)]
+
+    def in_portions(
+        self, names: Collection[str], act: Callable[[Collection[str]], object]
+    ) -> Generator[int, None, None]:
+        """Call `act` with names of one portion at a time; a part of `Steps`."""
+        return in_portions(names, self.names_per_turn, act)
+
+    def check_request(self, topics: Collection[str], prefixes: Collection[str]) -> Generator[int, None, None]:
         """Check that a subscribe or poll may be answered. Raises `Denied`, `Invalid` or `TooLarge`."""
         if self.denied:
             raise Denied("the lease was revoked as denied: connect again, with other credentials")
-        check_names(topics, prefixes, self.leases.subscriptions_max)
+        check_count(len(topics) + len(prefixes), self.leases.subscriptions_max)
+        yield from self.in_portions(topics, check_topics)
+        yield from self.in_portions(prefixes, check_prefixes)
 
     # The lease -------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Generator
+
 from softstate.errors import NoLease, Overloaded, RequestError
+from softstate.lease.table import Lease
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Replay, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.session.request import OVERFLOW_ROUNDS_MAX, PendingSubscribe, lag_ms, not_continued, send_error
+from softstate.session.request import OVERFLOW_ROUNDS_MAX, PendingSubscribe, Steps, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Subscribe, Subscribed, Unsubscribe
 from softstate.wire.subscription_digest import digest_text
@@ -14,26 +17,41 @@ from softstate.wire.subscription_digest import digest_text
 
 def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
     """Enter the names into the lease, hold back their pushes, and begin the read (P-SUB-2, P-SUB-3)."""
+    return session.work_through(_subscribe(session, message, now), message.id)
+
+
+def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
+    lease = session.living_lease(now)
+    if lease is not None:
+        session.leases.extend(lease, now)
     try:
-        gap_buffer = session.gap_buffer = _enter(session, message, now)
+        yield from session.check_request(message.topics, message.prefixes)
+        if lease is None:
+            # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.
+            session.lapse()
+            lease = session.begin_lease(now, session.ttl_s)
+        gap_buffer = yield from _enter(session, lease, message)
     except RequestError as error:
-        _remove_names(session, message)
+        yield from _remove_names(session, message)
         return [send_error(error, message.id)]
     return session.ask(PendingSubscribe(Query(message.topics, message.prefixes), message, gap_buffer))
 
 
-def _enter(session: SessionCore, message: Subscribe, now: float) -> GapBuffer:
-    session.check_request(message.topics, message.prefixes)
-    lease = session.living_lease(now)
-    if lease is None:
-        # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.
-        session.lapse()
-        lease = session.begin_lease(now, session.ttl_s)
-    session.leases.extend(lease, now)
+def _enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[int, None, GapBuffer]:
+    """Let the lease hold the names. In the midst of it, it holds some: each is held back from its entry on."""
+    leases = session.leases
     names = [*message.topics, *message.prefixes]
-    fresh = session.leases.replace(lease, names) if message.replace else session.leases.add(lease, names)
-    entered = dict.fromkeys(fresh)
-    return GapBuffer(fresh, [name for name in lease.names if name not in entered], session.gap_topics_max)
+    if message.replace:
+        wanted = dict.fromkeys(names)
+        yield from _leave(session, lease, [name for name in lease.names if name not in wanted])
+    leases.check_room(lease, names)
+    gap_buffer = session.gap_buffer = GapBuffer((), lease.names, session.gap_topics_max)
+    yield from session.in_portions(names, lambda portion: gap_buffer.cover(leases.add(lease, portion)))
+    return gap_buffer
+
+
+def _leave(session: SessionCore, lease: Lease, names: Collection[str]) -> Generator[int, None, None]:
+    return session.in_portions(names, lambda portion: session.leases.remove(lease, portion))
 
 
 def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page) -> list[Effect]:
@@ -70,22 +88,32 @@ def _read_on(session: SessionCore, pending: PendingSubscribe, page: Page) -> lis
 
 
 def fail_subscribe(session: SessionCore, pending: PendingSubscribe, error: RequestError) -> list[Effect]:
-    """Answer with an error, and remove the names from the lease."""
-    session.pending = session.gap_buffer = None
-    _remove_names(session, pending.request)
-    return [send_error(error, pending.request.id)]
+    """Remove the names from the lease, and answer with an error."""
+    session.pending = None
+    return session.work_through(_fail(session, pending.request, error))
 
 
-def _remove_names(session: SessionCore, failed: Subscribe) -> None:
+def _fail(session: SessionCore, failed: Subscribe, error: RequestError) -> Steps:
+    # Held back until all are removed: nothing has told the client of them.
+    yield from _remove_names(session, failed)
+    session.gap_buffer = None
+    return [send_error(error, failed.id)]
+
+
+def _remove_names(session: SessionCore, failed: Subscribe) -> Generator[int, None, None]:
     """Remove a failed subscribe's names from the lease, even those it held before, as the client does (P-SUB-13)."""
     lease = session.held_lease()
     if lease is not None:
-        session.leases.remove(lease, list(lease.names) if failed.replace else [*failed.topics, *failed.prefixes])
+        yield from _leave(session, lease, list(lease.names) if failed.replace else [*failed.topics, *failed.prefixes])
 
 
 def unsubscribe(session: SessionCore, message: Unsubscribe, _now: float) -> list[Effect]:
     """Remove names from the lease (P-SUB-15)."""
+    return session.work_through(_unsubscribe(session, message))
+
+
+def _unsubscribe(session: SessionCore, message: Unsubscribe) -> Steps:
     lease = session.held_lease()
     if lease is not None:
-        session.leases.remove(lease, [*message.topics, *message.prefixes])
+        yield from _leave(session, lease, [*message.topics, *message.prefixes])
     return []

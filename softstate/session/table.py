@@ -43,6 +43,7 @@ from softstate.session.events import (
     REWOUND,
     SUBSCRIBE_ANSWERED,
     SUBSCRIBE_FAILED,
+    TURN_BEGUN,
     UNREADABLE,
     NodeEvent,
 )
@@ -151,6 +152,8 @@ ROWS: tuple[Row, ...] = (
     _at((OPEN,),     RENEW_FAILED,       (OPEN, LAPSED),  fail_renew),  # LAPSED: the same
     _at(WELCOMED,    POLL_ANSWERED,      SAME,            poll_page),
     _at(WELCOMED,    POLL_FAILED,        SAME,            fail_poll),
+    _at((GREETING,), TURN_BEGUN,         SAME,            SessionCore.go_on),
+    _at(WELCOMED,    TURN_BEGUN,         (OPEN, LAPSED),  SessionCore.go_on),  # LAPSED: a poll, or no new lease
 
     _at((OPEN,),     EXPIRED,            (LAPSED,),       expire),
     _at((OPEN,),     REVOKED,            (LAPSED,),       revoke),
@@ -179,6 +182,7 @@ _REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
     ((NEW, *WELCOMED), (HELLO_ANSWERED, HELLO_FAILED), "hello is under way in GREETING alone"),
     ((NEW, GREETING), (*_OF_LEASE, POLL_ANSWERED, POLL_FAILED), "no other request is under way before the welcome"),
     ((LAPSED,), _OF_LEASE, "a request that rests on the lease has ended with it (P-CONN-8)"),
+    ((NEW,), (TURN_BEGUN,), "no request is under way before hello"),
     ((NEW,), (POSITION_MOVED,), "the welcome will name the lineage"),
     ((ENDED,), (*MESSAGES, *EVENTS), "the connection is over"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softstate.errors import Invalid, RequestError
 from softstate.session.effects import Close, DropPending, Effect, Send
-from softstate.session.request import PendingPoll, send_error
+from softstate.session.request import send_error
 from softstate.session.state import SessionCore
 from softstate.wire.close_codes import CLOSE_FOR, CloseCode
 from softstate.wire.messages import ClientBye, Farewell, Message, Reason, Revoked, ServerBye
@@ -18,7 +18,7 @@ def expire(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[E
     A poll under way goes on: it needs no lease.
     """
     session.lapse()
-    if not isinstance(session.pending, PendingPoll):
+    if session.pending is not None and session.pending.rests_on_lease:
         session.pending = None
     return [DropPending(), Send(Revoked(reason, retry_ms, session.terms().recover.spread_ms))]
 

@@ -11,8 +11,9 @@ does, and keeps what a client would read::
     assert kinds(peer.ask(renew(1, "a"))) == ["Renewed"]          # with every store read answered at once
 
 A store read is two steps, and anything may be done in between: `begin` takes the snapshot, `deliver` hands its page to
-the machine; `fail` ends it in an error instead. `receive` leaves reads to the test, `ask` serves them. A peer writes at
-once unless it is `stalled`; then messages queue, and a newer push of a topic replaces the waiting one in its place.
+the machine; `fail` ends it in an error instead. `take_turn` begins a turn of the loop that the machine asks for.
+`receive` leaves reads and turns to the test, `ask` serves them. A peer writes at once unless it is `stalled`; then
+messages queue, and a newer push of a topic replaces the waiting one in its place.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from softstate.session import (
     SendFirst,
     SessionMachine,
     Submit,
+    Turn,
 )
+from softstate.session.request import NAMES_PER_TURN
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.store.rules.paging import answer
@@ -79,12 +82,15 @@ class Peer:
 
     `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
     that were. `sent` counts pushes as the outbox does. `reading` is the read that the machine waits for, `snapshot`
-    its outcome once begun. `submitted` are publishes; `closed` is the effect that closed the connection.
+    its outcome once begun; `turn` is the turn of the loop that it waits for. `submitted` are publishes; `closed` is the
+    effect that closed the connection.
     """
 
     def __init__(self, rig: SessionRig, gap_topics_max: int) -> None:
         self.rig = rig
-        self.machine = SessionMachine(rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max)
+        self.machine = SessionMachine(
+            rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max, rig.names_per_turn
+        )
         self.inbox: deque[ClientMessage] = deque()
         self.pending: list[Message] = []
         self.written: list[Message] = []
@@ -93,6 +99,7 @@ class Peer:
         self.stalled = False
         self.reading: Read | ReadHead | None = None
         self.snapshot: Page | RequestError | int | None = None
+        self.turn: Turn | None = None
         self.submitted: list[Message] = []
         self.closed: Close | None = None
 
@@ -136,6 +143,8 @@ class Peer:
                         self._notify(record)
                 case Read() | ReadHead():
                     self.reading, self.snapshot = effect, None
+                case Turn():
+                    self.turn = effect
                 case Submit(message):
                     self.submitted.append(message)
                 case DropPending():
@@ -208,11 +217,21 @@ class Peer:
         self.carry_out(self.machine.failed(reading.ticket, error, rig.hub_position, self.sent, rig.now))
         self.pump()
 
+    def take_turn(self) -> None:
+        """Begin the turn of the loop that the machine waits for."""
+        turn, self.turn = self.turn, None
+        assert turn is not None
+        self.carry_out(self.machine.turn_begun(turn.ticket))
+        self.pump()
+
     def serve(self) -> list[Message]:
-        """Answer reads until the machine waits for none; return what was written since the last `take`."""
-        while self.reading is not None:
-            self.begin()
-            self.deliver()
+        """Answer reads, and begin turns, until the machine waits for none; return what was written since `take`."""
+        while self.reading is not None or self.turn is not None:
+            if self.turn is not None:
+                self.take_turn()
+            else:
+                self.begin()
+                self.deliver()
         return self.take()
 
     def ask(self, *messages: ClientMessage) -> list[Message]:
@@ -232,13 +251,22 @@ class SessionRig:
     """One node with its store, hub, lease table and clock.
 
     A gap buffer holds `gap_topics_max` topics; a page has at most `page_limit` changes, the lease table `sessions_max`
-    leases of at most 8 names.
+    leases of at most `names_max` names; a turn deals with `names_per_turn` names.
     """
 
-    def __init__(self, *, gap_topics_max: int = 4, page_limit: int = 1024, sessions_max: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        gap_topics_max: int = 4,
+        page_limit: int = 1024,
+        sessions_max: int = 100,
+        names_max: int = 8,
+        names_per_turn: int = NAMES_PER_TURN,
+    ) -> None:
         self.now = 100.0
         self.image = MemoryImage("e")
-        self.table = LeaseTable(self.now, sessions_max=sessions_max, subscriptions_max=8)
+        self.table = LeaseTable(self.now, sessions_max=sessions_max, subscriptions_max=names_max, reaped_max=1)
+        self.names_per_turn = names_per_turn
         self.repairs: Counter[str] = Counter()
         self.page_limit = page_limit
         self.gap_topics_max = gap_topics_max
@@ -321,7 +349,8 @@ class SessionRig:
         return Position("e", lineage, revision)
 
     def sweep(self) -> None:
-        """Expire leases, and tell their connections."""
+        """Expire leases, reap a name, and tell their connections."""
+        self.table.reap(1)
         for lease in self.table.expire(self.now):
             if isinstance(lease.sink, Peer):
                 lease.sink.carry_out(lease.sink.machine.revoked("expired", 0))

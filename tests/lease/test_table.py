@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import softstate
 from softstate.errors import NoLease, Overloaded, TooLarge
-from softstate.lease.table import FULL_RETRY_MS, Lease, LeaseCounts, LeaseTable
+from softstate.lease.table import FULL_RETRY_MS, OVER, REAPED_MAX, Lease, LeaseCounts, LeaseTable
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.names import covers
 from softstate.wire.push import PushBatch
@@ -92,7 +92,10 @@ def test_a_lease_expires_at_its_deadline_whatever_it_was_when_granted() -> None:
     assert table.get("t") is lease
     assert table.expire(15.0) == [lease]
     assert table.get("t") is None
+    assert table.next_expire_s(15.0) == 0.0
+    assert table.reap(1) == 1
     assert table.statistics() == NOTHING
+    assert table.next_expire_s(15.0) > 0
     assert table.expire(1000.0) == []
 
 
@@ -139,7 +142,7 @@ def test_a_lease_that_is_over_takes_no_more() -> None:
     with pytest.raises(NoLease):
         table.add(lease, ["a"])
     with pytest.raises(NoLease):
-        table.replace(lease, ["a"])
+        table.check_room(lease, ["a"])
     table.remove(lease, ["a"])
     assert table.statistics() == NOTHING
     assert table.expire(1000.0) == []
@@ -168,14 +171,15 @@ def test_removing_passes_over_what_is_not_held() -> None:
     assert list(table.members("b")) == []
 
 
-def test_replacing_keeps_what_stays() -> None:
+def test_removing_all_names_leaves_a_lease_without_any() -> None:
     table = LeaseTable(0.0)
     lease = table.grant("t", 0.0, 60.0)
     table.add(lease, ["a", "b", "c"])
-    assert table.replace(lease, ["d", "c", "d", "a"]) == ["d"]
+    table.remove(lease, ["b"])
+    assert table.add(lease, ["d", "c", "d", "a"]) == ["d"]
     assert list(lease.names) == ["a", "c", "d"]
     assert lease.digest == digest_of(["a", "c", "d"])
-    assert table.replace(lease, []) == []
+    table.remove(lease, list(lease.names))
     assert lease.digest == 0
     assert table.statistics() == replace(NOTHING, sessions=1, attached=1)
 
@@ -312,12 +316,96 @@ def test_the_last_subscription_fits_and_the_next_is_too_large() -> None:
     table.add(lease, ["a", "b", "c", "c"])
     with pytest.raises(TooLarge, match="at most 3 subscriptions"):
         table.add(lease, ["a", "d"])
-    with pytest.raises(TooLarge, match="at most 3 subscriptions"):
-        table.replace(lease, ["d", "e", "f", "g"])
+    table.check_room(lease, ["c", "a"])
+    for names in (["d"], ["c", "d"]):
+        with pytest.raises(TooLarge, match="at most 3 subscriptions, this would make it 4"):
+            table.check_room(lease, names)
     assert list(lease.names) == ["a", "b", "c"]
     assert lease.digest == digest_of(["a", "b", "c"])
     assert table.statistics() == replace(NOTHING, sessions=1, attached=1, subscriptions=3, groups=3)
-    assert table.replace(lease, ["d", "e", "f"]) == ["d", "e", "f"]
+    table.remove(lease, ["a"])
+    table.check_room(lease, ["d", "d"])
+    assert table.add(lease, ["d", "d"]) == ["d"]
+
+
+def held_names(table: LeaseTable) -> int:
+    """Count the names in the table's groups, one for each lease that holds it."""
+    return sum(map(len, table._groups.values()))
+
+
+def test_a_lease_with_many_names_is_over_at_once_and_reaped_in_portions() -> None:
+    table = LeaseTable(0.0, grace=0.0)
+    names = [f"t{n}" for n in range(2 * REAPED_MAX + 1)]
+    lease, other = table.grant("t", 0.0, 10.0), table.grant("u", 0.0, 60.0)
+    table.add(lease, names)
+    table.add(other, names[:1])
+    table.release(lease)
+    assert table.get("t") is None
+    assert lease.deadline == OVER
+    assert held_names(table) == table.statistics().subscriptions == len(names) + 1 - REAPED_MAX
+    assert table.next_expire_s(0.0) == 0.0
+    assert [table.reapable, table.reap(REAPED_MAX)] == [True, REAPED_MAX]
+    assert [table.reapable, table.reap(REAPED_MAX)] == [True, 1]
+    assert [table.reapable, table.reap(REAPED_MAX)] == [False, 0]
+    assert lease.names == {}
+    assert lease.digest == 0
+    assert list(table.members(names[0])) == [other]
+    assert table.statistics() == replace(NOTHING, sessions=1, attached=1, subscriptions=1, groups=1)
+
+
+def test_a_lease_half_reaped_takes_nothing_and_is_no_other_of_its_token() -> None:
+    table = LeaseTable(0.0, reaped_max=1)
+    old = table.grant("t", 0.0, 10.0)
+    table.add(old, ["a", "b", "c"])
+    table.release(old)
+    assert old.count == 2
+    with pytest.raises(NoLease):
+        table.extend(old, 1.0)
+    with pytest.raises(NoLease):
+        table.add(old, ["d"])
+    table.remove(old, ["a"])
+    assert old.count == 2
+    new = table.grant("t", 1.0, 10.0)
+    table.add(new, ["a"])
+    assert table.get("t") is new
+    table.release(old)
+    table.reap(10)
+    assert old.count == 0
+    assert list(table.members("a")) == [new]
+    assert new.digest == digest_of(["a"])
+    assert list(new.names) == ["a"]
+
+
+def test_what_is_held_never_exceeds_what_living_leases_have_held() -> None:
+    """Else a peer that subscribes and leaves again and again would grow the node faster than the sweeper reaps."""
+    table = LeaseTable(0.0, subscriptions_max=1_000)
+    for round_number in range(20):
+        lease = table.grant(f"t{round_number}", 0.0, 60.0)
+        table.add(lease, [f"{round_number}/{n}" for n in range(1_000)])
+        assert held_names(table) == table.statistics().subscriptions <= 1_000
+        table.release(lease)
+
+
+def test_leaving_hashes_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counted(name: str) -> int:
+        hashed.append(name)
+        return digest_of([name])
+
+    monkeypatch.setattr("softstate.lease.table.name_hash", counted)
+    table = LeaseTable(0.0, grace=0.0)
+    leases = [table.grant(token, 0.0, 10.0) for token in "tuv"]
+    names = [f"t{n}" for n in range(10)]
+    for lease in leases:
+        table.add(lease, names)
+    assert hashed == names
+    table.remove(leases[0], names)
+    table.release(leases[1])
+    table.expire(20.0)
+    table.reap(100)
+    assert table.statistics() == NOTHING
+    assert hashed == names
 
 
 def test_expiry_looks_at_no_more_leases_than_its_limit() -> None:
@@ -416,7 +504,7 @@ class TableAgainstModel(RuleBasedStateMachine):
         self.now = float(begin)
         self.grace = 0.25
         self.table = LeaseTable(
-            self.now, grace=self.grace, sessions_max=SESSIONS_MAX, subscriptions_max=SUBSCRIPTIONS_MAX
+            self.now, grace=self.grace, sessions_max=SESSIONS_MAX, subscriptions_max=SUBSCRIPTIONS_MAX, reaped_max=1
         )
         self.held: dict[str, Model] = {}
         self.over: list[Lease] = []
@@ -501,17 +589,10 @@ class TableAgainstModel(RuleBasedStateMachine):
         self.table.remove(model.lease, names)
         model.names -= set(names)
 
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=8))
-    def replace(self, data: st.DataObject, names: list[str]) -> None:
-        model = self.pick(data)
-        if len(set(names)) > SUBSCRIPTIONS_MAX:
-            with pytest.raises(TooLarge):
-                self.table.replace(model.lease, names)
-            return
-        fresh = self.table.replace(model.lease, names)
-        assert sorted(fresh) == sorted(set(names) - model.names)
-        model.names = set(names)
+    @rule(limit=st.integers(1, 4))
+    def reap(self, limit: int) -> None:
+        waiting = sum(lease.count for lease in self.over)
+        assert self.table.reap(limit) == min(limit, waiting)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -528,7 +609,10 @@ class TableAgainstModel(RuleBasedStateMachine):
             self.forget(self.held[lease.token])
         if limit == 1000:
             assert all(model.deadline > self.now - TICK_S for model in self.held.values())
-            assert 0 < self.table.next_expire_s(self.now) <= LOOK_AHEAD_TICKS * TICK_S
+            if any(lease.names for lease in self.over):
+                assert self.table.next_expire_s(self.now) == 0
+            else:
+                assert 0 < self.table.next_expire_s(self.now) <= LOOK_AHEAD_TICKS * TICK_S
 
     @invariant()
     def agrees_on_every_lease(self) -> None:
@@ -542,18 +626,19 @@ class TableAgainstModel(RuleBasedStateMachine):
             assert lease.digest == digest_of(model.names)
         for lease in self.over:
             assert self.table.get(lease.token) is None
-            assert lease.names == {}
-            assert lease.digest == 0
+            assert lease.deadline == OVER
+            assert lease.names or lease.digest == 0
 
     @invariant()
     def agrees_on_the_leases_that_a_topic_reaches(self) -> None:
         for topic in TOPICS:
             covering = [t for t, m in self.held.items() if any(covers(name, topic) for name in m.names)]
-            members = tokens(self.table.members(topic))
+            members = tokens(lease for lease in self.table.members(topic) if lease.deadline != OVER)
             assert sorted(members) == sorted(covering)
             for group in self.table.reached(topic):
                 assert covers(group.name, topic)
-                assert sorted(tokens(group)) == sorted(t for t, m in self.held.items() if group.name in m.names)
+                held = [*(m.lease for m in self.held.values()), *self.over]
+                assert sorted(tokens(group)) == sorted(lease.token for lease in held if group.name in lease.names)
 
     @invariant()
     def agrees_on_how_much_is_held(self) -> None:
@@ -562,8 +647,10 @@ class TableAgainstModel(RuleBasedStateMachine):
             attached=len(self.held) - len(self.detached),
             detached=len(self.detached),
             given_up=self.given_up,
-            subscriptions=sum(len(model.names) for model in self.held.values()),
-            groups=len({name for model in self.held.values() for name in model.names}),
+            subscriptions=sum(lease.count for lease in [*(m.lease for m in self.held.values()), *self.over]),
+            groups=len(
+                {name for lease in [*(m.lease for m in self.held.values()), *self.over] for name in lease.names}
+            ),
         )
 
     def teardown(self) -> None:
@@ -571,6 +658,8 @@ class TableAgainstModel(RuleBasedStateMachine):
             return
         self.now += 1_000_000
         assert sorted(tokens(self.table.expire(self.now))) == sorted(self.held)
+        while self.table.reapable:
+            self.table.reap(3)
         assert self.table.statistics() == replace(NOTHING, given_up=self.given_up)
         assert len(self.table._wheel) == 0
 

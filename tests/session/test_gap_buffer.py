@@ -2,7 +2,7 @@ import pytest
 
 from softstate.model import Record
 from softstate.session import GapBuffer
-from softstate.session.gap_buffer import GAP_BYTES_MAX, GAP_TOPICS_MAX, split
+from softstate.session.gap_buffer import GAP_BYTES_MAX, GAP_TOPICS_MAX
 
 
 def record(topic: str, version: int, size: int = 1) -> Record:
@@ -84,5 +84,16 @@ def test_after_a_restart_there_is_room_again() -> None:
     assert gap_buffer.release(0) == [record("b", 3, 4)]
 
 
-def test_names_are_split_in_order() -> None:
-    assert split(["p/", "b", "/", "a"]) == (["b", "a"], ["p/", "/"])
+def test_names_that_enter_later_are_held_back_from_then_on() -> None:
+    """The names of the lease are its own, not a copy: those that enter are in both."""
+    lease = {"a": None, "p/": None}
+    gap_buffer = GapBuffer((), lease)
+    assert not gap_buffer.takes(record("b", 5))
+    lease |= {"b": None, "p/x": None}
+    gap_buffer.cover(["b", "p/x"])
+    assert gap_buffer.takes(record("b", 6))
+    assert not gap_buffer.takes(record("p/x", 7))
+    assert not gap_buffer.takes(record("a", 8))
+    del lease["p/"]
+    assert gap_buffer.takes(record("p/x", 9))
+    assert gap_buffer.release(0) == [record("b", 6), record("p/x", 9)]

@@ -245,11 +245,17 @@ class RandomWalk:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.rig = SessionRig(gap_topics_max=random.randint(1, 3), page_limit=random.randint(1, 4), sessions_max=2)
+        self.rig = SessionRig(
+            gap_topics_max=random.randint(1, 3),
+            page_limit=random.randint(1, 4),
+            sessions_max=2,
+            names_per_turn=random.choice([1, 2, 256]),
+        )
         self.client = Client(self.rig)
         self.peer: Peer = self.rig.connect()
         self.peer.receive(self.client.hello(resume=False))
         self.welcomed = False
+        self.turns = 0
         self.events = {
             self.subscribe: 4,
             self.subscribe_all: 3,
@@ -259,6 +265,7 @@ class RandomWalk:
             self.commit: 6,
             self.row: 1,
             self.feed: 6,
+            self.turn: 12,
             self.begin: 4,
             self.deliver: 8,
             self.race: 4,
@@ -351,6 +358,12 @@ class RandomWalk:
         self.rig.feed(min(self.rig.hub + self.random.randint(1, 6), self.rig.image.head))
         self.read()
 
+    def turn(self) -> None:
+        if self.peer.turn is not None:
+            self.peer.take_turn()
+            self.turns += 1
+            self.read()
+
     def begin(self) -> None:
         if self.peer.reading is not None:
             self.peer.begin()
@@ -362,7 +375,9 @@ class RandomWalk:
 
     def serve(self) -> None:
         for _ in range(self.random.randint(1, 12)):
-            if self.peer.reading is not None:
+            if self.peer.turn is not None:
+                self.turn()
+            elif self.peer.reading is not None:
                 self.peer.begin()
                 self.peer.deliver()
         self.read()
@@ -422,10 +437,10 @@ class RandomWalk:
             if gap_buffer is not None:
                 assert len(gap_buffer._held) <= peer.machine.gap_topics_max
                 assert peer.machine.state in (State.GREETING, State.OPEN)
-            assert peer.reading is not None or not peer.machine.busy
+            assert peer.reading is not None or peer.turn is not None or not peer.machine.busy
 
     def serve_all(self) -> None:
-        while self.peer.reading is not None:
+        while self.peer.reading is not None or self.peer.turn is not None:
             self.serve()
 
     def converge(self) -> None:
@@ -456,12 +471,13 @@ class RandomWalk:
 def test_the_walks_match_resume_overflow_and_lose_their_lease() -> None:
     """Else the walks below would prove nothing."""
     seen: Counter[str] = Counter()
-    for seed in range(10):
+    for seed in range(30):
         walk = RandomWalk(Random(seed))
         walk.run(STEPS)
         seen += walk.rig.repairs
         seen["match"] += walk.client.matches
-    assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease"))
+        seen["turns"] += walk.turns
+    assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease", "turns"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

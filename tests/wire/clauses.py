@@ -99,6 +99,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/test_node_advice.py::test_a_node_without_sessions_advises_by_the_polls_that_it_sees",
         "server/test_node_advice.py::test_handshakes_are_measured_up_to_the_first_answered_subscribe",
     ),
+    "P-CONN-11": (
+        "session/test_portions.py::test_no_turn_deals_with_more_names_than_the_limit",
+        "session/test_portions.py::test_a_failed_subscribe_leaves_in_portions_and_is_answered_then",
+        "session/test_portions.py::test_a_lease_that_ends_in_between_is_not_resurrected",
+        "session/test_portions.py::test_another_connection_takes_the_session_over_in_between",
+        "server/fanout/test_turns.py::test_all_tasks_share_the_room_of_a_turn",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",

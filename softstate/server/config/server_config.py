@@ -107,6 +107,10 @@ class ServerConfig:
         int, above(0), "Reads of all connections that may wait for the store; beyond it they get `overloaded`."
     ] = 10_000
 
+    turn_names_max: Annotated[
+        int, at_least(16), "Names that one turn of the loop deals with, for all connections together."
+    ] = 256
+
     # HTTP
     connections_max: Annotated[
         int, above(0), "Open connections, HTTP and WebSocket; any more are answered 503 and closed."

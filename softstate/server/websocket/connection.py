@@ -18,6 +18,7 @@ from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, RawSocket
+from softstate.server.fanout.turns import Turns
 from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
@@ -40,6 +41,7 @@ from softstate.session import (
     SessionMachine,
     State,
     Submit,
+    Turn,
 )
 from softstate.store.base import Write
 from softstate.wire import CBOR, CloseCode, Codec, frame, messages
@@ -58,7 +60,8 @@ class Connection:
 
     __slots__ = (
         "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_measured", "_now", "_polls",
-        "_publish_done", "_reads", "_receiving", "_request_done", "_writes", "codec", "machine", "outbox", "peer",
+        "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes", "codec", "machine", "outbox",
+        "peer",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +73,7 @@ class Connection:
         reads: StoreReads,
         heads: HeadReads,
         writes: StoreWrites,
+        turns: Turns,
         terms: Callable[[], NodeTerms],
         tokens: Callable[[], str],
         repairs: Counter[str],
@@ -81,13 +85,17 @@ class Connection:
     ) -> None:
         self.codec = codec
         self.peer = peer
-        self.machine = SessionMachine(table, self, terms, tokens, repairs, gap_topics_max=config.pending_max)
+        self.machine = SessionMachine(
+            table, self, terms, tokens, repairs,
+            gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max,
+        )  # fmt: skip
         self.outbox: Outbox | None = None
         self._config = config
         self._hub = hub
         self._reads = reads
         self._heads = heads
         self._writes = writes
+        self._turns = turns
         self._now = now
         # The request that is measured now: coming live, from handshake to first answered subscribe; later a poll.
         self._measured: MeasuredRequest | None = handshake
@@ -199,6 +207,10 @@ class Connection:
                         waiting.extend(await self._ask(effect))
                     else:
                         self._catch_up(ticket)
+                case Turn(ticket, names):
+                    self._receiving.deadline = math.inf
+                    await self._turns.spend(names)
+                    waiting.extend(self.machine.turn_begun(ticket))
                 case Submit(message):
                     self._submit(message)
                 case _:

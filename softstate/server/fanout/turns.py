@@ -1,0 +1,80 @@
+"""Turns of the loop: long work is done a portion at a time, and all connections of a node share the room for it.
+
+A node is one thread: while it works for one peer, all others wait. So what grows with what a peer sends (names to
+check, enter and remove; bytes to decode) is cut into portions, and *one turn has room for so many names* for the whole
+node, whichever connections they come from. Tasks that find no room wait in line; the next turn with room comes after
+`RESTS` turns without, in which requests that cost little overtake: a publish crosses the loop several times, and would
+else wait for a full portion at each. There is a turn for work of any size: alone, if it exceeds the room.
+
+Like the portions of incremental garbage collectors (Baker, "List processing in real time on a serial computer", CACM
+1978), this bounds the pause, not the work.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+RESTS = 4
+"""Turns without room between two with it, if tasks wait for room."""
+
+BYTES_PER_NAME = 64
+"""Bytes of a message that take as long to decode, at worst, as a name to be entered into a lease."""
+
+
+class Turns:
+    """The room of one node's turns: `names_max` names each. Used by one thread of Trio."""
+
+    def __init__(self, names_max: int) -> None:
+        self.names_max = names_max
+        self._left = names_max
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._refilling = False
+
+    async def spend(self, names: int) -> None:
+        """Return when the present turn has room for so many names: at once, without a checkpoint, if it has now.
+
+        In order of arrival. If cancelled, nothing is spent.
+        """
+        if not self._waiting and (names <= self._left or self._left == self.names_max):
+            self._left -= names
+            self._refill_soon()
+            return
+        waiter = names, trio.Event()
+        self._waiting.append(waiter)
+        try:
+            await waiter[1].wait()
+        except trio.Cancelled:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+
+    async def spend_bytes(self, size: int) -> None:
+        """Return when the present turn has room to decode a message of so many bytes."""
+        await self.spend(size // BYTES_PER_NAME)
+
+    def _refill_soon(self) -> None:
+        if not self._refilling:
+            self._refilling = True
+            trio.lowlevel.spawn_system_task(self._refill)
+
+    async def _refill(self) -> None:
+        try:
+            while self._left < self.names_max:
+                for _ in range(RESTS):
+                    await trio.lowlevel.checkpoint()
+                # Of two tasks in one turn, one before this and one after it, the first must not have the old room.
+                self._left = 0
+                await trio.lowlevel.checkpoint()
+                self._left = self.names_max
+                self._wake()
+        finally:
+            self._refilling = False
+
+    def _wake(self) -> None:
+        waiting = self._waiting
+        while waiting and (waiting[0][0] <= self._left or self._left == self.names_max):
+            names, event = waiting.popleft()
+            self._left -= names
+            event.set()

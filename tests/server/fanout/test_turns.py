@@ -1,0 +1,126 @@
+"""Turns: what all connections do in one turn of the loop has a limit, and what costs little overtakes."""
+
+from collections.abc import Callable
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from softstate.server.fanout.turns import BYTES_PER_NAME, RESTS, Turns
+
+ROOM = 100
+
+
+class Passes:
+    """Counts passes of the loop, and the names that were spent in each."""
+
+    def __init__(self) -> None:
+        self.turns = Turns(ROOM)
+        self.number = 0
+        self.spent: list[tuple[int, int, str]] = []
+
+    async def count(self) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            self.number += 1
+
+    async def work(self, name: str, *portions: int) -> None:
+        for names in portions:
+            await self.turns.spend(names)
+            self.spent.append((self.number, names, name))
+
+    def by_pass(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for number, names, _ in self.spent:
+            found[number] = found.get(number, 0) + names
+        return found
+
+
+async def run(passes: Passes, work: Callable[[trio.Nursery], None]) -> None:
+    async with trio.open_nursery() as outer:
+        outer.start_soon(passes.count)
+        async with trio.open_nursery() as inner:
+            work(inner)
+        outer.cancel_scope.cancel()
+
+
+async def test_all_tasks_share_the_room_of_a_turn() -> None:
+    passes = Passes()
+
+    def work(nursery: trio.Nursery) -> None:
+        for number in range(10):
+            nursery.start_soon(passes.work, f"w{number}", 40, 40, 20)
+
+    await run(passes, work)
+    assert len(passes.spent) == 30
+    turns = passes.by_pass()
+    assert max(turns.values()) <= ROOM
+    assert sum(turns.values()) == 10 * ROOM
+    # Room is given every RESTS + 1 turns, and may be used in any of them.
+    assert max(turns) - min(turns) >= 8 * (RESTS + 1)
+
+
+async def test_the_last_name_that_fits_does_not_wait_and_the_next_does() -> None:
+    turns = Turns(ROOM)
+    async with trio.open_nursery() as nursery:
+        await turns.spend(ROOM - 1)
+        await turns.spend(1)
+        waiting = trio.Event()
+
+        async def spend() -> None:
+            await turns.spend(1)
+            waiting.set()
+
+        nursery.start_soon(spend)
+        await trio.lowlevel.checkpoint()
+        assert not waiting.is_set()
+        await waiting.wait()
+
+
+async def test_work_larger_than_a_turn_has_one_for_itself() -> None:
+    passes = Passes()
+
+    def work(nursery: trio.Nursery) -> None:
+        nursery.start_soon(passes.work, "large", 10 * ROOM)
+        nursery.start_soon(passes.work, "small", 1)
+        nursery.start_soon(passes.work, "larger", 20 * ROOM)
+
+    await run(passes, work)
+    assert sorted(passes.by_pass().values()) == [1, 10 * ROOM, 20 * ROOM]
+
+
+async def test_tasks_get_room_in_the_order_in_which_they_asked() -> None:
+    turns = Turns(ROOM)
+    order: list[int] = []
+
+    async def ask(number: int, names: int) -> None:
+        await turns.spend(names)
+        order.append(number)
+
+    await turns.spend(ROOM)
+    async with trio.open_nursery() as nursery:
+        for number, names in enumerate([60, 60, 1, ROOM, 1, 1]):
+            nursery.start_soon(ask, number, names)
+            await wait_all_tasks_blocked() if number == 0 else await trio.lowlevel.checkpoint()
+    assert sorted(order) == list(range(6))
+    assert order.index(0) < order.index(1) < order.index(3) < order.index(4)
+
+
+async def test_a_task_that_is_cancelled_spends_nothing() -> None:
+    turns = Turns(ROOM)
+    await turns.spend(ROOM)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await turns.spend(ROOM)
+        raise AssertionError
+    assert scope.cancelled_caught
+    await turns.spend(ROOM)
+    await wait_all_tasks_blocked()
+    assert not turns._waiting
+
+
+async def test_bytes_count_as_names() -> None:
+    passes = Passes()
+    await passes.turns.spend_bytes(ROOM * BYTES_PER_NAME)
+    assert passes.turns._left == 0
+    await wait_all_tasks_blocked()
+    assert passes.turns._left == ROOM

@@ -1,0 +1,70 @@
+"""The sweeper: leases that end together, with many names, are over at once, and leave their groups in portions."""
+
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.lease import Lease, LeaseTable
+from softstate.server import Node, ServerConfig
+from softstate.server.node import TOLD_PER_TURN
+from softstate.server.websocket.connection import Connection
+from softstate.store import MemoryDisk, MemoryStore
+
+CONFIG = ServerConfig(ttl_ms=10_000, turn_names_max=100)
+LEASES = 20
+NAMES = 999
+
+
+class Told:
+    """Stands for a connection; the node tells it of the end of its lease."""
+
+    def __init__(self, watch: "Watch") -> None:
+        self.watch = watch
+
+    def expired(self) -> None:
+        self.watch.told += 1
+
+
+class Watch:
+    """Sees what happens between two of its own turns: names that are reaped, and connections that are told."""
+
+    def __init__(self, table: LeaseTable) -> None:
+        self.table = table
+        self.told = 0
+        self.reaped_max = self.told_max = self.turns = 0
+
+    async def run(self) -> None:
+        names, told = self.table._subscriptions, 0
+        while self.table._subscriptions or len(self.table):
+            await trio.lowlevel.checkpoint()
+            self.turns += 1
+            self.reaped_max = max(self.reaped_max, names - self.table._subscriptions)
+            self.told_max = max(self.told_max, self.told - told)
+            names, told = self.table._subscriptions, self.told
+
+
+async def test_many_leases_with_many_names_expire_in_portions(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softstate.server.node.Connection", Told)
+    store = MemoryStore(MemoryDisk())
+    node = Node(CONFIG, store, await store.head())
+    watch = Watch(node.leases)
+    for number in range(LEASES + 10 * TOLD_PER_TURN):
+        lease: Lease = node.leases.grant(f"t{number}", node.now(), 10.0)
+        lease.sink = cast("Connection", Told(watch))
+        if number < LEASES:
+            node.leases.add(lease, [f"{number % 7}/{name}" for name in range(NAMES)])
+    assert node.leases.statistics().subscriptions == LEASES * NAMES
+    autojump_clock.jump(11.5)
+    async with trio.open_nursery() as nursery:
+        await node.start(nursery)
+        await watch.run()
+        nursery.cancel_scope.cancel()
+    assert watch.told == LEASES + 10 * TOLD_PER_TURN
+    assert node.repairs["expired"] == watch.told
+    assert watch.reaped_max == CONFIG.turn_names_max
+    assert watch.told_max <= 2 * TOLD_PER_TURN
+    assert watch.turns >= LEASES * NAMES / CONFIG.turn_names_max
