@@ -27,6 +27,7 @@ from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Shell, ToApplication
 from softstate.client.url import parse_url
+from softstate.errors import SoftstateError
 from softstate.http_client.streams import open_tcp
 from softstate.model import PAGE_RECORDS_MAX, Change, Mode
 from softstate.position import Position
@@ -152,6 +153,11 @@ class StagedMachine:
     def value_bytes_max(self) -> int:
         """As the machine's."""
         return self._machine.value_bytes_max
+
+    @property
+    def last_error(self) -> SoftstateError | None:
+        """As the machine's."""
+        return self._machine.last_error
 
     def handle(self, event: Event, now: float) -> Sequence[Action]:
         """Count pages, and have the machine handle the event."""

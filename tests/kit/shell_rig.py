@@ -30,6 +30,7 @@ class Scripted:
     mode: Mode = "polling"
     position: Position | None = None
     value_bytes_max = 65_536
+    last_error = None
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -32,7 +32,7 @@ from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Driven, Shell
-from softstate.errors import ClientClosed, Invalid
+from softstate.errors import ClientClosed, Invalid, SoftstateError
 from softstate.model import Change, Mode, Value
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX, Position
@@ -74,6 +74,15 @@ class Client:
     def position(self) -> Position | None:
         """The newest point of the store's history that the client has heard of, None before the first answer."""
         return self._machine.position
+
+    @property
+    def last_error(self) -> SoftstateError | None:
+        """The newest answer of a node that waiting does not mend, such as a poll refused as `TooLarge`; None so far.
+
+        The client goes on all the same, with other requests and other nodes; `Updates.events` tells each once, as
+        `NodeRefused`.
+        """
+        return self._machine.last_error
 
     def statistics(self) -> Statistics:
         """Return counters of what happened so far: repairs by kind, reconnects, polls, resets, drops."""
@@ -178,8 +187,9 @@ class Client:
 
         With `at_least`, a version, the answer is no older than that on whichever node: give it the version that
         `publish` returned to read your own write. Returns None for a topic of which nothing is known, and a change
-        that says `deleted` if its tombstone is. Other nodes are tried when one fails. When `timeout_s` is over, raises
-        `softstate.Behind` or `softstate.Unavailable`. Always safe to cancel.
+        that says `deleted` if its tombstone is. Other nodes are tried when one fails or keeps silent: each has its part
+        of `timeout_s`, a second at least. When it is over, raises `softstate.Unavailable`; with `at_least` a second
+        later, so that a node which waits as long can say `softstate.Behind`. Always safe to cancel.
         """
         check_topic(topic)
         self._dispatcher.raise_if_over()

@@ -83,6 +83,21 @@ class Rotation:
         """The URL to try next."""
         return self._urls[self._at]
 
+    @property
+    def left(self) -> int:
+        """How many URLs are left to try in this round, the present one included."""
+        return max(len(self._urls) - len(self._barred) - self._tried, 1)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no URL has failed in this round yet."""
+        return self._tried == 0
+
+    def begin_at(self, url: str) -> None:
+        """Try `url` next, unless it is barred."""
+        if url not in self._barred:
+            self._at = self._urls.index(url)
+
     def succeeded(self) -> None:
         """Record that the present URL works: stay with it, and begin a new round when it fails."""
         self._tried = self._rounds = 0

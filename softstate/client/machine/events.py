@@ -246,9 +246,10 @@ class ModeChanged:
 
 @dataclass(frozen=True, slots=True)
 class NodeRefused:
-    """The node at `url` refuses this client, and waiting does not mend that; the client goes on with other nodes.
+    """The node at `url` refuses this client, or one of its polls, and waiting does not mend that; the client goes on.
 
-    Told once for each URL and reason. With the only URL, it is asked again much later.
+    Told once for each URL and reason. A URL that refuses this client is asked again much later if it is the only one; a
+    poll that was refused is not sent again unchanged.
     """
 
     url: str

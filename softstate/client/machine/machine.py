@@ -47,7 +47,7 @@ from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics, bars
 from softstate.client.machine.table import TABLE
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import ClientClosed, Denied, Unauthenticated, Unsupported
+from softstate.errors import ClientClosed, Denied, SoftstateError, Unauthenticated, Unsupported
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.close_codes import CloseCode, may_reconnect
@@ -88,6 +88,11 @@ class Machine:
     def value_bytes_max(self) -> int:
         """The longest value that may be published, as CBOR: the limit of the last node that told one."""
         return self._core.portions.value_bytes
+
+    @property
+    def last_error(self) -> SoftstateError | None:
+        """The newest error that a node answered with, of those that waiting does not mend."""
+        return self._core.last_error
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event and return what to do, in order. Never raises for what the network says.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import msgspec
@@ -15,9 +16,20 @@ import msgspec
 from softstate.client.machine.backoff import POLL_S_MIN, Rotation, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
+from softstate.client.machine.portions import NAMES_MAX
 from softstate.client.machine.state import Cause, Core, bars
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import Compacted, Denied, RequestError, Rewound, Unauthenticated
+from softstate.errors import (
+    Compacted,
+    Denied,
+    Invalid,
+    RequestError,
+    Rewound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from softstate.wire.messages import Poll, Polled
 
 
@@ -30,6 +42,12 @@ class _PollRequest:
     body: Poll
     question: Question
     deadline: float
+    cursors: set[str]
+    """The cursors that its pages have named so far."""
+
+
+REFUSED_MAX = 256
+"""Refused questions remembered for each URL."""
 
 
 class PollPath:
@@ -42,6 +60,11 @@ class PollPath:
         self._rest: deque[list[str]] = deque()
         self._round_sent = -math.inf
         self.poll_at = math.inf
+        self._refused: dict[str, set[frozenset[str]]] = {}
+        """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12)."""
+        self._names_max = NAMES_MAX
+        self._lowered_for: Hashable = None
+        """The set and the limits for which `_names_max` was lowered; None if it was not."""
 
     @property
     def in_flight(self) -> bool:
@@ -89,10 +112,18 @@ class PollPath:
 
     def poll(self) -> None:
         """Begin a round now."""
+        core = self._core
         self.poll_at = math.inf
-        self._rest = deque(self._core.cut(self._core.knowledge.subscriptions))
-        self._round_sent = self._core.now
-        self._next_batch()
+        self._round_sent = core.now
+        if self._lowered_for not in (None, self._circumstances()):
+            self._lowered_for, self._names_max = None, NAMES_MAX
+        for _ in core.options.urls:
+            self._rest = deque(core.cut(core.knowledge.subscriptions, self._names_max))
+            if self._next_batch():
+                return
+            self.rotation.pass_over()  # this node refuses every question that there is
+        if core.knowledge.subscriptions:
+            self.schedule(core.now + jittered_s(core.random, core.advice.poll_every_s))
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
@@ -110,15 +141,13 @@ class PollPath:
             question.base = message.position
         core.deliver(core.knowledge.apply_page(question, message.changes))
         if message.more:
-            if message.cursor is None:
-                self._failed(0.0)
-            else:
-                self._send(pending.url, msgspec.structs.replace(pending.body, cursor=message.cursor), question)
+            self._next_page(pending, message.cursor)
             return
         core.deny(message.denied)
         lag_s = message.lag_ms / 1000
         core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))
         self.rotation.succeeded()
+        core.answered_url = pending.url
         core.failures = 0
         if not self._next_batch():
             self._round_done(message.next_ms)
@@ -130,8 +159,11 @@ class PollPath:
         if pending is None or pending.request != request:
             return
         self._pending = None
-        self._rest.clear()
         core = self._core
+        if isinstance(error, TooLarge | Invalid | Unsupported):
+            self._turned_down(pending, error)
+            return
+        self._rest.clear()
         match error:
             case Rewound(position=position) if position is not None:
                 if core.knowledge.usable(position, pending.question.base):
@@ -150,22 +182,53 @@ class PollPath:
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
+    def _next_page(self, pending: _PollRequest, cursor: str | None) -> None:
+        if cursor is None or cursor in pending.cursors:
+            self._core.last_error = Unavailable(f"{pending.url} announces further pages without an end")
+            self._failed(0.0)
+            return
+        pending.cursors.add(cursor)
+        body = msgspec.structs.replace(pending.body, cursor=cursor)
+        self._send(pending.url, body, pending.question, pending.cursors)
+
+    def _turned_down(self, pending: _PollRequest, error: RequestError) -> None:
+        """Report it and go on with other questions: the same one would be refused again."""
+        core, names = self._core, list(pending.question.since)
+        core.refused(pending.url, error)
+        refused = self._refused.setdefault(pending.url, set())
+        if len(refused) >= REFUSED_MAX:
+            refused.clear()
+        refused.add(frozenset(names))
+        if isinstance(error, TooLarge) and len(names) > 1:
+            self._lowered_for, self._names_max = self._circumstances(), (len(names) + 1) // 2
+            names += [name for portion in self._rest for name in portion]
+            self._rest = deque(core.cut(names, self._names_max))
+        core.failures = 0
+        if not self._next_batch():
+            self.rotation.pass_over()  # another node may take what this one refused
+            self._round_done(None)
+        core.fire(Trigger.HTTP_ANSWERED)
+
+    def _circumstances(self) -> Hashable:
+        core = self._core
+        return (*core.knowledge.digest, core.limits)
+
     def _next_batch(self) -> bool:
         """Ask about the next names of the round; tell whether there were any left."""
-        core = self._core
+        core, refused = self._core, self._refused.get(self.rotation.url, ())
         while self._rest:
             names = [name for name in self._rest.popleft() if name in core.knowledge.subscriptions]
-            if names:
+            if names and frozenset(names) not in refused:
                 question = core.knowledge.ask(names, core.now)
                 body = Poll(position=core.knowledge.position, topics=question.topics, prefixes=question.prefixes)
-                self._send(self.rotation.url, body, question)
+                self._send(self.rotation.url, body, question, set())
                 return True
         return False
 
-    def _send(self, url: str, body: Poll, question: Question) -> None:
+    def _send(self, url: str, body: Poll, question: Question, cursors: set[str]) -> None:
         core = self._core
         timeout_s = core.poll_timeout_s
-        self._pending = _PollRequest(core.number(), url, body, question, core.now + timeout_s)
+        self._pending = _PollRequest(core.number(), url, body, question, core.now + timeout_s, cursors)
         core.counts["polls"] += 1
         core.act(SendPoll(self._pending.request, url, body, timeout_s))
 

@@ -13,6 +13,12 @@ from softstate.client.machine.triggers import Trigger
 from softstate.errors import NotFound, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
 
+ROUND_S_MAX = 5.0
+"""How long a round over all URLs may take; each try gets its part, so that a silent node leaves the others theirs."""
+
+TRY_S_MIN = 1.0
+"""How long a try may take at least."""
+
 
 class PublishPath:
     """Sends batches of publishes. `deadline` is that of the request in flight."""
@@ -23,6 +29,7 @@ class PublishPath:
         self._request: int | None = None
         self._tickets: list[int] = []
         self._not_before = -math.inf
+        self._round_ends = math.inf
         self.wait_until = math.inf
         """Until when publishes wait for the first connection."""
         self.deadline = math.inf
@@ -42,7 +49,11 @@ class PublishPath:
         core = self._core
         self._tickets, changes = core.queue.over_http(core.now)
         self._request = core.number()
-        timeout_s = core.poll_timeout_s
+        if self._rotation.fresh:
+            self._round_ends = core.now + min(ROUND_S_MAX, core.poll_timeout_s)
+            if core.answered_url is not None:
+                self._rotation.begin_at(core.answered_url)
+        timeout_s = max((self._round_ends - core.now) / self._rotation.left, TRY_S_MIN)
         self.deadline = core.now + timeout_s
         core.act(SendPublish(self._request, self._rotation.url, changes, timeout_s))
 
@@ -70,6 +81,7 @@ class PublishPath:
             self._failed(0.0)
             return
         self._rotation.succeeded()
+        core.answered_url = self._rotation.url
         core.failures = 0
         core.act(*core.queue.batch_answered(self._tickets, results, core.now, core.advice))
         core.fire(Trigger.HTTP_ANSWERED)

@@ -105,6 +105,7 @@ class PushMessages:
         core.queue.key_s = message.limits.key_ms / 1000
         core.failures = 0
         core.timeout_s = message.timeout_ms / 1000
+        core.answered_url = connection.url
         core.counts["welcomes"] += 1
         connection.welcome(message)
         self._push.session = Session(message.session, connection.lease_until)

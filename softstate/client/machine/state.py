@@ -12,7 +12,7 @@ from typing import Protocol
 from softstate.client.machine.backoff import Advice, Rotation
 from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused
 from softstate.client.machine.knowledge import Knowledge
-from softstate.client.machine.portions import Portions
+from softstate.client.machine.portions import NAMES_MAX, Portions
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Denied, RequestError, SoftstateError
@@ -96,6 +96,9 @@ class Cause:
 NO_CAUSE = Cause()
 
 
+REFUSALS_MAX = 256
+"""Refusals remembered, so that each is reported once."""
+
 BARRING = frozenset({"host", "origin"})
 """Reasons of `denied` that concern the URL by which a node was called, and no credentials: its URL is barred."""
 
@@ -139,6 +142,10 @@ class Core:
     failures: int = 0
     """Rounds in a row in which every URL failed, on the path that decides whether the client is offline."""
     _number: int = 0
+    answered_url: str | None = None
+    """The URL that last answered anything."""
+    last_error: SoftstateError | None = None
+    """The newest error that a node answered with, of those that waiting does not mend."""
     _refusals: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -168,7 +175,10 @@ class Core:
         return denied
 
     def refused(self, url: str, error: RequestError) -> None:
-        """Report that a node refuses this client, once for each URL and reason."""
+        """Report that a node refuses this client, or a request of it, once for each URL and reason."""
+        self.last_error = error
+        if len(self._refusals) >= REFUSALS_MAX:
+            self._refusals.clear()
         if (url, error.message) not in self._refusals:
             self._refusals.add((url, error.message))
             self.act(NodeRefused(url, error))
@@ -182,6 +192,6 @@ class Core:
         self.limits, self.portions = limits, Portions.of(limits)
         self.queue.limit(self.portions)
 
-    def cut(self, names: Iterable[str]) -> list[list[str]]:
+    def cut(self, names: Iterable[str], names_max: int = NAMES_MAX) -> list[list[str]]:
         """Cut names into requests, in order."""
-        return self.portions.cut(names, self.knowledge.position)
+        return self.portions.cut(names, self.knowledge.position, names_max)

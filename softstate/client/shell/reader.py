@@ -23,8 +23,11 @@ from softstate.wire.messages import Polled
 
 T = TypeVar("T")
 
-TRY_S_MAX = 5.0
-"""How long one node may take before another one is asked."""
+TRY_S_MIN = 1.0
+"""How long one node may take at least before another one is asked; more if the time that is left allows it for all."""
+
+BEHIND_S = 1.0
+"""How much longer than asked a read waits that names a version: a node waits as long itself before it says `behind`."""
 
 RETRY_MIN_MS = 10
 """Shortest wait that a node can ask for."""
@@ -67,14 +70,14 @@ class Reader:
                 raise HttpFailed(f"{url} answered without an ETag")
             return Change(topic, version, value)
 
-        return await self._ask(read, timeout_s)
+        return await self._ask(read, timeout_s if at_least is None else timeout_s + BEHIND_S)
 
     async def listing(self, prefix: str, timeout_s: float) -> list[Change]:
         """Return every topic below a prefix that has a value, in order of their names."""
 
         async def read(url: NodeUrl, timeout_s: float) -> list[Change]:
             found: dict[str, Change] = {}
-            query = {"prefix": prefix}
+            query, cursors = {"prefix": prefix}, set[str]()
             while True:
                 path = "/v1/topics?" + urlencode(query)
                 page = (await self._http.request(url, "GET", path, timeout_s=timeout_s)).decode(Polled)
@@ -83,8 +86,9 @@ class Reader:
                         found[change.topic] = change
                 if not page.more:
                     return sorted((change for change in found.values() if not change.deleted), key=_topic)
-                if page.cursor is None or page.cursor == query.get("cursor"):
+                if page.cursor is None or page.cursor in cursors:
                     raise HttpFailed(f"{url} announced another page without saying where it begins")
+                cursors.add(page.cursor)
                 query["cursor"] = page.cursor
 
         return await self._ask(read, timeout_s)
@@ -101,25 +105,38 @@ class Reader:
     async def _ask(self, read: Callable[[NodeUrl, float], Awaitable[T]], timeout_s: float) -> T:
         """Try the nodes in turn, beginning with the one that answered last.
 
-        A node that refuses the name by which it was called is passed over; if all do, that is raised.
+        A try may take what is left of the time, divided by the nodes left in this round, so that a silent node leaves
+        the others theirs. A node that refuses the name by which it was called is passed over; if all do, that is
+        raised.
         """
         last: RequestError | HttpFailed = HttpFailed("none of them was reached")
+        ends_s = trio.current_time() + timeout_s
         with trio.move_on_after(timeout_s):
-            rounds = 0
+            rounds, first = 0, self._at
             while True:
                 waits_ms: list[int | None] = []
                 refusals = 0
-                for _ in self._urls:
+                for number in range(len(self._urls)):
+                    at = (first + number) % len(self._urls)
+                    left_s = (ends_s - trio.current_time()) / (len(self._urls) - number)
                     try:
-                        return await read(self._urls[self._at], min(TRY_S_MAX, timeout_s))
-                    except (*_TRY_ELSEWHERE, HttpFailed) as error:
-                        last = error
-                        waits_ms.append(error.retry_ms if isinstance(error, RequestError) else None)
+                        answer = await read(self._urls[at], max(left_s, TRY_S_MIN))
                     except Denied as error:
                         refusals += 1
                         if not bars(error) or refusals == len(self._urls):
                             raise
-                    self._at = (self._at + 1) % len(self._urls)
+                        last = error
+                        waits_ms.append(error.retry_ms)
+                    except (*_TRY_ELSEWHERE, HttpFailed) as error:
+                        if not (isinstance(last, Behind) and isinstance(error, HttpFailed)):
+                            last = error  # that a node is behind says more than that another one is silent
+                        waits_ms.append(error.retry_ms if isinstance(error, RequestError) else None)
+                    except RequestError:
+                        self._at = at
+                        raise
+                    else:
+                        self._at = at
+                        return answer
                 await trio.sleep(self._wait_s(waits_ms, rounds))
                 rounds += 1
         if isinstance(last, RequestError):

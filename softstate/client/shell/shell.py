@@ -49,7 +49,7 @@ from softstate.client.shell.clock import Clock, JumpDetector
 from softstate.client.shell.http import HttpClient, HttpFailed
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
 from softstate.client.url import NodeUrl, parse_url
-from softstate.errors import Invalid, RequestError, Unsupported
+from softstate.errors import Invalid, RequestError, SoftstateError, Unsupported
 from softstate.http_client.streams import OpenStream
 from softstate.model import Change, Mode
 from softstate.position import Position
@@ -87,6 +87,11 @@ class Driven(Protocol):
     @property
     def value_bytes_max(self) -> int:
         """The longest value that may be published, as CBOR."""
+        ...
+
+    @property
+    def last_error(self) -> SoftstateError | None:
+        """The newest error that a node answered with, of those that waiting does not mend."""
         ...
 
     def handle(self, event: Event, now: float) -> Sequence[Action]:
@@ -347,6 +352,11 @@ class Shell:
         url = parse_url(action.url)
         body = self.codec.dumps(fit(action.message, self._http.level(url)))
         reply = await self._http.request(url, "POST", "/v1/poll", body=body, timeout_s=action.timeout_s)
+        if reply.status == Invalid.http_status:
+            # The refusal itself may tell a lower level than the URL told before: then the poll is another one.
+            fitting = self.codec.dumps(fit(action.message, self._http.level(url)))
+            if fitting != body:
+                reply = await self._http.request(url, "POST", "/v1/poll", body=fitting, timeout_s=action.timeout_s)
         return reply.decode(Polled)
 
     async def _publish(self, action: SendPublish) -> list[BatchResult]:

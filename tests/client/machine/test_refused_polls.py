@@ -1,0 +1,190 @@
+"""Polls that a node refuses, or never ends, are told once and not repeated; publishes leave a silent node in time."""
+
+from __future__ import annotations
+
+import pytest
+
+from softstate.client.machine.events import (
+    NodeRefused,
+    PublishAnswered,
+    PublishRequested,
+    RequestFailed,
+    SendPoll,
+    SendPublish,
+    Settled,
+    Unwanted,
+    Wanted,
+)
+from softstate.errors import Invalid, RequestError, TooLarge, Unsupported
+from softstate.wire.messages import BatchResult, Limits
+from tests.kit.machine_rig import OTHER, URL, Rig, at
+
+THIRD = "ws://127.0.0.1:8702"
+
+
+def _polling(rig: Rig) -> bool:
+    return rig.machine._poll.in_flight
+
+
+def _until_a_poll(rig: Rig) -> None:
+    while not _polling(rig):
+        rig.tick_once()
+
+
+def _refuse(rig: Rig, error: RequestError) -> None:
+    rig.do(RequestFailed(rig.poll.request, str(error), error))
+
+
+@pytest.mark.parametrize("error", [Invalid("a rule"), Unsupported("no polls"), TooLarge("even one")])
+def test_a_poll_refused_is_told_once_and_not_sent_again_unchanged(error: RequestError) -> None:
+    rig = Rig("a", push=False).open()
+    _refuse(rig, error)
+    assert rig.all(NodeRefused) == [NodeRefused(URL, error)]
+    assert rig.machine.last_error is error
+    rig.advance(24 * 3600)
+    assert len(rig.all(SendPoll)) == 1
+    assert rig.mode == "polling"
+    rig.do(Wanted(["b"]))
+    assert rig.poll.message.topics == {"a": 0, "b": 0}, "that is another question"
+    while _polling(rig):
+        _refuse(rig, error)
+    assert len(rig.all(NodeRefused)) == 1, "told once"
+    rig.advance(3600)
+    asked = [tuple(poll.message.topics) for poll in rig.all(SendPoll)]
+    halves = [("b",)] if isinstance(error, TooLarge) else []
+    assert asked == [("a",), ("a", "b"), *halves]
+    rig.do(Unwanted(["b"]))
+    rig.advance(3600)
+    assert len(rig.all(SendPoll)) == len(asked), "the first question again"
+
+
+def test_other_questions_of_the_round_go_on() -> None:
+    rig = Rig(*(f"{name}" * 250 for name in "abcdefgh")).syncing(limits=Limits(100, 1, 2_048, 1, 1, 1, 1))
+    rig.advance(1.0)
+    first = rig.poll.message
+    _refuse(rig, Invalid("a rule"))
+    answered = 0
+    while _polling(rig):
+        assert rig.poll.message.topics.keys().isdisjoint(first.topics)
+        answered += len(rig.poll.message.topics)
+        rig.do(rig.polled())
+    assert answered + len(first.topics) == 8
+    _until_a_poll(rig)
+    while _polling(rig):
+        assert rig.poll.message.topics.keys().isdisjoint(first.topics), "nor in later rounds"
+        rig.do(rig.polled())
+
+
+def test_a_poll_too_large_goes_in_halves_until_one_fits_and_stays_so() -> None:
+    names = [f"t{number}" for number in range(100)]
+    rig = Rig(*names, push=False).open()
+
+    def answer() -> list[int]:
+        sizes = []
+        while _polling(rig):
+            sizes.append(len(rig.poll.message.topics))
+            if sizes[-1] > 30:
+                _refuse(rig, TooLarge("at most 30"))
+            else:
+                rig.do(rig.polled())
+        return sizes
+
+    assert answer() == [100, 50, 25, 25, 25, 25]
+    assert rig.age == 0.0
+    assert len(rig.all(NodeRefused)) == 1
+    _until_a_poll(rig)
+    assert answer() == [25, 25, 25, 25]
+    rig.do(Unwanted(names[:10]))
+    _until_a_poll(rig)
+    assert answer() == [90, 45, 23, 23, 23, 21], "another set is another question"
+
+
+def test_another_node_is_asked_what_one_refuses() -> None:
+    rig = Rig("a", push=False, urls=(URL, OTHER)).open()
+    assert rig.poll.url == URL
+    _refuse(rig, Invalid("a rule"))
+    _until_a_poll(rig)
+    assert rig.poll.url == OTHER
+    rig.do(rig.polled())
+    assert rig.age == 0.0
+    for _ in range(5):
+        _until_a_poll(rig)
+        assert rig.poll.url == OTHER
+        rig.do(rig.polled())
+
+
+def test_a_refusal_is_an_answer_so_the_client_is_not_offline() -> None:
+    rig = Rig("a", push=False).open()
+    for _ in range(2):
+        rig.do(RequestFailed(rig.poll.request, "unreachable"))
+        rig.tick_once()
+    rig.do(RequestFailed(rig.poll.request, "unreachable"))
+    assert rig.mode == "offline"
+    rig.tick_once()
+    _refuse(rig, Invalid("a rule"))
+    assert rig.mode == "polling"
+
+
+def test_a_client_that_is_refused_polls_goes_live_by_push() -> None:
+    rig = Rig("a").open()
+    rig.advance(2.0)
+    _refuse(rig, Unsupported("no polls"))
+    rig.live()
+    assert rig.age == 0.0
+
+
+@pytest.mark.parametrize("cursors", [["x", "x"], ["x", "y", "x"], ["x", None]])
+def test_a_cursor_that_comes_again_ends_the_answer(cursors: list[str | None]) -> None:
+    rig = Rig("p/", push=False).open()
+    for cursor in cursors:
+        rig.do(rig.polled(more=True, cursor=cursor))
+    assert not _polling(rig)
+    assert "further pages without an end" in str(rig.machine.last_error)
+    assert rig.age == float("inf"), "what was cut off certifies nothing"
+    asked = len(rig.all(SendPoll))
+    rig.advance(0.6)
+    assert len(rig.all(SendPoll)) <= asked + 1, "after a backoff"
+    rig.advance(60.0)
+    assert len(rig.all(SendPoll)) > asked
+
+
+# Publishes over HTTP -------------------------------------------------------------------------------------------------
+
+
+def _asked(ticket: int) -> PublishRequested:
+    return PublishRequested(ticket, "a", 1, deleted=False, expect=None, key=f"k{ticket}")
+
+
+def _sent(rig: Rig) -> SendPublish:
+    return rig.all(SendPublish)[-1]
+
+
+def test_a_silent_node_leaves_the_other_nodes_time_for_a_publish() -> None:
+    rig = Rig(push=False, urls=(URL, OTHER, THIRD)).open()
+    rig.do(_asked(1))
+    began, tried = rig.now, []
+    for _ in range(3):
+        tried.append((_sent(rig).url, rig.now - began))
+        rig.advance(_sent(rig).timeout_s)
+    assert [url for url, _ in tried] == [URL, OTHER, THIRD]
+    assert max(at_s for _, at_s in tried) < 4.0
+
+
+def test_the_next_publish_begins_at_the_node_that_answered_last() -> None:
+    rig = Rig(push=False, urls=(URL, OTHER)).open()
+    rig.do(_asked(1))
+    rig.advance(_sent(rig).timeout_s)
+    assert _sent(rig).url == OTHER
+    rig.do(_answered(rig))
+    assert len(rig.recent(Settled)) == 1
+    rig.do(_asked(2))
+    assert _sent(rig).url == OTHER
+    rig = Rig("a", push=False, urls=(URL, OTHER)).open()
+    rig.do(RequestFailed(rig.poll.request, "unreachable"))
+    rig.do(rig.polled())
+    rig.do(_asked(1))
+    assert _sent(rig).url == OTHER, "polls tell as well"
+
+
+def _answered(rig: Rig) -> PublishAnswered:
+    return PublishAnswered(_sent(rig).request, [BatchResult("a", 9, at(9))])
