@@ -14,6 +14,9 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from softstate.cli import exit_codes
+from softstate.cli.exit_codes import Failure
+from softstate.cli.terminal.streams import guard_streams
+from softstate.cli.visible import visible
 from softstate.errors import SoftstateError
 
 COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
@@ -58,22 +61,30 @@ def run(tokens: Sequence[str]) -> int:
         if isinstance(error, KeyboardInterrupt):
             return exit_codes.INTERRUPTED
         if isinstance(error, BrokenPipeError):
-            return _discard_output()
+            _discard_output()
+            return exit_codes.OK
         if isinstance(error, CycloptsError):
             return _complain(_tidy(error, tokens), exit_codes.USAGE)
         if isinstance(error, SoftstateError):
-            return _complain(str(error), exit_codes.exit_code_of(error))
+            code = exit_codes.exit_code_of(error)
+            if code == exit_codes.OUTPUT:
+                _discard_output()
+            return _complain(str(error), code)
         raise
     return code if isinstance(code, int) else exit_codes.OK
 
 
 def main() -> None:
     """Run the command in `sys.argv` and leave the process with its exit code."""
+    guard_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _discard_output()
+        _discard_output()
+    except Failure as failure:
+        _discard_output()
+        code = _complain(str(failure), code or failure.code)
     sys.exit(code)
 
 
@@ -91,11 +102,11 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"softstate: {message if message.endswith('?') else message.rstrip('. ') + '.'}", file=sys.stderr)
+    text = visible(message)
+    print(f"softstate: {text if text.endswith('?') else text.rstrip('. ') + '.'}", file=sys.stderr)
     return code
 
 
-def _discard_output() -> int:
-    """Discard further output: the process that read ours has ended, which is no error."""
+def _discard_output() -> None:
+    """Discard further output, and what is buffered: it cannot be written, or the process that read it has ended."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exit_codes.OK

@@ -36,12 +36,14 @@ UNKNOWN = 6
 """A publish may or may not have been applied."""
 DENIED = 7
 """Credentials are missing, or do not allow this."""
+OUTPUT = 8
+"""Standard output did not take what the command printed (a full disk); what it did stays done."""
 INTERRUPTED = 130
 """Ctrl-C, or SIGTERM to a command that had to clean up."""
 EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
-unknown; 7 not allowed; 130 Ctrl-C."""
+unknown; 7 not allowed; 8 the output could not be written; 130 Ctrl-C."""
 
 
 class Failure(SoftstateError):

@@ -7,6 +7,7 @@ import sys
 from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.cli.visible import visible
 from softstate.names import ALL, check_prefix
 
 
@@ -27,8 +28,9 @@ async def command(
     async with connected(url, push=False) as client:
         changes = await client.list(prefix, timeout_s=timeout)
     for change in changes:
-        line = (
-            line_text(change_fields(change)) if json else f"{change.topic}\t{change.version}\t{json_text(change.value)}"
-        )
+        if json:
+            line = line_text(change_fields(change))
+        else:
+            line = f"{visible(change.topic)}\t{change.version}\t{json_text(change.value)}"
         sys.stdout.write(line + "\n")
     return exit_codes.OK

@@ -66,8 +66,10 @@ async def command(
     if delete == (value is not None):
         raise Failure("publish needs either a value in JSON or --delete", USAGE)
     if value == "-":
-        value = await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
-    change = _Change(topic, None if value is None else value_of(value), delete, expect, key or secrets.token_hex(16))
+        given: str | bytes | None = await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+    else:
+        given = value
+    change = _Change(topic, None if given is None else value_of(given), delete, expect, key or secrets.token_hex(16))
     version = await _publish(change, url, timeout)
     print(line_text({"topic": topic, "version": version}) if json else version)
     return exit_codes.OK

@@ -15,6 +15,7 @@ from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.output import LineWriter
 from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.cli.visible import visible
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
 from softstate.model import Change, Mode
 from softstate.names import ALL, check_prefix, check_topic
@@ -73,11 +74,11 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
     """Write one event for people."""
     if isinstance(event, Change):
         what = "deleted" if event.deleted else json_text(event.value)
-        return f"{event.topic}  {what}  (version {event.version}, {mode}, age {seconds_text(age_s)})"
+        return f"{visible(event.topic)}  {what}  (version {event.version}, {mode}, age {seconds_text(age_s)})"
     if isinstance(event, ModeChanged):
         return f"-- {event.mode}, age {seconds_text(age_s)}"
     if isinstance(event, NodeRefused):
-        return f"-- {event.url} refuses this client: {event.error.message}"
+        return visible(f"-- {event.url} refuses this client: {event.error.message}")
     if isinstance(event, Reset):
         return "-- reset: the store's history changed, what was shown so far may never have happened"
     assert_never(event)

@@ -72,7 +72,7 @@ def _environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, 
 
 def _file(path: Path, known: Iterable[str]) -> dict[str, list[str]]:
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
+        settings = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except ValueError as error:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from softstate.cli.visible import visible
+
 
 def path_of(url: str) -> Path | None:
     """Return the file of a store that is one."""
@@ -33,4 +35,4 @@ def same_store(one: str, other: str) -> bool:
 
 def plain(text: str) -> str:
     """Return a name that may hold a file's as text that any terminal takes."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    return visible(os.fsencode(text).decode("utf-8", "backslashreplace"))

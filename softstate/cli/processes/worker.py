@@ -19,6 +19,7 @@ import trio
 
 from softstate.cli.exit_codes import INTERRUPTED, exit_code_of, leaf
 from softstate.cli.processes.node_process import LogFormat, configure_logging, run_node
+from softstate.cli.terminal.streams import guard_streams
 from softstate.errors import SoftstateError
 from softstate.server.config import ServerConfig
 
@@ -72,6 +73,7 @@ def report_of(line: str) -> Listening | Failed:
 
 def main() -> None:
     """Serve with the settings from stdin, and leave the process with the exit code."""
+    guard_streams()
     line = sys.stdin.buffer.readline()
     if not line:
         sys.exit(INTERRUPTED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from softstate.cli.visible import visible
+
 if TYPE_CHECKING:
     from softstate.server import Node
 
@@ -21,7 +23,7 @@ async def announce(node: Node) -> None:
 
 def announcement(addresses: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:
     """Return the line with the addresses, the role and the store of a node or a group of workers."""
-    return (
+    return visible(
         f"softstate listens on {', '.join('http://' + address for address in addresses)} "
         f"({role}); store {store}, {durability}, {topics} topic{'' if topics == 1 else 's'}"
     )
@@ -30,4 +32,4 @@ def announcement(addresses: Sequence[str], role: str, store: str, durability: st
 def warn(warnings: Sequence[str]) -> None:
     """Print why acknowledged publishes may be lost on this store."""
     for warning in warnings:
-        print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)
+        print(f"warning: acknowledged publishes may be lost: {visible(warning)}", flush=True)

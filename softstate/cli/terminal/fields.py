@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from softstate.cli.terminal.values import line_text
+from softstate.cli.visible import visible
 
 
 def print_fields(fields: dict[str, Any], *, json: bool) -> None:
@@ -15,7 +16,7 @@ def print_fields(fields: dict[str, Any], *, json: bool) -> None:
     rows = list(_rows(fields))
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        print(f"{visible(name):<{width}}  {visible(value)}")
 
 
 def _rows(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

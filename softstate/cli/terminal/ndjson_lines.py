@@ -1,11 +1,13 @@
 """Reading a file of changes: one JSON object a line, ``{"topic": …, "value": …}`` or ``{"topic": …, "deleted": true}``.
 
-Other keys are ignored, empty lines are skipped, gzip is recognised by its first bytes. Nothing here is asynchronous:
-the publisher calls it from a thread, because standard input may keep it waiting.
+Other keys are ignored, empty lines are skipped, so is a byte-order mark at the beginning; gzip is recognised by its
+first bytes. Nothing here is asynchronous: the publisher calls it from a thread, because standard input may keep it
+waiting.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -103,6 +105,8 @@ class ChangeFile:
     def _parse(self, lines: list[bytes]) -> Iterator[Line]:
         for text in lines:
             self._number += 1
+            if self._number == 1:
+                text = text.removeprefix(codecs.BOM_UTF8)
             if self._number >= self._from and text.strip():
                 yield read_line(self._number, text)
 

@@ -12,6 +12,8 @@ import sys
 
 import trio
 
+from softstate.cli.terminal.streams import output_failed
+
 PIPE_BYTES_SURE = select.PIPE_BUF
 """A pipe that is writable at all takes this much without blocking."""
 
@@ -25,7 +27,10 @@ class LineWriter:
         self._poll.register(self._fd, select.POLLOUT)
 
     async def write(self, line: str) -> None:
-        """Write one line. Raises `BrokenPipeError` when the reader has left. If cancelled, part may be written."""
+        """Write one line. If cancelled, part may be written.
+
+        Raises `BrokenPipeError` when the reader has left, and `Failure` when it cannot be written.
+        """
         data = line.encode("utf-8", "replace") + b"\n"
         if len(data) <= PIPE_BYTES_SURE and self._poll.poll(0):
             _write_all(self._fd, data)
@@ -36,5 +41,10 @@ class LineWriter:
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_failed(error) from None

@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from softstate.cli.visible import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -29,13 +31,13 @@ class ProgressBar:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
             columns = (
-                TextColumn(self._what),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn(f"{{task.fields[count]}} {self._items}"),
                 TimeElapsedColumn(),
             )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=self._total, count=0)
+            self._task = self._bar.add_task(visible(self._what), total=self._total, count=0)
             self._bar.start()
         return self
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 import msgspec
 
+from softstate.cli.visible import for_programs, visible
 from softstate.errors import Invalid
 from softstate.model import Change, Value
 from softstate.wire.value import check_value, unwrap_bytes, wrap_bytes
 
 
 def value_of(text: str | bytes) -> Value:
-    """Read a value from JSON. Raises `Invalid`, with help on quoting: that is what usually went wrong."""
+    """Read a value from JSON, also behind a byte-order mark.
+
+    Raises `Invalid`, with help on quoting: that is what usually went wrong.
+    """
+    text = text.removeprefix("\ufeff") if isinstance(text, str) else text.removeprefix(codecs.BOM_UTF8)
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -27,8 +33,8 @@ def value_of(text: str | bytes) -> Value:
 
 
 def json_text(value: Value) -> str:
-    """Write a value as JSON, on one line."""
-    return msgspec.json.encode(wrap_bytes(value)).decode()
+    """Write a value as JSON for people, on one line."""
+    return visible(msgspec.json.encode(wrap_bytes(value)).decode())
 
 
 def change_fields(change: Change) -> dict[str, Any]:
@@ -42,5 +48,5 @@ def change_fields(change: Change) -> dict[str, Any]:
 
 
 def line_text(fields: dict[str, Any]) -> str:
-    """Write one object as one line of JSON, without its end."""
-    return msgspec.json.encode(fields).decode()
+    """Write one object as one line of JSON for programs, without its end."""
+    return for_programs(msgspec.json.encode(fields).decode())

@@ -15,6 +15,7 @@ from softstate.cli.commands.drill.plan import Kind, Plan, fresh_prefix
 from softstate.cli.options.durations import duration
 from softstate.cli.options.nodes import AsJson
 from softstate.cli.processes.interrupt import interruptible
+from softstate.cli.visible import visible
 
 if TYPE_CHECKING:
     from softstate.cli.commands.drill.verdict import Figures
@@ -68,7 +69,7 @@ async def _drill(plan: Plan, *, json: bool) -> int:
 
 
 def _say(sentence: str) -> None:
-    print(f"• {sentence}", file=sys.stderr, flush=True)
+    print(f"• {visible(sentence)}", file=sys.stderr, flush=True)
 
 
 def _quiet(sentence: str) -> None:
@@ -80,8 +81,8 @@ def _print(figures: Figures) -> None:
     rows = figures.rows()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        print(f"{name:<{width}}  {text}")
+        print(f"{name:<{width}}  {visible(text)}")
     for text in figures.broken:
-        print(f"BROKEN: {text}")
+        print(f"BROKEN: {visible(text)}")
     if not figures.broken:
         print("every promise was kept")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from softstate.cli import exit_codes
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl
 from softstate.cli.processes.interrupt import interruptible
+from softstate.cli.visible import visible
 from softstate.errors import SoftstateError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def _check(store: str) -> int:
         opened = await backend.open()
         print(f"durability: {opened.durability}", flush=True)
         for warning in opened.warnings:
-            print(f"warning: acknowledged publishes may be lost: {warning}", flush=True)
+            print(f"warning: acknowledged publishes may be lost: {visible(warning)}", flush=True)
         await opened.aclose()
     checks = STORE_CHECKS
     if not isinstance(backend, Rewindable):
@@ -41,7 +42,7 @@ async def _check(store: str) -> int:
     broken = 0
     for check in checks:
         name, error = await _run(check, store)
-        print(f"ok      {name}" if error is None else f"BROKEN  {name}: {error}", flush=True)
+        print(f"ok      {name}" if error is None else f"BROKEN  {name}: {visible(error)}", flush=True)
         broken += error is not None
     print(f"{len(checks) - broken} of {len(checks)} checks passed")
     return exit_codes.BROKEN if broken else exit_codes.OK

@@ -16,6 +16,7 @@ from softstate.cli.commands.store.moved import moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
 from softstate.cli.options.store_urls import plain, same_store
+from softstate.cli.visible import visible
 from softstate.errors import ConfigError
 from softstate.store import Store
 
@@ -44,7 +45,7 @@ async def command(
     async with reading(f"sqlite:{file}") as backup, writing(store, create=True) as opened:
         loss = await loss_of(opened, backup)
         for line in loss.lines():
-            print(line, flush=True)
+            print(visible(line), flush=True)
         if loss.published:
             await _confirm(yes=yes)
         async with moved(f"restoring {opened.name}", backup) as dump:

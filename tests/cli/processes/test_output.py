@@ -1,0 +1,105 @@
+"""Output that cannot be written: a sentence and an exit code of its own, for every command, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from softstate.cli.exit_codes import OUTPUT
+from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
+
+FULL = "/dev/full"
+"""A device that is always full; Linux has it."""
+
+
+@pytest.fixture
+async def node(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[NodeProcess]:
+    node = NodeProcess(nursery, free_port(), ["--store", f"sqlite:{tmp_path / 'node.db'}"], tmp_path / "node.log")
+    await node.start()
+    yield node
+    await node.kill()
+
+
+async def ended(words: Sequence[str], redirection: str, stdin: bytes = b"") -> tuple[int, str]:
+    """Run a command under a shell that redirects; return its exit code and what it wrote on stderr."""
+    script = ["sh", "-c", f'exec "$@" {redirection}', "sh", *softstate(*words)]
+    done = await trio.run_process(script, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+async def test_a_full_disk_is_told_by_every_command(node: NodeProcess, tmp_path: Path) -> None:
+    url = ("--url", node.url)
+    assert (await ended(["publish", "a/b", '"' + "x" * 50_000 + '"', *url], ""))[0] == 0
+    store = f"sqlite:{tmp_path / 'node.db'}"
+    changes = b'{"topic":"n","value":1}\n'
+    for words in (
+        ["publish", "a/c", "1", *url],
+        ["publish", "--ndjson", "-", *url],
+        ["get", "a/b", *url],
+        ["get", "a/b", "--json", *url],
+        ["list", *url],
+        ["list", "--json", *url],
+        ["watch", "--count", "1", *url],
+        ["watch", "--json", "--count", "1", *url],
+        ["status", *url],
+        ["status", "--json", *url],
+        ["store", "info", "--store", store],
+        ["store", "backup", str(tmp_path / "backup.db"), "--store", store],
+        ["serve", "--listen", "127.0.0.1:0", "--store", f"sqlite:{tmp_path / 'other.db'}"],
+        ["serve", "--check", "--listen", "127.0.0.1:0", "--store", store],
+        ["--help"],
+        ["serve", "--help"],
+    ):
+        code, err = await ended(words, f"> {FULL}", stdin=changes)
+        assert (words, code) == (words, OUTPUT)
+        assert err.startswith("softstate: cannot write to standard output: No space left on device.")
+        assert "Traceback" not in err
+        assert err.count("\n") == 1
+    # The publishes were made all the same.
+    done = await trio.run_process(softstate("list", "--json", *url), capture_stdout=True)
+    assert {json.loads(line)["topic"] for line in done.stdout.splitlines()} == {"a/b", "a/c", "n"}
+
+
+async def test_a_failure_with_a_full_stderr_keeps_its_exit_code(node: NodeProcess) -> None:
+    url = ("--url", node.url)
+    assert await ended(["get", "nothing", *url], f"2> {FULL}") == (3, "")
+    assert await ended(["get", "nothing", *url], f"> {FULL} 2> {FULL}") == (3, "")
+    assert await ended(["get", "--nonsense"], f"2> {FULL}") == (2, "")
+
+
+async def test_closed_streams_are_no_traceback(node: NodeProcess) -> None:
+    url = ("--url", node.url)
+    assert (await ended(["publish", "a", "1", *url], ">&-")) == (0, "")
+    assert (await ended(["list", *url], ">&- 2>&- <&-")) == (0, "")
+    assert (await ended(["watch", "--count", "1", *url], ">&-")) == (0, "")
+    assert (await ended(["get", "nothing", *url], ">&- 2>&-")) == (3, "")
+
+
+async def test_a_reader_that_leaves_is_no_failure(node: NodeProcess) -> None:
+    url = ("--url", node.url)
+    for number in range(3):
+        value = '"' + "x" * 60_000 + '"'
+        assert (await ended(["publish", f"a/{number}", value, *url], ""))[0] == 0
+    for words in (["list", *url], ["list", "--json", *url], ["get", "a/0", *url], ["status", *url]):
+        async with child(softstate(*words), subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            await process.stdout.aclose()
+            assert (words, await process.wait()) == (words, 0)
+            assert await process.stderr.receive_some() == b""
+
+
+async def test_a_node_goes_on_when_its_log_is_full(tmp_path: Path) -> None:
+    command = softstate("serve", "--listen", "127.0.0.1:0", "--store", f"sqlite:{tmp_path / 'node.db'}")
+    async with child(["sh", "-c", f'exec "$@" 2> {FULL}', "sh", *command]) as process:
+        assert process.stdout is not None
+        line = await anext(Lines(process.stdout))
+        assert "listens on http://127.0.0.1:" in line
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
