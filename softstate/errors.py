@@ -27,6 +27,7 @@
     │   │   └── StoreMissing  there is no store at that name, and none was to be made
     │   ├── StoreReplaced     the file open here is no longer the file at that path: reopen
     │   └── StoreRewound      the history no longer contains what this node has seen: reopen, reset
+    ├── NodeFailed            a node ended because of errors that nobody foresaw: start it again
     └── ConfigError           a flag, environment variable or configuration key is wrong; the message names it
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "Invalid",
     "KeyReused",
     "NoLease",
+    "NodeFailed",
     "NotFound",
     "OutcomeUnknown",
     "Overloaded",
@@ -252,3 +254,7 @@ class StoreRewound(StoreFault):
 
 class ConfigError(SoftstateError):
     """A flag, environment variable or configuration key is wrong; the message names it and says what is allowed."""
+
+
+class NodeFailed(SoftstateError):
+    """A node met errors that nobody foresaw, and ended to keep its promises: its log has them; start it again."""

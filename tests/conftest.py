@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from softstate.server.bulkhead import Bulkhead
 from tests.places import group_of, markers_of
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does every process that they start:
 # a child that is to be interrupted would then wait without end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An error that nobody foresaw fails its test, instead of ending one connection of a node that the test runs.
+Bulkhead.strict_by_default = True
 
 WORKERS_MAX = 8
 """How many tests run at once with ``-n auto``, at most: more would only wait for those that start nodes."""

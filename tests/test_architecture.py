@@ -351,6 +351,40 @@ def test_one_module_on_each_side_imports_trio_websocket(side: str) -> None:
     assert len(importers) == 1
 
 
+def broad_handlers(tree: ast.AST) -> list[int]:
+    """List the lines that catch, or suppress, every error; to clean up and raise again is allowed."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            names = {ast.unparse(kind).split(".")[-1] if kind is not None else "BaseException" for kind in kinds}
+            raises = bool(node.body) and isinstance(node.body[-1], ast.Raise)
+            if "Exception" in names or ("BaseException" in names and not raises):
+                found.append(node.lineno)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
+            names = {ast.unparse(argument).split(".")[-1] for argument in node.args}
+            if names & {"Exception", "BaseException"}:
+                found.append(node.lineno)
+    return found
+
+
+BULKHEAD = "softstate.server.bulkhead"
+
+CATCH_ALL = {
+    BULKHEAD,
+    "softstate.testing.simulation.schedule",  # any error in a world is a finding
+    "softstate.cli",  # reports errors, and raises those that are bugs
+    "softstate.cli.processes.worker",  # the same
+    "softstate.store.etcd.notifications",  # hands the error on to the task that waits
+}
+"""The modules that may catch every error. Of the server, the bulkhead alone."""
+
+
+def test_every_error_is_caught_in_the_bulkhead_only() -> None:
+    assert {module for module in PACKAGE if broad_handlers(tree_of(module))} <= CATCH_ALL
+    assert {module for module in below("softstate.server") if broad_handlers(tree_of(module))} == {BULKHEAD}
+
+
 def test_the_package_only_re_exports() -> None:
     docstring, *rest = tree_of("softstate").body
     assert isinstance(docstring, ast.Expr)
@@ -433,6 +467,24 @@ def test_a_module_that_text_names_is_an_import(source: str, found: list[str]) ->
 )
 def test_an_impurity_is_found(source: str, found: set[str]) -> None:
     assert impurities(ast.parse(source)) == found
+
+
+@pytest.mark.parametrize(
+    ("handler", "found"),
+    [
+        ("except OSError: pass", []),
+        ("except Exception: pass", [3]),
+        ("except* Exception: pass", [3]),
+        ("except (OSError, Exception) as e: raise e", [3]),
+        ("except: pass", [3]),
+        ("except BaseException: raise", []),
+        ("except BaseException: f()", [3]),
+        ("except builtins.Exception: pass", [3]),
+        ("finally:\n with contextlib.suppress(Exception): f()", [4]),
+    ],
+)
+def test_a_broad_handler_is_found(handler: str, found: list[int]) -> None:
+    assert broad_handlers(ast.parse(f"try:\n f()\n{handler}")) == found
 
 
 @pytest.mark.parametrize(

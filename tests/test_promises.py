@@ -78,6 +78,13 @@ PROMISES = {
         "session/test_revoke.py::test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed",
         "integration/test_client_and_node.py::test_amnesia_is_repaired_by_the_next_renewal",
     ),
+    "S18 contained": (
+        "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",
+        "integration/test_contained.py::test_a_hub_that_fails_twice_ends_the_node_at_once",
+        "server/fanout/test_hub.py::test_a_record_that_cannot_be_pushed_revokes_the_leases_that_cover_the_turn",
+        "server/storage/test_batcher.py::test_only_the_requests_that_meet_a_bug_get_it_and_it_counts_once",
+        "server/test_bulkhead.py::test_a_group_of_bugs_and_others_is_split",
+    ),
     "B staleness bound": (
         "client/machine/test_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",

@@ -9,6 +9,7 @@ from softstate.errors import (
     Denied,
     Invalid,
     KeyReused,
+    NodeFailed,
     NotFound,
     OutcomeUnknown,
     SoftstateError,
@@ -38,12 +39,15 @@ DENIED = 7
 """Credentials are missing, or do not allow this."""
 OUTPUT = 8
 """Standard output did not take what the command printed (a full disk); what it did stays done."""
+FAILED = 70
+"""A node ended because of errors that nobody foresaw (EX_SOFTWARE of sysexits.h): start it again."""
 INTERRUPTED = 130
 """Ctrl-C, or SIGTERM to a command that had to clean up."""
 EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
-unknown; 7 not allowed; 8 the output could not be written; 130 Ctrl-C."""
+unknown; 7 not allowed; 8 the output could not be written; 70 a node met errors of its own and ended; \
+130 Ctrl-C."""
 
 
 class Failure(SoftstateError):
@@ -67,6 +71,7 @@ _FOR: tuple[tuple[type[SoftstateError], int], ...] = (
     (ConfigError, USAGE),
     (StoreRefused, USAGE),
     (ClientClosed, UNAVAILABLE),
+    (NodeFailed, FAILED),
 )
 
 

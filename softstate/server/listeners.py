@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
+import structlog
 import trio
 
 from softstate.errors import ConfigError
+from softstate.server.bulkhead import RETRY_S, Bulkhead
+from softstate.server.spell import Spell
 
 BACKLOG = 65_535
 """Connections that may wait to be accepted; the system takes its own limit if that is lower."""
+
+ACCEPT_RETRY_S = 0.1
+"""Pause after the system has refused to accept a connection, in seconds: it still waits in the queue."""
+
+ACCEPT_QUIET_S = 1.0
+"""A spell of such refusals is over once there was none for this many seconds."""
+
+S = TypeVar("S", bound=trio.abc.Stream)
+
+log = structlog.get_logger("softstate.listeners")
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socket.SocketType]:
@@ -65,6 +79,43 @@ def listen(bound: Iterable[trio.socket.SocketType], host: str, port: int) -> lis
     except OSError as error:
         raise refused(host, port, error) from error
     return listeners
+
+
+async def accept_all(
+    listener: trio.abc.Listener[S], serve: Callable[[S], Awaitable[None]], nursery: trio.Nursery, bulkhead: Bulkhead
+) -> None:
+    """Start `serve` in `nursery` for every connection, until cancelled; then close the listener. No error ends it.
+
+    The system refuses to accept while there are no file descriptors or no memory for it. The first refusal of a spell
+    is logged, and its end.
+    """
+    spell = Spell(
+        lambda because: log.error("no connection can be accepted", because=because),
+        lambda refusals: log.info("connections are accepted again", refusals=refusals),
+        quiet_s=ACCEPT_QUIET_S,
+    )
+    async with listener:
+        while True:
+            with bulkhead.contain("accept"):
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    spell.failed(_why(error))
+                    await trio.sleep(ACCEPT_RETRY_S)
+                except trio.ClosedResourceError:
+                    await trio.lowlevel.checkpoint_if_cancelled()  # then the node ends, and is meant to
+                    raise
+                else:
+                    spell.succeeded()
+                    nursery.start_soon(serve, stream)
+                continue
+            await trio.sleep(RETRY_S)
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}: raise the limit (ulimit -n, LimitNOFILE), or lower connections_max"
+    return error.strerror or str(error)
 
 
 def close(bound: Iterable[trio.socket.SocketType]) -> None:

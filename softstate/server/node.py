@@ -5,23 +5,24 @@ from __future__ import annotations
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 import trio
 
-from softstate.errors import ConfigError
-from softstate.lease import LeaseTable
+from softstate.errors import ConfigError, NodeFailed, Overloaded
+from softstate.lease import Lease, LeaseTable
 from softstate.model import Durability
 from softstate.position import Position
+from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import raw_socket_of
 from softstate.server.fanout.turns import Turns
 from softstate.server.http.server import HttpServer
-from softstate.server.listeners import bind, close, listen, name_of
+from softstate.server.listeners import accept_all, bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
@@ -33,6 +34,9 @@ from softstate.store import Store, open_store
 from softstate.store.base import LASTING
 from softstate.wire import Codec
 from softstate.wire.messages import Limits
+
+CONNECTIONS_RETRY_MS = 1_000
+"""Delay after which a client is told to try again if there are too many connections."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -77,6 +81,7 @@ class Node:
         tokens: Callable[[], str] | None = None,
         jitter: random.Random | None = None,
         now: Callable[[], float] = trio.current_time,
+        bulkhead: Bulkhead | None = None,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -86,10 +91,15 @@ class Node:
         self.now = now
         """The clock of every lease, in seconds: Trio's, except in simulation."""
         self.started_at = now()
+        self._draining = trio.Event()
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
-        self.hub = Hub(self.leases, position, now)
-        self.turns = Turns(config.turn_names_max)
-        self.access = StoreAccess(config, store, self.hub, now, rewound=self._rewound, skipped=self._skipped)
+        self.bulkhead = bulkhead or Bulkhead()
+        self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
+        self.hub = Hub(self.leases, position, self.bulkhead, self._revoke, now)
+        self.turns = Turns(config.turn_names_max, self.bulkhead)
+        self.access = StoreAccess(
+            config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
+        )
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
         self.http = HttpServer(self, self._upgrade, self.admit)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
@@ -98,7 +108,6 @@ class Node:
         self.connections = 0
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
-        self._draining = trio.Event()
         self._connection_ended = trio.Event()
 
     # Services -------------------------------------------------------------------------------------------------------
@@ -138,6 +147,7 @@ class Node:
             **self.store.gauges(),
             "store_durable": int(self.durability in LASTING),
             "memory_bytes": memory_bytes(),
+            "bugs": self.bulkhead.bugs,
         }
 
     async def status(self) -> dict[str, Any]:
@@ -211,17 +221,26 @@ class Node:
     async def run(
         self, listeners: Sequence[trio.abc.Listener[Any]], *, started: Callable[[], None] = lambda: None
     ) -> None:
-        """Serve until drained. If cancelled, drop everything at once, which is always safe."""
+        """Serve until drained. If cancelled, drop everything at once, which is always safe.
+
+        Raises `NodeFailed` after bugs that a node must not outlive, or should not (`softstate.server.bulkhead`).
+        """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_at_once, nursery.cancel_scope)
             await self.start(nursery)
-            with trio.CancelScope() as accepting:
-                nursery.start_soon(self._stop_accepting, accepting)
+            async with trio.open_nursery() as accepting:
+                nursery.start_soon(self._stop_accepting, accepting.cancel_scope)
                 started()
-                await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=nursery)
+                for listener in listeners:
+                    accepting.start_soon(accept_all, listener, self._serve_stream, nursery, self.bulkhead)
             for listener in listeners:
                 await listener.aclose()
             await self._wind_down()
             nursery.cancel_scope.cancel()
+        if self.bulkhead.fatal is not None:
+            raise NodeFailed(
+                f"the node ended because {self.bulkhead.fatal}: its log has the errors; start it again, and report them"
+            )
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all tasks except the listeners in `nursery`."""
@@ -238,11 +257,15 @@ class Node:
         await self._draining.wait()
         accepting.cancel()
 
+    async def _end_at_once(self, everything: trio.CancelScope) -> None:
+        await self.bulkhead.wait_ending()
+        everything.cancel()
+
     async def _wind_down(self) -> None:
-        log.info("node drains", connections=self.connections, within_s=self.config.drain_s)
-        self.http.drain()
-        for connection in self.sockets():
-            connection.drain()
+        with self.bulkhead.contain("drain"):
+            log.info("node drains", connections=self.connections, within_s=self.config.drain_s)
+            self.http.drain()
+        self._each(Connection.drain)
         with trio.move_on_after(self.config.drain_s):
             while self.connections:
                 self._connection_ended = trio.Event()
@@ -251,16 +274,33 @@ class Node:
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         self.connections += 1
         try:
-            if self.connections > self.config.connections_max:
-                await self.http.refuse(stream)
-            else:
-                await self.http.serve_connection(stream, _peer(stream))
+            with self.bulkhead.contain("connection") as served:
+                if self.connections > self.config.connections_max:
+                    limit = self.config.connections_max
+                    message = f"too many connections, the limit (connections_max) is {limit}"
+                    await self.http.refuse(stream, Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
+                else:
+                    await self.http.serve_connection(stream, _peer(stream))
+            if served.failed:
+                await trio.aclose_forcefully(stream)
         finally:
             self.connections -= 1
             self._connection_ended.set()
 
     async def _upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
-        connection = Connection(
+        answered = False
+        with self.bulkhead.contain("handshake", peer=peer):
+            connection = self._connection(codec, peer)
+            try:
+                await connection.serve(raw_socket_of(stream), head)
+            finally:
+                answered = connection.answered
+            return
+        if not answered:
+            await self.http.refuse(stream, failed("answering this handshake"))
+
+    def _connection(self, codec: Codec, peer: str) -> Connection:
+        return Connection(
             config=self.config,
             table=self.leases,
             hub=self.hub,
@@ -271,45 +311,69 @@ class Node:
             terms=self.terms,
             tokens=self._tokens,
             repairs=self.repairs,
+            bulkhead=self.bulkhead,
             now=self.now,
             codec=codec,
             peer=peer,
             handshake=MeasuredRequest(self.handshakes),
             polls=self.polls,
         )
-        await connection.serve(raw_socket_of(stream), head)
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
 
     async def _sweep(self) -> None:
         while True:
-            await trio.sleep(self.leases.next_expire_s(self.now()))
-            if self.leases.reapable:
-                await self.turns.spend(self.turns.names_max)
-                self.leases.reap(self.turns.names_max)
-            for number, lease in enumerate(self.leases.expire(self.now())):
-                self.repairs["expired"] += 1
-                if isinstance(lease.sink, Connection):
-                    lease.sink.expired()
-                if number % TOLD_PER_TURN == TOLD_PER_TURN - 1:
-                    # A lease whose connection has begun another in between has no sink any more.
-                    await trio.lowlevel.checkpoint()
+            with self.bulkhead.contain("sweep"):
+                await self._sweep_once()
+                continue
+            await trio.sleep(RETRY_S)
+
+    async def _sweep_once(self) -> None:
+        await trio.sleep(self.leases.next_expire_s(self.now()))
+        if self.leases.reapable:
+            await self.turns.spend(self.turns.names_max)
+            self.leases.reap(self.turns.names_max)
+        expired = self.leases.expire(self.now())
+        for at in range(0, len(expired), TOLD_PER_TURN):
+            if at:
+                # A lease whose connection has begun another in between has no sink any more.
+                await trio.lowlevel.checkpoint()
+            told = expired[at : at + TOLD_PER_TURN]
+            self.repairs["expired"] += len(told)
+            self._each(Connection.expired, [lease.sink for lease in told if isinstance(lease.sink, Connection)])
 
     def _rewound(self, position: Position) -> None:
-        for connection in self.sockets():
-            connection.leave(lambda machine: machine.leave("rewound"))
+        self._each(lambda connection: connection.leave(lambda machine: machine.leave("rewound")))
         self.leases.clear()
         log.error("every session ended", position=str(position))
 
     def _skipped(self) -> None:
         self.repairs["skipped"] += 1
-        for connection in self.sockets():
-            connection.leave(lambda machine: machine.revoked("overloaded", 0))
-        self.leases.clear()
+        self._revoke(None)
+
+    def _revoke(self, leases: Iterable[Lease] | None) -> None:
+        """Revoke leases that were not given what they are owed, or all of them."""
+        if leases is None:
+            self._each(_overloaded)
+            self.leases.clear()
+            return
+        for lease in tuple(leases):
+            if isinstance(lease.sink, Connection):
+                self._each(_overloaded, [lease.sink])
+            self.leases.release(lease)
+
+    def _each(self, call: Callable[[Connection], None], connections: Iterable[Connection] | None = None) -> None:
+        """Call with each connection, with all of them by default; one that meets a bug ends alone."""
+        each = self.sockets() if connections is None else connections
+        self.bulkhead.each("connection", call, each, failed=Connection.fail)
 
     def sockets(self) -> list[Connection]:
         """List the WebSocket connections that are open."""
         return [listener for listener in self.hub.listeners if isinstance(listener, Connection)]
+
+
+def _overloaded(connection: Connection) -> None:
+    connection.leave(lambda machine: machine.revoked("overloaded", 0))
 
 
 def _peer(stream: trio.abc.Stream) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.access import StoreAccess
@@ -33,6 +34,10 @@ class Services(Protocol):
     @property
     def hub(self) -> Hub:
         """Waiting for changes."""
+
+    @property
+    def bulkhead(self) -> Bulkhead:
+        """The bulkhead that contains the bugs of single requests."""
 
     @property
     def draining(self) -> bool:

@@ -32,6 +32,7 @@ from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.shell.clock import TrioClock
 from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.testing.network.network import SimNetwork
 
@@ -65,7 +66,9 @@ class MemoryNode:
     async def start(self) -> None:
         """Start the node from its disk alone, as after a crash; returns once it listens."""
         store = MemoryStore(self.disk)
-        node = Node(self._config, store, await store.head(), tokens=self._token, jitter=self._random)
+        bulkhead = Bulkhead(strict=True)
+        position = await store.head()
+        node = Node(self._config, store, position, tokens=self._token, jitter=self._random, bulkhead=bulkhead)
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         await self._nursery.start(self._run, node)
 

@@ -12,7 +12,10 @@ from softstate.wire.messages import Farewell
 
 
 class CloseCode(IntEnum):
-    """The close codes that nodes use, beside those of RFC 6455."""
+    """The close codes that nodes use, beside those that only a WebSocket library sends."""
+
+    BUG = 1011
+    """The node met an error that nobody foresaw, and gives up this connection alone (RFC 6455: internal error)."""
 
     DRAINING = 4000
     """The node is shutting down in order."""

@@ -14,6 +14,7 @@ import trio.testing
 from softstate.errors import RequestError
 from softstate.model import Durability, Page, Query
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.http.server import HttpServer
 from softstate.store.base import Applied, Write
@@ -24,7 +25,7 @@ from softstate.wire import CBOR, Codec, encode_value
 class FakeNode:
     """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, strict: bool = True, **options: Any) -> None:
         self.config = ServerConfig(**options).check()
         self.store = MemoryStore(MemoryDisk(Random(1)))
         self.access: Any = self
@@ -42,6 +43,7 @@ class FakeNode:
         self.waits = 0
         self.upgrades: list[tuple[bytes, Codec, str]] = []
         self.admission: float | None = None
+        self.bulkhead = Bulkhead(strict=strict)
         self.http = HttpServer(self, self.upgrade, lambda: self.admission)
 
     def watch_poll(self, *, again: bool) -> FakeNode:

@@ -12,10 +12,14 @@ The storage tests (`test_follower`, `test_heads`, `test_writes`) extend it by a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Record
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import Outbox
 from softstate.wire.push import PushBatch
 
 
@@ -23,6 +27,7 @@ class Log(list[str]):
     """A connection as the hub sees it: logs every change and lineage row that it is given."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
+    outbox: Outbox | None = None
 
     def offer(self, batch: PushBatch) -> None:
         self += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
@@ -30,14 +35,24 @@ class Log(list[str]):
     def moved(self, position: Position) -> None:
         self.append(f"{position.lineage}@{position.revision}")
 
+    def fail(self) -> None:
+        self.append("failed")
+
 
 class HubRig:
     """A hub at a position, with a lease table whose clock stands still."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, *, strict: bool = True) -> None:
         self.table = LeaseTable(0)
-        self.hub = Hub(self.table, position, lambda: 0)
+        self.bulkhead = Bulkhead(strict=strict, now=lambda: 0)
+        self.hub = Hub(self.table, position, self.bulkhead, self._revoke, lambda: 0)
         self._leases = 0
+
+    def _revoke(self, leases: Iterable[Lease] | None) -> None:
+        for lease in list(self.table._leases.values()) if leases is None else leases:
+            if isinstance(lease.sink, Log):
+                lease.sink.append("revoked")
+            self.table.release(lease)
 
     def lease(self, *names: str, log: Log | None = None) -> tuple[Log, Lease]:
         """Grant a lease for some names; return the log of its connection, and the lease."""

@@ -106,6 +106,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_portions.py::test_another_connection_takes_the_session_over_in_between",
         "server/fanout/test_turns.py::test_all_tasks_share_the_room_of_a_turn",
     ),
+    "P-CONN-12": (
+        "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",
+        "integration/test_contained.py::test_whatever_the_bug_is",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",

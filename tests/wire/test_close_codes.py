@@ -29,6 +29,7 @@ def test_the_range_tells_whether_to_come_back(code: int, comes_back: bool) -> No
 
 def test_every_code_is_in_the_range_that_says_what_to_do() -> None:
     assert {code.name: int(code) for code in CloseCode} == {
+        "BUG": 1011,
         "DRAINING": 4000,
         "DROP_SESSION": 4001,
         "IDLE": 4002,

@@ -83,6 +83,12 @@ class ServerConfig:
         float, above(0), "Handshakes, and polls, a second that this node can answer, until it has measured itself."
     ] = 500.0
 
+    bugs_per_minute_max: Annotated[
+        int,
+        above(0),
+        "Errors that nobody foresaw, of single requests and connections; beyond it, the node drains and exits with 70.",
+    ] = 100
+
     # Messages and queues
     value_bytes_max: Annotated[int, above(0), "Largest value, encoded as CBOR."] = VALUE_BYTES_MAX
     message_bytes_max: Annotated[

@@ -4,42 +4,74 @@ The hub's position moves only forward and only without a gap: through feed reads
 when they begin exactly at the next revision (another node may have committed in between; the feed brings both then).
 It moves after the last outbox was offered the change, so "the hub has reached R" means "every change at or below R was
 offered to every lease that covers it".
+
+A bug must not break that (S7, S18). One that a single connection meets ends that connection. One that the turn itself
+meets, or that a record causes (it cannot be encoded), leaves the hub where it is: every lease that covers a change of
+the turn is revoked, so that its client asks the store, and the turn is repeated without pushing anything. If that fails
+as well, at the same revision, the node ends.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import trio
 
-from softstate.lease import LeaseTable, Sink
+from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.outbox import Outbox
+from softstate.wire import CODECS
 from softstate.wire.push import EncodedChange, PushBatch
 
 RECENT_MAX = 4_096
 """Topics whose last change is remembered, so that a long poll notices a change that passed just before it."""
 
 
+@runtime_checkable
 class Listener(Protocol):
     """The part of a connection that the hub calls directly."""
 
+    @property
+    def outbox(self) -> Outbox | None:
+        """The outbox, None once the connection has ended."""
+
     def moved(self, position: Position) -> None:
         """Tell the peer that a lineage row passed."""
+
+    def fail(self) -> None:
+        """End this connection alone: it has met a bug."""
+
+
+Revoke: TypeAlias = Callable[[Iterable[Lease] | None], None]
+"""Revokes leases as `overloaded`; None stands for all of them."""
+
+
+def _flush(outbox: Outbox) -> None:
+    outbox.flush()
 
 
 class Hub:
     """Offers every change to every lease that covers it. One per node; `now` is the clock of the lease table."""
 
-    def __init__(self, table: LeaseTable, position: Position, now: Callable[[], float] = trio.current_time) -> None:
+    def __init__(
+        self,
+        table: LeaseTable,
+        position: Position,
+        bulkhead: Bulkhead,
+        revoke: Revoke,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
         self.position = position
         self.changes = 0
         self.deliveries = 0
         self.listeners: dict[Listener, None] = {}
         self._table = table
+        self._bulkhead = bulkhead
+        self._revoke = revoke
         self._now = now
         self._dirty: list[Outbox] = []
         self._reached_lot = trio.lowlevel.ParkingLot()
@@ -64,19 +96,43 @@ class Hub:
 
     def apply(self, records: Iterable[Record], lineages: Iterable[Position], upto: Position) -> None:
         """Offer what lies beyond the hub's position, in revision order, then move to `upto`."""
-        if upto.revision <= self.position.revision:
+        if upto.revision <= self.position.revision or self._bulkhead.ending:
             return
         rows = sorted((row for row in lineages if row.revision > self.position.revision), key=lambda row: row.revision)
         news = [record for record in records if record.version > self.position.revision]
-        for row in rows:
-            before = [record for record in news if record.version < row.revision]
-            self._offer(before)
-            self._tell_listeners(row)
-            del news[: len(before)]
-        self._offer(news)
+        with self._bulkhead.contain("hub", revision=upto.revision) as turn:
+            self._turn(news, rows, self._offer)
+        if turn.failed and not self._repeat(news, rows, upto):
+            return
         self.position = upto
         self.flush()
         self._reached_lot.unpark_all()
+
+    def _turn(
+        self, news: Sequence[Record], rows: Sequence[Position], offer: Callable[[Sequence[Record]], None]
+    ) -> None:
+        done = 0
+        for row in rows:
+            before = [record for record in news[done:] if record.version < row.revision]
+            offer(before)
+            self._tell_listeners(row)
+            done += len(before)
+        offer(news[done:])
+
+    def _repeat(self, news: Sequence[Record], rows: Sequence[Position], upto: Position) -> bool:
+        """Repeat a turn that failed, with every record of it taken for unreadable; return whether the hub may move."""
+        with self._bulkhead.contain("hub: revoking", revision=upto.revision) as revoking:
+            self._revoke({lease: None for record in news for lease in self._table.members(record.topic)})
+        if revoking.failed:
+            # The leases that are covered cannot be told from others.
+            with self._bulkhead.contain("hub: revoking all", revision=upto.revision) as revoking:
+                self._revoke(None)
+        with self._bulkhead.contain("hub: second attempt", revision=upto.revision) as turn:
+            self._turn(news, rows, self._note)
+        if revoking.failed or turn.failed:
+            self._bulkhead.end_node(f"its hub failed twice on its way to revision {upto.revision}")
+            return False
+        return True
 
     def _offer(self, records: Sequence[Record]) -> None:
         # A newer change takes the place of an older one of its topic, as in a congested outbox (S10).
@@ -85,12 +141,12 @@ class Hub:
         if len(latest) == 1:
             ((topic, record),) = latest.items()
             batch = PushBatch([EncodedChange(record)])
-            for sink in self._sinks(topic):
-                sink.offer(batch)
+            failures = self._bulkhead.offer(self._sinks(topic), batch)
+            if failures:
+                self._end_failed(failures, batch)
         elif latest:
             self._offer_together(list(latest.values()))
-        for record in records:
-            self._remember(record.topic, record.version)
+        self._note(records)
 
     def _offer_together(self, records: Sequence[Record]) -> None:
         # Leases that are owed the same changes are owed the same bytes: joined once, and one call and one write for
@@ -100,12 +156,30 @@ class Hub:
             for sink in self._sinks(record.topic):
                 owed[sink] = owed.get(sink, 0) | 1 << number
         changes = [EncodedChange(record) for record in records]
-        batches: dict[int, PushBatch] = {}
+        groups: dict[int, list[Sink]] = {}
         for sink, mask in owed.items():
-            batch = batches.get(mask)
-            if batch is None:
-                batch = batches[mask] = PushBatch([change for at, change in enumerate(changes) if mask >> at & 1])
-            sink.offer(batch)
+            groups.setdefault(mask, []).append(sink)
+        for mask, sinks in groups.items():
+            batch = PushBatch([change for at, change in enumerate(changes) if mask >> at & 1])
+            failures = self._bulkhead.offer(sinks, batch)
+            if failures:
+                self._end_failed(failures, batch)
+
+    def _end_failed(self, failures: Sequence[tuple[Sink, Exception]], batch: PushBatch) -> None:
+        """End the connections that could not take a batch, each alone, unless one of its records is the reason."""
+        for change in batch.changes:
+            for codec in CODECS.values():
+                error = self._bulkhead.attempt(change.frame, codec)
+                if error is not None:
+                    raise error
+        for sink, error in failures:
+            self._bulkhead.met("connection", error)
+            if isinstance(sink, Listener):
+                self._bulkhead.attempt(sink.fail)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._remember(record.topic, record.version)
 
     def _sinks(self, topic: str) -> list[Sink]:
         # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.
@@ -125,15 +199,22 @@ class Hub:
             lot.unpark_all()
 
     def _tell_listeners(self, row: Position) -> None:
-        for listener in tuple(self.listeners):
+        def tell(listener: Listener) -> None:
             listener.moved(row)
+
+        self._bulkhead.each("connection", tell, tuple(self.listeners), failed=lambda listener: listener.fail())
 
     def flush(self) -> None:
         """Write all that this turn has queued, the share of each connection in one write."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
-            for outbox in dirty:
-                outbox.flush()
+            self._bulkhead.each("connection", _flush, dirty, failed=self._end_of)
+
+    def _end_of(self, outbox: Outbox) -> None:
+        """End the connection of an outbox."""
+        for listener in tuple(self.listeners):
+            if listener.outbox is outbox:
+                listener.fail()
 
     def restart(self, position: Position) -> None:
         """Begin a new history: the old position is not on it."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -108,14 +109,15 @@ class Outbox(trio.abc.Stream):
     the owner revokes the lease, if there is one, and drops all that waits (P-CONN-6). A frame that the peer has begun
     to receive is no longer counted: it must be finished, and there is never more than one.
 
-    `nursery` runs the task that waits for a congested socket. Once it is cancelled, the outbox is `dead` as soon as
-    it would have to wait.
+    `nursery` runs the task that waits for a congested socket, within a block that `contained` makes. Once it is
+    cancelled, the outbox is `dead` as soon as it would have to wait.
     """
 
     __slots__ = (
-        "_before", "_bytes", "_closing", "_congested_s_max", "_droppable", "_front", "_next_key", "_nursery",
-        "_overdue", "_overflowed", "_pending", "_pending_bytes_max", "_pending_max", "_progress", "_replies", "_rest",
-        "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "dirty", "idle", "sent",
+        "_before", "_bytes", "_closing", "_congested_s_max", "_contained", "_droppable", "_front", "_next_key",
+        "_nursery", "_overdue", "_overflowed", "_pending", "_pending_bytes_max", "_pending_max", "_progress",
+        "_replies", "_rest", "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "dirty", "idle",
+        "sent",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +130,7 @@ class Outbox(trio.abc.Stream):
         pending_bytes_max: int,
         congested_s_max: float,
         overdue: Callable[[], None],
+        contained: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.sent = 0
         """Number of `notify`s written, or waiting to be written ahead of the next message queued (P-REN-9)."""
@@ -147,6 +150,7 @@ class Outbox(trio.abc.Stream):
         self._pending_bytes_max = pending_bytes_max
         self._congested_s_max = congested_s_max
         self._overdue = overdue
+        self._contained = contained
         self._pending: dict[str | int, bytes] = {}
         self._bytes = 0
         self._front = b""
@@ -352,12 +356,13 @@ class Outbox(trio.abc.Stream):
     async def _drain(self) -> None:
         """Write as the socket becomes writable, until all is written. Runs only while congested."""
         try:
-            while self.congested:
-                with trio.move_on_after(self._congested_s_max) as waited:
-                    await self._drain_all()
-                if waited.cancelled_caught and self.congested:
-                    self._overflowed = True
-                    self.flush()
+            with self._contained():
+                while self.congested:
+                    with trio.move_on_after(self._congested_s_max) as waited:
+                        await self._drain_all()
+                    if waited.cancelled_caught and self.congested:
+                        self._overflowed = True
+                        self.flush()
         finally:
             if self.congested:
                 self._die()

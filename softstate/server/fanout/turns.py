@@ -16,6 +16,8 @@ from collections import deque
 
 import trio
 
+from softstate.server.bulkhead import RETRY_S, Bulkhead
+
 RESTS = 4
 """Turns without room between two with it, if tasks wait for room."""
 
@@ -26,11 +28,12 @@ BYTES_PER_NAME = 64
 class Turns:
     """The room of one node's turns: `names_max` names each. Used by one thread of Trio."""
 
-    def __init__(self, names_max: int) -> None:
+    def __init__(self, names_max: int, bulkhead: Bulkhead) -> None:
         self.names_max = names_max
         self._left = names_max
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._refilling = False
+        self._bulkhead = bulkhead
 
     async def spend(self, names: int) -> None:
         """Return when the present turn has room for so many names: at once, without a checkpoint, if it has now.
@@ -60,17 +63,24 @@ class Turns:
             trio.lowlevel.spawn_system_task(self._refill)
 
     async def _refill(self) -> None:
+        # An error that left a system task would end all of Trio.
         try:
             while self._left < self.names_max:
-                for _ in range(RESTS):
-                    await trio.lowlevel.checkpoint()
-                # Of two tasks in one turn, one before this and one after it, the first must not have the old room.
-                self._left = 0
-                await trio.lowlevel.checkpoint()
-                self._left = self.names_max
-                self._wake()
+                with self._bulkhead.contain("turns"):
+                    await self._begin_turn()
+                    continue
+                await trio.sleep(RETRY_S)
         finally:
             self._refilling = False
+
+    async def _begin_turn(self) -> None:
+        for _ in range(RESTS):
+            await trio.lowlevel.checkpoint()
+        # Of two tasks in one turn, one before this and one after it, the first must not have the old room.
+        self._left = 0
+        await trio.lowlevel.checkpoint()
+        self._left = self.names_max
+        self._wake()
 
     def _wake(self) -> None:
         waiting = self._waiting

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import h11
 import trio
 
-from softstate.errors import Invalid, NotFound, Overloaded, TooLarge, Unavailable
+from softstate.errors import Invalid, NotFound, Overloaded, RequestError, TooLarge, Unavailable
+from softstate.server.bulkhead import Failed, failed
 from softstate.server.http.arguments import read_query
 from softstate.server.http.context import HttpContext
 from softstate.server.http.host import EXEMPT, check_host, is_known_host
@@ -41,9 +43,6 @@ Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[No
 
 Admit: TypeAlias = Callable[[], float | None]
 """Tells whether a handshake may begin now: None, or the seconds after which to try again."""
-
-CONNECTIONS_RETRY_MS = 1_000
-"""Delay after which a client is told to try again if there are too many connections."""
 
 
 @final
@@ -113,12 +112,11 @@ class HttpServer:
         finally:
             self._open.pop(http, None)
 
-    async def refuse(self, stream: trio.abc.Stream) -> None:
-        """Answer 503 without reading anything, and close: for a connection above ``connections_max``."""
+    async def refuse(self, stream: trio.abc.Stream, error: RequestError) -> None:
+        """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
         http = HttpStream(stream, self._config)
-        message = f"too many connections, the limit (connections_max) is {self._config.connections_max}"
         try:
-            await self._send(http, None, fail(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS), JSON, 503))
+            await self._send(http, None, fail(error, JSON, error.http_status if isinstance(error, Failed) else 503))
             await http.linger()
         except PeerGone:
             pass
@@ -127,6 +125,16 @@ class HttpServer:
 
     async def _serve_requests(self, http: HttpStream) -> tuple[Codec, bytes] | None:
         """Answer requests until the connection ends, or until an upgrade: then return its codec and its bytes."""
+        with self._services.bulkhead.contain("request"):
+            return await self._serve_until_gone(http)
+        # A bug: the connection ends, with an answer unless one has begun (S18).
+        if not http.answering:
+            with self._services.bulkhead.contain("request: answering 500"), suppress(PeerGone):
+                await self._send(http, None, fail(failed("answering this request"), JSON))
+                await http.linger()
+        return None
+
+    async def _serve_until_gone(self, http: HttpStream) -> tuple[Codec, bytes] | None:
         try:
             while True:
                 try:

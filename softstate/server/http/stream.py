@@ -51,6 +51,8 @@ class HttpStream:
         self._ended = False
         self._whole = False
         self._idle_scope: trio.CancelScope | None = None
+        self.answering = False
+        """Whether a reply to the present request has begun to go out."""
 
     @property
     def reusable(self) -> bool:
@@ -75,7 +77,7 @@ class HttpStream:
         ``head_s_max`` from the first byte on. Raises `Refused` or `PeerGone`.
         """
         config = self._config
-        self._whole = False
+        self._whole = self.answering = False
         self._asked_for_head = False
         if self._answered:
             self._answered = False
@@ -216,6 +218,7 @@ class HttpStream:
             self._next_cycle()
         else:
             data = self._written_by_h11(reply.status, headers, body, close=close)
+        self.answering = True
         await self._send(data)
 
     def _written_by_h11(self, status: int, headers: list[Header], body: bytes, *, close: bool) -> bytes:

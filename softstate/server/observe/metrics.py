@@ -45,6 +45,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "renewals": ("counter", "Lease renewals answered."),
     "head_reads": ("counter", "Head reads that answered them."),
     "store_reopened": ("counter", "Times that the store was opened again."),
+    "bugs": ("counter", "Errors that nobody foresaw, each contained in one request or connection."),
     "store_rewinds": ("counter", "Times that its history was found to be another."),
 }
 """Kind and description of the numbers that a node counts; one that is missing here is shown as a bare gauge."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.follower import StoreFollower
@@ -31,16 +32,17 @@ class StoreAccess:
         store: Store,
         hub: Hub,
         now: Callable[[], float],
+        bulkhead: Bulkhead,
         *,
         rewound: Callable[[Position], None],
         skipped: Callable[[], None],
     ) -> None:
-        self.follower = StoreFollower(store, hub, rewound=self._restart, skipped=skipped)
+        self.follower = StoreFollower(store, hub, bulkhead, rewound=self._restart, skipped=skipped)
         guard = self.follower.guard
-        self.reads = StoreReads(config, store, guard, self.follower.note_told_position)
-        self.writes = StoreWrites(config, store, hub, guard)
-        self.heads = HeadReads(config, store, hub, guard)
-        self._housekeeping = Housekeeping(config, store, hub, now)
+        self.reads = StoreReads(config, store, guard, bulkhead, self.follower.note_told_position)
+        self.writes = StoreWrites(config, store, hub, guard, bulkhead)
+        self.heads = HeadReads(config, store, hub, guard, bulkhead)
+        self._housekeeping = Housekeeping(config, store, hub, now, bulkhead)
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
 

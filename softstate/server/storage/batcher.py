@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Generic, TypeVar
 
 import trio
 
 from softstate.errors import Overloaded, RequestError, Unavailable
+from softstate.server.bulkhead import RETRY_S, Bulkhead, Failed, failed
 from softstate.server.storage.guard import DOWN_RETRY_MS
 
 T = TypeVar("T")
@@ -40,14 +42,25 @@ STUCK_CHECKS = 4
 OVERLOADED_RETRY_MS = 1_000
 """Delay after which a client is told to try again if too many requests are queued."""
 
+FAILED_CALLS_MAX = 64
+"""Calls that may fail in the search for the requests of one batch that meet a bug; then all that are left get it."""
+
+
+def _nothing() -> None:
+    pass
+
 
 class Ticket(Generic[T, R]):
-    """One request: `settled` is called once with it, when `answer` or `error` is there."""
+    """One request: `settled` is called once with it, when `answer` or `error` is there.
 
-    __slots__ = ("_settled", "answer", "error", "item")
+    `broken` is called if a bug ended that call: it ends what the request belongs to.
+    """
 
-    def __init__(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> None:
+    __slots__ = ("_settled", "answer", "broken", "error", "item")
+
+    def __init__(self, item: T, settled: Callable[[Ticket[T, R]], None], broken: Callable[[], None] = _nothing) -> None:
         self.item = item
+        self.broken = broken
         self.answer: R | None = None
         self.error: RequestError | None = None
         self._settled: Callable[[Ticket[T, R]], None] | None = settled
@@ -79,6 +92,13 @@ class Ticket(Generic[T, R]):
         settled(self)
 
 
+def settle_each(
+    bulkhead: Bulkhead, what: str, tickets: Iterable[Ticket[T, R]], answers: Iterable[R | RequestError]
+) -> None:
+    """Settle tickets; a bug in what one of them calls back leaves the others alone."""
+    bulkhead.each(what, Ticket.settle, tickets, answers, failed=lambda ticket: ticket.broken())
+
+
 class Batcher(Generic[T, R]):
     """Serves requests by one kind of store call. `call` gets the items of a batch, and returns an answer or error each.
 
@@ -97,24 +117,35 @@ class Batcher(Generic[T, R]):
 
     A call that fails fails *everything* that is queued at that moment: requests are answered in order, so none may
     succeed after an earlier one failed.
+
+    A call that meets a bug is `Failed` for its requests. Where calls are `repeatable`, which those that only read are,
+    the batch is called again by halves, so that only the requests that meet the bug get it. Where they are not, the
+    outcome of all is unknown; their clients repeat them, and as many requests as the batch held are then served one by
+    one, so that the bug is met alone.
     """
 
     def __init__(
         self,
         name: str,
         call: Callable[[Sequence[T]], Awaitable[Sequence[R | RequestError]]],
+        bulkhead: Bulkhead,
         *,
         queued_max: int,
         call_s_max: float,
         interval_s: float = 0.0,
         batch_max: int = BATCH_MAX,
         wait_for_joiners: bool = False,
+        repeatable: bool = True,
         on_answered: Callable[[], None] = lambda: None,
     ) -> None:
         self.calls = 0
         self.served = 0
         self._name = name
         self._call = call
+        self._bulkhead = bulkhead
+        self._repeatable = repeatable
+        self._alone = 0
+        self._failed_calls = 0
         self._queued_max = queued_max
         self._call_s_max = call_s_max
         self._interval_s = interval_s
@@ -142,8 +173,13 @@ class Batcher(Generic[T, R]):
         """Whether a call takes longer than it may, so that nothing can be submitted."""
         return self._stuck
 
-    def submit(self, item: T, settled: Callable[[Ticket[T, R]], None]) -> Ticket[T, R]:
-        """Queue a request without waiting. Raises `Overloaded`; `Unavailable` while a call is stuck, or after `run`."""
+    def submit(
+        self, item: T, settled: Callable[[Ticket[T, R]], None], broken: Callable[[], None] = _nothing
+    ) -> Ticket[T, R]:
+        """Queue a request without waiting. Raises `Overloaded`; `Unavailable` while a call is stuck, or after `run`.
+
+        `settled` and `broken` are as in `Ticket`.
+        """
         if self._stuck:
             raise self._unavailable()
         if len(self._queued) >= self._queued_max:
@@ -151,7 +187,7 @@ class Batcher(Generic[T, R]):
                 f"{self._queued_max} {self._name} wait for the store already: try again later",
                 retry_ms=OVERLOADED_RETRY_MS,
             )
-        ticket = Ticket(item, settled)
+        ticket = Ticket(item, settled, broken)
         self._queued.append(ticket)
         self._wake.set()
         if len(self._queued) >= self._expected:
@@ -175,21 +211,37 @@ class Batcher(Generic[T, R]):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._detect_stuck_calls)
                 while True:
-                    if not self._queued:
-                        self._wake = trio.Event()
-                        await self._wake.wait()
-                    if self._interval_s:
-                        await trio.sleep_until(self._next_call_at)
-                        self._next_call_at = trio.current_time() + self._interval_s
-                    self._in_flight = [self._queued.popleft() for _ in range(min(len(self._queued), self._batch_max))]
-                    began = trio.current_time()
-                    await self._serve()
-                    if self._waits_for_joiners and self._queued:
-                        await self._wait_for_joiners(trio.current_time() - began)
+                    with self._bulkhead.contain(self._name):
+                        await self._serve_batches()
+                    self._in_flight, failed_now = (), self._in_flight
+                    self._called_at = None
+                    self._settle_all(failed_now, failed(self._name))
+                    await trio.sleep(RETRY_S)
         finally:
             self._stuck = True
             self._fail(self._unavailable())
             self._on_answered()
+
+    async def _serve_batches(self) -> None:
+        while True:
+            if not self._queued:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            if self._interval_s:
+                await trio.sleep_until(self._next_call_at)
+                self._next_call_at = trio.current_time() + self._interval_s
+            self._in_flight = [self._queued.popleft() for _ in range(min(len(self._queued), self._size()))]
+            began = trio.current_time()
+            await self._serve()
+            if self._waits_for_joiners and self._queued:
+                await self._wait_for_joiners(trio.current_time() - began)
+
+    def _size(self) -> int:
+        """Return how many requests the next call may serve."""
+        if not self._alone:
+            return self._batch_max
+        self._alone -= 1
+        return 1
 
     async def _wait_for_joiners(self, took_s: float) -> None:
         """Wait for callers to submit again; back off exponentially when fewer than half do."""
@@ -213,10 +265,11 @@ class Batcher(Generic[T, R]):
             self._skip_calls = min(2**self._poor_waits, SKIP_CALLS_MAX)
 
     async def _serve(self) -> None:
-        self._called_at = trio.current_time()
         self._calling.set()
         try:
-            answers = await self._call([ticket.item for ticket in self._in_flight])
+            answers = await self._answers(self._in_flight)
+        except Failed as error:
+            self._fail(error)
         except Unavailable as error:
             self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
         except RequestError as error:
@@ -229,27 +282,64 @@ class Batcher(Generic[T, R]):
         self._stuck = False
         self._on_answered()
 
+    async def _answers(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
+        """Make the call for a batch. Raises what the call does, a bug excepted."""
+        with self._bulkhead.contain(f"{self._name}: store call", passing=RequestError, requests=len(tickets)):
+            return await self._made(tickets)
+        if self._repeatable:
+            self._failed_calls = 0
+            return await self._halves(tickets)
+        self._alone = len(tickets)
+        raise failed(self._name)
+
+    async def _halves(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
+        """Answer a batch whose call met a bug: by two calls, and so on."""
+        self._failed_calls += 1
+        if len(tickets) == 1 or self._failed_calls > FAILED_CALLS_MAX:
+            return [failed(self._name)] * len(tickets)
+        middle = len(tickets) // 2
+        return [*await self._half(tickets[:middle]), *await self._half(tickets[middle:])]
+
+    async def _half(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
+        with self._bulkhead.contain(self._name, passing=RequestError, counted=False):
+            return await self._made(tickets)
+        return await self._halves(tickets)
+
+    async def _made(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
+        self._called_at = trio.current_time()
+        answers = await self._call([ticket.item for ticket in tickets])
+        if len(answers) != len(tickets):
+            raise AssertionError(f"{len(tickets)} {self._name} got {len(answers)} answers")
+        return answers
+
     def _answer(self, answers: Sequence[R | RequestError]) -> None:
         self.calls += 1
         self.served += len(answers)
-        for ticket, answer in zip(self._in_flight, answers, strict=True):
-            ticket.settle(answer)
+        settle_each(self._bulkhead, self._name, self._in_flight, answers)
 
     async def _detect_stuck_calls(self) -> None:
         while True:
-            if self._called_at is None:
-                self._calling = trio.Event()
-                await self._calling.wait()
-            await trio.sleep(self._call_s_max / STUCK_CHECKS)
-            if self._called_at is not None and trio.current_time() - self._called_at >= self._call_s_max:
-                self._stuck = True
-                self._fail(self._unavailable())
-                self._on_answered()
+            with self._bulkhead.contain(f"{self._name}: stuck calls"):
+                await self._detect_stuck_call()
+                continue
+            await trio.sleep(RETRY_S)
+
+    async def _detect_stuck_call(self) -> None:
+        if self._called_at is None:
+            self._calling = trio.Event()
+            await self._calling.wait()
+        await trio.sleep(self._call_s_max / STUCK_CHECKS)
+        if self._called_at is not None and trio.current_time() - self._called_at >= self._call_s_max:
+            self._stuck = True
+            self._fail(self._unavailable())
+            self._on_answered()
 
     def _fail(self, error: RequestError) -> None:
         queued, self._queued = self._queued, deque()
-        for ticket in (*self._in_flight, *queued):
-            ticket.settle(error)
+        self._settle_all((*self._in_flight, *queued), error)
+
+    def _settle_all(self, tickets: Sequence[Ticket[T, R]], error: RequestError) -> None:
+        settle_each(self._bulkhead, self._name, tickets, repeat(error))
 
     def _unavailable(self) -> Unavailable:
         return Unavailable(f"the store does not answer ({self._name}): try again later", retry_ms=DOWN_RETRY_MS)

@@ -9,6 +9,7 @@ import trio
 
 from softstate.errors import Compacted, StoreFault, StoreRefused, Unavailable
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
@@ -49,7 +50,13 @@ class StoreFollower:
     """
 
     def __init__(
-        self, store: Store, hub: Hub, *, rewound: Callable[[Position], None], skipped: Callable[[], None]
+        self,
+        store: Store,
+        hub: Hub,
+        bulkhead: Bulkhead,
+        *,
+        rewound: Callable[[Position], None],
+        skipped: Callable[[], None],
     ) -> None:
         self.guard = StoreGuard(self.check_now)
         self.down = False
@@ -57,6 +64,7 @@ class StoreFollower:
         self.rewinds = 0
         self._store = store
         self._hub = hub
+        self._bulkhead = bulkhead
         self._rewound = rewound
         self._skipped = skipped
         self._wait_scope = trio.CancelScope()
@@ -77,23 +85,31 @@ class StoreFollower:
         self._wait_scope.cancel()
 
     async def follow(self) -> None:
-        """Follow the feed until cancelled."""
+        """Follow the feed until cancelled. After a bug it goes on: until then this node certifies nothing."""
         while True:
-            try:
-                await self._step()
-            except Unavailable as error:
-                await self._wait_down(error)
-            except StoreFault as fault:
-                log.warning("store is reopened", because=str(fault))
-                if self._reopened_last:
-                    await self._back_off()
-                self._reopened_last = True
-                # P-REW-9: until the hub is on the same history, sessions of the old one are still served.
-                self.guard.generation = None
-                await self._reopen()
-                self.guard.generation = self.reopened
-            else:
-                self._up()
+            with self._bulkhead.contain("feed"):
+                await self._follow_once()
+                continue
+            self.down = True
+            await self._back_off()
+
+    async def _follow_once(self) -> None:
+        if self.guard.generation is None:
+            # P-REW-9: until the hub is on the same history, sessions of the old one are still served.
+            await self._reopen()
+            self.guard.generation = self.reopened
+        try:
+            await self._step()
+        except Unavailable as error:
+            await self._wait_down(error)
+        except StoreFault as fault:
+            log.warning("store is reopened", because=str(fault))
+            if self._reopened_last:
+                await self._back_off()
+            self._reopened_last = True
+            self.guard.generation = None
+        else:
+            self._up()
 
     async def _step(self) -> None:
         # A store that was down is asked at once: it may be back, and there may be no commit for a long time.
@@ -109,8 +125,12 @@ class StoreFollower:
             feed = await self._store.feed(self._hub.position)
         except Compacted:
             log.warning("feed skipped", revision=self._hub.position.revision)
-            self._hub.restart(await self._store.head())
-            self._skipped()
+            head = await self._store.head()
+            with self._bulkhead.contain("feed skipped") as skipping:
+                self._hub.restart(head)
+                self._skipped()
+            if skipping.failed:
+                self._bulkhead.end_node("it missed changes, and could not revoke the leases that they were owed to")
         else:
             self._hub.apply(feed.records, feed.lineages, feed.upto)
 
@@ -134,9 +154,12 @@ class StoreFollower:
             return
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
-        self._told_max = position
-        self._hub.restart(position)
-        self._rewound(position)
+        with self._bulkhead.contain("store rewound") as restarting:
+            self._told_max = position
+            self._hub.restart(position)
+            self._rewound(position)
+        if restarting.failed:
+            self._bulkhead.end_node("the store was rewound, and the sessions of the lost history could not be ended")
 
     async def _continues(self, before: Position, row: Position) -> bool:
         """Tell whether `row`, a lineage row just committed, continues the history of `before`, and so the feed does."""

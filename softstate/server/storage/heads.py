@@ -14,9 +14,10 @@ import trio
 
 from softstate.errors import RequestError, Unavailable
 from softstate.position import Position
+from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.batcher import Batcher, Ticket
+from softstate.server.storage.batcher import Batcher, Ticket, settle_each
 from softstate.server.storage.guard import DOWN_RETRY_MS, StoreGuard
 from softstate.store.base import Store
 
@@ -44,10 +45,12 @@ class HeadReads:
     (P-REN-10).
     """
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard) -> None:
+    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead) -> None:
+        self._bulkhead = bulkhead
         self.batcher: Batcher[None, Position] = Batcher(
             "renewals",
             self._catch_up,
+            bulkhead,
             queued_max=config.sessions_max,
             call_s_max=config.store_s_max,
             interval_s=HEAD_INTERVAL_S,
@@ -61,9 +64,12 @@ class HeadReads:
         self._submitted = trio.Event()
         self._reaching = trio.CancelScope()
 
-    def submit(self, settled: Callable[[HeadTicket], None]) -> None:
-        """Have `settled` called once the hub has reached a head read after this call. Raises as `Batcher.submit`."""
-        ticket = self.batcher.submit(None, settled)
+    def submit(self, settled: Callable[[HeadTicket], None], broken: Callable[[], None] = lambda: None) -> None:
+        """Have `settled` called once the hub has reached a head read after this call. Raises as `Batcher.submit`.
+
+        `broken` is called if a bug ends that call.
+        """
+        ticket = self.batcher.submit(None, settled, broken)
         queue = self._queue
         while queue and not queue[0][1].open:
             queue.popleft()
@@ -94,12 +100,18 @@ class HeadReads:
 
     async def _settle_late(self) -> None:
         while True:
-            if not self._queue:
-                self._submitted = trio.Event()
-                await self._submitted.wait()
-            deadline, ticket = self._queue[0]
-            if ticket.open:
-                await trio.sleep_until(deadline)
-                ticket.settle(Unavailable(_LATE, retry_ms=DOWN_RETRY_MS))
-            if self._queue and self._queue[0][1] is ticket:
-                self._queue.popleft()
+            with self._bulkhead.contain("late renewals"):
+                await self._settle_first_late()
+                continue
+            await trio.sleep(RETRY_S)
+
+    async def _settle_first_late(self) -> None:
+        if not self._queue:
+            self._submitted = trio.Event()
+            await self._submitted.wait()
+        deadline, ticket = self._queue[0]
+        if ticket.open:
+            await trio.sleep_until(deadline)
+            settle_each(self._bulkhead, "late renewals", [ticket], [Unavailable(_LATE, retry_ms=DOWN_RETRY_MS)])
+        if self._queue and self._queue[0][1] is ticket:
+            self._queue.popleft()

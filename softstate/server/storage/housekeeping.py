@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from softstate.errors import SoftstateError
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.store.base import Store
@@ -22,7 +23,10 @@ log = structlog.get_logger("softstate.housekeeping")
 class Housekeeping:
     """Compacts one store at intervals and logs its warnings. `now` is the node's clock, in seconds."""
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, now: Callable[[], float]) -> None:
+    def __init__(
+        self, config: ServerConfig, store: Store, hub: Hub, now: Callable[[], float], bulkhead: Bulkhead
+    ) -> None:
+        self._bulkhead = bulkhead
         self._store = store
         self._hub = hub
         self._now = now
@@ -32,19 +36,24 @@ class Housekeeping:
         self._cautioned: Sequence[str] = ()
 
     async def run(self) -> None:
-        """Compact the store every `HOUSEKEEPING_S` until cancelled. A store that is down is compacted later."""
+        """Compact the store every `HOUSEKEEPING_S` until cancelled. What fails is tried again at its next time."""
         retention = RetentionClock()
         while True:
-            now = self._now()
-            retention.saw(now, self._hub.position.revision)
-            keys = retention.passed(now, self._key_s)
-            tombstones = retention.passed(now, self._tombstone_s)
-            try:
-                await self._store.compact(tombstones=tombstones, keys=keys)
-            except SoftstateError as error:
-                log.warning("compaction is postponed", because=str(error))
-            self.log_warnings()
+            with self._bulkhead.contain("housekeeping"):
+                await self._compact(retention)
+            with self._bulkhead.contain("housekeeping: warnings"):
+                self.log_warnings()
             await trio.sleep(HOUSEKEEPING_S)
+
+    async def _compact(self, retention: RetentionClock) -> None:
+        now = self._now()
+        retention.saw(now, self._hub.position.revision)
+        keys = retention.passed(now, self._key_s)
+        tombstones = retention.passed(now, self._tombstone_s)
+        try:
+            await self._store.compact(tombstones=tombstones, keys=keys)
+        except SoftstateError as error:
+            log.warning("compaction is postponed", because=str(error))
 
     def log_warnings(self) -> None:
         """Log why acknowledged publishes may be lost on this store, and what else to see to, once while each lasts."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from softstate.errors import RequestError
 from softstate.model import Page, Query
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import Batcher
 from softstate.server.storage.guard import StoreGuard
@@ -25,6 +26,7 @@ class StoreReads:
         config: ServerConfig,
         store: Store,
         guard: StoreGuard,
+        bulkhead: Bulkhead,
         told: Callable[[Position], None] = lambda _position: None,
     ) -> None:
         self._store = store
@@ -34,10 +36,10 @@ class StoreReads:
         self._lineages: OrderedDict[tuple[int | None, int], str] = OrderedDict()
         queued_max, call_s_max = config.reads_waiting_max, config.store_s_max
         self.pages: Batcher[Query, Page] = Batcher(
-            "reads", self._read_pages, queued_max=queued_max, call_s_max=call_s_max
+            "reads", self._read_pages, bulkhead, queued_max=queued_max, call_s_max=call_s_max
         )
         self._rows: Batcher[int, tuple[str | None]] = Batcher(
-            "reads", self._read_rows, queued_max=queued_max, call_s_max=call_s_max
+            "reads", self._read_rows, bulkhead, queued_max=queued_max, call_s_max=call_s_max
         )
         self.batchers = (self.pages, self._rows)
 

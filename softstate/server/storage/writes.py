@@ -11,6 +11,7 @@ import trio
 from softstate.errors import Invalid, RequestError, TooLarge
 from softstate.names import check_topic
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket
@@ -57,7 +58,7 @@ def number_of(message: messages.Publish | messages.Batch, inflight_max: int) -> 
 class StoreWrites:
     """Commits publishes, many in one transaction, in the order of their submission (P-PUB-2)."""
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard) -> None:
+    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead) -> None:
         self._store = store
         self._hub = hub
         self._guard = guard
@@ -65,15 +66,25 @@ class StoreWrites:
         self.batcher: Batcher[Write, CommitResult] = Batcher(
             "publishes",
             self._commit,
+            bulkhead,
             queued_max=config.publishes_waiting_max,
             call_s_max=config.store_s_max,
             wait_for_joiners=True,
+            repeatable=False,
             on_answered=hub.flush,
         )
 
-    def submit(self, change: Write, settled: Callable[[Ticket[Write, CommitResult]], None]) -> None:
-        """Queue a change; `settled` is called once its outcome is known. Raises `Overloaded` or `Unavailable`."""
-        self.batcher.submit(change, settled)
+    def submit(
+        self,
+        change: Write,
+        settled: Callable[[Ticket[Write, CommitResult]], None],
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Queue a change; `settled` is called once its outcome is known. Raises `Overloaded` or `Unavailable`.
+
+        `broken` is called if a bug ends that call.
+        """
+        self.batcher.submit(change, settled, broken)
 
     async def publish(self, change: Write) -> CommitResult:
         """Return once durable, with the verdict and the position of that version.

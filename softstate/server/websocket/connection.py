@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import trio
 
@@ -15,6 +16,7 @@ from softstate.errors import Invalid, RequestError
 from softstate.lease import GRACE, LeaseTable
 from softstate.model import Record
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, RawSocket
@@ -59,9 +61,9 @@ class Connection:
     """The Trio shell of one session machine, for as long as its connection lasts."""
 
     __slots__ = (
-        "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_measured", "_now", "_polls",
-        "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes", "codec", "machine", "outbox",
-        "peer",
+        "_bulkhead", "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_measured",
+        "_now", "_polls", "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes", "answered",
+        "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,7 @@ class Connection:
         terms: Callable[[], NodeTerms],
         tokens: Callable[[], str],
         repairs: Counter[str],
+        bulkhead: Bulkhead,
         now: Callable[[], float],
         codec: Codec,
         peer: str,
@@ -90,6 +93,9 @@ class Connection:
             gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max,
         )  # fmt: skip
         self.outbox: Outbox | None = None
+        self.answered = False
+        """Whether the answer to the handshake went out."""
+        self._bulkhead = bulkhead
         self._config = config
         self._hub = hub
         self._reads = reads
@@ -156,6 +162,24 @@ class Connection:
         self._draining = True
         self._receiving.cancel()
 
+    def fail(self) -> None:
+        """End this connection, which has met a bug, with code 1011; its lease is given up (S18, P-CONN-12).
+
+        From this call on nothing reaches the peer but what its socket has begun to take, and the close.
+        """
+        if self._closing is None or self._closing.code != CloseCode.BUG:
+            self._closing = Close(CloseCode.BUG, "this node met an error of its own, and has logged it")
+            # Without an outbox, nothing that the hub, the store or the machine still say has an effect.
+            outbox, self.outbox = self.outbox, None
+            self._bulkhead.attempt(self.machine.end_lease)
+            if outbox is not None:
+                self._bulkhead.attempt(outbox.drop)
+        self._inflight = 0
+        for waiting in (self._publish_done, self._request_done):
+            if waiting is not None:
+                waiting.set()
+        self._receiving.cancel()
+
     def _overdue(self) -> None:
         self.carry_out(self.machine.revoked("slow_consumer", self._config.timeout_ms))
 
@@ -218,13 +242,13 @@ class Connection:
 
     async def _replies_taken(self) -> bool:
         """Wait until the peer has taken all replies; return False if it does not in time."""
-        assert self.outbox is not None
-        if not self.outbox.congested:
+        outbox = self.outbox
+        if outbox is None or not outbox.congested:
             return True
         if self._measured is not None:
             self._measured.waits(trio.current_time())
         with trio.move_on_after(self._idle_s_max()) as waited:
-            await self.outbox.replies_taken()
+            await outbox.replies_taken()
         return not waited.cancelled_caught
 
     async def _ask(self, effect: Read) -> Sequence[Effect]:
@@ -241,7 +265,7 @@ class Connection:
         Until then `_converse` reads at most one more message, and waits before it handles it.
         """
         try:
-            self._heads.submit(lambda head: self._caught_up(ticket, head))
+            self._heads.submit(lambda head: self._caught_up(ticket, head), self.fail)
         except RequestError as error:
             self.carry_out(self._failed(ticket, error))
 
@@ -265,7 +289,7 @@ class Connection:
         try:
             number = number_of(message, self._config.publisher_inflight_max)
             change = change_of(message, self._config.value_bytes_max, number)
-            self._writes.submit(change, lambda ticket: self._published(message, ticket))
+            self._writes.submit(change, lambda ticket: self._published(message, ticket), self.fail)
         except RequestError as error:
             self._reply(_error(error, message.id))
             return
@@ -299,7 +323,7 @@ class Connection:
         config = self._config
         answer, head = answer_upgrade(head, self.codec)
         async with trio.open_nursery() as nursery:
-            self.outbox = Outbox(
+            outbox = self.outbox = Outbox(
                 edge,
                 nursery,
                 before=head,
@@ -307,18 +331,21 @@ class Connection:
                 pending_bytes_max=config.pending_bytes_max,
                 congested_s_max=config.congested_s_max,
                 overdue=self._overdue,
+                contained=self._contained,
             )
             self._hub.listeners[self] = None
             try:
                 assert self._measured is not None
                 self._measured.works(trio.current_time())
-                socket = await accept(nursery, self.outbox, answer, config.message_bytes_max)
+                socket = await accept(nursery, outbox, answer, config.message_bytes_max, self._contained)
+                self.answered = True
                 self._measured.waits(trio.current_time())
-                await self._converse(socket)
-                if self._closing is None:
-                    await self._answered_down_to(0)
-                    self.carry_out(self.machine.leave("draining", config.recover_base_ms))
-                await self._close(socket)
+                with self._contained():
+                    await self._converse(socket, outbox)
+                    if self._closing is None:
+                        await self._answered_down_to(0)
+                        self.carry_out(self.machine.leave("draining", config.recover_base_ms))
+                await self._close(socket, outbox)
             except PeerGone:
                 pass
             finally:
@@ -329,9 +356,11 @@ class Connection:
                 self.outbox = None
                 nursery.cancel_scope.cancel()
 
-    async def _converse(self, socket: WebSocket) -> None:
-        outbox = self.outbox
-        assert outbox is not None
+    def _contained(self) -> AbstractContextManager[object]:
+        """Return a block in which a bug ends this connection alone."""
+        return self._bulkhead.contain("connection", self.fail, passing=PeerGone, peer=self.peer)
+
+    async def _converse(self, socket: WebSocket, outbox: Outbox) -> None:
         while self._closing is None and not self._draining:
             with self._receiving as receiving:
                 while self._closing is None:
@@ -420,12 +449,11 @@ class Connection:
                 measured.left(now)
         self._measured = None
 
-    async def _close(self, socket: WebSocket) -> None:
+    async def _close(self, socket: WebSocket, outbox: Outbox) -> None:
         closing = self._closing
         assert closing is not None
-        assert self.outbox is not None
         with trio.move_on_after(FINAL_WRITE_S_MAX):
-            await self.outbox.written()
+            await outbox.written()
             await socket.close(closing.code, closing.reason)
 
 

@@ -8,7 +8,8 @@ reading task answers pings even after a close frame was sent, which wsproto refu
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import cast
 
 import trio
@@ -49,8 +50,17 @@ class WebSocket:
             await self._connection.aclose(code, reason)
 
 
-async def accept(nursery: trio.Nursery, stream: trio.abc.Stream, answer: bytes, message_bytes_max: int) -> WebSocket:
-    """Answer a handshake that was validated before. Raises `PeerGone`. Its reader runs in `nursery`."""
+async def accept(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    answer: bytes,
+    message_bytes_max: int,
+    contained: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> WebSocket:
+    """Answer a handshake that was validated before. Raises `PeerGone`.
+
+    Its reader runs in `nursery`, within a block that `contained` makes.
+    """
     try:
         with trio.fail_after(HANDSHAKE_S_MAX):
             await stream.send_all(answer)
@@ -61,12 +71,14 @@ async def accept(nursery: trio.Nursery, stream: trio.abc.Stream, answer: bytes, 
     # takes. A `WebSocketConnection` needs of its protocol only what wsproto's has once it is past the handshake.
     protocol = cast("WSConnection", Connection(ConnectionType.SERVER))
     connection = trio_websocket.WebSocketConnection(stream, protocol, max_message_size=message_bytes_max)
-    nursery.start_soon(_read, connection)
+    nursery.start_soon(_read, connection, contained)
     return WebSocket(connection)
 
 
-async def _read(connection: trio_websocket.WebSocketConnection) -> None:
+async def _read(
+    connection: trio_websocket.WebSocketConnection, contained: Callable[[], AbstractContextManager[object]]
+) -> None:
     """Run trio-websocket's reading task: nothing that a peer sends may end the nursery that it runs in."""
     # Its channel is closed when it ends, which is how `receive` learns of it.
-    with suppress(trio_websocket.ConnectionClosed, ProtocolError):
+    with contained(), suppress(trio_websocket.ConnectionClosed, ProtocolError):
         await connection._reader_task()  # noqa: SLF001 - all that `wrap_server_stream` does but for the handshake

@@ -12,6 +12,7 @@ from softstate.errors import Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.follower import first_position
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.disk import SimStore
@@ -71,7 +72,15 @@ class SimNode:
         with self._scope:
             store, position = await self._open()
             random = Random(self._random.getrandbits(64))
-            node = Node(self.config, store, position, tokens=self._token, jitter=random, now=self.clock.now)
+            node = Node(
+                self.config,
+                store,
+                position,
+                tokens=self._token,
+                jitter=random,
+                now=self.clock.now,
+                bulkhead=Bulkhead(strict=True),
+            )
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node
             listener = self._environment.network.listen(self.name, PORT)

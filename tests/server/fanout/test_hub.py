@@ -8,13 +8,15 @@ import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from softstate.lease import Lease
+from softstate.lease.table import OVER
+from softstate.model import Record
 from softstate.position import Position
 from softstate.server.fanout import hub as hub_module
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire import CBOR
+from softstate.wire import CBOR, JSON
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.kit.fake_socket import FakeSocket, outbox_on
 from tests.kit.hub_rig import HubRig, Log, record
@@ -220,7 +222,7 @@ async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: HubRig
 async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice(steps: Sequence[str]) -> None:
     store, rig = MemoryStore(MemoryDisk()), HubRig(START)
     other = MemoryStore(store.disk)
-    rig.hub = Hub(rig.table, store.disk.image.position, lambda: 0)
+    rig.hub = Hub(rig.table, store.disk.image.position, rig.bulkhead, rig._revoke, lambda: 0)
     log, _ = rig.lease("/")
     pages = []
     topics: Iterator[str] = (f"t{number % 3}" for number in range(1_000))
@@ -355,3 +357,122 @@ async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Hu
         rig.hub.apply([record("a", 13)], [], START.at(13))
     assert ended[3:] == ["fourth"]
     assert not rig.hub._watched
+
+
+# Bugs ----------------------------------------------------------------------------------------------------------------
+
+
+class Broken(Log):
+    """A connection that cannot take pushes, or cannot be told of a row."""
+
+    def offer(self, batch: PushBatch) -> None:
+        raise ZeroDivisionError
+
+    def moved(self, position: Position) -> None:
+        raise ZeroDivisionError
+
+
+class Encoding(Log):
+    """A connection that encodes what it is given."""
+
+    def offer(self, batch: PushBatch) -> None:
+        batch.frames(JSON)
+        super().offer(batch)
+
+
+UNENCODABLE = Record("bad", 11, b"\xff")
+
+
+def soft_rig() -> HubRig:
+    return HubRig(START, strict=False)
+
+
+@pytest.mark.parametrize("topics", [["a"], ["a", "b"]])
+async def test_a_connection_that_cannot_take_a_push_ends_alone(topics: list[str]) -> None:
+    rig = soft_rig()
+    before, _ = rig.lease("/")
+    broken, _ = rig.lease("/", log=Broken())
+    after, _ = rig.lease("/")
+    pushed = [record(topic, 11 + number) for number, topic in enumerate(topics)]
+    rig.hub.apply(pushed, [], START.at(12))
+    assert before == after == [f"{each.topic}@{each.version}" for each in pushed]
+    assert (broken, rig.bulkhead.bugs, rig.hub.position.revision) == (["failed"], 1, 12)
+
+
+async def test_a_connection_that_cannot_be_told_of_a_row_ends_alone() -> None:
+    rig = soft_rig()
+    broken, _ = rig.lease(log=Broken())
+    other, _ = rig.lease()
+    rig.hub.apply([], [START.at(11)], START.at(11))
+    assert (broken, len(other), rig.bulkhead.bugs) == (["failed"], 1, 1)
+
+
+@pytest.mark.parametrize("neighbour", [[], [record("good", 12)]])
+async def test_a_record_that_cannot_be_pushed_revokes_the_leases_that_cover_the_turn(neighbour: list[Record]) -> None:
+    """It is nobody's fault who subscribed to it: no connection ends, and the hub goes on."""
+    rig = soft_rig()
+    covering, lease = rig.lease("bad", "good", log=Encoding())
+    detached = rig.lease("/")[1]
+    detached.sink = None
+    other, other_lease = rig.lease("other", log=Encoding())
+    waited: list[int] = []
+
+    async def wait() -> None:
+        await rig.hub.changed("bad", 10)
+        waited.append(rig.hub.position.revision)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await settled()
+        rig.hub.apply([UNENCODABLE, *neighbour], [], START.at(12))
+    assert (covering, other) == (["revoked"], [])
+    assert (lease.deadline, detached.deadline, other_lease.deadline == OVER) == (OVER, OVER, False)
+    assert (rig.hub.position.revision, waited, rig.bulkhead.bugs) == (12, [12], 1)
+    rig.hub.apply([record("other", 13)], [], START.at(13))
+    assert other == ["other@13"]
+    assert not rig.bulkhead.ending
+
+
+async def test_a_turn_that_fails_twice_ends_the_node_and_certifies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = soft_rig()
+    rig.lease("/")
+
+    def broken(_self: Hub, _topic: str, _version: int) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Hub, "_remember", broken)
+    rig.hub.apply([record("a", 11)], [], START.at(11))
+    assert rig.hub.position == START
+    assert (rig.bulkhead.ending, rig.bulkhead.bugs) == (True, 2)
+    assert "revision 11" in str(rig.bulkhead.fatal)
+    monkeypatch.undo()
+    rig.hub.apply([record("a", 11)], [], START.at(11))
+    assert rig.hub.position == START, "a node that ends does not go on"
+
+
+async def test_all_leases_are_revoked_if_those_that_are_covered_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = soft_rig()
+    log, _ = rig.lease("other")
+
+    def broken(_topic: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rig.table, "members", broken)
+    rig.hub.apply([record("a", 11)], [], START.at(11))
+    assert (log, rig.hub.position.revision, rig.bulkhead.ending) == (["revoked"], 11, False)
+
+
+async def test_an_outbox_that_cannot_be_flushed_ends_its_connection_alone() -> None:
+    class Stuck:
+        dirty = False
+
+        def flush(self) -> None:
+            raise ZeroDivisionError
+
+    rig = soft_rig()
+    one, _ = rig.lease()
+    other, _ = rig.lease()
+    one.outbox = Stuck()  # type: ignore[assignment]
+    rig.hub.mark_dirty(one.outbox)  # type: ignore[arg-type]
+    rig.hub.flush()
+    assert (one, other) == (["failed"], [])

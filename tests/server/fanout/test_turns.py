@@ -5,6 +5,7 @@ from collections.abc import Callable
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.turns import BYTES_PER_NAME, RESTS, Turns
 
 ROOM = 100
@@ -14,7 +15,7 @@ class Passes:
     """Counts passes of the loop, and the names that were spent in each."""
 
     def __init__(self) -> None:
-        self.turns = Turns(ROOM)
+        self.turns = Turns(ROOM, Bulkhead(strict=True))
         self.number = 0
         self.spent: list[tuple[int, int, str]] = []
 
@@ -60,7 +61,7 @@ async def test_all_tasks_share_the_room_of_a_turn() -> None:
 
 
 async def test_the_last_name_that_fits_does_not_wait_and_the_next_does() -> None:
-    turns = Turns(ROOM)
+    turns = Turns(ROOM, Bulkhead(strict=True))
     async with trio.open_nursery() as nursery:
         await turns.spend(ROOM - 1)
         await turns.spend(1)
@@ -89,7 +90,7 @@ async def test_work_larger_than_a_turn_has_one_for_itself() -> None:
 
 
 async def test_tasks_get_room_in_the_order_in_which_they_asked() -> None:
-    turns = Turns(ROOM)
+    turns = Turns(ROOM, Bulkhead(strict=True))
     order: list[int] = []
 
     async def ask(number: int, names: int) -> None:
@@ -106,7 +107,7 @@ async def test_tasks_get_room_in_the_order_in_which_they_asked() -> None:
 
 
 async def test_a_task_that_is_cancelled_spends_nothing() -> None:
-    turns = Turns(ROOM)
+    turns = Turns(ROOM, Bulkhead(strict=True))
     await turns.spend(ROOM)
     with trio.CancelScope() as scope:
         scope.cancel()

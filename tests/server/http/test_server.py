@@ -5,7 +5,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
-from softstate.errors import Unavailable
+from softstate.errors import Overloaded, Unavailable
 from softstate.server.http.stream import LINGER_BYTES_MAX, LINGER_S_MAX
 from tests.kit.fake_node import Answer, FakeNode, parse, read_all
 
@@ -139,7 +139,7 @@ async def test_replies_are_counted() -> None:
 async def test_a_connection_beyond_the_limit_is_answered_and_closed() -> None:
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(FakeNode().http.refuse, server)
+        nursery.start_soon(FakeNode().http.refuse, server, Overloaded("too many", retry_ms=1_000))
         await client.send_all(GET)
         await client.send_eof()
         (answer,) = parse(await read_all(client))

@@ -12,6 +12,7 @@ from softstate.errors import Unavailable
 from softstate.lease import LeaseTable
 from softstate.model import Query
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.access import StoreAccess
@@ -27,10 +28,17 @@ class Rig:
     def __init__(self) -> None:
         self.held: trio.Event | None = None
         self.store = MemoryStore(MemoryDisk(Random(1)), checkpoint=self._pass)
-        self.hub = Hub(LeaseTable(0), self.store.disk.image.position, lambda: 0)
+        self.bulkhead = Bulkhead(strict=True)
+        self.hub = Hub(LeaseTable(0), self.store.disk.image.position, self.bulkhead, lambda _leases: None, lambda: 0)
         self.rewound: list[Position] = []
         self.access = StoreAccess(
-            ServerConfig(), self.store, self.hub, trio.current_time, rewound=self.rewound.append, skipped=lambda: None
+            ServerConfig(),
+            self.store,
+            self.hub,
+            trio.current_time,
+            self.bulkhead,
+            rewound=self.rewound.append,
+            skipped=lambda: None,
         )
 
     async def _pass(self, checkpoint: str) -> None:

@@ -78,6 +78,7 @@ class Rig(HubRig):
         self.follower = StoreFollower(
             self.store,
             self.hub,
+            self.bulkhead,
             rewound=lambda position: self.log.append(f"rewound to {position.revision}"),
             skipped=lambda: self.log.append("skipped"),
         )

@@ -47,7 +47,7 @@ class Rig(HubRig):
         super().__init__(self.store.disk.image.position)
         self.faults: list[StoreFault] = []
         guard = StoreGuard(self.faults.append)
-        self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard)
+        self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard, self.bulkhead)
         self.settled: list[tuple[object, float]] = []
 
     def ask(self) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 from softstate.errors import Rewound, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
 from softstate.server.storage.guard import StoreGuard
@@ -47,7 +48,7 @@ async def reading(
     told: Callable[[Position], None] = lambda _position: None,
 ) -> AsyncIterator[tuple[StoreReads, CountingStore, StoreGuard]]:
     store, guard = CountingStore(), StoreGuard(lambda _fault: None)
-    reads = StoreReads(ServerConfig(), store, guard, told)
+    reads = StoreReads(ServerConfig(), store, guard, Bulkhead(strict=True), told)
     async with trio.open_nursery() as nursery:
         for batcher in reads.batchers:
             nursery.start_soon(batcher.run)

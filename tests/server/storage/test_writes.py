@@ -43,7 +43,7 @@ class Rig(HubRig):
         self.pushed, _ = self.lease("/")
         del self.hub.listeners[self.pushed]  # lineage rows are left out here
         self.guard = StoreGuard(self.faults.append)
-        self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard)
+        self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard, self.bulkhead)
 
     async def _pass(self, checkpoint: str) -> None:
         if checkpoint == "publish.before_commit" and self.held is not None:

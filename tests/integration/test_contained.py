@@ -1,0 +1,399 @@
+"""A bug at each door and in each task of a real node ends one connection or request at most (S18).
+
+`DOORS` is the list: a fault is injected at a place, and what should come of it. `TASKS` names the doors of every task
+that a node starts, or why it has none; a task that is missing there fails a test.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+import structlog.testing
+import trio
+import trio_websocket
+
+import softstate
+from softstate import Change
+from softstate.cli.exit_codes import exit_code_of
+from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
+from softstate.client.shell.clock import TrioClock
+from softstate.errors import NodeFailed
+from softstate.lease import LeaseTable
+from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.turns import Turns
+from softstate.server.http import server as http_server
+from softstate.server.http.message import Request
+from softstate.server.http.server import HttpServer
+from softstate.server.http.stream import HttpStream
+from softstate.server.storage.batcher import Batcher
+from softstate.server.storage.follower import StoreFollower
+from softstate.server.storage.heads import HeadReads
+from softstate.server.storage.housekeeping import Housekeeping
+from softstate.server.websocket.connection import Connection
+from softstate.server.websocket.library import WebSocket
+from softstate.store import MemoryDisk, MemoryStore
+from softstate.store.base import Write
+from softstate.testing.network.network import SimNetwork
+from softstate.testing.network.stream import SimListener
+
+ROOT = Path(softstate.__file__).parent / "server"
+
+URL = "ws://localhost:80"
+CONFIG = ServerConfig(ttl_ms=2_000, timeout_ms=1_000, poll_every_ms=50, recover_base_ms=20, recover_cap_ms=200)
+
+
+class Rig:
+    """A node in memory that is not strict, as in production."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.network = SimNetwork(Random("network"))
+        self.bulkhead = Bulkhead(strict=False)
+        self.store = MemoryStore(MemoryDisk(Random("disk")))
+        position = self.store.disk.image.position
+        self.node = Node(config, self.store, position, jitter=Random("node"), bulkhead=self.bulkhead)
+        self.ended: BaseException | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self.node.run([self.network.listen("localhost", 80)], started=task_status.started)
+        except NodeFailed as error:
+            self.ended = error
+
+    @asynccontextmanager
+    async def client(self, host: str, **options: Any) -> AsyncIterator[Client]:
+        opener = self.network.opener(host)
+        async with connect(URL, open_stream=opener, random=Random(host), clock=TrioClock(), **options) as client:
+            yield client
+
+    async def get(self, path: str, method: str = "GET", body: str = "") -> tuple[int, Any]:
+        """Make one request, with a connection of its own; 0 is the status of a connection that was closed."""
+        stream = await self.network.open_stream("curl", "localhost", 80)
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        data = b""
+        try:
+            await stream.send_all((head + body).encode())
+            while received := await stream.receive_some():
+                data += received
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+        if not data:
+            return 0, None
+        head_text, _, body_text = data.decode().partition("\r\n\r\n")
+        return int(head_text.split()[1]), json.loads(body_text) if body_text.startswith("{") else body_text
+
+    def connection_of(self, name: str) -> Connection:
+        (found,) = (each for each in self.node.sockets() if each.machine.name == name)
+        return found
+
+
+@asynccontextmanager
+async def running(config: ServerConfig = CONFIG) -> AsyncIterator[Rig]:
+    rig = Rig(config)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.network.run)
+        await nursery.start(rig.run)
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+Act = Callable[[Rig, Client], Any]
+"""Makes the fault happen; is given the rig, and a client to whom it may happen."""
+
+
+class Door(NamedTuple):
+    """A method that raises once, and what reaches it."""
+
+    owner: Any
+    method: str
+    act: Act
+    status: int | None = None
+    """The status of the answer that `act` gets, if it makes a request."""
+    code: int | None = None
+    """The code that the victim's connection is closed with: only there does the method raise."""
+    only: Callable[[Any], bool] = lambda _owner: True
+    """The objects whose method raises."""
+
+
+async def publish(_rig: Rig, victim: Client) -> None:
+    await victim.publish("v/1", 1)
+
+
+async def wait(_rig: Rig, _victim: Client) -> None:
+    await trio.sleep(61)
+
+
+async def renew(_rig: Rig, _victim: Client) -> None:
+    await trio.sleep(3)
+
+
+async def row(rig: Rig, _victim: Client) -> None:
+    await MemoryStore(rig.store.disk).aclose()
+    await trio.sleep(0.1)
+
+
+async def stuck(rig: Rig, victim: Client) -> None:
+    await victim.publish("v/1", 1)
+    await trio.sleep(5)
+
+
+async def congest(rig: Rig, victim: Client) -> None:
+    connection = rig.connection_of("victim")
+    assert connection.outbox is not None
+    connection.outbox._congest()
+    await trio.sleep(0.1)
+
+
+async def again(rig: Rig, _victim: Client) -> None:
+    async with rig.client("third") as client:
+        await client.publish("v/2", 2)
+
+
+async def many(_rig: Rig, victim: Client) -> None:
+    async with victim.subscribe(*(f"many/{number}" for number in range(2_000))) as updates:
+        await updates.synced()
+
+
+async def drain(rig: Rig, _victim: Client) -> None:
+    await rig.node.drain()
+    await trio.sleep(0.5)
+
+
+def request(path: str, method: str = "GET", body: str = "") -> Act:
+    async def act(rig: Rig, _victim: Client) -> int:
+        status, answer = await rig.get(path, method, body)
+        if status >= 500:
+            assert "this node met an error of its own" in answer["message"]
+        return status
+
+    return act
+
+
+DOORS: dict[str, Door] = {
+    # HTTP, at each step of a request
+    "head": Door(Request, "of", request("/v1/status"), status=500),
+    "route": Door(http_server, "find", request("/v1/status"), status=500),
+    "handler": Door(Node, "metrics", request("/metrics"), status=500),
+    "async handler": Door(Node, "status", request("/v1/status"), status=500),
+    "body": Door(HttpStream, "read_body", request("/v1/poll", "POST", "{}"), status=500),
+    "reply": Door(HttpServer, "_send", request("/healthz"), status=500),
+    "read": Door(MemoryStore, "read", request("/v1/topics"), status=500),
+    "lineage": Door(MemoryStore, "lineage_at", request("/v1/topics/here"), status=500),
+    "commit": Door(MemoryStore, "publish", request("/v1/topics/v", "PUT", "1"), status=500),
+    "http connection": Door(HttpServer, "_serve_http", request("/healthz"), status=0),
+    "served": Door(HttpServer, "serve_connection", request("/healthz"), status=0),
+    "accept": Door(SimListener, "accept", again),
+    # WebSocket
+    "handshake": Door(Connection, "__init__", again),
+    "welcome": Door(Connection, "_read", again),
+    "message": Door(Connection, "_read", publish, code=1011),
+    "reader": Door(trio_websocket.WebSocketConnection, "_reader_task", again, only=lambda socket: socket.is_server),
+    "request": Door(Connection, "_carry_out", publish, code=1011),
+    "answer": Door(Connection, "_published", publish, code=1011),
+    "certificate": Door(Connection, "_caught_up", renew, code=1011),
+    "push": Door(Connection, "offer", publish, code=1011),
+    "row": Door(Connection, "moved", row, code=1011),
+    "flush": Door(Outbox, "flush", publish, code=1011),
+    "drain": Door(Outbox, "_drain_all", congest),
+    "bye": Door(Connection, "drain", drain),
+    # Tasks of the node
+    "batch": Door(Batcher, "_serve", publish),
+    "stuck": Door(Batcher, "_detect_stuck_call", stuck),
+    "turns": Door(Turns, "_begin_turn", many),
+    "head of the store": Door(MemoryStore, "head", renew),
+    "late": Door(HeadReads, "_settle_first_late", renew),
+    "feed": Door(MemoryStore, "feed", row),
+    "follow": Door(StoreFollower, "_follow_once", row),
+    "upkeep": Door(MemoryStore, "compact", wait),
+    "warnings": Door(Housekeeping, "log_warnings", wait),
+    "expiry": Door(LeaseTable, "expire", wait),
+    "sweep": Door(Node, "_sweep_once", wait),
+    "winding down": Door(HttpServer, "drain", drain),
+}
+
+TASKS: dict[str, tuple[str, ...] | str] = {
+    "fanout/turns.py self._refill": ("turns",),
+    "fanout/outbox.py self._drain": ("drain",),
+    "storage/access.py batcher.run": ("read", "lineage", "batch"),
+    "storage/access.py self.heads.run": ("head of the store",),
+    "storage/access.py self.writes.batcher.run": ("commit", "batch"),
+    "storage/access.py self.follower.follow": ("feed", "follow"),
+    "storage/access.py self._housekeeping.run": ("upkeep", "warnings"),
+    "storage/batcher.py self._detect_stuck_calls": ("stuck",),
+    "storage/heads.py self._settle_late": ("late",),
+    "listeners.py serve": ("http connection", "served"),
+    "websocket/library.py _read": ("reader",),
+    "node.py self._end_at_once": "waits for the bulkhead, and cancels",
+    "node.py self._stop_accepting": "waits for the drain, and cancels",
+    "node.py accept_all": ("accept",),
+    "node.py self._sweep": ("expiry", "sweep"),
+}
+
+
+def test_every_task_of_a_node_has_a_door() -> None:
+    started = set()
+    for path in sorted(ROOT.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                if call.func.attr in ("start_soon", "spawn_system_task") or ast.unparse(call.func) == "nursery.start":
+                    started.add(f"{path.relative_to(ROOT)} {ast.unparse(call.args[0])}")
+                assert call.func.attr != "serve_listeners"
+    assert started == TASKS.keys()
+    doors = {door for task in TASKS.values() if isinstance(task, tuple) for door in task}
+    assert doors <= DOORS.keys()
+
+
+ERRORS: list[Exception] = [
+    ZeroDivisionError("injected"), MemoryError("injected"), RecursionError("injected"), KeyError("injected"),
+    ExceptionGroup("injected", [AssertionError("injected"), TypeError("injected")]), StopIteration("injected"),
+]  # fmt: skip
+
+
+def break_once(patch: pytest.MonkeyPatch, door: Door, error: Exception, *objects: object) -> list[int]:
+    """Make a method raise, the next time that it is called, of one of the `objects` if there are any.
+
+    Returns the list of such calls since.
+    """
+    calls: list[int] = []
+    original = vars(door.owner)[door.method]
+    plain = original.__func__ if isinstance(original, classmethod | staticmethod) else original
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        if (not objects or args[0] in objects) and door.only(args[0] if args else None):
+            calls.append(1)
+            if len(calls) == 1:
+                raise error
+        return plain(*args, **kwargs)
+
+    patch.setattr(door.owner, door.method, classmethod(broken) if isinstance(original, classmethod) else broken)
+    return calls
+
+
+@pytest.mark.parametrize("error", ERRORS[:1], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", DOORS)
+async def test_a_bug_at_a_door_ends_one_connection_or_request_at_most(
+    name: str, error: Exception, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check(DOORS[name], error, monkeypatch)
+
+
+@pytest.mark.parametrize("error", ERRORS[1:], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["handler", "read", "message", "push", "feed", "upkeep"])
+async def test_whatever_the_bug_is(
+    name: str, error: Exception, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check(DOORS[name], error, monkeypatch)
+
+
+async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None:
+    """Let a door break while two clients follow the node: one that it may happen to, and an innocent one."""
+    codes: list[int] = []
+    close = WebSocket.close
+
+    async def closing(self: WebSocket, code: int, reason: str) -> None:
+        codes.append(code)
+        await close(self, code, reason)
+
+    patch.setattr(WebSocket, "close", closing)
+    with structlog.testing.capture_logs() as logs:
+        async with running() as rig, rig.client("innocent", name="innocent") as innocent:
+            async with innocent.subscribe("w/") as updates:
+                await innocent.publish("here", 0)
+                await updates.synced()
+                async with rig.client("victim", name="victim") as victim, victim.subscribe("v/", "w/") as its_updates:
+                    await its_updates.synced()
+                    await trio.sleep(0.1)
+                    bystander = rig.connection_of("innocent")
+                    draining = door.act is drain
+                    own = rig.connection_of("victim")
+                    objects = (own, own.outbox) if door.code is not None else ()
+                    calls = break_once(patch, door, error, *objects)
+                    status = await door.act(rig, victim)
+                    assert calls, "the door was not reached"
+                    assert rig.bulkhead.bugs >= 1
+                    if door.status is not None:
+                        assert status == door.status
+                    if draining:
+                        return
+                    # All others were left alone, and all is well again.
+                    await trio.sleep(5)
+                    assert rig.ended is None
+                    if door.code is not None:
+                        assert codes == [door.code]
+                        assert bystander in rig.node.sockets()
+                        assert own not in rig.node.sockets()
+                    await again(rig, victim)
+                    version = await victim.publish("w/1", "after")
+                    for each in (updates, its_updates):
+                        async for change in each:
+                            if change.topic == "w/1":
+                                assert change == Change("w/1", version, "after")
+                                break
+                    assert (await rig.get("/readyz"))[0] == 200
+                    assert (innocent.mode, victim.mode) == ("live", "live")
+                    assert f"softstate_bugs_total {rig.bulkhead.bugs}.0" in (await rig.get("/metrics"))[1]
+    assert any(line["event"] == "bug" and line.get("exc_info") is not None for line in logs)
+
+
+# The end of the node -------------------------------------------------------------------------------------------------
+
+
+async def test_a_hub_that_fails_twice_ends_the_node_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: Hub, _topic: str, _version: int) -> None:
+        raise ZeroDivisionError
+
+    async with running() as rig, rig.client("victim", name="victim") as victim:
+        async with victim.subscribe("v/") as updates:
+            await updates.synced()
+            before = rig.node.hub.position
+            monkeypatch.setattr(Hub, "_remember", broken)
+            await MemoryStore(rig.store.disk).aclose()
+            await trio.sleep(1)
+            await rig.store.publish([Write("v/1", b"\x01")])
+            await trio.sleep(1)
+            assert isinstance(rig.ended, NodeFailed)
+            assert "its hub failed twice" in str(rig.ended)
+            assert rig.node.hub.position.revision <= before.revision + 1, "a lineage row alone has passed"
+            assert exit_code_of(rig.ended) == 70
+
+
+async def test_too_many_bugs_within_a_minute_drain_the_node(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Node, "metrics", lambda _self: 1 / 0)
+    async with running(replace(CONFIG, bugs_per_minute_max=3)) as rig, rig.client("innocent") as innocent:
+        async with innocent.subscribe("w/") as updates:
+            await updates.synced()
+            for number in range(4):
+                assert (await rig.get("/metrics"))[0] == 500
+                assert rig.node.draining == (number == 3)
+            await trio.sleep(CONFIG.drain_s + 1)
+            assert isinstance(rig.ended, NodeFailed)
+            assert "more than 3 bugs within a minute (bugs_per_minute_max)" in str(rig.ended)
+
+
+async def test_bugs_that_come_slowly_drain_nothing(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Node, "metrics", lambda _self: 1 / 0)
+    async with running(replace(CONFIG, bugs_per_minute_max=3)) as rig:
+        for _ in range(10):
+            assert (await rig.get("/metrics"))[0] == 500
+            await trio.sleep(25)
+        assert not rig.node.draining
