@@ -12,19 +12,20 @@ that are complete are answered, and the others from another snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 
-from softstate.errors import Rewound, StoreRefused
+from softstate.errors import Rewound
 from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import REVISION_MAX
-from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span
+from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, get, span
 from softstate.store.etcd.name_index import PREFIX_TOPICS_MAX, Entry, NameIndex
 from softstate.store.etcd.query_demand import LogScan, QueryDemand, QueryView, Triple
-from softstate.store.etcd.schema import Data, read_record
-from softstate.store.etcd.snapshot import FIRST_FETCH, EtcdSnapshot, log_op, topics_in
+from softstate.store.etcd.rows import record_of, version_in
+from softstate.store.etcd.schema import Data
+from softstate.store.etcd.snapshot import FIRST_FETCH, EtcdSnapshot, log_op, records_in, topics_in
 from softstate.store.limits import NEAR_HEAD
 from softstate.store.rules.judge import TopicState
 from softstate.store.rules.paging import answer, scans_of
@@ -33,8 +34,8 @@ NAMES_MAX = 4_096
 """How many names the queries have together that are answered from one snapshot, unless one query alone has more."""
 
 ENTRIES_MAX = 32_768
-"""How many topics under prefixes are looked at in one snapshot. What one query wants beyond it is read as by
-`PREFIX_TOPICS_MAX`."""
+"""How many topics under prefixes are looked at in one snapshot. Prefixes of one query beyond it are read as those with
+more than `PREFIX_TOPICS_MAX` topics are."""
 
 HELD_BYTES_MAX = 16 * 1024 * 1024
 """How many bytes of values are held for one snapshot before what is complete is answered."""
@@ -81,7 +82,7 @@ class Names:
                 prefix
                 for query in group
                 for prefix, since in query.prefixes.items()
-                if prefix != ALL and head - max(query.after, since) > NEAR_HEAD
+                if prefix != ALL and _by_name(since, max(query.after, since), head)
             )
         )
 
@@ -90,11 +91,17 @@ class Names:
         states = [get(data.topic(topic)) for topic in self.topics]
         return states + [count_op(data, prefix) for prefix in self.prefixes]
 
-    def found(self, answers: Sequence[RangeAnswer]) -> tuple[dict[str, TopicState], dict[str, int]]:
-        """Return the states of topics, and the counts of prefixes, from the answers to `ops`."""
-        states = topics_in(self.topics, answers[: len(self.topics)])
-        counts = (found.count for found in answers[len(self.topics) :])
+    def found(self, snapshot: EtcdSnapshot) -> tuple[dict[str, TopicState], dict[str, int]]:
+        """Return the states of topics, and the counts of prefixes, of a snapshot that was begun with `ops`."""
+        at = len(self.topics)
+        states = topics_in(self.topics, snapshot.answers[:at], snapshot.position.revision)
+        counts = (found.count for found in snapshot.answers[at:])
         return states, dict(zip(self.prefixes, counts, strict=True))
+
+
+def _by_name(since: int, after: int, head: int) -> bool:
+    """Tell whether a prefix is looked up by name: a list from 0, which must miss nothing, or changes since long ago."""
+    return not since or not after or head - after > NEAR_HEAD
 
 
 def count_op(data: Data, prefix: str) -> Op:
@@ -108,7 +115,7 @@ class Demand:
     def __init__(self, snapshot: EtcdSnapshot, states: Mapping[str, TopicState], counts: Mapping[str, int]) -> None:
         self._snapshot = snapshot
         self._states = states
-        self._counts = dict(counts)
+        self._counts = {ALL: snapshot.stored.head.topics, **counts}
         self._index = NameIndex()
         self._demands: list[QueryDemand] = []
         self._logs: dict[object, LogScan] = {}
@@ -119,8 +126,9 @@ class Demand:
         """Fetch what it takes to answer at least one of the queries; raises what `EtcdSnapshot.ranges` does."""
         floor = self._snapshot.stored.head.floor
         triples = [scans_of(query, floor) for query in group]
-        await self._count(triples)
-        chosen = self._choose(triples)
+        named = [self._named(query, some) for query, some in zip(group, triples, strict=True)]
+        await self._count({prefix for some in named for prefix, _, _ in some})
+        chosen = self._choose(named)
         by_name = {prefix: self._counts[prefix] for some in chosen for prefix, _, _ in some}
         await self._index.fetch(self._snapshot, by_name)
         self._demands = [self._demand(*found) for found in zip(group, triples, chosen, strict=False)]
@@ -135,28 +143,27 @@ class Demand:
             await trio.lowlevel.checkpoint()
         return found
 
-    async def _count(self, triples: Sequence[Sequence[Triple]]) -> None:
+    def _named(self, query: Query, triples: Sequence[Triple]) -> list[Triple]:
+        """Return what is to be looked up by name, if it is not too much."""
+        head = self._snapshot.position.revision
+        return [triple for triple in triples if _by_name(query.prefixes[triple[0]], triple[1], head)]
+
+    async def _count(self, prefixes: Collection[str]) -> None:
         """Count the topics under prefixes that turn out to be known less far than their queries said."""
-        unknown = {
-            prefix: None for some in triples for prefix, after, _ in some
-            if self._far(prefix, after) and prefix not in self._counts
-        }  # fmt: skip
+        unknown = [prefix for prefix in prefixes if prefix not in self._counts]
         answers = await self._snapshot.ranges([count_op(self._snapshot.data, prefix) for prefix in unknown])
         self._counts |= {prefix: found.count for prefix, found in zip(unknown, answers, strict=True)}
 
-    def _far(self, prefix: str, after: int) -> bool:
-        return prefix != ALL and self._snapshot.position.revision - after > NEAR_HEAD
-
-    def _choose(self, triples: Sequence[Sequence[Triple]]) -> list[list[Triple]]:
+    def _choose(self, named: Sequence[Sequence[Triple]]) -> list[list[Triple]]:
         """Choose what is looked up by name, for as many queries as may be answered from this snapshot."""
         chosen: list[list[Triple]] = []
         counted: set[str] = set()
         entries = 0
-        for some in triples:
+        for some in named:
             by_name: list[Triple] = []
-            for triple in sorted(some, key=lambda triple: self._counts.get(triple[0], 0)):
-                prefix, after, _ = triple
-                if not self._far(prefix, after) or self._counts[prefix] > PREFIX_TOPICS_MAX:
+            for triple in sorted(some, key=lambda triple: self._counts[triple[0]]):
+                prefix = triple[0]
+                if self._counts[prefix] > PREFIX_TOPICS_MAX:
                     continue
                 more = 0 if prefix in counted else self._counts[prefix]
                 if entries + more > ENTRIES_MAX:
@@ -175,7 +182,12 @@ class Demand:
             for topic, held in query.topics.items()
             if (state := self._states.get(topic)) is not None and state.version > max(held, query.after)
         )
-        demand = QueryDemand(query, self._index, by_name, own)
+        above = [
+            Entry(state.version, state.live, topic)
+            for topic, held in query.topics.items()
+            if (state := self._states.get(topic)) is not None and state.readable and held > state.version
+        ]
+        demand = QueryDemand(query, self._index, by_name, own, above)
         shared: dict[tuple[int, bool], list[str]] = {}
         for prefix, after, tombstones in triples:
             if (prefix, after, tombstones) not in demand.named:
@@ -194,25 +206,31 @@ class Demand:
         while waiting := [demand for demand in demands if not demand.done]:
             if self._held_bytes > HELD_BYTES_MAX and len(waiting) < len(demands):
                 return
-            versions = self._versions(waiting)
+            wanted = self._wanted(waiting)
             ranges = self._ranges()
             data = self._snapshot.data
-            ops = [span(*data.between("log", first - 1, last)) for first, last in _runs(versions)]
+            ops = [span(*data.between("log", first - 1, last)) for first, last in _runs(wanted)]
             answers = await self._snapshot.ranges([log_op(data, after, size) for after, size in ranges] + ops)
             for (after, size), found in zip(ranges, answers, strict=False):
                 await self._read_log(after, size, found.kvs)
-            for record in [self._received(kv) for found in answers[len(ranges) :] for kv in found.kvs]:
-                self._records[record.version] = record
-                self._held_bytes += len(record.cbor or b"")
-            for version in versions:
-                if version not in self._records:
-                    raise StoreRefused(
-                        f"{self._snapshot.gateway.name} is damaged: the record at {version} was deleted from below its"
-                        " namespace; restore a backup"
-                    )
+            self._take(wanted, [kv for found in answers[len(ranges) :] for kv in found.kvs])
             for demand in waiting:
                 demand.settle(self._records)
                 await trio.lowlevel.checkpoint()
+
+    def _take(self, wanted: Mapping[int, str], kvs: Sequence[KeyValue]) -> None:
+        """Keep the records that were asked for by version; one that is missing or another topic's is unreadable."""
+        begins, head = len(self._snapshot.data.table("log")), self._snapshot.position.revision
+        values = {version_in(kv.key, begins): kv.value for kv in kvs}
+        for version, topic in wanted.items():
+            record = self._records[version] = record_of(topic, version, values.get(version), head)
+            self._held_bytes += self._seen_one(record)
+
+    def _seen_one(self, record: Record) -> int:
+        size = len(record.cbor or b"")
+        self._seen += 1
+        self._seen_bytes += size
+        return size
 
     @property
     def _mean_bytes(self) -> int:
@@ -224,16 +242,17 @@ class Demand:
         """How many records to ask for in this round."""
         return max(1, min(ROUND_RECORDS_MAX, ROUND_BYTES // self._mean_bytes)) if self._seen else FIRST_FETCH
 
-    def _versions(self, waiting: Sequence[QueryDemand]) -> list[int]:
-        """List the records to fetch by version in this round, those of the first queries first."""
+    def _wanted(self, waiting: Sequence[QueryDemand]) -> dict[int, str]:
+        """Return the records to fetch by version in this round, with their topics, those of the first queries first."""
         room = self._room
-        versions: dict[int, None] = {}
+        wanted: dict[int, str] = {}
         for demand in waiting:
-            if len(versions) >= room:
-                break
-            asked = demand.ask(self._mean_bytes, room)
-            versions |= {version: None for version in asked if version not in self._records}
-        return list(versions)[:room]
+            for version, _, topic, _ in demand.ask(self._mean_bytes, room):
+                if version not in self._records:
+                    wanted[version] = topic
+                if len(wanted) == room:
+                    return wanted
+        return wanted
 
     def _ranges(self) -> list[tuple[int, int]]:
         """List the ranges of the log to read in this round: the revision that each begins after, and its length.
@@ -249,25 +268,30 @@ class Demand:
 
     async def _read_log(self, after: int, size: int, kvs: Sequence[KeyValue]) -> None:
         """Give a range of the log to every scan that stands within it."""
-        records = [self._received(kv) for kv in kvs]
-        more = len(kvs) == size
-        reach = records[-1].version if more else REVISION_MAX
+        begins = len(self._snapshot.data.table("log"))
+        _, ends = self._snapshot.data.between("log", after, REVISION_MAX)
+        reach = REVISION_MAX
+        rows = list(kvs)
+        while len(kvs) == size:
+            reach = max((version_in(kv.key, begins) or 0 for kv in rows), default=0)
+            if reach > after:
+                break
+            # None but keys of others.
+            kvs = (await self._snapshot.ranges([span(kvs[-1].key + b"\0", ends, limit=size)]))[0].kvs
+            rows += kvs
+            reach = REVISION_MAX
+        records = await records_in(self._snapshot, rows)
+        received = sum(map(self._seen_one, records))
         taken = 0
         for scan in self._logs.values():
             if not scan.done and after <= scan.cursor < reach:
-                taken += scan.take(records, more=more)
+                taken += scan.take(records, reach)
                 await trio.lowlevel.checkpoint()
         # The scans share the records.
-        self._held_bytes += min(taken, sum(len(record.cbor or b"") for record in records))
-
-    def _received(self, kv: KeyValue) -> Record:
-        record = read_record(kv.key, kv.value)
-        self._seen += 1
-        self._seen_bytes += len(record.cbor or b"")
-        return record
+        self._held_bytes += min(taken, received)
 
 
-def _runs(versions: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(versions: Iterable[int]) -> list[tuple[int, int]]:
     """Return versions as the first and last of each run without a gap: one operation reads a run."""
     runs: list[tuple[int, int]] = []
     for version in sorted(versions):

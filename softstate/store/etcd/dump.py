@@ -11,12 +11,13 @@ from softstate.errors import Unavailable
 from softstate.model import PAGE_BYTES_MAX
 from softstate.names import ALL
 from softstate.position import REVISION_MAX, Position
-from softstate.store.base import Dump, Key
+from softstate.store.base import Dump, Key, Publisher
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import NESTED_MAX, Op, RangeAnswer, delete, delete_span, get, put, span, value_is
-from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, prefix_end, read_keylog, write_head
-from softstate.store.etcd.snapshot import EtcdSnapshot, PageBudget, begin_snapshot, log_op, rows_in, scan_log, topics_in
+from softstate.store.etcd.rows import VERSION_DIGITS, read_keylog, read_publisher, version_in, write_lineage
+from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, prefix_end, write_head
+from softstate.store.etcd.snapshot import EtcdSnapshot, PageBudget, begin_snapshot, log_op, scan_log, topics_in
 from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction
 from softstate.store.etcd.write import WriteOutcome, Writer
 from softstate.store.remote.fetched import FetchedSnapshot
@@ -30,19 +31,46 @@ log = structlog.get_logger("softstate.store")
 
 
 def dump_ops(data: Data, after: int, limit: int) -> list[Op]:
-    """Read the first records, keys and lineage rows above a revision."""
+    """Read the first records, keys, lineage rows and publishers above a revision."""
     first = PageBudget(limit, PAGE_BYTES_MAX).fetch_size()
-    rest = [span(*data.between(table, after, REVISION_MAX), limit=limit + 1) for table in ("keylog", "lineage")]
+    tables = ("keylog", "lineage", "touched")
+    rest = [span(*data.between(table, after, REVISION_MAX), limit=limit + 1) for table in tables]
     return [log_op(data, after, first), *rest]
 
 
-async def fetch_dump(snapshot: EtcdSnapshot, after: int, limit: int) -> tuple[FetchedSnapshot, list[Key]]:
+async def fetch_dump(
+    snapshot: EtcdSnapshot, after: int, limit: int
+) -> tuple[FetchedSnapshot, list[Key], list[Publisher]]:
     """Fetch what `softstate.store.rules.paging.dump_page` asks for. The snapshot was begun with `dump_ops`."""
-    log_answer, keylog, lineage = snapshot.answers
-    budget = PageBudget(limit, PAGE_BYTES_MAX)
-    records = await scan_log(snapshot, ALL, after, tombstones=True, budget=budget, kvs=log_answer.kvs)
-    fetched = snapshot.fetched(rows=rows_in(lineage, snapshot.position.epoch), scans={(ALL, after, True): records})
-    return fetched, [read_keylog(kv.key, kv.value) for kv in keylog.kvs]
+    log_answer, keylog, lineage, touched = snapshot.answers
+    records = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log_answer.kvs)
+    fetched = snapshot.fetched(rows=snapshot.lineage_rows(lineage.kvs), scans={(ALL, after, True): records})
+    begins, head = len(snapshot.data.table("keylog")), snapshot.position.revision
+    found = [(version_in(kv.key, begins), kv.value) for kv in keylog.kvs]
+    keys = [read_keylog(version, value) for version, value in found if version is not None and version <= head]
+    publishers = await _publishers(snapshot, touched)
+    return fetched, [key for key in keys if key is not None], publishers
+
+
+async def _publishers(snapshot: EtcdSnapshot, touched: RangeAnswer) -> list[Publisher]:
+    """Read the publishers that a range of ``touched`` leads to, and all that were touched with the last of them."""
+    data = snapshot.data
+    begins = len(data.table("touched"))
+    keys = [kv.key for kv in touched.kvs]
+    if touched.more:
+        last = version_in(keys[-1][begins : begins + VERSION_DIGITS], 0)
+        if last is not None:
+            (same,) = await snapshot.ranges([span(*data.between("touched", last - 1, last))])
+            keys = list(dict.fromkeys([*keys, *(kv.key for kv in same.kvs)]))
+    names = [key[begins + VERSION_DIGITS + 1 :] for key in keys]
+    answers = await snapshot.ranges([get(data.table("publisher") + name) for name in names])
+    found: list[Publisher] = []
+    for key, name, answer in zip(keys, names, answers, strict=True):
+        value = answer.kvs[0].value if answer.kvs else b""
+        publisher = read_publisher(name.decode(errors="replace"), value)
+        if publisher is not None and data.touched(publisher.touched, publisher.publisher) == key:
+            found.append(publisher)
+    return found
 
 
 class Adoption:
@@ -81,25 +109,29 @@ class Adoption:
 
     async def _current(self, seen: tuple[Position, str], *, replace: bool) -> StoredHead:
         async with self._gateway.reading() as connection:
-            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen, ops=_rows_counted)
+            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen)
             self._check_empty(snapshot, replace=replace)
             return snapshot.stored
 
     def _check_empty(self, snapshot: EtcdSnapshot, *, replace: bool) -> None:
-        if not replace and snapshot.position.revision > snapshot.answers[0].count:
+        if not replace and snapshot.position.revision > snapshot.stored.head.rows:
             raise published_to(self._gateway.name)
 
     async def _take(self, page: Dump) -> None:
         transaction = EtcdTransaction(self._data, Head("", "", 0, 0, self._generation, ""))
         topics = [record.topic for record in page.records]
         found = await self._ranges([get(self._data.topic(topic)) for topic in topics])
-        transaction.topics.update(topics_in(topics, found))
+        transaction.topics.update(topics_in(topics, found, REVISION_MAX))
         for record in page.records:
             transaction.place(record)
         for key in page.keys:
             transaction.keep(key)
+        ids = [publisher.publisher for publisher in page.publishers]
+        found = await self._ranges([get(self._data.publisher(one)) for one in ids])
+        for one, publisher, answer in zip(ids, page.publishers, found, strict=True):
+            transaction.note(publisher, read_publisher(one, answer.kvs[0].value) if answer.kvs else None)
         for row in page.rows:
-            transaction.changes[self._data.at("lineage", row.revision)] = row.lineage.encode()
+            transaction.changes[self._data.at("lineage", row.revision)] = write_lineage(row.revision, row.lineage)
         part: list[Op] = []
         size = 0
         for name, value in transaction.changes.items():
@@ -116,18 +148,22 @@ class Adoption:
         return [value_is(self._marker, b"1")]
 
     async def _finish(self, page: Dump, seen: tuple[Position, str], *, replace: bool) -> StoredHead:
-        (counted,) = await self._ranges(
-            [span(self._data.table("key"), prefix_end(self._data.table("key")), count_only=True)]
-        )
+        tables = [self._data.table(name) for name in ("topic", "lineage", "keylog", "touched")]
+        counts = await self._ranges([span(table, prefix_end(table), count_only=True) for table in tables])
+        topics, rows, keys, publishers = (counted.count for counted in counts)
         lineage, revision = lineage_nonce(self._random), page.position.revision + 1
-        head = Head(page.position.epoch, lineage, revision, revision, self._generation, "", page.floor, counted.count)
+        head = Head(
+            page.position.epoch, lineage, revision, revision, self._generation, "", page.floor,
+            topics=topics, rows=rows + 1, keys=keys, publishers=publishers,
+        )  # fmt: skip
 
         async def attempt(connection: Connection, outcome: WriteOutcome) -> StoredHead | None:
-            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen, ops=_rows_counted)
+            snapshot = await begin_snapshot(self._gateway, connection, self._layout, seen)
             self._check_empty(snapshot, replace=replace)
             stored = write_head(head, self._random)
             compares = [value_is(self._layout.head, snapshot.stored.raw), *self._still_ours]
-            ops = [put(self._data.at("lineage", revision), lineage.encode()), delete(self._marker)]
+            row = put(self._data.at("lineage", revision), write_lineage(revision, lineage))
+            ops = [row, delete(self._marker)]
             return stored if await self._writer.send(connection, outcome, compares, stored, ops) else None
 
         return await self._writer.retry(attempt)
@@ -151,12 +187,15 @@ class Adoption:
         await self._clear(prefix_end(kept), prefix_end(self._layout.generations))
 
     async def _clear(self, begins: bytes, ends: bytes) -> None:
-        while True:
-            (answer,) = await self._ranges([span(begins, ends, limit=CLEAR_KEYS, keys_only=True)])
-            if not answer.kvs:
+        await clear_range(self._gateway, begins, ends)
+
+
+async def clear_range(gateway: Gateway, begins: bytes, ends: bytes) -> None:
+    """Delete the keys from `begins` up to and without `ends`, a few at a time. Raises `Unavailable` if cut off."""
+    while True:
+        async with gateway.reading() as connection:
+            answer = await gateway.txn(connection, [span(begins, ends, limit=CLEAR_KEYS, keys_only=True)])
+            kvs = answer.responses[0].response_range.kvs
+            if not kvs:
                 return
-            await self._write([], [delete_span(answer.kvs[0].key, answer.kvs[-1].key + b"\0")])
-
-
-def _rows_counted(data: Data) -> list[Op]:
-    return [span(data.table("lineage"), prefix_end(data.table("lineage")), count_only=True)]
+            await gateway.write(connection, [], [delete_span(kvs[0].key, kvs[-1].key + b"\0")])

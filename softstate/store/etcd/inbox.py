@@ -4,6 +4,9 @@
 a transaction of the program's own. Any node's store takes it from there, in a transaction that deletes it from the
 inbox if it is unchanged since it was read, so exactly one of several nodes does, exactly once. A second put to the same
 topic before that replaces the first: states are last-value.
+
+Entries under the reserved first segment are moved before any other write of any node (`softstate.store.etcd.write`). No
+topic is of that name yet, so all of them are put where refused entries are kept.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from softstate.errors import RequestError
+from softstate.errors import Invalid, RequestError
 from softstate.names import check_topic
 from softstate.store.base import Write
-from softstate.store.etcd.messages import KeyValue, Op, get, span, unchanged
-from softstate.store.etcd.schema import Data, Layout, prefix_end
+from softstate.store.etcd.messages import KeyValue, Op, RangeAnswer, get, span, unchanged
+from softstate.store.etcd.plan import Plan, verified
+from softstate.store.etcd.schema import RESERVED, Layout, prefix_end
 from softstate.store.etcd.snapshot import EtcdSnapshot, topics_in
-from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction, size_of
-from softstate.store.etcd.write import Plan
+from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction, Known, size_of
 from softstate.store.remote.encoding import cbor_of_json
 
 INBOX_MAX = 32
@@ -46,37 +49,48 @@ class DrainResult:
             log.warning("direct publish refused", topic=topic, because=because)
 
 
+def entries_op(begins: bytes) -> Op:
+    """Read the oldest entries of a part of the inbox."""
+    return span(begins, prefix_end(begins), limit=INBOX_MAX, sort_order="ASCEND", sort_target="MOD")
+
+
 def plan_drain(layout: Layout) -> Plan[DrainResult]:
     """Plan to move the oldest entries of the inbox into the store, or to where refused ones are kept."""
 
-    def ops(_data: Data) -> list[Op]:
-        newest_last = {"sort_order": "ASCEND", "sort_target": "MOD"}
-        return [span(layout.inbox, prefix_end(layout.inbox), limit=INBOX_MAX, **newest_last)]
-
     async def draft(snapshot: EtcdSnapshot, transaction: EtcdTransaction) -> DrainResult:
-        publishes: list[Write] = []
-        refused: list[tuple[str, str]] = []
-        entries = _fitting(snapshot.answers[0].kvs)
-        for kv in entries:
-            topic = kv.key[len(layout.inbox) :]
-            try:
-                publishes.append(_publish(topic, kv.value))
-            except RequestError as error:
-                because = error.message
-                transaction.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
-                refused.append((topic.decode(errors="replace"), because))
-            transaction.compares.append(unchanged(kv.key, kv.mod_revision))
-            transaction.changes[kv.key] = None
-        topics = [publish.topic for publish in publishes]
-        found = await snapshot.ranges([get(transaction.data.topic(topic)) for topic in topics])
-        transaction.apply(publishes, snapshot.fetched(), topics_in(topics, found), {})
-        return DrainResult(len(entries), refused, snapshot.answers[0].count > len(entries))
+        return await move(layout, snapshot, transaction, snapshot.answers[0])
 
-    return Plan(draft, ops)
+    return Plan(draft, lambda _data: [entries_op(layout.inbox)])
+
+
+async def move(
+    layout: Layout, snapshot: EtcdSnapshot, transaction: EtcdTransaction, entries: RangeAnswer
+) -> DrainResult:
+    """Draft a transaction that moves entries of the inbox, as many of the first as it can hold."""
+    publishes: list[Write] = []
+    refused: list[tuple[str, str]] = []
+    fitting = _fitting(entries.kvs)
+    for kv in fitting:
+        topic = kv.key[len(layout.inbox) :]
+        try:
+            publishes.append(_publish(topic, kv.value))
+        except RequestError as error:
+            because = error.message
+            transaction.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
+            refused.append((topic.decode(errors="replace"), because))
+        transaction.compares.append(unchanged(kv.key, kv.mod_revision))
+        transaction.changes[kv.key] = None
+    topics = [publish.topic for publish in publishes]
+    found = await snapshot.ranges([get(transaction.data.topic(topic)) for topic in topics])
+    states = topics_in(topics, found, snapshot.position.revision)
+    transaction.apply(publishes, snapshot.fetched(), Known(await verified(snapshot, publishes, states)))
+    return DrainResult(len(fitting), refused, entries.count > len(fitting))
 
 
 def _publish(topic: bytes, value: bytes) -> Write:
     name = check_topic(topic.decode(errors="surrogateescape"))
+    if name.partition("/")[0] == RESERVED:
+        raise Invalid(f"{RESERVED} is reserved as the first segment of a topic: choose another name")
     return Write(name, cbor_of_json(value) if value else None)
 
 

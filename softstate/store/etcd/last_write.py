@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softstate.store.base import Write
+from softstate.store.base import Publisher, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.messages import NESTED_MAX, unchanged
 from softstate.store.etcd.schema import StoredHead
-from softstate.store.etcd.transaction import EtcdTransaction
+from softstate.store.etcd.transaction import EtcdTransaction, Known
 from softstate.store.rules.judge import TopicState
 
 LAST_WRITE_TOPICS_MAX = 4_096
 """How many topics are remembered at most; beyond it, remembering starts over."""
+
+
+LAST_WRITE_PUBLISHERS_MAX = 256
+"""How many publishers are remembered at most; a publisher may have a thousand numbers in flight."""
 
 
 class LastWrite:
@@ -27,6 +31,7 @@ class LastWrite:
         self._known: StoredHead | None = None
         self._connection: Connection | None = None
         self._topics: dict[str, TopicState] = {}
+        self._publishers: dict[str, Publisher] = {}
 
     def remember(
         self, connection: Connection, base: StoredHead, stored: StoredHead, transaction: EtcdTransaction
@@ -34,18 +39,19 @@ class LastWrite:
         """Note a write that has made `known` of `base`."""
         if self._known is None or self._known.raw != base.raw or len(self._topics) > LAST_WRITE_TOPICS_MAX:
             self._topics = {}
-        self._topics |= transaction.topics
+        if not self._topics or len(self._publishers) > LAST_WRITE_PUBLISHERS_MAX:
+            self._publishers = {}
+        self._topics |= transaction.written
+        self._publishers |= transaction.publishers
         self._known, self._connection = stored, connection
 
     def forget(self) -> None:
         """Forget it: another node has written."""
         self._known = self._connection = None
-        self._topics = {}
+        self._topics, self._publishers = {}, {}
 
-    def base_for(
-        self, connection: Connection, group: Sequence[Write], newest: int
-    ) -> tuple[StoredHead, dict[str, TopicState]] | None:
-        """Return the head and the state of the topics of a group, if all that judging them takes is remembered.
+    def base_for(self, connection: Connection, group: Sequence[Write], newest: int) -> tuple[StoredHead, Known] | None:
+        """Return the head and what is known of a group's topics and publishers, if that is all that judging takes.
 
         `newest` is the highest revision that this node has met or was notified of.
         """
@@ -58,7 +64,11 @@ class LastWrite:
             return None
         if any(publish.witness is not None or publish.topic not in self._topics for publish in group):
             return None
-        return stored, {publish.topic: self._topics[publish.topic] for publish in group}
+        publishers = {publish.number.publisher for publish in group if publish.number is not None}
+        if not publishers <= self._publishers.keys():
+            return None
+        topics = {publish.topic: self._topics[publish.topic] for publish in group}
+        return stored, Known(topics, publishers={name: self._publishers[name] for name in publishers})
 
 
 def compare_new_keys(transaction: EtcdTransaction, group: Sequence[Write]) -> None:

@@ -167,6 +167,11 @@ def unchanged(key: bytes, mod_revision: int) -> Op:
     return {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": mod_revision}
 
 
+def none_in(begin: bytes, end: bytes) -> Op:
+    """Compare: no key from `begin` up to and without `end` exists. etcd compares each one that does."""
+    return {"key": begin, "range_end": end, "target": "MOD", "result": "EQUAL", "mod_revision": 0}
+
+
 def folded(first: Op, ops: Sequence[Op]) -> list[Op]:
     """Return a list of operations that etcd takes as one transaction: `first`, then `ops`, nested if they are many.
 

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import trio
 
-from softstate.names import prefixes_of
+from softstate.names import ALL, prefixes_of
 from softstate.store.etcd.messages import span
-from softstate.store.etcd.schema import read_topic
+from softstate.store.etcd.rows import read_topic, topic_in
 from softstate.store.etcd.snapshot import EtcdSnapshot
+from softstate.store.rules.checksum import UNRANKED
+from softstate.store.rules.judge import TopicState
 
 PREFIX_TOPICS_MAX = 8_192
 """A prefix with more topics than this is read in version order, passing over what it does not cover."""
@@ -22,11 +24,17 @@ TURN_ENTRIES = 1_024
 
 
 class Entry(NamedTuple):
-    """A topic, its version, and whether it is live."""
+    """A topic, its version, and whether it is live. Not `readable`: its row is damaged, and the version is none."""
 
     version: int
     live: bool
     topic: str
+    readable: bool = True
+
+
+def entry_of(topic: str, state: TopicState) -> Entry:
+    """Return the entry of a topic. A damaged one stands before all others."""
+    return Entry(state.version if state.readable else UNRANKED, state.live, topic, state.readable)
 
 
 class NameIndex:
@@ -38,7 +46,7 @@ class NameIndex:
 
     async def fetch(self, snapshot: EtcdSnapshot, counts: Mapping[str, int]) -> None:
         """Read the topics under these prefixes, those nested in others with them. `counts` tells how many each has."""
-        widest = [prefix for prefix in counts if not any(outer in counts for outer in prefixes_of(prefix)[:-1])]
+        widest = [prefix for prefix in counts if not any(outer in counts for outer in _wider(prefix))]
         part: list[str] = []
         size = 0
         for prefix in widest:
@@ -55,8 +63,9 @@ class NameIndex:
         for prefix, found in zip(prefixes, answers, strict=True):
             entries = self._ranges[prefix] = []
             for at, kv in enumerate(found.kvs):
-                state = read_topic(kv.value)
-                entries.append(Entry(state.version, state.live, kv.key[root:].decode()))
+                topic = topic_in(kv.key[root:])
+                if topic is not None:
+                    entries.append(entry_of(topic, read_topic(topic, kv.value, snapshot.position.revision)))
                 if at % TURN_ENTRIES == 0:
                     await trio.lowlevel.checkpoint()
 
@@ -64,9 +73,16 @@ class NameIndex:
         """Yield the topics under a prefix that was fetched, or nested in one, above a version, in version order."""
         entries = self._sorted.get(prefix)
         if entries is None:
-            outer = next(outer for outer in prefixes_of(prefix) if outer in self._ranges)
+            outer = next(outer for outer in [*_wider(prefix), prefix] if outer in self._ranges)
             names = self._ranges[outer]
-            begin = bisect_left(names, prefix, key=itemgetter(2))
-            end = bisect_left(names, f"{prefix[:-1]}0", key=itemgetter(2))
+            begin, end = 0, len(names)
+            if prefix != outer:
+                begin = bisect_left(names, prefix, key=itemgetter(2))
+                end = bisect_left(names, f"{prefix[:-1]}0", key=itemgetter(2))
             entries = self._sorted[prefix] = sorted(names[begin:end])
         return (entries[at] for at in range(bisect_right(entries, after, key=itemgetter(0)), len(entries)))
+
+
+def _wider(prefix: str) -> list[str]:
+    """List the prefixes that cover all that this one does, and more."""
+    return [] if prefix == ALL else prefixes_of(prefix)[:-1]

@@ -6,6 +6,7 @@ import heapq
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import TypeAlias
 
@@ -20,6 +21,10 @@ Triple: TypeAlias = tuple[str, int, bool]
 """The arguments of `Snapshot.scan`: prefix, after, tombstones."""
 
 _version = attrgetter("version")
+
+
+ABOVE_FETCH = 8
+"""How many records are looked at in a row to tell a damaged one from another history: one that is not damaged does."""
 
 
 class LogScan:
@@ -37,21 +42,22 @@ class LogScan:
         self._limit, self._limit_bytes = limits
         self._bytes = 0
 
-    def take(self, records: Sequence[Record], *, more: bool) -> int:
-        """Take what comes next in the log; return the bytes of values that were added to `found`."""
+    def take(self, records: Sequence[Record], reach: int) -> int:
+        """Take what comes next in the log, which is complete up to the revision `reach`.
+
+        Returns the bytes of values that were added to `found`.
+        """
         before = self._bytes
-        begin = bisect_right(records, self.cursor, key=_version)
-        for at in range(begin, len(records)):
+        for at in range(bisect_right(records, self.cursor, key=attrgetter("version")), len(records)):
             record = records[at]
-            self.cursor = record.version
-            if not self._covers(record):
-                continue
-            self.done = len(self.found) >= self._limit or self._bytes >= self._limit_bytes
-            self.found.append(record)
-            self._bytes += len(record.cbor or b"")
-            if self.done:
-                break
-        self.done = self.done or not more
+            if self._covers(record):
+                self.done = len(self.found) >= self._limit or self._bytes >= self._limit_bytes
+                self.found.append(record)
+                self._bytes += len(record.cbor or b"")
+                if self.done:
+                    break
+        self.cursor = reach
+        self.done = self.done or reach >= REVISION_MAX
         return self._bytes - before
 
     def _covers(self, record: Record) -> bool:
@@ -61,15 +67,22 @@ class LogScan:
 
 
 class QueryDemand:
-    """A query, the part of its page that is known by name and fetched by version, and the scans of the log it needs."""
+    """A query, the part of its page that is known by name and fetched by version, and the scans of the log it needs.
 
-    def __init__(self, query: Query, index: NameIndex, named: Sequence[Triple], own: Sequence[Entry]) -> None:
+    `own` are the topics asked for that are newer than what the asker holds. Those `above` are older: the asker has seen
+    another history, unless the record is damaged, so these are looked at first.
+    """
+
+    def __init__(
+        self, query: Query, index: NameIndex, named: Sequence[Triple], own: Sequence[Entry], above: Sequence[Entry]
+    ) -> None:
         self.query = query
         self.named = frozenset(named)
         self.scans: dict[Triple, LogScan] = {}
         self.horizon = 0
         """No record above this version is needed."""
-        self._ended = False
+        self._ended = self._rewound = False
+        self._above = deque(above)
         self._asked: deque[Entry] = deque()
         sources: list[Iterator[Entry]] = [iter(own)] if own or not named else []
         for prefix, after, tombstones in named:
@@ -81,38 +94,48 @@ class QueryDemand:
     @property
     def done(self) -> bool:
         """Whether the query can be answered."""
-        return self._ended and all(scan.done for scan in self.scans.values())
+        return self._rewound or (self._ended and not self._above and all(scan.done for scan in self.scans.values()))
 
-    def ask(self, mean_bytes: int, room: int) -> list[int]:
-        """Return the versions of the records to fetch next, estimated from the mean size of a record; 0: not known."""
+    def ask(self, mean_bytes: int, room: int) -> list[Entry]:
+        """Return what records to fetch next, estimated from the mean size of a record; 0: not known."""
+        if self._above:
+            return [entry for entry in islice(self._above, ABOVE_FETCH) if _is_fetched(entry)]
         if self._ended:
             return []
         wanted = FIRST_FETCH
         if mean_bytes:
             wanted = max(1, min(FETCH_MAX, (self.query.limit_bytes - self._taken_bytes) // mean_bytes + 2))
         wanted = min(wanted, self.query.limit + 1 - self._taken, room)
-        versions = [entry.version for entry in self._asked if entry.live]
-        while len(versions) < wanted:
+        asked = [entry for entry in self._asked if _is_fetched(entry)]
+        while len(asked) < wanted:
             entry = next(self._entries, None)
             if entry is None:
                 break
             self._asked.append(entry)
-            if entry.live:
-                versions.append(entry.version)
-        return versions
+            if _is_fetched(entry):
+                asked.append(entry)
+        return asked
 
     def settle(self, records: Mapping[int, Record]) -> None:
         """Count what was fetched; what was asked for and is not there yet is asked for again."""
+        while self._above and not self._rewound:
+            entry = self._above[0]
+            record = records.get(entry.version)
+            if record is None and _is_fetched(entry):
+                return
+            self._rewound = record is None or not record.unreadable
+            self._above.popleft()
         while self._asked and not self._ended:
             entry = self._asked[0]
-            if entry.live:
+            if _is_fetched(entry):
                 record = records.get(entry.version)
                 if record is None:
                     return
-                # The page may pass over a tombstone, so only a value uses up what it takes.
-                self._ended = self._taken >= self.query.limit or self._taken_bytes >= self.query.limit_bytes
-                self._taken += 1
-                self._taken_bytes += len(record.cbor or b"")
+                # The page may pass over a tombstone, and may name a damaged one elsewhere: only a value uses it up.
+                if record.cbor is not None:
+                    self._ended = self._taken >= self.query.limit or self._taken_bytes >= self.query.limit_bytes
+                    self._taken += 1
+                    self._taken_bytes += len(record.cbor)
             self.horizon = entry.version
             self._asked.popleft()
         if not self._ended:
@@ -123,13 +146,18 @@ class QueryDemand:
                 self._asked.append(following)
 
 
+def _is_fetched(entry: Entry) -> bool:
+    """Tell whether a record is to be fetched: a tombstone has nothing more to tell, a damaged row leads nowhere."""
+    return entry.live and entry.readable
+
+
 def _once(entries: Iterator[Entry]) -> Iterator[Entry]:
     """Pass on entries without repetitions."""
-    last = 0
+    last: Entry | None = None
     for entry in entries:
-        if entry.version != last:
+        if entry != last:
             yield entry
-        last = entry.version
+        last = entry
 
 
 class QueryView:
@@ -156,10 +184,6 @@ class QueryView:
         self._records = records
         self._dead: dict[int, str] = {}
 
-    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
-        """See `softstate.store.rules.history.Snapshot.damaged`."""
-        return ()
-
     def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at `revision`; None above the head or before the first row."""
         return self._lineage_of[revision]
@@ -170,17 +194,32 @@ class QueryView:
 
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
-        found = {topic: self._states[topic] for topic in topics if topic in self._states}
+        found = {topic: state for topic in topics if (state := self._states.get(topic)) is not None and state.readable}
         self._dead = {state.version: topic for topic, state in found.items() if not state.live}
         return {topic: state.version for topic, state in found.items()}
+
+    def damaged(self, held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return [topic for topic, version in held.items() if self._is_damaged(topic, version)]
+
+    def _is_damaged(self, topic: str, held: int) -> bool:
+        state = self._states.get(topic)
+        if state is None or not state.readable:
+            return state is not None
+        record = self._records.get(state.version) if held > state.version else None
+        return record is not None and record.unreadable
 
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
         """Yield the records that have these versions."""
         for version in versions:
-            if version > self._demand.horizon:
-                return
-            dead = self._dead.get(version)
-            yield self._records[version] if dead is None else Record(dead, version, None)
+            record = self._records.get(version)
+            if version in self._dead:
+                record = Record(self._dead[version], version, None)
+            if record is None:
+                if version > self._demand.horizon:
+                    return
+                raise KeyError(version)
+            yield record
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after`, in version order, as far as a page can reach."""
@@ -188,10 +227,12 @@ class QueryView:
             found = self._demand.scans[prefix, after, tombstones].found
             yield from (record for record in found if prefix == ALL or record.topic.startswith(prefix))
             return
-        for version, live, topic in self._index.under(prefix, after):
+        for version, live, topic, readable in self._index.under(prefix, after):
             if version > self._demand.horizon:
                 return
-            if live:
+            if not readable:
+                yield Record(topic, version, None, unreadable=True)
+            elif live:
                 yield self._records[version]
             elif tombstones:
                 yield Record(topic, version, None)

@@ -1,23 +1,34 @@
-r"""The layout in etcd: the keys, the one value that every write compares, and the small encodings.
+r"""The layout in etcd: the keys, and the one value that every write compares.
+
+`softstate.store.etcd.rows` has the values of the others.
 
 All of it is below ``NAMESPACE/``, and nothing outside is ever touched::
 
-    head                          the newest commit, as `Head`: compared and rewritten by every write of softstate
-    inbox/TOPIC                   JSON text that another program wants published; empty to delete
-    refused/TOPIC                 an entry of the inbox that cannot be published: a line with the reason, then the entry
-    data/GENERATION/log/VERSION   a record: topic, NUL, value as `softstate.store.remote.encoding` has it
-    data/GENERATION/topic/TOPIC   the version of a topic's record, with "+", or "-" for a tombstone
-    data/GENERATION/tomb/VERSION  the topic of a tombstone
-    data/GENERATION/lineage/START the nonce of the lineage that begins at revision START
-    data/GENERATION/key/TOPIC\0KEY  the request that an idempotency key stands for: version, digest
-    data/GENERATION/keylog/VERSION  the idempotency key that was made at a version: [topic, key, digest]
+    head                           the newest commit, as `Head`: compared and rewritten by every write of softstate
+    inbox/TOPIC                    JSON text that another program wants published; empty to delete
+    refused/TOPIC                  an entry of the inbox that cannot be published: the reason, a line feed, the entry
+    store/GENERATION/log/VERSION   a record: topic and value
+    store/GENERATION/topic/TOPIC   the version of a topic's record, with "+", or "-" for a tombstone
+    store/GENERATION/tomb/VERSION  the topic of a tombstone
+    store/GENERATION/lineage/START the nonce of the lineage that begins at revision START
+    store/GENERATION/key/TOPIC\0KEY  the request that an idempotency key stands for: version, digest
+    store/GENERATION/keylog/VERSION  the idempotency key that was made at a version: [topic, key, digest]
+    store/GENERATION/publisher/ID  the numbers that a publisher has used, and what it has settled
+    store/GENERATION/touched/VERSION/ID  a publisher, by the head after its last publish; empty
 
 Versions are 16 hex digits, so their order is that of the keys: the change feed is one range, and reading a record one
 get. A generation is what `adopt` fills beside the current one, and then puts in its place by writing `head`. The names
 sort so that one range (`Layout.watched`) covers the head and the inbox, and nothing else.
 
+Every value but the empty ones, and those of ``tomb``, has a checksum. ``tomb`` and ``touched`` are indexes: nothing is
+done because of their rows but what the row that they lead to confirms. ``topic`` leads to ``log``, and a record counts
+only if both agree.
+
 Revisions are softstate's own and not etcd's: those count every write to the server, foreign ones too, and a backup
 that was restored continues them as it likes.
+
+Until layout 2 the generations were below ``data/``, without checksums (`softstate.store.etcd.migration`). A node of
+that time refuses a head of layout 2, and compares the head with every write, so it cannot change what it does not know.
 """
 
 from __future__ import annotations
@@ -28,26 +39,25 @@ from random import Random
 import msgspec
 
 from softstate.errors import StoreRefused
-from softstate.model import Record
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.base import Key
-from softstate.store.remote.encoding import from_stored, to_stored
-from softstate.store.rules.judge import KeyUse, TopicState
-
-LAYOUT_VERSION = 1
-"""In `Head.layout`. A head with a higher one is from a newer softstate."""
+from softstate.store.base import LAYOUT
+from softstate.store.rules.checksum import row_checksum
 
 MARK = "softstate"
 """In `Head.application`: tells a key of ours from another one of that name."""
+
+RESERVED = "$softstate"
+"""The first segment of topics that rule over others: what lies in the inbox below it goes before every other write."""
 
 
 class Head(msgspec.Struct, frozen=True):
     """The newest commit, in JSON at the key ``head``. Two writes never leave the same bytes: `token` is random.
 
-    So a write that compares these bytes knows all that is below ``data/`` to be as it was when they were read, even if
-    something was restored or repeated in between. `since` is the revision at which `lineage` begins, `keys` how many
-    idempotency keys are held.
+    So a write that compares these bytes knows all that is below ``store/`` to be as it was when they were read, even if
+    something was restored or repeated in between, and the layout to be `LAYOUT`. `since` is the revision at which
+    `lineage` begins. `topics` (tombstones included), `rows` (of lineages), `keys` and `publishers` count the rows.
+    `migrating` is the generation of layout 1 that this one is still being filled from. `check` is a checksum.
     """
 
     epoch: str
@@ -57,9 +67,14 @@ class Head(msgspec.Struct, frozen=True):
     generation: str
     token: str
     floor: int = 0
+    topics: int = 0
+    rows: int = 0
     keys: int = 0
+    publishers: int = 0
+    migrating: str = ""
     application: str = MARK
-    layout: int = LAYOUT_VERSION
+    layout: int = LAYOUT
+    check: str = ""
 
     @property
     def position(self) -> Position:
@@ -75,32 +90,55 @@ class StoredHead:
     raw: bytes
 
 
-def read_head(raw: bytes, name: str) -> StoredHead:
-    """Decode the value of the key ``head``. Raises `StoreRefused` when it is not ours, or of a newer softstate."""
-    try:
-        head = msgspec.json.decode(raw, type=Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        layout = _layout_of(raw)
-        if layout is None or layout <= LAYOUT_VERSION:
-            raise StoreRefused(
-                f"{name}: its key 'head' was not written by softstate; nothing was changed: choose another ?namespace="
-            ) from None
-    else:
-        layout = head.layout
-    if layout != LAYOUT_VERSION:
-        raise StoreRefused(
-            f"{name} has layout version {layout}, this softstate knows {LAYOUT_VERSION}:"
-            " install the softstate that wrote it, or choose another ?namespace="
-        )
-    return StoredHead(head, raw)
-
-
 class _AnyHead(msgspec.Struct):
     application: str
     layout: int
 
 
-def _layout_of(raw: bytes) -> int | None:
+def read_head(raw: bytes, name: str) -> StoredHead:
+    """Decode the value of the key ``head``.
+
+    Raises `StoreRefused` when it is not ours, damaged, or of another layout; `layout_of` tells that before.
+    """
+    layout = layout_of(raw)
+    if layout is None:
+        raise StoreRefused(
+            f"{name}: its key 'head' was not written by softstate, or is damaged; nothing was changed: choose another"
+            f" ?namespace=, or, if this was a store, {REPAIR}"
+        )
+    if layout > LAYOUT:
+        raise StoreRefused(
+            f"{name} has layout version {layout}, this softstate knows {LAYOUT}:"
+            " install the softstate that wrote it, or choose another ?namespace="
+        )
+    if layout < LAYOUT:
+        raise StoreRefused(
+            f"{name} has layout version {layout}, this softstate reads {LAYOUT}: start a node of this softstate on it"
+            " (softstate serve), which migrates it; stop every older node first"
+        )
+    try:
+        head = msgspec.json.decode(raw, type=Head)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        head = None
+    if head is None or head.check != _check(head) or msgspec.json.encode(head) != raw:
+        raise damaged(name, "its key 'head' does not match its checksum")
+    return StoredHead(head, raw)
+
+
+REPAIR = (
+    "stop every node, delete what is below the namespace (`etcdctl del --prefix NAMESPACE/`), then put a backup back"
+    " (`softstate store restore`)"
+)
+"""The advice for a store whose head or lineage is damaged."""
+
+
+def damaged(name: str, because: str) -> StoreRefused:
+    """Return the error for a store that cannot be used because of a damaged row that is not of one topic."""
+    return StoreRefused(f"{name} is damaged, {because}: {REPAIR}")
+
+
+def layout_of(raw: bytes) -> int | None:
+    """Return the layout number of a head, None if it is not one of ours."""
     try:
         found = msgspec.json.decode(raw, type=_AnyHead)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -111,7 +149,12 @@ def _layout_of(raw: bytes) -> int | None:
 def write_head(head: Head, random: Random) -> StoredHead:
     """Encode a head with a token of its own."""
     head = msgspec.structs.replace(head, token=f"{random.getrandbits(64):016x}")
+    head = msgspec.structs.replace(head, check=_check(head))
     return StoredHead(head, msgspec.json.encode(head))
+
+
+def _check(head: Head) -> str:
+    return row_checksum("head", msgspec.json.encode(msgspec.structs.replace(head, check=""))).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +165,15 @@ class Layout:
     root: bytes = field(init=False)
     head: bytes = field(init=False)
     inbox: bytes = field(init=False)
+    reserved: bytes = field(init=False)
+    """The part of the inbox whose topics are `RESERVED`."""
 
     def __post_init__(self) -> None:
         root = f"{self.namespace}/".encode()
         object.__setattr__(self, "root", root)
         object.__setattr__(self, "head", root + b"head")
         object.__setattr__(self, "inbox", root + b"inbox/")
+        object.__setattr__(self, "reserved", root + f"inbox/{RESERVED}/".encode())
 
     @property
     def watched(self) -> tuple[bytes, bytes]:
@@ -141,6 +187,11 @@ class Layout:
     @property
     def generations(self) -> bytes:
         """The prefix of the keys of every generation."""
+        return self.root + b"store/"
+
+    @property
+    def november(self) -> bytes:
+        """The prefix of the keys of every generation of layout 1."""
         return self.root + b"data/"
 
     def data(self, generation: str) -> Data:
@@ -159,7 +210,7 @@ class Data:
         return b"%s%s/" % (self.root, table.encode())
 
     def at(self, table: str, version: int) -> bytes:
-        """Return the key of a version in the table ``log``, ``tomb``, ``lineage`` or ``keylog``."""
+        """Return the key of a version in a table that goes by version, or the beginning of it in ``touched``."""
         return b"%s%s/%016x" % (self.root, table.encode(), version)
 
     def topic(self, topic: str) -> bytes:
@@ -169,6 +220,14 @@ class Data:
     def key(self, topic: str, key: str) -> bytes:
         """Return the key of an idempotency key."""
         return b"%skey/%s\0%s" % (self.root, topic.encode(), key.encode())
+
+    def publisher(self, publisher: str) -> bytes:
+        """Return the key of a publisher."""
+        return b"%spublisher/%s" % (self.root, publisher.encode())
+
+    def touched(self, revision: int, publisher: str) -> bytes:
+        """Return the key that leads to a publisher which was touched at a revision."""
+        return b"%s/%s" % (self.at("touched", revision), publisher.encode())
 
     def under(self, prefix: str) -> tuple[bytes, bytes]:
         """Return the range of the topics that a prefix covers."""
@@ -183,51 +242,3 @@ class Data:
 def prefix_end(prefix: bytes) -> bytes:
     """Return the end of the range of keys that begin with `prefix`, which ends in a slash."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
-
-
-def version_of(key: bytes) -> int:
-    """Return the version that a key of ``log``, ``tomb``, ``lineage`` or ``keylog`` ends in."""
-    return int(key[-16:], 16)
-
-
-def write_topic(state: TopicState) -> bytes:
-    """Encode the value of ``topic/TOPIC``."""
-    return b"%016x%c" % (state.version, b"+" if state.live else b"-")
-
-
-def read_topic(value: bytes) -> TopicState:
-    """Decode the value of ``topic/TOPIC``."""
-    return TopicState(int(value[:16], 16), value[16:] == b"+")
-
-
-def write_record(record: Record) -> bytes:
-    """Encode the value of ``log/VERSION``."""
-    return record.topic.encode() + b"\0" + to_stored(record.cbor)
-
-
-def read_record(key: bytes, value: bytes) -> Record:
-    """Decode a key of ``log/`` and its value. No topic holds a NUL, so the first one ends it."""
-    topic, _, stored = value.partition(b"\0")
-    name, version = topic.decode(), version_of(key)
-    return Record(name, version, from_stored(stored, name, version))
-
-
-def write_use(key: Key) -> bytes:
-    """Encode the request that an idempotency key stands for."""
-    return b"%016x%s" % (key.version, key.digest)
-
-
-def read_use(value: bytes) -> KeyUse:
-    """Decode the request that an idempotency key stands for: digest, version."""
-    return value[16:], int(value[:16], 16)
-
-
-def write_keylog(key: Key) -> bytes:
-    """Encode the value of ``keylog/VERSION``."""
-    return msgspec.json.encode((key.topic, key.key, key.digest))
-
-
-def read_keylog(key: bytes, value: bytes) -> Key:
-    """Decode a key of ``keylog/`` and its value."""
-    topic, name, digest = msgspec.json.decode(value, type=tuple[str, str, bytes])
-    return Key(topic, name, digest, version_of(key))

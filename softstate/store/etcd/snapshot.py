@@ -10,15 +10,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
-from softstate.errors import StoreRewound
+from softstate.errors import StoreRefused, StoreRewound, Unavailable
 from softstate.model import PAGE_BYTES_MAX, Record
-from softstate.names import ALL, covers
+from softstate.names import ALL
 from softstate.position import REVISION_MAX, Position
+from softstate.store.base import LAYOUT
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
-from softstate.store.etcd.schema import Data, Layout, StoredHead, read_head, read_record, read_topic, version_of
+from softstate.store.etcd.rows import read_lineage, read_log, read_topic, version_in
+from softstate.store.etcd.schema import Data, Layout, StoredHead, damaged, layout_of, prefix_end, read_head
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.judge import TopicState
@@ -84,21 +87,43 @@ class EtcdSnapshot:
             found += [one.response_range for one in answer.responses]
         return found
 
-    async def add_lineages(self, revisions: Sequence[int], rows: Sequence[RangeAnswer]) -> None:
-        """Note the lineage in force at each revision. `rows` are those around them, from the lowest on."""
-        nonces = {version_of(kv.key): kv.value.decode() for answer in rows for kv in answer.kvs}
-        starts = sorted(nonces)
-        known_upto = starts[-1] if any(answer.more for answer in rows[1:]) else self.position.revision
-        asked: list[int] = []
+    async def add_lineages(self, revisions: Sequence[int], answers: Sequence[RangeAnswer]) -> None:
+        """Note the lineage in force at each revision. `answers` have the rows around them, from the lowest on."""
+        rows = [kv for answer in answers for kv in answer.kvs]
+        found = self.lineage_rows(rows)
+        if len(found) < len(rows) or any(answer.more for answer in answers[1:]):
+            # Keys of others lie among them, or they are many.
+            table = self.data.table("lineage")
+            found = self.lineage_rows((await self.ranges([span(table, prefix_end(table))]))[0].kvs)
         for revision in revisions:
-            self.lineage_of[revision] = None
-            at = bisect_right(starts, revision)
-            if known_upto < revision <= self.position.revision:
-                asked.append(revision)
-            elif at and revision <= self.position.revision:
-                self.lineage_of[revision] = nonces[starts[at - 1]]
-        for revision, answer in zip(asked, await self.ranges([lineage_op(self.data, r) for r in asked]), strict=True):
-            self.lineage_of[revision] = lineage_in(answer)
+            at = bisect_right(found, revision, key=attrgetter("revision"))
+            known = at and revision <= self.position.revision
+            self.lineage_of[revision] = found[at - 1].lineage if known else None
+
+    def lineage_rows(self, kvs: Sequence[KeyValue]) -> list[Position]:
+        """Return lineage rows, as `lineage_rows` does. Raises `Unavailable` when one is damaged."""
+        try:
+            return lineage_rows(self.data, self.position, kvs, self.gateway.name)
+        except StoreRefused as error:
+            raise Unavailable(str(error)) from None
+
+
+def lineage_rows(data: Data, head: Position, kvs: Sequence[KeyValue], name: str) -> list[Position]:
+    """Return lineage rows as the positions that they begin, without keys of others.
+
+    Raises `StoreRefused` when one is damaged.
+    """
+    begins = len(data.table("lineage"))
+    rows: list[Position] = []
+    for kv in kvs:
+        revision = version_in(kv.key, begins)
+        if revision is None or not 0 < revision <= head.revision:
+            continue
+        nonce = read_lineage(revision, kv.value)
+        if nonce is None:
+            raise damaged(name, f"its lineage row at {revision} does not match its checksum")
+        rows.append(Position(head.epoch, nonce, revision))
+    return rows
 
 
 async def begin_snapshot(
@@ -113,7 +138,8 @@ async def begin_snapshot(
     """Begin a snapshot: read the head, the lineages at these revisions, and `ops`, which may be many, in one go.
 
     `seen` is the highest position met before, noted before the call, with the generation that it was met in. Raises
-    `StoreRewound` when it is not on the history, `StoreRefused`, and what the methods of `EtcdSnapshot` raise.
+    `StoreRewound` when it is not on the history, `Unavailable` when head or lineage are damaged or another release has
+    changed the layout, and what the methods of `EtcdSnapshot` raise.
     """
     position, generation = seen
     revisions = sorted({position.revision, *lineages})
@@ -126,7 +152,7 @@ async def begin_snapshot(
         found = [one.response_range for one in answer.responses]
         if not found[0].kvs:
             raise StoreRewound(f"{gateway.name} was wiped, or its namespace deleted, while it was open: reopen it")
-        stored = read_head(found[0].kvs[0].value, gateway.name)
+        stored = read_open_head(found[0].kvs[0].value, gateway.name)
         if stored.head.generation == generation:
             break
         # Another store has adopted a copy since: the data are in another generation.
@@ -140,46 +166,45 @@ async def begin_snapshot(
     return snapshot
 
 
+def read_open_head(raw: bytes, name: str) -> StoredHead:
+    """Decode the head of a store that is open. Raises `Unavailable`, with what to do, for one that is of no use."""
+    layout = layout_of(raw)
+    if layout is not None and layout != LAYOUT:
+        raise Unavailable(
+            f"{name}: its layout changed to {layout} while it was open: stop this node, and install the softstate that"
+            " has changed it"
+        )
+    try:
+        return read_head(raw, name)
+    except StoreRefused as error:
+        raise Unavailable(str(error)) from None
+
+
 def lineage_op(data: Data, revision: int) -> Op:
     """Read the lineage row in force at a revision, if that is not above the head."""
     return span_last(data.at("lineage", 0), data.at("lineage", revision + 1))
 
 
-def lineage_in(answer: RangeAnswer) -> str | None:
-    """Return the nonce that `lineage_op` has found."""
-    return answer.kvs[0].value.decode() if answer.kvs else None
-
-
-def rows_in(answer: RangeAnswer, epoch: str) -> list[Position]:
-    """Return lineage rows as the positions that they begin."""
-    return [Position(epoch, kv.value.decode(), version_of(kv.key)) for kv in answer.kvs]
-
-
 class PageBudget:
-    """How much a page still takes: `limit` records or `limit_bytes` of values, and one more, to know of a next page."""
+    """The room left in a page: `limit` records or `limit_bytes` of values, and one more, to know of a next page."""
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self.spent = False
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._taken = self._taken_bytes = 0
-        self._seen = self._seen_bytes = 0
 
     def fetch_size(self) -> int:
         """Return how many records to ask for next, estimated from the size of those received."""
-        if not self._seen:
+        if not self._taken:
             return min(FIRST_FETCH, self._limit + 1)
-        return max(1, min(FETCH_MAX, FETCH_BYTES * self._seen // max(1, self._seen_bytes)))
+        return max(1, min(FETCH_MAX, FETCH_BYTES * self._taken // max(1, self._taken_bytes)))
 
-    def count(self, record: Record, *, take: bool) -> None:
-        """Count a record received, whether the page takes it or not."""
-        size = len(record.cbor or b"")
-        self._seen += 1
-        self._seen_bytes += size
-        if take:
-            self.spent = self._taken >= self._limit or self._taken_bytes >= self._limit_bytes
-            self._taken += 1
-            self._taken_bytes += size
+    def count(self, record: Record) -> None:
+        """Count a record received."""
+        self.spent = self._taken >= self._limit or self._taken_bytes >= self._limit_bytes
+        self._taken += 1
+        self._taken_bytes += len(record.cbor or b"")
 
 
 def log_op(data: Data, after: int, limit: int) -> Op:
@@ -187,49 +212,65 @@ def log_op(data: Data, after: int, limit: int) -> Op:
     return span(*data.between("log", after, REVISION_MAX), limit=limit)
 
 
+async def records_in(snapshot: EtcdSnapshot, kvs: Sequence[KeyValue]) -> list[Record]:
+    """Decode rows of the log, without keys of others.
+
+    A damaged row may name another topic than its own: it counts only if the row of that topic leads back to it.
+    """
+    begins, head = len(snapshot.data.table("log")), snapshot.position.revision
+    found: list[Record] = []
+    for kv in kvs:
+        version = version_in(kv.key, begins)
+        record = None if version is None or not 0 < version <= head else read_log(version, kv.value, head)
+        if record is not None:
+            found.append(record)
+    suspects = list(dict.fromkeys(record.topic for record in found if record.unreadable))
+    if not suspects:
+        return found
+    answers = await snapshot.ranges([get(snapshot.data.topic(topic)) for topic in suspects])
+    states = topics_in(suspects, answers, head)
+    return [record for record in found if not record.unreadable or _leads_to(states.get(record.topic), record)]
+
+
+def _leads_to(state: TopicState | None, record: Record) -> bool:
+    return state is not None and (state.version == record.version or not state.readable)
+
+
 async def scan_log(
-    snapshot: EtcdSnapshot,
-    prefix: str,
-    after: int,
-    *,
-    tombstones: bool,
-    budget: PageBudget,
-    kvs: Sequence[KeyValue] | None = None,
+    snapshot: EtcdSnapshot, after: int, budget: PageBudget, kvs: Sequence[KeyValue] | None = None
 ) -> list[Record]:
-    """Read records under a prefix above a version from the log until the budget is spent.
+    """Read records above a version from the log until the budget is spent.
 
     `kvs` is the answer to `log_op` for the first request, if that was made already.
     """
     found: list[Record] = []
+    begins, ends = snapshot.data.between("log", after, REVISION_MAX)
     asked = budget.fetch_size()
     while True:
         if kvs is None:
             asked = budget.fetch_size()
-            kvs = (await snapshot.ranges([log_op(snapshot.data, after, asked)]))[0].kvs
-        for record in (read_record(kv.key, kv.value) for kv in kvs):
-            after = record.version
-            take = covers(prefix, record.topic) and (tombstones or not record.deleted)
-            budget.count(record, take=take)
-            if take:
-                found.append(record)
+            kvs = (await snapshot.ranges([span(begins, ends, limit=asked)]))[0].kvs
+        for record in await records_in(snapshot, kvs):
+            budget.count(record)
+            found.append(record)
             if budget.spent:
                 return found
         if len(kvs) < asked:
             return found
-        kvs = None
+        begins, kvs = kvs[-1].key + b"\0", None
 
 
-def topics_in(topics: Iterable[str], answers: Iterable[RangeAnswer]) -> dict[str, TopicState]:
-    """Return the state of topics that were asked for one by one; those without a record are left out."""
-    return {topic: read_topic(answer.kvs[0].value) for topic, answer in zip(topics, answers, strict=True) if answer.kvs}
+def topics_in(topics: Iterable[str], answers: Iterable[RangeAnswer], head: int) -> dict[str, TopicState]:
+    """Return the state of topics that were asked for one by one; those without a row are left out."""
+    found = zip(topics, answers, strict=True)
+    return {topic: read_topic(topic, answer.kvs[0].value, head) for topic, answer in found if answer.kvs}
 
 
 async def fetch_feed(snapshot: EtcdSnapshot, after: int, limit: int) -> FetchedSnapshot:
     """Fetch what `feed_page` asks for. The snapshot was begun with `feed_ops` and the lineage at `after`."""
     log, lineage = snapshot.answers
-    budget = PageBudget(limit, PAGE_BYTES_MAX)
-    found = await scan_log(snapshot, ALL, after, tombstones=True, budget=budget, kvs=log.kvs)
-    rows = rows_in(lineage, snapshot.position.epoch)
+    found = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log.kvs)
+    rows = snapshot.lineage_rows(lineage.kvs)
     for record in found[-2:]:
         newest = next(
             (row.lineage for row in reversed(rows) if row.revision <= record.version), snapshot.lineage_of[after]

@@ -16,6 +16,7 @@ A group of publishes is one transaction as long as it is below a megabyte; a lon
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from random import Random
 from typing import TypeVar
@@ -23,10 +24,10 @@ from typing import TypeVar
 import structlog
 import trio
 
-from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
+from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.demand import Demand, Names, first_part, same_query
@@ -37,13 +38,15 @@ from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.inbox import plan_drain
 from softstate.store.etcd.messages import Op, Status, delete_span, span
 from softstate.store.etcd.notifications import Watch
+from softstate.store.etcd.opening import Opening
+from softstate.store.etcd.plan import plan_compaction
 from softstate.store.etcd.schema import Data, Layout, StoredHead, prefix_end
 from softstate.store.etcd.snapshot import EtcdSnapshot, begin_snapshot, feed_ops, fetch_feed
-from softstate.store.etcd.transaction import chunks_of
+from softstate.store.etcd.transaction import Bounds, TransactionTooLong, chunks_of
 from softstate.store.etcd.url import read_etcd_url
-from softstate.store.etcd.write import Writer, plan_compaction
+from softstate.store.etcd.write import Writer
 from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
-from softstate.store.rules.nonce import SYSTEM, lineage_nonce
+from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import dump_page, feed_page
 
 INBOX_PAUSE_S = 0.02
@@ -63,16 +66,19 @@ log = structlog.get_logger("softstate.store")
 class EtcdStore(Store):
     """A store in etcd; get one with `EtcdStore.open`."""
 
-    layout = 1
-
-    def __init__(self, gateway: Gateway, layout: Layout, keys_max: int, random: Random) -> None:
+    def __init__(
+        self, gateway: Gateway, layout: Layout, bounds: Bounds, random: Random, *, create: bool, read_only: bool
+    ) -> None:
         self.name = gateway.name
         self.durability = Durability.DURABLE
-        self.keys_max = keys_max
+        self.keys_max, self.publishers_max = bounds.keys_max, bounds.publishers_max
         self._gateway = gateway
         self._layout = layout
         self._random = random
+        self._create = create
+        self._read_only = read_only
         self._writer = Writer(gateway, layout, random)
+        self._opening = Opening(gateway, layout, self._writer, random)
         self._watch = Watch(gateway, layout)
         self._probe = DurabilityProbe(gateway)
         self._seen = (Position("", "", 0), "")
@@ -87,16 +93,37 @@ class EtcdStore(Store):
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> EtcdStore:
-        """Open the namespace that `url` names, creating it if it is empty, and commit a lineage row.
+    async def open(
+        cls,
+        url: str,
+        *,
+        keys_max: int = KEYS_MAX,
+        publishers_max: int = PUBLISHERS_MAX,
+        create: bool = True,
+        read_only: bool = False,
+        backup: bool = True,
+        random: Random = SYSTEM,
+    ) -> EtcdStore:
+        """Open the namespace that `url` names, and commit a lineage row.
 
-        Raises `ConfigError` when the URL is wrong, `StoreRefused` when what is there is not ours or the credentials
-        are wrong, `Unavailable` when that may pass.
+        `create` it if it is empty. A namespace that November's softstate wrote is migrated; `backup` has no effect: it
+        is copied within etcd, and the old rows are deleted when the copy is complete. `read_only` changes nothing.
+
+        Raises `ConfigError` when the URL is wrong, `StoreRefused` when what is there is not ours, is damaged, or the
+        credentials are wrong, `Unavailable` when that may pass.
         """
+        del backup
         parts, namespace = read_etcd_url(url)
-        store = cls(Gateway(parts), Layout(namespace), keys_max, random)
+        store = cls(
+            Gateway(parts),
+            Layout(namespace),
+            Bounds(keys_max, publishers_max),
+            random,
+            create=create,
+            read_only=read_only,
+        )
         try:
-            await store.reopen()
+            await store._open()
         except BaseException:
             await store.aclose()
             raise
@@ -158,16 +185,36 @@ class EtcdStore(Store):
         If a later one fails, or another lineage begins between them, all of the group is `Unavailable`, though the
         first were applied. If others commit between them, `records` are those of the last of what is contiguous.
         """
+        self._may_write()
         committed: Committed | None = None
-        for chunk in chunks_of(group):
-            next_one = await self._publish(chunk)
+        waiting = deque(chunks_of(group))
+        while waiting:
+            chunk = waiting.popleft()
+            try:
+                next_one = await self._publish(chunk)
+            except TransactionTooLong:
+                if len(chunk) == 1:
+                    raise Unavailable(
+                        f"{self.name}: {chunk[0].topic!r} is above what one request to etcd may be"
+                    ) from None
+                half = len(chunk) // 2
+                waiting.extendleft([chunk[half:], chunk[:half]])
+                continue
             committed = next_one if committed is None else _joined(committed, next_one, self.name)
         assert committed is not None
         return committed
 
+    def _may_write(self) -> None:
+        if self._read_only:
+            raise StoreRefused(f"{self.name} was opened to be read only: open it again to change it")
+
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds(self.keys_max, self.publishers_max)
+
     async def _publish(self, chunk: Sequence[Write]) -> Committed:
         opened, newest = self._opened, max(self._seen[0].revision, self._notified)
-        done = await self._writer.publish(chunk, self._seen, newest, self.keys_max)
+        done = await self._writer.publish(chunk, self._seen, newest, self._bounds)
         self._saw(done.stored, opened)
         position = done.stored.head.position
         before = done.transaction.before if done.transaction.records else position.revision
@@ -193,7 +240,7 @@ class EtcdStore(Store):
         names = Names(group, self._seen[0].revision)
 
         async def then(snapshot: EtcdSnapshot) -> Demand:
-            demand = Demand(snapshot, *names.found(snapshot.answers))
+            demand = Demand(snapshot, *names.found(snapshot))
             await demand.fetch(group)
             return demand
 
@@ -259,7 +306,7 @@ class EtcdStore(Store):
             found = await self._read(then, ops=lambda _data: [span(inbox, prefix_end(inbox), limit=1, keys_only=True)])
         except (StoreFault, Unavailable):
             return True
-        if found:
+        if found and not self._read_only:
             await self._empty_inbox()
         if trio.current_time() >= self._probe_at:
             await self._refresh_probe()
@@ -269,7 +316,7 @@ class EtcdStore(Store):
         for _ in range(INBOX_BATCHES):
             opened = self._opened
             try:
-                done = await self._writer.commit(plan_drain(self._layout), self._seen, self.keys_max)
+                done = await self._writer.commit(plan_drain(self._layout), self._seen, self._bounds)
             except (StoreFault, Unavailable) as error:
                 # A client of a node is answered with the error; here a log has to do. The next check tries again.
                 if str(error) != self._inbox_stuck:
@@ -285,9 +332,10 @@ class EtcdStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
+        self._may_write()
         while True:
             opened = self._opened
-            done = await self._writer.commit(plan_compaction(tombstones, keys), self._seen, self.keys_max)
+            done = await self._writer.commit(plan_compaction(tombstones, keys), self._seen, self._bounds)
             self._saw(done.stored, opened)
             floor, more = done.result
             if not more:
@@ -297,12 +345,30 @@ class EtcdStore(Store):
         """See `Store.reopen`."""
         if self._closed:
             raise trio.ClosedResourceError("this store was closed")
+        self._may_write()
+        return await self._open()
+
+    async def _open(self) -> Position:
         await self._watch.aclose()
         await self._gateway.drop()
         await self._refresh_probe()
-        position = self._begin_with(await self._writer.open(lineage_nonce(self._random)))
+        position = self._begin_with(await self._first_head())
         await self._refresh_probe()
         return position
+
+    async def _first_head(self) -> StoredHead:
+        if self._read_only:
+            return await self._opening.look()
+        try:
+            return await self._opening.commit(create=self._create)
+        except Unavailable as error:
+            # Out of space, perhaps: what can be read is served. The writer begins a lineage before its first change.
+            try:
+                stored = await self._opening.look()
+            except (StoreFault, Unavailable):
+                raise error from None
+            log.warning("store can be read but not written", store=self.name, because=error.message)
+            return stored
 
     def _begin_with(self, stored: StoredHead) -> Position:
         """Take a head as the first that was met, and forget earlier ones."""
@@ -328,7 +394,8 @@ class EtcdStore(Store):
         async def then(snapshot: EtcdSnapshot) -> StoreInfo:
             records, tombstones = (found.count for found in snapshot.answers)
             status = await self._gateway.call(snapshot.connection, "/v3/maintenance/status", {}, Status)
-            return StoreInfo(records - tombstones, tombstones, snapshot.stored.head.keys, status.db_size)
+            head = snapshot.stored.head
+            return StoreInfo(records - tombstones, tombstones, head.keys, status.db_size, head.publishers, head.layout)
 
         return await self._read(then, ops=ops)
 
@@ -342,11 +409,13 @@ class EtcdStore(Store):
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Everything is written beside what is there, and put in its place by one transaction."""
+        self._may_write()
         adoption = Adoption(self._gateway, self._layout, self._writer, self._random)
         return self._begin_with(await adoption.adopt(pages, self._seen, replace=replace))
 
     async def destroy(self) -> None:
         """See `Store.destroy`. One delete of the whole prefix, which occupies etcd for as long as it takes."""
+        self._may_write()
         everything = delete_span(self._layout.root, prefix_end(self._layout.root))
         with self._gateway.time_limit(DESTROY_S):
             async with self._gateway.writers.connection() as connection:

@@ -286,8 +286,8 @@ async def test_keys_of_others_are_refused_and_left_alone(rig: EtcdRig) -> None:
     await rig.put("other/head", b"theirs")
     with pytest.raises(StoreRefused, match="not written by softstate"):
         await EtcdStore.open(f"{rig.url}namespace=other")
-    await rig.put("newer/head", b'{"application":"softstate","layout":2,"other":1}')
-    with pytest.raises(StoreRefused, match="layout version 2"):
+    await rig.put("newer/head", b'{"application":"softstate","layout":3,"other":1}')
+    with pytest.raises(StoreRefused, match="layout version 3"):
         await EtcdStore.open(f"{rig.url}namespace=newer")
 
 

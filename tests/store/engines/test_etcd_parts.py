@@ -17,50 +17,131 @@ import trio.testing
 from softstate.errors import StoreRefused, Unavailable
 from softstate.model import Record
 from softstate.position import Position
-from softstate.store.base import Applied, Committed, Key, Write
+from softstate.store.base import Applied, Committed, Key, Number, Publisher, Use, Write
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, NESTED_MAX, TXN_OPS_MAX, Op, folded, put
-from softstate.store.etcd.schema import (
-    Head,
-    Layout,
-    read_head,
+from softstate.store.etcd.rows import (
+    DAMAGED,
     read_keylog,
-    read_record,
+    read_lineage,
+    read_log,
+    read_publisher,
     read_topic,
     read_use,
-    write_head,
+    record_of,
+    topic_in,
+    version_in,
     write_keylog,
+    write_lineage,
+    write_publisher,
     write_record,
     write_topic,
     write_use,
 )
+from softstate.store.etcd.schema import Head, Layout, read_head, write_head
 from softstate.store.etcd.snapshot import FETCH_MAX, FIRST_FETCH, PageBudget
 from softstate.store.etcd.store import _joined
 from softstate.store.etcd.transaction import (
     PUBLISH_OPS_MAX,
     PUBLISHES_MAX,
+    REQUEST_BYTES_LIMIT,
     REQUEST_BYTES_MAX,
+    Bounds,
     EtcdTransaction,
+    Known,
+    TransactionTooLong,
     chunks_of,
 )
 from softstate.store.etcd.write import CONTENTION_S, FAIRNESS_WINDOW_S, YIELD_S_MAX, WriteOutcome, Writer
 from softstate.store.remote.fetched import FetchedSnapshot
+from softstate.store.rules.checksum import UNRANKED
 from softstate.store.rules.judge import TopicState
 
-HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, 5)
+HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, topics=4, rows=1, keys=5, publishers=2)
 DATA = Layout("softstate").data(HEAD.generation)
+UPTO = 2**52
+PUBLISHER = Publisher("p/ä", 3, 9, {4: Use(bytes(16), 8, changed=True), 7: Use(b"d" * 16, 0, changed=False)})
 
 
 def test_what_is_written_can_be_read() -> None:
-    assert read_topic(write_topic(TopicState(7, live=True))) == TopicState(7, live=True)
-    assert read_topic(write_topic(TopicState(2**52, live=False))) == TopicState(2**52, live=False)
-    for record in (Record("a/ä", 7, b"\x00\x01"), Record("a", 8, None)):
-        assert read_record(DATA.at("log", record.version), write_record(record)) == record
+    for state in (TopicState(7, live=True), TopicState(UPTO, live=False)):
+        assert read_topic("a/ä", write_topic("a/ä", state), UPTO) == state
+    for record in (Record("a/ä", 7, b"\x00\x01"), Record("a", 8, None), Record("a", 9, None, unreadable=True)):
+        assert read_log(record.version, write_record(record), UPTO) == record
     key = Key("a", "k\0\n", b"\xff", 9)
-    assert read_use(write_use(key)) == (b"\xff", 9)
-    assert read_keylog(DATA.at("keylog", 9), write_keylog(key)) == key
+    assert read_use("a", "k\0\n", write_use(key)) == (b"\xff", 9)
+    assert read_keylog(9, write_keylog(key)) == key
+    assert read_lineage(9, write_lineage(9, "0123")) == "0123"
+    assert read_publisher("p/ä", write_publisher(PUBLISHER)) == PUBLISHER
     assert read_head(write_head(HEAD, Random(1)).raw, "etcd").head.position == HEAD.position
+
+
+def damage(value: bytes) -> Iterator[bytes]:
+    """Yield a value with each bit of it flipped, cut off at each place, longer, and other things in its place."""
+    for at in range(len(value)):
+        yield value[:at]
+        for bit in range(8):
+            yield value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :]
+    yield from (value + b"x", b"x" + value, b"text", b"\xff" * len(value), b"\0" * len(value), value.upper() + b"\n")
+
+
+def test_no_damage_goes_unnoticed_or_raises() -> None:
+    """Every row, with every single bit flipped: no other meaning, and no error."""
+    key = Key("a", "k", b"\xff", 9)
+    for value in damage(write_topic("a", TopicState(7, live=True))):
+        assert read_topic("a", value, UPTO) == DAMAGED, value
+    for record in (Record("topic/a", 7, b"\x61a"), Record("topic/a", 8, None)):
+        for value in damage(write_record(record)):
+            found = read_log(record.version, value, UPTO)
+            assert found is None or found.unreadable, value
+            assert record_of(record.topic, record.version, value, UPTO).unreadable, value
+    for value in damage(write_use(key)):
+        assert read_use("a", "k", value) is None, value
+    for value in damage(write_keylog(key)):
+        assert read_keylog(9, value) is None, value
+    for value in damage(write_lineage(9, "0123")):
+        assert read_lineage(9, value) is None, value
+    for value in damage(write_publisher(PUBLISHER)):
+        assert read_publisher("p/ä", value) is None, value
+    for value in damage(write_head(HEAD, Random(1)).raw):
+        with pytest.raises(StoreRefused):
+            read_head(value, "etcd")
+
+
+def test_a_row_counts_at_its_own_place_only() -> None:
+    """Whole rows, of other topics, versions, keys and publishers."""
+    record = Record("a", 7, b"\x01")
+    assert read_topic("b", write_topic("a", TopicState(7, live=True)), UPTO) == DAMAGED
+    assert read_topic("a", write_topic("a", TopicState(7, live=True)), 6) == DAMAGED, "above the head"
+    assert read_log(8, write_record(record), UPTO) == Record("a", 8, None, unreadable=True)
+    assert read_log(7, write_record(record), 6) is None, "above the head"
+    assert record_of("b", 7, write_record(record), UPTO) == Record("b", 7, None, unreadable=True)
+    assert record_of("a", 7, None, UPTO) == Record("a", 7, None, unreadable=True)
+    assert record_of("a", 7, write_record(Record("a", 7, None)), UPTO).unreadable, "a tombstone where a value was"
+    assert read_use("a", "j", write_use(Key("a", "k", b"", 9))) is None
+    assert read_keylog(8, write_keylog(Key("a", "k", b"", 9))) is None
+    assert read_lineage(8, write_lineage(9, "0123")) is None
+    assert read_publisher("q", write_publisher(PUBLISHER)) is None
+
+
+@pytest.mark.parametrize(
+    "digits", [b"", b"7", b"000000000000000G", b"00000000000000FF", b"00000000000000071", b"+00000000000007f"]
+)
+def test_keys_that_end_in_no_version(digits: bytes) -> None:
+    assert version_in(b"log/" + digits, 4) is None
+    assert version_in(b"log/000000000000007f", 4) == 127
+
+
+@pytest.mark.parametrize("name", [b"", b"\xff", b"a//b", b"a/", b"n" * 256])
+def test_names_that_are_no_topic(name: bytes) -> None:
+    assert topic_in(name) is None
+    assert read_log(7, bytes(8) + name + b"\0+\x01", UPTO) is None
+
+
+def test_damaged_version_of_a_record_is_not_one() -> None:
+    assert UNRANKED == 1
+    assert read_log(0, write_record(Record("a", 7, b"\x01")), UPTO) is None
 
 
 def test_no_two_writes_leave_the_same_head() -> None:
@@ -81,9 +162,11 @@ def test_one_range_covers_head_and_inbox_and_nothing_else() -> None:
         (b"", "not written by softstate"),
         (b"\xff", "not written by softstate"),
         (b'{"application":"other","layout":9}', "not written by softstate"),
-        (b'{"application":"softstate","layout":1}', "not written by softstate"),
-        (b'{"application":"softstate","layout":2}', "layout version 2"),
-        (msgspec.json.encode(msgspec.structs.replace(HEAD, layout=2)), "layout version 2"),
+        (b'{"application":"softstate","layout":1}', "layout version 1.*softstate serve"),
+        (b'{"application":"softstate","layout":2}', "does not match its checksum"),
+        (b'{"application":"softstate","layout":3}', "layout version 3"),
+        (write_head(msgspec.structs.replace(HEAD, layout=3), Random(1)).raw, "layout version 3"),
+        (msgspec.json.encode(msgspec.structs.replace(HEAD, revision=8)), "does not match its checksum.*restore"),
     ],
 )
 def test_head_that_is_not_ours(raw: bytes, because: str) -> None:
@@ -121,28 +204,58 @@ def test_chunks_fit_a_transaction() -> None:
     assert [len(chunk) for chunk in chunks_of(huge)] == [1, 1]
 
 
+NOTHING = FetchedSnapshot(HEAD.position, 0, lineage_of={})
+
+
 def test_most_operations_that_a_publish_needs() -> None:
-    """A keyed one that gives a buried topic a value; and none for what the same group supersedes."""
-    topics = {"a": TopicState(4, live=False)}
-    nothing = FetchedSnapshot(HEAD.position, 0, lineage_of={})
-    keyed = Write("a", b"\x02", key="k")
-    transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
-    assert transaction.apply([keyed], nothing, topics, {}) == [Applied(10)]
-    assert len(transaction.ops()) == PUBLISH_OPS_MAX
-    transaction = EtcdTransaction(DATA, HEAD, keys_max=9)
-    assert transaction.apply([keyed, Write("a", b"\x01")], nothing, topics, {}) == [Applied(10), Applied(11)]
+    """A keyed and numbered one that buries a topic; and none for what the same group supersedes."""
+    topics = {"a": TopicState(4, live=False), "b": TopicState(5, live=True)}
+    known = Known(topics, publishers={PUBLISHER.publisher: PUBLISHER})
+    number = Number(PUBLISHER.publisher, 8, 3)
+    transaction = EtcdTransaction(DATA, HEAD, bounds=Bounds(9))
+    assert transaction.apply([Write("a", b"\x01", key="k", number=number)], NOTHING, known) == [Applied(10)]
+    assert len(transaction.ops()) + 1 == PUBLISH_OPS_MAX, "one that is damaged takes one more"
+    transaction = EtcdTransaction(DATA, HEAD, bounds=Bounds(9))
+    group = [Write("b", None, key="k"), Write("b", b"\x01")]
+    assert transaction.apply(group, NOTHING, known) == [Applied(10), Applied(11)]
     assert transaction.changes[DATA.at("log", 11)] is not None
     assert not {DATA.at("log", 10), DATA.at("tomb", 10)} & transaction.changes.keys()
-    assert (transaction.head.revision, transaction.head.keys, transaction.before) == (11, 6, 9)
+    head = transaction.head
+    assert (head.revision, head.keys, head.topics, transaction.before) == (11, 6, 4, 9)
+
+
+def test_a_transaction_counts_what_it_adds() -> None:
+    transaction = EtcdTransaction(DATA, HEAD, nonce="new", bounds=Bounds(9, 9))
+    group = [Write("new", b"\x01", number=Number("p", 1, 0)), Write("old", b"\x01", number=Number("q", 1, 0))]
+    known = Known({"old": TopicState(5, live=True)}, publishers={"q": Publisher("q", 0, 5, {})})
+    transaction.apply(group, NOTHING, known)
+    head = transaction.head
+    assert (head.topics, head.rows, head.publishers, head.keys) == (5, 2, 3, 5)
+    assert transaction.changes[DATA.touched(5, "q")] is None
+    assert transaction.changes[DATA.touched(12, "q")] == b""
+
+
+def test_publishers_with_much_in_flight_make_a_transaction_too_long() -> None:
+    uses = {seq: Use(bytes(16), 8, changed=True) for seq in range(4, 1028)}
+    names = [f"p{number}" for number in range(50)]
+    known = Known({}, publishers={name: Publisher(name, 3, 9, uses) for name in names})
+    group = [Write(name, b"\x01", number=Number(name, 2000, 3)) for name in names]
+    transaction = EtcdTransaction(DATA, HEAD)
+    transaction.apply(group, NOTHING, known)
+    with pytest.raises(TransactionTooLong):
+        transaction.ops()
+    half = EtcdTransaction(DATA, HEAD)
+    half.apply(group[:25], NOTHING, known)
+    assert sum(len(value or b"") for value in half.changes.values()) < REQUEST_BYTES_LIMIT
+    assert len(half.ops()) == 25 * 5
 
 
 def test_row_goes_before_the_changes() -> None:
     transaction = EtcdTransaction(DATA, HEAD, nonce="new")
     assert not transaction.changes
-    nothing = FetchedSnapshot(HEAD.position, 0, lineage_of={})
-    assert transaction.apply([Write("a", b"\x01")], nothing, {}, {}) == [Applied(11)]
+    assert transaction.apply([Write("a", b"\x01")], NOTHING, Known({})) == [Applied(11)]
     assert (transaction.head.since, transaction.head.lineage, transaction.before) == (10, "new", 10)
-    assert transaction.ops()[0] == put(DATA.at("lineage", 10), b"new")
+    assert transaction.ops()[0] == put(DATA.at("lineage", 10), write_lineage(10, "new"))
 
 
 def committed(before: int, count: int, lineage: str = "l") -> Committed:
@@ -164,24 +277,25 @@ def test_parts_of_a_group_are_joined_as_far_as_they_are_contiguous() -> None:
 
 
 def test_appetite() -> None:
-    budget = PageBudget(1000, 100_000)
+    budget = PageBudget(1000, 200_000)
     assert budget.fetch_size() == FIRST_FETCH
-    budget.count(Record("a", 1, bytes(64 * 1024)), take=True)
+    budget.count(Record("a", 1, bytes(64 * 1024)))
     assert budget.fetch_size() == 16
     for version in range(2, 500):
-        budget.count(Record("a", version, None), take=False)
+        budget.count(Record("a", version, None))
     assert (budget.fetch_size(), budget.spent) == (FETCH_MAX, False)
     spent = []
-    for version in (500, 501):
-        budget.count(Record("a", version, bytes(64 * 1024)), take=True)
+    for version in (500, 501, 502, 503):
+        budget.count(Record("a", version, bytes(64 * 1024)))
         spent.append(budget.spent)
-    assert spent == [False, True], "one more than brings it to its bytes"
+    assert spent == [False, False, False, True], "one more than brings it to its bytes"
     few = PageBudget(2, 100_000)
     assert few.fetch_size() == 3
+    spent = []
     for version in (1, 2, 3):
-        few.count(Record("a", version, b"\x01"), take=True)
+        few.count(Record("a", version, b"\x01"))
         spent.append(few.spent)
-    assert spent[2:] == [False, False, True]
+    assert spent == [False, False, True]
 
 
 class Road:
