@@ -23,6 +23,9 @@ COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "demo
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
 
 
+_AVAILABLE = "Available commands: "
+
+
 def build(tokens: Sequence[str] = ()) -> App:
     """Return the app with every command registered; commands are imported only if `tokens` ask for the list of them."""
     app = App(
@@ -91,14 +94,25 @@ def main() -> None:
 def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Say what is wrong with the command line, and where its help is, in one line."""
     text = " ".join(str(error).split())
+    # The list that comes with an unknown command ends after eight.
+    text, available, _ = text.partition(_AVAILABLE)
+    if available:
+        text += available + ", ".join(_commands(tokens))
     while text.endswith((".", "?")):
         text = text[:-1]
     words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []
     if words == ["store"]:
-        from softstate.cli.commands import store  # noqa: PLC0415 - as every command
-
-        words += [word for word in tokens[1:2] if word in store.COMMANDS]
+        words += [word for word in tokens[1:2] if word in _commands(tokens)]
     return f"{text} (see: {' '.join(['softstate', *words, '--help'])})"
+
+
+def _commands(tokens: Sequence[str]) -> Sequence[str]:
+    """Return the commands among which the words of `tokens` choose."""
+    if tokens[:1] != ["store"]:
+        return COMMANDS
+    from softstate.cli.commands import store  # noqa: PLC0415 - as every command
+
+    return store.COMMANDS
 
 
 def _complain(message: str, code: int) -> int:

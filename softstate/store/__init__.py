@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from softstate.errors import ConfigError, StoreMissing
@@ -57,6 +59,7 @@ __all__ = [
     "Use",
     "Verdict",
     "Write",
+    "check_url",
     "open_store",
 ]
 
@@ -68,6 +71,9 @@ SCHEMES = (
     "memory:",
 )
 """The forms of a store URL, as messages show them. Also: rediss, postgres, etcds."""
+
+
+_LIKE_OPTIONS = re.compile(r"\?\w+=")
 
 
 class _Engine(NamedTuple):
@@ -90,6 +96,48 @@ _REMOTE = {
     "etcd": _ETCD,
     "etcds": _ETCD,
 }
+
+
+def check_url(url: str) -> None:
+    """Raise `ConfigError` for a URL that `open_store` would refuse before it opens anything."""
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "sqlite" and rest:
+        if _LIKE_OPTIONS.search(rest):
+            raise ConfigError(
+                f"store {url!r}: sqlite takes no options, and '?' would be part of the file's name: leave it out"
+            )
+    elif rest.startswith("//") and scheme in _REMOTE:
+        engine = _REMOTE[scheme]
+        _read_url(scheme, url)
+        if engine.driver and find_spec(engine.driver) is None:
+            raise _not_installed(scheme, engine)
+    elif url != "memory:":
+        raise _no_scheme(url)
+
+
+def _read_url(scheme: str, url: str) -> None:
+    # No driver is imported by these.
+    if _REMOTE[scheme] is _REDIS:
+        from softstate.store.redis.url import RedisAddress  # noqa: PLC0415
+
+        RedisAddress.read(url)
+    elif _REMOTE[scheme] is _POSTGRES:
+        from softstate.store.postgres.url import read_address  # noqa: PLC0415
+
+        read_address(url)
+    else:
+        from softstate.store.etcd.url import read_etcd_url  # noqa: PLC0415
+
+        read_etcd_url(url)
+
+
+def _not_installed(scheme: str, engine: _Engine) -> ConfigError:
+    return ConfigError(f"store {scheme}://… needs {engine.driver}: pip install 'softstate[{engine.extra}]'")
+
+
+def _no_scheme(url: str) -> ConfigError:
+    shown = url if "@" not in url else f"{url.partition(':')[0]}://…"
+    return ConfigError(f"store {shown!r} is none of {', '.join(SCHEMES)}")
 
 
 async def open_store(
@@ -126,12 +174,9 @@ async def _open(url: str, keys_max: int, *, create: bool) -> Store:
         except ModuleNotFoundError as missing:
             if (missing.name or "").partition(".")[0] != engine.driver:
                 raise
-            raise ConfigError(
-                f"store {scheme}://… needs {engine.driver}: pip install 'softstate[{engine.extra}]'"
-            ) from None
+            raise _not_installed(scheme, engine) from None
         # Engines take `create` as soon as they can do without.
         options = {} if create else {"create": False}
         opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max, **options)
         return opened
-    shown = url if "@" not in url else f"{scheme}://…"
-    raise ConfigError(f"store {shown!r} is none of {', '.join(SCHEMES)}")
+    raise _no_scheme(url)

@@ -10,6 +10,7 @@ from softstate.cli.options.serve_options import Advanced, ServeOptions, config_o
 from softstate.cli.options.store_urls import plain, shown
 from softstate.cli.processes.node_process import configure_logging, run_node
 from softstate.cli.terminal.announcement import announce
+from softstate.store import check_url
 
 command = App(
     name="serve",
@@ -30,7 +31,11 @@ async def serve(
 ) -> int:
     """Run one node, or a supervisor of several, until a signal has drained it."""
     config = config_of(options, advanced)
+    check_url(config.store)
     if options.check:
+        from softstate.cli.processes.rehearsal import rehearse  # noqa: PLC0415 - a node does without it
+
+        await rehearse(config, shared=options.workers > 1)
         store = plain(shown(config.store))
         print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, {config.role}.")
         return exit_codes.OK

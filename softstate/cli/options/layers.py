@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,7 +33,9 @@ def layer(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) 
     Raises `ConfigError` for an unknown name, or a file that cannot be read, is no TOML or holds the wrong kind of
     value. Values themselves are checked later, where they are converted.
     """
-    known = {argument.name.removeprefix("--").replace("-", "_"): argument for argument in arguments if argument.parse}
+    # Classes of options are arguments as well, of the name "*".
+    flags = [argument for argument in arguments if argument.parse and argument.name.startswith("--")]
+    known = {argument.name.removeprefix("--").replace("-", "_"): argument for argument in flags}
     for name, text in _environment(os.environ, known).items():
         argument = known[name]
         if not argument.has_tokens:
@@ -42,14 +45,14 @@ def layer(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) 
     if config is None or not config.tokens:
         return
     path = Path(config.tokens[0].value)
-    for name, texts in _file(path, known).items():
+    for name, (texts, place) in _file(path, known).items():
         argument = known[name]
         takes_many = argument.token_count()[1]
         if len(texts) != 1 and not takes_many:
-            raise ConfigError(f"{name} in {path} takes one value, not a list of {len(texts)}")
+            raise ConfigError(f"{name} in {place} takes one value, not a list of {len(texts)}")
         if not argument.has_tokens:
             for index, text in enumerate(texts):
-                argument.append(Token(keyword=name, value=text, source=str(path), index=index))
+                argument.append(Token(keyword=name, value=text, source=place, index=index))
 
 
 def variable(name: str) -> str:
@@ -70,9 +73,11 @@ def _environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, 
     return found
 
 
-def _file(path: Path, known: Iterable[str]) -> dict[str, list[str]]:
+def _file(path: Path, known: Iterable[str]) -> dict[str, tuple[list[str], str]]:
+    """Return the values of each key of the file, and the place of the key in words."""
     try:
-        settings = tomllib.loads(path.read_text("utf-8-sig"))
+        content = path.read_text("utf-8-sig")
+        settings = tomllib.loads(content)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except ValueError as error:
@@ -82,18 +87,27 @@ def _file(path: Path, known: Iterable[str]) -> dict[str, list[str]]:
     allowed = set(known) - FLAGS_ONLY
     found = {}
     for name, value in settings.items():
+        place = f"{path}{_line(content, name)}"
         if name not in allowed:
-            raise ConfigError(f"unknown key {name!r} in {path}{_guess(name, allowed)}")
-        found[name] = [_text(item, name, path) for item in (value if isinstance(value, list) else [value])]
+            raise ConfigError(f"unknown key {name!r} in {place}{_guess(name, allowed)}")
+        texts = [_text(item, name, place) for item in (value if isinstance(value, list) else [value])]
+        found[name] = texts, place
     return found
 
 
-def _text(value: Any, name: str, path: Path) -> str:
+def _line(content: str, name: str) -> str:
+    """Return the line of a key in words, which the parser does not tell; nothing if it is written in an unusual way."""
+    key = re.escape(name)
+    found = re.search(rf"""^[ \t]*\[*[ \t]*["']?{key}["']?[ \t]*[=.\]]""", content, re.MULTILINE)
+    return "" if found is None else f", line {content.count(chr(10), 0, found.start()) + 1}"
+
+
+def _text(value: Any, name: str, place: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
         return str(value)
-    raise ConfigError(f"{name} in {path} must be text, a number or a boolean, not {type(value).__name__}")
+    raise ConfigError(f"{name} in {place} must be text, a number or a boolean, not {type(value).__name__}")
 
 
 def _guess(name: str, allowed: Iterable[str]) -> str:

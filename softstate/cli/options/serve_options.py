@@ -98,7 +98,7 @@ class ServeOptions:
     """TOML file of these options, with underscores: ttl = "60s". Flags win over environment, environment over file."""
 
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Validate the configuration and exit."""
+    """Validate the configuration, open the address and the store's file, leave both as they were, and exit."""
 
     log_format: Literal["console", "json"] = "console"
     """Format of log lines on stderr."""

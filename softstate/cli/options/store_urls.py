@@ -17,7 +17,10 @@ def path_of(url: str) -> Path | None:
 
 def shown(url: str) -> str:
     """Return a store's URL without a password and without options, for people."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition(':')[0]}://…"
     user, _, hosts = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
     return f"{parts.scheme}://{name + '@' if name else ''}{hosts}{parts.path}" if parts.netloc else url

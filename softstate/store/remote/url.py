@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -55,7 +56,11 @@ def read_url(url: str, *, port: int, options: Collection[str]) -> StoreUrl:
     `port` is the default, `options` the names that may stand behind the question mark, beside ``password_file`` and
     ``password_env``. Raises `ConfigError` that names what is wrong, and never holds the password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        # The text of a URL that cannot be taken apart may hold a password anywhere.
+        raise ConfigError(f"store {url.partition(':')[0]}://…: the URL cannot be read: {error}") from None
     userinfo, _, authority = parts.netloc.rpartition("@")
     user, colon, password = userinfo.partition(":")
     name = f"{parts.scheme}://{user + '@' if user else ''}{authority}{parts.path}"
@@ -89,10 +94,21 @@ def _host(text: str, port: int, name: str) -> tuple[str, int]:
     host, colon, digits = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, digits = text, str(port)
-    host = host.removeprefix("[").removesuffix("]")
+    if host.startswith("["):
+        host = _ipv6(host, name)
+    elif ":" in host:
+        raise ConfigError(f"store {name}: write the IPv6 address of {text!r} in brackets, such as [::1]:{port}")
     if not host or not digits.isascii() or not digits.isdigit() or not 0 < int(digits) < 65_536:
         raise ConfigError(f"store {name}: {text!r} is not HOST or HOST:PORT")
     return host, int(digits)
+
+
+def _ipv6(text: str, name: str) -> str:
+    try:
+        IPv6Address(text[1:-1] if text.endswith("]") else text)
+    except AddressValueError:
+        raise ConfigError(f"store {name}: {text!r} is no IPv6 address in brackets") from None
+    return text[1:-1]
 
 
 def _password(given: str | None, options: Mapping[str, str], name: str) -> str | None:

@@ -1,0 +1,56 @@
+"""``softstate serve --check``: open what `serve` would open, and leave everything as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import trio
+
+from softstate.cli.options.store_urls import path_of
+from softstate.errors import ConfigError
+from softstate.server.config import ServerConfig
+from softstate.server.listeners import bind, close
+from softstate.store import open_store
+
+
+async def rehearse(config: ServerConfig, *, shared: bool) -> None:
+    """Bind the address that a node would listen on, look at the file of its store, and let go of both.
+
+    A file is neither made nor changed; a server is not asked. Raises `ConfigError`, `StoreRefused` or `Unavailable`
+    as the node would.
+    """
+    close(await bind(config.host, config.port, shared=shared))
+    path = path_of(config.store)
+    if config.require_store and (path is None or not await trio.Path(path).exists()):
+        await _must_be_there(config.store)
+    if path is not None and _may_be_used(path):
+        from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 - sqlite3 only where it is used
+
+        store = await SqliteStore.open_to_read(str(path))
+        with trio.CancelScope(shield=True):
+            await store.aclose()
+
+
+async def _must_be_there(url: str) -> None:
+    if url == "memory:" or path_of(url) is not None:
+        await open_store(url, create=False)
+
+
+def _may_be_used(path: Path) -> bool:
+    """Tell whether there is a file to open. Raises `ConfigError` unless it, or a new one, may be written."""
+    if path.is_dir():
+        raise ConfigError(f"store: {path} is a directory: name a file")
+    if not path.exists():
+        folder = path.parent
+        if not folder.is_dir():
+            raise ConfigError(f"store: there is no directory {folder} to make {path.name} in: make it, or name another")
+        _check_access(folder, os.W_OK | os.X_OK, "used to make files")
+        return False
+    _check_access(path, os.R_OK | os.W_OK, "read and written")
+    return True
+
+
+def _check_access(path: Path, mode: int, how: str) -> None:
+    if not os.access(path, mode):
+        raise ConfigError(f"store: {path} may not be {how} by this user: change its permissions, or name another")
