@@ -24,6 +24,10 @@ PAGE_BYTES_MAX = 256 * 1024
 """Default for `Query.limit_bytes`: a page ends after the record that brings its values to this size."""
 
 
+READ_COST_MAX = 50_000
+"""Default for `Query.limit_cost`: names and records that a store looks at for one page, and for one call, at most."""
+
+
 class Durability(StrEnum):
     """A store's promise about an acknowledged commit."""
 
@@ -71,6 +75,7 @@ class Query:
     (0: not at all). `witness` is the highest position that the sender has seen. `after` is 0 for the first page, else
     the version of the last record of the page before: then only records above it are wanted, tombstones included.
     `listed` is, for a page after the first of an answer that lists from 0, the first page's `position.revision`.
+    A page ends when it has `limit` records, `limit_bytes` of values, or has cost `limit_cost`.
     """
 
     topics: Mapping[str, int] = field(default_factory=dict)
@@ -80,16 +85,19 @@ class Query:
     listed: int | None = None
     limit: int = PAGE_RECORDS_MAX
     limit_bytes: int = PAGE_BYTES_MAX
+    limit_cost: int = READ_COST_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """The records that differ from what the sender of a `Query` holds, in version order, as of `position`.
 
-    `more`: ask again with `after` = the last record's version. `compacted`: the prefixes whose since-revision lies
-    below the floor, answered as if it were 0: the sender sweeps what was not listed. `restart`: the floor has passed
-    a cursor, so this whole answer must begin again from its first page (`records` is empty then). `lag_s` is how
-    much older than the moment it was asked for the snapshot may be, in seconds; 0 unless it came from a cache.
+    `more`: ask again with `after` = `next_after`, which is above this query's, though a page that was ended by its cost
+    may have no record. `upto` is that revision, None for the version of the last record. `compacted`: the prefixes
+    whose since-revision lies below the floor, answered as if it were 0: the sender sweeps what was not listed.
+    `restart`: the floor has passed a cursor, so this whole answer must begin again from its first page (`records` is
+    empty then). `lag_s` is how much older than the moment it was asked for the snapshot may be, in seconds; 0 unless it
+    came from a cache. `cost` is how many names and records were looked at, 0 if the store does not count.
     """
 
     position: Position
@@ -99,3 +107,10 @@ class Page:
     compacted: Sequence[str] = ()
     restart: bool = False
     lag_s: float = 0.0
+    upto: int | None = None
+    cost: int = field(default=0, compare=False)
+
+    @property
+    def next_after(self) -> int:
+        """The `Query.after` of the page behind this one, if there is `more`."""
+        return self.records[-1].version if self.upto is None else self.upto

@@ -83,7 +83,7 @@ class PendingPages:
         listed = query.listed
         if query.after == 0 and (page.compacted or not all([*query.topics.values(), *query.prefixes.values()])):
             listed = page.position.revision
-        after = page.records[-1].version if page.more else page.position.revision
+        after = page.next_after if page.more else page.position.revision
         self.overflows += not page.more
         self.query = replace(query, after=after, listed=listed, witness=None)
 

@@ -267,6 +267,9 @@ class Store(ABC):
     async def read(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
         """Answer a group of queries from one snapshot, begun after the call. Each gets a page, or `Rewound`.
 
+        Where the group costs more than one call may (`Query.limit_cost`), only its first queries are answered, one at
+        least, if only with a page that has `more`; the caller asks again for the others.
+
         `Rewound` (with the position) is the answer when `witness` is not on the history, a version held is above what
         the store holds, or a since-revision is above its head. A group that asks for more than the engine may be kept
         busy with at once is answered from several snapshots. Raises `Unavailable`, `StoreReplaced` or `StoreRewound`

@@ -24,7 +24,7 @@ from softstate.store.memory.store import MemoryStore
 from softstate.testing.network.network import SimNetwork
 from softstate.wire.push import PushBatch
 
-HOST, PORT = "node", 8700
+HOST, PORT = "localhost", 8700
 RECOVER = ServerConfig().recover_cap_ms / 1000
 
 

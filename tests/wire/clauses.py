@@ -175,6 +175,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_machine.py::test_unsubscribing_ends_the_pushes",
         "processes/test_foreign_client.py::test_unsubscribed_names_are_pushed_no_more",
     ),
+    "P-SUB-16": (
+        "store/rules/test_prefix_scan.py::test_pages_cut_by_cost_add_up_to_what_one_page_would_say",
+        "store/rules/test_prefix_scan.py::test_a_page_of_many_large_prefixes_is_within_the_cost_and_the_answer_in_few_pages",
+        "store/rules/test_prefix_scan.py::test_tombstones_are_passed_over_within_the_cost",
+    ),
     # Leases and renewals
     "P-REN-1": (
         "wire/test_subscription_digest.py::test_the_published_vectors",

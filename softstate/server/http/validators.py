@@ -140,7 +140,7 @@ def next_cursor(query: Query, page: Page) -> Cursor:
     listed = query.listed
     if query.after == 0 and (page.compacted or not all(query.prefixes.values()) or not all(query.topics.values())):
         listed = page.position.revision
-    return Cursor(page.records[-1].version, listed, page.position, digest_names(page.compacted))
+    return Cursor(page.next_after, listed, page.position, digest_names(page.compacted))
 
 
 def digest_names(names: Iterable[str]) -> str:

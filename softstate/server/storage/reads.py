@@ -56,7 +56,9 @@ class StoreReads:
         return lineage
 
     async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
-        pages = await self._guard.call(self._store.read, group)
+        pages: list[Page | RequestError] = []
+        while len(pages) < len(group):
+            pages += await self._guard.call(self._store.read, group[len(pages) :])
         for page in pages:
             if isinstance(page, Page):
                 self._told(page.position)

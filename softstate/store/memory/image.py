@@ -10,7 +10,8 @@ from softstate.model import Record
 from softstate.names import covers
 from softstate.position import Position
 from softstate.store.base import PUBLISHERS_MAX, Applied, Dump, Key, Publisher, Verdict, Write
-from softstate.store.rules.history import on_history
+from softstate.store.rules.cost import ReadCost
+from softstate.store.rules.history import Scan, on_history
 from softstate.store.rules.judge import TopicState, is_without_effect, judge
 from softstate.store.rules.paging import dump_page
 from softstate.store.rules.publishers import Notes
@@ -88,6 +89,23 @@ class MemoryImage:
         newest_first = takewhile(lambda record: record.version > after, reversed(self.records.values()))
         for record in reversed(list(newest_first)):
             if covers(prefix, record.topic) and (tombstones or not record.deleted):
+                yield record
+
+    def scan_counted(self, scans: Sequence[Scan], cost: ReadCost) -> Iterator[Record]:
+        """Yield what several scans find, in one walk through all records above the lowest of their revisions."""
+        least, looked = min(after for _, after, _ in scans), 0
+        for record in self.records.values():
+            if record.version <= least:
+                continue
+            if looked and not cost.left:
+                cost.end_at(looked)
+                return
+            looked = record.version
+            cost.add(1)
+            if any(
+                record.version > after and covers(prefix, record.topic) and (tombstones or not record.deleted)
+                for prefix, after, tombstones in scans
+            ):
                 yield record
 
     def open(self, nonce: str) -> Position:

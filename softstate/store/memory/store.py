@@ -20,7 +20,7 @@ from softstate.store.memory.image import MemoryImage
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM, epoch_nonce, lineage_nonce
-from softstate.store.rules.paging import answer, feed_page
+from softstate.store.rules.paging import answer_group, feed_page
 
 __all__ = ["Checkpoint", "MemoryDisk", "MemoryImage", "MemoryStore"]
 
@@ -144,8 +144,7 @@ class MemoryStore(Store):
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """See `Store.read`."""
         await trio.lowlevel.checkpoint()
-        image = self._image()
-        return [answer(query, image) for query in group]
+        return answer_group(group, self._image())
 
     async def head(self) -> Position:
         """See `Store.head`."""

@@ -7,11 +7,12 @@ is lost. Every engine shows itself as a `Snapshot`, so that all decide alike.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from softstate.errors import StoreRewound
 from softstate.model import Record
 from softstate.position import Position
+from softstate.store.rules.cost import ReadCost
 
 
 class Snapshot(Protocol):
@@ -50,6 +51,21 @@ class Snapshot(Protocol):
         """Yield the records under `prefix` above `after` in version order, lazily, with or without tombstones.
 
         Damaged records are yielded in either case, those without a usable version as of `UNRANKED`.
+        """
+
+
+Scan: TypeAlias = tuple[str, int, bool]
+"""The part of a query that concerns one prefix: the prefix, the revision above which, and whether with tombstones."""
+
+
+@runtime_checkable
+class CountedSnapshot(Snapshot, Protocol):
+    """A snapshot that counts what it looks at, and ends a scan when that is enough."""
+
+    def scan_counted(self, scans: Sequence[Scan], cost: ReadCost) -> Iterator[Record]:
+        """Yield what several scans find, in version order, as far as `cost` allows; perhaps one record twice.
+
+        May also yield a tombstone under a prefix without tombstones, if it is wanted of another that covers it.
         """
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from softstate.errors import Compacted, Rewound
@@ -19,7 +20,11 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Dump, Feed, Key, Publisher
 from softstate.store.rules.checksum import UNRANKED
-from softstate.store.rules.history import Snapshot, check_seen, on_history
+from softstate.store.rules.cost import ReadCost
+from softstate.store.rules.history import CountedSnapshot, Scan, Snapshot, check_seen, on_history
+
+UNCOUNTED = ReadCost()
+"""The cost of a page that no budget ends."""
 
 
 def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
@@ -48,14 +53,64 @@ def answer(query: Query, snapshot: Snapshot) -> Page | Rewound:
     if query.after and any(floor > _intact_from(query, since) for since in _sinces(query, compacted).values()):
         return Page(position, floor, restart=True)
     sources = [_topics(query, snapshot, versions, damaged)]
-    sources += [
-        snapshot.scan(prefix, after, tombstones=tombstones) for prefix, after, tombstones in scans_of(query, floor)
-    ]
-    records, more = _cut(heapq.merge(*sources, key=attrgetter("version")), query.limit, query.limit_bytes)
-    return Page(position, floor, records, more, compacted)
+    cost = ReadCost(query.limit_cost)
+    cost.add(cost_of_names(query))
+    sources += _scan(scans_of(query, floor), snapshot, cost)
+    records, more = _cut(heapq.merge(*sources, key=attrgetter("version")), query.limit, query.limit_bytes, cost)
+    upto = None if more else cost.upto
+    return Page(position, floor, records, more or upto is not None, compacted, upto=upto, cost=cost.spent)
 
 
-def scans_of(query: Query, floor: int) -> Sequence[tuple[str, int, bool]]:
+def answer_group(group: Sequence[Query], snapshot: Snapshot) -> Sequence[Page | Rewound]:
+    """Answer the queries at the head of a group, as many as one call may cost.
+
+    The first is always answered. A query is begun while at least half of what a call may cost is left, so that no page
+    is cut short only because of those before it; its page costs no more than what is left.
+    """
+    limit = max(query.limit_cost for query in group)
+    answers: list[Page | Rewound] = []
+    spent = 0
+    for query in group:
+        names = cost_of_names(query)
+        if spent and (2 * spent > limit or spent + names > limit):
+            break
+        page = answer(replace(query, limit_cost=min(query.limit_cost, max(limit - spent, 0))), snapshot)
+        spent += page.cost if isinstance(page, Page) else names
+        answers.append(page)
+    return answers
+
+
+def within_cost(group: Sequence[Query]) -> Sequence[Query]:
+    """Return the queries at the head of a group whose names alone cost no more than one call may; one at least."""
+    left = max(query.limit_cost for query in group)
+    for number, query in enumerate(group):
+        left -= cost_of_names(query)
+        if left < 0:
+            return group[: max(number, 1)]
+    return group
+
+
+def cost_of_names(query: Query) -> int:
+    """Return what it costs to look up the names of a query, on each of its pages."""
+    return len(query.topics) + len(query.prefixes)
+
+
+def _scan(scans: Sequence[Scan], snapshot: Snapshot, cost: ReadCost) -> Iterable[Iterator[Record]]:
+    if scans and isinstance(snapshot, CountedSnapshot):
+        return [snapshot.scan_counted(scans, cost)]
+    return [_counted(snapshot.scan(prefix, after, tombstones=dead), cost) for prefix, after, dead in scans]
+
+
+def _counted(records: Iterator[Record], cost: ReadCost) -> Iterator[Record]:
+    for record in records:
+        cost.add(1)
+        yield record
+        if not cost.left:
+            cost.end_at(record.version)
+            return
+
+
+def scans_of(query: Query, floor: int) -> Sequence[Scan]:
     """List what `Snapshot.scan` is asked for when a query is answered: (prefix, after, tombstones) each."""
     return [
         (prefix, max(query.after, since), query.after > 0 or since > 0)
@@ -121,12 +176,16 @@ def _topics(
             yield record
 
 
-def _cut(records: Iterable[Record], limit: int, limit_bytes: int) -> tuple[list[Record], bool]:
-    """Take one page, each record once, and tell whether there is more."""
+def _cut(
+    records: Iterable[Record], limit: int, limit_bytes: int, cost: ReadCost = UNCOUNTED
+) -> tuple[list[Record], bool]:
+    """Take one page, each record once, and tell whether there is more; if `cost` ends it, `cost.upto` tells."""
     page: list[Record] = []
     same: set[str] = set()
     size = 0
     for record in records:
+        if cost.upto is not None and record.version > cost.upto:
+            break
         if page and record.version == page[-1].version:
             # The same record from two sources; or tombstones standing in for unknown topics, or damaged records: such
             # share a version and so must share a page, since a cursor cannot point between them.

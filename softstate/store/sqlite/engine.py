@@ -20,7 +20,8 @@ from softstate.store.limits import COMPACT_ROWS
 from softstate.store.rules.dump import published_to
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM
-from softstate.store.rules.paging import answer, dump_page, feed_page
+from softstate.store.rules.paging import answer_group, dump_page, feed_page, within_cost
+from softstate.store.rules.version_index import VersionIndex
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile
 from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.place import Stamp
@@ -47,6 +48,7 @@ class SqliteEngine:
         self._random = random
         self._busy_s = busy_s
         self._seen_lock = threading.Lock()
+        self._index = VersionIndex()
         self._checked: tuple[sqlite3.Connection, int] | None = None
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only raised."""
@@ -71,6 +73,7 @@ class SqliteEngine:
         except BaseException:
             self.file.close()
             raise
+        self._index.clear()
         self.seen = position
         return position
 
@@ -138,6 +141,7 @@ class SqliteEngine:
                 raise published_to(f"sqlite:{self.file.path}")
             replace_contents(connection, pages)
             position = begin_lineage(connection, self._random)
+        self._index.clear()
         self.seen = position
         return position
 
@@ -149,16 +153,17 @@ class SqliteEngine:
         seen = self.seen
         self.file.check_in_place()
         with self.file.transaction("reader", "BEGIN") as connection:
-            snapshot = SqliteSnapshot(connection)
+            snapshot = SqliteSnapshot(connection, self._index)
             check_seen(seen, snapshot)
             self._saw(snapshot.position)
             yield snapshot
 
     def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
-        """Answer a group of queries from one snapshot."""
+        """Answer a group of queries from one snapshot, as far as one call may cost."""
         with self._reading() as snapshot:
-            snapshot.versions([topic for query in group for topic in query.topics])
-            return [answer(query, snapshot) for query in group]
+            begun = within_cost(group)
+            snapshot.versions([topic for query in begun for topic in query.topics])
+            return answer_group(begun, snapshot)
 
     def head(self) -> Position:
         """Return the newest position."""

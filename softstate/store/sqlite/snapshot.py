@@ -13,6 +13,10 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Key
 from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
+from softstate.store.rules.cost import ReadCost
+from softstate.store.rules.history import Scan
+from softstate.store.rules.prefix_scan import PrefixScan
+from softstate.store.rules.version_index import VersionIndex
 from softstate.store.sqlite.schema import STATE
 
 ROWS_MIN = 16
@@ -37,11 +41,12 @@ class SqliteSnapshot:
     """The view of one transaction. Made as its first statement, it fixes the snapshot; it ends with the transaction.
 
     In a write transaction, `position` stays what it was before the first change. Raises `StoreRewound` when the file
-    no longer holds a store at all.
+    no longer holds a store at all. `index` is that of the thread that reads.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, index: VersionIndex | None = None) -> None:
         self._connection = connection
+        self.index = index if index is not None else VersionIndex()
         row = _state(connection)
         self.epoch: str = row[0]
         self.floor: int = row[1]
@@ -127,6 +132,40 @@ class SqliteSnapshot:
             if len(versions) <= PREFIX_TOPICS_MAX:
                 return (record for record in self.load(versions) if tombstones or not record.deleted)
         return self._scan_all(prefix, after, tombstones=tombstones)
+
+    def scan_counted(self, scans: Sequence[Scan], cost: ReadCost) -> Iterator[Record]:
+        """See `softstate.store.rules.history.CountedSnapshot.scan_counted`."""
+        return PrefixScan(self, self.position.revision, self.index, cost).records(scans)
+
+    def versions_under(self, prefix: str, limit: int) -> Sequence[int]:
+        """List the versions of all records under a prefix, from the index by name, in any order; `limit` at most."""
+        (found,) = self._connection.execute(
+            "SELECT json_group_array(version) FROM (SELECT version FROM topic WHERE topic >= ? AND topic < ? LIMIT ?)",
+            (*_range(prefix), limit),
+        ).fetchone()
+        return msgspec.json.decode(found, type=list[int])
+
+    def log(self, after: int, limit: int) -> tuple[Sequence[str], Sequence[int]]:
+        """List topics and versions of the next `limit` records above a revision, in version order."""
+        topics, versions = self._connection.execute(
+            "SELECT json_group_array(topic), json_group_array(version) FROM"
+            " (SELECT topic, version FROM topic WHERE version > ? ORDER BY version LIMIT ?)",
+            (after, limit),
+        ).fetchone()
+        return msgspec.json.decode(topics, type=list[str]), msgspec.json.decode(versions, type=list[int])
+
+    def load_present(self, versions: Sequence[int], _prefixes: Collection[str]) -> Iterator[Record]:
+        """Yield those of these versions, ascending, that are still of a record."""
+        known = self._records
+        missing = [version for version in versions if version not in known]
+        if missing:
+            for record in self._fetch("version IN (SELECT value FROM json_each(?))", (_json(missing),), len(missing)):
+                known[record.version] = record
+        return (known[version] for version in versions if version in known)
+
+    def all_after(self, after: int, limit: int) -> Sequence[Record]:
+        """List the next `limit` records above a revision, in version order."""
+        return self._fetch("version > ?", (after,), limit)
 
     def _versions_under(self, prefix: str, after: int) -> list[int]:
         """List the versions above `after` under a prefix, from the index by name; one more than the limit at most."""

@@ -16,7 +16,8 @@ from softstate.model import Query
 from softstate.names import ALL
 from softstate.store.base import Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.store.sqlite import engine as sqlite_engine, snapshot as sqlite_snapshot
+from softstate.store.rules import prefix_scan
+from softstate.store.sqlite import engine as sqlite_engine
 from softstate.store.sqlite.store import SqliteStore
 
 TOPICS = ["a", "a/a", "a/b", "a/b/c", "a0", "b/a", "b/é", "c"]
@@ -110,9 +111,14 @@ def random_step(random: Random, positions: list[Any]) -> tuple[str, Any]:
 async def test_agrees_with_the_memory_store(
     seed: int, road: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near_head, topics_max = {"by name": (-1, 1000), "by version": (10**9, 1000), "mixed": (3, 2)}[road]
-    monkeypatch.setattr(sqlite_snapshot, "NEAR_HEAD", near_head)
-    monkeypatch.setattr(sqlite_snapshot, "PREFIX_TOPICS_MAX", topics_max)
+    near_head, small_max, listed_max, rows = {
+        "by name": (-1, 1000, 1000, 64), "by version": (10**9, 1000, 1000, 64), "mixed": (3, 1, 3, 2)
+    }[road]  # fmt: skip
+    monkeypatch.setattr(prefix_scan, "NEAR_HEAD", near_head)
+    monkeypatch.setattr(prefix_scan, "SMALL_TOPICS_MAX", small_max)
+    monkeypatch.setattr(prefix_scan, "LISTED_TOPICS_MAX", listed_max)
+    monkeypatch.setattr(prefix_scan, "LOG_ROWS_MIN", rows)
+    monkeypatch.setattr(prefix_scan, "SPARSE_ROWS", rows)
     monkeypatch.setattr(sqlite_engine, "COMPACT_ROWS", 2)
     random = Random(seed)
     memory = MemoryStore(MemoryDisk(Random(seed)), keys_max=6)
