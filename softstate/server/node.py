@@ -18,6 +18,7 @@ from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
 from softstate.server.config import ServerConfig
+from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import raw_socket_of
 from softstate.server.fanout.turns import Turns
@@ -37,6 +38,9 @@ from softstate.wire.messages import Limits
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
+
+REFUSED_MAX = 32
+"""Connections above ``connections_max`` that may be told so at a time; any more are closed at once."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -119,8 +123,13 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether the store answers, so that the hub is current."""
-        return self.access.ready and not self.draining
+        """Whether clients should be sent here."""
+        return self.unready is None and not self.draining
+
+    @property
+    def unready(self) -> str | None:
+        """The reason why clients should not be sent here, though it does not drain; None if there is none."""
+        return self.access.unready
 
     @property
     def durability(self) -> Durability:
@@ -275,13 +284,15 @@ class Node:
         self.connections += 1
         try:
             with self.bulkhead.contain("connection") as served:
-                if self.connections > self.config.connections_max:
+                if self.connections > self.config.connections_max + REFUSED_MAX:
+                    pass  # those that are told already may take seconds to leave: this one gets no answer
+                elif self.connections > self.config.connections_max:
                     limit = self.config.connections_max
                     message = f"too many connections, the limit (connections_max) is {limit}"
                     await self.http.refuse(stream, Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
                 else:
                     await self.http.serve_connection(stream, _peer(stream))
-            if served.failed:
+            if served.failed or self.connections > self.config.connections_max:
                 await trio.aclose_forcefully(stream)
         finally:
             self.connections -= 1
@@ -394,7 +405,7 @@ async def serve(
     A `shared` port is one that several nodes of this host listen on. Raises `ConfigError` (also when the store is not
     as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
     """
-    config.check()
+    config = fit_connections(config.check(), raise_limit())
     bound = await bind(config.host, config.port, shared=shared)
     try:
         store = await open_store(

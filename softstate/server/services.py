@@ -44,8 +44,8 @@ class Services(Protocol):
         """Whether the node is shutting down: no new sessions, replies close their connection."""
 
     @property
-    def ready(self) -> bool:
-        """Whether the store answers and the hub is current."""
+    def unready(self) -> str | None:
+        """The reason why clients should not be sent here: the store is down, or publishes fail; None without one."""
 
     def watch_poll(self, *, again: bool) -> PollWatch:
         """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""

@@ -35,7 +35,7 @@ class FakeNode:
         self.node_id = "fake"
         self.durability = Durability.NONE
         self.draining = False
-        self.ready = True
+        self.unready: str | None = None
         self.lag_s = 0.0
         self.fault: RequestError | None = None
         self.position = self.store.disk.image.position

@@ -7,9 +7,10 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, cast
 
 import trio
 
@@ -97,6 +98,24 @@ class _Run:
             await self.node.drain()
 
 
+class _Lossy:
+    """A stream that drops what cannot be written: a log on a full disk, or without a reader, must not end a node."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if it can be written."""
+        with suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Flush, if it can be flushed."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(log_format: LogFormat, *, verbose: bool) -> None:
     """Send structlog's lines to stderr, for people or for machines."""
     import structlog  # noqa: PLC0415 - 50 ms that --check and --help do without
@@ -113,6 +132,6 @@ def configure_logging(log_format: LogFormat, *, verbose: bool) -> None:
             else structlog.dev.ConsoleRenderer(colors=colours),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )

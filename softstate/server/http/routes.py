@@ -37,8 +37,8 @@ async def readyz(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /readyz``: 200 while clients should be sent here, else 503."""
     if context.services.draining:
         raise Unavailable("this node is shutting down", retry_ms=READY_RETRY_MS)
-    if not context.services.ready:
-        raise Unavailable("the store does not answer, or the node lags behind it", retry_ms=READY_RETRY_MS)
+    if context.services.unready is not None:
+        raise Unavailable(context.services.unready, retry_ms=READY_RETRY_MS)
     codec = request.accepted()
     return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
 

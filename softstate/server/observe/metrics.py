@@ -33,6 +33,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "publishes_waiting": ("gauge", "Publishes that wait for a commit."),
     "memory_bytes": ("gauge", "Resident memory."),
     "store_up": ("gauge", "Whether the store answers."),
+    "store_writable": ("gauge", "Whether the last publish that had to be committed was."),
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
     "store_log_bytes": ("gauge", "Size of SQLite's write-ahead log."),
     "changes": ("counter", "Changes that passed through the hub."),

@@ -17,6 +17,9 @@ from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
 
+FAILING_S = 15.0
+"""Time for which a publish that failed makes a node not ready, in seconds."""
+
 
 class StoreAccess:
     """Reads and writes one store for one node, and keeps its hub level with it.
@@ -47,9 +50,18 @@ class StoreAccess:
         self._rewound = rewound
 
     @property
-    def ready(self) -> bool:
-        """Whether the store answers, so that the hub is current."""
-        return not (self.follower.down or any(batcher.stuck for batcher in self._batchers))
+    def unready(self) -> str | None:
+        """The reason why clients should not be sent to this node; None if there is none.
+
+        Publishes that fail count for `FAILING_S`: if none is tried after that, it may be the node's being not ready
+        that keeps them away.
+        """
+        if self.follower.down or any(batcher.stuck for batcher in self._batchers):
+            return "the store does not answer, or the node lags behind it"
+        failing = self.writes.failing
+        if failing.on and failing.quiet_for_s < FAILING_S:
+            return f"publishes fail: {failing.because}"
+        return None
 
     def statistics(self) -> dict[str, int]:
         """Count requests and the store calls that answered them, under the names that are shown."""
@@ -66,6 +78,7 @@ class StoreAccess:
             "store_reopened": self.follower.reopened,
             "store_rewinds": self.follower.rewinds,
             "store_up": int(not self.follower.down),
+            "store_writable": int(not self.writes.failing.on),
         }
 
     def start(self, nursery: trio.Nursery) -> None:

@@ -107,7 +107,7 @@ class Batcher(Generic[T, R]):
     answered `Unavailable` (a quarter of `call_s_max` later at most). Its outcome is then unknown; it is left to end,
     since a thread cannot be stopped. `interval_s` is the least time from the beginning of one call to that of the next,
     in which requests queue. `on_answered` is called whenever requests have been
-    answered.
+    answered, `on_failed` when a call has failed or is stuck.
 
     `wait_for_joiners`: when a call ends and other requests are queued, wait briefly for the callers that it has
     answered, so that their next requests join the batch. Otherwise two halves of those that submit without pause take
@@ -137,6 +137,7 @@ class Batcher(Generic[T, R]):
         wait_for_joiners: bool = False,
         repeatable: bool = True,
         on_answered: Callable[[], None] = lambda: None,
+        on_failed: Callable[[RequestError], None] = lambda _error: None,
     ) -> None:
         self.calls = 0
         self.served = 0
@@ -151,6 +152,7 @@ class Batcher(Generic[T, R]):
         self._interval_s = interval_s
         self._batch_max = batch_max
         self._on_answered = on_answered
+        self._on_failed = on_failed
         self._queued: deque[Ticket[T, R]] = deque()
         self._in_flight: Sequence[Ticket[T, R]] = ()
         self._stuck = False
@@ -269,11 +271,11 @@ class Batcher(Generic[T, R]):
         try:
             answers = await self._answers(self._in_flight)
         except Failed as error:
-            self._fail(error)
+            self._fail_call(error)
         except Unavailable as error:
-            self._fail(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
+            self._fail_call(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
         except RequestError as error:
-            self._fail(error)
+            self._fail_call(error)
         else:
             self._served_last = len(answers)
             self._answer(answers)
@@ -331,8 +333,12 @@ class Batcher(Generic[T, R]):
         await trio.sleep(self._call_s_max / STUCK_CHECKS)
         if self._called_at is not None and trio.current_time() - self._called_at >= self._call_s_max:
             self._stuck = True
-            self._fail(self._unavailable())
+            self._fail_call(self._unavailable())
             self._on_answered()
+
+    def _fail_call(self, error: RequestError) -> None:
+        self._on_failed(error)
+        self._fail(error)
 
     def _fail(self, error: RequestError) -> None:
         queued, self._queued = self._queued, deque()

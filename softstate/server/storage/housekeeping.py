@@ -11,6 +11,7 @@ from softstate.errors import SoftstateError
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
+from softstate.server.spell import Spell
 from softstate.store.base import Store
 from softstate.store.rules.retention import RetentionClock
 
@@ -33,6 +34,10 @@ class Housekeeping:
         self._key_s = config.key_ms / 1000
         self._tombstone_s = config.tombstone_s
         self._logged: Sequence[str] = ()
+        self._postponed = Spell(
+            lambda because: log.warning("compaction is postponed", because=because),
+            lambda times: log.info("the store is compacted again", postponed=times),
+        )
         self._cautioned: Sequence[str] = ()
 
     async def run(self) -> None:
@@ -53,7 +58,9 @@ class Housekeeping:
         try:
             await self._store.compact(tombstones=tombstones, keys=keys)
         except SoftstateError as error:
-            log.warning("compaction is postponed", because=str(error))
+            self._postponed.failed(str(error))
+        else:
+            self._postponed.succeeded()
 
     def log_warnings(self) -> None:
         """Log why acknowledged publishes may be lost on this store, and what else to see to, once while each lasts."""

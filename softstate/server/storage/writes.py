@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
+import structlog
 import trio
 
 from softstate.errors import Invalid, RequestError, TooLarge
@@ -14,11 +15,14 @@ from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
+from softstate.server.spell import Spell
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Applied, Number, Store, Write
 from softstate.wire import encode_value, messages
 from softstate.wire.request_digest import request_digest
+
+log = structlog.get_logger("softstate.writes")
 
 CommitResult: TypeAlias = tuple[Applied, Position]
 """The verdict on a publish that won, and the position of its version."""
@@ -55,6 +59,14 @@ def number_of(message: messages.Publish | messages.Batch, inflight_max: int) -> 
     return Number(message.publisher, message.seq, message.settled)
 
 
+def _log_failure(because: str) -> None:
+    log.error("publishes fail", because=because)
+
+
+def _log_success(failures: int) -> None:
+    log.info("publishes succeed again", failures=failures)
+
+
 class StoreWrites:
     """Commits publishes, many in one transaction, in the order of their submission (P-PUB-2)."""
 
@@ -63,6 +75,8 @@ class StoreWrites:
         self._hub = hub
         self._guard = guard
         self.repeated = 0
+        self.failing = Spell(_log_failure, _log_success)
+        """The publishes that fail since one last succeeded."""
         self.batcher: Batcher[Write, CommitResult] = Batcher(
             "publishes",
             self._commit,
@@ -72,6 +86,7 @@ class StoreWrites:
             wait_for_joiners=True,
             repeatable=False,
             on_answered=hub.flush,
+            on_failed=lambda error: self.failing.failed(error.message),
         )
 
     def submit(
@@ -125,6 +140,7 @@ class StoreWrites:
         # follow the hub's position without a gap: `call` raises then.
         committed = await self._guard.call(self._store.publish, group)
         if committed.records:
+            self.failing.succeeded()
             self._hub.committed(committed.before, committed.records, committed.position)
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:

@@ -6,17 +6,18 @@ from tests.kit.fake_node import FakeNode
 
 async def test_healthz_answers_also_while_the_store_is_down() -> None:
     node = FakeNode()
-    node.ready = False
+    node.unready = "the store does not answer"
     assert (await node.ask("GET", "/healthz")).json == {"status": "ok"}
 
 
 async def test_readyz() -> None:
     node = FakeNode()
     assert (await node.ask("GET", "/readyz")).status == 200
-    node.ready = False
+    node.unready = "publishes fail: no space left"
     answer = await node.ask("GET", "/readyz")
     assert (answer.status, answer.code, answer["retry-after"]) == (503, "unavailable", "1")
-    node.ready, node.draining = True, True
+    assert answer.json["message"] == "publishes fail: no space left"
+    node.unready, node.draining = None, True
     assert (await node.ask("GET", "/readyz")).status == 503
 
 

@@ -5,17 +5,18 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
-from softstate.errors import Unavailable
+from softstate.errors import Conflict, Unavailable
 from softstate.lease import LeaseTable
 from softstate.model import Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
-from softstate.server.storage.access import StoreAccess
+from softstate.server.storage.access import FAILING_S, StoreAccess
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
@@ -27,6 +28,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.held: trio.Event | None = None
+        self.full = False
         self.store = MemoryStore(MemoryDisk(Random(1)), checkpoint=self._pass)
         self.bulkhead = Bulkhead(strict=True)
         self.hub = Hub(LeaseTable(0), self.store.disk.image.position, self.bulkhead, lambda _leases: None, lambda: 0)
@@ -42,6 +44,8 @@ class Rig:
         )
 
     async def _pass(self, checkpoint: str) -> None:
+        if checkpoint == "publish.before_commit" and self.full:
+            raise Unavailable("no space left on device")
         if checkpoint == "publish.before_commit" and self.held is not None:
             await self.held.wait()
 
@@ -73,18 +77,50 @@ async def test_parts_share_a_store_a_hub_and_their_counts(autojump_clock: trio.t
 
 async def test_it_is_ready_unless_the_store_is_down_or_a_call_is_stuck(autojump_clock: trio.testing.MockClock) -> None:
     async with accessing() as rig:
-        ready = [rig.access.ready]
+        ready = [rig.access.unready is None]
         rig.held = trio.Event()
         with pytest.raises(Unavailable):
             await rig.access.writes.publish(Write("a", b"\x01"))
-        ready.append(rig.access.ready)
+        ready.append(rig.access.unready is None)
         rig.held.set()
         await settled()
-        ready.append(rig.access.ready)
+        ready.append(rig.access.unready is None)
         rig.store.outage = True
         await settled()
-        ready.append(rig.access.ready)
+        ready.append(rig.access.unready is None)
         assert (ready, rig.access.statistics()["store_up"]) == ([True, False, True, False], 0)
+
+
+async def test_publishes_that_fail_are_two_lines_of_the_log_and_make_it_unready(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with accessing() as rig:
+        with structlog.testing.capture_logs() as logs:
+            rig.full = True
+            for _ in range(305):
+                with pytest.raises(Unavailable):
+                    await rig.access.writes.publish(Write("a", b"\x01"))
+            reasons = [rig.access.unready]
+            assert rig.access.statistics()["store_writable"] == 0
+            await rig.access.reads.read(Query({"a": 0}))
+            await trio.sleep(FAILING_S)
+            # Nothing is tried: it may be this that keeps publishers away.
+            reasons.append(rig.access.unready)
+            assert rig.access.statistics()["store_writable"] == 0
+            with pytest.raises(Unavailable):
+                await rig.access.writes.publish(Write("a", b"\x01"))
+            reasons.append(rig.access.unready)
+            rig.full = False
+            with pytest.raises(Conflict):
+                await rig.access.writes.publish(Write("a", b"\x01", expect=3))
+            reasons.append(rig.access.unready)  # a conflict writes nothing
+            await rig.access.writes.publish(Write("a", b"\x01"))
+            reasons.append(rig.access.unready)
+            assert rig.access.statistics()["store_writable"] == 1
+        full = "publishes fail: no space left on device"
+        assert reasons == [full, None, full, full, None]
+        events = [(line["event"], line.get("because"), line.get("failures")) for line in logs]
+        assert events == [("publishes fail", "no space left on device", None), ("publishes succeed again", None, 306)]
 
 
 async def test_after_a_rewind_renewals_go_on_in_the_new_history(
