@@ -1,8 +1,8 @@
 """The clock behind every age, and the check that notices a host which slept.
 
-Age must go on while the host is suspended (P-CLI-3), so it is read from CLOCK_BOOTTIME where there is one. Timers run
-on Trio's clock, which stands still meanwhile. Comparing the two is therefore how a client learns that it slept: it then
-knows that its timers are late, and that its lease may be over.
+Age must go on while the host is suspended (P-CLI-3), so it is read from CLOCK_BOOTTIME where there is one, and so are
+the machine's timers. Tasks can only wait on Trio's clock, which stands still meanwhile; so a client looks every second.
+Comparing the two clocks is also how it learns that it slept, and that its lease may be over.
 """
 
 from __future__ import annotations

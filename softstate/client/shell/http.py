@@ -138,6 +138,10 @@ class HttpClient:
         async with self._pool.using(HttpConnection(stream, peer)) as fresh:
             return await fresh.request(request, MESSAGE_BYTES_MAX)
 
+    async def drop_idle(self) -> None:
+        """Close every idle connection."""
+        await self._pool.drop()
+
     async def aclose(self) -> None:
         """Close every idle connection, and from now on each one whose request ends."""
         await self._pool.aclose()

@@ -61,12 +61,12 @@ SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
 
 JUMP_CHECK_S = 1.0
-"""How often the clocks are compared while a lease is relied on."""
+"""How often the clocks are compared: Trio's, on which tasks wait, stands still in suspend."""
+
+_IDLE: frozenset[Mode] = frozenset({"closed", "stopped"})
 
 WAIT_S_MIN = 0.001
 """Shortest wait of the timer: rounding, or a machine that is never content, cannot make it spin."""
-
-_LEASED: frozenset[Mode] = frozenset({"syncing", "live", "suspect"})
 
 ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NodeRefused | NamesDenied | Settled | Stopped
 
@@ -213,7 +213,7 @@ class Shell:
         for action in self._machine.handle(event, self._clock.now()):
             self._execute(action)
         self._application.advanced()
-        if self._machine.deadline() < self._waking_at or (self._machine.mode in _LEASED) != self._comparing:
+        if self._machine.deadline() < self._waking_at or (self._machine.mode not in _IDLE) != self._comparing:
             self._wake.set()
 
     @property
@@ -252,13 +252,14 @@ class Shell:
     async def _keep_time(self) -> None:
         jumps = JumpDetector(self._clock)
         while not self._closed:
-            self._comparing = self._machine.mode in _LEASED
+            self._comparing = self._machine.mode not in _IDLE
             self._waking_at = self._machine.deadline()
             wait_s = max(self._waking_at - self._clock.now(), WAIT_S_MIN)
             self._wake = trio.Event()
             with trio.move_on_after(min(wait_s, JUMP_CHECK_S) if self._comparing else wait_s):
                 await self._wake.wait()
             if jumps.jumped() and self._comparing:
+                await self._http.drop_idle()  # their ends may have been lost in sleep
                 self.handle(Jumped())
             if self._clock.now() >= self._machine.deadline():
                 self.handle(Ticked())

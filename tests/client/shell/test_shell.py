@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 import trio
@@ -28,7 +29,7 @@ from softstate.client.machine.events import (
 from softstate.client.shell import shell as shell_module
 from softstate.client.shell.shell import JUMP_CHECK_S, SEND_QUEUE_MAX, WAIT_S_MIN
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
-from softstate.model import Change
+from softstate.model import Change, Mode
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import ClientBye, Hello, Renew
 from tests.kit.scripted_node import WELCOME, Answer, ScriptedNode
@@ -99,9 +100,12 @@ async def test_a_machine_that_is_never_content_cannot_make_it_spin(
         assert 900 < ticks <= 1 / WAIT_S_MIN + 1
 
 
-async def test_a_host_that_slept_is_noticed_while_leased(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("mode", [mode for mode in get_args(Mode) if mode not in ("closed", "stopped")])
+async def test_a_host_that_slept_is_noticed_in_every_mode(
+    nursery: trio.Nursery, autojump_clock: MockClock, mode: Mode
+) -> None:
     async with running(ScriptedNode(nursery)) as rig:
-        rig.machine.mode = "live"
+        rig.machine.mode = mode
         rig.do()
         await trio.sleep(10)
         assert Jumped() not in rig.machine.events
@@ -113,9 +117,12 @@ async def test_a_host_that_slept_is_noticed_while_leased(nursery: trio.Nursery, 
         assert rig.machine.events.count(Jumped()) == 1
 
 
-async def test_without_a_lease_nothing_wakes_up(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("mode", ["closed", "stopped"])
+async def test_nothing_wakes_up_a_client_that_does_nothing(
+    nursery: trio.Nursery, autojump_clock: MockClock, mode: Mode
+) -> None:
     async with running(ScriptedNode(nursery)) as rig:
-        rig.machine.mode = "polling"
+        rig.machine.mode = mode
         rig.do()
         await trio.sleep(1)
         rig.clock.slept_s += 30
