@@ -46,7 +46,7 @@ MUTANTS: list[tuple[Mutation, Bounds]] = [
     (read_before_entry, replace(COLD, ticks=1)),
     (nothing_held, replace(COLD, ticks=1)),
     (no_lineage_check, REWOUND),
-    (anything_usable, replace(COLD, first=1, rewinds=1)),
+    (anything_usable, replace(COLD, first=1, rewinds=1, ticks=1)),
     (older_applied, COLD),
     (certified_applied, replace(COLD, names=(("/",),), commits=GONE)),
     (no_sweep, REWOUND),

@@ -464,6 +464,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_interval_with_jitter",
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "simulation/test_schedule_network.py::test_n8_websocket_is_blocked_and_http_works",
+        "client/machine/test_one_fetch.py::test_while_a_snapshot_arrives_page_by_page_nothing_is_polled",
     ),
     "P-CLI-2": (
         "client/machine/test_machine.py::test_each_page_restarts_the_timers_of_later_requests",
@@ -472,7 +473,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CLI-3": (
         "client/shell/test_clock.py::test_the_system_clock_runs_during_suspend",
         "client/shell/test_clock.py::test_clocks_of_different_rates_never_add_up_to_a_jump",
-        "client/shell/test_shell.py::test_a_host_that_slept_is_noticed_while_leased",
+        "client/shell/test_shell.py::test_a_host_that_slept_is_noticed_in_every_mode",
+        "client/api/test_suspend.py::test_a_poll_that_fell_due_in_sleep_is_sent_within_a_second",
     ),
     "P-CLI-4": (
         "client/machine/test_backoff.py::test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap",

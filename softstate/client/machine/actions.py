@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from softstate.client.machine.backoff import jittered_s
 from softstate.client.machine.events import Reset, Stopped
 from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.publish_path import PublishPath
@@ -13,8 +14,8 @@ from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import Cause, Core
 from softstate.errors import ClientClosed, SoftstateError
 
-FIRST_POLL_S_MAX = 1.0
-"""The first poll of all is spread over at most this, however wide the node's advice."""
+EARLY = 0.25
+"""The first poll comes after this part of the time for which an answer is waited for."""
 
 HTTP_PUBLISH_AFTER_S = 1.0
 """How long publishes wait for the first connection before they go over HTTP."""
@@ -120,8 +121,13 @@ def poll_soon(parts: Parts, _: Cause) -> None:
 
 
 def poll_early(parts: Parts, _: Cause) -> None:
-    """Poll as `poll_soon` does, but within `FIRST_POLL_S_MAX`."""
-    parts.poll.schedule(parts.core.spread(min(FIRST_POLL_S_MAX, parts.core.advice.poll_spread_s)))
+    """Poll if no connection has come to be after a quarter of the time for which an answer is waited for.
+
+    If the connection fails before, it is polled then. Polling at once would fetch a large set twice.
+    """
+    core = parts.core
+    patience_s = min(core.timeout_s, core.options.hello_timeout_s)
+    parts.poll.schedule(core.now + jittered_s(core.random, EARLY * patience_s))
 
 
 def poll_elsewhere(parts: Parts, _: Cause) -> None:

@@ -117,6 +117,11 @@ class Certificate:
         """Whether the next request must ask from 0; `revision` still says what is too old to be applied."""
         return self.doubt in (Doubt.HISTORY, Doubt.LISTING)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the next answer brings all there is, and not only what changed."""
+        return self.revision is None or self.lists
+
     def answered(self, serial: int, lease: int, revision: int, asof: float) -> bool:
         """Take a complete answer to request `serial`, which joins `lease` unless that is 0; tell whether it certifies.
 

@@ -66,7 +66,7 @@ class Machine:
         self._queue = PublishQueue(random, options.publishes_waiting_max, options.inflight_max)
         self._core = Core(options, random, self._knowledge, self._queue, options.advice, self._fire, self._path_failed)
         self._push = PushPath(self._core)
-        self._poll = PollPath(self._core)
+        self._poll = PollPath(self._core, self._push.asking)
         self._publishes = PublishPath(self._core)
         self._retries = RetryBudget(self._core, self._push, self._poll)
         self._messages = PushMessages(self._core, self._push)

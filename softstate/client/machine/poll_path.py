@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import msgspec
@@ -46,6 +46,9 @@ class _PollRequest:
     """The cursors that its pages have named so far."""
 
 
+LOOK_AGAIN_S = 1.0
+"""How long after a round that had nothing to ask, since a subscribe asked it already, the next one is due."""
+
 REFUSED_MAX = 256
 """Refused questions remembered for each URL."""
 
@@ -53,8 +56,10 @@ REFUSED_MAX = 256
 class PollPath:
     """Polls whenever `poll_at` has come. The machine schedules the first poll and stops the last."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, asked_elsewhere: Callable[[], frozenset[str]]) -> None:
         self._core = core
+        self._asked_elsewhere = asked_elsewhere
+        """Returns the names whose whole state the other path is about to bring: it is not fetched twice."""
         self.rotation = Rotation(core.options.urls, core.random)
         self._pending: _PollRequest | None = None
         self._rest: deque[list[str]] = deque()
@@ -117,13 +122,16 @@ class PollPath:
         self._round_sent = core.now
         if self._lowered_for not in (None, self._circumstances()):
             self._lowered_for, self._names_max = None, NAMES_MAX
+        elsewhere = self._asked_elsewhere()
+        names = [name for name in core.knowledge.subscriptions if name not in elsewhere]
         for _ in core.options.urls:
-            self._rest = deque(core.cut(core.knowledge.subscriptions, self._names_max))
+            self._rest = deque(core.cut(names, self._names_max))
             if self._next_batch():
                 return
-            self.rotation.pass_over()  # this node refuses every question that there is
+            if names:
+                self.rotation.pass_over()  # this node refuses every question that there is
         if core.knowledge.subscriptions:
-            self.schedule(core.now + jittered_s(core.random, core.advice.poll_every_s))
+            self.schedule(core.now + jittered_s(core.random, core.advice.poll_every_s if names else LOOK_AGAIN_S))
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
@@ -187,6 +195,10 @@ class PollPath:
             self._core.last_error = Unavailable(f"{pending.url} announces further pages without an end")
             self._failed(0.0)
             return
+        if self._asked_elsewhere().issuperset(pending.question.since):
+            self._rest.clear()
+            self.schedule(self._core.now + LOOK_AGAIN_S)
+            return  # a subscribe is bringing the rest
         pending.cursors.add(cursor)
         body = msgspec.structs.replace(pending.body, cursor=cursor)
         self._send(pending.url, body, pending.question, pending.cursors)

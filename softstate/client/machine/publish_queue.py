@@ -19,7 +19,15 @@ from msgspec import UNSET, UnsetType
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
 from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
-from softstate.errors import ERRORS_BY_CODE, OutcomeUnknown, Overloaded, RequestError, SoftstateError, TooLarge
+from softstate.errors import (
+    ERRORS_BY_CODE,
+    OutcomeUnknown,
+    Overloaded,
+    RequestError,
+    SoftstateError,
+    TooLarge,
+    Unavailable,
+)
 from softstate.model import Value
 from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
@@ -219,6 +227,8 @@ class PublishQueue:
             elif result.code:
                 error = error_of(result.code, result.message, result.retry_ms, result.current, result.position)
                 settled += self.refused(ticket, error, now, advice)
+            else:  # neither an answer nor an error: the node is at fault, and may have applied it
+                settled += self.refused(ticket, Unavailable("a result without code and position"), now, advice)
         self.lost(HTTP)
         return settled
 

@@ -40,6 +40,15 @@ class PushPath:
         """The connection, if it has had its welcome."""
         return self.connection if self.connection is not None and self.connection.open else None
 
+    def asking(self) -> frozenset[str]:
+        """Return the names that a subscribe in flight asks for in full, and whose answer is not overdue."""
+        if self.connection is None:
+            return frozenset()
+        held = self._core.knowledge.subscriptions
+        asked = [each for each in self.connection.requests.values() if each.joins and not each.timed_out]
+        names = [name for each in asked for name in each.question.since]
+        return frozenset(name for name in names if name in held and held[name].whole)
+
     def deadline(self) -> float:
         """Return when something here is due."""
         if self.connection is None:

@@ -46,6 +46,9 @@ class RetryBudget:
         not hold back polls that would succeed. A single failure says nothing: a dead node refuses within a millisecond.
         """
         core = self._core
+        shares = rotation in (self._poll.rotation, self._push.rotation)
+        if core.mode == "offline" and not shares:
+            return  # publishes have a backoff of their own, and leave the shared timer alone
         if rotation.round_over and (rotation is self._poll.rotation or not core.knowledge.subscriptions):
             core.failures += 1
         if core.mode == "offline":

@@ -212,7 +212,7 @@ def test_names_wanted_while_connecting_wait_for_the_first_poll() -> None:
     rig = Rig().open()
     rig.do(Wanted(["a"]))
     assert rig.all(SendPoll) == []
-    rig.advance(1.0)
+    rig.advance(1.5)
     assert len(rig.all(SendPoll)) == 1
 
 

@@ -122,6 +122,7 @@ def test_polls_are_cut_to_a_safe_size_before_a_node_has_told_its_limit() -> None
 
 def test_polls_are_cut_to_the_limit_told() -> None:
     rig = Rig(*LONG).syncing(limits=LIMITS)
+    rig.do(Lost(rig.conn, None, "cut"))
     rig.advance(1.0)
     while rig.machine._poll.in_flight:
         rig.do(rig.polled())

@@ -225,7 +225,9 @@ def test_an_http_batch_settles_each_with_its_own_verdict() -> None:
     first, second = queue.batch_answered(tickets, results, 0.0, ADVICE)
     assert first == Settled(1, Published(1, "a", 5, at(5), repeated=True))
     assert isinstance(second.outcome, Conflict)
-    assert queue.over_http(0.0)[0] == [4], "a success without a position is none; the third waits"
+    assert queue.over_http(0.0)[0] == [], "a success without a position is none; the third and it wait"
+    assert queue.tick(31.0) == []
+    assert queue.over_http(31.0)[0] == [3, 4]
 
 
 def test_a_batch_refused_as_a_whole_is_taken_apart_until_the_culprit_is_alone() -> None:

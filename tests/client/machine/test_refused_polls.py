@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softstate.client.machine.events import (
+    Lost,
     NodeRefused,
     PublishAnswered,
     PublishRequested,
@@ -60,7 +61,8 @@ def test_a_poll_refused_is_told_once_and_not_sent_again_unchanged(error: Request
 
 def test_other_questions_of_the_round_go_on() -> None:
     rig = Rig(*(f"{name}" * 250 for name in "abcdefgh")).syncing(limits=Limits(100, 1, 2_048, 1, 1, 1, 1))
-    rig.advance(1.0)
+    rig.do(Lost(rig.conn, None, "cut"))
+    _until_a_poll(rig)
     first = rig.poll.message
     _refuse(rig, Invalid("a rule"))
     answered = 0

@@ -152,7 +152,7 @@ def test_refused_credentials_stop(state: str, how: str) -> None:
                 rig.do(Connected(rig.conn))
             rig.arrive(Error("unauthenticated", "expired"))
         case "poll" if state == "connecting":
-            rig.advance(1.0)
+            rig.advance(1.5)
             rig.do(RequestFailed(rig.poll.request, "no", Unauthenticated("expired")))
         case "protocol":
             rig.do(Lost(rig.conn, 4200, "what?"))
