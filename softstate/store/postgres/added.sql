@@ -1,7 +1,7 @@
 -- The tables that layout 2 has added, and what is said of all: for a new store and a migrated one.
 
 CREATE TABLE publisher (
-    publisher text COLLATE "C" PRIMARY KEY,
+    publisher bytea PRIMARY KEY,
     settled bigint NOT NULL,
     touched bigint NOT NULL,
     uses bytea NOT NULL,

@@ -11,10 +11,12 @@ from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import (
     INSERT_KEYS,
     INSERT_LINEAGE,
+    INSERT_PUBLISHERS,
     INSERT_TOPICS,
     NOTIFY,
     PostgresTransaction,
     key_columns,
+    publisher_columns,
     topic_columns,
 )
 from softstate.store.rules.dump import check_joined, published_to
@@ -54,10 +56,13 @@ class Adoption:
                 connection.execute("DELETE FROM lineage")
                 connection.execute("DELETE FROM idempotency")
                 connection.execute("DELETE FROM publisher")
-            if page.records:
-                connection.execute(INSERT_TOPICS, topic_columns(page.records))
+            records = [record for record in page.records if not record.unreadable]
+            if records:
+                connection.execute(INSERT_TOPICS, topic_columns(records))
             if page.keys:
                 connection.execute(INSERT_KEYS, key_columns(page.keys))
+            if page.publishers:
+                connection.execute(INSERT_PUBLISHERS, publisher_columns(page.publishers))
             for row in page.rows:
                 connection.execute(INSERT_LINEAGE, (row.revision, row.lineage))
 

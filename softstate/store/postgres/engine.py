@@ -10,19 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 
+import structlog
+from psycopg import errors
+
 from softstate.errors import Rewound
 from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
-from softstate.store.limits import CALL_S, COMPACT_ROWS
+from softstate.store.limits import CALL_S
+from softstate.store.postgres.compaction import forget
 from softstate.store.postgres.connection import Connection, PostgresConnection
 from softstate.store.postgres.pooler import refuse_pooler
-from softstate.store.postgres.schema import claim, needs_migration
+from softstate.store.postgres.schema import LAYOUT, claim, needs_migration
 from softstate.store.postgres.snapshot import PostgresSnapshot
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import PostgresTransaction
 from softstate.store.rules.history import check_seen
-from softstate.store.rules.paging import answer, dump_page, feed_page
+from softstate.store.rules.paging import answer_group, dump_page, feed_page, within_cost
 
 LOCK_S = 2.0
 """How long a commit waits for another one that holds the counter."""
@@ -39,6 +43,8 @@ _SIZES = (
     " + pg_total_relation_size('inbox') + pg_total_relation_size('refused') + pg_total_relation_size('meta')"
 )
 
+log = structlog.get_logger("softstate.store")
+
 
 def milliseconds(seconds: float) -> str:
     """Return a time as PostgreSQL's settings take it."""
@@ -48,7 +54,9 @@ def milliseconds(seconds: float) -> str:
 class PostgresEngine:
     """One process's view of the store. Every method raises as the method of `Store` that it serves."""
 
-    def __init__(self, address: PostgresAddress, *, keys_max: int, random: Random) -> None:
+    def __init__(
+        self, address: PostgresAddress, *, keys_max: int, random: Random, create: bool, read_only: bool
+    ) -> None:
         self.address = address
         self.durability = Durability.DURABLE
         self.warnings: Sequence[str] = ()
@@ -66,6 +74,8 @@ class PostgresEngine:
             check=lambda connection: refuse_pooler(connection, address, random),
         )  # fmt: skip
         self._keys_max = keys_max
+        self._create = create
+        self.read_only = read_only
         self.random = random
         self._seen_lock = threading.Lock()
         self.seen = Position("", "", 0)
@@ -91,14 +101,32 @@ class PostgresEngine:
         return needs_migration(connection, self.address)
 
     def open(self, connection: Connection) -> Position:
-        """Make or migrate the schema if need be, and commit a lineage row. What was seen before is forgotten."""
-        claim(connection, self.address, self.random)
-        transaction = PostgresTransaction(connection, self.random, fresh=True, revisions=(), group=())
-        transaction.begin_lineage()
-        transaction.commit()
+        """Make or migrate the schema if need be, and commit a lineage row. What was seen before is forgotten.
+
+        If `read_only`, nothing is written. If nothing can be written just now, the newest row that is there serves
+        until the first change, which begins with a row of its own.
+        """
+        claim(connection, self.address, self.random, create=self._create, read_only=self.read_only)
+        self.writer.fresh = True
+        position = None if self.read_only else self._begin_lineage(connection)
+        snapshot = PostgresSnapshot(connection, 0)
+        self.begin_again(position or snapshot.position)
+        self._probe(snapshot)
+        return position or snapshot.position
+
+    def _begin_lineage(self, connection: Connection) -> Position | None:
+        try:
+            transaction = PostgresTransaction(connection, self.random, fresh=True, revisions=(), group=())
+            transaction.begin_lineage()
+            transaction.commit()
+        except (errors.ReadOnlySqlTransaction, errors.DiskFull) as error:
+            connection.execute("ROLLBACK")
+            log.warning(
+                "store opened, but nothing can be written: publishes fail until that has passed",
+                store=self.address.name, because=error.diag.message_primary,
+            )  # fmt: skip
+            return None
         self.writer.fresh = False
-        self.begin_again(transaction.position)
-        self._probe(PostgresSnapshot(connection, 0))
         return transaction.position
 
     def _begin(self, connection: Connection, group: Sequence[Write]) -> PostgresTransaction:
@@ -123,47 +151,40 @@ class PostgresEngine:
         """Move what the inbox holds into the store."""
         self._commit_moved(self._begin(connection, ()))
 
-    def publish(self, connection: Connection, group: Sequence[Write]) -> Committed:
+    def publish(self, connection: Connection, group: Sequence[Write], publishers_max: int) -> Committed:
         """Apply a group of publishes in one transaction, after what other programs have put into the inbox."""
         transaction = self._begin(connection, group)
-        verdicts = transaction.apply(group, self._keys_max)
-        if not transaction.records:
-            self._commit_moved(transaction)
-            return Committed(verdicts, transaction.position.revision, [], transaction.position)
-        transaction.commit()
-        self.writer.fresh = False
-        self.saw(transaction.position)
-        return Committed(verdicts, transaction.records[0].version - 1, transaction.records, transaction.position)
-
-    def compact(self, connection: Connection, tombstones: int, keys: int) -> tuple[int, bool]:
-        """Forget `COMPACT_ROWS` tombstones and as many keys at most; return the floor, and whether to go on."""
-        transaction = self._begin(connection, ())
-        floor = transaction.snapshot.floor
-        row = connection.execute(
-            "SELECT coalesce(max(version), 0), count(*) FROM (SELECT version FROM topic"
-            " WHERE value IS NULL AND version <= %s ORDER BY version LIMIT %s) AS oldest",
-            (tombstones, COMPACT_ROWS),
-        ).fetchone()
-        assert row is not None
-        newest, buried = row
-        if buried:
-            connection.execute("DELETE FROM topic WHERE value IS NULL AND version <= %s", (newest,))
-            floor = max(floor, newest)
-        expired = connection.execute(
-            "DELETE FROM idempotency WHERE version IN"
-            " (SELECT version FROM idempotency WHERE version <= %s ORDER BY version LIMIT %s)",
-            (keys, COMPACT_ROWS),
-        ).rowcount
-        if buried or expired:
-            transaction.keys -= expired
-            # Writing to meta hides that another program has put it there, so a lineage row comes first.
-            transaction.begin_lineage()
-            transaction.commit(floor=floor)
+        verdicts = transaction.apply(group, self._keys_max, publishers_max)
+        if transaction.changed:
+            transaction.commit()
             self.writer.fresh = False
             self.saw(transaction.position)
         else:
             self._commit_moved(transaction)
-        return floor, COMPACT_ROWS in (buried, expired)
+        records, position = transaction.records, transaction.position
+        return Committed(verdicts, position.revision - len(records), records, position)
+
+    def compact(self, connection: Connection, tombstones: int, keys: int) -> tuple[int, bool]:
+        """Forget some of what is old enough; return the floor, and whether to go on."""
+        transaction = self._begin(connection, ())
+        gone = forget(
+            connection,
+            head=transaction.position.revision,
+            floor=transaction.snapshot.floor,
+            tombstones=tombstones,
+            keys=keys,
+        )
+        if gone.any:
+            transaction.keys = max(0, transaction.keys - gone.keys)
+            transaction.publishers = max(0, transaction.publishers - gone.publishers)
+            # Writing to meta hides that another program has put it there, so a lineage row comes first.
+            transaction.begin_lineage()
+            transaction.commit(floor=gone.floor)
+            self.writer.fresh = False
+            self.saw(transaction.position)
+        else:
+            self._commit_moved(transaction)
+        return gone.floor, gone.more
 
     # The thread that reads ------------------------------------------------------------------------------------------
 
@@ -189,10 +210,11 @@ class PostgresEngine:
         self.warnings = () if snapshot.synced else (_UNSYNCED,)
 
     def read(self, connection: Connection, group: Sequence[Query]) -> Sequence[Page | Rewound]:
-        """Answer a group of queries from one snapshot."""
+        """Answer a group of queries from one snapshot, as far as one call may cost."""
         with self._reading(connection) as snapshot:
-            snapshot.foresee(group)
-            return [answer(query, snapshot) for query in group]
+            begun = within_cost(group)
+            snapshot.foresee(begun)
+            return answer_group(begun, snapshot)
 
     def head(self, connection: Connection) -> Position:
         """Return the newest position. One statement, and so one snapshot by itself."""
@@ -212,7 +234,8 @@ class PostgresEngine:
     def dump(self, connection: Connection, after: int, limit: int) -> Dump:
         """Return a page of all that the store holds."""
         with self._reading(connection) as snapshot:
-            return dump_page(after, limit, snapshot, snapshot.keys_above(after, limit + 1))
+            keys, publishers = snapshot.keys_above(after, limit + 1), snapshot.publishers_above(after, limit + 1)
+            return dump_page(after, limit, snapshot, keys, publishers)
 
     def info(self, connection: Connection) -> StoreInfo:
         """Count what the store holds."""
@@ -220,4 +243,6 @@ class PostgresEngine:
             row = connection.execute(_SIZES).fetchone()
             assert row is not None
             records, tombstones, size_bytes = row
-            return StoreInfo(records - tombstones, tombstones, snapshot.keys_held, size_bytes)
+            return StoreInfo(
+                records - tombstones, tombstones, snapshot.keys_held, size_bytes, snapshot.publishers_held, LAYOUT
+            )

@@ -12,7 +12,7 @@ CREATE FUNCTION incarnation() RETURNS text LANGUAGE sql STABLE AS $$
     )
 $$;
 
--- Checksums: softstate.store.rules.checksum has the same two in Python.
+-- Checksums: softstate.store.rules.checksum has the same in Python.
 CREATE FUNCTION checksum(topic text, version bigint, value bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT substring(sha256(
         int4send(octet_length(topic)) || convert_to(topic, 'UTF8') || int8send(version)
@@ -20,32 +20,36 @@ CREATE FUNCTION checksum(topic text, version bigint, value bytea) RETURNS bytea 
     ) FOR 8)
 $$;
 
-CREATE FUNCTION row_checksum(VARIADIC parts bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT substring(sha256(string_agg(int4send(octet_length(part)) || part, '' ORDER BY place)) FOR 8)
-        FROM unnest(parts) WITH ORDINALITY AS given (part, place)
+-- One part of any other row: its length, and its bytes.
+CREATE FUNCTION part(data bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT int4send(octet_length(data)) || data
 $$;
 
 CREATE FUNCTION lineage_checksum(start bigint, nonce text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT row_checksum(int8send(start), convert_to(nonce, 'UTF8'))
+    SELECT substring(sha256(part(int8send(start)) || part(convert_to(nonce, 'UTF8'))) FOR 8)
 $$;
 
 CREATE FUNCTION key_checksum(topic text, key bytea, version bigint, digest bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT row_checksum(convert_to(topic, 'UTF8'), key, int8send(version), digest)
+    SELECT substring(
+        sha256(part(convert_to(topic, 'UTF8')) || part(key) || part(int8send(version)) || part(digest)) FOR 8
+    )
 $$;
 
-CREATE FUNCTION publisher_checksum(publisher text, settled bigint, touched bigint, uses bytea) RETURNS bytea
+CREATE FUNCTION publisher_checksum(publisher bytea, settled bigint, touched bigint, uses bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT row_checksum(convert_to(publisher, 'UTF8'), int8send(settled), int8send(touched), uses)
+    SELECT substring(
+        sha256(part(publisher) || part(int8send(settled)) || part(int8send(touched)) || part(uses)) FOR 8
+    )
 $$;
 
 CREATE FUNCTION meta_checksum(
     layout integer, epoch text, revision bigint, floor bigint, keys bigint, publishers bigint, incarnation text
 ) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT row_checksum(
-        int8send(layout), convert_to(epoch, 'UTF8'), int8send(revision), int8send(floor), int8send(keys),
-        int8send(publishers), convert_to(incarnation, 'UTF8')
-    )
+    SELECT substring(sha256(
+        part(int8send(layout)) || part(convert_to(epoch, 'UTF8')) || part(int8send(revision)) || part(int8send(floor))
+            || part(int8send(keys)) || part(int8send(publishers)) || part(convert_to(incarnation, 'UTF8'))
+    ) FOR 8)
 $$;
 
 -- Say why a topic's name cannot be published to; NULL if it can.
@@ -304,8 +308,8 @@ COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- An application may call these once it is granted USAGE of the schema and EXECUTE of them; the tables stay closed.
 REVOKE ALL ON FUNCTION
-    incarnation(), checksum(text, bigint, bytea), row_checksum(VARIADIC bytea[]), lineage_checksum(bigint, text),
-    key_checksum(text, bytea, bigint, bytea), publisher_checksum(text, bigint, bigint, bytea),
+    incarnation(), checksum(text, bigint, bytea), part(bytea), lineage_checksum(bigint, text),
+    key_checksum(text, bytea, bigint, bytea), publisher_checksum(bytea, bigint, bigint, bytea),
     meta_checksum(integer, text, bigint, bigint, bigint, bigint, text), topic_fault(text), check_topic(text),
     advance(bigint, bigint, bigint, bigint, text), put_lineage(bigint), put_topic(text, bigint, bytea, bigint),
     take_counter(boolean), change(text, bytea, bigint), commit_synchronously(), send(text, bytea),

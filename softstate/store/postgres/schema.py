@@ -15,12 +15,14 @@ from random import Random
 
 from psycopg import errors, sql
 
-from softstate.errors import StoreRefused, StoreRewound, Unavailable
+from softstate.errors import StoreMissing, StoreRefused, StoreRewound, Unavailable
+from softstate.store.base import Publisher
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.migration import drop_functions, migrate
 from softstate.store.postgres.sources import run
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.rules.nonce import epoch_nonce
+from softstate.store.rules.publishers import unpack
 
 LAYOUT = 2
 """In `meta.layout`, and in ``functions.sql``. A schema with a higher one is from a newer softstate."""
@@ -31,7 +33,15 @@ TABLES = frozenset({"topic", "lineage", "idempotency", "meta"})
 ADDED = frozenset({"publisher", "inbox", "refused"})
 """Tables that layout 2 has beside them."""
 
+DAMAGED_LINEAGE = "a row of the store's table lineage is damaged: stop every node, and restore a backup"
+
 DAMAGED = "the store's row of meta is damaged: stop every node, and restore a backup"
+
+_SOUND = (
+    "SELECT checksum = meta_checksum(layout, epoch, revision, floor, keys, publishers, incarnation),"
+    " (SELECT coalesce(bool_and(checksum = lineage_checksum(start, nonce) AND start BETWEEN 1 AND revision), true)"
+    " FROM lineage) FROM meta"
+)
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('softstate'), hashtext(%s))"
 """Held while a schema is looked at and made: nodes that start together find it missing, or complete."""
@@ -50,17 +60,28 @@ SELECT
 """
 
 
-def claim(connection: Connection, address: PostgresAddress, random: Random) -> None:
+def claim(connection: Connection, address: PostgresAddress, random: Random, *, create: bool, read_only: bool) -> None:
     """Make the schema ours if it is empty or missing. Raises `StoreRefused` for what is not ours, left untouched.
 
     A store of layout 1 is migrated. Everything is one transaction: a crash leaves nothing or all, and of two nodes that
-    create or migrate it together, the second finds it made.
+    create or migrate it together, the second finds it made. Without `create`, none is made: `StoreMissing`. If
+    `read_only`, nothing is changed, and layout 1 is refused. Damage to what all depends on is refused too.
     """
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
     connection.execute(_LOCK, (address.schema,))
     exists, layout = _look(connection, address)
+    if layout is None and (read_only or not create):
+        raise StoreMissing(
+            f"{address.name}: there is no store in schema {address.schema!r}, and none was made: name another one, or"
+            " make it (softstate store create)"
+        )
     if layout is None:
         _create(connection, address, random, exists=exists)
+    elif layout == 1 and read_only:
+        raise StoreRefused(
+            f"{address.name}: schema {address.schema!r} has layout 1, of November 2026: stop every node of that"
+            " release, and start one of this, which migrates it (softstate serve)"
+        )
     elif layout == 1:
         migrate(connection, address.name)
     elif layout != LAYOUT:
@@ -68,7 +89,16 @@ def claim(connection: Connection, address: PostgresAddress, random: Random) -> N
             f"{address.name}: schema {address.schema!r} has layout {layout}, this softstate knows {LAYOUT}:"
             " install the softstate that wrote it, or name another schema"
         )
+    _check_rows(connection, address)
     connection.execute("COMMIT")
+
+
+def _check_rows(connection: Connection, address: PostgresAddress) -> None:
+    row = connection.execute(_SOUND).fetchone()
+    if row is None or row[0] is not True:
+        raise StoreRefused(f"{address.name}: {DAMAGED}")
+    if row[1] is not True:
+        raise StoreRefused(f"{address.name}: {DAMAGED_LINEAGE}")
 
 
 def needs_migration(connection: Connection, address: PostgresAddress) -> bool:
@@ -144,10 +174,19 @@ def destroy(connection: Connection, address: PostgresAddress) -> None:
 
 
 def key_bytes(key: str) -> bytes:
-    """Return an idempotency key as the store keeps it: a client may choose any text, and PostgreSQL's has no NUL."""
+    """Return an idempotency key or a publisher as the store keeps it.
+
+    A client may choose any text, and PostgreSQL's has no NUL.
+    """
     return key.encode("utf-8", "surrogatepass")
 
 
+def publisher_of(row: tuple[bytes, int, int, bytes]) -> Publisher:
+    """Return a publisher from its row, whose checksum is right: name, settled, touched, uses."""
+    name, settled, touched, uses = row
+    return Publisher(key_text(name), settled, touched, unpack(uses))
+
+
 def key_text(key: bytes) -> str:
-    """Return the idempotency key that `key_bytes` has made these bytes of."""
+    """Return the key or publisher that `key_bytes` has made these bytes of."""
     return key.decode("utf-8", "surrogatepass")

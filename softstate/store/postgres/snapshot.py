@@ -6,65 +6,92 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from softstate.errors import StoreRewound
+from softstate.errors import Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.base import Key
+from softstate.store.base import Key, Publisher
 from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.schema import key_text
+from softstate.store.postgres.schema import DAMAGED_LINEAGE, check_meta, key_text, publisher_of
+from softstate.store.rules.checksum import read_record, row_checksum
 
 ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
 
 _STATE = (
-    "SELECT epoch, revision, floor, keys, current_setting('fsync') = 'on', EXISTS (SELECT FROM inbox),"
-    " (SELECT nonce FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1),"
-    " (SELECT nonce FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) FROM meta"
+    "SELECT layout, epoch, revision, floor, keys, publishers, incarnation, meta.checksum, newest.start, newest.nonce,"
+    " newest.checksum, seen.start, seen.nonce, seen.checksum, current_setting('fsync') = 'on',"
+    " EXISTS (SELECT FROM inbox),"
+    " EXISTS (SELECT FROM topic WHERE version < 1) OR EXISTS (SELECT FROM topic WHERE version > revision) FROM meta"
+    " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1) AS newest ON true"
+    " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) AS seen ON true"
 )
 
 LINEAGES = (
-    "SELECT revision, (SELECT nonce FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1)"
-    " FROM unnest(%s::bigint[]) AS asked (revision)"
+    "SELECT revision, start, nonce, checksum FROM unnest(%s::bigint[]) AS asked (revision) LEFT JOIN LATERAL"
+    " (SELECT start, nonce, checksum FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1) AS found ON true"
 )
 
 _BATCH = (
-    "SELECT topic, version, value FROM (SELECT topic, version, value, coalesce("
+    "SELECT topic, version, value, checksum FROM (SELECT topic, version, value, checksum, coalesce("
     "sum(octet_length(value)) OVER (ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
-    " FROM (SELECT topic, version, value FROM topic WHERE {} ORDER BY version LIMIT %s) AS batch) AS batch"
+    " FROM (SELECT topic, version, value, checksum FROM topic WHERE {} ORDER BY version LIMIT %s) AS batch) AS batch"
     " WHERE before < %s ORDER BY version"
 )
 """Records in version order: so many, but none after those that have reached so many bytes (of the first always one)."""
 
-_ALL = _BATCH.format("version > %s AND (%s OR value IS NOT NULL)")
-_UNDER = _BATCH.format("version > %s AND topic >= %s AND topic < %s AND (%s OR value IS NOT NULL)")
-_SOME = _BATCH.format("version = ANY (%s::bigint[]) AND (%s OR value IS NOT NULL)")
+_SHOWN = "(%s OR value IS NOT NULL OR checksum <> checksum(topic, version, NULL))"
+"""All, or all but tombstones; a value that was taken away leaves no tombstone, but a damaged record."""
+
+_ALL = _BATCH.format(f"version > %s AND version <= %s AND {_SHOWN}")
+_UNDER = _BATCH.format(f"version > %s AND version <= %s AND topic >= %s AND topic < %s AND {_SHOWN}")
+_SOME = _BATCH.format(f"version = ANY (%s::bigint[]) AND {_SHOWN}")
+
+_STRAYS = "SELECT topic FROM topic WHERE (version < 1 OR version > %s) AND topic >= %s AND topic < %s ORDER BY topic"
+"""Damaged rows, whose version is none of this history."""
+
+_DAMAGED = "SELECT topic FROM topic WHERE topic = ANY (%s::text[]) AND checksum <> checksum(topic, version, value)"
 
 
-def lineages_of(connection: Connection, revisions: Collection[int]) -> Mapping[int, str | None]:
-    """Look up the lineage in force at each revision, None before the first row; above the head it is the newest."""
-    return dict(connection.execute(LINEAGES, (list(revisions),)).fetchall())
+def lineages_of(rows: Iterable[tuple[int, int | None, str | None, bytes | None]]) -> dict[int, str | None]:
+    """Return the lineage in force at each revision that `LINEAGES` was asked for, None before the first row.
+
+    Above the head it is the newest. Raises `Unavailable` when a row is damaged.
+    """
+    found: dict[int, str | None] = {}
+    for revision, start, nonce, checksum in rows:
+        if start is not None and nonce is not None and checksum != row_checksum(start, nonce):
+            raise Unavailable(DAMAGED_LINEAGE)
+        found[revision] = nonce
+    return found
 
 
 class PostgresSnapshot:
     """The view of one transaction. Made as its first statement, it fixes the snapshot; it ends with the transaction.
 
     The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. `sent` tells whether the inbox
-    holds anything. Raises `StoreRewound` when there is no store there at all.
+    holds anything. Raises `StoreRewound` when there is no store there at all, `Unavailable` when it is damaged or of
+    another layout. Rows of topics that are damaged are records that say so, wherever they are met.
     """
 
     def __init__(self, connection: Connection, seen: int) -> None:
         self._connection = connection
-        row = connection.execute(_STATE, (seen,)).fetchone()
+        row = connection.execute(_STATE, (seen,), binary=True).fetchone()
         if row is None:
-            raise StoreRewound("the store's tables were emptied while it was open: reopen it")
-        epoch, head, self.floor, self.keys_held, self.synced, self.sent, newest, at_seen = row
-        self.position = Position(epoch, newest or "", head)
-        self._lineages: dict[int, str | None] = {head: newest, seen: at_seen}
+            check_meta(None, sound=None)
+        assert row is not None
+        layout, epoch, head, self.floor, self.keys_held, self.publishers_held, incarnation, checksum, *more = row
+        self.synced, self.sent, self._has_strays = more[6:]
+        parts = (layout, epoch, head, self.floor, self.keys_held, self.publishers_held, incarnation)
+        check_meta(layout, sound=checksum == row_checksum(*parts))
+        self._lineages = lineages_of([(head, *more[:3]), (seen, *more[3:6])])
+        self.position = Position(epoch, self._lineages[head] or "", head)
         self._versions: dict[str, int] = {}
         """By topic; 0 for one without a record."""
         self._records: dict[int, Record] = {}
+        self._strays: set[str] = set()
+        """Those topics among `_versions` whose row has a version that is not from 1 to the head."""
 
     def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at `revision`; None above the head or before the first row."""
@@ -78,22 +105,37 @@ class PostgresSnapshot:
         """Look up the lineages in force at some revisions, all in one step."""
         missing = {revision for revision in revisions if revision not in self._lineages}
         if missing:
-            self._lineages.update(lineages_of(self._connection, missing))
+            self._lineages.update(lineages_of(self._connection.execute(LINEAGES, (list(missing),), binary=True)))
 
     def lineages(self, after: int, upto: int) -> Sequence[Position]:
         """List the lineage rows above `after` and at or below `upto`."""
-        rows = self._connection.execute(
-            "SELECT start, nonce FROM lineage WHERE start > %s AND start <= %s ORDER BY start", (after, upto)
-        )
-        return [Position(self.position.epoch, nonce, start) for start, nonce in rows]
+        rows: Sequence[tuple[int, str, bool]] = self._connection.execute(
+            "SELECT start, nonce, checksum = lineage_checksum(start, nonce) FROM lineage"
+            " WHERE start > %s AND start <= %s ORDER BY start",
+            (after, upto),
+        ).fetchall()
+        if not all(sound for _, _, sound in rows):
+            raise Unavailable(DAMAGED_LINEAGE)
+        return [Position(self.position.epoch, nonce, start) for start, nonce, _ in rows]
 
     def keys_above(self, after: int, limit: int) -> Sequence[Key]:
-        """List the idempotency keys made above `after`, in revision order, `limit` at most."""
+        """List the idempotency keys made above `after`, in revision order, `limit` at most, without damaged ones."""
         rows = self._connection.execute(
-            "SELECT topic, key, digest, version FROM idempotency WHERE version > %s ORDER BY version LIMIT %s",
-            (after, limit), binary=True,
+            "SELECT topic, key, digest, version FROM idempotency WHERE version > %s AND version <= %s"
+            " AND checksum = key_checksum(topic, key, version, digest) ORDER BY version LIMIT %s",
+            (after, self.position.revision, limit), binary=True,
         )  # fmt: skip
         return [Key(topic, key_text(key), digest, version) for topic, key, digest, version in rows]
+
+    def publishers_above(self, after: int, limit: int) -> Sequence[Publisher]:
+        """List the publishers touched above `after`, in that order, `limit` and those touched with the last of them."""
+        rows = self._connection.execute(
+            "SELECT publisher, settled, touched, uses FROM publisher WHERE touched > %s AND touched <= %s"
+            " AND checksum = publisher_checksum(publisher, settled, touched, uses)"
+            " ORDER BY touched FETCH FIRST %s ROWS WITH TIES",
+            (after, self.position.revision, limit), binary=True,
+        )  # fmt: skip
+        return [publisher_of(row) for row in rows]
 
     # Each statement is a round trip. So what a group of queries asks for is fetched for all of them together, and what
     # one has found, no other looks for again: clients that poll after a crash ask for much the same.
@@ -112,10 +154,6 @@ class PostgresSnapshot:
         }
         self._fetch(sorted(wanted)[:ROWS_MAX])
 
-    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
-        """See `softstate.store.rules.history.Snapshot.damaged`."""
-        return ()
-
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
         known = self._versions
@@ -125,8 +163,21 @@ class PostgresSnapshot:
             rows = self._connection.execute(
                 "SELECT topic, version FROM topic WHERE topic = ANY (%s::text[])", (missing,), binary=True
             )
-            known.update(rows.fetchall())
+            for topic, version in rows:
+                if 0 < version <= self.position.revision:
+                    known[topic] = version
+                else:
+                    self._strays.add(topic)
         return {topic: version for topic in topics if (version := known[topic])}
+
+    def damaged(self, held: Mapping[str, int]) -> Collection[str]:
+        """Return topics whose damaged row has a version of no use: none of this history, or below the one held."""
+        versions = self.versions(held)
+        found = {topic for topic in held if topic in self._strays}
+        below = [topic for topic, version in held.items() if 0 < versions.get(topic, 0) < version]
+        if below:
+            found.update(topic for (topic,) in self._connection.execute(_DAMAGED, (below,)))
+        return found
 
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
         """Yield the records that have these versions, given in ascending order."""
@@ -144,13 +195,25 @@ class PostgresSnapshot:
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after` in version order, a batch at a time."""
+        if not after and self._has_strays:
+            yield from self._stray_records(prefix)
         if prefix == ALL:
-            return self._scan(_ALL, after, (tombstones,))
+            yield from self._scan(_ALL, after, (tombstones,))
+            return
         if self.position.revision - after > NEAR_HEAD:
             versions = self._versions_under(prefix, after)
             if len(versions) <= PREFIX_TOPICS_MAX:
-                return self._scan_some(versions, tombstones=tombstones)
-        return self._scan(_UNDER, after, (*_range(prefix), tombstones))
+                yield from self._scan_some(versions, tombstones=tombstones)
+                return
+        yield from self._scan(_UNDER, after, (*_range(prefix), tombstones))
+
+    def _stray_records(self, prefix: str) -> Iterator[Record]:
+        least, beyond = ("", _BEYOND_ALL) if prefix == ALL else _range(prefix)
+        rows = self._connection.execute(_STRAYS, (self.position.revision, least, beyond), binary=True)
+        for (topic,) in rows.fetchall():
+            record = read_record(topic, None, None, None, self.position.revision)
+            if record is not None:
+                yield record
 
     def _versions_under(self, prefix: str, after: int) -> list[int]:
         """List the versions above `after` under a prefix; one more than the limit at most.
@@ -158,33 +221,36 @@ class PostgresSnapshot:
         Without an order, for the server would rather walk through all versions from `after` on than sort these few.
         """
         rows = self._connection.execute(
-            "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > %s LIMIT %s",
-            (*_range(prefix), after, PREFIX_TOPICS_MAX + 1), binary=True,
+            "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > %s AND version <= %s LIMIT %s",
+            (*_range(prefix), after, self.position.revision, PREFIX_TOPICS_MAX + 1), binary=True,
         )  # fmt: skip
         return sorted(version for (version,) in rows)
 
     def _scan_some(self, versions: Sequence[int], *, tombstones: bool) -> Iterator[Record]:
         while versions:
             batch = versions[:ROWS_MAX]
-            records, full = self._batch(_SOME, batch, tombstones)
+            records, last = self._batch(_SOME, batch, tombstones)
             yield from records
-            last = records[-1].version if full else batch[-1]
-            versions = versions[bisect_right(versions, last) :]
+            versions = versions[bisect_right(versions, last or batch[-1]) :]
 
     def _scan(self, statement: str, after: int, parameters: tuple[Any, ...]) -> Iterator[Record]:
-        full = True
-        while full:
-            records, full = self._batch(statement, after, *parameters)
+        last: int | None = after
+        while last is not None:
+            records, last = self._batch(statement, last, self.position.revision, *parameters)
             yield from records
-            if full:
-                after = records[-1].version
 
-    def _batch(self, statement: str, *parameters: Any) -> tuple[list[Record], bool]:
-        """Return a batch of records, and whether there may be more where they come from."""
+    def _batch(self, statement: str, *parameters: Any) -> tuple[list[Record], int | None]:
+        """Return a batch of records, and the version after which there may be more where they come from."""
         cursor = self._connection.execute(statement, (*parameters, ROWS_MAX, PAGE_BYTES_MAX), binary=True)
-        rows: list[tuple[str, int, bytes | None]] = cursor.fetchall()
-        records = [Record(topic, version, value) for topic, version, value in rows]
-        return records, len(rows) >= ROWS_MAX or sum(len(value or b"") for _, _, value in rows) >= PAGE_BYTES_MAX
+        rows: list[tuple[str, int, bytes | None, bytes]] = cursor.fetchall()
+        head = self.position.revision
+        records = [record for row in rows if (record := read_record(*row, head)) is not None]
+        full = len(rows) >= ROWS_MAX or sum(len(value or b"") for _, _, value, _ in rows) >= PAGE_BYTES_MAX
+        return records, rows[-1][1] if full else None
+
+
+_BEYOND_ALL = "\U0010ffff"
+"""Greater than any topic, in bytes."""
 
 
 def _range(prefix: str) -> tuple[str, str]:

@@ -31,10 +31,10 @@ from typing import TypeVar
 import structlog
 import trio
 
-from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
+from softstate.errors import ConfigError, Rewound, StoreFault, StoreRefused, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CALL_S
 from softstate.store.postgres.url import read_address
@@ -73,11 +73,10 @@ class PostgresStore(Store):
     A call that is cancelled, or takes longer than `CALL_S`, is cut off from the server, and its connection is replaced.
     """
 
-    layout = 1
-
-    def __init__(self, engine: PostgresEngine, keys_max: int) -> None:
+    def __init__(self, engine: PostgresEngine, keys_max: int, publishers_max: int) -> None:
         self.name = engine.address.name
         self.keys_max = keys_max
+        self.publishers_max = publishers_max
         self._engine = engine
         self._told = 0
         self._moving = False
@@ -87,19 +86,36 @@ class PostgresStore(Store):
         self._take_over()
 
     @classmethod
-    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> PostgresStore:
+    async def open(
+        cls,
+        url: str,
+        *,
+        keys_max: int = KEYS_MAX,
+        publishers_max: int = PUBLISHERS_MAX,
+        create: bool = True,
+        read_only: bool = False,
+        random: Random = SYSTEM,
+    ) -> PostgresStore:
         """Open the store at `url` (`softstate.store.postgres.url`), creating it if there is none; commit a lineage row.
+
+        Without `create` nothing is made, now or by `reopen`: `StoreMissing`. If `read_only`, nothing is changed either,
+        and what would change something raises `StoreRefused`. An older layout is migrated first. If the server
+        takes no writes just now, the store opens all the same, and commits its row before its first change.
 
         Raises `ConfigError` for a wrong URL, `StoreRefused` when waiting will not help, `Unavailable` when it may.
         """
-        engine = PostgresEngine(read_address(url), keys_max=keys_max, random=random)
+        engine = PostgresEngine(read_address(url), keys_max=keys_max, random=random, create=create, read_only=read_only)
         try:
             await _open(engine)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await engine.writer.close()
             raise
-        return cls(engine, keys_max)
+        return cls(engine, keys_max, publishers_max)
+
+    def _check_writable(self) -> None:
+        if self._engine.read_only:
+            raise StoreRefused(f"{self.name} was opened for reading only: open it without that to change it")
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         answer = await self._engine.reader.call(work, CALL_S)
@@ -115,7 +131,10 @@ class PostgresStore(Store):
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
-        committed = await self._engine.writer.call(lambda on: self._engine.publish(on, group), CALL_S)
+        self._check_writable()
+        committed = await self._engine.writer.call(
+            lambda on: self._engine.publish(on, group, self.publishers_max), CALL_S
+        )
         self._take_over()
         return committed
 
@@ -145,7 +164,7 @@ class PostgresStore(Store):
             await self.head()
         except (StoreFault, Unavailable):
             return True
-        if self._engine.sent and not self._moving:
+        if self._engine.sent and not self._moving and not self._engine.read_only:
             await self._move()
         return False
 
@@ -162,6 +181,7 @@ class PostgresStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
+        self._check_writable()
         while True:
             floor, more = await self._engine.writer.call(lambda on: self._engine.compact(on, tombstones, keys), CALL_S)
             self._take_over()
@@ -170,6 +190,7 @@ class PostgresStore(Store):
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Waits for calls under way."""
+        self._check_writable()
         await self._notifications.close(for_good=self._closed)
         await self._engine.reader.close(for_good=self._closed)
         async with self._engine.reader.turn:
@@ -192,6 +213,7 @@ class PostgresStore(Store):
 
         Programs that publish directly wait until then, unless they have a lock_timeout.
         """
+        self._check_writable()
         engine = self._engine
         settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": milliseconds(COPY_S)}
         connection = PostgresConnection(engine.address, "copier", {**engine.timeouts, **settings})
@@ -213,6 +235,7 @@ class PostgresStore(Store):
 
     async def destroy(self) -> None:
         """See `Store.destroy`. Deletes the schema, unless it holds anything else than softstate's own."""
+        self._check_writable()
         await self._engine.writer.call(lambda on: destroy(on, self._engine.address), OPEN_S)
         await self.aclose()
 

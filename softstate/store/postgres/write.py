@@ -9,24 +9,44 @@ that was answered "unavailable" is applied, if at all, before any that is sent l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from random import Random
 
 from softstate.model import Record
 from softstate.position import Position
-from softstate.store.base import Key, Verdict, Write
+from softstate.store.base import Key, Publisher, Verdict, Write
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.schema import check_meta, key_bytes, key_text
-from softstate.store.postgres.snapshot import LINEAGES
+from softstate.store.postgres.schema import check_meta, key_bytes, key_text, publisher_of
+from softstate.store.postgres.snapshot import LINEAGES, lineages_of
 from softstate.store.remote.fetched import FetchedSnapshot
-from softstate.store.rules.judge import TopicState, judge_group
+from softstate.store.rules.judge import TopicState, is_verified, judge_group
 from softstate.store.rules.nonce import lineage_nonce
+from softstate.store.rules.publishers import pack
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """So that reads behind the lock see what the last holder of the lock has left; the server's default may be another."""
 
-TAKE = "SELECT layout, epoch, revision, floor, keys, present, sound, begins, moved, more FROM take_counter(%s)"
+TAKE = (
+    "SELECT layout, epoch, revision, floor, keys, publishers, present, sound, begins, moved, more FROM take_counter(%s)"
+)
 """See ``functions.sql``."""
+
+_TOPICS = (
+    "SELECT topic, version, value IS NOT NULL,"
+    " CASE WHEN topic = ANY (%s::text[]) THEN checksum = checksum(topic, version, value) ELSE true END"
+    " FROM topic WHERE topic = ANY (%s::text[])"
+)
+"""The second list: those asked for; the first: those of them whose rows are verified, which takes their values."""
+
+_KEYS = (
+    "SELECT topic, key, digest, version FROM idempotency WHERE (topic, key) IN"
+    " (SELECT * FROM unnest(%b::text[], %b::bytea[])) AND checksum = key_checksum(topic, key, version, digest)"
+)
+
+_PUBLISHERS = (
+    "SELECT publisher, settled, touched, uses FROM publisher WHERE publisher = ANY (%b::bytea[])"
+    " AND checksum = publisher_checksum(publisher, settled, touched, uses)"
+)
 
 NEWEST = 2**63 - 1
 """A revision above all: the lineage there is the one in force now."""
@@ -54,7 +74,15 @@ INSERT_LINEAGE = (
     " FROM (VALUES (%s::bigint, %s::text)) AS begun (start, nonce)"
 )
 
-ADVANCE = "SELECT advance(%s, %s, %s, publishers, %s) FROM meta"
+INSERT_PUBLISHERS = (
+    "INSERT INTO publisher (publisher, settled, touched, uses, checksum)"
+    " SELECT publisher, settled, touched, uses, publisher_checksum(publisher, settled, touched, uses)"
+    " FROM unnest(%b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[]) AS noted (publisher, settled, touched, uses)"
+    " ON CONFLICT (publisher) DO UPDATE SET settled = excluded.settled, touched = excluded.touched,"
+    " uses = excluded.uses, checksum = excluded.checksum"
+)
+
+ADVANCE = "SELECT advance(%s, %s, %s, %s, %s)"
 
 NOTIFY = "SELECT pg_notify(current_schema()::text, %s)"
 
@@ -75,33 +103,40 @@ class PostgresTransaction:
         self._random = random
         asked = {NEWEST, *revisions, *(publish.witness.revision for publish in group if publish.witness)}
         keyed = [(publish.topic, key_bytes(publish.key)) for publish in group if publish.key is not None]
+        numbered = {key_bytes(publish.number.publisher) for publish in group if publish.number is not None}
+        verified = {publish.topic for publish in group if is_verified(publish)}
         with connection.pipeline():
             connection.execute(BEGIN)
             meta = connection.execute(TAKE, (fresh,))
-            lineages = connection.execute(LINEAGES, (list(asked),))
-            topics = connection.execute(
-                "SELECT topic, version, value IS NOT NULL FROM topic WHERE topic = ANY (%s::text[])",
-                ([publish.topic for publish in group],), binary=True,
-            )  # fmt: skip
+            lineages = connection.execute(LINEAGES, (list(asked),), binary=True)
+            topics = connection.execute(_TOPICS, (list(verified), [publish.topic for publish in group]), binary=True)
             used: Iterable[tuple[str, bytes, bytes, int]] = ()
             if keyed:
-                used = connection.execute(
-                    "SELECT topic, key, digest, version FROM idempotency WHERE (topic, key) IN"
-                    " (SELECT * FROM unnest(%b::text[], %b::bytea[]))",
-                    ([topic for topic, _ in keyed], [key for _, key in keyed]), binary=True,
-                )  # fmt: skip
+                columns = [topic for topic, _ in keyed], [key for _, key in keyed]
+                used = connection.execute(_KEYS, columns, binary=True)
+            noted: Iterable[tuple[bytes, int, int, bytes]] = ()
+            if numbered:
+                noted = connection.execute(_PUBLISHERS, (list(numbered),), binary=True)
         row = meta.fetchone()
         assert row is not None
-        layout, epoch, head, floor, self.keys, self._incarnation, sound, self._begins, self.moved, self.more = row
+        layout, epoch, head, floor, self.keys, self.publishers, self._incarnation, sound, *more = row
+        self._begins, self.moved, self.more = more
         check_meta(layout, sound=sound)
-        lineage_of: Mapping[int, str | None] = dict(lineages)
+        lineage_of = lineages_of(lineages)
         self._row: Position | None = None
-        self._topics = {topic: TopicState(version, live) for topic, version, live in topics}
+        self._topics = {
+            topic: TopicState(version, live, readable and 0 < version <= head)
+            for topic, version, live, readable in topics
+        }
         self._used = {(topic, key_text(key)): (digest, version) for topic, key, digest, version in used}
+        self._known = {publisher.publisher: publisher for publisher in map(publisher_of, noted)}
         self._made: list[Key] = []
+        self._noted: Sequence[Publisher] = ()
         self.snapshot = FetchedSnapshot(Position(epoch, lineage_of[NEWEST] or "", head), floor, lineage_of=lineage_of)
         self.position = self.snapshot.position
         self.records: list[Record] = []
+        self.changed = False
+        """Whether there is anything to commit beside what came from the inbox."""
 
     def begin_lineage(self) -> None:
         """Take a revision for a lineage row, unless this transaction has one, or history cannot have been rewound."""
@@ -110,22 +145,27 @@ class PostgresTransaction:
             self._row = Position(self.position.epoch, lineage_nonce(self._random), self.position.revision + 1)
             self.position = self._row
 
-    def apply(self, group: Sequence[Write], keys_max: int) -> list[Verdict]:
-        """Judge the group, and take a revision for each write that is applied."""
+    def apply(self, group: Sequence[Write], keys_max: int, publishers_max: int) -> list[Verdict]:
+        """Judge the group, and take a revision for each write that is applied and has an effect."""
         judged = judge_group(
             group,
             self.snapshot,
             self._topics,
             self._used,
+            self._known,
             before=self.position.revision + self._begins,
             keys_held=self.keys,
             keys_max=keys_max,
+            publishers_held=self.publishers,
+            publishers_max=publishers_max,
         )
-        if judged.records:
+        if judged.records or judged.publishers:
             self.begin_lineage()
             self.position = self.position.at(judged.revision)
             self.keys += len(judged.keys)
-            self.records, self._made = judged.records, judged.keys
+            self.publishers += judged.publishers_added
+            self.records, self._made, self._noted = judged.records, judged.keys, judged.publishers
+            self.changed = True
         return judged.verdicts
 
     def commit(self, *, floor: int | None = None) -> None:
@@ -140,7 +180,9 @@ class PostgresTransaction:
                 connection.execute(INSERT_TOPICS, topic_columns(newest.values()))
             if self._made:
                 connection.execute(INSERT_KEYS, key_columns(self._made))
-            connection.execute(ADVANCE, (self.position.revision, floor, self.keys, self._incarnation))
+            if self._noted:
+                connection.execute(INSERT_PUBLISHERS, publisher_columns(self._noted))
+            connection.execute(ADVANCE, (self.position.revision, floor, self.keys, self.publishers, self._incarnation))
             connection.execute("COMMIT")
 
     def commit_moved(self) -> None:
@@ -155,6 +197,16 @@ def key_columns(keys: Collection[Key]) -> tuple[list[int], list[str], list[bytes
         [key.topic for key in keys],
         [key_bytes(key.key) for key in keys],
         [key.digest for key in keys],
+    )
+
+
+def publisher_columns(publishers: Collection[Publisher]) -> tuple[list[bytes], list[int], list[int], list[bytes]]:
+    """Return publishers as `INSERT_PUBLISHERS` takes them."""
+    return (
+        [key_bytes(publisher.publisher) for publisher in publishers],
+        [publisher.settled for publisher in publishers],
+        [publisher.touched for publisher in publishers],
+        [pack(publisher.uses) for publisher in publishers],
     )
 
 

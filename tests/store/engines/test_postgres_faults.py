@@ -190,11 +190,18 @@ async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig)
             with pytest.raises(Unavailable, match="it takes no writes"):
                 await put(store, f"b/{number}")
         assert "a" in await state(store)
+        other = await rig.open()
+        found = await store.head()
+        assert await other.head() == found, "one that opens meanwhile serves what is there"
+        assert "a" in await state(other)
         with pytest.raises(Unavailable, match="it takes no writes"):
-            await rig.open()
+            await put(other, "b")
     finally:
         await rig.refuse_writes(on=False)
-    await eventually(store, "c")
+    await eventually(other, "c")
+    feed = await other.feed(found)
+    assert [row.revision for row in feed.lineages] == [found.revision + 1], "its row comes before its first change"
+    assert [record.version for record in feed.records] == [found.revision + 2]
     for number in range(12):
         await put(store, f"c/{number}", key=str(number))
 
