@@ -77,8 +77,9 @@ class RequestError(SoftstateError):
     """An answer that carries an error code, whether a node sent it or a local check found it first.
 
     `message` says what happened and what to do next. `retry_ms`, when set, is how long to wait before trying again;
-    `current` is the version that won a compare-and-set; `position` is where the store stands now; `why` names the check
-    that failed where one code stands for several (`denied`: ``host`` or ``origin``, which no credentials mend).
+    `current` is the version that won a compare-and-set; `position` is where the store stands now; `version` is that of
+    the tombstone of a topic that is not found because it was deleted; `why` names the check that failed where one code
+    stands for several (`denied`: ``host`` or ``origin``, which no credentials mend).
     """
 
     code: ClassVar[str] = "error"
@@ -92,6 +93,7 @@ class RequestError(SoftstateError):
         current: int | None = None,
         position: Position | None = None,
         why: str | None = None,
+        version: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -99,6 +101,7 @@ class RequestError(SoftstateError):
         self.current = current
         self.position = position
         self.why = why
+        self.version = version
 
 
 class Invalid(RequestError):

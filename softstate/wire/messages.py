@@ -264,6 +264,7 @@ class Error(Message, frozen=True, tag="error"):
     current: Revision | None = None
     position: Position | None = None
     why: str | None = None
+    version: Revision | None = None
 
 
 class ServerBye(Message, frozen=True, tag="bye"):

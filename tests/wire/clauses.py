@@ -459,6 +459,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_arguments.py::test_an_unknown_parameter_is_named_with_the_nearest_known_one",
         "server/http/test_arguments.py::test_an_unknown_field_is_named_with_its_place",
     ),
+    "P-HTTP-14": (
+        "server/http/test_tombstones.py::test_a_deleted_topic_is_not_found_with_the_version_of_its_tombstone",
+        "integration/test_tombstones.py::test_the_client_sees_the_tombstone_of_a_real_node",
+    ),
     # The client
     "P-CLI-1": (
         "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_interval_with_jitter",

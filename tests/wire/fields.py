@@ -217,6 +217,7 @@ FIELDS = [
         current=(REVISION, "? null"),
         **MAYBE_POSITION,
         why=(TEXT, "? null"),
+        version=(REVISION, "? null"),
     ),
     *_operation("node", "bye", reason=CHOICE, retry_ms=MS, spread_ms=MS),
 ]

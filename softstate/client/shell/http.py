@@ -66,7 +66,14 @@ class Reply(Response):
             return HttpFailed(f"the node answered {self.status}, {error.code[:QUOTE_CHARS_MAX]}: {message}")
         if error.retry_ms is not None:
             retry_ms = error.retry_ms
-        return kind(message, retry_ms=retry_ms, current=error.current, position=error.position, why=error.why)
+        return kind(
+            message,
+            retry_ms=retry_ms,
+            current=error.current,
+            position=error.position,
+            why=error.why,
+            version=error.version,
+        )
 
     def _foreign_error(self, retry_ms: int | None) -> RequestError | HttpFailed:
         # A proxy answered in a node's place. Only its request to wait for a while is of use here.

@@ -64,7 +64,8 @@ class Reader:
             version = _version(reply)
             try:
                 value = reply.decode(object)
-            except NotFound:
+            except NotFound as missing:
+                version = missing.version if version is None else version
                 return None if version is None else Change(topic, version, deleted=True)
             if version is None:
                 raise HttpFailed(f"{url} answered without an ETag")

@@ -148,5 +148,6 @@ def fail(error: RequestError, codec: Codec, status: int | None = None, headers: 
     body = Error(
         error.code, error.message,
         retry_ms=error.retry_ms, current=error.current, position=error.position, why=error.why,
+        version=error.version,
     )  # fmt: skip
     return Reply(status or error.http_status, codec.dumps(body), codec.content_type, tuple(more))

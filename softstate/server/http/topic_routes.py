@@ -11,23 +11,20 @@ from dataclasses import replace
 
 import trio
 
-from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable
+from softstate.errors import Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
 from softstate.model import Query, Record
 from softstate.names import check_topic
-from softstate.position import REVISION_MAX, Position
+from softstate.position import Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
 from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.storage.writes import change_of, number_of
-from softstate.store.base import Applied, Write
+from softstate.store.base import EXISTS, Applied, Write
 from softstate.wire import check_batch, encode_value
 from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
-from softstate.wire.request_digest import MUST_EXIST, request_digest
+from softstate.wire.request_digest import request_digest
 
 PATH = "/v1/topics/"
-
-_NEVER = REVISION_MAX
-"""A version that no topic reaches."""
 
 
 def topic_of(request: Request) -> str:
@@ -66,7 +63,10 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
 
 
 class _View:
-    """One topic as it was when it was read: `record` is None when it is absent or deleted."""
+    """One topic as it was when it was read: `record` is None when it is absent or deleted.
+
+    `version` is that of its value or of its tombstone (P-HTTP-14), None when neither is kept.
+    """
 
     def __init__(self, record: Record | None, version: Position | None, position: Position, lag_s: float) -> None:
         self.record = record
@@ -77,29 +77,45 @@ class _View:
 
     @classmethod
     async def read(cls, context: HttpContext, topic: str, at_least: int) -> _View:
-        """Read a topic and the position of its version."""
+        """Read a topic and the position of its version. Raises `Unreadable` for a damaged record."""
         page = await context.read(Query({topic: 0}), at_least)
-        live = [record for record in page.records if record.cbor is not None]
-        if not live:
+        if not page.records:
+            # An answer that begins here leaves tombstones out; a page that goes on has them.
+            page = await context.reads.read(Query({topic: 0}, after=max(page.floor, 1)))
+        found = page.records[0] if page.records else None
+        if found is not None and found.unreadable:
+            message = f"the stored record of {topic!r} is damaged: publish it anew, or restore a backup"
+            raise Unreadable(message, position=page.position)
+        # A tombstone at the floor stands for all that is no longer known.
+        if found is None or (found.deleted and found.version <= page.floor):
             return cls(None, None, page.position, page.lag_s)
-        version = await position_of(context, live[0].version, page.position)
-        return cls(live[0], version, page.position, page.lag_s)
+        version = await position_of(context, found.version, page.position)
+        return cls(None if found.deleted else found, version, page.position, page.lag_s)
 
     def is_known(self, seen: Collection[str] | None) -> bool:
         """Tell whether a client that has `seen` the versions in If-None-Match would learn nothing from this."""
-        return self.record is None if seen is None else matches(seen, self.version)
+        if self.record is not None:
+            return seen is not None and matches(seen, self.version)
+        return seen is None or (self.version is not None and str(self.version) in seen)
 
     def reply(self, request: Request, seen: Collection[str] | None) -> Reply:
         """Write 200, 304 or 404."""
         codec = request.accepted()
         stamped = position_headers(self._position, self._lag_s)
-        if self.record is None or self.record.cbor is None or self.version is None:
-            nothing = NotFound("this topic has no value: it was never set, or it was deleted", position=self._position)
-            return fail(nothing, codec, headers=stamped)
-        tagged = (("ETag", etag(self.version)), *stamped)
+        tagged = stamped if self.version is None else (("ETag", etag(self.version)), *stamped)
+        if self.record is None or self.record.cbor is None:
+            return fail(self._nothing(), codec, headers=tagged)
         if seen is not None and matches(seen, self.version):
             return Reply(304, headers=tagged)
         return Reply(200, codec.value(self.record.cbor), codec.content_type, tagged)
+
+    def _nothing(self) -> NotFound:
+        if self.version is None:
+            message = "this topic has no value: it was never set, or it was deleted long ago"
+            return NotFound(message, position=self._position)
+        version = self.version.revision
+        message = f"this topic has no value: it was deleted at version {version}"
+        return NotFound(message, position=self._position, version=version)
 
 
 async def position_of(context: HttpContext, version: int, read: Position) -> Position:
@@ -133,18 +149,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     expect, witness = _condition(request)
     key = _key(request)
     digest = request_digest(topic, cbor, expect, witness)
-    if expect == MUST_EXIST:
-        page = await context.reads.read(Query({topic: 0}))
-        live = [record.version for record in page.records if record.cbor is not None]
-        # The store decides even if the write cannot win: by its key, it may be a retry of one that has won before.
-        expect = live[0] if live else _NEVER
-    try:
-        applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
-    except Conflict as error:
-        if expect != _NEVER:
-            raise
-        message = f"{topic!r} has no value, but If-Match: * asks for one"
-        raise Conflict(message, current=error.current, position=error.position) from None
+    applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
     headers = position_headers(position)
     version = await _version_of(context, applied, position)
     if version is not None:
@@ -184,7 +189,7 @@ def _condition(request: Request) -> tuple[int | None, Position | None]:
     if if_match is None:
         return None, None
     if if_match.strip() == ANY:
-        return MUST_EXIST, None
+        return EXISTS, None
     position = parse_strong(if_match)
     return position.revision, position
 
