@@ -32,6 +32,7 @@ PROMISES = {
         "store/engines/test_etcd_store.py::test_contract",
         "processes/test_foreign_client.py::test_publish_compare_and_set_and_keys",
         "server/storage/test_writes.py::test_a_retry_gets_the_first_success_and_pushes_nothing",
+        "simulation/test_edge_cases.py::test_a_key_used_after_a_restore_is_not_aged_by_the_lost_history",
     ),
     "S5 honest age": (
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",

@@ -131,6 +131,25 @@ async def rewound_to_where_the_hub_lags(world: World) -> None:
     await world.sleep(20.0)
 
 
+async def published_again_after_a_rewind(world: World) -> None:
+    """Publish twice with one key in a restored history, whose revisions the lost one had reached long before."""
+    publisher = await world.client("p", "t/", nodes=["n1"])
+    await world.until(lambda: publisher.mode == "live")
+    world.faults.backup("early")
+    for number in range(50):
+        world.faults.commit(f"t/{number}", "lost")
+    await world.sleep(ServerConfig().key_ms / 1000 + 60.0)
+    world.faults.rewind("early")
+    publisher.publish("t/keyed", "once", key="key")
+    await world.sleep(1.0)
+    # The node that looks at the head next finds it beyond all that it has seen of the lost history.
+    for number in range(100):
+        world.faults.commit(f"t/{number}", "new")
+    await world.sleep(20.0)
+    publisher.publish("t/keyed", "once", key="key")
+    await world.sleep(5.0)
+
+
 SHORT_LEASED = (
     changed_while_read,
     renewed_while_the_hub_lags,

@@ -174,6 +174,18 @@ def connections_survive_a_rewind(patch: Patch) -> None:
     patch.setattr(Node, "_rewound", quietly)
 
 
+def ages_outlive_a_rewind(patch: Patch) -> None:
+    """A node takes the age of a revision in a lost history for that of the same number in the one that it has now."""
+    restart = Hub.restart
+
+    def quietly(self: Hub, position: Position) -> None:
+        restarts = self.restarts
+        restart(self, position)
+        self.restarts = restarts
+
+    patch.setattr(Hub, "restart", quietly)
+
+
 def only_the_hub_is_compared(patch: Patch) -> None:
     """After a rewind a node compares only its hub with the new history, not the highest position that it sent."""
     patch.setattr(StoreFollower, "note_told_position", lambda _self, _position: None)

@@ -14,13 +14,14 @@ from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.world import World
-from softstate.testing.trace import ChangeDelivered, ClientEnded, ResetDelivered
+from softstate.testing.trace import ChangeCommitted, ChangeDelivered, ClientEnded, PublishAcknowledged, ResetDelivered
 from tests.kit.simulation_rig import count_of
 from tests.simulation.edge_cases import (
     SHORT,
     SHORT_LEASED,
     EdgeCase,
     lost_then_cut,
+    published_again_after_a_rewind,
     rewound_and_left,
     rewound_while_suspect,
     run,
@@ -147,3 +148,10 @@ def test_a_commit_that_is_answered_after_its_history_was_replaced_is_not_pushed(
         await world.sleep(20.0)
 
     run_checked(1, scenario, nodes=1, **SHORT)
+
+
+def test_a_key_used_after_a_restore_is_not_aged_by_the_lost_history() -> None:
+    world, _ = run(published_again_after_a_rewind)
+    first, again = world.trace.of(PublishAcknowledged)
+    assert first.version == again.version
+    assert [event.key for event in world.trace.of(ChangeCommitted) if event.topic == "t/keyed"] == ["key"]

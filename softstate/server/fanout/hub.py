@@ -68,6 +68,8 @@ class Hub:
         self.position = position
         self.changes = 0
         self.deliveries = 0
+        self.restarts = 0
+        """Times that a new history began here: what is known of the one before says nothing about it."""
         self.listeners: dict[Listener, None] = {}
         self._table = table
         self._bulkhead = bulkhead
@@ -218,6 +220,7 @@ class Hub:
 
     def restart(self, position: Position) -> None:
         """Begin a new history: the old position is not on it."""
+        self.restarts += 1
         self.position = position
         self._recent.clear()
         self._recent_floor = position.revision

@@ -45,9 +45,10 @@ class StoreAccess:
         self.reads = StoreReads(config, store, guard, bulkhead, self.follower.note_told_position)
         self.writes = StoreWrites(config, store, hub, guard, bulkhead)
         self.heads = HeadReads(config, store, hub, guard, bulkhead)
-        self._housekeeping = Housekeeping(config, store, hub, now, bulkhead)
+        self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
+        self.follower.reopening = self._housekeeping.interrupt
 
     @property
     def unready(self) -> str | None:

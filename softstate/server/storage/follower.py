@@ -59,6 +59,8 @@ class StoreFollower:
         skipped: Callable[[], None],
     ) -> None:
         self.guard = StoreGuard(self.check_now)
+        self.reopening: Callable[[], None] = lambda: None
+        """Called before the store is reopened."""
         self.down = False
         self.reopened = 0
         self.rewinds = 0
@@ -108,6 +110,7 @@ class StoreFollower:
                 await self._back_off()
             self._reopened_last = True
             self.guard.generation = None
+            self.reopening()
         else:
             self._up()
 

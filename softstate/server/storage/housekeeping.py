@@ -12,6 +12,7 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.spell import Spell
+from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
 from softstate.store.rules.retention import RetentionClock
 
@@ -25,15 +26,25 @@ class Housekeeping:
     """Compacts one store at intervals and logs its warnings. `now` is the node's clock, in seconds."""
 
     def __init__(
-        self, config: ServerConfig, store: Store, hub: Hub, now: Callable[[], float], bulkhead: Bulkhead
+        self,
+        config: ServerConfig,
+        store: Store,
+        hub: Hub,
+        guard: StoreGuard,
+        now: Callable[[], float],
+        bulkhead: Bulkhead,
     ) -> None:
         self._bulkhead = bulkhead
+        self._guard = guard
         self._store = store
         self._hub = hub
         self._now = now
         self._key_s = config.key_ms / 1000
         self._tombstone_s = config.tombstone_s
         self._logged: Sequence[str] = ()
+        self._retention = RetentionClock()
+        self._restarts = hub.restarts
+        self._compacting = trio.CancelScope()
         self._postponed = Spell(
             lambda because: log.warning("compaction is postponed", because=because),
             lambda times: log.info("the store is compacted again", postponed=times),
@@ -42,21 +53,31 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Compact the store every `HOUSEKEEPING_S` until cancelled. What fails is tried again at its next time."""
-        retention = RetentionClock()
         while True:
             with self._bulkhead.contain("housekeeping"):
-                await self._compact(retention)
+                await self._compact()
             with self._bulkhead.contain("housekeeping: warnings"):
                 self.log_warnings()
             await trio.sleep(HOUSEKEEPING_S)
 
-    async def _compact(self, retention: RetentionClock) -> None:
+    def interrupt(self) -> None:
+        """End a compaction under way: the store is reopened, and its revisions may be of another history then."""
+        self._compacting.cancel()
+
+    async def _compact(self) -> None:
+        if self._guard.generation is None:
+            return
+        if self._hub.restarts != self._restarts:
+            # A revision of the history that was lost says nothing about the age of the same number in this one: a
+            # key, seconds old, would be forgotten, and its request applied twice (S4).
+            self._restarts, self._retention = self._hub.restarts, RetentionClock()
         now = self._now()
-        retention.saw(now, self._hub.position.revision)
-        keys = retention.passed(now, self._key_s)
-        tombstones = retention.passed(now, self._tombstone_s)
+        self._retention.saw(now, self._hub.position.revision)
+        keys = self._retention.passed(now, self._key_s)
+        tombstones = self._retention.passed(now, self._tombstone_s)
         try:
-            await self._store.compact(tombstones=tombstones, keys=keys)
+            with trio.CancelScope() as self._compacting:
+                await self._store.compact(tombstones=tombstones, keys=keys)
         except SoftstateError as error:
             self._postponed.failed(str(error))
         else:

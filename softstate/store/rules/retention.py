@@ -21,7 +21,7 @@ MARK_GAP_S = 1.0
 class RetentionClock:
     """The heads that one process has seen, and when. Times are of any clock of this process that never goes back.
 
-    Begin with a new one after the store was reopened because it was rewound.
+    What it knows belongs to one history: begin with a new one after the store was rewound.
     """
 
     def __init__(self, marks_max: int = MARKS_MAX) -> None:
