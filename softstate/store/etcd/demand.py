@@ -23,7 +23,7 @@ from softstate.position import REVISION_MAX
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, get, span
 from softstate.store.etcd.name_index import PREFIX_TOPICS_MAX, Entry, NameIndex
 from softstate.store.etcd.query_demand import LogScan, QueryDemand, QueryView, Triple
-from softstate.store.etcd.rows import record_of, version_in
+from softstate.store.etcd.rows import record_at, version_in
 from softstate.store.etcd.schema import Data
 from softstate.store.etcd.snapshot import FIRST_FETCH, EtcdSnapshot, log_op, records_in, topics_in
 from softstate.store.limits import NEAR_HEAD
@@ -219,11 +219,11 @@ class Demand:
                 await trio.lowlevel.checkpoint()
 
     def _take(self, wanted: Mapping[int, str], kvs: Sequence[KeyValue]) -> None:
-        """Keep the records that were asked for by version; one that is missing or another topic's is unreadable."""
+        """Keep the records that were asked for by version; one that is missing or damaged is unreadable."""
         begins, head = len(self._snapshot.data.table("log")), self._snapshot.position.revision
         values = {version_in(kv.key, begins): kv.value for kv in kvs}
         for version, topic in wanted.items():
-            record = self._records[version] = record_of(topic, version, values.get(version), head)
+            record = self._records[version] = record_at(topic, version, values.get(version), head)
             self._held_bytes += self._seen_one(record)
 
     def _seen_one(self, record: Record) -> int:

@@ -44,7 +44,7 @@ async def fetch_dump(
     """Fetch what `softstate.store.rules.paging.dump_page` asks for. The snapshot was begun with `dump_ops`."""
     log_answer, keylog, lineage, touched = snapshot.answers
     records = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log_answer.kvs)
-    fetched = snapshot.fetched(rows=snapshot.lineage_rows(lineage.kvs), scans={(ALL, after, True): records})
+    fetched = snapshot.fetched(rows=await snapshot.lineage_rows(lineage.kvs), scans={(ALL, after, True): records})
     begins, head = len(snapshot.data.table("keylog")), snapshot.position.revision
     found = [(version_in(kv.key, begins), kv.value) for kv in keylog.kvs]
     keys = [read_keylog(version, value) for version, value in found if version is not None and version <= head]

@@ -45,10 +45,11 @@ class Gateway:
         """Read ranges in one snapshot, `TXN_OPS_MAX` at most."""
         return await self.call(connection, "/v3/kv/txn", {"success": ops}, TxnAnswer)
 
-    async def write(self, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> bool:
-        """Commit `ops` if all of `compares` hold; tell whether they did."""
+    async def write(self, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> int:
+        """Commit `ops` if all of `compares` hold; return etcd's revision of that commit, 0 if they did not."""
         message = {"compare": compares, "success": ops}
-        return (await self.call(connection, "/v3/kv/txn", message, Outcome)).succeeded
+        outcome = await self.call(connection, "/v3/kv/txn", message, Outcome)
+        return outcome.header.revision if outcome.succeeded else 0
 
     async def call(self, connection: Connection, path: str, message: Any, answer: type[T]) -> T:
         """Make one call. Raises `Unavailable`, `StoreRefused`, or `SnapshotGone`."""

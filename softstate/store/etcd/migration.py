@@ -186,7 +186,8 @@ class Migration:
         """Write if the head is still `raw`; tell whether it was. Writing a batch twice does no harm."""
         await trio.lowlevel.checkpoint()
         async with self._gateway.reading() as connection:
-            return await self._gateway.write(connection, [value_is(self._layout.head, raw)], folded(ops[0], ops[1:]))
+            compare = value_is(self._layout.head, raw)
+            return await self._gateway.write(connection, [compare], folded(ops[0], ops[1:])) > 0
 
 
 def _record_ops(new: Data, version: int, value: bytes) -> list[Op]:

@@ -15,8 +15,8 @@ from softstate.store.etcd.errors import SnapshotGone
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import get, span, unchanged, value_is
 from softstate.store.etcd.migration import Migration
-from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, damaged, prefix_end, read_head, write_head
-from softstate.store.etcd.snapshot import lineage_rows
+from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, prefix_end, read_head, write_head
+from softstate.store.etcd.snapshot import check_lineages, lineage_rows
 from softstate.store.etcd.transaction import EtcdTransaction
 from softstate.store.etcd.write import WriteOutcome, Writer
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
@@ -132,10 +132,7 @@ class Opening:
         pinned = [{"request_range": op["request_range"] | {"revision": survey.at}} for op in tables]
         answer = await self._gateway.txn(connection, pinned)
         lineages, topics, records = (one.response_range for one in answer.responses)
-        rows = lineage_rows(data, head.position, lineages.kvs, name)
-        newest = (rows[-1].revision, rows[-1].lineage) if rows else None
-        if len(rows) != head.rows or newest != (head.since, head.lineage):
-            raise damaged(name, f"{head.rows} lineage rows were written and {len(rows)} are there")
+        check_lineages(lineage_rows(data, head.position, lineages.kvs), head, name)
         if not topics.count == records.count == head.topics:
             log.warning(
                 "rows were lost, or put there by others",

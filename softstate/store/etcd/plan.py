@@ -128,7 +128,7 @@ def plan_compaction(tombstones: int, keys: int) -> Plan[tuple[int, bool]]:
         await _bury(snapshot, transaction, buried.kvs)
         await _expire(snapshot, transaction, expired.kvs)
         await _forget(snapshot, transaction, touched.kvs)
-        rows = _pass_lineages(snapshot, transaction)
+        rows = await _pass_lineages(snapshot, transaction)
         return transaction.head.floor, buried.more or expired.more or touched.more or rows
 
     return Plan(draft, ops)
@@ -187,10 +187,10 @@ async def _forget(snapshot: EtcdSnapshot, transaction: EtcdTransaction, kvs: Seq
     transaction.head = msgspec.structs.replace(head, publishers=max(0, head.publishers - len(kvs)))
 
 
-def _pass_lineages(snapshot: EtcdSnapshot, transaction: EtcdTransaction) -> bool:
+async def _pass_lineages(snapshot: EtcdSnapshot, transaction: EtcdTransaction) -> bool:
     """Forget the lineage rows below the floor but the one in force there; tell whether there are more."""
     answer, floor = snapshot.answers[3], transaction.head.floor
-    rows = [row.revision for row in snapshot.lineage_rows(answer.kvs) if row.revision <= floor]
+    rows = [row.revision for row in await snapshot.lineage_rows(answer.kvs) if row.revision <= floor]
     for revision in rows[:-1]:
         transaction.changes[transaction.data.at("lineage", revision)] = None
     head = transaction.head

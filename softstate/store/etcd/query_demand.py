@@ -123,7 +123,7 @@ class QueryDemand:
             record = records.get(entry.version)
             if record is None and _is_fetched(entry):
                 return
-            self._rewound = record is None or not record.unreadable
+            self._rewound = record is None or (record.topic == entry.topic and not record.unreadable)
             self._above.popleft()
         while self._asked and not self._ended:
             entry = self._asked[0]
@@ -132,7 +132,7 @@ class QueryDemand:
                 if record is None:
                     return
                 # The page may pass over a tombstone, and may name a damaged one elsewhere: only a value uses it up.
-                if record.cbor is not None:
+                if record.cbor is not None and record.topic == entry.topic:
                     self._ended = self._taken >= self.query.limit or self._taken_bytes >= self.query.limit_bytes
                     self._taken += 1
                     self._taken_bytes += len(record.cbor)
@@ -182,7 +182,7 @@ class QueryView:
         self._demand = demand
         self._index = index
         self._records = records
-        self._dead: dict[int, str] = {}
+        self._names: dict[int, list[str]] = {}
 
     def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at `revision`; None above the head or before the first row."""
@@ -195,7 +195,9 @@ class QueryView:
     def versions(self, topics: Collection[str]) -> Mapping[str, int]:
         """Return the version of each of `topics` that has a record."""
         found = {topic: state for topic in topics if (state := self._states.get(topic)) is not None and state.readable}
-        self._dead = {state.version: topic for topic, state in found.items() if not state.live}
+        self._names = {}
+        for topic, state in found.items():
+            self._names.setdefault(state.version, []).append(topic)
         return {topic: state.version for topic, state in found.items()}
 
     def damaged(self, held: Mapping[str, int]) -> Collection[str]:
@@ -207,19 +209,16 @@ class QueryView:
         if state is None or not state.readable:
             return state is not None
         record = self._records.get(state.version) if held > state.version else None
-        return record is not None and record.unreadable
+        return record is not None and (record.unreadable or record.topic != topic)
 
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
-        """Yield the records that have these versions."""
-        for version in versions:
-            record = self._records.get(version)
-            if version in self._dead:
-                record = Record(self._dead[version], version, None)
-            if record is None:
-                if version > self._demand.horizon:
+        """Yield the records that have these versions; damage may have made it several of one version."""
+        for version in dict.fromkeys(versions):
+            for topic in self._names[version]:
+                live = self._states[topic].live
+                if live and version not in self._records and version > self._demand.horizon:
                     return
-                raise KeyError(version)
-            yield record
+                yield self._record(topic, version, live=live)
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after`, in version order, as far as a page can reach."""
@@ -232,7 +231,11 @@ class QueryView:
                 return
             if not readable:
                 yield Record(topic, version, None, unreadable=True)
-            elif live:
-                yield self._records[version]
-            elif tombstones:
-                yield Record(topic, version, None)
+            elif live or tombstones:
+                yield self._record(topic, version, live=live)
+
+    def _record(self, topic: str, version: int, *, live: bool) -> Record:
+        if not live:
+            return Record(topic, version, None)
+        record = self._records[version]
+        return record if record.topic == topic else Record(topic, version, None, unreadable=True)

@@ -85,12 +85,16 @@ def read_log(version: int, value: bytes, head: int) -> Record | None:
     return None if found is not None and found.version == UNRANKED != version else found
 
 
+def record_at(topic: str, version: int, value: bytes | None, head: int) -> Record:
+    """Return the value that ``log/VERSION`` holds, also one of another topic; if there is none, `topic` is unreadable."""
+    found = None if value is None else read_log(version, value, head)
+    return Record(topic, version, None, unreadable=True) if found is None or found.cbor is None else found
+
+
 def record_of(topic: str, version: int, value: bytes | None, head: int) -> Record:
     """Return the record that ``topic/TOPIC`` names: an unreadable one unless ``log/VERSION`` holds a value for it."""
-    found = None if value is None else read_log(version, value, head)
-    if found is None or found.topic != topic or found.unreadable or found.deleted:
-        return Record(topic, version, None, unreadable=True)
-    return found
+    found = record_at(topic, version, value, head)
+    return found if found.topic == topic else Record(topic, version, None, unreadable=True)
 
 
 def write_lineage(revision: int, nonce: str) -> bytes:

@@ -21,7 +21,7 @@ from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, RangeAnswer, get, span, span_last
 from softstate.store.etcd.rows import read_lineage, read_log, read_topic, version_in
-from softstate.store.etcd.schema import Data, Layout, StoredHead, damaged, layout_of, prefix_end, read_head
+from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, damaged, layout_of, prefix_end, read_head
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.judge import TopicState
@@ -90,40 +90,54 @@ class EtcdSnapshot:
     async def add_lineages(self, revisions: Sequence[int], answers: Sequence[RangeAnswer]) -> None:
         """Note the lineage in force at each revision. `answers` have the rows around them, from the lowest on."""
         rows = [kv for answer in answers for kv in answer.kvs]
-        found = self.lineage_rows(rows)
+        found = await self.lineage_rows(rows)
         if len(found) < len(rows) or any(answer.more for answer in answers[1:]):
             # Keys of others lie among them, or they are many.
-            table = self.data.table("lineage")
-            found = self.lineage_rows((await self.ranges([span(table, prefix_end(table))]))[0].kvs)
+            found = await self._all_lineages()
         for revision in revisions:
             at = bisect_right(found, revision, key=attrgetter("revision"))
             known = at and revision <= self.position.revision
             self.lineage_of[revision] = found[at - 1].lineage if known else None
 
-    def lineage_rows(self, kvs: Sequence[KeyValue]) -> list[Position]:
-        """Return lineage rows, as `lineage_rows` does. Raises `Unavailable` when one is damaged."""
+    async def lineage_rows(self, kvs: Sequence[KeyValue]) -> list[Position]:
+        """Return lineage rows as the positions that they begin, without keys of others.
+
+        Raises `Unavailable` when one is damaged or gone.
+        """
+        rows = lineage_rows(self.data, self.position, kvs)
+        if len(rows) < len(kvs):
+            await self._all_lineages()
+        return rows
+
+    async def _all_lineages(self) -> list[Position]:
+        table = self.data.table("lineage")
+        (answer,) = await self.ranges([span(table, prefix_end(table))])
+        rows = lineage_rows(self.data, self.position, answer.kvs)
         try:
-            return lineage_rows(self.data, self.position, kvs, self.gateway.name)
+            check_lineages(rows, self.stored.head, self.gateway.name)
         except StoreRefused as error:
             raise Unavailable(str(error)) from None
+        return rows
 
 
-def lineage_rows(data: Data, head: Position, kvs: Sequence[KeyValue], name: str) -> list[Position]:
-    """Return lineage rows as the positions that they begin, without keys of others.
-
-    Raises `StoreRefused` when one is damaged.
-    """
+def lineage_rows(data: Data, head: Position, kvs: Sequence[KeyValue]) -> list[Position]:
+    """Return lineage rows as the positions that they begin, without keys of others and damaged ones."""
     begins = len(data.table("lineage"))
     rows: list[Position] = []
     for kv in kvs:
         revision = version_in(kv.key, begins)
-        if revision is None or not 0 < revision <= head.revision:
-            continue
-        nonce = read_lineage(revision, kv.value)
-        if nonce is None:
-            raise damaged(name, f"its lineage row at {revision} does not match its checksum")
-        rows.append(Position(head.epoch, nonce, revision))
+        if revision is not None and 0 < revision <= head.revision:
+            nonce = read_lineage(revision, kv.value)
+            if nonce is not None:
+                rows.append(Position(head.epoch, nonce, revision))
     return rows
+
+
+def check_lineages(rows: Sequence[Position], head: Head, name: str) -> None:
+    """Raise `StoreRefused` unless `rows` are all that were written: a damaged one is not told from a key of others."""
+    newest = (rows[-1].revision, rows[-1].lineage) if rows else None
+    if len(rows) != head.rows or newest != (head.since, head.lineage):
+        raise damaged(name, f"{head.rows} lineage rows were written and {len(rows)} are there")
 
 
 async def begin_snapshot(
@@ -270,7 +284,7 @@ async def fetch_feed(snapshot: EtcdSnapshot, after: int, limit: int) -> FetchedS
     """Fetch what `feed_page` asks for. The snapshot was begun with `feed_ops` and the lineage at `after`."""
     log, lineage = snapshot.answers
     found = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log.kvs)
-    rows = snapshot.lineage_rows(lineage.kvs)
+    rows = await snapshot.lineage_rows(lineage.kvs)
     for record in found[-2:]:
         newest = next(
             (row.lineage for row in reversed(rows) if row.revision <= record.version), snapshot.lineage_of[after]

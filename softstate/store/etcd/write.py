@@ -32,7 +32,7 @@ from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.errors import SnapshotGone
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.inbox import entries_op, move
-from softstate.store.etcd.last_write import LastWrite, compare_new_keys
+from softstate.store.etcd.last_write import LastWrite
 from softstate.store.etcd.messages import Op, folded, none_in, put, value_is
 from softstate.store.etcd.plan import Plan, plan_publish
 from softstate.store.etcd.schema import Layout, StoredHead, prefix_end, write_head
@@ -111,7 +111,7 @@ class Writer:
         verdicts = transaction.apply(group, nothing, known)
         if not transaction.records:
             return None
-        compare_new_keys(transaction, group)
+        transaction.compares += self._last_write.compares(transaction.data, group)
         stored = await self._write(connection, outcome, base, transaction)
         return None if stored is None else WriteResult(verdicts, transaction, stored)
 
@@ -162,11 +162,12 @@ class Writer:
             compares = [none_in(self._layout.reserved, prefix_end(self._layout.reserved))]
         stored = write_head(transaction.head, self._random)
         compares = [value_is(self._layout.head, base.raw), *compares, *transaction.compares]
-        if not await self.send(connection, outcome, compares, stored, transaction.ops()):
+        at = await self.send(connection, outcome, compares, stored, transaction.ops())
+        if not at:
             self._last_write.forget()
             return None
         if transaction.records:
-            self._last_write.remember(connection, base, stored, transaction)
+            self._last_write.remember(connection, base, stored, transaction, at)
         return stored
 
     async def send(
@@ -176,8 +177,8 @@ class Writer:
         compares: Sequence[Op],
         stored: StoredHead,
         ops: Sequence[Op],
-    ) -> bool:
-        """Write a head and what belongs to it in one transaction; tell whether all comparisons held."""
+    ) -> int:
+        """Write a head and what belongs to it in one transaction; see `Gateway.write`."""
         source = connection.source
         outcome.unknown = True
         committed = await self._gateway.write(connection, compares, folded(put(self._layout.head, stored.raw), ops))

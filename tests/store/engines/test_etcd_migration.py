@@ -147,13 +147,13 @@ class CutOff:
         self._write = Gateway.write
         cut = self
 
-        async def write(gateway: Gateway, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> bool:
+        async def write(gateway: Gateway, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> int:
             return await cut.write(gateway, connection, compares, ops)
 
         patch.setattr(Gateway, "write", write)
         patch.setattr(migration, "REQUEST_BYTES_MAX", 1500)
 
-    async def write(self, gateway: Gateway, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> bool:
+    async def write(self, gateway: Gateway, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> int:
         self.writes += 1
         down = self.fails_at is not None and self.writes >= self.fails_at
         if down and (self._before or self.writes > (self.fails_at or 0)):
