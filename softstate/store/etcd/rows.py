@@ -86,7 +86,7 @@ def read_log(version: int, value: bytes, head: int) -> Record | None:
 
 
 def record_at(topic: str, version: int, value: bytes | None, head: int) -> Record:
-    """Return the value that ``log/VERSION`` holds, also one of another topic; if there is none, `topic` is unreadable."""
+    """Return the value that ``log/VERSION`` holds, also of another topic; if there is none, `topic` is unreadable."""
     found = None if value is None else read_log(version, value, head)
     return Record(topic, version, None, unreadable=True) if found is None or found.cbor is None else found
 
