@@ -23,6 +23,7 @@ from typing import final
 
 import trio
 
+from softstate.client.api.arguments import check_key, check_seconds, check_version, name_of, prefix_of, topic_of
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.api.inbox import Inbox
 from softstate.client.api.receipt import Receipt
@@ -34,10 +35,8 @@ from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Driven, Shell
 from softstate.errors import ClientClosed, Invalid, SoftstateError
 from softstate.model import Change, Mode, Value
-from softstate.names import check_prefix, check_topic, is_prefix
-from softstate.position import REVISION_MAX, Position
+from softstate.position import Position
 from softstate.wire import decode_value, encode_value
-from softstate.wire.messages import KEY_CHARS_MAX
 
 READ_TIMEOUT_S = 10.0
 """How long reads over HTTP try, unless told otherwise."""
@@ -102,7 +101,7 @@ class Client:
         for a malformed name or none at all, and what iterating raises if the client is closed or was stopped.
         """
         for name in names:
-            check_prefix(name, "a prefix") if isinstance(name, str) and is_prefix(name) else check_topic(name, "a name")
+            name_of(name)
         if not names:
             raise Invalid("subscribe needs at least one topic or prefix")
         await trio.lowlevel.checkpoint()
@@ -148,6 +147,7 @@ class Client:
         `softstate.TooLarge` for a value above the node's limit (64 KiB by default), which would only cost the
         connection. The rest comes from `Receipt.wait`.
         """
+        topic_of(topic)
         cbor = encode_value(value, self._machine.value_bytes_max)
         if isinstance(value, dict | list):
             value = decode_value(cbor)  # the application may change its own while this waits to be sent
@@ -160,9 +160,9 @@ class Client:
     def _ask(
         self, topic: str, value: Value, cbor: bytes, *, deleted: bool, expect: int | None, key: str | None
     ) -> Receipt:
-        check_topic(topic)
-        _check_expect(expect)
-        _check_key(key)
+        topic_of(topic)
+        check_version(expect, "expect")
+        check_key(key)
         self._dispatcher.raise_if_over()
         ticket, outcome = self._dispatcher.new_publish()
         key = key or f"{self._random.getrandbits(128):032x}"
@@ -191,7 +191,9 @@ class Client:
         of `timeout_s`, a second at least. When it is over, raises `softstate.Unavailable`; with `at_least` a second
         later, so that a node which waits as long can say `softstate.Behind`. Always safe to cancel.
         """
-        check_topic(topic)
+        topic_of(topic)
+        check_version(at_least, "at_least")
+        check_seconds(timeout_s)
         self._dispatcher.raise_if_over()
         return await self._reader.get(topic, at_least, timeout_s)
 
@@ -200,12 +202,14 @@ class Client:
 
         Raises `softstate.Unavailable` when `timeout_s` is over.
         """
+        check_seconds(timeout_s)
         self._dispatcher.raise_if_over()
         return await self._reader.status(timeout_s)
 
     async def list(self, prefix: str, *, timeout_s: float = READ_TIMEOUT_S) -> builtins.list[Change]:
         """Read all topics below a prefix (``/``: all there are), sorted by name. Raises and retries as `get` does."""
-        check_prefix(prefix)
+        prefix_of(prefix)
+        check_seconds(timeout_s)
         self._dispatcher.raise_if_over()
         return await self._reader.listing(prefix, timeout_s)
 
@@ -220,24 +224,6 @@ class Client:
 
     def _age_of(self, names: Iterable[str]) -> float:
         return self._machine.age(self._clock.now(), names)
-
-
-def _check_expect(expect: object) -> None:
-    if expect is None:
-        return
-    if not isinstance(expect, int) or isinstance(expect, bool) or not 0 <= expect <= REVISION_MAX:
-        raise Invalid(f"expect must be a version, an integer from 0 to {REVISION_MAX}, not {expect!r}")
-
-
-def _check_key(key: object) -> None:
-    if key is None:
-        return
-    if not isinstance(key, str) or not 1 <= len(key) <= KEY_CHARS_MAX:
-        raise Invalid(f"key must be text of 1 to {KEY_CHARS_MAX} characters, not {key!r:.200}")
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise Invalid("key must be valid Unicode (it holds a lone surrogate)") from None
 
 
 @final

@@ -10,6 +10,7 @@ from typing import Literal, final
 
 import trio
 
+from softstate.client.api.arguments import check_settings, urls_of
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.machine import Machine, MachineOptions
@@ -21,7 +22,6 @@ from softstate.client.url import parse_url
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR, JSON
-from softstate.wire.messages import DURATION_MS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
 
 
 @final
@@ -98,17 +98,10 @@ def connect(
         ConfigError: An argument is wrong.
 
     """
-    parsed = list(dict.fromkeys(parse_url(url) for url in ([urls] if isinstance(urls, str) else urls)))
+    parsed = list(dict.fromkeys(map(parse_url, urls_of(urls))))
     if not parsed:
         raise ConfigError("connect needs the URL of at least one node")
-    if codec not in ("cbor", "json"):
-        raise ConfigError(f"codec must be 'cbor' or 'json', not {codec!r}")
-    if len(name) > NAME_CHARS_MAX:
-        raise ConfigError(f"name must have at most {NAME_CHARS_MAX} characters")
-    if token is not None and not (token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX):
-        raise ConfigError(f"token must be 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
-    if ttl_ms is not None and not 0 < ttl_ms <= DURATION_MS_MAX:
-        raise ConfigError(f"ttl_ms must be 1 to {DURATION_MS_MAX}")
+    check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms)
     open_stream = open_stream or open_tcp
     random = random or random_module.Random()
     clock = clock or system_clock()

@@ -22,7 +22,7 @@ async def test_a_deleted_topic_is_not_found_with_the_version_of_its_tombstone() 
     assert f"deleted at version {version}" in answer.json["message"]
     answer = await node.ask("GET", "/v1/topics/a", Accept="application/cbor")
     assert answer.cbor["version"] == version
-    # What a client has seen of a topic without value is no reason for 304.
+    # A tag that a client has seen of a topic without value is no reason for 304.
     assert (await node.ask("GET", "/v1/topics/a", If_None_Match=tag)).status == 404
     assert (await node.ask("GET", "/v1/topics/a", If_None_Match="*")).status == 404
 

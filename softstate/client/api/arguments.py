@@ -1,0 +1,122 @@
+"""Checks of what an application passes, before anything is sent: a wrong type is a bug, and is raised where it is made.
+
+A message that a node cannot decode would cost its answer. Each error names the argument, and is both what this library
+raises (`Invalid`, `ConfigError`) and what Python raises for such a bug (`TypeError`, `ValueError`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from softstate.errors import ConfigError, Invalid
+from softstate.names import check_prefix, check_topic, is_prefix
+from softstate.position import REVISION_MAX
+from softstate.wire.messages import DURATION_MS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
+
+SHOWN_CHARS_MAX = 200
+"""Characters of a wrong argument that its error repeats."""
+
+
+class WrongType(Invalid, TypeError):
+    """An argument of a type that it cannot have."""
+
+
+class WrongValue(Invalid, ValueError):
+    """An argument of the right type with a value that it cannot have."""
+
+
+class WrongSetting(ConfigError, TypeError, ValueError):
+    """An argument of `connect` that it cannot have."""
+
+
+def topic_of(name: object, field: str = "topic") -> str:
+    """Return a topic. Raises `Invalid`."""
+    if not isinstance(name, str):
+        raise WrongType(f"{field} must be text, not {_shown(name)}")
+    return check_topic(name, field)
+
+
+def prefix_of(name: object, field: str = "prefix") -> str:
+    """Return a prefix. Raises `Invalid`."""
+    if not isinstance(name, str):
+        raise WrongType(f"{field} must be text, not {_shown(name)}")
+    return check_prefix(name, field)
+
+
+def name_of(name: object) -> str:
+    """Return a topic or a prefix. Raises `Invalid`."""
+    return prefix_of(name, "a prefix") if isinstance(name, str) and is_prefix(name) else topic_of(name, "a name")
+
+
+def check_version(version: object, field: str) -> None:
+    """Raise `Invalid` unless an argument is None or a version."""
+    if version is None:
+        return
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise WrongType(f"{field} must be a version, an integer from 0 to {REVISION_MAX}, not {_shown(version)}")
+    if not 0 <= version <= REVISION_MAX:
+        raise WrongValue(f"{field} must be a version, an integer from 0 to {REVISION_MAX}, not {_shown(version)}")
+
+
+def check_key(key: object) -> None:
+    """Raise `Invalid` unless an argument is None or an idempotency key."""
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise WrongType(f"key must be text of 1 to {KEY_CHARS_MAX} characters, not {_shown(key)}")
+    if not 1 <= len(key) <= KEY_CHARS_MAX:
+        raise WrongValue(f"key must be text of 1 to {KEY_CHARS_MAX} characters, not {_shown(key)}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise WrongValue("key must be valid Unicode (it holds a lone surrogate)") from None
+
+
+def check_seconds(seconds: object, field: str = "timeout_s") -> None:
+    """Raise `Invalid` unless an argument is a number of seconds, 0 and infinity included."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise WrongType(f"{field} must be a number of seconds, not {_shown(seconds)}")
+    if math.isnan(seconds) or seconds < 0:
+        raise WrongValue(f"{field} must be a number of seconds, at least 0, not {_shown(seconds)}")
+
+
+def urls_of(urls: object) -> list[str]:
+    """Return the URLs that `connect` was given, one or several. Raises `ConfigError`."""
+    given = [urls] if isinstance(urls, str) else list(urls) if isinstance(urls, Iterable) else [urls]
+    found = [url for url in given if isinstance(url, str)]
+    if len(found) < len(given):
+        raise WrongSetting("urls must be text, or a list of texts, such as 'ws://127.0.0.1:8700'")
+    return found
+
+
+def check_settings(*, push: object, codec: object, name: object, token: object, ttl_ms: object) -> None:
+    """Raise `ConfigError` for an argument of `connect` that is wrong."""
+    if not isinstance(push, bool):
+        raise WrongSetting(f"push must be True or False, not {_shown(push)}")
+    if codec not in ("cbor", "json"):
+        raise WrongSetting(f"codec must be 'cbor' or 'json', not {_shown(codec)}")
+    if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not _is_unicode(name):
+        raise WrongSetting(f"name must be text of at most {NAME_CHARS_MAX} characters")
+    if token is not None and not (isinstance(token, str) and _is_token(token)):
+        raise WrongSetting(f"token must be text of 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
+    if ttl_ms is not None and not (
+        isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool) and 0 < ttl_ms <= DURATION_MS_MAX
+    ):
+        raise WrongSetting(f"ttl_ms must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(ttl_ms)}")
+
+
+def _is_token(token: str) -> bool:
+    return token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(argument: object) -> str:
+    return f"{argument!r:.{SHOWN_CHARS_MAX}}"
