@@ -138,19 +138,19 @@ BEGIN
     sound := store.checksum = meta_checksum(layout, epoch, revision, floor, keys, publishers, store.incarnation);
     moved := 0;
     more := false;
-    IF NOT sound OR layout <> 2 THEN
+    IF sound IS NOT TRUE OR layout <> 2 THEN
         RETURN;
     END IF;
     IF EXISTS (SELECT FROM topic WHERE topic.version > store.revision) THEN
         -- Damaged rows: moved out of the way of the next ones.
         UPDATE topic SET version = lowest.version - stray.place
-            FROM (SELECT t.topic, row_number() OVER () AS place FROM topic AS t WHERE t.version > store.revision) AS stray,
-                (SELECT least(min(t.version), 0) AS version FROM topic AS t) AS lowest
-            WHERE topic.topic = stray.topic;
+            FROM (SELECT t.ctid AS row, row_number() OVER () AS place FROM topic AS t WHERE t.version > store.revision)
+                AS stray, (SELECT least(min(t.version), 0) AS version FROM topic AS t) AS lowest
+            WHERE topic.ctid = stray.row;
     END IF;
     FOR sent IN SELECT inbox.* FROM inbox ORDER BY inbox.id LIMIT inbox_max LOOP
         fault := topic_fault(sent.topic);
-        IF sent.checksum <> checksum(sent.topic, sent.id, sent.value) THEN
+        IF sent.checksum IS DISTINCT FROM checksum(sent.topic, sent.id, sent.value) THEN
             fault := 'it was not put here by publish() or delete(), or was changed since';
         END IF;
         IF fault IS NOT NULL THEN
@@ -158,7 +158,7 @@ BEGIN
                 VALUES (sent.id, left(sent.topic, 255), substring(sent.value FOR 65536), fault) ON CONFLICT DO NOTHING;
             refusals := refusals + 1;
         ELSE
-            SELECT t.entry, t.value IS NOT NULL OR t.checksum <> checksum(t.topic, t.version, NULL) AS live
+            SELECT t.entry, t.value IS NOT NULL OR t.checksum IS DISTINCT FROM checksum(t.topic, t.version, NULL) AS live
                 INTO former FROM topic AS t WHERE t.topic = sent.topic;
             IF coalesce(former.entry, 0) < sent.id AND (sent.value IS NOT NULL OR former.live) THEN
                 IF begins THEN
@@ -206,7 +206,7 @@ BEGIN
         END IF;
         EXIT WHEN NOT store.more;
     END LOOP;
-    SELECT t.version, t.value, t.checksum = checksum(t.topic, t.version, t.value) AS readable
+    SELECT t.version, t.value, t.checksum IS NOT DISTINCT FROM checksum(t.topic, t.version, t.value) AS readable
         INTO former FROM topic AS t WHERE t.topic = name;
     current := coalesce(former.version, 0);
     readable := coalesce(former.readable, true);

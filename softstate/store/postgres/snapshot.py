@@ -41,7 +41,7 @@ _BATCH = (
 )
 """Records in version order: so many, but none after those that have reached so many bytes (of the first always one)."""
 
-_SHOWN = "(%s OR value IS NOT NULL OR checksum <> checksum(topic, version, NULL))"
+_SHOWN = "(%s OR value IS NOT NULL OR checksum IS DISTINCT FROM checksum(topic, version, NULL))"
 """All, or all but tombstones; a value that was taken away leaves no tombstone, but a damaged record."""
 
 _ALL = _BATCH.format(f"version > %s AND version <= %s AND {_SHOWN}")
@@ -51,7 +51,10 @@ _SOME = _BATCH.format(f"version = ANY (%s::bigint[]) AND {_SHOWN}")
 _STRAYS = "SELECT topic FROM topic WHERE (version < 1 OR version > %s) AND topic >= %s AND topic < %s ORDER BY topic"
 """Damaged rows, whose version is none of this history."""
 
-_DAMAGED = "SELECT topic FROM topic WHERE topic = ANY (%s::text[]) AND checksum <> checksum(topic, version, value)"
+_DAMAGED = (
+    "SELECT topic FROM topic WHERE topic = ANY (%s::text[])"
+    " AND checksum IS DISTINCT FROM checksum(topic, version, value)"
+)
 
 
 def lineages_of(rows: Iterable[tuple[int, int | None, str | None, bytes | None]]) -> dict[int, str | None]:

@@ -33,7 +33,7 @@ TAKE = (
 
 _TOPICS = (
     "SELECT topic, version, value IS NOT NULL,"
-    " CASE WHEN topic = ANY (%s::text[]) THEN checksum = checksum(topic, version, value) ELSE true END"
+    " topic <> ALL (%s::text[]) OR checksum IS NOT DISTINCT FROM checksum(topic, version, value)"
     " FROM topic WHERE topic = ANY (%s::text[])"
 )
 """The second list: those asked for; the first: those of them whose rows are verified, which takes their values."""

@@ -12,12 +12,13 @@ import psycopg
 import pytest
 import trio
 
-from softstate.errors import StoreRewound, Unavailable
+from softstate.errors import StoreRefused, StoreRewound, Unavailable
 from softstate.model import Page, Query
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Applied, Write
 from softstate.store.postgres import migration
+from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call, running_server
@@ -135,6 +136,16 @@ async def test_the_layout_is_that_of_a_new_store(november: PostgresBackend, serv
         ]
         assert of_both[0] == of_both[1]
         assert of_both[0]
+
+
+async def test_reading_migrates_nothing(november: PostgresBackend) -> None:
+    before = tell(november, "TABLE SCHEMA.meta")
+    with pytest.raises(StoreRefused, match=r"has layout 1, of November 2026: stop every node .* \(softstate serve\)"):
+        await PostgresStore.open(november.url, read_only=True)
+    assert tell(november, "TABLE SCHEMA.meta") == before
+    store = await PostgresStore.open(november.url, create=False)
+    november.opened.append(store)
+    assert layout(november) == 2
 
 
 async def test_programs_may_go_on_publishing(november: PostgresBackend) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import trio
 
-from softstate.errors import ConfigError, SoftstateError, StoreRefused, Unavailable
+from softstate.errors import ConfigError, SoftstateError, StoreMissing, StoreRefused, Unavailable
 from softstate.store.base import Dump
 from softstate.store.postgres.store import CONNECTIONS_MAX, PostgresStore
 from softstate.store.postgres.url import read_address
@@ -306,6 +306,81 @@ async def test_database_with_another_encoding(backend: PostgresBackend, server: 
 async def test_old_server(backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("softstate.store.postgres.connection.SERVER_VERSION_MIN", 99)
     await refused(backend.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
+
+
+async def state_of(server: PostgresServer, schema: str) -> object:
+    """Return what a store's own row and its lineage rows are."""
+    return [server.execute(f"TABLE {schema}.{table}", database=DATABASE) for table in ("meta", "lineage")]
+
+
+async def test_nothing_is_made_unless_asked_for(backend: PostgresBackend, server: PostgresServer) -> None:
+    """Neither the schema, nor tables in one that is empty; not when it is opened again either."""
+    with pytest.raises(StoreMissing, match=r"no store in schema .*, and none was made: .* \(softstate store create\)"):
+        await PostgresStore.open(backend.url, create=False)
+    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {ROLE}", database=DATABASE)
+    with pytest.raises(StoreMissing):
+        await PostgresStore.open(backend.url, create=False)
+    with pytest.raises(StoreMissing):
+        await PostgresStore.open(backend.url, read_only=True)
+    found = server.execute(
+        f"SELECT count(*) FROM pg_class WHERE relnamespace = '{backend.schema}'::regnamespace", database=DATABASE
+    )
+    assert found == [(0,)]
+    await (await backend.open()).aclose()
+    store = await PostgresStore.open(backend.url, create=False)
+    backend.opened.append(store)
+    await put(store, "a")
+    server.execute(f"DROP SCHEMA {backend.schema} CASCADE", database=DATABASE)
+    with pytest.raises(StoreMissing):
+        await store.reopen()
+    assert server.execute(f"SELECT to_regnamespace('{backend.schema}')", database=DATABASE) == [(None,)]
+
+
+async def test_reading_leaves_no_trace(backend: PostgresBackend, server: PostgresServer) -> None:
+    """Opened to read, a store commits no lineage row, moves nothing from the inbox, and refuses to change anything."""
+    store = await backend.open()
+    await put(store, "a")
+    await backend.send("sent", "1")
+    before = await state_of(server, backend.schema)
+    for _ in range(3):
+        reader = await PostgresStore.open(backend.url, read_only=True)
+        backend.opened.append(reader)
+        assert await reader.head() == await store.head()
+        assert "a" in await state(reader)
+        assert (await reader.info()).layout == 2
+        assert [page.upto for page in [await reader.dump(0)]] == [2]
+        with trio.move_on_after(1.5):
+            await reader.wait(10**6)
+        assert await state_of(server, backend.schema) == before
+    for change in (
+        lambda: put(reader, "b"), lambda: reader.compact(tombstones=1, keys=1), reader.reopen, reader.destroy,
+        lambda: reader.adopt(pages(store), replace=True),
+    ):  # fmt: skip
+        with pytest.raises(StoreRefused, match="was opened for reading only"):
+            await change()
+    assert await state_of(server, backend.schema) == before
+    await put(store, "b")
+    assert "sent" in await state(reader)
+
+
+async def test_lineage_rows_below_the_floor_go(backend: PostgresBackend, server: PostgresServer) -> None:
+    """But for the one in force there, so that positions from the floor on stay on the history."""
+    store = await backend.open()
+    await put(store, "a")
+    for _ in range(4):
+        await store.reopen()
+    await put(store, "a", None)
+    kept = await store.head()
+    await store.reopen()
+    newest = await store.head()
+    floor = await store.compact(tombstones=kept.revision, keys=0)
+    assert floor == kept.revision
+    rows = server.execute(f"SELECT start FROM {backend.schema}.lineage ORDER BY start", database=DATABASE)
+    assert rows == [(6,), (8,)]
+    assert list(await store.lineage_at([1, 5, 6, floor, 8])) == [
+        None, None, kept.lineage, kept.lineage, newest.lineage,
+    ]  # fmt: skip
+    assert (await store.feed(kept)).upto == newest
 
 
 # No server there ------------------------------------------------------------------------------------------------------
