@@ -15,7 +15,7 @@ from typing import Any
 import cbor2
 import msgspec
 
-from softstate.errors import Invalid, TooLarge
+from softstate.errors import Invalid, TooLarge, Unreadable
 from softstate.model import Value
 
 VALUE_BYTES_MAX = 64 * 1024
@@ -94,15 +94,32 @@ def is_value(cbor: bytes) -> bool:
     """Tell whether bytes are one value that may be published, in CBOR: for what another program may have changed."""
     try:
         check_value(cbor2.loads(cbor))
-    except (Invalid, cbor2.CBORError, ValueError, TypeError, EOFError, OverflowError, RecursionError, MemoryError):
+    except (Invalid, *MALFORMED):
         # Tags stand for types of Python, whose constructors raise as they like.
         return False
     return True
 
 
 def json_of(cbor: bytes) -> bytes:
-    """Return a stored value as JSON."""
-    return msgspec.json.encode(wrap_bytes(cbor2.loads(cbor)))
+    """Return a stored value as JSON. Raises `Unreadable` if it is none, whatever the bytes are."""
+    try:
+        return msgspec.json.encode(wrap_bytes(cbor2.loads(cbor, semantic_decoders=NO_TAGS, tag_hook=refuse_tag)))
+    except MALFORMED as error:
+        raise Unreadable(f"a stored value is damaged, it does not decode: {type(error).__name__}") from None
+
+
+def refuse_tag(_decoder: object, _tag: object = None) -> Any:
+    """Raise, as a decoder of any CBOR tag: no value has one, and some make a decoder run code (P-WIRE-4)."""
+    raise cbor2.CBORDecodeError("CBOR tags are not accepted")
+
+
+_BUILTIN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+
+NO_TAGS: Any = dict.fromkeys(_BUILTIN_TAGS, refuse_tag)
+"""Decoders of the tags that cbor2 knows, all of which refuse."""
+
+MALFORMED = (cbor2.CBORError, ValueError, TypeError, EOFError, OverflowError, RecursionError, MemoryError)
+"""Errors that decoding or encoding bytes which are no value may raise."""
 
 
 def wrap_bytes(value: Value) -> Value:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from softstate.errors import Invalid, Unsupported
+from softstate.errors import Invalid, Unreadable, Unsupported
 from softstate.model import Record
 from softstate.wire.messages import Batch, ClientMessage, Message, Notify, Polled, Publish, ServerMessage, Subscribed
 
@@ -18,6 +18,11 @@ ECHO_CHARS_MAX = 256
 """Longest error message that quotes what a peer sent."""
 
 _CARRIES_CHANGES = (Subscribed, Polled)
+
+
+def damaged(record: Record) -> Unreadable:
+    """Return the error for a record whose stored row is damaged."""
+    return Unreadable(f"the stored record of {record.topic!r} is damaged: publish it anew, or restore a backup")
 
 
 class MessageKinds:
@@ -57,7 +62,7 @@ class Codec(ABC):
 
     @abstractmethod
     def value(self, cbor: bytes) -> bytes:
-        """Return a stored value in this codec."""
+        """Return a stored value in this codec. Raises `Unreadable` if it is none."""
 
     @abstractmethod
     def _with(self, head: bytes, key: str, item: bytes) -> bytes:
@@ -68,22 +73,45 @@ class Codec(ABC):
         """Make an array of encoded items."""
 
     def encode(self, message: Message, records: Sequence[Record] = ()) -> bytes:
-        """Encode a message; `records` become its `changes`."""
-        data = self.dumps(message)
-        if isinstance(message, _CARRIES_CHANGES) and not message.changes:
-            return self._with(data, "changes", self._array([self.change(record) for record in records]))
-        return data
+        """Encode a message; `records` become its `changes`, and those that are damaged its `unreadable`."""
+        if not isinstance(message, _CARRIES_CHANGES) or message.changes:
+            return self.dumps(message)
+        try:
+            changes = [self.change(record) for record in records]
+        except Unreadable:
+            changes, unreadable = self._readable(records)
+            message = msgspec.structs.replace(message, unreadable=unreadable)
+        return self._with(self.dumps(message), "changes", self._array(changes))
+
+    def _readable(self, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
+        """Encode what can be encoded of records; return the changes, and the topics of the others."""
+        changes: list[bytes] = []
+        unreadable: dict[str, None] = {}
+        for record in records:
+            try:
+                changes.append(self.change(record))
+            except Unreadable:
+                unreadable[record.topic] = None
+        return changes, list(unreadable)
 
     def change(self, record: Record) -> bytes:
-        """Encode a record as a change."""
+        """Encode a record as a change. Raises `Unreadable` if it is damaged."""
         return self._state({"topic": record.topic, "version": record.version}, record)
 
     def notify(self, record: Record) -> bytes:
-        """Encode a record as a `notify` message."""
-        return self._state({"op": "notify", "topic": record.topic, "version": record.version}, record)
+        """Encode a record as a `notify` message: one that is damaged as `unknown` (P-KNOW-11)."""
+        try:
+            return self._state({"op": "notify", "topic": record.topic, "version": record.version}, record)
+        except Unreadable:
+            return self._unknown(record)
+
+    def _unknown(self, record: Record) -> bytes:
+        return self.dumps({"op": "notify", "topic": record.topic, "version": record.version, "unknown": True})
 
     def _state(self, head: dict[str, Any], record: Record) -> bytes:
         if record.cbor is None:
+            if record.unreadable:
+                raise damaged(record)
             head["deleted"] = True
             return self.dumps(head)
         return self._with(self.dumps(head), "value", self.value(record.cbor))

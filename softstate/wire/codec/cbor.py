@@ -13,9 +13,9 @@ import msgspec
 from softstate.errors import Invalid
 from softstate.model import Record
 from softstate.position import Position
-from softstate.wire.codec.base import Codec, MessageKinds, brief
+from softstate.wire.codec.base import Codec, MessageKinds, brief, damaged
 from softstate.wire.messages import PROTOCOL_CBOR, Message, PollAdvice, RecoverAdvice, Renewed
-from softstate.wire.value import VALUE_DEPTH_MAX
+from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, refuse_tag
 
 T = TypeVar("T")
 
@@ -24,8 +24,6 @@ MESSAGE_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 
 RENEWED_KEPT = 64
 """Forms of `renewed` remembered as bytes; at one moment there are few."""
-
-_BUILTIN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
 
 class _Cbor(Codec):
@@ -60,8 +58,8 @@ class _Cbor(Codec):
                 allow_indefinite=False,
                 allow_duplicate_keys=False,
                 strict_hashable_types=True,
-                semantic_decoders=_NO_TAGS,
-                tag_hook=_no_tag,
+                semantic_decoders=NO_TAGS,
+                tag_hook=refuse_tag,
             )
         except cbor2.CBORDecodeError as error:
             raise Invalid(f"not one well-formed CBOR item of plain types: {_cause(error)}") from None
@@ -83,6 +81,8 @@ class _Cbor(Codec):
         return b"\xa3" + _state(record)
 
     def notify(self, record: Record) -> bytes:
+        if record.unreadable:
+            return self._unknown(record)
         return b"\xa4\x62op\x66notify" + _state(record)
 
     def _with(self, head: bytes, key: str, item: bytes) -> bytes:
@@ -128,7 +128,12 @@ def _renewed_around(
 def _state(record: Record) -> bytes:
     """Write the three entries of a CBOR map that tell a topic's state."""
     topic = record.topic.encode()
-    state = b"\x67deleted\xf5" if record.cbor is None else b"\x65value" + record.cbor
+    if record.cbor is not None:
+        state = b"\x65value" + record.cbor
+    elif record.unreadable:
+        raise damaged(record)
+    else:
+        state = b"\x67deleted\xf5"
     return b"\x65topic%b%b\x67version%b%b" % (_head(0x60, len(topic)), topic, _head(0, record.version), state)
 
 
@@ -154,13 +159,6 @@ def _convert(item: Any, kind: Any) -> Any:
 
 def _cause(error: BaseException) -> str:
     return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
-
-
-def _no_tag(_decoder: object, _tag: object = None) -> Any:
-    raise cbor2.CBORDecodeError("CBOR tags are not accepted")
-
-
-_NO_TAGS: Any = dict.fromkeys(_BUILTIN_TAGS, _no_tag)
 
 
 CBOR: Codec = _Cbor()
