@@ -27,7 +27,7 @@ from softstate.server.listeners import accept_all, bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
-from softstate.server.storage.asker import Asker, current_asker
+from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
 from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
@@ -223,7 +223,7 @@ class Node:
 
     def watch_poll(self, *, again: bool) -> WatchedPoll:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
-        return WatchedPoll(self, current_asker() if again else None)
+        return WatchedPoll(self, ASKER.get() if again else None)
 
     # Running --------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",
         "integration/test_contained.py::test_whatever_the_bug_is",
     ),
+    "P-CONN-13": (
+        "server/storage/test_read_queue.py::test_cheap_reads_are_served_between_dear_ones",
+        "server/storage/test_read_queue.py::test_goodput_at_many_times_the_load_is_that_of_the_peak",
+        "server/storage/test_read_queue.py::test_reads_whose_asker_has_gone_are_not_made",
+        "server/storage/test_read_queue.py::test_an_answer_that_was_made_is_delivered_late",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",

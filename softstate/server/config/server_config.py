@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias
 
 from softstate.errors import ConfigError
+from softstate.model import READ_COST_MAX
 from softstate.server.config.bounds import above, at_least, between
 from softstate.server.config.hosts import allowed_host, allowed_origin
 from softstate.server.config.settings import set_by, settings_of
@@ -116,6 +117,9 @@ class ServerConfig:
     turn_names_max: Annotated[
         int, at_least(16), "Names that one turn of the loop deals with, for all connections together."
     ] = 256
+    read_cost_max: Annotated[
+        int, above(0), "Names and records that one store call of reads looks at; beyond it, answers are paged."
+    ] = READ_COST_MAX
 
     # HTTP
     connections_max: Annotated[

@@ -106,7 +106,7 @@ class HttpServer:
         # A function of its own, so that no state of HTTP (h11's: 3 KiB) is kept for as long as a WebSocket lasts.
         http = HttpStream(stream, self._config)
         self._open[http] = None
-        ASKER.set(Asker(http.peer_gone))
+        ASKER.set(Asker(stream))
         try:
             return await self._serve_requests(http)
         finally:

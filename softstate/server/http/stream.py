@@ -17,7 +17,6 @@ import trio
 from softstate.errors import Invalid, TooLarge, Unsupported
 from softstate.server.config import ServerConfig
 from softstate.server.http.message import Header, Refused, Reply
-from softstate.server.storage.asker import hung_up
 
 RECEIVE_BYTES = 16 * 1024
 
@@ -63,10 +62,6 @@ class HttpStream:
     def trailing(self) -> bytes:
         """The bytes received behind an upgrade request."""
         return self._http.trailing_data[0]
-
-    def peer_gone(self) -> bool:
-        """Tell whether the peer has closed the connection, or at least its half of it; it costs a system call."""
-        return isinstance(self._stream, trio.SocketStream) and hung_up(self._stream.socket.fileno())
 
     # Reading --------------------------------------------------------------------------------------------------------
 

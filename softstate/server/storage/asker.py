@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from contextvars import ContextVar
+
+import trio
 
 _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 """Events of a socket whose peer has closed it, or its half; outside of Linux only of one that is closed whole."""
+
+
+class Asker:
+    """One connection, as the reads made for it see it.
+
+    `expected` stands for the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`).
+    """
+
+    __slots__ = ("_stream", "expected")
+
+    def __init__(self, stream: trio.abc.Stream | None = None) -> None:
+        self._stream = stream
+        self.expected = 0
+
+    def gone(self) -> bool:
+        """Tell whether the peer has closed the connection, or at least its half of it. Costs a system call."""
+        return isinstance(self._stream, trio.SocketStream) and hung_up(self._stream.socket.fileno())
 
 
 def hung_up(descriptor: int) -> bool:
@@ -22,28 +40,8 @@ def hung_up(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-class Asker:
-    """One connection, as the reads made for it see it.
-
-    `gone` tells whether its peer has hung up; it may cost a system call. `expected` stands for the poll that the peer
-    was told to make next (`softstate.session.load_advice.ExpectedPolls`).
-    """
-
-    __slots__ = ("expected", "gone")
-
-    def __init__(self, gone: Callable[[], bool] = lambda: False) -> None:
-        self.gone = gone
-        self.expected = 0
-
-
-ASKER: ContextVar[Asker] = ContextVar("asker")
-"""The connection whose task this is. Set once for each HTTP connection, so that routes need not hand it down."""
-
-
-def current_asker() -> Asker:
-    """Return the asker of this task; without one, a peer that never goes away."""
-    return ASKER.get(PATIENT)
-
-
 PATIENT = Asker()
-"""Asks for the node itself, and in tests."""
+"""Asks for the node itself, and in tests: it never goes away."""
+
+ASKER: ContextVar[Asker] = ContextVar("asker", default=PATIENT)
+"""The connection whose task this is. Set once for each connection, so that routes need not hand it down."""

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -41,6 +41,9 @@ STUCK_CHECKS = 4
 
 OVERLOADED_RETRY_MS = 1_000
 """Delay after which a client is told to try again if too many requests are queued."""
+
+DEFERRED = Unavailable("this call did not come to the request")
+"""The answer to a request that a call did not come to; no client is told it."""
 
 FAILED_CALLS_MAX = 64
 """Calls that may fail in the search for the requests of one batch that meet a bug; then all that are left get it."""
@@ -74,6 +77,10 @@ class Ticket(Generic[T, R]):
         """Replace the callback. Allowed until the next checkpoint after `submit`."""
         self._settled = settled
 
+    def abandon(self) -> None:
+        """Wait for the answer no longer."""
+        self._settled = None
+
     def outcome(self) -> R | RequestError:
         """Return the answer or the error of a request that is no longer open."""
         outcome = self.error if self.error is not None else self.answer
@@ -99,6 +106,43 @@ def settle_each(
     bulkhead.each(what, Ticket.settle, tickets, answers, failed=lambda ticket: ticket.broken())
 
 
+class Queue(Protocol[T, R]):
+    """Requests that wait for a call, and the order in which they are served."""
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+
+    def append(self, ticket: Ticket[T, R], /) -> None:
+        """Queue a request. May raise `Overloaded`."""
+
+    def put_back(self, tickets: Sequence[Ticket[T, R]], /) -> None:
+        """Queue requests again that a call did not come to."""
+
+    def take(self, count_max: int, now: float, /) -> list[Ticket[T, R]]:
+        """Return the requests of the next call: `count_max` at most, and perhaps none. May settle others."""
+
+    def drain(self) -> list[Ticket[T, R]]:
+        """Return all requests; none waits any more."""
+
+
+class Fifo(deque[Ticket[T, R]]):
+    """Requests in the order of their arrival. Implements `Queue`."""
+
+    def put_back(self, tickets: Sequence[Ticket[T, R]], /) -> None:
+        """See `Queue.put_back`."""
+        self.extendleft(reversed(tickets))
+
+    def take(self, count_max: int, _now: float, /) -> list[Ticket[T, R]]:
+        """See `Queue.take`."""
+        return [self.popleft() for _ in range(min(len(self), count_max))]
+
+    def drain(self) -> list[Ticket[T, R]]:
+        """See `Queue.drain`."""
+        tickets = list(self)
+        self.clear()
+        return tickets
+
+
 class Batcher(Generic[T, R]):
     """Serves requests by one kind of store call. `call` gets the items of a batch, and returns an answer or error each.
 
@@ -106,8 +150,12 @@ class Batcher(Generic[T, R]):
     call, in seconds: a longer one is stuck, and it, all that is queued, and all that arrives until it returns, are
     answered `Unavailable` (a quarter of `call_s_max` later at most). Its outcome is then unknown; it is left to end,
     since a thread cannot be stopped. `interval_s` is the least time from the beginning of one call to that of the next,
-    in which requests queue. `on_answered` is called whenever requests have been
-    answered, `on_failed` when a call has failed or is stuck.
+    in which requests queue. `on_answered` is called whenever requests have been answered, `on_failed` when a call has
+    failed or is stuck.
+
+    `queue` decides on the order, and on what one call serves. `late_s_max` is how long the requests of a stuck call may
+    wait: its answer is worth more than its repetition. An answer may be `DEFERRED`: the call did not come to that
+    request, and a later one serves it, if there is a `queue` of its own; it must come to one at least.
 
     `wait_for_joiners`: when a call ends and other requests are queued, wait briefly for the callers that it has
     answered, so that their next requests join the batch. Otherwise two halves of those that submit without pause take
@@ -136,6 +184,8 @@ class Batcher(Generic[T, R]):
         batch_max: int = BATCH_MAX,
         wait_for_joiners: bool = False,
         repeatable: bool = True,
+        queue: Queue[T, R] | None = None,
+        late_s_max: float = 0.0,
         on_answered: Callable[[], None] = lambda: None,
         on_failed: Callable[[RequestError], None] = lambda _error: None,
     ) -> None:
@@ -153,7 +203,9 @@ class Batcher(Generic[T, R]):
         self._batch_max = batch_max
         self._on_answered = on_answered
         self._on_failed = on_failed
-        self._queued: deque[Ticket[T, R]] = deque()
+        self._queued: Queue[T, R] = Fifo() if queue is None else queue
+        self._may_defer = queue is not None
+        self._late_s_max = max(late_s_max, call_s_max)
         self._in_flight: Sequence[Ticket[T, R]] = ()
         self._stuck = False
         self._next_call_at = -math.inf
@@ -200,7 +252,10 @@ class Batcher(Generic[T, R]):
         """Queue a request and wait for its answer, or raise its error. If cancelled, it may be served all the same."""
         done = trio.Event()
         ticket = self.submit(item, lambda _ticket: done.set())
-        await done.wait()
+        try:
+            await done.wait()
+        finally:
+            ticket.abandon()
         if ticket.error is not None:
             # One error may answer thousands: without this, each of them would add its frames to the traceback.
             raise ticket.error.with_traceback(None)
@@ -232,8 +287,11 @@ class Batcher(Generic[T, R]):
             if self._interval_s:
                 await trio.sleep_until(self._next_call_at)
                 self._next_call_at = trio.current_time() + self._interval_s
-            self._in_flight = [self._queued.popleft() for _ in range(min(len(self._queued), self._size()))]
             began = trio.current_time()
+            self._in_flight = self._queued.take(self._size(), began)
+            if not self._in_flight:
+                await trio.lowlevel.checkpoint()
+                continue
             await self._serve()
             if self._waits_for_joiners and self._queued:
                 await self._wait_for_joiners(trio.current_time() - began)
@@ -316,8 +374,14 @@ class Batcher(Generic[T, R]):
 
     def _answer(self, answers: Sequence[R | RequestError]) -> None:
         self.calls += 1
+        tickets = self._in_flight
+        if self._may_defer and any(answer is DEFERRED for answer in answers):
+            pairs = list(zip(tickets, answers, strict=True))
+            self._queued.put_back([ticket for ticket, answer in pairs if answer is DEFERRED])
+            tickets = [ticket for ticket, answer in pairs if answer is not DEFERRED]
+            answers = [answer for _, answer in pairs if answer is not DEFERRED]
         self.served += len(answers)
-        settle_each(self._bulkhead, self._name, self._in_flight, answers)
+        settle_each(self._bulkhead, self._name, tickets, answers)
 
     async def _detect_stuck_calls(self) -> None:
         while True:
@@ -331,18 +395,22 @@ class Batcher(Generic[T, R]):
             self._calling = trio.Event()
             await self._calling.wait()
         await trio.sleep(self._call_s_max / STUCK_CHECKS)
-        if self._called_at is not None and trio.current_time() - self._called_at >= self._call_s_max:
+        if self._called_at is None:
+            return
+        called_s = trio.current_time() - self._called_at
+        if called_s >= self._call_s_max:
             self._stuck = True
-            self._fail_call(self._unavailable())
+            error = self._unavailable()
+            self._on_failed(error)
+            self._fail(error, in_flight=called_s >= self._late_s_max)
             self._on_answered()
 
     def _fail_call(self, error: RequestError) -> None:
         self._on_failed(error)
         self._fail(error)
 
-    def _fail(self, error: RequestError) -> None:
-        queued, self._queued = self._queued, deque()
-        self._settle_all((*self._in_flight, *queued), error)
+    def _fail(self, error: RequestError, *, in_flight: bool = True) -> None:
+        self._settle_all((*(self._in_flight if in_flight else ()), *self._queued.drain()), error)
 
     def _settle_all(self, tickets: Sequence[Ticket[T, R]], error: RequestError) -> None:
         settle_each(self._bulkhead, self._name, tickets, repeat(error))

@@ -1,18 +1,26 @@
-"""Reading: all queued queries are answered from one snapshot."""
+"""Reading: queued queries are answered together, from one snapshot, as far as one store call may cost."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import trio
 
 from softstate.errors import RequestError
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
-from softstate.server.storage.batcher import Batcher
+from softstate.server.storage.asker import ASKER
+from softstate.server.storage.batcher import DEFERRED, Batcher
 from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.read_queue import ReadQueue, ReadRequest
 from softstate.store.base import Store
+
+LATE_CALLS = 2
+"""Reads of a call that is stuck wait for so many times the time that a call may take: late is better than again."""
 
 LINEAGES_CACHED = 16_384
 """Revisions whose lineage is kept in memory. It does not change within a generation, so only size evicts."""
@@ -35,8 +43,16 @@ class StoreReads:
         # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
         self._lineages: OrderedDict[tuple[int | None, int], str] = OrderedDict()
         queued_max, call_s_max = config.reads_waiting_max, config.store_s_max
-        self.pages: Batcher[Query, Page] = Batcher(
-            "reads", self._read_pages, bulkhead, queued_max=queued_max, call_s_max=call_s_max
+        self._cost_max = config.read_cost_max
+        self.queue = ReadQueue(config.read_cost_max, config.timeout_ms / 1000)
+        self.pages: Batcher[ReadRequest, Page] = Batcher(
+            "reads",
+            self._read_pages,
+            bulkhead,
+            queued_max=queued_max,
+            call_s_max=call_s_max,
+            queue=self.queue,
+            late_s_max=LATE_CALLS * call_s_max,
         )
         self._rows: Batcher[int, tuple[str | None]] = Batcher(
             "reads", self._read_rows, bulkhead, queued_max=queued_max, call_s_max=call_s_max
@@ -44,8 +60,13 @@ class StoreReads:
         self.batchers = (self.pages, self._rows)
 
     async def read(self, query: Query) -> Page:
-        """Answer from a snapshot begun after this call. Raises `Rewound`, `Unavailable` or `Overloaded`."""
-        return await self.pages.ask(query)
+        """Answer from a snapshot begun after this call, for the connection whose task this is.
+
+        Raises `Rewound`, `Unavailable` or `Overloaded`. If cancelled before the read is made, it is not made.
+        """
+        if query.limit_cost != self._cost_max:
+            query = replace(query, limit_cost=self._cost_max)
+        return await self.pages.ask(ReadRequest(query, ASKER.get(), trio.current_time()))
 
     async def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at a revision, None if unknown. Raises as `read` does."""
@@ -55,14 +76,18 @@ class StoreReads:
         (lineage,) = await self._rows.ask(revision)
         return lineage
 
-    async def _read_pages(self, group: Sequence[Query]) -> Sequence[Page | RequestError]:
-        pages: list[Page | RequestError] = []
-        while len(pages) < len(group):
-            pages += await self._guard.call(self._store.read, group[len(pages) :])
-        for page in pages:
+    async def _read_pages(self, group: Sequence[ReadRequest]) -> Sequence[Page | RequestError]:
+        began = trio.current_time()
+        pages = await self._guard.call(self._store.read, [request.query for request in group])
+        if not 1 <= len(pages) <= len(group):
+            raise AssertionError(f"{len(group)} queries got {len(pages)} answers")
+        for request, page in zip(group, pages, strict=False):
             if isinstance(page, Page):
                 self._told(page.position)
-        return pages
+                self.queue.learn(request.query, page)
+        costs = [page.cost for page in pages if isinstance(page, Page)]
+        self.queue.measured(sum(costs), trio.current_time() - began)
+        return [*pages, *[DEFERRED] * (len(group) - len(pages))]
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
         lineages = await self._guard.call(self._store.lineage_at, revisions)

@@ -7,7 +7,7 @@ is lost. Every engine shows itself as a `Snapshot`, so that all decide alike.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 from softstate.errors import StoreRewound
 from softstate.model import Record
@@ -58,7 +58,6 @@ Scan: TypeAlias = tuple[str, int, bool]
 """The part of a query that concerns one prefix: the prefix, the revision above which, and whether with tombstones."""
 
 
-@runtime_checkable
 class CountedSnapshot(Snapshot, Protocol):
     """A snapshot that counts what it looks at, and ends a scan when that is enough."""
 
