@@ -7,7 +7,7 @@ from random import Random
 
 import structlog
 
-from softstate.errors import StoreRefused, Unavailable
+from softstate.errors import StoreMissing, StoreRefused, Unavailable
 from softstate.store.base import LAYOUT
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.dump import clear_range
@@ -47,7 +47,7 @@ class Opening:
         self._random = random
 
     async def look(self) -> StoredHead:
-        """Return the head of the store that is there, and change nothing. Raises `StoreRefused` or `Unavailable`."""
+        """Return the head of the store that is there, and change nothing. Raises as `commit` does."""
         while True:
             try:
                 async with self._gateway.reading() as connection:
@@ -59,7 +59,8 @@ class Opening:
     async def commit(self, *, create: bool) -> StoredHead:
         """Commit a lineage row. Creates the store if there is none and `create`; migrates one of November.
 
-        Raises `StoreRefused` or `Unavailable`. A migration that was cut off goes on at the next opening.
+        Raises `StoreMissing`, `StoreRefused` or `Unavailable`. The next opening goes on with a migration that was cut
+        off.
         """
         while True:
             async with self._gateway.reading() as connection:
@@ -110,7 +111,7 @@ class Opening:
                 " keys and put a backup back (`softstate store restore`)"
             )
         if not create:
-            raise StoreRefused(
+            raise StoreMissing(
                 f"{self._gateway.name} holds no store, and none was to be made: create one with"
                 " `softstate store create URL`, or correct the URL"
             )

@@ -106,8 +106,9 @@ class EtcdStore(Store):
     ) -> EtcdStore:
         """Open the namespace that `url` names, and commit a lineage row.
 
-        `create` it if it is empty. A namespace that November's softstate wrote is migrated; `backup` has no effect: it
-        is copied within etcd, and the old rows are deleted when the copy is complete. `read_only` changes nothing.
+        If it is empty, `create` makes a store there; without, that is `StoreMissing`, now and in `reopen`. A namespace
+        that November's softstate wrote is migrated; `backup` has no effect: it is copied within etcd, and the old rows
+        are deleted when the copy is complete. `read_only` changes nothing.
 
         Raises `ConfigError` when the URL is wrong, `StoreRefused` when what is there is not ours, is damaged, or the
         credentials are wrong, `Unavailable` when that may pass.

@@ -37,7 +37,7 @@ from softstate.store.etcd.messages import Op, folded, none_in, put, value_is
 from softstate.store.etcd.plan import Plan, plan_publish
 from softstate.store.etcd.schema import Layout, StoredHead, prefix_end, write_head
 from softstate.store.etcd.snapshot import begin_snapshot
-from softstate.store.etcd.transaction import Bounds, EtcdTransaction
+from softstate.store.etcd.transaction import Bounds, EtcdTransaction, TransactionTooLong
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.nonce import lineage_nonce
 
@@ -92,11 +92,20 @@ class Writer:
         """
         plan = plan_publish(group)
 
-        async def attempt(connection: Connection, outcome: WriteOutcome) -> WriteResult[list[Verdict]] | None:
-            done = await self._from_memory(connection, outcome, group, newest, bounds)
-            return done or await self._once(connection, outcome, plan, seen, bounds)
+        async def attempt(
+            connection: Connection, outcome: WriteOutcome
+        ) -> WriteResult[list[Verdict]] | TransactionTooLong | None:
+            try:
+                done = await self._from_memory(connection, outcome, group, newest, bounds)
+                return done or await self._once(connection, outcome, plan, seen, bounds)
+            except TransactionTooLong as error:
+                # Raised further below: here it would end the connection, and with it the lineage.
+                return error
 
-        return await self.retry(attempt)
+        written: WriteResult[list[Verdict]] | TransactionTooLong = await self.retry(attempt)
+        if isinstance(written, TransactionTooLong):
+            raise written
+        return written
 
     async def _from_memory(
         self, connection: Connection, outcome: WriteOutcome, group: Sequence[Write], newest: int, bounds: Bounds
