@@ -160,7 +160,8 @@ class Feed:
 class StoreInfo:
     """The contents of a store, counted: live topics, tombstones, idempotency keys, publishers.
 
-    `size_bytes` are on disk, 0 if it has none; `layout` is the number of the layout that the rows have.
+    `size_bytes` are on disk, 0 if it has none; `layout` is the number of the layout that the rows have. `notes` are
+    sentences on this engine that its operator should know.
     """
 
     topics: int
@@ -169,6 +170,7 @@ class StoreInfo:
     size_bytes: int
     publishers: int = 0
     layout: int = LAYOUT
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

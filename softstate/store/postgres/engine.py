@@ -36,8 +36,14 @@ _UNSYNCED = (
     " turn it on"
 )
 
+_INBOX = (
+    "publish(topic, value) and delete(topic) in SQL go by way of the inbox since layout 2, and return nothing:"
+    " publish_now and delete_now return the version; {} entries of the inbox wait, {} were refused (table refused)"
+)
+
 _SIZES = (
     "SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL),"
+    " (SELECT count(*) FROM inbox), (SELECT count(*) FROM refused),"
     " pg_total_relation_size('topic') + pg_total_relation_size('lineage')"
     " + pg_total_relation_size('idempotency') + pg_total_relation_size('publisher')"
     " + pg_total_relation_size('inbox') + pg_total_relation_size('refused') + pg_total_relation_size('meta')"
@@ -242,7 +248,13 @@ class PostgresEngine:
         with self._reading(connection) as snapshot:
             row = connection.execute(_SIZES).fetchone()
             assert row is not None
-            records, tombstones, size_bytes = row
+            records, tombstones, waiting, refused, size_bytes = row
             return StoreInfo(
-                records - tombstones, tombstones, snapshot.keys_held, size_bytes, snapshot.publishers_held, LAYOUT
+                records - tombstones,
+                tombstones,
+                snapshot.keys_held,
+                size_bytes,
+                snapshot.publishers_held,
+                LAYOUT,
+                [_INBOX.format(waiting, refused)],
             )

@@ -94,6 +94,7 @@ class PostgresStore(Store):
         publishers_max: int = PUBLISHERS_MAX,
         create: bool = True,
         read_only: bool = False,
+        backup: bool = True,  # noqa: ARG003 (a migration is one transaction, and the server's backups are its operator's)
         random: Random = SYSTEM,
     ) -> PostgresStore:
         """Open the store at `url` (`softstate.store.postgres.url`), creating it if there is none; commit a lineage row.

@@ -360,6 +360,9 @@ async def test_entries_that_cannot_be_published_are_put_aside(backend: PostgresB
     assert {because for _, because, _ in rows} == {"it was not put here by publish() or delete(), or was changed since"}
     assert rows[0][2] == b"\xff\xff"
     assert tell(backend, "SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
+    await backend.send("waits", "1")
+    (note,) = (await store.info()).notes
+    assert "publish_now and delete_now return the version; 1 entries of the inbox wait, 5 were refused" in note
 
 
 async def test_what_was_refused_is_kept_within_bounds(backend: PostgresBackend) -> None:

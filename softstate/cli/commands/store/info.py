@@ -31,5 +31,7 @@ async def command(*, store: StoreUrl = DEFAULT_STORE, json: AsJson = False) -> i
             "keys": info.keys,
             "store_bytes": info.size_bytes,
         }
+        if info.notes:
+            fields["notes"] = list(info.notes)
     print_fields(fields, json=json)
     return exit_codes.OK
