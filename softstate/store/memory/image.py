@@ -169,11 +169,17 @@ class MemoryImage:
             del self.records[record.version]
             del self.latest[record.topic]
             self.floor = record.version
+        self._forget_rows()
         for name in [name for name, (_, version) in self.keys.items() if version <= keys]:
             del self.keys[name]
         for publisher in [p for p in self.publishers.values() if p.touched <= keys]:
             del self.publishers[publisher.publisher]
         return self.floor
+
+    def _forget_rows(self) -> None:
+        """Forget the lineage rows below the floor, but the one in force there."""
+        below = sum(row.revision <= self.floor for row in self.rows)
+        del self.rows[: max(0, below - 1)]
 
     def dump(self, after: int, limit: int) -> Dump:
         """Cut a page of a dump."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from softstate.position import Position
-from softstate.store.base import Dump, Key
+from softstate.store.base import Dump, Key, Publisher, Use
 from softstate.store.redis.engine import RedisEngine
 from softstate.store.redis.schema import StoreState, text
-from softstate.store.redis.snapshot import records_of, rows_of
+from softstate.store.redis.snapshot import records_of, rows_of, unranked_records
 from softstate.store.redis.write import key_name
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.dump import check_joined
@@ -19,37 +19,55 @@ from softstate.store.rules.nonce import lineage_nonce
 STAGED_MAX = 1024
 """How many records, keys or rows one call stages at most."""
 
+StagedRecord: TypeAlias = tuple[str | bytes, int, bytes, int]
+"""Topic, version, stored value, and 1, or 0 if it is unreadable."""
+
 SWEEP_COUNT = 1000
 """How many keys of the server one step of sweeping looks at."""
 
 
 def dump_of(after: int, limit: int, state: StoreState, found: Sequence[Any]) -> Dump:
     """Return a page of a dump from the library's answer, which has one more of everything than the page if it can."""
-    more, flat, row_items, key_items = found
-    records = records_of(flat)
+    more, flat, row_items, key_items, publisher_items, unranked = found
+    head = state.position.revision
+    records = [record for record in records_of(flat, head) if record is not None]
     rows = rows_of(row_items, state.position.epoch)
-    keys = _keys_of(key_items)
-    ends = [state.position.revision]
+    keys = keys_of(key_items)
+    publishers = _publishers_of(publisher_items)
+    ends = [head]
     if more:
         ends.append(records[-2].version)
     if len(rows) > limit:
         ends.append(rows[limit - 1].revision)
     if len(keys) > limit:
         ends.append(keys[limit - 1].version)
+    if len(publishers) > limit:
+        ends.append(publishers[limit - 1].touched)
     upto = min(ends)
     return Dump(
         after,
         state.position,
         state.floor,
         [row for row in rows if row.revision <= upto],
-        [record for record in records if record.version <= upto],
+        [*unranked_records(unranked), *(record for record in records if record.version <= upto)],
         [key for key in keys if key.version <= upto],
         upto,
-        upto < state.position.revision,
+        upto < head,
+        [publisher for publisher in publishers if publisher.touched <= upto],
     )
 
 
-def _keys_of(flat: Sequence[Any]) -> list[Key]:
+def _publishers_of(flat: Sequence[Any]) -> list[Publisher]:
+    publishers = []
+    for index in range(0, len(flat), 4):
+        name, settled, touched, parts = flat[index : index + 4]
+        uses = {parts[at]: Use(parts[at + 3], parts[at + 1], bool(parts[at + 2])) for at in range(0, len(parts), 4)}
+        publishers.append(Publisher(text(name), settled, touched, uses))
+    return publishers
+
+
+def keys_of(flat: Sequence[Any]) -> list[Key]:
+    """Return keys from the name, digest and version of each."""
     keys = []
     for index in range(0, len(flat), 3):
         topic, _, key = text(flat[index]).partition("\0")
@@ -62,7 +80,7 @@ async def adopt(engine: RedisEngine, pages: AsyncIterator[Dump], random: Random,
 
     If cancelled or cut off before that step, the image is debris that the next call of this sweeps. See `Store.adopt`.
     """
-    await _sweep(engine)
+    await sweep(engine)
     image = ""
     last: Dump | None = None
     async for page in pages:
@@ -78,34 +96,53 @@ async def adopt(engine: RedisEngine, pages: AsyncIterator[Dump], random: Random,
         "adopt", image, last.position.epoch, last.position.revision, last.floor, "1" if replace else "0"
     )
     position = engine.begin_at(StoreState.read(answer).position)
-    await _sweep(engine)
+    await sweep(engine)
     return position
 
 
 async def destroy(engine: RedisEngine) -> None:
     """Delete the store, at once for all nodes, then its keys, in steps."""
     await engine.call("destroy")
-    await _sweep(engine)
+    await sweep(engine)
 
 
 async def _stage(engine: RedisEngine, image: str, page: Dump) -> None:
-    rows, keys, records = list(page.rows), list(page.keys), list(page.records)
-    while rows or keys or records:
-        some_rows, rows = rows[:STAGED_MAX], rows[STAGED_MAX:]
-        some_keys, keys = keys[:STAGED_MAX], keys[STAGED_MAX:]
-        some_records, records = records[:STAGED_MAX], records[STAGED_MAX:]
-        arguments: list[bytes | str | int] = [image, len(some_rows)]
-        for row in some_rows:
+    records = [
+        (record.topic, record.version, to_stored(record.cbor), 0 if record.unreadable else 1) for record in page.records
+    ]
+    await stage(engine, "stage", image, page.rows, page.keys, page.publishers, records)
+
+
+async def stage(
+    engine: RedisEngine,
+    function: str,
+    image: str,
+    rows: Sequence[Position],
+    keys: Sequence[Key],
+    publishers: Sequence[Publisher],
+    records: Sequence[StagedRecord],
+) -> None:
+    """Add rows, keys, publishers and records to an image, `STAGED_MAX` of each at a time."""
+    longest = max(map(len, (rows, keys, publishers, records)))
+    for first in range(0, longest, STAGED_MAX):
+        part = slice(first, first + STAGED_MAX)
+        arguments: list[bytes | str | int] = [image, len(rows[part])]
+        for row in rows[part]:
             arguments += (row.revision, row.lineage)
-        arguments.append(len(some_keys))
-        for key in some_keys:
+        arguments.append(len(keys[part]))
+        for key in keys[part]:
             arguments += (key_name(key.topic, key.key), key.digest, key.version)
-        for record in some_records:
-            arguments += (record.topic, record.version, to_stored(record.cbor))
-        await engine.call("stage", *arguments)
+        arguments.append(len(publishers[part]))
+        for publisher in publishers[part]:
+            arguments += (publisher.publisher, publisher.settled, publisher.touched, len(publisher.uses))
+            for seq, use in publisher.uses.items():
+                arguments += (seq, use.version, int(use.changed), use.digest)
+        for record in records[part]:
+            arguments += record
+        await engine.call(function, *arguments)
 
 
-async def _sweep(engine: RedisEngine) -> None:
+async def sweep(engine: RedisEngine) -> None:
     """Delete every image that is not the store's, in steps that look at `SWEEP_COUNT` keys each."""
     at = f"{{{engine.address.namespace}}}:"
     send = engine.connections.send

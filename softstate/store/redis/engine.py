@@ -15,8 +15,8 @@ from softstate.position import Position
 from softstate.store.limits import PROBE_EVERY_S
 from softstate.store.redis.connection import RedisConnections
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
-from softstate.store.redis.errors import explained
-from softstate.store.redis.schema import LIBRARY, StoreState, must_be_replaced
+from softstate.store.redis.errors import NO_STORE, OLD_LAYOUT, TAKES_NO_WRITES, explained, missing, word_of
+from softstate.store.redis.schema import LIBRARY, StoreState, function as name_of, must_be_replaced
 from softstate.store.redis.url import RedisAddress
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
 
@@ -29,7 +29,9 @@ class RedisEngine:
     `risen` is called when that position has risen.
     """
 
-    def __init__(self, address: RedisAddress, random: Random, risen: Callable[[], None]) -> None:
+    def __init__(
+        self, address: RedisAddress, random: Random, risen: Callable[[], None], *, create: bool, read_only: bool
+    ) -> None:
         self.address = address
         self.connections = RedisConnections(address)
         self.seen = Position("", "", 0)
@@ -38,26 +40,65 @@ class RedisEngine:
         self.warnings: Sequence[str] = ()
         self._random = random
         self._risen = risen
+        self.create = create
+        self.read_only = read_only
+        self.row_due = False
+        """Whether the lineage row of the last opening is still to be committed."""
         self._openings = 0
         self._probed_connection = 0
         self._probed_at = -math.inf
 
-    async def open(self) -> Position:
-        """See that the library is there, commit a lineage row, in a new store if there is none, and return it.
+    async def open(self) -> Position | None:
+        """See that the library is there, commit a lineage row, and return it; None if the store has layout 1.
 
-        Raises `Unavailable` or `StoreRefused`.
+        Makes a new store if there is none and that is allowed. If the server takes no writes just now, returns the
+        newest position; `commit_row` is to be called before the first change. Raises `Unavailable`, `StoreRefused` or
+        `StoreMissing`.
         """
-        image, epoch = lineage_nonce(self._random), epoch_nonce(self._random)
-
-        async def claim() -> StoreState:
-            await self._load_library()
-            (answer,) = await self.connections.send(b"FCALL", "softstate_open", 1, self.address.namespace, image, epoch)
-            await self._probe()
-            return StoreState.read(answer)
-
         with explained(self.address.name, opening=True):
-            state = await self.connections.within(claim)
+            await self.connections.within(self._load_library)
+            state = await self.connections.within(self._claim)
+            if state is None:
+                return None
+            await self.connections.within(self._probe)
         return self.begin_at(state.position)
+
+    async def _claim(self) -> StoreState | None:
+        """Commit a lineage row, in a new store if there is none; None if the store has layout 1."""
+        image, epoch = lineage_nonce(self._random), epoch_nonce(self._random)
+        made = (image, epoch) if self.create else ()
+        try:
+            if self.read_only:
+                (answer,) = await self._send_as(b"FCALL_RO", "look")
+            else:
+                (answer,) = await self._send_as(b"FCALL", "open", *made)
+            self.row_due = False
+        except ResponseError as error:
+            word = word_of(error)
+            if word == OLD_LAYOUT and not self.read_only:
+                return None
+            if word == NO_STORE:
+                raise missing(self.address.name) from error
+            if word not in TAKES_NO_WRITES:
+                raise
+            (answer,) = await self._send_as(b"FCALL_RO", "look")
+            self.row_due = True
+        return StoreState.read(answer)
+
+    async def _send_as(self, command: bytes, function: str, *arguments: str) -> Any:
+        return await self.connections.send(command, name_of(function), 1, self.address.namespace, *arguments)
+
+    async def commit_row(self) -> None:
+        """Commit the lineage row of an opening that could not, before the first change. Raises as `ask` does."""
+        if not self.row_due:
+            return
+        with explained(self.address.name):
+            (answer,) = await self.connections.within(lambda: self._send_as(b"FCALL", "open"))
+        state = StoreState.read(answer)
+        self.row_due = False
+        if state.position.revision > self.seen.revision:
+            self.seen = state.position
+            self._risen()
 
     def begin_at(self, position: Position) -> Position:
         """Take a position as the one seen, and forget earlier ones."""
@@ -83,7 +124,7 @@ class RedisEngine:
     async def call(self, function: str, *arguments: bytes | str | int, writes: bool = True) -> Any:
         """Call a function of the library with these arguments."""
         command = b"FCALL" if writes else b"FCALL_RO"
-        arguments = (f"softstate_{function}", 1, self.address.namespace, *arguments)
+        arguments = (name_of(function), 1, self.address.namespace, *arguments)
 
         async def once() -> Any:
             try:

@@ -14,7 +14,7 @@ from anyio import BrokenResourceError, EndOfStream
 from coredis import exceptions
 from coredis.exceptions import RedisError
 
-from softstate.errors import StoreRefused, StoreRewound, Unavailable
+from softstate.errors import StoreMissing, StoreRefused, StoreRewound, Unavailable
 from softstate.store.rules.dump import published_to
 
 _FOREVER = {
@@ -23,6 +23,8 @@ _FOREVER = {
     "NOPERM": "this user may not do that: grant it ~{NAMESPACE}:* ~NAMESPACE &{NAMESPACE}:* +@all -@admin +function",
     "WRONGTYPE": "keys of this namespace belong to another program: choose another ?namespace=",
     "FOREIGN": "keys of this namespace belong to another program: choose another ?namespace=",
+    "BROKEN": "restore a backup, and set maxmemory-policy to noeviction",
+    "OLDLAYOUT": "open it with `softstate serve` once, which carries it over",
     "NEWLAYOUT": "install the softstate that wrote it, or choose another ?namespace=",
     "MOVED": "this is one node of a cluster: name the node that has the slot of the namespace",
     "CROSSSLOT": "this is one node of a cluster: name the node that has the slot of the namespace",
@@ -33,6 +35,11 @@ _FOREVER = {
 }
 """First words of errors that waiting does not mend, with advice. They refuse a store that is being opened."""
 
+OLD_LAYOUT = "OLDLAYOUT"
+NO_STORE = "NOSTORE"
+TAKES_NO_WRITES = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+"""First words of errors with which a server refuses to write and answers reads."""
+
 _PASSING = {
     "OOM": "its memory is full (maxmemory): raise the limit, or make room",
     "MISCONF": "it cannot write to its disk: make room there, and look at its log",
@@ -42,7 +49,6 @@ _PASSING = {
     "BUSY": "a script of another program runs for too long: SCRIPT KILL or FUNCTION KILL ends it",
     "CLUSTERDOWN": "the cluster is down: look at CLUSTER INFO",
     "TRYAGAIN": "the cluster moves slots: wait",
-    "DAMAGED": "keys of the store are gone: restore a backup, and set maxmemory-policy to noeviction",
     "TAKENOVER": "only one program can adopt a store at a time: repeat it when the other is done",
 }
 """The same for errors that may pass."""
@@ -92,7 +98,7 @@ def word_of(error: Exception) -> str:
 def explain(error: Exception, name: str, *, opening: bool) -> Unavailable | StoreRefused | StoreRewound:
     """Return the error to raise for one of the driver's."""
     word, said = word_of(error), str(error)
-    if word == "NOSTORE":
+    if word == NO_STORE:
         return StoreRewound(f"{name}: the store that was open is gone, the server was wiped: reopen it")
     if word == "NOTEMPTY":
         return published_to(name)
@@ -108,6 +114,11 @@ def explain(error: Exception, name: str, *, opening: bool) -> Unavailable | Stor
     if isinstance(error, exceptions.ResponseError):
         return Unavailable(f"{name}: {said}: unexpected, please report this")
     return Unavailable(f"{name}: {_find(error, OSError) or said or type(error).__name__}: {LOST}")
+
+
+def missing(name: str) -> StoreMissing:
+    """Return the error for a namespace without a store, where none may be made."""
+    return StoreMissing(f"{name} holds no store: name another namespace, or make one with softstate store create")
 
 
 def _find(error: BaseException, kind: type[Exception]) -> BaseException | None:

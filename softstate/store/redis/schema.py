@@ -2,8 +2,8 @@
 
 The library's text is in `lua`, a few files that make one library; ``lua/layout.lua`` lists the keys. A library is
 global to a server, and serves every namespace and every node there; other programs call it too (``lua/direct.lua``).
-So its functions keep their names and meanings from one `REVISION` to the next, and a node replaces a library only by a
-newer one.
+So its functions keep their names and meanings from one `REVISION` to the next, unless the layout changes, and a node
+replaces a library only by a newer one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from softstate.position import Position
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.history import check_seen
 
-REVISION = 1
+REVISION = 2
 """Goes up with every release that changes the library."""
+
+LAYOUT = 2
+"""The layout of the keys. It is in the names of the functions for nodes, so a node of another layout finds none."""
 
 NAME = "softstate"
 
-_PARTS = ("layout", "history", "publish", "direct", "merge", "read", "adopt", "build")
+_PARTS = ("layout", "history", "publish", "direct", "merge", "read", "adopt", "migrate", "build")
 
 
 def _library() -> tuple[str, str]:
@@ -40,6 +43,11 @@ LIBRARY, BUILD = _library()
 def must_be_replaced(revision: int, build: bytes) -> bool:
     """Tell whether a node must load this library where it found another."""
     return revision < REVISION or (revision == REVISION and build.decode() != BUILD)
+
+
+def function(name: str) -> str:
+    """Return the full name of a function for nodes."""
+    return f"softstate_{LAYOUT}_{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha1
 from typing import Any
 
 import msgspec
 
-from softstate.errors import Rewound
+from softstate.errors import RequestError, Rewound
 from softstate.model import Page, Query, Record
 from softstate.names import ALL, prefixes_of
 from softstate.position import Position
 from softstate.store.base import Feed
 from softstate.store.redis.schema import StoreState, text, text_or_none
-from softstate.store.remote.encoding import from_stored
+from softstate.store.remote.encoding import MAGIC, cbor_of_json
 from softstate.store.remote.fetched import FetchedSnapshot
+from softstate.store.rules.checksum import CHECKSUM_BYTES, UNRANKED, read_record
 from softstate.store.rules.paging import answer, feed_page, scans_of
 
 NAMES_MAX = 4_096
@@ -43,7 +45,7 @@ def in_portions(group: Sequence[Query]) -> Iterator[Sequence[Query]]:
 
 
 def encode_queries(group: Sequence[Query]) -> bytes:
-    """Return the argument of ``softstate_read``."""
+    """Return the argument of the function ``read``."""
     return msgspec.msgpack.encode([_encoded(query) for query in group])
 
 
@@ -63,40 +65,123 @@ def _flat(pairs: Iterable[tuple[str, int]]) -> list[object]:
     return [item for pair in pairs for item in pair]
 
 
+class RedisSnapshot(FetchedSnapshot):
+    """One call's findings, with the topics that the library found `unusable`: see `Snapshot.damaged`."""
+
+    def __init__(
+        self,
+        position: Position,
+        floor: int,
+        *,
+        lineage_of: Mapping[int, str | None],
+        versions: Mapping[str, int],
+        records: Iterable[Record],
+        scans: Mapping[tuple[str, int, bool], Sequence[Record]],
+        unusable: Collection[str],
+    ) -> None:
+        super().__init__(position, floor, lineage_of=lineage_of, versions=versions, scans=scans)
+        self.unusable = unusable
+        self._named: defaultdict[int, dict[str, Record]] = defaultdict(dict)
+        for record in records:
+            if versions.get(record.topic) == record.version:
+                self._named[record.version][record.topic] = record
+
+    def load(self, versions: Sequence[int]) -> Iterator[Record]:
+        """Yield the records of the topics asked about that have these versions; a damaged one may share another's."""
+        for version in dict.fromkeys(versions):
+            yield from self._named[version].values()
+
+    def damaged(self, _held: Mapping[str, int]) -> Collection[str]:
+        """See `softstate.store.rules.history.Snapshot.damaged`."""
+        return self.unusable
+
+
 def answer_query(query: Query, state: StoreState, found: Sequence[Any]) -> Page | Rewound:
     """Answer a query from the library's answer to it."""
-    lineage, versions, more, flat = found
-    records = records_of(flat)
-    dead = {flat[index + 1] for index in range(0, len(flat), 3) if flat[index + 2] is None}
-    snapshot = FetchedSnapshot(
+    lineage, versions, more, flat, unusable, unranked = found
+    head = state.position.revision
+    kept = records_of(flat, head)
+    records = [record for record in kept if record is not None]
+    astray = unranked_records(unranked)
+    snapshot = RedisSnapshot(
         state.position,
         state.floor,
         lineage_of={} if query.witness is None else {query.witness.revision: text_or_none(lineage)},
         versions={topic: abs(version) for topic, version in zip(query.topics, versions, strict=True) if version},
         records=[*_ahead(query, versions), *records],
-        scans=_scans(query, state.floor, records, dead),
+        scans=_scans(query, state.floor, [*astray, *records]),
+        unusable={text(topic) for topic in unusable},
     )
     if not more:
         return answer(query, snapshot)
-    # Less what `answer` may pass over as dead though it is not, a value that cannot be carried; and more by what it
-    # adds for topics that are unknown.
-    limit = len(records) - 1 - sum(record.deleted and record.version not in dead for record in records)
+    # Less the one record beyond the page; and more by what `answer` adds for topics that are unknown or damaged.
+    limit = _passed(kept, query.after)
+    added = {record.topic for record in astray} | set(snapshot.unusable if query.after == 0 else ())
+    limit += len(added)
     unknown = {
-        topic: held for (topic, held), version in zip(query.topics.items(), versions, strict=True) if not version
+        topic: held
+        for (topic, held), version in zip(query.topics.items(), versions, strict=True)
+        if not version and topic not in snapshot.unusable
     }
     if unknown:
-        added = answer(replace(query, topics=unknown, prefixes={}), snapshot)
-        limit += len(added.records) if isinstance(added, Page) else 0
-    return answer(replace(query, limit=min(query.limit, limit)), snapshot)
+        buried = answer(replace(query, topics=unknown, prefixes={}), snapshot)
+        limit += len(buried.records) if isinstance(buried, Page) else 0
+    return answer(replace(query, limit=min(query.limit + len(added), limit)), snapshot)
 
 
-def records_of(flat: Sequence[Any]) -> list[Record]:
-    """Return records from topic, version, and value or None, of each."""
-    records = []
-    for index in range(0, len(flat), 3):
-        topic, version, stored = text(flat[index]), flat[index + 1], flat[index + 2]
-        records.append(Record(topic, version, None if stored is None else from_stored(stored, topic, version)))
-    return records
+def records_of(flat: Sequence[Any], head: int) -> list[Record | None]:
+    """Return records from topic, version (negative for a tombstone), and sum and value, of each.
+
+    A damaged one is unreadable; one whose name is no topic is None.
+    """
+    return [_record(flat[index], flat[index + 1], flat[index + 2] or b"", head) for index in range(0, len(flat), 3)]
+
+
+def _record(name: bytes, version: int, kept: bytes, head: int) -> Record | None:
+    if not is_text(name):
+        return None
+    topic = text(name)
+    try:
+        checksum = bytes.fromhex(text(kept[: 2 * CHECKSUM_BYTES]))
+    except ValueError:
+        checksum = b""
+    stored = kept[2 * CHECKSUM_BYTES :]
+    record = read_record(topic, abs(version), stored or None, checksum, head, sha1)
+    if record is None or record.unreadable:
+        return record
+    if record.deleted != (version < 0):
+        return Record(topic, record.version, None, unreadable=True)
+    if record.cbor is None:
+        return record
+    if stored.startswith(MAGIC):
+        return Record(topic, record.version, stored[len(MAGIC) :])
+    try:
+        return Record(topic, record.version, cbor_of_json(stored))
+    except RequestError:
+        return Record(topic, record.version, None, unreadable=True)
+
+
+def _passed(kept: Sequence[Record | None], after: int) -> int:
+    """Count what `answer` will see of a page above `after`, without the one record beyond it.
+
+    It does not see a name that is no topic, nor, twice, a damaged version between two revisions.
+    """
+    return sum(record is not None and record.version > after for record in kept[:-1])
+
+
+def unranked_records(names: Sequence[bytes]) -> list[Record]:
+    """Return records for topics whose version is not one of this history."""
+    found = [read_record(text(name), 0, None, None, 0) for name in dict.fromkeys(names) if is_text(name)]
+    return [record for record in found if record is not None and record.version == UNRANKED]
+
+
+def is_text(name: bytes) -> bool:
+    """Tell whether a name is UTF-8, as everything is that softstate has written."""
+    try:
+        text(name)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ahead(query: Query, versions: Sequence[int]) -> Iterator[Record]:
@@ -109,9 +194,7 @@ def _ahead(query: Query, versions: Sequence[int]) -> Iterator[Record]:
             yield Record(topic, abs(version), None if version < 0 else b"")
 
 
-def _scans(
-    query: Query, floor: int, records: Sequence[Record], dead: Collection[int]
-) -> dict[tuple[str, int, bool], Sequence[Record]]:
+def _scans(query: Query, floor: int, records: Sequence[Record]) -> dict[tuple[str, int, bool], Sequence[Record]]:
     """Deal out the records of a page to the scans that it was merged from."""
     if not query.prefixes:
         return {}
@@ -121,7 +204,7 @@ def _scans(
             under[prefix].append(record)
     return {
         (prefix, after, tombstones): [
-            record for record in under[prefix] if record.version > after and (tombstones or record.version not in dead)
+            record for record in under[prefix] if record.version > after and (tombstones or not record.deleted)
         ]
         for prefix, after, tombstones in scans_of(query, floor)
     }
@@ -130,7 +213,8 @@ def _scans(
 def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[Any]) -> Feed:
     """Cut a page of the feed from the library's answer. Raises as `feed_page` does."""
     lineage_after, more, flat, row_items = found
-    records = records_of(flat)
+    kept = records_of(flat, state.position.revision)
+    records = [record for record in kept if record is not None]
     rows = rows_of(row_items, state.position.epoch)
     starts = [row.revision for row in rows]
 
@@ -145,7 +229,7 @@ def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[
         rows=rows,
         scans={(ALL, after.revision, True): records},
     )
-    return feed_page(after, len(records) - 1 if more else limit, snapshot)
+    return feed_page(after, _passed(kept, after.revision) if more else limit, snapshot)
 
 
 def rows_of(flat: Sequence[bytes], epoch: str) -> list[Position]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import REVISION_MAX, Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
@@ -27,7 +27,8 @@ from softstate.store.limits import REVISION_DIGITS_MAX
 from softstate.store.redis.connection import MISSED
 from softstate.store.redis.dump import adopt, destroy, dump_of
 from softstate.store.redis.engine import RedisEngine
-from softstate.store.redis.schema import text_or_none
+from softstate.store.redis.migration import open_carried_over
+from softstate.store.redis.schema import LAYOUT, text_or_none
 from softstate.store.redis.snapshot import answer_feed, answer_query, encode_queries, in_portions
 from softstate.store.redis.url import RedisAddress
 from softstate.store.redis.write import committed_of, encode_publishes
@@ -40,13 +41,13 @@ class RedisStore(Store):
     A call that is cancelled gives up its connection; its command may be carried out all the same.
     """
 
-    layout = 1
-
-    def __init__(self, address: RedisAddress, keys_max: int, random: Random) -> None:
+    def __init__(
+        self, address: RedisAddress, keys_max: int, random: Random, *, create: bool = True, read_only: bool = False
+    ) -> None:
         self.name = address.name
         self.keys_max = keys_max
         self._random = random
-        self._engine = RedisEngine(address, random, self._risen)
+        self._engine = RedisEngine(address, random, self._risen, create=create, read_only=read_only)
         self._waiter = CommitWaiter(lambda: self._engine.seen.revision, self._check)
         self._listens = False
         self._publishing = 0
@@ -58,16 +59,25 @@ class RedisStore(Store):
         """Whether a check has read the state from before listening began, of which no message tells."""
 
     @classmethod
-    async def open(cls, url: str, *, keys_max: int = KEYS_MAX, random: Random = SYSTEM) -> RedisStore:
-        """Open the store that `url` names (`RedisAddress.read`), creating it if need be, and commit a lineage row.
+    async def open(
+        cls,
+        url: str,
+        *,
+        keys_max: int = KEYS_MAX,
+        random: Random = SYSTEM,
+        create: bool = True,
+        read_only: bool = False,
+    ) -> RedisStore:
+        """Open the store that `url` names (`RedisAddress.read`), made if there is none and `create`; commit a row.
 
-        Raises `ConfigError` when the URL is wrong, `StoreRefused` when it cannot be had, `Unavailable` when that may
-        pass.
+        If `read_only`, no lineage row is committed, nothing is changed, and every method that would raises
+        `StoreRefused`. Raises `ConfigError` when the URL is wrong, `StoreRefused` when it cannot be had, `StoreMissing`
+        when there is none and none was to be made, `Unavailable` when that may pass.
         """
-        store = cls(RedisAddress.read(url), keys_max, random)
+        store = cls(RedisAddress.read(url), keys_max, random, create=create and not read_only, read_only=read_only)
         await store._engine.connections.open()
         try:
-            await store._engine.open()
+            await open_carried_over(store._engine, random)
         except BaseException:
             await store.aclose()
             raise
@@ -85,9 +95,13 @@ class RedisStore(Store):
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
+        self._check_may_write()
         self._publishing += 1
         try:
-            state, found = await self._engine.ask("write", *encode_publishes(group, self.keys_max), writes=True)
+            await self._engine.commit_row()
+            state, found = await self._engine.ask(
+                "write", *encode_publishes(group, self.keys_max, self.publishers_max), writes=True
+            )
         finally:
             self._publishing -= 1
             self._pass_on()
@@ -163,6 +177,7 @@ class RedisStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short calls; if cancelled, those done stay done."""
+        self._check_may_write()
         while True:
             _, (floor, more) = await self._engine.ask("compact", tombstones, keys, writes=True)
             if not more:
@@ -170,9 +185,14 @@ class RedisStore(Store):
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Raises `Unavailable` or `StoreRefused`."""
-        position = await self._engine.open()
+        self._check_may_write()
+        position = await open_carried_over(self._engine, self._random)
         self._forget_messages()
         return position
+
+    def _check_may_write(self) -> None:
+        if self._engine.read_only:
+            raise StoreRefused(f"{self.name} was opened to read: open it to write")
 
     def _forget_messages(self) -> None:
         self._notified = self._checked = 0
@@ -181,8 +201,8 @@ class RedisStore(Store):
 
     async def info(self) -> StoreInfo:
         """See `Store.info`. The size is an estimate of the memory taken, without the indexes of prefixes."""
-        _, (topics, tombstones, keys, size_bytes) = await self._engine.ask("info")
-        return StoreInfo(topics, tombstones, keys, size_bytes)
+        _, (topics, tombstones, keys, size_bytes, publishers) = await self._engine.ask("info")
+        return StoreInfo(topics, tombstones, keys, size_bytes, publishers, LAYOUT)
 
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""
@@ -191,12 +211,14 @@ class RedisStore(Store):
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Until the last step, the old contents are served."""
+        self._check_may_write()
         position = await adopt(self._engine, pages, self._random, replace=replace)
         self._forget_messages()
         return position
 
     async def destroy(self) -> None:
         """See `Store.destroy`. If cut off after the store is gone, its keys stay as debris of the namespace."""
+        self._check_may_write()
         await destroy(self._engine)
         await self.aclose()
 

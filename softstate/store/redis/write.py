@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from softstate.model import Record
-from softstate.store.base import Applied, Committed, Verdict, Write
+from softstate.store.base import Applied, Committed, Publisher, Use, Verdict, Write
 from softstate.store.redis.schema import StoreState
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.judge import TopicState, is_without_effect, judge
+from softstate.store.rules.publishers import Notes
 
 
-def encode_publishes(group: Sequence[Write], keys_max: int) -> list[bytes | str | int]:
-    """Return the arguments of ``softstate_write`` behind the first."""
-    arguments: list[bytes | str | int] = [keys_max]
+def encode_publishes(group: Sequence[Write], keys_max: int, publishers_max: int) -> list[bytes | str | int]:
+    """Return the arguments of the function ``write`` behind the first."""
+    arguments: list[bytes | str | int] = [keys_max, publishers_max]
     for publish in group:
         arguments += (
             publish.topic,
@@ -24,6 +25,8 @@ def encode_publishes(group: Sequence[Write], keys_max: int) -> list[bytes | str 
             publish.digest,
             "" if publish.witness is None else str(publish.witness),
         )
+        number = publish.number
+        arguments += ("", "", "") if number is None else (number.publisher, number.seq, number.settled)
     return arguments
 
 
@@ -48,10 +51,19 @@ def committed_of(group: Sequence[Write], state: StoreState, found: Sequence[Any]
 
 def _verdict(write: Write, answer: Sequence[Any]) -> Verdict:
     """Judge a write that the library did not apply: it says only that there is a reason, and `judge` which."""
-    version, live, digest, made_at, witnessed, full = answer
+    version, live, readable, digest, made_at, witnessed, full, settled, used_digest, used_version, changed, crowded = (
+        answer
+    )
     used = None if digest is None else (digest, made_at)
-    topic = TopicState(version, bool(live))
-    verdict = judge(write, topic, used, witnessed=bool(witnessed), keys_full=bool(full))
+    topic = TopicState(version, bool(live), bool(readable))
+    notes = None
+    if write.number is not None:
+        uses = {} if used_digest is None else {write.number.seq: Use(used_digest, used_version, bool(changed))}
+        known = None if settled is None else Publisher(write.number.publisher, settled, 0, uses)
+        notes = Notes(write.number.publisher, known)
+    verdict = judge(
+        write, topic, used, notes, witnessed=bool(witnessed), keys_full=bool(full), publishers_full=bool(crowded)
+    )
     if verdict is None and is_without_effect(write, topic):
         return Applied(version, changed=False)
     assert verdict is not None, f"the library refused what must be applied: {write.topic!r}"

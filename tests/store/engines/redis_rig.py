@@ -114,6 +114,16 @@ class RedisRig:
         """Fill the memory, as far as Redis is concerned."""
         await self.ask("CONFIG", "SET", "maxmemory", "1" if on else "0")
 
+    async def move_head(self, head: int) -> None:
+        """Put the head elsewhere, with its sum, as if that much had been committed."""
+        script = (
+            "local m = redis.call('HMGET', KEYS[1], 'image', 'epoch', 'floor', 'lineage', 'start') local fed = ''"
+            " for _, part in ipairs { '2', m[1], m[2], ARGV[1], m[3], m[4], m[5] } do"
+            " fed = fed .. struct.pack('>I4', #part) .. part end"
+            " return redis.call('HSET', KEYS[1], 'head', ARGV[1], 'sum', redis.sha1hex(fed):sub(1, 16))"
+        )
+        await self.ask("EVAL", script, 1, f"{{{self.namespace}}}:meta", head)
+
     async def publish_directly(self, topic: str, json: str | None) -> None:
         if json is None:
             await self.ask("FCALL", "softstate_delete", 1, self.namespace, topic)

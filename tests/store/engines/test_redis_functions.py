@@ -189,12 +189,12 @@ async def test_wrong_calls_are_refused_with_the_reason(rig: RedisRig) -> None:
     await store.aclose()
 
 
-async def test_value_written_past_the_library_reads_as_deleted(rig: RedisRig) -> None:
+async def test_value_written_past_the_library_is_unreadable(rig: RedisRig) -> None:
     """A bad value hides no other: neither from a listing, nor behind the end of a page."""
     store = await rig.open()
     await store.publish([Write(f"t/{number}", b"\x01") for number in range(6)])
     script = (
-        "local key = '{' .. KEYS[1] .. '}:' .. redis.call('HGET', '{' .. KEYS[1] .. '}:meta', 'image') .. ':value' "
+        "local key = '{' .. KEYS[1] .. '}:' .. redis.call('HGET', '{' .. KEYS[1] .. '}:meta', 'image') .. ':record' "
         "return redis.call('HSET', key, 't/0', 'bad', 't/3', '{')"
     )
     await rig.ask("EVAL", script, 1, rig.namespace)
@@ -204,10 +204,10 @@ async def test_value_written_past_the_library_reads_as_deleted(rig: RedisRig) ->
         while True:
             (page,) = await store.read([query])
             assert isinstance(page, Page)
-            seen |= {record.topic: record.deleted for record in page.records}
+            seen |= {record.topic: record.unreadable for record in page.records}
             if not page.more:
                 break
             assert page.records
             query = Query(query.topics, query.prefixes, after=page.records[-1].version, listed=7, limit=limit)
-        assert {topic for topic, deleted in seen.items() if not deleted} == {"t/1", "t/2", "t/4", "t/5"}, limit
+        assert {topic for topic, unreadable in seen.items() if not unreadable} == {"t/1", "t/2", "t/4", "t/5"}, limit
     await store.aclose()

@@ -125,7 +125,8 @@ local function value_fault(json)
   return fault
 end
 
--- Returns the version, or an error INVALID or CONFLICT, with which nothing was changed.
+-- Returns the version, or an error INVALID or CONFLICT, with which nothing was changed. Deleting what has no value changes
+-- nothing, and returns the version of the tombstone, 0 if none is kept.
 local function change(store, topic, json, expect)
   local fault = topic_fault(topic) or (json and value_fault(json))
   if not fault and expect and not expect:find('^%d+$') then
@@ -135,21 +136,24 @@ local function change(store, topic, json, expect)
     return redis.error_reply('INVALID ' .. fault)
   end
   local changes = { { topic = topic, value = json, expect = tonumber(expect or ''), witnessed = true } }
-  local _, verdicts = apply(store, changes, 0)
+  local _, verdicts = apply(store, changes, 0, 0)
   if type(verdicts[1]) == 'table' then
+    if not json and (not changes[1].expect or changes[1].expect == 0) and verdicts[1][2] == 0 then
+      return verdicts[1][1]
+    end
     return redis.error_reply('CONFLICT topic is at version ' .. decimal(verdicts[1][1]))
   end
   return verdicts[1]
 end
 
-serve('publish', {}, function(store, arguments)
+serve('softstate_publish', {}, function(store, arguments)
   if #arguments < 2 or #arguments > 3 then
     return redis.error_reply('ERR softstate_publish takes a topic, JSON text, and perhaps the version to expect')
   end
   return change(store, arguments[1], arguments[2], arguments[3])
 end)
 
-serve('delete', {}, function(store, arguments)
+serve('softstate_delete', {}, function(store, arguments)
   if #arguments < 1 or #arguments > 2 then
     return redis.error_reply('ERR softstate_delete takes a topic, and perhaps the version to expect')
   end

@@ -31,14 +31,14 @@ end
 -- The head is written before what it covers: if a command fails half way, no revision will be used twice.
 local function move_head(store, head)
   store.head = head
-  redis.call('HSET', store.meta, 'head', decimal(head))
+  redis.call('HSET', store.meta, 'head', decimal(head), 'sum', meta_sum(store))
 end
 
 local function begin_lineage(store)
-  move_head(store, store.head + 1)
+  store.head = store.head + 1
   store.lineage, store.start = nonce(store), store.head
-  redis.call('HSET', store.meta, 'lineage', store.lineage, 'start', decimal(store.start))
-  redis.call('ZADD', store.at .. 'lineage', decimal(store.start), store.lineage)
+  save_meta(store)
+  redis.call('ZADD', store.at .. 'lineage', decimal(store.start), row_entry(decimal(store.start), store.lineage))
 end
 
 -- To be called before the first change of each call that changes anything.
@@ -54,17 +54,37 @@ local function end_changes(store)
   redis.pcall('PUBLISH', store.channel, position_of(store))
 end
 
+-- An error if a lineage row is damaged: then no position can be trusted.
+local function rows_fault(store)
+  local found = redis.call('ZRANGE', store.at .. 'lineage', 0, -1, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    if not row_lineage(found[index], decimal(tonumber(found[index + 1]))) then
+      return 'BROKEN the lineage row at revision ' .. found[index + 1] .. ' is damaged'
+    end
+  end
+end
+
+-- The newest position, without a row: for those that only read, and while the server refuses to write.
+serve(for_nodes('look'), { 'no-writes' }, function(store)
+  local fault = rows_fault(store)
+  if fault then
+    return redis.error_reply(fault)
+  end
+  return { state_of(store, position_of(store)) }
+end)
+
 redis.register_function {
-  function_name = 'softstate_open',
+  function_name = for_nodes('open'),
   -- Namespace; a random image and epoch, to create a store with if there is none.
   callback = function(keys, arguments)
-    local store, trouble = load_store(keys[1])
-    if not store and trouble:find('^NOSTORE') then
-      redis.call('HSET', '{' .. keys[1] .. '}:meta', 'layout', LAYOUT, 'image', arguments[1], 'epoch', arguments[2],
-        'head', '0', 'floor', '0', 'lineage', '', 'start', '1')
-      store, trouble = load_store(keys[1])
+    local store, trouble = load_store(keys[1], LAYOUT)
+    if not store and trouble:find('^NOSTORE') and arguments[1] then
+      local meta = '{' .. keys[1] .. '}:meta'
+      save_meta { meta = meta, image = arguments[1], epoch = arguments[2], head = 0, floor = 0, lineage = '', start = 1 }
+      store, trouble = load_store(keys[1], LAYOUT)
     end
-    if not store then
+    trouble = trouble or rows_fault(store)
+    if trouble then
       return redis.error_reply(trouble)
     end
     begin_lineage(store)
@@ -73,11 +93,11 @@ redis.register_function {
   end,
 }
 
-serve('head', { 'no-writes' }, function(store, arguments)
+serve(for_nodes('head'), { 'no-writes' }, function(store, arguments)
   return { state_of(store, arguments[1]) }
 end)
 
-serve('lineage_at', { 'no-writes' }, function(store, arguments)
+serve(for_nodes('lineage_at'), { 'no-writes' }, function(store, arguments)
   local lineages = {}
   for index = 2, #arguments do
     lineages[index - 1] = lineage_at(store, tonumber(arguments[index]))
@@ -85,9 +105,9 @@ serve('lineage_at', { 'no-writes' }, function(store, arguments)
   return { state_of(store, arguments[1]), lineages }
 end)
 
-serve('info', { 'no-writes' }, function(store, arguments)
+serve(for_nodes('info'), { 'no-writes' }, function(store, arguments)
   local bytes = 0
-  for _, part in ipairs { 'value', 'live:/', 'dead:/', 'lineage', 'key', 'keylog' } do
+  for _, part in ipairs { 'record', 'live:/', 'dead:/', 'lineage', 'key', 'keylog', 'publisher', 'publisherlog' } do
     bytes = bytes + (redis.call('MEMORY', 'USAGE', store.at .. part) or 0)
   end
   return {
@@ -96,5 +116,6 @@ serve('info', { 'no-writes' }, function(store, arguments)
     redis.call('ZCARD', store.at .. 'dead:/'),
     redis.call('ZCARD', store.at .. 'keylog'),
     bytes,
+    redis.call('ZCARD', store.at .. 'publisherlog'),
   }
 end)

@@ -8,10 +8,10 @@ local MORE_ENTRIES = 64
 local ENTRIES_A_RECORD = 2
 
 -- A source has `items`, the entries { topic =, version =, live = } at hand, and is at `index` of them; `version` is
--- that of the entry it is at. Asks the sorted set for `count` more of them; returns whether there are any.
+-- that of the entry it is at. Asks the sorted set for `count` more of them, up to the head; returns whether there are any.
 local function refill(source, count)
-  local found = redis.call(
-    'ZRANGEBYSCORE', source.key, '(' .. decimal(source.after), '+inf', 'WITHSCORES', 'LIMIT', 0, decimal(count))
+  local found = redis.call('ZRANGEBYSCORE', source.key, '(' .. decimal(source.after), decimal(source.head), 'WITHSCORES',
+    'LIMIT', 0, decimal(count))
   local items = {}
   for index = 1, #found, 2 do
     items[#items + 1] = { topic = found[index], version = tonumber(found[index + 1]), live = source.live }
@@ -54,11 +54,12 @@ end
 
 -- One source of each set that scans { prefix =, after =, tombstones = } name, and one of entries given, if there are
 -- any to begin with.
-local function sources_of(at, scans, entries, limit)
+local function sources_of(store, scans, entries, limit)
   local sets, sources = {}, {}
   for _, scan in ipairs(scans) do
     for _, live in ipairs(scan.tombstones and { true, false } or { true }) do
-      sets[#sets + 1] = { key = at .. (live and 'live:' or 'dead:') .. scan.prefix, live = live, after = scan.after }
+      local key = store.at .. (live and 'live:' or 'dead:') .. scan.prefix
+      sets[#sets + 1] = { key = key, live = live, after = scan.after, head = store.head }
     end
   end
   local count = math.min(limit + 1, math.ceil(ENTRIES_A_RECORD * (limit + 1) / math.max(1, #sets)))
@@ -74,17 +75,22 @@ local function sources_of(at, scans, entries, limit)
   return sources
 end
 
--- The entries of a page, in version order, each once; one more than `limit` if there are more.
-local function merge(at, scans, entries, limit)
-  local heap, page, version = sources_of(at, scans, entries, limit), {}, 0
+-- The entries of a page, in version order, each once; one more than `limit` if there are more. Two topics share a version
+-- only if one of them is damaged, and neither hides the other.
+local function merge(store, scans, entries, limit)
+  local heap, page, version, same = sources_of(store, scans, entries, limit), {}, 0, {}
   for place = math.floor(#heap / 2), 1, -1 do
     sift(heap, place)
   end
   while #heap > 0 and #page <= limit do
     local source = heap[1]
+    local entry = source.items[source.index]
     if source.version ~= version then
-      version = source.version
-      page[#page + 1] = source.items[source.index]
+      version, same = source.version, {}
+    end
+    if not same[entry.topic] then
+      same[entry.topic] = true
+      page[#page + 1] = entry
     end
     if not advance(source) then
       heap[1] = heap[#heap]
@@ -95,4 +101,23 @@ local function merge(at, scans, entries, limit)
     end
   end
   return page
+end
+
+-- Topics under the prefixes of scans from the beginning whose version is not one of this history: damaged. Few, at most
+-- `limit` of each set.
+local function unranked_of(store, scans, limit)
+  local topics = {}
+  for _, scan in ipairs(scans) do
+    if scan.after == 0 then
+      for _, side in ipairs { 'live:', 'dead:' } do
+        local key = store.at .. side .. scan.prefix
+        for _, range in ipairs { { '(' .. decimal(store.head), '+inf' }, { '-inf', '(1' } } do
+          for _, topic in ipairs(redis.call('ZRANGEBYSCORE', key, range[1], range[2], 'LIMIT', 0, limit)) do
+            topics[#topics + 1] = topic
+          end
+        end
+      end
+    end
+  end
+  return topics
 end

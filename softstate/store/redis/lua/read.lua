@@ -5,36 +5,37 @@
 local RECORDS_MAX = 8192
 local BYTES_MAX = 4 * 1024 * 1024
 
--- Values fetched at a time, before looking whether they are enough.
-local VALUES_AT_ONCE = 32
+-- Values fetched at a time, before looking whether they are enough: few at first, since they may be large.
+local VALUES_MIN = 4
+local VALUES_MAX = 64
 
--- How much longer a stored value of a node is than its CBOR (MAGIC in softstate.store.remote.encoding).
-local MAGIC_BYTES = 3
+-- How much longer the record of a value is than its CBOR (MAGIC in softstate.store.remote.encoding).
+local ENVELOPE_BYTES = 3 + SUM_DIGITS
 
--- The entries with their values, flat: topic, version, value or false; up to one more than what brings them to
--- `limit_bytes`. Also returns whether any are left out, and their size; nil if a value is gone that should be there.
+-- The entries with their records, flat: topic, version (negative for a tombstone), record or false if there is none; up
+-- to one more than what brings them to `limit_bytes`. Also returns whether any are left out, and their size.
 local function with_values(at, page, limit_bytes)
   local flat, size = {}, 0
-  for first = 1, #page, VALUES_AT_ONCE do
-    local last = math.min(first + VALUES_AT_ONCE - 1, #page)
+  local first, count = 1, VALUES_MIN
+  while first <= #page do
+    local last = math.min(first + count - 1, #page)
     local topics = {}
     for index = first, last do
       topics[#topics + 1] = page[index].topic
     end
-    for offset, value in ipairs(redis.call('HMGET', at .. 'value', unpack(topics))) do
+    for offset, kept in ipairs(redis.call('HMGET', at .. 'record', unpack(topics))) do
       local entry = page[first + offset - 1]
-      if entry.live and not value then
-        return nil
-      end
       local enough = size >= limit_bytes
       flat[#flat + 1] = entry.topic
-      flat[#flat + 1] = entry.version
-      flat[#flat + 1] = entry.live and value
-      size = size + (entry.live and #value - MAGIC_BYTES or 0)
+      flat[#flat + 1] = entry.live and entry.version or -entry.version
+      -- Python will see the version as a whole number.
+      flat[#flat + 1] = entry.version == math.floor(entry.version) and kept
+      size = size + (kept and math.max(0, #kept - ENVELOPE_BYTES) or 0)
       if enough then
         return flat, true, size
       end
     end
+    first, count = last + 1, math.min(4 * count, VALUES_MAX)
   end
   return flat, false, size
 end
@@ -42,14 +43,9 @@ end
 -- One page of what scans find, beside `entries` that are wanted anyway: whether there is more than it holds, and the
 -- records, flat, one more than belong to the page if there is more. Third, their size.
 local function page_of(store, scans, entries, limit, limit_bytes)
-  local page = merge(store.at, scans, entries, limit)
+  local page = merge(store, scans, entries, limit)
   local flat, short, size = with_values(store.at, page, limit_bytes)
   return (short or #page > limit) and 1 or 0, flat, size
-end
-
--- An image always has all of its parts, unless the server threw away one: it may, if it evicts keys.
-local function damaged()
-  return redis.error_reply('DAMAGED values are missing')
 end
 
 -- The rule of softstate.store.rules.paging.scans_of.
@@ -66,26 +62,37 @@ local function scans_of(store, after, listed, prefixes)
   return scans
 end
 
--- Single topics: their versions, negative for tombstones, 0 for none; and the entries that differ from those held.
+-- Single topics: their versions, negative for tombstones, 0 for none; the entries that differ from those held; and the
+-- topics whose damaged record has a version of no use (`Snapshot.damaged` in softstate.store.rules.history).
 local function topics_of(store, after, topics)
-  local names, versions, entries = {}, {}, {}
+  local names, versions, entries, damaged, doubted = {}, {}, {}, {}, {}
   for index = 1, #topics, 2 do
     names[#names + 1] = topics[index]
   end
   local states = look_up(store.at, names)
   for index, topic in ipairs(names) do
+    local state = states[topic]
+    if state.version ~= 0 and (topics[2 * index] > state.version or not is_revision(state.version, store.head)) then
+      doubted[#doubted + 1] = topic
+    end
+  end
+  verify(store, states, doubted)
+  for index, topic in ipairs(names) do
     local state, held = states[topic], topics[2 * index]
     versions[index] = state.live and state.version or -state.version
-    if state.version > math.max(held, after) and (state.live or after > 0 or held > 0) then
+    if not state.readable then
+      versions[index] = 0
+      damaged[#damaged + 1] = topic
+    elseif state.version > math.max(held, after) and (state.live or after > 0 or held > 0) then
       entries[#entries + 1] = { topic = topic, version = state.version, live = state.live }
     end
   end
-  return versions, entries
+  return versions, entries, damaged
 end
 
 -- seen; a group of queries as MessagePack, each { after, listed or not, limit, limit_bytes, revision of the witness,
 -- topics and versions, prefixes and revisions }.
-serve('read', { 'no-writes' }, function(store, arguments)
+serve(for_nodes('read'), { 'no-writes' }, function(store, arguments)
   local group = cmsgpack.unpack(arguments[2])
   local answers, records, bytes = {}, RECORDS_MAX, BYTES_MAX
   for index, query in ipairs(group) do
@@ -93,51 +100,93 @@ serve('read', { 'no-writes' }, function(store, arguments)
     local share = 1 / (#group - index + 1)
     limit = math.min(limit, math.max(1, math.floor(records * share)))
     limit_bytes = math.min(limit_bytes, math.max(1, math.floor(bytes * share)))
-    local versions, entries = topics_of(store, after, topics)
+    local versions, entries, damaged = topics_of(store, after, topics)
     local scans = scans_of(store, after, listed, prefixes)
     local more, flat, size = page_of(store, scans, entries, limit, limit_bytes)
-    if not flat then
-      return damaged()
-    end
     records, bytes = math.max(0, records - #flat / 3), math.max(0, bytes - size)
-    answers[index] = { lineage_at(store, witness), versions, more, flat }
+    local unranked = after == 0 and unranked_of(store, scans, RECORDS_MAX) or {}
+    answers[index] = { lineage_at(store, witness), versions, more, flat, damaged, unranked }
   end
   return { state_of(store, arguments[1]), answers }
 end)
 
+-- The lineage rows above a revision, flat: lineage and revision of each. A damaged row is left out.
 local function rows_above(store, after, limit)
-  local key = store.at .. 'lineage'
-  return redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  local key, rows = store.at .. 'lineage', {}
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  for index = 1, #found, 2 do
+    local lineage = row_lineage(found[index], decimal(tonumber(found[index + 1])))
+    if lineage then
+      rows[#rows + 1], rows[#rows + 2] = lineage, found[index + 1]
+    end
+  end
+  return rows
 end
 
 -- seen, after which revision, limit, limit_bytes. Answers with the lineage at that revision, a page, and lineage rows.
-serve('feed', { 'no-writes' }, function(store, arguments)
+serve(for_nodes('feed'), { 'no-writes' }, function(store, arguments)
   local seen, after, limit, limit_bytes = unpack(arguments)
   local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
   local more, flat = page_of(store, scans, {}, tonumber(limit), tonumber(limit_bytes))
-  if not flat then
-    return damaged()
-  end
   return { state_of(store, seen), lineage_at(store, tonumber(after)), more, flat, rows_above(store, after, -1) }
 end)
 
--- The same for everything that is held. Answers with a page, lineage rows and keys, one more than `limit` of each.
-serve('dump', { 'no-writes' }, function(store, arguments)
-  local seen, after, limit, limit_bytes = unpack(arguments)
-  local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
-  local more, flat = page_of(store, scans, {}, tonumber(limit), tonumber(limit_bytes))
-  if not flat then
-    return damaged()
+-- Publishers touched above a revision, the first `limit` + 1 and all that share the revision of the last, flat: id,
+-- settled, touched, and the uses of each, flat.
+local function publishers_above(store, after, limit)
+  local key = store.at .. 'publisherlog'
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, decimal(limit + 1))
+  local last = found[#found]
+  local ids = last and redis.call('ZRANGEBYSCORE', key, '(' .. after, last) or {}
+  local changes, flat = {}, {}
+  for index, id in ipairs(ids) do
+    changes[index] = { number = { publisher = id } }
   end
-  local one_more = decimal(tonumber(limit) + 1)
+  local remembered = look_up_publishers(store.at, changes)
+  for _, id in ipairs(ids) do
+    local publisher = remembered[id]
+    if publisher then
+      local uses = {}
+      for number, use in pairs(publisher.uses) do
+        for _, part in ipairs { number, use.version, use.changed and 1 or 0, use.digest } do
+          uses[#uses + 1] = part
+        end
+      end
+      for _, part in ipairs { id, publisher.settled, publisher.touched, uses } do
+        flat[#flat + 1] = part
+      end
+    end
+  end
+  return flat
+end
+
+-- Keys above a revision, one more than `limit` if there are more, flat: name, digest, version. `sums`: the digests are
+-- kept behind a sum, and a damaged key is left out.
+local function keys_above(store, after, limit, sums)
   local names, keys = {}, {}
-  local found =
-    redis.call('ZRANGEBYSCORE', store.at .. 'keylog', '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, one_more)
+  local found = redis.call('ZRANGEBYSCORE', store.at .. 'keylog', '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0,
+    decimal(limit + 1))
   for index = 1, #found, 2 do
     names[#names + 1] = found[index]
   end
-  for index, digest in ipairs(ask_many('HMGET', store.at .. 'key', names)) do
-    keys[#keys + 1], keys[#keys + 2], keys[#keys + 3] = names[index], digest, tonumber(found[2 * index])
+  for index, kept in ipairs(ask_many('HMGET', store.at .. 'key', names)) do
+    local version = tonumber(found[2 * index])
+    local digest = kept and sums and kept:sub(SUM_DIGITS + 1) or kept
+    if digest and (not sums or key_sum(names[index], digest, version) == kept:sub(1, SUM_DIGITS)) then
+      keys[#keys + 1], keys[#keys + 2], keys[#keys + 3] = names[index], digest, version
+    end
   end
-  return { state_of(store, seen), more, flat, rows_above(store, after, one_more), keys }
+  return keys
+end
+
+-- The same for everything that is held. Answers with a page, lineage rows, keys, publishers, and unranked topics.
+serve(for_nodes('dump'), { 'no-writes' }, function(store, arguments)
+  local seen, after, limit, limit_bytes = unpack(arguments)
+  limit = tonumber(limit)
+  local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
+  local more, flat = page_of(store, scans, {}, limit, tonumber(limit_bytes))
+  return {
+    state_of(store, seen), more, flat, rows_above(store, after, decimal(limit + 1)),
+    keys_above(store, after, limit, true), publishers_above(store, after, limit), unranked_of(store, scans, RECORDS_MAX),
+  }
 end)

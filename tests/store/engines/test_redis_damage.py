@@ -1,0 +1,199 @@
+"""Rows that were damaged behind the library's back: only that topic is refused, all others are served (S18)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from random import Random
+from typing import TypeAlias
+
+import pytest
+
+from softstate.errors import Conflict, StoreRefused, Unavailable
+from softstate.model import Query, Record
+from softstate.names import ALL, prefixes_of
+from softstate.store.base import Applied, Number, Write
+from softstate.store.redis.store import RedisStore
+from softstate.store.rules.dump import pages
+from softstate.testing.conformance.stage import next_query, put, read_page, refused
+from tests.store.engines.redis_rig import RedisRig, redis_rig
+
+TOPICS = 260
+DAMAGED = 200
+SEED = 11
+
+Command: TypeAlias = tuple[str | bytes | int, ...]
+Damage: TypeAlias = Callable[[str, str, int, Random], list[Command]]
+"""Commands that damage one topic, from the prefix of the image's keys, the topic, its version, and random numbers."""
+
+
+def kept(value: bytes) -> Damage:
+    return lambda at, topic, _version, _random: [("HSET", f"{at}record", topic, value)]
+
+
+def flipped(at: str, topic: str, version: int, random: Random) -> list[Command]:
+    value = bytearray(b"\xd9\xd9\xf7" + bytes(random.randrange(256) for _ in range(40)))
+    return [("HSET", f"{at}record", topic, bytes(value))]
+
+
+def moved(to: Callable[[int], float]) -> Damage:
+    def commands(at: str, topic: str, version: int, _random: Random) -> list[Command]:
+        return [("ZADD", f"{at}live:{prefix}", str(to(version)), topic) for prefix in prefixes_of(topic)]
+
+    return commands
+
+
+def renamed(at: str, topic: str, _version: int, _random: Random) -> list[Command]:
+    """Give a topic the record of another: a value that was published, but not under this name."""
+    script = "return redis.call('HSET', KEYS[1], ARGV[1], redis.call('HGET', KEYS[1], 't/0/0'))"
+    return [("EVAL", script, 1, f"{at}record", topic)]
+
+
+def both_sides(at: str, topic: str, version: int, _random: Random) -> list[Command]:
+    return [("ZADD", f"{at}dead:{prefix}", version, topic) for prefix in prefixes_of(topic)]
+
+
+DAMAGES: dict[str, Damage] = {
+    "cut off": kept(b"0123456789abcdef\xd9\xd9\xf7\x82\x01"),
+    "not cbor": kept(b"0123456789abcdef\xd9\xd9\xf7\xff\xff"),
+    "nothing": kept(b""),
+    "no sum": kept(b"\xd9\xd9\xf7\x01"),
+    "text": kept("ünicode".encode()),
+    "deep": kept(b"0123456789abcdef\xd9\xd9\xf7" + b"\x81" * 400 + b"\x01"),
+    "flipped": flipped,
+    "gone": lambda at, topic, _version, _random: [("HDEL", f"{at}record", topic)],
+    "renamed": renamed,
+    "higher": moved(lambda version: version + 0.5),
+    "far above": moved(lambda version: version + 10**7),
+    "below": moved(lambda _version: -3),
+}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
+    async with redis_rig(tmp_path) as rig:
+        yield rig
+
+
+async def image(rig: RedisRig) -> str:
+    answer = await rig.ask("HGET", f"{{{rig.namespace}}}:meta", "image")
+    name = answer.split(b"\r\n")[1].decode()
+    return f"{{{rig.namespace}}}:{name}:"
+
+
+async def listed(store: RedisStore, prefix: str = ALL, limit: int = 50) -> dict[str, Record]:
+    query = Query(prefixes={prefix: 0}, limit=limit)
+    found: dict[str, Record] = {}
+    while True:
+        page = await read_page(store, query)
+        found.update({record.topic: record for record in page.records})
+        if not page.more:
+            return found
+        query = next_query(query, page)
+
+
+async def test_200_damaged_rows_are_refused_and_no_other(rig: RedisRig) -> None:
+    random = Random(SEED)
+    store = await rig.open()
+    topics = [f"t/{number % 7}/{number}" for number in range(TOPICS)]
+    done = await store.publish(
+        [Write(topic, b"\x18" + bytes([number % 200 + 24])) for number, topic in enumerate(topics)]
+    )
+    versions = {record.topic: record.version for record in done.records}
+    start = done.position.at(done.before)
+    values = {record.topic: record.cbor for record in done.records}
+    damaged = random.sample(topics[1:], DAMAGED)
+    at = await image(rig)
+    for number, topic in enumerate(damaged):
+        damage = list(DAMAGES.values())[number % len(DAMAGES)]
+        for command in damage(at, topic, versions[topic], random):
+            await rig.ask(*command)
+
+    found = await listed(store)
+    assert {topic for topic, record in found.items() if record.unreadable} == set(damaged)
+    assert {topic: record.cbor for topic, record in found.items() if not record.unreadable} == {
+        topic: values[topic] for topic in topics if topic not in damaged
+    }
+    for topic in topics:
+        page = await read_page(store, Query(topics={topic: 0}))
+        assert [(record.topic, record.unreadable) for record in page.records] == [(topic, topic in damaged)], topic
+        # The version that is held is not taken for one of another history.
+        await read_page(store, Query(topics={topic: versions[topic]}))
+    for prefix in {f"t/{number}/" for number in range(7)}:
+        below = await listed(store, prefix, 9)
+        assert {topic for topic, record in below.items() if record.unreadable} == {
+            topic for topic in damaged if topic.startswith(prefix)
+        }
+    feed = await store.feed(start)
+    assert {record.topic for record in feed.records if not record.unreadable} == set(topics) - set(damaged)
+    dumped = {record.topic: record async for page in pages(store) for record in page.records}
+    assert {topic for topic, record in dumped.items() if record.unreadable} == set(damaged)
+
+    lost = await refused(store, Conflict, Write(damaged[0], b"\x01", expect=versions[damaged[0]]), "a damaged row")
+    assert lost.current is None
+    await refused(store, Conflict, Write(damaged[0], b"\x01", expect=0), "a damaged row exists")
+    for topic in damaged:
+        await put(store, topic, b"\x01" if random.random() < 0.7 else None)
+    assert not any(record.unreadable for record in (await listed(store)).values())
+    await store.aclose()
+
+
+async def test_a_row_on_both_sides_is_healed_by_a_publish(rig: RedisRig) -> None:
+    store = await rig.open()
+    version = await put(store, "a/b")
+    for command in both_sides(await image(rig), "a/b", version, Random(0)):
+        await rig.ask(*command)
+    await read_page(store, Query(prefixes={ALL: 0}))
+    newer = await put(store, "a/b", b"\x02")
+    page = await read_page(store, Query(prefixes={ALL: 1}))
+    assert page.records == [Record("a/b", newer, b"\x02")]
+    await store.aclose()
+
+
+async def test_names_that_are_no_topics_are_left_out(rig: RedisRig) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    version = await put(store, "b")
+    at = await image(rig)
+    for name in (b"\xff\xfe", b"a//b", b"", b"x\x01"):
+        await rig.ask("ZADD", f"{at}live:/", version - 1, name)
+    assert list(await listed(store)) == ["a", "b"]
+    await store.aclose()
+
+
+async def test_a_damaged_key_or_publisher_counts_as_absent(rig: RedisRig) -> None:
+    store = await rig.open()
+    keyed = Write("a", b"\x01", key="k", digest=b"1" * 16)
+    numbered = Write("a", b"\x01", digest=b"1" * 16, number=Number("p", 1, 0))
+    await store.publish([keyed, numbered])
+    at = await image(rig)
+    await rig.ask("HSET", f"{at}key", b"a\0k", b"0123456789abcdef" + b"1" * 16)
+    await rig.ask("HSET", f"{at}publisher", "p", b"0123456789abcdef\xff")
+    done = await store.publish([keyed, numbered])
+    assert done.verdicts == [Applied(done.before + 1), Applied(done.before + 2)]
+    again = await store.publish([keyed, numbered])
+    assert [verdict.repeated for verdict in again.verdicts if isinstance(verdict, Applied)] == [True, True]
+    assert [page async for page in pages(store)]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("field", ["head", "floor", "lineage", "epoch", "start", "sum"])
+async def test_a_damaged_record_of_the_store_is_refused(rig: RedisRig, field: str) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    await rig.ask("HSET", f"{{{rig.namespace}}}:meta", field, "7")
+    with pytest.raises(Unavailable, match="restore a backup"):
+        await store.head()
+    with pytest.raises(StoreRefused, match="restore a backup"):
+        await rig.open()
+    await store.aclose()
+
+
+async def test_a_damaged_lineage_row_is_refused(rig: RedisRig) -> None:
+    store = await rig.open()
+    await store.aclose()
+    at = await image(rig)
+    await rig.ask("DEL", f"{at}lineage")
+    await rig.ask("ZADD", f"{at}lineage", 1, "0123456789abcdefother")
+    with pytest.raises(StoreRefused, match="the lineage row at revision 1 is damaged"):
+        await rig.open()

@@ -1,0 +1,190 @@
+"""Carrying over a store that softstate of November 2026 has written (layout 1), kept in ``november/redis.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softstate.errors import StoreMissing, StoreRefused, Unavailable
+from softstate.model import Query
+from softstate.names import ALL
+from softstate.store.base import LAYOUT, Applied, Write
+from softstate.store.redis import migration
+from softstate.store.redis.dump import stage
+from softstate.store.redis.store import RedisStore
+from softstate.testing.conformance.stage import put, read_page
+from softstate.wire import decode_value
+from tests.store.engines.redis_rig import RedisRig, Refused, redis_rig
+
+NOVEMBER = json.loads((Path(__file__).parent / "november" / "redis.json").read_text())
+
+EPOCH, LINEAGES, HEAD, FLOOR = (
+    "0c5c7fd0a6a3a4506513270e269e0d37",
+    {1: "fc6ec3d665bfc94b", 14: "da1a567087a7802f"},
+    19,
+    11,
+)
+
+VALUES: dict[str, Any] = {
+    "null": None, "text": "ä€", "number": -7, "real": 1.5, "bytes": b"\0\xff", "map": {"a": [1, {"b": None}]},
+    "ä/nested/name": True, "keyed": 1, "after": 1, "direct": {"state": "paid"},
+}  # fmt: skip
+
+UNREADABLE = {"damaged", "deep", "not json"}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
+    async with redis_rig(tmp_path) as rig:
+        yield rig
+
+
+async def load(rig: RedisRig) -> None:
+    rig.namespace = "november"
+    for command in NOVEMBER:
+        await rig.ask(*(part.encode("latin-1") for part in command))
+
+
+async def contents(store: RedisStore) -> tuple[dict[str, Any], set[str]]:
+    page = await read_page(store, Query(prefixes={ALL: 0}))
+    values = {record.topic: decode_value(record.cbor) for record in page.records if record.cbor is not None}
+    return values, {record.topic for record in page.records if record.unreadable}
+
+
+async def check_carried_over(store: RedisStore) -> None:
+    assert await contents(store) == (VALUES, UNREADABLE)
+    head = await store.head()
+    assert (head.epoch, head.revision) == (EPOCH, HEAD + 1)
+    assert list(await store.lineage_at([1, 13, 14, HEAD])) == [LINEAGES[1], LINEAGES[1], LINEAGES[14], LINEAGES[14]]
+    page = await read_page(store, Query(topics={"gone/a": 10, "gone/b": 10, "text": 3}))
+    assert [(record.topic, record.version, record.deleted) for record in page.records] == [
+        ("gone/a", FLOOR, True),
+        ("gone/b", 12, True),
+    ]
+    done = await store.publish([Write("keyed", b"\x01", key="k", digest=b"d" * 16)])
+    assert list(done.verdicts) == [Applied(13, repeated=True)]
+    assert (await store.info()).layout == LAYOUT
+
+
+async def test_everything_is_carried_over(rig: RedisRig) -> None:
+    await load(rig)
+    store = await rig.open()
+    await check_carried_over(store)
+    await put(store, "damaged", b"\x02")
+    assert (await contents(store))[1] == UNREADABLE - {"damaged"}
+    await store.aclose()
+
+
+async def test_it_is_carried_over_in_pages(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "PAGE_RECORDS", 2)
+    await load(rig)
+    store = await rig.open()
+    await check_carried_over(store)
+    await store.aclose()
+
+
+async def test_a_carrying_that_was_cut_off_is_begun_again(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "PAGE_RECORDS", 2)
+    await load(rig)
+    staged: list[int] = []
+
+    async def cut_off(*arguments: Any) -> None:
+        if len(staged) == 3:
+            raise Unavailable("cut off")
+        staged.append(1)
+        await stage(*arguments)
+
+    monkeypatch.setattr(migration, "stage", cut_off)
+    with pytest.raises(Unavailable, match="cut off"):
+        await rig.open()
+    assert b"\r\n1\r\n" in await rig.ask("HGET", "{november}:meta", "layout")
+    monkeypatch.setattr(migration, "stage", stage)
+    store = await rig.open()
+    await check_carried_over(store)
+    assert await rig.ask("SCARD", "{november}:debris") == b":0\r\n"
+    await store.aclose()
+
+
+async def test_a_publish_of_a_november_node_meanwhile_is_not_lost(
+    rig: RedisRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(rig)
+
+    async def publish_first(*arguments: Any) -> None:
+        await rig.ask("HSET", "{november}:meta", "head", HEAD + 1)
+        await stage(*arguments)
+
+    monkeypatch.setattr(migration, "stage", publish_first)
+    with pytest.raises(Unavailable, match="changed while it was carried over"):
+        await rig.open()
+    assert b"\r\n1\r\n" in await rig.ask("HGET", "{november}:meta", "layout")
+
+
+async def test_the_functions_of_november_nodes_are_gone(rig: RedisRig) -> None:
+    """A forgotten node fails: a later library is not replaced, and an earlier one refuses the layout."""
+    await load(rig)
+    store = await rig.open()
+    for function in ("open", "write", "read", "feed", "compact", "adopt", "stage"):
+        with pytest.raises(Refused, match="Function not found"):
+            await rig.ask("FCALL", f"softstate_{function}", 1, "november")
+    assert b"\r\n2\r\n" in await rig.ask("HGET", "{november}:meta", "layout")
+    await store.aclose()
+
+
+async def test_opened_to_read_nothing_is_carried_over_or_changed(rig: RedisRig) -> None:
+    await load(rig)
+    with pytest.raises(StoreRefused, match="carries it over"):
+        await RedisStore.open(rig.url, read_only=True)
+    store = await rig.open()
+    head = await store.head()
+    reading = await RedisStore.open(rig.url, read_only=True)
+    assert await reading.head() == head
+    for call in (
+        lambda: reading.publish([Write("a", b"\x01")]),
+        lambda: reading.compact(tombstones=0, keys=0),
+        reading.reopen,
+        reading.destroy,
+    ):
+        with pytest.raises(StoreRefused, match="opened to read"):
+            await call()
+    assert await store.head() == head
+    await reading.aclose()
+    await store.aclose()
+
+
+async def test_without_leave_to_create_nothing_is_made(rig: RedisRig) -> None:
+    for read_only in (False, True):
+        with pytest.raises(StoreMissing, match="softstate store create"):
+            await RedisStore.open(rig.url, create=False, read_only=read_only)
+    assert await rig.ask("DBSIZE") == b":0\r\n"
+    store = await rig.open()
+    await store.aclose()
+    again = await RedisStore.open(rig.url, create=False)
+    assert (await again.head()).revision == 2
+    await rig.ask("FLUSHALL")
+    with pytest.raises(StoreMissing):
+        await again.reopen()
+    assert await rig.ask("DBSIZE") == b":0\r\n"
+    await again.aclose()
+
+
+async def test_a_server_that_takes_no_writes_is_opened_all_the_same(rig: RedisRig) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    head = await store.head()
+    await store.aclose()
+    await rig.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    store = await rig.open()
+    assert await store.head() == head
+    assert (await contents(store))[0] == {"a": 1}
+    with pytest.raises(Unavailable, match="replicas"):
+        await put(store, "b")
+    await rig.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+    assert await put(store, "b") == head.revision + 2
+    assert list(await store.lineage_at([head.revision])) == [head.lineage]
+    assert (await store.head()).lineage != head.lineage
+    await store.aclose()
