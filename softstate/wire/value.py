@@ -101,7 +101,7 @@ def is_value(cbor: bytes) -> bool:
 
 
 def json_of(cbor: bytes) -> bytes:
-    """Return a stored value as JSON. Raises `Unreadable` if it is none, whatever the bytes are."""
+    """Return a stored value as JSON. Raises `Unreadable`, and nothing else, if it is none."""
     try:
         return msgspec.json.encode(wrap_bytes(cbor2.loads(cbor, semantic_decoders=NO_TAGS, tag_hook=refuse_tag)))
     except MALFORMED as error:

@@ -1,4 +1,4 @@
-"""A damaged record is refused alone: by page, poll, GET and push, in both codecs, until it is published anew (S18)."""
+"""A damaged record is refused alone: by page, poll, GET and push, in both codecs, until it is published again (S18)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _CARRIES_CHANGES = (Subscribed, Polled)
 
 def damaged(record: Record) -> Unreadable:
     """Return the error for a record whose stored row is damaged."""
-    return Unreadable(f"the stored record of {record.topic!r} is damaged: publish it anew, or restore a backup")
+    return Unreadable(f"the stored record of {record.topic!r} is damaged: publish it again, or restore a backup")
 
 
 class MessageKinds:
