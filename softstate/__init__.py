@@ -16,9 +16,10 @@ from softstate.client.api.connect import connect
 from softstate.client.api.inbox import UpdateEvent
 from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
+from softstate.client.shell.reader import Listing
 from softstate.errors import (
     Behind,
     ClientClosed,
@@ -68,6 +69,7 @@ __all__ = [
     "Durability",
     "Invalid",
     "KeyReused",
+    "Listing",
     "Mode",
     "ModeChanged",
     "NoLease",
@@ -91,6 +93,7 @@ __all__ = [
     "StoreReplaced",
     "StoreRewound",
     "TooLarge",
+    "TopicsUnreadable",
     "TryLater",
     "Unauthenticated",
     "Unavailable",

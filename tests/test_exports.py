@@ -43,8 +43,8 @@ NOT_PROMISED = {"SimConnection.pipes"}
 
 MEMBERS = {
     "Change": "deleted topic value version",
-    "Client": "age close delete delete_soon get list mode modes position publish publish_soon statistics status"
-    " subscribe",
+    "Client": "age close delete delete_soon get last_error list mode modes position publish publish_soon statistics"
+    " status subscribe",
     "Clock": "now",
     "Durability": "DURABLE NONE REPLICATED WEAK",
     "ModeChanged": "mode",
@@ -54,7 +54,7 @@ MEMBERS = {
     "Reset": "position",
     "Statistics": "connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
     " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
-    "Updates": "age denied events names reset_count synced",
+    "Updates": "age denied events names reset_count synced unreadable",
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt cautions compact destroy dump feed gauges head info layout lineage_at publish publishers_max"
     " read reopen wait warnings",

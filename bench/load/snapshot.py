@@ -179,6 +179,10 @@ class StagedMachine:
         """As the machine's."""
         return self._machine.age(now, names)
 
+    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
+        """As the machine's."""
+        return self._machine.unreadable(names)
+
     def known(self, name: str) -> list[Change]:
         """As the machine's."""
         return self._machine.known(name)

@@ -103,7 +103,7 @@ def anything_usable(patch: Patch) -> None:
 def older_applied(patch: Patch) -> None:
     """A change is applied if its version is another, not greater."""
 
-    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate]) -> bool:
+    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate], _: bool) -> bool:
         known = self._known.states.get(change.topic)
         if not covering or (known is not None and known.version == change.version):
             return False
@@ -116,7 +116,7 @@ def older_applied(patch: Patch) -> None:
 def certified_applied(patch: Patch) -> None:
     """A change is applied though a certificate covers it, and tombstones are forgotten."""
 
-    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate]) -> bool:
+    def careless(self: Knowledge, change: Change, covering: Sequence[Certificate], _: bool) -> bool:
         known = self._known.states.get(change.topic)
         if not covering or (known is not None and known.version >= change.version):
             return False

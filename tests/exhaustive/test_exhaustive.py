@@ -32,7 +32,7 @@ A = ("a", False)
 B = ("b", False)
 GONE = ("a", True)
 
-COLD = Bounds(names=(("a",),), commits=(A, GONE), ticks=0)
+COLD = Bounds(names=(("a",),), commits=(A, GONE), ticks=1)
 WARM = Bounds(names=(("/",),), commits=(A, B), first=1, warm=True, split_reads=False)
 TWO = Bounds(names=(("/",), ("a",)), commits=(A, B, GONE), first=1, warm=True, ticks=0, split_reads=False)
 

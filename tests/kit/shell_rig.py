@@ -57,6 +57,9 @@ class Scripted:
     def age(self, now: float, names: Iterable[str] | None = None) -> float:
         raise NotImplementedError
 
+    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
+        raise NotImplementedError
+
     def known(self, name: str) -> list[Change]:
         raise NotImplementedError
 

@@ -278,6 +278,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-RES-1": (
         "session/test_resume.py::test_a_lost_connection_leaves_a_lease_with_its_names_and_nothing_else",
         "processes/test_lease_time.py::test_everything_about_vanished_clients_goes_by_itself",
+        "client/machine/test_unreadable.py::test_an_unreadable_topic_is_told_once_and_its_old_value_stays",
+        "client/machine/test_unreadable.py::test_a_full_answer_does_not_sweep_it",
+        "client/machine/test_unreadable.py::test_the_next_publish_heals_it_and_renewals_certify_it_again",
+        "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
     ),
     "P-RES-2": (
         "session/test_resume.py::test_resuming_replays_what_was_missed_in_one_turn",

@@ -16,11 +16,11 @@ from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.output import LineWriter
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.cli.visible import visible
-from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.model import Change, Mode
 from softstate.names import ALL, check_prefix, check_topic
 
-Shown: TypeAlias = Change | Reset | ModeChanged | NodeRefused
+Shown: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 
 
 async def command(
@@ -65,6 +65,8 @@ def json_line(event: Shown, mode: Mode, age_s: float) -> str:
         return line_text({"event": "mode", "mode": event.mode, "age_ms": age_ms})
     if isinstance(event, NodeRefused):
         return line_text({"event": "refused", "url": event.url, "message": event.error.message})
+    if isinstance(event, TopicsUnreadable):
+        return line_text({"event": "unreadable", "topics": list(event.topics)})
     if isinstance(event, Reset):
         return line_text({"event": "reset"})
     assert_never(event)
@@ -79,6 +81,8 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
         return f"-- {event.mode}, age {seconds_text(age_s)}"
     if isinstance(event, NodeRefused):
         return visible(f"-- {event.url} refuses this client: {event.error.message}")
+    if isinstance(event, TopicsUnreadable):
+        return f"-- damaged in the store: {', '.join(event.topics)}; publish them again, or restore a backup"
     if isinstance(event, Reset):
         return "-- reset: the store's history changed, what was shown so far may never have happened"
     assert_never(event)
@@ -92,6 +96,7 @@ def _pretty() -> Callable[[Shown, Mode, float], str]:
         Change: "\x1b[0m",
         ModeChanged: "\x1b[2m",
         NodeRefused: "\x1b[1;31m",
+        TopicsUnreadable: "\x1b[1;31m",
         Reset: "\x1b[1;31m",
     }
 

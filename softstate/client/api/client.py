@@ -14,7 +14,6 @@ credentials.
 
 from __future__ import annotations
 
-import builtins
 import random as random_module
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -31,7 +30,7 @@ from softstate.client.api.updates import Updates
 from softstate.client.machine.events import PublishDropped, PublishRequested, Unwanted, Wanted
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
-from softstate.client.shell.reader import Reader
+from softstate.client.shell.reader import Listing, Reader
 from softstate.client.shell.shell import Driven, Shell
 from softstate.errors import ClientClosed, Invalid, SoftstateError
 from softstate.model import Change, Mode, Value
@@ -111,10 +110,11 @@ class Client:
             for change in self._machine.known(name):
                 if change.version > 0 and not change.deleted:
                     inbox.push(change)
+        inbox.unreadable(self._machine.unreadable(inbox.names))
         if new := inboxes.add(inbox):
             self._shell.handle(Wanted(new))
         try:
-            yield Updates(inbox, self._age_of)
+            yield Updates(inbox, self._age_of, self._machine.unreadable)
         finally:
             if freed := inboxes.remove(inbox):
                 self._shell.handle(Unwanted(freed))
@@ -206,8 +206,11 @@ class Client:
         self._dispatcher.raise_if_over()
         return await self._reader.status(timeout_s)
 
-    async def list(self, prefix: str, *, timeout_s: float = READ_TIMEOUT_S) -> builtins.list[Change]:
-        """Read all topics below a prefix (``/``: all there are), sorted by name. Raises and retries as `get` does."""
+    async def list(self, prefix: str, *, timeout_s: float = READ_TIMEOUT_S) -> Listing:
+        """Read all topics below a prefix (``/``: all there are), sorted by name. Raises and retries as `get` does.
+
+        Topics whose stored records are damaged are left out; the list has their names as `unreadable`.
+        """
         prefix_of(prefix)
         check_seconds(timeout_s)
         self._dispatcher.raise_if_over()

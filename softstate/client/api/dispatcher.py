@@ -8,7 +8,16 @@ import trio
 
 from softstate.client.api.inbox import Inboxes
 from softstate.client.api.receipt import Outcome
-from softstate.client.machine.events import Deliver, ModeChanged, NamesDenied, NodeRefused, Reset, Settled, Stopped
+from softstate.client.machine.events import (
+    Deliver,
+    ModeChanged,
+    NamesDenied,
+    NodeRefused,
+    Reset,
+    Settled,
+    Stopped,
+    TopicsUnreadable,
+)
 from softstate.client.shell.shell import ToApplication
 from softstate.errors import ClientClosed, SoftstateError
 
@@ -34,16 +43,11 @@ class Dispatcher:
             case Settled():
                 if (outcome := self._outcomes.pop(action.ticket, None)) is not None:
                     outcome.settle(action.outcome)
-            case Reset():
+            case Reset() | ModeChanged() | NodeRefused() | TopicsUnreadable():
                 for inbox in self.inboxes.all():
-                    inbox.reset(action)
-            case ModeChanged():
-                for inbox in self.inboxes.all():
-                    inbox.mode_changed(action)
-                self.mode_changes.unpark_all()
-            case NodeRefused():
-                for inbox in self.inboxes.all():
-                    inbox.node_refused(action)
+                    inbox.tell(action)
+                if isinstance(action, ModeChanged):
+                    self.mode_changes.unpark_all()
             case NamesDenied():
                 self.inboxes.deny(action.names)
             case Stopped():

@@ -13,12 +13,12 @@ from typing import TypeAlias, final
 
 import trio
 
-from softstate.client.machine.events import ModeChanged, NodeRefused, Reset
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, SoftstateError
 from softstate.model import Change
 from softstate.names import prefixes_of
 
-UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused
+UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 """One of the things that `Updates.events` yields."""
 
 NAMES_SHOWN = 10
@@ -31,6 +31,7 @@ BUSY_S_MAX = 0.001
 """How long events are taken without letting other tasks run, as long as there are any."""
 
 _MODE = 0
+_DAMAGED = -1
 _Key: TypeAlias = str | int | tuple[str]
 """A topic, `_MODE`, the number of a reset, or the URL of a node that refuses."""
 
@@ -103,6 +104,18 @@ class Inbox:
         if self._waiting:
             self._waiting.unpark_all()
 
+    def tell(self, event: Reset | ModeChanged | NodeRefused | TopicsUnreadable) -> None:
+        """Take what became of the client."""
+        match event:
+            case Reset():
+                self.reset(event)
+            case ModeChanged():
+                self.mode_changed(event)
+            case NodeRefused():
+                self.node_refused(event)
+            case TopicsUnreadable():
+                self.unreadable(event.topics)
+
     def reset(self, reset: Reset) -> None:
         """Take a change of history. Pending values are dropped: all of them follow again, or as deleted.
 
@@ -117,6 +130,8 @@ class Inbox:
                 if not event.deleted:
                     continue
                 bare = None
+            elif isinstance(event, TopicsUnreadable):
+                continue
             elif isinstance(event, Reset):
                 self._remove(bare)
                 bare = key
@@ -133,6 +148,16 @@ class Inbox:
     def node_refused(self, refusal: NodeRefused) -> None:
         """Take a node's refusal; it takes the place of an earlier one of that node."""
         self._put((refusal.url,), refusal)
+
+    def unreadable(self, topics: Iterable[str]) -> None:
+        """Take topics whose stored records are damaged; what is pending of them stays."""
+        mine = [topic for topic in topics if not self.names.keys().isdisjoint((topic, *prefixes_of(topic)))]
+        if not mine:
+            return
+        pending = self._pending.get(_DAMAGED)
+        if isinstance(pending, TopicsUnreadable):
+            mine = list(dict.fromkeys([*pending.topics, *mine]))
+        self._put(_DAMAGED, TopicsUnreadable(mine))
 
     def deny(self, names: Iterable[str]) -> None:
         """Take note of names that were refused, and have the application told once."""

@@ -28,9 +28,15 @@ class Updates:
     - `softstate.ClientClosed` when the client is closed. When the handle itself is closed, iterating just ends.
     """
 
-    def __init__(self, inbox: Inbox, age_of: Callable[[Iterable[str]], float]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        age_of: Callable[[Iterable[str]], float],
+        unreadable_of: Callable[[Iterable[str]], Iterable[str]] = lambda _: (),
+    ) -> None:
         self._inbox = inbox
         self._age_of = age_of
+        self._unreadable_of = unreadable_of
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,11 +54,21 @@ class Updates:
         return self._inbox.reset_count
 
     @property
+    def unreadable(self) -> tuple[str, ...]:
+        """The topics under this handle whose stored records are damaged, as far as is known.
+
+        The values that were seen of them before stay valid as values, but nothing tells how old they are. Each heals
+        when it is published again, without `expect`; `softstate.Client.get` raises `softstate.Unreadable` until then.
+        """
+        return tuple(self._unreadable_of(self._inbox.names))
+
+    @property
     def age(self) -> float:
         """How old, in seconds, what is known of these names may be at most, as of now.
 
         Everything that was committed longer ago than this has been taken into account. Infinite until the first
-        complete answer, and after a reset until the next one.
+        complete answer, and after a reset until the next one. Topics that are `unreadable` are left out; of those alone
+        the age is infinite.
         """
         if not self._inbox.names or self._inbox.closed:
             return math.inf
@@ -84,8 +100,9 @@ class Updates:
 
         `Reset`: the store's history changed; what follows belongs to the new one, and nothing of the old one follows.
         `ModeChanged`: the client went into another mode; only the newest is kept. `NodeRefused`: one node refuses this
-        client, because of the name in its URL for example; others are used. No application has to act on any of
-        them to stay correct. Both ways of iterating take from the same pending changes.
+        client, because of the name in its URL for example, or one of its polls; it goes on without. `TopicsUnreadable`:
+        the stored records of some topics are damaged (see `unreadable`). No application has to act on any of them to
+        stay correct. Both ways of iterating take from the same pending changes.
         """
         return _Events(self._inbox)
 

@@ -257,6 +257,16 @@ class NodeRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicsUnreadable:
+    """The stored records of these topics are damaged; what was known of them stays, and has no age (P-KNOW-11).
+
+    Told once for each topic, until it is published again. Other topics go on.
+    """
+
+    topics: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class NamesDenied:
     """The node refuses these names to this client; they have left the set."""
 
@@ -289,6 +299,7 @@ Action: TypeAlias = (
     | Reset
     | ModeChanged
     | NodeRefused
+    | TopicsUnreadable
     | NamesDenied
     | Settled
     | Stopped

@@ -36,6 +36,8 @@ class Question:
     lease: int = 0
     """The lease that the answer joins; 0 for a poll, which joins none."""
     listed: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
+    """Topics whose records are damaged, as its pages have said so far."""
 
     @property
     def topics(self) -> dict[str, int]:
@@ -61,6 +63,9 @@ class Knowledge:
         # Topics deleted by a sweep bear the answer's revision, which is above what the store holds for them: sent to
         # a node as a version, it would look like a rewound store (P-SUB-11).
         self._swept: set[str] = set()
+        # The revision of the answer that called a topic unreadable last, and the serial of its request: answers may be
+        # read in another order than their requests were sent, so only what is later in both takes it back.
+        self._unreadable: dict[str, tuple[int, int]] = {}
         self._serial = 0
         self._reset_serial = 0
         self._digest = 0
@@ -89,6 +94,9 @@ class Knowledge:
                 continue  # a wider prefix still covers it
             for topic in self._below(name, but=self.subscriptions):
                 self._forget(topic)
+        if removed:
+            for topic in [topic for topic in self._unreadable if not self._covering(topic)]:
+                del self._unreadable[topic]
         return removed
 
     @property
@@ -104,12 +112,27 @@ class Knowledge:
         return self.elapsed_s(now, names) / CLOCK_RATE_MIN
 
     def elapsed_s(self, now: float, names: Iterable[str] | None = None) -> float:
-        """Return how long ago, on this clock, the oldest certificate among `names` was asked for."""
+        """Return how long ago, on this clock, the oldest certificate among `names` was asked for.
+
+        Unreadable topics are left out, and have no age themselves: it is infinite if there are no other names.
+        """
         oldest = now
+        left_out = counted = False
         for name in self.subscriptions if names is None else names:
+            if name in self._unreadable:
+                left_out = True
+                continue
+            counted = True
             held = self.subscriptions.get(name)
             oldest = min(oldest, -math.inf if held is None else held.asof)
-        return now - oldest
+        return math.inf if left_out and not counted else now - oldest
+
+    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return the topics covered by `names` (None: all) that are unreadable, as far as is known."""
+        if names is None:
+            return list(self._unreadable)
+        wanted = set(names)
+        return [topic for topic in self._unreadable if not wanted.isdisjoint((topic, *prefixes_of(topic)))]
 
     def lowest_revision(self) -> int | None:
         """Return the lowest certified revision of the set; None while one has none, or it is empty (P-RES-4)."""
@@ -177,10 +200,11 @@ class Knowledge:
 
     def apply(self, change: Change) -> bool:
         """Take a change over if it is news (P-KNOW-1, P-KNOW-2); tell whether it was."""
-        return self._apply(change, self._covering(change.topic))
+        damage = self._unreadable.get(change.topic)
+        return self._apply(change, self._covering(change.topic), damage is not None and change.version > damage[0])
 
-    def apply_page(self, question: Question, changes: Iterable[Change]) -> list[Change]:
-        """Apply one page of an answer, which may turn out cut off (P-KNOW-9); return what was news."""
+    def apply_page(self, question: Question, changes: Iterable[Change], revision: int = 0) -> list[Change]:
+        """Apply one page of an answer, read at `revision`, which may turn out cut off (P-KNOW-9); return the news."""
         if question.serial <= self._reset_serial:
             return []
         fresh = []
@@ -194,8 +218,28 @@ class Knowledge:
                 covering = above[parent] = self._above(topic)
             if topic in self.subscriptions:
                 covering = [*covering, self.subscriptions[topic]]
-            if self._apply(change, covering):
+            if self._apply(change, covering, self._later(question, topic, revision)):
                 fresh.append(change)
+        return fresh
+
+    def apply_unreadable(self, question: Question, topics: Iterable[str], revision: int) -> list[str]:
+        """Note which topics a page calls unreadable, as of `revision`; return those that were not so before.
+
+        They count as listed, so that no sweep takes them for deleted.
+        """
+        if question.serial <= self._reset_serial:
+            return []
+        fresh = []
+        for topic in topics:
+            question.listed.add(topic)
+            known = self._known.states.get(topic)
+            if not self._covering(topic) or (known is not None and known.version > revision):
+                continue  # published again since
+            question.unreadable.add(topic)
+            if topic not in self._unreadable:
+                fresh.append(topic)
+            before = self._unreadable.get(topic, (0, 0))
+            self._unreadable[topic] = (max(revision, before[0]), max(question.serial, before[1]))
         return fresh
 
     def finish(self, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()) -> list[Change]:
@@ -211,6 +255,7 @@ class Knowledge:
             if held and held.answered(question.serial, question.lease, revision, question.sent - lag_s):
                 certified.append(name)
         whole = [name for name in certified if question.since[name] == 0 or name in compacted]
+        self._heal(question, whole, revision)
         swept = self._sweep(question, whole, revision)
         self._forget_tombstones()
         return swept
@@ -257,13 +302,16 @@ class Knowledge:
         self._known.replace([Change(state.topic, 0, state.value) for state in states if not state.deleted])
         self._tombstones.clear()
         self._swept.clear()
+        self._unreadable.clear()
         self.begin_lease()
         for held in self.subscriptions.values():
             held.reset()
 
     # Inside ------------------------------------------------------------------------------------------------------
 
-    def _apply(self, change: Change, covering: Sequence[Certificate]) -> bool:
+    def _apply(self, change: Change, covering: Sequence[Certificate], heals: bool) -> bool:
+        if heals:  # the certificate of an unreadable topic has ended: an older version that can be read is news
+            del self._unreadable[change.topic]
         if not covering:
             return False
         version, known = change.version, self._known.states.get(change.topic)
@@ -273,7 +321,7 @@ class Knowledge:
         if version == 0:
             return False
         for held in covering:
-            if held.revision is not None and version <= held.revision:
+            if held.revision is not None and version <= held.revision and not heals:
                 return False
         self._keep(change)
         return True
@@ -304,6 +352,18 @@ class Knowledge:
             self._tombstones[change.topic] = change.version
         elif self._tombstones:
             self._tombstones.pop(change.topic, None)
+
+    def _heal(self, question: Question, whole: Sequence[str], revision: int) -> None:
+        """Note the topics that a complete answer was about, and that it no longer calls unreadable."""
+        for topic in list(self._unreadable):
+            asked = topic in question.since or not set(whole).isdisjoint(prefixes_of(topic))
+            if asked and topic not in question.unreadable and self._later(question, topic, revision):
+                del self._unreadable[topic]
+
+    def _later(self, question: Question, topic: str, revision: int) -> bool:
+        """Tell whether a topic is unreadable by an answer before this one."""
+        damage = self._unreadable.get(topic)
+        return damage is not None and damage[0] <= revision and damage[1] < question.serial
 
     def _sweep(self, question: Question, whole: Iterable[str], revision: int) -> list[Change]:
         """Delete what a full answer did not list, unless a later revision certified it elsewhere (P-SUB-10)."""

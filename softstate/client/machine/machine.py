@@ -122,6 +122,10 @@ class Machine:
         """Return the greatest age in seconds among `names` (None: all wanted); infinite while one is uncertified."""
         return self._knowledge.age_s(now, names)
 
+    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return the topics among those of `names` (None: all) whose stored records are damaged."""
+        return self._knowledge.unreadable(names)
+
     def known(self, name: str) -> list[Change]:
         """Return the newest known state of every topic that `name` covers. After a reset, old values have version 0."""
         return self._knowledge.known(name)

@@ -147,7 +147,7 @@ class PollPath:
             return
         if core.knowledge.move(message.position):
             question.base = message.position
-        core.deliver(core.knowledge.apply_page(question, message.changes))
+        core.take_page(question, message)
         if message.more:
             self._next_page(pending, message.cursor)
             return

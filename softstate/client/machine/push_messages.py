@@ -172,7 +172,7 @@ class PushMessages:
             return
         question = request.question
         connection.page(core.now, question.sent)
-        core.deliver(knowledge.apply_page(question, message.changes))
+        core.take_page(question, message)
         if message.more:
             return
         del connection.requests[str(message.id)]

@@ -10,15 +10,15 @@ from random import Random
 from typing import Protocol
 
 from softstate.client.machine.backoff import Advice, Rotation
-from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused
-from softstate.client.machine.knowledge import Knowledge
+from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused, TopicsUnreadable
+from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.machine.portions import NAMES_MAX, Portions
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Denied, RequestError, SoftstateError
 from softstate.model import Change, Mode
 from softstate.position import Position
-from softstate.wire.messages import Limits
+from softstate.wire.messages import Limits, Polled, Subscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,14 @@ class Core:
         """Hand changes to the application."""
         if changes:
             self.out.append(Deliver(changes))
+
+    def take_page(self, question: Question, message: Subscribed | Polled) -> None:
+        """Apply one page of an answer, and tell the application what is new."""
+        self.deliver(self.knowledge.apply_page(question, message.changes, message.position.revision))
+        if message.unreadable:
+            damaged = self.knowledge.apply_unreadable(question, message.unreadable, message.position.revision)
+            if damaged:
+                self.act(TopicsUnreadable(damaged))
 
     def deny(self, names: Iterable[str]) -> list[str]:
         """Drop names that a node refuses from the set, and report them; return those that were in it."""

@@ -43,6 +43,12 @@ _TRY_ELSEWHERE = (Behind, Overloaded, Unavailable, Compacted, Rewound)
 """Answers after which asking again makes sense; the last two cut a listing short, which then starts again."""
 
 
+class Listing(list[Change]):
+    """A listing. Topics whose stored records are damaged are not in it, but named in `unreadable`."""
+
+    unreadable: tuple[str, ...] = ()
+
+
 @final
 class Reader:
     """Reads through any of several nodes."""
@@ -73,11 +79,12 @@ class Reader:
 
         return await self._ask(read, timeout_s if at_least is None else timeout_s + BEHIND_S)
 
-    async def listing(self, prefix: str, timeout_s: float) -> list[Change]:
+    async def listing(self, prefix: str, timeout_s: float) -> Listing:
         """Return every topic below a prefix that has a value, in order of their names."""
 
-        async def read(url: NodeUrl, timeout_s: float) -> list[Change]:
+        async def read(url: NodeUrl, timeout_s: float) -> Listing:
             found: dict[str, Change] = {}
+            damaged: dict[str, None] = {}
             query, cursors = {"prefix": prefix}, set[str]()
             while True:
                 path = "/v1/topics?" + urlencode(query)
@@ -85,8 +92,14 @@ class Reader:
                 for change in page.changes:
                     if change.topic not in found or found[change.topic].version < change.version:
                         found[change.topic] = change
+                    damaged.pop(change.topic, None)
+                for topic in page.unreadable:
+                    damaged[topic] = None
+                    found.pop(topic, None)
                 if not page.more:
-                    return sorted((change for change in found.values() if not change.deleted), key=_topic)
+                    listed = Listing(sorted((each for each in found.values() if not each.deleted), key=_topic))
+                    listed.unreadable = tuple(sorted(damaged))
+                    return listed
                 if page.cursor is None or page.cursor in cursors:
                     raise HttpFailed(f"{url} announced another page without saying where it begins")
                 cursors.add(page.cursor)

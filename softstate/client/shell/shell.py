@@ -43,6 +43,7 @@ from softstate.client.machine.events import (
     Settled,
     Stopped,
     Ticked,
+    TopicsUnreadable,
 )
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock, JumpDetector
@@ -68,7 +69,9 @@ _IDLE: frozenset[Mode] = frozenset({"closed", "stopped"})
 WAIT_S_MIN = 0.001
 """Shortest wait of the timer: rounding, or a machine that is never content, cannot make it spin."""
 
-ToApplication: TypeAlias = Deliver | Reset | ModeChanged | NodeRefused | NamesDenied | Settled | Stopped
+ToApplication: TypeAlias = (
+    Deliver | Reset | ModeChanged | NodeRefused | TopicsUnreadable | NamesDenied | Settled | Stopped
+)
 
 
 class Driven(Protocol):
@@ -104,6 +107,10 @@ class Driven(Protocol):
 
     def age(self, now: float, names: Iterable[str] | None = None) -> float:
         """Return the greatest age of what is known of `names`, in seconds."""
+        ...
+
+    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return the topics among those of `names` whose stored records are damaged."""
         ...
 
     def known(self, name: str) -> list[Change]:

@@ -12,7 +12,7 @@ from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import NodeRefused, Reset
+from softstate.client.machine.events import NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
 from softstate.model import Change
 from softstate.testing.simulation.clocks import SimClock
@@ -182,7 +182,7 @@ class SimClient:
             elif isinstance(event, Reset):
                 handle.known.clear()
                 self._record(ResetDelivered(now, self.name, handle.number))
-            elif not isinstance(event, NodeRefused):  # no promise is about it
+            elif not isinstance(event, NodeRefused | TopicsUnreadable):  # no promise is about it
                 self._record(ModeChanged(now, self.name, handle.number, event.mode))
 
     def sample(self) -> None:

@@ -33,6 +33,7 @@ from softstate.client.machine.events import (
     Send,
     SendPoll,
     Ticked,
+    TopicsUnreadable,
     Unwanted,
     Wanted,
 )
@@ -120,6 +121,8 @@ class _Conn:
 
 class _World:
     def __init__(self, seed: int) -> None:
+        self.damaged: set[str] = set()
+        self.unreadable: list[str] = []
         self.random = Random(seed)
         self.machine = Machine(MachineOptions((URL,), connect_timeout_s=1.0, poll_timeout_s=1.0), Random(seed))
         self.store = _Store([(0.0, "l0", None)])
@@ -137,6 +140,7 @@ class _World:
     # The client's side -----------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
+        self.unreadable = self.machine.unreadable()
         for action in self.machine.handle(event, self.now):
             self._perform(action)
         self._check()
@@ -160,6 +164,8 @@ class _World:
                     assert held is None or change.version > held.version, "S1"
                     self.copy[change.topic] = change
                     assert change.deleted or change in self.was, "S2"
+            case TopicsUnreadable(topics):
+                assert set(topics).isdisjoint(self.unreadable), "told once"
             case Reset():
                 # Versions start over; values that are held stay readable, of no version.
                 self.copy = {
@@ -184,6 +190,8 @@ class _World:
 
     def _check_topic(self, topic: str, age: float) -> None:
         held = self.copy.get(topic)
+        if topic in self.machine.unreadable():
+            return  # it was reported, and has no age
         position = self.machine.position
         if not self.store.contains(position):
             return  # a rewound store of which the client cannot know yet: its age is about the history it saw
@@ -195,23 +203,27 @@ class _World:
 
     # The node's side -------------------------------------------------------------------------------------------------
 
-    def answer(self, since: dict[str, int]) -> tuple[list[Change], bool]:
-        """Return what differs, and whether a version proves that the store was rewound."""
-        newest, changes = self.store.newest(), {}
+    def answer(self, since: dict[str, int]) -> tuple[list[Change], list[str], bool]:
+        """Return what differs, what is damaged, and whether a version proves that the store was rewound."""
+        newest, changes, damaged = self.store.newest(), {}, set()
         for name, known in since.items():
             for topic, change in newest.items():
                 if not covers(name, topic):
+                    continue
+                if topic in self.damaged:
+                    if not is_prefix(name) or change.version > known:
+                        damaged.add(topic)
                     continue
                 if is_prefix(name):
                     wanted = change.version > known and not (known == 0 and change.deleted)
                 else:
                     if known > change.version:
-                        return [], True
+                        return [], [], True
                     wanted = change.version != known and not (known == 0 and change.deleted)
                 if wanted:
                     changes[topic] = change
         rewound = any(known > self.store.head for known in since.values())
-        return sorted(changes.values(), key=lambda change: change.version), rewound
+        return sorted(changes.values(), key=lambda change: change.version), sorted(damaged), rewound
 
     def node_reads(self) -> None:
         """The node takes one message from the connection."""
@@ -251,17 +263,19 @@ class _World:
                 pass
 
     def _answer(self, conn: _Conn, message_id: Any, since: dict[str, int], *, poll: bool = False) -> None:
-        changes, rewound = self.answer(since)
+        changes, damaged, rewound = self.answer(since)
         position = self.store.position()
         if rewound:
             conn.wire.append(Error("rewound", "gone", message_id, position=position))
         elif poll:
-            conn.wire.append(Polled(message_id, position, changes))
+            conn.wire.append(Polled(message_id, position, changes, unreadable=damaged))
         else:
             cut = self.random.randint(0, len(changes))
             if cut:
-                conn.wire.append(Subscribed(message_id, position, changes[:cut], more=True))
-            conn.wire.append(Subscribed(message_id, position, changes[cut:]))
+                page = Subscribed(message_id, position, changes[:cut], more=True, unreadable=damaged)
+                conn.wire.append(page)
+                damaged = []
+            conn.wire.append(Subscribed(message_id, position, changes[cut:], unreadable=damaged))
 
     def _hello(self, conn: _Conn, hello: Hello) -> None:
         reset = not self.store.contains(hello.position)
@@ -286,16 +300,19 @@ class _World:
         conn.sent += 1
         if self.faulty and self.random.random() < 0.1:
             return  # lost: `sent` will tell
-        unknown = self.faulty and self.random.random() < 0.05
+        unknown = change.topic in self.damaged or (self.faulty and self.random.random() < 0.05)
         conn.wire.append(Notify(change.topic, change.version, change.value, change.deleted and not unknown, unknown))
 
-    def commit(self) -> None:
-        topic, version = self.random.choice(TOPICS), self.store.head + 1
+    def commit(self, topic: str = "") -> None:
+        topic, version = topic or self.random.choice(TOPICS), self.store.head + 1
         deleted = self.random.random() < 0.3
         value = None if deleted else f"{topic}@{version}/{self.lineages}"
         change = Change(topic, version, value, deleted)
         self.store.log.append((self.now, self.store.log[-1][1], change))
         self.was.add(change)
+        self.damaged.discard(topic)  # any publish heals
+        if self.faulty and self.random.random() < 0.1:
+            self.damaged.add(topic)
         conn = self.conn
         if conn is not None and conn.leased and any(covers(name, topic) for name in conn.names):
             self._push(conn, change)
@@ -318,6 +335,7 @@ class _World:
         """Put an older backup in place of the store; the node notices, and ends its connection."""
         keep = self.random.randint(1, self.store.head)
         del self.store.log[keep:]
+        self.damaged.clear()
         self.was = {change for _, _, change in self.store.log if change is not None} | self.was
         self._lineage_row(all_told=False)
         self.session = None
@@ -367,12 +385,12 @@ class _World:
         if self.faulty and self.random.random() < 0.2:
             self.answers[request] = RequestFailed(request, "cut")
             return
-        changes, rewound = self.answer({**poll.topics, **poll.prefixes})
+        changes, damaged, rewound = self.answer({**poll.topics, **poll.prefixes})
         if rewound or not self.store.contains(poll.position):
             error = ERRORS_BY_CODE["rewound"]("gone", position=self.store.position())
             self.answers[request] = RequestFailed(request, "gone", error)
         else:
-            self.answers[request] = PollAnswered(request, Polled(0, self.store.position(), changes))
+            self.answers[request] = PollAnswered(request, Polled(0, self.store.position(), changes, unreadable=damaged))
 
     def poll_arrives(self) -> None:
         if self.answers:
@@ -415,6 +433,8 @@ class _World:
     def heal(self) -> None:
         """End all faults, and let everything flow until nothing is owed for a few renewals."""
         self.faulty = False
+        for topic in sorted(self.damaged)[1:]:
+            self.commit(topic)
         self.handle(Wanted([name for name in NAMES if name not in self.machine._knowledge.subscriptions]))
         end = self.now + 60.0
         while self.now < end:
@@ -429,7 +449,7 @@ class _World:
                 self.handle(Ticked())
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(200))
 def test_ages_are_honest_and_everything_converges(seed: int) -> None:
     world = _World(seed)
     world.handle(Wanted(["a", "p/"]))
@@ -438,7 +458,9 @@ def test_ages_are_honest_and_everything_converges(seed: int) -> None:
         world.step()
     world.heal()
     assert world.machine.mode == "live"
-    alive = {topic: change.value for topic, change in world.store.newest().items() if not change.deleted}
-    held = {topic: change.value for topic, change in world.copy.items() if not change.deleted}
+    newest = world.store.newest().items()
+    alive = {topic: each.value for topic, each in newest if not each.deleted and topic not in world.damaged}
+    held = {topic: each.value for topic, each in world.copy.items() if not each.deleted and topic not in world.damaged}
     assert held == alive
+    assert set(world.machine.unreadable()) <= world.damaged, "what was published again is readable"
     assert world.machine.age(world.now) <= 1.2 * RENEW_S + TIMEOUT_S
