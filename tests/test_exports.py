@@ -56,8 +56,8 @@ MEMBERS = {
     " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
     "Updates": "age denied events names reset_count synced unreadable",
     "MemoryNode": "connect kill start url",
-    "Store": "aclose adopt cautions compact destroy dump feed gauges head info layout lineage_at publish publishers_max"
-    " read reopen wait warnings",
+    "Store": "aclose adopt audit cautions compact destroy dump feed gauges head info layout lineage_at publish"
+    " publishers_max read reopen wait warnings",
 }
 """The names that a class shows beside those of its bases in the standard library, Trio and msgspec."""
 

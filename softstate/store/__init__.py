@@ -141,30 +141,38 @@ def _no_scheme(url: str) -> ConfigError:
 
 
 async def open_store(
-    url: str, *, keys_max: int = KEYS_MAX, publishers_max: int = PUBLISHERS_MAX, create: bool = True
+    url: str,
+    *,
+    keys_max: int = KEYS_MAX,
+    publishers_max: int = PUBLISHERS_MAX,
+    create: bool = True,
+    read_only: bool = False,
+    backup: bool = True,
 ) -> Store:
     """Open the store that `url` names; its scheme names the engine, one of `SCHEMES`.
 
     It holds at most `keys_max` idempotency keys and remembers at most `publishers_max` publishers. If there is none,
     `create` makes it: a file, schema or namespace. Without `create` nothing is made, now or by `Store.reopen`, and
-    that raises `StoreMissing`.
+    that raises `StoreMissing`. A store of an earlier layout is carried over to this release's, after a `backup` beside
+    it where the engine keeps files. If `read_only`, nothing in it is changed, not even by a lineage row: it must be
+    there and of this layout, and what would change it raises `StoreRefused`.
 
     Raises `ConfigError` for any other scheme, for a wrong URL, and when the engine's driver is not installed;
     `StoreRefused` when the store cannot be used, `Unavailable` when it cannot be used now.
     """
-    opened = await _open(url, keys_max, create=create)
+    opened = await _open(url, keys_max, create=create, read_only=read_only, backup=backup)
     opened.publishers_max = publishers_max
     return opened
 
 
-async def _open(url: str, keys_max: int, *, create: bool) -> Store:
+async def _open(url: str, keys_max: int, *, create: bool, read_only: bool, backup: bool) -> Store:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "sqlite" and rest:
         from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (an engine is imported when it is named)
 
-        return await SqliteStore.open(rest, keys_max=keys_max, create=create)
+        return await SqliteStore.open(rest, keys_max=keys_max, create=create, read_only=read_only, backup=backup)
     if colon and scheme == "memory" and not rest:
-        if not create:
+        if read_only or not create:
             raise StoreMissing("memory: begins empty with each process: name a store that lasts")
         return MemoryStore(keys_max=keys_max)
     if rest.startswith("//") and scheme in _REMOTE:
@@ -175,8 +183,9 @@ async def _open(url: str, keys_max: int, *, create: bool) -> Store:
             if (missing.name or "").partition(".")[0] != engine.driver:
                 raise
             raise _not_installed(scheme, engine) from None
-        # Engines take `create` as soon as they can do without.
-        options = {} if create else {"create": False}
+        # Engines are given what is asked for beside the usual, until all of them take every option.
+        asked = {"create": (create, True), "read_only": (read_only, False)}
+        options = {name: given for name, (given, usual) in asked.items() if given is not usual}
         opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max, **options)
         return opened
     raise _no_scheme(url)

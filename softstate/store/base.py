@@ -341,6 +341,23 @@ class Store(ABC):
         pages do not join (`softstate.store.rules.dump.check_joined`), and what the pages raise.
         """
 
+    async def audit(self) -> Sequence[str]:
+        """Look at everything that is held; return what is wrong, each a sentence with what to do. For operators.
+
+        An engine that can look deeper than its records does so. Raises as `dump` does.
+        """
+        found: list[str] = []
+        after, more = 0, True
+        while more:
+            page = await self.dump(after)
+            found += [
+                f"the record of {record.topic!r} is unreadable: publish it without expect, or restore a backup"
+                for record in page.records
+                if record.unreadable
+            ]
+            after, more = page.upto, page.more
+        return found
+
     async def destroy(self) -> None:
         """Delete everything that this store holds, and its namespace; the store is closed then.
 

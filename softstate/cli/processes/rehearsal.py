@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from softstate.cli.options.store_urls import path_of
-from softstate.errors import ConfigError
+from softstate.errors import ConfigError, StoreMissing
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close
 from softstate.store import open_store
@@ -25,11 +25,24 @@ async def rehearse(config: ServerConfig, *, shared: bool) -> None:
     if config.require_store and (path is None or not await trio.Path(path).exists()):
         await _must_be_there(config.store)
     if path is not None and _may_be_used(path):
-        from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 - sqlite3 only where it is used
+        await _look_at(path, config)
 
-        store = await SqliteStore.open_to_read(str(path))
-        with trio.CancelScope(shield=True):
-            await store.aclose()
+
+async def _look_at(path: Path, config: ServerConfig) -> None:
+    from softstate.store.sqlite.schema import EarlierLayout  # noqa: PLC0415 - sqlite3 only where it is used
+    from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415
+
+    try:
+        store = await SqliteStore.open(str(path), read_only=True)
+    except EarlierLayout:
+        return  # a node carries it over
+    except StoreMissing:
+        # An empty file is made a store, unless there must be one.
+        if config.require_store:
+            raise
+        return
+    with trio.CancelScope(shield=True):
+        await store.aclose()
 
 
 async def _must_be_there(url: str) -> None:

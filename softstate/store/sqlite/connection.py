@@ -229,6 +229,8 @@ class SqliteFile:
         except sqlite3.OperationalError as error:
             raise not_opened(error, self.path, opening=opening, read_only=self.read_only) from error
         try:
+            connection.text_factory = bytes  # damage may leave a text that is no UTF-8
+            connection.execute("PRAGMA cell_size_check = ON")  # finds damage before it is followed
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
             if self.read_only:

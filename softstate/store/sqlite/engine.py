@@ -12,44 +12,53 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
-from softstate.errors import Rewound, StoreFault, Unavailable
+from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
-from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
-from softstate.store.limits import COMPACT_ROWS
+from softstate.store.base import LAYOUT, Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.rules.dump import published_to
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer_group, dump_page, feed_page, within_cost
 from softstate.store.rules.version_index import VersionIndex
+from softstate.store.sqlite.audit import audit
+from softstate.store.sqlite.compaction import compact
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile
 from softstate.store.sqlite.dump import replace_contents
+from softstate.store.sqlite.errors import CANNOT_WRITE, code_of
+from softstate.store.sqlite.migration import migrate
 from softstate.store.sqlite.place import Stamp
-from softstate.store.sqlite.schema import begin_lineage, claim, examine
+from softstate.store.sqlite.schema import examine, prepare, read_layout
 from softstate.store.sqlite.snapshot import SqliteSnapshot
+from softstate.store.sqlite.state import State, begin_lineage
 from softstate.store.sqlite.write import apply_group
 
 
 class SqliteEngine:
-    """One process's view of the file. Every method raises as the method of `Store` that it serves."""
+    """One process's view of the file. Every method raises as the method of `Store` that it serves.
+
+    `backup`: a file of an earlier layout is copied before it is carried over to this one.
+    """
 
     def __init__(
         self,
         path: str,
         *,
-        keys_max: int,
         random: Random = SYSTEM,
         busy_s: float = BUSY_S,
         read_only: bool = False,
         create: bool = True,
+        backup: bool = True,
     ) -> None:
         self.file = SqliteFile(path, busy_s, read_only=read_only, create=create)
-        self._keys_max = keys_max
         self._random = random
         self._busy_s = busy_s
+        self._backup = backup
         self._seen_lock = threading.Lock()
         self._index = VersionIndex()
         self._checked: tuple[sqlite3.Connection, int] | None = None
+        self._read_last: tuple[int, State] | None = None
+        self._row_due = False
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only raised."""
         self.stamp: Stamp | None = None
@@ -58,28 +67,56 @@ class SqliteEngine:
     def open(self) -> Position:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
 
-        A file that is open to read only gets no row; the position is that of its newest commit. If the file was open,
-        and there is none now, all stays as it is, and this raises `Unavailable`.
+        A file that is open to read only gets no row; the position is that of its newest commit, as it is when there is
+        no room for the row: that is committed before the first change. If the file was open, and there is none now, all
+        stays as it is, and this raises `Unavailable`.
         """
         self.file.check_not_gone()
         try:
             with self.file.opening() as connection:
-                if self.file.read_only:
-                    position = examine(connection, self.file.path)
-                else:
-                    position = claim(
-                        connection, self.file.path, self._random, self._busy_s, create=self.file.may_create
-                    )
+                path, begin = self.file.path, not self.file.read_only
+                if begin:
+                    begin = not prepare(connection, path, self._random, self._busy_s, create=self.file.may_create)
+                    migrate(connection, path, backup=self._backup)
+                state = self._examined(connection, begin=begin)
         except BaseException:
             self.file.close()
             raise
         self._index.clear()
-        self.seen = position
-        return position
+        self.seen = state.position
+        return self.seen
+
+    def _examined(self, connection: sqlite3.Connection, *, begin: bool) -> State:
+        """Examine the file in one transaction, and `begin` a lineage with it if there is room."""
+        self._row_due = False
+        try:
+            with transaction(connection, "BEGIN IMMEDIATE" if begin else "BEGIN"):
+                state = examine(connection, self.file.path)
+                if begin:
+                    self._row_due = True
+                    state = begin_lineage(connection, state, self._random)
+                    connection.execute("COMMIT")
+                    self._row_due = False
+                return state
+        except sqlite3.OperationalError as error:
+            if not self._row_due or code_of(error) not in CANNOT_WRITE:
+                raise
+        with transaction(connection, "BEGIN"):
+            return examine(connection, self.file.path)
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+    def reopen(self) -> Position:
+        """Open the file again: see `open`."""
+        self.check_writable()
+        return self.open()
+
+    def check_writable(self) -> None:
+        """Raise `StoreRefused` if the file was opened to read only."""
+        if self.file.read_only:
+            raise StoreRefused(f"{self.file.path} was opened to read only: open it to write")
 
     def _saw(self, position: Position) -> None:
         with self._seen_lock:
@@ -89,61 +126,57 @@ class SqliteEngine:
     # The thread that writes -----------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[sqlite3.Connection, SqliteSnapshot]]:
-        """Run the body in a write transaction, which is committed if the file is still in its place."""
+    def _writing(self) -> Iterator[tuple[sqlite3.Connection, SqliteSnapshot, State]]:
+        """Run the body in a write transaction, which is committed if the file is still in its place.
+
+        Yields the snapshot that it began with, and the state, which is newer if the lineage row of this opening had to
+        wait until now.
+        """
+        self.check_writable()
         seen = self.seen
         with self.file.transaction("writer", "BEGIN IMMEDIATE") as connection:
+            layout = read_layout(connection)
             snapshot = SqliteSnapshot(connection)
+            if layout != LAYOUT:
+                raise Unavailable(
+                    f"{self.file.path}: its layout has changed to {layout}: stop this node, and install the softstate"
+                    " that changed it"
+                )
             check_seen(seen, snapshot)
-            yield connection, snapshot
+            state = begin_lineage(connection, snapshot.state, self._random) if self._row_due else snapshot.state
+            yield connection, snapshot, state
             self.file.check_in_place()
             connection.execute("COMMIT")
+        self._row_due = False
         self.stamp = self.file.stamp()
 
-    def publish(self, group: Sequence[Write]) -> Committed:
+    def publish(self, group: Sequence[Write], keys_max: int, publishers_max: int) -> Committed:
         """Apply a group of publishes in one transaction."""
-        with self._writing() as (connection, snapshot):
-            judged = apply_group(connection, snapshot, group, self._keys_max)
-        position = snapshot.position.at(judged.revision)
+        with self._writing() as (connection, snapshot, state):
+            judged = apply_group(connection, snapshot, state, group, keys_max, publishers_max)
+        position = state.position.at(judged.revision)
         self._saw(position)
-        return Committed(judged.verdicts, snapshot.position.revision, judged.records, position)
+        return Committed(judged.verdicts, state.head, judged.records, position)
 
-    def compact(self, tombstones: int, keys: int) -> tuple[int, bool]:
-        """Forget `COMPACT_ROWS` tombstones and as many keys at most; return the floor, and whether to go on."""
-        with self._writing() as (connection, snapshot):
-            floor = snapshot.floor
-            newest, buried = connection.execute(
-                "SELECT ifnull(max(version), 0), count(*) FROM (SELECT version FROM topic"
-                " WHERE value IS NULL AND version <= ? ORDER BY version LIMIT ?)",
-                (tombstones, COMPACT_ROWS),
-            ).fetchone()
-            if buried:
-                connection.execute("DELETE FROM topic WHERE value IS NULL AND version <= ?", (newest,))
-                floor = max(floor, newest)
-            expired = connection.execute(
-                "DELETE FROM idempotency WHERE version IN"
-                " (SELECT version FROM idempotency WHERE version <= ? ORDER BY version LIMIT ?)",
-                (keys, COMPACT_ROWS),
-            ).rowcount
-            if buried or expired:
-                connection.execute("UPDATE meta SET floor = ?, keys = keys - ?", (floor, expired))
-        more = COMPACT_ROWS in (buried, expired)
-        if not more:
+    def compact(self, tombstones: int, keys: int, after: int) -> tuple[int, int | None]:
+        """Forget a portion; return the floor, and the version to go on after, None when all is done."""
+        with self._writing() as (connection, _, state):
+            floor, further = compact(connection, state, tombstones, keys, after)
+        if further is None:
             with self.file.faults("writer"):
                 self.file.log.trim(self.file.connection("writer"))
-        return floor, more
+        return floor, further
 
     def adopt(self, pages: Iterator[Dump], *, replace: bool) -> Position:
         """Put the dump of another store in place of all that is here, and commit a lineage row."""
         self.file.check_in_place()  # rather than after the last page
-        with self._writing() as (connection, snapshot):
+        with self._writing() as (connection, snapshot, _):
             if snapshot.published and not replace:
                 raise published_to(f"sqlite:{self.file.path}")
-            replace_contents(connection, pages)
-            position = begin_lineage(connection, self._random)
+            state = begin_lineage(connection, replace_contents(connection, pages), self._random)
         self._index.clear()
-        self.seen = position
-        return position
+        self.seen = state.position
+        return self.seen
 
     # The thread that reads ------------------------------------------------------------------------------------------
 
@@ -156,7 +189,16 @@ class SqliteEngine:
             snapshot = SqliteSnapshot(connection, self._index)
             check_seen(seen, snapshot)
             self._saw(snapshot.position)
+            self._forget_index_if_changed(connection, snapshot.state)
             yield snapshot
+
+    def _forget_index_if_changed(self, connection: sqlite3.Connection, state: State) -> None:
+        """Forget which versions are where if somebody has changed rows, and was no node: the state is as it was."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if self._read_last != (version, state):
+            if self._read_last is not None and self._read_last[1] == state:
+                self._index.clear()
+            self._read_last = version, state
 
     def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """Answer a group of queries from one snapshot, as far as one call may cost."""
@@ -183,17 +225,25 @@ class SqliteEngine:
     def dump(self, after: int, limit: int) -> Dump:
         """Return a page of all that the file holds."""
         with self._reading() as snapshot:
-            return dump_page(after, limit, snapshot, snapshot.keys_above(after, limit + 1))
+            keys, publishers = snapshot.keys_above(after, limit + 1), snapshot.publishers_above(after, limit + 1)
+            return dump_page(after, limit, snapshot, keys, publishers)
 
     def info(self) -> StoreInfo:
         """Count the contents of the file."""
         with self._reading() as snapshot:
             records, tombstones = (
                 self.file.connection("reader")
-                .execute("SELECT (SELECT count(*) FROM topic), (SELECT count(*) FROM topic WHERE value IS NULL)")
+                .execute("SELECT (SELECT count(*) FROM record), (SELECT count(*) FROM record WHERE value IS NULL)")
                 .fetchone()
             )
-            return StoreInfo(records - tombstones, tombstones, snapshot.keys_held, self.file.size_bytes())
+            state, size = snapshot.state, self.file.size_bytes()
+            return StoreInfo(records - tombstones, tombstones, state.keys, size, state.publishers, LAYOUT)
+
+    def audit(self) -> Sequence[str]:
+        """Return everything that is wrong with the file."""
+        self.file.check_in_place()
+        with self.file.transaction("reader", "BEGIN") as connection:
+            return audit(connection)
 
     def in_trouble(self) -> bool:
         """Tell whether the store is in trouble; bring `seen` up to date if another connection has committed.
@@ -211,3 +261,14 @@ class SqliteEngine:
         except (StoreFault, Unavailable):
             return True
         return False
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Run a transaction; it is rolled back unless the body commits."""
+    connection.execute(begin)
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -19,14 +19,21 @@ _TEMPORARY = frozenset(
 _CONNECTION_SURVIVES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 """Errors after which a connection is as good as before. After any other the next call makes a new one."""
 
+CANNOT_WRITE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+"""Reasons why a commit fails, although the file may still be read."""
+
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "another process has held its lock for too long: find out which (fuser)",
     sqlite3.SQLITE_FULL: "the disk is full: make room",
     sqlite3.SQLITE_IOERR: "the disk failed: look at the system log",
     sqlite3.SQLITE_READONLY: "it has become read-only, or its directory has: remount or change permissions",
     sqlite3.SQLITE_CANTOPEN: "a file beside it cannot be opened: look at file limits and permissions",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: stop every node and restore a backup",
-    sqlite3.SQLITE_NOTADB: "it is damaged: stop every node and restore a backup",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: stop every node, and restore a backup",
+    sqlite3.SQLITE_NOTADB: "it is damaged: stop every node, and restore a backup",
+    sqlite3.SQLITE_CONSTRAINT: "it is damaged: stop every node, and restore a backup",
+    sqlite3.SQLITE_MISMATCH: "it is damaged: stop every node, and restore a backup",
+    sqlite3.SQLITE_TOOBIG: "it is damaged: stop every node, and restore a backup",
+    sqlite3.SQLITE_ERROR: "it is damaged, or another program changed its tables: stop every node, restore a backup",
 }
 
 
@@ -41,26 +48,43 @@ def connection_survives(error: Unavailable) -> bool:
     return not isinstance(cause, sqlite3.Error) or code_of(cause) in _CONNECTION_SURVIVES
 
 
+class Damaged(Exception):
+    """The file holds something that no release of ours wrote there; says what. Becomes an error of ours here."""
+
+
+NOT_OF_SQL = (Damaged, OverflowError, UnicodeDecodeError, MemoryError, sqlite3.InterfaceError)
+"""Other errors that a damaged file makes code raise: of a number, a text or a size that cannot be."""
+
+
 @contextmanager
 def translated(path: str, *, opening: bool = False) -> Iterator[None]:
     """Turn SQLite's errors into `Unavailable`, or, if `opening`, into `StoreRefused` where a retry cannot help."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        # A mistake of this code, never of the file.
+        raise
     except sqlite3.DatabaseError as error:
-        # SQLite reports a damaged file as the bare class; its other subclasses are mistakes of this code.
-        if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
-            raise
         code = code_of(error)
         if opening and code == sqlite3.SQLITE_NOTADB:
             raise StoreRefused(
-                f"{path} is not an SQLite database, and was left untouched: name another file"
+                f"{path} is not an SQLite database, and was left untouched: name another file, or restore a backup"
             ) from error
         if opening and code == sqlite3.SQLITE_READONLY:
             raise StoreRefused(
                 f"{path} or its directory may not be written to: change permissions, or name another file"
             ) from error
+        if opening and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+            raise _damaged(path, str(error), StoreRefused) from error
         advice = _ADVICE.get(code, "unexpected: please report this")
         raise Unavailable(f"{path}: {error}: {advice}") from error
+    except NOT_OF_SQL as error:
+        raise _damaged(path, str(error) or type(error).__name__, StoreRefused if opening else Unavailable) from error
+
+
+def _damaged(path: str, what: str, kind: type[StoreRefused | Unavailable]) -> StoreRefused | Unavailable:
+    move = "move it away, and " if kind is StoreRefused else "and "
+    return kind(f"{path}: {what}: it is damaged: stop every node, {move}restore a backup")
 
 
 def not_made(error: OSError, path: str) -> StoreRefused | Unavailable:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ import trio
 from softstate.errors import Rewound
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CHECK_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
@@ -44,13 +45,12 @@ T = TypeVar("T")
 class SqliteStore(Store):
     """A store in an SQLite file; get one with `SqliteStore.open`. Cancelled calls finish what they began first."""
 
-    layout = 1
-
     durability = Durability.DURABLE
 
-    def __init__(self, engine: SqliteEngine, name: str, keys_max: int) -> None:
+    def __init__(self, engine: SqliteEngine, name: str, keys_max: int, publishers_max: int) -> None:
         self.name = name
         self.keys_max = keys_max
+        self.publishers_max = publishers_max
         self._engine = engine
         self._writer = trio.CapacityLimiter(1)
         self._reader = trio.CapacityLimiter(1)
@@ -67,30 +67,29 @@ class SqliteStore(Store):
         path: str,
         *,
         keys_max: int = KEYS_MAX,
+        publishers_max: int = PUBLISHERS_MAX,
         random: Random = SYSTEM,
         busy_s: float = BUSY_S,
         create: bool = True,
+        read_only: bool = False,
+        backup: bool = True,
     ) -> SqliteStore:
         """Open the file at `path`, made if there is none and `create`, and commit a lineage row.
 
         `reopen` makes none: a file that is gone, or was emptied, may have been moved or lost, and what took its place
-        would fork the history. `busy_s` is how long to wait for another process's lock. Raises `StoreMissing` without
-        a file to open, `StoreRefused` when it is not ours or cannot be had, `Unavailable` when that may pass,
+        would fork the history. A file of an earlier layout is carried over, after a `backup` beside it. If `read_only`,
+        the file must exist, and no trace is left in it: nothing is carried over, and `publish` and the like raise
+        `StoreRefused`.
+
+        `busy_s` is how long to wait for another process's lock. Raises `StoreMissing` without a file to open,
+        `StoreRefused` when it is not ours, is damaged or cannot be had, `Unavailable` when that may pass,
         `StoreReplaced` when it is being swapped at this moment.
         """
-        engine = SqliteEngine(path, keys_max=keys_max, random=random, busy_s=busy_s, create=create)
+        engine = SqliteEngine(
+            path, random=random, busy_s=busy_s, read_only=read_only, create=create and not read_only, backup=backup
+        )
         await trio.to_thread.run_sync(engine.open)
-        return cls(engine, f"sqlite:{path}", keys_max)
-
-    @classmethod
-    async def open_to_read(cls, path: str) -> SqliteStore:
-        """Open the file at `path`, which must exist, without leaving a trace in it: `publish` and the like fail.
-
-        Raises as `open` does.
-        """
-        engine = SqliteEngine(path, keys_max=KEYS_MAX, read_only=True)
-        await trio.to_thread.run_sync(engine.open)
-        return cls(engine, f"sqlite:{path}", KEYS_MAX)
+        return cls(engine, f"sqlite:{path}", keys_max, publishers_max)
 
     @property
     def cautions(self) -> Sequence[str]:  # type: ignore[override]
@@ -125,7 +124,7 @@ class SqliteStore(Store):
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
-        committed = await self._write(lambda: self._engine.publish(group))
+        committed = await self._write(lambda: self._engine.publish(group, self.keys_max, self.publishers_max))
         if committed.records:
             self._waiter.wake(committed.position.revision)
         return committed
@@ -168,14 +167,14 @@ class SqliteStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
-        while True:
-            floor, more = await self._write(lambda: self._engine.compact(tombstones, keys))
-            if not more:
-                return floor
+        after: int | None = 0
+        while after is not None:
+            floor, after = await self._write(partial(self._engine.compact, tombstones, keys, after))
+        return floor
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Waits for calls under way."""
-        return await self._alone(self._engine.open)
+        return await self._alone(self._engine.reopen)
 
     async def info(self) -> StoreInfo:
         """See `Store.info`."""
@@ -184,6 +183,10 @@ class SqliteStore(Store):
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""
         return await self._read(lambda: self._engine.dump(after, limit))
+
+    async def audit(self) -> Sequence[str]:
+        """See `Store.audit`. Also the file itself, and rows that have vanished."""
+        return await self._read(self._engine.audit)
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. One transaction: until the last page, other processes read on but cannot publish.
@@ -212,6 +215,7 @@ class SqliteStore(Store):
 
     async def destroy(self) -> None:
         """See `Store.destroy`. Removes the file and SQLite's own files beside it."""
+        self._engine.check_writable()
         await self.aclose()
         await trio.to_thread.run_sync(self._engine.file.remove)
 

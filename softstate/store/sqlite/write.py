@@ -7,74 +7,171 @@ it comes back late. So the whole group is looked up in one row, as JSON, and wri
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from softstate.store.base import Write
-from softstate.store.rules.judge import JudgedGroup, KeyUse, TopicState, judge_group
-from softstate.store.sqlite.snapshot import SqliteSnapshot
+from softstate.position import REVISION_MAX
+from softstate.store.base import Publisher, Write
+from softstate.store.rules.judge import JudgedGroup, KeyUse, TopicState, is_verified, judge_group
+from softstate.store.sqlite.remembered import (
+    KEY_COLUMNS,
+    PUBLISHER_COLUMNS,
+    key_row,
+    publisher_row,
+    read_key,
+    read_publisher,
+)
+from softstate.store.sqlite.rows import fetch
+from softstate.store.sqlite.snapshot import SqliteSnapshot, as_json
+from softstate.store.sqlite.state import State, seal, sum_of, write_state
 
 ROWS_AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement takes: few sizes, so that SQLite compiles each once, and 1 to fit any number."""
 
 _TOPICS = (
-    "SELECT json_group_array(json_array(topic, version, value IS NOT NULL)) FROM topic"
+    "SELECT json_group_array(json_array(topic, version, value IS NOT NULL,"
+    " CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END)) FROM record"
     " WHERE topic IN (SELECT value FROM json_each(?))"
 )
 _KEYS = (
     "WITH asked (topic, key) AS (VALUES {})"
-    " SELECT json_group_array(json_array(used.topic, used.key, hex(used.digest), used.version))"
-    " FROM asked CROSS JOIN idempotency AS used ON used.topic = asked.topic AND used.key = asked.key"
+    " SELECT used.topic, used.key, used.digest, used.version, used.checksum"
+    " FROM asked CROSS JOIN used_key AS used ON used.topic = asked.topic AND used.key = asked.key"
 )
+_PUBLISHERS = f"SELECT {PUBLISHER_COLUMNS} FROM publisher WHERE publisher IN (SELECT value FROM json_each(?))"
 _WRITE_TOPICS = (
-    "INSERT INTO topic (version, topic, value) VALUES {} ON CONFLICT (topic)"
-    " DO UPDATE SET version = excluded.version, value = excluded.value"
+    "INSERT INTO record (version, topic, checksum, value) VALUES {} ON CONFLICT (topic)"
+    " DO UPDATE SET version = excluded.version, checksum = excluded.checksum, value = excluded.value"
 )
-_WRITE_KEYS = "INSERT INTO idempotency (version, topic, key, digest) VALUES {}"
+_WRITE_KEYS = (
+    f"INSERT INTO used_key ({KEY_COLUMNS}) VALUES {{}} ON CONFLICT (topic, key)"
+    " DO UPDATE SET version = excluded.version, digest = excluded.digest, checksum = excluded.checksum"
+)
+_WRITE_PUBLISHERS = (
+    f"INSERT INTO publisher ({PUBLISHER_COLUMNS}) VALUES {{}} ON CONFLICT (publisher) DO UPDATE SET"
+    " settled = excluded.settled, touched = excluded.touched, uses = excluded.uses, checksum = excluded.checksum"
+)
 
 
 def apply_group(
-    connection: sqlite3.Connection, snapshot: SqliteSnapshot, group: Sequence[Write], keys_max: int
+    connection: sqlite3.Connection,
+    snapshot: SqliteSnapshot,
+    state: State,
+    group: Sequence[Write],
+    keys_max: int,
+    publishers_max: int,
 ) -> JudgedGroup:
-    """Judge a group in the write transaction that `snapshot` began, and write the applied part."""
+    """Judge a group in the write transaction that `snapshot` began, and write the applied part.
+
+    `state` is that of the transaction, which may have added a lineage row already.
+    """
+    found = _topics_of(connection, group)
     judged = judge_group(
         group,
         snapshot,
-        _topics_of(connection, group),
+        _states_of(snapshot, group, found),
         _keys_of(connection, group),
-        before=snapshot.position.revision,
-        keys_held=snapshot.keys_held,
+        _publishers_of(connection, group),
+        before=state.head,
+        keys_held=state.keys,
         keys_max=keys_max,
+        publishers_held=state.publishers,
+        publishers_max=publishers_max,
     )
     newest = {record.topic: record for record in judged.records}
-    rows = sorted((record.version, record.topic, record.cbor) for record in newest.values())
-    made = [(key.version, key.topic, key.key, key.digest) for key in judged.keys]
-    for statement, values in (*_statements(_WRITE_TOPICS, rows), *_statements(_WRITE_KEYS, made)):
-        connection.execute(statement, values)
-    if made:
+    rows = sorted(
+        (record.version, record.topic, seal(record.topic, record.version, record.cbor), record.cbor)
+        for record in newest.values()
+    )
+    keys = [key_row(key) for key in judged.keys]
+    publishers = [publisher_row(publisher) for publisher in judged.publishers]
+    for statement, values in (
+        *_statements(_WRITE_TOPICS, rows),
+        *_statements(_WRITE_KEYS, keys),
+        *_statements(_WRITE_PUBLISHERS, publishers),
+    ):
+        _execute(connection, statement, values, state.head)
+    replaced = [found[topic][2] for topic in newest if topic in found]
+    changed = state._replace(
+        head=judged.revision,
         # Stored, since counting a million of them would take longer than the commit.
-        connection.execute("UPDATE meta SET keys = ?", (snapshot.keys_held + len(made),))
+        keys=state.keys + len(keys),
+        publishers=state.publishers + judged.publishers_added,
+        records=state.records + len(rows) - len(replaced),
+        total=sum_of(state.total, [row[2] for row in rows], replaced),
+    )
+    if changed != state:
+        write_state(connection, changed)
     return judged
 
 
-def _topics_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, TopicState]:
-    """Return the state of each topic of the group that has a record."""
-    topics = msgspec.json.encode(list({write.topic: None for write in group})).decode()
-    found = _listed(connection.execute(_TOPICS, (topics,)))
-    return {topic: TopicState(version, bool(live)) for topic, version, live in found}
+def _execute(connection: sqlite3.Connection, statement: str, values: Sequence[object], head: int) -> None:
+    try:
+        connection.execute(statement, values)
+    except sqlite3.IntegrityError:
+        _make_way(connection, head)
+        connection.execute(statement, values)
+
+
+def _make_way(connection: sqlite3.Connection, head: int) -> None:
+    """Move damaged rows away whose version is given to a commit only now.
+
+    A topic's keeps its name, and so stays unreadable; a key is forgotten, as any damaged one.
+    """
+    aside = 0
+    for version, record in fetch(connection, REVISION_MAX, "version > ?", (head,), -1):
+        if record is None or record.unreadable:
+            while connection.execute("SELECT 1 FROM record WHERE version = ?", (aside,)).fetchone():
+                aside -= 1
+            connection.execute("UPDATE record SET version = ? WHERE version = ?", (aside, version))
+    keys = connection.execute(f"SELECT version, {KEY_COLUMNS} FROM used_key WHERE version > ?", (head,)).fetchall()
+    for version, *row in keys:
+        if read_key(tuple(row)) is None:
+            connection.execute("DELETE FROM used_key WHERE version = ?", (version,))
+
+
+def _topics_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, tuple[int, bool, int]]:
+    """Return version, whether it has a value, and stored checksum of each topic of the group that has a record."""
+    topics = as_json(list({write.topic: None for write in group}))
+    (found,) = connection.execute(_TOPICS, (topics,)).fetchone()
+    return {topic: (version, bool(live), stored) for topic, version, live, stored in msgspec.json.decode(found)}
+
+
+def _states_of(
+    snapshot: SqliteSnapshot, group: Sequence[Write], found: Mapping[str, tuple[int, bool, int]]
+) -> dict[str, TopicState]:
+    """Return the state of each topic of the group that has a record, verified where the verdict depends on it."""
+    states = {topic: TopicState(version, live) for topic, (version, live, _) in found.items()}
+    verified = {write.topic for write in group if write.topic in found and is_verified(write)}
+    if verified:
+        versions = snapshot.versions(verified)
+        readable = {record.topic for record in snapshot.load(sorted(versions.values())) if not record.unreadable}
+        for topic in verified - readable:
+            states[topic] = TopicState(states[topic].version, live=True, readable=False)
+    return states
 
 
 def _keys_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[tuple[str, str], KeyUse]:
     """Return the requests that the idempotency keys of the group stand for already."""
-    # Not as JSON, like the topics: a key may hold a zero character, at which SQLite's JSON ends a text.
     keyed = {(write.topic, write.key): None for write in group if write.key is not None}
     used: dict[tuple[str, str], KeyUse] = {}
     for statement, values in _statements(_KEYS, list(keyed)):
-        for topic, key, digest, version in _listed(connection.execute(statement, values)):
-            used[topic, key] = bytes.fromhex(digest), version
+        for row in connection.execute(statement, values).fetchall():
+            key = read_key(row)
+            if key is not None:
+                used[key.topic, key.key] = key.digest, key.version
     return used
+
+
+def _publishers_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, Publisher]:
+    """Return the publishers of the group that are remembered."""
+    names = list({write.number.publisher: None for write in group if write.number is not None})
+    if not names:
+        return {}
+    rows = connection.execute(_PUBLISHERS, (as_json(names),)).fetchall()
+    return {found.publisher: found for found in map(read_publisher, rows) if found is not None}
 
 
 def _statements(template: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
@@ -85,9 +182,3 @@ def _statements(template: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tupl
         row = f"({', '.join('?' * len(rows[at]))})"
         yield template.format(", ".join([row] * count)), [value for row in rows[at : at + count] for value in row]
         at += count
-
-
-def _listed(cursor: sqlite3.Cursor) -> list[Any]:
-    (text,) = cursor.fetchone()
-    found: list[Any] = msgspec.json.decode(text)
-    return found

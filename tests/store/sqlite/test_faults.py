@@ -86,7 +86,7 @@ async def test_swapped_file(tmp_path: Path) -> None:
         assert isinstance(answer, Rewound)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("SELECT topic FROM topic ORDER BY version").fetchall() == [("theirs",), ("new",)]
+        assert connection.execute("SELECT topic FROM record ORDER BY version").fetchall() == [("theirs",), ("new",)]
 
 
 async def test_log_of_a_swapped_file_is_set_aside(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ async def test_a_damaged_file_is_unavailable_until_it_is_repaired(role: str, tmp
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             before = store._engine.file.connection(role)
             good = overwrite(path, bytes(path.stat().st_size))
-            with pytest.raises(Unavailable, match="it is damaged: stop every node and restore a backup"):
+            with pytest.raises(Unavailable, match="it is damaged: stop every node, and restore a backup"):
                 await (store.head() if role == "reader" else put(store, "b"))
             overwrite(path, good)
         assert await topics(store) == ["a"]
@@ -305,7 +305,7 @@ async def test_an_interrupted_group_is_rolled_back(tmp_path: Path) -> None:
     async with opened(tmp_path / "softstate.db") as store:
         with pytest.raises(RuntimeError, match="mistake"):
             await store.publish(Mistaken())
-        with pytest.raises((sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        with pytest.raises(TypeError):
             await store.publish([Write("lost", b"\x01"), Write("bad", object())])  # type: ignore[arg-type]
         await put(store, "a")
         assert await topics(store) == ["a"]

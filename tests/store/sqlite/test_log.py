@@ -44,7 +44,7 @@ async def test_a_pinned_log_is_warned_of_and_cut_off_once_it_can_be(path: Path, 
     store = await SqliteStore.open(str(path))
     await fill(store, 1)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM topic").fetchone()
+    reader.execute("SELECT count(*) FROM record").fetchone()
     await fill(store)
     size = store.gauges()["store_log_bytes"]
     assert size > 6 * 2**20
@@ -63,7 +63,7 @@ async def test_a_log_is_cut_to_its_limit_when_it_is_begun_anew(path: Path, reade
     store = await SqliteStore.open(str(path))
     await fill(store, 1)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM topic").fetchone()
+    reader.execute("SELECT count(*) FROM record").fetchone()
     await fill(store)
     reader.execute("COMMIT")
     await fill(store, 2)

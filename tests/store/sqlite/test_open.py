@@ -17,9 +17,9 @@ import trio
 
 import softstate
 from softstate.errors import StoreRefused, Unavailable
-from softstate.store.base import Write
+from softstate.store.base import LAYOUT, Write
 from softstate.store.sqlite import schema as sqlite_schema
-from softstate.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from softstate.store.sqlite.schema import APPLICATION_ID
 from softstate.store.sqlite.store import SqliteStore
 
 OPENER = """
@@ -71,7 +71,7 @@ def foreign_by_version(path: Path) -> str:
 
 
 def newer(path: Path) -> str:
-    run_sql(path, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    run_sql(path, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {LAYOUT + 1}")
     return "install the softstate that wrote it"
 
 
@@ -139,7 +139,7 @@ async def test_a_fresh_store_is_marked_and_durable(tmp_path: Path) -> None:
     writer = store._engine.file.connection("writer")
     pragmas = ("application_id", "user_version", "journal_mode", "synchronous")
     found = [writer.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
-    assert found == [APPLICATION_ID, SCHEMA_VERSION, "wal", 2]
+    assert found == [APPLICATION_ID, LAYOUT, b"wal", 2]
     reader = store._engine.file.connection("reader")
     assert reader.execute("PRAGMA query_only").fetchone() == (1,)
     await store.aclose()
@@ -188,8 +188,8 @@ class Scripted:
             raise error
         return self
 
-    def fetchone(self) -> tuple[str]:
-        return (self.answers[0],)
+    def fetchone(self) -> tuple[bytes]:
+        return (self.answers[0].encode(),)
 
 
 def turn_on_wal(connection: Scripted, busy_s: float) -> None:

@@ -118,7 +118,7 @@ async def test_a_file_that_is_gone_is_down_until_it_is_back(place: Place) -> Non
     await store.aclose()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("SELECT topic FROM topic ORDER BY version").fetchall() == [("a",), ("b",)]
+        assert connection.execute("SELECT topic FROM record ORDER BY version").fetchall() == [("a",), ("b",)]
 
 
 async def test_a_file_that_is_gone_when_the_store_is_closed_loses_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import ALL
 from softstate.store.base import Applied, Committed, Store, Verdict, Write
 from softstate.store.memory.store import MemoryStore
-from softstate.store.sqlite.snapshot import DIGITS_BYTES_MAX, ROWS_MAX, ROWS_MIN
+from softstate.store.sqlite.rows import DIGITS_BYTES_MAX
+from softstate.store.sqlite.snapshot import ROWS_MAX, ROWS_MIN
 from softstate.store.sqlite.store import SqliteStore
 from softstate.store.sqlite.write import ROWS_AT_ONCE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-COMMANDS = ("info", "create", "check", "compact", "backup", "restore", "copy")
+COMMANDS = ("info", "create", "check", "compact", "backup", "restore", "copy", "migrate")
 """Every command. `softstate.cli.commands.store.NAME` holds what runs it, called `command`."""
 
 command = App(
@@ -14,11 +14,11 @@ Look after a store, while nodes run on it or not.
 
 `info` prints what it holds; `create` makes an empty one; `check` tries whether its engine does all that softstate
 needs; `compact` forgets which topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy`
-moves to another engine.
+moves to another engine; `migrate` carries over a store of an earlier release.
 
 A store is named as for `softstate serve --store`: sqlite:PATH, or redis://, postgresql:// or etcd:// with a host.
-Opening one adds a lineage row to it, as every start of a node does, which disturbs no client; a file that is only read
-stays as it is.
+A store that is only read stays as it is; writing to one adds a lineage row to it, as every start of a node does, which
+disturbs no client.
 """,
 )
 for order, name in enumerate(COMMANDS):

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.moved import moved
+from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, check_new_file, reading
 from softstate.cli.options.store_urls import plain, same_store
 from softstate.cli.processes.interrupt import interruptible
@@ -21,6 +21,7 @@ async def command(
     /,
     *,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    skip_unreadable: SkipUnreadable = False,
     store: StoreUrl = DEFAULT_STORE,
 ) -> int:
     """Write all that a store holds to a file, consistent while writes go on.
@@ -34,13 +35,16 @@ async def command(
     if same_store(f"sqlite:{file}", store):
         raise ConfigError(f"{file} is the store itself: name another file")
     check_new_file(file, force=force)
-    return await interruptible(partial(_back_up, file, store))
+    return await interruptible(partial(_back_up, file, store, skip_unreadable=skip_unreadable))
 
 
-async def _back_up(file: Path, store: str) -> int:
+async def _back_up(file: Path, store: str, *, skip_unreadable: bool) -> int:
     from softstate.store.sqlite.backup import write_backup  # noqa: PLC0415 (--help does without)
 
-    async with reading(store) as opened, moved(f"backup of {opened.name}", opened) as dump:
+    async with (
+        reading(store) as opened,
+        moved(f"backup of {opened.name}", opened, skip_unreadable=skip_unreadable) as dump,
+    ):
         position = await write_backup(dump, str(file))
     print(f"{plain(str(file))} holds {plain(opened.name)} as of revision {position.revision - 1}")
     return exit_codes.OK

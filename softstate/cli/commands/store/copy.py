@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.moved import moved
+from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import reading, writing
 from softstate.cli.options.store_urls import plain, same_store
 from softstate.errors import ConfigError
@@ -19,6 +19,7 @@ async def command(
     /,
     *,
     replace: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    skip_unreadable: SkipUnreadable = False,
 ) -> int:
     """Copy all that a store holds to another one, perhaps of another engine, with versions kept.
 
@@ -32,7 +33,7 @@ async def command(
     if same_store(source, target):
         raise ConfigError("FROM and TO are the same store: name another to copy to")
     async with reading(source) as old, writing(target, create=True) as new:
-        async with moved(f"copying {old.name}", old) as dump:
+        async with moved(f"copying {old.name}", old, skip_unreadable=skip_unreadable) as dump:
             position = await new.adopt(dump, replace=replace)
         info = await new.info()
         print(f"{plain(new.name)} holds {info.topics} topics, and stands at revision {position.revision}")

@@ -10,7 +10,7 @@ from softstate.cli.terminal.fields import print_fields
 
 
 async def command(*, store: StoreUrl = DEFAULT_STORE, json: AsJson = False) -> int:
-    """Print what a store holds: where its history stands, how many topics, tombstones and idempotency keys, its size.
+    """Print what a store holds: where its history stands, how many topics, tombstones and so on, its size, its layout.
 
     And whether acknowledged publishes are safe there: `durability`, and what speaks against it.
     """
@@ -29,6 +29,8 @@ async def command(*, store: StoreUrl = DEFAULT_STORE, json: AsJson = False) -> i
             "topics": info.topics,
             "tombstones": info.tombstones,
             "keys": info.keys,
+            "publishers": info.publishers,
+            "layout": info.layout,
             "store_bytes": info.size_bytes,
         }
         if info.notes:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import trio
 from cyclopts import Parameter
 
-from softstate.cli.options.store_urls import path_of
+from softstate.cli.processes.node_process import configure_logging
 from softstate.errors import ConfigError
 from softstate.store import Store, open_store
 
@@ -25,28 +25,24 @@ StoreUrl: TypeAlias = Annotated[
 
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[Store]:
-    """Open a store to read it; a file is left as it is, and must exist. Raises `ConfigError`, and as opening does."""
-    path = path_of(url)
-    if path is None:
-        async with writing(url) as store:
-            yield store
-        return
-    from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (--help does without)
-
-    async with _closing(await SqliteStore.open_to_read(str(path))) as store:
+    """Open a store, which must exist, and leave it as it is. Raises `ConfigError`, and as opening does."""
+    _check_lasting(url)
+    async with _closing(await open_store(url, create=False, read_only=True)) as store:
         yield store
 
 
 @asynccontextmanager
-async def writing(url: str, *, create: bool = False) -> AsyncIterator[Store]:
+async def writing(url: str, *, create: bool = False, backup: bool = True) -> AsyncIterator[Store]:
     """Open a store; `create` one that is not there. Raises `ConfigError`, and what opening the engine raises."""
-    path = path_of(url)
+    _check_lasting(url)
+    configure_logging("console", verbose=False)
+    async with _closing(await open_store(url, create=create, backup=backup)) as store:
+        yield store
+
+
+def _check_lasting(url: str) -> None:
     if url.startswith("memory:"):
         raise ConfigError("store: memory: is the memory of one process, and cannot be reached from another")
-    if path is not None and not create and not path.exists():
-        raise ConfigError(f"store: there is no file {path}: name one that is there")
-    async with _closing(await open_store(url, create=create)) as store:
-        yield store
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.moved import moved
+from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
 from softstate.cli.options.store_urls import plain, same_store
@@ -29,6 +29,7 @@ async def command(
     /,
     *,
     yes: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    skip_unreadable: SkipUnreadable = False,
     store: StoreUrl = DEFAULT_STORE,
 ) -> int:
     """Put a backup in place of all that a store holds. What was published since is lost.
@@ -48,7 +49,7 @@ async def command(
             print(visible(line), flush=True)
         if loss.published:
             await _confirm(yes=yes)
-        async with moved(f"restoring {opened.name}", backup) as dump:
+        async with moved(f"restoring {opened.name}", backup, skip_unreadable=skip_unreadable) as dump:
             position = await opened.adopt(dump, replace=True)
         print(f"{plain(opened.name)} is restored, and stands at revision {position.revision}")
     return exit_codes.OK

@@ -6,8 +6,10 @@ import io
 import json
 import os
 import pty
+import sqlite3
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,7 +138,7 @@ def test_a_store_that_is_not_there_is_not_made(words: list[str], folder: Path, r
         (["info", "--stor", "x"], "--stor. Did you mean --store (see: softstate store info --help)"),
         (["infos"], "(see: softstate store --help)"),
         (["backup"], "softstate store backup --help"),
-        (["check", "--store", "foo:bar"], "'foo:bar' is neither"),
+        (["check", "--store", "foo:bar"], "'foo:bar' is none of sqlite:PATH"),
         (["check", "--store", "sqlite:/nonexistent/softstate.db"], "cannot make a directory in /nonexistent"),
         (["compact"], "--upto REVISION or --all"),
         (["compact", "--upto", "3", "--all"], "--upto REVISION or --all"),
@@ -372,10 +374,12 @@ def test_check_runs_every_check_beside_the_store(url: str, folder: Path, output:
     within("sqlite:softstate.db", fill)
     before = (folder / "softstate.db").read_bytes()
     lines = output("check", "--store", url)
-    assert [line for line in lines if line.startswith("ok ")] == [
+    rows = [] if url == "memory:" else ["ok      rows"]
+    assert [line for line in lines if line.startswith("ok ")] == rows + [
         f"ok      {getattr(check, '__name__', '?').replace('_', ' ')}" for check in STORE_CHECKS
     ]
-    assert lines[-1] == f"{len(STORE_CHECKS)} of {len(STORE_CHECKS)} checks passed"
+    count = len(STORE_CHECKS) + len(rows)
+    assert lines[-1] == f"{count} of {count} checks passed"
     assert any(line.startswith("warning: ") for line in lines) == (url == "memory:")
     assert (folder / "softstate.db").read_bytes() == before
     assert names(folder) == ["softstate.db"]
@@ -394,6 +398,62 @@ def test_check_says_which_rule_is_broken(
     assert any(line.startswith("BROKEN  feed resumes where it ended: `upto` is on the history:") for line in broken)
     assert lines[-1] == f"{len(STORE_CHECKS) - len(broken)} of {len(STORE_CHECKS)} checks passed"
     assert names(folder) == []
+
+
+def damage(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def test_check_names_rows_that_are_damaged_or_gone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    within("sqlite:softstate.db", fill)
+    damage(
+        folder / "softstate.db",
+        "UPDATE record SET value = x'00' WHERE topic = 'a'",
+        "DELETE FROM record WHERE topic = 'c'",
+    )
+    assert run(["store", "check"]) == exit_codes.BROKEN
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "BROKEN  rows: the record of 'a' is unreadable: publish it without expect, or restore a backup",
+        "BROKEN  rows: 1 records have vanished, of 3: restore a backup, since nothing tells which",
+    ]
+    assert lines[-1] == f"{len(STORE_CHECKS)} of {len(STORE_CHECKS) + 1} checks passed"
+    damage(folder / "softstate.db", "DELETE FROM state")
+    assert run(["store", "check"]) == exit_codes.BROKEN
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN")]
+    assert "the row with its state is gone: it is damaged: stop every node, move it away, and restore a backup" in line
+
+
+# Unreadable ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["copy", "sqlite:bad.db", "sqlite:new.db"], ["backup", "new.db", "--store", "sqlite:bad.db"],
+              ["restore", "bad.db", "--store", "sqlite:new.db"]],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named_and_left_out_only_when_told(
+    words: list[str], folder: Path, output: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    within("sqlite:bad.db", fill)
+    damage(
+        folder / "bad.db",
+        "UPDATE record SET value = 'text' WHERE topic = 'a'",
+        "UPDATE record SET version = -1 WHERE topic = 'b'",
+    )
+    before = (folder / "bad.db").read_bytes()
+    assert run(["store", *words]) == exit_codes.BROKEN
+    err = capsys.readouterr().err
+    assert "nothing was written: 2 records of sqlite:bad.db cannot be read: 'a', 'b'; publish them again" in err
+    assert err.count("\n") == 1
+    if (folder / "new.db").exists():
+        assert within("sqlite:new.db", state) == {}
+    lines = output(*words, "--skip-unreadable")
+    assert "left out, unreadable: 'a', 'b'" in lines
+    assert set(within("sqlite:new.db", state)) == {"c"}
+    assert (folder / "bad.db").read_bytes() == before
 
 
 async def test_a_scratch_store_goes_away_with_its_block(tmp_path: Path) -> None:

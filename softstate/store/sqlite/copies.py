@@ -1,0 +1,49 @@
+"""Copies of an SQLite file: one file each, which appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from softstate.errors import Unavailable
+from softstate.store.rules.nonce import lineage_nonce
+from softstate.store.sqlite.place import make_private
+
+
+def copy_file(path: str, target: str) -> None:
+    """Copy the newest commit of a file to `target`, in place of what is there. Raises `Unavailable`."""
+    partial = f"{target}.{lineage_nonce()}.partial"
+    try:
+        make_private(partial)
+        with (
+            closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(partial)) as copy,
+        ):
+            source.backup(copy)
+        put_in_place(partial, target)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"cannot copy {path} to {target}: {error}") from error
+    finally:
+        with suppress(OSError):
+            Path(partial).unlink(missing_ok=True)
+
+
+def put_in_place(partial: str, path: str) -> None:
+    """Rename a complete file that is closed to `path`. Raises `Unavailable`."""
+    try:
+        with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+            # Without a write-ahead log it is one file, which can be read where nothing can be written.
+            (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            if mode != "delete":
+                raise Unavailable(f"cannot put {path} in place: {partial} keeps its write-ahead log")
+        os.replace(partial, path)  # noqa: PTH105 (paths are text here)
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)  # noqa: PTH100, PTH120
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"cannot put {path} in place: {error}") from error
