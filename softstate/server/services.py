@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
 
 
@@ -38,6 +39,10 @@ class Services(Protocol):
     @property
     def bulkhead(self) -> Bulkhead:
         """The bulkhead that contains the bugs of single requests."""
+
+    @property
+    def turns(self) -> Turns:
+        """The room of the turns of the loop, which all connections share."""
 
     @property
     def draining(self) -> bool:

@@ -13,7 +13,7 @@ from softstate.model import Page
 from softstate.position import Position
 from softstate.session.request import PendingHello, PendingPoll, PendingRenew, PendingSubscribe, PendingWork
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import Farewell, Reason
+from softstate.wire.messages import Farewell, Id, Reason
 
 P = ParamSpec("P")
 
@@ -57,7 +57,7 @@ REFUSED: NodeEvent[[RequestError, CloseCode]] = NodeEvent("refused")
 DISCONNECTED: NodeEvent[[]] = NodeEvent("disconnected")
 
 POSITION_MOVED: NodeEvent[[Position]] = NodeEvent("position moved")
-UNREADABLE: NodeEvent[[RequestError]] = NodeEvent("unreadable message")
+UNREADABLE: NodeEvent[[RequestError, Id | None]] = NodeEvent("unreadable message")
 
 EVENTS = (
     HELLO_ANSWERED, HELLO_FAILED, SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, POLL_ANSWERED, POLL_FAILED, RENEW_CAUGHT_UP,

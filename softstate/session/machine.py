@@ -32,7 +32,7 @@ from softstate.session.request import (
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import ClientMessage, Farewell, Reason
+from softstate.wire.messages import ClientMessage, Farewell, Id, Reason
 
 P = ParamSpec("P")
 
@@ -108,9 +108,9 @@ class SessionMachine(SessionCore):
         assert self.state in rule.to
         return effects
 
-    def unreadable(self, error: RequestError) -> list[Effect]:
-        """Take note of a message that could not be decoded."""
-        return self._take(events.UNREADABLE, error)
+    def unreadable(self, error: RequestError, request: Id | None = None) -> list[Effect]:
+        """Take note of a message that could not be decoded; `request` is its id, if that could be read."""
+        return self._take(events.UNREADABLE, error, request)
 
     def turn_begun(self, ticket: int) -> list[Effect]:
         """Do the portion for which a `Turn` asked. Ignored if its request is no longer under way."""

@@ -7,7 +7,7 @@ from softstate.session.effects import Close, DropPending, Effect, Send
 from softstate.session.request import send_error
 from softstate.session.state import SessionCore
 from softstate.wire.close_codes import CLOSE_FOR, CloseCode
-from softstate.wire.messages import ClientBye, Farewell, Message, Reason, Revoked, ServerBye
+from softstate.wire.messages import ClientBye, Farewell, Id, Message, Reason, Revoked, ServerBye
 
 # The lease -----------------------------------------------------------------------------------------------------------
 
@@ -71,14 +71,14 @@ def refuse_unless_hello(session: SessionCore, _message: Message, _now: float) ->
     return refuse(session, Invalid("the first message must be hello"), CloseCode.PROTOCOL)
 
 
-def refuse_unreadable(session: SessionCore, error: RequestError) -> list[Effect]:
+def refuse_unreadable(session: SessionCore, error: RequestError, _request: Id | None) -> list[Effect]:
     """End a connection whose first message cannot be decoded."""
     return refuse(session, error, CloseCode.PROTOCOL)
 
 
-def report_unreadable(_session: SessionCore, error: RequestError) -> list[Effect]:
+def report_unreadable(_session: SessionCore, error: RequestError, request: Id | None) -> list[Effect]:
     """Say that a message could not be decoded; the connection goes on (P-WIRE-9)."""
-    return [send_error(error, None)]
+    return [send_error(error, request)]
 
 
 def leave(session: SessionCore, reason: Farewell, retry_ms: int) -> list[Effect]:

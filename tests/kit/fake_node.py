@@ -16,6 +16,7 @@ from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.fanout.turns import Turns
 from softstate.server.http.server import HttpServer
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -27,6 +28,7 @@ class FakeNode:
 
     def __init__(self, *, strict: bool = True, **options: Any) -> None:
         self.config = ServerConfig(**options).check()
+        self.turns = Turns(self.config.turn_names_max, Bulkhead(strict=True))
         self.store = MemoryStore(MemoryDisk(Random(1)))
         self.access: Any = self
         self.reads: Any = self

@@ -26,6 +26,9 @@ class Told:
     def expired(self) -> None:
         self.watch.told += 1
 
+    def fail(self) -> None:
+        raise AssertionError
+
 
 class Watch:
     """Sees what happens between two of its own turns: names that are reaped, and connections that are told."""

@@ -44,11 +44,20 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-WIRE-9": (
         "processes/test_foreign_client.py::test_malformed_messages_get_an_error_and_the_connection_lives",
         "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_no_other_client",
+        "wire/test_items.py::test_the_id_of_a_request_with_a_wrong_field_is_read",
+        "wire/test_items.py::test_no_id_is_made_up",
     ),
     "P-WIRE-10": (
         "client/shell/test_levels.py::test_a_field_of_a_later_level_goes_only_where_that_level_was_told",
         "session/test_machine.py::test_welcome_says_everything",
         "server/http/test_arguments.py::test_every_reply_below_v1_tells_the_level",
+    ),
+    "P-WIRE-11": (
+        "wire/test_items.py::test_both_codecs_count_alike_and_know_the_limit_to_the_last_item",
+        "wire/test_items.py::test_the_last_item_fits_and_the_next_is_too_large",
+        "wire/test_value.py::test_the_last_item_of_a_value_fits_and_the_next_is_too_large",
+        "server/websocket/test_large_messages.py::test_the_worst_messages_are_refused_by_their_id",
+        "server/http/test_large_bodies.py::test_the_worst_bodies_are_refused",
     ),
     # The life of a connection
     "P-CONN-1": (

@@ -1,6 +1,8 @@
 import base64
 import math
+import re
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import cbor2
@@ -11,7 +13,7 @@ from hypothesis import example, given, settings
 from softstate.errors import Invalid, TooLarge
 from softstate.wire import CBOR, JSON, VALUE_BYTES_MAX, VALUE_DEPTH_MAX, Codec, check_value, decode_value, encode_value
 from softstate.wire.messages import Publish
-from softstate.wire.value import BYTES_KEY, json_of, unwrap_bytes, wrap_bytes
+from softstate.wire.value import BYTES_KEY, VALUE_ITEMS_MAX, find_fault, json_of, unwrap_bytes, wrap_bytes
 
 CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
@@ -231,3 +233,61 @@ def test_a_long_key_is_cut_where_a_fault_below_it_is_named() -> None:
     assert caught.value.message.startswith("value.kkk")
     assert "[0].xxx" in caught.value.message
     assert len(caught.value.message) < 300
+
+
+def count(value: Any) -> int:
+    if isinstance(value, dict | list):
+        members = list(value.values()) if isinstance(value, dict) else value
+        return len(members) + sum(map(count, members))
+    return 0
+
+
+SHAPES: list[Callable[[int], Any]] = [
+    lambda items: [0] * items,
+    lambda items: {str(number): "x" for number in range(items)},
+    lambda items: [[0]] * (items // 2) + [1.5] * (items % 2),
+    lambda items: [{"k": b"b"}] * (items // 2) + [None] * (items % 2),
+    lambda items: {"a": [[]] * (items - 1)},
+    lambda items: [*[0] * (items - 3), {"a": [True]}],
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("items", [16, VALUE_ITEMS_MAX])
+def test_the_last_item_of_a_value_fits_and_the_next_is_too_large(shape: Callable[[int], Any], items: int) -> None:
+    value = shape(items)
+    assert count(value) == items
+    check_value(value, items_max=items)
+    with pytest.raises(TooLarge, match=rf"value holds more items .* \(value_items_max\), {items - 1}"):
+        check_value(value, items_max=items - 1)
+    with pytest.raises(TooLarge):
+        encode_value(value, items_max=items - 1)
+    assert encode_value(value, 2**20) == cbor2.dumps(value)
+
+
+def test_a_value_that_would_be_too_long_to_walk_is_refused_by_its_items() -> None:
+    """The same list again and again: 16 million items in 4,096 lists."""
+    with pytest.raises(TooLarge, match="items"):
+        check_value([[0] * 4_000] * 4_000, items_max=VALUE_ITEMS_MAX)
+
+
+@CHECKED
+@given(ANYTHING)
+def test_a_value_is_accepted_level_by_level_as_it_is_item_by_item(value: Any) -> None:
+    try:
+        find_fault(value, "value", 0)
+    except Invalid as fault:
+        with pytest.raises(Invalid, match=re.escape(fault.message)):
+            check_value(value)
+    else:
+        check_value(value)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, 2**63, "\ud800", {"\ud800": 1}, {"$bytes": ""}, (1,), {1: 2}])
+@pytest.mark.parametrize("depth", [0, 1, 31])
+def test_a_fault_among_many_items_is_named_by_its_place(wrong: Any, depth: int) -> None:
+    value: Any = [*[0] * 1_000, wrong, *["x"] * 1_000]
+    for _ in range(depth if not isinstance(wrong, dict) else min(depth, 30)):
+        value = {"k": value}
+    with pytest.raises(Invalid, match=r"value.*\[1000\]"):
+        check_value(value)

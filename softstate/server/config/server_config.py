@@ -15,7 +15,7 @@ from softstate.server.config.bounds import above, at_least, between
 from softstate.server.config.hosts import allowed_host, allowed_origin
 from softstate.server.config.settings import set_by, settings_of
 from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX
-from softstate.wire.value import VALUE_BYTES_MAX
+from softstate.wire.value import VALUE_BYTES_MAX, VALUE_ITEMS_MAX
 
 Role: TypeAlias = Literal["all", "push", "poll"]
 """``poll`` answers HTTP only; ``push`` and ``all`` answer both, but ``push`` refuses polls."""
@@ -92,9 +92,15 @@ class ServerConfig:
 
     # Messages and queues
     value_bytes_max: Annotated[int, above(0), "Largest value, encoded as CBOR."] = VALUE_BYTES_MAX
+    value_items_max: Annotated[
+        int, at_least(16), "Most items of a value: members of its lists and maps, at any depth."
+    ] = VALUE_ITEMS_MAX
     message_bytes_max: Annotated[
         int, above(0), f"Largest message of a client over WebSocket; at least value_bytes_max + {ENVELOPE_BYTES}."
-    ] = MIB
+    ] = 256 * KIB
+    message_items_max: Annotated[
+        int, at_least(1_024), "Most items of a message or an HTTP body, those of its values included."
+    ] = 16_384
     pending_max: Annotated[
         int, above(0), "Entries that may wait for one slow connection before its lease is revoked."
     ] = 1_024
@@ -127,7 +133,7 @@ class ServerConfig:
     ] = 20_000
     head_bytes_max: Annotated[int, above(0), "Largest head of an HTTP request; beyond it, 431."] = 16 * KIB
     headers_max: Annotated[int, above(0), "Most headers of an HTTP request; beyond it, 431."] = 64
-    body_bytes_max: Annotated[int, above(0), "Largest body of an HTTP request; beyond it, 413."] = 4 * MIB
+    body_bytes_max: Annotated[int, above(0), "Largest body of an HTTP request; beyond it, 413."] = MIB
     head_s_max: Annotated[
         float, above(0), "Time for the head of an HTTP request, from the connection or from its first byte on."
     ] = 10.0

@@ -21,6 +21,12 @@ from softstate.server.bulkhead import RETRY_S, Bulkhead
 RESTS = 4
 """Turns without room between two with it, if tasks wait for room."""
 
+FREE_FRACTION = 16
+"""Work of at most this fraction of a turn's room is done at once."""
+
+FREE_BYTES = 1_024
+"""A message of at most so many bytes is decoded at once: it costs no more than any other."""
+
 BYTES_PER_NAME = 64
 """Bytes of a message that take as long to decode, at worst, as a name to be entered into a lease."""
 
@@ -30,6 +36,8 @@ class Turns:
 
     def __init__(self, names_max: int, bulkhead: Bulkhead) -> None:
         self.names_max = names_max
+        self.names_free = names_max // FREE_FRACTION
+        """Names that cost no more than any message, and for which no room is asked."""
         self._left = names_max
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._refilling = False

@@ -9,13 +9,15 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from msgspec.inspect import Field, ListType, StructType, Type, UnionType, type_info
 
-from softstate.errors import Invalid
+from softstate.errors import Invalid, TooLarge
 from softstate.position import REVISION_MAX, Position
+from softstate.server.config import ServerConfig
 from softstate.wire import Codec
 from softstate.wire.messages import Batch, BatchChange, Poll
 
@@ -129,18 +131,39 @@ class BatchBody(Batch, frozen=True, forbid_unknown_fields=True):
     changes: list[ChangeBody]  # type: ignore[assignment]  # a list is only read here
 
 
+MEMBERS_LOOKED_AT_MAX = 1_000
+"""Members of a list in which an unknown field is looked for: 5 ms."""
+
+JSON_PER_CBOR = 6
+"""Most bytes of JSON for one of the same value in CBOR: a control character is escaped as ``\\u0001``."""
+
 VALUE: Any = Any
 """The kind of a body that is one value: it has no fields."""
 
 
+def check_size(data: bytes, codec: Codec, kind: Any, config: ServerConfig) -> None:
+    """Check the size of a body before anything of it is decoded. Raises `TooLarge`."""
+    if kind is VALUE:
+        limit = config.value_bytes_max * (JSON_PER_CBOR if codec.text else 1)
+        what = f"this value cannot fit into the limit (value_bytes_max), {config.value_bytes_max} bytes as CBOR"
+    else:
+        limit = config.body_bytes_max if kind is BatchBody else config.message_bytes_max
+        what = f"the limit (message_bytes_max) is {limit}: ask in several requests"
+    if len(data) > limit:
+        raise TooLarge(f"the body has {len(data)} bytes: {what}")
+
+
 def read_body(data: bytes, codec: Codec, kind: Any) -> Any:
-    """Read a body as `kind`, None for a request that takes none. Raises `Invalid`, naming a field that is unknown."""
+    """Read a body as `kind`, None for a request that takes none. Raises `Invalid`, naming a field that is unknown.
+
+    Values are left as the codec's syntax has them: `Codec.plain` makes them what they mean.
+    """
     if kind is None:
         if data:
             raise Invalid("this request takes no body: leave it out")
         return None
     try:
-        return codec.loads(data, kind)
+        return codec.loads_syntax(data, kind)
     except Invalid:
         # Looked for only now: a request that is in order is read once.
         if kind is not VALUE and (refusal := _unknown_field(data, codec, kind)) is not None:
@@ -150,7 +173,7 @@ def read_body(data: bytes, codec: Codec, kind: Any) -> Any:
 
 def _unknown_field(data: bytes, codec: Codec, kind: Any) -> Invalid | None:
     try:
-        item = codec.loads(data, VALUE)
+        item = codec.loads_syntax(data, VALUE)
     except Invalid:
         return None
     return next(_unknown_in(item, type_info(kind), ""), None)
@@ -162,7 +185,7 @@ def _unknown_in(item: Any, kind: Type, path: str) -> Iterator[Invalid]:
         for each in kind.types:
             yield from _unknown_in(item, each, path)
     elif isinstance(kind, ListType) and isinstance(item, list):
-        for index, each in enumerate(item):
+        for index, each in enumerate(islice(item, MEMBERS_LOOKED_AT_MAX)):
             yield from _unknown_in(each, kind.item_type, f"{path}[{index}]")
     elif isinstance(kind, StructType) and isinstance(item, dict):
         fields: dict[str, Field] = {field.encode_name: field for field in kind.fields}

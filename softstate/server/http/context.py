@@ -27,6 +27,7 @@ class HttpContext:
         self.reads = services.access.reads
         self.writes = services.access.writes
         self.hub = services.hub
+        self.turns = services.turns
         self._holds: dict[trio.CancelScope, None] = {}
 
     @property

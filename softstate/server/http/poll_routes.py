@@ -17,6 +17,7 @@ from softstate.errors import Compacted, NotFound, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
+from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.http.arguments import PollBody
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, position_headers
@@ -35,7 +36,7 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     asked: PollBody = request.content
     watch = context.services.watch_poll(again=True)
     try:
-        _check_names(context, asked.topics, asked.prefixes)
+        await _check_names(context, asked.topics, asked.prefixes)
         query = Query(asked.topics, asked.prefixes, asked.witness)
         return await _answer(context, request, query, asked.cursor, asked.min_revision, watch)
     finally:
@@ -61,14 +62,19 @@ def _check_topic(topic: str) -> None:
     check_topic(topic, "topics")
 
 
-def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
+async def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
     count = len(topics) + len(prefixes)
     if count > context.config.subscriptions_max:
         raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {context.config.subscriptions_max}")
-    for topic in topics:
+    room = context.turns.names_max
+    for number, topic in enumerate(topics, 1):
         _check_topic(topic)
-    for prefix in prefixes:
+        if number % room == 0:
+            await context.turns.spend(room)
+    for number, prefix in enumerate(prefixes, 1):
         check_prefix(prefix, "prefixes")
+        if number % room == 0:
+            await context.turns.spend(room)
 
 
 async def _answer(
@@ -85,10 +91,9 @@ async def _answer(
             position=page.position,
         )
     codec = request.accepted()
-    polled = _polled(query, page, watch)
-    return Reply(
-        200, codec.encode(polled, page.records), codec.content_type, position_headers(page.position, page.lag_s)
-    )
+    encoded = await encode_in_turns(context.turns, codec, page.records, codec.change)
+    body = codec.encode(_polled(query, page, watch), page.records, encoded)
+    return Reply(200, body, codec.content_type, position_headers(page.position, page.lag_s))
 
 
 def _polled(query: Query, page: Page, watch: PollWatch) -> Polled:

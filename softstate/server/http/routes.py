@@ -10,7 +10,18 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Invalid, NotFound, RequestError, Unavailable
 from softstate.names import TOPIC_BYTES_MAX
-from softstate.server.http.arguments import VALUE, BatchBody, Number, Parameters, PollBody, Text, read_body, read_query
+from softstate.server.fanout.turns import FREE_BYTES
+from softstate.server.http.arguments import (
+    VALUE,
+    BatchBody,
+    Number,
+    Parameters,
+    PollBody,
+    Text,
+    check_size,
+    read_body,
+    read_query,
+)
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
@@ -76,13 +87,23 @@ class Operation:
     strict: bool = True
     """Whether a query string and a body that nothing reads are refused."""
 
-    def read(self, request: Request) -> Request:
-        """Return the request with its parameters and its body read. Raises `Invalid`."""
+    async def read(self, context: HttpContext, request: Request) -> Request:
+        """Return the request with its parameters and its body read. Raises `Invalid` or `TooLarge`."""
         if not self.strict:
             return request
         given = read_query(request.query, self.parameters)
+        if len(request.body) > FREE_BYTES:
+            await self._count(context, request)
         content = read_body(request.body, request.body_codec(), self.body)
         return replace(request, given=given, content=content)
+
+    async def _count(self, context: HttpContext, request: Request) -> None:
+        """Wait for a turn with room to decode a body; refuse one that is too large before (P-WIRE-11)."""
+        body, codec, turns = request.body, request.body_codec(), context.turns
+        check_size(body, codec, self.body, context.config)
+        for _ in codec.check_items(body, context.config.message_items_max):
+            await turns.spend(turns.names_max)
+        await turns.spend_bytes(len(body))
 
 
 _READ_AT: Parameters = {"at_least": Number()}
@@ -151,7 +172,8 @@ def _operations(path: str) -> Mapping[str, Operation]:
 async def answer(context: HttpContext, request: Request, operation: Operation) -> Reply:
     """Run an operation; turn an error that it raises for the client into the reply."""
     try:
-        return with_common_headers(context, request, await operation.handler(context, operation.read(request)))
+        read = await operation.read(context, request)
+        return with_common_headers(context, request, await operation.handler(context, read))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 

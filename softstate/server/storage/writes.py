@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from softstate.errors import Invalid, RequestError, TooLarge
+from softstate.model import Value
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
@@ -19,7 +20,7 @@ from softstate.server.spell import Spell
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Applied, Number, Store, Write
-from softstate.wire import encode_value, messages
+from softstate.wire import Codec, encode_value, messages
 from softstate.wire.request_digest import request_digest
 
 log = structlog.get_logger("softstate.writes")
@@ -29,13 +30,21 @@ CommitResult: TypeAlias = tuple[Applied, Position]
 
 
 def change_of(
-    message: messages.Publish | messages.BatchChange, value_bytes_max: int, number: Number | None = None
+    message: messages.Publish | messages.BatchChange, config: ServerConfig, codec: Codec, number: Number | None = None
 ) -> Write:
-    """Check a change that a peer wants published under `number`. Raises `Invalid` or `TooLarge`."""
+    """Check a change that a peer wants published under `number`, as `codec` has decoded its syntax.
+
+    Raises `Invalid` or `TooLarge`.
+    """
     topic = check_topic(message.topic)
-    cbor = None if message.value is msgspec.UNSET else encode_value(message.value, value_bytes_max)
+    cbor = None if message.value is msgspec.UNSET else checked_value(message.value, config, codec)
     digest = request_digest(topic, cbor, message.expect, None)
     return Write(topic, cbor, message.expect, None, message.key, digest, number)
+
+
+def checked_value(value: Value, config: ServerConfig, codec: Codec) -> bytes:
+    """Check a value that `codec` has decoded the syntax of, and return it as CBOR. Raises `Invalid` or `TooLarge`."""
+    return encode_value(codec.plain(value), config.value_bytes_max, config.value_items_max)
 
 
 def number_of(message: messages.Publish | messages.Batch, inflight_max: int) -> Number | None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import trio
 
-from softstate.errors import Invalid, RequestError
+from softstate.errors import Invalid, RequestError, Unsupported
 from softstate.lease import GRACE, LeaseTable
 from softstate.model import Record
 from softstate.position import Position
@@ -20,7 +20,8 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, RawSocket
-from softstate.server.fanout.turns import Turns
+from softstate.server.fanout.pages import encode_in_turns
+from softstate.server.fanout.turns import FREE_BYTES, Turns
 from softstate.server.http.upgrade import answer_upgrade
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
@@ -48,10 +49,12 @@ from softstate.session import (
 from softstate.store.base import Write
 from softstate.wire import CBOR, CloseCode, Codec, frame, messages
 from softstate.wire.messages import Renewed, Subscribed
-from softstate.wire.push import EncodedChange, PushBatch
+from softstate.wire.push import PushBatch
 
 IDLE_LEASES = 2
 """A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
+
+_NOTHING: Mapping[int, bytes] = {}
 
 FINAL_WRITE_S_MAX = 2.0
 """Time for a slow peer to take what is queued before its connection is closed."""
@@ -61,9 +64,9 @@ class Connection:
     """The Trio shell of one session machine, for as long as its connection lasts."""
 
     __slots__ = (
-        "_bulkhead", "_closing", "_config", "_draining", "_heads", "_hub", "_idle_at", "_inflight", "_measured",
-        "_now", "_polls", "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes", "answered",
-        "codec", "machine", "outbox", "peer",
+        "_bulkhead", "_closing", "_config", "_draining", "_encoded", "_heads", "_hub", "_idle_at", "_inflight",
+        "_measured", "_now", "_polls", "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes",
+        "answered", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +105,7 @@ class Connection:
         self._heads = heads
         self._writes = writes
         self._turns = turns
+        self._encoded = _NOTHING
         self._now = now
         # The request that is measured now: coming live, from handshake to first answered subscribe; later a poll.
         self._measured: MeasuredRequest | None = handshake
@@ -193,7 +197,7 @@ class Connection:
         for effect in effects:
             match effect:
                 case Send(message, records):
-                    data = frame(self.codec.encode(message, records), text=self.codec.text)
+                    data = frame(self.codec.encode(message, records, self._encoded), text=self.codec.text)
                     key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
                     if self._measured is not None:
                         self._measure_answer(message)
@@ -203,7 +207,8 @@ class Connection:
                     outbox.first(frame(self.codec.encode(message), text=self.codec.text))
                 case Replay(records):
                     for record in records:
-                        outbox.notify(record.topic, EncodedChange(record).frame(self.codec))
+                        data = self._encoded.get(id(record)) or self.codec.notify(record)
+                        outbox.notify(record.topic, frame(data, text=self.codec.text))
                 case DropPending():
                     outbox.drop()
                 case CloseOther(sink):
@@ -239,6 +244,7 @@ class Connection:
                     self._submit(message)
                 case _:
                     self.carry_out([effect])
+        self._encoded = _NOTHING
 
     async def _replies_taken(self) -> bool:
         """Wait until the peer has taken all replies; return False if it does not in time."""
@@ -253,10 +259,14 @@ class Connection:
 
     async def _ask(self, effect: Read) -> Sequence[Effect]:
         self._receiving.deadline = math.inf
+        self._encoded = _NOTHING
         try:
             page = await self._reads.read(effect.query)
         except RequestError as error:
             return self._failed(effect.ticket, error)
+        # Ahead of the answer, which is written in one turn. By identity: the page holds the records until then.
+        encode = self.codec.notify if self.machine.state is State.GREETING else self.codec.change
+        self._encoded = await encode_in_turns(self._turns, self.codec, page.records, encode)
         return self.machine.answered(effect.ticket, page, self._now())
 
     def _catch_up(self, ticket: int) -> None:
@@ -288,7 +298,7 @@ class Connection:
     def _submit(self, message: messages.Publish) -> None:
         try:
             number = number_of(message, self._config.publisher_inflight_max)
-            change = change_of(message, self._config.value_bytes_max, number)
+            change = change_of(message, self._config, self.codec, number)
             self._writes.submit(change, lambda ticket: self._published(message, ticket), self.fail)
         except RequestError as error:
             self._reply(_error(error, message.id))
@@ -370,7 +380,7 @@ class Connection:
                     await self._answered_down_to(self._config.inflight_max - 1)
                     data = await socket.receive()
                     await self._answered()
-                    await self._carry_out(self._read(data))
+                    await self._carry_out(await self._take(data))
                     self._drop_gap_buffer()
             if self._closing is None and not self._draining:
                 self._receiving = trio.CancelScope()
@@ -412,11 +422,26 @@ class Connection:
             )
         return self.machine.leave("idle")
 
+    async def _take(self, data: bytes | str) -> Sequence[Effect]:
+        """Take a message: a large one in a turn that has room for it, and not before it was counted (P-WIRE-11)."""
+        if len(data) > FREE_BYTES:
+            self._receiving.deadline = math.inf
+            turns = self._turns
+            try:
+                for _ in self.codec.check_items(data, self._config.message_items_max):
+                    await turns.spend(turns.names_max)
+            except RequestError as error:
+                return self.machine.unreadable(error, self.codec.request_id(data))
+            await turns.spend_bytes(len(data))
+        return self._read(data)
+
     def _read(self, data: bytes | str) -> Sequence[Effect]:
         try:
-            message = self.codec.client_message(data)
-        except RequestError as error:
+            message = self.codec.request(data)
+        except Unsupported as error:
             return self.machine.unreadable(error)
+        except RequestError as error:
+            return self.machine.unreadable(error, self.codec.request_id(data))
         if self._measured is not None or isinstance(message, messages.Poll):
             self._measure_request(message)
         return self.machine.received(message, self._now())

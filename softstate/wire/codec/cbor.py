@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
@@ -11,9 +11,10 @@ import cbor2
 import msgspec
 
 from softstate.errors import Invalid
-from softstate.model import Record
+from softstate.model import Record, Value
 from softstate.position import Position
-from softstate.wire.codec.base import Codec, MessageKinds, brief, damaged
+from softstate.wire.codec.base import NOTHING_ENCODED, Codec, MessageKinds, brief, damaged
+from softstate.wire.codec.items import Count, cbor_exceeds, cbor_fields
 from softstate.wire.messages import PROTOCOL_CBOR, Message, PollAdvice, RecoverAdvice, Renewed
 from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, refuse_tag
 
@@ -40,6 +41,25 @@ class _Cbor(Codec):
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         return cast("T", _convert(self._item(data), kind))
 
+    def loads_syntax(self, data: bytes | str, kind: type[T]) -> T:
+        return self.loads(data, kind)
+
+    def plain(self, value: Value) -> Value:
+        return value
+
+    def _exceeds(self, data: bytes | str, items_max: int) -> Count:
+        return (yield from cbor_exceeds(data, items_max)) if isinstance(data, bytes) else False
+
+    def _op_and_id(self, data: bytes | str) -> tuple[object, object]:
+        fields = cbor_fields(data) if isinstance(data, bytes) else {}
+        return self._scalar(fields.get(b"\x62op")), self._scalar(fields.get(b"\x62id"))
+
+    def _scalar(self, item: bytes | None) -> object:
+        try:
+            return None if item is None else self._item(item)
+        except Invalid:
+            return None
+
     def _one_of(self, data: bytes | str, kinds: MessageKinds) -> Any:
         item = self._item(data)
         op = item.get("op") if type(item) is dict else None
@@ -62,15 +82,17 @@ class _Cbor(Codec):
                 tag_hook=refuse_tag,
             )
         except cbor2.CBORDecodeError as error:
-            raise Invalid(f"not one well-formed CBOR item of plain types: {_cause(error)}") from None
+            raise Invalid(brief(f"not one well-formed CBOR item of plain types: {_cause(error)}")) from None
         if items[1] != guard:
             raise Invalid("not one well-formed CBOR item: more bytes follow it")
         return items[0]
 
-    def encode(self, message: Message, records: Sequence[Record] = ()) -> bytes:
+    def encode(
+        self, message: Message, records: Sequence[Record] = (), encoded: Mapping[int, bytes] = NOTHING_ENCODED
+    ) -> bytes:
         if type(message) is Renewed:
             return _renewed(message)
-        return super().encode(message, records)
+        return super().encode(message, records, encoded)
 
     def value(self, cbor: bytes) -> bytes:
         return cbor

@@ -10,6 +10,7 @@ import msgspec
 from softstate.errors import Invalid
 from softstate.model import Change, Value
 from softstate.wire.codec.base import Codec, MessageKinds, brief
+from softstate.wire.codec.items import Count, json_exceeds, json_fields
 from softstate.wire.messages import PROTOCOL_JSON, Batch, BatchChange, Notify, Polled, Publish, Subscribed
 from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_bytes
 
@@ -31,19 +32,34 @@ class _Json(Codec):
         return msgspec.json.encode(_map_values(obj, wrap_bytes) if isinstance(obj, msgspec.Struct) else obj)
 
     def loads(self, data: bytes | str, kind: type[T]) -> T:
+        return cast("T", _unwrapped(self.loads_syntax(data, kind), data))
+
+    def loads_syntax(self, data: bytes | str, kind: type[T]) -> T:
         return cast("T", self._decoded(data, lambda text: msgspec.json.decode(text, type=kind)))
 
+    def plain(self, value: Value) -> Value:
+        return unwrap_bytes(value)
+
+    def _exceeds(self, data: bytes | str, items_max: int) -> Count:
+        return (yield from json_exceeds(_text(data), items_max))
+
+    def _op_and_id(self, data: bytes | str) -> tuple[object, object]:
+        try:
+            found = msgspec.json.decode(_text(data), type=_Identified)
+        except (Invalid, msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+            # Ill-formed: the fields before the fault count, as far as they are plain.
+            fields = json_fields(data if isinstance(data, str) else data.decode(errors="replace"))
+            return _scalar(fields.get("op")), _scalar(fields.get("id"))
+        return _scalar(found.op), _scalar(found.id)
+
     def _one_of(self, data: bytes | str, kinds: MessageKinds) -> Any:
-        return self._decoded(data, kinds.json.decode)
+        item = self._decoded(data, kinds.json.decode)
+        return _unwrapped(item, data) if kinds.whole else item
 
     def _decoded(self, data: bytes | str, decode: Callable[[str], Any]) -> Any:
-        if not isinstance(data, str):
-            try:
-                data = data.decode()
-            except UnicodeDecodeError as error:
-                raise Invalid(f"not UTF-8: {error}") from None
+        text = _text(data)
         try:
-            item = decode(data)
+            return decode(text)
         except msgspec.ValidationError as error:
             raise Invalid(brief(str(error))) from None
         except msgspec.DecodeError as error:
@@ -52,7 +68,6 @@ class _Json(Codec):
             raise Invalid(f"nested too deep (a value may have {VALUE_DEPTH_MAX} levels)") from None
         except UnicodeEncodeError as error:
             raise Invalid(f"not valid Unicode: {error}") from None
-        return _map_values(item, unwrap_bytes) if '"$bytes"' in data or "\\u" in data else item
 
     def value(self, cbor: bytes) -> bytes:
         return json_of(cbor)
@@ -62,6 +77,36 @@ class _Json(Codec):
 
     def _array(self, items: Sequence[bytes]) -> bytes:
         return b"[" + b",".join(items) + b"]"
+
+
+class _Identified(msgspec.Struct):
+    """A message of which two fields are read, as they are written."""
+
+    op: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _text(data: bytes | str) -> str:
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"not UTF-8: {error}") from None
+
+
+def _scalar(item: msgspec.Raw | str | None) -> object:
+    try:
+        return None if item is None else msgspec.json.decode(item)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _unwrapped(item: Any, data: bytes | str) -> Any:
+    holds_bytes = (
+        '"$bytes"' in data or "\\u" in data if isinstance(data, str) else b'"$bytes"' in data or b"\\u" in data
+    )
+    return _map_values(item, unwrap_bytes) if holds_bytes else item
 
 
 def _map_values(item: Any, convert: Callable[[Value], Value]) -> Any:

@@ -280,7 +280,7 @@ async def test_values_at_the_limit_and_one_over() -> None:
         (b"1 2", "application/json"),
         (b"NaN", "application/json"),
         (b"\xff", "application/json"),
-        (b"[" * 100_000, "application/json"),
+        (b"[" * 10_000, "application/json"),
         (b'{"$bytes": 1}', "application/json"),
         (b'"\\ud800"', "application/json"),
         (b"\x01\x01", "application/cbor"),

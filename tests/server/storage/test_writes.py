@@ -26,7 +26,7 @@ from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
 from softstate.store.base import Applied, Number, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire import messages
+from softstate.wire import CBOR, JSON, messages
 from tests.kit.hub_rig import HubRig
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -196,15 +196,26 @@ async def test_a_cancelled_batch_is_applied_all_the_same() -> None:
 
 
 def test_a_change_is_checked_before_it_is_queued() -> None:
-    setting = change_of(messages.Publish(1, "a", value=1, expect=3, key="k"), 100)
+    config = ServerConfig(value_bytes_max=100, value_items_max=16)
+    setting = change_of(messages.Publish(1, "a", value=1, expect=3, key="k"), config, CBOR)
     assert (setting.topic, setting.cbor, setting.expect, setting.key) == ("a", b"\x01", 3, "k")
-    deleting = change_of(messages.BatchChange("a", value=UNSET, deleted=True), 100)
+    deleting = change_of(messages.BatchChange("a", value=UNSET, deleted=True), config, CBOR)
     assert deleting.cbor is None
     assert deleting.digest != setting.digest != b""
     with pytest.raises(Invalid):
-        change_of(messages.Publish(1, "a//b", value=1), 100)
-    with pytest.raises(TooLarge):
-        change_of(messages.Publish(1, "a", value="x" * 100), 100)
+        change_of(messages.Publish(1, "a//b", value=1), config, CBOR)
+    with pytest.raises(TooLarge, match=r"value_bytes_max|value_bytes"):
+        change_of(messages.Publish(1, "a", value="x" * 100), config, CBOR)
+    change_of(messages.Publish(1, "a", value=[0] * 16), config, CBOR)
+    with pytest.raises(TooLarge, match=r"the limit \(value_items_max\), 16"):
+        change_of(messages.Publish(1, "a", value=[0] * 17), config, CBOR)
+
+
+def test_a_value_is_what_its_codec_means_by_it() -> None:
+    wrapped = messages.Publish(1, "a", value={"$bytes": "YQ=="})
+    assert change_of(wrapped, ServerConfig(), JSON).cbor == b"\x41a"
+    with pytest.raises(Invalid, match="bytes"):
+        change_of(wrapped, ServerConfig(), CBOR)
 
 
 def test_numbers_are_checked_at_the_door() -> None:

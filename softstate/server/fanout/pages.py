@@ -1,0 +1,54 @@
+"""Pages of an answer, encoded in portions: each value is decoded for JSON, and a page may hold 256 KiB of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from softstate.errors import Unreadable
+from softstate.model import Record
+from softstate.server.fanout.turns import Turns
+from softstate.wire import Codec
+
+JSON_BYTES_PER_NAME = 16
+"""Bytes of CBOR that take as long to write as JSON, at worst, as a name to be entered into a lease."""
+
+RECORDS_PER_NAME = 4
+"""Records whose CBOR is copied in that time."""
+
+
+async def encode_in_turns(
+    turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
+) -> dict[int, bytes]:
+    """Encode records, as many in a turn as it has room for, and return the bytes of each by its `id`.
+
+    Nothing, if they cost so little that they may as well be encoded with the message that carries them.
+    """
+    encoded: dict[int, bytes] = {}
+    if _cost(codec, records) <= turns.names_free:
+        return encoded
+    for group in _groups(codec, records, turns.names_max):
+        await turns.spend(_cost(codec, group))
+        for record in group:
+            with suppress(Unreadable):  # told by the message that would carry it
+                encoded[id(record)] = encode(record)
+    return encoded
+
+
+def _cost(codec: Codec, records: Sequence[Record]) -> int:
+    """Return how many names could be dealt with while records are encoded."""
+    if not codec.text:
+        return len(records) // RECORDS_PER_NAME
+    return len(records) + sum([len(record.cbor or b"") for record in records]) // JSON_BYTES_PER_NAME
+
+
+def _groups(codec: Codec, records: Sequence[Record], room: int) -> Iterator[Sequence[Record]]:
+    """Cut records into groups that fit into a turn; of a record that does not fit, one is a group."""
+    begin = cost = 0
+    for end, record in enumerate(records):
+        one = _cost(codec, (record,)) if codec.text else 0
+        if end > begin and (cost + one > room or (end - begin) >= room * RECORDS_PER_NAME):
+            yield records[begin:end]
+            begin, cost = end, 0
+        cost += one
+    yield records[begin:]

@@ -1,0 +1,226 @@
+"""Messages are counted before they are decoded, in portions; and the id is read of those that cannot be decoded."""
+
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import cbor2
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import given, settings
+
+from softstate.errors import Invalid, TooLarge
+from softstate.wire import CBOR, JSON, Codec
+from softstate.wire.codec.items import FIELDS_MAX, HEADS_MAX, PORTION, cbor_exceeds, cbor_fields, json_exceeds
+
+CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(',[]{}"\\:'), max_size=40)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXTS
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXTS, inner, max_size=5), max_leaves=30
+)
+
+
+def count(value: Any) -> int:
+    """Count the items of a value the slow way."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(count, value.values()))
+    if isinstance(value, list):
+        return len(value) + sum(map(count, value))
+    return 0
+
+
+def text_of(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def drain(counting: Generator[None, None, bool | None]) -> tuple[bool | None, int]:
+    """Run a count to its end; return what it found, and how many portions it took."""
+    portions = 1
+    while True:
+        try:
+            next(counting)
+        except StopIteration as done:
+            return done.value, portions
+        portions += 1
+
+
+# Counting ------------------------------------------------------------------------------------------------------------
+
+
+@CHECKED
+@given(VALUES, st.integers(-3, 3))
+def test_both_codecs_count_alike_and_know_the_limit_to_the_last_item(value: Any, off: int) -> None:
+    items = count(value)
+    limit = max(1, items + off)
+    assert drain(json_exceeds(text_of(value), limit))[0] == (items > limit)
+    assert drain(cbor_exceeds(cbor2.dumps(value), limit))[0] == (items > limit)
+
+
+@BOTH
+def test_the_last_item_fits_and_the_next_is_too_large(codec: Codec) -> None:
+    for limit in (1_024, PORTION, 3 * PORTION + 1):
+        values: list[Any] = [[0] * limit, ["x" * 9] * limit, [[]] * limit, {str(n): n for n in range(limit)}]
+        for value in values:
+            drain(codec.check_items(codec.dumps(value), limit))
+            with pytest.raises(TooLarge, match=rf"the limit \(message_items_max\), {limit}"):
+                drain(codec.check_items(codec.dumps([value]), limit))
+
+
+def test_a_portion_counts_no_more_than_its_limit() -> None:
+    """Each portion is a step of the generator, so the number of steps says how much one does."""
+    steps = 10
+    text = text_of(["a,"] * (steps * PORTION))
+    exceeds, portions = drain(json_exceeds(text, steps * PORTION - 1))
+    assert exceeds
+    assert portions == steps + 1
+    exceeds, portions = drain(cbor_exceeds(cbor2.dumps([["a"]] * (steps * PORTION // 2)), steps * PORTION))
+    assert not exceeds
+    assert portions == steps + 1
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+def test_a_head_that_announces_too_much_is_refused_at_once(size: int) -> None:
+    """A million zeros, and a head that only says so: neither is walked."""
+    for data in (cbor2.dumps([0] * size), b"\x9a" + size.to_bytes(4, "big") + bytes(size), b"\xbb" + b"\xff" * 8):
+        assert drain(cbor_exceeds(data, 999)) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x82\x01", b"\x9f" + b"\x01" * 100 + b"\xff", b"\x98", b"\x1c", b"\xc0" * 100, b"\x5a\xff\xff\xff\xff"],
+    ids=bytes.hex,
+)
+def test_ill_formed_cbor_is_left_to_the_decoder(data: bytes) -> None:
+    assert drain(cbor_exceeds(data, 10)) == (False, 1)
+    with pytest.raises(Invalid):
+        CBOR.client_message(data)
+
+
+def test_ill_formed_json_is_left_to_the_decoder() -> None:
+    for text in ('"' + "," * 100, '["\\', "[" * 5 + '"' + "[" * 100, '{"a' + "," * 100):
+        assert drain(json_exceeds(text, 10))[0] is False
+        with pytest.raises(Invalid):
+            JSON.client_message(text)
+
+
+@BOTH
+def test_a_short_message_is_not_counted(codec: Codec) -> None:
+    """No message has more items than bytes."""
+    data = codec.dumps([0] * 100)
+    assert drain(codec.check_items(data, len(data))) == (None, 1)
+
+
+def test_a_text_on_a_cbor_connection_and_bytes_that_are_no_text_are_refused() -> None:
+    drain(CBOR.check_items("x" * 100, 10))
+    with pytest.raises(Invalid, match="not UTF-8"):
+        drain(JSON.check_items(b"\xff" * 100, 10))
+
+
+# The id of what cannot be decoded ------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("number", [0, 7, 2**53 - 1, "r-1", ""])
+@pytest.mark.parametrize(
+    ("op", "fields"),
+    [
+        ("publish", {"topic": "a", "value": 1, "expect": True}),
+        ("publish", {"topic": "a", "value": 1, "expect": 1.5}),
+        ("publish", {"topic": 7, "value": {"id": 99, "op": "poll"}}),
+        ("subscribe", {"topics": {"a": -1}}),
+        ("poll", {"prefixes": ["a/"]}),
+        ("renew", {"digest": 1}),
+    ],
+)
+def test_the_id_of_a_request_with_a_wrong_field_is_read(codec: Codec, number: Any, op: str, fields: Any) -> None:
+    for message in ({"op": op, "id": number, **fields}, {**fields, "op": op, "id": number}):
+        data = codec.dumps(message)
+        with pytest.raises(Invalid):
+            codec.request(data)
+        assert codec.request_id(data) == number
+
+
+def test_a_key_of_bytes_is_answered_by_its_id() -> None:
+    data = cbor2.dumps({"op": "publish", "key": b"x", "id": 3, "topic": "a", "value": 1})
+    with pytest.raises(Invalid, match="key"):
+        CBOR.request(data)
+    assert CBOR.request_id(data) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\xd8\x23\x61(", b"\xf9\x7e", b"\x9f\x01", b"\x81" * 200 + b"\x00", b"\xa2\x61a\x01\x61a\x02", b"\xa1\x01\x01"],
+    ids=bytes.hex,
+)
+def test_the_id_before_a_value_that_no_decoder_takes_is_read(value: bytes) -> None:
+    data = b"\xa4" + cbor2.dumps({"op": "publish", "id": 5, "topic": "a"})[1:] + b"\x65value" + value
+    with pytest.raises(Invalid):
+        CBOR.request(data)
+    assert CBOR.request_id(data) == 5
+    behind = b"\xa3\x65value" + value + cbor2.dumps({"op": "publish", "id": 5})[1:]
+    assert CBOR.request_id(behind) in (5, None)
+
+
+@pytest.mark.parametrize("value", ["[1,}", "[" * 90_000, '"\\ud800"', '"\\x"', "1" * 5_000, '{"id":9', "nul"])
+def test_the_id_before_a_value_that_is_no_json_is_read(value: str) -> None:
+    text = f'{{"op":"publish", "id" : 5,"topic":"a\\"b","value":{value}}}'
+    with suppress(Invalid):
+        JSON.client_message(text)
+    assert JSON.request_id(text) == JSON.request_id(text.encode()) == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"op":"hello","id":7}',
+        '{"op":"later","id":7}',
+        '{"id":7}',
+        '{"op":7,"id":7}',
+        '{"op":["publish"],"id":7}',
+        '{"op":"publish","id":true}',
+        '{"op":"publish","id":1.5}',
+        '{"op":"publish","id":-1}',
+        '{"op":"publish","id":[1]}',
+        f'{{"op":"publish","id":"{"x" * 65}"}}',
+        '{"op":"publish","value":{"id":3},"id":',
+        '{"op":"publish","value":[{"op":"publish","id":3}',
+        "[1]",
+        "",
+    ],
+)
+def test_no_id_is_made_up(text: str) -> None:
+    assert JSON.request_id(text) is None
+    try:
+        data = cbor2.dumps(msgspec.json.decode(text))
+    except msgspec.DecodeError:
+        return
+    assert CBOR.request_id(data) is None
+
+
+def test_no_more_is_read_for_an_id_than_the_limit() -> None:
+    for zeros, found in (
+        (HEADS_MAX - 6, [b"\x62op", b"\x65value", b"\x62id"]),
+        (HEADS_MAX - 5, [b"\x62op", b"\x65value"]),
+    ):
+        data = b"\xa3\x62op\x67publish\x65value" + cbor2.dumps([0] * zeros) + b"\x62id\x05"
+        assert list(cbor_fields(data)) == found
+    assert list(cbor_fields(b"\xa1\x65value" + cbor2.dumps([0] * (HEADS_MAX - 2)))) == [b"\x65value"]
+    assert list(cbor_fields(b"\xa1\x65value" + cbor2.dumps([0] * (HEADS_MAX - 1)))) == []
+    many = "{" + ",".join(f'"f{number}":1' for number in range(FIELDS_MAX)) + ',"op":"publish","id":5,}'
+    assert JSON.request_id(many) is None
+
+
+@BOTH
+def test_the_error_of_a_huge_message_is_short(codec: Codec) -> None:
+    for message in ({"op": "x" * 100_000}, {"op": "subscribe", "id": 1, "topics": {"y" * 100_000: "z" * 100_000}}):
+        with pytest.raises(Exception, match=r".") as caught:
+            codec.request(codec.dumps(message))
+        assert len(str(caught.value)) < 600
+    twice = b"\xa2" + (cbor2.dumps("k" * 100_000) + b"\x01") * 2
+    with pytest.raises(Invalid) as refused:
+        CBOR.request(twice)
+    assert len(refused.value.message) < 600
