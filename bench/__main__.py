@@ -19,6 +19,7 @@ from bench.speed.leases import leases
 from bench.speed.nodes.nodes import nodes
 from bench.speed.polls import polls
 from bench.speed.publish import publish
+from bench.speed.reads import reads
 from bench.speed.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
@@ -165,6 +166,12 @@ def client_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - f
 def polls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure conditional polls, unchanged and changed, beside a bare server of h11."""
     return measuring.show(polls(measuring))
+
+
+@app.command(name="reads")
+def reads_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what a node serves of costly reads, and to others, when more is asked than it can do."""
+    return measuring.show(reads(measuring))
 
 
 @app.command(name="publish")

@@ -85,8 +85,7 @@ class StoreReads:
             if isinstance(page, Page):
                 self._told(page.position)
                 self.queue.learn(request.query, page)
-        costs = [page.cost for page in pages if isinstance(page, Page)]
-        self.queue.measured(sum(costs), trio.current_time() - began)
+        self.queue.measured((page for page in pages if isinstance(page, Page)), trio.current_time() - began)
         return [*pages, *[DEFERRED] * (len(group) - len(pages))]
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:

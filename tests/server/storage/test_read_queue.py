@@ -195,7 +195,7 @@ def test_no_more_is_taken_than_can_be_served_in_time_and_the_others_come_back_on
     dear = Query(prefixes={"dear/": 0})
     waiting.learn(dear, page(cost=READ_COST_MAX))
     for _ in range(100):
-        waiting.measured(READ_COST_MAX, 0.5)
+        waiting.measured([page(cost=READ_COST_MAX)], 0.5)
     for _ in range(6):
         waiting.append(ticket(dear))
     told = []
