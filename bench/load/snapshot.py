@@ -27,7 +27,7 @@ from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Shell, ToApplication
 from softstate.client.url import parse_url
-from softstate.errors import SoftstateError
+from softstate.errors import RequestError, SoftstateError
 from softstate.http_client.streams import open_tcp
 from softstate.model import PAGE_RECORDS_MAX, Change, Mode
 from softstate.position import Position
@@ -186,6 +186,10 @@ class StagedMachine:
     def known(self, name: str) -> list[Change]:
         """As the machine's."""
         return self._machine.known(name)
+
+    def refusal(self, ticket: int) -> RequestError | None:
+        """As the machine's."""
+        return self._machine.refusal(ticket)
 
     def statistics(self) -> Statistics:
         """As the machine's."""

@@ -39,6 +39,8 @@ DENIED = 7
 """Credentials are missing, or do not allow this."""
 OUTPUT = 8
 """Standard output did not take what the command printed (a full disk); what it did stays done."""
+REFUSED = 9
+"""A node refused a publish for now (overloaded, store down): nothing was published. Repeating it may help."""
 FAILED = 70
 """A node ended because of errors that nobody foresaw (EX_SOFTWARE of sysexits.h): start it again."""
 INTERRUPTED = 130
@@ -46,8 +48,8 @@ INTERRUPTED = 130
 EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
-unknown; 7 not allowed; 8 the output could not be written; 70 a node met errors of its own and ended; \
-130 Ctrl-C."""
+unknown; 7 not allowed; 8 the output could not be written; 9 a publish was refused for now, nothing was published; \
+70 a node met errors of its own and ended; 130 Ctrl-C."""
 
 
 class Failure(SoftstateError):

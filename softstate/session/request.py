@@ -173,4 +173,4 @@ def lag_ms(page: Page) -> int:
 
 def send_error(error: RequestError, request: Id | None) -> Send:
     """Return the effect that answers a request with an error, or, without an id, a message that could not be read."""
-    return Send(Error(error.code, error.message, request, error.retry_ms, error.current, error.position))
+    return Send(Error(error.code, error.message, request, error.retry_ms, error.current, error.position, error.why))

@@ -254,6 +254,10 @@ class Published(Message, frozen=True, tag="published"):
     repeated: bool = False
 
 
+UNTRIED = "untried"
+"""`why` of `unavailable` to a publish that the node has not begun: it is not applied (P-PUB-5)."""
+
+
 class Error(Message, frozen=True, tag="error"):
     """Answer a request that failed, or, without `id`, a message that could not be read (P-WIRE-9)."""
 
@@ -316,6 +320,7 @@ class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     retry_ms: Ms | None = None
     current: Revision | None = None
+    why: str | None = None
 
 
 class BatchResults(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from softstate.client.machine.events import Action, Event, Ticked
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.shell import Shell, ToApplication
+from softstate.errors import RequestError
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import CBOR, Codec
@@ -61,6 +62,9 @@ class Scripted:
         raise NotImplementedError
 
     def known(self, name: str) -> list[Change]:
+        raise NotImplementedError
+
+    def refusal(self, ticket: int) -> RequestError | None:
         raise NotImplementedError
 
     def statistics(self) -> Statistics:

@@ -12,11 +12,12 @@ import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.exit_codes import USAGE, Failure
+from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
 from softstate.cli.terminal.values import line_text, value_of
-from softstate.errors import OutcomeUnknown
+from softstate.client.api.receipt import Receipt, refusal_of
+from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unavailable
 from softstate.model import Value
 from softstate.names import check_topic
 
@@ -86,14 +87,30 @@ class _Change:
 
 async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> int:
     reached = Reached()
-    with trio.move_on_after(timeout_s):
-        async with connected(urls, push=False, reached=reached) as client:
-            if change.delete:
-                return await client.delete(change.topic, expect=change.expect, key=change.key)
-            return await client.publish(change.topic, change.value, expect=change.expect, key=change.key)
+    refusal: RequestError | None = None
+    async with connected(urls, push=False, reached=reached) as client:
+        if change.delete:
+            receipt = client.delete_soon(change.topic, expect=change.expect, key=change.key)
+        else:
+            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key)
+        with trio.move_on_after(timeout_s):
+            return await _settled(receipt)
+        refusal = refusal_of(receipt)
+    if refusal is not None:
+        raise Failure(f"nothing was published within {timeout_s:g} s: {refusal.message}", REFUSED)
     if not reached.yes:
         raise nowhere(urls, timeout_s)
     raise OutcomeUnknown(
         f"no answer within {timeout_s:g} s: it may have been applied or not. "
         f"Repeating the command with --key {change.key} cannot apply it twice"
     )
+
+
+async def _settled(receipt: Receipt) -> int:
+    """Return the version; raise what a node refused as the refusal that it is."""
+    try:
+        return (await receipt.wait()).version
+    except KeyReused as error:
+        raise Failure(f"nothing was published: {error.message}", USAGE) from None
+    except (Overloaded, Unavailable, Behind) as error:
+        raise Failure(f"nothing was published: {error.message}", REFUSED) from None

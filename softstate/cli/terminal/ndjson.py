@@ -28,11 +28,11 @@ from softstate.cli.options.nodes import DEFAULT_URL, connected
 from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile, Line
 from softstate.cli.terminal.progress import ProgressBar
 from softstate.cli.terminal.values import line_text
+from softstate.client.api.receipt import Receipt, refusal_of
 from softstate.errors import Invalid, SoftstateError, TooLarge
 
 if TYPE_CHECKING:
     from softstate.client.api.client import Client
-    from softstate.client.api.receipt import Receipt
 
 WINDOW = 128
 """Lines that may be in flight at once: half of what a node lets one connection have before it stops reading."""
@@ -176,6 +176,10 @@ class Publishing:
                 with trio.fail_after(run.timeout_s):
                     published = await receipt.wait()
             except trio.TooSlowError:
+                if (refusal := refusal_of(receipt)) is not None:
+                    self._stop(f"line {line.number} was not published: {refusal.message}", exit_codes.REFUSED)
+                    scope.cancel()
+                    return
                 nodes = " or ".join(run.urls)
                 self._stop(f"nothing was acknowledged by {nodes} for {run.timeout_s:g} s", exit_codes.UNAVAILABLE)
                 scope.cancel()

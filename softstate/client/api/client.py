@@ -32,7 +32,7 @@ from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.reader import Listing, Reader
 from softstate.client.shell.shell import Driven, Shell
-from softstate.errors import ClientClosed, Invalid, SoftstateError
+from softstate.errors import ClientClosed, Invalid, RequestError, SoftstateError
 from softstate.model import Change, Mode, Value
 from softstate.position import Position
 from softstate.wire import decode_value, encode_value
@@ -168,13 +168,16 @@ class Client:
         key = key or f"{self._random.getrandbits(128):032x}"
         wire_bytes = len(self._shell.codec.value(cbor)) if cbor else 0
         self._shell.handle(PublishRequested(ticket, topic, value, deleted, expect, key, len(cbor), wire_bytes))
-        return Receipt(outcome, partial(self._drop, ticket))
+        return Receipt(outcome, partial(self._drop, ticket), partial(self._refusal, ticket))
 
     async def _finish(self, receipt: Receipt) -> int:
         try:
             return (await receipt.wait()).version
         finally:
             receipt.drop()
+
+    def _refusal(self, ticket: int) -> RequestError | None:
+        return self._machine.refusal(ticket)
 
     def _drop(self, ticket: int) -> None:
         if self._dispatcher.drop_publish(ticket):

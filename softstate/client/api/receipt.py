@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-from softstate.errors import SoftstateError
+from softstate.errors import RequestError, SoftstateError
 from softstate.wire.messages import Published
 
 
@@ -42,9 +42,12 @@ class Outcome:
 class Receipt:
     """A publish on its way. `Client.publish_soon` makes these."""
 
-    def __init__(self, outcome: Outcome, drop: Callable[[], None]) -> None:
+    def __init__(
+        self, outcome: Outcome, drop: Callable[[], None], refusal: Callable[[], RequestError | None] = lambda: None
+    ) -> None:
         self._outcome = outcome
         self._drop = drop
+        self._refusal = refusal
 
     @property
     def settled(self) -> bool:
@@ -64,3 +67,8 @@ class Receipt:
         Does nothing once it is settled.
         """
         self._drop()
+
+
+def refusal_of(receipt: Receipt) -> RequestError | None:
+    """Return why a publish is still waiting if it is certain not to be applied so far, else None."""
+    return receipt._refusal()  # noqa: SLF001 - this module's own, and no promise to applications

@@ -127,11 +127,15 @@ class PublishAnswered:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """An HTTP request failed: the node answered with `error`, or could not be reached or understood (`error` None)."""
+    """An HTTP request failed: the node answered with `error`, or could not be reached or understood (`error` None).
+
+    `unsent`: no connection came to be, so no node has seen it.
+    """
 
     request: int
     reason: str
     error: RequestError | None = None
+    unsent: bool = False
 
 
 # Events: time --------------------------------------------------------------------------------------------------------

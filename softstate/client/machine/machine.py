@@ -47,7 +47,7 @@ from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics, bars
 from softstate.client.machine.table import TABLE
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import ClientClosed, Denied, SoftstateError, Unauthenticated, Unsupported
+from softstate.errors import ClientClosed, Denied, RequestError, SoftstateError, Unauthenticated, Unsupported
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.close_codes import CloseCode, may_reconnect
@@ -130,6 +130,10 @@ class Machine:
         """Return the newest known state of every topic that `name` covers. After a reset, old values have version 0."""
         return self._knowledge.known(name)
 
+    def refusal(self, ticket: int) -> RequestError | None:
+        """Return why a publish is still waiting if it is certain not to be applied, else None."""
+        return self._queue.refusal(ticket)
+
     def statistics(self) -> Statistics:
         """Return the counters as they are now."""
         counts = self._core.counts
@@ -151,7 +155,7 @@ class Machine:
                 self._publishes.answered(event.request, event.results)
             case RequestFailed():
                 self._poll.failed(event.request, event.error)
-                self._publishes.failed(event.request, event.error)
+                self._publishes.failed(event.request, event.error, unsent=event.unsent)
             case Connected() | ConnectFailed() | Arrived() | Lost():
                 self._read_connection(event)
 

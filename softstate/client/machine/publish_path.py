@@ -10,7 +10,7 @@ from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
 from softstate.client.machine.state import Cause, Core, bars
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import NotFound, RequestError, Unauthenticated
+from softstate.errors import NotFound, Overloaded, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
 
 ROUND_S_MAX = 5.0
@@ -86,8 +86,8 @@ class PublishPath:
         core.act(*core.queue.batch_answered(self._tickets, results, core.now, core.advice))
         core.fire(Trigger.HTTP_ANSWERED)
 
-    def failed(self, request: int, error: RequestError | None) -> None:
-        """Take the failure of a request as a whole."""
+    def failed(self, request: int, error: RequestError | None, *, unsent: bool = False) -> None:
+        """Take the failure of a request as a whole; `unsent`: no node has seen it."""
         if request != self._request:
             return
         self._request = None
@@ -97,7 +97,10 @@ class PublishPath:
             core.fire(Trigger.FORBIDDEN, Cause(error=error))
         elif error is not None and bars(error):
             self._barred(error)
-        elif error is None or isinstance(error, NotFound) or error.code in RETRIED:
+        elif unsent or isinstance(error, NotFound | Overloaded):
+            core.queue.returned(HTTP, error)
+            self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+        elif error is None or error.code in RETRIED:
             core.queue.lost(HTTP)
             self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
         else:

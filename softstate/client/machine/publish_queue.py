@@ -30,7 +30,7 @@ from softstate.errors import (
 )
 from softstate.model import Value
 from softstate.position import Position
-from softstate.wire.messages import BatchChange, BatchResult, Publish, Published
+from softstate.wire.messages import UNTRIED, BatchChange, BatchResult, Publish, Published
 
 EXPIRED = "the publish of {!r} was not answered in time: read the topic to learn its outcome"
 
@@ -60,6 +60,8 @@ class Entry:
     """An attempt before the present one may have been applied."""
     tries: int = 0
     dropped: bool = False
+    refusal: RequestError | None = None
+    """The last answer of a node that did not take it, for which it is sent again."""
 
     @property
     def size(self) -> int:
@@ -77,13 +79,18 @@ HTTP = "http"
 
 
 def error_of(
-    code: str, message: str, retry_ms: int | None, current: int | None, position: Position | None
+    code: str,
+    message: str,
+    retry_ms: int | None,
+    current: int | None,
+    position: Position | None,
+    why: str | None = None,
 ) -> RequestError:
     """Build the error that a node answered with; an unknown code gives a plain `RequestError` that names it."""
     known = ERRORS_BY_CODE.get(code)
     if known is None:
-        return RequestError(f"{code}: {message}", retry_ms=retry_ms, current=current, position=position)
-    return known(message, retry_ms=retry_ms, current=current, position=position)
+        return RequestError(f"{code}: {message}", retry_ms=retry_ms, current=current, position=position, why=why)
+    return known(message, retry_ms=retry_ms, current=current, position=position, why=why)
 
 
 class PublishQueue:
@@ -198,7 +205,8 @@ class PublishQueue:
             return []
         if error.code not in RETRIED:
             return self._settle(entry, error)
-        if error.code == "unavailable":
+        entry.refusal = error
+        if error.code == "unavailable" and error.why != UNTRIED:
             entry.maybe_applied = True
         elif not entry.maybe_applied:
             self._unknown_since.pop(ticket, None)
@@ -214,6 +222,22 @@ class PublishQueue:
             self._requeue(entry)
         self._unfit = True
 
+    def returned(self, path: str, refusal: RequestError | None = None) -> None:
+        """Queue again, in order, what no node has seen, or what a node refused unseen, as `refusal` says."""
+        for entry in [entry for entry in self._in_flight.values() if entry.path == path]:
+            entry.refusal = refusal or entry.refusal
+            if not entry.maybe_applied:
+                self._unknown_since.pop(entry.asked.ticket, None)
+            self._requeue(entry)
+        self._unfit = True
+
+    def refusal(self, ticket: int) -> RequestError | None:
+        """Return why a publish is still waiting if it is certain not to be applied, else None."""
+        entry = self._entries.get(ticket)
+        if entry is None or entry.path is not None or entry.maybe_applied:
+            return None
+        return entry.refusal
+
     def batch_answered(
         self, tickets: Sequence[int], results: Sequence[BatchResult], now: float, advice: Advice
     ) -> list[Settled]:
@@ -225,7 +249,9 @@ class PublishQueue:
                 answer = Published(ticket, result.topic, result.version, result.position, result.repeated)
                 settled += self.published(answer)
             elif result.code:
-                error = error_of(result.code, result.message, result.retry_ms, result.current, result.position)
+                error = error_of(
+                    result.code, result.message, result.retry_ms, result.current, result.position, result.why
+                )
                 settled += self.refused(ticket, error, now, advice)
             else:  # neither an answer nor an error: the node is at fault, and may have applied it
                 settled += self.refused(ticket, Unavailable("a result without code and position"), now, advice)

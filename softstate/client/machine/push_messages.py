@@ -234,7 +234,9 @@ class PushMessages:
     def _error(self, connection: Connection, message: Error) -> None:
         core = self._core
         if isinstance(message.id, int):
-            error = error_of(message.code, message.message, message.retry_ms, message.current, message.position)
+            error = error_of(
+                message.code, message.message, message.retry_ms, message.current, message.position, message.why
+            )
             core.act(*core.queue.refused(message.id, error, core.now, core.advice))
         elif message.code == "rewound":
             if message.position is not None:
@@ -311,5 +313,5 @@ def _expect_mismatch(connection: Connection, request: InFlight) -> None:
 
 
 def _cause_of(message: Error) -> Cause:
-    error = error_of(message.code, message.message, message.retry_ms, message.current, message.position)
+    error = error_of(message.code, message.message, message.retry_ms, message.current, message.position, message.why)
     return Cause(retry_s=(message.retry_ms or 0) / 1000, error=error)

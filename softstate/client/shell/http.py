@@ -32,7 +32,14 @@ IDLE_S_MAX = 60.0
 
 
 class HttpFailed(SoftstateError):
-    """No usable response: unreachable, broken off, too slow, too large, or not softstate. `str` says which."""
+    """No usable response: unreachable, broken off, too slow, too large, or not softstate. `str` says which.
+
+    `unsent`: no connection came to be, so no node has seen the request.
+    """
+
+    def __init__(self, message: str, *, unsent: bool = False) -> None:
+        super().__init__(message)
+        self.unsent = unsent
 
 
 @final
@@ -141,7 +148,7 @@ class HttpClient:
         try:
             stream = await self._open_stream(url.host, url.port, url.tls)
         except STREAM_ERRORS as error:
-            raise HttpFailed(f"{url} cannot be reached: {reason(error)}") from None
+            raise HttpFailed(f"{url} cannot be reached: {reason(error)}", unsent=True) from None
         async with self._pool.using(HttpConnection(stream, peer)) as fresh:
             return await fresh.request(request, MESSAGE_BYTES_MAX)
 

@@ -117,6 +117,10 @@ class Driven(Protocol):
         """Return the newest known state of every topic that `name` covers."""
         ...
 
+    def refusal(self, ticket: int) -> RequestError | None:
+        """Return why a publish is still waiting if it is certain not to be applied, else None."""
+        ...
+
     def statistics(self) -> Statistics:
         """Return its counters."""
         ...
@@ -351,7 +355,7 @@ class Shell:
             except RequestError as error:
                 answer = RequestFailed(action.request, str(error), error)
             except HttpFailed as failure:
-                answer = RequestFailed(action.request, str(failure))
+                answer = RequestFailed(action.request, str(failure), unsent=failure.unsent)
         if answer is not None and self._requests.get(action.request) is scope:
             del self._requests[action.request]
             self.handle(answer)

@@ -239,7 +239,7 @@ def _result(asked: Write | RequestError, verdict: tuple[Applied, Position] | Req
     if isinstance(verdict, RequestError):
         return BatchResult(
             topic, 0, verdict.position, code=verdict.code, message=verdict.message,
-            retry_ms=verdict.retry_ms, current=verdict.current,
+            retry_ms=verdict.retry_ms, current=verdict.current, why=verdict.why,
         )  # fmt: skip
     applied, position = verdict
     return BatchResult(topic, applied.version, position, applied.repeated)

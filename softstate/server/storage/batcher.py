@@ -17,6 +17,7 @@ import trio
 from softstate.errors import Overloaded, RequestError, Unavailable
 from softstate.server.bulkhead import RETRY_S, Bulkhead, Failed, failed
 from softstate.server.storage.guard import DOWN_RETRY_MS
+from softstate.wire.messages import UNTRIED
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -235,7 +236,7 @@ class Batcher(Generic[T, R]):
         `settled` and `broken` are as in `Ticket`.
         """
         if self._stuck:
-            raise self._unavailable()
+            raise self._unavailable(UNTRIED)
         if len(self._queued) >= self._queued_max:
             raise Overloaded(
                 f"{self._queued_max} {self._name} wait for the store already: try again later",
@@ -331,7 +332,7 @@ class Batcher(Generic[T, R]):
         except Failed as error:
             self._fail_call(error)
         except Unavailable as error:
-            self._fail_call(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS))
+            self._fail_call(Unavailable(error.message, retry_ms=error.retry_ms or DOWN_RETRY_MS, why=error.why))
         except RequestError as error:
             self._fail_call(error)
         else:
@@ -410,10 +411,16 @@ class Batcher(Generic[T, R]):
         self._fail(error)
 
     def _fail(self, error: RequestError, *, in_flight: bool = True) -> None:
-        self._settle_all((*(self._in_flight if in_flight else ()), *self._queued.drain()), error)
+        queued = list(self._queued.drain())
+        if in_flight:
+            self._settle_all(self._in_flight, error)
+        # The call knew nothing of those that are queued: they are not applied, even if it was made.
+        untried = Unavailable(error.message, retry_ms=error.retry_ms, why=UNTRIED)
+        self._settle_all(queued, untried if isinstance(error, Unavailable) else error)
 
     def _settle_all(self, tickets: Sequence[Ticket[T, R]], error: RequestError) -> None:
         settle_each(self._bulkhead, self._name, tickets, repeat(error))
 
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(f"the store does not answer ({self._name}): try again later", retry_ms=DOWN_RETRY_MS)
+    def _unavailable(self, why: str | None = None) -> Unavailable:
+        message = f"the store does not answer ({self._name}): try again later"
+        return Unavailable(message, retry_ms=DOWN_RETRY_MS, why=why)

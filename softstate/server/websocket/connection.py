@@ -483,4 +483,4 @@ class Connection:
 
 
 def _error(error: RequestError, request: messages.Id | None) -> messages.Error:
-    return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position)
+    return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position, error.why)

@@ -9,7 +9,7 @@ from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
 from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, PublishQueue, error_of
 from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
-from softstate.wire.messages import BatchResult, Published
+from softstate.wire.messages import UNTRIED, BatchResult, Published
 from tests.kit.machine_rig import at
 
 ADVICE = Advice()
@@ -249,3 +249,44 @@ def test_a_batch_refused_after_its_key_died_is_no_news() -> None:
     queue.tick(queue.key_s)
     assert queue.batch_refused(tickets, TooLarge("body")) == []
     queue.lost(HTTP)
+
+
+# Certain not to be applied -------------------------------------------------------------------------------------------
+
+
+def test_a_publish_that_was_refused_untried_is_certain_not_to_be_applied() -> None:
+    queue = _queue("a")
+    assert queue.refusal(1) is None
+    for error in (Overloaded("busy"), Unavailable("down", why=UNTRIED)):
+        _sent(queue, 100.0)
+        assert queue.refusal(1) is None, "in flight it may be applied"
+        queue.refused(1, error, 100.0, ADVICE)
+        assert queue.refusal(1) is error
+        queue.tick(200.0)
+    _sent(queue, 200.0)
+    queue.refused(1, Unavailable("down"), 200.0, ADVICE)
+    assert queue.refusal(1) is None
+    queue.tick(300.0)
+    _sent(queue, 300.0)
+    queue.refused(1, Overloaded("busy"), 300.0, ADVICE)
+    assert queue.refusal(1) is None, "an earlier attempt may have been applied"
+    assert queue.refusal(99) is None
+
+
+def test_a_request_that_reached_no_node_leaves_its_publishes_as_they_were() -> None:
+    queue = _queue("a", "b")
+    queue.over_http(0.0)
+    queue.refused(1, Overloaded("busy"), 0.0, ADVICE)
+    queue.returned(HTTP)
+    assert queue.refusal(2) is None
+    queue.tick(100.0)
+    queue.over_http(100.0)
+    refusal = Overloaded("too many connections")
+    queue.returned(HTTP, refusal)
+    assert (queue.refusal(1), queue.refusal(2)) == (refusal, refusal)
+    queue.key_s = 1.0
+    assert queue.tick(1_000.0) == [], "the fate of neither is unknown"
+    queue.over_http(1_000.0)
+    queue.lost(HTTP)
+    queue.returned(HTTP, refusal)
+    assert (queue.refusal(1), queue.refusal(2)) == (None, None)
