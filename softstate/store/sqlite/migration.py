@@ -73,7 +73,7 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
 
 def _carry_over(connection: sqlite3.Connection) -> None:
     row = connection.execute(_META, (REVISION_MAX,)).fetchone()
-    if row is None or [type(field) for field in row] != [bytes, int, int]:
+    if row is None or [type(field) for field in row] != [bytes, int, int] or not row[0].isalnum():
         raise Damaged("its table meta does not hold what it should")
     epoch, floor, head = row
     lineages = [_lineage(*row) for row in connection.execute("SELECT start, nonce FROM lineage ORDER BY start")]
@@ -105,7 +105,7 @@ def _portioned(connection: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, 
 
 
 def _lineage(start: object, nonce: object) -> tuple[int, str]:
-    if type(start) is not int or type(nonce) is not bytes or not 0 < start <= REVISION_MAX:
+    if type(start) is not int or type(nonce) is not bytes or not (0 < start <= REVISION_MAX and nonce.isalnum()):
         raise Damaged("a lineage row does not hold what it should")
     return start, nonce.decode()
 
