@@ -31,8 +31,8 @@ LIGHT_COST_MAX = 2_000
 """A read that is known to cost no more than this is cheap."""
 
 RECORD_COST = 8
-"""The cost of a record that is answered, beyond looking at it: its value is loaded, and encoded. A page of 1,024 records
-takes SQLite 15 to 20 ms, to look at 50,000 rows 50 ms."""
+"""The cost of a record that is answered, beyond looking at it: its value is loaded, and encoded. A page of 1,024 takes
+SQLite 15 to 20 ms, to look at 50,000 rows 50 ms."""
 
 UNKNOWN_COST = 1_024
 """The cost that is assumed of a prefix until it was read: that of a tenth of a page."""
