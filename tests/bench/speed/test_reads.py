@@ -11,7 +11,7 @@ from bench.speed import reads
 
 @pytest.mark.timeout(60)
 def test_askers_and_innocents_are_served_and_counted() -> None:
-    report = reads.reads(Measuring(quick=True, rounds=1), topics=1, run_s=2.0)
+    report = reads.reads(Measuring(quick=True, rounds_wanted=1), topics=1, run_s=2.0)
     (table,) = report.tables
     assert [row.name for row in table.rows] == ["4 askers", "4 x: 16 askers", "16 x: 64 askers"]
     assert len(report.targets) == 2
