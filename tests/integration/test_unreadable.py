@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, cast
@@ -12,17 +12,19 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from wsproto.events import BytesMessage
 
 from softstate.model import Record
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.store.base import Write
-from softstate.store.memory.store import MemoryImage
+from softstate.store.memory.store import Checkpoint, MemoryImage
 from softstate.testing.network.network import SimNetwork
 from softstate.wire import CBOR, JSON, Codec, encode_value
 
 CODECS = [CBOR, JSON]
+CONFIG = ServerConfig()
 
 DAMAGE = {
     "marked": None,
@@ -41,12 +43,12 @@ DAMAGE = {
 class Rig:
     """A node in memory, strict: damage is no bug. Its store holds ``t/bad`` and ``t/good``."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ServerConfig, checkpoint: Checkpoint | None) -> None:
         self.network = SimNetwork(Random("network"))
-        self.store = MemoryStore(MemoryDisk(Random("disk")))
+        self.store = MemoryStore(MemoryDisk(Random("disk")), checkpoint=checkpoint)
         self.other = MemoryStore(self.store.disk)
         position = self.store.disk.image.position
-        self.node = Node(ServerConfig(), self.store, position, jitter=Random("node"), bulkhead=Bulkhead(strict=True))
+        self.node = Node(config, self.store, position, jitter=Random("node"), bulkhead=Bulkhead(strict=True))
 
     async def put(self, topic: str, value: object = 0, **fields: Any) -> Any:
         (verdict,) = (await self.other.publish([Write(topic, encode_value(value), **fields)])).verdicts
@@ -72,8 +74,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Rig]:
-    rig = Rig()
+async def running(config: ServerConfig = CONFIG, checkpoint: Checkpoint | None = None) -> AsyncIterator[Rig]:
+    rig = Rig(config, checkpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.network.run)
         await nursery.start(_run, rig)
@@ -150,10 +152,15 @@ class Peer:
     async def send(self, message: dict[str, Any]) -> None:
         await self._socket.send_message(json.dumps(message) if self._codec.text else self._codec.dumps(message))
 
-    async def receive(self, op: str) -> dict[str, Any]:
+    async def send_together(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Send messages in one write."""
+        frames = [self._socket._wsproto.send(BytesMessage(self._codec.dumps(message))) for message in messages]
+        await self._socket._stream.send_all(b"".join(frames))
+
+    async def receive(self, op: str = "") -> dict[str, Any]:
         while True:
             message = self._codec.loads(await self._socket.get_message(), dict)
-            if message["op"] == op:
+            if op in ("", message["op"]):
                 return message
 
 

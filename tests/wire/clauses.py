@@ -392,6 +392,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_publish_queue.py::test_what_a_lost_connection_owes_is_sent_again_in_order_with_the_same_key",
     ),
     "P-PUB-6": (
+        "integration/test_refused_publishes.py::test_a_later_one_is_refused_likewise_until_all_are_answered",
+        "integration/test_refused_publishes.py::test_what_was_received_with_the_refused_one_is_refused_with_it",
         "server/storage/test_writes.py::test_once_refused_a_batch_is_refused_to_its_end",
         "client/machine/test_publish_queue.py::test_publishes_of_one_topic_go_one_at_a_time_in_order",
         "client/machine/test_publish_queue.py::test_overloaded_is_a_known_fate",

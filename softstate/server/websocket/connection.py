@@ -28,6 +28,7 @@ from softstate.server.storage.heads import HeadReads, HeadTicket
 from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
 from softstate.server.websocket.library import PeerGone, WebSocket, accept
+from softstate.server.websocket.refusals import Refusals, answer_error
 from softstate.session import (
     Close,
     CloseOther,
@@ -65,8 +66,8 @@ class Connection:
 
     __slots__ = (
         "_bulkhead", "_closing", "_config", "_draining", "_encoded", "_heads", "_hub", "_idle_at", "_inflight",
-        "_measured", "_now", "_polls", "_publish_done", "_reads", "_receiving", "_request_done", "_turns", "_writes",
-        "answered", "codec", "machine", "outbox", "peer",
+        "_measured", "_now", "_polls", "_publish_done", "_reads", "_receiving", "_refusals",
+        "_request_done", "_turns", "_writes", "answered", "codec", "machine", "outbox", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +117,7 @@ class Connection:
         self._closing: Close | None = None
         self._draining = False
         self._inflight = 0
+        self._refusals = Refusals()
         self._publish_done: trio.Event | None = None
         self._request_done: trio.Event | None = None
 
@@ -296,21 +298,28 @@ class Connection:
     # Publishing: overlaps with everything else ----------------------------------------------------------------------
 
     def _submit(self, message: messages.Publish) -> None:
+        if self._refusals.first is not None:
+            self._reply(self._refusals.answer(message.id))
+            return
         try:
             number = number_of(message, self._config.publisher_inflight_max)
             change = change_of(message, self._config, self.codec, number)
             self._writes.submit(change, lambda ticket: self._published(message, ticket), self.fail)
         except RequestError as error:
-            self._reply(_error(error, message.id))
+            self._refusals.note(error)
+            self._reply(answer_error(error, message.id))
             return
         self._inflight += 1
 
     def _published(self, message: messages.Publish, ticket: Ticket[Write, CommitResult]) -> None:
         self._inflight -= 1
+        self._refusals.end(self._inflight)
         if self._publish_done is not None:
             self._publish_done.set()
         if ticket.error is not None:
-            self._queue(_error(ticket.error, message.id))
+            if self._inflight or self._refusals.received():
+                self._refusals.note(ticket.error)
+            self._queue(answer_error(ticket.error, message.id))
         else:
             assert ticket.answer is not None
             applied, position = ticket.answer
@@ -349,6 +358,7 @@ class Connection:
                 self._measured.works(trio.current_time())
                 socket = await accept(nursery, outbox, answer, config.message_bytes_max, self._contained)
                 self.answered = True
+                self._refusals.received = socket.waiting
                 self._measured.waits(trio.current_time())
                 with self._contained():
                     await self._converse(socket, outbox)
@@ -378,6 +388,10 @@ class Connection:
                     self._idle_at = receiving.deadline = trio.current_time() + self._idle_s_max()
                     await outbox.replies_taken()
                     await self._answered_down_to(self._config.inflight_max - 1)
+                    if self._refusals.first is not None:
+                        # The next message may have come with this one: it is read into the queue of received ones.
+                        await trio.lowlevel.checkpoint()
+                        self._refusals.end(self._inflight)
                     data = await socket.receive()
                     await self._answered()
                     await self._carry_out(await self._take(data))
@@ -480,7 +494,3 @@ class Connection:
         with trio.move_on_after(FINAL_WRITE_S_MAX):
             await outbox.written()
             await socket.close(closing.code, closing.reason)
-
-
-def _error(error: RequestError, request: messages.Id | None) -> messages.Error:
-    return messages.Error(error.code, error.message, request, error.retry_ms, error.current, error.position, error.why)

@@ -37,6 +37,10 @@ class WebSocket:
     def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
         self._connection = connection
 
+    def waiting(self) -> bool:
+        """Whether a message was received that `receive` has not returned yet."""
+        return self._connection._recv_channel.statistics().current_buffer_used > 0  # noqa: SLF001 - it does not tell
+
     async def receive(self) -> bytes | str:
         """Return the next message. Raises `PeerGone`. If cancelled, no message is lost."""
         try:
