@@ -143,6 +143,16 @@ class Demand:
             await trio.lowlevel.checkpoint()
         return found
 
+    async def everything(self, after: int, limit: int, limit_bytes: int) -> list[Record]:
+        """Read all topics above a version by name, tombstones and damaged ones too, as far as one page can reach."""
+        triple = (ALL, after, True)
+        query = Query(prefixes={ALL: 0}, after=after, limit=limit, limit_bytes=limit_bytes)
+        await self._index.fetch(self._snapshot, {ALL: self._counts[ALL]})
+        demand = QueryDemand(query, self._index, [triple], [], [])
+        await self._fetch([demand])
+        view = QueryView(self._snapshot, self._states, demand, self._index, self._records)
+        return list(view.scan(ALL, after, tombstones=True))
+
     def _named(self, query: Query, triples: Sequence[Triple]) -> list[Triple]:
         """Return what is to be looked up by name, if it is not too much."""
         head = self._snapshot.position.revision

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from random import Random
+from typing import TypeVar
 
 import structlog
 
@@ -13,9 +14,22 @@ from softstate.names import ALL
 from softstate.position import REVISION_MAX, Position
 from softstate.store.base import Dump, Key, Publisher
 from softstate.store.etcd.connection import Connection
+from softstate.store.etcd.demand import Demand
 from softstate.store.etcd.gateway import Gateway
-from softstate.store.etcd.messages import NESTED_MAX, Op, RangeAnswer, delete, delete_span, get, put, span, value_is
-from softstate.store.etcd.rows import VERSION_DIGITS, read_keylog, read_publisher, version_in, write_lineage
+from softstate.store.etcd.messages import (
+    NESTED_MAX,
+    KeyValue,
+    Op,
+    RangeAnswer,
+    delete,
+    delete_span,
+    get,
+    put,
+    span,
+    value_is,
+)
+from softstate.store.etcd.name_index import PREFIX_TOPICS_MAX
+from softstate.store.etcd.rows import read_keylog, read_publisher, version_in, write_lineage
 from softstate.store.etcd.schema import Data, Head, Layout, StoredHead, prefix_end, write_head
 from softstate.store.etcd.snapshot import EtcdSnapshot, PageBudget, begin_snapshot, log_op, scan_log, topics_in
 from softstate.store.etcd.transaction import REQUEST_BYTES_MAX, EtcdTransaction
@@ -23,6 +37,8 @@ from softstate.store.etcd.write import WriteOutcome, Writer
 from softstate.store.remote.fetched import FetchedSnapshot
 from softstate.store.rules.dump import check_joined, published_to
 from softstate.store.rules.nonce import lineage_nonce
+
+T = TypeVar("T")
 
 CLEAR_KEYS = 1_000
 """How many keys one request removes of a generation that is no longer used."""
@@ -43,26 +59,51 @@ async def fetch_dump(
 ) -> tuple[FetchedSnapshot, list[Key], list[Publisher]]:
     """Fetch what `softstate.store.rules.paging.dump_page` asks for. The snapshot was begun with `dump_ops`."""
     log_answer, keylog, lineage, touched = snapshot.answers
-    records = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log_answer.kvs)
-    fetched = snapshot.fetched(rows=await snapshot.lineage_rows(lineage.kvs), scans={(ALL, after, True): records})
+    if snapshot.stored.head.topics <= PREFIX_TOPICS_MAX:
+        # Looked up by name, a record that is gone is told.
+        records = await Demand(snapshot, {}, {}).everything(after, limit, PAGE_BYTES_MAX)
+    else:
+        records = await scan_log(snapshot, after, PageBudget(limit, PAGE_BYTES_MAX), log_answer.kvs)
     begins, head = len(snapshot.data.table("keylog")), snapshot.position.revision
-    found = [(version_in(kv.key, begins), kv.value) for kv in keylog.kvs]
-    keys = [read_keylog(version, value) for version, value in found if version is not None and version <= head]
-    publishers = await _publishers(snapshot, touched)
-    return fetched, [key for key in keys if key is not None], publishers
+
+    async def keys_in(kvs: Sequence[KeyValue]) -> list[Key]:
+        found = [(version_in(kv.key, begins), kv.value) for kv in kvs]
+        keys = [read_keylog(version, value) for version, value in found if version is not None and version <= head]
+        return [key for key in keys if key is not None]
+
+    async def publishers_in(kvs: Sequence[KeyValue]) -> list[Publisher]:
+        return await _publishers(snapshot, [kv.key for kv in kvs])
+
+    rows = await _first_whole(snapshot, "lineage", lineage, limit, snapshot.lineage_rows)
+    keys = await _first_whole(snapshot, "keylog", keylog, limit, keys_in)
+    publishers = await _first_whole(snapshot, "touched", touched, limit, publishers_in)
+    if len(publishers) > limit:
+        last = publishers[-1].touched
+        (same,) = await snapshot.ranges([span(*snapshot.data.between("touched", last - 1, last))])
+        publishers = [one for one in publishers if one.touched < last] + await publishers_in(same.kvs)
+    return snapshot.fetched(rows=rows, scans={(ALL, after, True): records}), keys, publishers
 
 
-async def _publishers(snapshot: EtcdSnapshot, touched: RangeAnswer) -> list[Publisher]:
-    """Read the publishers that a range of ``touched`` leads to, and all that were touched with the last of them."""
+async def _first_whole(
+    snapshot: EtcdSnapshot,
+    table: str,
+    answer: RangeAnswer,
+    limit: int,
+    decode: Callable[[Sequence[KeyValue]], Awaitable[list[T]]],
+) -> list[T]:
+    """Return `limit` rows of a table, and one more if there are more: as many as are whole, and not keys of others."""
+    found = await decode(answer.kvs)
+    while answer.more and len(found) <= limit:
+        begins, ends = answer.kvs[-1].key + b"\0", prefix_end(snapshot.data.table(table))
+        (answer,) = await snapshot.ranges([span(begins, ends, limit=limit + 1)])
+        found += await decode(answer.kvs)
+    return found
+
+
+async def _publishers(snapshot: EtcdSnapshot, keys: Sequence[bytes]) -> list[Publisher]:
+    """Read the publishers that keys of ``touched`` lead to."""
     data = snapshot.data
-    begins = len(data.table("touched"))
-    keys = [kv.key for kv in touched.kvs]
-    if touched.more:
-        last = version_in(keys[-1][begins : begins + VERSION_DIGITS], 0)
-        if last is not None:
-            (same,) = await snapshot.ranges([span(*data.between("touched", last - 1, last))])
-            keys = list(dict.fromkeys([*keys, *(kv.key for kv in same.kvs)]))
-    names = [key[begins + VERSION_DIGITS + 1 :] for key in keys]
+    names = [key[len(data.at("touched", 0)) + 1 :] for key in keys]
     answers = await snapshot.ranges([get(data.table("publisher") + name) for name in names])
     found: list[Publisher] = []
     for key, name, answer in zip(keys, names, answers, strict=True):

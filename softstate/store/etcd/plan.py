@@ -151,7 +151,7 @@ async def _bury(snapshot: EtcdSnapshot, transaction: EtcdTransaction, kvs: Seque
         floor = max(floor, version)
         transaction.changes |= {data.at("log", version): None, data.topic(topic): None}
         gone += 1
-    transaction.head = msgspec.structs.replace(head, floor=floor, topics=head.topics - gone)
+    transaction.head = msgspec.structs.replace(head, floor=floor, topics=max(0, head.topics - gone))
 
 
 async def _expire(snapshot: EtcdSnapshot, transaction: EtcdTransaction, kvs: Sequence[KeyValue]) -> None:

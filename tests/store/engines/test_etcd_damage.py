@@ -16,7 +16,7 @@ from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import EXISTS, Applied, Number, Write
-from softstate.store.etcd import demand
+from softstate.store.etcd import demand, dump
 from softstate.store.etcd.rows import write_lineage, write_topic
 from softstate.store.etcd.schema import Data, Layout, read_head
 from softstate.store.etcd.store import EtcdStore
@@ -53,9 +53,11 @@ class Rows:
         self._changes: dict[bytes, bytes | None] = {}
 
     @classmethod
-    async def of(cls, backend: EtcdBackend) -> Rows:
-        held = {key.encode(): value for key, value in (await backend.snapshot()).items()}
+    async def of(cls, backend: EtcdBackend, *, head_only: bool = False) -> Rows:
+        """Read all rows, or no more than the head if others have put keys of any bytes there."""
         layout = Layout(backend.namespace)
+        found = await backend.rig.keys(layout.head.decode()) if head_only else await backend.snapshot()
+        held = {key.encode(): value for key, value in found.items()}
         return cls(backend, layout.data(read_head(held[layout.head], "etcd").head.generation), held)
 
     def log(self, record: Record) -> bytes:
@@ -262,7 +264,7 @@ def as_told_by_the_log(found: Mapping[str, Record], story: Story) -> dict[str, R
     return {topic: Record(topic, 1, None, unreadable=True) for topic in story.damaged}
 
 
-async def test_feed_and_dump_go_on(backend: EtcdBackend) -> None:
+async def test_feed_goes_on(backend: EtcdBackend) -> None:
     story = await damaged_store(backend)
     store = story.store
     (lineage,) = await store.lineage_at([1])
@@ -274,20 +276,51 @@ async def test_feed_and_dump_go_on(backend: EtcdBackend) -> None:
         feed = await store.feed(position, 30)
         fed |= {record.topic: record for record in feed.records}
         position, more = feed.upto, feed.more
+    check_copied(fed, story)
+    await store.aclose()
+
+
+def check_copied(found: Mapping[str, Record], story: Story) -> None:
+    assert all(found[topic].unreadable for topic in found.keys() - story.written.keys()), "keys of others"
+    for topic, record in story.written.items():
+        assert topic in story.damaged or found[topic] == record, topic
+        assert topic not in found or found[topic].unreadable or found[topic] == record, topic
+    assert sum(record.unreadable for record in found.values()) > 50
+
+
+@pytest.mark.parametrize("names_max", [0, 10_000])
+async def test_dump_goes_on(backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, names_max: int) -> None:
+    """Page by page, with more damaged rows than a page has, and nothing that is whole is left out."""
+    monkeypatch.setattr(dump, "PREFIX_TOPICS_MAX", names_max)
+    story = await damaged_store(backend)
+    store = story.store
+    rows = await Rows.of(backend, head_only=True)
+    for number in range(2, 40):
+        rows.change(rows.data.at("keylog", number), b"theirs")
+        rows.change(rows.data.touched(number, "stranger"), b"theirs")
+    await rows.write()
+    for number in range(50):
+        await store.publish([Write("kept", b"\x01", key=f"{number}", number=Number(f"q{number}", 1, 0))])
     dumped: dict[str, Record] = {}
+    keys: set[str] = set()
+    publishers: set[str] = set()
+    lineages: list[str] = []
     after, more = 0, True
     while more:
-        page = await store.dump(after, 30)
+        page = await store.dump(after, 7)
         dumped |= {record.topic: record for record in page.records}
+        keys |= {key.key for key in page.keys}
+        publishers |= {publisher.publisher for publisher in page.publishers}
+        lineages += [row.lineage for row in page.rows]
         after, more = page.upto, page.more
-        assert {key.topic for key in page.keys} <= story.written.keys()
-        assert [publisher.publisher for publisher in page.publishers] in ([], ["p"])
-    for found in (fed, dumped):
-        assert set(found) <= set(story.written), "no name that was never published"
-        for topic, record in story.written.items():
-            assert topic in story.damaged or found[topic] == record, topic
-            assert topic not in found or found[topic].unreadable or found[topic] == record, topic
-        assert sum(record.unreadable for record in found.values()) > 50
+    kept = dumped.pop("kept")
+    assert kept.cbor == b"\x01"
+    check_copied(dumped, story)
+    if names_max:
+        assert story.damaged <= dumped.keys(), "all that is lost is told"
+    assert keys >= {str(number) for number in range(50)}
+    assert publishers == {"p", *(f"q{number}" for number in range(50))}
+    assert len(lineages) == 1
     await store.aclose()
 
 
