@@ -413,6 +413,7 @@ async def serve(
             keys_max=config.keys_max,
             publishers_max=config.publishers_max,
             create=not config.require_store,
+            backup=not config.no_backup,
         )
         try:
             position = await first_position(store)

@@ -183,9 +183,8 @@ async def _open(url: str, keys_max: int, *, create: bool, read_only: bool, backu
             if (missing.name or "").partition(".")[0] != engine.driver:
                 raise
             raise _not_installed(scheme, engine) from None
-        # Engines are given what is asked for beside the usual, until all of them take every option.
-        asked = {"create": (create, True), "read_only": (read_only, False)}
-        options = {name: given for name, (given, usual) in asked.items() if given is not usual}
-        opened: Store = await getattr(module, engine.store).open(url, keys_max=keys_max, **options)
+        opened: Store = await getattr(module, engine.store).open(
+            url, keys_max=keys_max, create=create, read_only=read_only
+        )
         return opened
     raise _no_scheme(url)

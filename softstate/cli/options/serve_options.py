@@ -20,7 +20,7 @@ from softstate.server.config.bounds import above
 from softstate.server.config.server_config import SETTINGS
 
 BASIC = frozenset(
-    {"listen", "store", "require_durable", "require_store", "role", "origin", "allow_host", "ttl", "drain"}
+    {"listen", "store", "require_durable", "require_store", "no_backup", "role", "origin", "allow_host", "ttl", "drain"}
 )
 """Options that are described to users one by one; each sets a field of `ServerConfig`, `listen` sets two."""
 
@@ -78,6 +78,8 @@ class ServeOptions:
 
     require_store: Annotated[bool, Parameter(help=_text("require_store"), negative=(), show_default=False)] = False
 
+    no_backup: Annotated[bool, Parameter(help=_text("no_backup"), negative=(), show_default=False)] = False
+
     ttl: Annotated[float, DURATION, Parameter(help=f"{_text('ttl')} Such as 500ms, 60s, 10m.")] = 60.0
 
     role: Annotated[Role, Parameter(help=_text("role"))] = "all"
@@ -124,6 +126,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         store=options.store,
         require_durable=options.require_durable,
         require_store=options.require_store,
+        no_backup=options.no_backup,
         role=options.role,
         origins=options.origin,
         allow_host=options.allow_host,

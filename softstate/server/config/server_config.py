@@ -44,6 +44,9 @@ class ServerConfig:
     require_store: Annotated[
         bool, "Never make a store: if there is none, do not start; `softstate store create` makes one."
     ] = False
+    no_backup: Annotated[
+        bool, "Make no copy of an SQLite file of an earlier release before it is carried over to this one's layout."
+    ] = False
     role: Annotated[Role, "all; push: no HTTP polling; poll: HTTP only."] = "all"
     origins: Annotated[
         tuple[str, ...],

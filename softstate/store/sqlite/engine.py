@@ -61,6 +61,8 @@ class SqliteEngine:
         self._row_due = False
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only raised."""
+        self.copied: str | None = None
+        """The copy of the file as it was in an earlier layout, if it was carried over by this process."""
         self.stamp: Stamp | None = None
         """That of the files just after this process's last commit."""
 
@@ -77,7 +79,7 @@ class SqliteEngine:
                 path, begin = self.file.path, not self.file.read_only
                 if begin:
                     begin = not prepare(connection, path, self._random, self._busy_s, create=self.file.may_create)
-                    migrate(connection, path, backup=self._backup)
+                    self.copied = migrate(connection, path, backup=self._backup) or self.copied
                 state = self._examined(connection, begin=begin)
         except BaseException:
             self.file.close()

@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from softstate.errors import Invalid
 from softstate.names import check_topic
 from softstate.position import REVISION_MAX
@@ -27,8 +25,6 @@ from softstate.store.sqlite.remembered import KEY_COLUMNS, key_row
 from softstate.store.sqlite.schema import create_tables, layout_of, read_layout
 from softstate.store.sqlite.state import State, add_lineages, recount, seal, write_state
 from softstate.wire import CBOR, check_value
-
-log = structlog.get_logger("softstate.store")
 
 ROWS_AT_ONCE = 1_024
 """Rows that are held in memory at once."""
@@ -44,20 +40,21 @@ _META = (
 _TOPICS = "SELECT version, typeof(topic), CAST(topic AS BLOB), typeof(value), CAST(value AS BLOB) FROM topic"
 
 
-def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
-    """Carry a file over to this layout in one transaction, after a `backup` beside it; do nothing if it is of this one.
+def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> str | None:
+    """Carry a file over to this layout in one transaction, after a `backup` beside it, and return the path of that.
 
-    A process of the earlier release that has the file open finds its tables gone. Raises `Damaged`, `Unavailable` if
-    the backup cannot be made, and `sqlite3.Error`; the file is then as it was.
+    None if nothing was to do, or no backup was asked for. A process of the earlier release that has the file open
+    finds its tables gone. Raises `Damaged`, `Unavailable` if the backup cannot be made, and `sqlite3.Error`; the file
+    is then as it was.
     """
     if read_layout(connection) == LAYOUT:
-        return
+        return None
     copy: str | None = None
     connection.execute("BEGIN IMMEDIATE")
     try:
         layout = layout_of(connection, path)
         if layout == LAYOUT:
-            return
+            return None
         if backup:
             # The lock is held: what is copied is what is carried over.
             copy = f"{path}.layout-{layout}"
@@ -68,7 +65,7 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     _make_private(path)
-    log.warning("store carried over from an earlier layout", store=path, layout=LAYOUT, backup=copy)
+    return copy
 
 
 def _carry_over(connection: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ import trio
 from softstate.errors import Rewound
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
-from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
+from softstate.store.base import KEYS_MAX, LAYOUT, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CHECK_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
@@ -93,15 +93,20 @@ class SqliteStore(Store):
 
     @property
     def cautions(self) -> Sequence[str]:  # type: ignore[override]
-        """A log that some reader keeps large."""
-        log = self._engine.file.log
-        if log.pinned_bytes < LOG_BYTES_WARN:
-            return ()
-        caution = (
-            f"{log.path} is above {LOG_BYTES_WARN // 2**20} MiB: another program reads the store in a transaction that"
-            f" it keeps open; find out which (fuser {log.path}) and end it, and the log is cut off"
-        )
-        return (caution,)
+        """A log that some reader keeps large, and the copy of a file that was carried over."""
+        log, copied = self._engine.file.log, self._engine.copied
+        cautions: list[str] = []
+        if copied is not None:
+            cautions.append(
+                f"the store was carried over to layout {LAYOUT}, and {copied} holds it as it was: delete that once all"
+                " is well"
+            )
+        if log.pinned_bytes >= LOG_BYTES_WARN:
+            cautions.append(
+                f"{log.path} is above {LOG_BYTES_WARN // 2**20} MiB: another program reads the store in a transaction"
+                f" that it keeps open; find out which (fuser {log.path}) and end it, and the log is cut off"
+            )
+        return cautions
 
     def gauges(self) -> Mapping[str, int]:
         """See `Store.gauges`: the size of the write-ahead log."""

@@ -103,13 +103,16 @@ def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, toml
     assert configured().store == "memory:"
 
 
+@pytest.mark.parametrize("option", ["require_durable", "require_store", "no_backup"])
 @pytest.mark.parametrize("way", ["flag", "environment", "file"])
-def test_durability_can_be_required(way: str, monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]) -> None:
-    assert not configured().require_durable
+def test_a_switch_can_be_set(
+    way: str, option: str, monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], str]
+) -> None:
+    assert not getattr(configured(), option)
     if way == "environment":
-        monkeypatch.setenv("SOFTSTATE_REQUIRE_DURABLE", "true")
-    words = {"flag": ["--require-durable"], "file": ["--config", toml("require_durable = true")]}
-    assert configured(*words.get(way, [])).require_durable
+        monkeypatch.setenv(f"SOFTSTATE_{option.upper()}", "true")
+    words = {"flag": [f"--{option.replace('_', '-')}"], "file": ["--config", toml(f"{option} = true")]}
+    assert getattr(configured(*words.get(way, [])), option)
 
 
 def test_a_list_replaces_the_list_of_a_lower_layer(toml: Callable[[str], str]) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -14,7 +15,8 @@ from softstate.errors import Rewound, StoreMissing, StoreRefused, StoreReplaced,
 from softstate.model import Page, Query
 from softstate.names import ALL
 from softstate.store.base import Write
-from softstate.store.sqlite import connection as sqlite_file
+from softstate.store.sqlite import connection as sqlite_file, engine as sqlite_engine, schema as sqlite_schema
+from softstate.store.sqlite.state import begin_lineage
 from softstate.store.sqlite.store import SqliteStore
 
 
@@ -226,6 +228,51 @@ async def test_full_disk(tmp_path: Path) -> None:
         writer.execute("PRAGMA max_page_count = 100000")
         await put(store, "big", 60_000)
         assert await topics(store) == ["a", "b", "big"]
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
+async def test_without_room_for_a_lineage_row_reads_are_served(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start on a full disk: under the newest row found, until the first change brings the row of this opening."""
+    path = tmp_path / "softstate.db"
+    await make(path, "a")
+
+    def no_room(*_: object) -> NoReturn:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(sqlite_engine, "begin_lineage", no_room)
+    async with opened(path) as store:
+        before = await store.head()
+        assert (before.revision, await topics(store)) == (2, ["a"])
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="disk is full"):
+                await put(store, "b")
+        with pytest.raises(Unavailable, match="disk is full"):
+            await store.compact(tombstones=1, keys=1)
+        assert await store.head() == before
+        monkeypatch.setattr(sqlite_engine, "begin_lineage", begin_lineage)
+        done = await store.publish([Write("b", b"\x01"), Write("c", b"\x01", expect=9)])
+        assert (done.before, done.position.revision) == (3, 4)
+        assert done.position.lineage != before.lineage
+        assert await store.lineage_at([2, 3, 4]) == [before.lineage, *[done.position.lineage] * 2]
+        await put(store, "d")
+        assert (await store.head()).revision == 5, "one row"
+        assert [row.revision for row in (await store.feed(before)).lineages] == [3]
+        assert await store.audit() == []
+
+
+async def test_a_new_store_is_not_made_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> NoReturn:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(sqlite_schema, "begin_lineage", no_room)
+    with pytest.raises(Unavailable, match="make room"):
+        await SqliteStore.open(str(tmp_path / "softstate.db"))
 
 
 async def test_locked_by_another_process(tmp_path: Path) -> None:

@@ -29,4 +29,6 @@ async def command(
     async with writing(store, backup=not no_backup) as opened:
         info = await opened.info()
         print(f"{plain(opened.name)} has layout {info.layout}, and holds {info.topics} topics")
+        for caution in opened.cautions:
+            print(plain(caution))
     return exit_codes.OK

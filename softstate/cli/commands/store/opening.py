@@ -10,7 +10,6 @@ from typing import Annotated, TypeAlias
 import trio
 from cyclopts import Parameter
 
-from softstate.cli.processes.node_process import configure_logging
 from softstate.errors import ConfigError
 from softstate.store import Store, open_store
 
@@ -35,7 +34,6 @@ async def reading(url: str) -> AsyncIterator[Store]:
 async def writing(url: str, *, create: bool = False, backup: bool = True) -> AsyncIterator[Store]:
     """Open a store; `create` one that is not there. Raises `ConfigError`, and what opening the engine raises."""
     _check_lasting(url)
-    configure_logging("console", verbose=False)
     async with _closing(await open_store(url, create=create, backup=backup)) as store:
         yield store
 

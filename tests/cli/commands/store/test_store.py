@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -25,7 +26,7 @@ from softstate.cli.processes.child import softstate
 from softstate.errors import ConfigError
 from softstate.server import ServerConfig
 from softstate.store import Store, open_store
-from softstate.store.base import Applied, Write
+from softstate.store.base import LAYOUT, Applied, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite.store import SqliteStore
@@ -101,6 +102,7 @@ def test_info_says_what_there_is_and_leaves_no_trace(folder: Path, output: Calla
     fields = json.loads("".join(output("info", "--json")))
     assert (fields["store"], fields["durability"], fields["store_warnings"]) == ("sqlite:softstate.db", "durable", [])
     assert (fields["topics"], fields["tombstones"], fields["keys"]) == (2, 1, 1)
+    assert (fields["publishers"], fields["layout"]) == (0, LAYOUT)
     assert (fields["revision"], fields["floor"], fields["store_bytes"]) == (6, 0, len(before))
     lines = dict(line.split(maxsplit=1) for line in output("info"))
     assert lines == {name: str(value) for name, value in fields.items()} | {"store_warnings": "none"}
@@ -425,6 +427,29 @@ def test_check_names_rows_that_are_damaged_or_gone(folder: Path, capsys: pytest.
     assert run(["store", "check"]) == exit_codes.BROKEN
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN")]
     assert "the row with its state is gone: it is damaged: stop every node, move it away, and restore a backup" in line
+
+
+# migrate -------------------------------------------------------------------------------------------------------------
+
+NOVEMBER = Path(__file__).parents[3] / "store/sqlite/november.db.gz"
+
+
+@pytest.mark.parametrize("words", [["--no-backup"], []])
+def test_a_store_of_an_earlier_release_is_carried_over_when_told(
+    words: list[str], folder: Path, output: Callable[..., list[str]], refusal: Callable[..., str]
+) -> None:
+    (folder / "softstate.db").write_bytes(gzip.decompress(NOVEMBER.read_bytes()))
+    for reads in (["info"], ["backup", "b.db"]):
+        assert "has layout 1, of an earlier softstate: " in refusal(*reads)
+    assert names(folder) == ["softstate.db"]
+    told, *copied = output("migrate", "sqlite:softstate.db", *words)
+    assert told == f"sqlite:softstate.db has layout {LAYOUT}, and holds 8 topics"
+    assert len(copied) == (0 if words else 1)
+    assert all(f"{folder / 'softstate.db.layout-1'} holds it as it was: delete that once" in line for line in copied)
+    assert names(folder) == ["softstate.db", *([] if words else ["softstate.db.layout-1"])]
+    assert json.loads("".join(output("info", "--json")))["layout"] == LAYOUT
+    assert output("migrate", "sqlite:softstate.db") == [f"sqlite:softstate.db has layout {LAYOUT}, and holds 8 topics"]
+    assert "there is no file" in refusal("migrate", "sqlite:nowhere.db")
 
 
 # Unreadable ----------------------------------------------------------------------------------------------------------
