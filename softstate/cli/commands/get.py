@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
+from softstate.cli.terminal.hints import hint, show_hint
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.errors import NotFound
 from softstate.names import check_topic
@@ -31,7 +32,8 @@ async def command(
     check_topic(topic)
     async with connected(url, push=False) as client:
         change = await client.get(topic, at_least=at_least, timeout_s=timeout)
-    if change is None or change.deleted:
-        raise NotFound(f"there is no topic {topic}" + (f": deleted at version {change.version}" if change else ""))
+        if change is None or change.deleted:
+            show_hint(await hint(client, topic))
+            raise NotFound(f"there is no topic {topic}" + (f": deleted at version {change.version}" if change else ""))
     print(line_text(change_fields(change)) if json else json_text(change.value))
     return exit_codes.OK

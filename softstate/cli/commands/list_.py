@@ -6,8 +6,10 @@ import sys
 
 from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
+from softstate.cli.terminal.hints import no_patterns, show_hint
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.cli.visible import visible
+from softstate.errors import Invalid
 from softstate.names import ALL, check_prefix
 
 
@@ -24,9 +26,14 @@ async def command(
     :param prefix: A topic followed by '/', such as orders/; '/' alone is everything.
     :param json: One object a line: {"topic":…,"version":…,"value":…}.
     """
-    check_prefix(prefix)
+    try:
+        check_prefix(prefix)
+    except Invalid as error:
+        raise Invalid("; ".join(filter(None, (error.message, no_patterns(prefix))))) from None
     async with connected(url, push=False) as client:
         changes = await client.list(prefix, timeout_s=timeout)
+    if not changes:
+        show_hint(no_patterns(prefix))
     for change in changes:
         if json:
             line = line_text(change_fields(change))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, assert_never
 
+import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
+from softstate.cli.terminal.hints import HINT_S_MAX, hint, no_patterns, show_hint
 from softstate.cli.terminal.output import LineWriter
 from softstate.cli.terminal.values import change_fields, json_text, line_text
 from softstate.cli.visible import visible
+from softstate.client.api.client import Client, count_below
+from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
+from softstate.errors import SoftstateError
 from softstate.model import Change, Mode
-from softstate.names import ALL, check_prefix, check_topic
+from softstate.names import ALL, check_prefix, check_topic, is_prefix
 
 Shown: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 
@@ -47,13 +53,31 @@ async def command(
     writer = LineWriter()
     write_of: Callable[[Shown, Mode, float], str] = json_line if json else _pretty()
     left = math.inf if count is None else count
-    async with connected(url, push=not poll) as client, client.subscribe(*wanted) as updates:
+    async with (
+        connected(url, push=not poll) as client,
+        client.subscribe(*wanted) as updates,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_hint_at_nothing, client, updates, wanted)
         async for event in updates.events():
             await writer.write(write_of(event, client.mode, updates.age))
             left -= isinstance(event, Change)
             if left <= 0:
                 break
+        nursery.cancel_scope.cancel()
     return exit_codes.OK
+
+
+async def _hint_at_nothing(client: Client, updates: Updates, names: Sequence[str]) -> None:
+    """Once all is there that there is, print a hint for each name that matches nothing but looks like a mistake."""
+    with suppress(SoftstateError):
+        await updates.synced()
+        for name in names:
+            if is_prefix(name):
+                if no_patterns(name) is not None and not await count_below(client, name, 1, HINT_S_MAX):
+                    show_hint(no_patterns(name))
+            elif (change := await client.get(name, timeout_s=HINT_S_MAX)) is None or change.deleted:
+                show_hint(await hint(client, name))
 
 
 def json_line(event: Shown, mode: Mode, age_s: float) -> str:

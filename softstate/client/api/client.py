@@ -232,6 +232,11 @@ class Client:
         return self._machine.age(self._clock.now(), names)
 
 
+async def count_below(client: Client, prefix: str, most: int, timeout_s: float) -> int:
+    """Count the topics below a prefix, up to `most` (1,024 at most). Raises and retries as `Client.get` does."""
+    return await client._reader.count(prefix, most, timeout_s)  # noqa: SLF001 - no promise to applications
+
+
 @final
 class _Modes:
     """The iterator of `Client.modes`."""

@@ -107,6 +107,16 @@ class Reader:
 
         return await self._ask(read, timeout_s)
 
+    async def count(self, prefix: str, most: int, timeout_s: float) -> int:
+        """Count the topics below a prefix that have a value, up to `most`, which has to fit into one page."""
+
+        async def read(url: NodeUrl, timeout_s: float) -> int:
+            path = "/v1/topics?" + urlencode({"prefix": prefix, "limit": most})
+            page = (await self._http.request(url, "GET", path, timeout_s=timeout_s)).decode(Polled)
+            return most if page.more else len(page.changes) + len(page.unreadable)
+
+        return await self._ask(read, timeout_s)
+
     async def status(self, timeout_s: float) -> dict[str, object]:
         """Return a node's own account of what it holds."""
 
