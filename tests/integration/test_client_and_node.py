@@ -267,3 +267,17 @@ async def test_an_application_that_is_cancelled_after_its_connection_ends_by_tha
             outside.start_soon(follow)
             await live.wait()
             outside.cancel_scope.cancel()
+
+
+async def test_publishes_without_a_key_leave_nothing_behind_but_what_is_in_flight() -> None:
+    async with node(keys_max=3) as rig, softstate.connect(rig.url) as client:
+        for number in range(20):
+            await client.publish(f"t/{number}", number)
+        receipts = [client.publish_soon(f"u/{number}", number) for number in range(300)]
+        for receipt in receipts:
+            await receipt.wait()
+        await client.publish("last", 1)
+        image = rig.disk.image
+        assert (len(image.keys), len(image.publishers)) == (0, 1)
+        (publisher,) = image.publishers.values()
+        assert (publisher.settled, list(publisher.uses)) == (320, [321])

@@ -49,8 +49,8 @@ async def command(
     :param ndjson_file: Publish every line of FILE ('-': standard input; gzip is understood), in order, many in flight:
         each is {"topic": …, "value": …} or {"topic": …, "deleted": true}, other keys are ignored.
     :param from_line: Begin at this line of the file, to resume an interrupted run.
-    :param run: Lines of a run of this ID are applied once, also when published again, while the node remembers its
-        keys (10 minutes by default). Without it each run has an ID of its own, which is printed if it is interrupted.
+    :param run: Lines of a run of this ID are applied once, also when the file is published again, while the store holds
+        their keys (10 minutes, and a million, by default).
     :param json: Print {"topic":…,"version":…}, or the counts of a file, as JSON.
     """
     if ndjson_file is not None:

@@ -1,14 +1,14 @@
 """``softstate publish --ndjson``: publish a file of changes, in order, with many of them in flight.
 
-The client keeps the order of each topic, retries through restarts of the node and gives every line an idempotency
-key made of the run's ID, the line's number and its content. So an interrupted run resumes at the lowest line that
-was not acknowledged, and lines after it that had been are recognised, not applied again.
+The client keeps the order of each topic, retries through restarts of the node and numbers its publishes, so that none
+is applied twice. An interrupted run resumes at the lowest line that was not acknowledged; those of the `WINDOW` lines
+after it that had been are published again, with the same values. A run with an ID gives every line an idempotency key
+instead, made of the ID, the line's number and its content: then not even those are, while the store holds its keys.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import signal
 import stat
@@ -43,7 +43,7 @@ RUN_CHARS_MAX = 64
 
 @dataclass(frozen=True)
 class Run:
-    """Settings of one run over a file. `name` is the run's ID; lines of one run are applied once."""
+    """Settings of one run over a file. `name` is its ID, if it has one; lines of a run with an ID are applied once."""
 
     urls: Sequence[str]
     timeout_s: float
@@ -101,7 +101,7 @@ async def publish_file(name: str, run: Run, from_line: int, as_json: bool) -> in
     with _opened(name) as raw:
         total = os.fstat(raw.fileno()).st_size if stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else None
         with ProgressBar(Path(name).name, total) as bar:
-            publishing = Publishing(run.name or secrets.token_hex(6), ChangeFile(raw, from_line), from_line, bar)
+            publishing = Publishing(run.name, ChangeFile(raw, from_line), from_line, bar)
             await publishing.run(run)
     counts = publishing.counts
     print(line_text(counts.fields()) if as_json else counts, flush=True)
@@ -109,7 +109,7 @@ async def publish_file(name: str, run: Run, from_line: int, as_json: bool) -> in
         return exit_codes.OK
     reason, code = publishing.stopped
     fix = "correct it, then " if code == exit_codes.USAGE else ""
-    resume = _resume(name, run, publishing.name, publishing.resume_at)
+    resume = _resume(name, run, publishing.resume_at)
     raise Failure(
         f"{reason}. Every line before {publishing.resume_at} is published; {fix}continue with: {resume}", code
     )
@@ -118,7 +118,7 @@ async def publish_file(name: str, run: Run, from_line: int, as_json: bool) -> in
 class Publishing:
     """One run over one file: the lines in flight, the answers, and the reason why it stopped."""
 
-    def __init__(self, name: str, file: ChangeFile, from_line: int, bar: ProgressBar) -> None:
+    def __init__(self, name: str | None, file: ChangeFile, from_line: int, bar: ProgressBar) -> None:
         self.name = name
         self.counts = Counts()
         self.resume_at = from_line
@@ -160,10 +160,11 @@ class Publishing:
                 self._stop(error.message, exit_codes.USAGE)
 
     def _publish(self, client: Client, line: Line) -> Receipt:
+        key = None if self.name is None else line.key(self.name)
         try:
             if line.deleted:
-                return client.delete_soon(line.topic, key=line.key(self.name))
-            return client.publish_soon(line.topic, line.value, key=line.key(self.name))
+                return client.delete_soon(line.topic, key=key)
+            return client.publish_soon(line.topic, line.value, key=key)
         except (Invalid, TooLarge) as error:
             raise BadLine(line.number, error.message) from None
 
@@ -213,9 +214,11 @@ def _opened(name: str) -> AbstractContextManager[BinaryIO]:
         raise Failure(f"cannot read {name}: {error.strerror}", exit_codes.USAGE) from None
 
 
-def _resume(name: str, run: Run, run_name: str, line: int) -> str:
+def _resume(name: str, run: Run, line: int) -> str:
     """Write the command that goes on where this run stopped."""
-    words = ["softstate", "publish", "--ndjson", name, "--from-line", str(line), "--run", run_name]
+    words = ["softstate", "publish", "--ndjson", name, "--from-line", str(line)]
+    if run.name is not None:
+        words += ["--run", run.name]
     if tuple(run.urls) != (DEFAULT_URL,):
         for url in run.urls:
             words += ["--url", url]

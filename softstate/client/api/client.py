@@ -127,12 +127,13 @@ class Client:
 
         With `expect`, only if the topic is at that version now (0: if it does not exist). `key` is an idempotency key:
         publishing again with the same key, also from another client, has no further effect and returns the first
-        version, for as long as nodes remember it (10 minutes by default); without one, a random one is made.
+        version, for as long as nodes remember it (10 minutes by default). Without one, the publish has a number of this
+        client, which does the same for what the client itself sends again.
 
-        It is sent again, with its key, for as long as it takes to get an answer. Raises `softstate.Conflict`,
+        It is sent again for as long as it takes to get an answer. Raises `softstate.Conflict`,
         `softstate.Invalid`, `softstate.TooLarge`, `softstate.Denied`, `softstate.KeyReused`, `softstate.Overloaded`
-        (too many are waiting here), `softstate.OutcomeUnknown` (sent, and not answered for as long as its key lives),
-        `softstate.ClientClosed`. If cancelled, it may or may not be applied.
+        (too many are waiting here), `softstate.OutcomeUnknown` (sent, and not answered for as long as stores remember
+        it), `softstate.ClientClosed`. If cancelled, it may or may not be applied.
         """
         return await self._finish(self.publish_soon(topic, value, expect=expect, key=key))
 
@@ -165,7 +166,6 @@ class Client:
         check_key(key)
         self._dispatcher.raise_if_over()
         ticket, outcome = self._dispatcher.new_publish()
-        key = key or f"{self._random.getrandbits(128):032x}"
         wire_bytes = len(self._shell.codec.value(cbor)) if cbor else 0
         self._shell.handle(PublishRequested(ticket, topic, value, deleted, expect, key, len(cbor), wire_bytes))
         return Receipt(outcome, partial(self._drop, ticket), partial(self._refusal, ticket))

@@ -47,8 +47,8 @@ class Unwanted:
 class PublishRequested:
     """The application publishes; the value has been checked. Publishes of one topic are sent one at a time, in order.
 
-    `key` is the idempotency key, unique to this publish; it always has one. `cbor_bytes` is the size of the value as
-    CBOR, `wire_bytes` as the client's codec writes it.
+    `key` is an idempotency key; a publish without one gets a number of this client when it is first sent. `cbor_bytes`
+    is the size of the value as CBOR, `wire_bytes` as the client's codec writes it.
     """
 
     ticket: int
@@ -56,7 +56,7 @@ class PublishRequested:
     value: Value
     deleted: bool
     expect: int | None
-    key: str
+    key: str | None
     cbor_bytes: int = 0
     wire_bytes: int = 0
 
@@ -209,12 +209,18 @@ class SendPoll:
 
 @dataclass(frozen=True, slots=True)
 class SendPublish:
-    """Send ``POST /v1/publish`` to `url`; report `PublishAnswered` or `RequestFailed`, within `timeout_s`."""
+    """Send ``POST /v1/publish`` to `url`; report `PublishAnswered` or `RequestFailed`, within `timeout_s`.
+
+    With a `publisher`, the changes have the numbers `seq`, `seq` + 1, …, and all up to `settled` is settled.
+    """
 
     request: int
     url: str
     changes: Sequence[BatchChange]
     timeout_s: float
+    publisher: str | None = None
+    seq: int = 0
+    settled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class PublishPath:
     def send(self) -> None:
         """Send what is ready, in one request."""
         core = self._core
-        self._tickets, changes = core.queue.over_http(core.now)
+        self._tickets, batch = core.queue.over_http(core.now)
         self._request = core.number()
         if self._rotation.fresh:
             self._round_ends = core.now + min(ROUND_S_MAX, core.poll_timeout_s)
@@ -55,7 +55,11 @@ class PublishPath:
                 self._rotation.begin_at(core.answered_url)
         timeout_s = max((self._round_ends - core.now) / self._rotation.left, TRY_S_MIN)
         self.deadline = core.now + timeout_s
-        core.act(SendPublish(self._request, self._rotation.url, changes, timeout_s))
+        core.act(
+            SendPublish(
+                self._request, self._rotation.url, batch.changes, timeout_s, batch.publisher, batch.seq, batch.settled
+            )
+        )
 
     def stop(self) -> None:
         """Give up the request in flight; its publishes wait again."""

@@ -1,8 +1,12 @@
 """The publishes of a client: which may be sent when, which must be sent again, and which have an unknown outcome.
 
 Publishes of one topic go one at a time, in the order of the calls; different topics go side by side. A publish always
-carries an idempotency key, so sending it again does no harm while the key lives on the node; once that is over and its
-outcome is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
+carries a number or an idempotency key, so sending it again does no harm while the store remembers it; once that is
+over and its outcome is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
+
+A number is given when a publish is first sent, and each message tells up to which number all is settled. So the store
+has to remember what is in flight, whatever the rate (P-PUB-9). A publish that is sent again keeps its number, and goes
+ahead of new ones: they may have to wait for it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
+from softstate.client.machine.numbering import Numbered, Numbering
 from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
 from softstate.errors import (
     ERRORS_BY_CODE,
@@ -30,7 +35,7 @@ from softstate.errors import (
 )
 from softstate.model import Value
 from softstate.position import Position
-from softstate.wire.messages import UNTRIED, BatchChange, BatchResult, Publish, Published
+from softstate.wire.messages import UNTRIED, Batch, BatchChange, BatchResult, Publish, Published
 
 EXPIRED = "the publish of {!r} was not answered in time: read the topic to learn its outcome"
 
@@ -41,7 +46,10 @@ KEY_MS_DEFAULT = 600_000
 """Life of an idempotency key, until a node says otherwise."""
 
 KEY_MARGIN = 0.9
-"""Fraction of a key's life after which its publish is not sent again: the node's clock may run faster."""
+"""Fraction of the life of a key, and of a silent publisher, that is made use of: the node's clock may run faster."""
+
+NUMBERS_MAX = 1_024
+"""Numbers that may be used beyond what is settled, until a node says otherwise."""
 
 RETRIED = frozenset({"unavailable", "overloaded", "behind"})
 """Answers after which the same publish is sent again."""
@@ -62,12 +70,14 @@ class Entry:
     dropped: bool = False
     refusal: RequestError | None = None
     """The last answer of a node that did not take it, for which it is sent again."""
+    number: Numbered | None = None
+    """The number that it was given when it was first sent."""
 
     @property
     def size(self) -> int:
         """How many bytes its message has, at most."""
         asked = self.asked
-        return HEAD_BYTES + text_bytes(asked.topic) + text_bytes(asked.key) + asked.wire_bytes
+        return HEAD_BYTES + text_bytes(asked.topic) + text_bytes(asked.key or NO_KEY) + asked.wire_bytes
 
     @property
     def value(self) -> Value | UnsetType:
@@ -76,6 +86,27 @@ class Entry:
 
 
 HTTP = "http"
+
+NO_KEY = "-" * 64
+"""Stands for publisher and number where a publish has no key, when its message is measured."""
+
+
+def _message(entry: Entry) -> Publish:
+    asked = entry.asked
+    if entry.number is None:
+        return Publish(asked.ticket, asked.topic, entry.value, asked.deleted, asked.expect, asked.key)
+    numbering, seq = entry.number
+    return Publish(
+        asked.ticket,
+        asked.topic,
+        entry.value,
+        asked.deleted,
+        asked.expect,
+        None,
+        numbering.publisher,
+        seq,
+        numbering.settled,
+    )
 
 
 def error_of(
@@ -101,11 +132,16 @@ class PublishQueue:
         self._waiting_max = waiting_max
         self._inflight_max = inflight_max
         self.key_s = KEY_MS_DEFAULT / 1000
+        self.numbers_max = NUMBERS_MAX
         self.repeats = 0
         self._order = 0
         self._entries: dict[int, Entry] = {}
         self._by_topic: dict[str, deque[Entry]] = {}
         self._ready: list[tuple[int, int]] = []
+        self._again: list[tuple[int, int]] = []
+        """Those that may be sent now and have a number, by it: they are ahead of `_ready`."""
+        self._own = Numbering(self._new_publisher())
+        self._numbered_at = -math.inf
         self._waiting: list[tuple[float, int, int]] = []
         self._in_flight: dict[int, Entry] = {}
         # First sending of each publish whose fate is unknown. Time never goes back, so the oldest comes first.
@@ -155,8 +191,8 @@ class PublishQueue:
         settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
         for table in (self._entries, self._by_topic, self._in_flight, self._unknown_since):
             table.clear()
-        self._ready.clear()
-        self._waiting.clear()
+        for heap in (self._ready, self._again, self._waiting):
+            heap.clear()
         return settled
 
     # Sending -----------------------------------------------------------------------------------------------------
@@ -164,26 +200,20 @@ class PublishQueue:
     def over_connection(self, conn: int, now: float) -> list[Publish]:
         """Take what may be sent on `conn` now, in order."""
         taken = self._take(self._inflight_max - len(self._in_flight), math.inf, conn, now)
-        return [
-            Publish(
-                entry.asked.ticket,
-                entry.asked.topic,
-                entry.value,
-                entry.asked.deleted,
-                entry.asked.expect,
-                entry.asked.key,
-            )
-            for entry in taken
-        ]
+        return [_message(entry) for entry in taken]
 
-    def over_http(self, now: float) -> tuple[list[int], list[BatchChange]]:
-        """Take what may go into one HTTP request now, in order; return the tickets and the changes."""
+    def over_http(self, now: float) -> tuple[list[int], Batch]:
+        """Take what may go into one HTTP request now, in order; return the tickets and the batch."""
         taken = self._take(self._batch_max, self._portions.batch_bytes - HEAD_BYTES, HTTP, now)
         changes = [
             BatchChange(entry.asked.topic, entry.value, entry.asked.deleted, entry.asked.expect, entry.asked.key)
             for entry in taken
         ]
-        return [entry.asked.ticket for entry in taken], changes
+        tickets = [entry.asked.ticket for entry in taken]
+        if not taken or taken[0].number is None:
+            return tickets, Batch(changes)
+        numbering, seq = taken[0].number
+        return tickets, Batch(changes, numbering.publisher, seq, numbering.settled)
 
     def sent_since(self, conn: int) -> float:
         """Return when the oldest publish in flight on `conn` was sent; infinity if there is none."""
@@ -280,7 +310,7 @@ class PublishQueue:
         while self._waiting and self._waiting[0][0] <= now:
             _, order, ticket = heapq.heappop(self._waiting)
             if self._is_next(order, ticket):
-                heapq.heappush(self._ready, (order, ticket))
+                self._make_ready(self._entries[ticket])
         settled = []
         for ticket, since in list(self._unknown_since.items()):
             if now < since + KEY_MARGIN * self.key_s:
@@ -294,27 +324,68 @@ class PublishQueue:
     @property
     def ready(self) -> bool:
         """Whether something may be sent now."""
-        while self._ready and not self._is_next(*self._ready[0]):
-            heapq.heappop(self._ready)
-        return bool(self._ready)
+        return self._first(math.inf) is not None
 
     # Inside ------------------------------------------------------------------------------------------------------
 
     def _take(self, most: int, bytes_max: float, path: str | int, now: float) -> list[Entry]:
-        """Take what goes at once: at most so many, and so many bytes, but one at least."""
+        """Take what goes at once: at most so many, and so many bytes, but one at least.
+
+        Over HTTP they have consecutive numbers, or all have keys, since a batch has one number.
+        """
         taken: list[Entry] = []
-        while len(taken) < most and self.ready:
-            entry = self._entries[self._ready[0][1]]
+        while len(taken) < most and (entry := self._first(now)) is not None:
             bytes_max -= entry.size
-            if bytes_max < 0 and taken:
+            if (bytes_max < 0 and taken) or (path == HTTP and taken and not self._follows(entry, taken[-1])):
                 break
-            heapq.heappop(self._ready)
+            heapq.heappop(self._again if entry.number is not None else self._ready)
+            if entry.number is None and entry.asked.key is None:
+                entry.number = self._own, self._own.take()
+                self._numbered_at = now
             self.repeats += entry.sent > -math.inf
             entry.path, entry.sent = path, now
             self._in_flight[entry.asked.ticket] = entry
             self._unknown_since.setdefault(entry.asked.ticket, now)
             taken.append(entry)
         return taken
+
+    def _first(self, now: float) -> Entry | None:
+        """Return the publish to be sent next, None if there is none, or a node would not take its number yet."""
+        for heap in (self._again, self._ready):
+            while heap and not self._is_next_in(heap):
+                heapq.heappop(heap)
+        if self._again:
+            entry = self._entries[self._again[0][1]]
+            assert entry.number is not None
+            numbering, seq = entry.number
+            if numbering.has_room(seq, self.numbers_max):
+                return entry
+        if not self._ready:
+            return None
+        entry = self._entries[self._ready[0][1]]
+        if entry.asked.key is None:
+            if self._own.idle and now - self._numbered_at >= KEY_MARGIN * self.key_s and now < math.inf:
+                # P-PUB-10: nodes may have forgotten this one, and with it what was settled.
+                self._own = Numbering(self._new_publisher())
+            if not self._own.has_room(self._own.last + 1, self.numbers_max):
+                return None
+        return entry
+
+    def _is_next_in(self, heap: list[tuple[int, int]]) -> bool:
+        entry = self._entries.get(heap[0][1])
+        return entry is not None and self._is_next(entry.order, heap[0][1]) and heap[0][0] == self._rank(entry)
+
+    def _follows(self, entry: Entry, last: Entry) -> bool:
+        """Tell whether a publish may be in a batch behind another."""
+        if last.number is None:
+            return entry.number is None and entry.asked.key is not None
+        numbering, seq = last.number
+        if entry.number is None:
+            return entry.asked.key is None and numbering is self._own and seq == numbering.last
+        return entry.number == (numbering, seq + 1)
+
+    def _new_publisher(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
 
     def _too_large(self, entry: Entry) -> TooLarge | None:
         limits, size = self._portions, entry.asked.cbor_bytes
@@ -346,9 +417,14 @@ class PublishQueue:
 
     def _make_ready(self, entry: Entry, due: float | None = None) -> None:
         if due is None:
-            heapq.heappush(self._ready, (entry.order, entry.asked.ticket))
+            heap = self._ready if entry.number is None else self._again
+            heapq.heappush(heap, (self._rank(entry), entry.asked.ticket))
         else:
             heapq.heappush(self._waiting, (due, entry.order, entry.asked.ticket))
+
+    def _rank(self, entry: Entry) -> int:
+        """Return the place of a publish in its heap."""
+        return entry.order if entry.number is None else entry.number[1]
 
     def _requeue(self, entry: Entry, due: float | None = None) -> None:
         entry.path = None
@@ -367,6 +443,9 @@ class PublishQueue:
         del self._entries[ticket]
         self._in_flight.pop(ticket, None)
         self._unknown_since.pop(ticket, None)
+        if entry.number is not None:
+            numbering, seq = entry.number
+            numbering.settle(seq)
         line = self._by_topic[entry.asked.topic]
         was_head = line[0] is entry
         line.remove(entry)

@@ -374,7 +374,9 @@ class Shell:
     async def _publish(self, action: SendPublish) -> list[BatchResult]:
         url = parse_url(action.url)
         level = self._http.level(url)
-        body = self.codec.dumps(fit(Batch([fit(change, level) or change for change in action.changes]), level))
+        changes = [fit(change, level) or change for change in action.changes]
+        batch = Batch(changes, action.publisher, action.seq, action.settled)
+        body = self.codec.dumps(fit(batch, level))
         reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s)
         results = reply.decode(BatchResults).results
         if len(results) != len(action.changes):

@@ -82,6 +82,13 @@ class SequencedImage(MemoryImage):
         return record
 
 
+def _identity(write: Write) -> str | None:
+    """Return what makes a publish safe to repeat: its key, or its publisher and number."""
+    if write.number is not None:
+        return f"{write.number.publisher} {write.number.seq}"
+    return write.key
+
+
 @dataclass(slots=True)
 class RecordedImage(SequencedImage):
     """An image that records an event for every commit."""
@@ -98,13 +105,13 @@ class RecordedImage(SequencedImage):
         """See `MemoryImage.apply`."""
         verdict, record = SequencedImage.apply(self, write, keys_max, publishers_max)
         if record is not None:
-            self._record(record, write.key)
+            self._record(record, _identity(write))
         return verdict, record
 
     def commit_drawn(self, publish: Write, revision: int) -> Record:
         """See `SequencedImage.commit_drawn`."""
         record = SequencedImage.commit_drawn(self, publish, revision)
-        self._record(record, publish.key)
+        self._record(record, _identity(publish))
         return record
 
     def _record(self, record: Record, key: str | None) -> None:

@@ -138,7 +138,7 @@ async def test_a_bad_line_stops_the_file_and_the_command_told_resumes_it(node: N
     assert code == 2
     assert json.loads(out)["lines"] == 2
     assert "line 3: needs either" in err
-    assert "--from-line 3 --run " in err
+    assert "--from-line 3" in err
     path = tmp_path / "f"
     path.write_bytes(good + b'{"topic":"c","value":1}\n')
     code, out, _ = await ran("publish", "--ndjson", str(path), "--from-line", "3", "--json", "--url", node.url)
@@ -170,7 +170,7 @@ async def test_ctrl_c_tells_where_a_file_resumes(node: NodeProcess) -> None:
         out, err = await anext(Lines(publish.stdout)), await anext(Lines(publish.stderr))
     line = json.loads(out)["lines"] + 1
     assert f"interrupted. Every line before {line} is published; continue with:" in err
-    assert f"--from-line {line} --run " in err
+    assert f"--from-line {line}" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -30,9 +30,10 @@ async def test_publish_delete_and_conflict(push: PushNode, autojump_clock: MockC
         assert caught.value.current == version
         assert await client.delete("a", expect=version) == version + 1
         assert push.topics["a"].deleted
-    keys = [publish.key for publish in push.published]
-    assert len(set(keys)) == 3
-    assert None not in keys
+    numbers = [(publish.publisher, publish.seq, publish.settled) for publish in push.published]
+    assert numbers == [(numbers[0][0], seq, seq - 1) for seq in (1, 2, 3)]
+    assert len(numbers[0][0] or "") == 32
+    assert [publish.key for publish in push.published] == [None] * 3
 
 
 async def test_publishes_of_a_topic_keep_their_order(push: PushNode, autojump_clock: MockClock) -> None:

@@ -27,6 +27,15 @@ def _asked(ticket: int, topic: str = "a") -> PublishRequested:
     return PublishRequested(ticket, topic, ticket, deleted=False, expect=None, key=f"key-{ticket}")
 
 
+def _numbered(ticket: int, topic: str) -> PublishRequested:
+    return PublishRequested(ticket, topic, ticket, deleted=False, expect=None, key=None)
+
+
+def _numbers(queue: PublishQueue, now: float = 0.0) -> list[tuple[object, int, int]]:
+    """Send what may be sent on the connection; return ticket, number and settled of each."""
+    return [(publish.id, publish.seq, publish.settled) for publish in queue.over_connection(CONN, now)]
+
+
 def _done(ticket: int, topic: str = "a") -> Published:
     return Published(ticket, topic, 5, at(5))
 
@@ -208,7 +217,8 @@ def test_settling_all_leaves_nothing() -> None:
 
 def test_an_http_batch_holds_at_most_the_limit() -> None:
     queue = _queue(*(f"t{n}" for n in range(BATCH_MAX + 1)))
-    tickets, changes = queue.over_http(0.0)
+    tickets, batch = queue.over_http(0.0)
+    changes = batch.changes
     assert len(tickets) == len(changes) == BATCH_MAX
     assert changes[0].key == "key-1"
 
@@ -290,3 +300,111 @@ def test_a_request_that_reached_no_node_leaves_its_publishes_as_they_were() -> N
     queue.lost(HTTP)
     queue.returned(HTTP, refusal)
     assert (queue.refusal(1), queue.refusal(2)) == (None, None)
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_given_when_a_publish_is_first_sent_and_kept_when_it_is_sent_again() -> None:
+    queue = _queue()
+    for ticket, topic in enumerate("aab", start=1):
+        queue.ask(_numbered(ticket, topic))
+    assert _numbers(queue) == [(1, 1, 0), (3, 2, 0)]
+    queue.published(_done(3, "b"))
+    queue.lost(CONN)
+    assert _numbers(queue) == [(1, 1, 0)], "sent again with its number; 2 is not settled before 1 is"
+    queue.published(_done(1))
+    assert _numbers(queue) == [(2, 3, 2)]
+
+
+def test_what_is_settled_never_covers_an_open_number() -> None:
+    random = Random(3)
+    queue = _queue(inflight_max=16)
+    settled_at_client: set[int] = set()
+    number_of: dict[object, int] = {}
+    for ticket in range(1, 400):
+        queue.ask(_numbered(ticket, f"t{random.randrange(9)}"))
+        for publish in queue.over_connection(CONN, float(ticket)):
+            number_of[publish.id] = publish.seq
+            assert publish.settled < publish.seq
+            assert set(range(1, publish.settled + 1)) <= settled_at_client
+        open_tickets = [one for one in number_of if number_of[one] not in settled_at_client]
+        for one in random.sample(open_tickets, min(len(open_tickets), random.randrange(3))):
+            assert isinstance(one, int)
+            outcome = random.choice(["published", "conflict", "overloaded", "dropped"])
+            if outcome == "published":
+                settled = queue.published(_done(one))
+            elif outcome == "conflict":
+                settled = queue.refused(one, Conflict("lost"), float(ticket), ADVICE)
+            else:
+                settled = queue.refused(one, Overloaded("later"), float(ticket), ADVICE)
+            settled_at_client |= {number_of[action.ticket] for action in settled}
+        if random.random() < 0.1:
+            queue.lost(CONN)
+        queue.tick(float(ticket))
+
+
+def test_no_number_is_used_too_far_beyond_what_is_settled() -> None:
+    queue = _queue()
+    queue.numbers_max = 3
+    for ticket, topic in enumerate("abcde", start=1):
+        queue.ask(_numbered(ticket, topic))
+    assert [seq for _, seq, _ in _numbers(queue)] == [1, 2, 3]
+    queue.published(_done(2, "b"))
+    assert _numbers(queue) == [], "1 is open, and 4 would be the fourth beyond 0"
+    queue.lost(CONN)
+    assert [seq for _, seq, _ in _numbers(queue)] == [1, 3], "what is sent again does not wait behind what is new"
+    queue.published(_done(1, "a"))
+    assert _numbers(queue) == [(4, 4, 2), (5, 5, 2)]
+
+
+def test_a_batch_has_consecutive_numbers_or_keys() -> None:
+    queue = _queue()
+    for ticket, topic in enumerate("abcd", start=1):
+        queue.ask(_numbered(ticket, topic))
+    tickets, batch = queue.over_http(0.0)
+    assert (tickets, batch.seq, batch.settled, len(batch.publisher or "")) == ([1, 2, 3, 4], 1, 0, 32)
+    results = [
+        BatchResult("a", 0, None, code="overloaded", message="later"),
+        BatchResult("b", 6, at(6)),
+        BatchResult("c", 0, None, code="overloaded", message="later"),
+        BatchResult("d", 0, None, code="overloaded", message="later"),
+    ]
+    queue.batch_answered(tickets, results, 0.0, ADVICE)
+    queue.ask(_asked(5, "e"))
+    queue.ask(_numbered(6, "f"))
+    queue.tick(1_000.0)
+    first, second, third, fourth = (queue.over_http(1_000.0) for _ in range(4))
+    assert (first[0], first[1].seq) == ([1], 1)
+    assert (second[0], second[1].seq) == ([3, 4], 3)
+    assert (third[0], third[1].publisher, third[1].changes[0].key) == ([5], None, "key-5")
+    assert (fourth[0], fourth[1].seq) == ([6], 5)
+
+
+def test_after_a_long_silence_a_client_takes_a_new_id() -> None:
+    queue = _queue()
+    queue.key_s = 100.0
+    queue.ask(_numbered(1, "a"))
+    (first,) = queue.over_connection(CONN, 0.0)
+    queue.published(_done(1))
+    queue.ask(_numbered(2, "a"))
+    (second,) = queue.over_connection(CONN, KEY_MARGIN * 100.0 - 1.0)
+    assert (second.publisher, second.seq) == (first.publisher, 2)
+    queue.published(_done(2))
+    queue.ask(_numbered(3, "a"))
+    (third,) = queue.over_connection(CONN, 2 * KEY_MARGIN * 100.0)
+    assert third.publisher != first.publisher
+    assert (third.seq, third.settled) == (1, 0)
+
+
+def test_a_number_whose_outcome_stays_unknown_is_given_up_and_settled() -> None:
+    queue = _queue()
+    queue.key_s = 100.0
+    queue.ask(_numbered(1, "a"))
+    assert _numbers(queue) == [(1, 1, 0)]
+    queue.lost(CONN)
+    (settled,) = queue.tick(KEY_MARGIN * 100.0)
+    assert isinstance(settled.outcome, OutcomeUnknown)
+    queue.ask(_numbered(2, "a"))
+    (publish,) = queue.over_connection(CONN, KEY_MARGIN * 100.0)
+    assert (publish.seq, publish.settled) == (1, 0), "and a silent publisher may be forgotten: the id is new"
