@@ -141,7 +141,9 @@ BEGIN
     IF sound IS NOT TRUE OR layout <> 2 THEN
         RETURN;
     END IF;
-    IF EXISTS (SELECT FROM topic WHERE topic.version > store.revision) THEN
+    -- Not EXISTS: without ORDER BY the planner may take all rows to be likely enough, and walk through the table.
+    PERFORM FROM topic WHERE topic.version > store.revision ORDER BY topic.version DESC LIMIT 1;
+    IF FOUND THEN
         -- Damaged rows: moved out of the way of the next ones.
         UPDATE topic SET version = lowest.version - stray.place
             FROM (SELECT t.ctid AS row, row_number() OVER () AS place FROM topic AS t WHERE t.version > store.revision)

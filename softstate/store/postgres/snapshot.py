@@ -23,10 +23,13 @@ _STATE = (
     "SELECT layout, epoch, revision, floor, keys, publishers, incarnation, meta.checksum, newest.start, newest.nonce,"
     " newest.checksum, seen.start, seen.nonce, seen.checksum, current_setting('fsync') = 'on',"
     " EXISTS (SELECT FROM inbox),"
-    " EXISTS (SELECT FROM topic WHERE version < 1) OR EXISTS (SELECT FROM topic WHERE version > revision) FROM meta"
+    " (SELECT version FROM topic WHERE version < 1 ORDER BY version LIMIT 1) IS NOT NULL"
+    " OR (SELECT version FROM topic WHERE version > revision ORDER BY version DESC LIMIT 1) IS NOT NULL FROM meta"
     " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1) AS newest ON true"
     " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) AS seen ON true"
 )
+
+"""With ORDER BY, not EXISTS: else the planner may walk through all topics, to find none that is out of range."""
 
 LINEAGES = (
     "SELECT revision, start, nonce, checksum FROM unnest(%s::bigint[]) AS asked (revision) LEFT JOIN LATERAL"
