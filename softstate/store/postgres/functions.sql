@@ -103,25 +103,24 @@ CREATE FUNCTION put_topic(name text, revision bigint, stored bytea, moved bigint
 $$;
 
 -- Begin to write: lock the row of meta until the end of this transaction, and move what the inbox holds then into the
--- store, inbox_max entries at most. With more entries left (more) a node commits, and begins again: so each publish that
--- is asked for after an application's COMMIT has a higher revision than what that COMMIT brought.
+-- store, inbox_max entries at most. With more entries left (more) a node commits, and begins again: so each publish
+-- that is asked for after an application's COMMIT has a higher revision than what that COMMIT brought.
 --
--- Entries of one topic are applied in the order in which they were put there, whichever was committed first: an older
--- one that comes late is passed over. begins: the next change has to begin a lineage. sound: the row of meta is as it
--- was written; if not, or if the layout is another one, nothing is moved and nothing may be written. All NULL: no store.
+-- Entries of one topic are applied in the order in which they were put there, whichever was committed first: one that
+-- a newer one has overtaken is passed over, and takes no revision. begins: the next change has to begin a lineage.
+-- sound: the row of meta is as it was written; if not, or if the layout is another one, nothing is moved and nothing
+-- may be written. All NULL: no store.
 CREATE FUNCTION take_counter(
     fresh boolean,
     OUT layout integer, OUT epoch text, OUT revision bigint, OUT floor bigint, OUT keys bigint, OUT publishers bigint,
     OUT present text, OUT sound boolean, OUT begins boolean, OUT moved integer, OUT more boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    inbox_max CONSTANT integer := 256;
+    inbox_max CONSTANT integer := 1000;
     refused_max CONSTANT integer := 1000;
     store record;
-    sent record;
-    former record;
-    fault text;
-    refusals integer := 0;
+    entries bigint[];
+    changed integer;
 BEGIN
     SELECT meta.*, meta.xmin = meta.written AS intact INTO store FROM meta FOR UPDATE;
     IF NOT FOUND THEN
@@ -150,35 +149,48 @@ BEGIN
                 AS stray, (SELECT least(min(t.version), 0) AS version FROM topic AS t) AS lowest
             WHERE topic.ctid = stray.row;
     END IF;
-    FOR sent IN SELECT inbox.* FROM inbox ORDER BY inbox.id LIMIT inbox_max LOOP
-        fault := topic_fault(sent.topic);
-        IF sent.checksum IS DISTINCT FROM checksum(sent.topic, sent.id, sent.value) THEN
-            fault := 'it was not put here by publish() or delete(), or was changed since';
-        END IF;
-        IF fault IS NOT NULL THEN
-            INSERT INTO refused (id, topic, value, because)
-                VALUES (sent.id, left(sent.topic, 255), substring(sent.value FOR 65536), fault) ON CONFLICT DO NOTHING;
-            refusals := refusals + 1;
-        ELSE
-            SELECT t.entry, t.value IS NOT NULL OR t.checksum IS DISTINCT FROM checksum(t.topic, t.version, NULL) AS live
-                INTO former FROM topic AS t WHERE t.topic = sent.topic;
-            IF coalesce(former.entry, 0) < sent.id AND (sent.value IS NOT NULL OR former.live) THEN
-                IF begins THEN
-                    revision := revision + 1;
-                    PERFORM put_lineage(revision);
-                    begins := false;
-                END IF;
-                revision := revision + 1;
-                PERFORM put_topic(sent.topic, revision, sent.value, sent.id);
-            END IF;
-        END IF;
-        DELETE FROM inbox WHERE inbox.id = sent.id;
-        moved := moved + 1;
-    END LOOP;
-    IF refusals > 0 THEN
-        DELETE FROM refused WHERE id <= (SELECT r.id FROM refused AS r ORDER BY r.id DESC OFFSET refused_max LIMIT 1);
+    -- Others may commit between two statements: all of them are about these entries.
+    entries := ARRAY(SELECT inbox.id FROM inbox ORDER BY inbox.id LIMIT inbox_max);
+    moved := cardinality(entries);
+    IF moved = 0 THEN
+        RETURN;
     END IF;
-    IF revision > store.revision THEN
+    WITH sent AS MATERIALIZED (
+        SELECT i.id, i.topic, i.value, CASE
+            WHEN i.checksum IS DISTINCT FROM checksum(i.topic, i.id, i.value)
+                THEN 'it was not put here by publish() or delete(), or was changed since'
+            ELSE topic_fault(i.topic)
+        END AS fault
+            FROM inbox AS i WHERE i.id = ANY (entries)
+    ), put_aside AS (
+        INSERT INTO refused (id, topic, value, because)
+            SELECT sent.id, left(sent.topic, 255), substring(sent.value FOR 65536), sent.fault
+                FROM sent WHERE sent.fault IS NOT NULL ON CONFLICT DO NOTHING
+    ), newest AS (
+        SELECT DISTINCT ON (sent.topic) sent.* FROM sent WHERE sent.fault IS NULL ORDER BY sent.topic, sent.id DESC
+    ), change AS (
+        SELECT newest.*, store.revision + begins::integer + row_number() OVER (ORDER BY newest.id) AS version
+            FROM newest LEFT JOIN topic AS t ON t.topic = newest.topic
+            WHERE coalesce(t.entry, 0) < newest.id
+                AND (newest.value IS NOT NULL OR t.value IS NOT NULL
+                    OR t.topic IS NOT NULL AND t.checksum IS DISTINCT FROM checksum(t.topic, t.version, NULL))
+    )
+    INSERT INTO topic AS t (version, topic, value, checksum, entry)
+        SELECT c.version, c.topic, c.value, checksum(c.topic, c.version, c.value), c.id FROM change AS c
+        ON CONFLICT (topic) DO UPDATE SET
+            version = excluded.version, value = excluded.value, checksum = excluded.checksum, entry = excluded.entry;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    DELETE FROM inbox WHERE inbox.id = ANY (entries);
+    DELETE FROM refused WHERE refused.id <= (
+        SELECT r.id FROM refused AS r ORDER BY r.id DESC OFFSET refused_max LIMIT 1
+    );
+    IF changed > 0 THEN
+        IF begins THEN
+            revision := revision + 1;
+            PERFORM put_lineage(revision);
+            begins := false;
+        END IF;
+        revision := revision + changed;
         PERFORM advance(revision, floor, keys, publishers, present);
     END IF;
     more := moved = inbox_max AND EXISTS (SELECT FROM inbox);
