@@ -21,11 +21,19 @@ from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import REVISION_MAX
 from softstate.store.etcd.messages import TXN_OPS_MAX, KeyValue, Op, get, span
-from softstate.store.etcd.name_index import PREFIX_TOPICS_MAX, Entry, NameIndex
-from softstate.store.etcd.query_demand import LogScan, QueryDemand, QueryView, Triple
+from softstate.store.etcd.name_index import PREFIX_TOPICS_MAX, TURN_ENTRIES, Entry, NameIndex
+from softstate.store.etcd.query_demand import (
+    EntryScan,
+    HistoryCheck,
+    LogScan,
+    QueryDemand,
+    QueryView,
+    Triple,
+    named_entries,
+)
 from softstate.store.etcd.rows import record_at, version_in
 from softstate.store.etcd.schema import Data
-from softstate.store.etcd.snapshot import FIRST_FETCH, EtcdSnapshot, log_op, records_in, topics_in
+from softstate.store.etcd.snapshot import FIRST_FETCH, EtcdSnapshot, Turn, log_op, records_in, topics_in
 from softstate.store.limits import NEAR_HEAD
 from softstate.store.rules.judge import TopicState
 from softstate.store.rules.paging import answer, scans_of
@@ -45,7 +53,7 @@ ROUND_RECORDS_MAX = 2 * TXN_OPS_MAX
 
 As many of the largest values are below `softstate.store.etcd.connection.ANSWER_BYTES_MAX`, in base64."""
 
-ROUND_BYTES = 4 * 1024 * 1024
+ROUND_BYTES = 1024 * 1024
 """How many bytes of values that should bring at most, estimated from the records received so far."""
 
 LOG_RANGES_MAX = 8
@@ -91,11 +99,14 @@ class Names:
         states = [get(data.topic(topic)) for topic in self.topics]
         return states + [count_op(data, prefix) for prefix in self.prefixes]
 
-    def found(self, snapshot: EtcdSnapshot) -> tuple[dict[str, TopicState], dict[str, int]]:
+    async def found(self, snapshot: EtcdSnapshot) -> tuple[dict[str, TopicState], dict[str, int]]:
         """Return the states of topics, and the counts of prefixes, of a snapshot that was begun with `ops`."""
-        at = len(self.topics)
-        states = topics_in(self.topics, snapshot.answers[:at], snapshot.position.revision)
-        counts = (found.count for found in snapshot.answers[at:])
+        states: dict[str, TopicState] = {}
+        for at in range(0, len(self.topics), TURN_ENTRIES):
+            part = self.topics[at : at + TURN_ENTRIES]
+            states |= topics_in(part, snapshot.answers[at : at + len(part)], snapshot.position.revision)
+            await trio.lowlevel.checkpoint()
+        counts = (found.count for found in snapshot.answers[len(self.topics) :])
         return states, dict(zip(self.prefixes, counts, strict=True))
 
 
@@ -118,6 +129,7 @@ class Demand:
         self._counts = {ALL: snapshot.stored.head.topics, **counts}
         self._index = NameIndex()
         self._demands: list[QueryDemand] = []
+        self._scans: dict[object, EntryScan] = {}
         self._logs: dict[object, LogScan] = {}
         self._records: dict[int, Record] = {}
         self._held_bytes = self._seen = self._seen_bytes = 0
@@ -148,7 +160,8 @@ class Demand:
         triple = (ALL, after, True)
         query = Query(prefixes={ALL: 0}, after=after, limit=limit, limit_bytes=limit_bytes)
         await self._index.fetch(self._snapshot, {ALL: self._counts[ALL]})
-        demand = QueryDemand(query, self._index, [triple], [], [])
+        scan = EntryScan(named_entries(self._index, [triple]), (limit, limit_bytes))
+        demand = QueryDemand(query, HistoryCheck(()), EntryScan(iter(()), (0, 0)), {triple: scan}, {})
         await self._fetch([demand])
         view = QueryView(self._snapshot, self._states, demand, self._index, self._records)
         return list(view.scan(ALL, after, tombstones=True))
@@ -197,19 +210,24 @@ class Demand:
             for topic, held in query.topics.items()
             if (state := self._states.get(topic)) is not None and state.readable and held > state.version
         ]
-        demand = QueryDemand(query, self._index, by_name, own, above)
-        shared: dict[tuple[int, bool], list[str]] = {}
-        for prefix, after, tombstones in triples:
-            if (prefix, after, tombstones) not in demand.named:
-                shared.setdefault((after, tombstones), []).append(prefix)
         limits = query.limit, query.limit_bytes
-        for (after, tombstones), prefixes in shared.items():
+        named: EntryScan | None = None
+        if by_name:
+            which = tuple(by_name), limits
+            named = self._scans.get(which) or EntryScan(named_entries(self._index, by_name), limits)
+            self._scans[which] = named
+        others: dict[tuple[int, bool], list[str]] = {}
+        for prefix, after, tombstones in triples:
+            if (prefix, after, tombstones) not in by_name:
+                others.setdefault((after, tombstones), []).append(prefix)
+        logs: dict[Triple, LogScan] = {}
+        for (after, tombstones), prefixes in others.items():
             key = frozenset(prefixes), after, tombstones, limits
-            scan = self._logs.get(key)
-            if scan is None:
-                scan = self._logs[key] = LogScan(key[0], after, tombstones=tombstones, limits=limits)
-            demand.scans |= {(prefix, after, tombstones): scan for prefix in prefixes}
-        return demand
+            scan = self._logs.get(key) or LogScan(key[0], after, tombstones=tombstones, limits=limits)
+            self._logs[key] = scan
+            logs |= {(prefix, after, tombstones): scan for prefix in prefixes}
+        by_triple = {} if named is None else dict.fromkeys(by_name, named)
+        return QueryDemand(query, HistoryCheck(above), EntryScan(iter(own), limits), by_triple, logs)
 
     async def _fetch(self, demands: Sequence[QueryDemand]) -> None:
         """Fetch records until every query can be answered, or some can and enough is held."""
@@ -223,16 +241,18 @@ class Demand:
             answers = await self._snapshot.ranges([log_op(data, after, size) for after, size in ranges] + ops)
             for (after, size), found in zip(ranges, answers, strict=False):
                 await self._read_log(after, size, found.kvs)
-            self._take(wanted, [kv for found in answers[len(ranges) :] for kv in found.kvs])
-            for demand in waiting:
-                demand.settle(self._records)
+            await self._take(wanted, [kv for found in answers[len(ranges) :] for kv in found.kvs])
+            for scan in _scans_of(waiting):
+                scan.settle(self._records)
                 await trio.lowlevel.checkpoint()
 
-    def _take(self, wanted: Mapping[int, str], kvs: Sequence[KeyValue]) -> None:
+    async def _take(self, wanted: Mapping[int, str], kvs: Sequence[KeyValue]) -> None:
         """Keep the records that were asked for by version; one that is missing or damaged is unreadable."""
         begins, head = len(self._snapshot.data.table("log")), self._snapshot.position.revision
         values = {version_in(kv.key, begins): kv.value for kv in kvs}
+        turn = Turn()
         for version, topic in wanted.items():
+            await turn.over(len(values.get(version, b"")))
             record = self._records[version] = record_at(topic, version, values.get(version), head)
             self._held_bytes += self._seen_one(record)
 
@@ -256,8 +276,8 @@ class Demand:
         """Return the records to fetch by version in this round, with their topics, those of the first queries first."""
         room = self._room
         wanted: dict[int, str] = {}
-        for demand in waiting:
-            for version, _, topic, _ in demand.ask(self._mean_bytes, room):
+        for scan in _scans_of(waiting):
+            for version, _, topic, _ in scan.ask(self._mean_bytes, room):
                 if version not in self._records:
                     wanted[version] = topic
                 if len(wanted) == room:
@@ -299,6 +319,14 @@ class Demand:
                 await trio.lowlevel.checkpoint()
         # The scans share the records.
         self._held_bytes += min(taken, received)
+
+
+def _scans_of(demands: Iterable[QueryDemand]) -> list[HistoryCheck | EntryScan]:
+    """List what queries still fetch by version, each once, that of the first queries first."""
+    scans: dict[HistoryCheck | EntryScan, None] = {}
+    for demand in demands:
+        scans |= dict.fromkeys((demand.history, demand.own, *demand.named.values()))
+    return [scan for scan in scans if not scan.done]
 
 
 def _runs(versions: Iterable[int]) -> list[tuple[int, int]]:

@@ -14,7 +14,6 @@ from softstate.store.etcd.messages import span
 from softstate.store.etcd.rows import read_topic, topic_in
 from softstate.store.etcd.snapshot import EtcdSnapshot
 from softstate.store.rules.checksum import UNRANKED
-from softstate.store.rules.judge import TopicState
 
 PREFIX_TOPICS_MAX = 8_192
 """A prefix with more topics than this is read in version order, passing over what it does not cover."""
@@ -32,9 +31,16 @@ class Entry(NamedTuple):
     readable: bool = True
 
 
-def entry_of(topic: str, state: TopicState) -> Entry:
-    """Return the entry of a topic. A damaged one stands before all others."""
-    return Entry(state.version if state.readable else UNRANKED, state.live, topic, state.readable)
+def _read_entry(name: bytes, value: bytes, head: int) -> Entry | None:
+    """Return the entry of a topic's row, None if it is of no topic. A damaged one stands before all others."""
+    try:
+        topic = name.decode()
+    except UnicodeDecodeError:
+        return None
+    state = read_topic(topic, value, head)
+    if state.readable:
+        return Entry(state.version, state.live, topic)
+    return None if topic_in(name) is None else Entry(UNRANKED, state.live, topic, readable=False)
 
 
 class NameIndex:
@@ -63,9 +69,9 @@ class NameIndex:
         for prefix, found in zip(prefixes, answers, strict=True):
             entries = self._ranges[prefix] = []
             for at, kv in enumerate(found.kvs):
-                topic = topic_in(kv.key[root:])
-                if topic is not None:
-                    entries.append(entry_of(topic, read_topic(topic, kv.value, snapshot.position.revision)))
+                entry = _read_entry(kv.key[root:], kv.value, snapshot.position.revision)
+                if entry is not None:
+                    entries.append(entry)
                 if at % TURN_ENTRIES == 0:
                     await trio.lowlevel.checkpoint()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from typing import TypeAlias
@@ -19,9 +20,6 @@ from softstate.store.rules.judge import TopicState
 
 Triple: TypeAlias = tuple[str, int, bool]
 """The arguments of `Snapshot.scan`: prefix, after, tombstones."""
-
-_version = attrgetter("version")
-
 
 ABOVE_FETCH = 8
 """How many records are looked at in a row to tell a damaged one from another history: one that is not damaged does."""
@@ -66,46 +64,26 @@ class LogScan:
         return ALL in self._prefixes or any(prefix in self._prefixes for prefix in prefixes_of(record.topic))
 
 
-class QueryDemand:
-    """A query, the part of its page that is known by name and fetched by version, and the scans of the log it needs.
+class EntryScan:
+    """Topics known by name, in version order, whose records are fetched until they fill a page, and one more."""
 
-    `own` are the topics asked for that are newer than what the asker holds. Those `above` are older: the asker has seen
-    another history, unless the record is damaged, so these are looked at first.
-    """
-
-    def __init__(
-        self, query: Query, index: NameIndex, named: Sequence[Triple], own: Sequence[Entry], above: Sequence[Entry]
-    ) -> None:
-        self.query = query
-        self.named = frozenset(named)
-        self.scans: dict[Triple, LogScan] = {}
+    def __init__(self, entries: Iterator[Entry], limits: tuple[int, int]) -> None:
+        self.done = False
         self.horizon = 0
         """No record above this version is needed."""
-        self._ended = self._rewound = False
-        self._above = deque(above)
+        self._entries = entries
+        self._limit, self._limit_bytes = limits
         self._asked: deque[Entry] = deque()
-        sources: list[Iterator[Entry]] = [iter(own)] if own or not named else []
-        for prefix, after, tombstones in named:
-            found = index.under(prefix, after)
-            sources.append(found if tombstones else filter(attrgetter("live"), found))
-        self._entries = sources[0] if len(sources) == 1 else _once(heapq.merge(*sources))
         self._taken = self._taken_bytes = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether the query can be answered."""
-        return self._rewound or (self._ended and not self._above and all(scan.done for scan in self.scans.values()))
 
     def ask(self, mean_bytes: int, room: int) -> list[Entry]:
         """Return what records to fetch next, estimated from the mean size of a record; 0: not known."""
-        if self._above:
-            return [entry for entry in islice(self._above, ABOVE_FETCH) if _is_fetched(entry)]
-        if self._ended:
+        if self.done:
             return []
         wanted = FIRST_FETCH
         if mean_bytes:
-            wanted = max(1, min(FETCH_MAX, (self.query.limit_bytes - self._taken_bytes) // mean_bytes + 2))
-        wanted = min(wanted, self.query.limit + 1 - self._taken, room)
+            wanted = max(1, min(FETCH_MAX, (self._limit_bytes - self._taken_bytes) // mean_bytes + 2))
+        wanted = min(wanted, self._limit + 1 - self._taken, room)
         asked = [entry for entry in self._asked if _is_fetched(entry)]
         while len(asked) < wanted:
             entry = next(self._entries, None)
@@ -118,14 +96,7 @@ class QueryDemand:
 
     def settle(self, records: Mapping[int, Record]) -> None:
         """Count what was fetched; what was asked for and is not there yet is asked for again."""
-        while self._above and not self._rewound:
-            entry = self._above[0]
-            record = records.get(entry.version)
-            if record is None and _is_fetched(entry):
-                return
-            self._rewound = record is None or (record.topic == entry.topic and not record.unreadable)
-            self._above.popleft()
-        while self._asked and not self._ended:
+        while self._asked and not self.done:
             entry = self._asked[0]
             if _is_fetched(entry):
                 record = records.get(entry.version)
@@ -133,17 +104,79 @@ class QueryDemand:
                     return
                 # The page may pass over a tombstone, and may name a damaged one elsewhere: only a value uses it up.
                 if record.cbor is not None and record.topic == entry.topic:
-                    self._ended = self._taken >= self.query.limit or self._taken_bytes >= self.query.limit_bytes
+                    self.done = self._taken >= self._limit or self._taken_bytes >= self._limit_bytes
                     self._taken += 1
                     self._taken_bytes += len(record.cbor)
             self.horizon = entry.version
             self._asked.popleft()
-        if not self._ended:
+        if not self.done:
             following = next(self._entries, None)
             if following is None:
-                self._ended, self.horizon = True, REVISION_MAX
+                self.done, self.horizon = True, REVISION_MAX
             else:
                 self._asked.append(following)
+
+
+class HistoryCheck:
+    """Topics of which the asker holds a later version than is here: it has seen another history.
+
+    Unless the record is damaged, so that its version says nothing; so the records are looked at, in the order in which
+    the query names them, until one is not damaged.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.rewound = False
+        self._waiting = deque(entries)
+
+    @property
+    def done(self) -> bool:
+        """Whether it is known."""
+        return self.rewound or not self._waiting
+
+    def ask(self, _mean_bytes: int, room: int) -> list[Entry]:
+        """Return what records to fetch next."""
+        return [entry for entry in islice(self._waiting, min(ABOVE_FETCH, room)) if _is_fetched(entry)]
+
+    def settle(self, records: Mapping[int, Record]) -> None:
+        """Look at what was fetched."""
+        while not self.done:
+            entry = self._waiting[0]
+            record = records.get(entry.version)
+            if record is None and _is_fetched(entry):
+                return
+            self.rewound = record is None or (record.topic == entry.topic and not record.unreadable)
+            self._waiting.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDemand:
+    """A query, and what its page needs: its `own` topics, those of prefixes by name, others from the log.
+
+    Queries share the scans of the same prefixes.
+    """
+
+    query: Query
+    history: HistoryCheck
+    own: EntryScan
+    named: Mapping[Triple, EntryScan]
+    logs: Mapping[Triple, LogScan]
+
+    @property
+    def done(self) -> bool:
+        """Whether the query can be answered."""
+        if self.history.rewound:
+            return True
+        by_name = self.own.done and all(scan.done for scan in self.named.values())
+        return self.history.done and by_name and all(scan.done for scan in self.logs.values())
+
+
+def named_entries(index: NameIndex, triples: Iterable[Triple]) -> Iterator[Entry]:
+    """Yield the topics that scans of prefixes have, in version order, each once."""
+    sources: list[Iterator[Entry]] = []
+    for prefix, after, tombstones in triples:
+        found = index.under(prefix, after)
+        sources.append(found if tombstones else filter(attrgetter("live"), found))
+    return sources[0] if len(sources) == 1 else _once(heapq.merge(*sources))
 
 
 def _is_fetched(entry: Entry) -> bool:
@@ -163,8 +196,8 @@ def _once(entries: Iterator[Entry]) -> Iterator[Entry]:
 class QueryView:
     """The records fetched for a group of queries, as the snapshot that one of them is answered from.
 
-    Implements `softstate.store.rules.history.Snapshot`. It ends where the query's page does at the latest: at `horizon`
-    for what is known by name, else with what a scan has found.
+    Implements `softstate.store.rules.history.Snapshot`. It ends where the query's page does at the latest: at the
+    `horizon` of what is known by name, else with what a scan of the log has found.
     """
 
     def __init__(
@@ -216,18 +249,19 @@ class QueryView:
         for version in dict.fromkeys(versions):
             for topic in self._names[version]:
                 live = self._states[topic].live
-                if live and version not in self._records and version > self._demand.horizon:
+                if live and version not in self._records and version > self._demand.own.horizon:
                     return
                 yield self._record(topic, version, live=live)
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after`, in version order, as far as a page can reach."""
-        if (prefix, after, tombstones) not in self._demand.named:
-            found = self._demand.scans[prefix, after, tombstones].found
+        named = self._demand.named.get((prefix, after, tombstones))
+        if named is None:
+            found = self._demand.logs[prefix, after, tombstones].found
             yield from (record for record in found if prefix == ALL or record.topic.startswith(prefix))
             return
         for version, live, topic, readable in self._index.under(prefix, after):
-            if version > self._demand.horizon:
+            if version > named.horizon:
                 return
             if not readable:
                 yield Record(topic, version, None, unreadable=True)

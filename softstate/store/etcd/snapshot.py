@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+import trio
+
 from softstate.errors import StoreRefused, StoreRewound, Unavailable
 from softstate.model import PAGE_BYTES_MAX, Record
 from softstate.names import ALL
@@ -34,6 +36,12 @@ FETCH_MAX = 512
 
 FETCH_BYTES = 1024 * 1024
 """How many bytes of values one request should bring, estimated from the records received so far."""
+
+TURN_BYTES = 512 * 1024
+"""How many bytes of values are checked in one turn of the event loop."""
+
+RECORD_BYTES = 2_048
+"""A record costs as much as so many bytes of its value."""
 
 LINEAGES_MAX = 64
 """How many lineage rows are read at once to tell the lineages at several revisions."""
@@ -226,6 +234,20 @@ def log_op(data: Data, after: int, limit: int) -> Op:
     return span(*data.between("log", after, REVISION_MAX), limit=limit)
 
 
+class Turn:
+    """The time that checking records may take before other tasks get theirs, in bytes of values."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    async def over(self, size: int) -> None:
+        """Count a record that is checked next; let others run if there were enough."""
+        self._bytes += size + RECORD_BYTES
+        if self._bytes > TURN_BYTES:
+            self._bytes = 0
+            await trio.lowlevel.checkpoint()
+
+
 async def records_in(snapshot: EtcdSnapshot, kvs: Sequence[KeyValue]) -> list[Record]:
     """Decode rows of the log, without keys of others.
 
@@ -233,7 +255,9 @@ async def records_in(snapshot: EtcdSnapshot, kvs: Sequence[KeyValue]) -> list[Re
     """
     begins, head = len(snapshot.data.table("log")), snapshot.position.revision
     found: list[Record] = []
+    turn = Turn()
     for kv in kvs:
+        await turn.over(len(kv.value))
         version = version_in(kv.key, begins)
         record = None if version is None or not 0 < version <= head else read_log(version, kv.value, head)
         if record is not None:

@@ -241,7 +241,7 @@ class EtcdStore(Store):
         names = Names(group, self._seen[0].revision)
 
         async def then(snapshot: EtcdSnapshot) -> Demand:
-            demand = Demand(snapshot, *names.found(snapshot))
+            demand = Demand(snapshot, *await names.found(snapshot))
             await demand.fetch(group)
             return demand
 
