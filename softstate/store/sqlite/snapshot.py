@@ -9,13 +9,13 @@ from itertools import islice
 import msgspec
 
 from softstate.model import Record
-from softstate.names import covers, prefixes_of
+from softstate.names import ALL, covers, prefixes_of
 from softstate.position import Position
 from softstate.store.base import Key, Publisher
 from softstate.store.rules.checksum import UNRANKED
 from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.history import Scan
-from softstate.store.rules.prefix_scan import PrefixScan
+from softstate.store.rules.prefix_scan import PROBED_MAX, PrefixScan
 from softstate.store.rules.version_index import VersionIndex
 from softstate.store.sqlite.remembered import keys_above, publishers_above
 from softstate.store.sqlite.rows import fetch, fetch_names
@@ -193,6 +193,13 @@ class SqliteSnapshot:
     def load_present(self, versions: Sequence[int], prefixes: Collection[str]) -> Iterator[Record]:
         """Yield those of these versions, ascending, that are still of a record, which one of the prefixes covers."""
         self._load(versions)
+        if len(prefixes) <= PROBED_MAX:
+            begins = tuple("" if prefix == ALL else prefix for prefix in prefixes)
+            for version in versions:
+                record = self._records.get(version)
+                if record is not None and record.topic.startswith(begins):
+                    yield record
+            return
         wanted = set(prefixes)
         for version in versions:
             record = self._records.get(version)

@@ -9,17 +9,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from random import Random
+from struct import Struct
 from typing import Any, NamedTuple
 
 from softstate.errors import StoreRewound
 from softstate.position import Position
-from softstate.store.rules.checksum import checksum, row_checksum
+from softstate.store.rules.checksum import row_checksum
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.store.sqlite.errors import Damaged
 
 CHECKED_ROWS = 1_024
-"""How many rows of the state and of the lineages are remembered as verified."""
+"""How many rows of the state, and how many of the lineages, are remembered as verified."""
+
+_LENGTH, _VERSION, _CHECKSUM = Struct(">I"), Struct(">q"), Struct(">q")
+_NUMBERS = Struct(">" + "Iq" * 7)
 
 SUM_MODULUS = 2**64
 """The sum of checksums is taken modulo this."""
@@ -51,19 +56,29 @@ class State(NamedTuple):
         return Position(self.epoch, self.lineage, self.head)
 
 
-def as_integer(hashed: bytes) -> int:
-    """Return a checksum as it is stored: an integer of 64 bits, signed."""
-    return int.from_bytes(hashed, "big", signed=True)
+# Hot: by `checksum` and `row_checksum` the same numbers take 1.5 and 9 us, by hand 0.9 and 2 (timeit).
 
 
 def seal(topic: str, version: int, cbor: bytes | None) -> int:
-    """Return the checksum of a topic's row."""
-    return as_integer(checksum(topic, version, cbor))
+    """Return the checksum of a topic's row (`softstate.store.rules.checksum.checksum`) as it is stored: an integer."""
+    name = topic.encode()
+    value = b"\0" if cbor is None else b"\1" + cbor
+    hashed = sha256(_LENGTH.pack(len(name)) + name + _VERSION.pack(version) + value).digest()
+    checksum: int = _CHECKSUM.unpack_from(hashed)[0]
+    return checksum
 
 
 def seal_of(*parts: str | bytes | int) -> int:
-    """Return the checksum of any other row."""
-    return as_integer(row_checksum(*parts))
+    """Return the checksum of any other row (`softstate.store.rules.checksum.row_checksum`) as an integer."""
+    return int.from_bytes(row_checksum(*parts), "big", signed=True)
+
+
+def _seal_of_state(epoch: bytes, lineage: bytes, numbers: Sequence[int]) -> int:
+    """Return what `seal_of` returns of a state."""
+    packed = _NUMBERS.pack(*(part for number in numbers for part in (_VERSION.size, number)))
+    hashed = sha256(_LENGTH.pack(len(epoch)) + epoch + _LENGTH.pack(len(lineage)) + lineage + packed).digest()
+    checksum: int = _CHECKSUM.unpack_from(hashed)[0]
+    return checksum
 
 
 def sum_of(total: int, added: Sequence[int] = (), removed: Sequence[int] = ()) -> int:
@@ -85,26 +100,39 @@ def read_state(connection: sqlite3.Connection) -> State:
         ) from error
     if row is None:
         raise Damaged("the row with its state is gone")
-    return _verified(row)
+    return _verified.get(row) or _verify(row)
 
 
-@lru_cache(CHECKED_ROWS)
-def _verified(row: tuple[Any, ...]) -> State:
-    *fields, stored = row
-    epoch, lineage, *numbers = fields
+_verified: dict[tuple[Any, ...], State] = {}
+
+
+def _verify(row: tuple[Any, ...]) -> State:
+    epoch, lineage, *numbers, stored = row
     if (
         type(epoch) is not bytes
         or type(lineage) is not bytes
         or any(type(number) is not int for number in numbers)
-        or stored != seal_of(*fields)
+        or stored != _seal_of_state(epoch, lineage, numbers)
     ):
         raise Damaged("the row with its state does not match its checksum")
-    return State(epoch.decode(), lineage.decode(), *numbers)
+    state = State(epoch.decode(), lineage.decode(), *numbers)
+    _remember(row, state)
+    return state
+
+
+def _remember(row: tuple[Any, ...], state: State) -> None:
+    if len(_verified) >= CHECKED_ROWS:
+        _verified.clear()
+    _verified[row] = state
 
 
 def write_state(connection: sqlite3.Connection, state: State) -> None:
     """Store the state."""
-    connection.execute(_WRITE, (*state, seal_of(*state)))
+    epoch, lineage, *numbers = state
+    names = epoch.encode(), lineage.encode()
+    stored = _seal_of_state(*names, numbers)
+    connection.execute(_WRITE, (*state, stored))
+    _remember((*names, *numbers, stored), state)
 
 
 def begin_lineage(connection: sqlite3.Connection, state: State, random: Random) -> State:

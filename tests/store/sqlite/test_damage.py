@@ -15,9 +15,11 @@ from softstate.errors import Conflict, StoreRefused, Unavailable
 from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.store.base import EXISTS, Applied, Number, Write
+from softstate.store.rules.checksum import checksum, row_checksum
 from softstate.store.rules.dump import pages
 from softstate.store.sqlite import compaction as sqlite_compaction
 from softstate.store.sqlite.schema import _SCHEMA
+from softstate.store.sqlite.state import seal
 from softstate.store.sqlite.store import SqliteStore
 
 TOPICS = [f"t/{number}" for number in range(70)]
@@ -420,3 +422,20 @@ async def test_count_and_sum_are_kept_by_every_write(seed: int, tmp_path: Path) 
     assert await copy.audit() == []
     await store.aclose()
     await copy.aclose()
+
+
+@pytest.mark.parametrize("cbor", [None, b"", b"\x01", bytes(70_000)])
+@pytest.mark.parametrize("topic", ["a", "é/ü", "x" * 255])
+def test_checksums_are_those_of_the_rules(topic: str, cbor: bytes | None) -> None:
+    """The engine computes them by hand, for speed."""
+    for version in (1, 2**31, 2**53 - 1):
+        assert seal(topic, version, cbor).to_bytes(8, "big", signed=True) == checksum(topic, version, cbor)
+
+
+async def test_the_checksum_of_the_state_is_that_of_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "softstate.db"
+    store, _ = await filled(path)
+    with closing(sqlite3.connect(path)) as connection:
+        _, *fields, stored = connection.execute("SELECT * FROM state").fetchone()
+    assert stored.to_bytes(8, "big", signed=True) == row_checksum(*fields)
+    await store.aclose()
