@@ -71,6 +71,14 @@ class TombstonesCompacted(TraceEvent):
     floor: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecordDamaged(TraceEvent):
+    """The disk lost the record of a topic, which was committed at `version`: it is unreadable until it is replaced."""
+
+    topic: str
+    version: int
+
+
 # Nodes ---------------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +195,8 @@ class AgeSampled(TraceEvent):
     age_s: float
     mode: str
     known: Topics
+    unreadable: tuple[str, ...] = ()
+    """The topics that it was told are unreadable: its age leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,27 @@ async def published_again_after_a_rewind(world: World) -> None:
     await world.sleep(5.0)
 
 
+async def damaged_while_followed(world: World) -> None:
+    """Damage records that a client has, lacks because its node lags, and asks for anew; then publish them again."""
+    follower = await world.client("a", "t/", nodes=["n1"])
+    await world.until(lambda: follower.mode == "live")
+    for number in range(8):
+        world.faults.commit(f"t/{number}", number)
+    await world.sleep(1.0)
+    world.faults.call_slow("n1", "feed", 1.0, 1.0)
+    world.faults.commit("t/late", 1)
+    world.faults.damage("t/1", "t/late")
+    await world.sleep(5.0)
+    world.faults.call_slow("n1", "feed", 0, 0)
+    await world.client("b", "t/", nodes=["n2"], codec="json")
+    await world.client("poll", "t/", nodes=["n2"], push=False)
+    await world.sleep(20.0)
+    world.faults.commit("t/2", "while others are damaged")
+    await world.sleep(5.0)
+    world.faults.mend("t/1", "t/late")
+    await world.sleep(20.0)
+
+
 SHORT_LEASED = (
     changed_while_read,
     renewed_while_the_hub_lags,

@@ -25,7 +25,7 @@ from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Send
 from softstate.store.base import Verdict, Write
 from softstate.store.memory.store import MemoryImage
-from softstate.wire import frame
+from softstate.wire import CODECS, Codec, frame
 from softstate.wire.messages import Renewed
 from softstate.wire.push import PushBatch
 from tests.exhaustive.mutants import left_connection_heard as read_by_the_machine
@@ -172,6 +172,27 @@ def connections_survive_a_rewind(patch: Patch) -> None:
         pass
 
     patch.setattr(Node, "_rewound", quietly)
+
+
+def damaged_passes_for_deleted(patch: Patch) -> None:
+    """A record that cannot be read is told as a deletion."""
+    for codec in CODECS.values():
+        change, notify = codec.change, codec.notify
+        patch.setattr(codec, "change", lambda record, change=change: change(Record(*_deleted_if_damaged(record))))
+        patch.setattr(codec, "notify", lambda record, notify=notify: notify(Record(*_deleted_if_damaged(record))))
+
+
+def _deleted_if_damaged(record: Record) -> tuple[str, int, bytes | None]:
+    return record.topic, record.version, record.cbor
+
+
+def damage_spoils_its_page(patch: Patch) -> None:
+    """All topics of a page with a damaged record are named as unreadable."""
+
+    def spoilt(_self: Codec, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
+        return [], [record.topic for record in records]
+
+    patch.setattr(Codec, "_readable", spoilt)
 
 
 def ages_outlive_a_rewind(patch: Patch) -> None:

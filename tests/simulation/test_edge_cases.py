@@ -14,12 +14,20 @@ from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.world import World
-from softstate.testing.trace import ChangeCommitted, ChangeDelivered, ClientEnded, PublishAcknowledged, ResetDelivered
+from softstate.testing.trace import (
+    AgeSampled,
+    ChangeCommitted,
+    ChangeDelivered,
+    ClientEnded,
+    PublishAcknowledged,
+    ResetDelivered,
+)
 from tests.kit.simulation_rig import count_of
 from tests.simulation.edge_cases import (
     SHORT,
     SHORT_LEASED,
     EdgeCase,
+    damaged_while_followed,
     lost_then_cut,
     published_again_after_a_rewind,
     rewound_and_left,
@@ -155,3 +163,14 @@ def test_a_key_used_after_a_restore_is_not_aged_by_the_lost_history() -> None:
     first, again = world.trace.of(PublishAcknowledged)
     assert first.version == again.version
     assert [event.key for event in world.trace.of(ChangeCommitted) if event.topic == "t/keyed"] == ["key"]
+
+
+def test_damaged_records_are_refused_alone_and_heal() -> None:
+    world, _ = run(damaged_while_followed)
+    refused = {(sample.client, topic) for sample in world.trace.of(AgeSampled) for topic in sample.unreadable}
+    assert refused == {(client, topic) for client in ("a", "b", "poll") for topic in ("t/1", "t/late")}
+    meanwhile = [change for change in world.trace.of(ChangeDelivered) if change.value == "while others are damaged"]
+    assert {change.client for change in meanwhile} == {"a", "b", "poll"}
+    last = {sample.client: sample for sample in world.trace.of(AgeSampled)}
+    assert all(not sample.unreadable for sample in last.values())
+    assert len({sample.known for sample in last.values()}) == 1

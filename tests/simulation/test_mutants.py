@@ -57,6 +57,8 @@ IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [
     (replay_begins_late, edge_cases.lost_then_cut, "S5"),
     (anything_usable, edge_cases.rewound_while_suspect, "S5"),
     (mutants.only_the_hub_is_compared, edge_cases.rewound_to_where_the_hub_lags, "S9"),
+    (mutants.damaged_passes_for_deleted, edge_cases.damaged_while_followed, "S2"),
+    (mutants.damage_spoils_its_page, edge_cases.damaged_while_followed, "S18"),
     (mutants.ages_outlive_a_rewind, edge_cases.published_again_after_a_rewind, "S4"),
     (mutants.left_connection_heard, edge_cases.rewound_and_left, "S5"),
 ]

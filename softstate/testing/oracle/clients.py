@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import final
 
@@ -15,6 +16,7 @@ from softstate.testing.trace import (
     ChangeDelivered,
     ClientEnded,
     HistoryReplaced,
+    RecordDamaged,
     ResetDelivered,
     Subscribed,
     Unsubscribed,
@@ -55,6 +57,11 @@ class ClientChecks:
         self._bounds = bounds
         self._findings = findings
         self._handles: dict[tuple[str, int], _Handle] = {}
+        self._damaged: set[str] = set()
+
+    def damaged(self, event: RecordDamaged) -> None:
+        """Record that a topic is unreadable, or will be where a backup from now is restored."""
+        self._damaged.add(event.topic)
 
     def subscribed(self, event: Subscribed) -> None:
         """Record a new handle."""
@@ -112,6 +119,7 @@ class ClientChecks:
     def sampled(self, event: AgeSampled) -> None:
         """Check an age: S5 and B, and L once all faults have ended for long enough.
 
+        S18: the topics that are refused as unreadable are damaged, or were until a moment ago. They have no age.
         Exempt from S5: clients whose clock was off by more than 1 % at some time. A state that a restored backup brings
         back counts from its return, and one that the restore removes is wrong from then on.
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
@@ -121,7 +129,8 @@ class ClientChecks:
         if handle is None or not self._histories.all:
             return
         handle.sampled = event
-        stale_s, topic = self._staleness(handle, event.at_s)
+        self._check_contained(event)
+        stale_s, topic = self._staleness(handle, event.at_s, event.unreadable)
         evidence = (handle.known.get(topic), self._latest(topic), event)
         if self._faults.clock_good(event.client) and event.age_s < math.inf:
             if stale_s > 0:
@@ -132,6 +141,17 @@ class ClientChecks:
         self._check_cut_off(event)
         # A handle cannot have lacked anything for longer than it exists.
         self._check_converged(event, min(stale_s, event.at_s - handle.subscribed.at_s), topic)
+
+    def _check_contained(self, event: AgeSampled) -> None:
+        for topic in event.unreadable:
+            if topic not in self._damaged:
+                self._findings.add(
+                    "S18", event.at_s, _party(event), f"{topic} is refused, and never was damaged", event
+                )
+        healed = self._faults.healed_at_s
+        if event.unreadable and healed is not None and event.at_s - healed > self._bounds.converge_s:
+            what = f"{event.unreadable[0]} is refused still, {event.at_s - healed:.3f} s after it was published again"
+            self._findings.add("S18", event.at_s, _party(event), what, event)
 
     def _check_cut_off(self, event: AgeSampled) -> None:
         if event.mode != "live" or event.age_s == math.inf or self._faults.store_faulty(event.at_s):
@@ -170,10 +190,12 @@ class ClientChecks:
                     "L", at_s, f"{client}#{number}", "never reached a certified state again", handle.subscribed, last
                 )
 
-    def _staleness(self, handle: _Handle, at_s: float) -> tuple[float, str]:
-        """Return for how long the stalest topic has been stale, and its name."""
+    def _staleness(self, handle: _Handle, at_s: float, unreadable: Collection[str]) -> tuple[float, str]:
+        """Return for how long the stalest topic that can be read has been stale, and its name."""
         stale_s, stalest = 0.0, ""
         for topic in dict.fromkeys([*self._histories.topics_under(handle.subscribed.names), *handle.known]):
+            if topic in unreadable:
+                continue
             given = handle.known.get(topic)
             version, deleted = (given.version, given.deleted) if given is not None else (0, True)
             since = self._histories.wrong_since(topic, version, deleted=deleted)

@@ -11,9 +11,9 @@
         oracle.check()                        # raises PromiseBroken
 
 `run_checked` does all that. The oracle knows the commits from the disk, the delivered changes from the applications,
-and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (if messages are recorded), S8, S9, S10 and
-B are checked with every event, L from the last `heal` on; S3, S11 and the rest of L by `finish`. The docstring of each
-check says what is exempt from it.
+and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (if messages are recorded), S8, S9, S10,
+S18 and B are checked with every event, L from the last `heal` on; S3, S11 and the rest of L by `finish`. The docstring
+of each check says what is exempt from it.
 
 (An oracle beside a deterministic simulation: Zhou et al., "FoundationDB", SIGMOD 2021, section 4; checking a history
 of operations: Kingsbury's Jepsen.)
@@ -46,6 +46,7 @@ from softstate.testing.trace import (
     NodeStarted,
     PublishAcknowledged,
     PublishStarted,
+    RecordDamaged,
     ResetDelivered,
     Subscribed,
     Trace,
@@ -75,6 +76,7 @@ class Oracle:
             LineageCommitted: (histories.opened,),
             ChangeCommitted: (lambda event: publishes.committed(histories.committed(event)),),
             HistoryReplaced: (histories.replaced, clients.replaced, nodes.replaced),
+            RecordDamaged: (clients.damaged,),
             FaultInjected: (faults.take, nodes.faulted),
             NodeStarted: (nodes.started,),
             NodeEnded: (nodes.ended,),

@@ -101,6 +101,9 @@ class WireChecks:
 
     def _subscribed(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         self._write(connection, message.get("changes", ()))
+        for topic in message.get("unreadable", ()):
+            # Named instead of written: its client knows that it lacks it.
+            self._write(connection, [{"topic": topic, "version": message["position"]["revision"]}])
         for name in message.get("denied", ()):
             connection.scope.pop(name, None)
         if message.get("more"):

@@ -194,7 +194,9 @@ class SimClient:
                 (change.topic, change.version, change.deleted) for _, change in sorted(handle.known.items())
             )  # fmt: skip
             age_s = handle.updates.age
-            self._record(AgeSampled(trio.current_time(), self.name, handle.number, age_s, self.mode, known))
+            unreadable = tuple(sorted(handle.updates.unreadable))
+            sample = AgeSampled(trio.current_time(), self.name, handle.number, age_s, self.mode, known, unreadable)
+            self._record(sample)
 
     # Publishing ------------------------------------------------------------------------------------------------------
 

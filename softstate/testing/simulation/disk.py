@@ -20,7 +20,14 @@ from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Feed, Verd
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
 from softstate.store.rules.nonce import lineage_nonce
 from softstate.testing.network.route import Delay
-from softstate.testing.trace import ChangeCommitted, HistoryReplaced, LineageCommitted, TombstonesCompacted, TraceEvent
+from softstate.testing.trace import (
+    ChangeCommitted,
+    HistoryReplaced,
+    LineageCommitted,
+    RecordDamaged,
+    TombstonesCompacted,
+    TraceEvent,
+)
 
 T = TypeVar("T")
 Recorder: TypeAlias = Callable[[TraceEvent], None]
@@ -184,6 +191,20 @@ class SimDisk(MemoryDisk):
             return revision
 
         return commit
+
+    def damage(self, topic: str) -> bool:
+        """Lose bits of a topic's record; return whether it had one with a value."""
+        version = self.image.latest.get(topic, 0)
+        if not version or self.image.records[version].cbor is None:
+            return False
+        self.image.damage(topic)
+        self._recorder(RecordDamaged(trio.current_time(), topic, version))
+        return True
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The topics whose records are damaged."""
+        return [record.topic for record in self.image.records.values() if record.unreadable]
 
     def wipe(self) -> None:
         """Replace the store by an empty one of another epoch."""

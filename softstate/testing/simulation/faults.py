@@ -228,6 +228,18 @@ class Faults:
         for number in range(advance):
             self.commit(f"advanced/{number}", number)
 
+    def damage(self, *topics: str) -> None:
+        """Damage the records of topics that have a value, until they are published again."""
+        self.note("damage", " ".join(topics))
+        for topic in topics:
+            self._disk.damage(topic)
+
+    def mend(self, *topics: str) -> None:
+        """Publish those of some topics whose records are damaged; without names, all of them."""
+        for topic in self._disk.unreadable:
+            if not topics or topic in topics:
+                self.commit(topic, "mended")
+
     def wipe(self) -> None:
         """Replace the store by an empty one of another epoch."""
         self.note("wipe")
@@ -271,7 +283,7 @@ class Faults:
     # All of them -----------------------------------------------------------------------------------------------------
 
     async def heal(self) -> None:
-        """End all faults of network, store and clock rates; let frozen hosts go on, and start nodes that are down."""
+        """End all faults of network, store, records and clock rates; let frozen hosts go on; start nodes."""
         self.note("heal")
         self._network.rules.clear()
         for host in (*self._nodes, *self._clients):
@@ -294,3 +306,4 @@ class Faults:
             place.clear_points()
             if not place.up:
                 await place.start()
+        self.mend()

@@ -194,6 +194,14 @@ def _compact(world: World, _random: Random) -> End:
     return None
 
 
+def _damage(world: World, random: Random) -> End:
+    image = world.disk.image
+    alive = sorted(topic for topic, version in image.latest.items() if image.records[version].cbor is not None)
+    topics = random.sample(alive, min(len(alive), random.choice((1, 1, 3))))
+    world.faults.damage(*topics)
+    return lambda: world.faults.mend(*topics)
+
+
 def _clock_rate(world: World, random: Random) -> End:
     host = random.choice((*NODES, *CLIENTS))
     world.faults.clock_rate(host, random.choice((0.99, 1.01, 0.9, 1.1)))
@@ -214,5 +222,6 @@ KINDS: dict[str, tuple[int, Callable[[World, Random], End]]] = {
     "amnesia_of_names": (2, _amnesia_of_names), "lose_reply": (2, _lose_reply), "rewind": (3, _rewind),
     "store_read_only": (1, _store_read_only), "wipe": (1, _wipe), "compact": (2, _compact),
     "clock_rate": (1, _clock_rate), "clock_jump": (1, _clock_jump),
+    "damage": (2, _damage),
 }  # fmt: skip
 """The kinds, each with its weight."""

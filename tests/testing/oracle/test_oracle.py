@@ -24,6 +24,7 @@ from softstate.testing.trace import (
     NodeStarted,
     PublishAcknowledged,
     PublishStarted,
+    RecordDamaged,
     ResetDelivered,
     Subscribed,
     Trace,
@@ -46,6 +47,10 @@ def delivered(at: float, version: int, topic: str = "t", value: Any = "v") -> Ch
 
 def age(at: float, age_s: float, mode: str = "live") -> AgeSampled:
     return AgeSampled(at, "a", 1, age_s, mode, ())
+
+
+def refusing(at: float, *topics: str, age_s: float = 0.0) -> AgeSampled:
+    return replace(age(at, age_s), unreadable=topics)
 
 
 def started(at: float, number: int, *, expect: int | None = None, value: Any = "v") -> PublishStarted:
@@ -92,6 +97,7 @@ RENEWED_2 = MessageWritten(9, 2, "n1", "a", "renewed", {"id": 1, "match": True, 
 
 STARTED = NodeStarted(0.0, "n1", 1)
 HEALED = FaultInjected(10.0, "heal", "")
+DAMAGED = RecordDamaged(2.0, "t", 2)
 GONE = ClientEnded(10.0, "a", "power", ())
 
 Events = tuple[TraceEvent, ...]
@@ -133,6 +139,12 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "a connection of a vanished client": ("S10", (STARTED, GONE, node(200, connections=1))),
     "amnesia that is not noticed": ("S11", (
         STARTED, LeasesDropped(5.0, "n1", ("a",)), HEALED, node(50), age(50, 1))),
+    "a refused topic that is intact": ("S18", (commit(1, 2), delivered(1, 2), refusing(3, "t"))),
+    "a topic refused long after it was published again": ("S18", (
+        commit(1, 2), delivered(1, 2), DAMAGED, commit(3, 3), delivered(3, 3), HEALED, refusing(80, "t"))),
+    "a damaged value that is served": ("S2", (commit(1, 2), DAMAGED, delivered(4, 2, value="w"))),
+    "a damaged topic that passes for deleted": ("S2", (commit(1, 2), DAMAGED, delivered(4, 2, value=None))),
+    "an age over a damaged topic that was not told": ("S5", (commit(1, 2), DAMAGED, age(10, 2))),
     "live and cut off": ("B", (age(40, 31),)),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
     "live and cut off after a store fault": ("B", (
@@ -193,6 +205,15 @@ KEEPING: dict[str, Events] = {
         commit(1, 2), delivered(2, 2), commit(2, 3, "x"), restored(3, 2), commit(4, 4, "p/x"), delivered(5, 4, "p/x")),
     "S10": (STARTED, node(1, pending=1_024, pending_bytes=2**20), GONE, node(70, "a", connections=1), node(200)),
     "S11": (STARTED, LeasesDropped(5.0, "n1", ("a",)), HEALED, node(50, "a"), age(50, 1)),
+    "S3 nothing to delete": (started(1, 1, value=None), acknowledged(3, 1, 0)),
+    "S3 deleted already": (commit(1, 2, value=None), started(2, 1, value=None, expect=0), acknowledged(3, 1, 2)),
+    "S18": (
+        commit(1, 2), DAMAGED, refusing(10, "t"), HEALED, commit(10, 3), delivered(11, 3), refusing(80, age_s=1)),
+    "S18 an old value that stays": (commit(1, 2), delivered(1, 2), DAMAGED, commit(3, 3, "p/x"), delivered(4, 3, "p/x"),
+                                    refusing(5, "t", age_s=1)),
+    "S7 named as unreadable": (
+        *MESSAGES[:3], written(4, "subscribed", id=1, changes=[{"topic": "p/x", "version": 3}], unreadable=["t"],
+                               position=POSITION), *MESSAGES[4:], RENEWED),
     "B": (age(40, 30), age(41, 100, "polling"), age(42, 1)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
@@ -234,7 +255,7 @@ def test_a_kept_promise_is_not_reported(name: str) -> None:
 
 
 def test_every_promise_that_a_trace_can_break_is_in_both_lists() -> None:
-    named = {*(f"S{number}" for number in range(1, 12)), "B", "L"}
+    named = {*(f"S{number}" for number in range(1, 12)), "S18", "B", "L"}
     assert {promise for promise, _ in BREAKING.values()} == named
     assert {name.partition(" ")[0] for name in KEEPING} == named
 
