@@ -18,6 +18,7 @@ from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import Committed, Dump, Feed, StoreInfo, Write
 from softstate.store.limits import CALL_S
+from softstate.store.postgres.audit import audit
 from softstate.store.postgres.compaction import forget
 from softstate.store.postgres.connection import Connection, PostgresConnection
 from softstate.store.postgres.pooler import refuse_pooler
@@ -242,6 +243,11 @@ class PostgresEngine:
         with self._reading(connection) as snapshot:
             keys, publishers = snapshot.keys_above(after, limit + 1), snapshot.publishers_above(after, limit + 1)
             return dump_page(after, limit, snapshot, keys, publishers)
+
+    def audit(self, connection: Connection) -> Sequence[str]:
+        """Return what is wrong with rows that a dump does not show."""
+        with self._reading(connection) as snapshot:
+            return audit(connection, snapshot.position.revision)
 
     def info(self, connection: Connection) -> StoreInfo:
         """Count what the store holds."""

@@ -56,6 +56,9 @@ OPEN_S = 10.0
 MIGRATE_S = 3600.0
 """How long opening may take when an older layout is migrated: each value is read once, each row written once."""
 
+AUDIT_S = 600.0
+"""How long looking at every row may take."""
+
 COPY_S = 60.0
 """How long one page may take to be adopted, and how long the next one may be in coming."""
 
@@ -204,6 +207,10 @@ class PostgresStore(Store):
     async def info(self) -> StoreInfo:
         """See `Store.info`."""
         return await self._read(self._engine.info)
+
+    async def audit(self) -> Sequence[str]:
+        """See `Store.audit`. Also rows that no dump shows, and entries of the inbox that were refused."""
+        return [*await super().audit(), *await self._engine.reader.call(self._engine.audit, AUDIT_S)]
 
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""

@@ -155,6 +155,9 @@ async def test_two_hundred_damaged_rows(backend: PostgresBackend, seed: int) -> 
     for opened in (store, await backend.open()):
         await lists_serve_the_rest(opened, case)
         await reads_serve_the_rest(opened, case)
+    found = await store.audit()
+    assert sum("is unreadable: publish it without expect" in sentence for sentence in found) >= len(case.present)
+    assert [sentence for sentence in found if "rows of topic have a name that is no topic" in sentence]
     await others_are_published_and_followed(store, case, before)
     await damage_is_healed(store, case)
 
@@ -317,6 +320,8 @@ async def test_a_damaged_row_of_a_key_or_publisher_counts_as_absent(backend: Pos
     assert isinstance(first_keyed, Applied)
     tell(backend, "UPDATE SCHEMA.publisher SET uses = uses || uses, settled = 7")
     tell(backend, "UPDATE SCHEMA.idempotency SET version = version + 1000")
+    found = await store.audit()
+    assert [sentence.partition(" are ")[0] for sentence in found] == ["1 rows of idempotency", "1 rows of publisher"]
     head = await store.head()
     assert [(page.keys, page.publishers) for page in [await store.dump(0)]] == [([], [])]
     again = (await store.publish([numbered, keyed])).verdicts
