@@ -15,6 +15,7 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
+from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.client.api.receipt import Receipt, refusal_of
 from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unavailable
@@ -72,6 +73,8 @@ async def command(
         given = value
     change = _Change(topic, None if given is None else value_of(given), delete, expect, key or secrets.token_hex(16))
     version = await _publish(change, url, timeout)
+    if delete and not version:
+        show_hint(f"nothing was deleted: there is no topic {topic}")
     print(line_text({"topic": topic, "version": version}) if json else version)
     return exit_codes.OK
 

@@ -138,7 +138,10 @@ class Client:
         return await self._finish(self.publish_soon(topic, value, expect=expect, key=key))
 
     async def delete(self, topic: str, *, expect: int | None = None, key: str | None = None) -> int:
-        """Delete a topic; return the version of its tombstone. Everything else is as for `publish`."""
+        """Delete a topic; return the version of its tombstone. Everything else is as for `publish`.
+
+        A topic that has no value is left as it is: that returns the version of the tombstone that is kept, else 0.
+        """
         return await self._finish(self.delete_soon(topic, expect=expect, key=key))
 
     def publish_soon(self, topic: str, value: Value, *, expect: int | None = None, key: str | None = None) -> Receipt:
