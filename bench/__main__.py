@@ -23,6 +23,7 @@ from bench.speed.reads import reads
 from bench.speed.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
+from bench.speed.sustained import sustained as publish_without_rest
 from bench.speed.workers import workers
 from bench.trials.fuzz.runner import TARGETS, fuzz
 from bench.trials.herd import Plan as HerdPlan, herd
@@ -175,9 +176,16 @@ def reads_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fr
 
 
 @app.command(name="publish")
-def publish_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure durable publishes over HTTP and WebSocket, beside bare SQLite and servers that store nothing."""
-    return measuring.show(publish(measuring))
+def publish_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    sustained: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Measure durable publishes over HTTP and WebSocket, beside bare SQLite and servers that store nothing.
+
+    :param sustained: Publish at full speed for 10 minutes instead (1 with --quick), and see that nothing grows.
+    """
+    return measuring.show(publish_without_rest(measuring) if sustained else publish(measuring))
 
 
 @app.command(name="workers")
