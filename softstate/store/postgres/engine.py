@@ -28,6 +28,7 @@ from softstate.store.postgres.url import PostgresAddress
 from softstate.store.postgres.write import PostgresTransaction
 from softstate.store.rules.history import check_seen
 from softstate.store.rules.paging import answer_group, dump_page, feed_page, within_cost
+from softstate.store.rules.version_index import VersionIndex
 
 LOCK_S = 2.0
 """How long a commit waits for another one that holds the counter."""
@@ -85,6 +86,8 @@ class PostgresEngine:
         self.read_only = read_only
         self.random = random
         self._seen_lock = threading.Lock()
+        self._index = VersionIndex()
+        self._read_last: tuple[Position | None, str] = (None, "")
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only ever raised."""
         self.sent = False
@@ -100,6 +103,7 @@ class PostgresEngine:
         """Forget the highest position seen, perhaps of another history. No call may be reading or writing."""
         with self._seen_lock:
             self.seen = position
+        self._index.clear()
 
     # The thread that writes -----------------------------------------------------------------------------------------
 
@@ -204,12 +208,20 @@ class PostgresEngine:
         connection.execute("COMMIT")
 
     def _checked(self, connection: Connection, seen: Position) -> PostgresSnapshot:
-        snapshot = PostgresSnapshot(connection, seen.revision)
+        snapshot = PostgresSnapshot(connection, seen.revision, self._index)
         check_seen(seen, snapshot)
         self.saw(snapshot.position)
+        self._forget_index_if_changed(snapshot)
         self.sent = snapshot.sent
         self._probe(snapshot)
         return snapshot
+
+    def _forget_index_if_changed(self, snapshot: PostgresSnapshot) -> None:
+        """Forget which versions are where if somebody may have changed rows, and was no node: the head is as it was."""
+        position, written = self._read_last
+        if snapshot.position == position and snapshot.written != written:
+            self._index.clear()
+        self._read_last = snapshot.position, snapshot.written
 
     def _probe(self, snapshot: PostgresSnapshot) -> None:
         # All else that makes commits weak, our connections and `publish` override: see postgres_session, _SET_UP.

@@ -8,13 +8,16 @@ from typing import Any
 
 from softstate.errors import Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Query, Record
-from softstate.names import ALL
+from softstate.names import ALL, covers, prefixes_of
 from softstate.position import Position
 from softstate.store.base import Key, Publisher
-from softstate.store.limits import NEAR_HEAD, PREFIX_TOPICS_MAX
 from softstate.store.postgres.connection import Connection
 from softstate.store.postgres.schema import DAMAGED_LINEAGE, check_meta, key_text, publisher_of
 from softstate.store.rules.checksum import read_record, row_checksum
+from softstate.store.rules.cost import ReadCost
+from softstate.store.rules.history import Scan
+from softstate.store.rules.prefix_scan import PrefixScan
+from softstate.store.rules.version_index import VersionIndex
 
 ROWS_MAX = PAGE_RECORDS_MAX + 1
 """How many records one statement brings at most, of about `PAGE_BYTES_MAX`: a page, and one that tells `more`."""
@@ -24,7 +27,8 @@ _STATE = (
     " newest.checksum, seen.start, seen.nonce, seen.checksum, current_setting('fsync') = 'on',"
     " EXISTS (SELECT FROM inbox),"
     " (SELECT version FROM topic WHERE version < 1 ORDER BY version LIMIT 1) IS NOT NULL"
-    " OR (SELECT version FROM topic WHERE version > revision ORDER BY version DESC LIMIT 1) IS NOT NULL FROM meta"
+    " OR (SELECT version FROM topic WHERE version > revision ORDER BY version DESC LIMIT 1) IS NOT NULL,"
+    " pg_snapshot_xmax(pg_current_snapshot())::text FROM meta"
     " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= revision ORDER BY start DESC LIMIT 1) AS newest ON true"
     " LEFT JOIN LATERAL (SELECT * FROM lineage WHERE start <= %s ORDER BY start DESC LIMIT 1) AS seen ON true"
 )
@@ -48,7 +52,6 @@ _SHOWN = "(%s OR value IS NOT NULL OR checksum IS DISTINCT FROM checksum(topic, 
 """All, or all but tombstones; a value that was taken away leaves no tombstone, but a damaged record."""
 
 _ALL = _BATCH.format(f"version > %s AND version <= %s AND {_SHOWN}")
-_UNDER = _BATCH.format(f"version > %s AND version <= %s AND topic >= %s AND topic < %s AND {_SHOWN}")
 _SOME = _BATCH.format(f"version = ANY (%s::bigint[]) AND {_SHOWN}")
 
 _STRAYS = "SELECT topic FROM topic WHERE (version < 1 OR version > %s) AND topic >= %s AND topic < %s ORDER BY topic"
@@ -78,17 +81,19 @@ class PostgresSnapshot:
 
     The lineage at revision `seen` comes with it, so that `check_seen` costs nothing. `sent` tells whether the inbox
     holds anything. Raises `StoreRewound` when there is no store there at all, `Unavailable` when it is damaged or of
-    another layout. Rows of topics that are damaged are records that say so, wherever they are met.
+    another layout. `written` differs once any transaction of the server has written anything. Rows of topics that are
+    damaged are records that say so, wherever they are met. `index` is that of the thread that reads.
     """
 
-    def __init__(self, connection: Connection, seen: int) -> None:
+    def __init__(self, connection: Connection, seen: int, index: VersionIndex | None = None) -> None:
         self._connection = connection
+        self._index = index if index is not None else VersionIndex()
         row = connection.execute(_STATE, (seen,), binary=True).fetchone()
         if row is None:
             check_meta(None, sound=None)
         assert row is not None
         layout, epoch, head, self.floor, self.keys_held, self.publishers_held, incarnation, checksum, *more = row
-        self.synced, self.sent, self._has_strays = more[6:]
+        self.synced, self.sent, self._has_strays, self.written = more[6:]
         parts = (layout, epoch, head, self.floor, self.keys_held, self.publishers_held, incarnation)
         check_meta(layout, sound=checksum == row_checksum(*parts))
         self._lineages = lineages_of([(head, *more[:3]), (seen, *more[3:6])])
@@ -203,15 +208,62 @@ class PostgresSnapshot:
         """Yield the records under `prefix` above `after` in version order, a batch at a time."""
         if not after and self._has_strays:
             yield from self._stray_records(prefix)
-        if prefix == ALL:
-            yield from self._scan(_ALL, after, (tombstones,))
-            return
-        if self.position.revision - after > NEAR_HEAD:
-            versions = self._versions_under(prefix, after)
-            if len(versions) <= PREFIX_TOPICS_MAX:
-                yield from self._scan_some(versions, tombstones=tombstones)
-                return
-        yield from self._scan(_UNDER, after, (*_range(prefix), tombstones))
+        last: int | None = after
+        while last is not None:
+            records, last = self._batch(_ALL, last, self.position.revision, tombstones)
+            yield from (record for record in records if covers(prefix, record.topic))
+
+    def scan_counted(self, scans: Sequence[Scan], cost: ReadCost) -> Iterator[Record]:
+        """See `softstate.store.rules.history.CountedSnapshot.scan_counted`."""
+        whole = {prefix for prefix, after, _ in scans if not after}
+        if whole and self._has_strays:
+            for record in self._stray_records(ALL):
+                cost.add(1)
+                if not whole.isdisjoint(prefixes_of(record.topic)):
+                    yield record
+        yield from PrefixScan(self, self.position.revision, self._index, cost).records(scans)
+
+    def versions_under(self, prefix: str, limit: int) -> Sequence[int]:
+        """List the versions of all records under a prefix, `limit` at most.
+
+        Without an order, for the server would rather walk through all versions than sort these few.
+        """
+        rows = self._connection.execute(
+            "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > 0 AND version <= %s LIMIT %s",
+            (*_range(prefix), self.position.revision, limit), binary=True,
+        )  # fmt: skip
+        return [version for (version,) in rows]
+
+    def log(self, after: int, limit: int) -> tuple[Sequence[str], Sequence[int]]:
+        """List topics and versions of the next `limit` records above a revision, in version order."""
+        rows = self._connection.execute(
+            "SELECT coalesce(topic, ''), version FROM topic WHERE version > %s AND version <= %s"
+            " ORDER BY version LIMIT %s",
+            (after, self.position.revision, limit), binary=True,
+        ).fetchall()  # fmt: skip
+        return [topic for topic, _ in rows], [version for _, version in rows]
+
+    def load_present(self, versions: Sequence[int], prefixes: Collection[str]) -> Iterator[Record]:
+        """Yield those of these versions, ascending, that are still of a record, which one of the prefixes covers."""
+        missing = [version for version in versions if version not in self._records]
+        while missing:
+            records, last = self._batch(_SOME, missing, True)
+            self._records.update((record.version, record) for record in records)
+            missing = [] if last is None else missing[bisect_right(missing, last) :]
+        wanted = set(prefixes)
+        for version in versions:
+            record = self._records.get(version)
+            if record is not None and not wanted.isdisjoint(prefixes_of(record.topic)):
+                yield record
+
+    def all_after(self, after: int, limit: int) -> Sequence[Record]:
+        """List the next records above a revision, in version order: `limit` at least, fewer only at the end."""
+        records: list[Record] = []
+        last: int | None = after
+        while last is not None and len(records) < limit:
+            some, last = self._batch(_ALL, last, self.position.revision, True)
+            records += some
+        return records
 
     def _stray_records(self, prefix: str) -> Iterator[Record]:
         least, beyond = ("", _BEYOND_ALL) if prefix == ALL else _range(prefix)
@@ -220,30 +272,6 @@ class PostgresSnapshot:
             record = read_record(topic, None, None, None, self.position.revision)
             if record is not None:
                 yield record
-
-    def _versions_under(self, prefix: str, after: int) -> list[int]:
-        """List the versions above `after` under a prefix; one more than the limit at most.
-
-        Without an order, for the server would rather walk through all versions from `after` on than sort these few.
-        """
-        rows = self._connection.execute(
-            "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > %s AND version <= %s LIMIT %s",
-            (*_range(prefix), after, self.position.revision, PREFIX_TOPICS_MAX + 1), binary=True,
-        )  # fmt: skip
-        return sorted(version for (version,) in rows)
-
-    def _scan_some(self, versions: Sequence[int], *, tombstones: bool) -> Iterator[Record]:
-        while versions:
-            batch = versions[:ROWS_MAX]
-            records, last = self._batch(_SOME, batch, tombstones)
-            yield from records
-            versions = versions[bisect_right(versions, last or batch[-1]) :]
-
-    def _scan(self, statement: str, after: int, parameters: tuple[Any, ...]) -> Iterator[Record]:
-        last: int | None = after
-        while last is not None:
-            records, last = self._batch(statement, last, self.position.revision, *parameters)
-            yield from records
 
     def _batch(self, statement: str, *parameters: Any) -> tuple[list[Record], int | None]:
         """Return a batch of records, and the version after which there may be more where they come from."""
