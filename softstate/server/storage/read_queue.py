@@ -17,6 +17,7 @@ Sans-I/O, but for asking whether an asker is gone.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -51,8 +52,12 @@ SMOOTHING = 0.2
 """The part of a measured time that goes over into the estimate."""
 
 RETRY_MS_MIN = 100
-RETRY_MS_MAX = 30_000
+RETRY_MS_MAX = 10_000
 """Bounds of the times at which refused reads are told to come back."""
+
+RETRY_LOAD = 2.0
+"""Refused reads are told to come back so many times as often as they can be served: to refuse one again costs little,
+while a node that waits for them is idle."""
 
 CHEAP, UNKNOWN, DEAR = range(3)
 
@@ -88,6 +93,7 @@ class ReadQueue:
         self._lane_costs = [0, 0, 0]
         self._turn = CHEAP
         self._cost_s = COST_S
+        self._page_s = math.inf
         self._appointed_at = 0.0
         self._costs: OrderedDict[str, int] = OrderedDict()
 
@@ -155,7 +161,8 @@ class ReadQueue:
 
     def _overloaded(self, request: ReadRequest, now: float) -> Overloaded:
         self.shed += 1
-        self._appointed_at = max(self._appointed_at, now) + request.cost * self._cost_s
+        takes_s = min(request.cost * self._cost_s, self._page_s)
+        self._appointed_at = max(self._appointed_at, now) + takes_s / RETRY_LOAD
         retry_ms = round((self._appointed_at - now) * 1000)
         return Overloaded(
             f"reads like this one wait longer than half of {self._patience_s:g} s, which is how long clients wait:"
@@ -189,9 +196,12 @@ class ReadQueue:
 
     def measured(self, pages: Iterable[Page], took_s: float) -> None:
         """Note how long a call took; a cheap one tells of the call alone, and not of what its pages cost."""
-        cost = sum(map(weight, pages))
+        weights = list(map(weight, pages))
+        cost = sum(weights)
         if cost >= LIGHT_COST_MAX:
             self._cost_s += SMOOTHING * (took_s / cost - self._cost_s)
+            page_s = took_s / len(weights)
+            self._page_s = page_s if self._page_s == math.inf else self._page_s + SMOOTHING * (page_s - self._page_s)
 
     def learn(self, query: Query, page: Page) -> None:
         """Note what a page has cost, for the next reads of its prefixes."""

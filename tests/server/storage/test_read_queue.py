@@ -203,7 +203,7 @@ def test_no_more_is_taken_than_can_be_served_in_time_and_the_others_come_back_on
         with pytest.raises(Overloaded) as caught:
             waiting.append(ticket(dear))
         told.append(caught.value.retry_ms)
-    assert told == [min(500 * (number + 1), RETRY_MS_MAX) for number in range(100)]
+    assert told == [min(250 * (number + 1), RETRY_MS_MAX) for number in range(100)]
     assert (len(waiting), waiting.shed) == (6, 100)
     waiting.append(ticket(Query({"a": 0})))
     for _ in range(2):
