@@ -19,7 +19,7 @@ from softstate.client.shell.clock import TrioClock
 from softstate.http_client.streams import OpenStream
 from softstate.model import Change
 from softstate.position import Position
-from softstate.wire import CBOR, digest_of, digest_text
+from softstate.wire import CBOR, JSON, digest_of, digest_text
 from softstate.wire.messages import (
     Error,
     Hello,
@@ -102,6 +102,10 @@ class PushNode:
         if message.expect is not None and message.expect != version:
             await self.say(ws, Error("conflict", "lost", id=message.id, current=version))
             return
+        if message.deleted and (known is None or known.deleted):
+            gone = 0 if known is None else known.version
+            await self.say(ws, Published(message.id, message.topic, gone, self.position))
+            return
         change = self.put(message.topic, message.value if not message.deleted else None, deleted=message.deleted)
         await self.say(ws, Published(message.id, message.topic, change.version, self.position))
 
@@ -111,7 +115,9 @@ class PushNode:
         return change
 
     async def say(self, ws: WebSocketConnection, message: Message) -> None:
-        await ws.send_message(CBOR.encode(message))
+        codec = JSON if ws.subprotocol == JSON.protocol else CBOR
+        data = codec.encode(message)
+        await ws.send_message(data.decode() if codec.text else data)
 
     async def push(self, topic: str, value: object) -> None:
         change = self.put(topic, value)
