@@ -36,6 +36,8 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "store_writable": ("gauge", "Whether the last publish that had to be committed was."),
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
     "store_log_bytes": ("gauge", "Size of SQLite's write-ahead log."),
+    "store_keys": ("gauge", "Idempotency keys that the store holds."),
+    "store_publishers": ("gauge", "Publishers that the store remembers."),
     "changes": ("counter", "Changes that passed through the hub."),
     "deliveries": ("counter", "Changes offered to a connection."),
     "commits": ("counter", "Store calls that committed publishes."),

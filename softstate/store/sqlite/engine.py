@@ -58,6 +58,8 @@ class SqliteEngine:
         self._index = VersionIndex()
         self._checked: tuple[sqlite3.Connection, int] | None = None
         self._read_last: tuple[int, State] | None = None
+        self.state = State("")
+        """The state as this process has read it last."""
         self._row_due = False
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only raised."""
@@ -85,6 +87,7 @@ class SqliteEngine:
             self.file.close()
             raise
         self._index.clear()
+        self.state = state
         self.seen = state.position
         return self.seen
 
@@ -192,6 +195,7 @@ class SqliteEngine:
             check_seen(seen, snapshot)
             self._saw(snapshot.position)
             self._forget_index_if_changed(connection, snapshot.state)
+            self.state = snapshot.state
             yield snapshot
 
     def _forget_index_if_changed(self, connection: sqlite3.Connection, state: State) -> None:

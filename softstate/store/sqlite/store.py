@@ -24,6 +24,7 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, LAYOUT, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CHECK_EVERY_S
+from softstate.store.rules.bounds import near_bounds
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
@@ -93,7 +94,7 @@ class SqliteStore(Store):
 
     @property
     def cautions(self) -> Sequence[str]:  # type: ignore[override]
-        """A log that some reader keeps large, and the copy of a file that was carried over."""
+        """A log that some reader keeps large, the copy of a file that was carried over, bounds that are near."""
         log, copied = self._engine.file.log, self._engine.copied
         cautions: list[str] = []
         if copied is not None:
@@ -106,11 +107,20 @@ class SqliteStore(Store):
                 f"{log.path} is above {LOG_BYTES_WARN // 2**20} MiB: another program reads the store in a transaction"
                 f" that it keeps open; find out which (fuser {log.path}) and end it, and the log is cut off"
             )
+        state = self._engine.state
+        cautions += near_bounds(
+            keys=state.keys, keys_max=self.keys_max, publishers=state.publishers, publishers_max=self.publishers_max
+        )
         return cautions
 
     def gauges(self) -> Mapping[str, int]:
-        """See `Store.gauges`: the size of the write-ahead log."""
-        return {"store_log_bytes": self._engine.file.log.size_bytes}
+        """See `Store.gauges`: the size of the write-ahead log, and what is remembered of requests."""
+        state = self._engine.state
+        return {
+            "store_log_bytes": self._engine.file.log.size_bytes,
+            "store_keys": state.keys,
+            "store_publishers": state.publishers,
+        }
 
     async def _write(self, call: Callable[[], T]) -> T:
         return await self._run(call, self._writer)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softstate.store.base import Write
+from softstate.store.base import Number, Write
 from softstate.store.sqlite import connection as sqlite_connection, log as sqlite_log, store as sqlite_store
 from softstate.store.sqlite.store import SqliteStore
 
@@ -54,7 +54,7 @@ async def test_a_pinned_log_is_warned_of_and_cut_off_once_it_can_be(path: Path, 
     assert store.gauges()["store_log_bytes"] >= size
     reader.execute("COMMIT")
     await store.compact(tombstones=0, keys=0)
-    assert (store.gauges(), list(store.cautions)) == ({"store_log_bytes": 0}, [])
+    assert (store.gauges()["store_log_bytes"], list(store.cautions)) == (0, [])
     await store.aclose()
 
 
@@ -76,9 +76,9 @@ async def test_a_small_log_is_left_alone(path: Path) -> None:
     await store.publish([Write("t", b"\x01")])
     size = store.gauges()["store_log_bytes"]
     await store.compact(tombstones=0, keys=0)
-    assert store.gauges() == {"store_log_bytes": size}
+    assert store.gauges()["store_log_bytes"] == size
     await store.aclose()
-    assert store.gauges() == {"store_log_bytes": 0}
+    assert store.gauges()["store_log_bytes"] == 0
 
 
 async def test_trimming_waits_for_no_lock(path: Path, reader: sqlite3.Connection) -> None:
@@ -90,5 +90,23 @@ async def test_trimming_waits_for_no_lock(path: Path, reader: sqlite3.Connection
     store._engine.file.log.trim(writer)
     reader.execute("ROLLBACK")
     store._engine.file.log.trim(writer)
-    assert store.gauges() == {"store_log_bytes": 0}
+    assert store.gauges()["store_log_bytes"] == 0
+    await store.aclose()
+
+
+async def test_bounds_are_warned_of_before_they_are_reached(tmp_path: Path) -> None:
+    store = await SqliteStore.open(str(tmp_path / "softstate.db"), keys_max=5, publishers_max=10)
+    await store.publish([Write("a", b"\x01", key=f"k{number}") for number in range(3)])
+    await store.publish([Write("a", b"\x01", number=Number(f"p{number}", 1, 0)) for number in range(8)])
+    await store.head()
+    gauges = store.gauges()
+    assert (gauges["store_keys"], gauges["store_publishers"]) == (3, 8)
+    (caution,) = store.cautions
+    assert caution.startswith("80% or more of the publishers that may be held (10) are: beyond it publishes of new")
+    await store.publish([Write("a", b"\x01", key="k")])
+    await store.head()
+    assert len(store.cautions) == 2
+    await store.compact(tombstones=0, keys=100)
+    await store.head()
+    assert not store.cautions
     await store.aclose()
