@@ -11,12 +11,14 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.errors import Conflict, Unavailable
+from softstate.errors import Conflict, StoreRefused, Unavailable
 from softstate.model import Record
 from softstate.position import Position
 from softstate.store.base import Applied, Write
+from softstate.store.memory.store import MemoryStore
 from softstate.store.postgres.notifications import Notifications
 from softstate.store.postgres.store import PostgresStore
+from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.kit.processes import WAIT_S
@@ -343,6 +345,36 @@ async def test_subscribers_of_every_node_hear_of_it(backend: PostgresBackend) ->
             await backend.send("a", None if value is None else str(value))
             for follower in (on_left, on_right):
                 await follower.shows({} if value is None else {"a": value})
+
+
+async def test_a_copy_takes_the_place_of_what_was_sent_before(backend: PostgresBackend) -> None:
+    """An entry of the inbox was published there: without leave to replace, the store is not empty."""
+    store = await backend.open()
+    await backend.send("sent", "1")
+    source = MemoryStore()
+    await put(source, "copied")
+    with pytest.raises(StoreRefused, match="is not empty"):
+        await store.adopt(pages(source), replace=False)
+    assert tell(backend, "SELECT topic FROM SCHEMA.inbox") == [("sent",)]
+    await store.adopt(pages(source), replace=True)
+    assert sorted(await state(store)) == ["copied"]
+    await backend.send("sent", "2")
+    await put(store, "after")
+    assert sorted(await state(store)) == ["after", "copied", "sent"]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_programs_may_choose_their_isolation(backend: PostgresBackend, level: str) -> None:
+    store = await backend.open()
+    with backend.connect() as connection:
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        connection.execute("SELECT 1")
+        await put(store, "meanwhile")
+        assert call(connection, backend.schema, "publish", "a", "1") == ""
+        connection.commit()
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        assert call(connection, backend.schema, "publish_now", "b", "1") == (await store.head()).revision + 2
+    assert sorted(await state(store)) == ["a", "b", "meanwhile"]
 
 
 # Refused -------------------------------------------------------------------------------------------------------------

@@ -185,6 +185,21 @@ async def test_a_november_node_that_was_forgotten_writes_nothing(november: Postg
                 connection.execute(statement)
 
 
+async def test_an_old_backup_may_be_put_back_while_nodes_run(november: PostgresBackend) -> None:
+    """They take the store for rewound, and carry it over when they open it again."""
+    backup = await november.snapshot()
+    store = await november.open()
+    await put(store, "lost")
+    await november.restore(backup)
+    with pytest.raises(StoreRewound):
+        await store.head()
+    with pytest.raises(StoreRewound):
+        await put(store, "a")
+    assert (await store.reopen()).revision == HEAD + 1
+    assert layout(november) == 2
+    assert "lost" not in await state(store)
+
+
 async def test_several_nodes_may_migrate_at_once(november: PostgresBackend) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(4):
