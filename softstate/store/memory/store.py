@@ -6,7 +6,7 @@ nodes on one database; a crash is to drop a `MemoryStore` and open another on it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import TypeAlias
 
@@ -124,6 +124,10 @@ class MemoryStore(Store):
     async def _pass(self, checkpoint: str) -> None:
         if self._checkpoint is not None:
             await self._checkpoint(checkpoint)
+
+    def gauges(self) -> Mapping[str, int]:
+        """See `Store.gauges`: what is remembered of requests."""
+        return {"store_keys": len(self.disk.image.keys), "store_publishers": len(self.disk.image.publishers)}
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. `Unavailable` after the commit when an outage began at ``publish.after_commit``."""
