@@ -73,7 +73,8 @@ def first_part(group: Sequence[Query]) -> Sequence[Query]:
 def same_query(query: Query) -> object:
     """Return a key that equal queries share, so that they are answered once."""
     topics, prefixes = tuple(query.topics.items()), tuple(query.prefixes.items())
-    return topics, prefixes, query.witness, query.after, query.listed, query.limit, query.limit_bytes
+    limits = query.limit, query.limit_bytes, query.limit_cost
+    return topics, prefixes, query.witness, query.after, query.listed, limits
 
 
 class Names:
@@ -160,8 +161,9 @@ class Demand:
         triple = (ALL, after, True)
         query = Query(prefixes={ALL: 0}, after=after, limit=limit, limit_bytes=limit_bytes)
         await self._index.fetch(self._snapshot, {ALL: self._counts[ALL]})
-        scan = EntryScan(named_entries(self._index, [triple]), (limit, limit_bytes))
-        demand = QueryDemand(query, HistoryCheck(()), EntryScan(iter(()), (0, 0)), {triple: scan}, {})
+        limits = limit, limit_bytes, REVISION_MAX
+        scan = EntryScan(named_entries(self._index, [triple]), limits)
+        demand = QueryDemand(query, HistoryCheck(()), EntryScan(iter(()), limits), {triple: scan}, {})
         await self._fetch([demand])
         view = QueryView(self._snapshot, self._states, demand, self._index, self._records)
         return list(view.scan(ALL, after, tombstones=True))
@@ -210,7 +212,7 @@ class Demand:
             for topic, held in query.topics.items()
             if (state := self._states.get(topic)) is not None and state.readable and held > state.version
         ]
-        limits = query.limit, query.limit_bytes
+        limits = query.limit, query.limit_bytes, query.limit_cost
         named: EntryScan | None = None
         if by_name:
             which = tuple(by_name), limits

@@ -16,10 +16,17 @@ from softstate.names import ALL, prefixes_of
 from softstate.position import REVISION_MAX, Position
 from softstate.store.etcd.name_index import Entry, NameIndex
 from softstate.store.etcd.snapshot import FETCH_MAX, FIRST_FETCH, EtcdSnapshot
+from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.judge import TopicState
 
 Triple: TypeAlias = tuple[str, int, bool]
 """The arguments of `Snapshot.scan`: prefix, after, tombstones."""
+
+Limits: TypeAlias = tuple[int, int, int]
+"""`limit`, `limit_bytes` and `limit_cost` of a query."""
+
+UNCOUNTED = ReadCost()
+"""The cost of a scan that no budget ends."""
 
 ABOVE_FETCH = 8
 """How many records are looked at in a row to tell a damaged one from another history: one that is not damaged does."""
@@ -31,13 +38,16 @@ class LogScan:
     No page of a query reaches further than that.
     """
 
-    def __init__(self, prefixes: Collection[str], after: int, *, tombstones: bool, limits: tuple[int, int]) -> None:
+    def __init__(self, prefixes: Collection[str], after: int, *, tombstones: bool, limits: Limits) -> None:
         self.cursor = after
+        self.looked_at = 0
+        self.ended_early = False
+        """Whether it has looked at as many records as a page may cost, and ended at `cursor`."""
         self.found: list[Record] = []
         self.done = False
         self._prefixes = prefixes
         self._tombstones = tombstones
-        self._limit, self._limit_bytes = limits
+        self._limit, self._limit_bytes, self._limit_cost = limits
         self._bytes = 0
 
     def take(self, records: Sequence[Record], reach: int) -> int:
@@ -46,7 +56,9 @@ class LogScan:
         Returns the bytes of values that were added to `found`.
         """
         before = self._bytes
-        for at in range(bisect_right(records, self.cursor, key=attrgetter("version")), len(records)):
+        begins = bisect_right(records, self.cursor, key=attrgetter("version"))
+        self.looked_at += len(records) - begins
+        for at in range(begins, len(records)):
             record = records[at]
             if self._covers(record):
                 self.done = len(self.found) >= self._limit or self._bytes >= self._limit_bytes
@@ -55,7 +67,8 @@ class LogScan:
                 if self.done:
                     break
         self.cursor = reach
-        self.done = self.done or reach >= REVISION_MAX
+        self.ended_early = not self.done and reach < REVISION_MAX and self.looked_at >= self._limit_cost
+        self.done = self.done or self.ended_early or reach >= REVISION_MAX
         return self._bytes - before
 
     def _covers(self, record: Record) -> bool:
@@ -67,12 +80,12 @@ class LogScan:
 class EntryScan:
     """Topics known by name, in version order, whose records are fetched until they fill a page, and one more."""
 
-    def __init__(self, entries: Iterator[Entry], limits: tuple[int, int]) -> None:
+    def __init__(self, entries: Iterator[Entry], limits: Limits) -> None:
         self.done = False
         self.horizon = 0
         """No record above this version is needed."""
         self._entries = entries
-        self._limit, self._limit_bytes = limits
+        self._limit, self._limit_bytes, _ = limits
         self._asked: deque[Entry] = deque()
         self._taken = self._taken_bytes = 0
 
@@ -255,14 +268,33 @@ class QueryView:
 
     def scan(self, prefix: str, after: int, *, tombstones: bool) -> Iterator[Record]:
         """Yield the records under `prefix` above `after`, in version order, as far as a page can reach."""
-        named = self._demand.named.get((prefix, after, tombstones))
+        yield from self._scan((prefix, after, tombstones), UNCOUNTED)
+
+    def scan_counted(self, scans: Sequence[Triple], cost: ReadCost) -> Iterator[Record]:
+        """See `softstate.store.rules.history.CountedSnapshot.scan_counted`."""
+        for log in dict.fromkeys(self._demand.logs[scan] for scan in scans if scan in self._demand.logs):
+            cost.add(log.looked_at)
+            if log.ended_early:
+                cost.end_at(log.cursor)
+        sources = [self._scan(scan, cost) for scan in scans]
+        return heapq.merge(*sources, key=attrgetter("version")) if len(sources) > 1 else iter(*sources)
+
+    def _scan(self, triple: Triple, cost: ReadCost) -> Iterator[Record]:
+        prefix, after, tombstones = triple
+        named = self._demand.named.get(triple)
         if named is None:
-            found = self._demand.logs[prefix, after, tombstones].found
+            found = self._demand.logs[triple].found
             yield from (record for record in found if prefix == ALL or record.topic.startswith(prefix))
             return
+        before = after
         for version, live, topic, readable in self._index.under(prefix, after):
             if version > named.horizon:
                 return
+            if version > before and not cost.left and before > after:
+                cost.end_at(before)
+                return
+            before = version
+            cost.add(1)
             if not readable:
                 yield Record(topic, version, None, unreadable=True)
             elif live or tombstones:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from itertools import takewhile
 from random import Random
 from typing import TypeVar
 
@@ -47,7 +48,7 @@ from softstate.store.etcd.url import read_etcd_url
 from softstate.store.etcd.write import Writer
 from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
-from softstate.store.rules.paging import dump_page, feed_page
+from softstate.store.rules.paging import cost_of_names, dump_page, feed_page, within_cost
 
 INBOX_PAUSE_S = 0.02
 """How long other nodes leave the inbox to the node that drained it last, in seconds at most."""
@@ -224,18 +225,22 @@ class EtcdStore(Store):
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
         """See `Store.read`. Several snapshots answer a group that is above the limits in `softstate.store.etcd.demand`.
 
-        Each has its own `CALL_S`.
+        Each has its own `CALL_S`; none is begun once half of what one call may cost is spent.
         """
+        group = within_cost(group) if group else group
+        limit = max((query.limit_cost for query in group), default=0)
         keys = [same_query(query) for query in group]
         waiting = dict(zip(keys, group, strict=True))
         answers: dict[object, Page | Rewound] = {}
-        while waiting:
+        spent = 0
+        while waiting and (2 * spent <= limit or keys[0] not in answers):
             part = first_part(list(waiting.values()))
             for key, found in zip(list(waiting), await self._read_part(part), strict=False):
                 if found is not None:
+                    query = waiting.pop(key)
+                    spent += found.cost if isinstance(found, Page) else cost_of_names(query)
                     answers[key] = found
-                    del waiting[key]
-        return [_own(answers[key]) for key in keys]
+        return [_own(answers[key]) for key in takewhile(answers.__contains__, keys)]
 
     async def _read_part(self, group: Sequence[Query]) -> Sequence[Page | Rewound | None]:
         names = Names(group, self._seen[0].revision)

@@ -216,7 +216,8 @@ async def test_a_page_of_many_prefixes_is_not_fetched_of_each(backend: EtcdBacke
 async def all_records(store: EtcdStore, query: Query) -> list[Page]:
     pages = [await read_page(store, query)]
     while pages[-1].more:
-        query = next_query(query, pages[-1])
+        listed = pages[0].position.revision
+        query = replace(query, after=pages[-1].next_after, listed=listed)
         pages.append(await read_page(store, query))
     return pages
 
@@ -277,6 +278,42 @@ async def test_answers_are_those_of_the_store_in_memory(
             queries = [next_query(query, page) for query, page in found_pages if isinstance(page, Page) and page.more]
     for store in stores:
         await store.aclose()
+
+
+@pytest.mark.parametrize("names_max", [0, 5, 10_000])
+@pytest.mark.parametrize("limit_cost", [1, 2, 7, 40])
+async def test_pages_that_end_by_their_cost_add_up(
+    backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, names_max: int, limit_cost: int
+) -> None:
+    """Also where most of what is looked at is not wanted: tombstones, and topics of other prefixes."""
+    monkeypatch.setattr(demand, "PREFIX_TOPICS_MAX", names_max)
+    monkeypatch.setattr(demand, "NEAR_HEAD", 3)
+    monkeypatch.setattr(demand, "FIRST_FETCH", 2)
+    names = [f"{first}/{number}" for number in range(30) for first in "ab"] + ["c/1"]
+    store = await filled(backend, names)
+    await store.publish([Write(name, None) for name in names[5:40]])
+    head = await store.head()
+    living = [name for name in names if name not in names[5:40]]
+    for prefixes in (["b/"], ["a/", "c/"], [ALL], ["c/", "none/"]):
+        query = Query(prefixes=dict.fromkeys(prefixes, 0), limit_cost=limit_cost)
+        pages = await all_records(store, query)
+        found = [record.topic for page in pages for record in page.records if not record.deleted]
+        assert found == [name for name in living if name.startswith(tuple(p.removeprefix(ALL) for p in prefixes))]
+        assert len(pages) <= head.revision
+        if limit_cost > 2:
+            assert max(page.cost for page in pages) <= limit_cost + 2 * demand.ROUND_RECORDS_MAX
+    await store.aclose()
+
+
+async def test_a_group_is_answered_as_far_as_a_call_may_cost(backend: EtcdBackend) -> None:
+    """The first is always answered, and the others when they are asked for again."""
+    store = await filled(backend, [f"t/{number}" for number in range(50)])
+    group = [Query(topics={f"t/{number + at}": 0 for number in range(40)}, limit_cost=60) for at in range(4)]
+    for answered in range(len(group)):
+        (page,) = await pages_of(store, group[answered:])
+        assert [record.topic for record in page.records] == list(group[answered].topics)
+    assert await store.read([]) == []
+    await store.aclose()
 
 
 async def test_more_topics_than_one_request_takes(backend: EtcdBackend) -> None:
