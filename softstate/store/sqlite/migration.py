@@ -57,7 +57,7 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> str |
             return None
         if backup:
             # The lock is held: what is copied is what is carried over.
-            copy = f"{path}.layout-{layout}"
+            copy = _unused(f"{path}.layout-{layout}")
             copy_file(path, copy)
         _carry_over(connection)
         connection.execute("COMMIT")
@@ -66,6 +66,15 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> str |
             connection.execute("ROLLBACK")
     _make_private(path)
     return copy
+
+
+def _unused(path: str) -> str:
+    """Return a name that no file has: an earlier copy is not overwritten."""
+    name, number = path, 1
+    while os.path.lexists(name):
+        number += 1
+        name = f"{path}.{number}"
+    return name
 
 
 def _carry_over(connection: sqlite3.Connection) -> None:
@@ -84,10 +93,10 @@ def _carry_over(connection: sqlite3.Connection) -> None:
             " SELECT version, topic, ?, value FROM topic WHERE version = ?",
             (_checksum(head, *row), row[0]),
         )
-    keys = connection.execute("SELECT topic, key, digest, version FROM idempotency").fetchall()
+    keys = _portioned(connection, "SELECT topic, key, digest, version FROM idempotency")
     connection.executemany(
         f"INSERT OR IGNORE INTO used_key ({KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
-        [key_row(Key(row[0].decode(), row[1].decode(), row[2], row[3])) for row in keys if _is_key(*row)],
+        (key_row(Key(row[0].decode(), row[1].decode(), row[2], row[3])) for row in keys if _is_key(*row)),
     )
     for table in ("topic", "lineage", "idempotency", "meta"):
         connection.execute(f"DROP TABLE {table}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sqlite3
 import stat
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -103,6 +104,16 @@ async def test_a_copy_is_made_before_and_all_is_private_after(path: Path) -> Non
     await store.aclose()
 
 
+async def test_an_earlier_copy_is_not_overwritten(path: Path) -> None:
+    (path.parent / "softstate.db.layout-1").write_text("precious")
+    (path.parent / "softstate.db.layout-1.2").symlink_to("nowhere")
+    store = await SqliteStore.open(str(path))
+    assert "softstate.db.layout-1.3 holds it as it was" in store.cautions[0]
+    await store.aclose()
+    assert (path.parent / "softstate.db.layout-1").read_text() == "precious"
+    assert run_sql(path.parent / "softstate.db.layout-1.3", "PRAGMA user_version") == [(1,)]
+
+
 async def test_no_copy_is_made_when_none_is_wanted(path: Path) -> None:
     store = await SqliteStore.open(str(path), backup=False)
     await store.aclose()
@@ -123,10 +134,15 @@ async def test_if_it_fails_the_file_is_as_it_was(fault: str, path: Path, monkeyp
     tables = "SELECT name, sql FROM sqlite_master"
     before = run_sql(path, tables), run_sql(path, "SELECT * FROM topic")
     if fault == "no place for the copy":
-        (path.parent / "softstate.db.layout-1").mkdir()
-        with pytest.raises(Unavailable, match="cannot put"):
-            await SqliteStore.open(str(path))
-        (path.parent / "softstate.db.layout-1").rmdir()
+
+        def no_place(*_: object) -> NoReturn:
+            raise OSError("no place")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", no_place)
+            with pytest.raises(Unavailable, match=r"cannot put .*softstate.db.layout-1 in place: no place"):
+                await SqliteStore.open(str(path))
+        assert not (path.parent / "softstate.db.layout-1").exists()
     else:
         with monkeypatch.context() as patch:
             patch.setattr(sqlite_migration, "write_state", lambda *_: 1 / 0)
