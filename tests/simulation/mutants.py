@@ -50,8 +50,8 @@ def tombstones_forgotten(patch: Patch) -> None:
     """A deletion leaves no tombstone in the store."""
     apply = MemoryImage.apply
 
-    def forgetting(self: MemoryImage, publish: Write, keys_max: int) -> tuple[Verdict, Record | None]:
-        verdict, record = apply(self, publish, keys_max)
+    def forgetting(self: MemoryImage, publish: Write, *limits: int) -> tuple[Verdict, Record | None]:
+        verdict, record = apply(self, publish, *limits)
         if record is not None and record.deleted:
             del self.records[record.version]
             del self.latest[record.topic]

@@ -92,7 +92,7 @@ class _View:
         # A tombstone at the floor stands for all that is no longer known.
         if found is None or (found.deleted and found.version <= page.floor):
             return cls(None, None, page.position, page.lag_s)
-        version = await position_of(context, found.version, page.position)
+        version = await position_of(context, found.version, page.position, page.floor)
         return cls(None if found.deleted else found, version, page.position, page.lag_s)
 
     def is_known(self, seen: Collection[str] | None) -> bool:
@@ -121,14 +121,17 @@ class _View:
         return NotFound(message, position=self._position, version=version)
 
 
-async def position_of(context: HttpContext, version: int, read: Position) -> Position:
+async def position_of(context: HttpContext, version: int, read: Position, floor: int = 0) -> Position:
     """Return the position of a version found by a read at `read`. Raises `Unavailable` if the store was rewound since.
 
+    The lineage row of a version below the `floor` may be forgotten: then the one in force there stands for it.
     Its lineage takes a second read. If it is the lineage of the first read, or the first is on the history still, then
     both mean the same commit; else a tag could pair an old value with a version of the new history.
     """
     reads = context.reads
     lineage = await reads.lineage_at(version)
+    if lineage is None and version < floor:
+        lineage = await reads.lineage_at(floor)
     if lineage is None or (lineage != read.lineage and await reads.lineage_at(read.revision) != read.lineage):
         raise Unavailable("the store was restored while it was read: try again", retry_ms=BEHIND_RETRY_MS)
     return Position(read.epoch, lineage, version)
@@ -152,6 +155,8 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     expect, witness = _condition(request)
     key = _key(request)
     digest = request_digest(topic, cbor, expect, witness)
+    if witness is not None:
+        witness = await _witness_of(context, topic, witness)
     applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
     headers = position_headers(position)
     version = await _version_of(context, applied, position)
@@ -160,6 +165,21 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     codec = request.accepted()
     published = Published(0, topic, applied.version, position, applied.repeated)
     return Reply(200, codec.dumps(published), codec.content_type, headers)
+
+
+async def _witness_of(context: HttpContext, topic: str, tagged: Position) -> Position:
+    """Return a position that is on the history if the one that a tag names is.
+
+    Its lineage row may be forgotten, which no store can tell from another history. If the topic is tagged the same
+    now, the position of the read that shows it stands for it.
+    """
+    if await context.reads.lineage_at(tagged.revision) is not None:
+        return tagged
+    page = await context.reads.read(Query({topic: 0}))
+    if not page.records or page.records[0].version != tagged.revision or tagged.revision >= page.floor:
+        return tagged
+    now = await position_of(context, tagged.revision, page.position, page.floor)
+    return page.position if now == tagged else tagged
 
 
 async def _version_of(context: HttpContext, applied: Applied, position: Position) -> Position | None:

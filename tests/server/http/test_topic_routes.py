@@ -6,7 +6,7 @@ import trio.testing
 
 from softstate.errors import Unavailable
 from softstate.wire import CBOR
-from tests.kit.fake_node import FakeNode
+from tests.kit.fake_node import Answer, FakeNode
 
 
 async def test_put_then_get() -> None:
@@ -443,3 +443,39 @@ async def test_a_batch_at_the_limit_and_one_over() -> None:
 async def test_bad_batches(body: Any) -> None:
     answer = await FakeNode().ask("POST", "/v1/publish", body)
     assert (answer.status, answer.code) == (400, "invalid")
+
+
+# Lineage rows that are forgotten --------------------------------------------------------------------------------------
+
+
+async def old_topic() -> tuple[FakeNode, Answer]:
+    """Return a node whose store has forgotten the lineage row of a topic's version, and the topic as it was before."""
+    node = FakeNode()
+    before_version = await node.set("old", "value")
+    before = await node.ask("GET", "/v1/topics/old")
+    await node.store.reopen()
+    await node.set("gone", 1)
+    await node.delete("gone")
+    floor = node.store.disk.image.head
+    await node.set("new", 1)
+    assert await node.store.compact(tombstones=floor, keys=0) == floor
+    assert await node.lineage_at(before_version) is None
+    return node, before
+
+
+async def test_a_topic_whose_lineage_row_is_forgotten_is_served_under_the_one_in_force() -> None:
+    node, before = await old_topic()
+    now = await node.ask("GET", "/v1/topics/old")
+    assert (now.status, now.json) == (200, "value")
+    assert now["etag"] != before["etag"]
+    assert (await node.ask("GET", "/v1/topics/old", If_None_Match=now["etag"])).status == 304
+
+
+async def test_it_can_be_compared_and_set_by_the_tag_that_it_has_now() -> None:
+    node, before = await old_topic()
+    refused = await node.ask("PUT", "/v1/topics/old", 1, If_Match=before["etag"])
+    assert refused.status == 412, "nothing tells that this tag is of the same history"
+    now = await node.ask("GET", "/v1/topics/old")
+    assert (await node.ask("PUT", "/v1/topics/old", 2, If_Match=now["etag"])).status == 200
+    assert (await node.ask("PUT", "/v1/topics/old", 3, If_Match=now["etag"])).status == 412
+    assert (await node.ask("GET", "/v1/topics/old")).json == 2
