@@ -26,11 +26,12 @@ from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Refused, Reply, Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
-from softstate.wire.levels import LEVEL
+from softstate.wire.levels import LEVEL, LEVEL_HEADER
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
-_LEVEL = ("Softstate-Level", str(LEVEL))
+LEVEL_TOLD = (LEVEL_HEADER, str(LEVEL))
+"""The header that tells the level of the protocol (P-WIRE-10)."""
 
 READY_RETRY_MS = 1_000
 """Delay after which to ask again whether a node is ready."""
@@ -194,4 +195,4 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply) ->
         return reply.with_headers(("Cache-Control", "no-store"))
     if not reply.has_header("Softstate-Position"):
         reply = reply.with_headers(*position_headers(context.hub.position))
-    return reply.with_headers(_LEVEL, ("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))
+    return reply.with_headers(LEVEL_TOLD, ("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))

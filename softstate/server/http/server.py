@@ -24,6 +24,7 @@ from softstate.server.http.host import EXEMPT, check_host, is_known_host
 from softstate.server.http.message import Refused, Reply, Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
 from softstate.server.http.routes import (
+    LEVEL_TOLD,
     WEBSOCKET_PATH,
     answer,
     find,
@@ -197,5 +198,7 @@ class HttpServer:
         return codec, written
 
     async def _send(self, http: HttpStream, request: Request | None, reply: Reply) -> None:
+        if request is None:  # nothing tells that it was not below /v1/
+            reply = reply.with_headers(LEVEL_TOLD)
         self._replies[route_name(request.path) if request is not None else "none", reply.status] += 1
         await http.reply(reply, close=request is None or self._services.draining)

@@ -268,5 +268,8 @@ async def test_every_reply_below_v1_tells_the_level() -> None:
     tag = (await node.ask("GET", "/v1/topics/a"))["etag"]
     unchanged = await node.ask("GET", "/v1/topics/a", If_None_Match=tag)
     assert (unchanged.status, unchanged["softstate-level"]) == (304, "1")
+    for raw in (b"GET /v1/topics HTTP/1.1\r\nBad Header: 1\r\n\r\n", b"GET /v1/topics HTTP/1.1\r\nX: " + b"x" * 20_000):
+        (unread,) = await node.exchange(raw)
+        assert (unread.status >= 400, unread["softstate-level"]) == (True, "1")
     foreign = await node.ask("GET", "/v1/topics/a", Origin="http://evil.example")
     assert (foreign.status, foreign["softstate-level"]) == (403, "1")
