@@ -27,7 +27,7 @@ FREE_FRACTION = 16
 FREE_BYTES = 1_024
 """A message of at most so many bytes is decoded at once: it costs no more than any other."""
 
-BYTES_PER_NAME = 64
+BYTES_PER_NAME = 16
 """Bytes of a message that take as long to decode, at worst, as a name to be entered into a lease."""
 
 
@@ -88,11 +88,10 @@ class Turns:
         self._left = 0
         await trio.lowlevel.checkpoint()
         self._left = self.names_max
-        self._wake()
-
-    def _wake(self) -> None:
         waiting = self._waiting
         while waiting and (waiting[0][0] <= self._left or self._left == self.names_max):
             names, event = waiting.popleft()
             self._left -= names
             event.set()
+            # One after the other, since what each costs is only an estimate.
+            await trio.lowlevel.checkpoint()

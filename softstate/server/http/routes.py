@@ -102,9 +102,9 @@ class Operation:
         """Wait for a turn with room to decode a body; refuse one that is too large before (P-WIRE-11)."""
         body, codec, turns = request.body, request.body_codec(), context.turns
         check_size(body, codec, self.body, context.config)
+        await turns.spend_bytes(len(body))
         for _ in codec.check_items(body, context.config.message_items_max):
             await turns.spend(turns.names_max)
-        await turns.spend_bytes(len(body))
 
 
 _READ_AT: Parameters = {"at_least": Number()}

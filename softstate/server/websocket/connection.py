@@ -441,12 +441,12 @@ class Connection:
         if len(data) > FREE_BYTES:
             self._receiving.deadline = math.inf
             turns = self._turns
+            await turns.spend_bytes(len(data))
             try:
                 for _ in self.codec.check_items(data, self._config.message_items_max):
                     await turns.spend(turns.names_max)
             except RequestError as error:
                 return self.machine.unreadable(error, self.codec.request_id(data))
-            await turns.spend_bytes(len(data))
         return self._read(data)
 
     def _read(self, data: bytes | str) -> Sequence[Effect]:

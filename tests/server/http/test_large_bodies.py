@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from bench.load.worst import BODY_BYTES, MESSAGE_BYTES, WorstRequest, worst_requests
-from softstate.server.fanout.turns import FREE_BYTES, Turns
+from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Turns
 from softstate.server.http.stream import CHUNKS_PER_TURN
 from softstate.wire import CBOR, JSON, Codec
 from tests.kit.fake_node import FakeNode
@@ -78,7 +78,7 @@ async def test_a_control_character_takes_six_bytes_of_json(spent: list[int]) -> 
     body = msgspec.json.encode("\x01" * 1_990)
     answer = await FakeNode(value_bytes_max=2_000).ask("PUT", "/v1/topics/a", body)
     assert answer.status == 200
-    assert spent == [len(body) // 64]
+    assert spent == [len(body) // BYTES_PER_NAME]
 
 
 async def test_the_changes_of_a_batch_are_checked_in_portions(spent: list[int]) -> None:
