@@ -24,6 +24,7 @@ from bench.speed.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
 from bench.speed.sustained import sustained as publish_without_rest
+from bench.speed.turns import turns
 from bench.speed.workers import workers
 from bench.trials.fuzz.runner import TARGETS, fuzz
 from bench.trials.herd import Plan as HerdPlan, herd
@@ -131,6 +132,12 @@ def stalled_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - 
 def latency_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure the time from a publish to its subscribers at 10 %, 50 % and 90 % of the ceiling."""
     return measuring.show(latency(measuring))
+
+
+@app.command(name="turns")
+def turns_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the longest turns that the worst messages cause, and an innocent's delays beside them."""
+    return measuring.show(turns(measuring))
 
 
 @app.command(name="sessions")

@@ -6,6 +6,7 @@ For `python -m bench turns`, and for the tests of the same limits. Every message
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cbor2
@@ -99,6 +100,7 @@ def _trees() -> list[tuple[str, Any, str, int | None]]:
     ]  # fmt: skip
 
 
+@cache
 def worst_messages() -> list[WorstMessage]:
     """Return the worst messages over WebSocket, in both codecs, for a connection that has said hello."""
     found = []
@@ -126,6 +128,7 @@ def worst_messages() -> list[WorstMessage]:
     return found
 
 
+@cache
 def worst_requests() -> list[WorstRequest]:
     """Return the worst requests over HTTP."""
     zeros, names = [0] * 500_000, {f"{number:x}": 0 for number in range(NAMES_MAX)}
