@@ -26,7 +26,7 @@ from msgspec import structs
 
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
-from softstate.model import Change, Durability, Page, Record
+from softstate.model import READ_COST_MAX, Change, Durability, Page, Record
 from softstate.position import Position
 from softstate.session import (
     Close,
@@ -189,7 +189,7 @@ class Peer:
             self.snapshot = self.rig.image.head
             return
         query = self.reading.query
-        query = replace(query, limit=min(query.limit, self.rig.page_limit))
+        query = replace(query, limit=min(query.limit, self.rig.page_limit), limit_cost=self.rig.page_cost)
         self.snapshot = answer(query, self.rig.image)
 
     def deliver(self) -> None:
@@ -250,8 +250,8 @@ class Peer:
 class SessionRig:
     """One node with its store, hub, lease table and clock.
 
-    A gap buffer holds `gap_topics_max` topics; a page has at most `page_limit` changes, the lease table `sessions_max`
-    leases of at most `names_max` names; a turn deals with `names_per_turn` names.
+    A gap buffer holds `gap_topics_max` topics; a page has at most `page_limit` changes and costs `page_cost`, the lease
+    table `sessions_max` leases of at most `names_max` names; a turn deals with `names_per_turn` names.
     """
 
     def __init__(
@@ -259,6 +259,7 @@ class SessionRig:
         *,
         gap_topics_max: int = 4,
         page_limit: int = 1024,
+        page_cost: int = READ_COST_MAX,
         sessions_max: int = 100,
         names_max: int = 8,
         names_per_turn: int = NAMES_PER_TURN,
@@ -269,6 +270,7 @@ class SessionRig:
         self.names_per_turn = names_per_turn
         self.repairs: Counter[str] = Counter()
         self.page_limit = page_limit
+        self.page_cost = page_cost
         self.gap_topics_max = gap_topics_max
         self.peers: list[Peer] = []
         self.log: list[Record | Position] = []
