@@ -87,12 +87,7 @@ def _carry_over(connection: sqlite3.Connection) -> None:
         raise Damaged("it has no lineage row")
     create_tables(connection)
     add_lineages(connection, lineages)
-    for row in _portioned(connection, _TOPICS):
-        connection.execute(
-            "INSERT OR IGNORE INTO record (version, topic, checksum, value)"
-            " SELECT version, topic, ?, value FROM topic WHERE version = ?",
-            (_checksum(head, *row), row[0]),
-        )
+    _carry_topics_over(connection, head)
     keys = _portioned(connection, "SELECT topic, key, digest, version FROM idempotency")
     connection.executemany(
         f"INSERT OR IGNORE INTO used_key ({KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
@@ -102,6 +97,26 @@ def _carry_over(connection: sqlite3.Connection) -> None:
         connection.execute(f"DROP TABLE {table}")
     state = State(epoch.decode(), lineages[-1][1], head, floor)
     write_state(connection, recount(connection, state))
+
+
+def _carry_topics_over(connection: sqlite3.Connection, head: int) -> None:
+    cursor = connection.execute(_TOPICS)
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        sound: list[tuple[int, str, int, bytes | None]] = []
+        for version, topic_type, topic, value_type, value in rows:
+            name = _published_name(head, version, topic_type, topic, value_type, value)
+            if name is not None:
+                sound.append((version, name, seal(name, version, value), value))
+            else:
+                # As it stands, of its types.
+                connection.execute(
+                    "INSERT OR IGNORE INTO record (version, topic, checksum, value)"
+                    " SELECT version, topic, ?, value FROM topic WHERE version = ?",
+                    (UNREADABLE, version),
+                )
+        connection.executemany(
+            "INSERT OR IGNORE INTO record (version, topic, checksum, value) VALUES (?, ?, ?, ?)", sound
+        )
 
 
 def _portioned(connection: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
@@ -116,17 +131,19 @@ def _lineage(start: object, nonce: object) -> tuple[int, str]:
     return start, nonce.decode()
 
 
-def _checksum(head: int, version: int, topic_type: bytes, topic: bytes, value_type: bytes, value: bytes | None) -> int:
-    """Return the checksum of a topic's row; `UNREADABLE` if it cannot have been published."""
+def _published_name(
+    head: int, version: int, topic_type: bytes, topic: bytes, value_type: bytes, value: bytes | None
+) -> str | None:
+    """Return the name of a topic's row; None if the row cannot have been published as it is."""
     if topic_type != b"text" or value_type not in (b"blob", b"null") or not 0 < version <= head:
-        return UNREADABLE
+        return None
     try:
         name = check_topic(topic.decode())
         if value is not None:
             check_value(CBOR.loads(value, Any))
     except (Invalid, UnicodeDecodeError):
-        return UNREADABLE
-    return seal(name, version, value)
+        return None
+    return name
 
 
 def _is_key(topic: object, key: object, digest: object, version: object) -> bool:
