@@ -30,6 +30,7 @@ from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
 from softstate.store.commit_waiter import CommitWaiter
+from softstate.store.etcd.audit import audit, audit_ops
 from softstate.store.etcd.connection import Connection
 from softstate.store.etcd.demand import Demand, Names, first_part, same_query
 from softstate.store.etcd.dump import Adoption, dump_ops, fetch_dump
@@ -412,6 +413,15 @@ class EtcdStore(Store):
             return dump_page(after, limit, *await fetch_dump(snapshot, after, limit))
 
         return await self._read(then, ops=lambda data: dump_ops(data, after, limit))
+
+    async def audit(self) -> Sequence[str]:
+        """See `Store.audit`. Also vanished rows, keys of others, and entries of the inbox that were refused."""
+
+        async def then(snapshot: EtcdSnapshot) -> Sequence[str]:
+            return audit(self._layout, snapshot)
+
+        rows = await self._read(then, ops=lambda data: audit_ops(self._layout, data))
+        return [*await super().audit(), *rows]
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Everything is written beside what is there, and put in its place by one transaction."""

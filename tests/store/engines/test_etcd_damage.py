@@ -426,6 +426,27 @@ async def test_damaged_keys_and_publishers_count_as_absent(backend: EtcdBackend)
     await store.aclose()
 
 
+async def test_an_audit_tells_what_no_list_shows(backend: EtcdBackend) -> None:
+    store = await backend.open()
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(20)])
+    await put(store, "t/0", None)
+    assert await store.audit() == []
+    rows = await Rows.of(backend)
+    for number in (1, 2):
+        rows.change(rows.data.topic(f"t/{number}"), None)
+    rows.change(rows.data.at("log", 6), b"theirs")
+    rows.change(rows.data.at("log", 6) + b"x", b"theirs")
+    rows.change(Layout(backend.namespace).refused(b"a"), b"reason\n1")
+    await rows.write()
+    found = list(await store.audit())
+    assert len(found) == 4
+    assert "'t/4' is unreadable" in found[0]
+    assert found[1].startswith("2 rows of topics have vanished")
+    assert found[2].startswith("1 keys of others lie among the records")
+    assert "refused" in found[3]
+    await store.aclose()
+
+
 HEADS: dict[str, Callable[[bytes], bytes]] = {
     "revision": lambda head: head.replace(b'"revision":', b'"revision":9'),
     "cut off": lambda head: head[:-5],
