@@ -8,12 +8,14 @@ polls, resumption, restarts (a new lineage row), restored backups. The oracle ch
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import pytest
 
+from softstate.client.machine.connection import Connection
 from softstate.client.machine.events import (
     Abandon,
     Action,
@@ -37,7 +39,9 @@ from softstate.client.machine.events import (
     Unwanted,
     Wanted,
 )
+from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.machine.machine import Machine, MachineOptions
+from softstate.client.machine.push_path import PushPath
 from softstate.errors import ERRORS_BY_CODE
 from softstate.model import Change
 from softstate.names import covers, is_prefix
@@ -164,6 +168,7 @@ class _World:
                     assert held is None or change.version > held.version, "S1"
                     self.copy[change.topic] = change
                     assert change.deleted or change in self.was, "S2"
+                    self._check_sweep(change)
             case TopicsUnreadable(topics):
                 assert set(topics).isdisjoint(self.unreadable), "told once"
             case Reset():
@@ -187,6 +192,13 @@ class _World:
             for topic in TOPICS:
                 if covers(name, topic):
                     self._check_topic(topic, age)
+
+    def _check_sweep(self, change: Change) -> None:
+        """A topic that is taken for deleted without a tombstone has no value at that revision, damaged or not."""
+        if not change.deleted or change in self.was or not self.store.contains(self.machine.position):
+            return
+        newest = self.store.newest().get(change.topic)
+        assert newest is None or newest.deleted or newest.version > change.version, f"swept: {newest}"
 
     def _check_topic(self, topic: str, age: float) -> None:
         held = self.copy.get(topic)
@@ -436,7 +448,7 @@ class _World:
         for topic in sorted(self.damaged)[1:]:
             self.commit(topic)
         self.handle(Wanted([name for name in NAMES if name not in self.machine._knowledge.subscriptions]))
-        end = self.now + 60.0
+        end, repairs = self.now + 60.0, 0
         while self.now < end:
             for _ in range(6):
                 self.connect()
@@ -444,13 +456,20 @@ class _World:
                 self.deliver()
                 self.poll_reads()
                 self.poll_arrives()
+            if self.now < end - 20.0:
+                repairs = self.machine.statistics().repairs_mismatch
             self.now = min(self.now + 0.1, end)
             if self.now >= self.machine.deadline():
                 self.handle(Ticked())
+        assert self.machine.statistics().repairs_mismatch == repairs, "both sides hold the same set, and stay so"
 
 
 @pytest.mark.parametrize("seed", range(200))
 def test_ages_are_honest_and_everything_converges(seed: int) -> None:
+    _live(seed)
+
+
+def _live(seed: int) -> None:
     world = _World(seed)
     world.handle(Wanted(["a", "p/"]))
     world.handle(Opened())
@@ -464,3 +483,39 @@ def test_ages_are_honest_and_everything_converges(seed: int) -> None:
     assert held == alive
     assert set(world.machine.unreadable()) <= world.damaged, "what was published again is readable"
     assert world.machine.age(world.now) <= 1.2 * RENEW_S + TIMEOUT_S
+
+
+# Mutants: each takes one rule out, and some seed breaks a promise ----------------------------------------------------
+
+
+def _unreadable_is_swept(patch: pytest.MonkeyPatch) -> None:
+    apply = Knowledge.apply_unreadable
+
+    def unlisted(self: Knowledge, question: Question, topics: Iterable[str], revision: int) -> list[str]:
+        found = apply(self, question, topics, revision)
+        question.listed.difference_update(topics)
+        return found
+
+    patch.setattr(Knowledge, "apply_unreadable", unlisted)
+
+
+def _unreadable_has_an_age(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Knowledge, "unreadable", lambda *_: [])
+
+
+def _portions_all_replace(patch: pytest.MonkeyPatch) -> None:
+    subscribe = PushPath._subscribe
+
+    def replacing(self: PushPath, connection: Connection, names: Sequence[str], *, replace: bool) -> None:
+        del replace
+        subscribe(self, connection, names, replace=True)
+
+    patch.setattr(PushPath, "_subscribe", replacing)
+
+
+@pytest.mark.parametrize("mutant", [_unreadable_is_swept, _unreadable_has_an_age, _portions_all_replace])
+def test_a_mutant_is_caught(mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        for seed in range(200):
+            _live(seed)

@@ -149,3 +149,23 @@ def test_a_tombstone_that_is_forgotten_does_not_end_the_damage() -> None:
     _damage(rig, "p/x", 12, 12)
     assert rig.machine.known("p/x") == [], "the certificate makes the tombstone superfluous"
     assert rig.machine.unreadable() == ["p/x"]
+
+
+def test_an_answer_that_was_asked_for_later_but_read_earlier_does_not_end_it() -> None:
+    knowledge = Knowledge()
+    knowledge.add(["a"])
+    slow, fast = knowledge.ask(["a"], 0.0), knowledge.ask(["a"], 1.0)
+    knowledge.apply_unreadable(slow, ["a"], 25)
+    knowledge.finish(slow, 25, 0.0)
+    assert knowledge.apply_page(fast, [set_to("a", 20)], 20) == []
+    knowledge.finish(fast, 20, 0.0)
+    assert knowledge.unreadable() == ["a"]
+
+
+def test_a_push_from_before_the_damage_does_not_end_it() -> None:
+    rig = Rig("p/").live()
+    _damage(rig, "p/x", 20, 20)
+    rig.arrive(Notify("p/x", 15, "late"))
+    assert rig.machine.unreadable() == ["p/x"]
+    rig.arrive(Notify("p/x", 21, "healed"))
+    assert rig.machine.unreadable() == []
