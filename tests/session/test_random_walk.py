@@ -7,6 +7,7 @@ is certified.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import cast
@@ -14,10 +15,14 @@ from typing import cast
 import pytest
 
 from softstate.errors import Overloaded, Rewound, Unavailable
+from softstate.lease import Lease, LeaseTable
 from softstate.model import READ_COST_MAX, Change, Page, Query, Record
 from softstate.names import covers
 from softstate.position import Position
-from softstate.session import State
+from softstate.session import Effect, State
+from softstate.session.state import SessionCore
+from softstate.session.table import TABLE
+from softstate.session.termination import expire
 from softstate.store.rules.history import Snapshot
 from softstate.store.rules.paging import answer
 from softstate.wire.messages import (
@@ -517,3 +522,62 @@ def test_the_walks_find_a_page_that_hides_that_its_cost_ended_it(mutant: str, mo
         for seed in range(200):
             RandomWalk(Random(seed), page_cost=2, rows=False).run(STEPS)
     assert cut > 0
+
+
+# Mutants: each takes a rule of portions out, and some walk must notice ------------------------------------------------
+
+
+def the_last_portion_is_left_out(patch: pytest.MonkeyPatch) -> None:
+    """The read begins although the last names of a subscribe have not entered the lease."""
+
+    def careless(
+        names: Collection[str], size: int, act: Callable[[Collection[str]], object]
+    ) -> Generator[int, None, None]:
+        rest = list(names)
+        while len(rest) > size:
+            yield size
+            act(rest[:size])
+            del rest[:size]
+        if len(names) <= size:
+            act(names)
+
+    patch.setattr("softstate.session.state.in_portions", careless)
+
+
+def a_request_outlives_its_lease(patch: pytest.MonkeyPatch) -> None:
+    """The rest of a subscribe is done though the lease that it began with is over."""
+
+    def stubborn(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[Effect]:
+        pending = session.pending
+        effects = expire(session, reason, retry_ms)
+        session.pending = pending
+        return effects
+
+    for cell, rule in list(TABLE.items()):
+        if rule.act is expire:
+            patch.setitem(TABLE, cell, rule._replace(act=stubborn))
+
+
+def a_lease_that_is_over_takes_names(patch: pytest.MonkeyPatch) -> None:
+    """A lease keeps its deadline while its names are reaped, as if it lived."""
+
+    def late(table: LeaseTable, lease: Lease) -> None:
+        del table._leases[lease.token]
+        table._reapable.append(lease)
+
+    patch.setattr(LeaseTable, "_end", late)
+
+
+@pytest.mark.parametrize(
+    "mutant", [the_last_portion_is_left_out, a_request_outlives_its_lease, a_lease_that_is_over_takes_names]
+)
+def test_a_walk_notices_a_rule_that_is_missing(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    for seed in range(SEEDS):
+        try:
+            RandomWalk(Random(seed)).run(STEPS)
+        except (AssertionError, KeyError):
+            return
+    raise AssertionError(f"no walk of {SEEDS} noticed: {mutant.__doc__}")
