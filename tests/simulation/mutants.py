@@ -128,7 +128,9 @@ def reads_joined_under_way(patch: Patch) -> None:
     """A request is answered by an equal one whose read began before it."""
     submit = Batcher.submit
 
-    def joining(self: Batcher[Any, Any], item: Any, settled: Callable[[Any], None]) -> Ticket[Any, Any]:
+    def joining(
+        self: Batcher[Any, Any], item: Any, settled: Callable[[Any], None], broken: Callable[[], None] = lambda: None
+    ) -> Ticket[Any, Any]:
         for running in self._in_flight:
             if running.open and running.item == item and not isinstance(item, Write):
                 ticket = Ticket(item, settled)
@@ -141,7 +143,7 @@ def reads_joined_under_way(patch: Patch) -> None:
 
                 running.then(both)
                 return ticket
-        return submit(self, item, settled)
+        return submit(self, item, settled, broken)
 
     patch.setattr(Batcher, "submit", joining)
 

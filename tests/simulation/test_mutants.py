@@ -36,14 +36,14 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.age_counts_from_the_answer, 0, "S5"),  # 477 steps
     (mutants.tombstones_forgotten, 0, "S5"),  # 479
     (mutants.pushes_lost_and_counted, 0, "S7"),  # 968
-    (mutants.notified_before_commit, 0, "S2"),  # 1,475
+    (mutants.notified_before_commit, 1, "S2"),  # 473
     (no_lineage_check, 10, "S9"),  # 1,466
-    (reset_keeps_versions, 4, "S5"),  # 1,798
-    (older_applied, 19, "S1"),  # 1,070
-    (certified_applied, 28, "S1"),  # 668
-    (mutants.own_commits_close_gaps, 3, "S7"),  # 2,053
-    (no_sweep, 2, "S5"),  # 1,590
-    (mutants.connections_survive_a_rewind, 4, "S9"),  # 594
+    (reset_keeps_versions, 767, "S5"),  # 761
+    (older_applied, 797, "S1"),  # 4,344
+    (certified_applied, 797, "S1"),  # 4,344
+    (mutants.own_commits_close_gaps, 3, "S7"),  # 1,936
+    (no_sweep, 125, "S5"),  # 1,425
+    (mutants.connections_survive_a_rewind, 661, "S9"),  # 2,504
 ]
 
 IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [
