@@ -38,7 +38,7 @@ from softstate.store.limits import NEAR_HEAD
 from softstate.store.rules.judge import TopicState
 from softstate.store.rules.paging import answer, scans_of
 
-NAMES_MAX = 4_096
+NAMES_MAX = 2_048
 """How many names the queries have together that are answered from one snapshot, unless one query alone has more."""
 
 ENTRIES_MAX = 32_768
