@@ -257,6 +257,7 @@ class _Chaos:
             "compacted": ["p/"] if self.random.random() < 0.1 else [],
             "denied": [self.random.choice(NAMES)] if self.random.random() < 0.05 else [],
             "lag_ms": self._ms(),
+            "unreadable": [self._change().topic] if self.random.random() < 0.1 else [],
         }
 
     def _polled(self) -> Polled:
