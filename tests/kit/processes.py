@@ -59,6 +59,8 @@ class Server:
         self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.line = ""
+        self.log = ""
+        """The log of the process that ended last."""
 
     @property
     def http(self) -> str:
@@ -93,14 +95,19 @@ class Server:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.communicate(timeout=WAIT_S)
+            self._read_log(self.process)
             self.process = None
+
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
+        """Keep what the ended process logged. A bug that its bulkhead contained fails the test."""
+        _, self.log = process.communicate(timeout=WAIT_S)
+        assert re.search(r"\] bug\s", self.log) is None, self.log
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
         assert self.process is not None
         self.process.terminate()
-        self.process.communicate(timeout=WAIT_S)
+        self._read_log(self.process)
         code = self.process.returncode
         self.process = None
         return code

@@ -126,9 +126,14 @@ def test_a_full_disk_acknowledges_nothing_and_leases_stay(tmp_path: Path) -> Non
                 acknowledged += 1
             assert (status, reply["code"]) == (503, "unavailable")
             assert "retry-after" in headers
+            for _ in range(20):
+                server.request("PUT", "/v1/topics/disk/more", "x" * 50_000, {"Content-Type": "application/json"})
+            ready, because, _ = server.request("GET", "/readyz")
+            assert (ready, because["message"].partition(":")[0]) == (503, "publishes fail")
             for number in range(acknowledged):
                 peer.expect("notify", topic=f"disk/{number}")
         server.kill()
+        assert server.log.count("publishes fail") == 1
         server.start()
         for number in range(acknowledged):
             assert server.request("GET", f"/v1/topics/disk/{number}")[0] == 200

@@ -18,6 +18,7 @@ from bench.trials.fuzz.streams import KEY, MemoryEdge, connect, frame, frames_in
 from bench.trials.fuzz.target import Broken, Target, check_length, deadline
 from softstate.lease import GRACE
 from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, CODECS, JSON, Codec
 from softstate.wire.messages import Batch, ClientMessage, Error, Hello, Poll, Publish, Subscribe
@@ -41,7 +42,9 @@ class NodeTarget(Target):
         """Run a node."""
         async with trio.open_nursery() as nursery:
             self.store = MemoryStore(MemoryDisk())
-            self.node = Node(CONFIG, self.store, await self.store.head(), jitter=Random(0))
+            self.node = Node(
+                CONFIG, self.store, await self.store.head(), jitter=Random(0), bulkhead=Bulkhead(strict=True)
+            )
             await self.node.start(nursery)
             yield
             nursery.cancel_scope.cancel()
