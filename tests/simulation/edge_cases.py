@@ -151,7 +151,7 @@ async def published_again_after_a_rewind(world: World) -> None:
 
 
 async def damaged_while_followed(world: World) -> None:
-    """Damage records that a client has, lacks because its node lags, and asks for anew; then publish them again."""
+    """Damage records that a client has, lacks because its node lags, and asks for again; then publish them again."""
     follower = await world.client("a", "t/", nodes=["n1"])
     await world.until(lambda: follower.mode == "live")
     for number in range(8):
