@@ -5,7 +5,7 @@ carries a number or an idempotency key, so sending it again does no harm while t
 over and its outcome is still unknown, it ends in `OutcomeUnknown` (P-CLI-10).
 
 A number is given when a publish is first sent, and each message tells up to which number all is settled. So the store
-has to remember what is in flight, at any rate of publishes (P-PUB-9). A publish that is sent again keeps its number, and goes
+has to remember what is in flight, at any rate (P-PUB-9). A publish that is sent again keeps its number, and goes
 ahead of new ones: they may have to wait for it.
 """
 
