@@ -30,6 +30,7 @@ from softstate.store.base import (
 )
 from softstate.store.memory.image import MemoryImage
 from softstate.store.memory.store import MemoryDisk, MemoryStore
+from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.retention import RetentionClock
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Position",
     "Publisher",
     "Query",
+    "ReadCost",
     "Record",
     "RetentionClock",
     "Store",
