@@ -145,17 +145,19 @@ def test_n9_a_cache_that_obeys_its_headers_revalidates_every_read() -> None:
 
 
 def test_n9_a_cache_that_ignores_its_headers_makes_ages_wrong_and_the_oracle_finds_it() -> None:
-    cache = HttpCache(stubborn_s=60)
+    """The client that asks second gets the answer to the first; their jitter decides which that is."""
+    found: set[tuple[str, str]] = set()
+    for seed in (57, 58):
+        cache = HttpCache(stubborn_s=60)
 
-    async def scenario(world: World) -> None:
-        await cached_company(world, cache)
-        await world.sleep(30)
-        world.faults.commit("t/0", "new")
-        await world.sleep(100)
-        assert cache.counts["reused"] > 0
+        async def scenario(world: World, cache: HttpCache = cache) -> None:
+            await cached_company(world, cache)
+            await world.sleep(30)
+            world.faults.commit("t/0", "new")
+            await world.sleep(100)
+            assert cache.counts["reused"] > 0
 
-    with pytest.raises(PromiseBroken) as broken:
-        run_checked(57, scenario, nodes=1)
-    assert {(found.promise, found.party.partition("#")[0]) for found in broken.value.violations} == {
-        ("S5", "poll"), ("S5", "other"),
-    }  # fmt: skip
+        with pytest.raises(PromiseBroken) as broken:
+            run_checked(seed, scenario, nodes=1)
+        found |= {(each.promise, each.party.partition("#")[0]) for each in broken.value.violations}
+    assert found == {("S5", "poll"), ("S5", "other")}
