@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import structlog
 import trio
 
 from softstate.errors import RequestError
@@ -13,6 +14,7 @@ from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.spell import Spell
 from softstate.server.storage.asker import ASKER
 from softstate.server.storage.batcher import DEFERRED, Batcher
 from softstate.server.storage.guard import StoreGuard
@@ -24,6 +26,19 @@ LATE_CALLS = 2
 
 LINEAGES_CACHED = 16_384
 """Revisions whose lineage is kept in memory. It does not change within a generation, so only size evicts."""
+
+FAILING_QUIET_S = 15.0
+"""Seconds without a failure after which a read that succeeds ends a spell: damage fails some reads and not others."""
+
+log = structlog.get_logger("softstate.reads")
+
+
+def _log_failure(because: str) -> None:
+    log.error("reads fail", because=because)
+
+
+def _log_success(failures: int) -> None:
+    log.info("reads succeed again", failures=failures)
 
 
 class StoreReads:
@@ -40,6 +55,8 @@ class StoreReads:
         self._store = store
         self._guard = guard
         self._told = told
+        self.failing = Spell(_log_failure, _log_success, quiet_s=FAILING_QUIET_S)
+        """The store calls for reads that fail, without `FAILING_QUIET_S` between two of them."""
         # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
         self._lineages: OrderedDict[tuple[int | None, int], str] = OrderedDict()
         queued_max, call_s_max = config.reads_waiting_max, config.store_s_max
@@ -53,9 +70,10 @@ class StoreReads:
             call_s_max=call_s_max,
             queue=self.queue,
             late_s_max=LATE_CALLS * call_s_max,
+            on_failed=self._failed,
         )
         self._rows: Batcher[int, tuple[str | None]] = Batcher(
-            "reads", self._read_rows, bulkhead, queued_max=queued_max, call_s_max=call_s_max
+            "reads", self._read_rows, bulkhead, queued_max=queued_max, call_s_max=call_s_max, on_failed=self._failed
         )
         self.batchers = (self.pages, self._rows)
 
@@ -76,11 +94,15 @@ class StoreReads:
         (lineage,) = await self._rows.ask(revision)
         return lineage
 
+    def _failed(self, error: RequestError) -> None:
+        self.failing.failed(error.message)
+
     async def _read_pages(self, group: Sequence[ReadRequest]) -> Sequence[Page | RequestError]:
         began = trio.current_time()
         pages = await self._guard.call(self._store.read, [request.query for request in group])
         if not 1 <= len(pages) <= len(group):
             raise AssertionError(f"{len(group)} queries got {len(pages)} answers")
+        self.failing.succeeded()
         for request, page in zip(group, pages, strict=False):
             if isinstance(page, Page):
                 self._told(page.position)
@@ -90,6 +112,7 @@ class StoreReads:
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
         lineages = await self._guard.call(self._store.lineage_at, revisions)
+        self.failing.succeeded()
         for revision, lineage in zip(revisions, lineages, strict=True):
             if lineage is not None:
                 self._lineages[self._guard.generation, revision] = lineage

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -15,7 +16,7 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
 from softstate.server.storage.guard import StoreGuard
-from softstate.server.storage.reads import StoreReads
+from softstate.server.storage.reads import FAILING_QUIET_S, StoreReads
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 
@@ -145,3 +146,36 @@ async def test_a_position_that_a_client_is_told_is_noted(began: int | None, ende
         store.open.set()
         await settled()
     assert noted == ([committed.position] if told else [])
+
+
+async def test_reads_that_fail_are_one_line_of_the_log_and_one_when_they_succeed_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also where some fail and others do not, as on a file of which some pages are damaged."""
+    async with reading() as (reads, store, _):
+        read = store.read
+
+        async def read_damaged(group: Sequence[Query]) -> Sequence[Page | Rewound]:
+            if any(query.prefixes for query in group):
+                raise Unavailable("memory: database disk image is malformed")
+            return await read(group)
+
+        monkeypatch.setattr(store, "read", read_damaged)
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(20):
+                with pytest.raises(Unavailable, match="malformed"):
+                    await reads.read(Query(prefixes={"": 0}))
+                await reads.read(Query({"a": 0}))
+            assert [(line["event"], line["because"]) for line in logs] == [
+                ("reads fail", "memory: database disk image is malformed")
+            ]
+            await trio.sleep(FAILING_QUIET_S)
+            await reads.lineage_at(1)
+            await reads.read(Query({"a": 0}))
+        assert [(line["event"], line.get("failures")) for line in logs[1:]] == [("reads succeed again", 20)]
+        store.outage = True
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await reads.lineage_at(7)
+        assert [line["event"] for line in logs] == ["reads fail"]
