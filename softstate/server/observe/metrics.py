@@ -48,6 +48,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "reads_waiting": ("gauge", "Queries that wait for the store."),
     "reads_shed": ("counter", "Queries refused because they would have been answered too late."),
     "reads_gone": ("counter", "Queries not made because their asker had gone."),
+    "unreadable": ("gauge", "Topics met whose stored record is damaged, 100 at most: publish them again."),
     "renewals": ("counter", "Lease renewals answered."),
     "head_reads": ("counter", "Head reads that answered them."),
     "store_reopened": ("counter", "Times that the store was opened again."),

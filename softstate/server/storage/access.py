@@ -10,6 +10,7 @@ from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
@@ -40,10 +41,12 @@ class StoreAccess:
         rewound: Callable[[Position], None],
         skipped: Callable[[], None],
     ) -> None:
-        self.follower = StoreFollower(store, hub, bulkhead, rewound=self._restart, skipped=skipped)
+        self.damage = Damage()
+        """The topics that this node knows to be damaged."""
+        self.follower = StoreFollower(store, hub, bulkhead, self.damage, rewound=self._restart, skipped=skipped)
         guard = self.follower.guard
-        self.reads = StoreReads(config, store, guard, bulkhead, self.follower.note_told_position)
-        self.writes = StoreWrites(config, store, hub, guard, bulkhead)
+        self.reads = StoreReads(config, store, guard, bulkhead, self.damage, self.follower.note_told_position)
+        self.writes = StoreWrites(config, store, hub, guard, bulkhead, self.damage)
         self.heads = HeadReads(config, store, hub, guard, bulkhead)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
@@ -77,6 +80,7 @@ class StoreAccess:
             "reads_waiting": len(pages),
             "reads_shed": self.reads.queue.shed,
             "reads_gone": self.reads.queue.gone,
+            "unreadable": len(self.damage),
             "renewals": heads.served,
             "head_reads": heads.calls,
             "store_reopened": self.follower.reopened,

@@ -11,6 +11,7 @@ from softstate.errors import Compacted, StoreFault, StoreRefused, Unavailable
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.hub import Hub
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Store
 
@@ -54,6 +55,7 @@ class StoreFollower:
         store: Store,
         hub: Hub,
         bulkhead: Bulkhead,
+        damage: Damage,
         *,
         rewound: Callable[[Position], None],
         skipped: Callable[[], None],
@@ -67,6 +69,7 @@ class StoreFollower:
         self._store = store
         self._hub = hub
         self._bulkhead = bulkhead
+        self._damage = damage
         self._rewound = rewound
         self._skipped = skipped
         self._wait_scope = trio.CancelScope()
@@ -135,6 +138,7 @@ class StoreFollower:
             if skipping.failed:
                 self._bulkhead.end_node("it missed changes, and could not revoke the leases that they were owed to")
         else:
+            self._damage.met(feed.records)
             self._hub.apply(feed.records, feed.lineages, feed.upto)
 
     async def _reopen(self) -> None:
@@ -159,6 +163,7 @@ class StoreFollower:
         log.error("store rewound", before=str(before), now=str(position))
         with self._bulkhead.contain("store rewound") as restarting:
             self._told_max = position
+            self._damage.forget()
             self._hub.restart(position)
             self._rewound(position)
         if restarting.failed:

@@ -17,6 +17,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.spell import Spell
 from softstate.server.storage.asker import ASKER
 from softstate.server.storage.batcher import DEFERRED, Batcher
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.read_queue import ReadQueue, ReadRequest
 from softstate.store.base import Store
@@ -50,11 +51,13 @@ class StoreReads:
         store: Store,
         guard: StoreGuard,
         bulkhead: Bulkhead,
+        damage: Damage,
         told: Callable[[Position], None] = lambda _position: None,
     ) -> None:
         self._store = store
         self._guard = guard
         self._told = told
+        self._damage = damage
         self.failing = Spell(_log_failure, _log_success, quiet_s=FAILING_QUIET_S)
         """The store calls for reads that fail, without `FAILING_QUIET_S` between two of them."""
         # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
@@ -106,6 +109,7 @@ class StoreReads:
         for request, page in zip(group, pages, strict=False):
             if isinstance(page, Page):
                 self._told(page.position)
+                self._damage.met(page.records)
                 self.queue.learn(request.query, page)
         self.queue.measured((page for page in pages if isinstance(page, Page)), trio.current_time() - began)
         return [*pages, *[DEFERRED] * (len(group) - len(pages))]

@@ -18,6 +18,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.spell import Spell
 from softstate.server.storage.batcher import Batcher, Ticket
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
 from softstate.store.base import Applied, Number, Store, Write
 from softstate.wire import Codec, encode_value, messages
@@ -79,8 +80,11 @@ def _log_success(failures: int) -> None:
 class StoreWrites:
     """Commits publishes, many in one transaction, in the order of their submission (P-PUB-2)."""
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead) -> None:
+    def __init__(
+        self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead, damage: Damage
+    ) -> None:
         self._store = store
+        self._damage = damage
         self._hub = hub
         self._guard = guard
         self.repeated = 0
@@ -150,6 +154,8 @@ class StoreWrites:
         committed = await self._guard.call(self._store.publish, group)
         if committed.records:
             self.failing.succeeded()
+            if self._damage:
+                self._damage.met(committed.records)
             self._hub.committed(committed.before, committed.records, committed.position)
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:

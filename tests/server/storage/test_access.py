@@ -123,6 +123,36 @@ async def test_publishes_that_fail_are_two_lines_of_the_log_and_make_it_unready(
         assert events == [("publishes fail", "no space left on device", None), ("publishes succeed again", None, 306)]
 
 
+async def test_an_unreadable_record_is_one_line_of_the_log_and_is_counted_until_it_is_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with accessing() as rig:
+        access, image, other = rig.access, rig.store.disk.image, MemoryStore(rig.store.disk)
+        for topic in ("a", "b", "c"):
+            await access.writes.publish(Write(topic, b"\x01"))
+        with structlog.testing.capture_logs() as logs:
+            for topic in ("a", "b", "c"):
+                image.damage(topic)
+            for _ in range(3):
+                await access.reads.read(Query({"a": 0}))
+                await access.reads.read(Query(prefixes={"/": 0}))
+            assert access.statistics()["unreadable"] == 3
+            await access.writes.publish(Write("a", b"\x02"))
+            await other.publish([Write("b", None)])
+            await settled()
+            assert access.statistics()["unreadable"] == 1
+            backup = rig.store.disk.snapshot()
+            await access.writes.publish(Write("d", b"\x01"))
+            rig.store.disk.restore(backup)
+            await trio.sleep(5)
+            assert (access.statistics()["store_rewinds"], access.statistics()["unreadable"]) == (1, 0)
+        told = [(line["event"], line["topic"]) for line in logs if line["event"].startswith("record ")]
+        assert told == [
+            *[("record is unreadable", topic) for topic in ("a", "b", "c")],
+            *[("record is readable again", topic) for topic in ("a", "b")],
+        ]  # fmt: skip
+
+
 async def test_after_a_rewind_renewals_go_on_in_the_new_history(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.position import Position
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, StoreFollower, first_position
 from softstate.store.base import Feed, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -79,6 +80,7 @@ class Rig(HubRig):
             self.store,
             self.hub,
             self.bulkhead,
+            Damage(),
             rewound=lambda position: self.log.append(f"rewound to {position.revision}"),
             skipped=lambda: self.log.append("skipped"),
         )

@@ -15,6 +15,7 @@ from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.reads import FAILING_QUIET_S, StoreReads
 from softstate.store.base import Write
@@ -49,7 +50,7 @@ async def reading(
     told: Callable[[Position], None] = lambda _position: None,
 ) -> AsyncIterator[tuple[StoreReads, CountingStore, StoreGuard]]:
     store, guard = CountingStore(), StoreGuard(lambda _fault: None)
-    reads = StoreReads(ServerConfig(), store, guard, Bulkhead(strict=True), told)
+    reads = StoreReads(ServerConfig(), store, guard, Bulkhead(strict=True), Damage(), told)
     async with trio.open_nursery() as nursery:
         for batcher in reads.batchers:
             nursery.start_soon(batcher.run)
@@ -164,7 +165,7 @@ async def test_reads_that_fail_are_one_line_of_the_log_and_one_when_they_succeed
         with structlog.testing.capture_logs() as logs:
             for _ in range(20):
                 with pytest.raises(Unavailable, match="malformed"):
-                    await reads.read(Query(prefixes={"": 0}))
+                    await reads.read(Query(prefixes={"/": 0}))
                 await reads.read(Query({"a": 0}))
             assert [(line["event"], line["because"]) for line in logs] == [
                 ("reads fail", "memory: database disk image is malformed")

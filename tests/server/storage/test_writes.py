@@ -22,6 +22,7 @@ from softstate.errors import (
 )
 from softstate.server.config import ServerConfig
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
+from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
 from softstate.store.base import Applied, Number, Write
@@ -43,7 +44,7 @@ class Rig(HubRig):
         self.pushed, _ = self.lease("/")
         del self.hub.listeners[self.pushed]  # lineage rows are left out here
         self.guard = StoreGuard(self.faults.append)
-        self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard, self.bulkhead)
+        self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard, self.bulkhead, Damage())
 
     async def _pass(self, checkpoint: str) -> None:
         if checkpoint == "publish.before_commit" and self.held is not None:
