@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+import structlog
 
 from softstate.server.bulkhead import Bulkhead
 from tests.places import group_of, markers_of
@@ -56,6 +57,15 @@ class _Watch:
 
 _WATCH = _Watch()
 sys.addaudithook(_WATCH.hear)
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_alone() -> Generator[None]:
+    """Fail a test that leaves log lines going to its own stderr: every later test that logs would fail instead."""
+    yield
+    left = structlog.get_config()["cache_logger_on_first_use"]
+    structlog.reset_defaults()
+    assert not left, "replace configure_logging in this test: it has configured structlog"
 
 
 @pytest.hookimpl(wrapper=True)

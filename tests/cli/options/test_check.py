@@ -101,7 +101,10 @@ def test_good_stores_are_valid(url: str, check: Callable[..., tuple[int, str]]) 
 
 
 @pytest.mark.parametrize("url", ["mysql://x", "redis://[::1", "etcd://h?x=1"])
-def test_serve_itself_refuses_the_same(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_itself_refuses_the_same(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softstate.cli.commands.serve.configure_logging", lambda *_words, **_options: None)
     with pytest.raises(ConfigError):
         check_url(url)
     assert run(["serve", "--listen", "127.0.0.1:0", "--store", url]) == 2

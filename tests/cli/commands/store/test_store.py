@@ -183,7 +183,10 @@ def test_create_makes_an_empty_store_and_touches_no_other(
     assert names(folder) == ["empty.db", "new.db", "other.db"]
 
 
-def test_serve_makes_no_store_when_one_is_required(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_makes_no_store_when_one_is_required(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softstate.cli.commands.serve.configure_logging", lambda *_words, **_options: None)
     assert run(["serve", "--listen", "127.0.0.1:0", "--require-store"]) == exit_codes.USAGE
     assert "softstate store create sqlite:" in capsys.readouterr().err
     assert names(folder) == []
