@@ -19,6 +19,9 @@ RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
 """Shortest and longest pause before the next attempt on a store that is down or fails again; it doubles in between."""
 
+REASONS_MAX = 16
+"""Different reasons logged at most while a store is down, since one may name what changes with every attempt."""
+
 OPEN_TRIES = 3
 """Times that a store may be replaced while a node starts on it."""
 
@@ -76,6 +79,7 @@ class StoreFollower:
         self._check_due = False
         self._reopened_last = False
         self._retry_s = RETRY_S_MIN
+        self._reasons: set[str] = set()
         self._told_max = hub.position
 
     def note_told_position(self, position: Position) -> None:
@@ -85,7 +89,9 @@ class StoreFollower:
 
     def check_now(self, fault: StoreFault) -> None:
         """Read the feed now, without waiting for a commit: a call has met a fault."""
-        log.warning("store fault", fault=type(fault).__name__, detail=str(fault))
+        if self.guard.generation is not None:
+            # Else it is being opened again, with lines of its own, and every request meets this.
+            log.warning("store fault", fault=type(fault).__name__, detail=str(fault))
         self._check_due = True
         self._wait_scope.cancel()
 
@@ -112,7 +118,7 @@ class StoreFollower:
             if self._reopened_last:
                 await self._back_off()
             self._reopened_last = True
-            self.guard.generation = None
+            self.guard.generation, self.guard.because = None, ""
             self.reopening()
         else:
             self._up()
@@ -182,11 +188,17 @@ class StoreFollower:
         if self.down:
             log.info("store is up again")
         self.down = self._reopened_last = False
+        self._reasons.clear()
         self._retry_s = RETRY_S_MIN
 
     async def _wait_down(self, error: Unavailable | StoreRefused) -> None:
+        reason = self.guard.because = str(error)
         if not self.down:
-            log.warning("store is down", detail=str(error))
+            log.warning("store is down", detail=reason)
+            self._reasons = {reason}
+        elif reason not in self._reasons and len(self._reasons) < REASONS_MAX:
+            log.warning("store is still down, for another reason", detail=reason)
+            self._reasons.add(reason)
         self.down = True
         await self._back_off()
 

@@ -18,6 +18,8 @@ T = TypeVar("T")
 DOWN_RETRY_MS = 500
 """Delay after which a client is told to try again if the store does not answer."""
 
+CHECKED = "the store is not as this node left it, and is being checked: try again later"
+
 
 class StoreGuard:
     """Makes the store calls of one node. `fault` is called with every `StoreFault` that one of them meets."""
@@ -25,6 +27,8 @@ class StoreGuard:
     def __init__(self, fault: Callable[[StoreFault], None]) -> None:
         self.generation: int | None = 0
         """Number of times that the store was reopened; None from a reopening until the hub is on the same history."""
+        self.because = ""
+        """The reason why the store could not be used at the last attempt; stale once a generation is current."""
         self._fault = fault
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -44,12 +48,12 @@ class StoreGuard:
     async def report(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a store call whose answer its caller compares with the hub's history itself.
 
-        Raises `Unavailable` for a `StoreFault`, which is reported, and lets other errors pass.
+        Raises `Unavailable` for a `StoreFault`, which is reported, and lets other errors pass. While the store cannot
+        be opened again, that has the reason.
         """
         try:
             return await function(*args, **kwargs)
         except StoreFault as fault:
             self._fault(fault)
-            raise Unavailable(
-                "the store is not as this node left it, and is being checked: try again later", retry_ms=DOWN_RETRY_MS
-            ) from None
+            reason = self.because if self.generation is None else ""
+            raise Unavailable(reason or CHECKED, retry_ms=DOWN_RETRY_MS) from None

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -12,7 +13,15 @@ from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewou
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.position import Position
 from softstate.server.storage.damage import Damage
-from softstate.server.storage.follower import OPEN_TRIES, RETRY_S_MAX, RETRY_S_MIN, StoreFollower, first_position
+from softstate.server.storage.follower import (
+    OPEN_TRIES,
+    REASONS_MAX,
+    RETRY_S_MAX,
+    RETRY_S_MIN,
+    StoreFollower,
+    first_position,
+)
+from softstate.server.storage.guard import CHECKED
 from softstate.store.base import Feed, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from tests.kit.hub_rig import HubRig, Log
@@ -150,6 +159,54 @@ async def test_an_outage_is_noticed_and_so_is_its_end_without_any_commit(
         await rig.publish("a")
         assert rig.log == ["a@3"]
         assert trio.current_time() > began
+
+
+async def test_every_new_reason_for_a_store_that_is_down_is_logged_once_and_told_to_clients(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A file is gone; an empty one comes into its place, then another program's, then a directory; then it is back."""
+    async with following() as rig:
+        replaced, told = StoreReplaced("another file"), list[str]()
+        reasons = ["an empty file", "an empty file", "no database", "no database", "a directory", "an empty file"]
+        rig.store.faults["feed"] = [Unavailable("gone"), Unavailable("gone"), replaced]
+        rig.store.faults["reopen"] = [StoreRefused(reason) for reason in reasons]
+        rig.store.faults["head"] = [replaced] * 20
+
+        async def ask() -> None:
+            with pytest.raises(Unavailable) as caught:
+                await rig.follower.guard.call(rig.store.head)
+            told.append(caught.value.message)
+
+        with structlog.testing.capture_logs() as logs:
+            await rig.publish("a")
+            await ask()
+            while rig.store.faults["reopen"]:
+                before = len(rig.store.faults["reopen"])
+                while len(rig.store.faults["reopen"]) == before:
+                    await trio.sleep(RETRY_S_MIN / 2)
+                await ask()
+            await trio.sleep(RETRY_S_MAX)
+            assert rig.current
+            await ask()
+        downs = [(line["event"], line["detail"]) for line in logs if "down" in line["event"]]
+        another = "store is still down, for another reason"
+        assert downs == [
+            ("store is down", "gone"), (another, "an empty file"), (another, "no database"), (another, "a directory"),
+        ]  # fmt: skip
+        assert told == [CHECKED, *reasons, CHECKED]
+        assert len([line for line in logs if line["event"] == "store fault"]) == 2, "those while it was opened are not"
+
+
+async def test_reasons_that_differ_at_every_attempt_are_a_bounded_number_of_lines(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with following() as rig:
+        with structlog.testing.capture_logs() as logs:
+            rig.store.faults["feed"] = [Unavailable(f"attempt {number}") for number in range(3 * REASONS_MAX)]
+            await rig.publish("a")
+            await trio.sleep(3 * REASONS_MAX * RETRY_S_MAX)
+        assert rig.current
+        assert len([line for line in logs if "down" in line["event"]]) == REASONS_MAX
 
 
 async def test_retries_start_over_after_every_success(autojump_clock: trio.testing.MockClock) -> None:
