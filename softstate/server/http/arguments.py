@@ -27,10 +27,11 @@ PARAMETERS_MAX = 16
 NAME_SHOWN_CHARS_MAX = 64
 """Characters of an unknown name that its refusal repeats."""
 
-LIKENESS_MIN = 0.5
+LIKENESS_MIN = 0.65
 """Names less like the one sent than this (`difflib`'s ratio) are no guess at what was meant."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 # The query string ----------------------------------------------------------------------------------------------------
@@ -38,14 +39,14 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A parameter that is a whole number from `low` to `high`."""
+    """A parameter that is a whole number from `low` to `high`, in decimal without leading zeros."""
 
     low: int = 0
     high: int = REVISION_MAX
 
     def read(self, name: str, text: str) -> int:
         """Convert the parameter `name`. Raises `Invalid`."""
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and self.low <= int(text) <= self.high):
+        if not (_NUMBER.fullmatch(text) and self.low <= int(text) <= self.high):
             raise Invalid(f"{name} must be a whole number from {self.low} to {self.high}")
         return int(text)
 

@@ -47,8 +47,7 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics``: all topics under ``prefix`` (default ``/``), or those changed after ``since``."""
     given = request.given
     prefix = check_prefix(given.get("prefix", "/"))
-    limit = min(given.get("limit", PAGE_RECORDS_MAX), PAGE_RECORDS_MAX)
-    query = Query(prefixes={prefix: given.get("since", 0)}, limit=limit)
+    query = Query(prefixes={prefix: given.get("since", 0)}, limit=given.get("limit", PAGE_RECORDS_MAX))
     watch = context.services.watch_poll(again=False)
     try:
         return await _answer(context, request, query, given.get("cursor"), given.get("at_least", 0), watch)

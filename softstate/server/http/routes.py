@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.errors import Invalid, NotFound, RequestError, Unavailable
+from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import TOPIC_BYTES_MAX
 from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import (
@@ -121,7 +122,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
             {
                 "prefix": Text(TOPIC_BYTES_MAX + 1),
                 "since": Number(),
-                "limit": Number(low=1),
+                "limit": Number(1, PAGE_RECORDS_MAX),
                 "cursor": Text(CURSOR_CHARS_MAX),
                 **_READ_AT,
             },

@@ -1,6 +1,7 @@
 """Requests over HTTP that carry a parameter or a field which their route does not know are refused by name."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -52,8 +53,8 @@ async def test_an_unknown_parameter_is_named_with_the_nearest_known_one(
     assert answer.code == "invalid"
     message = answer.json["message"]
     assert f"unknown query parameter {name!r}" in message
-    if nearest is not None:
-        assert f"did you mean {nearest!r}?" in message
+    guess = None if nearest is None else f"did you mean {nearest!r}?"
+    assert (guess in message) if guess else ("did you mean" not in message)
     known = ROUTES["/v1/topics/{topic}" if target.startswith("/v1/topics/") else target.partition("?")[0]]
     for each in known[method].parameters:
         assert each in message
@@ -71,7 +72,12 @@ async def test_an_unknown_parameter_is_named_with_the_nearest_known_one(
         ("/v1/topics?since=-1", "since must be a whole number"),
         ("/v1/topics?since=%D9%A1", "since must be a whole number"),
         ("/v1/topics?since=9007199254740992", "since must be a whole number"),
-        ("/v1/topics?limit=0", "limit must be a whole number from 1"),
+        ("/v1/topics?limit=0", "limit must be a whole number from 1 to 1024"),
+        ("/v1/topics?limit=1025", "limit must be a whole number from 1 to 1024"),
+        ("/v1/topics?limit=99999", "limit must be a whole number from 1 to 1024"),
+        ("/v1/topics?limit=01", "limit must be a whole number from 1 to 1024"),
+        ("/v1/topics?since=00", "since must be a whole number"),
+        ("/v1/topics?since=1%0A", "since must be a whole number"),
         ("/v1/topics?prefix=", "prefix must have 1 to 256 characters"),
         ("/v1/topics?cursor=", "cursor must have 1 to 128 characters"),
         ("/v1/topics?cursor=" + "x" * 129, "cursor must have 1 to 128 characters"),
@@ -223,6 +229,17 @@ async def test_expect_is_a_condition_of_put_and_delete() -> None:
     second = await node.ask("PUT", f"/v1/topics/a?expect={version}", 2)
     assert second.status == 200
     assert (await node.ask("DELETE", f"/v1/topics/a?expect={second.json['version']}")).status == 200
+
+
+@pytest.mark.parametrize("expect", ["01", "00", "+1", "1_0", " 1"])
+@pytest.mark.parametrize(("method", "body"), [("PUT", 1), ("DELETE", None)])
+async def test_a_condition_has_one_spelling(expect: str, method: str, body: Any) -> None:
+    node = FakeNode()
+    before = await node.set("a", 0)
+    answer = await node.ask(method, f"/v1/topics/a?expect={quote(expect)}", body)
+    assert (answer.status, answer.code) == (400, "invalid")
+    assert "expect must be a whole number" in answer.json["message"]
+    assert node.position.revision == before
 
 
 async def test_expect_means_the_same_as_in_a_batch() -> None:

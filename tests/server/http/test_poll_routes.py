@@ -92,7 +92,9 @@ async def test_a_list_has_a_prefix_a_since_and_a_limit() -> None:
     assert listed(await node.ask("GET", "/v1/topics?limit=2")) == ["t/0", "t/1"]
 
 
-@pytest.mark.parametrize("query", ["prefix=t", "prefix=", "since=-1", "limit=0", "limit=x", "cursor=x", "prefix=%ff/"])
+@pytest.mark.parametrize(
+    "query", ["prefix=t", "prefix=", "since=-1", "limit=0", "limit=1025", "limit=x", "cursor=x", "prefix=%ff/"]
+)
 async def test_bad_lists(query: str) -> None:
     answer = await FakeNode().ask("GET", f"/v1/topics?{query}")
     assert (answer.status, answer.code) == (400, "invalid")
@@ -102,8 +104,9 @@ async def test_a_page_holds_no_more_than_its_limit(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(routes_poll, "PAGE_RECORDS_MAX", 3)
     node = FakeNode()
     await fill(node, 4)
-    assert len(listed(await node.ask("GET", "/v1/topics?limit=3"))) == 3
-    assert len(listed(await node.ask("GET", "/v1/topics?limit=4"))) == 3
+    assert len(listed(await node.ask("GET", "/v1/topics?limit=2"))) == 2
+    assert len(listed(await node.ask("GET", "/v1/topics"))) == 3
+    assert len(listed(await node.ask("GET", "/v1/topics?limit=1024"))) == 4
 
 
 async def test_pages_add_up_while_topics_change() -> None:
