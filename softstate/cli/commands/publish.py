@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ async def command(
 ) -> int:
     """Publish one value, or a file of them, and return when the store has it durably. Prints the version.
 
-    It retries through a restart of the node; an idempotency key keeps what was sent twice from being applied twice.
+    It retries through a restart of the node; its number keeps a publish that was sent twice from being applied twice.
 
     :param topic: The topic, such as orders/42.
     :param value: The value, as JSON: '{"state": "paid"}', 42, '"text"'; '-' reads it from standard input.
@@ -71,7 +71,7 @@ async def command(
         given: str | bytes | None = await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
     else:
         given = value
-    change = _Change(topic, None if given is None else value_of(given), delete, expect, key or secrets.token_hex(16))
+    change = _Change(topic, None if given is None else value_of(given), delete, expect, key)
     version = await _publish(change, url, timeout)
     if delete and not version:
         show_hint(f"nothing was deleted: there is no topic {topic}")
@@ -85,7 +85,7 @@ class _Change:
     value: Value
     delete: bool
     expect: int | None
-    key: str
+    key: str | None
 
 
 async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> int:
@@ -103,10 +103,11 @@ async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> in
         raise Failure(f"nothing was published within {timeout_s:g} s: {refusal.message}", REFUSED)
     if not reached.yes:
         raise nowhere(urls, timeout_s)
-    raise OutcomeUnknown(
-        f"no answer within {timeout_s:g} s: it may have been applied or not. "
-        f"Repeating the command with --key {change.key} cannot apply it twice"
-    )
+    if change.key is None:
+        what_next = f"Read the topic to learn its outcome: softstate get {shlex.quote(change.topic)}"
+    else:
+        what_next = f"Repeating the command with --key {shlex.quote(change.key)} cannot apply it twice"
+    raise OutcomeUnknown(f"no answer within {timeout_s:g} s: it may have been applied or not. {what_next}")
 
 
 async def _settled(receipt: Receipt) -> int:

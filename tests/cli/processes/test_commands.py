@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.cli.exit_codes import Failure
+from softstate.cli.exit_codes import REFUSED, Failure
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 
 
@@ -61,6 +61,18 @@ async def test_a_key_makes_a_second_publish_repeat_the_first(node: NodeProcess) 
     assert (await ran("publish", "a", "2", "--key", "k", "--url", node.url))[0] == 2
 
 
+async def test_a_store_full_of_keys_takes_publishes_without_one(tmp_path: Path, nursery: trio.Nursery) -> None:
+    node = NodeProcess(nursery, free_port(), ["--store", "memory:", "--keys-max", "1"], tmp_path / "node.log")
+    await node.start()
+    url = ("--url", node.url)
+    assert (await ran("publish", "a", "1", "--key", "k", *url))[0] == 0
+    assert (await ran("publish", "a", "2", "--key", "l", "--timeout", "1s", *url))[0] == REFUSED
+    for value in ("3", "4"):
+        assert (await ran("publish", "a", value, *url))[0] == 0
+    assert (await ran("publish", "a", "--delete", *url))[0] == 0
+    await node.kill()
+
+
 async def test_nobody_there_is_told_with_a_hint() -> None:
     url = f"ws://127.0.0.1:{free_port()}"
     code, _, err = await ran("publish", "a", "1", "--url", url, "--timeout", "100ms")
@@ -69,13 +81,16 @@ async def test_nobody_there_is_told_with_a_hint() -> None:
     assert (await ran("get", "a", "--url", url, "--timeout", "100ms"))[0] == 5
 
 
-async def test_a_silent_node_leaves_the_outcome_unknown_and_names_the_key() -> None:
+@pytest.mark.parametrize(
+    ("key", "what_next"), [([], "Read the topic"), (["--key", "k"], "Repeating the command with --key k cannot")]
+)
+async def test_a_silent_node_leaves_the_outcome_unknown_and_says_what_to_do(key: list[str], what_next: str) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     async with listeners[0]:
-        code, _, err = await ran("publish", "a", "1", "--url", f"ws://127.0.0.1:{port}", "--timeout", "1s")
+        code, _, err = await ran("publish", "a", "1", *key, "--url", f"ws://127.0.0.1:{port}", "--timeout", "1s")
     assert code == 6
-    assert "--key " in err
+    assert what_next in err
 
 
 async def test_watch_follows_changes_and_ends_quietly_when_its_reader_leaves(node: NodeProcess) -> None:

@@ -88,7 +88,16 @@ async def test_an_outcome_that_may_be_known_to_the_store_alone_is_unknown(answer
         code, err = await ran("publish", "a", "1", "--url", url, "--timeout", "1500ms")
     assert code == 6
     assert "may have been applied or not" in err
-    assert "--key " in err
+    assert err.endswith("Read the topic to learn its outcome: softstate get a.\n")
+    assert "--key" not in err
+
+
+async def test_only_a_key_that_was_given_is_offered_for_a_repeat() -> None:
+    async with answering(UNKNOWN) as url:
+        code, err = await ran("publish", "a", "1", "--key", "k 1", "--url", url, "--timeout", "1500ms")
+    assert code == 6
+    assert err.endswith("Repeating the command with --key 'k 1' cannot apply it twice.\n")
+    assert "softstate get" not in err
 
 
 async def test_a_key_that_was_used_is_told_as_refused() -> None:
