@@ -7,6 +7,7 @@ import resource
 import pytest
 import structlog.testing
 
+from softstate.errors import ConfigError
 from softstate.server import ServerConfig
 from softstate.server.descriptors import CONNECTIONS_MIN, RESERVED, fit_connections, raise_limit
 
@@ -46,17 +47,38 @@ def test_the_soft_limit_is_raised_as_far_as_it_may(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "limit", "fitted"),
+    ("wanted", "limit", "fitted", "told"),
     [
-        (1000, None, 1000),
-        (1000, 1000 + RESERVED, 1000),
-        (1000, 999 + RESERVED, 999),
-        (1000, 70, CONNECTIONS_MIN),
-        (10, 20, 10),
+        (1000, None, 1000, False),
+        (1000, 1000 + RESERVED, 1000, False),
+        (1000, 999 + RESERVED, 999, False),
+        (1000, 901 + RESERVED, 901, False),
+        (1000, 900 + RESERVED, 900, True),
+        (20_000, 20_000, 20_000 - RESERVED, False),
+        (20_000, 1024, 1024 - RESERVED, True),
+        (1000, RESERVED + CONNECTIONS_MIN, CONNECTIONS_MIN, True),
+        (10, RESERVED + 10, 10, False),
     ],
 )
-def test_connections_are_fitted_to_it_with_a_warning(wanted: int, limit: int | None, fitted: int) -> None:
+def test_connections_are_fitted_to_it_with_a_warning_of_a_loss_of_a_tenth(
+    wanted: int, limit: int | None, fitted: int, told: bool
+) -> None:
     with structlog.testing.capture_logs() as logs:
         config = fit_connections(ServerConfig(connections_max=wanted), limit)
     assert config.connections_max == fitted
-    assert [line["taken_max"] for line in logs] == ([fitted] if fitted != wanted else [])
+    assert [line["taken_max"] for line in logs] == ([fitted] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "needed"),
+    [
+        (20_000, 20, RESERVED + CONNECTIONS_MIN),
+        (20_000, RESERVED + CONNECTIONS_MIN - 1, RESERVED + CONNECTIONS_MIN),
+        (10, RESERVED + 9, RESERVED + 10),
+    ],
+)
+def test_a_limit_without_room_for_connections_is_refused_naming_the_one_needed(
+    wanted: int, limit: int, needed: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"may open {limit} files, and a node needs {needed} at least: raise"):
+        fit_connections(ServerConfig(connections_max=wanted), limit)

@@ -10,6 +10,7 @@ import trio
 from softstate.cli.options.store_urls import path_of
 from softstate.errors import ConfigError, StoreMissing
 from softstate.server.config import ServerConfig
+from softstate.server.descriptors import connections_within, raise_limit
 from softstate.server.listeners import bind, close
 from softstate.store import open_store
 
@@ -20,6 +21,7 @@ async def rehearse(config: ServerConfig, *, shared: bool) -> None:
     A file is neither made nor changed; a server is not asked. Raises `ConfigError`, `StoreRefused` or `Unavailable`
     as the node would.
     """
+    connections_within(config, raise_limit())
     close(await bind(config.host, config.port, shared=shared))
     path = path_of(config.store)
     if config.require_store and (path is None or not await trio.Path(path).exists()):

@@ -73,6 +73,15 @@ async def test_a_store_full_of_keys_takes_publishes_without_one(tmp_path: Path, 
     await node.kill()
 
 
+@pytest.mark.parametrize("check", [[], ["--check"]])
+async def test_a_limit_of_files_without_room_for_connections_is_refused(check: list[str]) -> None:
+    words = softstate("serve", *check, "--store", "memory:", "--listen", "127.0.0.1:0")
+    limited = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", *words]
+    done = await trio.run_process(limited, stdin=b"", capture_stdout=True, capture_stderr=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"softstate: this process may open 20 files, and a node needs 80 at least: raise")
+
+
 async def test_nobody_there_is_told_with_a_hint() -> None:
     url = f"ws://127.0.0.1:{free_port()}"
     code, _, err = await ran("publish", "a", "1", "--url", url, "--timeout", "100ms")
