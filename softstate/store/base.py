@@ -252,6 +252,9 @@ class Store(ABC):
     cautions: Sequence[str] = ()
     """Conditions that lose nothing and do not pass by themselves, each a sentence with what to do. May change."""
 
+    unwritten: str = ""
+    """Why the last opening could not commit its lineage row, with what to do, while that is due. Empty if it is not."""
+
     def gauges(self) -> Mapping[str, int]:
         """Return what metrics show of this engine beside `info`, by name. Costs no call to the engine."""
         return {}

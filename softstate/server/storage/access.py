@@ -18,8 +18,8 @@ from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
 
-FAILING_S = 15.0
-"""Time for which a publish that failed makes a node not ready, in seconds."""
+FAILING_S = 20.0
+"""Time for which a publish that failed makes a node not ready, in seconds. Above the time between two compactions."""
 
 
 class StoreAccess:
@@ -49,6 +49,9 @@ class StoreAccess:
         self.writes = StoreWrites(config, store, hub, guard, bulkhead, self.damage)
         self.heads = HeadReads(config, store, hub, guard, bulkhead)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
+        self._housekeeping.tried = self._note_attempt
+        self._store = store
+        self._row_missing = ""
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
         self.follower.reopening = self._housekeeping.interrupt
@@ -98,6 +101,20 @@ class StoreAccess:
         nursery.start_soon(self.follower.follow)
         nursery.start_soon(self._housekeeping.run)
         self._housekeeping.log_warnings()
+        self._note_attempt(done=False)
+
+    def _note_attempt(self, done: bool) -> None:
+        """Count a lineage row that could not be committed as a publish that failed, until it is there.
+
+        An attempt to compact that was `done` says that something can be written, and does not count: the row may be
+        left to the first publish, which has to come here for that.
+        """
+        due, failing = self._store.unwritten, self.writes.failing
+        if due and not done:
+            self._row_missing = f"nothing could be written when the store was opened: {due}"
+            failing.failed(self._row_missing)
+        elif done and not due and failing.on and failing.because == self._row_missing:
+            failing.succeeded()
 
     def _restart(self, position: Position) -> None:
         self.heads.restart()

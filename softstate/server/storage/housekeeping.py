@@ -34,6 +34,8 @@ class Housekeeping:
         now: Callable[[], float],
         bulkhead: Bulkhead,
     ) -> None:
+        self.tried: Callable[[bool], None] = lambda _done: None
+        """Called after each attempt to compact the store, with whether it succeeded."""
         self._bulkhead = bulkhead
         self._guard = guard
         self._store = store
@@ -80,8 +82,10 @@ class Housekeeping:
                 await self._store.compact(tombstones=tombstones, keys=keys)
         except SoftstateError as error:
             self._postponed.failed(str(error))
+            self.tried(False)
         else:
             self._postponed.succeeded()
+            self.tried(True)
 
     def log_warnings(self) -> None:
         """Log why acknowledged publishes may be lost on this store, and what else to see to, once while each lasts."""

@@ -205,6 +205,8 @@ class EtcdStore(Store):
                 continue
             committed = next_one if committed is None else _joined(committed, next_one, self.name)
         assert committed is not None
+        if committed.records:
+            self.unwritten = ""
         return committed
 
     def _may_write(self) -> None:
@@ -364,6 +366,7 @@ class EtcdStore(Store):
         return position
 
     async def _first_head(self) -> StoredHead:
+        self.unwritten = ""
         if self._read_only:
             return await self._opening.look()
         try:
@@ -375,6 +378,7 @@ class EtcdStore(Store):
             except (StoreFault, Unavailable):
                 raise error from None
             log.warning("store can be read but not written", store=self.name, because=error.message)
+            self.unwritten = error.message
             return stored
 
     def _begin_with(self, stored: StoredHead) -> Position:

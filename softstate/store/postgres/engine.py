@@ -21,6 +21,7 @@ from softstate.store.limits import CALL_S
 from softstate.store.postgres.audit import audit
 from softstate.store.postgres.compaction import forget
 from softstate.store.postgres.connection import Connection, PostgresConnection
+from softstate.store.postgres.errors import explain
 from softstate.store.postgres.pooler import refuse_pooler
 from softstate.store.postgres.schema import LAYOUT, claim, needs_migration
 from softstate.store.postgres.snapshot import PostgresSnapshot
@@ -88,6 +89,8 @@ class PostgresEngine:
         self._seen_lock = threading.Lock()
         self._index = VersionIndex()
         self._read_last: tuple[Position | None, str] = (None, "")
+        self.unwritten = ""
+        """The reason why the lineage row of the last opening is still to be committed; empty if it is not."""
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only ever raised."""
         self.sent = False
@@ -136,8 +139,9 @@ class PostgresEngine:
                 "store opened, but nothing can be written: publishes fail until that has passed",
                 store=self.address.name, because=error.diag.message_primary,
             )  # fmt: skip
+            self.unwritten = str(explain(error, self.address.name, opening=False))
             return None
-        self.writer.fresh = False
+        self.writer.fresh, self.unwritten = False, ""
         return transaction.position
 
     def _begin(self, connection: Connection, group: Sequence[Write]) -> PostgresTransaction:
@@ -155,7 +159,7 @@ class PostgresEngine:
     def _commit_moved(self, transaction: PostgresTransaction) -> None:
         if transaction.moved:
             transaction.commit_moved()
-            self.writer.fresh = False
+            self.writer.fresh, self.unwritten = False, ""
             self.saw(transaction.position)
 
     def move(self, connection: Connection) -> None:
@@ -168,7 +172,7 @@ class PostgresEngine:
         verdicts = transaction.apply(group, self._keys_max, publishers_max)
         if transaction.changed:
             transaction.commit()
-            self.writer.fresh = False
+            self.writer.fresh, self.unwritten = False, ""
             self.saw(transaction.position)
         else:
             self._commit_moved(transaction)
@@ -191,7 +195,7 @@ class PostgresEngine:
             # Writing to meta hides that another program has put it there, so a lineage row comes first.
             transaction.begin_lineage()
             transaction.commit(floor=gone.floor)
-            self.writer.fresh = False
+            self.writer.fresh, self.unwritten = False, ""
             self.saw(transaction.position)
         else:
             self._commit_moved(transaction)

@@ -117,6 +117,11 @@ class PostgresStore(Store):
             raise
         return cls(engine, keys_max, publishers_max)
 
+    @property
+    def unwritten(self) -> str:  # type: ignore[override]
+        """See `Store.unwritten`."""
+        return self._engine.unwritten
+
     def _check_writable(self) -> None:
         if self._engine.read_only:
             raise StoreRefused(f"{self.name} was opened for reading only: open it without that to change it")

@@ -15,7 +15,7 @@ from softstate.position import Position
 from softstate.store.limits import PROBE_EVERY_S
 from softstate.store.redis.connection import RedisConnections
 from softstate.store.redis.durability import INFO_SECTIONS, SETTINGS, judge_durability, read_info
-from softstate.store.redis.errors import NO_STORE, OLD_LAYOUT, TAKES_NO_WRITES, explained, missing, word_of
+from softstate.store.redis.errors import NO_STORE, OLD_LAYOUT, TAKES_NO_WRITES, explain, explained, missing, word_of
 from softstate.store.redis.schema import LIBRARY, StoreState, function as name_of, must_be_replaced
 from softstate.store.redis.url import RedisAddress
 from softstate.store.rules.nonce import epoch_nonce, lineage_nonce
@@ -44,9 +44,15 @@ class RedisEngine:
         self.read_only = read_only
         self.row_due = False
         """Whether the lineage row of the last opening is still to be committed."""
+        self._not_begun = ""
         self._openings = 0
         self._probed_connection = 0
         self._probed_at = -math.inf
+
+    @property
+    def unwritten(self) -> str:
+        """The reason why the lineage row of the last opening is still to be committed; empty if it is not."""
+        return self._not_begun if self.row_due else ""
 
     async def open(self) -> Position | None:
         """See that the library is there, commit a lineage row, and return it; None if the store has layout 1.
@@ -83,6 +89,7 @@ class RedisEngine:
                 raise
             (answer,) = await self._send_as(b"FCALL_RO", "look")
             self.row_due = True
+            self._not_begun = str(explain(error, self.address.name, opening=False))
         return StoreState.read(answer)
 
     async def _send_as(self, command: bytes, function: str, *arguments: str) -> Any:

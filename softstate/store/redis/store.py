@@ -93,6 +93,11 @@ class RedisStore(Store):
         """Reasons not to rely on an acknowledged commit."""
         return self._engine.warnings
 
+    @property
+    def unwritten(self) -> str:  # type: ignore[override]
+        """See `Store.unwritten`."""
+        return self._engine.unwritten
+
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
         self._check_may_write()

@@ -25,7 +25,7 @@ from softstate.store.sqlite.audit import audit
 from softstate.store.sqlite.compaction import compact
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile
 from softstate.store.sqlite.dump import replace_contents
-from softstate.store.sqlite.errors import CANNOT_WRITE, code_of
+from softstate.store.sqlite.errors import CANNOT_WRITE, advised, code_of
 from softstate.store.sqlite.migration import migrate
 from softstate.store.sqlite.place import Stamp
 from softstate.store.sqlite.schema import examine, prepare, read_layout
@@ -61,12 +61,18 @@ class SqliteEngine:
         self.state = State("")
         """The state as this process has read it last."""
         self._row_due = False
+        self._not_begun = ""
         self.seen = Position("", "", 0)
         """The highest position that this process has met; set by both threads, and only raised."""
         self.copied: str | None = None
         """The copy of the file as it was in an earlier layout, if it was carried over by this process."""
         self.stamp: Stamp | None = None
         """That of the files just after this process's last commit."""
+
+    @property
+    def unwritten(self) -> str:
+        """The reason why the lineage row of the last opening is still to be committed; empty if it is not."""
+        return self._not_begun if self._row_due else ""
 
     def open(self) -> Position:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
@@ -106,6 +112,7 @@ class SqliteEngine:
         except sqlite3.OperationalError as error:
             if not self._row_due or code_of(error) not in CANNOT_WRITE:
                 raise
+            self._not_begun = advised(self.file.path, error)
         with transaction(connection, "BEGIN"):
             return examine(connection, self.file.path)
 

@@ -42,6 +42,11 @@ def code_of(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
+def advised(path: str, error: sqlite3.Error) -> str:
+    """Return what an error says of a file, and what to do."""
+    return f"{path}: {error}: {_ADVICE.get(code_of(error), 'unexpected: please report this')}"
+
+
 def connection_survives(error: Unavailable) -> bool:
     """Tell whether a connection can still be used after an error that `translated` has raised."""
     cause = error.__cause__
@@ -76,8 +81,7 @@ def translated(path: str, *, opening: bool = False) -> Iterator[None]:
             ) from error
         if opening and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
             raise _damaged(path, str(error), StoreRefused) from error
-        advice = _ADVICE.get(code, "unexpected: please report this")
-        raise Unavailable(f"{path}: {error}: {advice}") from error
+        raise Unavailable(advised(path, error)) from error
     except NOT_OF_SQL as error:
         raise _damaged(path, str(error) or type(error).__name__, StoreRefused if opening else Unavailable) from error
 

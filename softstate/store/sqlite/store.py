@@ -113,6 +113,11 @@ class SqliteStore(Store):
         )
         return cautions
 
+    @property
+    def unwritten(self) -> str:  # type: ignore[override]
+        """See `Store.unwritten`."""
+        return self._engine.unwritten
+
     def gauges(self) -> Mapping[str, int]:
         """See `Store.gauges`: the size of the write-ahead log, and what is remembered of requests."""
         state = self._engine.state

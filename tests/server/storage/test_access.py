@@ -43,6 +43,12 @@ class Rig:
             skipped=lambda: None,
         )
 
+    def unready(self) -> str | None:
+        return self.access.unready
+
+    def writable(self) -> int:
+        return self.access.statistics()["store_writable"]
+
     async def _pass(self, checkpoint: str) -> None:
         if checkpoint == "publish.before_commit" and self.full:
             raise Unavailable("no space left on device")
@@ -121,6 +127,58 @@ async def test_publishes_that_fail_are_two_lines_of_the_log_and_make_it_unready(
         assert reasons == [full, None, full, full, None]
         events = [(line["event"], line.get("because"), line.get("failures")) for line in logs]
         assert events == [("publishes fail", "no space left on device", None), ("publishes succeed again", None, 306)]
+
+
+async def test_a_start_that_could_write_nothing_is_said_once_and_not_ready_until_something_is_written(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    rig.store.unwritten = "disk is full: make room"
+
+    async def compact(**_: int) -> int:
+        if rig.full:
+            raise Unavailable("disk is full")
+        return 0
+
+    monkeypatch.setattr(rig.store, "compact", compact)
+    rig.full = True
+    said = "nothing could be written when the store was opened: disk is full: make room"
+    async with trio.open_nursery() as nursery:
+        with structlog.testing.capture_logs() as logs:
+            rig.access.start(nursery)
+            assert rig.unready() == f"publishes fail: {said}"
+            assert rig.writable() == 0
+            for _ in range(50):
+                await trio.sleep(2.9)
+                assert rig.unready() == f"publishes fail: {said}"
+            page = await rig.access.reads.read(Query({"a": 0}))
+            assert page.records == []
+            rig.full = False
+            await trio.sleep(2 * FAILING_S)
+            # Something can be written again, but this engine leaves the row to a publish, which has to come here.
+            assert rig.unready() is None
+            assert rig.writable() == 0
+            rig.store.unwritten = ""
+            await trio.sleep(FAILING_S)
+            assert rig.writable() == 1
+        events = [(line["event"], line.get("because")) for line in logs if line["event"].startswith("publishes")]
+        assert events == [("publishes fail", said), ("publishes succeed again", None)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_publish_ends_what_a_start_that_could_write_nothing_began(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    rig = Rig()
+    rig.store.unwritten = "disk is full: make room"
+    async with trio.open_nursery() as nursery:
+        rig.access.start(nursery)
+        await settled()
+        assert rig.unready() is not None
+        rig.store.unwritten = ""
+        await rig.access.writes.publish(Write("a", b"\x01"))
+        assert rig.unready() is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_unreadable_record_is_one_line_of_the_log_and_is_counted_until_it_is_whole(

@@ -103,8 +103,10 @@ async def test_store_that_is_out_of_space_when_it_is_opened(rig: EtcdRig) -> Non
     with pytest.raises(Unavailable, match="disarm"):
         await store.publish([Write("a", b"\x02")])
     assert await store.reopen() == before
+    assert "disarm" in store.unwritten
     await rig.refuse_writes(on=False)
     committed = await store.publish([Write("a", b"\x03", expect=version)])
+    assert store.unwritten == ""
     assert committed.verdicts == [Applied(version + 2)]
     assert [row.revision for row in (await store.feed(before)).lineages] == [version + 1]
     await store.aclose()

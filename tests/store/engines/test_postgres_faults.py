@@ -194,11 +194,14 @@ async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig)
         found = await store.head()
         assert await other.head() == found, "one that opens meanwhile serves what is there"
         assert "a" in await state(other)
+        assert "it takes no writes" in other.unwritten
+        assert store.unwritten == ""
         with pytest.raises(Unavailable, match="it takes no writes"):
             await put(other, "b")
     finally:
         await rig.refuse_writes(on=False)
     await eventually(other, "c")
+    assert other.unwritten == ""
     feed = await other.feed(found)
     assert [row.revision for row in feed.lineages] == [found.revision + 1], "its row comes before its first change"
     assert [record.version for record in feed.records] == [found.revision + 2]

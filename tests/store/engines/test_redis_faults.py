@@ -311,7 +311,13 @@ async def test_full_memory_refuses_changes_only(rig: RedisRig) -> None:
             await put(store, "b")
         assert await topics(store) == []
         assert await store.compact(tombstones=9, keys=9) == 3, "what makes room is allowed"
-        await rig.refuse_writes(on=False)
+        async with opened(rig) as other:
+            assert "maxmemory" in other.unwritten
+            with pytest.raises(Unavailable, match="maxmemory"):
+                await put(other, "b")
+            await rig.refuse_writes(on=False)
+            await put(other, "b")
+            assert other.unwritten == ""
         await put(store, "b")
 
 

@@ -247,6 +247,8 @@ async def test_without_room_for_a_lineage_row_reads_are_served(
     async with opened(path) as store:
         before = await store.head()
         assert (before.revision, await topics(store)) == (2, ["a"])
+        assert "full" in store.unwritten
+        assert str(path) in store.unwritten
         for _ in range(2):
             with pytest.raises(Unavailable, match="disk is full"):
                 await put(store, "b")
@@ -256,6 +258,7 @@ async def test_without_room_for_a_lineage_row_reads_are_served(
         monkeypatch.setattr(sqlite_engine, "begin_lineage", begin_lineage)
         done = await store.publish([Write("b", b"\x01"), Write("c", b"\x01", expect=9)])
         assert (done.before, done.position.revision) == (3, 4)
+        assert store.unwritten == ""
         assert done.position.lineage != before.lineage
         assert await store.lineage_at([2, 3, 4]) == [before.lineage, *[done.position.lineage] * 2]
         await put(store, "d")
