@@ -18,7 +18,7 @@ from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
 
-FAILING_S = 20.0
+FAILING_S = 17.0
 """Time for which a publish that failed makes a node not ready, in seconds. Above the time between two compactions."""
 
 
