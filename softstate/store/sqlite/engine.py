@@ -87,6 +87,9 @@ class SqliteEngine:
                 path, begin = self.file.path, not self.file.read_only
                 if begin:
                     begin = not prepare(connection, path, self._random, self._busy_s, create=self.file.may_create)
+                    if not begin:
+                        # A new file is a store by itself from now on: moved without its log, it would pass for empty.
+                        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                     self.copied = migrate(connection, path, backup=self._backup) or self.copied
                 state = self._examined(connection, begin=begin)
         except BaseException:

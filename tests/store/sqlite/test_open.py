@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -244,3 +245,12 @@ async def test_processes_creating_it_together_share_it(tmp_path: Path) -> None:
     assert epochs == {f"{head.epoch}\n".encode()}
     assert head.revision == 4, "each of the three, and this one, has its lineage row"
     await store.aclose()
+
+
+async def test_a_new_file_is_a_store_without_its_log(tmp_path: Path) -> None:
+    store = await SqliteStore.open(str(tmp_path / "softstate.db"))
+    shutil.copy(tmp_path / "softstate.db", tmp_path / "copy.db")
+    await store.aclose()
+    copy = await SqliteStore.open(str(tmp_path / "copy.db"), create=False)
+    assert (await copy.head()).revision == 2
+    await copy.aclose()
