@@ -140,13 +140,21 @@ class Histories:
 
     def replaced(self, event: HistoryReplaced) -> None:
         """Begin another history, with the earlier commits that it contains."""
-        begun = History(len(self.all), event.epoch, event.at_s, event.why, event.revision, list(event.rows))
+        rows = [*self._forgotten_before(event), *event.rows]
+        begun = History(len(self.all), event.epoch, event.at_s, event.why, event.revision, rows)
         begun.base = event.revision
         for identity, commit in sorted(self._commits.items(), key=lambda item: item[0][2]):
             epoch, lineage, revision = identity
             if epoch == event.epoch and revision <= event.revision and begun.lineage_at(revision) == lineage:
                 begun.add(Entry(commit, identity))
         self.all.append(begun)
+
+    def _forgotten_before(self, event: HistoryReplaced) -> list[tuple[int, str]]:
+        """Return the lineage rows that compaction had taken from a backup: those below its first, in its history."""
+        for history in reversed(self.all):
+            if history.epoch == event.epoch and event.rows and event.rows[0] in history.rows:
+                return [row for row in history.rows if row[0] < event.rows[0][0]]
+        return []
 
     def holding(self, topic: str, version: int, *, deleted: bool, value: Any = ...) -> set[int]:
         """Return the numbers of the histories that hold a state of a topic."""

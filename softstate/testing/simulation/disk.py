@@ -151,7 +151,8 @@ class SimDisk(MemoryDisk):
         """Whether publishing and housekeeping fail while reads work, as on a full disk."""
         self.image: MemoryImage = RecordedImage(self.image.epoch, recorder=recorder)
         self._synced = self.image.copy()
-        self._rows_at_replacement = -1
+        self._row_replaced: Sequence[Position] | None = None
+        """The newest lineage row of the history that was put here last, None if none was: no row is newer yet."""
 
     def sync(self) -> None:
         """Make all commits so far durable."""
@@ -170,7 +171,8 @@ class SimDisk(MemoryDisk):
 
     def commit(self, publish: Write) -> int:
         """Commit a change as another node would, which reopens its store first if the history was replaced."""
-        if len(self.image.rows) == self._rows_at_replacement:
+        # Not by their number: compaction forgets rows, and a change of a restored history needs one of its own.
+        if self.image.rows[-1:] == self._row_replaced:
             self.image.open(lineage_nonce(self.random))
         self.image.apply(publish, KEYS_MAX)
         self.ring()
@@ -213,7 +215,7 @@ class SimDisk(MemoryDisk):
     def _replace(self, image: MemoryImage, why: str) -> None:
         self.image = image.copy()
         self._synced = image.copy()
-        self._rows_at_replacement = len(image.rows)
+        self._row_replaced = image.rows[-1:]
         topics = tuple(sorted((r.topic, r.version, r.deleted) for r in image.records.values()))
         rows = tuple((row.revision, row.lineage) for row in image.rows)
         self._recorder(HistoryReplaced(trio.current_time(), why, image.epoch, image.head, rows, topics))
