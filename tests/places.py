@@ -4,6 +4,7 @@
 - ``engines``: needs a real Redis, PostgreSQL or etcd, and starts one of its own.
 - ``processes``: starts processes. A test that starts one without this marker or ``engines`` fails.
 - ``slow``: a single test that takes seconds.
+- ``bench``: a bench of speed, run for a moment with real servers. Left out unless asked for (`pytest -m bench`).
 
 A test may have several, or none.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-MARKERS = ("fast", "engines", "processes", "slow")
+MARKERS = ("fast", "engines", "processes", "slow", "bench")
 
 PLACES: dict[str, tuple[str, ...]] = {
     "tests": ("fast",),
     "tests/test_readme.py": ("processes",),
     "tests/bench": ("processes",),
-    "tests/bench/speed/test_nodes.py": ("engines", "processes"),
+    "tests/bench/speed": ("processes", "bench"),
+    "tests/bench/speed/test_nodes.py": ("engines", "processes", "bench"),
     "tests/bench/trials/fuzz": (),
     "tests/cli": (),
     "tests/cli/commands/drill/test_faults.py": ("processes",),
@@ -51,9 +53,18 @@ NAMED: dict[str, tuple[str, ...]] = {
         "processes",
         "slow",
     ),
-    "tests/bench/speed/test_fanout.py::test_all_three_comparisons_run_with_ten_subscribers": ("processes", "slow"),
-    "tests/bench/speed/test_nodes.py::test_everything_is_measured_on_each_engine": ("engines", "processes", "slow"),
-    "tests/bench/speed/test_workers.py::test_one_worker_and_two_do_the_same_load": ("processes", "slow"),
+    "tests/bench/speed/test_fanout.py::test_all_three_comparisons_run_with_ten_subscribers": (
+        "processes",
+        "slow",
+        "bench",
+    ),
+    "tests/bench/speed/test_nodes.py::test_everything_is_measured_on_each_engine": (
+        "engines",
+        "processes",
+        "slow",
+        "bench",
+    ),
+    "tests/bench/speed/test_workers.py::test_one_worker_and_two_do_the_same_load": ("processes", "slow", "bench"),
     "tests/bench/trials/test_replay.py::test_a_small_replay_passes_every_check": ("processes", "slow"),
     "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part": ("slow",),
     "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_whole": ("slow",),
