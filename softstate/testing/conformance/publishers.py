@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-
 from softstate.errors import Conflict, KeyReused, Overloaded
 from softstate.store.base import Applied, Number, Publisher, Use, Write
 from softstate.store.rules.dump import pages
@@ -22,16 +19,6 @@ def numbered(seq: int, settled: int = 0, *, publisher: str = "p", digest: bytes 
     return Write(topic, b"\x01", digest=digest, number=Number(publisher, seq, settled))
 
 
-def _from_layout_2(check: Callable[[Stage], Awaitable[None]]) -> Callable[[Stage], Awaitable[None]]:
-    @wraps(check)
-    async def run(stage: Stage) -> None:
-        if (await stage.open()).layout >= 2:
-            await check(stage)
-
-    return run
-
-
-@_from_layout_2
 async def number_returns_the_first_success(stage: Stage) -> None:
     """Check that a repeated number gets the first success, in one group or later, on any store of the backend."""
     store = await stage.open()
@@ -49,7 +36,6 @@ async def number_returns_the_first_success(stage: Stage) -> None:
     equal((await store.info()).publishers, 2, "`info` counts publishers")
 
 
-@_from_layout_2
 async def settled_number_never_comes_back(stage: Stage) -> None:
     """Check that what a publisher has settled is refused, however late the copy, and conflicts are not remembered."""
     store = await stage.open()
@@ -63,7 +49,6 @@ async def settled_number_never_comes_back(stage: Stage) -> None:
     await refused(store, Conflict, lost, "the same, judged again")
 
 
-@_from_layout_2
 async def deletion_of_nothing_is_remembered_by_its_number(stage: Stage) -> None:
     """Check that a late copy of a deletion that found nothing deletes nothing."""
     store = await stage.open()
@@ -75,7 +60,6 @@ async def deletion_of_nothing_is_remembered_by_its_number(stage: Stage) -> None:
     equal((await store.info()).topics, 1, "what was published since is there")
 
 
-@_from_layout_2
 async def publishers_are_limited(stage: Stage) -> None:
     """Check that unknown publishers, and only they, are refused at the limit, until compaction forgets silent ones."""
     store = await stage.open()
@@ -91,7 +75,6 @@ async def publishers_are_limited(stage: Stage) -> None:
     equal([type(verdict) for verdict in done.verdicts], [Applied, Applied], "there is room again")
 
 
-@_from_layout_2
 async def publishers_are_copied(stage: Stage) -> None:
     """Check that a dump has every publisher, once each at its newest, and that the copy knows them."""
     store = await stage.open()
