@@ -321,8 +321,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/shell/test_shell.py::test_nothing_is_told_of_a_connection_that_was_left",
     ),
     "P-RES-8": (
-        "lease/test_table.py::test_a_new_session_is_never_refused_because_of_detached_leases",
-        "lease/test_table.py::test_a_tenth_of_the_table_may_be_detached_and_the_first_detached_is_given_up",
+        "lease/test_detached.py::test_a_new_session_is_never_refused_because_of_detached_leases",
+        "lease/test_detached.py::test_a_tenth_of_the_table_may_be_detached_and_the_first_detached_is_given_up",
         "server/test_node_advice.py::test_dead_leases_raise_no_spread_once_their_clients_would_be_back",
     ),
     # Rewound stores
