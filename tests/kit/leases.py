@@ -1,4 +1,4 @@
-"""For tests of the lease table: the counts of an empty one, a sink that is never called, and names as codecs make them."""
+"""For tests of the lease table: counts of an empty one, a sink that is never called, and names as codecs make them."""
 
 from __future__ import annotations
 
