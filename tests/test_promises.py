@@ -83,7 +83,7 @@ PROMISES = {
         "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",
         "integration/test_contained.py::test_a_hub_that_fails_twice_ends_the_node_at_once",
         "server/fanout/test_hub.py::test_a_record_that_cannot_be_pushed_revokes_the_leases_that_cover_the_turn",
-        "server/storage/test_batcher.py::test_only_the_requests_that_meet_a_bug_get_it_and_it_counts_once",
+        "server/storage/test_batcher_bugs.py::test_only_the_requests_that_meet_a_bug_get_it_and_it_counts_once",
         "simulation/test_edge_cases.py::test_damaged_records_are_refused_alone_and_heal",
         "integration/test_unreadable.py::test_over_http_it_alone_is_refused",
         "integration/test_unreadable.py::test_over_websocket_it_alone_is_refused",

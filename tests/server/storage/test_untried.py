@@ -8,7 +8,7 @@ import trio.testing
 
 from softstate.errors import Unavailable
 from softstate.server.storage.batcher import Ticket
-from tests.server.storage.test_batcher import running, settled
+from tests.kit.batcher_rig import running, settled
 
 
 async def test_requests_that_the_failed_call_knew_nothing_of_are_told_as_untried() -> None:
