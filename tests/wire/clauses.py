@@ -408,7 +408,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "store/rules/test_publishers.py::test_a_repeated_number_gets_the_first_success",
         "store/rules/test_publishers.py::test_a_settled_number_is_never_applied_again",
     ),
-    "P-PUB-10": ("store/rules/test_publishers.py::test_only_unknown_publishers_are_refused_when_all_places_are_taken",),
+    "P-PUB-10": (
+        "store/rules/test_publishers.py::test_only_unknown_publishers_are_refused_when_all_places_are_taken",
+        "client/machine/test_paths.py::test_children_of_one_fork_draw_different_publishers",
+    ),
     # Over HTTP
     "P-HTTP-1": (
         "server/http/test_server.py::test_error_bodies_have_the_documented_fields_only",

@@ -151,6 +151,16 @@ class Jumped:
     """The clock that runs during suspend and the one that does not have drifted apart: the host slept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """This process is a child of fork(): the machine that it was copied from goes on in the parent.
+
+    `seed` is new: the child must not draw what the parent draws.
+    """
+
+    seed: int
+
+
 Event: TypeAlias = (
     Opened
     | Closed
@@ -158,6 +168,7 @@ Event: TypeAlias = (
     | Unwanted
     | PublishRequested
     | PublishDropped
+    | Forked
     | Connected
     | ConnectFailed
     | Arrived

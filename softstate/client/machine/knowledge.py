@@ -355,8 +355,9 @@ class Knowledge:
 
     def _heal(self, question: Question, whole: Sequence[str], revision: int) -> None:
         """Note the topics that a complete answer was about, and that it no longer calls unreadable."""
+        listed = set(whole)
         for topic in list(self._unreadable):
-            asked = topic in question.since or not set(whole).isdisjoint(prefixes_of(topic))
+            asked = topic in question.since or not listed.isdisjoint(prefixes_of(topic))
             if asked and topic not in question.unreadable and self._later(question, topic, revision):
                 del self._unreadable[topic]
 

@@ -21,6 +21,7 @@ from softstate.client.machine.events import (
     Connected,
     ConnectFailed,
     Event,
+    Forked,
     Jumped,
     Lost,
     ModeChanged,
@@ -149,6 +150,9 @@ class Machine:
                 self._fire(self._plain_trigger(event))
             case Wanted() | Unwanted() | PublishRequested() | PublishDropped():
                 self._read_application(event)
+            case Forked():
+                self._core.random.seed(event.seed)
+                self._core.act(*self._queue.forked())
             case PollAnswered():
                 self._poll.answered(event.request, event.message)
             case PublishAnswered():

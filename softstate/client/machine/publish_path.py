@@ -120,7 +120,7 @@ class PublishPath:
             for ticket in self._tickets:
                 core.act(*core.queue.batch_refused([ticket], error))
         else:
-            core.queue.lost(HTTP)
+            core.queue.returned(HTTP, error)
         core.path_failed(self._rotation, 0.0)
 
     def _failed(self, retry_s: float) -> None:

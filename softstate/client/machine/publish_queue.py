@@ -26,6 +26,7 @@ from softstate.client.machine.numbering import Numbered, Numbering
 from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
 from softstate.errors import (
     ERRORS_BY_CODE,
+    Denied,
     OutcomeUnknown,
     Overloaded,
     RequestError,
@@ -38,6 +39,13 @@ from softstate.position import Position
 from softstate.wire.messages import UNTRIED, Batch, BatchChange, BatchResult, Publish, Published
 
 EXPIRED = "the publish of {!r} was not answered in time: read the topic to learn its outcome"
+
+UNSEEN = (
+    "an earlier attempt to publish {!r} may have been applied, and sending it again is refused ({}): read the topic"
+    " to learn its outcome"
+)
+
+FORKED = "this process is a child of fork(): the publish is its parent's; read the topic to learn its outcome"
 
 BATCH_MAX = 100
 """Most publishes in one HTTP request."""
@@ -107,6 +115,13 @@ def _message(entry: Entry) -> Publish:
         seq,
         numbering.settled,
     )
+
+
+def _unseen(entry: Entry, error: RequestError) -> SoftstateError:
+    """Return the outcome of a publish whose last attempt was refused unseen."""
+    if not (entry.maybe_applied and isinstance(error, Denied)):
+        return error
+    return OutcomeUnknown(UNSEEN.format(entry.asked.topic, error.message))
 
 
 def error_of(
@@ -187,13 +202,18 @@ class PublishQueue:
         self._portions, self._unfit = portions, True
 
     def settle_all(self, error: SoftstateError) -> list[Settled]:
-        """Settle every publish with `error`: the client ends."""
+        """Settle every publish with `error`."""
         settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
         for table in (self._entries, self._by_topic, self._in_flight, self._unknown_since):
             table.clear()
         for heap in (self._ready, self._again, self._waiting):
             heap.clear()
         return settled
+
+    def forked(self) -> list[Settled]:
+        """Begin in a child of fork(), with an id of its own (P-PUB-10); what the parent goes on with is settled."""
+        self._own = Numbering(self._new_publisher())
+        return self.settle_all(OutcomeUnknown(FORKED))
 
     # Sending -----------------------------------------------------------------------------------------------------
 
@@ -289,12 +309,15 @@ class PublishQueue:
         return settled
 
     def batch_refused(self, tickets: Sequence[int], error: RequestError) -> list[Settled]:
-        """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
+        """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one.
+
+        That a node denies to look at it tells nothing of an earlier attempt, perhaps with another node.
+        """
         in_flight = [entry for ticket in tickets if (entry := self._in_flight.get(ticket)) is not None]
         if len(tickets) == 1:
-            return [action for entry in in_flight for action in self._settle(entry, error)]
+            return [action for entry in in_flight for action in self._settle(entry, _unseen(entry, error))]
         self._batch_max = max(1, len(tickets) // 2)
-        self.lost(HTTP)
+        self.returned(HTTP)
         return []
 
     # Time --------------------------------------------------------------------------------------------------------

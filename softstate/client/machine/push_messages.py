@@ -103,7 +103,7 @@ class PushMessages:
         core.advice = Advice.of(message.poll, message.recover)
         core.limit(message.limits)
         core.queue.key_s = message.limits.key_ms / 1000
-        core.queue.numbers_max = message.limits.inflight
+        core.queue.numbers_max = max(message.limits.inflight, 1)  # with 0, every publish would wait without end
         core.failures = 0
         core.timeout_s = message.timeout_ms / 1000
         core.answered_url = connection.url

@@ -5,12 +5,15 @@ application) calls `Shell.handle`, which runs the machine and starts its actions
 plain program order, and back-pressure is TCP's. What does wait, runs in tasks of one nursery: a task for each
 connection (with one that writes), one for each HTTP request, one for the timer.
 
-No clock, random number or socket is used but those that were injected, so that the simulator runs this very code.
+No clock, random number or socket is used but those that were injected, so that the simulator runs this very code; only
+a child of fork() draws a seed of its own.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias, final
 
@@ -27,6 +30,7 @@ from softstate.client.machine.events import (
     Deliver,
     Disconnect,
     Event,
+    Forked,
     Jumped,
     Lost,
     ModeChanged,
@@ -187,6 +191,7 @@ class Shell:
         self.codec: Codec = http.codec
         """How messages are written."""
         self._clock = clock
+        self._pid = os.getpid()
         self._connections: dict[int, _Connection] = {}
         self._requests: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
@@ -221,6 +226,9 @@ class Shell:
         """Give the machine an event and do what it answers. Nothing happens any more once closed."""
         if self._closed:
             return
+        if (pid := os.getpid()) != self._pid:
+            self._pid = pid
+            self.handle(Forked(secrets.randbits(128)))
         for action in self._machine.handle(event, self._clock.now()):
             self._execute(action)
         self._application.advanced()

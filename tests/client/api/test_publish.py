@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +15,7 @@ from trio_websocket import WebSocketConnection
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.portions import VALUE_BYTES_MAX
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
-from softstate.errors import ClientClosed, Conflict, Invalid, SoftstateError, TooLarge, Unauthenticated
+from softstate.errors import ClientClosed, Conflict, Invalid, OutcomeUnknown, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye
 from tests.kit.push_node import PushNode, client_of, until
@@ -34,6 +35,21 @@ async def test_publish_delete_and_conflict(push: PushNode, autojump_clock: MockC
     assert numbers == [(numbers[0][0], seq, seq - 1) for seq in (1, 2, 3)]
     assert len(numbers[0][0] or "") == 32
     assert [publish.key for publish in push.published] == [None] * 3
+
+
+async def test_a_child_of_fork_publishes_under_an_id_of_its_own(
+    push: PushNode, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with client_of(push.node.open_stream) as client:
+        await client.publish("a", 1)
+        left = client.publish_soon("a", 2)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        await client.publish("a", 3)
+        with pytest.raises(OutcomeUnknown, match="fork"):
+            await left.wait()
+    first, own = push.published[0], push.published[-1]
+    assert (own.value, own.seq, own.settled) == (3, 1, 0)
+    assert own.publisher != first.publisher
 
 
 async def test_publishes_of_a_topic_keep_their_order(push: PushNode, autojump_clock: MockClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
 from softstate.client.machine.events import (
@@ -12,6 +13,7 @@ from softstate.client.machine.events import (
     Connect,
     ConnectFailed,
     Deliver,
+    Forked,
     Lost,
     Opened,
     PublishAnswered,
@@ -27,10 +29,19 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.portions import NAMES_MAX
-from softstate.errors import Invalid, NotFound, Overloaded, Rewound, Unauthenticated, Unavailable
+from softstate.errors import (
+    Denied,
+    Invalid,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    Rewound,
+    Unauthenticated,
+    Unavailable,
+)
 from softstate.model import Change
 from softstate.wire.messages import BatchResult, Error, Limits, Notify, PositionMoved, Publish, Published, Revoked
-from tests.kit.machine_rig import OTHER, TIMEOUT_S, URL, Rig, at, gone, set_to
+from tests.kit.machine_rig import LIMITS, OTHER, TIMEOUT_S, URL, Rig, at, gone, set_to
 
 
 def _cut(rig: Rig) -> Rig:
@@ -305,6 +316,42 @@ def test_publishes_over_http_fail_and_go_elsewhere() -> None:
     assert rig.recent(Settled) == [Settled(1, error)]
     rig.do(PublishAnswered(third.request, []))
     assert rig.last == []
+
+
+@pytest.mark.parametrize("lost_before", [False, True])
+def test_publishes_that_every_url_refuses_by_name_were_not_applied_unless_sent_before(lost_before: bool) -> None:
+    rig = Rig(push=False, urls=(URL, OTHER)).open()
+    rig.do(_asked(1))
+    if lost_before:
+        rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "broken off"))
+    error = Denied("not by this name", why="host")
+    while not rig.recent(Settled):
+        if rig.machine._publishes.in_flight:
+            rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "no", error))
+        else:
+            rig.tick_once()
+    (settled,) = rig.recent(Settled)
+    assert {request.url for request in rig.all(SendPublish)} == {URL, OTHER}
+    assert isinstance(settled.outcome, OutcomeUnknown) if lost_before else settled.outcome == error
+
+
+def test_children_of_one_fork_draw_different_publishers() -> None:
+    publishers = set()
+    for seed in (None, 2, 3):
+        rig = Rig()
+        if seed is not None:
+            rig.do(Forked(seed))
+        rig.live()
+        rig.do(PublishRequested(1, "a", 1, deleted=False, expect=None, key=None))
+        publishers.add(rig.sent(Publish)[-1].publisher)
+    assert len(publishers) == 3
+
+
+def test_a_node_that_takes_no_publish_beyond_what_is_settled_gets_one_at_a_time() -> None:
+    rig = Rig().syncing(limits=msgspec.structs.replace(LIMITS, inflight=0))
+    for ticket, topic in enumerate("ab", start=1):
+        rig.do(PublishRequested(ticket, topic, 1, deleted=False, expect=None, key=None))
+    assert [publish.seq for publish in rig.sent(Publish)] == [1]
 
 
 def test_offline_a_publish_answered_is_polling() -> None:

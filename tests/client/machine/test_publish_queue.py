@@ -8,7 +8,7 @@ from random import Random
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
 from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, PublishQueue, error_of
-from softstate.errors import Conflict, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
+from softstate.errors import Conflict, Denied, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
 from softstate.wire.messages import UNTRIED, BatchResult, Published
 from tests.kit.machine_rig import at
 
@@ -251,6 +251,40 @@ def test_a_batch_refused_as_a_whole_is_taken_apart_until_the_culprit_is_alone() 
     tickets, _ = queue.over_http(0.0)
     queue.batch_answered(tickets, [BatchResult("b", 5, at(5))], 0.0, ADVICE)
     assert queue._batch_max == 2
+
+
+def test_a_batch_that_was_refused_unseen_is_certain_not_to_be_applied() -> None:
+    queue = _queue("a", "b")
+    tickets, _ = queue.over_http(0.0)
+    queue.batch_refused(tickets, TooLarge("body"))
+    tickets, _ = queue.over_http(0.0)
+    error = Denied("not by this name")
+    assert queue.batch_refused(tickets, error) == [Settled(1, error)]
+
+
+def test_a_denial_tells_nothing_of_an_earlier_attempt() -> None:
+    queue = _queue("a")
+    queue.over_http(0.0)
+    queue.lost(HTTP)
+    tickets, _ = queue.over_http(1.0)
+    (settled,) = queue.batch_refused(tickets, Denied("not by this name"))
+    assert isinstance(settled.outcome, OutcomeUnknown)
+    assert "not by this name" in str(settled.outcome)
+
+
+def test_a_child_of_fork_has_a_publisher_of_its_own_and_leaves_the_rest_to_its_parent() -> None:
+    queue = _queue()
+    for ticket, topic in enumerate("aab", start=1):
+        queue.ask(_numbered(ticket, topic))
+    (mine, _) = queue.over_connection(CONN, 0.0)
+    left = queue.forked()
+    assert [settled.ticket for settled in left] == [1, 2, 3]
+    assert all(isinstance(settled.outcome, OutcomeUnknown) for settled in left)
+    assert queue.published(_done(1)) == [], "an answer to the parent"
+    queue.ask(_numbered(4, "a"))
+    (own,) = queue.over_connection(CONN, 1.0)
+    assert own.publisher != mine.publisher
+    assert (own.seq, own.settled) == (1, 0)
 
 
 def test_a_batch_refused_after_its_key_died_is_no_news() -> None:
