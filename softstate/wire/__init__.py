@@ -7,6 +7,7 @@ from softstate.wire.codec import (
     JSON as JSON,
     Codec as Codec,
     check_batch as check_batch,
+    damaged as damaged,
     encode_value_for as encode_value_for,
 )
 from softstate.wire.frames import frame as frame, is_close as is_close

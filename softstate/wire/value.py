@@ -35,6 +35,11 @@ VALUE_ITEMS_MAX = 4_096
 FEW_ITEMS = 8
 """A flat map of so many entries is checked entry by entry, which is quicker then."""
 
+CHECKED_KEPT = 32_768
+"""Stored values that are remembered, by their hashes, once they were found whole: 3 MiB."""
+
+_checked: set[int] = set()
+
 _NESTED = frozenset({list, dict})
 _KNOWN = _NESTED | {type(None), bool, int, float, str, bytes}
 _KEPT = _NESTED | {bytes}
@@ -163,6 +168,7 @@ def encode_value(value: Value, limit_bytes: int = VALUE_BYTES_MAX, items_max: fl
     data = cbor2.dumps(value)
     if len(data) > limit_bytes:
         raise TooLarge(f"value is {len(data)} bytes encoded as CBOR, the limit (value_bytes) is {limit_bytes}")
+    _note_checked(data)
     return data
 
 
@@ -184,9 +190,63 @@ def is_value(cbor: bytes) -> bool:
 def json_of(cbor: bytes) -> bytes:
     """Return a stored value as JSON. Raises `Unreadable`, and nothing else, if it is none."""
     try:
-        return msgspec.json.encode(wrap_bytes(cbor2.loads(cbor, semantic_decoders=NO_TAGS, tag_hook=refuse_tag)))
+        return msgspec.json.encode(wrap_bytes(_stored(cbor)))
     except MALFORMED as error:
-        raise Unreadable(f"a stored value is damaged, it does not decode: {type(error).__name__}") from None
+        raise _unreadable(error) from None
+
+
+def cbor_of(cbor: bytes) -> bytes:
+    """Return a stored value as CBOR, which it is already. Raises `Unreadable` if it is none, just as `json_of` does.
+
+    A right checksum tells only that a row is as it was written. In the midst of a message, bytes that are no item
+    would make it unreadable, and with it all else that it carries.
+    """
+    if not is_checked(cbor):
+        _stored(cbor)
+    return cbor
+
+
+def is_checked(cbor: bytes) -> bool:
+    """Tell whether a stored value is known to be one: it was found whole, or encoded here, not long ago."""
+    return hash(cbor) in _checked
+
+
+def _stored(cbor: bytes) -> Value:
+    """Decode a stored value. Raises `Unreadable` unless it is one that may be published, and ends where `cbor` ends.
+
+    One that is checked already is only decoded.
+    """
+    try:
+        if is_checked(cbor):
+            return cbor2.loads(cbor, semantic_decoders=NO_TAGS, tag_hook=refuse_tag)
+        value = _checked_item(cbor)
+    except (Invalid, *MALFORMED) as error:
+        raise _unreadable(error) from None
+    _note_checked(cbor)
+    return value
+
+
+def _checked_item(cbor: bytes) -> Value:
+    # cbor2 ignores what follows an item. As the first of two, the second of which its bytes cannot hold, since it
+    # depends on all of them, the item must end where they end.
+    guard = hash(cbor).to_bytes(8, "big", signed=True)
+    items = cbor2.loads(
+        b"\x82%b\x48%b" % (cbor, guard), allow_indefinite=False, semantic_decoders=NO_TAGS, tag_hook=refuse_tag
+    )
+    if items[1] != guard:
+        raise Invalid("more bytes follow it")
+    check_value(items[0])
+    return items[0]
+
+
+def _note_checked(cbor: bytes) -> None:
+    if len(_checked) >= CHECKED_KEPT:
+        _checked.clear()
+    _checked.add(hash(cbor))
+
+
+def _unreadable(error: Exception) -> Unreadable:
+    return Unreadable(f"a stored value is damaged, it does not decode: {type(error).__name__}")
 
 
 def refuse_tag(_decoder: object, _tag: object = None) -> Any:

@@ -1,4 +1,7 @@
-"""Pages of an answer, encoded in portions: each value is decoded for JSON, and a page may hold 256 KiB of them."""
+"""Pages of an answer, encoded in portions: each value is decoded for JSON, and a page may hold 256 KiB of them.
+
+For CBOR a value is decoded once, to see that it is one; then its bytes are copied.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ from softstate.errors import Unreadable
 from softstate.model import Record
 from softstate.server.fanout.turns import Turns
 from softstate.wire import Codec
+from softstate.wire.value import is_checked
 
 JSON_BYTES_PER_NAME = 16
 """Bytes of CBOR that take as long to write as JSON, at worst, as a name to be entered into a lease."""
+
+CBOR_BYTES_PER_NAME = 32
+"""Bytes of CBOR that take as long to check, at worst."""
 
 RECORDS_PER_NAME = 4
 """Records whose CBOR is copied in that time."""
@@ -20,7 +27,7 @@ RECORDS_PER_NAME = 4
 async def encode_in_turns(
     turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
 ) -> dict[int, bytes]:
-    """Encode records, as many in a turn as it has room for, and return the bytes of each by its `id`.
+    """Encode records, as many in a turn as its budget allows, and return the bytes of each by its `id`.
 
     Nothing, if they cost so little that they may as well be encoded with the message that carries them.
     """
@@ -38,16 +45,17 @@ async def encode_in_turns(
 def _cost(codec: Codec, records: Sequence[Record]) -> int:
     """Return how many names could be dealt with while records are encoded."""
     if not codec.text:
-        return len(records) // RECORDS_PER_NAME
+        unchecked = sum([len(cbor) for record in records if (cbor := record.cbor) and not is_checked(cbor)])
+        return len(records) // RECORDS_PER_NAME + unchecked // CBOR_BYTES_PER_NAME
     return len(records) + sum([len(record.cbor or b"") for record in records]) // JSON_BYTES_PER_NAME
 
 
-def _groups(codec: Codec, records: Sequence[Record], room: int) -> Iterator[Sequence[Record]]:
+def _groups(codec: Codec, records: Sequence[Record], budget: int) -> Iterator[Sequence[Record]]:
     """Cut records into groups that fit into a turn; of a record that does not fit, one is a group."""
     begin = cost = 0
     for end, record in enumerate(records):
-        one = _cost(codec, (record,)) if codec.text else 0
-        if end > begin and (cost + one > room or (end - begin) >= room * RECORDS_PER_NAME):
+        one = _cost(codec, (record,))
+        if end > begin and (cost + one > budget or (end - begin) >= budget * RECORDS_PER_NAME):
             yield records[begin:end]
             begin, cost = end, 0
         cost += one

@@ -20,7 +20,7 @@ from softstate.server.http.message import Refused, Reply, Request, decode_segmen
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
 from softstate.server.storage.writes import change_of, checked_value, number_of
 from softstate.store.base import EXISTS, Applied, Write
-from softstate.wire import check_batch
+from softstate.wire import check_batch, damaged
 from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import request_digest
 
@@ -87,8 +87,7 @@ class _View:
             page = await context.reads.read(Query({topic: 0}, after=max(page.floor, 1)))
         found = page.records[0] if page.records else None
         if found is not None and found.unreadable:
-            message = f"the stored record of {topic!r} is damaged: publish it anew, or restore a backup"
-            raise Unreadable(message, position=page.position)
+            raise damaged(found, page.position)
         # A tombstone at the floor stands for all that is no longer known.
         if found is None or (found.deleted and found.version <= page.floor):
             return cls(None, None, page.position, page.lag_s)
@@ -110,7 +109,11 @@ class _View:
             return fail(self._nothing(), codec, headers=tagged)
         if seen is not None and matches(seen, self.version):
             return Reply(304, headers=tagged)
-        return Reply(200, codec.value(self.record.cbor), codec.content_type, tagged)
+        try:
+            body = codec.value(self.record.cbor)
+        except Unreadable:
+            raise damaged(self.record, self._position) from None
+        return Reply(200, body, codec.content_type, tagged)
 
     def _nothing(self) -> NotFound:
         if self.version is None:

@@ -9,13 +9,14 @@ second pass (P-WIRE-5).
 The `value` of a decoded message is anything that the syntax can carry (CBOR: undefined, NaN; JSON: long integers, deep
 nesting). Before use it goes through `check_value`, which applies the rules of values.
 
-Records are embedded into messages as stored, without decoding: a change is encoded once, not once per reader.
+Records are embedded into CBOR messages as stored, and are decoded once, to see that they are values
+(`softstate.wire.value.cbor_of`); a change is encoded once, not once per reader.
 """
 
 from __future__ import annotations
 
 from softstate.model import Value
-from softstate.wire.codec.base import Codec as Codec, check_batch as check_batch
+from softstate.wire.codec.base import Codec as Codec, check_batch as check_batch, damaged as damaged
 from softstate.wire.codec.cbor import CBOR as CBOR
 from softstate.wire.codec.json import JSON as JSON
 from softstate.wire.value import wrap_bytes

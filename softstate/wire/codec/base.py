@@ -10,6 +10,7 @@ import msgspec
 
 from softstate.errors import Invalid, TooLarge, Unreadable, Unsupported
 from softstate.model import Record, Value
+from softstate.position import Position
 from softstate.wire.codec.items import Count
 from softstate.wire.messages import (
     Batch,
@@ -39,9 +40,10 @@ _ANSWERED = {kind.__struct_config__.tag for kind in (Subscribe, Renew, Poll, Pub
 """The ops of clients that have an id, by which they are answered."""
 
 
-def damaged(record: Record) -> Unreadable:
-    """Return the error for a record whose stored row is damaged."""
-    return Unreadable(f"the stored record of {record.topic!r} is damaged: publish it again, or restore a backup")
+def damaged(record: Record, position: Position | None = None) -> Unreadable:
+    """Return the error for a record whose stored row is damaged, as a read at `position` found it."""
+    message = f"the stored record of {record.topic!r} is damaged: publish it again, or restore a backup"
+    return Unreadable(message, position=position)
 
 
 class MessageKinds:

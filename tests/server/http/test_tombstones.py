@@ -112,16 +112,26 @@ async def test_any_number_of_writers_may_ask_that_a_topic_exists() -> None:
     assert (both.status, both.code) == (400, "invalid")
 
 
-async def test_a_damaged_record_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("accept", ["application/json", "application/cbor"])
+@pytest.mark.parametrize(
+    "record",
+    [Record("a", 1, None, unreadable=True), Record("a", 1, b"\xff\xff"), Record("a", 1, b"\x01\x02")],
+    ids=repr,
+)
+async def test_a_damaged_record_is_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, record: Record, accept: str
+) -> None:
     node = FakeNode()
     await node.set("b", 1)
-    damaged = Page(node.position, 0, [Record("a", 1, None, unreadable=True)])
+    damaged = Page(node.position, 0, [record])
     read = node.read
 
     async def reading(query: Query) -> Page:
         return damaged if "a" in query.topics else await read(query)
 
     monkeypatch.setattr(node, "read", reading)
-    answer = await node.ask("GET", "/v1/topics/a")
-    assert (answer.status, answer.code) == (500, "unreadable")
+    answer = await node.ask("GET", "/v1/topics/a", Accept=accept)
+    assert answer.status == 500
+    assert b"unreadable" in answer.body
+    assert b"the stored record of 'a' is damaged" in answer.body
     assert (await node.ask("GET", "/v1/topics/b")).json == 1
