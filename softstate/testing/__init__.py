@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from softstate.testing.conformance.contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
-from softstate.testing.conformance.stage import Backend, Rewindable, Stage
+from softstate.testing.conformance.stage import Backend, Readable, Rewindable, Stage
 
 if TYPE_CHECKING:
     from softstate.testing.in_memory import MemoryNode, memory_node
@@ -42,6 +42,7 @@ __all__ = [
     "MemoryNode",
     "Oracle",
     "PromiseBroken",
+    "Readable",
     "Rewindable",
     "Route",
     "ScenarioTimeout",

@@ -1,7 +1,7 @@
 """The conformance test of `softstate.store.base.Store`, for every engine, ours and yours.
 
 Write a small class that opens your store on one place for its data (`Backend`; if a backup can be taken of that place
-and put back, `Rewindable` too), and run every check on a new one of it::
+and put back, `Rewindable` too; if it can be opened to read only, `Readable`), and run every check on a new one of it::
 
     async def test_contract():
         await check_store(MyBackend.create)

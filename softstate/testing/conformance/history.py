@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import trio
 import trio.testing
 
-from softstate.errors import Compacted, Rewound, StoreRewound
+from softstate.errors import Compacted, Rewound, StoreRefused, StoreRewound
 from softstate.model import Query, Record
 from softstate.names import ALL
 from softstate.position import Position
@@ -181,6 +181,52 @@ async def reopening_begins_a_lineage(stage: Stage) -> None:
     equal(await state(store), kept, "the records are as they were")
 
 
+async def lineage_rows_are_compacted(stage: Stage) -> None:
+    """Check that `compact` forgets the lineage rows below the floor, except the one in force there."""
+    store = await stage.open()
+    opened = await store.head()
+    await put(store, "a")
+    forgotten = await (await stage.open()).head()
+    kept = await (await stage.open()).head()
+    floor = await put(store, "a", None)
+    last = await (await stage.open()).head()
+    lineages = await store.lineage_at([opened.revision, forgotten.revision, kept.revision, floor, last.revision])
+    wanted = [opened.lineage, forgotten.lineage, kept.lineage, kept.lineage, last.lineage]
+    equal(list(lineages), wanted, "before compacting, every row is there")
+    await store.compact(tombstones=floor, keys=0)
+    for each in (store, await stage.open()):
+        equal(list((await each.dump(0)).rows)[:2], [kept, last], "the rows left: that in force at the floor, and later")
+        (found,) = await each.lineage_at([floor])
+        equal(found, kept.lineage, "the lineage in force at the floor")
+        for gone in (opened, forgotten):
+            (page,) = await each.read([Query(witness=gone)])
+            expect(Rewound, page, f"{gone}, whose row was forgotten, is not on the history")
+        for known in (kept.at(floor), last):
+            await read_page(each, Query(witness=known))
+
+
+async def reading_begins_no_lineage(stage: Stage) -> None:
+    """Check that a store which is opened to read commits no lineage row, sees everything, and refuses to change it."""
+    store = await stage.open()
+    version = await put(store, "a")
+    head = await store.head()
+    reader = await stage.open_to_read()
+    if reader is None:
+        return
+    equal(await reader.head(), head, "the head, as before")
+    equal(await state(reader), {"a": Record("a", version, b"\x01")}, "the state, as it is")
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "publish": lambda: reader.publish([Write("a", b"\x02")]),
+        "compact": lambda: reader.compact(tombstones=version, keys=version),
+        "reopen": reader.reopen,
+        "destroy": reader.destroy,
+    }
+    for name, call in calls.items():
+        await raises(StoreRefused, call, f"{name} on a store that was opened to read")
+    equal(await put(store, "a", b"\x02"), head.revision + 1, "no revision was taken")
+    equal(await state(reader), {"a": Record("a", head.revision + 1, b"\x02")}, "a reader sees what is committed later")
+
+
 async def rewinding_is_noticed(stage: Stage) -> None:
     """Check that after an older copy was restored, every method raises `StoreRewound` until `reopen`."""
     backend = stage.backend
@@ -250,5 +296,7 @@ CHECKS = (
     commits_become_visible_in_order,
     wait_ends_with_the_next_commit,
     reopening_begins_a_lineage,
+    lineage_rows_are_compacted,
+    reading_begins_no_lineage,
     *REWINDS,
 )

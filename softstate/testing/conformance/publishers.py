@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from softstate.errors import Conflict, KeyReused, Overloaded
-from softstate.store.base import Applied, Number, Publisher, Use, Write
+from softstate.store.base import Applied, Dump, Number, Publisher, Use, Write
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import Stage, equal, put, refused
 
@@ -96,11 +98,11 @@ async def publishers_are_copied(stage: Stage) -> None:
     }
     equal(found, wanted, "every publisher, without what is settled")
 
-    async def replay() -> object:
+    async def replay() -> AsyncIterator[Dump]:
         for page in copied:
             yield page
 
-    await store.adopt(replay(), replace=True)  # type: ignore[arg-type]
+    await store.adopt(replay(), replace=True)
     done = await store.publish([numbered(2, publisher="c", topic="c"), numbered(1, publisher="c", topic="c")])
     equal(done.verdicts[0], Applied(head - 11, repeated=True), "the copy repeats the first success")
     equal(type(done.verdicts[1]), KeyReused, "the copy knows what was settled")

@@ -20,6 +20,15 @@ from softstate.testing.conformance.stage import (
     read_page,
 )
 
+DEEP = 500
+"""Topics of `pages_end_by_their_cost`."""
+
+ALIVE = 5
+"""Every so many of them stay alive."""
+
+COST = 100
+"""The cost of a page of it; engines take several records at once, so they may look at some dozens more."""
+
 
 async def prefix_covers_the_topics_below_it(stage: Stage) -> None:
     """Check that a prefix covers the topics below it, but neither its own name nor names that only begin like it."""
@@ -96,6 +105,28 @@ async def pages_end_at_their_limits(stage: Stage) -> None:
                 page.more, at < len(sizes) - 1, f"`more` on page {at} under limits of {limit} and {limit_bytes} bytes"
             )
             query = next_query(query, page)
+
+
+async def pages_end_by_their_cost(stage: Stage) -> None:
+    """Check that `limit_cost` ends a page, that each page gets further, and that nothing is missed or left out."""
+    store = await stage.open()
+    opened = await store.head()
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(DEEP)])
+    await store.publish([Write(f"t/{number}", None) for number in range(DEEP) if number % ALIVE])
+    head = await store.head()
+    for since, wanted in ((0, DEEP // ALIVE), (opened.revision, DEEP)):
+        query = Query(prefixes={"t/": since}, limit_cost=COST)
+        found: list[str] = []
+        pages = 1
+        while (page := await read_page(store, query)).more:
+            must(page.next_after > query.after, f"page {pages} since {since} gets further")
+            must(page.next_after <= head.revision, f"page {pages} since {since} ends at the head at the latest")
+            found += [record.topic for record in page.records if since or not record.deleted]
+            query = next_query(query, page)
+            pages += 1
+        found += [record.topic for record in page.records if since or not record.deleted]
+        must(pages > 1, f"a page that may cost {COST} is not the whole answer about {DEEP} topics since {since}")
+        equal((len(found), len(set(found))), (wanted, wanted), f"the topics of all pages since {since}, each once")
 
 
 async def pages_miss_no_change(stage: Stage) -> None:
@@ -195,6 +226,7 @@ CHECKS = (
     page_holds_the_differences,
     foreign_positions_are_rewound,
     pages_end_at_their_limits,
+    pages_end_by_their_cost,
     pages_miss_no_change,
     compacting_moves_the_floor,
     forgotten_topics_read_as_tombstones,

@@ -37,6 +37,14 @@ class Rewindable(Protocol):
         """Put a backup back, while stores are open."""
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A `Backend` that can also be opened to read only. For others the check of that does nothing."""
+
+    async def open_to_read(self) -> Store:
+        """Open a store on it that changes nothing, as ``softstate store info`` does."""
+
+
 class Stage:
     """A backend, and the stores that one check has opened on it."""
 
@@ -47,6 +55,14 @@ class Stage:
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         """Open a store that `aclose` will close."""
         store = await self.backend.open(keys_max=keys_max)
+        self._stores.append(store)
+        return store
+
+    async def open_to_read(self) -> Store | None:
+        """Open a store that changes nothing, which `aclose` will close; None if the backend cannot."""
+        if not isinstance(self.backend, Readable):
+            return None
+        store = await self.backend.open_to_read()
         self._stores.append(store)
         return store
 
@@ -117,7 +133,7 @@ async def state(store: Store) -> dict[str, Record]:
 def next_query(query: Query, page: Page) -> Query:
     """Return the query for the page after `page`."""
     listed = page.position.revision if query.listed is None else query.listed
-    return replace(query, after=page.records[-1].version, listed=listed)
+    return replace(query, after=page.next_after, listed=listed)
 
 
 def names(records: Iterable[Record]) -> Sequence[tuple[str, int]]:

@@ -225,6 +225,9 @@ class EtcdBackend:
     async def open(self, *, keys_max: int = KEYS_MAX) -> EtcdStore:
         return await EtcdStore.open(f"{self.rig.url}namespace={self.namespace}", keys_max=keys_max)
 
+    async def open_to_read(self) -> EtcdStore:
+        return await EtcdStore.open(f"{self.rig.url}namespace={self.namespace}", read_only=True)
+
     async def snapshot(self) -> dict[str, bytes]:
         return await self.rig.keys(f"{self.namespace}/")
 

@@ -206,6 +206,11 @@ class PostgresBackend:
         self.opened.append(store)
         return store
 
+    async def open_to_read(self) -> PostgresStore:
+        store = await PostgresStore.open(self.url, read_only=True)
+        self.opened.append(store)
+        return store
+
     async def close_stores(self) -> None:
         """Close every store that was opened here."""
         for store in self.opened:

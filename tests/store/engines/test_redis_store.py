@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from softstate.store import open_store
 from softstate.store.base import KEYS_MAX, Store
 from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from tests.store.engines.redis_rig import RedisRig
@@ -36,6 +37,9 @@ class RedisBackend:
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         return await self.server.open(keys_max=keys_max)
+
+    async def open_to_read(self) -> Store:
+        return await open_store(self.server.url, read_only=True)
 
     async def snapshot(self) -> Any:
         return await self.server.backup()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from softstate.model import PAGE_RECORDS_MAX, Page, Query, Record
+from softstate.errors import Rewound
+from softstate.model import PAGE_RECORDS_MAX, READ_COST_MAX, Page, Query, Record
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Applied, Committed, Dump, Store, Write
 from softstate.store.memory.store import MemoryDisk, MemoryImage, MemoryStore
@@ -43,6 +44,9 @@ class SqliteBackend:
 
     async def open(self, *, keys_max: int = KEYS_MAX) -> Store:
         return await SqliteStore.open(str(self.path), keys_max=keys_max)
+
+    async def open_to_read(self) -> Store:
+        return await SqliteStore.open(str(self.path), read_only=True)
 
     async def snapshot(self) -> sqlite3.Connection:
         backup = sqlite3.connect(":memory:")
@@ -113,6 +117,44 @@ class TrustsAnyHistory(MemoryStore):
     def _image(self) -> MemoryImage:
         self._seen = self.disk.image.position
         return super()._image()
+
+
+class KeepsLineageRows(MemoryStore):
+    async def compact(self, *, tombstones: int, keys: int) -> int:
+        rows = list(self.disk.image.rows)
+        floor = await super().compact(tombstones=tombstones, keys=keys)
+        self.disk.image.rows[:] = rows
+        return floor
+
+
+class CountsNoCost(MemoryStore):
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Any]:
+        return await super().read([replace(query, limit_cost=READ_COST_MAX) for query in group])
+
+
+class StaysWhereItEnded(MemoryStore):
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Any]:
+        pages = await super().read(group)
+        return [
+            page if isinstance(page, Rewound) or page.upto is None else replace(page, upto=query.after)
+            for query, page in zip(group, pages, strict=False)
+        ]
+
+
+class ForgetsWhatIsInFlight(MemoryStore):
+    async def publish(self, group: Sequence[Write]) -> Committed:
+        done = await super().publish(group)
+        publishers = self.disk.image.publishers
+        publishers.update({name: replace(known, uses={}) for name, known in publishers.items()})
+        return done
+
+
+class ForgetsWhatWasSettled(MemoryStore):
+    async def publish(self, group: Sequence[Write]) -> Committed:
+        done = await super().publish(group)
+        publishers = self.disk.image.publishers
+        publishers.update({name: replace(known, settled=0) for name, known in publishers.items()})
+        return done
 
 
 class DumpsNoTombstones(MemoryStore):
@@ -187,6 +229,11 @@ class DrawsRevisionsFirst(MemoryStore):
         (NeverWakes, "wait ends with the next commit"),
         (TrustsAnyHistory, "rewinding is noticed"),
         (DrawsRevisionsFirst, "commits become visible in order"),
+        (KeepsLineageRows, "lineage rows are compacted"),
+        (CountsNoCost, "pages end by their cost"),
+        (StaysWhereItEnded, "pages end by their cost"),
+        (ForgetsWhatIsInFlight, "number returns the first success"),
+        (ForgetsWhatWasSettled, "settled number never comes back"),
         (DumpsNoTombstones, "dump is complete"),
         (CopiesNoKeys, "copy is complete"),
         (KeepsItsEpoch, "copy is complete"),

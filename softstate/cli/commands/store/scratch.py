@@ -60,6 +60,10 @@ class UrlBackend:
         self.used = True
         return store
 
+    async def open_to_read(self) -> Store:
+        """Open a store on it that changes nothing."""
+        return await open_store(self.url, read_only=True)
+
 
 @dataclass
 class FileBackend(UrlBackend):
