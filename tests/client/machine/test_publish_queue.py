@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
+
+import pytest
 
 from softstate.client.machine.backoff import Advice
 from softstate.client.machine.events import PublishRequested, Settled
+from softstate.client.machine.numbering import Numbering
 from softstate.client.machine.publish_queue import BATCH_MAX, HTTP, KEY_MARGIN, PublishQueue, error_of
 from softstate.errors import Conflict, Denied, Invalid, OutcomeUnknown, Overloaded, RequestError, TooLarge, Unavailable
 from softstate.wire.messages import UNTRIED, BatchResult, Published
@@ -371,11 +375,29 @@ def test_what_is_settled_never_covers_an_open_number() -> None:
             elif outcome == "conflict":
                 settled = queue.refused(one, Conflict("lost"), float(ticket), ADVICE)
             else:
+                if outcome == "dropped":
+                    queue.drop(one)
+                    settled_at_client.add(number_of[one])  # nothing is told; given up once it is answered
                 settled = queue.refused(one, Overloaded("later"), float(ticket), ADVICE)
             settled_at_client |= {number_of[action.ticket] for action in settled}
         if random.random() < 0.1:
             queue.lost(CONN)
         queue.tick(float(ticket))
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [
+        pytest.param(lambda self: self.last - 1, id="all but the last"),
+        pytest.param(lambda self: next(reversed(self._open), self.last + 1) - 1, id="all below the newest"),
+    ],
+)
+def test_a_client_that_settles_too_early_is_caught(
+    settled: Callable[[Numbering], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Numbering, "settled", property(settled))
+    with pytest.raises(AssertionError):
+        test_what_is_settled_never_covers_an_open_number()
 
 
 def test_no_number_is_used_too_far_beyond_what_is_settled() -> None:
