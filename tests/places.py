@@ -42,8 +42,8 @@ PLACES: dict[str, tuple[str, ...]] = {
 """The markers of a folder or file and all that is in it; the longest name that fits holds."""
 
 NAMED: dict[str, tuple[str, ...]] = {
-    "tests/test_architecture.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
-    "tests/test_architecture.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
+    "tests/test_sans_io.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
+    "tests/test_sans_io.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
     "tests/examples/test_examples.py::test_the_test_of_an_application_passes": ("processes",),
     "tests/store/sqlite/test_open.py::test_processes_creating_it_together_share_it": ("processes",),
     "tests/testing/simulation/test_world.py::test_the_world_is_imported_only_when_it_is_asked_for": ("processes",),
