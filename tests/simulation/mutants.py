@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Send
 from softstate.store.base import Verdict, Write
 from softstate.store.memory.store import MemoryImage
+from softstate.store.rules.publishers import Notes
 from softstate.wire import CODECS, Codec, frame
 from softstate.wire.messages import Renewed
 from softstate.wire.push import PushBatch
@@ -58,6 +60,12 @@ def tombstones_forgotten(patch: Patch) -> None:
         return verdict, record
 
     patch.setattr(MemoryImage, "apply", forgetting)
+
+
+def numbers_forgotten_in_flight(patch: Patch) -> None:
+    """A store forgets what a publisher's numbers were used for, also above what the publisher has settled."""
+    publisher = Notes.publisher
+    patch.setattr(Notes, "publisher", lambda self: replace(publisher(self), uses={}))
 
 
 def pushes_lost_and_counted(patch: Patch) -> None:

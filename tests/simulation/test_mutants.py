@@ -35,6 +35,7 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.age_counts_from_the_answer, 0, "S5"),  # 477 steps
     (mutants.tombstones_forgotten, 0, "S5"),  # 479
+    (mutants.numbers_forgotten_in_flight, 2, "S4"),  # 370
     (mutants.pushes_lost_and_counted, 0, "S7"),  # 968
     (mutants.notified_before_commit, 1, "S2"),  # 473
     (no_lineage_check, 10, "S9"),  # 1,466
