@@ -9,9 +9,8 @@ change. The application iterates once all has arrived, so that every change wait
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 import trio
@@ -21,18 +20,16 @@ from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.events import Action, Arrived, Event, PollAnswered
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import BootClock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
-from softstate.client.shell.shell import Shell, ToApplication
+from softstate.client.shell.shell import Driven, Shell, ToApplication
 from softstate.client.url import parse_url
-from softstate.errors import RequestError, SoftstateError
 from softstate.http_client.streams import open_tcp
-from softstate.model import PAGE_RECORDS_MAX, Change, Mode
+from softstate.model import PAGE_RECORDS_MAX, Change
 from softstate.position import Position
-from softstate.wire import CBOR
-from softstate.wire.messages import Batch, BatchChange, Subscribed
+from softstate.wire import CBOR, Codec
+from softstate.wire.messages import Batch, BatchChange, Polled, Subscribed
 
 VALUE = "x" * 100
 BATCH = 1_000
@@ -139,61 +136,20 @@ class StagedMachine:
         self._stages = stages
         self.returned_s = 0.0
 
-    @property
-    def mode(self) -> Mode:
-        """As the machine's."""
-        return self._machine.mode
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
 
-    @property
-    def position(self) -> Position | None:
-        """As the machine's."""
-        return self._machine.position
-
-    @property
-    def value_bytes_max(self) -> int:
-        """As the machine's."""
-        return self._machine.value_bytes_max
-
-    @property
-    def last_error(self) -> SoftstateError | None:
-        """As the machine's."""
-        return self._machine.last_error
-
-    def handle(self, event: Event, now: float) -> Sequence[Action]:
-        """Count pages, and have the machine handle the event."""
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Count pages, and handle the event."""
         message = event.message if isinstance(event, Arrived | PollAnswered) else None
-        if isinstance(getattr(message, "changes", None), list):
+        if isinstance(message, Subscribed | Polled):
             self._stages.pages += 1
-            self._stages.changes += len(message.changes)  # type: ignore[union-attr]
+            self._stages.changes += len(message.changes)
             self._stages.first_byte_s = self._stages.first_byte_s or time.perf_counter()
         began = time.process_time()
         actions = self._machine.handle(event, now)
         self.returned_s = self._stages.add("machine", began)
         return actions
-
-    def deadline(self) -> float:
-        """As the machine's."""
-        return self._machine.deadline()
-
-    def age(self, now: float, names: Iterable[str] | None = None) -> float:
-        """As the machine's."""
-        return self._machine.age(now, names)
-
-    def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
-        """As the machine's."""
-        return self._machine.unreadable(names)
-
-    def known(self, name: str) -> list[Change]:
-        """As the machine's."""
-        return self._machine.known(name)
-
-    def refusal(self, ticket: int) -> RequestError | None:
-        """As the machine's."""
-        return self._machine.refusal(ticket)
-
-    def statistics(self) -> Statistics:
-        """As the machine's."""
-        return self._machine.statistics()
 
 
 class StagedApplication:
@@ -222,11 +178,11 @@ def follow(url: str, count: int) -> dict[str, float]:
 async def _follow(url: str, count: int) -> dict[str, float]:
     stages, random, clock = Stages(), Random(1), BootClock()
     parsed = parse_url(url)
-    http = HttpClient(open_tcp, StagedCodec(stages))  # type: ignore[arg-type]
+    http = HttpClient(open_tcp, cast("Codec", StagedCodec(stages)))
     machine = StagedMachine(Machine(MachineOptions((str(parsed),)), random), stages)
-    dispatcher = Dispatcher()
-    shell = Shell(machine, StagedApplication(dispatcher, machine, stages), open_tcp, http, clock)
-    client = Client(machine, shell, dispatcher, Reader(http, [parsed], random), random, clock)
+    driven, dispatcher = cast("Driven", machine), Dispatcher()
+    shell = Shell(driven, StagedApplication(dispatcher, machine, stages), open_tcp, http, clock)
+    client = Client(driven, shell, dispatcher, Reader(http, [parsed], random), random, clock)
     began = time.process_time()
     async with trio.open_nursery() as nursery:
         shell.open(nursery)

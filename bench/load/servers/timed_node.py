@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import patch
 
 import trio
 
@@ -27,11 +28,11 @@ class LongTurns(trio.abc.Instrument):
         self._file = file
         self._began = time.thread_time(), time.perf_counter()
 
-    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def after_io_wait(self, _timeout: float) -> None:
         """Note the beginning of a turn."""
         self._began = time.thread_time(), time.perf_counter()
 
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def before_io_wait(self, _timeout: float) -> None:
         """Write the turn that ends, if it was long."""
         cpu_s, wall_s = time.thread_time() - self._began[0], time.perf_counter() - self._began[1]
         if max(cpu_s, wall_s) >= LONG_S:
@@ -40,16 +41,16 @@ class LongTurns(trio.abc.Instrument):
 
 def main() -> None:
     """Run a node with the words behind the name of the file."""
-    file = Path(sys.argv[1]).open("wb", buffering=0)  # noqa: SIM115 - for as long as the process
     start = Node.start
+    with Path(sys.argv[1]).open("wb", buffering=0) as file:
 
-    async def timed(node: Node, nursery: trio.Nursery) -> None:
-        trio.lowlevel.add_instrument(LongTurns(file))
-        await start(node, nursery)
+        async def timed(node: Node, nursery: trio.Nursery) -> None:
+            trio.lowlevel.add_instrument(LongTurns(file))
+            await start(node, nursery)
 
-    Node.start = timed  # type: ignore[method-assign, assignment]
-    sys.argv[1:] = sys.argv[2:]
-    softstate()
+        sys.argv[1:] = sys.argv[2:]
+        with patch.object(Node, "start", timed):
+            softstate()
 
 
 if __name__ == "__main__":
