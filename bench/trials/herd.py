@@ -64,7 +64,7 @@ How: TypeAlias = Literal["killed", "power", "bye"]
 URL = "ws://node:8700"
 TTL_MS = 60_000
 TIMEOUT_MS = 5_000
-LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000, 1_024)
+LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000, 1_024, 4_096, 16_384)
 SETTLE_S = 1.25 * TTL_MS / 3_000
 """Time from the last client's arrival until all have renewed once, and know the spread for all."""
 

@@ -218,6 +218,8 @@ class Node:
             keys=self.store.keys_max,
             key_ms=config.key_ms,
             inflight=config.publisher_inflight_max,
+            value_items=config.value_items_max,
+            message_items=config.message_items_max,
         )
         return NodeTerms(self.node_id, config.ttl_ms, config.timeout_ms, poll, recover, limits, self.durability)
 

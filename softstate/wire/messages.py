@@ -136,7 +136,8 @@ class RecoverAdvice(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """Limits of the node that a client must know.
 
-    `keys` and `key_ms` bound idempotency keys (P-PUB-4), `inflight` and `key_ms` the numbers of a publisher (P-PUB-9).
+    `keys` and `key_ms` bound idempotency keys (P-PUB-4), `inflight` and `key_ms` the numbers of a publisher (P-PUB-9),
+    `value_items` and `message_items` what a value and a message hold (P-WIRE-11).
     """
 
     subscriptions: Count
@@ -146,6 +147,8 @@ class Limits(msgspec.Struct, frozen=True):
     keys: Count
     key_ms: Count
     inflight: Count
+    value_items: Count
+    message_items: Count
 
 
 class Welcome(Message, frozen=True, tag="welcome"):

@@ -51,7 +51,7 @@ TERMS = NodeTerms(
     timeout_ms=5_000,
     poll=PollAdvice(every_ms=15_000, spread_ms=1_000),
     recover=RecoverAdvice(spread_ms=2_000, base_ms=500, cap_ms=30_000),
-    limits=Limits(100, 65_536, 131_072, 100, 100, 600_000, 1_024),
+    limits=Limits(100, 65_536, 131_072, 100, 100, 600_000, 1_024, 4_096, 16_384),
     durability=Durability.NONE,
 )
 EPOCH = "e"

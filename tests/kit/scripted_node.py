@@ -28,7 +28,7 @@ WELCOME = Welcome(
     timeout_ms=5_000,
     poll=PollAdvice(15_000, 1_000),
     recover=RecoverAdvice(1_000, 500, 30_000),
-    limits=Limits(10_000, 65_536, 1_048_576, 1024, 100_000, 600_000, 1_024),
+    limits=Limits(10_000, 65_536, 1_048_576, 1024, 100_000, 600_000, 1_024, 4_096, 16_384),
     durability=Durability.DURABLE,
 )
 

@@ -72,7 +72,7 @@ TERMS = NodeTerms(
     timeout_ms=2_000,
     poll=PollAdvice(every_ms=15_000, spread_ms=100),
     recover=RecoverAdvice(spread_ms=700, base_ms=500, cap_ms=30_000),
-    limits=Limits(8, 65_536, 131_072, 4, 100, 600_000, 1_024),
+    limits=Limits(8, 65_536, 131_072, 4, 100, 600_000, 1_024, 4_096, 16_384),
     durability=Durability.NONE,
 )
 

@@ -65,7 +65,7 @@ TOPICS = ["a", "p/x", "p/y", "p/z"]
 NAMES = ["a", "p/", "p/x", "/"]
 TTL_S, RENEW_S, TIMEOUT_S = 12.0, 4.0, 1.0
 POLL, RECOVER = PollAdvice(3_000, 500), RecoverAdvice(500, 100, 2_000)
-LIMITS = Limits(100, 1, 1, 100, 100, 600_000, 1_024)
+LIMITS = Limits(100, 1, 1, 100, 100, 600_000, 1_024, 4_096, 16_384)
 
 
 @dataclass

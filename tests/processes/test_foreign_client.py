@@ -41,7 +41,9 @@ def test_welcome_says_everything_a_client_needs_later(peer: ForeignClient) -> No
     assert set(welcome["position"]) == {"epoch", "lineage", "revision"}
     assert set(welcome["limits"]) == {
         "subscriptions", "value_bytes", "message_bytes", "pending", "keys", "key_ms", "inflight",
+        "value_items", "message_items",
     }  # fmt: skip
+    assert (welcome["limits"]["value_items"], welcome["limits"]["message_items"]) == (4_096, 16_384)
     assert welcome["ttl_ms"] == 30_000
     assert welcome["renew_ms"] == 10_000
 

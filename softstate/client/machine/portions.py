@@ -29,6 +29,9 @@ one too large is `too_large`."""
 HEAD_BYTES = 256
 """All of a message but names, texts and values, at most: field names, numbers, the id."""
 
+HEAD_ITEMS = 16
+"""All items of a request about names but the names, at most: its fields, and those of a position."""
+
 CURSOR_BYTES = 6 * 128
 
 _ESCAPED = re.compile(r'["\\]')
@@ -61,7 +64,8 @@ class Portions:
     def of(cls, limits: Limits) -> Portions:
         """Take over the limits that a node told."""
         told = limits.message_bytes
-        return cls(max(min(NAMES_MAX, limits.subscriptions), 1), told, told, limits.value_bytes, told)
+        names = min(NAMES_MAX, limits.subscriptions, limits.message_items - HEAD_ITEMS)
+        return cls(max(names, 1), told, told, limits.value_bytes, told)
 
     def cut(
         self, names: Iterable[str], position: Position | None = None, names_max: int = NAMES_MAX

@@ -266,7 +266,7 @@ def test_no_names_are_live_at_once_and_renew() -> None:
 
 
 def test_names_beyond_the_limit_are_denied() -> None:
-    limits = Limits(2, 65_536, 1_048_576, 1, 1, 600_000, 1_024)
+    limits = Limits(2, 65_536, 1_048_576, 1, 1, 600_000, 1_024, 4_096, 16_384)
     rig = Rig("a", "b", "c").syncing(limits=limits)
     assert rig.recent(NamesDenied) == [NamesDenied(["c"])]
     assert rig.sent(Subscribe)[0].topics == {"a": 0, "b": 0}

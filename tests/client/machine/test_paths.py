@@ -389,7 +389,7 @@ def test_closing_gives_up_a_publish_request() -> None:
 def test_the_key_life_is_the_nodes() -> None:
     rig = Rig().live()
     assert rig.machine._queue.key_s == 600.0
-    rig = Rig().syncing(limits=Limits(9, 65_536, 1_048_576, 1, 1, 20_000, 1_024))
+    rig = Rig().syncing(limits=Limits(9, 65_536, 1_048_576, 1, 1, 20_000, 1_024, 4_096, 16_384))
     assert rig.machine._queue.key_s == 20.0
 
 

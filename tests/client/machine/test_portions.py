@@ -23,7 +23,7 @@ from softstate.client.machine.events import (
 from softstate.client.machine.portions import BATCH_BYTES_MAX, NAMES_BYTES_MAX, Portions, name_bytes, text_bytes
 from softstate.errors import OutcomeUnknown, TooLarge
 from softstate.position import REVISION_MAX, Position
-from softstate.wire import CBOR, JSON
+from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import (
     Batch,
     BatchResult,
@@ -40,7 +40,7 @@ from softstate.wire.messages import (
 from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.kit.machine_rig import Rig, at
 
-LIMITS = Limits(10_000, 16_384, 20_000, 1_024, 100_000, 600_000, 1_024)
+LIMITS = Limits(10_000, 16_384, 20_000, 1_024, 100_000, 600_000, 1_024, 4_096, 16_384)
 LONG = [f"{number:04}/" + "n" * 200 for number in range(1_000)]
 HARD = [f"{number:03}/" + '"\\é€😀' * 20 for number in range(300)]
 
@@ -133,7 +133,7 @@ def test_polls_are_cut_to_the_limit_told() -> None:
 def test_a_poll_on_the_connection_is_cut_too() -> None:
     topic = "/".join("s" * 5 for _ in range(42))
     prefixes = [topic[: 6 * depth] for depth in range(1, 42)]
-    rig = Rig(*prefixes).syncing(limits=Limits(10_000, 1_024, 2_048, 1_024, 1, 1, 1_024))
+    rig = Rig(*prefixes).syncing(limits=Limits(10_000, 1_024, 2_048, 1_024, 1, 1, 1_024, 4_096, 16_384))
     for portion in rig.sent(Subscribe):
         rig.arrive(rig.subscribed(id=portion.id))
     rig.arrive(Notify(topic, 11, unknown=True))
@@ -142,10 +142,27 @@ def test_a_poll_on_the_connection_is_cut_too() -> None:
 
 
 def test_a_set_larger_than_a_request_may_be_is_polled_in_requests_of_the_limit() -> None:
-    rig = Rig("a", "b", "c", "d").syncing(limits=Limits(3, 16_384, 20_000, 1, 1, 1, 1_024))
+    rig = Rig("a", "b", "c", "d").syncing(limits=Limits(3, 16_384, 20_000, 1, 1, 1, 1_024, 4_096, 16_384))
     assert rig.all(NamesDenied) == [NamesDenied(["d"])]
-    assert Portions.of(Limits(2, 1, 10_000, 1, 1, 1, 1_024)).cut("abc") == [["a", "b"], ["c"]]
-    assert Portions.of(Limits(0, 1, 0, 1, 1, 1, 1_024)).cut("ab") == [["a"], ["b"]], "one name at least"
+    assert Portions.of(Limits(2, 1, 10_000, 1, 1, 1, 1_024, 4_096, 16_384)).cut("abc") == [["a", "b"], ["c"]]
+    assert Portions.of(Limits(0, 1, 0, 1, 1, 1, 1_024, 4_096, 16_384)).cut("ab") == [["a"], ["b"]], "one name at least"
+
+
+@pytest.mark.parametrize("codec", [JSON, CBOR], ids=lambda codec: codec.name)
+def test_a_request_holds_no_more_items_than_the_node_takes(codec: Codec) -> None:
+    limits = Limits(10_000, 1_024, 262_144, 1_024, 1, 1, 1_024, 4_096, 216)
+    portions = Portions.of(limits).cut([f"t/{number}" for number in range(450)])
+    assert list(map(len, portions)) == [200, 200, 50]
+    position = Position("e", "l", 7)
+    topics = dict.fromkeys(portions[0], 0)
+    requests: list[ClientMessage] = [
+        Subscribe(1, topics, replace=True),
+        Poll(1, position, topics, min_revision=7, cursor="cursor"),
+        Unsubscribe(portions[0]),
+    ]
+    for message in requests:
+        for _ in codec.check_items(codec.encode(message), 216):
+            pass
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -208,7 +225,7 @@ def test_a_value_that_waits_is_refused_when_the_node_tells_a_lower_limit() -> No
 
 
 def test_a_value_too_large_that_may_have_been_applied_elsewhere_has_an_unknown_outcome() -> None:
-    rig = Rig().syncing(limits=Limits(10_000, 400_000, 1_048_576, 1_024, 1, 600_000, 1_024))
+    rig = Rig().syncing(limits=Limits(10_000, 400_000, 1_048_576, 1_024, 1, 600_000, 1_024, 4_096, 16_384))
     rig.do(_asked(1, 100_000), Lost(rig.conn, None, "cut"))
     rig.greeted()
     rig.arrive(rig.welcome(limits=LIMITS))
@@ -219,7 +236,7 @@ def test_a_value_too_large_that_may_have_been_applied_elsewhere_has_an_unknown_o
 
 
 def test_a_value_above_the_default_is_taken_by_a_node_that_allows_it() -> None:
-    rig = Rig().syncing(limits=Limits(10_000, 2_000_000, 4_000_000, 1_024, 1, 600_000, 1_024))
+    rig = Rig().syncing(limits=Limits(10_000, 2_000_000, 4_000_000, 1_024, 1, 600_000, 1_024, 4_096, 16_384))
     assert rig.machine.value_bytes_max == 2_000_000
     rig.do(_asked(1, 1_500_000))
     assert len(rig.recently_sent(Publish)) == 1

@@ -269,7 +269,15 @@ class _Chaos:
         chance = self.random.random()
         if chance < 0.2:
             limits = Limits(
-                self.random.choice([2, 100]), 65_536, self.random.choice([1, 1_100, 1_048_576]), 1, 1, 10_000, 1_024
+                self.random.choice([2, 100]),
+                65_536,
+                self.random.choice([1, 1_100, 1_048_576]),
+                1,
+                1,
+                10_000,
+                1_024,
+                4_096,
+                16_384,
             )
             flags = {"resumed": self.random.random() < 0.3}
             if self.random.random() < 0.2:

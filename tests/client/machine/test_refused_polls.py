@@ -60,7 +60,9 @@ def test_a_poll_refused_is_told_once_and_not_sent_again_unchanged(error: Request
 
 
 def test_other_questions_of_the_round_go_on() -> None:
-    rig = Rig(*(f"{name}" * 250 for name in "abcdefgh")).syncing(limits=Limits(100, 1, 2_048, 1, 1, 1, 1))
+    rig = Rig(*(f"{name}" * 250 for name in "abcdefgh")).syncing(
+        limits=Limits(100, 1, 2_048, 1, 1, 1, 1, 4_096, 16_384)
+    )
     rig.do(Lost(rig.conn, None, "cut"))
     _until_a_poll(rig)
     first = rig.poll.message
