@@ -180,9 +180,8 @@ def decode_value(cbor: bytes) -> Value:
 def is_value(cbor: bytes) -> bool:
     """Tell whether bytes are one value that may be published, in CBOR: for what another program may have changed."""
     try:
-        check_value(cbor2.loads(cbor))
+        _checked_item(cbor)
     except (Invalid, *MALFORMED):
-        # Tags stand for types of Python, whose constructors raise as they like.
         return False
     return True
 

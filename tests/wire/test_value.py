@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from softstate.errors import Invalid, TooLarge
 from softstate.wire import CBOR, JSON, VALUE_BYTES_MAX, VALUE_DEPTH_MAX, Codec, check_value, decode_value, encode_value
 from softstate.wire.messages import Publish
-from softstate.wire.value import BYTES_KEY, VALUE_ITEMS_MAX, find_fault, json_of, unwrap_bytes, wrap_bytes
+from softstate.wire.value import BYTES_KEY, VALUE_ITEMS_MAX, find_fault, is_value, json_of, unwrap_bytes, wrap_bytes
 
 CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
@@ -291,3 +291,16 @@ def test_a_fault_among_many_items_is_named_by_its_place(wrong: Any, depth: int) 
         value = {"k": value}
     with pytest.raises(Invalid, match=r"value.*\[1000\]"):
         check_value(value)
+
+
+@pytest.mark.parametrize("cbor", [b"\x01", b"\xf6", b"\x81\x01", b"\xa1\x61a\x01"], ids=bytes.hex)
+def test_a_stored_value_is_all_of_its_bytes(cbor: bytes) -> None:
+    """What stands behind a value would reach clients too, and some decoders refuse it."""
+    assert is_value(cbor)
+    assert not any(is_value(cbor + more) for more in (b"\x00", b"\x01", b"\xff", bytes(5000)))
+    assert not is_value(cbor[:-1])
+
+
+@pytest.mark.parametrize("cbor", [b"\xc2\x41\x01", b"\x9f\x01\xff", b"\xd8\x23\x61a", b""], ids=bytes.hex)
+def test_a_stored_value_has_no_tag_and_a_length(cbor: bytes) -> None:
+    assert not is_value(cbor)
