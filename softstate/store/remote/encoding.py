@@ -11,7 +11,6 @@ Three forms, told apart by their first byte, so that no column or flag has to sa
 from __future__ import annotations
 
 import msgspec
-import structlog
 
 from softstate.errors import Invalid, RequestError
 from softstate.wire import encode_value
@@ -22,29 +21,10 @@ MAGIC = b"\xd9\xd9\xf7"
 
 TOMBSTONE = b""
 
-log = structlog.get_logger("softstate.store")
-
 
 def to_stored(cbor: bytes | None) -> bytes:
     """Return the bytes to keep for a value in CBOR, or for None, a deletion."""
     return TOMBSTONE if cbor is None else MAGIC + cbor
-
-
-def from_stored(stored: bytes, topic: str, version: int) -> bytes | None:
-    """Return a value in CBOR, or None for a tombstone, from its stored form.
-
-    A value of another program that softstate cannot carry reads as a tombstone of that version, and is logged: one bad
-    row must not keep every later change from all clients.
-    """
-    if stored.startswith(MAGIC):
-        return stored[len(MAGIC) :]
-    if not stored:
-        return None
-    try:
-        return cbor_of_json(stored)
-    except RequestError as error:
-        log.warning("value cannot be carried, read as deleted", topic=topic, version=version, because=error.message)
-        return None
 
 
 def recovered(stored: bytes) -> bytes | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import structlog
 
 from softstate.errors import Invalid, RequestError, TooLarge
-from softstate.store.remote.encoding import MAGIC, TOMBSTONE, cbor_of_json, from_stored, to_stored
+from softstate.store.remote.encoding import MAGIC, TOMBSTONE, cbor_of_json, recovered, to_stored
 from softstate.wire import decode_value, encode_value
 
 VALUES = [None, True, 0, -(2**63), 2**63 - 1, 1.5, "é\U0001f600", b"\x00\xff", [1, [2]], {"a": {"b": None}}, "", [], {}]
@@ -16,14 +15,13 @@ VALUES = [None, True, 0, -(2**63), 2**63 - 1, 1.5, "é\U0001f600", b"\x00\xff", 
 def test_what_a_node_publishes_comes_back(value: object) -> None:
     cbor = encode_value(value)
     stored = to_stored(cbor)
-    assert from_stored(stored, "a", 1) == cbor
+    assert recovered(stored) == cbor
     with pytest.raises(UnicodeDecodeError):
         stored.decode()
 
 
 def test_tombstones() -> None:
     assert to_stored(None) == TOMBSTONE
-    assert from_stored(TOMBSTONE, "a", 1) is None
     assert to_stored(b"") == MAGIC, "an empty value, were there one, would not read as a deletion"
 
 
@@ -38,7 +36,7 @@ def test_tombstones() -> None:
     ],
 )
 def test_what_another_program_puts_there(json: bytes, value: object) -> None:
-    cbor = from_stored(json, "a", 1)
+    cbor = recovered(json)
     assert cbor is not None
     found = decode_value(cbor)
     assert (found, repr(found)) == (value, repr(value)), "1 and 1.0 are told apart"
@@ -61,13 +59,15 @@ def test_what_another_program_puts_there(json: bytes, value: object) -> None:
         (b'"' + b"x" * 65_536 + b'"', TooLarge),
     ],
 )
-def test_what_cannot_be_carried_reads_as_deleted_and_is_logged(stored: bytes, kind: type[RequestError]) -> None:
+def test_what_cannot_be_carried_is_not_recovered(stored: bytes, kind: type[RequestError]) -> None:
     with pytest.raises(kind):
         cbor_of_json(stored)
-    with structlog.testing.capture_logs() as logs:
-        assert from_stored(stored, "a/b", 7) is None
-    (entry,) = logs
-    assert (entry["log_level"], entry["topic"], entry["version"]) == ("warning", "a/b", 7)
+    assert recovered(stored) is None
+
+
+@pytest.mark.parametrize("cbor", [b"", b"\xff\xff", b"\x01\x01", b"\x82\x01"], ids=repr)
+def test_cbor_that_does_not_decode_is_not_recovered(cbor: bytes) -> None:
+    assert recovered(MAGIC + cbor) is None
 
 
 def test_limit_is_of_the_cbor() -> None:
