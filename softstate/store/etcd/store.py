@@ -25,7 +25,7 @@ from typing import TypeVar
 import structlog
 import trio
 
-from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
+from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Verdict, Write
@@ -50,6 +50,7 @@ from softstate.store.etcd.write import Writer
 from softstate.store.limits import CHECK_EVERY_S, PROBE_EVERY_S
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import cost_of_names, dump_page, feed_page, within_cost
+from softstate.store.rules.writable import check_writable
 
 INBOX_PAUSE_S = 0.02
 """How long other nodes leave the inbox to the node that drained it last, in seconds at most."""
@@ -188,7 +189,7 @@ class EtcdStore(Store):
         If a later one fails, or another lineage begins between them, all of the group is `Unavailable`, though the
         first were applied. If others commit between them, `records` are those of the last of what is contiguous.
         """
-        self._may_write()
+        self._check_writable()
         committed: Committed | None = None
         waiting = deque(chunks_of(group))
         while waiting:
@@ -209,9 +210,8 @@ class EtcdStore(Store):
             self.unwritten = ""
         return committed
 
-    def _may_write(self) -> None:
-        if self._read_only:
-            raise StoreRefused(f"{self.name} was opened to be read only: open it again to change it")
+    def _check_writable(self) -> None:
+        check_writable(self.name, read_only=self._read_only)
 
     @property
     def _bounds(self) -> Bounds:
@@ -341,7 +341,7 @@ class EtcdStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
-        self._may_write()
+        self._check_writable()
         while True:
             opened = self._opened
             done = await self._writer.commit(plan_compaction(tombstones, keys), self._seen, self._bounds)
@@ -354,7 +354,7 @@ class EtcdStore(Store):
         """See `Store.reopen`."""
         if self._closed:
             raise trio.ClosedResourceError("this store was closed")
-        self._may_write()
+        self._check_writable()
         return await self._open()
 
     async def _open(self) -> Position:
@@ -429,13 +429,13 @@ class EtcdStore(Store):
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Everything is written beside what is there, and put in its place by one transaction."""
-        self._may_write()
+        self._check_writable()
         adoption = Adoption(self._gateway, self._layout, self._writer, self._random)
         return self._begin_with(await adoption.adopt(pages, self._seen, replace=replace))
 
     async def destroy(self) -> None:
         """See `Store.destroy`. One delete of the whole prefix, which occupies etcd for as long as it takes."""
-        self._may_write()
+        self._check_writable()
         everything = delete_span(self._layout.root, prefix_end(self._layout.root))
         with self._gateway.time_limit(DESTROY_S):
             async with self._gateway.writers.connection() as connection:

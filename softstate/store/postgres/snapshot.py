@@ -16,7 +16,7 @@ from softstate.store.postgres.schema import DAMAGED_LINEAGE, check_meta, key_tex
 from softstate.store.rules.checksum import read_record, row_checksum
 from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.history import Scan
-from softstate.store.rules.prefix_scan import PrefixScan
+from softstate.store.rules.prefix_scan import PrefixScan, names_below
 from softstate.store.rules.version_index import VersionIndex
 
 ROWS_MAX = PAGE_RECORDS_MAX + 1
@@ -230,7 +230,7 @@ class PostgresSnapshot:
         """
         rows = self._connection.execute(
             "SELECT version FROM topic WHERE topic >= %s AND topic < %s AND version > 0 AND version <= %s LIMIT %s",
-            (*_range(prefix), self.position.revision, limit), binary=True,
+            (*names_below(prefix), self.position.revision, limit), binary=True,
         )  # fmt: skip
         return [version for (version,) in rows]
 
@@ -266,7 +266,7 @@ class PostgresSnapshot:
         return records
 
     def _stray_records(self, prefix: str) -> Iterator[Record]:
-        least, beyond = ("", _BEYOND_ALL) if prefix == ALL else _range(prefix)
+        least, beyond = ("", _BEYOND_ALL) if prefix == ALL else names_below(prefix)
         rows = self._connection.execute(_STRAYS, (self.position.revision, least, beyond), binary=True)
         for (topic,) in rows.fetchall():
             record = read_record(topic, None, None, None, self.position.revision)
@@ -285,8 +285,3 @@ class PostgresSnapshot:
 
 _BEYOND_ALL = "\U0010ffff"
 """Greater than any topic, in bytes."""
-
-
-def _range(prefix: str) -> tuple[str, str]:
-    """Return the half-open range of names under a prefix: "0" follows "/" in bytes, which is how names are compared."""
-    return prefix, prefix[:-1] + "0"

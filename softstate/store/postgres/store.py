@@ -31,7 +31,7 @@ from typing import TypeVar
 import structlog
 import trio
 
-from softstate.errors import ConfigError, Rewound, StoreFault, StoreRefused, Unavailable
+from softstate.errors import ConfigError, Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
@@ -39,6 +39,7 @@ from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import CALL_S
 from softstate.store.postgres.url import read_address
 from softstate.store.rules.nonce import SYSTEM
+from softstate.store.rules.writable import check_writable
 
 try:
     from softstate.store.postgres.connection import Connection, PostgresConnection
@@ -123,8 +124,7 @@ class PostgresStore(Store):
         return self._engine.unwritten
 
     def _check_writable(self) -> None:
-        if self._engine.read_only:
-            raise StoreRefused(f"{self.name} was opened for reading only: open it without that to change it")
+        check_writable(self.name, read_only=self._engine.read_only)
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         answer = await self._engine.reader.call(work, CALL_S)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
+from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import REVISION_MAX, Position
 from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
@@ -33,6 +33,7 @@ from softstate.store.redis.snapshot import answer_feed, answer_query, encode_que
 from softstate.store.redis.url import RedisAddress
 from softstate.store.redis.write import committed_of, encode_publishes
 from softstate.store.rules.nonce import SYSTEM
+from softstate.store.rules.writable import check_writable
 
 
 class RedisStore(Store):
@@ -100,7 +101,7 @@ class RedisStore(Store):
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. The group is one call of the library, which nothing else on the server runs beside."""
-        self._check_may_write()
+        self._check_writable()
         self._publishing += 1
         try:
             await self._engine.commit_row()
@@ -182,7 +183,7 @@ class RedisStore(Store):
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short calls; if cancelled, those done stay done."""
-        self._check_may_write()
+        self._check_writable()
         while True:
             _, (floor, more) = await self._engine.ask("compact", tombstones, keys, writes=True)
             if not more:
@@ -190,14 +191,13 @@ class RedisStore(Store):
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Raises `Unavailable` or `StoreRefused`."""
-        self._check_may_write()
+        self._check_writable()
         position = await open_carried_over(self._engine, self._random)
         self._forget_messages()
         return position
 
-    def _check_may_write(self) -> None:
-        if self._engine.read_only:
-            raise StoreRefused(f"{self.name} was opened to read: open it to write")
+    def _check_writable(self) -> None:
+        check_writable(self.name, read_only=self._engine.read_only)
 
     def _forget_messages(self) -> None:
         self._notified = self._checked = 0
@@ -216,14 +216,14 @@ class RedisStore(Store):
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Until the last step, the old contents are served."""
-        self._check_may_write()
+        self._check_writable()
         position = await adopt(self._engine, pages, self._random, replace=replace)
         self._forget_messages()
         return position
 
     async def destroy(self) -> None:
         """See `Store.destroy`. If cut off after the store is gone, its keys stay as debris of the namespace."""
-        self._check_may_write()
+        self._check_writable()
         await destroy(self._engine)
         await self.aclose()
 

@@ -249,6 +249,11 @@ class PrefixScan:
                 size = min(size * 4, LOADED_MAX)
 
 
+def names_below(prefix: str) -> tuple[str, str]:
+    """Return the half-open range of names under a prefix: "0" follows "/" in UTF-8, as engines compare names."""
+    return prefix, prefix[:-1] + "0"
+
+
 def without_nested(scans: Sequence[Scan]) -> dict[str, tuple[int, bool]]:
     """Return what is wanted of each prefix, without those of which a wider one wants as much."""
     wanted = {prefix: (after, dead) for prefix, after, dead in scans}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
-from softstate.errors import Rewound, StoreFault, StoreRefused, Unavailable
+from softstate.errors import Rewound, StoreFault, Unavailable
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.store.base import LAYOUT, Committed, Dump, Feed, StoreInfo, Write
@@ -21,6 +21,7 @@ from softstate.store.rules.history import check_seen
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.rules.paging import answer_group, dump_page, feed_page, within_cost
 from softstate.store.rules.version_index import VersionIndex
+from softstate.store.rules.writable import check_writable
 from softstate.store.sqlite.audit import audit
 from softstate.store.sqlite.compaction import compact
 from softstate.store.sqlite.connection import BUSY_S, SqliteFile
@@ -130,8 +131,7 @@ class SqliteEngine:
 
     def check_writable(self) -> None:
         """Raise `StoreRefused` if the file was opened to read only."""
-        if self.file.read_only:
-            raise StoreRefused(f"{self.file.path} was opened to read only: open it to write")
+        check_writable(self.file.path, read_only=self.file.read_only)
 
     def _saw(self, position: Position) -> None:
         with self._seen_lock:

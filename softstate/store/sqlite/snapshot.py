@@ -15,7 +15,7 @@ from softstate.store.base import Key, Publisher
 from softstate.store.rules.checksum import UNRANKED
 from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.history import Scan
-from softstate.store.rules.prefix_scan import PROBED_MAX, PrefixScan
+from softstate.store.rules.prefix_scan import PROBED_MAX, PrefixScan, names_below
 from softstate.store.rules.version_index import VersionIndex
 from softstate.store.sqlite.remembered import keys_above, publishers_above
 from softstate.store.sqlite.rows import fetch, fetch_names
@@ -182,7 +182,7 @@ class SqliteSnapshot:
         (found,) = self._connection.execute(
             "SELECT json_group_array(version) FROM (SELECT version FROM record"
             " WHERE topic >= ? AND topic < ? AND +version > 0 AND +version <= ? LIMIT ?)",
-            (*_range(prefix), self.position.revision, limit),
+            (*names_below(prefix), self.position.revision, limit),
         ).fetchone()
         return msgspec.json.decode(found, type=list[int])
 
@@ -229,8 +229,3 @@ def _portions(versions: Sequence[int]) -> Iterator[Sequence[int]]:
 def as_json(items: Sequence[str] | Sequence[int]) -> str:
     """Return a list as the JSON that SQLite's `json_each` takes."""
     return msgspec.json.encode(items).decode()
-
-
-def _range(prefix: str) -> tuple[str, str]:
-    """Return the half-open range of names under a prefix: "0" follows "/" in UTF-8, which is how SQLite compares."""
-    return prefix, prefix[:-1] + "0"

@@ -1,0 +1,11 @@
+"""What a store that was opened to be read only answers to a call that would change it."""
+
+from __future__ import annotations
+
+from softstate.errors import StoreRefused
+
+
+def check_writable(name: str, *, read_only: bool) -> None:
+    """Raise `StoreRefused` if the store was opened to be read only."""
+    if read_only:
+        raise StoreRefused(f"{name} was opened to read only: open it to write")
