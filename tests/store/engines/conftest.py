@@ -1,16 +1,23 @@
-"""Engines for the tests of nodes and clients on them; see `outage_rig`. `engine` is named by parametrising it."""
+"""Engines for the tests here. Which one it is, says the parameter `engine`, or else the name of the test's file.
+
+`rig` is a server of a test's own, and `server` one that all tests of a file share, each with a `backend` of its own.
+`tests.places` tells by the same names which tests run one after the other.
+"""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
-from tests.store.engines.etcd_rig import EtcdRig, need_etcd
-from tests.store.engines.postgres_rig import DATABASE, PostgresRig
+from tests.places import ENGINES
+from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresRig, PostgresServer, running_server
 from tests.store.engines.redis_rig import RedisRig
 from tests.store.engines.rig import Rig, folder_for
 from tests.store.engines.sqlite_rig import SqliteRig
@@ -24,7 +31,13 @@ def _etcd(folder: Path) -> EtcdRig:
     return EtcdRig(folder)
 
 
+_numbers = itertools.count()
 _RIGS: dict[str, Callable[[Path], Rig]] = {"redis": RedisRig, "etcd": _etcd, "sqlite": SqliteRig}
+
+
+def _engine_of(request: pytest.FixtureRequest) -> str:
+    """Return the engine that the test's file is named after, as ``test_redis_faults.py`` is."""
+    return next(engine for engine in ENGINES if request.path.name.startswith(f"test_{engine}_"))
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +56,8 @@ def postgres() -> Iterator[PostgresRig]:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    """The engine that the test is parametrised with, without anything of softstate's."""
-    name: str = request.param
+    """The engine of the test, without anything of softstate's."""
+    name: str = getattr(request, "param", "") or _engine_of(request)
     if name != "postgres":
         return _RIGS[name](folder_for(tmp_path, name))
     rig: PostgresRig = request.getfixturevalue("postgres")
@@ -60,8 +73,35 @@ async def rig(engine: Rig) -> AsyncIterator[Rig]:
     if isinstance(engine, PostgresRig):
         yield engine
         return
-    await engine.start()
     try:
+        await engine.start()
         yield engine
     finally:
         await engine.aclose()
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer | Rig]:
+    """A server that all tests of the file share."""
+    name = _engine_of(request)
+    if name == "postgres":
+        with running_server() as server:
+            yield server
+        return
+    rig = _RIGS[name](tmp_path_factory.mktemp(name))
+    try:
+        trio.run(rig.start)
+        yield rig
+    finally:
+        trio.run(rig.aclose)
+
+
+@pytest.fixture
+async def backend(server: EtcdRig | PostgresServer) -> AsyncIterator[EtcdBackend | PostgresBackend]:
+    """A part of that server which no other test has: a namespace, or a schema with a name that SQL must quote."""
+    if isinstance(server, EtcdRig):
+        yield EtcdBackend(server, f"test-{next(_numbers)}")
+        return
+    backend = PostgresBackend(server, f"Test {next(_numbers)}")
+    yield backend
+    await backend.close_stores()

@@ -211,6 +211,10 @@ class PostgresBackend:
         self.opened.append(store)
         return store
 
+    def tell(self, statement: str) -> Sequence[tuple[Any, ...]]:
+        """Run SQL as the administrator, with the schema's name in place of each SCHEMA; return its rows."""
+        return self.server.execute(statement.replace("SCHEMA", f'"{self.schema}"'), database=DATABASE)
+
     async def close_stores(self) -> None:
         """Close every store that was opened here."""
         for store in self.opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,6 @@ from softstate.store.limits import CALL_S, CHECK_EVERY_S
 from softstate.testing.conformance.stage import expect, put, read_page, state
 from tests.store.engines.etcd_rig import EtcdRig, need_etcd
 from tests.store.engines.rig import WAIT_S, folder_for, free_port
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path)
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.kill()
 
 
 async def until_warned(store: EtcdStore) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import trio
 import trio.testing
 
@@ -19,25 +16,8 @@ from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import encode_value
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdBackend
 from tests.store.engines.rig import WAIT_S
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield rig.run()
-    finally:
-        rig.stop()
-
-
-@pytest.fixture
-def backend(server: EtcdRig) -> EtcdBackend:
-    return EtcdBackend(server, f"inbox-{next(_numbers)}")
 
 
 class Follower:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from softstate.store.etcd.messages import Op
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, read_page
 from softstate.wire import encode_value
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig
 from tests.store.engines.rig import WAIT_S
 
 NOVEMBER = Path(__file__).parent / "november" / "etcd.json"
@@ -52,20 +52,9 @@ WANTED: Mapping[str, Record] = {
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield rig.run()
-    finally:
-        rig.stop()
-
-
 @pytest.fixture
-async def backend(server: EtcdRig) -> EtcdBackend:
+async def backend(backend: EtcdBackend) -> EtcdBackend:
     """A namespace as November left it."""
-    backend = EtcdBackend(server, f"november-{next(_numbers)}")
     await backend.restore({f"{backend.namespace}/{key}": value for key, value in november().items()})
     return backend
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 import trio
@@ -22,21 +20,8 @@ from softstate.store.etcd.messages import NESTED_MAX, Op
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.limits import CHECK_EVERY_S
 from softstate.testing.conformance.stage import put, state
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig
 from tests.store.engines.rig import WAIT_S
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path)
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.kill()
 
 
 async def test_nothing_is_made_without_leave(rig: EtcdRig) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -22,25 +21,7 @@ from softstate.store.etcd.messages import TXN_OPS_MAX, Op, TxnAnswer
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.memory.store import MemoryStore
 from softstate.testing.conformance.stage import next_query, read_page
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
-from tests.store.engines.rig import folder_for
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(folder_for(tmp_path_factory.mktemp("etcd"), "etcd"))
-    try:
-        yield rig.run()
-    finally:
-        rig.stop()
-
-
-@pytest.fixture
-def backend(server: EtcdRig) -> EtcdBackend:
-    return EtcdBackend(server, f"reads-{next(_numbers)}")
+from tests.store.engines.etcd_rig import EtcdBackend
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,19 +14,8 @@ from softstate.position import Position
 from softstate.store.base import KEYS_MAX, Store, Write
 from softstate.testing import REWIND_CHECKS, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
-from tests.store.engines.etcd_rig import EtcdRig, need_etcd
+from tests.store.engines.etcd_rig import EtcdRig
 from tests.store.engines.rig import WAIT_S
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path)
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        rig.stop()
 
 
 class SnapshotBackend:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -12,32 +11,10 @@ from softstate.errors import Unavailable
 from softstate.store.base import Applied, Committed, Write
 from softstate.testing import STORE_CHECKS, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
-from tests.store.engines.rig import folder_for
-
-_numbers = itertools.count()
+from tests.store.engines.etcd_rig import EtcdBackend
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(folder_for(tmp_path_factory.mktemp("etcd"), "etcd"))
-    try:
-        yield rig.run()
-    finally:
-        rig.stop()
-
-
-@pytest.fixture
-def backend(server: EtcdRig) -> EtcdBackend:
-    return EtcdBackend(server, f"test-{next(_numbers)}")
-
-
-def check_name(check: StoreCheck) -> str:
-    return getattr(check, "__name__", "?")
-
-
-@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
 async def test_contract(check: StoreCheck, backend: EtcdBackend) -> None:
     await run_check(check, backend)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -23,27 +22,12 @@ from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.kit.processes import WAIT_S
 from tests.store.engines.outage_rig import following, node_on
-from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call, running_server
-
-SCHEMAS = count()
+from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, call
 
 INBOX_MAX = 1_000
 """As in ``functions.sql``."""
 
 REFUSED_MAX = 1_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
-    backend = PostgresBackend(server, f"Inbox {next(SCHEMAS)}")
-    yield backend
-    await backend.close_stores()
 
 
 class Application:
@@ -69,10 +53,6 @@ def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
     yield made
     for application in made:
         application.connection.close()
-
-
-def tell(backend: PostgresBackend, statement: str) -> Sequence[tuple[Any, ...]]:
-    return backend.server.execute(statement.replace("SCHEMA", f'"{backend.schema}"'), database=DATABASE)
 
 
 async def changes(store: PostgresStore, after: Position) -> list[tuple[str, Any]]:
@@ -135,10 +115,9 @@ async def test_what_is_rolled_back_was_never_published(
 async def test_it_is_granted_and_refused_by_itself(backend: PostgresBackend) -> None:
     """A role that may not publish cannot do so by another function of ours."""
     await backend.open()
-    rows = tell(
-        backend,
+    rows = backend.tell(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'SCHEMA'::regnamespace"
-        " AND has_function_privilege('public', oid, 'EXECUTE')",
+        " AND has_function_privilege('public', oid, 'EXECUTE')"
     )
     assert rows == []
 
@@ -355,7 +334,7 @@ async def test_a_copy_takes_the_place_of_what_was_sent_before(backend: PostgresB
     await put(source, "copied")
     with pytest.raises(StoreRefused, match="is not empty"):
         await store.adopt(pages(source), replace=False)
-    assert tell(backend, "SELECT topic FROM SCHEMA.inbox") == [("sent",)]
+    assert backend.tell("SELECT topic FROM SCHEMA.inbox") == [("sent",)]
     await store.adopt(pages(source), replace=True)
     assert sorted(await state(store)) == ["copied"]
     await backend.send("sent", "2")
@@ -387,16 +366,16 @@ async def test_entries_that_cannot_be_published_are_put_aside(backend: PostgresB
     store = await backend.open()
     head = await store.head()
     await backend.send("changed", "1")
-    tell(backend, "UPDATE SCHEMA.inbox SET value = '\\xffff'")
-    tell(backend, BY_HAND + "('a', '\\x01', ''), ('a/', '\\x01', ''), (repeat('x', 5000), NULL, ''), ('', NULL, '')")
+    backend.tell("UPDATE SCHEMA.inbox SET value = '\\xffff'")
+    backend.tell(BY_HAND + "('a', '\\x01', ''), ('a/', '\\x01', ''), (repeat('x', 5000), NULL, ''), ('', NULL, '')")
     await backend.send("good", "1")
     await put(store, "b")
     assert await changes(store, head) == [("good", 1), ("b", 1)]
-    rows = tell(backend, "SELECT topic, because, value FROM SCHEMA.refused ORDER BY id")
+    rows = backend.tell("SELECT topic, because, value FROM SCHEMA.refused ORDER BY id")
     assert [topic for topic, _, _ in rows] == ["changed", "a", "a/", "x" * 255, ""]
     assert {because for _, because, _ in rows} == {"it was not put here by publish() or delete(), or was changed since"}
     assert rows[0][2] == b"\xff\xff"
-    assert tell(backend, "SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
+    assert backend.tell("SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
     await backend.send("waits", "1")
     (note,) = (await store.info()).notes
     assert "publish_now and delete_now return the version; 1 entries of the inbox wait, 5 were refused" in note
@@ -405,9 +384,9 @@ async def test_entries_that_cannot_be_published_are_put_aside(backend: PostgresB
 async def test_what_was_refused_is_kept_within_bounds(backend: PostgresBackend) -> None:
     store = await backend.open()
     rows = REFUSED_MAX + INBOX_MAX + 5
-    tell(backend, f"INSERT INTO SCHEMA.inbox (topic, checksum) SELECT n::text, '' FROM generate_series(1, {rows}) AS n")
+    backend.tell(f"INSERT INTO SCHEMA.inbox (topic, checksum) SELECT n::text, '' FROM generate_series(1, {rows}) AS n")
     await put(store, "a")
-    (found,) = tell(backend, "SELECT count(*), max(id) - min(id) FROM SCHEMA.refused")
+    (found,) = backend.tell("SELECT count(*), max(id) - min(id) FROM SCHEMA.refused")
     assert found == (REFUSED_MAX, REFUSED_MAX - 1)
     assert (await store.head()).revision == 2
 

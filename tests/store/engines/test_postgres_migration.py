@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from softstate.store.postgres import migration
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
-from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call, running_server
+from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call
 
 NOVEMBER = (Path(__file__).parent / "november" / "postgres.sql").read_text()
 
@@ -51,7 +51,7 @@ CATALOG = [
         "SELECT conrelid::regclass::text, contype, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE connamespace = 'SCHEMA'::regnamespace ORDER BY 1, 2, 3"
     ),
-    "SELECT tablename, replace(indexdef, 'SCHEMA', '') FROM pg_indexes WHERE schemaname = 'SCHEMA' ORDER BY 1, 2",
+    "SELECT tablename, replace(indexdef, 'NAME', '') FROM pg_indexes WHERE schemaname = 'NAME' ORDER BY 1, 2",
     (
         "SELECT oid::regprocedure::text, prosrc, prosecdef, provolatile FROM pg_proc"
         " WHERE pronamespace = 'SCHEMA'::regnamespace ORDER BY 1"
@@ -65,10 +65,10 @@ CATALOG = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        server.execute(f"CREATE ROLE {APP}")
-        yield server
+def server(server: PostgresServer) -> PostgresServer:
+    """It with a role that may publish."""
+    server.execute(f"CREATE ROLE {APP}")
+    return server
 
 
 @pytest.fixture
@@ -87,12 +87,8 @@ async def november(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
     await backend.close_stores()
 
 
-def tell(backend: PostgresBackend, statement: str) -> Sequence[tuple[Any, ...]]:
-    return backend.server.execute(statement.replace("SCHEMA", backend.schema), database=DATABASE)
-
-
 def layout(backend: PostgresBackend) -> int:
-    ((layout,),) = tell(backend, "SELECT layout FROM SCHEMA.meta")
+    ((layout,),) = backend.tell("SELECT layout FROM SCHEMA.meta")
     return int(layout)
 
 
@@ -120,7 +116,7 @@ async def test_everything_is_carried_over(november: PostgresBackend) -> None:
 
 async def test_rows_that_do_not_decode_get_no_checksum(november: PostgresBackend) -> None:
     await november.open()
-    rows = tell(november, "SELECT topic FROM SCHEMA.topic WHERE checksum <> SCHEMA.checksum(topic, version, value)")
+    rows = november.tell("SELECT topic FROM SCHEMA.topic WHERE checksum <> SCHEMA.checksum(topic, version, value)")
     assert {topic for (topic,) in rows} == UNREADABLE
 
 
@@ -131,7 +127,10 @@ async def test_the_layout_is_that_of_a_new_store(november: PostgresBackend, serv
     await (await new.open()).aclose()
     for statement in CATALOG:
         of_both = [
-            [tuple(str(cell).replace(backend.schema, "…") for cell in row) for row in tell(backend, statement)]
+            [
+                tuple(str(cell).replace(backend.schema, "…") for cell in row)
+                for row in backend.tell(statement.replace("NAME", backend.schema))
+            ]
             for backend in (november, new)
         ]
         assert of_both[0] == of_both[1]
@@ -139,10 +138,10 @@ async def test_the_layout_is_that_of_a_new_store(november: PostgresBackend, serv
 
 
 async def test_reading_migrates_nothing(november: PostgresBackend) -> None:
-    before = tell(november, "TABLE SCHEMA.meta")
+    before = november.tell("TABLE SCHEMA.meta")
     with pytest.raises(StoreRefused, match=r"has layout 1, of November 2026: stop every node .* \(softstate serve\)"):
         await PostgresStore.open(november.url, read_only=True)
-    assert tell(november, "TABLE SCHEMA.meta") == before
+    assert november.tell("TABLE SCHEMA.meta") == before
     store = await PostgresStore.open(november.url, create=False)
     november.opened.append(store)
     assert layout(november) == 2
@@ -240,8 +239,8 @@ async def test_a_transaction_that_has_published_is_waited_for(november: Postgres
 async def test_a_layout_that_changes_under_an_open_store_ends_its_writing(november: PostgresBackend) -> None:
     """A newer softstate migrates while this one runs: what it publishes fails, and nothing is written."""
     store = await november.open()
-    tell(november, "UPDATE SCHEMA.meta SET layout = 3")
-    head = tell(november, "SELECT revision FROM SCHEMA.meta")
+    november.tell("UPDATE SCHEMA.meta SET layout = 3")
+    head = november.tell("SELECT revision FROM SCHEMA.meta")
     with pytest.raises(Unavailable, match=r"layout was changed to 3, .* knows 2: stop this node, and install"):
         await put(store, "a")
     with pytest.raises(psycopg.DatabaseError, match="the store has layout 3, this function knows 2"):
@@ -249,4 +248,4 @@ async def test_a_layout_that_changes_under_an_open_store_ends_its_writing(novemb
     await november.send("b", "1")
     with pytest.raises((Unavailable, StoreRewound)):
         await store.compact(tombstones=10**6, keys=10**6)
-    assert tell(november, "SELECT revision FROM SCHEMA.meta") == head
+    assert november.tell("SELECT revision FROM SCHEMA.meta") == head

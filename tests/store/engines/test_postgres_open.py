@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 
@@ -20,30 +20,9 @@ from softstate.store.postgres.url import read_address
 from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put, state
 from tests.kit.processes import WAIT_S, until
-from tests.store.engines.postgres_rig import (
-    DATABASE,
-    PASSWORD,
-    ROLE,
-    PostgresBackend,
-    PostgresServer,
-    call,
-    running_server,
-)
+from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresBackend, PostgresServer, call
 
 NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
-    backend = PostgresBackend(server, f"open_{next(NUMBERS)}")
-    yield backend
-    await backend.close_stores()
 
 
 async def refused(url: str, words: str, kind: type[SoftstateError] = StoreRefused) -> SoftstateError:
@@ -168,7 +147,7 @@ def guest(server: PostgresServer) -> str:
 async def test_may_not_create_the_schema(backend: PostgresBackend, server: PostgresServer, guest: str) -> None:
     url = backend.url.replace(f"{ROLE}:", f"{guest}:")
     await refused(url, f'let the owner of the database run CREATE SCHEMA "{backend.schema}" AUTHORIZATION')
-    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {guest}", database=DATABASE)
+    server.execute(f'CREATE SCHEMA "{backend.schema}" AUTHORIZATION {guest}', database=DATABASE)
     store = await PostgresStore.open(url)
     backend.opened.append(store)
     await put(store, "a")
@@ -225,7 +204,7 @@ async def test_connections_are_bounded(backend: PostgresBackend, server: Postgre
 
 
 async def test_settings_of_the_role_do_no_harm(backend: PostgresBackend, server: PostgresServer, guest: str) -> None:
-    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {guest}", database=DATABASE)
+    server.execute(f'CREATE SCHEMA "{backend.schema}" AUTHORIZATION {guest}', database=DATABASE)
     for setting in (
         "default_transaction_isolation = 'serializable'", "statement_timeout = 1000", "search_path = 'public'",
         "synchronous_commit = off", "lock_timeout = 1", "standard_conforming_strings = off", "bytea_output = 'escape'",
@@ -264,37 +243,35 @@ async def test_created_by_several_at_once(backend: PostgresBackend) -> None:
 
 
 async def test_schema_of_another_application(backend: PostgresBackend, server: PostgresServer) -> None:
-    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {ROLE}", database=DATABASE)
-    server.execute(f"CREATE TABLE {backend.schema}.meta (id integer)", database=DATABASE)
+    server.execute(f'CREATE SCHEMA "{backend.schema}" AUTHORIZATION {ROLE}', database=DATABASE)
+    backend.tell("CREATE TABLE SCHEMA.meta (id integer)")
     await refused(backend.url, "holds other tables than a store's, and was left untouched: name another one")
     for name in ("topic", "lineage", "idempotency"):
-        server.execute(f"CREATE TABLE {backend.schema}.{name} (id integer)", database=DATABASE)
+        backend.tell(f"CREATE TABLE SCHEMA.{name} (id integer)")
     await refused(backend.url, "holds other tables than a store's")
-    found = server.execute(
-        f"SELECT count(*) FROM pg_proc WHERE pronamespace = '{backend.schema}'::regnamespace", database=DATABASE
-    )
+    found = backend.tell("SELECT count(*) FROM pg_proc WHERE pronamespace = 'SCHEMA'::regnamespace")
     assert found == [(0,)]
 
 
-async def test_foreign_objects_beside_ours(backend: PostgresBackend, server: PostgresServer) -> None:
+async def test_foreign_objects_beside_ours(backend: PostgresBackend) -> None:
     """Objects of others in our schema stay, and keep it from being deleted."""
     store = await backend.open()
     await put(store, "a")
-    server.execute(f"CREATE TABLE {backend.schema}.theirs (id integer)", database=DATABASE)
+    backend.tell("CREATE TABLE SCHEMA.theirs (id integer)")
     await backend.open()
     with pytest.raises(StoreRefused, match="cannot be deleted"):
         await store.destroy()
     assert "a" in await state(store)
-    server.execute(f"DROP TABLE {backend.schema}.theirs", database=DATABASE)
+    backend.tell("DROP TABLE SCHEMA.theirs")
     await store.destroy()
-    assert server.execute(f"SELECT to_regnamespace('{backend.schema}')", database=DATABASE) == [(None,)]
+    assert backend.tell("SELECT to_regnamespace('SCHEMA')") == [(None,)]
 
 
-async def test_layouts_that_are_not_known(backend: PostgresBackend, server: PostgresServer) -> None:
+async def test_layouts_that_are_not_known(backend: PostgresBackend) -> None:
     await (await backend.open()).aclose()
-    server.execute(f"UPDATE {backend.schema}.meta SET layout = 3", database=DATABASE)
+    backend.tell("UPDATE SCHEMA.meta SET layout = 3")
     await refused(backend.url, "has layout 3, this softstate knows 2: install the softstate that wrote it")
-    server.execute(f"DELETE FROM {backend.schema}.meta", database=DATABASE)
+    backend.tell("DELETE FROM SCHEMA.meta")
     await refused(backend.url, "nothing in meta: if a backup is being restored, wait for its end")
 
 
@@ -308,40 +285,38 @@ async def test_old_server(backend: PostgresBackend, monkeypatch: pytest.MonkeyPa
     await refused(backend.url, r"is PostgreSQL \d\d, and softstate needs 99: upgrade it")
 
 
-async def state_of(server: PostgresServer, schema: str) -> object:
+async def state_of(backend: PostgresBackend) -> object:
     """Return what a store's own row and its lineage rows are."""
-    return [server.execute(f"TABLE {schema}.{table}", database=DATABASE) for table in ("meta", "lineage")]
+    return [backend.tell(f"TABLE SCHEMA.{table}") for table in ("meta", "lineage")]
 
 
 async def test_nothing_is_made_unless_asked_for(backend: PostgresBackend, server: PostgresServer) -> None:
     """Neither the schema, nor tables in one that is empty; not when it is opened again either."""
     with pytest.raises(StoreMissing, match=r"no store in schema .*, and none was made: .* \(softstate store create\)"):
         await PostgresStore.open(backend.url, create=False)
-    server.execute(f"CREATE SCHEMA {backend.schema} AUTHORIZATION {ROLE}", database=DATABASE)
+    server.execute(f'CREATE SCHEMA "{backend.schema}" AUTHORIZATION {ROLE}', database=DATABASE)
     with pytest.raises(StoreMissing):
         await PostgresStore.open(backend.url, create=False)
     with pytest.raises(StoreMissing):
         await PostgresStore.open(backend.url, read_only=True)
-    found = server.execute(
-        f"SELECT count(*) FROM pg_class WHERE relnamespace = '{backend.schema}'::regnamespace", database=DATABASE
-    )
+    found = backend.tell("SELECT count(*) FROM pg_class WHERE relnamespace = 'SCHEMA'::regnamespace")
     assert found == [(0,)]
     await (await backend.open()).aclose()
     store = await PostgresStore.open(backend.url, create=False)
     backend.opened.append(store)
     await put(store, "a")
-    server.execute(f"DROP SCHEMA {backend.schema} CASCADE", database=DATABASE)
+    server.execute(f'DROP SCHEMA "{backend.schema}" CASCADE', database=DATABASE)
     with pytest.raises(StoreMissing):
         await store.reopen()
-    assert server.execute(f"SELECT to_regnamespace('{backend.schema}')", database=DATABASE) == [(None,)]
+    assert backend.tell("SELECT to_regnamespace('SCHEMA')") == [(None,)]
 
 
-async def test_reading_leaves_no_trace(backend: PostgresBackend, server: PostgresServer) -> None:
+async def test_reading_leaves_no_trace(backend: PostgresBackend) -> None:
     """Opened to read, a store commits no lineage row, moves nothing from the inbox, and refuses to change anything."""
     store = await backend.open()
     await put(store, "a")
     await backend.send("sent", "1")
-    before = await state_of(server, backend.schema)
+    before = await state_of(backend)
     for _ in range(3):
         reader = await PostgresStore.open(backend.url, read_only=True)
         backend.opened.append(reader)
@@ -351,19 +326,19 @@ async def test_reading_leaves_no_trace(backend: PostgresBackend, server: Postgre
         assert [page.upto for page in [await reader.dump(0)]] == [2]
         with trio.move_on_after(1.5):
             await reader.wait(10**6)
-        assert await state_of(server, backend.schema) == before
+        assert await state_of(backend) == before
     for change in (
         lambda: put(reader, "b"), lambda: reader.compact(tombstones=1, keys=1), reader.reopen, reader.destroy,
         lambda: reader.adopt(pages(store), replace=True),
     ):  # fmt: skip
-        with pytest.raises(StoreRefused, match="was opened for reading only"):
+        with pytest.raises(StoreRefused, match="was opened to read only: open it to write"):
             await change()
-    assert await state_of(server, backend.schema) == before
+    assert await state_of(backend) == before
     await put(store, "b")
     assert "sent" in await state(reader)
 
 
-async def test_lineage_rows_below_the_floor_go(backend: PostgresBackend, server: PostgresServer) -> None:
+async def test_lineage_rows_below_the_floor_go(backend: PostgresBackend) -> None:
     """But for the one in force there, so that positions from the floor on stay on the history."""
     store = await backend.open()
     await put(store, "a")
@@ -375,7 +350,7 @@ async def test_lineage_rows_below_the_floor_go(backend: PostgresBackend, server:
     newest = await store.head()
     floor = await store.compact(tombstones=kept.revision, keys=0)
     assert floor == kept.revision
-    rows = server.execute(f"SELECT start FROM {backend.schema}.lineage ORDER BY start", database=DATABASE)
+    rows = backend.tell("SELECT start FROM SCHEMA.lineage ORDER BY start")
     assert rows == [(6,), (8,)]
     assert list(await store.lineage_at([1, 5, 6, floor, 8])) == [
         None, None, kept.lineage, kept.lineage, newest.lineage,

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -21,33 +21,12 @@ from softstate.testing.conformance.stage import put, state
 from tests.kit.engines import missing
 from tests.kit.pooler import Pooler, Session, pooling
 from tests.kit.processes import WAIT_S, until
-from tests.store.engines.postgres_rig import (
-    DATABASE,
-    PASSWORD,
-    ROLE,
-    PostgresBackend,
-    PostgresServer,
-    running_server,
-    server_user,
-)
+from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresBackend, PostgresServer, server_user
 from tests.store.engines.rig import free_port
 
 SCHEMAS = count()
 
 REFUSED = "a pooler in front of it .PgBouncer.* gives each transaction another session.*pool_mode = session"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
-    backend = PostgresBackend(server, f"pooled_{next(SCHEMAS)}")
-    yield backend
-    await backend.close_stores()
 
 
 def behind(backend: PostgresBackend, port: int) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -24,29 +23,10 @@ from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import decode_value
 from tests.kit.processes import WAIT_S, until
-from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call, running_server
-
-SCHEMAS = count()
+from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, call
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
-    backend = PostgresBackend(server, f"Store {next(SCHEMAS)}")
-    yield backend
-    await backend.close_stores()
-
-
-def check_name(check: StoreCheck) -> str:
-    return getattr(check, "__name__", "?")
-
-
-@pytest.mark.parametrize("check", STORE_CHECKS, ids=check_name)
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
 async def test_contract(check: StoreCheck, backend: PostgresBackend) -> None:
     assert isinstance(backend, Rewindable)
     await run_check(check, backend)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -22,16 +21,6 @@ MUTANTS = 400
 """How many damaged texts the library and `cbor_of_json` are asked about."""
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisRig]:
-    rig = RedisRig(tmp_path_factory.mktemp("redis"))
-    try:
-        trio.run(rig.start)
-        yield rig
-    finally:
-        trio.run(rig.aclose)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from softstate.store.redis.dump import stage
 from softstate.store.redis.store import RedisStore
 from softstate.testing.conformance.stage import put, read_page
 from softstate.wire import decode_value
-from tests.store.engines.redis_rig import RedisRig, Refused, redis_rig
+from tests.store.engines.redis_rig import RedisRig, Refused
 
 NOVEMBER = json.loads((Path(__file__).parent / "november" / "redis.json").read_text())
 
@@ -35,12 +34,6 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 UNREADABLE = {"damaged", "deep", "not json"}
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
-    async with redis_rig(tmp_path) as rig:
-        yield rig
 
 
 async def load(rig: RedisRig) -> None:
@@ -149,7 +142,7 @@ async def test_opened_to_read_nothing_is_carried_over_or_changed(rig: RedisRig) 
         reading.reopen,
         reading.destroy,
     ):
-        with pytest.raises(StoreRefused, match="opened to read"):
+        with pytest.raises(StoreRefused, match="was opened to read only: open it to write"):
             await call()
     assert await store.head() == head
     await reading.aclose()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import trio
 
 from softstate.store import open_store
 from softstate.store.base import KEYS_MAX, Store
@@ -15,17 +13,6 @@ from softstate.testing import STORE_CHECKS, Rewindable, StoreCheck, run_check
 from tests.store.engines.redis_rig import RedisRig
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisRig]:
-    """One server for all: each test has a namespace of its own."""
-    rig = RedisRig(tmp_path_factory.mktemp("redis"))
-    try:
-        trio.run(rig.start)
-        yield rig
-    finally:
-        trio.run(rig.aclose)
 
 
 class RedisBackend:
