@@ -12,8 +12,10 @@ from pathlib import Path
 import trio
 
 from softstate.store import KEYS_MAX, open_store
+from softstate.store.base import Store
 from softstate.store.redis.store import RedisStore
 from tests.kit.engines import missing
+from tests.store.engines.cable import Cable
 from tests.store.engines.rig import WAIT_S, folder_for, free_port
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": "", "repl-diskless-sync-delay": "0"}
@@ -174,3 +176,23 @@ async def redis_rig(
         yield rig
     finally:
         await rig.aclose()
+
+
+@asynccontextmanager
+async def opened(rig: RedisRig) -> AsyncIterator[RedisStore]:
+    """Open a store for the length of a block."""
+    store = await rig.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@asynccontextmanager
+async def opened_over(cable: Cable) -> AsyncIterator[Store]:
+    """Open one that is connected over a cable."""
+    store = await open_store(f"redis://127.0.0.1:{cable.port}")
+    try:
+        yield store
+    finally:
+        await store.aclose()

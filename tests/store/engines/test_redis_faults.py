@@ -14,47 +14,14 @@ from softstate.errors import Rewound, StoreRefused, StoreRewound, Unavailable
 from softstate.model import Page, Query
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store import open_store
 from softstate.store.base import Applied, Store, Write
 from softstate.store.redis.connection import CONNECTIONS_MAX
-from softstate.store.redis.schema import LIBRARY
-from softstate.store.redis.store import RedisStore
-from softstate.testing.conformance.stage import read_page
-from tests.store.engines.cable import Cable, cable_to
-from tests.store.engines.redis_rig import RedisRig, redis_rig
+from softstate.testing.conformance.stage import put, read_page
+from tests.store.engines.cable import cable_to
+from tests.store.engines.redis_rig import RedisRig, opened, opened_over, redis_rig
 
 SHORT_S = 0.3
 """A bound on calls for tests that wait until it is over."""
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
-    async with redis_rig(tmp_path) as rig:
-        yield rig
-
-
-@asynccontextmanager
-async def opened(rig: RedisRig) -> AsyncIterator[RedisStore]:
-    store = await rig.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
-@asynccontextmanager
-async def opened_over(cable: Cable) -> AsyncIterator[Store]:
-    store = await open_store(f"redis://127.0.0.1:{cable.port}")
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
-async def put(store: Store, topic: str, **fields: object) -> int:
-    (verdict,) = (await store.publish([Write(topic, b"\x01", **fields)])).verdicts  # type: ignore[arg-type]
-    assert isinstance(verdict, Applied)
-    return verdict.version
 
 
 async def topics(store: Store) -> list[str]:
@@ -381,93 +348,6 @@ async def test_library_is_replaced_by_a_newer_one_only(rig: RedisRig, revision: 
         assert (b"other" not in answer) is replaced
         if replaced:
             assert (await store.head()).revision == 1
-
-
-# Waiting -------------------------------------------------------------------------------------------------------------
-
-
-async def waited(store: Store, revision: int) -> None:
-    """Wait until there is something above a revision, allowing for early returns."""
-    with trio.fail_after(10):
-        await store.wait(revision)
-        while (await store.head()).revision <= revision:
-            await store.wait(revision)
-
-
-async def listening(store: Store) -> None:
-    """Wait until the store listens: it wakes who waits when it begins to."""
-    with trio.fail_after(10):
-        await store.wait((await store.head()).revision)
-
-
-async def test_wait_survives_the_loss_of_its_connection(rig: RedisRig) -> None:
-    async with opened(rig) as store, opened(rig) as other:
-        await listening(store)
-        assert await rig.ask("CLIENT", "KILL", "TYPE", "pubsub") != b":0\r\n"
-        for topic in ("b", "c"):
-            version = await put(other, topic)
-            await waited(store, version - 1)
-
-
-async def test_a_connection_that_loses_messages_is_replaced(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages that never come, on a connection that stays: the looks find out, and listen on another."""
-    monkeypatch.setattr("softstate.store.commit_waiter.CHECK_EVERY_S", 0.05)
-    monkeypatch.setattr("softstate.store.redis.connection.LISTEN_RETRY_S", 0.05)
-    async with cable_to(rig.port) as cable, opened_over(cable) as store, opened(rig) as other:
-        await listening(store)
-        await rig.ask("FUNCTION", "FLUSH")
-        await rig.ask("FUNCTION", "LOAD", LIBRARY.replace("'PUBLISH', store.channel", "'PUBLISH', 'elsewhere'"))
-        listeners = await pubsub_clients(rig)
-        with trio.fail_after(10):
-            while await pubsub_clients(rig) == listeners:
-                await waited(store, await put(other, "a") - 1)
-
-
-async def test_connection_that_has_nothing_to_tell_is_kept(rig: RedisRig) -> None:
-    """Commits from before listening began have no message here, which says nothing against the connection."""
-    async with opened(rig) as other, opened(rig) as store:
-        await put(other, "a")
-        await listening(store)
-        listeners = await pubsub_clients(rig)
-        assert len(listeners) == 1
-        for _ in range(4):
-            assert not await store._check()
-        await trio.testing.wait_all_tasks_blocked()
-        assert await pubsub_clients(rig) == listeners
-        version = await put(other, "b")
-        await waited(store, version - 1)
-
-
-async def pubsub_clients(rig: RedisRig) -> list[bytes]:
-    """List the ids of connections that listen."""
-    answer = await rig.ask("CLIENT", "LIST", "TYPE", "pubsub")
-    return [line.partition(b" ")[0] for line in answer.splitlines() if line.startswith(b"id=")]
-
-
-async def test_own_commit_wakes_when_it_has_returned(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message about an own commit may come before the answer, and must not cause a needless read."""
-    async with opened(rig) as store:
-        await listening(store)
-        call = store._engine.call
-        woken = trio.Event()
-
-        async def told_first(function: str, *arguments: bytes | str | int, writes: bool = True) -> object:
-            answer = await call(function, *arguments, writes=writes)
-            if function == "write":
-                store._receive(f"{store._engine.seen.epoch}.x.2".encode())
-                await trio.testing.wait_all_tasks_blocked()
-                assert not woken.is_set()
-            return answer
-
-        async def wait() -> None:
-            await store.wait(1)
-            woken.set()
-
-        monkeypatch.setattr(store._engine, "call", told_first)
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(wait)
-                await put(store, "a")
 
 
 # Foreign keys --------------------------------------------------------------------------------------------------------
