@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import itertools
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
 import trio
 
-from softstate.errors import Conflict, StoreRefused, Unavailable
+from softstate.errors import StoreRefused, Unavailable
 from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.base import EXISTS, Applied, Number, Write
+from softstate.store.base import Applied, Number, Write
 from softstate.store.etcd import demand, dump
 from softstate.store.etcd.rows import write_lineage, write_topic
 from softstate.store.etcd.schema import Data, Layout, read_head
 from softstate.store.etcd.store import EtcdStore
 from softstate.store.rules.judge import TopicState
-from softstate.testing.conformance.stage import next_query, put, read_page
+from softstate.testing.conformance.stage import put, read_page
 from softstate.wire import encode_value
-from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdRig]:
-    need_etcd()
-    rig = EtcdRig(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield rig.run()
-    finally:
-        rig.stop()
-
-
-@pytest.fixture
-def backend(server: EtcdRig) -> EtcdBackend:
-    return EtcdBackend(server, f"damage-{next(_numbers)}")
+from tests.store.engines.damage_check import Damaged, check_others_are_served, check_publishing_heals, everything
+from tests.store.engines.etcd_rig import EtcdBackend
 
 
 class Rows:
@@ -147,32 +131,11 @@ ROUNDS = 9
 """How often each damage is done: more than 200 rows in all."""
 
 
-@dataclass(frozen=True)
-class Story:
-    """A store with damaged rows: the records as they were written, and those topics that were damaged."""
+@dataclass
+class Story(Damaged):
+    """A store with damaged rows."""
 
-    store: EtcdStore
-    written: Mapping[str, Record]
-    damaged: frozenset[str]
-
-    @property
-    def healthy(self) -> list[str]:
-        return [topic for topic in self.written if topic not in self.damaged]
-
-    def check(self, found: Mapping[str, Record], topics: Iterable[str] | None = None) -> None:
-        """Check that the healthy ones of these topics are there and as they were, and no damaged one has a value."""
-        for topic in self.written if topics is None else topics:
-            record = self.written[topic]
-            if record.deleted:
-                continue
-            if topic in self.damaged:
-                assert topic in found, topic
-                assert found[topic].unreadable, topic
-                assert found[topic].cbor is None, topic
-            else:
-                assert found[topic] == record, topic
-        strange = {topic for topic in found if topic not in self.written and found[topic].cbor is not None}
-        assert not strange, "no value that was never published"
+    store: EtcdStore = field(kw_only=True)
 
 
 async def damaged_store(backend: EtcdBackend) -> Story:
@@ -197,7 +160,7 @@ async def damaged_store(backend: EtcdBackend) -> Story:
         damage(rows, written[victim], random.choice(healthy))
     put_by_others(rows, (await store.head()).revision)
     await rows.write()
-    return Story(store, written, frozenset(victims))
+    return Story(written, frozenset(victims), store=store)
 
 
 def put_by_others(rows: Rows, head: int) -> None:
@@ -215,17 +178,6 @@ def put_by_others(rows: Rows, head: int) -> None:
     rows.change(rows.data.touched(4, "nobody"), b"x")
 
 
-async def everything(store: EtcdStore, query: Query) -> dict[str, Record]:
-    """Read all pages, as a client does: the newest of each topic, and the unreadable ones."""
-    found: dict[str, Record] = {}
-    while True:
-        page = await read_page(store, query)
-        found |= {record.topic: record for record in page.records}
-        if not page.more:
-            return found
-        query = next_query(query, page)
-
-
 @pytest.mark.parametrize("limits", [{}, {"PREFIX_TOPICS_MAX": 0}, {"NAMES_MAX": 9, "ROUND_BYTES": 500}], ids=str)
 async def test_200_damaged_rows_cost_their_own_topics(
     backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
@@ -236,14 +188,12 @@ async def test_200_damaged_rows_cost_their_own_topics(
         monkeypatch.setattr(demand, name, value)
     alone = await store.read([Query(topics={name: 0}) for name in names])
     story.check({record.topic: record for page in alone for record in pages_only(page).records})
-    story.check(await everything(store, Query(topics=dict.fromkeys(names, 0), limit=7)))
-    for prefix in ("a/", "b/", "c/", ALL):
-        for limit in (1000, 20):
-            found = await everything(store, Query(prefixes={prefix: 0}, limit=limit))
-            if not limits.get("PREFIX_TOPICS_MAX", 1):
-                found |= as_told_by_the_log(found, story)
-            begin = prefix.removeprefix(ALL)
-            story.check(found, [name for name in names if name.startswith(begin)])
+
+    def told(found: dict[str, Record]) -> dict[str, Record]:
+        by_name = limits.get("PREFIX_TOPICS_MAX", 1)
+        return found if by_name else found | as_told_by_the_log(found, story)
+
+    await check_others_are_served(store, story, ("a/", "b/", "c/"), told)
     held = await store.read([Query(topics={name: story.written[name].version}) for name in names])
     assert all(isinstance(page, Page) for page in held), "no client is reset because of a damaged row"
     await store.aclose()
@@ -259,9 +209,9 @@ def as_told_by_the_log(found: Mapping[str, Record], story: Story) -> dict[str, R
 
     It passes over a record that is gone, or names another topic, and takes one whose topic's row is damaged for whole.
     """
-    for topic in story.damaged & found.keys():
+    for topic in story.topics & found.keys():
         assert found[topic].unreadable or found[topic] == story.written[topic], topic
-    return {topic: Record(topic, 1, None, unreadable=True) for topic in story.damaged}
+    return {topic: Record(topic, 1, None, unreadable=True) for topic in story.topics}
 
 
 async def test_feed_goes_on(backend: EtcdBackend) -> None:
@@ -283,7 +233,7 @@ async def test_feed_goes_on(backend: EtcdBackend) -> None:
 def check_copied(found: Mapping[str, Record], story: Story) -> None:
     assert all(found[topic].unreadable for topic in found.keys() - story.written.keys()), "keys of others"
     for topic, record in story.written.items():
-        assert topic in story.damaged or found[topic] == record, topic
+        assert topic in story.topics or found[topic] == record, topic
         assert topic not in found or found[topic].unreadable or found[topic] == record, topic
     assert sum(record.unreadable for record in found.values()) > 50
 
@@ -317,7 +267,7 @@ async def test_dump_goes_on(backend: EtcdBackend, monkeypatch: pytest.MonkeyPatc
     assert kept.cbor == b"\x01"
     check_copied(dumped, story)
     if names_max:
-        assert story.damaged <= dumped.keys(), "all that is lost is told"
+        assert set(story.topics) <= dumped.keys(), "all that is lost is told"
     assert keys >= {str(number) for number in range(50)}
     assert publishers == {"p", *(f"q{number}" for number in range(50))}
     assert len(lineages) == 1
@@ -325,27 +275,16 @@ async def test_dump_goes_on(backend: EtcdBackend, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_damaged_topic_is_published_again(backend: EtcdBackend) -> None:
-    """A compare-and-set loses without a version, a plain publish replaces the row, and nothing old comes back."""
+    """And nothing old comes back, after compacting neither."""
     story = await damaged_store(backend)
     store = story.store
-    victims = sorted(story.damaged)
-    lost = await store.publish([Write(name, b"\x01", expect=expect) for name in victims for expect in (0, 5)])
-    assert all(isinstance(verdict, Conflict) and verdict.current is None for verdict in lost.verdicts)
-    for at, name in enumerate(victims):
-        how = at % 3
-        write = Write(name, None if how == 2 else b"\x02", expect=EXISTS if how == 1 else None)
-        (verdict,) = (await store.publish([write])).verdicts
-        assert isinstance(verdict, Applied), name
-    story.check(await everything(store, Query(prefixes={ALL: 0})), story.healthy)
-    found = await everything(store, Query(prefixes={"a/": 0, "b/": 0, "c/": 0}))
-    for at, name in enumerate(victims):
-        assert (name not in found) if at % 3 == 2 else (found[name].cbor == b"\x02"), name
+    await check_publishing_heals(store, story)
     head = (await store.head()).revision
     assert await store.compact(tombstones=head, keys=head) > 0
     again = await backend.open()
     page = await everything(again, Query(prefixes={ALL: 0}))
     assert [record for record in page.values() if record.topic in story.written and record.unreadable] == []
-    story.check(page, story.healthy)
+    story.check(page)
     await again.info()
     await again.aclose()
     await store.aclose()

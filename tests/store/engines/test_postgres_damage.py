@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import count
 from random import Random
-from typing import Any
 
 import psycopg
 import pytest
 import trio
 
-from softstate.errors import Conflict, KeyReused, StoreRefused, Unavailable
-from softstate.model import Page, Query, Record
-from softstate.names import ALL, check_topic
+from softstate.errors import KeyReused, StoreRefused, Unavailable
+from softstate.model import Query, Record
+from softstate.names import ALL
 from softstate.position import Position
-from softstate.store.base import EXISTS, Applied, Number, Write
+from softstate.store.base import Applied, Number, Write
 from softstate.store.postgres.store import PostgresStore
 from softstate.store.rules.dump import pages
-from softstate.testing.conformance.stage import put
+from softstate.testing.conformance.stage import put, read_page
 from softstate.wire import encode_value
+from tests.store.engines.damage_check import Damaged, check_others_are_served, check_publishing_heals, everything
 from tests.store.engines.outage_rig import following, node_on
-from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresServer, running_server
-
-SCHEMAS = count()
+from tests.store.engines.postgres_rig import PostgresBackend
 
 TOPICS, DAMAGED = 420, 200
 
@@ -60,23 +56,6 @@ DAMAGES = (
 """All that SQL can do to a row; each is done to several topics."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def backend(server: PostgresServer) -> AsyncIterator[PostgresBackend]:
-    backend = PostgresBackend(server, f"damage_{next(SCHEMAS)}")
-    yield backend
-    await backend.close_stores()
-
-
-def tell(backend: PostgresBackend, statement: str) -> Sequence[tuple[Any, ...]]:
-    return backend.server.execute(statement.replace("SCHEMA", backend.schema), database=DATABASE)
-
-
 def name(number: int) -> str:
     return f"t/{number:04}"
 
@@ -93,7 +72,7 @@ async def filled(backend: PostgresBackend) -> PostgresStore:
 
 def damage(backend: PostgresBackend, random: Random) -> set[str]:
     """Damage rows of both kinds, each in its own way; return the topics that these rows were of."""
-    tell(backend, FREED)
+    backend.tell(FREED)
     chosen = random.sample(range(TOPICS), DAMAGED)
     for place, number in enumerate(chosen):
         how = DAMAGES[place % len(DAMAGES)]
@@ -102,96 +81,52 @@ def damage(backend: PostgresBackend, random: Random) -> set[str]:
             how = "value = '\\x01'"
         if number % 7 == 0 and "value = NULL" in how:
             how = "checksum = ''"
-        assert tell(backend, f"UPDATE SCHEMA.topic SET {how} WHERE topic = '{name(number)}' RETURNING 1") == [(1,)]
+        assert backend.tell(f"UPDATE SCHEMA.topic SET {how} WHERE topic = '{name(number)}' RETURNING 1") == [(1,)]
     return {name(number) for number in chosen}
 
 
-async def listed(store: PostgresStore, prefix: str, since: int = 0) -> dict[str, Record]:
-    """List a prefix, page by page: later pages have tombstones, too."""
-    found: dict[str, Record] = {}
-    query = Query(prefixes={prefix: since}, limit=37)
-    while True:
-        (page,) = await store.read([query])
-        assert isinstance(page, Page)
-        assert not page.restart
-        for record in page.records:
-            found.pop(record.topic, None)
-            if not record.deleted:
-                found[record.topic] = record
-        if not page.more:
-            return found
-        listed_at = query.listed or page.position.revision
-        query = Query(prefixes={prefix: since}, after=page.next_after, listed=listed_at, limit=37)
+class Damage(Damaged):
+    """A store with damaged rows: a damaged topic has vanished if its row has got another name."""
 
-
-class Damage:
-    """A store with damaged rows: its readable topics, its tombstones, and the topics that rows were damaged of."""
-
-    def __init__(self, backend: PostgresBackend, whole: dict[str, Record]) -> None:
+    def __init__(self, backend: PostgresBackend, written: dict[str, Record], topics: set[str]) -> None:
+        names = {name for (name,) in backend.tell("SELECT topic FROM SCHEMA.topic")}
+        super().__init__(written, topics, topics - names)
         self.backend = backend
-        self.whole = whole
-        self.dead = {name(number) for number in range(0, TOPICS, 7)}
-        self.damaged: set[str] = set()
 
     @property
     def right(self) -> set[Record]:
-        """The records of topics that were not damaged."""
-        return {record for topic, record in self.whole.items() if topic not in self.damaged}
+        """The records of topics that were not damaged, without tombstones."""
+        return {self.written[topic] for topic in self.healthy if not self.written[topic].deleted}
 
     @property
-    def present(self) -> set[str]:
-        """The damaged topics that have their rows still; those of others have got another name."""
-        rows = tell(self.backend, "SELECT topic FROM SCHEMA.topic")
-        return self.damaged & {topic for (topic,) in rows}
+    def dead(self) -> set[str]:
+        """The topics of tombstones that were not damaged."""
+        return {topic for topic in self.healthy if self.written[topic].deleted}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_two_hundred_damaged_rows(backend: PostgresBackend, seed: int) -> None:
     store = await filled(backend)
-    case = Damage(backend, await listed(store, ALL))
-    assert len(case.whole) == TOPICS - len(case.dead) + 1
+    written = {record.topic: record async for page in pages(store) for record in page.records}
+    assert len(written) == TOPICS + 1
     before = await store.head()
-    case.damaged = damage(backend, Random(seed))
+    case = Damage(backend, written, damage(backend, Random(seed)))
     for opened in (store, await backend.open()):
+        await check_others_are_served(opened, case, ["t/"])
         await lists_serve_the_rest(opened, case)
-        await reads_serve_the_rest(opened, case)
     found = await store.audit()
     assert sum("is unreadable: publish it without expect" in sentence for sentence in found) >= len(case.present)
     assert [sentence for sentence in found if "rows of topic have a name that is no topic" in sentence]
     await others_are_published_and_followed(store, case, before)
-    await damage_is_healed(store, case)
+    await check_publishing_heals(store, case)
 
 
 async def lists_serve_the_rest(store: PostgresStore, case: Damage) -> None:
-    """Nothing that is damaged has a value, or passes for deleted."""
-    for prefix in (ALL, "t/"):
-        found = await listed(store, prefix)
-        assert {record for record in found.values() if not record.unreadable} == {
-            record for record in case.right if prefix == ALL or record.topic.startswith(prefix)
-        }
-        unreadable = {topic for topic, record in found.items() if record.unreadable}
-        assert unreadable >= case.present
-        assert not unreadable & (case.whole.keys() | case.dead) - case.damaged
-        assert all(check_topic(topic) for topic in found)
-        assert all(record.cbor is None for record in found.values() if record.unreadable)
-    assert (await listed(store, ALL, since=max(record.version for record in case.right) - 1)).keys() == {"whole"}
-
-
-async def reads_serve_the_rest(store: PostgresStore, case: Damage) -> None:
-    present = case.present
-    for topic in sorted(case.whole.keys() | case.dead):
-        (page,) = await store.read([Query(topics={topic: 0})])
-        assert isinstance(page, Page)
-        if topic in present:
-            assert [(record.topic, record.unreadable) for record in page.records] == [(topic, True)]
-        else:
-            assert page.records == ([case.whole[topic]] if topic in case.whole.keys() - case.damaged else [])
-    (page,) = await store.read([Query(topics=dict.fromkeys(case.whole, 0), limit=10_000)])
-    assert isinstance(page, Page)
+    """Lists from later revisions, and one of all topics by name."""
+    late = max(record.version for record in case.right) - 1
+    assert (await everything(store, Query(prefixes={ALL: late}, limit=37))).keys() == {"whole"}
+    page = await read_page(store, Query(topics=dict.fromkeys(case.written, 0), limit=10_000))
     assert {record for record in page.records if not record.unreadable} == case.right
-    head = await store.head()
-    (page,) = await store.read([Query(topics=dict.fromkeys(present, head.revision))])
-    assert isinstance(page, Page), "a version in a damaged row is no evidence of another history"
 
 
 async def others_are_published_and_followed(store: PostgresStore, case: Damage, before: Position) -> None:
@@ -199,42 +134,24 @@ async def others_are_published_and_followed(store: PostgresStore, case: Damage, 
         await store.wait(0)
     feed = await store.feed(before.at(before.revision - 1))
     assert [record.topic for record in feed.records] == ["whole"]
-    case.whole["new"] = Record("new", await put(store, "new"), b"\x01")
+    case.written["new"] = Record("new", await put(store, "new"), b"\x01")
     await case.backend.send("sent", "1")
-    case.whole["sent"] = Record("sent", await put(store, "new") - 1, b"\x01")
-    case.whole["new"] = Record("new", case.whole["sent"].version + 1, b"\x01")
+    case.written["sent"] = Record("sent", await put(store, "new") - 1, b"\x01")
+    case.written["new"] = Record("new", case.written["sent"].version + 1, b"\x01")
     records = [record for page in [page async for page in pages(store, limit=50)] for record in page.records]
     assert {record for record in records if not record.unreadable and not record.deleted} == case.right
-    assert {record.topic for record in records if record.deleted} == case.dead - case.damaged
+    assert {record.topic for record in records if record.deleted} == case.dead
     info = await store.info()
     assert info.topics + info.tombstones == TOPICS + 3
     await store.compact(tombstones=10**9, keys=10**9)
-    found = await listed(store, ALL)
-    assert {record for record in found.values() if not record.unreadable} == case.right
-    assert {topic for topic, record in found.items() if record.unreadable} >= case.present
-
-
-async def damage_is_healed(store: PostgresStore, case: Damage) -> None:
-    """A publish without a condition replaces the row; one with a version or without existence loses."""
-    for topic in sorted(case.present):
-        group = [Write(topic, b"\x01", expect=0), Write(topic, None, expect=5), Write(topic, b"\x01", expect=10**6)]
-        verdicts = (await store.publish(group)).verdicts
-        assert [type(verdict) for verdict in verdicts] == [Conflict] * 3
-        assert {verdict.current for verdict in verdicts if isinstance(verdict, Conflict)} == {None}
-    for place, topic in enumerate(sorted(case.damaged)):
-        expect = EXISTS if topic in case.present and place % 2 else None
-        (verdict,) = (await store.publish([Write(topic, encode_value(place), expect=expect)])).verdicts
-        assert isinstance(verdict, Applied)
-        case.whole[topic] = Record(topic, verdict.version, encode_value(place))
-    found = await listed(store, ALL)
-    assert {record for record in found.values() if not record.unreadable} == set(case.whole.values())
+    case.check(await everything(store, Query(prefixes={ALL: 0}, limit=37)))
 
 
 async def test_a_damaged_topic_can_be_deleted_and_published_from_sql(backend: PostgresBackend) -> None:
     store = await backend.open()
     for topic in ("a", "b", "c", "d"):
         await put(store, topic)
-    tell(backend, "UPDATE SCHEMA.topic SET value = NULL")
+    backend.tell("UPDATE SCHEMA.topic SET value = NULL")
     with pytest.raises(psycopg.DatabaseError, match="topic a was damaged and cannot be read: publish it without"):
         backend.call("publish_now", "a", "1", 0)
     backend.call("publish_now", "a", "1")
@@ -259,8 +176,8 @@ async def test_clients_of_a_node_get_all_that_is_whole(backend: PostgresBackend)
     store = await backend.open()
     for number in range(6):
         await put(store, f"a/{number}")
-    tell(backend, "UPDATE SCHEMA.topic SET value = '\\xffff' WHERE topic = 'a/2'")
-    tell(backend, "UPDATE SCHEMA.topic SET version = version + 1000 WHERE topic = 'a/3'")
+    backend.tell("UPDATE SCHEMA.topic SET value = '\\xffff' WHERE topic = 'a/2'")
+    backend.tell("UPDATE SCHEMA.topic SET version = version + 1000 WHERE topic = 'a/3'")
     async with node_on(backend.url) as served:
         for number in range(6):
             reply = await served.ask("GET", f"/v1/topics/a/{number}")
@@ -283,8 +200,8 @@ async def test_damaged_meta(backend: PostgresBackend, how: str) -> None:
     """Nothing can be told from a store whose own row is damaged, and nothing may be written to it."""
     store = await backend.open()
     await put(store, "a")
-    tell(backend, f"UPDATE SCHEMA.meta SET {how}")
-    rows = tell(backend, "TABLE SCHEMA.meta")
+    backend.tell(f"UPDATE SCHEMA.meta SET {how}")
+    rows = backend.tell("TABLE SCHEMA.meta")
     for call in (store.head, lambda: put(store, "b"), lambda: store.compact(tombstones=9, keys=9), store.info):
         with pytest.raises(Unavailable, match="row of meta is damaged: stop every node, and restore a backup"):
             await call()
@@ -293,7 +210,7 @@ async def test_damaged_meta(backend: PostgresBackend, how: str) -> None:
             await refused()
     with pytest.raises(psycopg.DatabaseError, match="row of meta is damaged or missing"):
         backend.call("publish_now", "a", "1")
-    assert tell(backend, "TABLE SCHEMA.meta") == rows
+    assert backend.tell("TABLE SCHEMA.meta") == rows
 
 
 @pytest.mark.parametrize("how", ["nonce = 'other'", "start = start + 1", "checksum = ''", "start = 10000"])
@@ -303,7 +220,7 @@ async def test_damaged_lineage(backend: PostgresBackend, how: str) -> None:
     await put(store, "a")
     await store.reopen()
     await put(store, "b")
-    tell(backend, f"UPDATE SCHEMA.lineage SET {how} WHERE start = 1")
+    backend.tell(f"UPDATE SCHEMA.lineage SET {how} WHERE start = 1")
     with pytest.raises(StoreRefused, match="table lineage is damaged: stop every node, and restore a backup"):
         await backend.open()
     if how != "start = 10000":
@@ -318,8 +235,8 @@ async def test_a_damaged_row_of_a_key_or_publisher_counts_as_absent(backend: Pos
     (first_numbered, first_keyed) = (await store.publish([numbered, keyed])).verdicts
     assert isinstance(first_numbered, Applied)
     assert isinstance(first_keyed, Applied)
-    tell(backend, "UPDATE SCHEMA.publisher SET uses = uses || uses, settled = 7")
-    tell(backend, "UPDATE SCHEMA.idempotency SET version = version + 1000")
+    backend.tell("UPDATE SCHEMA.publisher SET uses = uses || uses, settled = 7")
+    backend.tell("UPDATE SCHEMA.idempotency SET version = version + 1000")
     found = await store.audit()
     assert [sentence.partition(" are ")[0] for sentence in found] == ["1 rows of idempotency", "1 rows of publisher"]
     head = await store.head()
@@ -331,6 +248,6 @@ async def test_a_damaged_row_of_a_key_or_publisher_counts_as_absent(backend: Pos
     ]  # fmt: skip
     reused = (await store.publish([Write("a", b"\x02", number=Number("p", 1, 0), digest=b"2" * 16)])).verdicts
     assert [type(verdict) for verdict in reused] == [KeyReused]
-    tell(backend, "UPDATE SCHEMA.publisher SET touched = touched + 10000")
+    backend.tell("UPDATE SCHEMA.publisher SET touched = touched + 10000")
     await store.compact(tombstones=0, keys=1)
-    assert tell(backend, "SELECT count(*) FROM SCHEMA.publisher") == [(0,)], "a damaged row does not stay"
+    assert backend.tell("SELECT count(*) FROM SCHEMA.publisher") == [(0,)], "a damaged row does not stay"

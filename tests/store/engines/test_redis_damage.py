@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
 
 import pytest
 
-from softstate.errors import Conflict, StoreRefused, Unavailable
+from softstate.errors import StoreRefused, Unavailable
 from softstate.model import Query, Record
 from softstate.names import ALL, prefixes_of
 from softstate.store.base import Applied, Number, Write
-from softstate.store.redis.store import RedisStore
 from softstate.store.rules.dump import pages
-from softstate.testing.conformance.stage import next_query, put, read_page, refused
-from tests.store.engines.redis_rig import RedisRig, redis_rig
+from softstate.testing.conformance.stage import put, read_page
+from tests.store.engines.damage_check import Damaged, check_others_are_served, check_publishing_heals, everything
+from tests.store.engines.redis_rig import RedisRig
 
 TOPICS = 260
 DAMAGED = 200
@@ -69,27 +68,10 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[RedisRig]:
-    async with redis_rig(tmp_path) as rig:
-        yield rig
-
-
 async def image(rig: RedisRig) -> str:
     answer = await rig.ask("HGET", f"{{{rig.namespace}}}:meta", "image")
     name = answer.split(b"\r\n")[1].decode()
     return f"{{{rig.namespace}}}:{name}:"
-
-
-async def listed(store: RedisStore, prefix: str = ALL, limit: int = 50) -> dict[str, Record]:
-    query = Query(prefixes={prefix: 0}, limit=limit)
-    found: dict[str, Record] = {}
-    while True:
-        page = await read_page(store, query)
-        found.update({record.topic: record for record in page.records})
-        if not page.more:
-            return found
-        query = next_query(query, page)
 
 
 async def test_200_damaged_rows_are_refused_and_no_other(rig: RedisRig) -> None:
@@ -99,42 +81,22 @@ async def test_200_damaged_rows_are_refused_and_no_other(rig: RedisRig) -> None:
     done = await store.publish(
         [Write(topic, b"\x18" + bytes([number % 200 + 24])) for number, topic in enumerate(topics)]
     )
-    versions = {record.topic: record.version for record in done.records}
     start = done.position.at(done.before)
-    values = {record.topic: record.cbor for record in done.records}
-    damaged = random.sample(topics[1:], DAMAGED)
+    written = {record.topic: record for record in done.records}
+    damaged = Damaged(written, random.sample(topics[1:], DAMAGED))
     at = await image(rig)
-    for number, topic in enumerate(damaged):
+    for number, topic in enumerate(damaged.topics):
         damage = list(DAMAGES.values())[number % len(DAMAGES)]
-        for command in damage(at, topic, versions[topic], random):
+        for command in damage(at, topic, written[topic].version, random):
             await rig.ask(*command)
 
-    found = await listed(store)
-    assert {topic for topic, record in found.items() if record.unreadable} == set(damaged)
-    assert {topic: record.cbor for topic, record in found.items() if not record.unreadable} == {
-        topic: values[topic] for topic in topics if topic not in damaged
-    }
-    for topic in topics:
-        page = await read_page(store, Query(topics={topic: 0}))
-        assert [(record.topic, record.unreadable) for record in page.records] == [(topic, topic in damaged)], topic
-        # The version that is held is not taken for one of another history.
-        await read_page(store, Query(topics={topic: versions[topic]}))
-    for prefix in {f"t/{number}/" for number in range(7)}:
-        below = await listed(store, prefix, 9)
-        assert {topic for topic, record in below.items() if record.unreadable} == {
-            topic for topic in damaged if topic.startswith(prefix)
-        }
+    found = await check_others_are_served(store, damaged, [f"t/{number}/" for number in range(7)])
+    assert found.keys() == set(topics)
     feed = await store.feed(start)
-    assert {record.topic for record in feed.records if not record.unreadable} == set(topics) - set(damaged)
+    assert {record.topic for record in feed.records if not record.unreadable} == set(damaged.healthy)
     dumped = {record.topic: record async for page in pages(store) for record in page.records}
-    assert {topic for topic, record in dumped.items() if record.unreadable} == set(damaged)
-
-    lost = await refused(store, Conflict, Write(damaged[0], b"\x01", expect=versions[damaged[0]]), "a damaged row")
-    assert lost.current is None
-    await refused(store, Conflict, Write(damaged[0], b"\x01", expect=0), "a damaged row exists")
-    for topic in damaged:
-        await put(store, topic, b"\x01" if random.random() < 0.7 else None)
-    assert not any(record.unreadable for record in (await listed(store)).values())
+    assert {topic for topic, record in dumped.items() if record.unreadable} == set(damaged.topics)
+    await check_publishing_heals(store, damaged)
     await store.aclose()
 
 
@@ -157,7 +119,7 @@ async def test_names_that_are_no_topics_are_left_out(rig: RedisRig) -> None:
     at = await image(rig)
     for name in (b"\xff\xfe", b"a//b", b"", b"x\x01"):
         await rig.ask("ZADD", f"{at}live:/", version - 1, name)
-    assert list(await listed(store)) == ["a", "b"]
+    assert list(await everything(store, Query(prefixes={ALL: 0}))) == ["a", "b"]
     await store.aclose()
 
 
