@@ -295,7 +295,7 @@ def test_a_fault_among_many_items_is_named_by_its_place(wrong: Any, depth: int) 
 
 @pytest.mark.parametrize("cbor", [b"\x01", b"\xf6", b"\x81\x01", b"\xa1\x61a\x01"], ids=bytes.hex)
 def test_a_stored_value_is_all_of_its_bytes(cbor: bytes) -> None:
-    """What stands behind a value would reach clients too, and some decoders refuse it."""
+    """Bytes behind a value would reach clients too, and some decoders refuse it then."""
     assert is_value(cbor)
     assert not any(is_value(cbor + more) for more in (b"\x00", b"\x01", b"\xff", bytes(5000)))
     assert not is_value(cbor[:-1])

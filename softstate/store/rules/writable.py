@@ -1,4 +1,4 @@
-"""What a store that was opened to be read only answers to a call that would change it."""
+"""Refusing a call that would change a store which was opened to be read only."""
 
 from __future__ import annotations
 
