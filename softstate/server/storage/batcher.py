@@ -271,9 +271,8 @@ class Batcher(Generic[T, R]):
                 while True:
                     with self._bulkhead.contain(self._name):
                         await self._serve_batches()
-                    self._in_flight, failed_now = (), self._in_flight
-                    self._called_at = None
-                    self._settle_all(failed_now, failed(self._name))
+                    self._settle_all(self._in_flight, failed(self._name))
+                    self._end_call()
                     await trio.sleep(RETRY_S)
         finally:
             self._stuck = True
@@ -338,6 +337,9 @@ class Batcher(Generic[T, R]):
         else:
             self._served_last = len(answers)
             self._answer(answers)
+        self._end_call()
+
+    def _end_call(self) -> None:
         self._in_flight = ()
         self._called_at = None
         self._stuck = False

@@ -171,6 +171,32 @@ async def test_a_stuck_call_that_fails_at_last_lets_the_next_pass(autojump_clock
         assert log == ["1: unavailable", "2"]
 
 
+async def test_a_bug_behind_a_call_that_was_stuck_answers_it_and_lets_the_next_pass(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = Log()
+    flushed: list[int] = []
+
+    def failing(error: RequestError) -> None:
+        if "does not answer" not in error.message:
+            raise OSError("the log cannot be written")
+
+    options = {"on_failed": failing, "on_answered": lambda: flushed.append(len(log))}
+    async with running(strict=False, late_s_max=60.0, **options) as (batcher, calls, _):
+        batcher.submit(1, log)
+        await trio.sleep(7)
+        assert (batcher.stuck, log) == (True, [])
+        calls.end(Unavailable("down"))
+        await settled()
+        assert log == ["1: unavailable"]
+        assert flushed[-1] == 1, "what it was told is written"
+        await trio.sleep(2)
+        batcher.submit(2, log)
+        calls.end()
+        await settled()
+        assert log == ["1: unavailable", "2"]
+
+
 async def test_requests_queue_during_the_interval(autojump_clock: trio.testing.MockClock) -> None:
     async with running(interval_s=0.04) as (batcher, calls, _):
         log = Log()
