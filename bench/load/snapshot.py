@@ -182,7 +182,7 @@ async def _follow(url: str, count: int) -> dict[str, float]:
     machine = StagedMachine(Machine(MachineOptions((str(parsed),)), random), stages)
     driven, dispatcher = cast("Driven", machine), Dispatcher()
     shell = Shell(driven, StagedApplication(dispatcher, machine, stages), open_tcp, http, clock)
-    client = Client(driven, shell, dispatcher, Reader(http, [parsed], random), random, clock)
+    client = Client(driven, shell, dispatcher, Reader(http, [parsed], random), clock)
     began = time.process_time()
     async with trio.open_nursery() as nursery:
         shell.open(nursery)

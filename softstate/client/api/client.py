@@ -14,7 +14,6 @@ credentials.
 
 from __future__ import annotations
 
-import random as random_module
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -45,15 +44,11 @@ READ_TIMEOUT_S = 10.0
 class Client:
     """A client of one or more nodes of one store. `connect` makes these; all methods are for one Trio loop."""
 
-    def __init__(
-        self, machine: Driven, shell: Shell, dispatcher: Dispatcher, reader: Reader, random: random_module.Random,
-        clock: Clock,
-    ) -> None:  # fmt: skip
+    def __init__(self, machine: Driven, shell: Shell, dispatcher: Dispatcher, reader: Reader, clock: Clock) -> None:
         self._machine = machine
         self._shell = shell
         self._dispatcher = dispatcher
         self._reader = reader
-        self._random = random
         self._clock = clock
 
     # State ----------------------------------------------------------------------------------------

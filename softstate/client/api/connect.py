@@ -91,7 +91,7 @@ def connect(
         token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``.
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
         open_stream: Opens every stream instead of TCP; for simulation, proxies, Unix sockets.
-        random: Source of jitter and of idempotency keys; for reproducible tests.
+        random: Source of jitter and of the id that publishes are numbered under; for reproducible tests.
         clock: Measures ages; it should run while the host is suspended.
 
     Raises:
@@ -109,4 +109,4 @@ def connect(
     http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, token)
     machine, dispatcher = Machine(options, random), Dispatcher()
     shell = Shell(machine, dispatcher, open_stream, http, clock)
-    return _Block(Client(machine, shell, dispatcher, Reader(http, parsed, random), random, clock), shell)
+    return _Block(Client(machine, shell, dispatcher, Reader(http, parsed, random), clock), shell)

@@ -2,7 +2,7 @@
 
 Connections are kept alive between requests, which brings one race: a node may close an idle connection at the moment a
 request is written to it (RFC 9112 section 9.3.1). Every request of ours may be sent twice without harm (reads, polls,
-publishes with a key), so such a request is sent again, once, on a fresh connection.
+publishes with a number or a key), so such a request is sent again, once, on a fresh connection.
 """
 
 from __future__ import annotations
