@@ -47,8 +47,9 @@ INTERRUPTED = 130
 """Ctrl-C, or SIGTERM to a command that had to clean up."""
 EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
-4 compare-and-set lost; 5 no node answered in time, or the store is down; 6 a publish's outcome is \
-unknown; 7 not allowed; 8 the output could not be written; 9 a publish was refused for now, nothing was published; \
+4 compare-and-set lost; 5 no node answered in time, the store is down, or the topic's record is damaged; \
+6 a publish's outcome is unknown; 7 not allowed; 8 the output could not be written; \
+9 a publish was refused for now, nothing was published; \
 70 a node met errors of its own and ended; 130 Ctrl-C."""
 
 

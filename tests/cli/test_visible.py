@@ -16,7 +16,7 @@ from softstate.cli.terminal.announcement import announcement
 from softstate.cli.terminal.fields import print_fields
 from softstate.cli.terminal.values import json_text, line_text, value_of
 from softstate.cli.visible import for_programs, visible
-from softstate.client.machine.events import NodeRefused
+from softstate.client.machine.events import NodeRefused, TopicsUnreadable
 from softstate.errors import Denied
 from softstate.model import Change
 
@@ -70,6 +70,7 @@ def test_the_form_of_an_escape() -> None:
 def test_every_place_where_people_read(odd: str, capsys: pytest.CaptureFixture[str]) -> None:
     change = Change(f"a{odd}b", 7, {f"k{odd}": [f"v{odd}"]})
     assert is_safe(plain_line(change, "live", 0.0))
+    assert is_safe(plain_line(TopicsUnreadable((f"a{odd}",)), "live", 0.0))
     assert is_safe(plain_line(NodeRefused("ws://n", Denied(f"no{odd}")), "live", 0.0))
     assert is_safe(json_text(change.value))
     assert is_safe(announcement(["127.0.0.1:1"], "role", f"sqlite:{odd}", "durable", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -33,7 +34,7 @@ async def command(
     async with connected(url, push=False) as client:
         change = await client.get(topic, at_least=at_least, timeout_s=timeout)
         if change is None or change.deleted:
-            show_hint(await hint(client, topic))
+            show_hint(await hint(client, topic, f"softstate list {shlex.quote(topic)}/ prints them"))
             raise NotFound(f"there is no topic {topic}" + (f": deleted at version {change.version}" if change else ""))
     print(line_text(change_fields(change)) if json else json_text(change.value))
     return exit_codes.OK

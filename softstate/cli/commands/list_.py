@@ -7,7 +7,7 @@ import sys
 from softstate.cli import exit_codes
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.hints import no_patterns, show_hint
-from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.cli.terminal.values import change_fields, json_text, line_text, unreadable_text
 from softstate.cli.visible import visible
 from softstate.errors import Invalid
 from softstate.names import ALL, check_prefix
@@ -23,6 +23,8 @@ async def command(
 ) -> int:
     """Print every topic below a prefix, sorted, one a line: topic, version and value, with tabs between them.
 
+    Topics whose stored records are damaged are left out, and named on stderr.
+
     :param prefix: A topic followed by '/', such as orders/; '/' alone is everything.
     :param json: One object a line: {"topic":…,"version":…,"value":…}.
     """
@@ -32,8 +34,10 @@ async def command(
         raise Invalid("; ".join(filter(None, (error.message, no_patterns(prefix))))) from None
     async with connected(url, push=False) as client:
         changes = await client.list(prefix, timeout_s=timeout)
-    if not changes:
+    if not changes and not changes.unreadable:
         show_hint(no_patterns(prefix))
+    if changes.unreadable:
+        print(f"softstate: left out, {unreadable_text(changes.unreadable)}.", file=sys.stderr, flush=True)
     for change in changes:
         if json:
             line = line_text(change_fields(change))

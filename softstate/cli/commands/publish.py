@@ -107,7 +107,7 @@ async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> in
         what_next = f"Read the topic to learn its outcome: softstate get {shlex.quote(change.topic)}"
     else:
         what_next = f"Repeating the command with --key {shlex.quote(change.key)} cannot apply it twice"
-    raise OutcomeUnknown(f"no answer within {timeout_s:g} s: it may have been applied or not. {what_next}")
+    raise OutcomeUnknown(f"not acknowledged within {timeout_s:g} s: it may have been applied or not. {what_next}")
 
 
 async def _settled(receipt: Receipt) -> int:

@@ -37,7 +37,7 @@ async def serve(
 
         await rehearse(config, shared=options.workers > 1)
         store = plain(shown(config.store))
-        print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, {config.role}.")
+        print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}.")
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
     if options.workers == 1:

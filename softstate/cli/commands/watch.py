@@ -17,7 +17,7 @@ from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.hints import HINT_S_MAX, hint, no_patterns, show_hint
 from softstate.cli.terminal.output import LineWriter
-from softstate.cli.terminal.values import change_fields, json_text, line_text
+from softstate.cli.terminal.values import change_fields, json_text, line_text, unreadable_text
 from softstate.cli.visible import visible
 from softstate.client.api.client import Client, count_below
 from softstate.client.api.updates import Updates
@@ -77,7 +77,7 @@ async def _hint_at_nothing(client: Client, updates: Updates, names: Sequence[str
                 if no_patterns(name) is not None and not await count_below(client, name, 1, HINT_S_MAX):
                     show_hint(no_patterns(name))
             elif (change := await client.get(name, timeout_s=HINT_S_MAX)) is None or change.deleted:
-                show_hint(await hint(client, name))
+                show_hint(await hint(client, name, "end the name in '/' for all below it"))
 
 
 def json_line(event: Shown, mode: Mode, age_s: float) -> str:
@@ -106,7 +106,7 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
     if isinstance(event, NodeRefused):
         return visible(f"-- {event.url} refuses this client: {event.error.message}")
     if isinstance(event, TopicsUnreadable):
-        return f"-- damaged in the store: {', '.join(event.topics)}; publish them again, or restore a backup"
+        return f"-- {unreadable_text(event.topics)}"
     if isinstance(event, Reset):
         return "-- reset: the store's history changed, what was shown so far may never have happened"
     assert_never(event)

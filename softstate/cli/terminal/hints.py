@@ -23,14 +23,17 @@ HINT_S_MAX = 2.0
 """Longest time that is spent on one hint."""
 
 
-async def hint(client: Client, name: str) -> str | None:
-    """Return a hint for a name that matched nothing, None if there is none. It raises no error of a node."""
+async def hint(client: Client, name: str, what_next: str) -> str | None:
+    """Return a hint for a name that matched nothing, None if there is none. It raises no error of a node.
+
+    `what_next` says how the command gets at topics below a prefix.
+    """
     with suppress(SoftstateError):
         if not is_prefix(name):
             count = await count_below(client, f"{name}/", COUNTED_MAX, HINT_S_MAX)
             if count:
                 number = f"{count:,} or more" if count >= COUNTED_MAX else f"{count}"
-                return f"no such topic, but {name}/ has {number}: end the name in '/' for all below it"
+                return f"no such topic, but {name}/ has {number}: {what_next}"
     return no_patterns(name)
 
 

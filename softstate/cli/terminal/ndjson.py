@@ -84,8 +84,9 @@ class Counts:
     def __str__(self) -> str:
         fields = self.fields()
         return (
-            f"{self.lines} lines acknowledged: {self.published} published, {self.deleted} deleted "
-            f"({self.repeated} of them already before), in {fields['seconds']:.1f} s, {fields['lines_per_s']} a second"
+            f"{self.lines} line{'' if self.lines == 1 else 's'} acknowledged: {self.published} published,"
+            f" {self.deleted} deleted ({self.repeated} of them already before), in {fields['seconds']:.1f} s,"
+            f" {fields['lines_per_s']} a second"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -50,3 +51,9 @@ def change_fields(change: Change) -> dict[str, Any]:
 def line_text(fields: dict[str, Any]) -> str:
     """Write one object as one line of JSON for programs, without its end."""
     return for_programs(msgspec.json.encode(fields).decode())
+
+
+def unreadable_text(topics: Sequence[str]) -> str:
+    """Name topics whose stored records are damaged, and what to do about them, for people."""
+    names, them = ", ".join(map(visible, topics)), "it" if len(topics) == 1 else "them"
+    return f"damaged in the store: {names}; publish {them} again, or restore a backup"

@@ -35,7 +35,7 @@ async def test_get_hints_at_a_prefix_and_at_patterns(node: NodeProcess) -> None:
         code, out, err = await ran(*words, "--url", node.url)
         assert (code, out) == (3, "")
         hint, error = err.splitlines()
-        assert hint == "softstate: hint: no such topic, but orders/ has 12: end the name in '/' for all below it"
+        assert hint == "softstate: hint: no such topic, but orders/ has 12: softstate list orders/ prints them"
         assert error == "softstate: there is no topic orders."
     code, _, err = await ran("get", "orders/*", "--url", node.url)
     assert code == 3

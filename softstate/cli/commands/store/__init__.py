@@ -12,9 +12,9 @@ command = App(
     help="""\
 Look after a store, while nodes run on it or not.
 
-`info` prints what it holds; `create` makes an empty one; `check` tries whether its engine does all that softstate
-needs; `compact` forgets which topics were deleted; `backup` writes all to a file, `restore` puts that back; `copy`
-moves to another engine; `migrate` carries over a store of an earlier release.
+`info` prints what it holds; `create` makes an empty one; `check` looks at every row, and tries whether its
+engine does all that softstate needs; `compact` forgets which topics were deleted; `backup` writes all to a file,
+`restore` puts that back; `copy` moves to another engine; `migrate` carries over a store of an earlier release.
 
 A store is named as for `softstate serve --store`: sqlite:PATH, or redis://, postgresql:// or etcd:// with a host.
 A store that is only read stays as it is; writing to one adds a lineage row to it, as every start of a node does, which

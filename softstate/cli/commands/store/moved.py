@@ -62,7 +62,7 @@ async def moved(what: str, source: Store, *, skip_unreadable: bool) -> AsyncIter
 def _cannot_be_moved(source: Store, topics: Sequence[str]) -> Failure:
     count = f"{len(topics)} record{'' if len(topics) == 1 else 's'}"
     return Failure(
-        f"nothing was written: {count} of {plain(source.name)} cannot be read: {_listed(topics)}; publish"
+        f"nothing was copied: {count} of {plain(source.name)} cannot be read: {_listed(topics)}; publish"
         f" {'it' if len(topics) == 1 else 'them'} again without expect, or add --skip-unreadable",
         exit_codes.BROKEN,
     )

@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_named_and_left_out_only_when_told(
     before = (folder / "bad.db").read_bytes()
     assert run(["store", *words]) == exit_codes.BROKEN
     err = capsys.readouterr().err
-    assert "nothing was written: 2 records of sqlite:bad.db cannot be read: 'a', 'b'; publish them again" in err
+    assert "nothing was copied: 2 records of sqlite:bad.db cannot be read: 'a', 'b'; publish them again" in err
     assert err.count("\n") == 1
     if (folder / "new.db").exists():
         assert within("sqlite:new.db", state) == {}
