@@ -42,7 +42,7 @@ class Services(Protocol):
 
     @property
     def turns(self) -> Turns:
-        """The room of the turns of the loop, which all connections share."""
+        """The budget of the turns of the loop, which all connections share."""
 
     @property
     def draining(self) -> bool:

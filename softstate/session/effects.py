@@ -56,7 +56,7 @@ class ReadHead:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Call `SessionMachine.turn_begun` once a turn of the loop has room for work on this many names (P-CONN-11)."""
+    """Call `SessionMachine.turn_begun` once the budget of a turn of the loop covers this many names (P-CONN-11)."""
 
     ticket: int
     names: int

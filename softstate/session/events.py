@@ -40,7 +40,7 @@ POLL_FAILED: NodeEvent[[PendingPoll, RequestError]] = NodeEvent("poll failed")
 RENEW_CAUGHT_UP: NodeEvent[[PendingRenew, Position, int, float]] = NodeEvent("renew caught up")
 RENEW_FAILED: NodeEvent[[PendingRenew, RequestError, Position, int, float]] = NodeEvent("renew failed")
 
-# A turn of the loop has room for the next portion of the request under way.
+# The budget of a turn of the loop covers the next portion of the request under way.
 TURN_BEGUN: NodeEvent[[PendingWork]] = NodeEvent("turn begun")
 
 # The lease ends before the connection.

@@ -1,10 +1,10 @@
-"""Turns of the loop: long work is done a portion at a time, and all connections of a node share the room for it.
+"""Turns of the loop: long work is done a portion at a time, and all connections of a node share a budget of it.
 
 A node is one thread: while it works for one peer, all others wait. So what grows with what a peer sends (names to
-check, enter and remove; bytes to decode) is cut into portions, and *one turn has room for so many names* for the whole
-node, whichever connections they come from. Tasks that find no room wait in line; the next turn with room comes after
-`RESTS` turns without, in which requests that cost little overtake: a publish crosses the loop several times, and would
-else wait for a full portion at each. There is a turn for work of any size: alone, if it exceeds the room.
+check, enter and remove; bytes to decode) is cut into portions, and *one turn has a budget in names* for the whole
+node, whichever connections they come from. Tasks that find the budget spent wait in line; the next turn with a budget
+comes after `RESTS` turns without, in which requests that cost little overtake: a publish crosses the loop several
+times, and would else wait for a full portion at each. Work above the budget gets a turn of its own.
 
 Like the portions of incremental garbage collectors (Baker, "List processing in real time on a serial computer", CACM
 1978), this bounds the pause, not the work.
@@ -19,10 +19,10 @@ import trio
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 
 RESTS = 4
-"""Turns without room between two with it, if tasks wait for room."""
+"""Turns without a budget between two that have one, if tasks wait for it."""
 
 FREE_FRACTION = 16
-"""Work of at most this fraction of a turn's room is done at once."""
+"""Work of at most this fraction of a turn's budget is done at once."""
 
 FREE_BYTES = 1_024
 """A message of at most so many bytes is decoded at once: it costs no more than any other."""
@@ -32,19 +32,19 @@ BYTES_PER_NAME = 16
 
 
 class Turns:
-    """The room of one node's turns: `names_max` names each. Used by one thread of Trio."""
+    """The budget of one node's turns: `names_max` names each. Used by one thread of Trio."""
 
     def __init__(self, names_max: int, bulkhead: Bulkhead) -> None:
         self.names_max = names_max
         self.names_free = names_max // FREE_FRACTION
-        """Names that cost no more than any message, and for which no room is asked."""
+        """Names that cost no more than any message, and which are not charged to the budget."""
         self._left = names_max
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._refilling = False
         self._bulkhead = bulkhead
 
     async def spend(self, names: int) -> None:
-        """Return when the present turn has room for so many names: at once, without a checkpoint, if it has now.
+        """Return when the budget of a turn covers so many names: at once, without a checkpoint, if it does now.
 
         In order of arrival. If cancelled, nothing is spent.
         """
@@ -62,7 +62,7 @@ class Turns:
             raise
 
     async def spend_bytes(self, size: int) -> None:
-        """Return when the present turn has room to decode a message of so many bytes."""
+        """Return when the budget of a turn covers the decoding of so many bytes."""
         await self.spend(size // BYTES_PER_NAME)
 
     def _refill_soon(self) -> None:
@@ -84,7 +84,7 @@ class Turns:
     async def _begin_turn(self) -> None:
         for _ in range(RESTS):
             await trio.lowlevel.checkpoint()
-        # Of two tasks in one turn, one before this and one after it, the first must not have the old room.
+        # Of two tasks in one turn, one before this and one after it, the first must not have the old budget.
         self._left = 0
         await trio.lowlevel.checkpoint()
         self._left = self.names_max

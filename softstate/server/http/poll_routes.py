@@ -65,15 +65,15 @@ async def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes
     count = len(topics) + len(prefixes)
     if count > context.config.subscriptions_max:
         raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {context.config.subscriptions_max}")
-    room = context.turns.names_max
+    portion = context.turns.names_max
     for number, topic in enumerate(topics, 1):
         _check_topic(topic)
-        if number % room == 0:
-            await context.turns.spend(room)
+        if number % portion == 0:
+            await context.turns.spend(portion)
     for number, prefix in enumerate(prefixes, 1):
         check_prefix(prefix, "prefixes")
-        if number % room == 0:
-            await context.turns.spend(room)
+        if number % portion == 0:
+            await context.turns.spend(portion)
 
 
 async def _answer(

@@ -437,7 +437,7 @@ class Connection:
         return self.machine.leave("idle")
 
     async def _take(self, data: bytes | str) -> Sequence[Effect]:
-        """Take a message: a large one in a turn that has room for it, and not before it was counted (P-WIRE-11)."""
+        """Take a message: a large one in a turn whose budget covers it, and not before it was counted (P-WIRE-11)."""
         if len(data) > FREE_BYTES:
             self._receiving.deadline = math.inf
             turns = self._turns
