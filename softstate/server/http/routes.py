@@ -100,7 +100,7 @@ class Operation:
         return replace(request, given=given, content=content)
 
     async def _count(self, context: HttpContext, request: Request) -> None:
-        """Wait for a turn whose budget covers the decoding of a body; refuse one that is too large before (P-WIRE-11)."""
+        """Wait until a turn's budget covers decoding a body; refuse one that is too large before (P-WIRE-11)."""
         body, codec, turns = request.body, request.body_codec(), context.turns
         check_size(body, codec, self.body, context.config)
         await turns.spend_bytes(len(body))
