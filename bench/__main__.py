@@ -16,6 +16,7 @@ from bench.speed.client import client
 from bench.speed.fanout import fanout
 from bench.speed.latency import latency
 from bench.speed.leases import leases
+from bench.speed.lone import lone
 from bench.speed.nodes.nodes import nodes
 from bench.speed.polls import polls
 from bench.speed.publish import publish
@@ -193,6 +194,12 @@ def publish_command(
     :param sustained: Publish at full speed for 10 minutes instead (1 with --quick), and see that nothing grows.
     """
     return measuring.show(publish_without_rest(measuring) if sustained else publish(measuring))
+
+
+@app.command(name="lone")
+def lone_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the CPU of an idle node, and of publishes that come one at a time, beside bare SQLite."""
+    return measuring.show(lone(measuring))
 
 
 @app.command(name="workers")

@@ -71,14 +71,7 @@ class ClosedLoop:
         """Send a request once, on the first connection, and return the answer."""
         opened = next(iter(self._sockets.values()))
         opened.sendall(self._next(template(request.encode("latin-1"), 0)))
-        whole = self._whole("")
-        answer = b""
-        while not whole(answer):
-            more = opened.recv(RECEIVE_BYTES)
-            if not more:
-                raise LoadFailed(f"the server closed the connection after {answer[:80]!r}")
-            answer += more
-        return {"answer": answer.decode("latin-1")}
+        return {"answer": self._receive(opened, self._whole("")).decode("latin-1")}
 
     def ask(self, request: str, seconds: float, good: str) -> dict[str, Any]:
         """Send requests on all connections for so many seconds; each answer must contain `good`."""
@@ -114,15 +107,31 @@ class ClosedLoop:
                     sockets[number].sendall(self._next(following[number]))
                 else:
                     del began[number]
-        wall_s = (clock() - start) / 1e9
-        took.sort()
-        return {
-            "answers": len(took),
-            "wall_s": wall_s,
-            "generator_cpu_s": (time.process_time_ns() - cpu_ns) / 1e9,
-            "p50_s": took[len(took) // 2] / 1e9,
-            "p99_s": took[len(took) * 99 // 100] / 1e9,
-        }
+        return _figures(took, (clock() - start) / 1e9, (time.process_time_ns() - cpu_ns) / 1e9)
+
+    def pace(self, request: str, per_s: float, seconds: float, good: str) -> dict[str, Any]:
+        """Send requests on the first connection by the clock, each once the one before is answered, at least one."""
+        number, opened = next(iter(self._sockets.items()))
+        following = template(request.encode("latin-1"), self._numbers[number])
+        whole = self._whole(good)
+        took: list[int] = []
+        cpu_ns, start = time.process_time_ns(), time.monotonic_ns()
+        for due in range(max(round(per_s * seconds), 1)):
+            time.sleep(max(start / 1e9 + due / per_s - time.monotonic(), 0.0))
+            began = time.monotonic_ns()
+            opened.sendall(self._next(following))
+            self._receive(opened, whole)
+            took.append(time.monotonic_ns() - began)
+        return _figures(took, (time.monotonic_ns() - start) / 1e9, (time.process_time_ns() - cpu_ns) / 1e9)
+
+    def _receive(self, opened: socket.socket, whole: Callable[[bytes], bool]) -> bytes:
+        answer = b""
+        while not whole(answer):
+            more = opened.recv(RECEIVE_BYTES)
+            if not more:
+                raise LoadFailed(f"the server closed the connection after {answer[:80]!r}")
+            answer += more
+        return answer
 
     def _next(self, request: Callable[[int], bytes]) -> bytes:
         self._sequence += 1
@@ -141,6 +150,18 @@ class ClosedLoop:
             return True
 
         return whole
+
+
+def _figures(took: list[int], wall_s: float, generator_cpu_s: float) -> dict[str, Any]:
+    """Return the figures of a run: the times of all answers are in nanoseconds, in any order."""
+    took.sort()
+    return {
+        "answers": len(took),
+        "wall_s": wall_s,
+        "generator_cpu_s": generator_cpu_s,
+        "p50_s": took[len(took) // 2] / 1e9,
+        "p99_s": took[len(took) * 99 // 100] / 1e9,
+    }
 
 
 def template(request: bytes, number: int) -> Callable[[int], bytes]:
@@ -174,7 +195,7 @@ def _frame_is_whole(data: bytes) -> bool:
 def main() -> None:
     """Serve commands until the parent ends."""
     loop = ClosedLoop()
-    serve({"open": loop.open, "once": loop.once, "ask": loop.ask})
+    serve({"open": loop.open, "once": loop.once, "ask": loop.ask, "pace": loop.pace})
 
 
 if __name__ == "__main__":

@@ -26,14 +26,20 @@ class Writer:
         )
         self._version = 0
 
-    def write(self, topics: int, batch: int, seconds: float, value_bytes: int) -> dict[str, Any]:
-        """Commit transactions of `batch` changes each, of all topics in turn, for so many seconds."""
+    def write(self, topics: int, batch: int, seconds: float, value_bytes: int, per_s: float = 0.0) -> dict[str, Any]:
+        """Commit transactions of `batch` changes each, of all topics in turn, for so many seconds.
+
+        One after the other without pause, or `per_s` a second by the clock.
+        """
         execute, value = self._connection.execute, b"v" * value_bytes
         names = [f"bench/{number:06}" for number in range(topics)]
         version = first = self._version
         cpu_s, began = time.process_time(), time.monotonic()
-        end = began + seconds
-        while time.monotonic() < end:
+        end, took = began + seconds, list[float]()
+        while (now := time.monotonic()) < end:
+            if per_s and (wait_s := began + len(took) / per_s - now) > 0:
+                time.sleep(wait_s)
+                now += wait_s
             execute("BEGIN IMMEDIATE")
             for _ in range(batch):
                 version += 1
@@ -43,9 +49,16 @@ class Writer:
                     (names[version % topics], version, value),
                 )
             execute("COMMIT")
+            took.append(time.monotonic() - now)
         self._version = version
         wall_s = time.monotonic() - began
-        return {"answers": version - first, "wall_s": wall_s, "server_cpu_s": time.process_time() - cpu_s}
+        took.sort()
+        return {
+            "answers": version - first,
+            "wall_s": wall_s,
+            "server_cpu_s": time.process_time() - cpu_s,
+            "p50_s": took[len(took) // 2],
+        }
 
 
 if __name__ == "__main__":

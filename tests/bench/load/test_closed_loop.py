@@ -36,5 +36,8 @@ def test_answers_are_counted_and_unexpected_ones_refused() -> None:
         run = generator.ask("ask", request=head("GET", "/304/0"), seconds=0.05, good="HTTP/1.1 304 ")
         assert run["answers"] >= 3
         assert 0 < run["p50_s"] <= run["p99_s"] <= run["wall_s"]
+        paced = generator.ask("pace", request=head("GET", "/304/0"), per_s=50, seconds=0.1, good="HTTP/1.1 304 ")
+        assert paced["answers"] == 5
+        assert paced["wall_s"] >= 4 / 50
         with pytest.raises(LoadFailed, match=r"unexpected answer: .*404"):
             generator.ask("ask", request=head("GET", "/404/0"), seconds=0.05, good="HTTP/1.1 200 ")

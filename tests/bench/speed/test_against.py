@@ -14,7 +14,7 @@ from bench.measure.checkouts import Checkout, Checkouts
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.servers import ServerFailed
-from bench.speed import churn, fanout, latency, leases, polls, publish, recovery, sessions, stalled, workers
+from bench.speed import churn, fanout, latency, leases, lone, polls, publish, recovery, sessions, stalled, workers
 from bench.speed.nodes.nodes import nodes
 from softstate.errors import ConfigError
 
@@ -27,6 +27,11 @@ def _sessions(report: Report) -> None:
     sessions.opening(report, None, 10, 1, 1)
     sessions.memory(report, None, [3], 1)
     sessions.idling(report, None, 3, 0.1, 1)
+
+
+def _lone(report: Report) -> None:
+    lone.resting(report, 2, 0.1, 1)
+    lone.publishing(report, (20,), 0.1, 0.05, 1)
 
 
 def _latency(report: Report) -> None:
@@ -48,6 +53,7 @@ def _workers(report: Report) -> None:
 PARTS: dict[str, tuple[Callable[[Report], None], set[str]]] = {
     "fanout": (_fanout, {"bursts, 3 subscribers x 2 changes"}),
     "sessions": (_sessions, {"renewals", "resident memory of a session: softstate"}),
+    "lone": (_lone, {"20 publishes a second", "one publish after the other"}),
     "latency": (_latency, {"ceiling"}),
     "recovery": (_recovery, {"the herd"}),
     "workers": (_workers, {"renewals, 4 sessions: 1 worker", "renewals, 4 sessions: 2 workers"}),
