@@ -10,7 +10,6 @@ from softstate.wire.codec import (
     damaged as damaged,
     encode_value_for as encode_value_for,
 )
-from softstate.wire.frames import frame as frame, is_close as is_close
 from softstate.wire.subscription_digest import (
     digest_of as digest_of,
     digest_text as digest_text,
@@ -23,3 +22,4 @@ from softstate.wire.value import (
     decode_value as decode_value,
     encode_value as encode_value,
 )
+from softstate.wire.websocket.frames import frame as frame, is_close as is_close

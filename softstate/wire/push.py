@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from softstate.model import Record
 from softstate.wire.codec import CBOR, Codec
-from softstate.wire.frames import frame
+from softstate.wire.websocket.frames import frame
 
 
 class EncodedChange:

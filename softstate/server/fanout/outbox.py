@@ -21,8 +21,8 @@ from typing import Protocol, runtime_checkable
 import trio
 
 from softstate.wire.codec import Codec
-from softstate.wire.frames import is_close
 from softstate.wire.push import PushBatch
+from softstate.wire.websocket.frames import is_close
 
 WRITE_BYTES = 128 * 1024
 """Most bytes that one write offers: enough to fill a socket buffer, few enough to copy."""

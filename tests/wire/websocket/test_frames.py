@@ -3,7 +3,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from softstate.wire import frame, is_close
+from softstate.wire.websocket import close_frame, frame, is_close, pong_frame
 
 SIZES = pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 255, 256, 65_535, 65_536, 100_000])
 
@@ -75,3 +75,20 @@ def test_a_frame_is_finished_and_neither_masked_nor_compressed() -> None:
     reader.receive_bytes(frame(b"x", text=False))
     [read] = list(reader.received_frames())
     assert (read.opcode, read.frame_finished, read.message_finished) == (Opcode.BINARY, True, True)
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"\xff" * 125])
+def test_a_pong_is_what_wsproto_would_send(payload: bytes) -> None:
+    assert pong_frame(payload) == Connection(ConnectionType.SERVER).send(Pong(payload))
+
+
+@pytest.mark.parametrize("code", [1000, 1002, 1011, 4000, 4299])
+@pytest.mark.parametrize("reason", ["", "draining", "x" * 123, "x" * 124, "x" * 122 + "é", "☃" * 41 + "☃", "𝄞" * 31])
+def test_a_close_frame_is_what_wsproto_would_send(code: int, reason: str) -> None:
+    data = close_frame(code, reason)
+    assert data == Connection(ConnectionType.SERVER).send(CloseConnection(code, reason))
+    assert is_close(data)
+
+
+def test_a_close_frame_without_a_code_is_empty() -> None:
+    assert close_frame(1005) == b"\x88\x00"
