@@ -29,12 +29,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Protocol
 
 from softstate.errors import NoLease, Overloaded, TooLarge
+from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.names import prefixes_of
-from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import MASK, name_hash
 
 GRACE = 0.1
@@ -60,24 +59,6 @@ FULL_RETRY_MS = 5_000
 
 OVER = -math.inf
 """The deadline of a lease that has been released."""
-
-
-class Sink(Protocol):
-    """A connection, as a place to offer pushes to. The table stores it, and never calls it."""
-
-    def offer(self, batch: PushBatch) -> None:
-        """Take committed changes to be pushed, without waiting."""
-
-
-class _Nowhere:
-    """The sink of a session whose connection has ended. No lease has it."""
-
-    def offer(self, batch: PushBatch) -> None:
-        """Raise: no lease leads here."""
-        raise AssertionError(f"{batch} was pushed to a connection that has ended")
-
-
-NOWHERE: Sink = _Nowhere()
 
 
 @dataclass(slots=True, eq=False)

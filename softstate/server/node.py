@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from softstate.errors import ConfigError, NodeFailed, Overloaded
-from softstate.lease import Lease, LeaseTable
+from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
@@ -99,7 +99,9 @@ class Node:
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
         self.bulkhead = bulkhead or Bulkhead()
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
-        self.hub = Hub(self.leases, position, self.bulkhead, self._revoke, now)
+        self.sockets: dict[Connection, None] = {}
+        """The WebSocket connections that are open."""
+        self.hub = Hub(self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now)
         self.turns = Turns(config.turn_names_max, self.bulkhead)
         self.access = StoreAccess(
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
@@ -150,7 +152,7 @@ class Node:
         return {
             **lease_counts(self.leases.statistics()),
             "connections": self.connections,
-            **outbox_counts([socket.outbox for socket in self.sockets() if socket.outbox is not None]),
+            **outbox_counts([socket.outbox for socket in self.sockets if socket.outbox is not None]),
             **self.hub.statistics(),
             **self.access.statistics(),
             **self.store.gauges(),
@@ -276,7 +278,7 @@ class Node:
         with self.bulkhead.contain("drain"):
             log.info("node drains", connections=self.connections, within_s=self.config.drain_s)
             self.http.drain()
-        self._each(Connection.drain)
+        self.bulkhead.each("connection", Connection.drain, tuple(self.sockets), failed=Connection.fail)
         with trio.move_on_after(self.config.drain_s):
             while self.connections:
                 self._connection_ended = trio.Event()
@@ -304,9 +306,11 @@ class Node:
         answered = False
         with self.bulkhead.contain("handshake", peer=peer):
             connection = self._connection(codec, peer)
+            self.sockets[connection] = None
             try:
                 await connection.serve(raw_socket_of(stream), head)
             finally:
+                del self.sockets[connection]
                 answered = connection.answered
             return
         if not answered:
@@ -353,10 +357,10 @@ class Node:
                 await trio.lowlevel.checkpoint()
             told = expired[at : at + TOLD_PER_TURN]
             self.repairs["expired"] += len(told)
-            self._each(Connection.expired, [lease.sink for lease in told if isinstance(lease.sink, Connection)])
+            self._each(_expired, [lease.sink for lease in told if lease.sink is not None])
 
     def _rewound(self, position: Position) -> None:
-        self._each(lambda connection: connection.leave(lambda machine: machine.leave("rewound")))
+        self._each(lambda sink: sink.leave("rewound"), self.sockets)
         self.leases.clear()
         log.error("every session ended", position=str(position))
 
@@ -367,26 +371,25 @@ class Node:
     def _revoke(self, leases: Iterable[Lease] | None) -> None:
         """Revoke leases that were not given what they are owed, or all of them."""
         if leases is None:
-            self._each(_overloaded)
+            self._each(_overloaded, self.sockets)
             self.leases.clear()
             return
         for lease in tuple(leases):
-            if isinstance(lease.sink, Connection):
+            if lease.sink is not None:
                 self._each(_overloaded, [lease.sink])
             self.leases.release(lease)
 
-    def _each(self, call: Callable[[Connection], None], connections: Iterable[Connection] | None = None) -> None:
-        """Call with each connection, with all of them by default; one that meets a bug ends alone."""
-        each = self.sockets() if connections is None else connections
-        self.bulkhead.each("connection", call, each, failed=Connection.fail)
-
-    def sockets(self) -> list[Connection]:
-        """List the WebSocket connections that are open."""
-        return [listener for listener in self.hub.listeners if isinstance(listener, Connection)]
+    def _each(self, call: Callable[[Sink], None], sinks: Iterable[Sink]) -> None:
+        """Call with each connection; one that meets a bug ends alone."""
+        self.bulkhead.each("connection", call, tuple(sinks), failed=lambda sink: sink.fail())
 
 
-def _overloaded(connection: Connection) -> None:
-    connection.leave(lambda machine: machine.revoked("overloaded", 0))
+def _expired(sink: Sink) -> None:
+    sink.revoked("expired")
+
+
+def _overloaded(sink: Sink) -> None:
+    sink.revoked("overloaded")
 
 
 def _peer(stream: trio.abc.Stream) -> str:

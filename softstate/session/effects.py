@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from softstate.lease.table import Sink
+from softstate.lease.sink import Sink
 from softstate.model import Query, Record
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import Message, Publish
@@ -76,7 +76,7 @@ class DropPending:
 
 @dataclass(frozen=True, slots=True)
 class CloseOther:
-    """This connection has resumed the session of another: feed that one `SessionMachine.replaced` (P-RES-6)."""
+    """This connection has resumed the session of another: have that one leave as `replaced` (P-RES-6)."""
 
     sink: Sink
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from softstate.errors import RequestError
-from softstate.lease.table import LeaseTable, Sink
+from softstate.lease.sink import Sink
+from softstate.lease.table import LeaseTable
 from softstate.model import Page
 from softstate.position import Position
 from softstate.session import events
@@ -165,12 +166,11 @@ class SessionMachine(SessionCore):
         """End the lease, keep the connection (P-CONN-8)."""
         return self._take(LEASE_ENDS[reason], reason, retry_ms)
 
-    def replaced(self) -> list[Effect]:
-        """Take note that another connection has resumed this session."""
-        return self.leave("replaced")
-
     def leave(self, reason: Farewell, retry_ms: int = 0) -> list[Effect]:
-        """End the connection from the node's side. `rewound` and `idle` end the lease as well."""
+        """End the connection from the node's side. `rewound` and `idle` end the lease as well.
+
+        `replaced`: another connection has resumed this session.
+        """
         return self._take(FAREWELLS[reason], reason, retry_ms)
 
     def refuse(self, error: RequestError, code: CloseCode = CloseCode.PROTOCOL) -> list[Effect]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
 from softstate.errors import Denied, RequestError
-from softstate.lease.table import NOWHERE, OVER, Lease, LeaseTable, Sink
+from softstate.lease.sink import NOWHERE, Sink
+from softstate.lease.table import OVER, Lease, LeaseTable
 from softstate.position import Position
 from softstate.session.effects import Effect, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer

@@ -28,6 +28,7 @@ from softstate.session import (
     State,
 )
 from softstate.wire.messages import (
+    Farewell,
     Limits,
     Message,
     Notify,
@@ -41,6 +42,7 @@ from softstate.wire.messages import (
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.exhaustive.copies import Freezer, Shared
 from tests.exhaustive.parts import Interner, Output
+from tests.kit.silent_sink import SilentSink
 
 Conn = tuple[int, int]
 """A connection: the client, and how many it has opened by then."""
@@ -77,7 +79,7 @@ def change(record: Record) -> Change:
     return Change(record.topic, record.version, record.cbor.decode() if record.cbor else None, record.deleted)
 
 
-class ModelPeer:
+class ModelPeer(SilentSink):
     """One connection, and its shell. A message is on its way at once or, if the node conflates, waits in `pending`."""
 
     def __init__(self, node: ModelNode, conn: Conn) -> None:
@@ -103,6 +105,10 @@ class ModelPeer:
                 self.machine.gap_buffer = None
         self._notify(record)
 
+    def leave(self, reason: Farewell) -> None:
+        """End the connection from the node's side."""
+        self.carry_out(self.machine.leave(reason))
+
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order."""
         for effect in effects:
@@ -123,7 +129,7 @@ class ModelPeer:
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
                 case CloseOther(sink):
                     assert isinstance(sink, ModelPeer)
-                    sink.carry_out(sink.machine.replaced())
+                    sink.leave("replaced")
                 case Close(code):
                     self.node.part(self, int(code))
                 case _:
@@ -255,7 +261,7 @@ class ModelNode:
     def _rewound(self, row: Position) -> None:
         self.hub = row
         for peer in list(self.peers.values()):
-            peer.carry_out(peer.machine.leave("rewound"))
+            peer.leave("rewound")
         self.table.clear()
 
     # Looking ---------------------------------------------------------------------------------------------------------

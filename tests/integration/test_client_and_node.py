@@ -111,7 +111,7 @@ async def test_without_a_node_the_age_grows_and_the_client_goes_offline() -> Non
 async def test_a_lost_connection_resumes_its_session() -> None:
     async with node(ttl_ms=20_000) as rig, softstate.connect(rig.url) as client, client.subscribe("t", "p/") as updates:
         await mode_is(client, "live")
-        (connection,) = rig.node.sockets()
+        (connection,) = rig.node.sockets
         assert connection.outbox is not None
         await connection.outbox.aclose()
         version = (await rig.node.access.writes.publish(_publish("p/x")))[0].version
@@ -245,7 +245,7 @@ async def test_a_cancelled_client_leaves_nothing_behind() -> None:
                 await mode_is(client, "live")
                 await anext(updates)
         await until(lambda: rig.node.leases.statistics().sessions == 0)
-        await until(lambda: not rig.node.sockets())
+        await until(lambda: not rig.node.sockets)
 
 
 async def test_an_application_that_is_cancelled_after_its_connection_ends_by_that_alone() -> None:

@@ -30,8 +30,8 @@ from softstate.errors import NodeFailed
 from softstate.lease import LeaseTable
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.server.fanout.turns import Turns
 from softstate.server.http import server as http_server
 from softstate.server.http.message import Request
@@ -97,7 +97,7 @@ class Rig:
         return int(head_text.split()[1]), json.loads(body_text) if body_text.startswith("{") else body_text
 
     def connection_of(self, name: str) -> Connection:
-        (found,) = (each for each in self.node.sockets() if each.machine.name == name)
+        (found,) = (each for each in self.node.sockets if each.machine.name == name)
         return found
 
 
@@ -334,8 +334,8 @@ async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None
                     assert rig.ended is None
                     if door.code is not None:
                         assert codes == [door.code]
-                        assert bystander in rig.node.sockets()
-                        assert own not in rig.node.sockets()
+                        assert bystander in rig.node.sockets
+                        assert own not in rig.node.sockets
                     await again(rig, victim)
                     version = await victim.publish("w/1", "after")
                     for each in (updates, its_updates):
@@ -355,14 +355,14 @@ async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None
 async def test_a_hub_that_fails_twice_ends_the_node_at_once(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_self: Hub, _topic: str, _version: int) -> None:
+    def broken(_self: RecentChanges, _topic: str, _version: int) -> None:
         raise ZeroDivisionError
 
     async with running() as rig, rig.client("victim", name="victim") as victim:
         async with victim.subscribe("v/") as updates:
             await updates.synced()
             before = rig.node.hub.position
-            monkeypatch.setattr(Hub, "_remember", broken)
+            monkeypatch.setattr(RecentChanges, "note", broken)
             await MemoryStore(rig.store.disk).aclose()
             await trio.sleep(1)
             await rig.store.publish([Write("v/1", b"\x01")])

@@ -34,6 +34,7 @@ class FakeNode:
         self.reads: Any = self
         self.writes: Any = self
         self.hub: Any = self
+        self.recent: Any = self
         self.node_id = "fake"
         self.durability = Durability.NONE
         self.draining = False

@@ -14,20 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from softstate.lease import Lease, LeaseTable
+from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.hub import Hub
-from softstate.server.fanout.outbox import Outbox
 from softstate.wire.push import PushBatch
+from tests.kit.silent_sink import SilentSink
 
 
-class Log(list[str]):
+class Log(list[str], SilentSink):
     """A connection as the hub sees it: logs every change and lineage row that it is given."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
-    outbox: Outbox | None = None
 
     def offer(self, batch: PushBatch) -> None:
         self += [f"{change.record.topic}@{change.record.version}" for change in batch.changes]
@@ -44,8 +43,9 @@ class HubRig:
 
     def __init__(self, position: Position, *, strict: bool = True) -> None:
         self.table = LeaseTable(0)
+        self.sinks: dict[Sink, None] = {}
         self.bulkhead = Bulkhead(strict=strict, now=lambda: 0)
-        self.hub = Hub(self.table, position, self.bulkhead, self._revoke, lambda: 0)
+        self.hub = Hub(self.table, position, self.bulkhead, self._revoke, self.sinks.keys(), lambda: 0)
         self._leases = 0
 
     def _revoke(self, leases: Iterable[Lease] | None) -> None:
@@ -61,7 +61,7 @@ class HubRig:
         lease = self.table.grant(f"token{self._leases}", 0, 60)
         self.table.add(lease, names)
         lease.sink = log
-        self.hub.listeners[log] = None
+        self.sinks[log] = None
         return log, lease
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from softstate.lease.table import LeaseCounts
 from softstate.wire.push import PushBatch
+from tests.kit.silent_sink import SilentSink
 
 NOTHING = LeaseCounts(sessions=0, attached=0, detached=0, given_up=0, subscriptions=0, groups=0)
 
 
-class UncalledSink:
+class UncalledSink(SilentSink):
     """A sink that is never called."""
 
     def offer(self, batch: PushBatch) -> None:

@@ -11,7 +11,7 @@ does, and keeps what a client would read::
     assert kinds(peer.ask(renew(1, "a"))) == ["Renewed"]          # with every store read answered at once
 
 A store read is two steps, and anything may be done in between: `begin` takes the snapshot, `deliver` hands its page to
-the machine; `fail` ends it in an error instead. `take_turn` begins a turn of the loop that the machine asks for.
+the machine; `fail_read` ends it in an error instead. `take_turn` begins a turn of the loop that the machine asks for.
 `receive` leaves reads and turns to the test, `ask` serves them. A peer writes at once unless it is `stalled`; then
 messages queue, and a newer push of a topic replaces the waiting one in its place.
 """
@@ -50,12 +50,14 @@ from softstate.store.rules.paging import answer
 from softstate.wire.messages import (
     ClientMessage,
     Error,
+    Farewell,
     Hello,
     Limits,
     Message,
     Notify,
     PollAdvice,
     Polled,
+    Reason,
     RecoverAdvice,
     Renew,
     Renewed,
@@ -64,6 +66,7 @@ from softstate.wire.messages import (
 )
 from softstate.wire.push import EncodedChange, PushBatch
 from softstate.wire.subscription_digest import digest_of, digest_text
+from tests.kit.silent_sink import SilentSink
 
 TTL_S = 10.0
 TERMS = NodeTerms(
@@ -77,7 +80,7 @@ TERMS = NodeTerms(
 )
 
 
-class Peer:
+class Peer(SilentSink):
     """One connection, and its shell.
 
     `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
@@ -117,6 +120,14 @@ class Peer:
                 self.machine.gap_buffer = None
         self._notify(record)
 
+    def revoked(self, reason: Reason) -> None:
+        """Let the node revoke the lease."""
+        self.carry_out(self.machine.revoked(reason, 0))
+
+    def leave(self, reason: Farewell) -> None:
+        """Let the node end the connection."""
+        self.carry_out(self.machine.leave(reason))
+
     def receive(self, *messages: ClientMessage) -> list[Message]:
         """Take messages from the client, and answer no read; return what was written since the last `take`."""
         self.inbox.extend(messages)
@@ -153,7 +164,7 @@ class Peer:
                 case CloseOther(sink):
                     assert isinstance(sink, Peer)
                     assert sink is not self
-                    sink.carry_out(sink.machine.replaced())
+                    sink.leave("replaced")
                 case Close():
                     self.closed = effect
         self.flush()
@@ -198,7 +209,7 @@ class Peer:
         assert reading is not None
         assert snapshot is not None
         if isinstance(snapshot, RequestError):
-            self.fail(snapshot)
+            self.fail_read(snapshot)
             return
         self.reading = self.snapshot = None
         rig = self.rig
@@ -209,7 +220,7 @@ class Peer:
             self.carry_out(self.machine.answered(reading.ticket, snapshot, rig.now))
         self.pump()
 
-    def fail(self, error: RequestError) -> None:
+    def fail_read(self, error: RequestError) -> None:
         """End the read in an error."""
         reading, rig = self.reading, self.rig
         assert reading is not None
@@ -355,7 +366,7 @@ class SessionRig:
         self.table.reap(1)
         for lease in self.table.expire(self.now):
             if isinstance(lease.sink, Peer):
-                lease.sink.carry_out(lease.sink.machine.revoked("expired", 0))
+                lease.sink.revoked("expired")
 
     def forget_lease(self, peer: Peer) -> None:
         """Release a connection's lease without telling the connection (S11)."""

@@ -187,7 +187,7 @@ class RandomWalk:
         fault, rig, peer = self.random.choice(FAULTS), self.rig, self.peer
         match fault:
             case "down" | "crowd" if peer.reading is not None:
-                peer.fail(Overloaded("crowd") if fault == "crowd" else Unavailable("down"))
+                peer.fail_read(Overloaded("crowd") if fault == "crowd" else Unavailable("down"))
             case "expired" | "slow_consumer" | "overloaded" if peer.closed is None:
                 peer.carry_out(peer.machine.revoked(cast("Reason", fault), 0))
             case "forgotten":

@@ -15,24 +15,16 @@ import trio.testing
 from softstate.client.api.connect import connect
 from softstate.client.shell.clock import TrioClock
 from softstate.errors import Rewound, Unavailable
-from softstate.lease.table import Sink
 from softstate.model import Page, Query
 from softstate.server import Node, ServerConfig
 from softstate.session.load_advice import POLL_MS, SPREAD_MS_MIN
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryStore
 from softstate.testing.network.network import SimNetwork
-from softstate.wire.push import PushBatch
+from tests.kit.silent_sink import SilentSink
 
 HOST, PORT = "localhost", 8700
 RECOVER = ServerConfig().recover_cap_ms / 1000
-
-
-class Silent(Sink):
-    """A connection that takes pushes, and does nothing with them."""
-
-    def offer(self, batch: PushBatch) -> None:
-        pass
 
 
 class SlowStore(MemoryStore):
@@ -109,7 +101,7 @@ async def test_dead_leases_raise_no_spread_once_their_clients_would_be_back(
 ) -> None:
     for number in range(941):
         lease = node.leases.grant(str(number), node.now(), 60.0)
-        node.leases.attach(lease, Silent())
+        node.leases.attach(lease, SilentSink())
         if number:
             node.leases.detach(lease)
     assert node.terms().recover.spread_ms == 2510
@@ -123,7 +115,7 @@ async def test_dead_leases_raise_no_spread_once_their_clients_would_be_back(
 async def test_a_poll_over_http_is_told_the_advice_of_all_others(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
         for number in range(20_000):
-            rig.node.leases.attach(rig.node.leases.grant(str(number), rig.node.now(), 60.0), Silent())
+            rig.node.leases.attach(rig.node.leases.grant(str(number), rig.node.now(), 60.0), SilentSink())
         assert rig.node.terms().poll.every_ms == 53_334
         (polled,) = await rig.ask("POST /v1/poll", body='{"topics": {"a": 0}}')
         assert polled["next_ms"] == pytest.approx(53_334, rel=0.01)

@@ -1,29 +1,28 @@
 """The sweeper: leases that end together, with many names, are over at once, and leave their groups in portions."""
 
-from typing import cast
-
-import pytest
 import trio
 from trio.testing import MockClock
 
 from softstate.lease import Lease, LeaseTable
 from softstate.server import Node, ServerConfig
 from softstate.server.node import TOLD_PER_TURN
-from softstate.server.websocket.connection import Connection
 from softstate.store import MemoryDisk, MemoryStore
+from softstate.wire.messages import Reason
+from tests.kit.silent_sink import SilentSink
 
 CONFIG = ServerConfig(ttl_ms=10_000, turn_names_max=100)
 LEASES = 20
 NAMES = 999
 
 
-class Told:
+class Told(SilentSink):
     """Stands for a connection; the node tells it of the end of its lease."""
 
     def __init__(self, watch: "Watch") -> None:
         self.watch = watch
 
-    def expired(self) -> None:
+    def revoked(self, reason: Reason) -> None:
+        assert reason == "expired"
         self.watch.told += 1
 
     def fail(self) -> None:
@@ -48,16 +47,13 @@ class Watch:
             names, told = self.table._subscriptions, self.told
 
 
-async def test_many_leases_with_many_names_expire_in_portions(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("softstate.server.node.Connection", Told)
+async def test_many_leases_with_many_names_expire_in_portions(autojump_clock: MockClock) -> None:
     store = MemoryStore(MemoryDisk())
     node = Node(CONFIG, store, await store.head())
     watch = Watch(node.leases)
     for number in range(LEASES + 10 * TOLD_PER_TURN):
         lease: Lease = node.leases.grant(f"t{number}", node.now(), 10.0)
-        lease.sink = cast("Connection", Told(watch))
+        lease.sink = Told(watch)
         if number < LEASES:
             node.leases.add(lease, [f"{number % 7}/{name}" for name in range(NAMES)])
     assert node.leases.statistics().subscriptions == LEASES * NAMES

@@ -118,7 +118,7 @@ NODE: dict[str, Callable[[Peer], object]] = {
     "slow": lambda peer: peer.carry_out(peer.machine.revoked("slow_consumer", 5)),
     "denied": lambda peer: peer.carry_out(peer.machine.revoked("denied")),
     "moved": lambda peer: peer.carry_out(peer.machine.moved(peer.rig.position())),
-    "replaced": lambda peer: peer.carry_out(peer.machine.replaced()),
+    "replaced": lambda peer: peer.carry_out(peer.machine.leave("replaced")),
     "draining": lambda peer: peer.carry_out(peer.machine.leave("draining", 7)),
     "rewound": lambda peer: peer.carry_out(peer.machine.leave("rewound")),
     "idle": lambda peer: peer.carry_out(peer.machine.leave("idle")),
@@ -269,7 +269,7 @@ def test_a_position_on_the_history_does_not() -> None:
 def test_hello_without_a_store_is_refused(error: Unavailable | Overloaded | Rewound, code: CloseCode) -> None:
     peer = SessionRig().connect()
     peer.receive(Hello())
-    peer.fail(error)
+    peer.fail_read(error)
     assert peer.take() == [Error(error.code, error.message, retry_ms=5)]
     assert peer.closed is not None
     assert peer.closed.code == code

@@ -116,7 +116,7 @@ def test_a_failed_subscribe_leaves_in_portions_and_is_answered_then(monkeypatch:
     peer.receive(subscribe(1, *MANY[:-1]))
     while peer.turn is not None:
         peer.take_turn()
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     for left in (NAMES_PER_TURN, 0):
         counted.take()
         assert peer.take() == []
@@ -304,7 +304,7 @@ def test_a_connection_lost_in_between_leaves_the_names_that_entered(turns: int) 
 def test_pushes_of_a_failed_subscribe_are_held_back_until_its_names_have_left() -> None:
     rig = small_turns()
     peer = begun(rig, subscribe(1, *TOPICS), 6, "x")
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     rig.push("a", "e", "x")
     assert peer.take() == pushed(("x", 4))
     peer.take_turn()

@@ -79,7 +79,7 @@ def test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified() ->
     peer = rig.open_session("a")
     rig.now += 5
     peer.receive(renew(1, "a"))
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     (renewed,) = peer.take()
     assert isinstance(renewed, Renewed)
     assert renewed.store == "down"
@@ -91,7 +91,7 @@ def test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified() ->
 def test_any_other_failure_of_a_renewal_is_an_error() -> None:
     peer = SessionRig().open_session("a")
     peer.receive(renew(1, "a"))
-    peer.fail(Overloaded("crowd", retry_ms=9))
+    peer.fail_read(Overloaded("crowd", retry_ms=9))
     assert peer.take() == [Error("overloaded", "crowd", 1, retry_ms=9)]
     assert peer.machine.state is State.OPEN
 
@@ -136,5 +136,5 @@ def test_a_lease_that_ends_while_its_renewal_waits_is_not_renewed(error: Unavail
     if error is None:
         peer.deliver()
     else:
-        peer.fail(error)
+        peer.fail_read(error)
     assert kinds(peer.take()) == ["no_lease"]

@@ -235,7 +235,7 @@ def test_a_resumption_that_fails_leaves_the_lease_for_the_next(full: bool) -> No
     since = rig.hub
     peer = rig.connect()
     peer.receive(resuming(rig, since))
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     (error,) = peer.take()
     assert isinstance(error, Error)
     assert peer.closed is not None
@@ -270,7 +270,7 @@ def test_resuming_ends_the_older_connection(busy: str | None) -> None:
     assert welcome(new.serve()).resumed
     # The older connection no longer touches the session.
     if late is not None:
-        old.fail(Unavailable("late"))
+        old.fail_read(Unavailable("late"))
     machine = old.machine
     assert machine.received(ClientBye(), rig.now) == []
     assert machine.leave("rewound") == machine.leave("idle") == machine.revoked("expired") == []

@@ -125,7 +125,7 @@ def test_a_lease_forgotten_while_its_renewal_waits_is_not_renewed(error: Unavail
     if error is None:
         peer.deliver()
     else:
-        peer.fail(error)
+        peer.fail_read(error)
     assert kinds(peer.take()) == ["no_lease"]
 
 
@@ -140,7 +140,7 @@ def test_a_lease_forgotten_while_a_subscribe_waits_is_told() -> None:
     assert peer.machine.gap_buffer is None
     peer.receive(subscribe(2, "b"))
     rig.forget_lease(peer)
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     assert kinds(peer.take()) == ["unavailable"]
 
 

@@ -63,7 +63,7 @@ def test_a_topic_that_an_older_prefix_covers_is_pushed_meanwhile() -> None:
     peer.receive(subscribe(1, "p/a", "b"))
     rig.push("p/a", "b")
     assert peer.take() == pushed(("p/a", 2))
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     assert code(peer.take()) == "unavailable"
     rig.push("p/a", "b")
     assert peer.take() == pushed(("p/a", 4))
@@ -276,7 +276,7 @@ def test_a_subscribe_that_fails_leaves_the_lease(replace: bool) -> None:
     rig = SessionRig()
     peer = rig.open_session("a", "b")
     peer.receive(subscribe(1, "b", "c", replace=replace))
-    peer.fail(Unavailable("down", retry_ms=3))
+    peer.fail_read(Unavailable("down", retry_ms=3))
     assert peer.take() == [Error("unavailable", "down", 1, retry_ms=3)]
     assert names(peer) == ([] if replace else ["a"])
     rig.push("a", "b", "c")
@@ -287,7 +287,7 @@ def test_a_subscribe_that_fails_leaves_the_lease(replace: bool) -> None:
 def test_a_poll_that_fails_leaves_the_lease_alone() -> None:
     peer = SessionRig().open_session("a")
     peer.receive(Poll(1, topics={"a": 0}))
-    peer.fail(Unavailable("down"))
+    peer.fail_read(Unavailable("down"))
     assert code(peer.take()) == "unavailable"
     assert names(peer) == ["a"]
 
@@ -350,5 +350,5 @@ def test_every_failure_is_answered() -> None:
     peer = SessionRig().open_session()
     for number, kind in enumerate(ERRORS_BY_CODE.values()):
         peer.receive(subscribe(number, "a"))
-        peer.fail(kind("so it is"))
+        peer.fail_read(kind("so it is"))
         assert peer.take() == [Error(kind.code, "so it is", number)]

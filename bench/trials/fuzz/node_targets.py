@@ -76,7 +76,7 @@ class NodeTarget(Target):
         await trio.sleep(2 * CONFIG.ttl_ms / 1000 * (1 + GRACE))
         left = {
             "connections": node.connections,
-            "listeners": len(node.hub.listeners),
+            "sockets": len(node.sockets),
             "leases": len(node.leases),
             "held requests": node.http.statistics().holds,
             "http connections": node.http.statistics().connections,

@@ -13,9 +13,8 @@ as well, at the same revision, the node ends.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeAlias
 
 import trio
 
@@ -23,39 +22,27 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.wire import CODECS
 from softstate.wire.push import EncodedChange, PushBatch
-
-RECENT_MAX = 4_096
-"""Topics whose last change is remembered, so that a long poll notices a change that passed just before it."""
-
-
-@runtime_checkable
-class Listener(Protocol):
-    """The part of a connection that the hub calls directly."""
-
-    @property
-    def outbox(self) -> Outbox | None:
-        """The outbox, None once the connection has ended."""
-
-    def moved(self, position: Position) -> None:
-        """Tell the peer that a lineage row passed."""
-
-    def fail(self) -> None:
-        """End this connection alone: it has met a bug."""
-
 
 Revoke: TypeAlias = Callable[[Iterable[Lease] | None], None]
 """Revokes leases as `overloaded`; None stands for all of them."""
 
 
-def _flush(outbox: Outbox) -> None:
-    outbox.flush()
+def _flush(sink: Sink) -> None:
+    sink.flush()
+
+
+def _fail(sink: Sink) -> None:
+    sink.fail()
 
 
 class Hub:
-    """Offers every change to every lease that covers it. One per node; `now` is the clock of the lease table."""
+    """Offers every change to every lease that covers it. One per node; `now` is the clock of the lease table.
+
+    `sinks` are the connections that are open, with a lease or without: they are told when a lineage row passes.
+    """
 
     def __init__(
         self,
@@ -63,6 +50,7 @@ class Hub:
         position: Position,
         bulkhead: Bulkhead,
         revoke: Revoke,
+        sinks: Collection[Sink],
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         self.position = position
@@ -70,26 +58,22 @@ class Hub:
         self.deliveries = 0
         self.restarts = 0
         """Times that a new history began here: what is known of the one before says nothing about it."""
-        self.listeners: dict[Listener, None] = {}
+        self.recent = RecentChanges(position.revision)
         self._table = table
         self._bulkhead = bulkhead
         self._revoke = revoke
         self._now = now
-        self._dirty: list[Outbox] = []
+        self._sinks = sinks
+        self._unflushed: dict[Sink, None] = {}
         self._reached_lot = trio.lowlevel.ParkingLot()
-        self._watched: dict[str, trio.lowlevel.ParkingLot] = {}
-        self._recent: OrderedDict[str, int] = OrderedDict()
-        self._recent_floor = position.revision
 
     def statistics(self) -> dict[str, int]:
         """Count what has passed through, under the names that are shown."""
         return {"revision": self.position.revision, "changes": self.changes, "deliveries": self.deliveries}
 
-    def mark_dirty(self, outbox: Outbox) -> None:
-        """Have an outbox that was offered something flushed at the end of this turn."""
-        if not outbox.dirty:
-            outbox.dirty = True
-            self._dirty.append(outbox)
+    def flush_later(self, sink: Sink) -> None:
+        """Have a connection that has queued something flushed at the end of this turn."""
+        self._unflushed[sink] = None
 
     def committed(self, before: int, records: Sequence[Record], position: Position) -> None:
         """Take this node's own commit, if it is the next; else leave it to the feed."""
@@ -117,7 +101,7 @@ class Hub:
         for row in rows:
             before = [record for record in news[done:] if record.version < row.revision]
             offer(before)
-            self._tell_listeners(row)
+            self._tell_all(row)
             done += len(before)
         offer(news[done:])
 
@@ -143,7 +127,7 @@ class Hub:
         if len(latest) == 1:
             ((topic, record),) = latest.items()
             batch = PushBatch([EncodedChange(record)])
-            failures = self._bulkhead.offer(self._sinks(topic), batch)
+            failures = self._bulkhead.offer(self._owed(topic), batch)
             if failures:
                 self._end_failed(failures, batch)
         elif latest:
@@ -155,7 +139,7 @@ class Hub:
         # each connection instead of one for each delivery. A bit mask per lease says which: it costs 0.1 µs a delivery.
         owed: dict[Sink, int] = {}
         for number, record in enumerate(records):
-            for sink in self._sinks(record.topic):
+            for sink in self._owed(record.topic):
                 owed[sink] = owed.get(sink, 0) | 1 << number
         changes = [EncodedChange(record) for record in records]
         groups: dict[int, list[Sink]] = {}
@@ -176,14 +160,13 @@ class Hub:
                     raise error
         for sink, error in failures:
             self._bulkhead.met("connection", error)
-            if isinstance(sink, Listener):
-                self._bulkhead.attempt(sink.fail)
+            self._bulkhead.attempt(sink.fail)
 
     def _note(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._remember(record.topic, record.version)
+            self.recent.note(record.topic, record.version)
 
-    def _sinks(self, topic: str) -> list[Sink]:
+    def _owed(self, topic: str) -> list[Sink]:
         # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.
         # A list, since an offer may end a lease, and with it a group.
         now = self._now()
@@ -191,56 +174,26 @@ class Hub:
         self.deliveries += len(sinks)
         return sinks
 
-    def _remember(self, topic: str, version: int) -> None:
-        self._recent[topic] = version
-        self._recent.move_to_end(topic)
-        if len(self._recent) > RECENT_MAX:
-            _, self._recent_floor = self._recent.popitem(last=False)
-        lot = self._watched.get(topic)
-        if lot is not None:
-            lot.unpark_all()
+    def _tell_all(self, row: Position) -> None:
+        def tell(sink: Sink) -> None:
+            sink.moved(row)
 
-    def _tell_listeners(self, row: Position) -> None:
-        def tell(listener: Listener) -> None:
-            listener.moved(row)
-
-        self._bulkhead.each("connection", tell, tuple(self.listeners), failed=lambda listener: listener.fail())
+        self._bulkhead.each("connection", tell, tuple(self._sinks), failed=_fail)
 
     def flush(self) -> None:
         """Write all that this turn has queued, the share of each connection in one write."""
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            self._bulkhead.each("connection", _flush, dirty, failed=self._end_of)
-
-    def _end_of(self, outbox: Outbox) -> None:
-        """End the connection of an outbox."""
-        for listener in tuple(self.listeners):
-            if listener.outbox is outbox:
-                listener.fail()
+        while self._unflushed:
+            unflushed, self._unflushed = self._unflushed, {}
+            self._bulkhead.each("connection", _flush, unflushed, failed=_fail)
 
     def restart(self, position: Position) -> None:
         """Begin a new history: the old position is not on it."""
         self.restarts += 1
         self.position = position
-        self._recent.clear()
-        self._recent_floor = position.revision
+        self.recent.restart(position.revision)
         self._reached_lot.unpark_all()
-        for lot in self._watched.values():
-            lot.unpark_all()
 
     async def reached(self, revision: int) -> None:
         """Return when the hub's revision is at or above `revision`."""
         while self.position.revision < revision:
             await self._reached_lot.park()
-
-    async def changed(self, topic: str, after: int) -> None:
-        """Return when a change of `topic` above revision `after` has passed; perhaps early, never late."""
-        if after < self._recent_floor or self._recent.get(topic, 0) > after:
-            await trio.lowlevel.checkpoint()
-            return
-        lot = self._watched.setdefault(topic, trio.lowlevel.ParkingLot())
-        try:
-            await lot.park()
-        finally:
-            if not lot and self._watched.get(topic) is lot:
-                del self._watched[topic]

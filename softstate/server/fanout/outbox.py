@@ -116,8 +116,7 @@ class Outbox(trio.abc.Stream):
     __slots__ = (
         "_before", "_bytes", "_closing", "_congested_s_max", "_contained", "_droppable", "_front", "_next_key",
         "_nursery", "_overdue", "_overflowed", "_pending", "_pending_bytes_max", "_pending_max", "_progress",
-        "_replies", "_rest", "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "dirty", "idle",
-        "sent",
+        "_replies", "_rest", "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "idle", "sent",
     )  # fmt: skip
 
     def __init__(
@@ -138,8 +137,6 @@ class Outbox(trio.abc.Stream):
         self.dead = False
         self.idle = True
         """Whether nothing waits and the socket may be written to: only then may `push` be called."""
-        self.dirty = False
-        """Whether this outbox is on the hub's list to be flushed."""
         self.anchor = -1
         """Key of a reply that nothing may overtake: the welcome, before which a client knows no position."""
         self._socket = socket
@@ -263,7 +260,6 @@ class Outbox(trio.abc.Stream):
 
     def flush(self) -> None:
         """Write as much as the socket takes now. To be called once after each turn of queueing."""
-        self.dirty = False
         if not self.congested:
             self._write()
         if self._overflowed:

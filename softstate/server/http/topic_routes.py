@@ -58,7 +58,7 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
         with context.hold(until_s):
             # This topic did not change between its version and the revision that was read, and from there on the hub
             # can tell without remembering the version of every topic.
-            await context.hub.changed(topic, view.revision)
+            await context.hub.recent.changed(topic, view.revision)
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
     # Rounded down: the client subtracts it from its age, which must not become too small.

@@ -49,7 +49,7 @@ from softstate.session import (
 )
 from softstate.store.base import Write
 from softstate.wire import CBOR, CloseCode, Codec, frame, messages
-from softstate.wire.messages import Renewed, Subscribed
+from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
 
 IDLE_LEASES = 2
@@ -140,7 +140,7 @@ class Connection:
                 continue
             if outbox is not None:
                 outbox.notify(change.record.topic, change.frame(self.codec))
-                self._hub.mark_dirty(outbox)
+                self._hub.flush_later(self)
 
     def _gap_buffer_takes(self, record: Record) -> bool:
         gap_buffer = self.machine.gap_buffer
@@ -151,17 +151,22 @@ class Connection:
             self.machine.gap_buffer = None
         return False
 
+    def flush(self) -> None:
+        """Write what was queued."""
+        if self.outbox is not None:
+            self.outbox.flush()
+
     def moved(self, position: Position) -> None:
         """Tell the peer that a lineage row passed."""
         self.carry_out(self.machine.moved(position))
 
-    def expired(self) -> None:
+    def revoked(self, reason: Reason) -> None:
         """Tell the peer that its lease is over."""
-        self.carry_out(self.machine.revoked("expired", 0))
+        self.carry_out(self.machine.revoked(reason, 0))
 
-    def leave(self, decision: Callable[[SessionMachine], Sequence[Effect]]) -> None:
-        """Carry out the effects of a decision of the node, which `decision` passes to the machine."""
-        self.carry_out(decision(self.machine))
+    def leave(self, reason: Farewell) -> None:
+        """Tell the peer goodbye, and end the connection."""
+        self.carry_out(self.machine.leave(reason))
 
     def drain(self) -> None:
         """Read no more requests; send `bye` once the publishes in flight are answered."""
@@ -214,8 +219,7 @@ class Connection:
                 case DropPending():
                     outbox.drop()
                 case CloseOther(sink):
-                    assert isinstance(sink, Connection)
-                    sink.carry_out(sink.machine.replaced())
+                    sink.leave("replaced")
                 case Close():
                     self._closing = effect
                     self._receiving.cancel()
@@ -329,7 +333,7 @@ class Connection:
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:
             self.outbox.reply(frame(self.codec.encode(message), text=self.codec.text))
-            self._hub.mark_dirty(self.outbox)
+            self._hub.flush_later(self)
 
     def _reply(self, message: messages.Message) -> None:
         self._queue(message)
@@ -352,7 +356,6 @@ class Connection:
                 overdue=self._overdue,
                 contained=self._contained,
             )
-            self._hub.listeners[self] = None
             try:
                 assert self._measured is not None
                 self._measured.works(trio.current_time())
@@ -371,7 +374,6 @@ class Connection:
             finally:
                 if self._measured is not None:
                     self._measured.left(trio.current_time())
-                del self._hub.listeners[self]
                 self.machine.disconnected()
                 self.outbox = None
                 nursery.cancel_scope.cancel()

@@ -158,19 +158,12 @@ class SimNode:
         leases = tuple(
             HeldLease(lease.name, lease.count, lease.deadline - now, lease.sink is not None) for lease in _leases(node)
         )
-        outboxes = [connection.outbox for connection in node.sockets() if connection.outbox is not None]
+        outboxes = [connection.outbox for connection in node.sockets if connection.outbox is not None]
         pending = max((len(outbox) for outbox in outboxes), default=0)
         pending_bytes = max((outbox._bytes for outbox in outboxes), default=0)  # noqa: SLF001
         revoked = sum(node.repairs[reason] for reason in REVOKED)
         sample = NodeSampled(
-            trio.current_time(),
-            self.name,
-            self.incarnation,
-            leases,
-            len(node.sockets()),
-            pending,
-            pending_bytes,
-            revoked,
+            trio.current_time(), self.name, self.incarnation, leases, len(node.sockets), pending, pending_bytes, revoked
         )
         self._environment.trace.add(sample)
 

@@ -11,15 +11,17 @@ from softstate.lease import Lease
 from softstate.lease.table import OVER
 from softstate.model import Record
 from softstate.position import Position
-from softstate.server.fanout import hub as hub_module
+from softstate.server.fanout import recent_changes
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, JSON
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.kit.fake_socket import FakeSocket, outbox_on
 from tests.kit.hub_rig import HubRig, Log, record
+from tests.kit.silent_sink import SilentSink
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -96,12 +98,12 @@ async def test_a_listener_may_leave_while_it_is_told(rig: HubRig) -> None:
     class Leaving(Log):
         def moved(self, position: Position) -> None:
             super().moved(position)
-            del rig.hub.listeners[self]
+            del rig.sinks[self]
 
     first, second = Leaving(), Leaving()
-    rig.hub.listeners |= {first: None, second: None}
+    rig.sinks |= {first: None, second: None}
     rig.hub.apply([], [TWO], TWO)
-    assert (first, second, rig.hub.listeners) == (["two@12"], ["two@12"], {})
+    assert (first, second, rig.sinks) == (["two@12"], ["two@12"], {})
 
 
 async def test_an_offer_may_end_leases_and_whole_groups(rig: HubRig) -> None:
@@ -122,7 +124,7 @@ async def test_an_offer_may_end_leases_and_whole_groups(rig: HubRig) -> None:
 
 
 async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> None:
-    class Connected:
+    class Connected(SilentSink):
         """Handles a push as a connection does, on the real outbox."""
 
         def __init__(self, nursery: trio.Nursery, lease: Lease, room: float) -> None:
@@ -133,7 +135,10 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
         def offer(self, batch: PushBatch) -> None:
             for change in batch.changes:
                 self.box.notify(change.record.topic, change.frame(CBOR))
-            rig.hub.mark_dirty(self.box)
+            rig.hub.flush_later(self)
+
+        def flush(self) -> None:
+            self.box.flush()
 
         def end(self, lease: Lease) -> None:
             self.box.drop()
@@ -154,24 +159,21 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
         nursery.cancel_scope.cancel()
 
 
-async def test_a_flush_that_marks_another_outbox_dirty_flushes_that_too(rig: HubRig) -> None:
-    async with trio.open_nursery() as nursery:
+async def test_a_flush_that_queues_something_for_another_connection_flushes_that_too(rig: HubRig) -> None:
+    flushed = []
 
-        def overdue() -> None:
-            first.drop()
-            second.reply(b"x")
-            rig.hub.mark_dirty(second)
+    class Flushed(Log):
+        def flush(self) -> None:
+            flushed.append(self)
+            if self is first:
+                rig.hub.flush_later(second)
 
-        first = outbox_on(FakeSocket(0), nursery, pending_max=1, overdue=overdue)
-        second = outbox_on(sock := FakeSocket(), nursery)
-        for topic in "ab":
-            first.notify(topic, b"x")
-        rig.hub.mark_dirty(first)
-        rig.hub.mark_dirty(first)
-        rig.hub.flush()
-        assert sock.taken == b"x"
-        assert not second.dirty
-        nursery.cancel_scope.cancel()
+    first, second = Flushed(), Flushed()
+    rig.hub.flush_later(first)
+    rig.hub.flush_later(first)
+    rig.hub.flush()
+    rig.hub.flush()
+    assert [id(each) for each in flushed] == [id(first), id(second)]
 
 
 # The position ------------------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ async def test_a_page_that_overlaps_a_short_cut_brings_only_the_rest(rig: HubRig
 async def test_short_cuts_and_pages_in_any_order_leave_no_gap_and_bring_nothing_twice(steps: Sequence[str]) -> None:
     store, rig = MemoryStore(MemoryDisk()), HubRig(START)
     other = MemoryStore(store.disk)
-    rig.hub = Hub(rig.table, store.disk.image.position, rig.bulkhead, rig._revoke, lambda: 0)
+    rig.hub = Hub(rig.table, store.disk.image.position, rig.bulkhead, rig._revoke, rig.sinks.keys(), lambda: 0)
     log, _ = rig.lease("/")
     pages = []
     topics: Iterator[str] = (f"t{number % 3}" for number in range(1_000))
@@ -281,49 +283,49 @@ async def test_reached_returns_once_everything_was_offered(rig: HubRig) -> None:
 
 async def test_changed_waits_for_its_topic(rig: HubRig) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.hub.changed, "a", 10)
-        nursery.start_soon(rig.hub.changed, "a", 10)
+        nursery.start_soon(rig.hub.recent.changed, "a", 10)
+        nursery.start_soon(rig.hub.recent.changed, "a", 10)
         await settled()
         rig.hub.apply([record("b", 11)], [], START.at(11))
         await settled()
         assert len(nursery.child_tasks) == 2
         rig.hub.apply([record("a", 12)], [], START.at(12))
-    assert not rig.hub._watched
+    assert not rig.hub.recent._watched
 
 
 async def test_changed_notices_a_change_that_passed_just_before(rig: HubRig) -> None:
     rig.hub.apply([record("a", 11), record("b", 12)], [], START.at(12))
-    await rig.hub.changed("a", 10)
-    await rig.hub.changed("other", 9)
+    await rig.hub.recent.changed("a", 10)
+    await rig.hub.recent.changed("other", 9)
     with trio.move_on_after(0) as scope:
-        await rig.hub.changed("a", 11)
+        await rig.hub.recent.changed("a", 11)
     assert scope.cancelled_caught
-    assert not rig.hub._watched
+    assert not rig.hub.recent._watched
 
 
 async def test_changed_returns_at_a_new_history(rig: HubRig) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.hub.changed, "a", 10)
+        nursery.start_soon(rig.hub.recent.changed, "a", 10)
         await settled()
         rig.hub.restart(Position("new", "x", 5))
     with trio.move_on_after(0) as scope:
-        await rig.hub.changed("a", 5)
+        await rig.hub.recent.changed("a", 5)
     assert scope.cancelled_caught
-    await rig.hub.changed("a", 4)
-    assert not rig.hub._watched
+    await rig.hub.recent.changed("a", 4)
+    assert not rig.hub.recent._watched
 
 
 async def test_recent_changes_are_bounded_and_a_forgotten_one_is_taken_for_changed(
     rig: HubRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "RECENT_MAX", 2)
+    monkeypatch.setattr(recent_changes, "RECENT_MAX", 2)
     rig.hub.apply([record("a", 11), record("b", 12), record("a", 13), record("c", 14)], [], START.at(14))
-    assert rig.hub._recent == {"a": 13, "c": 14}
-    await rig.hub.changed("b", 11)
-    await rig.hub.changed("a", 12)
+    assert rig.hub.recent._versions == {"a": 13, "c": 14}
+    await rig.hub.recent.changed("b", 11)
+    await rig.hub.recent.changed("a", 12)
     for topic, after in (("b", 12), ("a", 13), ("c", 14)):
         with trio.move_on_after(0) as scope:
-            await rig.hub.changed(topic, after)
+            await rig.hub.recent.changed(topic, after)
         assert scope.cancelled_caught, topic
 
 
@@ -332,7 +334,7 @@ async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Hu
     ended: list[str] = []
 
     async def wait(name: str, after: int) -> None:
-        await rig.hub.changed("a", after)
+        await rig.hub.recent.changed("a", after)
         ended.append(name)
 
     async with trio.open_nursery() as nursery:
@@ -346,17 +348,17 @@ async def test_waiting_for_changes_leaves_nothing_behind_however_it_ends(rig: Hu
         rig.hub.apply([record("a", 12)], [], START.at(12))
         await settled()
         assert ended[2:] == ["third"]
-        assert not rig.hub._watched
+        assert not rig.hub.recent._watched
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as inner:
                 inner.start_soon(wait, "cancelled", 12)
                 nursery.start_soon(wait, "fourth", 12)
                 await settled()
                 scope.cancel()
-        assert list(rig.hub._watched) == ["a"]
+        assert list(rig.hub.recent._watched) == ["a"]
         rig.hub.apply([record("a", 13)], [], START.at(13))
     assert ended[3:] == ["fourth"]
-    assert not rig.hub._watched
+    assert not rig.hub.recent._watched
 
 
 # Bugs ----------------------------------------------------------------------------------------------------------------
@@ -431,7 +433,7 @@ async def test_a_record_that_cannot_be_pushed_revokes_the_leases_that_cover_the_
     waited: list[int] = []
 
     async def wait() -> None:
-        await rig.hub.changed("bad", 10)
+        await rig.hub.recent.changed("bad", 10)
         waited.append(rig.hub.position.revision)
 
     async with trio.open_nursery() as nursery:
@@ -450,10 +452,10 @@ async def test_a_turn_that_fails_twice_ends_the_node_and_certifies_nothing(monke
     rig = soft_rig()
     rig.lease("/")
 
-    def broken(_self: Hub, _topic: str, _version: int) -> None:
+    def broken(_self: RecentChanges, _topic: str, _version: int) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Hub, "_remember", broken)
+    monkeypatch.setattr(RecentChanges, "note", broken)
     rig.hub.apply([record("a", 11)], [], START.at(11))
     assert rig.hub.position == START
     assert (rig.bulkhead.ending, rig.bulkhead.bugs) == (True, 2)
@@ -476,16 +478,13 @@ async def test_all_leases_are_revoked_if_those_that_are_covered_cannot_be_told(m
 
 
 async def test_an_outbox_that_cannot_be_flushed_ends_its_connection_alone() -> None:
-    class Stuck:
-        dirty = False
-
+    class Stuck(Log):
         def flush(self) -> None:
             raise ZeroDivisionError
 
     rig = soft_rig()
-    one, _ = rig.lease()
+    one, _ = rig.lease(log=Stuck())
     other, _ = rig.lease()
-    one.outbox = Stuck()  # type: ignore[assignment]
-    rig.hub.mark_dirty(one.outbox)  # type: ignore[arg-type]
+    rig.hub.flush_later(one)
     rig.hub.flush()
     assert (one, other) == (["failed"], [])

@@ -31,7 +31,9 @@ class Rig:
         self.full = False
         self.store = MemoryStore(MemoryDisk(Random(1)), checkpoint=self._pass)
         self.bulkhead = Bulkhead(strict=True)
-        self.hub = Hub(LeaseTable(0), self.store.disk.image.position, self.bulkhead, lambda _leases: None, lambda: 0)
+        self.hub = Hub(
+            LeaseTable(0), self.store.disk.image.position, self.bulkhead, lambda _leases: None, (), lambda: 0
+        )
         self.rewound: list[Position] = []
         self.access = StoreAccess(
             ServerConfig(),

@@ -98,7 +98,7 @@ class Rig:
 async def reading(**options: Any) -> AsyncIterator[Rig]:
     store = CostlyStore()
     bulkhead = Bulkhead(strict=True)
-    hub = Hub(LeaseTable(0), store.disk.image.position, bulkhead, lambda _leases: None, lambda: 0)
+    hub = Hub(LeaseTable(0), store.disk.image.position, bulkhead, lambda _leases: None, (), lambda: 0)
     access = StoreAccess(
         ServerConfig(**options), store, hub, trio.current_time, bulkhead, rewound=lambda _: None, skipped=lambda: None
     )

@@ -42,7 +42,7 @@ class Rig(HubRig):
         super().__init__(self.store.disk.image.position)
         self.faults: list[StoreFault] = []
         self.pushed, _ = self.lease("/")
-        del self.hub.listeners[self.pushed]  # lineage rows are left out here
+        del self.sinks[self.pushed]  # lineage rows are left out here
         self.guard = StoreGuard(self.faults.append)
         self.writes = StoreWrites(ServerConfig(**options), self.store, self.hub, self.guard, self.bulkhead, Damage())
 

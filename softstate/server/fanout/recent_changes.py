@@ -1,0 +1,48 @@
+"""The topics that have changed not long ago: what a long poll waits for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import trio
+
+RECENT_MAX = 4_096
+"""Topics whose last change is remembered, so that a long poll notices a change that passed just before it."""
+
+
+class RecentChanges:
+    """Wakes those that wait for a change of one topic. `revision` is where the hub begins."""
+
+    def __init__(self, revision: int) -> None:
+        self._watched: dict[str, trio.lowlevel.ParkingLot] = {}
+        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._floor = revision
+
+    def note(self, topic: str, version: int) -> None:
+        """Note a change that passes through the hub."""
+        self._versions[topic] = version
+        self._versions.move_to_end(topic)
+        if len(self._versions) > RECENT_MAX:
+            _, self._floor = self._versions.popitem(last=False)
+        lot = self._watched.get(topic)
+        if lot is not None:
+            lot.unpark_all()
+
+    def restart(self, revision: int) -> None:
+        """Begin a new history at `revision`: all who wait are woken."""
+        self._versions.clear()
+        self._floor = revision
+        for lot in self._watched.values():
+            lot.unpark_all()
+
+    async def changed(self, topic: str, after: int) -> None:
+        """Return when a change of `topic` above revision `after` has passed; perhaps early, never late."""
+        if after < self._floor or self._versions.get(topic, 0) > after:
+            await trio.lowlevel.checkpoint()
+            return
+        lot = self._watched.setdefault(topic, trio.lowlevel.ParkingLot())
+        try:
+            await lot.park()
+        finally:
+            if not lot and self._watched.get(topic) is lot:
+                del self._watched[topic]
