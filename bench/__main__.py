@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from bench.measure.options import Measuring
 from bench.speed.churn import churn
@@ -21,7 +22,7 @@ from bench.speed.nodes.nodes import nodes
 from bench.speed.polls import polls
 from bench.speed.publish import publish
 from bench.speed.reads import reads
-from bench.speed.recovery import recovery
+from bench.speed.recovery.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
 from bench.speed.sustained import sustained as publish_without_rest
@@ -154,9 +155,20 @@ def churn_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fr
 
 
 @app.command(name="recovery")
-def recovery_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Kill a node with thousands of clients, and measure their return."""
-    return measuring.show(recovery(measuring))
+def recovery_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    clients: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    down: Annotated[float, Parameter(converter=a_duration, metavar="DURATION")] = 0.0,
+    busy: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+) -> int:
+    """Kill a node with thousands of clients, and measure their return.
+
+    :param clients: Number of clients: 15,000 if not given, 1,000 with --quick.
+    :param down: Time from the kill until the node is started again, such as 0s, 2s or 10s.
+    :param busy: Number of cores that other processes keep busy meanwhile.
+    """
+    return measuring.show(recovery(measuring, clients, down, busy))
 
 
 @app.command(name="leases")

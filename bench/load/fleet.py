@@ -16,7 +16,8 @@ import time
 from typing import Any
 
 from bench.load.ages import held
-from bench.load.machines import Client, Machines
+from bench.load.machine_shell import Client
+from bench.load.machines import Machines
 from bench.load.process import LoadFailed, serve
 from softstate.client.machine.events import Arrived, Event, Lost, PollAnswered
 
@@ -54,7 +55,7 @@ class Fleet(Machines):
         began = time.monotonic()
         self._record_from(began)
         while time.monotonic() - began < seconds:
-            self._turn_and_read_ages()
+            self._go_on_and_read_ages()
         return self._effects()
 
     def death(self, seconds: float, patience_s: float) -> dict[str, Any]:
@@ -65,14 +66,14 @@ class Fleet(Machines):
         cpu, began = time.process_time(), time.monotonic()
         self._record_from(began)
         while self._away or time.monotonic() - self._died_at < seconds or self._died_at == math.inf:
-            self._turn_and_read_ages()
+            self._go_on_and_read_ages()
             if time.monotonic() - began > patience_s:
                 raise LoadFailed(f"{len(self._away)} clients of the dead node are not live after {patience_s:g} s")
         busy = (time.process_time() - cpu) / (time.monotonic() - began)
         effects = self._effects()
         self._publish_at = math.inf
         while self._asked or not all(map(self._current, self._clients)):
-            self._turn()
+            self._go_on()
             if time.monotonic() - began > patience_s:
                 raise LoadFailed(f"{len(self._asked)} publishes are not answered, or not delivered to all")
         return {
@@ -93,8 +94,8 @@ class Fleet(Machines):
         self._delivery_s = self._age_s = 0.0
         self._read_ages_at = now
 
-    def _turn_and_read_ages(self) -> None:
-        self._turn()
+    def _go_on_and_read_ages(self) -> None:
+        self._go_on()
         now = time.monotonic()
         if now >= self._read_ages_at:
             self._read_ages_at = now + AGES_EVERY_S
@@ -109,15 +110,16 @@ class Fleet(Machines):
         self._asked_at.setdefault(topic, []).append(math.inf if publisher.home == self._victim else now)
         return publisher, topic, number
 
-    def _tell(self, client: Client, event: Event) -> None:
-        super()._tell(client, event)
+    def handled(self, client: Client, event: Event, now: float) -> None:
+        """Note the effects on a survivor."""
+        super().handled(client, event, now)
         if not self._survives(client):
             return
         self._lost += isinstance(event, Lost)
         if client.machine.mode != "live":
             self._left.add(client.number)
         if isinstance(event, Arrived | PollAnswered):
-            self._note_deliveries(client, time.monotonic())
+            self._note_deliveries(client, now)
 
     def _note_deliveries(self, client: Client, now: float) -> None:
         """Record the delay of each value that a client has now, or that was replaced by a newer one on its way."""

@@ -112,6 +112,8 @@ class Report:
     about: str
     tables: list[Table] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    courses: list[Table] = field(default_factory=list)
+    """One run of each candidate over time, a row for each step; also if checkouts are compared."""
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, str] = field(default_factory=machine.describe)
@@ -209,6 +211,7 @@ class Report:
             title = f"{commits}; medians of {rounds} round{'s' if rounds > 1 else ''}, ratios within each round"
             lines = [COMPARISON_HEAD, *(comparison.cells() for comparison in self.comparisons)]
             parts.append(f"{title}\n{aligned(lines, left=3)}")
+        parts += [str(course) for course in self.courses]
         if self.targets:
             lines = [[target.verdict, target.name, target.wanted, target.got] for target in self.targets]
             parts.append("targets\n" + aligned([["", "", "wanted", "got"], *lines], left=4))

@@ -14,8 +14,9 @@ from bench.measure.checkouts import Checkout, Checkouts
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.servers import ServerFailed
-from bench.speed import churn, fanout, latency, leases, lone, polls, publish, recovery, sessions, stalled, workers
+from bench.speed import churn, fanout, latency, leases, lone, polls, publish, sessions, stalled, workers
 from bench.speed.nodes.nodes import nodes
+from bench.speed.recovery import crash, recovery
 from softstate.errors import ConfigError
 
 
@@ -39,7 +40,8 @@ def _latency(report: Report) -> None:
 
 
 def _recovery(report: Report) -> None:
-    recovery.herds(report, 5, 1, 1)
+    recovery.herds(report, crash.Herd(5, ttl_s=1), 1)
+    assert [course.title.partition(",")[0] for course in report.courses] == [f"the last round of {recovery.SPREAD}"] * 2
 
 
 def _churn(report: Report) -> None:
@@ -64,7 +66,7 @@ PARTS: dict[str, tuple[Callable[[Report], None], set[str]]] = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("bench", PARTS)
 def test_the_parts_of_a_bench_compare_both(bench: str, another: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "AFTER_S", 0.1)
+    monkeypatch.setattr(crash, "AFTER_S", 0.1)
     part, measured = PARTS[bench]
     report = Measuring(against=another).report(bench, "small")
     part(report)

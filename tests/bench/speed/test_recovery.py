@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from bench.load.ages import Ages
-from bench.speed.recovery import crash, figures_of
+from bench.measure.witness import Attempt
+from bench.speed.recovery.crash import PATIENCE_S, Crash, Herd, crash, parts_of, softstate_system
+from bench.speed.recovery.figures import course_of, figures_of, publishes_of, stall_of
 from softstate.client.machine.machine import Machine
 from softstate.model import Change
 
@@ -39,23 +42,70 @@ def test_an_age_below_the_staleness_is_too_low(value: int | None, age_s: float, 
     assert ages.checks == (age_s != float("inf"))
 
 
-def test_a_client_that_never_came_back_counts_with_the_whole_wait() -> None:
-    answer = {
-        "back_s": [2.0, 1.0], "died_at": 10.0, "attempts": 6, "refused": 3, "shed": 0, "handshakes": [[0, 1], [1, 2]],
-        "polls": [], "generator_busy": 0.1, "stale": 0, "checks": 1, "too_low": 0, "least_margin_s": 1.0,
+def record(**changed: Any) -> Crash:
+    """Return a crash of 4 clients at 100 s, after which the node listens again at 102 s and two come back."""
+    one = {
+        "back_s": [2.5], "fresh_s": [3.0], "attempts": 4, "refused": 3, "polls": 2, "shed": 0, "stale": 0, "checks": 1,
+        "too_low": 0, "least_margin_s": 1.0, "generator_busy": 0.1, "acknowledged": {}, "unsettled": 0,
+        "course": [[100.1, 0, 0, 2, 2, 1], [102.1, 0, 0, 3, 3, 1], [102.5, 1, 0, 4, 3, 2], [104.0, 1, 1, 4, 3, 2]],
     }  # fmt: skip
-    figures = figures_of(answer, 3, open_s=2.0, settled={"spread_s": 1.0}, up_at=10.5)
-    assert figures["live_50_s"] == 2.0
-    assert figures["live_all_s"] == 300.0
-    assert (figures["down_s"], figures["stretch"]) == (0.5, 149.75)
-    assert (figures["attempts"], figures["attempts_up"], figures["handshakes_peak"]) == (2.0, 1.0, 2)
+    other = {**one, "generator_busy": 0.3, "back_s": [3.5], "fresh_s": [3.5]}
+    other["course"] = [[100.1, 0, 0, 2, 2, 1], [102.1, 0, 0, 3, 3, 1], [103.5, 1, 1, 4, 3, 2], [104.0, 0, 1, 4, 3, 2]]
+    samples = [(99.0, 7), (100.5, None), (102.0, 0), (102.3, 3), (103.0, 1)]
+    attempts = [Attempt(99.9, 0.1), Attempt(101.0), Attempt(102.2), Attempt(102.3, 0.4), Attempt(120.0, 0.1)]
+    made = Crash(Herd(4, 2.0), 2.0, 1.0, 100.0, 102.0, [one, other], samples, attempts, 1.5, 0)
+    return replace(made, **changed)
+
+
+def test_figures_count_a_client_that_never_came_back_with_the_whole_wait() -> None:
+    figures = figures_of(record(), floor_per_s=2.0)
+    assert (figures["live_50_s"], figures["live_99_s"], figures["live_all_s"]) == (3.5, PATIENCE_S, PATIENCE_S)
+    assert (figures["fresh_50_s"], figures["fresh_99_up_s"]) == (3.5, PATIENCE_S - 2)
+    assert figures["stretch"] == (PATIENCE_S - 2) / 2
+    assert (figures["attempts"], figures["attempts_up"], figures["polls"], figures["knocks"]) == (2, 0.5, 1, 3)
+    assert (figures["handshakes_peak"], figures["queue_peak"]) == (1, 3)
+    assert (figures["down_s"], figures["serve_s"], figures["floor_s"]) == (2.0, 2.0, 2.0)
+    assert figures["generator_busy"] == 0.3
+
+
+def test_publishes_count_from_when_the_node_listens_until_99_percent_are_live() -> None:
+    assert publishes_of(record(), 4.0) == (2, 1)
+    assert publishes_of(record(), 20.0) == (3, 2)
+    assert publishes_of(record(listens_at=100.0), 0.0) == (3, 1)
+
+
+def test_a_stall_and_a_fall_are_found() -> None:
+    stall_s, fall = stall_of(record())
+    assert (stall_s, fall) == (1.0, 1.0)
+    back = {**record().answers[0], "course": [[102.0 + step / 10, step, 0, 0, 0, 0] for step in range(5)]}
+    stall_s, fall = stall_of(record(answers=[back]))
+    assert stall_s == pytest.approx(0.1)
+    assert fall == 0.0
+
+
+def test_the_course_has_counts_until_each_step_and_the_longest_queue_in_it() -> None:
+    course = dict(course_of(record()))
+    assert list(course) == [0.25 * step for step in range(1, 17)]
+    assert course[0.25] == {
+        "live": 0.0, "fresh": 0.0, "dials": 1.0, "refused": 1.0, "polls": 0.5, "attempted": 0.0, "acknowledged": 0.0
+    }  # fmt: skip
+    assert (course[2.5]["queue"], course[2.5]["live"], course[2.5]["attempted"]) == (3.0, 0.25, 1.0)
+    assert (course[3.5]["live"], course[4.0]["live"], course[4.0]["fresh"]) == (0.5, 0.25, 0.5)
 
 
 @pytest.mark.timeout(60)
 def test_a_few_clients_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.speed.recovery.AFTER_S", 0.3)
-    figures = crash(20, 1, "lease")
-    assert figures["live_all_s"] < 300.0
+    monkeypatch.setattr("bench.speed.recovery.crash.AFTER_S", 0.3)
+    figures = figures_of(crash(Herd(20, down_s=0.5, ttl_s=1), softstate_system("lease")))
+    assert 0.5 < figures["down_s"] < figures["live_all_s"] < PATIENCE_S
+    assert figures["down_s"] < figures["fresh_all_s"] < PATIENCE_S
     assert figures["attempts"] >= 1
+    assert figures["attempted"] > 20
+    assert figures["acknowledged"] > 0
     assert figures["checks"] > 0
     assert (figures["lost"], figures["stale"], figures["too_low"]) == (0, 0, 0)
+
+
+def test_a_herd_is_named() -> None:
+    assert str(Herd(3_000, 2.0, busy=1)) == "3,000 clients, 2 s down, 1 core busy"
+    assert [parts_of(clients) for clients in (999, 1_000)] == [1, 2]
