@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import pytest
 import structlog.testing
 import trio
-import trio_websocket
 
 import softstate
 from softstate import Change
@@ -42,11 +41,12 @@ from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
 from softstate.server.websocket.connection import Connection
-from softstate.server.websocket.library import WebSocket
+from softstate.server.websocket.message_stream import MessageStream
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.store.base import Write
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.stream import SimListener
+from softstate.wire.websocket import FrameReader
 
 ROOT = Path(softstate.__file__).parent / "server"
 
@@ -125,8 +125,6 @@ class Door(NamedTuple):
     """The status of the answer that `act` gets, if it makes a request."""
     code: int | None = None
     """The code that the victim's connection is closed with: only there does the method raise."""
-    only: Callable[[Any], bool] = lambda _owner: True
-    """The objects whose method raises."""
 
 
 async def publish(_rig: Rig, victim: Client) -> None:
@@ -201,7 +199,8 @@ DOORS: dict[str, Door] = {
     "handshake": Door(Connection, "__init__", again),
     "welcome": Door(Connection, "_read", again),
     "message": Door(Connection, "_read", publish, code=1011),
-    "reader": Door(trio_websocket.WebSocketConnection, "_reader_task", again, only=lambda socket: socket.is_server),
+    "frames": Door(FrameReader, "feed", publish),
+    "pings": Door(MessageStream, "_receive_some", publish),
     "request": Door(Connection, "_carry_out", publish, code=1011),
     "answer": Door(Connection, "_published", publish, code=1011),
     "certificate": Door(Connection, "_caught_up", renew, code=1011),
@@ -236,7 +235,6 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "storage/batcher.py self._detect_stuck_calls": ("stuck",),
     "storage/heads.py self._settle_late": ("late",),
     "listeners.py serve": ("http connection", "served"),
-    "websocket/library.py _read": ("reader",),
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
     "node.py self._stop_accepting": "waits for the drain, and cancels",
     "node.py accept_all": ("accept",),
@@ -273,7 +271,7 @@ def break_once(patch: pytest.MonkeyPatch, door: Door, error: Exception, *objects
     plain = original.__func__ if isinstance(original, classmethod | staticmethod) else original
 
     def broken(*args: Any, **kwargs: Any) -> Any:
-        if (not objects or args[0] in objects) and door.only(args[0] if args else None):
+        if not objects or args[0] in objects:
             calls.append(1)
             if len(calls) == 1:
                 raise error
@@ -302,13 +300,13 @@ async def test_whatever_the_bug_is(
 async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None:
     """Let a door break while two clients follow the node: one that it may happen to, and an innocent one."""
     codes: list[int] = []
-    close = WebSocket.close
+    close = MessageStream.close
 
-    async def closing(self: WebSocket, code: int, reason: str) -> None:
+    async def closing(self: MessageStream, code: int, reason: str) -> None:
         codes.append(code)
         await close(self, code, reason)
 
-    patch.setattr(WebSocket, "close", closing)
+    patch.setattr(MessageStream, "close", closing)
     with structlog.testing.capture_logs() as logs:
         async with running() as rig, rig.client("innocent", name="innocent") as innocent:
             async with innocent.subscribe("w/") as updates:

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.outbox import Outbox, RawSocket
 from softstate.wire import frame
 
 
@@ -85,7 +85,7 @@ CLOSE = b"\x88\x00"
 
 
 def outbox_on(
-    sock: FakeSocket,
+    sock: RawSocket,
     nursery: trio.Nursery,
     *,
     before: bytes = b"",

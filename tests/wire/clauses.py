@@ -10,7 +10,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "wire/test_codec.py::test_a_text_frame_on_a_cbor_connection_is_refused_and_json_reads_both",
     ),
     "P-WIRE-2": (
-        "wire/test_frames.py::test_a_frame_is_finished_and_neither_masked_nor_compressed",
+        "wire/websocket/test_frames.py::test_a_frame_is_finished_and_neither_masked_nor_compressed",
         "server/http/test_upgrade.py::test_the_new_head_is_understood_by_wsproto",
     ),
     "P-WIRE-3": (
@@ -124,6 +124,17 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_read_queue.py::test_goodput_at_many_times_the_load_is_that_of_the_peak",
         "server/storage/test_read_queue.py::test_reads_whose_asker_has_gone_are_not_made",
         "server/storage/test_read_queue.py::test_an_answer_that_was_made_is_delivered_late",
+    ),
+    "P-CONN-14": (
+        "server/websocket/test_message_stream.py::test_a_violation_gets_its_close_code_behind_the_answers_to_what_came_ahead",
+        "server/websocket/test_message_stream.py::test_the_close_frame_of_a_peer_is_answered_behind_its_messages",
+        "wire/websocket/test_frame_reader.py::test_a_fault_is_found_at_its_last_byte_behind_what_came_ahead",
+    ),
+    "P-CONN-15": (
+        "wire/websocket/test_frame_reader.py::test_the_most_fragments_make_a_message_and_one_more_is_refused",
+        "wire/websocket/test_frame_reader.py::test_the_most_control_frames_pass_and_one_more_is_refused",
+        "server/websocket/test_message_stream.py::test_pings_are_not_answered_while_congested",
+        "server/websocket/test_message_stream.py::test_each_of_many_messages_received_at_once_has_a_turn_of_its_own",
     ),
     # Subscribing without a gap
     "P-SUB-1": (

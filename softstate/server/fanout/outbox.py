@@ -1,10 +1,10 @@
 """The outbox: everything one connection is owed, in order, written without waiting for it (P-PUB-8).
 
-It is the stream that trio-websocket itself is given, so that its handshake, pongs and closes pass through the same
-queue as our frames, and no frame is torn or interleaved with another, whichever task is cancelled. While the socket
-takes what it is given, a push is one non-blocking write, straight from the hub's loop. Once it does not take the whole,
-the outbox is *congested*: a newer change replaces the pending one of its topic in place, and a task that lives only as
-long as it is needed waits until the socket is writable.
+The answer to the handshake, pongs and close frames pass through the same queue as messages, so no frame is torn or
+interleaved with another, whichever task is cancelled. While the socket takes what it is given, a push is one
+non-blocking write, straight from the hub's loop. Once it does not take the whole, the outbox is *congested*: a newer
+change replaces the pending one of its topic in place, and a task that lives only as long as it is needed waits until
+the socket is writable.
 
 The outbox writes to a `RawSocket`: simulation replaces it by one that takes partial writes, and so tests this very
 code.
@@ -398,10 +398,10 @@ class Outbox(trio.abc.Stream):
         """Return how many entries wait."""
         return len(self._pending) + bool(self._front) + (self._rest is not None)
 
-    # The stream for trio-websocket -----------------------------------------------------------------------------------
+    # The stream of the connection -------------------------------------------------------------------------------------
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue bytes from trio-websocket, and wait until they are written. If cancelled, they still are written."""
+        """Queue bytes, and wait until they are written. If cancelled, they still are written."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.dead:
             raise trio.BrokenResourceError("the connection is gone")

@@ -1,7 +1,6 @@
 """WebSocket handshakes: validation and answer (RFC 6455 section 4.2.1, P-HTTP-10), sans-I/O.
 
-Validated here, since trio-websocket never returns from a bad handshake, and wsproto underneath decodes header values
-without catching errors. `check_upgrade` writes a new head with the parts that are needed; `answer_upgrade` answers it.
+`check_upgrade` writes a new head with the parts that are needed; `answer_upgrade` answers it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
 from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import CommitResult, StoreWrites, change_of, number_of
-from softstate.server.websocket.library import PeerGone, WebSocket, accept
+from softstate.server.websocket.message_stream import Ended, MessageStream, PeerGone
 from softstate.server.websocket.refusals import Refusals, answer_error
 from softstate.session import (
     Close,
@@ -56,9 +56,6 @@ IDLE_LEASES = 2
 """A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
 
 _NOTHING: Mapping[int, bytes] = {}
-
-FINAL_WRITE_S_MAX = 2.0
-"""Time for a slow peer to take what is queued before its connection is closed."""
 
 
 class Connection:
@@ -114,7 +111,7 @@ class Connection:
         self._receiving = trio.CancelScope()
         # One scope for all that a connection waits for: a scope each would hold 0.6 KiB, and cost a renewal 50 us.
         self._idle_at = math.inf
-        self._closing: Close | None = None
+        self._closing: Close | Ended | None = None
         self._draining = False
         self._inflight = 0
         self._refusals = Refusals()
@@ -359,7 +356,8 @@ class Connection:
             try:
                 assert self._measured is not None
                 self._measured.works(trio.current_time())
-                socket = await accept(nursery, outbox, answer, config.message_bytes_max, self._contained)
+                socket = MessageStream(outbox, config.message_bytes_max)
+                await socket.accept(answer)
                 self.answered = True
                 self._refusals.received = socket.waiting
                 self._measured.waits(trio.current_time())
@@ -368,7 +366,8 @@ class Connection:
                     if self._closing is None:
                         await self._answered_down_to(0)
                         self.carry_out(self.machine.leave("draining", config.recover_base_ms))
-                await self._close(socket, outbox)
+                assert self._closing is not None
+                await socket.close(self._closing.code, self._closing.reason)
             except PeerGone:
                 pass
             finally:
@@ -377,12 +376,14 @@ class Connection:
                 self.machine.disconnected()
                 self.outbox = None
                 nursery.cancel_scope.cancel()
+                # Closed by the outbox, which writes to its descriptor: the number may be another socket's afterwards.
+                await trio.aclose_forcefully(outbox)
 
     def _contained(self) -> AbstractContextManager[object]:
         """Return a block in which a bug ends this connection alone."""
         return self._bulkhead.contain("connection", self.fail, passing=PeerGone, peer=self.peer)
 
-    async def _converse(self, socket: WebSocket, outbox: Outbox) -> None:
+    async def _converse(self, socket: MessageStream, outbox: Outbox) -> None:
         while self._closing is None and not self._draining:
             with self._receiving as receiving:
                 while self._closing is None:
@@ -391,10 +392,12 @@ class Connection:
                     await outbox.replies_taken()
                     await self._answered_down_to(self._config.inflight_max - 1)
                     if self._refusals.first is not None:
-                        # The next message may have come with this one: it is read into the queue of received ones.
-                        await trio.lowlevel.checkpoint()
                         self._refusals.end(self._inflight)
-                    data = await socket.receive()
+                    try:
+                        data = await socket.receive()
+                    except Ended as ended:
+                        self._closing = self._closing or ended
+                        break
                     await self._answered()
                     await self._carry_out(await self._take(data))
                     self._drop_gap_buffer()
@@ -489,10 +492,3 @@ class Connection:
             case _:
                 measured.left(now)
         self._measured = None
-
-    async def _close(self, socket: WebSocket, outbox: Outbox) -> None:
-        closing = self._closing
-        assert closing is not None
-        with trio.move_on_after(FINAL_WRITE_S_MAX):
-            await outbox.written()
-            await socket.close(closing.code, closing.reason)

@@ -1,7 +1,8 @@
 """Reader of a client's frames: bytes in, whole messages and control frames out (RFC 6455 section 5).
 
-The bytes may be cut anywhere. The reader holds a peer to all that the RFC says of a client's frames, and to limits of
-our own. A violation is handed out like a message, with the close code that answers it; nothing is raised.
+The bytes may be cut anywhere. The reader holds a peer to all that the RFC says of a client's frames (P-CONN-14), and to
+limits of our own (P-CONN-15). A violation is handed out like a message, with the close code that answers it; nothing is
+raised.
 """
 
 from __future__ import annotations
