@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_auto_num_workers() -> int:
     """Say what ``auto`` means in ``-n auto``: two processes for each core that this one may use, few in all.
 
-    A third of the time that tests of engines and processes take, they wait for a server's time-out or a process's start.
+    For a third of their time, tests of engines and processes wait for a server's time-out or a process's start.
     """
     return min(2 * len(os.sched_getaffinity(0)), WORKERS_MAX)
 
