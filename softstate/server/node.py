@@ -22,7 +22,8 @@ from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import raw_socket_of
 from softstate.server.fanout.turns import Turns
-from softstate.server.http.server import HttpServer
+from softstate.server.http.server import SHARED_DATE, HttpServer
+from softstate.server.http.upgrade import Handshake
 from softstate.server.listeners import accept_all, bind, close, listen, name_of
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
@@ -86,6 +87,7 @@ class Node:
         jitter: random.Random | None = None,
         now: Callable[[], float] = trio.current_time,
         bulkhead: Bulkhead | None = None,
+        date: Callable[[], str] | None = SHARED_DATE,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -107,7 +109,7 @@ class Node:
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
         )
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
-        self.http = HttpServer(self, self._upgrade, self.admit)
+        self.http = HttpServer(self, self._upgrade, self.admit, date)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.expected_polls = ExpectedPolls()
@@ -302,13 +304,13 @@ class Node:
             self.connections -= 1
             self._connection_ended.set()
 
-    async def _upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
+    async def _upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
         answered = False
         with self.bulkhead.contain("handshake", peer=peer):
-            connection = self._connection(codec, peer)
+            connection = self._connection(handshake.codec, peer)
             self.sockets[connection] = None
             try:
-                await connection.serve(raw_socket_of(stream), head)
+                await connection.serve(raw_socket_of(stream), handshake)
             finally:
                 del self.sockets[connection]
                 answered = connection.answered

@@ -18,9 +18,10 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.turns import Turns
 from softstate.server.http.server import HttpServer
+from softstate.server.http.upgrade import Handshake
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from softstate.wire import CBOR, Codec, encode_value
+from softstate.wire import CBOR, encode_value
 
 
 class FakeNode:
@@ -44,7 +45,7 @@ class FakeNode:
         self.position = self.store.disk.image.position
         self.passed = trio.lowlevel.ParkingLot()
         self.waits = 0
-        self.upgrades: list[tuple[bytes, Codec, str]] = []
+        self.upgrades: list[tuple[Handshake, str]] = []
         self.admission: float | None = None
         self.bulkhead = Bulkhead(strict=strict)
         self.http = HttpServer(self, self.upgrade, lambda: self.admission)
@@ -58,8 +59,8 @@ class FakeNode:
     def left(self) -> None:
         pass
 
-    async def upgrade(self, stream: trio.abc.Stream, head: bytes, codec: Codec, peer: str) -> None:
-        self.upgrades.append((head, codec, peer))
+    async def upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
+        self.upgrades.append((handshake, peer))
         await stream.send_all(b"upgraded")
 
     async def read(self, query: Query) -> Page:

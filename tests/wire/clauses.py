@@ -11,7 +11,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-WIRE-2": (
         "wire/websocket/test_frames.py::test_a_frame_is_finished_and_neither_masked_nor_compressed",
-        "server/http/test_upgrade.py::test_the_new_head_is_understood_by_wsproto",
+        "server/http/test_upgrade.py::test_a_handshake_of_wsproto_is_taken_and_the_answer_is_understood_by_it",
     ),
     "P-WIRE-3": (
         "wire/test_examples.py::test_unknown_fields_are_ignored_in_every_map",
@@ -497,6 +497,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-HTTP-14": (
         "server/http/test_tombstones.py::test_a_deleted_topic_is_not_found_with_the_version_of_its_tombstone",
         "integration/test_tombstones.py::test_the_client_sees_the_tombstone_of_a_real_node",
+    ),
+    "P-HTTP-15": (
+        "server/http1/test_strict.py::test_refused",
+        "server/http1/test_strict.py::test_taken",
+        "server/http1/test_strict.py::test_nothing_is_read_behind_a_refusal",
+        "server/http/test_host.py::test_an_invalid_host_is_no_request",
+        "bench/trials/fuzz/test_runner.py::test_nothing_breaks",
     ),
     # The client
     "P-CLI-1": (

@@ -136,7 +136,7 @@ class NamesTarget(Target):
             lambda: read_query(latin, {"since": Number(), "prefix": Text(9)}),
             lambda: host_of(latin),
             lambda: origin_of(text),
-            lambda: Request("GET", "/", headers=[(b"accept", data), (b"content-type", data)]).accepted(),
+            lambda: Request("GET", "/", headers={b"accept": data, b"content-type": data}).accepted(),
             lambda: retry_after_ms([(b"retry-after", data)]),
             lambda: _reachable(text),
         ]

@@ -21,6 +21,7 @@ import trio
 from trio.testing import MockClock
 
 from bench.trials.fuzz.client_targets import ClientHttpTarget, ClientSocketTarget
+from bench.trials.fuzz.http1_target import Http1Target
 from bench.trials.fuzz.machine_target import MachineTarget
 from bench.trials.fuzz.minimiser import minimise
 from bench.trials.fuzz.node_targets import HttpTarget, SocketTarget
@@ -32,7 +33,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     made.name: made
     for made in (
         CborTarget, JsonTarget, NamesTarget, NdjsonTarget, ConfigTarget, MachineTarget,
-        HttpTarget, SocketTarget, ClientHttpTarget, ClientSocketTarget,
+        Http1Target, HttpTarget, SocketTarget, ClientHttpTarget, ClientSocketTarget,
     )
 }  # fmt: skip
 

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from softstate.errors import Denied
 from softstate.server.config.hosts import HOST_CHARS_MAX, SHOWN_CHARS_MAX, Host, host_of
-from softstate.server.http.message import Refused, Request
+from softstate.server.http.message import Request
+from softstate.server.http1 import Refused
 
 EXEMPT = frozenset({"/healthz", "/readyz"})
 """Paths that answer to any name: probes of orchestrators choose the name, and learn nothing but one word."""

@@ -16,80 +16,40 @@ from urllib.parse import unquote_to_bytes
 from softstate.errors import Invalid, RequestError
 from softstate.position import Position
 from softstate.server.http.arguments import check_escapes
+from softstate.server.http1 import Header, Reply, RequestHead
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Error
 
 ACCEPTS_KEPT = 64
 """Different ``Accept`` headers whose meaning is remembered; there are few."""
 
-_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
-Header = tuple[str, str]
-
-
-class Refused(Exception):
-    """A request that is refused with `status` instead of the usual one of its error's code, and with `headers`."""
-
-    def __init__(self, status: int, error: RequestError, headers: Sequence[Header] = ()) -> None:
-        super().__init__(error.message)
-        self.status = status
-        self.error = error
-        self.headers = tuple(headers)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply. The HTTP server adds the length, and the headers that concern the connection."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = ""
-    headers: tuple[Header, ...] = ()
-
-    def has_header(self, name: str) -> bool:
-        """Tell whether a header is set already."""
-        return any(key.lower() == name.lower() for key, _ in self.headers)
-
-    def with_headers(self, *headers: Header) -> Reply:
-        """Return this reply with more headers."""
-        return Reply(self.status, self.body, self.content_type, self.headers + headers)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A request. `path` is as sent, percent-encoding included; header names are lower case.
+    """A request. `path` is as sent, percent-encoding included; header names are lower case, repeated headers joined.
 
-    `authority` is what a target in absolute form names before its path, None in origin form. `given` holds the
-    parameters, `content` the body, both as the route table (`softstate.server.http.routes`) has read them.
+    `authority` is what a target in absolute form names before its path, None in origin form. The route table
+    (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
     """
 
     method: str
     path: str
     query: str = ""
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     authority: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     content: Any = None
 
     @classmethod
-    def of(cls, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
-        """Take a request as h11 parsed it, its target in origin or absolute form (RFC 9112 section 3.2)."""
-        text = target.decode("latin-1")
-        absolute = _ABSOLUTE.match(text)
-        authority = None
-        if absolute is not None:
-            authority = absolute[1]
-            text = text[absolute.end() :] or "/"
-        path, _, query = text.partition("?")
-        # h11 makes a new pair whenever one of its headers is read: after one copy, reading them costs nothing.
-        return cls(method.decode("ascii"), path, query, tuple(headers), authority=authority)
+    def of(cls, head: RequestHead) -> Request:
+        """Take a request as its head was read; its body may still have to come."""
+        return cls(head.method, head.path, head.query, head.headers, authority=head.authority)
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""
-        wanted = name.encode()
-        found = [value.decode("latin-1") for key, value in self.headers if key == wanted]
-        return ", ".join(found) if found else None
+        value = self.headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     def accepted(self) -> Codec:
         """Return the codec of the reply: CBOR if `Accept` names and prefers it, else JSON."""

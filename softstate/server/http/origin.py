@@ -12,7 +12,8 @@ from collections.abc import Collection
 
 from softstate.errors import Denied
 from softstate.server.config.hosts import SHOWN_CHARS_MAX, host_of, origin_of
-from softstate.server.http.message import Header, Refused, Reply, Request
+from softstate.server.http.message import Request
+from softstate.server.http1 import Header, Refused, Reply
 
 PREFLIGHT_S = 600
 """Time that a browser may remember the answer to a preflight, in seconds."""

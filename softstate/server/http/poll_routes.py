@@ -20,8 +20,9 @@ from softstate.position import Position
 from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.http.arguments import PollBody
 from softstate.server.http.context import HttpContext
-from softstate.server.http.message import Refused, Reply, Request, position_headers
+from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
+from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
 from softstate.wire.messages import Polled
 

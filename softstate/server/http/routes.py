@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -24,9 +24,10 @@ from softstate.server.http.arguments import (
     read_query,
 )
 from softstate.server.http.context import HttpContext
-from softstate.server.http.message import Refused, Reply, Request, fail, position_headers
+from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
 from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
+from softstate.server.http1 import Refused, Reply
 from softstate.wire.levels import LEVEL, LEVEL_HEADER
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
@@ -89,15 +90,14 @@ class Operation:
     strict: bool = True
     """Whether a query string and a body that nothing reads are refused."""
 
-    async def read(self, context: HttpContext, request: Request) -> Request:
-        """Return the request with its parameters and its body read. Raises `Invalid` or `TooLarge`."""
+    async def read(self, context: HttpContext, request: Request) -> None:
+        """Read the parameters and the body into the request. Raises `Invalid` or `TooLarge`."""
         if not self.strict:
-            return request
-        given = read_query(request.query, self.parameters)
+            return
+        request.given = read_query(request.query, self.parameters)
         if len(request.body) > FREE_BYTES:
             await self._count(context, request)
-        content = read_body(request.body, request.body_codec(), self.body)
-        return replace(request, given=given, content=content)
+        request.content = read_body(request.body, request.body_codec(), self.body)
 
     async def _count(self, context: HttpContext, request: Request) -> None:
         """Wait until a turn's budget covers decoding a body; refuse one that is too large before (P-WIRE-11)."""
@@ -147,7 +147,9 @@ def route_name(path: str) -> str:
 
 
 def methods_of(path: str) -> list[str]:
-    """List the methods that a path answers. Raises `Refused` with 404 and the list of routes if there is none."""
+    """List the methods that a path, or with ``*`` the node, answers. Raises `Refused` (404) with the list of routes."""
+    if path == "*":
+        return list(dict.fromkeys(method for each in ROUTES for method in methods_of(each)))
     return ["OPTIONS", *(["HEAD"] if "GET" in (found := _operations(path)) else []), *found]
 
 
@@ -174,8 +176,8 @@ def _operations(path: str) -> Mapping[str, Operation]:
 async def answer(context: HttpContext, request: Request, operation: Operation) -> Reply:
     """Run an operation; turn an error that it raises for the client into the reply."""
     try:
-        read = await operation.read(context, request)
-        return with_common_headers(context, request, await operation.handler(context, read))
+        await operation.read(context, request)
+        return with_common_headers(context, request, await operation.handler(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 

@@ -13,15 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-import h11
 import trio
 
-from softstate.errors import Invalid, NotFound, Overloaded, RequestError, TooLarge, Unavailable
+from softstate.errors import Invalid, NotFound, Overloaded, RequestError, Unavailable
 from softstate.server.bulkhead import Failed, failed
 from softstate.server.http.arguments import read_query
 from softstate.server.http.context import HttpContext
+from softstate.server.http.date import SharedDate
 from softstate.server.http.host import EXEMPT, check_host, is_known_host
-from softstate.server.http.message import Refused, Reply, Request, fail
+from softstate.server.http.message import Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
 from softstate.server.http.routes import (
     LEVEL_TOLD,
@@ -34,13 +34,17 @@ from softstate.server.http.routes import (
     with_common_headers,
 )
 from softstate.server.http.stream import HttpStream, PeerGone
-from softstate.server.http.upgrade import check_upgrade
+from softstate.server.http.upgrade import Handshake, check_upgrade
+from softstate.server.http1 import Refused, Reply, RequestHead
 from softstate.server.services import Services
 from softstate.server.storage.asker import ASKER, Asker
-from softstate.wire import JSON, Codec
+from softstate.wire import JSON
 
-Upgrade: TypeAlias = Callable[[trio.abc.Stream, bytes, Codec, str], Awaitable[None]]
-"""Runs a WebSocket session to its end: stream, bytes received already (first a valid handshake), codec and peer."""
+Upgrade: TypeAlias = Callable[[trio.abc.Stream, Handshake, str], Awaitable[None]]
+"""Answers a handshake and runs its WebSocket session to the end: stream, handshake and peer."""
+
+SHARED_DATE = SharedDate()
+"""The wall clock of this process, for the ``Date`` of replies."""
 
 Admit: TypeAlias = Callable[[], float | None]
 """Tells whether a handshake may begin now: None, or the seconds after which to try again."""
@@ -65,15 +69,23 @@ class HttpServer:
     """Serves the connections of one node.
 
     `upgrade` is given every valid handshake that `admit` allows. The node enforces the limit of connections, by calling
-    `refuse` for those beyond it.
+    `refuse` for those beyond it. `date` writes the ``Date`` of replies; None stands for a server without a clock, which
+    sends none (RFC 9110 section 6.6.1).
     """
 
-    def __init__(self, services: Services, upgrade: Upgrade, admit: Admit = lambda: None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        upgrade: Upgrade,
+        admit: Admit = lambda: None,
+        date: Callable[[], str] | None = SHARED_DATE,
+    ) -> None:
         self._context = HttpContext(services)
         self._services = services
         self._config = services.config
         self._upgrade = upgrade
         self._admit = admit
+        self._date = date
         self._replies: Counter[tuple[str, int]] = Counter()
         self._upgrades = 0
         self._open: dict[HttpStream, None] = {}
@@ -97,15 +109,13 @@ class HttpServer:
             upgrade = await self._serve_http(stream)
             if upgrade is not None:
                 self._upgrades += 1
-                codec, head = upgrade
-                del upgrade
-                await self._upgrade(stream, head, codec, peer)
+                await self._upgrade(stream, upgrade, peer)
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_http(self, stream: trio.abc.Stream) -> tuple[Codec, bytes] | None:
-        # A function of its own, so that no state of HTTP (h11's: 3 KiB) is kept for as long as a WebSocket lasts.
-        http = HttpStream(stream, self._config)
+    async def _serve_http(self, stream: trio.abc.Stream) -> Handshake | None:
+        # A function of its own, so that no state of HTTP is kept for as long as a WebSocket lasts.
+        http = HttpStream(stream, self._config, self._date)
         self._open[http] = None
         ASKER.set(Asker(stream))
         try:
@@ -115,7 +125,7 @@ class HttpServer:
 
     async def refuse(self, stream: trio.abc.Stream, error: RequestError) -> None:
         """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
-        http = HttpStream(stream, self._config)
+        http = HttpStream(stream, self._config, self._date)
         try:
             await self._send(http, None, fail(error, JSON, error.http_status if isinstance(error, Failed) else 503))
             await http.linger()
@@ -124,8 +134,8 @@ class HttpServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_requests(self, http: HttpStream) -> tuple[Codec, bytes] | None:
-        """Answer requests until the connection ends, or until an upgrade: then return its codec and its bytes."""
+    async def _serve_requests(self, http: HttpStream) -> Handshake | None:
+        """Answer requests until the connection ends, or until a valid handshake: then return that."""
         with self._services.bulkhead.contain("request"):
             return await self._serve_until_gone(http)
         # A bug: the connection ends, with an answer unless one has begun (S18).
@@ -135,7 +145,7 @@ class HttpServer:
                 await http.linger()
         return None
 
-    async def _serve_until_gone(self, http: HttpStream) -> tuple[Codec, bytes] | None:
+    async def _serve_until_gone(self, http: HttpStream) -> Handshake | None:
         try:
             while True:
                 try:
@@ -155,9 +165,9 @@ class HttpServer:
             pass
         return None
 
-    async def _exchange(self, http: HttpStream, head: h11.Request) -> tuple[Codec, bytes] | None:
-        """Answer one request; return the codec and the bytes of a valid handshake instead."""
-        request = Request.of(head.method, head.target, head.headers)
+    async def _exchange(self, http: HttpStream, head: RequestHead) -> Handshake | None:
+        """Answer one request; return a valid handshake instead."""
+        request = Request.of(head)
         origin: str | None = None
         try:
             known_host = is_known_host(request, self._config.allow_host)
@@ -166,36 +176,35 @@ class HttpServer:
             origin = check_origin(request, self._config.origins, known_host=known_host)
             if request.path == WEBSOCKET_PATH:
                 read_query(request.query, {})
-                codec, written = self._check_handshake(head)
-                return codec, written + http.trailing
+                handshake = self._check_handshake(head)
+                return Handshake(handshake.codec, handshake.answer, http.take_rest())
             if request.method == "OPTIONS":
                 reply = with_common_headers(self._context, request, options_reply(methods_of(request.path)))
             else:
                 reply = await self._answer(http, head, request)
-        except (Refused, Invalid, TooLarge) as error:
+        except (Refused, Invalid) as error:
             reply = refusal(self._context, request, error)
         if origin is not None:
             reply = reply.with_headers(*cors_headers(origin))
         await self._send(http, request, reply)
         return None
 
-    async def _answer(self, http: HttpStream, head: h11.Request, request: Request) -> Reply:
+    async def _answer(self, http: HttpStream, head: RequestHead, request: Request) -> Reply:
         operation = find(request)
-        body = await http.read_body(head)
-        whole = Request(request.method, request.path, request.query, request.headers, body, request.authority)
-        return await answer(self._context, whole, operation)
+        request.body = await http.read_body(head)
+        return await answer(self._context, request, operation)
 
-    def _check_handshake(self, head: h11.Request) -> tuple[Codec, bytes]:
+    def _check_handshake(self, head: RequestHead) -> Handshake:
         if self._config.role == "poll":
             raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
-        codec, written = check_upgrade(head)
+        handshake = check_upgrade(head)
         if self._services.draining:
             raise Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
         wait_s = self._admit()
         if wait_s is not None:
             message = "too many clients connect at once: wait, and poll meanwhile"
             raise Refused(503, Overloaded(message, retry_ms=math.ceil(wait_s * 1000)))
-        return codec, written
+        return handshake
 
     async def _send(self, http: HttpStream, request: Request | None, reply: Reply) -> None:
         if request is None:  # nothing tells that it was not below /v1/

@@ -16,8 +16,9 @@ from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
-from softstate.server.http.message import Refused, Reply, Request, decode_segment, fail, position_headers
+from softstate.server.http.message import Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
+from softstate.server.http1 import Refused, Reply
 from softstate.server.storage.writes import change_of, checked_value, number_of
 from softstate.store.base import EXISTS, Applied, Write
 from softstate.wire import check_batch, damaged

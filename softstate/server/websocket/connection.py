@@ -22,7 +22,7 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, RawSocket
 from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.fanout.turns import FREE_BYTES, Turns
-from softstate.server.http.upgrade import answer_upgrade
+from softstate.server.http.upgrade import Handshake
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.heads import HeadReads, HeadTicket
 from softstate.server.storage.reads import StoreReads
@@ -338,15 +338,14 @@ class Connection:
 
     # The task of the connection -------------------------------------------------------------------------------------
 
-    async def serve(self, edge: RawSocket, head: bytes) -> None:
-        """Serve until the connection ends, from the handshake in `head` on; then only the lease remains."""
+    async def serve(self, edge: RawSocket, handshake: Handshake) -> None:
+        """Serve until the connection ends, from the answer to the handshake on; then only the lease remains."""
         config = self._config
-        answer, head = answer_upgrade(head, self.codec)
         async with trio.open_nursery() as nursery:
             outbox = self.outbox = Outbox(
                 edge,
                 nursery,
-                before=head,
+                before=handshake.behind,
                 pending_max=config.pending_max,
                 pending_bytes_max=config.pending_bytes_max,
                 congested_s_max=config.congested_s_max,
@@ -357,7 +356,7 @@ class Connection:
                 assert self._measured is not None
                 self._measured.works(trio.current_time())
                 socket = MessageStream(outbox, config.message_bytes_max)
-                await socket.accept(answer)
+                await socket.accept(handshake.answer)
                 self.answered = True
                 self._refusals.received = socket.waiting
                 self._measured.waits(trio.current_time())

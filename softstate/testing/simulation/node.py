@@ -80,6 +80,7 @@ class SimNode:
                 jitter=random,
                 now=self.clock.now,
                 bulkhead=Bulkhead(strict=True),
+                date=None,
             )
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node

@@ -3,11 +3,11 @@
 import cbor2
 import msgspec
 import pytest
-import trio
 
 from bench.load.worst import BODY_BYTES, MESSAGE_BYTES, WorstRequest, worst_requests
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Turns
-from softstate.server.http.stream import CHUNKS_PER_TURN
+from softstate.server.http.stream import RECEIVE_BYTES
+from softstate.server.http1 import Conversation
 from softstate.wire import CBOR, JSON, Codec
 from tests.kit.fake_node import FakeNode
 
@@ -99,17 +99,18 @@ async def test_the_names_of_a_poll_are_checked_in_portions(spent: list[int]) -> 
 
 
 async def test_a_body_in_small_chunks_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in portions of what one receive brings, and each receive is a turn of the loop."""
     node = FakeNode()
-    worst = WorstRequest("", "PUT", "/v1/topics/a", msgspec.json.encode("x" * 2_000), 200, chunk=1)
-    passes = 0
-    checkpoint = trio.lowlevel.checkpoint
+    worst = WorstRequest("", "PUT", "/v1/topics/a", msgspec.json.encode("x" * 20_000), 200, chunk=1)
+    portions: list[int] = []
+    feed = Conversation.feed
 
-    async def counted() -> None:
-        nonlocal passes
-        passes += 1
-        await checkpoint()
+    def noted(conversation: Conversation, data: bytes = b"") -> object:
+        portions.append(len(data))
+        return feed(conversation, data)
 
-    monkeypatch.setattr("softstate.server.http.stream.trio.lowlevel.checkpoint", counted)
+    monkeypatch.setattr(Conversation, "feed", noted)
     (answer,) = await node.exchange(worst.wire())
     assert answer.status == 200
-    assert passes >= 2_000 // CHUNKS_PER_TURN - 1
+    assert sum(portions) == len(worst.wire()) > 120_000
+    assert max(portions) <= RECEIVE_BYTES

@@ -313,7 +313,7 @@ async def test_a_peer_is_refused_before_it_sends_its_body(request_: bytes, statu
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"\r\n", 400),
+        (b"\n", 400),
         (b"hello\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from softstate.server.config import ServerConfig
-from softstate.server.http.message import Reply
 from softstate.server.http.stream import HttpStream, PeerGone
+from softstate.server.http1 import Reply
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BIG = bytes(range(256)) * 64 * 1024
@@ -41,7 +41,10 @@ async def test_a_reply_that_no_socket_takes_at_once_arrives_whole() -> None:
         assert await http.read_head() is not None
         nursery.start_soon(http.reply, Reply(200, BIG, "application/cbor"))
         await trio.testing.wait_all_tasks_blocked()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/cbor\r\nContent-Length: {len(BIG)}\r\n\r\n".encode()
+        head = (
+            "HTTP/1.1 200 OK\r\nX-Content-Type-Options: nosniff\r\nContent-Type: application/cbor\r\n"
+            f"Content-Length: {len(BIG)}\r\n\r\n"
+        ).encode()
         data = await receive(client, len(head) + len(BIG))
         assert data[: len(head)] == head
         assert data[len(head) :] == BIG
@@ -74,8 +77,9 @@ async def test_pipelined_requests_are_answered_in_turn_and_the_last_one_may_end_
             assert await http.read_head() is not None
             await http.reply(Reply(200, b"%d" % number))
             assert http.reusable == (number < 2)
-        answer = await receive(client, 39 + 38 + 58)
-        nothing, one, two, three = answer.split(b"HTTP/1.1 200 OK\r\n")
+        begin = b"HTTP/1.1 200 OK\r\nX-Content-Type-Options: nosniff\r\n"
+        answer = await receive(client, 3 * len(begin) + len("Content-Length: 1\r\n\r\n0") * 3 - 1 + 19)
+        nothing, one, two, three = answer.split(begin)
         assert one.endswith(b"\r\n\r\n0")
         assert two == b"Content-Length: 1\r\n\r\n"
         assert b"Connection: close" in three

@@ -1,9 +1,10 @@
-import h11
 import pytest
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, Request, TextMessage
+from wsproto.events import AcceptConnection, Request
 
-from softstate.server.http.upgrade import answer_upgrade, check_upgrade
+from softstate.server.config import ServerConfig
+from softstate.server.http.upgrade import Handshake, check_upgrade
+from softstate.server.http1 import Conversation, RequestHead
 from softstate.wire import CBOR, JSON
 from tests.kit.fake_node import Answer, FakeNode, parse
 
@@ -24,12 +25,12 @@ def handshake(line: str = "GET /v1/ws HTTP/1.1", **changes: str | None) -> bytes
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-async def upgraded(node: FakeNode, raw: bytes, chunk: int = 1 << 20) -> bytes:
-    """Send a valid handshake, and return the bytes that the upgrade gets."""
+async def upgraded(node: FakeNode, raw: bytes, chunk: int = 1 << 20) -> Handshake:
+    """Send a valid handshake, and return what the upgrade gets."""
     assert await node.converse(raw, chunk=chunk) == b"upgraded"
-    ((head, _, peer),) = node.upgrades
+    ((shaken, peer),) = node.upgrades
     assert peer == "peer"
-    return head
+    return shaken
 
 
 async def refused(node: FakeNode, raw: bytes) -> Answer:
@@ -55,28 +56,30 @@ async def refused(node: FakeNode, raw: bytes) -> Answer:
         {"Content_Length": "0"},
     ],
 )
-async def test_the_new_head_is_understood_by_wsproto(changes: dict[str, str]) -> None:
+async def test_a_handshake_is_taken_however_it_is_cut_and_frames_behind_it_are_kept(changes: dict[str, str]) -> None:
     frame = bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi"
     for chunk in (1, 1 << 20):
-        head = await upgraded(node := FakeNode(), handshake(**changes) + frame, chunk)
-        assert node.upgrades[0][1] is JSON
+        shaken = await upgraded(FakeNode(), handshake(**changes) + frame, chunk)
+        assert shaken.codec is JSON
         # Bytes that come one by one stay in the stream until they are asked for.
-        assert head.endswith(frame if chunk > 1 else b"\r\n\r\n")
-        connection = WSConnection(ConnectionType.SERVER)
-        connection.receive_data(head.removesuffix(frame))
-        (event, *_) = connection.events()
-        assert isinstance(event, Request)
-        assert (event.target, event.subprotocols, event.extensions) == ("/v1/ws", ["softstate.v1.json"], [])
-        assert connection.send(AcceptConnection(subprotocol="softstate.v1.json")).startswith(b"HTTP/1.1 101 ")
-        if chunk > 1:
-            connection.receive_data(frame)
-            assert [event.data for event in connection.events() if isinstance(event, TextMessage)] == ["hi"]
+        assert shaken.behind == (frame if chunk > 1 else b"")
+        assert shaken.answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"Extensions" not in shaken.answer
+
+
+async def test_a_handshake_of_wsproto_is_taken_and_the_answer_is_understood_by_it() -> None:
+    client = WSConnection(ConnectionType.CLIENT)
+    offer = Request(host="127.0.0.1", target="/v1/ws", subprotocols=["other", JSON.protocol])
+    shaken = await upgraded(FakeNode(), client.send(offer))
+    client.receive_data(shaken.answer)
+    [accepted] = client.events()
+    assert isinstance(accepted, AcceptConnection)
+    assert (accepted.subprotocol, accepted.extensions) == (JSON.protocol, [])
 
 
 async def test_the_first_known_subprotocol_is_selected() -> None:
     for offer, codec in (("softstate.v1.cbor, softstate.v1.json", CBOR), ("softstate.v1.json,softstate.v1.cbor", JSON)):
-        await upgraded(node := FakeNode(), handshake(Sec_WebSocket_Protocol=offer))
-        assert node.upgrades[0][1] is codec
+        assert (await upgraded(FakeNode(), handshake(Sec_WebSocket_Protocol=offer))).codec is codec
 
 
 async def test_a_kept_connection_may_be_upgraded() -> None:
@@ -109,7 +112,7 @@ async def test_a_kept_connection_may_be_upgraded() -> None:
         (handshake(Sec_WebSocket_Protocol=None), 400, "unsupported"),
         (handshake(Sec_WebSocket_Protocol="softstate.v2.json"), 400, "unsupported"),
         (handshake(Sec_WebSocket_Protocol="\xff"), 400, "unsupported"),
-        (handshake(Host="\xff"), 403, "denied"),
+        (handshake(Host="\xff"), 400, "invalid"),
         (handshake(Host=None), 400, "invalid"),
         (handshake(Content_Length="2") + b"{}", 400, "invalid"),
         (handshake(Transfer_Encoding="chunked") + b"0\r\n\r\n", 400, "invalid"),
@@ -166,21 +169,18 @@ async def test_upgrades_to_other_protocols_are_ignored_elsewhere() -> None:
     assert [answer.status for answer in await FakeNode().exchange(raw + raw)] == [200, 200]
 
 
-def test_the_key_is_answered_and_frames_behind_the_head_are_kept() -> None:
+def test_the_key_is_answered() -> None:
     """By the example of RFC 6455 section 1.3."""
-    headers = [
-        ("Host", "example"),
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("X-Before", "Sec-WebSocket-Key: bm90IHRoaXMgb25lISEhIQ=="),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Protocol", f"other, {JSON.protocol}"),
-    ]
-    codec, head = check_upgrade(h11.Request(method="GET", target="/v1/ws", headers=headers))
-    answer, behind = answer_upgrade(head + b"\x81\x00\r\n\r\n", codec)
+    raw = handshake(
+        X_Before="Sec-WebSocket-Key: bm90IHRoaXMgb25lISEhIQ==", Sec_WebSocket_Protocol=f"a, {JSON.protocol}"
+    )
+    conversation = Conversation(ServerConfig())
+    head = conversation.feed(raw + b"\x81\x00\r\n\r\n")
+    assert isinstance(head, RequestHead)
+    answer = check_upgrade(head).answer
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert answer.endswith(b"\r\n\r\n")
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
     assert f"\r\nSec-WebSocket-Protocol: {JSON.protocol}\r\n".encode() in answer
-    assert behind == b"\x81\x00\r\n\r\n"
+    assert conversation.take_rest() == b"\x81\x00\r\n\r\n"
+    assert conversation.feed(b"more") is None
