@@ -100,7 +100,6 @@ def test_a_few_clients_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.5 < figures["down_s"] < figures["live_all_s"] < PATIENCE_S
     assert figures["down_s"] < figures["fresh_all_s"] < PATIENCE_S
     assert figures["attempts"] >= 1
-    assert figures["attempted"] > 20
     assert figures["acknowledged"] > 0
     assert figures["checks"] > 0
     assert (figures["lost"], figures["stale"], figures["too_low"]) == (0, 0, 0)
