@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias, final
 
 import trio
 
+from softstate.testing.network.capacity import Capacity, Processor
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Frame, Kind
 from softstate.testing.network.route import Delay, Medium, Route
@@ -28,12 +29,17 @@ OnFrame: TypeAlias = Callable[[int, Route, Frame], None]
 """Called with the number of a connection, and a frame that was written to it in the direction of a route."""
 
 
+SYN_AGAIN_S = 1.0
+"""Seconds until a host that got no answer asks for a connection again; later attempts wait twice as long each."""
+
+
 @final
 class SimNetwork:
     """Connects hosts by name. Nothing moves unless `run` runs.
 
     `not_reading` are the hosts whose programs read nothing from their connections; `reading_pause_s` is how long
-    others wait before each read. `on_frame` is called with every WebSocket frame as it is written.
+    others wait before each read; `processors` are those of hosts that can do only so much (`limit`). `on_frame` is
+    called with every WebSocket frame as it is written.
     """
 
     def __init__(self, random: Random, *, on_frame: OnFrame | None = None) -> None:
@@ -41,9 +47,11 @@ class SimNetwork:
         self.rules: list[FrameRule] = []
         self.not_reading: dict[str, None] = {}
         self.reading_pause_s: dict[str, float] = {}
+        self.processors: dict[str, Processor] = {}
         self.connections: dict[int, SimConnection] = {}
         self._medium = Medium(
-            random, self.at, self._rule_for, on_frame or _ignore, self.not_reading, self.reading_pause_s
+            random, self.at, self._rule_for, on_frame or _ignore, self.not_reading, self.reading_pause_s,
+            self.processors,
         )  # fmt: skip
         self._opened = 0
         self._listeners: dict[tuple[str, int], SimListener] = {}
@@ -73,12 +81,18 @@ class SimNetwork:
 
     # Connecting ------------------------------------------------------------------------------------------------------
 
+    def limit(self, host: str, capacity: Capacity) -> Processor:
+        """Give a host a processor, before it listens: from then on its program can do only so much."""
+        self.processors[host] = Processor(capacity)
+        return self.processors[host]
+
     def listen(self, host: str, port: int) -> SimListener:
         """Listen on a port of a host, for `trio.serve_listeners`. Raises OSError if the port is in use."""
         if (host, port) in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{host}:{port} is in use")
         self._powered_off.pop(host, None)
-        listener = self._listeners[host, port] = SimListener(partial(self._unlisten, (host, port)))
+        closed = partial(self._unlisten, (host, port))
+        listener = self._listeners[host, port] = SimListener(closed, self.processors.get(host))
         self._changed.unpark_all()
         return listener
 
@@ -92,18 +106,28 @@ class SimNetwork:
         return open_stream
 
     async def open_stream(self, host: str, to: str, port: int) -> SimStream:
-        """Open a connection; takes a round trip. Raises OSError if nothing listens; waits during a stall."""
+        """Open a connection; takes a round trip. Raises OSError if nothing listens; waits during a stall.
+
+        While too many wait to be accepted it is tried again, after `SYN_AGAIN_S`, twice as long, and so on, as TCP does
+        (RFC 6298 section 2.1, 5.5).
+        """
         forth, back = self.route(host, to), self.route(to, host)
-        await self._travel(forth, to)
-        listener = self._listeners.get((to, port))
         connection: SimConnection | None = None
-        if listener is not None:
+        again_s = SYN_AGAIN_S
+        while True:
+            await self._travel(forth, to)
+            listener = self._listeners.get((to, port))
+            if listener is None:
+                break
             self._opened += 1
             closed = partial(self._forget, self._opened)
             connection = SimConnection(self._medium, self._opened, forth, back, closed)
-            if not listener.offer(connection.node_end):
-                await trio.sleep_forever()
-            self.connections[connection.number] = connection
+            if listener.offer(connection.node_end):
+                self.connections[connection.number] = connection
+                break
+            connection = None
+            await trio.sleep(again_s)
+            again_s *= 2
         try:
             await self._travel(back, to)
         except trio.Cancelled:
@@ -134,6 +158,8 @@ class SimNetwork:
         """End the connections and listeners of a host's process. `silently`: its power fails, so nothing answers."""
         if silently:
             self._powered_off[host] = None
+        if host in self.processors:
+            self.processors[host].restart()
         for listener in [listener for (name, _), listener in self._listeners.items() if name == host]:
             listener.close()
         for connection in [found for found in self.connections.values() if host in found.hosts]:

@@ -45,6 +45,7 @@ class Pipe:
     def __init__(self, medium: Medium, route: Route, connection: Carrier, *, from_client: bool) -> None:
         self.route = route
         self.tap = FrameTap(from_client=from_client)
+        self._from_client = from_client
         self.reverse: Pipe
         self.lost = False
         self.sender_gone = False
@@ -52,6 +53,7 @@ class Pipe:
         self.receiver_closed = False
         self._medium = medium
         self._connection = connection
+        self._reads = 0
         self._used = 0
         self._last_arrival_s = 0.0
         self._held: deque[_Item] = deque()
@@ -183,9 +185,16 @@ class Pipe:
         host = self.route.receiver
         if pause_s := self._medium.reading_pause_s.get(host):
             await trio.sleep(pause_s)
+        processor = self._medium.processors.get(host) if self._from_client else None
         while not self.receiver_closed:
             if host in self._medium.not_reading:
                 pass
+            elif self._inbox and processor is not None:
+                cost_s = processor.capacity.of_read(self.tap.kind, first=self._reads == 0)
+                self._reads += 1
+                await processor.serve(cost_s, wasted=self.reverse.receiver_closed)
+                processor = None
+                continue
             elif self._inbox:
                 return self._take(max_bytes)
             elif self._ended is _Mark.RESET:

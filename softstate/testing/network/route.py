@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias, final
 
+from softstate.testing.network.capacity import Processor
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Frame, Kind
 
@@ -58,7 +59,7 @@ class Medium:
     `at` calls something at a time of Trio's clock. `rule_for` returns the rule that hits a frame of a route, if any
     does. `on_frame` is called with every WebSocket frame as it is written, and the number of its connection.
     `not_reading` are the hosts whose programs read nothing from their connections; `reading_pause_s` is how long others
-    wait before each read.
+    wait before each read; `processors` are those of hosts whose programs can do only so much.
     """
 
     random: Random
@@ -67,3 +68,4 @@ class Medium:
     on_frame: Callable[[int, Route, Frame], None]
     not_reading: dict[str, None]
     reading_pause_s: dict[str, float]
+    processors: dict[str, Processor]

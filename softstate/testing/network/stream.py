@@ -8,6 +8,7 @@ from typing import final
 
 import trio
 
+from softstate.testing.network.capacity import Processor
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.network.pipe import Pipe
 from softstate.testing.network.route import Medium, Route
@@ -80,6 +81,11 @@ class SimStream(trio.abc.HalfCloseableStream):
     def reset(self) -> None:
         """Break the connection at both ends, as a box in the middle may."""
         self._connection.reset()
+
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the other end was closed."""
+        return self._out.receiver_closed
 
     def close(self) -> None:
         """Close without a checkpoint."""
@@ -156,29 +162,41 @@ class SimConnection:
 
 @final
 class SimListener(trio.abc.Listener[SimStream]):
-    """Accepts the connections to one port of one host. `closed` is called when it is closed."""
+    """Accepts the connections to one port of one host. `closed` is called when it is closed.
 
-    def __init__(self, closed: Callable[[SimListener], None]) -> None:
+    With a `processor`, to accept one takes its time, and its capacity says how many may wait.
+    """
+
+    def __init__(self, closed: Callable[[SimListener], None], processor: Processor | None = None) -> None:
         self._on_close = closed
+        self._processor = processor
+        self._backlog = BACKLOG_MAX if processor is None else processor.capacity.backlog
         self._waiting: deque[SimStream] = deque()
         self._acceptors = trio.lowlevel.ParkingLot()
         self._closed = False
 
     def offer(self, stream: SimStream) -> bool:
         """Take a new connection; return False if too many wait."""
-        if len(self._waiting) >= BACKLOG_MAX:
+        if len(self._waiting) >= self._backlog:
             return False
         self._waiting.append(stream)
+        if self._processor is not None:
+            self._processor.accept_queue_max = max(self._processor.accept_queue_max, len(self._waiting))
         self._acceptors.unpark()
         return True
 
     async def accept(self) -> SimStream:
         """See `trio.abc.Listener`."""
         await trio.lowlevel.checkpoint()
-        while not self._waiting:
+        processor = self._processor
+        while not self._waiting or processor is not None:
             if self._closed:
                 raise trio.ClosedResourceError("this listener was closed")
-            await self._acceptors.park()
+            if self._waiting and processor is not None:
+                await processor.serve(processor.capacity.accept_s, wasted=self._waiting[0].peer_closed)
+                processor = None
+            else:
+                await self._acceptors.park()
         return self._waiting.popleft()
 
     async def aclose(self) -> None:

@@ -35,6 +35,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from softstate.model import Durability
 from softstate.server import ServerConfig
+from softstate.testing.network.capacity import Capacity
 from softstate.testing.network.frame_tap import Frame
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.proxy import PROXY_NAME
@@ -75,6 +76,7 @@ class World:
         sync_every_s: float = 1.0,
         sample_every_s: float = 1.0,
         record_messages: bool = False,
+        capacity: Capacity | None = None,
     ) -> None:
         self.seed = seed
         self.seeds = Seeds(seed)
@@ -92,6 +94,8 @@ class World:
         config = replace(config, allow_host=(*config.allow_host, *names, PROXY_NAME))
         for name in names:
             self.nodes[name] = SimNode(self._environment, name, config)
+            if capacity is not None:
+                self.network.limit(name, capacity)
         self.faults = Faults(self._environment, self.nodes, self.clients)
         self._sync_every_s = sync_every_s
         self._sample_every_s = sample_every_s
@@ -193,7 +197,8 @@ def run_world(
     """Run a scenario in a world of its own, on virtual time, and return the world as it is at the end.
 
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
-    does not claim durability becomes durable all the same), ``sample_every_s`` and ``record_messages``. The same seed
+    does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, and ``capacity``:
+    what each node can do (None: any amount of work, at once). The same seed
     and scenario give the same trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
 
     Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.

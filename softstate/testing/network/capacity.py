@@ -1,0 +1,80 @@
+"""How much a simulated host can do: one processor, which serves what reaches the host's program one after the other.
+
+Without it a simulated program does all its work at the instant at which bytes arrive. With it, each connection that is
+accepted and each read of bytes takes some time of the processor, in the order in which the program asks. Meanwhile
+connections wait in the kernel's accept queue, bytes in its buffers, and clients give up. The processor does not see
+that they have: it serves the dead like the living (`Processor.wasted_s`). Writing, timers, and the program's own
+connections to others cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import trio
+
+from softstate.testing.network.frame_tap import Kind
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The backlog of a host's listeners, and the price of each piece of work, in seconds.
+
+    `accept_s` is for a connection, `upgrade_s` for the first bytes of one that becomes a WebSocket, `request_s` for
+    bytes of HTTP, and `message_s` for later bytes of a WebSocket.
+    """
+
+    backlog: int = 4_096
+    accept_s: float = 0.0
+    upgrade_s: float = 0.0
+    request_s: float = 0.0
+    message_s: float = 0.0
+
+    @property
+    def connect_s(self) -> float:
+        """The price of a client's way back: upgrade, `hello` and `subscribe`."""
+        return self.accept_s + self.upgrade_s + 2 * self.message_s
+
+    @property
+    def poll_s(self) -> float:
+        """The price of a poll on a new connection."""
+        return self.accept_s + self.request_s
+
+    def of_read(self, kind: Kind, *, first: bool) -> float:
+        """Return the price of reading some bytes from a client."""
+        if kind == "websocket":
+            return self.upgrade_s if first else self.message_s
+        return self.request_s
+
+
+@final
+class Processor:
+    """The processor of one host. Work is served in the order of `serve`, by whatever task asks.
+
+    `busy_s` is the time spent, `wasted_s` that of it for peers that had closed their end before, and `accept_queue_max`
+    the most connections that waited to be accepted.
+    """
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.busy_s = 0.0
+        self.wasted_s = 0.0
+        self.accept_queue_max = 0
+        self._free_at_s = 0.0
+
+    async def serve(self, cost_s: float, *, wasted: bool = False) -> None:
+        """Return once the processor has spent `cost_s` on this, after all that was asked before.
+
+        If cancelled, the time is spent all the same: a processor does not know who left.
+        """
+        self.busy_s += cost_s
+        if wasted:
+            self.wasted_s += cost_s
+        self._free_at_s = max(self._free_at_s, trio.current_time()) + cost_s
+        await trio.sleep_until(self._free_at_s)
+
+    def restart(self) -> None:
+        """Drop the work of a process that has ended."""
+        self._free_at_s = 0.0
