@@ -1,8 +1,8 @@
 """The cases of the Autobahn test suite for servers, sections 1 to 7 and 10, as data.
 
 They were recorded from the case classes of autobahntestsuite 0.8.2 (crossbario/autobahn-testsuite, Apache-2.0): each
-ran with a protocol that notes what the case sends, and what it expects of a server that echoes messages. Section 9 is about
-speed, and sections 12 and 13 about compression, which no node speaks.
+ran with a protocol that notes what the case sends, and what it expects of a server that echoes messages. Section 9 is
+about speed, and sections 12 and 13 about compression, which no node speaks.
 """
 
 from __future__ import annotations
