@@ -121,7 +121,8 @@ def test_n9_a_cache_that_obeys_its_headers_answers_no_poll() -> None:
 
 
 def test_n9_a_cache_that_obeys_its_headers_revalidates_every_read() -> None:
-    cache = HttpCache()
+    """The cache of one client, as a browser has it: one that others share keeps nothing."""
+    cache = HttpCache(shared=False)
 
     async def scenario(world: World) -> None:
         proxy = await cached_company(world, cache)

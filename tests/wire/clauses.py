@@ -428,13 +428,17 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_server.py::test_error_bodies_have_the_documented_fields_only",
         "server/http/test_topic_routes.py::test_accept",
         "server/http/test_topic_routes.py::test_every_other_body_is_taken_for_json",
+        "server/http/test_representations.py::test_a_compressed_body_is_refused_by_the_name_of_its_coding",
     ),
     "P-HTTP-2": (
         "server/http/test_topic_routes.py::test_put_then_get",
+        "server/http/test_representations.py::test_no_cache_stores_a_reply",
         "simulation/test_schedule_proxies.py::test_n9_a_cache_that_obeys_its_headers_answers_no_poll",
     ),
     "P-HTTP-3": (
         "server/http/test_topic_routes.py::test_if_none_match",
+        "server/http/test_representations.py::test_if_none_match_compares_representations",
+        "server/http/test_representations.py::test_if_match_is_a_condition_of_reading_too",
         "server/http/test_topic_routes.py::test_a_tag_names_the_lineage_of_its_version",
         "server/http/test_topic_routes.py::test_no_tag_is_made_of_two_histories",
     ),

@@ -179,7 +179,8 @@ def _topic(change: Change) -> str:
 
 
 def _version(reply: Reply) -> int | None:
-    """Read the version from an ETag, ``"epoch.lineage.version"``; None if there is none that can be read."""
+    """Read the version from an ETag, ``"epoch.lineage.version+cbor"``; None if there is none that can be read."""
     tag = reply.header("etag")
-    position = None if tag is None else Position.parse(tag.removeprefix("W/").strip('"'))
+    named = "" if tag is None else tag.removeprefix("W/").strip('"')
+    position = Position.parse(named.removesuffix("+json").removesuffix("+cbor"))
     return None if position is None else position.revision

@@ -56,7 +56,7 @@ def _same(origin: str, host: str) -> bool:
 
 def cors_headers(origin: str) -> tuple[Header, ...]:
     """Return the headers that let a page of an allowed origin read a reply."""
-    return ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")
+    return ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED)
 
 
 def options_reply(methods: Collection[str]) -> Reply:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from softstate.errors import Invalid, NotFound, RequestError, Unavailable
+from softstate.errors import Invalid, NotFound, RequestError, Unavailable, Unsupported
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import TOPIC_BYTES_MAX
 from softstate.server.fanout.turns import FREE_BYTES
@@ -34,6 +34,13 @@ Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
 
 LEVEL_TOLD = (LEVEL_HEADER, str(LEVEL))
 """The header that tells the level of the protocol (P-WIRE-10)."""
+
+NOT_STORED = ("Cache-Control", "no-store")
+VARIES = ("Vary", "Accept, Origin")
+"""The headers of a request that a reply depends on; also ``Origin``, since a page of another one is refused."""
+
+CODING_SHOWN_CHARS_MAX = 64
+"""Characters of an unknown coding that its refusal repeats."""
 
 READY_RETRY_MS = 1_000
 """Delay after which to ask again whether a node is ready."""
@@ -163,6 +170,16 @@ def find(request: Request) -> Operation:
     raise Refused(405, Invalid(f"this route answers {allowed}, not {request.method[:32]}"), [("Allow", allowed)])
 
 
+def check_coding(request: Request) -> None:
+    """Raise `Refused` (415) for a body that is compressed, naming its coding (RFC 9110 section 15.5.16)."""
+    coding = (request.header("content-encoding") or "identity").strip()
+    if coding.lower() != "identity":
+        message = (
+            f"a body with Content-Encoding {coding[:CODING_SHOWN_CHARS_MAX]!r} is not understood: send it as it is"
+        )
+        raise Refused(415, Unsupported(message), [("Accept-Encoding", "identity")])
+
+
 def _operations(path: str) -> Mapping[str, Operation]:
     operations = ROUTES.get(route_name(path))
     if operations is None:
@@ -195,7 +212,9 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply) ->
     An answer without a read, such as most errors, carries the hub's position, which certifies nothing.
     """
     if not request.path.startswith("/v1/"):
-        return reply.with_headers(("Cache-Control", "no-store"))
+        return reply.with_headers(NOT_STORED, VARIES)
     if not reply.has_header("Softstate-Position"):
         reply = reply.with_headers(*position_headers(context.hub.position))
-    return reply.with_headers(LEVEL_TOLD, ("Cache-Control", "no-cache"), ("Vary", "Accept, Origin"))
+    if reply.has_header("Cache-Control"):
+        return reply.with_headers(LEVEL_TOLD, VARIES)
+    return reply.with_headers(LEVEL_TOLD, NOT_STORED, VARIES)

@@ -25,8 +25,11 @@ from softstate.server.http.message import Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
 from softstate.server.http.routes import (
     LEVEL_TOLD,
+    NOT_STORED,
+    VARIES,
     WEBSOCKET_PATH,
     answer,
+    check_coding,
     find,
     methods_of,
     refusal,
@@ -191,6 +194,8 @@ class HttpServer:
 
     async def _answer(self, http: HttpStream, head: RequestHead, request: Request) -> Reply:
         operation = find(request)
+        if head.body_bytes != 0:
+            check_coding(request)
         request.body = await http.read_body(head)
         return await answer(self._context, request, operation)
 
@@ -208,6 +213,6 @@ class HttpServer:
 
     async def _send(self, http: HttpStream, request: Request | None, reply: Reply) -> None:
         if request is None:  # nothing tells that it was not below /v1/
-            reply = reply.with_headers(LEVEL_TOLD)
+            reply = reply.with_headers(LEVEL_TOLD, NOT_STORED, VARIES)
         self._replies[route_name(request.path) if request is not None else "none", reply.status] += 1
         await http.reply(reply, close=request is None or self._services.draining)

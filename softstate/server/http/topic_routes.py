@@ -11,17 +11,17 @@ from dataclasses import replace
 
 import trio
 
-from softstate.errors import Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
+from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
 from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext
 from softstate.server.http.message import Request, decode_segment, fail, position_headers
-from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags
+from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags, position_of_tag
 from softstate.server.http1 import Refused, Reply
 from softstate.server.storage.writes import change_of, checked_value, number_of
 from softstate.store.base import EXISTS, Applied, Write
-from softstate.wire import check_batch, damaged
+from softstate.wire import Codec, check_batch, damaged
 from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import request_digest
 
@@ -46,24 +46,31 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     wait_ms = min(request.given.get("wait_ms", 0), context.config.hold_ms_max)
     if wait_ms and context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls: ask without wait_ms, or another node"))
-    if_none_match = request.header("if-none-match")
-    seen = None if if_none_match is None else parse_tags(if_none_match, "If-None-Match")
+    codec = request.accepted()
+    seen, wanted = _tags(request, "If-None-Match"), _tags(request, "If-Match")
     view = await _View.read(context, topic, at_least)
-    if not wait_ms or not view.is_known(seen):
-        return view.reply(request, seen)
+    view.check(wanted)
+    if not wait_ms or not view.is_known(seen, codec):
+        return view.reply(codec, seen)
 
     begun = trio.current_time()
     asked = begun
     until_s = begun + wait_ms / 1000
-    while view.is_known(seen) and trio.current_time() < until_s and not context.services.draining:
+    while view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
         with context.hold(until_s):
             # This topic did not change between its version and the revision that was read, and from there on the hub
             # can tell without remembering the version of every topic.
             await context.hub.recent.changed(topic, view.revision)
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
+        view.check(wanted)
     # Rounded down: the client subtracts it from its age, which must not become too small.
-    return view.reply(request, seen).with_headers(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
+    return view.reply(codec, seen).with_headers(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
+
+
+def _tags(request: Request, name: str) -> list[str] | None:
+    value = request.header(name.lower())
+    return None if value is None else parse_tags(value, name)
 
 
 class _View:
@@ -95,20 +102,29 @@ class _View:
         version = await position_of(context, found.version, page.position, page.floor)
         return cls(None if found.deleted else found, version, page.position, page.lag_s)
 
-    def is_known(self, seen: Collection[str] | None) -> bool:
+    def check(self, wanted: Collection[str] | None) -> None:
+        """Raise `Conflict` unless the topic has one of the versions in If-Match, if any (RFC 9110 section 13.1.1)."""
+        if wanted is None or (self.record is not None and ANY in wanted):
+            return
+        version = 0 if self.record is None else self.record.version
+        if self.record is None or self.version not in map(position_of_tag, wanted):
+            raise Conflict(f"the topic is at version {version}, which If-Match does not name", current=version)
+
+    def is_known(self, seen: Collection[str] | None, codec: Codec) -> bool:
         """Tell whether a client that has `seen` the versions in If-None-Match would learn nothing from this."""
         if self.record is not None:
-            return seen is not None and matches(seen, self.version)
-        return seen is None or (self.version is not None and str(self.version) in seen)
+            return seen is not None and (ANY in seen or matches(seen, self.version, codec))
+        return seen is None or matches(seen, self.version, codec)
 
-    def reply(self, request: Request, seen: Collection[str] | None) -> Reply:
+    def reply(self, codec: Codec, seen: Collection[str] | None) -> Reply:
         """Write 200, 304 or 404."""
-        codec = request.accepted()
         stamped = position_headers(self._position, self._lag_s)
-        tagged = stamped if self.version is None else (("ETag", etag(self.version)), *stamped)
+        tagged = stamped if self.version is None else (("ETag", etag(self.version, codec)), *stamped)
         if self.record is None or self.record.cbor is None:
             return fail(self._nothing(), codec, headers=tagged)
-        if seen is not None and matches(seen, self.version):
+        # A browser may keep it and ask again with its tag; a cache that others share could mix their positions up.
+        tagged = (*tagged, ("Cache-Control", "private, no-cache"))
+        if seen is not None and self.is_known(seen, codec):
             return Reply(304, headers=tagged)
         try:
             body = codec.value(self.record.cbor)
@@ -164,9 +180,9 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
     headers = position_headers(position)
     version = await _version_of(context, applied, position)
-    if version is not None:
-        headers = (("ETag", etag(version)), *headers)
     codec = request.accepted()
+    if version is not None:
+        headers = (("ETag", etag(version, codec)), *headers)
     published = Published(0, topic, applied.version, position, applied.repeated)
     return Reply(200, codec.dumps(published), codec.content_type, headers)
 

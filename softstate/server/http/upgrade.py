@@ -13,6 +13,7 @@ from softstate.wire import CODECS, Codec
 
 VERSION = "13"
 
+_OFFER = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -37,10 +38,10 @@ def check_upgrade(head: RequestHead) -> Handshake:
         raise Refused(400, Invalid("a WebSocket handshake needs HTTP/1.1"))
     if "websocket" not in _tokens(head, b"upgrade") or "upgrade" not in _tokens(head, b"connection"):
         message = "this route speaks WebSocket only: send Upgrade: websocket and Connection: Upgrade"
-        raise Refused(426, Unsupported(message), [("Upgrade", "websocket")])
+        raise Refused(426, Unsupported(message), _OFFER)
     if _value(head, b"sec-websocket-version") != VERSION:
         message = f"Sec-WebSocket-Version must be {VERSION}"
-        raise Refused(426, Unsupported(message), [("Sec-WebSocket-Version", VERSION), ("Upgrade", "websocket")])
+        raise Refused(426, Unsupported(message), [("Sec-WebSocket-Version", VERSION), *_OFFER])
     if head.body_bytes != 0:
         raise Refused(400, Invalid("a WebSocket handshake has no body"))
     key = _key(head)

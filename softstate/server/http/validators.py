@@ -1,7 +1,8 @@
 """Validators: text that a client sends back, so that the server sees whether it still holds (P-HTTP-3, P-HTTP-7).
 
-An *entity tag* ``"epoch.lineage.version"`` names one version of a topic in one history (RFC 9110 section 8.8.3). A
-version alone would not do: a store restored from a backup may reach the same version again with another value.
+An *entity tag* ``"epoch.lineage.version+json"`` names one version of a topic in one history, as one codec writes it
+(RFC 9110 section 8.8.3). A version alone would not do: a store restored from a backup may reach the same version again
+with another value. And one strong tag for two representations would let a cache answer with the wrong one.
 
 A *cursor* carries all that paging needs, so that the server keeps no paging state: the end of the page before, the
 position that the first page had read, and two digests. One binds it to the request that it came from; the other tells
@@ -22,6 +23,7 @@ import msgspec
 from softstate.errors import Invalid
 from softstate.model import Page, Query
 from softstate.position import REVISION_MAX, Position
+from softstate.wire import CBOR, JSON, Codec
 
 # Entity tags ---------------------------------------------------------------------------------------------------------
 
@@ -31,9 +33,16 @@ ANY = "*"
 _TAGS = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
 
 
-def etag(position: Position) -> str:
-    """Write the tag of the version that `position` names."""
-    return f'"{position}"'
+def etag(position: Position, codec: Codec) -> str:
+    """Write the tag of the version that `position` names, as `codec` writes its value."""
+    return f'"{position}+{codec.name}"'
+
+
+def position_of_tag(tag: str) -> Position | None:
+    """Read the position that a tag names, without its quotes, in any representation; None if it names none."""
+    for codec in (JSON, CBOR):
+        tag = tag.removesuffix(f"+{codec.name}")
+    return Position.parse(tag)
 
 
 def parse_tags(header: str, name: str) -> list[str]:
@@ -56,19 +65,26 @@ def parse_tags(header: str, name: str) -> list[str]:
     return tags
 
 
-def matches(tags: Collection[str], position: Position | None) -> bool:
-    """Tell whether `tags`, as `parse_tags` read them, name `position`, which is None when there is no value."""
-    return position is not None and (ANY in tags or str(position) in tags)
+def matches(tags: Collection[str], position: Position | None, codec: Codec) -> bool:
+    """Tell whether `tags`, as `parse_tags` read them, name `position` as `codec` writes it.
+
+    A tag without a codec names the version in every representation: it comes from a client that learnt the version
+    elsewhere, or from a node of before.
+    """
+    return position is not None and (str(position) in tags or f"{position}+{codec.name}" in tags)
 
 
 def parse_strong(header: str) -> Position:
-    """Read the value of ``If-Match``: exactly one strong tag that this server made. Raises `Invalid`."""
+    """Read the value of ``If-Match`` of a write: exactly one strong tag that this server made. Raises `Invalid`.
+
+    It is the version that counts there, not the representation in which the client has read it.
+    """
     text = header.strip()
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         raise Invalid(
             "If-Match must be * or one entity tag in double quotes, as an ETag header had it (no W/, no list)"
         )
-    position = Position.parse(text[1:-1])
+    position = position_of_tag(text[1:-1])
     if position is None:
         raise Invalid("If-Match must look like epoch.lineage.revision in double quotes, as an ETag header had it")
     return position

@@ -63,12 +63,15 @@ class _Stored:
 class HttpCache:
     """The replies that a caching proxy keeps. `stubborn_s`: it repeats each for so long, answers to POST included.
 
+    `shared`: its clients share it, so that it keeps nothing ``private``.
+
     `counts`: replies that were ``forwarded``, ``revalidated`` (the node said 304) and ``reused`` (without asking).
     """
 
-    def __init__(self, stubborn_s: float = 0.0) -> None:
+    def __init__(self, stubborn_s: float = 0.0, *, shared: bool = True) -> None:
         self.counts: Counter[str] = Counter()
         self._stubborn_s = stubborn_s
+        self._forbidden = (b"no-store", b"private") if shared else (b"no-store",)
         self._kept: dict[tuple[bytes, ...], _Stored] = {}
 
     @staticmethod
@@ -103,7 +106,8 @@ class HttpCache:
             reply = replace(kept, at_s=reply.at_s)
         else:
             self.counts["forwarded"] += 1
-        keeps = key[0] == b"GET" and b"no-store" not in reply.header(b"cache-control")
+        control = reply.header(b"cache-control")
+        keeps = key[0] == b"GET" and not any(word in control for word in self._forbidden)
         if reply.status == 200 and (keeps or self._stubborn_s):
             self._kept[key] = reply
         else:

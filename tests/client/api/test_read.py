@@ -127,7 +127,7 @@ async def test_a_silent_node_leaves_the_others_their_time(
     good = reading(
         nursery,
         {
-            "/v1/topics/a": lambda _: Answer.of(1, ETag='"e.l.7"'),
+            "/v1/topics/a": lambda _: Answer.of(1, ETag='"e.l.7+cbor"'),
             "/v1/topics": lambda _: Answer.of(Polled(0, HERE, [Change("a", 7, 1)])),
             "/v1/status": lambda _: Answer.of({"node": "n"}, JSON),
         },

@@ -14,12 +14,13 @@ async def test_put_then_get() -> None:
     put = await node.ask("PUT", "/v1/topics/orders/42", {"state": "paid"})
     assert put.status == 200
     assert (put.json["topic"], put.json["version"]) == ("orders/42", 2)
-    assert put["etag"] == f'"{put["softstate-position"]}"'
+    assert put["etag"] == f'"{put["softstate-position"]}+json"'
 
     got = await node.ask("GET", "/v1/topics/orders/42")
     assert (got.status, got.json, got["content-type"]) == (200, {"state": "paid"}, "application/json")
     assert got["etag"] == put["etag"]
-    assert got["cache-control"] == "no-cache"
+    assert got["cache-control"] == "private, no-cache"
+    assert put["cache-control"] == "no-store"
     assert got["softstate-lag-ms"] == "0"
 
 
