@@ -1,4 +1,4 @@
-"""The SQLite file on disk: its two connections, its locks, and whether it is still in its place."""
+"""The SQLite file on disk: its connections, its locks, and whether it is still in its place."""
 
 from __future__ import annotations
 
@@ -13,17 +13,7 @@ from urllib.parse import quote
 from softstate.errors import StoreMissing, StoreRefused, Unavailable
 from softstate.store.sqlite.errors import code_of, connection_survives, not_made, not_opened, translated
 from softstate.store.sqlite.log import LOG_BYTES_MAX, WriteAheadLog
-from softstate.store.sqlite.place import (
-    BESIDE,
-    MAKING,
-    Identity,
-    Stamp,
-    check_still,
-    gone,
-    identity_of,
-    make_private,
-    stamp_of,
-)
+from softstate.store.sqlite.place import BESIDE, MAKING, Identity, check_still, gone, identity_of, make_private
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock before the store is `Unavailable`."""
@@ -36,7 +26,9 @@ with four processes that commit 4 changes each without pause: longest commit 40 
 
 
 class SqliteFile:
-    """One database file with two connections, `writer` and `reader`, each for one thread at a time.
+    """One database file with connections, `writer`, `reader` and `watcher`, each for one thread at a time.
+
+    The watcher is only asked whether there were commits, and waits for no lock.
 
     If `read_only`, nothing in it is changed: the writer fails. Only the first opening makes a file, if `create`.
     """
@@ -47,6 +39,8 @@ class SqliteFile:
         self._create = create and not read_only
         self._busy_s = busy_s
         self._opened: Identity | None = None
+        self.openings = 0
+        """Times that the log was opened, which may be another file each time."""
         self.log = WriteAheadLog(self.path)
         self._connections: dict[str, sqlite3.Connection] = {}
 
@@ -87,8 +81,10 @@ class SqliteFile:
             self.check_in_place()
             only = not self._connections
             self._connections[role] = connection
-            if role == "reader":
+            if role != "writer":
                 connection.execute("PRAGMA query_only = ON")
+            if role == "watcher":
+                connection.execute("PRAGMA busy_timeout = 0")
             if only:
                 connection.execute("PRAGMA data_version").fetchone()  # reads, hence opens the log
                 self._note_log()
@@ -97,14 +93,11 @@ class SqliteFile:
     def _note_log(self) -> None:
         if not self.read_only:
             self.log.opened()
+        self.openings += 1
 
-    def stamp(self) -> Stamp:
-        """Return a stamp that changes with every commit or swap of the file: inode, size and time of it and its log.
-
-        It takes neither lock nor thread. Two commits within one tick of the file system's clock may look
-        alike, if the second overwrites the log from its beginning.
-        """
-        return stamp_of(self.path, self.log.path)
+    def opened(self, role: str) -> sqlite3.Connection | None:
+        """Return the connection for a role if there is one; None if the next call of `connection` makes it."""
+        return self._connections.get(role)
 
     def check_in_place(self) -> None:
         """Raise `StoreReplaced` if another file is at the path or beside it, `Unavailable` if there is none."""
@@ -173,7 +166,7 @@ class SqliteFile:
             raise Unavailable(f"cannot delete {error.filename}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close all connections."""
         self._close_connections()
 
     def _close_connections(self) -> None:

@@ -28,7 +28,7 @@ from softstate.store.sqlite.connection import BUSY_S, SqliteFile
 from softstate.store.sqlite.dump import replace_contents
 from softstate.store.sqlite.errors import CANNOT_WRITE, advised, code_of
 from softstate.store.sqlite.migration import migrate
-from softstate.store.sqlite.place import Stamp
+from softstate.store.sqlite.notifications import FileNotifications
 from softstate.store.sqlite.schema import examine, prepare, read_layout
 from softstate.store.sqlite.snapshot import SqliteSnapshot
 from softstate.store.sqlite.state import State, begin_lineage
@@ -57,7 +57,10 @@ class SqliteEngine:
         self._backup = backup
         self._seen_lock = threading.Lock()
         self._index = VersionIndex()
-        self._checked: tuple[sqlite3.Connection, int] | None = None
+        self._level: tuple[sqlite3.Connection, int, Position] | None = None
+        """The watcher's connection, the ``data_version`` that it saw, and the head as it was read then or later."""
+        self.own_head = 0
+        """The revision of the last commit of this process."""
         self._read_last: tuple[int, State] | None = None
         self.state = State("")
         """The state as this process has read it last."""
@@ -67,8 +70,7 @@ class SqliteEngine:
         """The highest position that this process has met; set by both threads, and only raised."""
         self.copied: str | None = None
         """The copy of the file as it was in an earlier layout, if it was carried over by this process."""
-        self.stamp: Stamp | None = None
-        """That of the files just after this process's last commit."""
+        self.notifications = FileNotifications()
 
     @property
     def unwritten(self) -> str:
@@ -97,8 +99,10 @@ class SqliteEngine:
             self.file.close()
             raise
         self._index.clear()
+        self._level = None
         self.state = state
         self.seen = state.position
+        self.own_head = state.head
         return self.seen
 
     def _examined(self, connection: sqlite3.Connection, *, begin: bool) -> State:
@@ -158,18 +162,23 @@ class SqliteEngine:
                     " that changed it"
                 )
             check_seen(seen, snapshot)
+            if snapshot.position.revision > self.own_head:
+                # Another process has committed, and `own` forgets what told of it; it may be at it again, too.
+                self._saw(snapshot.position)
+                self.notifications.doubtful = True
             state = begin_lineage(connection, snapshot.state, self._random) if self._row_due else snapshot.state
-            yield connection, snapshot, state
-            self.file.check_in_place()
-            connection.execute("COMMIT")
+            with self.notifications.own():
+                yield connection, snapshot, state
+                self.file.check_in_place()
+                connection.execute("COMMIT")
         self._row_due = False
-        self.stamp = self.file.stamp()
 
     def publish(self, group: Sequence[Write], keys_max: int, publishers_max: int) -> Committed:
         """Apply a group of publishes in one transaction."""
         with self._writing() as (connection, snapshot, state):
             judged = apply_group(connection, snapshot, state, group, keys_max, publishers_max)
         position = state.position.at(judged.revision)
+        self.own_head = judged.revision
         self._saw(position)
         return Committed(judged.verdicts, state.head, judged.records, position)
 
@@ -190,6 +199,7 @@ class SqliteEngine:
                 raise published_to(f"sqlite:{self.file.path}")
             state = begin_lineage(connection, replace_contents(connection, pages), self._random)
         self._index.clear()
+        self.own_head = state.head
         self.seen = state.position
         return self.seen
 
@@ -225,8 +235,11 @@ class SqliteEngine:
 
     def head(self) -> Position:
         """Return the newest position."""
+        version = self._version()  # first, so that it tells of no commit that the snapshot does not see
         with self._reading() as snapshot:
-            return snapshot.position
+            position = snapshot.position
+        self._level = None if version is None else (*version, position)
+        return position
 
     def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         """Return the lineage in force at each revision."""
@@ -262,21 +275,45 @@ class SqliteEngine:
             return audit(connection)
 
     def in_trouble(self) -> bool:
-        """Tell whether the store is in trouble; bring `seen` up to date if another connection has committed.
-
-        `PRAGMA data_version` changes when any other connection commits, and reads no table.
-        """
+        """Tell whether the store is in trouble; bring `seen` up to date."""
         try:
-            self.file.check_in_place()
-            with self.file.faults("reader"):
-                reader = self.file.connection("reader")
-                (version,) = reader.execute("PRAGMA data_version").fetchone()
-            if self._checked is None or self._checked != (reader, version):
-                self.head()
-                self._checked = (reader, version)
+            self.head()
         except (StoreFault, Unavailable):
             return True
         return False
+
+    def _version(self) -> tuple[sqlite3.Connection, int] | None:
+        """Return ``PRAGMA data_version`` of the watcher, and its connection; None if that cannot be told now."""
+        try:
+            with self.file.faults("watcher"):
+                watcher = self.file.connection("watcher")
+                return watcher, _data_version(watcher)
+        except Unavailable:
+            return None
+
+    # Either the thread that reads, or the loop while that is idle ---------------------------------------------------
+
+    def unchanged(self) -> Position | None:
+        """Return the newest position if there was no commit since `head` was called last; None if that is not known.
+
+        Takes 15 µs, reads shared memory only and waits for no lock, so it may be called in the loop: a thread that is
+        asked from an idle loop costs 0.5 ms. `PRAGMA data_version` changes when any other connection commits, and the
+        watcher's commits nothing itself.
+        """
+        if self._level is None:
+            return None
+        watcher, version, position = self._level
+        try:
+            self.file.check_in_place()
+            current = self.file.opened("watcher") is watcher and _data_version(watcher) == version
+        except (StoreFault, Unavailable, sqlite3.Error):
+            return None
+        return position if current else None
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -23,22 +22,12 @@ from softstate.model import PAGE_RECORDS_MAX, Durability, Page, Query
 from softstate.position import Position
 from softstate.store.base import KEYS_MAX, LAYOUT, PUBLISHERS_MAX, Committed, Dump, Feed, Store, StoreInfo, Write
 from softstate.store.commit_waiter import CommitWaiter
-from softstate.store.limits import CHECK_EVERY_S
 from softstate.store.rules.bounds import near_bounds
 from softstate.store.rules.nonce import SYSTEM
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
 from softstate.store.sqlite.log import LOG_BYTES_WARN
-
-WATCH_S = 0.02
-"""How often a waiting node checks whether another process has changed the files, in seconds."""
-
-OWN_QUIET_S = 2 * WATCH_S
-"""How long to keep polling the database after a file change that matches our own commit.
-
-Another process may have been quick enough to begin a commit before the files were checked, or to end one within the
-same tick of the file system's clock. Only if that takes its disk longer than this, it is noticed after
-`CHECK_EVERY_S`."""
+from softstate.store.sqlite.notifications import WATCH_S, Looks
 
 T = TypeVar("T")
 
@@ -55,11 +44,11 @@ class SqliteStore(Store):
         self._engine = engine
         self._writer = trio.CapacityLimiter(1)
         self._reader = trio.CapacityLimiter(1)
+        self._notifications = engine.notifications
+        self._looks = Looks()
         self._waiter = CommitWaiter(
-            lambda: engine.seen.revision, self._check, next_check=lambda: trio.current_time() + WATCH_S
+            lambda: engine.seen.revision, self._check, listen=self._listen, next_check=self._next_check
         )
-        self._stamp: object = None
-        self._quiet_after = self._check_at = -math.inf
         self._closed = False
 
     @classmethod
@@ -128,7 +117,10 @@ class SqliteStore(Store):
         }
 
     async def _write(self, call: Callable[[], T]) -> T:
-        return await self._run(call, self._writer)
+        answer = await self._run(call, self._writer)
+        if self._notifications.doubtful:
+            self._waiter.wake()
+        return answer
 
     async def _read(self, call: Callable[[], T]) -> T:
         return await self._run(call, self._reader)
@@ -155,7 +147,15 @@ class SqliteStore(Store):
 
     async def head(self) -> Position:
         """See `Store.head`."""
-        return await self._read(self._engine.head)
+        unchanged = self._unchanged()
+        if unchanged is None:
+            return await self._read(self._engine.head)
+        await trio.lowlevel.checkpoint()
+        return unchanged
+
+    def _unchanged(self) -> Position | None:
+        """Return the newest position if the loop may ask for it, and there was no commit since it was read."""
+        return None if self._closed or self._reader.borrowed_tokens else self._engine.unchanged()
 
     async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         """See `Store.lineage_at`."""
@@ -169,21 +169,37 @@ class SqliteStore(Store):
         """See `Store.wait`. Own commits wake it at once, those of other processes within `WATCH_S`."""
         await self._waiter.wait(after)
 
-    async def _check(self) -> bool:
-        return self._should_check(trio.current_time()) and await self._read(self._engine.in_trouble)
+    async def _listen(self) -> None:
+        if self._looks.looking:
+            await trio.sleep_forever()
+        file = self._engine.file
+        self._notifications.follow(file.openings, file.path, file.log.path)
+        await self._notifications.wait()
 
-    def _should_check(self, now: float) -> bool:
-        """Tell whether to ask the database itself: its files changed lately, or it was not asked for long."""
-        # Asking takes a thread, 0.8 ms of CPU, and so 4 % of a core for nothing in a node that is idle. For a while
-        # after a change of the files, since a commit is written to them first, and can be seen only once it is synced.
-        stamp = self._engine.file.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._quiet_after = now + (OWN_QUIET_S if stamp == self._engine.stamp else CHECK_EVERY_S)
-        if now >= self._quiet_after and now < self._check_at:
+    def _next_check(self) -> float:
+        if self._notifications.polls:
+            return min(self._looks.next_at, trio.current_time() + WATCH_S)
+        return self._looks.next_at
+
+    async def _check(self) -> bool:
+        """Look at the database, if there is a reason to; return whether it is in trouble."""
+        if self._closed:
+            raise trio.ClosedResourceError("this store was closed")
+        now = trio.current_time()
+        written = self._notifications.written()
+        if not written and now < self._looks.next_at:
             return False
-        self._check_at = now + CHECK_EVERY_S
-        return True
+        found = trouble = False
+        if self._unchanged() is None:
+            engine, seen = self._engine, self._engine.seen.revision
+            trouble = await self._read(engine.in_trouble)
+            found = not trouble
+            written = self._notifications.written() or written
+            if engine.seen.revision > max(seen, engine.own_head):
+                self._notifications.found(heard=written or self._looks.looking)
+                self._waiter.wake(engine.seen.revision)
+        self._looks.looked(now, written=written, found=found)
+        return trouble
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
         """See `Store.compact`. Takes several short transactions; if cancelled, those done stay done."""
@@ -247,3 +263,4 @@ class SqliteStore(Store):
                     self._closed = True
                     await trio.to_thread.run_sync(self._engine.close)
         self._waiter.wake()
+        self._notifications.close()

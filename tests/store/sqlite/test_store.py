@@ -190,26 +190,3 @@ async def test_sqlite_takes_the_index_that_is_meant(sql: str, plan: str, tmp_pat
         steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
     assert len(steps) == 1, "no sorting"
     assert plan in steps[0]
-
-
-async def test_an_idle_node_asks_its_files_and_seldom_its_database(tmp_path: Path) -> None:
-    store = await SqliteStore.open(str(tmp_path / "db"))
-    other = await SqliteStore.open(str(tmp_path / "db"))
-
-    def asked(*times: float) -> list[float]:
-        return [now for now in times if store._should_check(now)]
-
-    try:
-        asked(0.0)
-        assert asked(100.0, 100.1, 100.9, 101.0, 101.9) == [100.0, 101.0], "once a second"
-        await other.publish([Write("t", b"\x01")])
-        # A commit is in the files before it can be seen: the first look after they changed may come too early.
-        assert asked(102.1, 102.2, 103.0, 103.2, 103.9, 104.0) == [102.1, 102.2, 103.0, 104.0]
-        await store.publish([Write("t", b"\x02")])
-        assert asked(104.12, 104.14, 104.17, 104.3, 105.15) == [104.12, 104.14, 105.15], "its own: not for so long"
-        await store.publish([Write("t", b"\x03")])
-        await other.publish([Write("t", b"\x04")])
-        assert asked(106.2, 106.4, 107.0) == [106.2, 106.4, 107.0], "another process's after its own"
-    finally:
-        await store.aclose()
-        await other.aclose()
