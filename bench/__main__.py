@@ -161,14 +161,16 @@ def recovery_command(
     clients: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     down: Annotated[float, Parameter(converter=a_duration, metavar="DURATION")] = 0.0,
     busy: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    peers: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Kill a node with thousands of clients, and measure their return.
 
     :param clients: Number of clients: 15,000 if not given, 1,000 with --quick.
     :param down: Time from the kill until the node is started again, such as 0s, 2s or 10s.
     :param busy: Number of cores that other processes keep busy meanwhile.
+    :param peers: Folder of the programs of other systems, centrifugo and nats-server; else PATH is searched.
     """
-    return measuring.show(recovery(measuring, clients, down, busy))
+    return measuring.show(recovery(measuring, clients, down, busy, peers))
 
 
 @app.command(name="leases")

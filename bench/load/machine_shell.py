@@ -50,6 +50,8 @@ NAP_S_MAX = 0.05
 CBOR_MAP = 0xA0
 ADDRESS_CLIENTS = 1_000
 """Clients of one loopback address, whose ports would run out while old connections are in TIME_WAIT."""
+REFUSED = "refused"
+"""The reason of a dial that no connection came of: nothing listens."""
 IP_BIND_ADDRESS_NO_PORT = 24
 """Leaves the choice of the port to `connect`, which may give one port to connections to different peers (Linux)."""
 
@@ -258,7 +260,7 @@ class MachineShell:
             if not wire.client.publishes:
                 self.refused += isinstance(wire.action, Connect)
                 self.polls_refused += isinstance(wire.action, SendPoll)
-            self._failed(wire, "refused")
+            self._failed(wire, REFUSED)
             return
         wire.stage = "asked"
         self._epoll.modify(wire.socket.fileno(), select.EPOLLIN)
@@ -325,7 +327,7 @@ class MachineShell:
             if stage == "asked" and not wire.fresh and reason == "connection lost" and not wire.data:
                 client.requests[action.request] = self._open(client, action, wire.out)
                 return
-            self.tell(client, RequestFailed(action.request, reason, unsent=stage == "connecting"))
+            self.tell(client, RequestFailed(action.request, reason, unsent=reason == REFUSED))
         elif stage == "open":
             self.tell(client, Lost(action.conn, None, reason))
         else:

@@ -101,6 +101,7 @@ class Machines(MachineShell):
         while time.monotonic() - began < patience_s and not self._recovered(freshness):
             self._go_on()
             self._note_course()
+        self._note_course(last=True)
         busy = (time.process_time() - cpu) / (time.monotonic() - began)
         attempts, refused, shed, polls = self.attempts, self.refused, self.shed, self.polls
         ends = time.monotonic() + settle_s
@@ -230,9 +231,9 @@ class Machines(MachineShell):
         del client
         return {other.number for other in self._clients}
 
-    def _note_course(self) -> None:
+    def _note_course(self, *, last: bool = False) -> None:
         fresh = len(self._clients) - len(self._stale) if self._died_at < math.inf else 0
-        self._course.note(len(self._live), fresh, self.attempts, self.refused, self.polls)
+        self._course.note(len(self._live), fresh, self.attempts, self.refused, self.polls, last=last)
 
     def advised(self, message: messages.ServerMessage) -> messages.ServerMessage:
         """Return a message, with ``jitter`` without the advice to spread."""

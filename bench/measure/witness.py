@@ -16,7 +16,6 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +24,7 @@ from typing import Self
 from bench.load.course import CLOCK
 from bench.load.machine_shell import IP_BIND_ADDRESS_NO_PORT
 from bench.measure.accept_queue import accept_queue
+from bench.measure.publishing import PUT, Publishing
 
 ATTEMPT_EVERY_S = 0.1
 ANSWER_S_MAX = 0.5
@@ -36,28 +36,6 @@ UNFOLLOWED = "probe"
 ADDRESS = "127.0.0.250"
 """The source of attempts, which no load generator uses."""
 RECEIVE_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Publishing:
-    """How to publish to a server: the bytes of a whole conversation, and whether an answer acknowledges it.
-
-    `request` gets the topic and the value.
-    """
-
-    request: Callable[[str, int], bytes]
-    acknowledged: Callable[[bytes], bool]
-
-
-def put(topic: str, value: int) -> bytes:
-    """Return a request that publishes to a softstate node."""
-    body = str(value).encode()
-    head = f"PUT /v1/topics/{topic} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-PUT = Publishing(put, lambda data: data.startswith(b"HTTP/1.1 200 "))
-"""To a softstate node."""
 
 
 @dataclass(slots=True)

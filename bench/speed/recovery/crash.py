@@ -20,8 +20,9 @@ from bench.load.machines import OPENING_MAX, Spread
 from bench.load.process import LoadProcess
 from bench.measure.checkouts import THIS, Checkout
 from bench.measure.cost import cpu_s
+from bench.measure.publishing import PUT, Publishing
 from bench.measure.servers import Server, count_lost, folder, running
-from bench.measure.witness import PUT, Attempt, Publishing, Witness
+from bench.measure.witness import Attempt, Witness
 from softstate.cli.processes.child import free_port
 
 PART_CLIENTS = 1_000

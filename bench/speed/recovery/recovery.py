@@ -8,7 +8,9 @@ backoff with full jitter only: the first attempt after U(0, base), the bound dou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from bench.load.process import LoadProcess
 from bench.measure.options import Measuring
@@ -16,6 +18,7 @@ from bench.measure.report import Column, Report, Row, Table, Target
 from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
 from bench.speed.recovery.crash import Herd, System, crash, softstate_system
 from bench.speed.recovery.figures import course_of, figures_of
+from bench.speed.recovery.peers import peer_systems
 from bench.speed.sessions import bare_server, reply_sizes
 
 CLIENTS = {False: 15_000, True: 1_000}
@@ -78,13 +81,18 @@ COURSE = (
 
 
 def recovery(
-    measuring: Measuring, clients: int | None = None, down_s: float = 0.0, busy: int = 0, ttl_s: float | None = None
+    measuring: Measuring, clients: int | None = None, down_s: float = 0.0, busy: int = 0, peers: Path | None = None
 ) -> Report:
     """Kill a node with all its clients connected, once in each run."""
     quick = measuring.quick
-    herd = Herd(clients or CLIENTS[quick], down_s, ttl_s or TTL_S[quick], busy)
+    herd = Herd(clients or CLIENTS[quick], down_s, TTL_S[quick], busy)
     report = measuring.report("recovery", f"{herd}: one node is killed with SIGKILL and started again")
-    herds(report, herd, measuring.rounds)
+    others: dict[str, System] = {}
+    if not report.compares:
+        others, notes = peer_systems(peers)
+        for note in notes:
+            report.note(note)
+    herds(report, herd, measuring.rounds, others)
     report.note(
         "clients are the real client machine, in one or two processes, on raw sockets; times count from the kill"
     )
@@ -96,12 +104,12 @@ def recovery(
     return report
 
 
-def herds(report: Report, herd: Herd, rounds: int) -> Rounds:
-    """Compare both ways to come back; of two checkouts, compare the nodes, with softstate's own way."""
+def herds(report: Report, herd: Herd, rounds: int, others: Mapping[str, System] | None = None) -> Rounds:
+    """Compare both ways to come back, and `others`; of two checkouts, compare the nodes, with softstate's own way."""
     courses: dict[str, list[tuple[float, Figures]]] = {}
     systems = {name: softstate_system("lease", checkout) for name, checkout in report.checkouts.named(SPREAD).items()}
     if not report.compares:
-        systems[JITTER] = softstate_system("jitter")
+        systems |= {JITTER: softstate_system("jitter"), **(others or {})}
     sizes = reply_sizes()
     measures: dict[str, Measure] = {
         name: partial(_measure, name, herd, system, sizes, courses) for name, system in systems.items()

@@ -12,7 +12,8 @@ import pytest
 
 from bench.load.course import CLOCK
 from bench.measure.accept_queue import accept_queue
-from bench.measure.witness import FOLLOWED, UNFOLLOWED, Publishing, Witness, put
+from bench.measure.publishing import Publishing, put
+from bench.measure.witness import FOLLOWED, UNFOLLOWED, Witness
 
 ECHO = Publishing(lambda topic, value: f"{topic} {value}\n".encode(), lambda data: data.endswith(b"\n"))
 
