@@ -51,7 +51,7 @@ class Capacity:
 
 @final
 class Processor:
-    """The processor of one host. Work is served in the order of `serve`, by whatever task asks.
+    """The processor of one host. Work is served in the order in which `serve` is called, by any task.
 
     `busy_s` is the time spent, `wasted_s` that of it for peers that had closed their end before, and `accept_queue_max`
     the most connections that waited to be accepted.
