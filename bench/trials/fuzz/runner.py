@@ -21,6 +21,7 @@ import trio
 from trio.testing import MockClock
 
 from bench.trials.fuzz.client_targets import ClientHttpTarget, ClientSocketTarget
+from bench.trials.fuzz.frames_target import FramesTarget
 from bench.trials.fuzz.http1_target import Http1Target
 from bench.trials.fuzz.machine_target import MachineTarget
 from bench.trials.fuzz.minimiser import minimise
@@ -32,7 +33,7 @@ from softstate.testing.simulation.determinism import captured_logs, deterministi
 TARGETS: dict[str, Callable[[], Target]] = {
     made.name: made
     for made in (
-        CborTarget, JsonTarget, NamesTarget, NdjsonTarget, ConfigTarget, MachineTarget,
+        CborTarget, JsonTarget, FramesTarget, NamesTarget, NdjsonTarget, ConfigTarget, MachineTarget,
         Http1Target, HttpTarget, SocketTarget, ClientHttpTarget, ClientSocketTarget,
     )
 }  # fmt: skip

@@ -14,8 +14,8 @@ from bench.trials.fuzz.target import Target
 
 SEED = 20_260_101
 COUNTS = {
-    "cbor": 1_000, "json": 2_000, "names": 3_000, "ndjson": 1_500, "config": 30, "machine": 80, "http": 60,
-    "websocket": 60, "http1": 3_000, "client-http": 200, "client-ws": 300,
+    "cbor": 1_000, "json": 2_000, "frames": 1_500, "names": 3_000, "ndjson": 1_500, "config": 30, "machine": 80,
+    "http": 60, "websocket": 60, "http1": 3_000, "client-http": 200, "client-ws": 300,
 }  # fmt: skip
 
 
