@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from softstate.position import Position
+from softstate.wire.codec import Codec
 from softstate.wire.messages import Farewell, Reason
 from softstate.wire.push import PushBatch
 
@@ -14,6 +15,10 @@ class Sink(Protocol):
 
     One that raises has met a bug, and is told to `fail`: all others go on (S18).
     """
+
+    @property
+    def codec(self) -> Codec:
+        """How it wants changes encoded."""
 
     def offer(self, batch: PushBatch) -> None:
         """Take committed changes to be pushed."""
@@ -41,6 +46,7 @@ class _Nowhere:
         """Raise: no lease leads here."""
         raise AssertionError(f"a connection that has ended was called with {given}")
 
+    codec: Any = property(_refuse)
     offer = flush = moved = revoked = leave = fail = _refuse
 
 

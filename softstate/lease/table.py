@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -338,11 +338,15 @@ class LeaseTable:
         return [group for group in found if group is not None]
 
     def members(self, topic: str) -> Iterable[Lease]:
-        """Return the leases that cover a topic, each once; also some that are over (by their `deadline`).
+        """Return the leases that cover a topic, each once, as `merge` does."""
+        return self.merge(self.reached(topic))
+
+    @staticmethod
+    def merge(groups: Sequence[Group]) -> Iterable[Lease]:
+        """Return the leases of groups that `reached` found, each once; also some that are over (by their `deadline`).
 
         With one group, the usual case, this is the group itself, uncopied, to be read as `reached` says.
         """
-        groups = self.reached(topic)
         if len(groups) == 1:
             return groups[0]
         merged: dict[Lease, None] = {}

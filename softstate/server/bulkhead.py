@@ -25,16 +25,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, ClassVar, final
 
 import structlog
 import trio
 
 from softstate.errors import Unavailable
-from softstate.lease import Sink
+from softstate.lease import Lease, Sink
 from softstate.wire.push import PushBatch
-
-S = TypeVar("S", bound=Sink)
 
 MINUTE_S = 60.0
 
@@ -128,18 +126,26 @@ class Bulkhead:
                 if failed is not None:
                     self.attempt(failed, items[0])
 
-    def offer(self, sinks: Iterable[S], batch: PushBatch) -> Sequence[tuple[S, Exception]]:
-        """Offer a batch to every sink; return those that failed, each with its error: the hub decides what it means.
+    def offer(
+        self, leases: Iterable[Lease], batch: PushBatch, now: float
+    ) -> tuple[int, Sequence[tuple[Sink, Exception]]]:
+        """Offer a batch to the connections of leases that live at `now`; return how many these were.
 
-        A loop of its own, since nearly all the work of a node passes here, and ``try`` costs it nothing.
+        And those that failed, each with its error: the hub decides what it means. A loop of its own, since nearly all
+        the work of a node passes here, and ``try`` costs it nothing.
         """
-        failures: list[tuple[S, Exception]] = []
-        for sink in sinks:
+        offered = 0
+        failures: list[tuple[Sink, Exception]] = []
+        for lease in leases:
+            sink = lease.sink
+            if sink is None or lease.deadline < now:
+                continue
+            offered += 1
             try:
                 sink.offer(batch)
             except Exception as error:
                 failures.append((sink, error))
-        return failures
+        return offered, failures
 
     def attempt(self, call: Callable[..., object], *arguments: object) -> Exception | None:
         """Call; return the error that it raised, neither logged nor counted, or None."""

@@ -4,7 +4,7 @@
 
     rig = HubRig(START)
     log, lease = rig.lease("a/", "b")                             # leases do not expire: the table's clock stands at 0
-    rig.hub.apply([record("a/1", 11)], [], START.at(11))
+    await rig.hub.apply([record("a/1", 11)], [], START.at(11))
     assert log == ["a/1@11"]                                      # topic@version; a lineage row is lineage@revision
 
 The storage tests (`test_follower`, `test_heads`, `test_writes`) extend it by a store and the part under test.
@@ -12,7 +12,8 @@ The storage tests (`test_follower`, `test_heads`, `test_writes`) extend it by a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar, cast
 
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
@@ -21,6 +22,8 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.hub import Hub
 from softstate.wire.push import PushBatch
 from tests.kit.silent_sink import SilentSink
+
+T = TypeVar("T")
 
 
 class Log(list[str], SilentSink):
@@ -63,6 +66,15 @@ class HubRig:
         lease.sink = log
         self.sinks[log] = None
         return log, lease
+
+
+def at_once(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call to its end that has nothing to wait for, from where nothing can be awaited."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    raise AssertionError(f"{call} waits")
 
 
 def record(topic: str, version: int) -> Record:

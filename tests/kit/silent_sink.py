@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from softstate.position import Position
+from softstate.wire import CBOR, Codec
 from softstate.wire.messages import Farewell, Reason
 from softstate.wire.push import PushBatch
 
 
 class SilentSink:
     """Implements `softstate.lease.Sink`."""
+
+    codec: Codec = CBOR
 
     def offer(self, batch: PushBatch) -> None:
         pass

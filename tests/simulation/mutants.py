@@ -16,7 +16,8 @@ from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.shell.shell import _Connection
 from softstate.model import Change, Record
 from softstate.position import Position
-from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.audience import Audience
+from softstate.server.fanout.hub import Hub, Portions
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
 from softstate.server.storage.batcher import Batcher, Ticket
@@ -92,7 +93,8 @@ def notified_before_commit(patch: Patch) -> None:
         position = self._hub.position
         for publish in group:
             if publish.expect is None and publish.cbor is not None:
-                self._hub._offer([Record(publish.topic, position.revision + 1, publish.cbor)])
+                for _ in self._hub._offer([Record(publish.topic, position.revision + 1, publish.cbor)]):
+                    pass
                 self._hub.flush()
                 break
         return await commit(self, group)
@@ -159,11 +161,24 @@ def reads_joined_under_way(patch: Patch) -> None:
 def own_commits_close_gaps(patch: Patch) -> None:
     """The hub moves to this node's own commit, even if others committed in between."""
 
-    def committed(self: Hub, _before: int, records: Sequence[Record], position: Position) -> None:
+    async def committed(self: Hub, _before: int, records: Sequence[Record], position: Position) -> None:
         if position.same_lineage(self.position):
-            self.apply(records, (), position)
+            await self.apply(records, (), position)
 
     patch.setattr(Hub, "committed", committed)
+
+
+def hub_moves_ahead(patch: Patch) -> None:
+    """The hub moves to a commit when the first turn of its pushes is over, and not the last."""
+    push = Hub._push
+
+    def ahead(self: Hub, audience: Audience) -> Portions:
+        for _ in push(self, audience):
+            self.position = self.position.at(max(change.record.version for change in audience._changes))
+            self._reached_lot.unpark_all()
+            yield
+
+    patch.setattr(Hub, "_push", ahead)
 
 
 def hub_not_awaited(patch: Patch) -> None:

@@ -13,7 +13,7 @@ as well, at the same revision, the node ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import trio
@@ -22,9 +22,15 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
+from softstate.server.fanout.audience import TURN_US, Audience
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.wire import CODECS
-from softstate.wire.push import EncodedChange, PushBatch
+from softstate.wire.push import PushBatch
+
+_OVER = object()
+
+Portions: TypeAlias = Iterator[None]
+"""Work that yields when its turn has no room left, and goes on in the next."""
 
 Revoke: TypeAlias = Callable[[Iterable[Lease] | None], None]
 """Revokes leases as `overloaded`; None stands for all of them."""
@@ -58,12 +64,16 @@ class Hub:
         self.deliveries = 0
         self.restarts = 0
         """Times that a new history began here: what is known of the one before says nothing about it."""
+        self.turn_us = TURN_US
+        """Room of a turn, in microseconds of estimated work; simulation makes it small."""
         self.recent = RecentChanges(position.revision)
         self._table = table
         self._bulkhead = bulkhead
         self._revoke = revoke
         self._now = now
         self._sinks = sinks
+        self._passing = False
+        self._resting = trio.lowlevel.ParkingLot()
         self._unflushed: dict[Sink, None] = {}
         self._reached_lot = trio.lowlevel.ParkingLot()
 
@@ -75,35 +85,65 @@ class Hub:
         """Have a connection that has queued something flushed at the end of this turn."""
         self._unflushed[sink] = None
 
-    def committed(self, before: int, records: Sequence[Record], position: Position) -> None:
+    async def committed(self, before: int, records: Sequence[Record], position: Position) -> None:
         """Take this node's own commit, if it is the next; else leave it to the feed."""
+        await self.at_rest()
         if before == self.position.revision and position.same_lineage(self.position):
-            self.apply(records, (), position)
+            await self.apply(records, (), position)
 
-    def apply(self, records: Iterable[Record], lineages: Iterable[Position], upto: Position) -> None:
-        """Offer what lies beyond the hub's position, in revision order, then move to `upto`."""
+    async def apply(self, records: Iterable[Record], lineages: Iterable[Position], upto: Position) -> None:
+        """Offer what lies beyond the hub's position, in revision order, then move to `upto`.
+
+        More work than a turn of the loop has room for goes on in the next turns, and another call waits for its end;
+        the position moves once all of it was offered, and not at all if a new history begins meanwhile, or the call is
+        cancelled. Little work has no checkpoint.
+        """
+        await self.at_rest()
         if upto.revision <= self.position.revision or self._bulkhead.ending:
             return
         rows = sorted((row for row in lineages if row.revision > self.position.revision), key=lambda row: row.revision)
         news = [record for record in records if record.version > self.position.revision]
-        with self._bulkhead.contain("hub", revision=upto.revision) as turn:
-            self._turn(news, rows, self._offer)
-        if turn.failed and not self._repeat(news, rows, upto):
-            return
-        self.position = upto
+        self._passing = True
+        try:
+            if await self._pass(news, rows, upto):
+                self.position = upto
+        finally:
+            self._passing = False
+            self._resting.unpark_all()
         self.flush()
         self._reached_lot.unpark_all()
 
-    def _turn(
-        self, news: Sequence[Record], rows: Sequence[Position], offer: Callable[[Sequence[Record]], None]
-    ) -> None:
+    async def at_rest(self) -> None:
+        """Return once no call of `apply` is under way; without a checkpoint if there is none."""
+        while self._passing:
+            await self._resting.park()
+
+    async def _pass(self, news: Sequence[Record], rows: Sequence[Position], upto: Position) -> bool:
+        """Offer all, in as many turns as it takes; return whether the hub may move to `upto`."""
+        history = self.restarts
+        portions = self._in_order(news, rows, self._offer)
+        while True:
+            with self._bulkhead.contain("hub", revision=upto.revision) as turn:
+                over = next(portions, _OVER) is _OVER
+            if turn.failed:
+                return self._repeat(news, rows, upto)
+            if over:
+                return True
+            self.flush()
+            await trio.lowlevel.checkpoint()
+            if self.restarts != history or self._bulkhead.ending:
+                return False
+
+    def _in_order(
+        self, news: Sequence[Record], rows: Sequence[Position], offer: Callable[[Sequence[Record]], Portions]
+    ) -> Portions:
         done = 0
         for row in rows:
             before = [record for record in news[done:] if record.version < row.revision]
-            offer(before)
+            yield from offer(before)
             self._tell_all(row)
             done += len(before)
-        offer(news[done:])
+        yield from offer(news[done:])
 
     def _repeat(self, news: Sequence[Record], rows: Sequence[Position], upto: Position) -> bool:
         """Repeat a turn that failed, with every record of it taken for unreadable; return whether the hub may move."""
@@ -114,42 +154,48 @@ class Hub:
             with self._bulkhead.contain("hub: revoking all", revision=upto.revision) as revoking:
                 self._revoke(None)
         with self._bulkhead.contain("hub: second attempt", revision=upto.revision) as turn:
-            self._turn(news, rows, self._note)
+            for _ in self._in_order(news, rows, self._note):
+                pass
         if revoking.failed or turn.failed:
             self._bulkhead.end_node(f"its hub failed twice on its way to revision {upto.revision}")
             return False
         return True
 
-    def _offer(self, records: Sequence[Record]) -> None:
+    def _offer(self, records: Sequence[Record]) -> Portions:
         # A newer change takes the place of an older one of its topic, as in a congested outbox (S10).
         latest = {record.topic: record for record in records}
         self.changes += len(records)
-        if len(latest) == 1:
-            ((topic, record),) = latest.items()
-            batch = PushBatch([EncodedChange(record)])
-            failures = self._bulkhead.offer(self._owed(topic), batch)
-            if failures:
-                self._end_failed(failures, batch)
-        elif latest:
-            self._offer_together(list(latest.values()))
-        self._note(records)
+        audience = Audience(self._table, self.turn_us)
+        for record in latest.values():
+            audience.add(record)
+            if audience.full:
+                yield from self._push(audience)
+                yield
+                audience = Audience(self._table, self.turn_us)
+        yield from self._push(audience)
+        yield from self._note(records)
 
-    def _offer_together(self, records: Sequence[Record]) -> None:
-        # Leases that are owed the same changes are owed the same bytes: joined once, and one call and one write for
-        # each connection instead of one for each delivery. A bit mask per lease says which: it costs 0.1 µs a delivery.
-        owed: dict[Sink, int] = {}
-        for number, record in enumerate(records):
-            for sink in self._owed(record.topic):
-                owed[sink] = owed.get(sink, 0) | 1 << number
-        changes = [EncodedChange(record) for record in records]
-        groups: dict[int, list[Sink]] = {}
-        for sink, mask in owed.items():
-            groups.setdefault(mask, []).append(sink)
-        for mask, sinks in groups.items():
-            batch = PushBatch([change for at, change in enumerate(changes) if mask >> at & 1])
-            failures = self._bulkhead.offer(sinks, batch)
-            if failures:
-                self._end_failed(failures, batch)
+    def _push(self, audience: Audience) -> Portions:
+        yield from audience.encode()
+        deliveries, spent_us = audience.deliveries()
+        room_us = self.turn_us - spent_us
+        for batch, each_us, leases in deliveries:
+            at = 0
+            while at < len(leases):
+                if room_us < each_us:
+                    yield
+                    room_us = self.turn_us
+                some = leases[at : at + max(room_us // each_us, 1)]
+                self._offer_to(some, batch)
+                at += len(some)
+                room_us -= len(some) * each_us
+
+    def _offer_to(self, leases: Sequence[Lease], batch: PushBatch) -> None:
+        # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.
+        offered, failures = self._bulkhead.offer(leases, batch, self._now())
+        self.deliveries += offered * len(batch)
+        if failures:
+            self._end_failed(failures, batch)
 
     def _end_failed(self, failures: Sequence[tuple[Sink, Exception]], batch: PushBatch) -> None:
         """End the connections that could not take a batch, each alone, unless one of its records is the reason."""
@@ -162,17 +208,10 @@ class Hub:
             self._bulkhead.met("connection", error)
             self._bulkhead.attempt(sink.fail)
 
-    def _note(self, records: Sequence[Record]) -> None:
+    def _note(self, records: Sequence[Record]) -> Portions:
         for record in records:
             self.recent.note(record.topic, record.version)
-
-    def _owed(self, topic: str) -> list[Sink]:
-        # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.
-        # A list, since an offer may end a lease, and with it a group.
-        now = self._now()
-        sinks = [lease.sink for lease in self._table.members(topic) if lease.sink is not None and lease.deadline >= now]
-        self.deliveries += len(sinks)
-        return sinks
+        yield from ()
 
     def _tell_all(self, row: Position) -> None:
         def tell(sink: Sink) -> None:

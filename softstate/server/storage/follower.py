@@ -129,6 +129,7 @@ class StoreFollower:
             before = self._hub.position.revision
             with trio.CancelScope() as self._wait_scope:
                 await self._store.wait(before)
+                await self._hub.at_rest()
             if self._hub.position.revision > before and not self._check_due:
                 # This node's own commits were applied directly. If there is more, the next wait returns at once.
                 return
@@ -145,7 +146,7 @@ class StoreFollower:
                 self._bulkhead.end_node("it missed changes, and could not revoke the leases that they were owed to")
         else:
             self._damage.met(feed.records)
-            self._hub.apply(feed.records, feed.lineages, feed.upto)
+            await self._hub.apply(feed.records, feed.lineages, feed.upto)
 
     async def _reopen(self) -> None:
         while True:

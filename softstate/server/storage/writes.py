@@ -156,7 +156,7 @@ class StoreWrites:
             self.failing.succeeded()
             if self._damage:
                 self._damage.met(committed.records)
-            self._hub.committed(committed.before, committed.records, committed.position)
+            await self._hub.committed(committed.before, committed.records, committed.position)
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:
             if isinstance(verdict, Applied):

@@ -28,6 +28,9 @@ REVOKED = ("slow_consumer", "overloaded", "denied", "skipped")
 OPEN_RETRY_S = 0.5
 """Seconds between attempts of a starting node to open the store."""
 
+HUB_TURN_US = 10
+"""Room of a turn of the hub: two writes, so that requests come between the pushes of one commit."""
+
 
 @final
 class SimNode:
@@ -82,6 +85,7 @@ class SimNode:
                 bulkhead=Bulkhead(strict=True),
                 date=None,
             )
+            node.hub.turn_us = HUB_TURN_US
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node
             listener = self._environment.network.listen(self.name, PORT)

@@ -24,7 +24,7 @@ from softstate.server.storage.follower import (
 from softstate.server.storage.guard import CHECKED
 from softstate.store.base import Feed, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from tests.kit.hub_rig import HubRig, Log
+from tests.kit.hub_rig import HubRig, Log, at_once
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -130,7 +130,7 @@ async def test_a_short_cut_taken_while_the_feed_is_read_is_not_brought_again() -
         def cut_short() -> None:
             rig.store.before_feed = lambda: None
             image = rig.disk.image
-            rig.hub.committed(2, list(image.records.values()), image.position)
+            at_once(rig.hub.committed(2, list(image.records.values()), image.position))
 
         rig.store.before_feed = cut_short
         await rig.publish("a", "b")

@@ -96,7 +96,7 @@ async def test_a_renewal_waits_for_the_hub_and_is_answered_at_its_position(autoj
         rig.ask()
         await trio.sleep(1)
         assert not rig.settled
-        rig.hub.apply([], [], head)
+        await rig.hub.apply([], [], head)
         await trio.sleep(1)
         assert [outcome for outcome, _ in rig.settled] == [head]
 
@@ -146,7 +146,7 @@ async def test_a_head_of_a_history_that_ended_is_not_waited_for(autojump_clock: 
 async def test_a_hub_of_the_history_before_is_not_level_whatever_its_revision(autojump_clock: CLOCK) -> None:
     async with renewing() as rig:
         backup = rig.store.disk.snapshot()
-        rig.hub.apply([], [], (await rig.store.publish([PUBLISH] * 9)).position)
+        await rig.hub.apply([], [], (await rig.store.publish([PUBLISH] * 9)).position)
         rig.store.disk.restore(backup)
         now = await rig.store.reopen()
         rig.ask()

@@ -15,7 +15,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.housekeeping import HOUSEKEEPING_S, Housekeeping
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from tests.kit.hub_rig import HubRig
+from tests.kit.hub_rig import HubRig, at_once
 
 CONFIG = ServerConfig(key_ms=60_000, tombstone_s=120)
 
@@ -43,7 +43,7 @@ class Rig(HubRig):
 
     def at(self, revision: int) -> None:
         """Move the hub."""
-        self.hub.apply([], [], self.hub.position.at(revision))
+        at_once(self.hub.apply([], [], self.hub.position.at(revision)))
 
 
 @pytest.fixture

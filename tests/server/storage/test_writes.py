@@ -114,7 +114,7 @@ async def test_commits_of_another_node_in_between_are_left_to_the_feed() -> None
         await rig.writes.publish(put("a"))
         assert rig.pushed == []
         feed = await other.feed(rig.hub.position)
-        rig.hub.apply(feed.records, feed.lineages, feed.upto)
+        await rig.hub.apply(feed.records, feed.lineages, feed.upto)
         assert rig.pushed == ["a@3"]
 
 
