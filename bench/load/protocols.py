@@ -127,7 +127,7 @@ class Softstate(Protocol):
     def warm_up(self) -> Step:
         """Publish until the store's revision is above `WARM_CHANGES`."""
         changes = [Change("warm", b"")] * WARM_CHANGES
-        return Step(self.publish_batch(changes), _http_reply_is_whole)
+        return Step(self.publish_batch(changes), http_reply_is_whole)
 
     def delivery_bytes(self, topic: str) -> int:
         """Return the size of a frame that the server would make."""
@@ -314,7 +314,8 @@ def _head_is_whole(data: bytes) -> bool:
     return data.endswith(b"\r\n\r\n")
 
 
-def _http_reply_is_whole(data: bytes) -> bool:
+def http_reply_is_whole(data: bytes) -> bool:
+    """Tell whether a reply to a request has come to its end."""
     head, end, body = data.partition(b"\r\n\r\n")
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")

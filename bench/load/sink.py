@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, value_of
+from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, http_reply_is_whole, value_of
 
 EVENTS_MAX = 64
 RECEIVE_BYTES = 256 * 1024
@@ -42,6 +42,7 @@ class Sink:
     def __init__(self) -> None:
         self._protocol: Protocol = PROTOCOLS["softstate"]
         self._topics: Sequence[str] = ()
+        self._apart = False
         self._buffer = bytearray(RECEIVE_BYTES)
         self._sockets: dict[int, socket.socket] = {}
         self._receive: dict[int, Callable[[bytearray], int]] = {}
@@ -54,14 +55,22 @@ class Sink:
 
     # Commands -------------------------------------------------------------------------------------------------------
 
-    def open(self, protocol: str, port: int, connections: int, topics: Sequence[str]) -> dict[str, Any]:
-        """Open all connections, subscribe, wait for all answers, and check one delivery of each topic in full."""
+    def open(
+        self, protocol: str, port: int, connections: int, topics: Sequence[str], apart: bool = False
+    ) -> dict[str, Any]:
+        """Open all connections, subscribe, wait for all answers, and check one delivery of each topic in full.
+
+        All follow all of `topics`, or each, if they follow them `apart`, its own: then there are as many topics, with
+        names of one length, and one delivery is checked.
+        """
         self._protocol = PROTOCOLS[protocol]
         self._topics = topics
+        self._apart = apart
         began = time.monotonic()
-        for opened in self._connect_all(port, self._protocol.subscriber(topics), connections):
-            self._admit(opened, 0)
-            self._subscribers.append(opened.fileno())
+        for followed, count in [([topic], 1) for topic in topics] if apart else [(topics, connections)]:
+            for opened in self._connect_all(port, self._protocol.subscriber(followed), count):
+                self._admit(opened, 0)
+                self._subscribers.append(opened.fileno())
         opened_s = time.monotonic() - began
         [self._publisher] = self._connect_all(port, self._protocol.publisher(), 1)
         self._admit(self._publisher, _NEVER)
@@ -74,8 +83,8 @@ class Sink:
                 _exchange(self._batch, warm_up)
             self._admit(self._batch, _NEVER)
         self._settle()
-        for topic in topics:
-            self._check(self._changes([topic])[0])
+        for topic in topics[:1] if apart else topics:
+            self._check(self._changes([topic])[0], self._subscribers[:1] if apart else self._subscribers)
         return {"opened": len(self._subscribers), "open_s": opened_s}
 
     def paced(self, changes: int) -> dict[str, Any]:
@@ -94,7 +103,8 @@ class Sink:
 
     def bursts(self, times: int) -> dict[str, Any]:
         """Publish one change of each topic at once; the next burst when all subscribers have this one."""
-        each = sum(map(self._protocol.delivery_bytes, self._topics))
+        mine = self._topics[:1] if self._apart else self._topics
+        each = sum(map(self._protocol.delivery_bytes, mine))
         arrivals: list[int] = []
         wall_ns = 0
         cpu = time.process_time_ns()
@@ -106,7 +116,24 @@ class Sink:
             self._collect(each, began, arrivals)
             wall_ns += arrivals[-1]
         cpu = time.process_time_ns() - cpu
-        return self._result(times * len(self._topics), wall_ns, cpu, arrivals)
+        return self._result(times * len(mine), wall_ns, cpu, arrivals)
+
+    def unfollowed(self, times: int) -> dict[str, Any]:
+        """Publish as many changes at once as `bursts` does, of topics without subscribers, each when all are answered.
+
+        Only for softstate. There are no deliveries in it; `wall_s` is the sum of the times until the answers.
+        """
+        assert self._batch is not None
+        self._settle()
+        wall_ns = 0
+        for _ in range(times):
+            changes = [Change(f"x{topic}", value) for topic, value in self._changes(self._topics)]
+            step = Step(self._protocol.publish_batch(changes), http_reply_is_whole)
+            began = time.monotonic_ns()
+            _exchange(self._batch, step)
+            wall_ns += time.monotonic_ns() - began
+        self._batch.setblocking(False)
+        return {"wall_s": wall_ns / 1e9}
 
     def hot(self, changes: int, timeout_s: float) -> dict[str, Any]:
         """Publish changes of the first topic as fast as the server reads them, until all subscribers hold the last.
@@ -186,10 +213,10 @@ class Sink:
             changes.append(Change(topic, value_of(self._sequence)))
         return changes
 
-    def _check(self, change: Change) -> None:
-        """Publish one change, and compare the delivery to each subscriber."""
+    def _check(self, change: Change, subscribers: Sequence[int]) -> None:
+        """Publish one change, and compare the delivery to each of its subscribers."""
         want = self._protocol.delivery_bytes(change.topic)
-        seen = dict.fromkeys(self._subscribers, b"")
+        seen = dict.fromkeys(subscribers, b"")
         left = set(seen)
         self._publishing().sendall(self._protocol.publish([change]))
         deadline = time.monotonic() + ANSWER_S_MAX
@@ -300,7 +327,9 @@ def _answer(opened: socket.socket, step: Step) -> None:
 def main() -> None:
     """Serve commands until the parent ends."""
     sink = Sink()
-    serve({"open": sink.open, "paced": sink.paced, "bursts": sink.bursts, "hot": sink.hot})
+    serve(
+        {"open": sink.open, "paced": sink.paced, "bursts": sink.bursts, "hot": sink.hot, "unfollowed": sink.unfollowed}
+    )
 
 
 if __name__ == "__main__":

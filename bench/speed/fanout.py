@@ -49,6 +49,9 @@ BURST_SUBSCRIBERS = 1_000
 BURST_TOPICS = 20
 BURSTS = 20
 
+APART_SUBSCRIBERS = 512
+APART_BURSTS = 8
+
 HOT_SUBSCRIBERS = 1_000
 HOT_CHANGES = 500
 HOT_S_MAX = 60.0
@@ -67,6 +70,11 @@ COST = (
     Column("p99_s", "p99 ms", 1e3),
 )
 RATE = Column("deliveries_per_s", "million deliveries/s", 1e-6, better="more")
+APART = (
+    Column("push_cpu_s", "server CPU us/delivery", 1e6),
+    Column("publish_cpu_s", "of its publish, beside it", 1e6, better=""),
+    Column("p99_s", "p99 ms", 1e3),
+)
 HOT = (
     Column("wall_s", "until all hold the last, s", 1.0, 3),
     Column("server_cpu_s", "server CPU s", 1.0, 3),
@@ -132,6 +140,7 @@ def fanout(measuring: Measuring) -> Report:
     for size in SIZES_QUICK if measuring.quick else PACED:
         paced(report, size, PACED[size], measuring.rounds)
     bursts(report, BURST_SUBSCRIBERS, BURST_TOPICS, measuring.rounds)
+    apart(report, APART_SUBSCRIBERS, measuring.rounds)
     hot(report, HOT_SUBSCRIBERS, HOT_CHANGES, measuring.rounds)
     report.note("server CPU is the process's own clock: on loopback it includes the delivery to the receiving socket")
     if not report.compares:
@@ -167,6 +176,42 @@ def bursts(report: Report, subscribers: int, topics: int, rounds: int) -> Rounds
     report.figure_at_least(f"rate, {label}", rate, 2.0, "million deliveries/s")
     report.at_most(f"CPU per delivery, {label}", result, OURS, "nats-server", "server_cpu_s", 1.2)
     return result
+
+
+def apart(report: Report, subscribers: int, rounds: int) -> Rounds:
+    """Publish a change of each of many topics at once; each has one subscriber of its own.
+
+    Beside it the same without subscribers: a publish for each delivery is most of the cost, and the difference is what
+    a delivery costs.
+    """
+    label = f"apart, {subscribers:,} changes to a subscriber each"
+    with ExitStack() as stack:
+        runs = {}
+        for name, checkout in report.checkouts.named(OURS).items():
+            server = stack.enter_context(softstate_server(store="memory:", checkout=checkout))
+            sink = stack.enter_context(LoadProcess("bench.load.sink"))
+            topics = [f"bench/{number:03}" for number in range(subscribers)]
+            sink.ask("open", protocol="softstate", port=server.port, connections=subscribers, topics=topics, apart=True)
+            runs[name] = partial(_apart, Pair(server, sink))
+        for run in runs.values():
+            run()
+        result = run_rounds(runs, rounds, label)
+    report.table(label, result, APART, baseline=OURS, compares="push_cpu_s")
+    if OURS in result:
+        each_us = result.median(OURS, "push_cpu_s") * 1e6
+        report.figure_at_most(f"CPU per delivery, {label}", each_us, 8.0, "us")
+    return result
+
+
+def _apart(pair: Pair) -> Figures:
+    alone = pair.run("unfollowed", times=APART_BURSTS)
+    pushed = pair.run("bursts", times=APART_BURSTS)
+    count = pushed["deliveries"]
+    return {
+        "push_cpu_s": (pushed["server_cpu_s"] - alone["server_cpu_s"]) / count,
+        "publish_cpu_s": alone["server_cpu_s"] / count,
+        "p99_s": pushed["p99_s"],
+    }
 
 
 def hot(report: Report, subscribers: int, changes: int, rounds: int) -> Rounds:

@@ -25,17 +25,20 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.timeout(120)
-def test_all_three_comparisons_run_with_ten_subscribers() -> None:
+def test_all_comparisons_run_with_ten_subscribers() -> None:
     report = Report("fanout", "small")
     paced = fanout.paced(report, 10, 3, 2)
     bursts = fanout.bursts(report, 10, 20, 2)
+    apart = fanout.apart(report, 10, 2)
     hot = fanout.hot(report, 10, 50, 2)
+    assert list(apart.runs) == list(hot.runs)
+    assert apart.median(fanout.OURS, "publish_cpu_s") > 0
     for result in (paced, bursts):
         assert {len(runs) for runs in result.runs.values()} == {2}
         assert all(run["server_cpu_s"] > 0 < run["wall_s"] for runs in result.runs.values() for run in runs)
     assert list(hot.runs) == [fanout.OURS]
     assert hot.median(fanout.OURS, "received_bytes") > 0
-    assert len(report.tables) == 3
+    assert len(report.tables) == 4
     assert "skipped: rival is not installed (apt install rival)" in report.notes
     assert [target.ok for target in report.targets if "nats-server" in target.wanted] == [None]
 
