@@ -26,7 +26,7 @@ TURN_US = 4_000
 """Work of one turn of the hub, in microseconds."""
 
 WRITE_US = 5
-"""What it costs to write to one connection."""
+"""The cost of a write to one connection."""
 
 WRITE_BYTES_PER_US = 4_096
 """Bytes that a write copies in a microsecond."""
@@ -35,14 +35,14 @@ LEASES_PER_US = 8
 """Leases that a group is read for in a microsecond."""
 
 TEXT_US = 10
-"""What it costs to encode a change as JSON, beside its value: 5 to 7 us."""
+"""The cost of encoding a change as JSON, beside its value: 5 to 7 us."""
 
 TEXT_BYTES_MAX = 4_096
 """Bytes of a value that count, at a microsecond each, which is what nested values cost at worst: 0.85 us. A value holds
 no more items than this (`softstate.wire.value.VALUE_ITEMS_MAX`), and long texts cost a hundredth of it."""
 
 BINARY_US = 5
-"""What it costs to encode a change as CBOR: 3 to 5 us, and 12 with a value of 64 KiB."""
+"""The cost of encoding a change as CBOR: 3 to 5 us, and 12 with a value of 64 KiB."""
 
 VALUE_BYTES_MAX = 1024 * 1024
 """Bytes of values that are joined at most: what is framed for one portion stays in memory until it was pushed."""
