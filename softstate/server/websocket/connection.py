@@ -175,7 +175,7 @@ class Connection:
 
         From this call on nothing reaches the peer but what its socket has begun to take, and the close.
         """
-        if self._closing is None or self._closing.code != CloseCode.BUG:
+        if not isinstance(self._closing, Close) or self._closing.code != CloseCode.BUG:
             self._closing = Close(CloseCode.BUG, "this node met an error of its own, and has logged it")
             # Without an outbox, nothing that the hub, the store or the machine still say has an effect.
             outbox, self.outbox = self.outbox, None

@@ -5,7 +5,6 @@ Everything that is written goes through the outbox, so that no frame is torn, an
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 
 import trio
@@ -47,7 +46,8 @@ class MessageStream:
     def __init__(self, outbox: Outbox, message_bytes_max: int) -> None:
         self._outbox = outbox
         self._reader = FrameReader(message_bytes_max)
-        self._received: deque[bytes | str] = deque()
+        self._received: list[bytes | str] = []
+        """Messages that `receive` has not returned yet, the next one last. (An empty deque takes 0.7 KiB.)"""
         self._last: PeerClose | Violation | None = None
 
     async def accept(self, answer: bytes) -> None:
@@ -77,10 +77,13 @@ class MessageStream:
                 case Violation(code, reason):
                     raise Ended(code, reason)
             await self._receive_some()
-        return self._received.popleft()
+        return self._received.pop()
 
     async def _receive_some(self) -> None:
-        """Receive once, and answer pings: none while congested, since it would wait and the peer reads nothing."""
+        """Receive once, when no message waits, and answer pings.
+
+        None is answered while the outbox is congested: the answer would have to wait, and the peer reads nothing.
+        """
         outbox = self._outbox
         size = max(RECEIVE_BYTES, min(self._reader.missing, RECEIVE_BYTES_MAX))
         try:
@@ -99,6 +102,7 @@ class MessageStream:
                     answered = True
             elif isinstance(event, PeerClose | Violation):
                 self._last = event
+        self._received.reverse()
         if answered:
             outbox.flush()
 
