@@ -123,7 +123,7 @@ class MachineShell:
         self.attempts = self.refused = self.shed = 0
         self.polls = self.polls_refused = 0
 
-    # What a subclass adds --------------------------------------------------------------------------------------------
+    # For a subclass --------------------------------------------------------------------------------------------------
 
     def advised(self, message: messages.ServerMessage) -> messages.ServerMessage:
         """Return a message as its client shall see it."""
