@@ -287,13 +287,13 @@ class MachineShell:
         head, end, body = wire.data.partition(b"\r\n\r\n")
         if not end:
             return
-        status, headers = _head(head)
         client, action = wire.client, wire.action
+        if isinstance(action, Connect) and head.startswith(b"HTTP/1.1 101 "):
+            wire.stage, wire.data = "open", body
+            self.tell(client, Connected(action.conn))
+            return
+        status, headers = _head(head)
         if isinstance(action, Connect):
-            if status == 101:
-                wire.stage, wire.data = "open", body
-                self.tell(client, Connected(action.conn))
-                return
             self._drop(wire)
             self.shed += not client.publishes
             self.tell(client, ConnectFailed(action.conn, f"answered {status}", status, retry_after_ms(headers)))

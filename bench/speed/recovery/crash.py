@@ -21,7 +21,7 @@ from bench.load.process import LoadProcess
 from bench.measure.checkouts import THIS, Checkout
 from bench.measure.cost import cpu_s
 from bench.measure.publishing import PUT, Publishing
-from bench.measure.servers import Server, count_lost, folder, running
+from bench.measure.servers import Server, ServerFailed, count_lost, folder, running
 from bench.measure.witness import Attempt, Witness
 from softstate.cli.processes.child import free_port
 
@@ -97,7 +97,8 @@ def crash(herd: Herd, system: System) -> Crash:
     """Open clients, kill the server, start it again after `herd.down_s`, and return what was recorded."""
     with ExitStack() as stack:
         home = stack.enter_context(folder())
-        parts = [stack.enter_context(LoadProcess(system.load)) for _ in range(parts_of(herd.clients))]
+        loads = stack.enter_context(ExitStack())
+        parts = [loads.enter_context(LoadProcess(system.load)) for _ in range(parts_of(herd.clients))]
         port = free_port()
         start = partial(running, "server", system.command(port, home, herd), port, home, system.cwd)
         with start():
@@ -113,8 +114,9 @@ def crash(herd: Herd, system: System) -> Crash:
         with start() as server:
             answers = [part.answer() for part in parts]
             server_cpu_s = cpu_s(server.pid)
-            lost = _lost(server, answers) if system.own else 0
             witness.end()
+            loads.close()
+            lost = _lost(server, answers) if system.own else 0
     return Crash(
         herd, open_s, max(answer["spread_s"] for answer in settled), killed_at, witness.listens_at(killed_at),
         answers, witness.samples, witness.attempts, server_cpu_s, lost,
@@ -146,8 +148,14 @@ def _ask_all(parts: Sequence[LoadProcess], command: str, **arguments: Any) -> li
 
 
 def _lost(server: Server, answers: Sequence[dict[str, Any]]) -> int:
-    unsettled: int = sum(answer["unsettled"] for answer in answers)
-    return unsettled + sum(count_lost(server, answer["acknowledged"]) for answer in answers)
+    """Return how many topics lack their acknowledged value. A node that collapsed may still serve clients that left."""
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return sum(count_lost(server, answer["acknowledged"]) for answer in answers)
+        except OSError as error:
+            if time.monotonic() > ends:
+                raise ServerFailed(f"the node answers no GET after its recovery: {error}") from None
 
 
 @contextmanager

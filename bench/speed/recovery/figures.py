@@ -58,6 +58,7 @@ def figures_of(record: Crash, floor_per_s: float = math.nan) -> dict[str, float]
         "generator_busy": max(answer["generator_busy"] for answer in answers),
         "server_cpu_s": record.server_cpu_s,
         "lost": float(record.lost),
+        "unsettled": float(sum(answer["unsettled"] for answer in answers)),
         "stale": float(sum(answer["stale"] for answer in answers)),
         "checks": float(sum(answer["checks"] for answer in answers)),
         "too_low": float(sum(answer["too_low"] for answer in answers)),

@@ -126,6 +126,7 @@ def herds(report: Report, herd: Herd, rounds: int, others: Mapping[str, System] 
     everything = [run for runs in result.runs.values() for run in runs]
     for figure, title in (
         ("lost", "acknowledged publishes lost"),
+        ("unsettled", "publishes without an outcome in the end"),
         ("stale", "clients that lack the newest value in the end"),
         ("too_low", "ages stated too low"),
     ):
