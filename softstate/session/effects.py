@@ -41,10 +41,14 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """*Begin* a store read now, not earlier; report it with `SessionMachine.answered` or `failed`."""
+    """*Begin* a store read now, not earlier; report it with `SessionMachine.answered` or `failed`.
+
+    If what is read is below the revision `at_least`, wait for that, up to ``timeout_ms``, and read again (P-HTTP-6).
+    """
 
     ticket: int
     query: Query
+    at_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)

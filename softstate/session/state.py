@@ -17,6 +17,7 @@ from softstate.session.effects import Effect, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
+    PendingPoll,
     PendingRead,
     PendingRenew,
     PendingRequest,
@@ -96,7 +97,11 @@ class SessionCore:
         """Return the effect that asks the store for what a request needs; until it is answered, no other is taken."""
         ticket = pending.ticket = self._tickets = self._tickets + 1
         self.pending = pending
-        return [ReadHead(ticket) if isinstance(pending, PendingRenew) else Read(ticket, pending.query)]
+        if isinstance(pending, PendingRenew):
+            return [ReadHead(ticket)]
+        if isinstance(pending, PendingPoll) and pending.query.after == 0:
+            return [Read(ticket, pending.query, pending.request.min_revision)]
+        return [Read(ticket, pending.query)]
 
     def work_through(self, steps: Steps, request: Id | None = None, *, rests_on_lease: bool = True) -> list[Effect]:
         """Begin work on many names, and finish it if they are few. Raises what the first portion raises."""

@@ -7,9 +7,9 @@ import pytest
 
 from softstate.errors import Invalid, Overloaded, Rewound, Unavailable
 from softstate.lease.table import FULL_RETRY_MS
-from softstate.model import Change
+from softstate.model import Change, Page
 from softstate.position import Position
-from softstate.session import Read, State, Submit
+from softstate.session import Read, Send, State, Submit
 from softstate.session.state import TTL_MS_MIN
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import (
@@ -346,9 +346,19 @@ def test_a_long_poll_answer_comes_in_pages() -> None:
     assert last == Polled(1, rig.position(), [Change("p/c", 4)], next_ms=15_000)
 
 
-def test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait() -> None:
+def test_a_poll_that_asks_for_more_than_there_is_waits_and_is_told_so() -> None:
     rig = SessionRig()
     peer = rig.open_session()
+    [read] = peer.machine.received(Poll(0, topics={"a": 0}, min_revision=2), rig.now)
+    assert isinstance(read, Read)
+    assert read.at_least == 2
+    [reply] = peer.machine.answered(read.ticket, Page(rig.position(), 0), rig.now)
+    assert isinstance(reply, Send)
+    assert isinstance(reply.message, Error)
+    [read] = peer.machine.received(Poll(0, topics={"a": 0}), rig.now)
+    assert isinstance(read, Read)
+    assert read.at_least == 0
+    peer.machine.answered(read.ticket, Page(rig.position(), 0), rig.now)
     (error,) = peer.ask(Poll(1, topics={"a": 0}, min_revision=2))
     assert isinstance(error, Error)
     assert error.code == "behind"

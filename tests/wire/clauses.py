@@ -457,7 +457,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-HTTP-6": (
         "server/http/test_topic_routes.py::test_at_least_waits_for_the_revision",
         "server/http/test_poll_routes.py::test_min_revision",
-        "session/test_machine.py::test_a_poll_that_asks_for_more_than_there_is_is_told_to_wait",
+        "session/test_machine.py::test_a_poll_that_asks_for_more_than_there_is_waits_and_is_told_so",
+        "integration/test_min_revision.py::test_a_poll_on_the_websocket_waits_for_its_revision",
     ),
     "P-HTTP-7": (
         "server/http/test_poll_routes.py::test_a_cursor_belongs_to_its_request",
@@ -508,6 +509,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http1/test_strict.py::test_nothing_is_read_behind_a_refusal",
         "server/http/test_host.py::test_an_invalid_host_is_no_request",
         "bench/trials/fuzz/test_runner.py::test_nothing_breaks",
+    ),
+    "P-HTTP-16": (
+        "server/http/test_hang_up.py::test_a_hundred_that_hung_up_leave_room_for_one_that_waits",
+        "server/http/test_hang_up.py::test_a_peer_that_ends_its_side_alone_is_answered_at_once",
+        "server/http/test_hang_up.py::test_sockets_that_hang_up_are_noticed",
     ),
     # The client
     "P-CLI-1": (

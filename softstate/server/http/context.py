@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
 from softstate.errors import Behind, Overloaded
 from softstate.model import Page, Query
 from softstate.server.services import Services
+from softstate.server.storage.asker import ASKER
 
 HOLD_RETRY_MS = 5_000
 """Delay after which a client is told to try again if too many requests are held."""
@@ -35,11 +36,11 @@ class HttpContext:
         """The number of requests that are held."""
         return len(self._holds)
 
-    @contextmanager
-    def hold(self, until_s: float) -> Iterator[None]:
-        """Hold a request: waiting inside the block ends at `until_s` of Trio's clock, or when the node drains.
+    async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]]) -> bool:
+        """Hold a request until `wait` returns; tell whether it did, rather than being ended (P-HTTP-16).
 
-        Raises `Overloaded` when ``holds_max`` requests are held.
+        It ends at `until_s` of Trio's clock, when the node drains, or when the peer hangs up. Raises `Overloaded` when
+        ``holds_max`` requests are held.
         """
         if self.holds >= self.config.holds_max:
             raise Overloaded(
@@ -50,9 +51,17 @@ class HttpContext:
         with trio.CancelScope(deadline=until_s) as scope:
             self._holds[scope] = None
             try:
-                yield
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(self._end_when_gone, scope)
+                    await wait()
+                    watching.cancel_scope.cancel()
             finally:
                 del self._holds[scope]
+        return not scope.cancelled_caught
+
+    async def _end_when_gone(self, scope: trio.CancelScope) -> None:
+        await ASKER.get().hang_up()
+        scope.cancel()
 
     def drain(self) -> None:
         """End every hold, so that held requests are answered now."""
@@ -67,8 +76,7 @@ class HttpContext:
         page = await self.reads.read(query)
         if page.position.revision >= at_least:
             return page
-        with self.hold(trio.current_time() + self.config.timeout_ms / 1000):
-            await self.hub.reached(at_least)
+        await self.hold(trio.current_time() + self.config.timeout_ms / 1000, partial(self.hub.reached, at_least))
         page = await self.reads.read(query)
         if page.position.revision >= at_least:
             return page

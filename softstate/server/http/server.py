@@ -120,7 +120,7 @@ class HttpServer:
         # A function of its own, so that no state of HTTP is kept for as long as a WebSocket lasts.
         http = HttpStream(stream, self._config, self._date)
         self._open[http] = None
-        ASKER.set(Asker(stream))
+        ASKER.set(Asker(stream, http.hang_up))
         try:
             return await self._serve_requests(http)
         finally:

@@ -121,6 +121,19 @@ class HttpStream:
         assert isinstance(event, bytes)
         return event
 
+    async def hang_up(self) -> None:
+        """Return once the peer has ended its side, or was lost, while its request is held.
+
+        The bytes that it sends meanwhile are kept, up to the size of a head; a peer that sends more does not wait for
+        its answer, and counts as gone.
+        """
+        conversation = self._conversation
+        while not conversation.ended and conversation.buffered <= self._config.head_bytes_max:
+            try:
+                await self._receive()
+            except PeerGone:
+                return
+
     async def _receive(self) -> RequestHead | bytes | Refused | None:
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -56,11 +57,11 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     begun = trio.current_time()
     asked = begun
     until_s = begun + wait_ms / 1000
-    while view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
-        with context.hold(until_s):
-            # This topic did not change between its version and the revision that was read, and from there on the hub
-            # can tell without remembering the version of every topic.
-            await context.hub.recent.changed(topic, view.revision)
+    changed = True
+    while changed and view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
+        # This topic did not change between its version and the revision that was read, and from there on the hub can
+        # tell without remembering the version of every topic.
+        changed = await context.hold(until_s, partial(context.hub.recent.changed, topic, view.revision))
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
         view.check(wanted)

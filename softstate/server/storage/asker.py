@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import trio
@@ -14,13 +15,17 @@ _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 class Asker:
     """One connection, as the reads made for it see it.
 
-    `expected` stands for the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`).
+    `hang_up` returns once its peer has ended it, and may be called while no other task receives from it. `expected`
+    stands for the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`).
     """
 
-    __slots__ = ("_stream", "expected")
+    __slots__ = ("_stream", "expected", "hang_up")
 
-    def __init__(self, stream: trio.abc.Stream | None = None) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream | None = None, hang_up: Callable[[], Awaitable[None]] = trio.sleep_forever
+    ) -> None:
         self._stream = stream
+        self.hang_up = hang_up
         self.expected = 0
 
     def gone(self) -> bool:

@@ -265,6 +265,10 @@ class Connection:
         self._encoded = _NOTHING
         try:
             page = await self._reads.read(effect.query)
+            if page.position.revision < effect.at_least:
+                with trio.move_on_after(self._config.timeout_ms / 1000):
+                    await self._hub.reached(effect.at_least)
+                page = await self._reads.read(effect.query)
         except RequestError as error:
             return self._failed(effect.ticket, error)
         # Ahead of the answer, which is written in one turn. By identity: the page holds the records until then.
