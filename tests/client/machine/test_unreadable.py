@@ -124,6 +124,19 @@ def test_a_record_that_can_be_read_again_is_news_though_a_certificate_covers_its
     assert rig.machine.unreadable() == []
 
 
+def test_a_late_answer_does_not_make_a_deletion_news_that_was_delivered_before() -> None:
+    """Found by the small world: the tombstone was forgotten, since a certificate covers it, and delivered once more."""
+    rig = _live()
+    knowledge = rig.machine._knowledge
+    late, question = knowledge.ask(["p/"], rig.now), knowledge.ask(["p/"], rig.now)
+    assert knowledge.apply_page(question, [gone("p/z", 28)], 29) == [gone("p/z", 28)]
+    knowledge.finish(question, 29, 0.0)
+    assert knowledge.known("p/z") == []
+    assert knowledge.apply_unreadable(late, ["p/z"], 26) == ["p/z"]
+    assert not knowledge.apply(gone("p/z", 28))
+    assert knowledge.unreadable() == [], "it is readable all the same"
+
+
 def test_it_is_forgotten_with_its_name_and_in_another_history() -> None:
     rig = _live()
     _damage(rig, "a")
