@@ -93,8 +93,9 @@ class Plan:
 class Report:
     """The return of a herd. Times are seconds since the node died; `back_s` has one for each client that came back.
 
-    `arrivals` counts handshakes that reached a running node, by second; `attempts` counts all. `wasted` were served
-    after their client had given up, `shed` were refused. `spread_s` is the widest advised spread.
+    `arrivals` counts handshakes that reached a running node, by second; `attempts` counts all, `polls` the polls since
+    the node died, refused ones included. `wasted` were served after their client had given up, `shed` were refused.
+    `spread_s` is the widest advised spread.
     """
 
     plan: Plan
@@ -105,6 +106,7 @@ class Report:
     shed: int = 0
     arrivals: Counter[int] = field(default_factory=Counter)
     tried: Counter[int] = field(default_factory=Counter)
+    polls: int = 0
 
     @property
     def last_s(self) -> float:
@@ -125,7 +127,8 @@ class Report:
         return (
             f"{plan.clients} clients, {plan.how}: back p50 {self.back(0.5):.1f} s, p99 {self.back(0.99):.1f} s,"
             f" last {self.last_s:.1f} s; spread {self.spread_s:.1f} s, {self.attempts / plan.clients:.2f} attempts"
-            f" each, peak {self.peak_per_s}/s, {self.shed} shed, {self.wasted} wasted"
+            f" and {self.polls / plan.clients:.2f} polls each, peak {self.peak_per_s}/s, {self.shed} shed,"
+            f" {self.wasted} wasted"
         )
 
 
@@ -292,7 +295,7 @@ class Herd:
             self.report.tried[int(self.now - self._died_at)] += 1
         if node is None:
             if self.plan.how != "power":
-                client.events.append(ConnectFailed(conn, "refused"))
+                client.events.append(ConnectFailed(conn, "refused", unsent=True))
             return
         if self._died_at < math.inf:
             self.report.arrivals[int(self.now - self._died_at)] += 1
@@ -338,11 +341,12 @@ class Herd:
                 client.events.append(Arrived(conn, renewed))
 
     def _poll(self, client: _Client, asked: SendPoll) -> None:
+        self.report.polls += self._died_at < math.inf
         if self._node is not None:
             every_ms = self._node.advice()[0].every_ms
             client.events.append(PollAnswered(asked.request, Polled(0, self._node.position, next_ms=every_ms)))
         elif self.plan.how != "power":
-            client.events.append(RequestFailed(asked.request, "refused"))
+            client.events.append(RequestFailed(asked.request, "refused", unsent=True))
 
 
 def herd(plan: Plan) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
@@ -62,7 +63,7 @@ class IdlePool(Generic[C]):
             return
         self._idle.append(connection)
         if len(self._idle) > self._idle_max:
-            await _close(self._idle.pop(0))
+            await _close(self._idle.pop(self._superfluous()))
 
     async def take(self, peer: Hashable) -> C | None:
         """Return an idle connection to `peer`, to be given to `using`; None if there is none that is usable."""
@@ -76,6 +77,14 @@ class IdlePool(Generic[C]):
                     return connection
                 await _close(connection)
         return None
+
+    def _superfluous(self) -> int:
+        """Return which idle connection to give up: the oldest of a peer that has another, else the oldest of all.
+
+        So many requests at once to one peer do not cost another peer the only connection that it has.
+        """
+        count = Counter(connection.peer for connection in self._idle)
+        return next((at for at, connection in enumerate(self._idle) if count[connection.peer] > 1), 0)
 
     async def drop(self) -> None:
         """Close what is idle."""

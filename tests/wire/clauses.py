@@ -535,11 +535,14 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CLI-4": (
         "client/machine/test_backoff.py::test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap",
         "client/machine/test_backoff.py::test_the_next_url_is_tried_at_once_until_all_failed_in_this_round",
+        "client/machine/test_backoff.py::test_a_backoff_covers_the_spread",
+        "client/machine/test_reach.py::test_a_shed_dial_waits_as_told_and_then_within_the_spread",
         "simulation/test_schedule_herd.py::test_h1_without_spreading_and_shedding_there_is_no_recovery",
     ),
     "P-CLI-5": (
         "client/machine/test_backoff.py::test_retry_after_is_never_cut_short",
         "client/machine/test_rows.py::test_offline_retry_after_wins",
+        "client/machine/test_reach.py::test_a_wait_of_a_day_counts_as_an_hour",
     ),
     "P-CLI-6": (
         "client/machine/test_rows.py::test_a_url_that_answers_404_is_for_polling_only",
@@ -575,5 +578,18 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_refused_polls.py::test_a_poll_too_large_goes_in_halves_until_one_fits_and_stays_so",
         "client/machine/test_refused_polls.py::test_a_cursor_that_comes_again_ends_the_answer",
         "client/api/test_read.py::test_a_list_whose_cursor_comes_again_ends_as_an_error_of_the_node",
+    ),
+    "P-CLI-13": (
+        "client/machine/test_reach.py::test_a_dial_in_its_place_of_the_spread_is_repeated_one_spread_later",
+        "client/machine/test_reach.py::test_a_first_dial_that_was_not_spread_is_repeated_within_the_whole_spread",
+        "client/machine/test_reach.py::test_where_the_spread_is_short_a_wait_is_at_most_half_of_the_absence",
+        "client/machine/test_reach.py::test_while_a_url_refuses_polls_wait_for_the_probe_of_the_connection",
+        "client/machine/test_reach.py::test_publishes_have_a_backoff_of_their_own_that_no_spread_lengthens",
+        "simulation/test_schedule_herd.py::test_h1_a_herd_whose_node_is_down_knocks_twice_a_client_at_most",
+    ),
+    "P-CLI-14": (
+        "client/machine/test_table.py::test_a_lost_lease_spreads_its_reconnect_and_polls_before_a_late_one",
+        "client/machine/test_table.py::test_a_connection_that_comes_soon_and_then_takes_long_is_passed_by_a_poll",
+        "client/shell/test_kept_polls.py::test_polls_keep_their_connection",
     ),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from softstate.client.machine.backoff import jittered_s
 from softstate.client.machine.events import Reset, Stopped
 from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.publish_path import PublishPath
@@ -14,11 +13,12 @@ from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import Cause, Core
 from softstate.errors import ClientClosed, SoftstateError
 
-EARLY = 0.25
-"""The first poll comes after this part of the time for which an answer is waited for."""
-
 HTTP_PUBLISH_AFTER_S = 1.0
 """How long publishes wait for the first connection before they go over HTTP."""
+
+
+WORTH = 0.5
+"""A client polls before it connects if the connection is due later than this part of the time waited for an answer."""
 
 
 @dataclass(slots=True)
@@ -45,11 +45,13 @@ def reconnect_spread(parts: Parts, _: Cause) -> None:
     """Reconnect at a random time within the spread that nodes advised before."""
     if parts.core.options.push:
         parts.push.connect_at = parts.core.spread(parts.core.advice.recover_spread_s)
+        parts.push.placed = True
 
 
 def reconnect_after_bye(parts: Parts, cause: Cause) -> None:
     """Reconnect at a random time within the spread that the node's `bye` gave, after the wait that it asked for."""
     parts.push.connect_at = cause.retry_s + parts.core.spread(cause.spread_s)
+    parts.push.placed = True
 
 
 def back_off(parts: Parts, cause: Cause) -> None:
@@ -125,9 +127,20 @@ def poll_early(parts: Parts, _: Cause) -> None:
 
     If the connection fails before, it is polled then. Polling at once would fetch a large set twice.
     """
-    core = parts.core
-    patience_s = min(core.timeout_s, core.options.hello_timeout_s)
-    parts.poll.schedule(core.now + jittered_s(core.random, EARLY * patience_s))
+    parts.poll.schedule(parts.core.now + parts.core.patience_s())
+
+
+def poll_before_connecting(parts: Parts, _: Cause) -> None:
+    """Poll soon if the connection is to come much later; else leave it to the connection, and poll if that takes long.
+
+    A poll costs the node a third of a connect: before a connection that comes soon it would be load for nothing, and
+    before one that waits for its place in a long spread it makes the client fresh early (P-CLI-14).
+    """
+    core, due = parts.core, parts.push.connect_at
+    if not core.options.push or due - core.now > WORTH * core.answer_s:
+        parts.poll.schedule(core.spread(core.advice.poll_spread_s))
+    else:
+        parts.poll.schedule(due + core.patience_s())
 
 
 def poll_elsewhere(parts: Parts, _: Cause) -> None:

@@ -83,6 +83,7 @@ class ConnectFailed:
     """`conn` did not come to be. `status` is the HTTP status, if the node answered with one (404: no WebSocket here).
 
     `retry_ms` is its Retry-After, if it sent one; `error` is the body of its answer, if that was an error of a node.
+    `unsent`: the dial was refused: not even a stream came to be, so the other path would not get one either.
     """
 
     conn: int
@@ -90,6 +91,7 @@ class ConnectFailed:
     status: int | None = None
     retry_ms: int | None = None
     error: RequestError | None = None
+    unsent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

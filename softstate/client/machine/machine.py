@@ -44,6 +44,7 @@ from softstate.client.machine.publish_path import PublishPath
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.push_messages import PushMessages
 from softstate.client.machine.push_path import PushPath
+from softstate.client.machine.reach import Reach
 from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics, bars
 from softstate.client.machine.table import TABLE
@@ -65,7 +66,18 @@ class Machine:
     def __init__(self, options: MachineOptions, random: Random) -> None:
         self._knowledge = Knowledge()
         self._queue = PublishQueue(random, options.publishes_waiting_max, options.inflight_max)
-        self._core = Core(options, random, self._knowledge, self._queue, options.advice, self._fire, self._path_failed)
+        self._core = Core(
+            options,
+            random,
+            self._knowledge,
+            self._queue,
+            options.advice,
+            self._fire,
+            self._path_failed,
+            Reach(random),
+            lambda: self._push.connect_at,
+            self._reach_changed,
+        )
         self._push = PushPath(self._core)
         self._poll = PollPath(self._core, self._push.asking)
         self._publishes = PublishPath(self._core)
@@ -158,7 +170,7 @@ class Machine:
             case PublishAnswered():
                 self._publishes.answered(event.request, event.results)
             case RequestFailed():
-                self._poll.failed(event.request, event.error)
+                self._poll.failed(event.request, event.error, unsent=event.unsent)
                 self._publishes.failed(event.request, event.error, unsent=event.unsent)
             case Connected() | ConnectFailed() | Arrived() | Lost():
                 self._read_connection(event)
@@ -214,6 +226,7 @@ class Machine:
         match event:
             case Connected():
                 if connection.stage is Stage.OPENING:
+                    self._core.reached(connection.url)
                     self._push.hello(connection)
             case ConnectFailed():
                 self._connect_failed(event)
@@ -224,6 +237,8 @@ class Machine:
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         opened = self._push.open is not None
+        if not event.unsent and self._push.connection is not None:
+            self._core.reached(self._push.connection.url)
         if event.error is not None and bars(event.error) and self._push.connection is not None:
             self._core.refused(self._push.connection.url, event.error)
         self._push.ended()
@@ -234,7 +249,8 @@ class Machine:
             kind = Unauthenticated if event.status == 401 else Denied
             self._fire(Trigger.FORBIDDEN, Cause(error=kind(f"the node refuses the connection: {event.reason}")))
         else:
-            cause = Cause(retry_s=(event.retry_ms or 0) / 1000, barred=event.status in (403, 404))
+            retry_s, barred = (event.retry_ms or 0) / 1000, event.status in (403, 404)
+            cause = Cause(retry_s=retry_s, barred=barred, unsent=event.unsent)
             self._fire(Trigger.REFUSED, cause)
 
     def _lost(self, event: Lost) -> None:
@@ -262,6 +278,10 @@ class Machine:
 
     def _path_failed(self, rotation: Rotation, retry_s: float) -> None:
         self._retries.failed(rotation, retry_s)
+
+    def _reach_changed(self) -> None:
+        self._push.reach_changed()
+        self._poll.reach_changed(self._core.now + self._core.patience_s())
 
     # Time and publishes ----------------------------------------------------------------------------------------------
 

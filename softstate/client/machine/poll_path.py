@@ -60,11 +60,13 @@ class PollPath:
         self._core = core
         self._asked_elsewhere = asked_elsewhere
         """Returns the names whose whole state the other path is about to bring: it is not fetched twice."""
-        self.rotation = Rotation(core.options.urls, core.random)
+        self.rotation = Rotation(core.options.urls, core.random, core.reach)
         self._pending: _PollRequest | None = None
         self._rest: deque[list[str]] = deque()
         self._round_sent = -math.inf
         self.poll_at = math.inf
+        self._held = False
+        """Whether it waits until a URL may be dialled again."""
         self._refused: dict[str, set[frozenset[str]]] = {}
         """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12)."""
         self._names_max = NAMES_MAX
@@ -90,6 +92,12 @@ class PollPath:
         if self.rotation.url == url:
             self.rotation.pass_over()
 
+    def reach_changed(self, due: float) -> None:
+        """Poll at `due` at the latest, if a round waits for a URL that takes connections again."""
+        if self._held and self.rotation.choose(self._core.now) <= self._core.now:
+            self.poll_at = min(self.poll_at, due)
+            self._held = False
+
     def schedule_again(self, due: float) -> None:
         """Poll at `due`, or right after the round in flight, whose requests may be too old for new names."""
         self.poll_at = min(self.poll_at, due)
@@ -110,14 +118,19 @@ class PollPath:
         """Do what is due."""
         if self._pending is not None:
             if self._core.now >= self._pending.deadline:
+                self._core.reached(self._pending.url)  # it does not refuse: it is silent
                 self.abandon()
                 self._failed(0.0)
         elif self._core.now >= self.poll_at:
             self.poll()
 
     def poll(self) -> None:
-        """Begin a round now."""
+        """Begin a round now, or as soon as a URL may be dialled."""
         core = self._core
+        self.poll_at = self.rotation.choose(core.now)
+        self._held = self.poll_at > core.now
+        if self._held:
+            return
         self.poll_at = math.inf
         self._round_sent = core.now
         if self._lowered_for not in (None, self._circumstances()):
@@ -142,6 +155,7 @@ class PollPath:
             return
         self._pending = None
         core, question = self._core, pending.question
+        core.reached(pending.url)
         if not core.knowledge.usable(message.position, question.base):
             self._history_mismatch()
             return
@@ -161,13 +175,17 @@ class PollPath:
             self._round_done(message.next_ms)
         core.fire(Trigger.HTTP_ANSWERED)
 
-    def failed(self, request: int, error: RequestError | None) -> None:
-        """Take the failure of a request."""
+    def failed(self, request: int, error: RequestError | None, *, unsent: bool = False) -> None:
+        """Take the failure of a request; `unsent`: no stream came to be."""
         pending = self._pending
         if pending is None or pending.request != request:
             return
         self._pending = None
         core = self._core
+        if unsent:
+            core.refused_dial(pending.url, core.connect_at())
+        else:
+            core.reached(pending.url)
         if isinstance(error, TooLarge | Invalid | Unsupported):
             self._turned_down(pending, error)
             return
@@ -242,6 +260,7 @@ class PollPath:
         timeout_s = core.poll_timeout_s
         self._pending = _PollRequest(core.number(), url, body, question, core.now + timeout_s, cursors)
         core.counts["polls"] += 1
+        core.reach.probe(url, self._pending.deadline)
         core.act(SendPoll(self._pending.request, url, body, timeout_s))
 
     def _round_done(self, next_ms: int | None) -> None:
@@ -270,5 +289,5 @@ class PollPath:
     def _failed(self, retry_s: float) -> None:
         core = self._core
         self._rest.clear()
-        self.poll_at = self.rotation.failed(core.now, core.advice, retry_s)
+        self.poll_at = self.rotation.failed(core.now, core.advice, retry_s, core.advice.poll_spread_s)
         core.path_failed(self.rotation, retry_s)

@@ -85,6 +85,7 @@ class PublishPath:
             self._failed(0.0)
             return
         self._rotation.succeeded()
+        core.reached(self._rotation.url)
         core.answered_url = self._rotation.url
         core.failures = 0
         core.act(*core.queue.batch_answered(self._tickets, results, core.now, core.advice))
@@ -103,6 +104,8 @@ class PublishPath:
             self._barred(error)
         elif unsent or isinstance(error, NotFound | Overloaded):
             core.queue.returned(HTTP, error)
+            if unsent and not core.reach.refuses(self._rotation.url):
+                core.refused_dial(self._rotation.url, core.connect_at())
             self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
         elif error is None or error.code in RETRIED:
             core.queue.lost(HTTP)

@@ -29,10 +29,14 @@ class PushPath:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.rotation = Rotation(core.options.urls, core.random)
+        self.rotation = Rotation(core.options.urls, core.random, core.reach)
         self.connection: Connection | None = None
         self.session: Session | None = None
         self.connect_at = math.inf
+        self.placed = False
+        """Whether `connect_at` was drawn from a spread; only the first of all is not."""
+        self._held = False
+        """Whether it waits for the outcome of a probe of the other path."""
         self._requests = 0
 
     @property
@@ -64,6 +68,7 @@ class PushPath:
         elif now < self.deadline():
             return
         elif not connection.open:
+            self._core.reached(connection.url)  # it does not refuse: it is silent
             self._core.fire(Trigger.REFUSED)
         elif now >= self._stuck_at(connection):
             self._missed(Trigger.STUCK)
@@ -80,10 +85,15 @@ class PushPath:
     # Requests of the table's actions and of the application ---------------------------------------------------------
 
     def connect(self) -> None:
-        """Open a connection now."""
+        """Open a connection now, or as soon as a URL may be dialled."""
         core = self._core
+        self.connect_at = self.rotation.choose(core.now)
+        self._held = self.connect_at > core.now
+        if self._held:
+            return
         self.connect_at = math.inf
         timeout_s = core.options.connect_timeout_s
+        core.reach.probe(self.rotation.url, core.now + timeout_s)
         self.connection = Connection(core.number(), self.rotation.url, core.now + timeout_s)
         core.counts["connects"] += 1
         core.act(Connect(self.connection.conn, self.connection.url, timeout_s))
@@ -208,10 +218,28 @@ class PushPath:
     def back_off(self, cause: Cause) -> None:
         """Choose the next URL and the time to try it, after a connection that could not be made or did not last."""
         core = self._core
+        if cause.unsent:
+            core.refused_dial(self.rotation.url, placed=self.placed)
         if cause.barred:
             self.connect_at = self.rotation.bar(core.now, core.advice)
         else:
-            self.connect_at = self.rotation.failed(core.now, core.advice, cause.retry_s)
+            spread_s = core.advice.recover_spread_s
+            self.connect_at = self.rotation.failed(core.now, core.advice, cause.retry_s, spread_s)
+            self.placed = self.placed or self.connect_at > core.now
+
+    def reach_changed(self) -> None:
+        """Take note of what another path learnt of a URL.
+
+        While all URLs refuse, the next dial comes when the next probe is due.
+        """
+        if self.connection is not None or self.connect_at == math.inf:
+            return
+        probe_at = self.rotation.probe_at
+        if probe_at is not None:
+            self.connect_at = probe_at
+        elif self._held:
+            self.connect_at = self._core.spread(self._core.advice.recover_spread_s)
+        self._held = False
 
     def agree(self, serial: int) -> None:
         """Note that both sides hold the same set, as far as the answer to request `serial` can tell."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softstate.client.machine.backoff import Rotation
+from softstate.client.machine.backoff import RETRY_S_MAX, Rotation
 from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import Cause, Core
@@ -27,13 +27,13 @@ class RetryBudget:
         return self._due if self._core.mode == "offline" and not self._attempting else math.inf
 
     def tick(self) -> None:
-        """Make the attempt that is due: the paths take turns."""
+        """Make the attempt that is due: the paths take turns, unless no URL takes connections, which is so for both."""
         core = self._core
         if core.now < self.deadline():
             return
         self._due, self._not_before = math.inf, -math.inf
         can_poll = bool(core.knowledge.subscriptions)
-        if core.options.push and (self._push_turn or not can_poll):
+        if core.options.push and (self._push_turn or not can_poll or self._push.rotation.probe_at is not None):
             self._push.connect()
         elif can_poll:
             self._poll.poll()
@@ -42,14 +42,16 @@ class RetryBudget:
     def failed(self, rotation: Rotation, retry_s: float) -> None:
         """Count a failure of a path; the node asked to be left alone for `retry_s` seconds.
 
-        Only rounds of polls count; of the other paths, while there is nothing to poll: connections that fail fast must
-        not hold back polls that would succeed. A single failure says nothing: a dead node refuses within a millisecond.
+        Only rounds of polls count; of the other paths, while there is nothing to poll, or all URLs refuse connections,
+        which polls would meet too: connections that fail fast must not hold back polls that would succeed. A single
+        failure says nothing: a dead node refuses within a millisecond.
         """
         core = self._core
         shares = rotation in (self._poll.rotation, self._push.rotation)
         if core.mode == "offline" and not shares:
             return  # publishes have a backoff of their own, and leave the shared timer alone
-        if rotation.round_over and (rotation is self._poll.rotation or not core.knowledge.subscriptions):
+        tells = rotation is self._poll.rotation or not core.knowledge.subscriptions
+        if rotation.round_over and (tells or rotation.probe_at is not None):
             core.failures += 1
         if core.mode == "offline":
             self._end_round(retry_s)
@@ -87,5 +89,10 @@ class RetryBudget:
         if self._push.connect_at > now:
             self._push.connect_at = math.inf
         tries = max(core.failures - core.options.offline_after, 0)
-        self._not_before = max(self._not_before, now + retry_s)
-        self._due = self._not_before + core.advice.backoff_s(core.random, tries)
+        self._not_before = max(self._not_before, now + min(retry_s, RETRY_S_MAX))
+        probe_at = self._push.rotation.probe_at if core.options.push else self._poll.rotation.probe_at
+        if probe_at is not None:
+            self._due = max(self._not_before, probe_at)
+            return
+        spread_s = max(core.advice.recover_spread_s if core.options.push else 0.0, core.advice.poll_spread_s)
+        self._due = self._not_before + core.advice.pause_s(core.random, tries, spread_s)

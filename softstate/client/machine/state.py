@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from softstate.client.machine.backoff import Advice, Rotation
+from softstate.client.machine.backoff import Advice, Rotation, jittered_s
 from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused, TopicsUnreadable
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.machine.portions import NAMES_MAX, Portions
 from softstate.client.machine.publish_queue import PublishQueue
+from softstate.client.machine.reach import Reach
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Denied, RequestError, SoftstateError
 from softstate.model import Change, Mode
@@ -91,10 +92,15 @@ class Cause:
     version: int = 0
     barred: bool = False
     """The URL does not serve WebSocket; that is no failure."""
+    unsent: bool = False
+    """No stream came to be: the URL refuses connections."""
 
 
 NO_CAUSE = Cause()
 
+
+EARLY = 0.25
+"""A poll goes beside a connection that takes longer than this part of the time waited for an answer."""
 
 REFUSALS_MAX = 256
 """Refusals remembered, so that each is reported once."""
@@ -128,6 +134,12 @@ class Core:
     fire: Fire
     path_failed: Callable[[Rotation, float], None]
     """Take note of a failure of a path; the node asked to be left alone for that many seconds."""
+    reach: Reach
+    """The URLs that refuse connections. Change it by `refused_dial` and `reached`."""
+    connect_at: Callable[[], float]
+    """Return when the next connection is due; infinity if none is planned."""
+    reach_changed: Callable[[], None]
+    """Tell the paths that a URL began to refuse connections, refused a probe, or takes connections again."""
     mode: Mode = "closed"
     now: float = 0.0
     limits: Limits | None = None
@@ -152,6 +164,15 @@ class Core:
     def poll_timeout_s(self) -> float:
         """How long to wait for a page of a poll, or a batch of publishes, over HTTP."""
         return min(self.options.poll_timeout_s, self.timeout_s)
+
+    @property
+    def answer_s(self) -> float:
+        """How long an answer of a node may take."""
+        return min(self.timeout_s, self.options.hello_timeout_s)
+
+    def patience_s(self) -> float:
+        """Draw how long a connection may take until a poll goes beside it: a poll at once would fetch a set twice."""
+        return jittered_s(self.random, EARLY * self.answer_s)
 
     def number(self) -> int:
         """Choose the number of a connection or an HTTP request."""
@@ -190,6 +211,25 @@ class Core:
         if (url, error.message) not in self._refusals:
             self._refusals.add((url, error.message))
             self.act(NodeRefused(url, error))
+
+    def refused_dial(self, url: str, planned_at: float = math.inf, *, placed: bool = False) -> None:
+        """Take note that no stream to `url` came to be.
+
+        If that is news, it is dialled again at `planned_at`, a time that was drawn from the spread before; else, and
+        if nothing is planned (infinity), after a wait of its own. `placed`: this dial's time was drawn from the spread.
+        """
+        advice = self.advice
+        if self.now < planned_at < math.inf and not self.reach.refuses(url):
+            self.reach.wait(url, self.now, planned_at)
+        else:
+            spread_s = advice.recover_spread_s if self.options.push else advice.poll_spread_s
+            self.reach.refused(url, self.now, advice, spread_s, placed=placed)
+        self.reach_changed()
+
+    def reached(self, url: str) -> None:
+        """Take note that `url` takes connections, also if this one came to nothing."""
+        if self.reach.reached(url):
+            self.reach_changed()
 
     def spread(self, span_s: float) -> float:
         """Draw a time between now and `span_s` later."""

@@ -27,6 +27,10 @@ T = TypeVar("T")
 IDLE_CONNECTIONS_MAX = 4
 """Connections kept alive for another request, all nodes together."""
 
+POLL_PATH = "/v1/poll"
+"""Polls have a connection to each node to themselves: a read that is given up, or broken off, does not cost them theirs
+(P-CLI-14)."""
+
 IDLE_S_MAX = 60.0
 """How long a connection is kept without a request: less than the 75 s after which a node closes it."""
 
@@ -137,7 +141,7 @@ class HttpClient:
         self._levels[str(url)] = level
 
     async def _send(self, url: NodeUrl, request: Request) -> Response:
-        peer = (url.authority, url.tls)
+        peer = (url.authority, url.tls, request.target == url.target(POLL_PATH))
         if (kept := await self._pool.take(peer)) is not None:
             try:
                 async with self._pool.using(kept):

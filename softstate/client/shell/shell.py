@@ -51,7 +51,7 @@ from softstate.client.machine.events import (
 )
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock, JumpDetector
-from softstate.client.shell.http import HttpClient, HttpFailed
+from softstate.client.shell.http import POLL_PATH, HttpClient, HttpFailed
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
 from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import Invalid, RequestError, SoftstateError, Unsupported
@@ -301,7 +301,9 @@ class Shell:
         try:
             websocket = await open_websocket(nursery, url, self.codec, self._open_stream, action.timeout_s)
         except HandshakeFailed as error:
-            return ConnectFailed(connection.conn, error.reason, error.status, error.retry_ms, error.error)
+            return ConnectFailed(
+                connection.conn, error.reason, error.status, error.retry_ms, error.error, unsent=error.unsent
+            )
         connection.opened = True
         connection.level = self._http.level(url)
         try:
@@ -371,12 +373,12 @@ class Shell:
     async def _poll(self, action: SendPoll) -> Polled:
         url = parse_url(action.url)
         body = self.codec.dumps(fit(action.message, self._http.level(url)))
-        reply = await self._http.request(url, "POST", "/v1/poll", body=body, timeout_s=action.timeout_s)
+        reply = await self._http.request(url, "POST", POLL_PATH, body=body, timeout_s=action.timeout_s)
         if reply.status == Invalid.http_status:
             # The refusal itself may tell a lower level than the URL told before: then the poll is another one.
             fitting = self.codec.dumps(fit(action.message, self._http.level(url)))
             if fitting != body:
-                reply = await self._http.request(url, "POST", "/v1/poll", body=fitting, timeout_s=action.timeout_s)
+                reply = await self._http.request(url, "POST", POLL_PATH, body=fitting, timeout_s=action.timeout_s)
         return reply.decode(Polled)
 
     async def _publish(self, action: SendPublish) -> list[BatchResult]:

@@ -40,17 +40,24 @@ NO_CLOSE_CODE = (1005, 1006)
 class HandshakeFailed(Exception):
     """No WebSocket came to be. `status` is the HTTP status, `retry_ms` the Retry-After, if the node answered at all.
 
-    `error` is what the body of its answer says, if that is an error of a node.
+    `error` is what the body of its answer says, if that is an error of a node. `unsent`: no stream came to be.
     """
 
     def __init__(
-        self, reason: str, status: int | None = None, retry_ms: int | None = None, error: RequestError | None = None
+        self,
+        reason: str,
+        status: int | None = None,
+        retry_ms: int | None = None,
+        error: RequestError | None = None,
+        *,
+        unsent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.retry_ms = retry_ms
         self.error = error
+        self.unsent = unsent
 
 
 class Gone(Exception):
@@ -159,17 +166,19 @@ async def open_websocket(
     stream: trio.abc.Stream | None = None
     opened: WebSocket | None = None
     failure = f"no handshake with {url} within {timeout_s:g} s"
+    unsent = False
     try:
         with trio.move_on_after(timeout_s):
             stream = await open_stream(url.host, url.port, url.tls)
             opened = await _handshake(nursery, url, codec, stream)
     except STREAM_ERRORS as error:
         failure = f"{url} cannot be reached: {reason(error)}"
+        unsent = stream is None
     finally:
         if opened is None and stream is not None:
             await trio.aclose_forcefully(stream)
     if opened is None:
-        raise HandshakeFailed(failure)
+        raise HandshakeFailed(failure, unsent=unsent)
     return opened
 
 

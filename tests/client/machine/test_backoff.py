@@ -36,6 +36,16 @@ def test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap(tries: int
     assert max(drawn) <= bound_s
 
 
+def test_a_backoff_covers_the_spread() -> None:
+    assert [ADVICE.pause_s(_Highest(), tries, 3.0) for tries in range(5)] == [3.0, 3.0, 4.0, 8.0, 8.0]
+    assert ADVICE.pause_s(_Highest(), 9, 20.0) == 20.0
+    drawn = [ADVICE.pause_s(Random(seed), 0, 20.0) for seed in range(200)]
+    assert min(drawn) < 2.0
+    rotation = Rotation(["a"], _Highest())
+    assert rotation.failed(0.0, ADVICE, 5.0, 20.0) == 25.0, "and comes behind what the node asked for"
+    assert rotation.failed(0.0, ADVICE, 86_400.0, 0.0) == 3_602.0
+
+
 def test_advice_is_taken_over_in_seconds() -> None:
     advice = Advice.of(PollAdvice(15_000, 2_000), RecoverAdvice(3_000, 500, 30_000))
     assert advice == Advice(15.0, 2.0, 3.0, 0.5, 30.0)

@@ -23,7 +23,7 @@ from softstate.client.machine.table import IGNORED, MODES, ROWS, TABLE, Row
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import Rewound
 from softstate.model import Mode
-from softstate.wire.messages import Error, Notify, Renew, Revoked, ServerBye, Subscribe
+from softstate.wire.messages import Error, Notify, RecoverAdvice, Renew, Revoked, ServerBye, Subscribe
 from tests.kit.machine_rig import OTHER, TIMEOUT_S, TTL_S, URL, Rig, at, set_to
 
 T = Trigger
@@ -254,8 +254,8 @@ def test_syncing_falls_back_to_polling(how: str) -> None:
         case "expired":
             rig.advance(0.99)
     assert rig.mode == "polling"
-    rig.advance(1.0)
-    assert len(rig.all(Connect)) >= 2
+    rig.advance(2.0)
+    assert len(rig.all(Connect)) >= 2, "a spread later at the latest"
 
 
 def test_a_matching_renewal_sets_a_new_expiry_and_age_counts_from_its_sending() -> None:
@@ -368,29 +368,45 @@ def test_suspect_expires() -> None:
 
 
 @pytest.mark.parametrize("state", ["live", "suspect"])
-def test_a_lost_lease_spreads_its_first_poll_and_its_reconnect(state: str) -> None:
-    polls, connects = [], []
-    for seed in range(40):
-        rig = Rig("a", seed=seed).live()
+@pytest.mark.parametrize("spread_s", [2.0, 40.0])
+def test_a_lost_lease_spreads_its_reconnect_and_polls_before_a_late_one(state: str, spread_s: float) -> None:
+    waits = {True: [], False: []}  # type: dict[bool, list[float]]
+    for seed in range(80):
+        rig = Rig("a", seed=seed)
+        rig.greeted()
+        recover = RecoverAdvice(int(spread_s * 1000), 500, 80_000)
+        rig.arrive(rig.welcome(recover=recover))
+        rig.arrive(rig.subscribed())
         if state == "suspect":
             rig.do(Jumped())
             rig.do(rig.polled())
-        lost = rig.now
+        lost, before = rig.now, len(rig.all(SendPoll))
         rig.do(Lost(rig.conn, None, "cut"))
         assert rig.mode == "polling"
-        before = (len(rig.all(SendPoll)), len(rig.all(Connect)))
-        while (len(rig.all(SendPoll)), len(rig.all(Connect))) == before:
+        while len(rig.all(Connect)) == 1:
             rig.tick_once()
-        if rig.recent(SendPoll):
-            polls.append(rig.now - lost)
-        else:
-            connects.append(rig.now - lost)
-        rig.advance(2.0)
-        assert len(rig.all(Connect)) == before[1] + 1
-    assert polls
-    assert connects
-    assert max(polls) <= 1.0
-    assert max(connects) <= 2.0
+            if rig.recent(SendPoll):
+                first = len(rig.all(SendPoll)) == before + 1
+                assert not first or rig.now - lost <= 1.0, "within the spread of polls"
+                rig.do(rig.polled())
+        polled = len(rig.all(SendPoll)) > before
+        assert len(rig.all(SendPoll)) <= before + 1 + (rig.now - lost) // 12, "once, and then at the usual interval"
+        waits[polled].append(rig.now - lost)
+    assert max(map(max, filter(None, waits.values()))) <= spread_s
+    assert not waits[False] or max(waits[False]) <= TIMEOUT_S / 2, "a connection that comes soon brings it all"
+    assert not waits[True] or min(waits[True]) > TIMEOUT_S / 2
+    assert bool(waits[True]) == (spread_s > 2.0)
+
+
+def test_a_connection_that_comes_soon_and_then_takes_long_is_passed_by_a_poll() -> None:
+    rig = Rig("a").live()
+    rig.do(Lost(rig.conn, None, "cut"))
+    rig.greeted()
+    began, before = rig.now, len(rig.all(SendPoll))
+    rig.advance(0.99)
+    assert len(rig.all(SendPoll)) == before
+    rig.advance(0.51)
+    assert len(rig.all(SendPoll)) == before + 1, f"a quarter of the time for an answer after {began}"
 
 
 def test_after_a_bye_it_waits_as_told() -> None:
