@@ -331,7 +331,7 @@ class MachineShell:
         elif stage == "open":
             self.tell(client, Lost(action.conn, None, reason))
         else:
-            self.tell(client, ConnectFailed(action.conn, reason))
+            self.tell(client, ConnectFailed(action.conn, reason, unsent=reason == REFUSED))
 
 
 def _port(action: Asking) -> int:

@@ -64,12 +64,11 @@ async def test_many_requests_to_one_node_leave_another_its_connection(nursery: t
 
 
 async def test_a_refused_dial_is_told_as_such_on_both_paths(nursery: trio.Nursery) -> None:
-    async def nobody(_host: str, _port: int, _tls: bool) -> trio.abc.Stream:
-        raise ConnectionRefusedError("nobody listens")
+    class Absent(ScriptedNode):
+        async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
+            raise ConnectionRefusedError("no process listens")
 
-    node = ScriptedNode(nursery, http=_serve)
-    node.open_stream = nobody  # type: ignore[method-assign]
-    async with running(node) as rig:
+    async with running(Absent(nursery, http=_serve)) as rig:
         rig.do(Connect(1, URL, 5.0), SendPoll(2, URL, Poll(topics={"a": 1}), 5))
         assert (await rig.machine.saw(ConnectFailed)).unsent
         assert (await rig.machine.saw(RequestFailed)).unsent
