@@ -18,8 +18,9 @@ HANDSHAKE_S_MAX = 5.0
 CLOSE_S_MAX = 2.0
 """Time for a slow peer to take what is queued, and for the closing handshake; then the socket is closed without it."""
 
-QUIET_S_MAX = 0.5
-"""Time for which a peer that broke the rules may send nothing until its socket is closed, within `CLOSE_S_MAX`."""
+QUIET_S_MAX = 0.25
+"""Time until the socket of a peer that broke a rule is closed after the last bytes that it sent, within `CLOSE_S_MAX`:
+they may be its close frame, which cannot be told from other bytes any more."""
 
 RECEIVE_BYTES_MAX = 64 * 1024
 """Most bytes of one frame that are received at once; what lies behind a frame is received in smaller portions."""
@@ -112,9 +113,11 @@ class MessageStream:
             await self._outbox.send_all(close_frame(code, reason))
             # Closing a socket of which bytes were not received makes the system reset the connection, and the close
             # frame may be lost with that.
+            patience_s = CLOSE_S_MAX
             while not isinstance(self._last, PeerClose):
                 self._received.clear()
-                with trio.move_on_after(QUIET_S_MAX if self._reader.ended else CLOSE_S_MAX) as quiet:
+                with trio.move_on_after(patience_s) as quiet:
                     await self._receive_some()
                 if quiet.cancelled_caught:
                     return
+                patience_s = QUIET_S_MAX if self._reader.ended else CLOSE_S_MAX

@@ -268,6 +268,21 @@ async def test_a_peer_that_broke_a_rule_may_end_what_it_was_sending(autojump_clo
         assert trio.current_time() - before == pytest.approx(3 * (QUIET_S_MAX - 0.1) + QUIET_S_MAX)
 
 
+async def test_the_answer_of_a_peer_that_broke_a_rule_is_awaited_once(autojump_clock: MockClock) -> None:
+    for answers, waits_s in ((True, 1 + QUIET_S_MAX), (False, CLOSE_S_MAX)):
+        async with stream() as (messages, peer):
+            await peer.send_all(b"\xff\xff")
+            with pytest.raises(Ended) as ended:
+                await messages.receive()
+            before = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(messages.close, ended.value.code, ended.value.reason)
+                await trio.sleep(1)
+                if answers:
+                    await peer.send_all(client_frame(CLOSE, b"\x03\xea"))
+            assert trio.current_time() - before == waits_s
+
+
 async def test_a_peer_that_sends_a_message_too_long_receives_the_close_frame_not_a_reset() -> None:
     """Over a real socket: closing one of which bytes were not received would reset the connection."""
     async with trio.open_nursery() as nursery:
