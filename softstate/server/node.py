@@ -19,8 +19,10 @@ from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
+from softstate.server.edge.patience import Patience
+from softstate.server.edge.stream_wire import StreamWire, raw_socket_of
 from softstate.server.fanout.hub import Hub
-from softstate.server.fanout.outbox import raw_socket_of
+from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
 from softstate.server.http.server import SHARED_DATE, HttpServer
 from softstate.server.http.upgrade import Handshake
@@ -31,10 +33,10 @@ from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
+from softstate.server.websocket.parts import Parts
 from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
-from softstate.wire import Codec
 from softstate.wire.messages import Limits
 
 CONNECTIONS_RETRY_MS = 1_000
@@ -117,6 +119,23 @@ class Node:
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
+        self.patience = Patience(self.bulkhead)
+        self._parts = Parts(
+            config=config,
+            leases=self.leases,
+            hub=self.hub,
+            access=self.access,
+            turns=self.turns,
+            patience=self.patience,
+            bounds=OutboxBounds(config.pending_max, config.pending_bytes_max, config.congested_s_max),
+            bulkhead=self.bulkhead,
+            terms=self.terms,
+            tokens=self._tokens,
+            repairs=self.repairs,
+            now=now,
+            handshakes=self.handshakes,
+            polls=self.polls,
+        )
 
     # Services -------------------------------------------------------------------------------------------------------
 
@@ -261,6 +280,7 @@ class Node:
         """Start all tasks except the listeners in `nursery`."""
         self.access.start(nursery)
         nursery.start_soon(self._sweep)
+        nursery.start_soon(self.patience.run)
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
@@ -305,38 +325,18 @@ class Node:
             self._connection_ended.set()
 
     async def _upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
-        answered = False
-        with self.bulkhead.contain("handshake", peer=peer):
-            connection = self._connection(handshake.codec, peer)
-            self.sockets[connection] = None
-            try:
-                await connection.serve(raw_socket_of(stream), handshake)
-            finally:
-                del self.sockets[connection]
-                answered = connection.answered
-            return
-        if not answered:
+        with self.bulkhead.contain("handshake", peer=peer) as begun:
+            wire = StreamWire(raw_socket_of(stream), peer, self.bulkhead)
+            connection = Connection(self._parts, handshake.codec, wire, MeasuredRequest(self.handshakes), ASKER.get())
+            connection.begin(handshake.answer)
+        if begun.failed:
             await self.http.refuse(stream, failed("answering this handshake"))
-
-    def _connection(self, codec: Codec, peer: str) -> Connection:
-        return Connection(
-            config=self.config,
-            table=self.leases,
-            hub=self.hub,
-            reads=self.access.reads,
-            heads=self.access.heads,
-            writes=self.access.writes,
-            turns=self.turns,
-            terms=self.terms,
-            tokens=self._tokens,
-            repairs=self.repairs,
-            bulkhead=self.bulkhead,
-            now=self.now,
-            codec=codec,
-            peer=peer,
-            handshake=MeasuredRequest(self.handshakes),
-            polls=self.polls,
-        )
+            return
+        self.sockets[connection] = None
+        try:
+            await wire.drive(connection, handshake.behind)
+        finally:
+            del self.sockets[connection]
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
 

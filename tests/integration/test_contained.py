@@ -29,6 +29,7 @@ from softstate.errors import NodeFailed
 from softstate.lease import LeaseTable
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
+from softstate.server.edge.patience import Patience
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.server.fanout.turns import Turns
@@ -40,8 +41,9 @@ from softstate.server.storage.batcher import Batcher
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
+from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.connection import Connection
-from softstate.server.websocket.message_stream import MessageStream
+from softstate.server.websocket.publishes import Publishes
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.store.base import Write
 from softstate.testing.network.network import SimNetwork
@@ -156,9 +158,18 @@ async def congest(rig: Rig, victim: Client) -> None:
     await trio.sleep(0.1)
 
 
+async def idle(_rig: Rig, _victim: Client) -> None:
+    await trio.sleep(20)
+
+
 async def again(rig: Rig, _victim: Client) -> None:
     async with rig.client("third") as client:
         await client.publish("v/2", 2)
+
+
+async def poll_names(rig: Rig, victim: Client) -> None:
+    async with victim.subscribe("v/", "more/") as updates:
+        await updates.synced()
 
 
 async def many(_rig: Rig, victim: Client) -> None:
@@ -200,22 +211,26 @@ DOORS: dict[str, Door] = {
     "handshake": Door(Connection, "__init__", again),
     "welcome": Door(Connection, "_read", again),
     "message": Door(Connection, "_read", publish, code=1011),
-    "frames": Door(FrameReader, "feed", publish),
-    "pings": Door(MessageStream, "_receive_some", publish),
-    "request": Door(Connection, "_carry_out", publish, code=1011),
-    "answer": Door(Connection, "_published", publish, code=1011),
+    "first bytes": Door(FrameReader, "feed", again),
+    "bytes": Door(Channel, "readable", publish, code=1011),
+    "request": Door(Connection, "carry_out", publish, code=1011),
+    "answer": Door(Publishes, "_published", publish, code=1011),
     "certificate": Door(Connection, "_caught_up", renew, code=1011),
     "push": Door(Connection, "offer", publish, code=1011),
     "row": Door(Connection, "moved", row, code=1011),
     "flush": Door(Outbox, "flush", publish, code=1011),
-    "drain": Door(Outbox, "_drain_all", congest),
+    "congested": Door(Outbox, "writable", congest, code=1011),
+    "late": Door(Channel, "late", idle, code=1011),
+    "patience": Door(Patience, "_run_once", idle),
+    "portion": Door(Connection, "_turn_begun", many, code=1011),
+    "page": Door(Connection, "_answered", poll_names, code=1011),
     "bye": Door(Connection, "drain", drain),
     # Tasks of the node
     "batch": Door(Batcher, "_serve", publish),
     "stuck": Door(Batcher, "_detect_stuck_call", stuck),
     "turns": Door(Turns, "_begin_turn", many),
     "head of the store": Door(MemoryStore, "head", renew),
-    "late": Door(HeadReads, "_settle_first_late", renew),
+    "late renewals": Door(HeadReads, "_settle_first_late", renew),
     "feed": Door(MemoryStore, "feed", row),
     "follow": Door(StoreFollower, "_follow_once", row),
     "upkeep": Door(MemoryStore, "compact", wait),
@@ -227,15 +242,18 @@ DOORS: dict[str, Door] = {
 
 TASKS: dict[str, tuple[str, ...] | str] = {
     "fanout/turns.py self._refill": ("turns",),
-    "fanout/outbox.py self._drain": ("drain",),
+    "edge/stream_wire.py self._tell_writable": ("congested",),
+    "edge/stream_wire.py self._tell_again": ("bytes",),
+    "node.py self.patience.run": ("late", "patience"),
     "storage/access.py batcher.run": ("read", "lineage", "batch"),
     "storage/access.py self.heads.run": ("head of the store",),
     "storage/access.py self.writes.batcher.run": ("commit", "batch"),
     "storage/access.py self.follower.follow": ("feed", "follow"),
     "storage/access.py self._housekeeping.run": ("upkeep", "warnings"),
     "storage/batcher.py self._detect_stuck_calls": ("stuck",),
-    "storage/heads.py self._settle_late": ("late",),
+    "storage/heads.py self._settle_late": ("late renewals",),
     "http/context.py self._end_when_gone": ("held",),
+    "websocket/connection.py self._reach": ("page",),
     "listeners.py serve": ("http connection", "served"),
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
     "node.py self._stop_accepting": "waits for the drain, and cancels",
@@ -302,13 +320,13 @@ async def test_whatever_the_bug_is(
 async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None:
     """Let a door break while two clients follow the node: one that it may happen to, and an innocent one."""
     codes: list[int] = []
-    close = MessageStream.close
+    close = Connection._close
 
-    async def closing(self: MessageStream, code: int, reason: str) -> None:
+    def closing(self: Connection, code: int, reason: str) -> None:
         codes.append(code)
-        await close(self, code, reason)
+        close(self, code, reason)
 
-    patch.setattr(MessageStream, "close", closing)
+    patch.setattr(Connection, "_close", closing)
     with structlog.testing.capture_logs() as logs:
         async with running() as rig, rig.client("innocent", name="innocent") as innocent:
             async with innocent.subscribe("w/") as updates:
@@ -316,11 +334,12 @@ async def check(door: Door, error: Exception, patch: pytest.MonkeyPatch) -> None
                 await updates.synced()
                 async with rig.client("victim", name="victim") as victim, victim.subscribe("v/", "w/") as its_updates:
                     await its_updates.synced()
+                    await victim.publish("v/0", 0)
                     await trio.sleep(0.1)
                     bystander = rig.connection_of("innocent")
                     draining = door.act is drain
                     own = rig.connection_of("victim")
-                    objects = (own, own.outbox) if door.code is not None else ()
+                    objects = (own, own.outbox, own._publishes) if door.code is not None else ()
                     calls = break_once(patch, door, error, *objects)
                     status = await door.act(rig, victim)
                     assert calls, "the door was not reached"

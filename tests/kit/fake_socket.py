@@ -1,63 +1,53 @@
-"""A raw socket that takes exactly what a test lets it take, and the way back from its bytes to frames."""
+"""A socket that takes exactly what a test lets it take, and the way back from its bytes to frames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-import trio
-
-from softstate.server.fanout.outbox import Outbox, RawSocket
+from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.wire import frame
 
 
 class FakeSocket:
-    """Implements `softstate.server.fanout.outbox.RawSocket`. It takes `room` more bytes."""
+    """A socket as an outbox sees it. It takes `room` more bytes, and tells the outbox when it takes more."""
 
     def __init__(self, room: float = math.inf) -> None:
         self.room = room
         self.taken = bytearray()
         self.writes: list[int] = []
         self.broken = False
-        self.closed = False
-        self.waiting = trio.lowlevel.ParkingLot()
-        self.incoming = [b"hello", b" world"]
+        self.wanted = False
+        self.writable: Callable[[], None] = lambda: None
 
     def try_send(self, data: bytes | memoryview) -> int:
         if self.broken:
-            raise trio.BrokenResourceError("broken")
+            raise BrokenPipeError("broken")
         size = int(min(len(data), self.room))
         self.room -= size
         self.taken += data[:size]
         self.writes.append(size)
         return size
 
-    async def wait_writable(self) -> None:
-        if self.room or self.broken:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self.waiting.park()
+    def want_write(self, wanted: bool) -> None:
+        self.wanted = wanted
 
     def allow(self, size: float = math.inf) -> None:
         """Let it take so many bytes more."""
         self.room += size
-        self.waiting.unpark_all()
+        self._tell()
 
     def snap(self) -> None:
         """Break the connection."""
         self.broken = True
-        self.waiting.unpark_all()
+        self._tell()
 
-    async def receive_some(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return self.incoming.pop(0)[:max_bytes]
-
-    async def aclose(self) -> None:
-        self.closed = True
-        self.snap()
-        await trio.lowlevel.checkpoint()
+    def _tell(self) -> None:
+        while self.wanted and (self.room or self.broken):
+            self.writable()
+            if self.broken:
+                break
 
 
 def frames_in(stream: bytes | bytearray) -> list[str]:
@@ -85,13 +75,12 @@ CLOSE = b"\x88\x00"
 
 
 def outbox_on(
-    sock: RawSocket,
-    nursery: trio.Nursery,
+    sock: FakeSocket,
     *,
-    before: bytes = b"",
     pending_max: int = 1_000,
     pending_bytes_max: int = 1_000_000,
     congested_s_max: float = 1e9,
+    now: Callable[[], float] = lambda: 0.0,
     overdue: Callable[[], None] | None = None,
 ) -> Outbox:
     """Make an outbox that is never overdue, unless the test wants it."""
@@ -99,20 +88,13 @@ def outbox_on(
     def unexpected() -> None:
         raise AssertionError("overdue")
 
-    return Outbox(
-        sock,
-        nursery,
-        before=before,
-        pending_max=pending_max,
-        pending_bytes_max=pending_bytes_max,
-        congested_s_max=congested_s_max,
-        overdue=overdue or unexpected,
-    )
+    bounds = OutboxBounds(pending_max, pending_bytes_max, congested_s_max, now)
+    box = Outbox(sock.try_send, sock.want_write, overdue or unexpected, bounds)
+    sock.writable = box.writable
+    return box
 
 
-@asynccontextmanager
-async def outbox(room: float = math.inf, **options: Any) -> AsyncIterator[tuple[Outbox, FakeSocket]]:
+def outbox(room: float = math.inf, **options: Any) -> tuple[Outbox, FakeSocket]:
+    """Make an outbox on a socket that takes `room` bytes."""
     sock = FakeSocket(room)
-    async with trio.open_nursery() as nursery:
-        yield outbox_on(sock, nursery, **options), sock
-        nursery.cancel_scope.cancel()
+    return outbox_on(sock, **options), sock

@@ -126,15 +126,15 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_read_queue.py::test_an_answer_that_was_made_is_delivered_late",
     ),
     "P-CONN-14": (
-        "server/websocket/test_message_stream.py::test_a_violation_gets_its_close_code_behind_the_answers_to_what_came_ahead",
-        "server/websocket/test_message_stream.py::test_the_close_frame_of_a_peer_is_answered_behind_its_messages",
+        "server/websocket/test_channel.py::test_a_violation_gets_its_close_code_behind_the_answers_to_what_came_ahead",
+        "server/websocket/test_channel.py::test_the_close_frame_of_a_peer_is_answered_behind_its_messages",
         "wire/websocket/test_frame_reader.py::test_a_fault_is_found_at_its_last_byte_behind_what_came_ahead",
     ),
     "P-CONN-15": (
         "wire/websocket/test_frame_reader.py::test_the_most_fragments_make_a_message_and_one_more_is_refused",
         "wire/websocket/test_frame_reader.py::test_the_most_control_frames_pass_and_one_more_is_refused",
-        "server/websocket/test_message_stream.py::test_pings_are_not_answered_while_congested",
-        "server/websocket/test_message_stream.py::test_each_of_many_messages_received_at_once_has_a_turn_of_its_own",
+        "server/websocket/test_channel.py::test_pings_are_not_answered_while_congested",
+        "server/websocket/test_channel.py::test_many_messages_received_at_once_are_taken_in_many_turns",
     ),
     # Subscribing without a gap
     "P-SUB-1": (

@@ -46,8 +46,12 @@ class MemoryEdge(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """End this direction."""
-        self._outgoing.put_eof()
+        self.shut()
         await trio.lowlevel.checkpoint()
+
+    def shut(self) -> None:
+        """End this direction."""
+        self._outgoing.put_eof()
 
     async def aclose(self) -> None:
         """Close both directions."""

@@ -1,135 +1,73 @@
 """The outbox: everything one connection is owed, in order, written without waiting for it (P-PUB-8).
 
-The answer to the handshake, pongs and close frames pass through the same queue as messages, so no frame is torn or
-interleaved with another, whichever task is cancelled. While the socket takes what it is given, a push is one
-non-blocking write, straight from the hub's loop. Once it does not take the whole, the outbox is *congested*: a newer
-change replaces the pending one of its topic in place, and a task that lives only as long as it is needed waits until
-the socket is writable.
+It knows of its socket only how to write to it, and how to be told when the socket takes more. All frames of a
+connection pass through it, pongs and closes too, so no frame is torn or interleaved with another. While the socket
+takes what it is given, a push is one non-blocking write, straight from the hub's loop. Once it does not take the whole,
+the outbox is *congested*: a newer change replaces the pending one of its topic in place, until the owner calls
+`writable`.
 
-The outbox writes to a `RawSocket`: simulation replaces it by one that takes partial writes, and so tests this very
-code.
+Nothing here waits, and most connections owe nothing most of the time: the containers of what waits are made when they
+are first needed, which saves half a KiB a connection.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
 import trio
 
 from softstate.wire.codec import Codec
 from softstate.wire.push import PushBatch
-from softstate.wire.websocket.frames import is_close
 
 WRITE_BYTES = 128 * 1024
 """Most bytes that one write offers: enough to fill a socket buffer, few enough to copy."""
 
-RECEIVE_BYTES = 4 * 1024
-
-CLOSED_FD = -1
-"""A descriptor that every system call refuses."""
-
 GONE = (OSError, trio.BrokenResourceError)
 """Errors that a write raises once the connection is gone."""
 
-
-@runtime_checkable
-class RawSocket(Protocol):
-    """The part of a socket that an outbox needs."""
-
-    @property
-    def try_send(self) -> Callable[[bytes | memoryview], int]:
-        """Write what can be written without waiting; return how many bytes were taken.
-
-        Returns 0 or raises `BlockingIOError` if none was. Raises `trio.BrokenResourceError` or another `OSError` when
-        the connection is gone.
-        """
-
-    async def wait_writable(self) -> None:
-        """Return when `try_send` may take something, or the connection is gone."""
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        """Receive as `trio.abc.ReceiveStream` does."""
-
-    async def aclose(self) -> None:
-        """Close at once, as `trio.abc.AsyncResource` does."""
+_NOTHING: dict[str | int, bytes] = {}
+_NO_KEYS: dict[int, None] = {}
 
 
-class SystemSocket:
-    """A socket of the system, by its file descriptor: no flag, no lock, no task switch on the way out."""
+@dataclass(frozen=True, slots=True)
+class OutboxBounds:
+    """The bounds of all outboxes of one node: entries and bytes that wait, and seconds of congestion, by `now`."""
 
-    __slots__ = ("_fd", "_stream", "try_send")
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        # Only `aclose` may close the stream: after that, the number may be another socket's.
-        self._fd = stream.socket.fileno()
-        # The system call itself, without a frame of Python around it: with the slots of the session's machine that is
-        # 4 to 8 % of a delivery's time outside of the kernel (bench fanout, 10,000 subscribers).
-        self.try_send: Callable[[bytes | memoryview], int] = partial(os.write, self._fd)
-
-    async def wait_writable(self) -> None:
-        """Wait for the socket; a closed one counts as writable, since `try_send` reports it."""
-        if self._fd < 0:
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            await trio.lowlevel.wait_writable(self._fd)
-        except (trio.ClosedResourceError, OSError):
-            await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        """Receive from the socket."""
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def aclose(self) -> None:
-        """Close the socket."""
-        self._fd = CLOSED_FD
-        self.try_send = partial(os.write, CLOSED_FD)
-        await self._stream.aclose()
+    pending_max: int
+    pending_bytes_max: int
+    congested_s_max: float
+    now: Callable[[], float] = trio.current_time
 
 
-def raw_socket_of(stream: trio.abc.Stream | RawSocket) -> RawSocket:
-    """Return the raw socket of a stream; in simulation, that is the stream itself."""
-    if isinstance(stream, trio.SocketStream):
-        return SystemSocket(stream)
-    assert isinstance(stream, RawSocket), f"{stream!r} is neither a socket nor a raw one"
-    return stream
+class Outbox:
+    """One connection's queue; see the module docstring.
 
+    `write` takes what can be taken without waiting, and returns how many bytes that was: 0, or `BlockingIOError`, if
+    none, and another of `GONE` when the connection is gone. `want_write(True)` asks for calls of `writable` as soon as
+    the socket takes more; it is also called when the connection is found gone, so that its owner finds the outbox
+    `dead`.
 
-class Outbox(trio.abc.Stream):
-    """One connection's queue and its stream; see the module docstring.
-
-    `before` holds bytes that were received already and are to be read again (frames behind an upgrade's head).
-    `overdue` is called, from `flush`, when more than `pending_max` entries or `pending_bytes_max` bytes wait, or the
-    socket has been congested for `congested_s_max` (and again after each further one). Pushes have been lost by then:
-    the owner revokes the lease, if there is one, and drops all that waits (P-CONN-6). A frame that the peer has begun
-    to receive is no longer counted: it must be finished, and there is never more than one.
-
-    `nursery` runs the task that waits for a congested socket, within a block that `contained` makes. Once it is
-    cancelled, the outbox is `dead` as soon as it would have to wait.
+    `overdue` is called, from `flush`, when more entries or bytes wait than `bounds` allow, or the socket has been
+    congested for too long (and again after each further such time; the owner has to call `check` from `overdue_at`
+    on). Pushes have been lost by then: the owner revokes the lease, if there is one, and drops all that waits
+    (P-CONN-6). A frame that the peer has begun to receive is no longer counted: it must be finished, and there is
+    never more than one.
     """
 
     __slots__ = (
-        "_before", "_bytes", "_closing", "_congested_s_max", "_contained", "_droppable", "_front", "_next_key",
-        "_nursery", "_overdue", "_overflowed", "_pending", "_pending_bytes_max", "_pending_max", "_progress",
-        "_replies", "_rest", "_rest_key", "_socket", "_try_send", "anchor", "congested", "dead", "idle", "sent",
+        "_bounds", "_bytes", "_closing", "_droppable", "_front", "_next_key", "_overdue", "_overflowed", "_pending",
+        "_replies", "_rest", "_rest_key", "_want_write", "_write_to", "anchor", "congested", "dead", "idle",
+        "overdue_at", "sent",
     )  # fmt: skip
 
     def __init__(
         self,
-        socket: RawSocket,
-        nursery: trio.Nursery,
-        *,
-        before: bytes = b"",
-        pending_max: int,
-        pending_bytes_max: int,
-        congested_s_max: float,
+        write: Callable[[bytes | memoryview], int],
+        want_write: Callable[[bool], None],
         overdue: Callable[[], None],
-        contained: Callable[[], AbstractContextManager[object]] = nullcontext,
+        bounds: OutboxBounds,
     ) -> None:
         self.sent = 0
         """Number of `notify`s written, or waiting to be written ahead of the next message queued (P-REN-9)."""
@@ -139,28 +77,24 @@ class Outbox(trio.abc.Stream):
         """Whether nothing waits and the socket may be written to: only then may `push` be called."""
         self.anchor = -1
         """Key of a reply that nothing may overtake: the welcome, before which a client knows no position."""
-        self._socket = socket
-        self._try_send = socket.try_send
-        self._nursery = nursery
-        self._before = before
-        self._pending_max = pending_max
-        self._pending_bytes_max = pending_bytes_max
-        self._congested_s_max = congested_s_max
+        self.overdue_at = math.inf
+        """Time at which the socket will have been congested for too long."""
+        self._write_to = write
+        self._want_write = want_write
         self._overdue = overdue
-        self._contained = contained
-        self._pending: dict[str | int, bytes] = {}
+        self._bounds = bounds
+        self._pending = _NOTHING
         self._bytes = 0
         self._front = b""
         self._rest: memoryview | None = None
         self._rest_key: str | int | None = None
         self._next_key = 0
-        self._droppable: set[int] = set()
+        self._droppable = _NO_KEYS
         self._replies = 0
         self._overflowed = False
         self._closing = False
-        self._progress = trio.lowlevel.ParkingLot()
 
-    # Queueing: never waits ------------------------------------------------------------------------------------------
+    # Queueing -------------------------------------------------------------------------------------------------------
 
     def push(self, data: bytes, batch: PushBatch, codec: Codec) -> None:
         """Write the frames of a batch, joined in `data`, at once: for an `idle` outbox only. The rest is queued."""
@@ -170,11 +104,11 @@ class Outbox(trio.abc.Stream):
             self.flush()
             return
         try:
-            taken = self._try_send(data)
+            taken = self._write_to(data)
         except BlockingIOError:
             taken = 0
         except GONE:
-            self._die()
+            self._find_gone()
             return
         if taken == len(data):
             self.sent += len(batch.changes)
@@ -187,7 +121,7 @@ class Outbox(trio.abc.Stream):
             frame = change.frame(codec)
             if taken <= 0:
                 self.notify(change.record.topic, frame)
-            elif not self.dead:
+            else:
                 taken = self._count_off(change.record.topic, frame, taken)
                 self.sent += 1
         self.flush()
@@ -197,7 +131,7 @@ class Outbox(trio.abc.Stream):
         if self._overflowed or self.dead or self._closing:
             return
         self.idle = False
-        pending = self._pending
+        pending = self._pending or self._begin_pending()
         older = pending.get(topic)
         pending[topic] = frame
         if older is None:
@@ -205,7 +139,7 @@ class Outbox(trio.abc.Stream):
             self._bytes += len(frame)
         else:
             self._bytes += len(frame) - len(older)
-        if len(pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+        if len(pending) > self._bounds.pending_max or self._bytes > self._bounds.pending_bytes_max:
             self._check_bounds()
 
     def reply(self, frame: bytes, *, droppable: bool = False) -> int:
@@ -215,14 +149,21 @@ class Outbox(trio.abc.Stream):
         if self.dead or self._closing:
             return key
         self.idle = False
-        self._pending[key] = frame
+        pending = self._pending or self._begin_pending()
+        pending[key] = frame
         self._bytes += len(frame)
         self._replies += 1
         if droppable:
-            self._droppable.add(key)
-        if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+            if not self._droppable:
+                self._droppable = {}
+            self._droppable[key] = None
+        if len(pending) > self._bounds.pending_max or self._bytes > self._bounds.pending_bytes_max:
             self._check_bounds()
         return key
+
+    def _begin_pending(self) -> dict[str | int, bytes]:
+        self._pending = {}
+        return self._pending
 
     def first(self, frame: bytes) -> None:
         """Queue a frame ahead of everything pending but the `anchor`; it replaces an older such frame."""
@@ -242,6 +183,11 @@ class Outbox(trio.abc.Stream):
         self._bytes += len(frame)
         self._replies += 1
 
+    def close(self, frame: bytes) -> None:
+        """Queue the frame behind which nothing may follow (RFC 6455 section 5.5.1): what comes later is dropped."""
+        self.reply(frame)
+        self._closing, self.idle = True, False
+
     def drop(self) -> None:
         """Drop pending pushes, and the droppable replies; what the peer has begun to receive is finished."""
         kept: dict[str | int, bytes] = {}
@@ -252,11 +198,10 @@ class Outbox(trio.abc.Stream):
                 self._replies -= 1
             else:
                 kept[key] = frame
-        self._pending = kept
-        self._droppable.clear()
+        self._pending = kept or _NOTHING
+        self._droppable = _NO_KEYS
         self._bytes = sum(map(len, kept.values()))
         self._overflowed = False
-        self._progress.unpark_all()
 
     def flush(self) -> None:
         """Write as much as the socket takes now. To be called once after each turn of queueing."""
@@ -271,10 +216,24 @@ class Outbox(trio.abc.Stream):
         # A burst for a healthy connection may exceed the bound before the first flush: that is no congestion.
         if not self.congested:
             self._write()
-        if len(self._pending) > self._pending_max or self._bytes > self._pending_bytes_max:
+        bounds = self._bounds
+        if len(self._pending) > bounds.pending_max or self._bytes > bounds.pending_bytes_max:
             self._overflowed = True
 
     # Writing --------------------------------------------------------------------------------------------------------
+
+    def writable(self) -> None:
+        """Go on writing: the socket takes more, or is found gone."""
+        self._write()
+        if not self.congested and not self.dead:
+            self._want_write(False)
+
+    def check(self, now: float) -> None:
+        """Find the outbox overdue if it has been congested for too long."""
+        if now >= self.overdue_at:
+            self.overdue_at = now + self._bounds.congested_s_max
+            self._overflowed = True
+            self.flush()
 
     def _write(self) -> None:
         try:
@@ -283,17 +242,17 @@ class Outbox(trio.abc.Stream):
                     if not self.congested:
                         self._congest()
                     return
-            self.congested = False
-            self.idle = not (self.dead or self._closing)
         except GONE:
-            self._die()
+            self._find_gone()
+            return
+        self._pending, self._droppable = _NOTHING, _NO_KEYS
+        self.congested, self.overdue_at = False, math.inf
+        self.idle = not (self.dead or self._closing)
 
     def _congest(self) -> None:
-        if self._nursery.cancel_scope.cancel_called:
-            self._die()
-            return
         self.congested, self.idle = True, False
-        self._nursery.start_soon(self._drain)
+        self.overdue_at = self._bounds.now() + self._bounds.congested_s_max
+        self._want_write(True)
 
     def _write_some(self) -> bool:
         """Offer the socket one chunk; return whether it took all of it."""
@@ -316,7 +275,7 @@ class Outbox(trio.abc.Stream):
 
     def _offer(self, data: bytes | memoryview) -> int:
         try:
-            return self._try_send(data)
+            return self._write_to(data)
         except BlockingIOError:
             return 0
 
@@ -339,7 +298,7 @@ class Outbox(trio.abc.Stream):
             frame = self._pending.pop(key)
             self._bytes -= len(frame)
             if isinstance(key, int):
-                self._droppable.discard(key)
+                self._droppable.pop(key, None)
             taken = self._count_off(key, frame, taken)
 
     def _count_off(self, key: str | int | None, frame: bytes, taken: int) -> int:
@@ -349,96 +308,35 @@ class Outbox(trio.abc.Stream):
             self._replies -= isinstance(key, int)
         return taken - len(frame)
 
-    async def _drain(self) -> None:
-        """Write as the socket becomes writable, until all is written. Runs only while congested."""
-        try:
-            with self._contained():
-                while self.congested:
-                    with trio.move_on_after(self._congested_s_max) as waited:
-                        await self._drain_all()
-                    if waited.cancelled_caught and self.congested:
-                        self._overflowed = True
-                        self.flush()
-        finally:
-            if self.congested:
-                self._die()
+    # The end --------------------------------------------------------------------------------------------------------
 
-    async def _drain_all(self) -> None:
-        while self.congested:
-            await self._socket.wait_writable()
-            if self.congested:
-                self._write()
-                self._progress.unpark_all()
+    def _find_gone(self) -> None:
+        self.end()
+        self._want_write(True)
 
-    def _die(self) -> None:
+    def end(self) -> None:
+        """Lose all that waits, and write no more: the descriptor may soon be another socket's."""
         self.dead = True
         self.idle = self.congested = False
-        self._pending.clear()
-        self._droppable.clear()
+        self.overdue_at = math.inf
+        self._pending, self._droppable = _NOTHING, _NO_KEYS
         self._bytes = self._replies = 0
         self._overflowed = False
         self._front, self._rest, self._rest_key = b"", None, None
-        self._progress.unpark_all()
+        self._write_to = _closed
 
-    async def replies_taken(self) -> None:
-        """Return when no reply waits or is half written.
+    def replies_taken(self) -> bool:
+        """Tell whether no reply waits, or is half written.
 
-        Called before reading requests: a peer that does not read its replies is not read either (back-pressure).
+        Asked before requests are read: a peer that does not read its replies is not read either (back-pressure).
         """
-        while self.congested and self._replies:
-            await self._progress.park()
-
-    async def written(self) -> None:
-        """Return when nothing waits, or the connection is gone. It may never return while pushes keep coming in."""
-        self.flush()
-        while self.congested:
-            await self._progress.park()
+        return not (self.congested and self._replies)
 
     def __len__(self) -> int:
         """Return how many entries wait."""
         return len(self._pending) + bool(self._front) + (self._rest is not None)
 
-    # The stream of the connection -------------------------------------------------------------------------------------
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue bytes, and wait until they are written. If cancelled, they still are written."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self.dead:
-            raise trio.BrokenResourceError("the connection is gone")
-        if not data:
-            await trio.lowlevel.checkpoint()
-            return
-        key = self.reply(bytes(data))
-        if is_close(data):
-            self._closing, self.idle = True, False
-        self.flush()
-        while key in self._pending or key == self._rest_key:
-            await self._progress.park()
-        if self.dead:
-            raise trio.BrokenResourceError("the connection is gone")
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait until nothing waits."""
-        await self.written()
-        await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return `before`, then what the socket receives."""
-        if self._before:
-            await trio.lowlevel.checkpoint()
-            size = max_bytes or len(self._before)
-            data, self._before = self._before[:size], self._before[size:]
-            return data
-        return await self._socket.receive_some(max_bytes or RECEIVE_BYTES)
-
-    async def aclose(self) -> None:
-        """Close the socket; all that waits is lost."""
-        self._die()
-        self._try_send = _closed
-        await self._socket.aclose()
-
 
 def _closed(_data: bytes | memoryview) -> int:
     """Refuse to write: the descriptor may be another socket's by now."""
-    raise trio.BrokenResourceError("the connection was closed")
+    raise BrokenPipeError("the connection was closed")

@@ -5,7 +5,7 @@ For CBOR a value is decoded once, to see that it is one; then its bytes are copi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 
 from softstate.errors import Unreadable
@@ -24,22 +24,36 @@ RECORDS_PER_NAME = 4
 """Records whose CBOR is copied in that time."""
 
 
-async def encode_in_turns(
+def encode_in_portions(
     turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
-) -> dict[int, bytes]:
+) -> Generator[int, None, dict[int, bytes]]:
     """Encode records, as many in a turn as its budget allows, and return the bytes of each by its `id`.
 
-    Nothing, if they cost so little that they may as well be encoded with the message that carries them.
+    Yields what each portion costs, in names, ahead of it. Nothing, if they cost so little that they may as well be
+    encoded with the message that carries them.
     """
     encoded: dict[int, bytes] = {}
     if _cost(codec, records) <= turns.names_free:
         return encoded
     for group in _groups(codec, records, turns.names_max):
-        await turns.spend(_cost(codec, group))
+        yield _cost(codec, group)
         for record in group:
             with suppress(Unreadable):  # told by the message that would carry it
                 encoded[id(record)] = encode(record)
     return encoded
+
+
+async def encode_in_turns(
+    turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
+) -> dict[int, bytes]:
+    """Encode as `encode_in_portions` does, and wait for a turn for each portion."""
+    portions = encode_in_portions(turns, codec, records, encode)
+    while True:
+        try:
+            names = next(portions)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        await turns.spend(names)
 
 
 def _cost(codec: Codec, records: Sequence[Record]) -> int:

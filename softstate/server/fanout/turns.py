@@ -13,6 +13,8 @@ Like the portions of incremental garbage collectors (Baker, "List processing in 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
 
 import trio
 
@@ -31,6 +33,21 @@ BYTES_PER_NAME = 16
 """Bytes of a message that take as long to decode, at worst, as a name to be entered into a lease."""
 
 
+class Waiting:
+    """Work that waits for the budget of a turn: `call` is called in it, and `failed` if a bug ends that call."""
+
+    __slots__ = ("call", "failed", "names")
+
+    def __init__(self, names: int, call: Callable[[], object], failed: Callable[[], object]) -> None:
+        self.names = names
+        self.call: Callable[[], object] | None = call
+        self.failed = failed
+
+    def abandon(self) -> None:
+        """Wait no longer: nothing is charged."""
+        self.call = None
+
+
 class Turns:
     """The budget of one node's turns: `names_max` names each. Used by one thread of Trio."""
 
@@ -39,26 +56,41 @@ class Turns:
         self.names_free = names_max // FREE_FRACTION
         """Names that cost no more than any message, and which are not charged to the budget."""
         self._left = names_max
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._refilling = False
         self._bulkhead = bulkhead
+
+    def take(self, names: int) -> bool:
+        """Charge the present turn, and return True, if its budget covers so many names and nothing waits for it."""
+        if self._waiting or self._left < min(names, self.names_max):
+            return False
+        self._left -= names
+        self._refill_soon()
+        return True
+
+    def wait(self, names: int, call: Callable[[], object], failed: Callable[[], object]) -> Waiting:
+        """Have `call` called in a turn whose budget covers so many names, in order of arrival; not before a later one.
+
+        To be used once `take` has returned False. `failed` is called if `call` meets a bug.
+        """
+        waiting = Waiting(names, call, failed)
+        self._waiting.append(waiting)
+        self._refill_soon()
+        return waiting
 
     async def spend(self, names: int) -> None:
         """Return when the budget of a turn covers so many names: at once, without a checkpoint, if it does now.
 
         In order of arrival. If cancelled, nothing is spent.
         """
-        if not self._waiting and (names <= self._left or self._left == self.names_max):
-            self._left -= names
-            self._refill_soon()
+        if self.take(names):
             return
-        waiter = names, trio.Event()
-        self._waiting.append(waiter)
+        begun = trio.Event()
+        waiting = self.wait(names, begun.set, begun.set)
         try:
-            await waiter[1].wait()
+            await begun.wait()
         except trio.Cancelled:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            waiting.abandon()
             raise
 
     async def spend_bytes(self, size: int) -> None:
@@ -68,12 +100,13 @@ class Turns:
     def _refill_soon(self) -> None:
         if not self._refilling:
             self._refilling = True
-            trio.lowlevel.spawn_system_task(self._refill)
+            # In the context of the node, which is frozen as a whole in simulation, and not in Trio's own.
+            trio.lowlevel.spawn_system_task(self._refill, context=copy_context())
 
     async def _refill(self) -> None:
         # An error that left a system task would end all of Trio.
         try:
-            while self._left < self.names_max:
+            while self._left < self.names_max or self._waiting:
                 with self._bulkhead.contain("turns"):
                     await self._begin_turn()
                     continue
@@ -89,9 +122,20 @@ class Turns:
         await trio.lowlevel.checkpoint()
         self._left = self.names_max
         waiting = self._waiting
-        while waiting and (waiting[0][0] <= self._left or self._left == self.names_max):
-            names, event = waiting.popleft()
-            self._left -= names
-            event.set()
+        while waiting and self._left >= min(waiting[0].names, self.names_max):
+            first = waiting.popleft()
+            if first.call is None:
+                continue
+            self._left -= first.names
+            self._bulkhead.each("connection", _call, (first,), failed=_fail)
             # One after the other, since what each costs is only an estimate.
             await trio.lowlevel.checkpoint()
+
+
+def _call(waiting: Waiting) -> None:
+    if waiting.call is not None:
+        waiting.call()
+
+
+def _fail(waiting: Waiting) -> None:
+    waiting.failed()

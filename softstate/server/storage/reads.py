@@ -15,11 +15,11 @@ from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.spell import Spell
-from softstate.server.storage.asker import ASKER
+from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.batcher import DEFERRED, Batcher
 from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
-from softstate.server.storage.read_queue import ReadQueue, ReadRequest
+from softstate.server.storage.read_queue import ReadQueue, ReadRequest, ReadTicket
 from softstate.store.base import Store
 
 LATE_CALLS = 2
@@ -85,9 +85,21 @@ class StoreReads:
 
         Raises `Rewound`, `Unavailable` or `Overloaded`. If cancelled before the read is made, it is not made.
         """
+        return await self.pages.ask(self._request(query, ASKER.get()))
+
+    def submit(
+        self, query: Query, asker: Asker, settled: Callable[[ReadTicket], None], broken: Callable[[], None]
+    ) -> ReadTicket:
+        """Have `settled` called with the answer from a snapshot begun after this call; as `Batcher.submit`.
+
+        An abandoned ticket's read is not made.
+        """
+        return self.pages.submit(self._request(query, asker), settled, broken)
+
+    def _request(self, query: Query, asker: Asker) -> ReadRequest:
         if query.limit_cost != self._cost_max:
             query = replace(query, limit_cost=self._cost_max)
-        return await self.pages.ask(ReadRequest(query, ASKER.get(), trio.current_time()))
+        return ReadRequest(query, asker, trio.current_time())
 
     async def lineage_at(self, revision: int) -> str | None:
         """Return the lineage in force at a revision, None if unknown. Raises as `read` does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from softstate.errors import Overloaded, RequestError, TryLater, Unavailable
 from softstate.wire import messages
 
@@ -14,23 +12,21 @@ class Refusals:
     """The publish refused as `overloaded` or `unavailable` that later ones of the connection may not overtake.
 
     That ends once all that was received is answered: its client can then send again, from the first one refused.
-    `received` tells whether messages were received that wait to be read.
     """
 
-    __slots__ = ("first", "received")
+    __slots__ = ("first",)
 
     def __init__(self) -> None:
         self.first: TryLater | None = None
-        self.received: Callable[[], bool] = bool
 
     def note(self, error: RequestError) -> None:
         """Refuse later publishes if this one was refused, and not for its own sake."""
         if isinstance(error, Overloaded | Unavailable) and self.first is None:
             self.first = error
 
-    def end(self, inflight: int) -> None:
-        """Take publishes again, unless some that were received are not answered."""
-        if self.first is not None and not inflight and not self.received():
+    def end(self, inflight: int, *, received: bool) -> None:
+        """Take publishes again, unless some are not answered, or messages were received that wait to be looked at."""
+        if self.first is not None and not inflight and not received:
             self.first = None
 
     def answer(self, request: messages.Id) -> messages.Error:

@@ -21,7 +21,7 @@ RECEIVE_BYTES = 64 * 1024
 
 @final
 class SimStream(trio.abc.HalfCloseableStream):
-    """One end. It implements `softstate.server.fanout.outbox.RawSocket` too, so nodes write to it as to a socket."""
+    """One end. It implements `softstate.server.edge.stream_wire.RawSocket` too, so nodes write to it as to a socket."""
 
     def __init__(self, connection: SimConnection, outgoing: Pipe, incoming: Pipe) -> None:
         self.closed = False
@@ -64,6 +64,10 @@ class SimStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """See `trio.abc.HalfCloseableStream`."""
         await trio.lowlevel.checkpoint()
+        self._out.end()
+
+    def shut(self) -> None:
+        """See `RawSocket.shut`."""
         self._out.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:

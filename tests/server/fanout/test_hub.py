@@ -127,9 +127,9 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
     class Connected(SilentSink):
         """Handles a push as a connection does, on the real outbox."""
 
-        def __init__(self, nursery: trio.Nursery, lease: Lease, room: float) -> None:
+        def __init__(self, lease: Lease, room: float) -> None:
             self.sock = FakeSocket(room)
-            self.box: Outbox = outbox_on(self.sock, nursery, pending_max=1, overdue=lambda: self.end(lease))
+            self.box: Outbox = outbox_on(self.sock, pending_max=1, overdue=lambda: self.end(lease))
             lease.sink = self
 
         def offer(self, batch: PushBatch) -> None:
@@ -145,18 +145,16 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
             rig.table.release(lease)
             lease.sink = None
 
-    async with trio.open_nursery() as nursery:
-        peers = [Connected(nursery, rig.lease("/")[1], room) for room in (0, float("inf"), 0, float("inf"))]
-        records = [record(f"t{version}", version) for version in range(11, 20)]
-        await rig.hub.apply(records, [], START.at(19))
-        whole = b"".join(EncodedChange(each).frame(CBOR) for each in records)
-        assert [bytes(peer.sock.taken) for peer in peers] == [b"", whole, b"", whole]
-        assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
-        assert [peer.sock.writes for peer in peers if peer.sock.room] == [peers[1].sock.writes] * 2
-        assert len(rig.table) == 2
-        await rig.hub.apply([record("t", 20)], [], START.at(20))
-        assert [peer.box.sent for peer in peers] == [0, 10, 0, 10]
-        nursery.cancel_scope.cancel()
+    peers = [Connected(rig.lease("/")[1], room) for room in (0, float("inf"), 0, float("inf"))]
+    records = [record(f"t{version}", version) for version in range(11, 20)]
+    await rig.hub.apply(records, [], START.at(19))
+    whole = b"".join(EncodedChange(each).frame(CBOR) for each in records)
+    assert [bytes(peer.sock.taken) for peer in peers] == [b"", whole, b"", whole]
+    assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
+    assert [peer.sock.writes for peer in peers if peer.sock.room] == [peers[1].sock.writes] * 2
+    assert len(rig.table) == 2
+    await rig.hub.apply([record("t", 20)], [], START.at(20))
+    assert [peer.box.sent for peer in peers] == [0, 10, 0, 10]
 
 
 async def test_a_flush_that_queues_something_for_another_connection_flushes_that_too(rig: HubRig) -> None:

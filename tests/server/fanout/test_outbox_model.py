@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import trio
-import trio.testing
 from hypothesis import example, given, settings, strategies as st
 
 from tests.kit.fake_socket import FakeSocket, frames_in, outbox, outbox_on, text
-
-settled = trio.testing.wait_all_tasks_blocked
 
 
 class Model:
@@ -80,8 +76,8 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @example([("notify", "a", 60), ("flush", None, None), ("reply", True, 9), ("notify", "a", 5), ("drop", None, None)])
 @example([*(("notify", topic, 60) for topic in "abcdefgh"), ("notify", "a", 1), ("take", None, 300)])
-async def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str, Any, Any]]) -> None:
-    sock, model, serial = FakeSocket(0), Model(5, 200), 0
+def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str, Any, Any]]) -> None:
+    sock, model = FakeSocket(0), Model(5, 200)
 
     def overdue() -> None:
         model.wrote(bytes(sock.taken))
@@ -89,74 +85,68 @@ async def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str
         model.drop()
         box.drop()
 
-    async with trio.open_nursery() as nursery:
-        box = outbox_on(sock, nursery, pending_max=5, pending_bytes_max=200, overdue=overdue)
-        for kind, what, size in steps:
-            serial += 1
-            name = f"{kind}{what}{serial}"
-            match kind:
-                case "notify":
-                    model.notify(what, text(name, size))
-                    box.notify(what, text(name, size))
-                case "reply":
-                    model.reply(text(name, size), what)
-                    box.reply(text(name, size), droppable=what)
-                case "first":
-                    model.front = text(name, size)
-                    box.first(text(name, size))
-                case "drop":
-                    model.drop()
-                    box.drop()
-                case "flush":
-                    box.flush()
-                    assert not model.over
-                    pushes = [len(data) for key, data, _ in model.pending if isinstance(key, str)]
-                    assert len(pushes) <= 5
-                    assert sum(pushes) <= 200
-                case "take":
-                    sock.allow(size)
-                    await settled()
-            model.wrote(bytes(sock.taken))
-            if kind in ("notify", "reply"):
-                model.bound()
-            assert box.sent == model.sent
-            assert len(box) == len(model.pending) + bool(model.front) + bool(model.rest)
-        box.flush()
-        sock.allow()
-        await box.written()
-        await box.replies_taken()
+    box = outbox_on(sock, pending_max=5, pending_bytes_max=200, overdue=overdue)
+    for serial, (kind, what, size) in enumerate(steps, 1):
+        name = f"{kind}{what}{serial}"
+        match kind:
+            case "notify":
+                model.notify(what, text(name, size))
+                box.notify(what, text(name, size))
+            case "reply":
+                model.reply(text(name, size), what)
+                box.reply(text(name, size), droppable=what)
+            case "first":
+                model.front = text(name, size)
+                box.first(text(name, size))
+            case "drop":
+                model.drop()
+                box.drop()
+            case "flush":
+                box.flush()
+                assert not model.over
+                pushes = [len(data) for key, data, _ in model.pending if isinstance(key, str)]
+                assert len(pushes) <= 5
+                assert sum(pushes) <= 200
+            case "take":
+                sock.allow(size)
         model.wrote(bytes(sock.taken))
-        assert not model.pending
-        frames = frames_in(model.stream)
-        assert box.sent == sum(name.startswith("notify") for name in frames)
-        assert (len(box), box.congested, box.dead) == (0, False, False)
+        if kind in ("notify", "reply"):
+            model.bound()
+        assert box.sent == model.sent
+        assert len(box) == len(model.pending) + bool(model.front) + bool(model.rest)
+    box.flush()
+    sock.allow()
+    assert box.replies_taken()
+    model.wrote(bytes(sock.taken))
+    assert not model.pending
+    frames = frames_in(model.stream)
+    assert box.sent == sum(name.startswith("notify") for name in frames)
+    assert (len(box), box.congested, box.dead) == (0, False, False)
 
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
-async def test_a_renewal_counts_the_pushes_ahead_of_it(steps: list[tuple[str, Any, Any]]) -> None:
+def test_a_renewal_counts_the_pushes_ahead_of_it(steps: list[tuple[str, Any, Any]]) -> None:
     claims: dict[str, int] = {}
     latest: dict[str, str] = {}
-    async with outbox(0) as (box, sock):
-        for serial, (kind, what, size) in enumerate(steps):
-            if kind == "notify":
-                latest[what] = f"{what}{serial}"
-                box.notify(what, text(latest[what], size))
-            elif kind == "reply":
-                claims[f"={serial}"] = box.sent
-                box.reply(text(f"={serial}", size), droppable=True)
-            elif kind == "drop":
-                box.drop()
-                latest.clear()
-            elif kind == "take":
-                sock.allow(size)
-            box.flush()
-            await settled()
-        sock.allow()
-        await box.written()
-        frames = frames_in(bytes(sock.taken))
-        for at, name in enumerate(frames):
-            if name in claims:
-                assert claims[name] == sum(not other.startswith("=") for other in frames[:at])
-        for topic, name in latest.items():
-            assert [other for other in frames if other[0] == topic][-1] == name
+    box, sock = outbox(0)
+    for serial, (kind, what, size) in enumerate(steps):
+        if kind == "notify":
+            latest[what] = f"{what}{serial}"
+            box.notify(what, text(latest[what], size))
+        elif kind == "reply":
+            claims[f"={serial}"] = box.sent
+            box.reply(text(f"={serial}", size), droppable=True)
+        elif kind == "drop":
+            box.drop()
+            latest.clear()
+        elif kind == "take":
+            sock.allow(size)
+        box.flush()
+    sock.allow()
+    frames = frames_in(bytes(sock.taken))
+    for at, name in enumerate(frames):
+        if name in claims:
+            assert claims[name] == sum(not other.startswith("=") for other in frames[:at])
+    for topic, name in latest.items():
+        assert [other for other in frames if other[0] == topic][-1] == name

@@ -12,7 +12,8 @@ import trio
 import trio.testing
 
 from softstate.model import Record
-from softstate.server.fanout.outbox import Outbox, SystemSocket, raw_socket_of
+from softstate.server.edge.stream_wire import SystemSocket, raw_socket_of
+from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.kit.fake_socket import FakeSocket, frames_in, text
@@ -58,7 +59,18 @@ async def test_a_reader_that_stops_blocks_the_socket_until_it_reads() -> None:
 
 
 async def test_a_stream_is_its_own_raw_socket_unless_it_is_one_of_trio() -> None:
-    class Simulated(FakeSocket, trio.abc.Stream):
+    class Simulated(trio.abc.Stream):
+        try_send = FakeSocket.try_send
+
+        async def wait_writable(self) -> None:
+            raise NotImplementedError
+
+        def shut(self) -> None:
+            raise NotImplementedError
+
+        async def aclose(self) -> None:
+            raise NotImplementedError
+
         async def send_all(self, data: bytes | bytearray | memoryview) -> None:
             raise NotImplementedError
 
@@ -104,17 +116,36 @@ async def test_closing_wakes_the_waiter_and_does_not_touch_a_descriptor_that_is_
             os.close(end)
 
 
+class OutboxOnSocket:
+    """An outbox on a real socket, and a task that writes while it takes nothing."""
+
+    def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery, pending_max: int = 1) -> None:
+        self.socket = SystemSocket(stream)
+        self._nursery = nursery
+        self._wanted = False
+        bounds = OutboxBounds(pending_max, 1 << 27, 60)
+        self.box = Outbox(self.socket.try_send, self._want_write, lambda: pytest.fail("overdue"), bounds)
+
+    def _want_write(self, wanted: bool) -> None:
+        if wanted and not self._wanted:
+            self._nursery.start_soon(self._write)
+        self._wanted = wanted
+
+    async def _write(self) -> None:
+        while self._wanted and not self.box.dead:
+            await self.socket.wait_writable()
+            self.box.writable()
+
+    async def written(self) -> None:
+        while len(self.box):
+            await trio.sleep(0.01)
+
+
 async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_reader() -> None:
     received = bytearray()
     async with connected() as (near, far), trio.open_nursery() as nursery:
-        box = Outbox(
-            SystemSocket(near),
-            nursery,
-            pending_max=2_000,
-            pending_bytes_max=1 << 27,
-            congested_s_max=60,
-            overdue=lambda: pytest.fail("overdue"),
-        )
+        on_socket = OutboxOnSocket(near, nursery, 2_000)
+        box = on_socket.box
         rounds = 0
         while not box.congested or rounds < 30:
             rounds += 1
@@ -124,8 +155,8 @@ async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_re
         box.reply(text("end"))
 
         async def write_out() -> None:
-            await box.written()
-            await box.aclose()
+            await on_socket.written()
+            await on_socket.socket.aclose()
 
         nursery.start_soon(write_out)
         async for data in far:
@@ -136,38 +167,26 @@ async def test_an_outbox_on_a_real_socket_delivers_every_last_frame_to_a_slow_re
     assert dict(name.split("=") for name in frames[:-1]) == {f"t{number}": str(rounds) for number in range(100)}
 
 
-async def test_an_outbox_is_woken_when_a_real_socket_closes_under_it() -> None:
+async def test_an_outbox_is_dead_when_a_real_socket_closes_under_it() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
-        box = Outbox(
-            SystemSocket(near),
-            nursery,
-            pending_max=1,
-            pending_bytes_max=1 << 27,
-            congested_s_max=60,
-            overdue=lambda: None,
-        )
-        box.reply(bytes(1 << 25))
-        box.flush()
+        on_socket = OutboxOnSocket(near, nursery)
+        on_socket.box.reply(bytes(1 << 25))
+        on_socket.box.flush()
         await settled()
-        assert box.congested
+        assert on_socket.box.congested
         await near.aclose()
-        await box.written()
-        assert box.dead
+        await on_socket.written()
+        assert on_socket.box.dead
 
 
-async def test_a_closed_outbox_does_not_touch_a_descriptor_that_is_reused() -> None:
+async def test_an_outbox_that_has_ended_does_not_touch_a_descriptor_that_is_reused() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
-        box = Outbox(
-            SystemSocket(near),
-            nursery,
-            pending_max=1,
-            pending_bytes_max=1 << 27,
-            congested_s_max=60,
-            overdue=lambda: pytest.fail("overdue"),
-        )
+        on_socket = OutboxOnSocket(near, nursery)
+        box = on_socket.box
         number = near.socket.fileno()
         reader, writer = os.pipe()
-        await box.aclose()
+        box.end()
+        await near.aclose()
         os.dup2(writer, number)
         change = EncodedChange(Record("t", 1, b"\x01"))
         batch = PushBatch([change])
@@ -175,6 +194,7 @@ async def test_a_closed_outbox_does_not_touch_a_descriptor_that_is_reused() -> N
         box.notify("t", change.frame(CBOR))
         box.reply(change.frame(CBOR))
         box.flush()
+        box.writable()
         os.set_blocking(reader, False)
         with pytest.raises(BlockingIOError):
             os.read(reader, 1)

@@ -19,9 +19,9 @@ class Recorder(Turns):
         super().__init__(BUDGET, Bulkhead(strict=True))
         self.spent: list[int] = []
 
-    async def spend(self, names: int) -> None:
+    def take(self, names: int) -> bool:
         self.spent.append(names)
-        await super().spend(names)
+        return super().take(names)
 
 
 async def test_values_not_checked_before_are_checked_in_portions_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,3 +125,40 @@ async def test_bytes_count_as_names() -> None:
     assert passes.turns._left == 0
     await wait_all_tasks_blocked()
     assert passes.turns._left == ROOM
+
+
+async def test_calls_have_their_turn_as_tasks_do_and_are_not_made_once_abandoned() -> None:
+    turns = Turns(ROOM, Bulkhead(strict=True))
+    order: list[int] = []
+
+    def fail() -> None:
+        raise AssertionError
+
+    async def ask(number: int, names: int) -> None:
+        await turns.spend(names)
+        order.append(number)
+
+    assert turns.take(ROOM)
+    assert not turns.take(1)
+    turns.wait(60, lambda: order.append(0), fail)
+    abandoned = turns.wait(10 * ROOM, fail, fail)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, 1, 30)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()  # by now it waits
+        turns.wait(ROOM, lambda: order.append(2), fail)
+        abandoned.abandon()
+        assert not turns.take(1), "those that wait come first"
+    await wait_all_tasks_blocked()
+    assert order == [0, 1, 2]
+    assert turns.take(ROOM)
+
+
+async def test_a_call_that_meets_a_bug_ends_only_what_it_is_of() -> None:
+    turns = Turns(ROOM, Bulkhead(strict=False))
+    done: list[str] = []
+    assert turns.take(ROOM)
+    turns.wait(1, lambda: 1 / 0, lambda: done.append("failed"))
+    turns.wait(1, lambda: done.append("other"), lambda: done.append("wrong"))
+    await wait_all_tasks_blocked()
+    assert done == ["failed", "other"]

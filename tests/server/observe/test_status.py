@@ -29,15 +29,15 @@ def test_leases_are_counted() -> None:
     assert lease_counts(table.statistics()) == counts
 
 
-async def test_outboxes_are_added_up() -> None:
-    async with outbox() as (idle, _), outbox(room=0) as (full, _):
-        assert outbox_counts([]) == {"websockets": 0, "congested": 0, "pending": 0}
-        for topic in ("a", "b"):
-            idle.notify(topic, text(topic))
-            full.notify(topic, text(topic))
-        idle.flush()
-        full.flush()
-        assert outbox_counts([idle, full]) == {"websockets": 2, "congested": 1, "pending": 2}
+def test_outboxes_are_added_up() -> None:
+    (idle, _), (full, _) = outbox(), outbox(room=0)
+    assert outbox_counts([]) == {"websockets": 0, "congested": 0, "pending": 0}
+    for topic in ("a", "b"):
+        idle.notify(topic, text(topic))
+        full.notify(topic, text(topic))
+    idle.flush()
+    full.flush()
+    assert outbox_counts([idle, full]) == {"websockets": 2, "congested": 1, "pending": 2}
 
 
 async def test_a_store_is_counted_unless_it_is_down() -> None:

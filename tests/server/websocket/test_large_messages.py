@@ -29,13 +29,13 @@ class Spends:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.names: list[int] = []
-        spend = Turns.spend
+        take = Turns.take
 
-        async def noted(turns: Turns, names: int) -> None:
+        def noted(turns: Turns, names: int) -> bool:
             self.names.append(names)
-            await spend(turns, names)
+            return take(turns, names)
 
-        patch.setattr(Turns, "spend", noted)
+        patch.setattr(Turns, "take", noted)
 
 
 async def answers(target: SocketTarget, codec: Codec, *messages: bytes) -> list[Any]:
@@ -52,9 +52,9 @@ async def test_the_worst_messages_are_refused_by_their_id(
     codec = codec_of(worst)
     async with target.running():
         found = await answers(target, codec, worst.data, codec.encode(Poll(8)))
-        *before, last = found
-        assert isinstance(last, Polled)
-        assert last.id == 8, "the connection goes on"
+        # A commit overlaps with what comes after its publish.
+        before = [answer for answer in found if not (isinstance(answer, Polled) and answer.id == 8)]
+        assert len(before) == len(found) - 1, "the connection goes on"
         if worst.code:
             (error,) = before
             assert isinstance(error, Error)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.server.fanout.outbox import RawSocket, raw_socket_of
+from softstate.server.edge.stream_wire import RawSocket, raw_socket_of
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.route import WINDOW_BYTES, uniform
 from softstate.testing.network.stream import BACKLOG_MAX, SimListener, SimStream

@@ -1,4 +1,4 @@
-"""The cases of the Autobahn test suite against the reader, and against a server's stream of messages."""
+"""The cases of the Autobahn test suite against the reader, and against a server's channel."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-import trio
-from trio.testing import MockClock
 
-from bench.trials.fuzz.streams import connect, frames_in, read_all
-from softstate.server.websocket.message_stream import Ended, MessageStream
+from bench.trials.fuzz.streams import frames_in
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.edge.patience import Patience
 from softstate.wire import frame
 from softstate.wire.websocket import FrameReader, PeerClose, Ping, Pong, Violation
 from softstate.wire.websocket.events import NO_CODE
-from tests.kit.fake_socket import outbox_on
+from tests.kit.fake_wire import FakeWire
+from tests.kit.heard import Heard
 from tests.wire.websocket.autobahn_cases import CASES, Case, Chunks, Reply
 from tests.wire.websocket.client_frames import CLOSE, client_frame, cut
 
@@ -62,35 +62,25 @@ def test_the_reader_hands_out_what_the_suite_expects(name: str, split: str) -> N
     assert end.code in codes
 
 
+class Echo(Heard):
+    def _take(self, data: bytes | str) -> None:
+        assert self.outbox is not None
+        answer = data if isinstance(data, bytes) else data.encode()
+        self.outbox.reply(frame(answer, text=isinstance(data, str)))
+        self.outbox.flush()
+
+
 @pytest.mark.parametrize("name", CASES)
-async def test_an_echo_on_a_servers_stream_answers_as_the_suite_expects(name: str, autojump_clock: MockClock) -> None:
+async def test_an_echo_on_a_servers_channel_answers_as_the_suite_expects(name: str) -> None:
     case = CASES[name]
-    ours, theirs = connect()
-    async with trio.open_nursery() as nursery:
-        box = outbox_on(theirs, nursery)
-        messages = MessageStream(box, MESSAGE_BYTES_MAX)
-
-        async def echo() -> None:
-            try:
-                while True:
-                    message = await messages.receive()
-                    data = message if isinstance(message, bytes) else message.encode()
-                    box.reply(frame(data, text=isinstance(message, str)))
-                    box.flush()
-            except Ended as ended:
-                await messages.close(ended.code, ended.reason)
-            await box.aclose()
-
-        nursery.start_soon(echo)
-        for part in case.parts if case.closing.fails_after is not None else [*case.parts, [CLOSES]]:
-            for chunk in part:
-                try:
-                    await ours.send_all(chunk)
-                except trio.BrokenResourceError:
-                    break
-            await trio.sleep(1)
-        received = await read_all(ours)
-    check(case, frames_in(received))
+    wire = FakeWire()
+    wire.attach(Echo(wire, Patience(Bulkhead(strict=True)), MESSAGE_BYTES_MAX))
+    for part in case.parts if case.closing.fails_after is not None else [*case.parts, [CLOSES]]:
+        for chunk in part:
+            wire.arrive(chunk)
+    wire.end()
+    assert wire.closed
+    check(case, frames_in(bytes(wire.taken)))
 
 
 def check(case: Case, frames: list[tuple[int, bytes]]) -> None:

@@ -1,0 +1,1 @@
+"""Where connections come in: what is below a connection, and who waits for it."""

@@ -1,0 +1,41 @@
+"""The work that a connection is for its node, as the advice to clients needs it (P-CONN-10).
+
+The work for a client that comes live is measured from its handshake to its first answered `subscribe` or resumed
+`welcome`, and that for each poll; not what the client does meanwhile.
+"""
+
+from __future__ import annotations
+
+from softstate.session import MeasuredRequest, ServiceRate
+from softstate.wire import messages
+from softstate.wire.messages import Polled, Subscribed, Welcome
+
+
+def after_request(
+    measured: MeasuredRequest | None, message: messages.Message, polls: ServiceRate, now: float
+) -> MeasuredRequest | None:
+    """Return what is measured from a client's message on."""
+    if measured is not None and not isinstance(message, messages.Hello | messages.Subscribe):
+        measured.left(now)
+        measured = None
+    if isinstance(message, messages.Poll):
+        measured = MeasuredRequest(polls)
+    if measured is not None:
+        measured.works(now)
+    return measured
+
+
+def after_answer(measured: MeasuredRequest, message: messages.Message, now: float) -> MeasuredRequest | None:
+    """Return what is still measured once a message was sent to the client."""
+    match message:
+        case Subscribed(more=True) | Polled(more=True):
+            measured.works(now)
+            return measured
+        case Welcome(resumed=False):
+            measured.waits(now)
+            return measured
+        case Subscribed() | Polled() | Welcome():
+            measured.served(now)
+        case _:
+            measured.left(now)
+    return None

@@ -1,0 +1,41 @@
+"""The parts of a node that all its WebSocket connections share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from softstate.lease import LeaseTable
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.config import ServerConfig
+from softstate.server.edge.patience import Patience
+from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.outbox import OutboxBounds
+from softstate.server.fanout.turns import Turns
+from softstate.server.storage.access import StoreAccess
+from softstate.session import NodeTerms, ServiceRate
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One node, as its connections see it: an object of its own, so that a connection holds one reference, not 16.
+
+    `now` is the clock of the leases, in seconds; `terms` what to tell clients now; `tokens` makes session tokens;
+    `repairs` counts repairs by kind; `handshakes` and `polls` measure how many of them the node can serve.
+    """
+
+    config: ServerConfig
+    leases: LeaseTable
+    hub: Hub
+    access: StoreAccess
+    turns: Turns
+    patience: Patience
+    bounds: OutboxBounds
+    bulkhead: Bulkhead
+    terms: Callable[[], NodeTerms]
+    tokens: Callable[[], str]
+    repairs: Counter[str]
+    now: Callable[[], float]
+    handshakes: ServiceRate
+    polls: ServiceRate

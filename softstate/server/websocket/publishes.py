@@ -1,0 +1,72 @@
+"""The publishes of one connection: they overlap with everything else, and are answered in the order of commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from softstate.errors import RequestError
+from softstate.server.storage.batcher import Ticket
+from softstate.server.storage.writes import CommitResult, change_of, number_of
+from softstate.server.websocket.parts import Parts
+from softstate.server.websocket.refusals import Refusals, answer_error
+from softstate.store.base import Write
+from softstate.wire import Codec, messages
+
+
+class Publishes:
+    """Made when a connection publishes first: most never do.
+
+    `reply` queues an answer, `settled` is called after each that came from the store, `failed` if a bug was met there.
+    """
+
+    __slots__ = ("_codec", "_failed", "_parts", "_reply", "_settled", "inflight", "refusals")
+
+    def __init__(
+        self,
+        parts: Parts,
+        codec: Codec,
+        reply: Callable[[messages.Message], None],
+        settled: Callable[[], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self.inflight = 0
+        """Publishes that the store has not answered."""
+        self.refusals = Refusals()
+        self._parts = parts
+        self._codec = codec
+        self._reply = reply
+        self._settled = settled
+        self._failed = failed
+
+    def submit(self, message: messages.Publish) -> None:
+        """Hand a publish to the store, or refuse it."""
+        if self.refusals.first is not None:
+            self._reply(self.refusals.answer(message.id))
+            return
+        config = self._parts.config
+        try:
+            number = number_of(message, config.publisher_inflight_max)
+            change = change_of(message, config, self._codec, number)
+            self._parts.access.writes.submit(change, partial(self._published, message), self._failed)
+        except RequestError as error:
+            self.refusals.note(error)
+            self._reply(answer_error(error, message.id))
+            return
+        self.inflight += 1
+
+    def _published(self, message: messages.Publish, ticket: Ticket[Write, CommitResult]) -> None:
+        self.inflight -= 1
+        if ticket.error is not None:
+            # Should none have come after it, none can overtake it: `end` forgets it again.
+            self.refusals.note(ticket.error)
+            self._reply(answer_error(ticket.error, message.id))
+        else:
+            assert ticket.answer is not None
+            applied, position = ticket.answer
+            self._reply(messages.Published(message.id, message.topic, applied.version, position, applied.repeated))
+        self._settled()
+
+    def end_refusals(self, *, received: bool) -> None:
+        """Take publishes again if all are answered; `received`: there are messages that were not looked at yet."""
+        self.refusals.end(self.inflight, received=received)
