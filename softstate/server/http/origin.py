@@ -59,9 +59,11 @@ def cors_headers(origin: str) -> tuple[Header, ...]:
     return ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED)
 
 
-def options_reply(methods: Collection[str]) -> Reply:
-    """Answer OPTIONS for a route, preflight or not."""
+def options_reply(request: Request, methods: Collection[str]) -> Reply:
+    """Answer OPTIONS for a route; a preflight learns what a page may send."""
     allowed = ", ".join(methods)
+    if request.header("access-control-request-method") is None:
+        return Reply(204, headers=(("Allow", allowed),))
     return Reply(
         204,
         headers=(

@@ -182,7 +182,7 @@ class HttpServer:
                 handshake = self._check_handshake(head)
                 return Handshake(handshake.codec, handshake.answer, http.take_rest())
             if request.method == "OPTIONS":
-                reply = with_common_headers(self._context, request, options_reply(methods_of(request.path)))
+                reply = with_common_headers(self._context, request, options_reply(request, methods_of(request.path)))
             else:
                 reply = await self._answer(http, head, request)
         except (Refused, Invalid) as error:

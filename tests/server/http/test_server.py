@@ -434,6 +434,14 @@ async def test_preflights() -> None:
         assert name in answer["access-control-allow-headers"]
 
 
+async def test_options_that_are_no_preflight_tell_the_methods_alone() -> None:
+    answer = await FakeNode().ask("OPTIONS", "/v1/poll")
+    assert (answer.status, answer["allow"]) == (204, "OPTIONS, POST")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    everything = await FakeNode().ask("OPTIONS", "*")
+    assert (everything.status, everything["allow"]) == (204, "OPTIONS, HEAD, GET, PUT, DELETE, POST")
+
+
 async def test_without_an_origin_there_are_no_cors_headers() -> None:
     answer = await FakeNode().ask("GET", "/healthz")
     assert not [name for name in answer.headers if name.startswith("access-control")]
