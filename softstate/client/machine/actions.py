@@ -50,6 +50,7 @@ def reconnect_spread(parts: Parts, _: Cause) -> None:
 
 def reconnect_after_bye(parts: Parts, cause: Cause) -> None:
     """Reconnect at a random time within the spread that the node's `bye` gave, after the wait that it asked for."""
+    parts.push.not_before = parts.core.now + cause.retry_s
     parts.push.connect_at = cause.retry_s + parts.core.spread(cause.spread_s)
     parts.push.placed = True
 

@@ -94,7 +94,7 @@ class PollPath:
 
     def reach_changed(self, due: float) -> None:
         """Poll at `due` at the latest, if a round waits for a URL that takes connections again."""
-        if self._held and self.rotation.choose(self._core.now) <= self._core.now:
+        if self._held and self.poll_at < math.inf and self.rotation.choose(self._core.now) <= self._core.now:
             self.poll_at = min(self.poll_at, due)
             self._held = False
 

@@ -33,6 +33,8 @@ class PushPath:
         self.connection: Connection | None = None
         self.session: Session | None = None
         self.connect_at = math.inf
+        self.not_before = -math.inf
+        """Until when a `bye` asked to stay away, or no URL serves WebSocket (P-CLI-5, P-CLI-6)."""
         self.placed = False
         """Whether `connect_at` was drawn from a spread; only the first of all is not."""
         self._held = False
@@ -222,6 +224,8 @@ class PushPath:
             core.refused_dial(self.rotation.url, placed=self.placed)
         if cause.barred:
             self.connect_at = self.rotation.bar(core.now, core.advice)
+            if self.rotation.round_over:
+                self.not_before = self.connect_at
         else:
             spread_s = core.advice.recover_spread_s
             self.connect_at = self.rotation.failed(core.now, core.advice, cause.retry_s, spread_s)
@@ -230,13 +234,13 @@ class PushPath:
     def reach_changed(self) -> None:
         """Take note of what another path learnt of a URL.
 
-        While all URLs refuse, the next dial comes when the next probe is due.
+        While all URLs refuse, the next dial comes when the next probe is due, but no earlier than it was planned.
         """
         if self.connection is not None or self.connect_at == math.inf:
             return
         probe_at = self.rotation.probe_at
         if probe_at is not None:
-            self.connect_at = probe_at
+            self.connect_at = probe_at if self._held else max(self.connect_at, probe_at)
         elif self._held:
             self.connect_at = self._core.spread(self._core.advice.recover_spread_s)
         self._held = False

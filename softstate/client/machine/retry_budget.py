@@ -32,8 +32,12 @@ class RetryBudget:
         if core.now < self.deadline():
             return
         self._due, self._not_before = math.inf, -math.inf
-        can_poll = bool(core.knowledge.subscriptions)
-        if core.options.push and (self._push_turn or not can_poll or self._push.rotation.probe_at is not None):
+        can_poll, can_connect = bool(core.knowledge.subscriptions), core.options.push
+        if can_connect and core.now < self._push.not_before:
+            can_connect = False
+            if not can_poll:
+                self._due = self._push.not_before
+        if can_connect and (self._push_turn or not can_poll or self._push.rotation.probe_at is not None):
             self._push.connect()
         elif can_poll:
             self._poll.poll()
@@ -71,7 +75,8 @@ class RetryBudget:
         """Give both paths their own budgets again."""
         core = self._core
         if core.options.push and self._push.connection is None:
-            self._push.connect_at = core.now + core.advice.backoff_s(core.random, 0)
+            due = core.now + core.advice.backoff_s(core.random, 0)
+            self._push.connect_at = max(due, self._push.not_before)
         if self._poll.poll_at == math.inf:
             self._poll.schedule(core.spread(core.advice.poll_spread_s))
 

@@ -215,11 +215,11 @@ class Core:
     def refused_dial(self, url: str, planned_at: float = math.inf, *, placed: bool = False) -> None:
         """Take note that no stream to `url` came to be.
 
-        If that is news, it is dialled again at `planned_at`, a time that was drawn from the spread before; else, and
-        if nothing is planned (infinity), after a wait of its own. `placed`: this dial's time was drawn from the spread.
+        If that is news, it is dialled again at `planned_at`, if that is within one spread: a time that was drawn from
+        it before. Else after a wait of its own. `placed`: the time of this dial was drawn from the spread.
         """
         advice = self.advice
-        if self.now < planned_at < math.inf and not self.reach.refuses(url):
+        if self.now < planned_at <= self.now + advice.recover_spread_s and not self.reach.refuses(url):
             self.reach.wait(url, self.now, planned_at)
         else:
             spread_s = advice.recover_spread_s if self.options.push else advice.poll_spread_s

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 
-from softstate.client.machine.backoff import RETRY_S_MAX, Advice
+from softstate.client.machine import backoff as backoff_module, reach as reach_module
+from softstate.client.machine.backoff import RETRY_S_MAX, Advice, Rotation
 from softstate.client.machine.events import (
     Connect,
     Connected,
@@ -26,8 +28,9 @@ from softstate.client.machine.events import (
     Wanted,
 )
 from softstate.client.machine.reach import Reach
+from softstate.client.machine.state import Core
 from softstate.errors import Overloaded, Unavailable
-from softstate.wire.messages import BatchResult, Error, RecoverAdvice
+from softstate.wire.messages import BatchResult, Error, RecoverAdvice, ServerBye
 from tests.kit.machine_rig import OTHER, RECOVER, TIMEOUT_S, URL, Rig, at
 
 SPREAD_S = RECOVER.spread_ms / 1000
@@ -186,7 +189,9 @@ def test_a_refused_poll_leaves_the_connection_its_place_in_the_spread() -> None:
 def test_polls_go_on_when_a_connection_was_made_that_says_nothing() -> None:
     rig = _killed()
     network = _Network(rig, URL)
-    network.run(6.0)
+    rig.do(Wanted(["b"]))
+    network.run(2.0)
+    assert rig.mode == "polling"
     network.down.clear()
     rig.advance(rig.machine.deadline() - rig.now)
     assert [type(action) for action in rig.last] == [Connect]
@@ -268,6 +273,44 @@ def test_a_client_that_slept_through_the_wait_knocks_at_once() -> None:
     rig.do(Jumped(), Ticked())
     network.answer(rig.last)
     assert len(network.knocks) == before + 1, "and not twice"
+
+
+def test_a_url_that_serves_polls_alone_is_polled_again_soon_after_it_refused() -> None:
+    """The next connection is due in five minutes, which must not hold back polls for as long."""
+    rig = Rig("a").open()
+    rig.do(ConnectFailed(rig.conn, "not found", 404))
+    network = _Network(rig, URL)
+    network.run(60.0)
+    polls = network.times(URL, "SendPoll")
+    assert len(polls) >= 5
+    assert network.times(URL, "Connect") == [], "nor is it asked for a WebSocket before its time"
+    network.down.clear()
+    network.run(40.0)
+    assert rig.age < 31.0
+
+
+def test_the_wait_of_a_bye_is_not_cut_short_by_polls_that_are_refused() -> None:
+    rig = Rig("a").live()
+    rig.arrive(ServerBye("draining", 20_000, 0))
+    network = _Network(rig, URL)
+    network.run(19.9)
+    assert len(network.times(URL, "SendPoll")) >= 2
+    assert network.times(URL, "Connect") == []
+    network.down.clear()
+    network.run(10.0, until="live")
+    assert rig.mode == "live"
+
+
+def test_a_live_client_polls_no_more_when_its_host_is_reached_once_more() -> None:
+    rig = _killed()
+    network = _Network(rig, URL)
+    rig.do(Wanted(["b"]))
+    network.run(1.9)
+    network.down.clear()
+    network.run(10.0, until="live")
+    rig.machine._core.refused_dial(URL)
+    rig.machine._core.reached(URL)
+    assert rig.machine._poll.poll_at == math.inf
 
 
 # Publishes -----------------------------------------------------------------------------------------------------------
@@ -365,3 +408,93 @@ def test_what_is_not_planned_is_not_planned() -> None:
     assert not reach.reached(URL)
     reach.probe(URL, 50.0)
     assert not reach.refuses(URL)
+
+
+# Mutants: each takes one rule out, and a test above notices ----------------------------------------------------------
+
+
+def _places_are_drawn_again(patch: pytest.MonkeyPatch) -> None:
+    def refused(self: Reach, url: str, now: float, advice: Advice, spread_s: float, *, placed: bool) -> None:
+        del placed
+        self.wait(url, now, now + advice.pause_s(self._random, 0, spread_s))
+
+    patch.setattr(Reach, "refused", refused)
+
+
+def _retries_forget_the_spread(patch: pytest.MonkeyPatch) -> None:
+    refused = Reach.refused
+
+    def unspread(self: Reach, url: str, now: float, advice: Advice, _: float, *, placed: bool) -> None:
+        refused(self, url, now, advice, 0.0, placed=placed)
+
+    patch.setattr(Reach, "refused", unspread)
+
+
+def _first_dials_have_a_place(patch: pytest.MonkeyPatch) -> None:
+    refused = Reach.refused
+
+    def at_once(self: Reach, url: str, now: float, advice: Advice, spread_s: float, *, placed: bool) -> None:
+        del placed
+        refused(self, url, now, advice, spread_s, placed=True)
+
+    patch.setattr(Reach, "refused", at_once)
+
+
+def _waits_grow_without_regard_to_the_absence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reach_module, "OF_ABSENCE", 4.0)
+
+
+def _paths_do_not_share(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Rotation, "choose", lambda _, now: now)
+
+
+def _any_number_of_probes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reach, "probe", lambda *_: None)
+
+
+def _refused_polls_move_the_connection(patch: pytest.MonkeyPatch) -> None:
+    refused_dial = Core.refused_dial
+
+    def drawn(self: Core, url: str, _: float = math.inf, *, placed: bool = False) -> None:
+        refused_dial(self, url, placed=placed)
+
+    patch.setattr(Core, "refused_dial", drawn)
+
+
+def _waits_have_no_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(backoff_module, "RETRY_S_MAX", math.inf)
+
+
+def _shed_dials_come_in_steps(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Advice, "pause_s", lambda *_: 0.0)
+
+
+def _a_silent_host_refuses(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reach, "reached", lambda *_: False)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "noticed"),
+    [
+        (_places_are_drawn_again, lambda: test_however_long_a_node_was_away_its_clients_arrive_in_an_even_stream(4.0)),
+        (_retries_forget_the_spread, test_dials_and_polls_of_a_herd_after_two_seconds_stay_below_two_a_client),
+        (_first_dials_have_a_place, test_a_first_dial_that_was_not_spread_is_repeated_within_the_whole_spread),
+        (
+            _waits_grow_without_regard_to_the_absence,
+            lambda: test_where_the_spread_is_short_a_wait_is_at_most_half_of_the_absence(4.0, 2.0),
+        ),
+        (_paths_do_not_share, test_while_a_url_refuses_polls_wait_for_the_probe_of_the_connection),
+        (_any_number_of_probes, test_a_probe_that_hangs_holds_the_other_path_back_no_longer_than_its_timeout),
+        (_refused_polls_move_the_connection, test_a_refused_poll_leaves_the_connection_its_place_in_the_spread),
+        (_waits_have_no_bound, lambda: test_a_wait_of_a_day_counts_as_an_hour(Overloaded)),
+        (_shed_dials_come_in_steps, test_a_shed_dial_waits_as_told_and_then_within_the_spread),
+        (_a_silent_host_refuses, test_polls_go_on_when_a_connection_was_made_that_says_nothing),
+    ],
+    ids=lambda given: getattr(given, "__name__", "").strip("_"),
+)
+def test_a_mutant_is_caught(
+    mutate: Callable[[pytest.MonkeyPatch], None], noticed: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        noticed()
