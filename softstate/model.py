@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -67,6 +67,19 @@ class Record(msgspec.Struct, frozen=True):
         return self.cbor is None and not self.unreadable
 
 
+class SharedRecords(list[Record]):
+    """The records of a page that answers several equal queries; `made` keeps what was encoded of them, for all.
+
+    It lives as long as one of those it answers holds it.
+    """
+
+    __slots__ = ("made",)
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        super().__init__(records)
+        self.made: dict[object, Any] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A request for changes, relative to what its sender knows.
@@ -86,6 +99,14 @@ class Query:
     limit: int = PAGE_RECORDS_MAX
     limit_bytes: int = PAGE_BYTES_MAX
     limit_cost: int = READ_COST_MAX
+
+    @property
+    def key(self) -> Hashable:
+        """A key that queries with the same answer share, whatever the order of their names."""
+        return (
+            frozenset(self.topics.items()), frozenset(self.prefixes.items()), self.witness, self.after, self.listed,
+            self.limit, self.limit_bytes, self.limit_cost,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

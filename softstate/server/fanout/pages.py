@@ -5,11 +5,12 @@ For CBOR a value is decoded once, to see that it is one; then its bytes are copi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 
 from softstate.errors import Unreadable
-from softstate.model import Record
+from softstate.model import Record, SharedRecords
 from softstate.server.fanout.turns import Turns
 from softstate.wire import Codec
 from softstate.wire.value import is_checked
@@ -30,17 +31,35 @@ def encode_in_portions(
     """Encode records, as many in a turn as its budget allows, and return the bytes of each by its `id`.
 
     Yields what each portion costs, in names, ahead of it. Nothing, if they cost so little that they may as well be
-    encoded with the message that carries them.
+    encoded with the message that carries them. A page that several connections are answered with is encoded once: each
+    does the portion that is next.
     """
-    encoded: dict[int, bytes] = {}
-    if _cost(codec, records) <= turns.names_free:
-        return encoded
-    for group in _groups(codec, records, turns.names_max):
-        yield _cost(codec, group)
-        for record in group:
+    if _cost(codec, records) <= turns.names_free or (type(records) is SharedRecords and codec in records.made):
+        return {}
+    encoded, left = _work(turns, codec, records, encode)
+    while left:
+        names = _cost(codec, left[0])
+        yield names
+        if not left:
+            # Another, which has the same page, was given turns ahead, and had the rest done in them.
+            turns.refund(names)
+            break
+        for record in left.popleft():
             with suppress(Unreadable):  # told by the message that would carry it
                 encoded[id(record)] = encode(record)
     return encoded
+
+
+def _work(
+    turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
+) -> tuple[dict[int, bytes], deque[Sequence[Record]]]:
+    """Return the bytes that are there, and the groups that are left to be encoded: of a shared page, for all."""
+    if type(records) is not SharedRecords:
+        return {}, deque(_groups(codec, records, turns.names_max))
+    shared = records.made.get(encode)
+    if shared is None:
+        shared = records.made[encode] = {}, deque(_groups(codec, records, turns.names_max))
+    return shared
 
 
 async def encode_in_turns(

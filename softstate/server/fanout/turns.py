@@ -93,6 +93,10 @@ class Turns:
             waiting.abandon()
             raise
 
+    def refund(self, names: int) -> None:
+        """Give back what was spent for work that was done already."""
+        self._left = min(self._left + names, self.names_max)
+
     async def spend_bytes(self, size: int) -> None:
         """Return when the budget of a turn covers the decoding of so many bytes."""
         await self.spend(size // BYTES_PER_NAME)

@@ -18,8 +18,8 @@ Sans-I/O, but for asking whether an asker is gone.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -59,18 +59,33 @@ RETRY_LOAD = 2.0
 """Refused reads are told to come back so many times as often as they can be served: to refuse one again costs little,
 while a node that waits for them is idle."""
 
+SHARED_COST = 1
+"""The cost that is assumed of a read for which an equal one waits: the two get one page."""
+
+SHARED_NAMES_MAX = 64
+"""Names of a query that may share its page, so that a key stays small."""
+
 CHEAP, UNKNOWN, DEAR = range(3)
 
 
 @dataclass(slots=True, eq=False)
 class ReadRequest:
-    """A query, the asker it is for, and when it was asked, in seconds; `cost` and `lane` are those assumed of it."""
+    """A query, the asker it is for, and when it was asked, in seconds; `cost` and `lane` are those assumed of it.
+
+    `key` is shared by requests that one page answers: those with equal queries, of a few names.
+    """
 
     query: Query
     asker: Asker
     asked_at: float
     cost: int = field(default=0, init=False)
     lane: int = field(default=CHEAP, init=False)
+    key: Hashable = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work the key out once: the queue and the call look at it."""
+        few = len(self.query.topics) + len(self.query.prefixes) <= SHARED_NAMES_MAX
+        self.key = self.query.key if few else self
 
 
 ReadTicket: TypeAlias = Ticket[ReadRequest, Page]
@@ -91,6 +106,7 @@ class ReadQueue:
         self._patience_s = patience_s
         self._lanes: tuple[deque[ReadTicket], ...] = (deque(), deque(), deque())
         self._lane_costs = [0, 0, 0]
+        self._waiting: Counter[Hashable] = Counter()
         self._turn = CHEAP
         self._cost_s = COST_S
         self._page_s = math.inf
@@ -111,7 +127,7 @@ class ReadQueue:
             if max(oldest_s, self._wait_s(request.lane)) > self._patience_s / 2:
                 raise self._overloaded(request, request.asked_at)
         lane.append(ticket)
-        self._lane_costs[request.lane] += request.cost
+        self._came(request)
 
     def _wait_s(self, lane: int) -> float:
         """Return how long the next read of a lane would wait: the others get as much at most meanwhile."""
@@ -123,7 +139,17 @@ class ReadQueue:
         for ticket in reversed(list(tickets)):
             self._assess(ticket.item)
             self._lanes[ticket.item.lane].appendleft(ticket)
-            self._lane_costs[ticket.item.lane] += ticket.item.cost
+            self._came(ticket.item)
+
+    def _came(self, request: ReadRequest) -> None:
+        self._waiting[request.key] += 1
+        self._lane_costs[request.lane] += request.cost
+
+    def _went(self, request: ReadRequest) -> None:
+        self._waiting[request.key] -= 1
+        if not self._waiting[request.key]:
+            del self._waiting[request.key]
+        self._lane_costs[request.lane] -= request.cost
 
     def take(self, count_max: int, now: float) -> list[ReadTicket]:
         """Return the reads of the next call: those of one lane, as many as one call may cost; perhaps none."""
@@ -139,7 +165,7 @@ class ReadQueue:
         cost = 0
         while lane and len(taken) < count_max and (not taken or cost + lane[0].item.cost <= self._cost_max):
             ticket = lane.popleft()
-            self._lane_costs[ticket.item.lane] -= ticket.item.cost
+            self._went(ticket.item)
             refusal = self._refusal(ticket, now)
             if refusal is not None:
                 ticket.settle(refusal)
@@ -176,6 +202,7 @@ class ReadQueue:
         for lane in self._lanes:
             lane.clear()
         self._lane_costs = [0, 0, 0]
+        self._waiting.clear()
         return tickets
 
     # The cost of reads -----------------------------------------------------------------------------------------------
@@ -193,6 +220,8 @@ class ReadQueue:
             lane = DEAR
         # A page costs no more than a call may, except for its names.
         request.cost, request.lane = max(min(cost, self._cost_max), len(query.topics)), lane
+        if request.key in self._waiting:
+            request.cost = SHARED_COST
 
     def measured(self, pages: Iterable[Page], took_s: float) -> None:
         """Note how long a call took; a cheap one tells of the call alone, and not of what its pages cost."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import structlog
 import trio
 
 from softstate.errors import RequestError
-from softstate.model import Page, Query
+from softstate.model import Page, Query, SharedRecords
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
@@ -114,17 +114,27 @@ class StoreReads:
 
     async def _read_pages(self, group: Sequence[ReadRequest]) -> Sequence[Page | RequestError]:
         began = trio.current_time()
-        pages = await self._guard.call(self._store.read, [request.query for request in group])
-        if not 1 <= len(pages) <= len(group):
-            raise AssertionError(f"{len(group)} queries got {len(pages)} answers")
+        # Equal queries, as those of a herd that subscribes to one prefix, are asked once, and share a page. All were
+        # asked before the read begins; one that comes later may have to see what was committed since.
+        queries: dict[Hashable, Query] = {}
+        asked = Counter(request.key for request in group)
+        for request in group:
+            queries.setdefault(request.key, request.query)
+        pages = await self._guard.call(self._store.read, list(queries.values()))
+        if not 1 <= len(pages) <= len(queries):
+            raise AssertionError(f"{len(queries)} queries got {len(pages)} answers")
         self.failing.succeeded()
-        for request, page in zip(group, pages, strict=False):
+        answers: dict[Hashable, Page | RequestError] = {}
+        for (key, query), page in zip(queries.items(), pages, strict=False):
+            answers[key] = page
             if isinstance(page, Page):
                 self._told(page.position)
                 self._damage.met(page.records)
-                self.queue.learn(request.query, page)
+                self.queue.learn(query, page)
+                if asked[key] > 1:
+                    answers[key] = replace(page, records=SharedRecords(page.records))
         self.queue.measured((page for page in pages if isinstance(page, Page)), trio.current_time() - began)
-        return [*pages, *[DEFERRED] * (len(group) - len(pages))]
+        return [answers.get(request.key, DEFERRED) for request in group]
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
         lineages = await self._guard.call(self._store.lineage_at, revisions)

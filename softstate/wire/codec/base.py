@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from softstate.errors import Invalid, TooLarge, Unreadable, Unsupported
-from softstate.model import Record, Value
+from softstate.model import Record, SharedRecords, Value
 from softstate.position import Position
 from softstate.wire.codec.items import Count
 from softstate.wire.messages import (
@@ -139,10 +139,13 @@ class Codec(ABC):
     ) -> bytes:
         """Encode a message; `records` become its `changes`, and those that are damaged its `unreadable`.
 
-        `encoded` are changes that are encoded already, by the `id` of their records.
+        `encoded` are changes that are encoded already, by the `id` of their records. Those of `SharedRecords` are
+        encoded and joined once.
         """
         if not isinstance(message, _CARRIES_CHANGES) or message.changes:
             return self.dumps(message)
+        if type(records) is SharedRecords and (shared := records.made.get(self)) is not None:
+            return self._with(self.dumps(message), "changes", shared)
         try:
             if encoded:
                 changes = [encoded.get(id(record)) or self.change(record) for record in records]
@@ -151,7 +154,11 @@ class Codec(ABC):
         except Unreadable:
             changes, unreadable = self._readable(records)
             message = msgspec.structs.replace(message, unreadable=unreadable)
-        return self._with(self.dumps(message), "changes", self._array(changes))
+            return self._with(self.dumps(message), "changes", self._array(changes))
+        array = self._array(changes)
+        if type(records) is SharedRecords:
+            records.made[self] = array
+        return self._with(self.dumps(message), "changes", array)
 
     def _readable(self, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
         """Encode what can be encoded of records; return the changes, and the topics of the others."""

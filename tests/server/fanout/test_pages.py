@@ -2,14 +2,18 @@
 
 import cbor2
 import pytest
+import trio
 
-from softstate.model import Record
+from softstate.model import Record, SharedRecords
+from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.fanout.turns import Turns
-from softstate.wire import CBOR, JSON, value as values
+from softstate.wire import CBOR, JSON, Codec, value as values
+from softstate.wire.messages import Subscribed
 
 BUDGET = 256
+POSITION = Position("e", "l", 40)
 
 
 class Recorder(Turns):
@@ -46,3 +50,57 @@ async def test_json_is_written_in_portions_each_time_and_what_is_damaged_is_left
         encoded = await encode_in_turns(turns, JSON, records, JSON.change)
         assert set(encoded) == {id(record) for record in records if record.topic != "t/bad"}
         assert len(turns.spent) >= 20
+
+
+async def test_a_page_that_many_are_answered_with_is_encoded_once_in_as_many_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 0
+    change = JSON.change
+
+    def counting(record: Record) -> bytes:
+        nonlocal count
+        count += 1
+        return change(record)
+
+    records = SharedRecords(Record(f"t/{number}", number, cbor2.dumps([number] * 3_000)) for number in range(1, 31))
+    turns = Recorder()
+    pages: list[bytes] = []
+
+    async def answer(number: int) -> None:
+        encoded = await encode_in_turns(turns, JSON, records, counting)
+        pages.append(JSON.encode(Subscribed(number, POSITION), records, encoded))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(answer, number)
+    assert count == 30
+    alone = list(records)
+    assert sorted(pages) == sorted(JSON.encode(Subscribed(number, POSITION), alone) for number in range(20))
+    assert turns._left == BUDGET, "what was not needed is given back"
+    turns.spent.clear()
+    assert await encode_in_turns(turns, JSON, records, counting) == {}
+    assert (turns.spent, count) == ([], 30)
+
+
+async def test_one_that_is_cancelled_leaves_the_rest_to_the_others() -> None:
+    records = SharedRecords(Record(f"t/{number}", number, cbor2.dumps([number] * 3_000)) for number in range(1, 31))
+    turns = Recorder()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await encode_in_turns(turns, JSON, records, JSON.change)
+        nursery.start_soon(encode_in_turns, turns, JSON, records, JSON.change)
+    assert records.made[JSON.change][0] == {id(record): JSON.change(record) for record in records}
+
+
+@pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
+def test_a_shared_page_reads_as_any_other_also_with_a_damaged_record(codec: Codec) -> None:
+    good = [Record("t/1", 1, cbor2.dumps(1)), Record("t/2", 2, None)]
+    bad = Record("t/bad", 3, b"\xff")
+    message = Subscribed(1, POSITION, more=True)
+    for records in (good, [*good, bad], []):
+        shared = SharedRecords(records)
+        for _ in range(2):
+            assert codec.encode(message, shared) == codec.encode(message, records)
+        assert (codec in shared.made) == (bad not in records)

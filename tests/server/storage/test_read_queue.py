@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -192,16 +193,20 @@ def test_reads_that_waited_too_long_are_not_made_and_no_more_are_taken_before() 
 
 def test_no_more_is_taken_than_can_be_served_in_time_and_the_others_come_back_one_by_one() -> None:
     waiting = queue()
-    dear = Query(prefixes={"dear/": 0})
-    waiting.learn(dear, page(cost=READ_COST_MAX))
+    others = count()
+
+    def dear() -> Query:
+        return Query(prefixes={"dear/": next(others)})
+
+    waiting.learn(dear(), page(cost=READ_COST_MAX))
     for _ in range(100):
         waiting.measured([page(cost=READ_COST_MAX)], 0.5)
     for _ in range(6):
-        waiting.append(ticket(dear))
+        waiting.append(ticket(dear()))
     told = []
     for _ in range(100):
         with pytest.raises(Overloaded) as caught:
-            waiting.append(ticket(dear))
+            waiting.append(ticket(dear()))
         told.append(caught.value.retry_ms)
     assert told == [min(250 * (number + 1), RETRY_MS_MAX) for number in range(100)]
     assert (len(waiting), waiting.shed) == (6, 100)
@@ -209,7 +214,23 @@ def test_no_more_is_taken_than_can_be_served_in_time_and_the_others_come_back_on
     for _ in range(2):
         taken(waiting)
     waiting.drain()
+    waiting.append(ticket(dear()))
+
+
+def test_a_read_costs_little_while_an_equal_one_waits() -> None:
+    waiting = queue()
+    dear = Query(prefixes={"dear/": 0})
+    waiting.learn(dear, page(cost=READ_COST_MAX))
+    for _ in range(100):
+        waiting.measured([page(cost=READ_COST_MAX)], 0.5)
+    for number in range(200):
+        waiting.append(ticket(Query(prefixes={"dear/": 0, "other/": number})) if number % 100 == 0 else ticket(dear))
+    assert waiting.shed == 0
+    assert len(taken(waiting)) + len(taken(waiting)) + len(taken(waiting)) + len(taken(waiting)) == 200
     waiting.append(ticket(dear))
+    assert sum(waiting._lane_costs) == READ_COST_MAX, "the equal ones have gone"
+    waiting.drain()
+    assert not waiting._waiting
 
 
 def test_reads_whose_asker_has_gone_are_not_made() -> None:

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from random import Random
 
 import pytest
 import structlog.testing
 import trio
 import trio.testing
+from hypothesis import given, settings, strategies as st
 
 from softstate.errors import Rewound, Unavailable
-from softstate.model import Page, Query
+from softstate.model import Page, Query, SharedRecords
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
@@ -32,9 +34,12 @@ class CountingStore(MemoryStore):
         self.calls: list[str] = []
         self.open = trio.Event()
         self.open.set()
+        self.groups: list[Sequence[Query]] = []
+        self.answered = 999
 
     async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
-        answers = await super().read(group)
+        self.groups.append(group)
+        answers = (await super().read(group))[: self.answered]
         await self.open.wait()
         return answers
 
@@ -69,6 +74,78 @@ async def test_a_read_answers_or_raises() -> None:
         store.outage = True
         with pytest.raises(Unavailable):
             await reads.read(Query())
+
+
+@settings(max_examples=100, deadline=None)
+@given(kinds=st.lists(st.integers(0, 4), min_size=1, max_size=12), answered=st.integers(1, 5))
+async def test_equal_reads_of_a_batch_are_asked_once_and_get_what_each_would_get_alone(
+    kinds: list[int], answered: int
+) -> None:
+    async with reading() as (reads, store, _):
+        committed = await store.publish([Write("a", b"\x01"), Write("b/1", b"\x02")])
+        queries = [
+            Query({"a": 0, "b/1": 0}), Query(prefixes={"b/": 0}), Query({"a": 1}),
+            Query(witness=committed.position.at(99)), Query(prefixes={"b/": 0}, limit=1),
+        ]  # fmt: skip
+        alone = (await store.read(queries[:])) if answered else []
+        store.answered = answered
+        store.groups.clear()
+        got: dict[int, Page | Rewound] = {}
+
+        async def ask(number: int, kind: int) -> None:
+            try:
+                got[number] = await reads.read(
+                    replace(queries[kind], topics=dict(reversed(queries[kind].topics.items())))
+                )
+            except Rewound as error:
+                got[number] = error
+
+        async with trio.open_nursery() as nursery:
+            for number, kind in enumerate(kinds):
+                nursery.start_soon(ask, number, kind)
+        for number, kind in enumerate(kinds):
+            expected, page = alone[kind], got[number]
+            if isinstance(page, Page):
+                assert page == expected
+            else:
+                assert str(page) == str(expected)
+        assert all(len(set(map(repr, group))) == len(group) for group in store.groups)
+        assert max(map(len, store.groups)) <= 5
+
+
+async def test_a_page_of_several_is_one_and_the_page_of_one_is_not_kept() -> None:
+    async with reading() as (reads, store, _), trio.open_nursery() as nursery:
+        await store.publish([Write("a", b"\x01")])
+        pages: list[Page] = []
+
+        async def ask(query: Query) -> None:
+            pages.append(await reads.read(query))
+
+        for query in (Query({"a": 0}), Query({"a": 0}), Query(prefixes={"/": 0})):
+            nursery.start_soon(ask, query)
+        await settled()
+        shared = [page.records for page in pages if isinstance(page.records, SharedRecords)]
+        assert len(pages) == 3
+        assert len(shared) == 2
+        assert shared[0] is shared[1]
+
+
+async def test_a_read_that_comes_while_an_equal_one_is_made_is_made_itself() -> None:
+    async with reading() as (reads, store, _), trio.open_nursery() as nursery:
+        pages: list[Page] = []
+
+        async def ask() -> None:
+            pages.append(await reads.read(Query({"a": 0})))
+
+        store.open = trio.Event()
+        nursery.start_soon(ask)
+        await settled()
+        await store.publish([Write("a", b"\x01")])
+        nursery.start_soon(ask)
+        await settled()
+        store.open.set()
+        await settled()
+        assert [len(page.records) for page in pages] == [0, 1]
 
 
 async def test_a_rewound_store_answers_unavailable() -> None:
