@@ -102,7 +102,7 @@ class Query:
 
     @property
     def key(self) -> Hashable:
-        """A key that queries with the same answer share, whatever the order of their names."""
+        """A key that queries with the same answer share, in any order of their names."""
         return (
             frozenset(self.topics.items()), frozenset(self.prefixes.items()), self.witness, self.after, self.listed,
             self.limit, self.limit_bytes, self.limit_cost,
