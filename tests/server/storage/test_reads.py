@@ -94,7 +94,8 @@ async def test_equal_reads_of_a_batch_are_asked_once_and_get_what_each_would_get
 
         async def ask(number: int, kind: int) -> None:
             try:
-                got[number] = await reads.read(turned=dict(sorted(queries[kind].topics.items(), reverse=True)))
+                turned = dict(sorted(queries[kind].topics.items(), reverse=True))
+                got[number] = await reads.read(replace(queries[kind], topics=turned))
             except Rewound as error:
                 got[number] = error
 
