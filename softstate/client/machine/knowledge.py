@@ -64,10 +64,10 @@ class Knowledge:
         # a node as a version, it would look like a rewound store (P-SUB-11).
         self._swept: set[str] = set()
         # The revision of the answer that called a topic unreadable last, and the serial of its request: answers may be
-        # read in another order than their requests were sent, so only what is later in both takes it back. Third, the
-        # revisions between that of the first such answer and what was certified already when it came: all changes of
-        # these were known, also if the tombstone has been forgotten since.
-        self._unreadable: dict[str, tuple[int, int, range]] = {}
+        # read in another order than their requests were sent, so only what is later in both takes it back. Third and
+        # fourth, the revision of the first such answer, and what was certified already when it came: all changes
+        # between them were known, also if the tombstone has been forgotten since.
+        self._unreadable: dict[str, tuple[int, int, int, int]] = {}
         self._serial = 0
         self._reset_serial = 0
         self._digest = 0
@@ -241,8 +241,8 @@ class Knowledge:
             if topic not in self._unreadable:
                 fresh.append(topic)
             known_to = max(held.revision or 0 for held in self._covering(topic))
-            before = self._unreadable.get(topic, (0, 0, range(revision + 1, known_to + 1)))
-            self._unreadable[topic] = (max(revision, before[0]), max(question.serial, before[1]), before[2])
+            before = self._unreadable.get(topic, (0, 0, revision, known_to))
+            self._unreadable[topic] = (max(revision, before[0]), max(question.serial, before[1]), *before[2:])
         return fresh
 
     def finish(self, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()) -> list[Change]:
@@ -314,7 +314,8 @@ class Knowledge:
 
     def _apply(self, change: Change, covering: Sequence[Certificate], heals: bool) -> bool:
         if heals:  # the certificate of an unreadable topic has ended: an older version that can be read is news
-            heals = change.version not in self._unreadable.pop(change.topic)[2]
+            _, _, told, known_to = self._unreadable.pop(change.topic)
+            heals = not told < change.version <= known_to
         if not covering:
             return False
         version, known = change.version, self._known.states.get(change.topic)

@@ -75,7 +75,7 @@ class Machine:
             self._fire,
             self._path_failed,
             Reach(random),
-            lambda: self._push.connect_at,
+            self._connect_at,
             self._reach_changed,
         )
         self._push = PushPath(self._core)
@@ -278,6 +278,9 @@ class Machine:
 
     def _path_failed(self, rotation: Rotation, retry_s: float) -> None:
         self._retries.failed(rotation, retry_s)
+
+    def _connect_at(self) -> float:
+        return self._push.connect_at
 
     def _reach_changed(self) -> None:
         self._push.reach_changed()
