@@ -53,9 +53,6 @@ from softstate.wire.push import PushBatch
 IDLE_LEASES = 2
 """A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
 
-CLOSE_S_MAX = 2.0
-"""Time for a slow peer to take what is queued, and to close in turn; then its connection is closed without that."""
-
 Work: TypeAlias = Generator[int, None, Sequence[Effect]]
 """Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
 

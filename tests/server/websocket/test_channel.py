@@ -113,6 +113,14 @@ async def test_pings_are_not_answered_while_congested() -> None:
     assert len(channel.outbox) == 1
 
 
+async def test_the_pings_of_one_read_are_answered_in_one_write() -> None:
+    channel, wire = heard()
+    wire.arrive(client_frame(PING) * 300 + client_frame(BINARY, b"m") + client_frame(PING, b"2"))
+    assert channel.messages == [b"m"]
+    assert wire.writes == [301 * 2 + 1]
+    assert written(wire) == [(0x8A, b"")] * 300 + [(0x8A, b"2")]
+
+
 async def test_a_peer_that_does_not_take_its_replies_is_not_read() -> None:
     channel, wire = heard(room=0)
     assert channel.outbox is not None
