@@ -255,6 +255,12 @@ class Store(ABC):
     unwritten: str = ""
     """Why the last opening could not commit its lineage row, with what to do, while that is due. Empty if it is not."""
 
+    wakes_for_own: bool = True
+    """Whether `wait` ends for commits of this process, too. A node takes those from `publish` and sets it to False.
+
+    An engine may wake it all the same: to leave that out saves a lone publish 0.1 ms of CPU.
+    """
+
     def gauges(self) -> Mapping[str, int]:
         """Return what metrics show of this engine beside `info`, by name. Costs no call to the engine."""
         return {}
@@ -302,7 +308,8 @@ class Store(ABC):
     async def wait(self, after: int) -> None:
         """Return when there may be commits above revision `after`, of any node, or when the store is in trouble.
 
-        May return early, never late by more than the engine's watch interval. Cancellation has no effect.
+        Those of this process do not count unless `wakes_for_own`. May return early, never late by more than the
+        engine's watch interval. Cancellation has no effect.
         """
 
     @abstractmethod

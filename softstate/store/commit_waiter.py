@@ -59,15 +59,17 @@ class CommitWaiter:
 
     async def wait(self, after: int) -> None:
         """See `Store.wait`."""
-        await trio.lowlevel.checkpoint()
-        while not self._passed(after):
+        if self._passed(after):
+            await trio.lowlevel.checkpoint()
+            return
+        while True:
             with trio.CancelScope(deadline=self._next_check()) as scope:
                 self._waiting[scope] = after
                 try:
                     await self._listen()
                 finally:
                     del self._waiting[scope]
-            if self._passed(after) or await self._check():
+            if self._passed(after) or await self._check() or self._passed(after):
                 return
 
     def _passed(self, after: int) -> bool:

@@ -55,6 +55,8 @@ class StoreAccess:
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
         self.follower.reopening = self._housekeeping.interrupt
+        self.writes.behind = self.follower.catch_up
+        store.wakes_for_own = False
 
     @property
     def unready(self) -> str | None:

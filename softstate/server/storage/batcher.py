@@ -284,10 +284,12 @@ class Batcher(Generic[T, R]):
             if not self._queued:
                 self._wake = trio.Event()
                 await self._wake.wait()
-            if self._interval_s:
-                await trio.sleep_until(self._next_call_at)
-                self._next_call_at = trio.current_time() + self._interval_s
             began = trio.current_time()
+            if self._interval_s:
+                if began < self._next_call_at:
+                    await trio.sleep_until(self._next_call_at)
+                    began = trio.current_time()
+                self._next_call_at = began + self._interval_s
             self._in_flight = self._queued.take(self._size(), began)
             if not self._in_flight:
                 await trio.lowlevel.checkpoint()

@@ -95,6 +95,10 @@ class StoreFollower:
         self._check_due = True
         self._wait_scope.cancel()
 
+    def catch_up(self) -> None:
+        """End the wait for a commit: one of this node is beyond the hub."""
+        self._wait_scope.cancel()
+
     async def follow(self) -> None:
         """Follow the feed until cancelled. After a bug it goes on: until then this node certifies nothing."""
         while True:

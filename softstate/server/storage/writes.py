@@ -87,6 +87,8 @@ class StoreWrites:
         self._damage = damage
         self._hub = hub
         self._guard = guard
+        self.behind: Callable[[], None] = lambda: None
+        """Called when a commit was left to the feed, since the hub lacks what came before it."""
         self.repeated = 0
         self.failing = Spell(_log_failure, _log_success)
         """The publishes that fail since one last succeeded."""
@@ -157,6 +159,8 @@ class StoreWrites:
             if self._damage:
                 self._damage.met(committed.records)
             await self._hub.committed(committed.before, committed.records, committed.position)
+            if self._hub.position.revision < committed.position.revision:
+                self.behind()
         answers: list[CommitResult | RequestError] = []
         for verdict in committed.verdicts:
             if isinstance(verdict, Applied):

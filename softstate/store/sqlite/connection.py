@@ -43,6 +43,8 @@ class SqliteFile:
         """Times that the log was opened, which may be another file each time."""
         self.log = WriteAheadLog(self.path)
         self._connections: dict[str, sqlite3.Connection] = {}
+        self._impatient: sqlite3.Connection | None = None
+        """The writer's connection, once it is set to wait for no lock by itself."""
 
     @property
     def may_create(self) -> bool:
@@ -123,7 +125,9 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
 
     def _begin_to_write(self, connection: sqlite3.Connection, begin: str) -> None:
-        connection.execute("PRAGMA busy_timeout = 0")  # with the lock, as `begin` takes it, nothing waits
+        if connection is not self._impatient:
+            connection.execute("PRAGMA busy_timeout = 0")  # with the lock, as `begin` takes it, nothing waits
+            self._impatient = connection
         deadline = time.monotonic() + self._busy_s
         while True:
             try:
@@ -182,6 +186,8 @@ class SqliteFile:
 
     def _drop(self, role: str) -> None:
         connection = self._connections.pop(role, None)
+        if connection is self._impatient:
+            self._impatient = None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()

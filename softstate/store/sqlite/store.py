@@ -24,6 +24,7 @@ from softstate.store.base import KEYS_MAX, LAYOUT, PUBLISHERS_MAX, Committed, Du
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.rules.bounds import near_bounds
 from softstate.store.rules.nonce import SYSTEM
+from softstate.store.sqlite.call_thread import CallThread
 from softstate.store.sqlite.connection import BUSY_S
 from softstate.store.sqlite.engine import SqliteEngine
 from softstate.store.sqlite.log import LOG_BYTES_WARN
@@ -42,8 +43,8 @@ class SqliteStore(Store):
         self.keys_max = keys_max
         self.publishers_max = publishers_max
         self._engine = engine
-        self._writer = trio.CapacityLimiter(1)
-        self._reader = trio.CapacityLimiter(1)
+        self._writer = CallThread()
+        self._reader = CallThread()
         self._notifications = engine.notifications
         self._looks = Looks()
         self._waiter = CommitWaiter(
@@ -125,19 +126,19 @@ class SqliteStore(Store):
     async def _read(self, call: Callable[[], T]) -> T:
         return await self._run(call, self._reader)
 
-    async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    async def _run(self, call: Callable[[], T], thread: CallThread) -> T:
         def unless_closed() -> T:
             # Asked in the thread, because `aclose` may have had its turn while this call waited for one.
             if self._closed:
                 raise trio.ClosedResourceError("this store was closed")
             return call()
 
-        return await trio.to_thread.run_sync(unless_closed, limiter=limiter)
+        return await thread.call(unless_closed)
 
     async def publish(self, group: Sequence[Write]) -> Committed:
         """See `Store.publish`. Waits its turn behind other publishes; if cancelled then, nothing is applied."""
         committed = await self._write(lambda: self._engine.publish(group, self.keys_max, self.publishers_max))
-        if committed.records:
+        if committed.records and self.wakes_for_own:
             self._waiter.wake(committed.position.revision)
         return committed
 
@@ -155,7 +156,7 @@ class SqliteStore(Store):
 
     def _unchanged(self) -> Position | None:
         """Return the newest position if the loop may ask for it, and there was no commit since it was read."""
-        return None if self._closed or self._reader.borrowed_tokens else self._engine.unchanged()
+        return None if self._closed or self._reader.busy else self._engine.unchanged()
 
     async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
         """See `Store.lineage_at`."""

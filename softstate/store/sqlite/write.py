@@ -35,6 +35,10 @@ _TOPICS = (
     " CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END)) FROM record"
     " WHERE topic IN (SELECT value FROM json_each(?))"
 )
+_TOPIC = (
+    "SELECT version, value IS NOT NULL, CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END FROM record"
+    " WHERE topic = ?"
+)
 _KEYS = (
     "WITH asked (topic, key) AS (VALUES {})"
     " SELECT used.topic, used.key, used.digest, used.version, used.checksum"
@@ -134,6 +138,11 @@ def _make_way(connection: sqlite3.Connection, head: int) -> None:
 
 def _topics_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, tuple[int, bool, int]]:
     """Return version, whether it has a value, and stored checksum of each topic of the group that has a record."""
+    if len(group) == 1:
+        # Not by way of JSON, which is for not stepping to many rows: 50 µs less, of a publish that comes alone.
+        topic = group[0].topic
+        row = connection.execute(_TOPIC, (topic,)).fetchone()
+        return {} if row is None else {topic: (row[0], bool(row[1]), row[2])}
     topics = as_json(list({write.topic: None for write in group}))
     (found,) = connection.execute(_TOPICS, (topics,)).fetchone()
     return {topic: (version, bool(live), stored) for topic, version, live, stored in msgspec.json.decode(found)}

@@ -124,6 +124,22 @@ async def test_commits_of_other_nodes_reach_the_hub_in_order_page_by_page() -> N
         assert rig.current
 
 
+async def test_it_does_not_wait_for_what_is_beyond_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(_after: int) -> None:
+        await trio.sleep_forever()
+
+    rig = Rig()
+    monkeypatch.setattr(rig.store, "wait", wait)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.follower.follow)
+        await rig.publish("a")
+        assert rig.log == []
+        rig.follower.catch_up()
+        await settled()
+        assert rig.log == ["a@3"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_short_cut_taken_while_the_feed_is_read_is_not_brought_again() -> None:
     async with following() as rig:
 

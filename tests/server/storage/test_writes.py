@@ -84,6 +84,17 @@ async def test_a_publish_is_committed_pushed_and_answered_in_this_order() -> Non
         assert rig.pushed == ["a@2", "b@3", "answered"]
 
 
+async def test_a_commit_that_the_hub_must_leave_to_the_feed_has_that_read() -> None:
+    async with publishing() as rig:
+        behind: list[int] = []
+        rig.writes.behind = lambda: behind.append(rig.hub.position.revision)
+        await rig.writes.publish(put("a"))
+        assert behind == []
+        await rig.store.publish([put("b")])
+        await rig.writes.publish(put("c"))
+        assert behind == [2], "the commit of another node lies in between"
+
+
 async def test_queued_publishes_share_a_commit_and_each_has_its_own_verdict() -> None:
     async with publishing() as rig:
         results = await rig.writes.publish_all(

@@ -95,7 +95,7 @@ async def at_rest(store: SqliteStore, clock: MockClock) -> None:
 async def settled(store: SqliteStore) -> None:
     """Wait until all that can happen at this time has happened, in threads, too."""
     await wait_all_tasks_blocked()
-    while store._reader.borrowed_tokens or store._writer.borrowed_tokens:
+    while store._reader.busy or store._writer.busy:
         await wait_all_tasks_blocked(0.001)
     await wait_all_tasks_blocked()
 
