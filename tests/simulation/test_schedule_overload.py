@@ -2,18 +2,19 @@
 
 The kernel's accept queue is real here: connections wait in it, their clients give up, and the node serves them all the
 same. `test_schedule_herd` has ten thousand clients and the law, of a node whose queue it sees. Each world has 300 real
-clients of one real node, which is killed and stays away; three quarters of the node's capacity had been enough for the
-clients to come one after the other.
+clients of one real node, which is killed and stays away. Two worlds lack a rule of the client or of the node, so that
+the collapse shows; at 25 clients a second the herd of November's clients collapsed without that, at 131 of 300.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from softstate.client.machine.backoff import Advice
+from softstate.client.machine.reach import Reach
 from softstate.server import ServerConfig
 from softstate.session import ServiceRate
 from softstate.session.load_advice import LOAD
@@ -26,6 +27,8 @@ COUNT = 300
 TTL_MS = 15_000
 TIMEOUT_MS = 2_000
 LOOK_S = 0.25
+KNOCKS_MAX = {2.0: 2.0, 10.0: 4.5}
+"""Dials and polls a client, by the time for which the node was away: a probe for each spread, then poll and dial."""
 
 
 def able(connects_per_s: float) -> Capacity:
@@ -39,7 +42,7 @@ class Recovery:
     """The return of a herd, in seconds since the node listened again; counts are of all clients together."""
 
     live: list[int] = field(default_factory=list)
-    """How many clients were live, every `LOOK_S`."""
+    """The number of live clients, every `LOOK_S`."""
     all_live_s: float = float("inf")
     knocks: int = 0
     """Dials and polls."""
@@ -47,6 +50,18 @@ class Recovery:
     wasted_s: float = 0.0
     """Time of the node for clients that had given up."""
     accept_queue_max: int = 0
+
+    @property
+    def stall_s(self) -> float:
+        """The longest time without one more live client, until 99 % are live."""
+        longest = grown = 0
+        for at, live in enumerate(self.live):
+            longest = max(longest, at - grown)
+            if live > max(self.live[:at], default=0):
+                grown = at
+            if live >= 0.99 * COUNT:
+                break
+        return longest * LOOK_S
 
 
 async def crash(world: World, capacity: Capacity, down_s: float, patience_s: float) -> Recovery:
@@ -83,20 +98,46 @@ def options(connects_per_s: float) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(240)
-def test_a_herd_comes_back_to_a_node_that_can_serve_it_within_the_timeout() -> None:
+@pytest.mark.parametrize("down_s", [2.0, 10.0])
+def test_a_herd_comes_back_as_fast_as_the_node_can_serve_it(down_s: float) -> None:
     """N / capacity is 5 s, and clients give up after 2 s: who is not served in time comes again."""
     found: list[Recovery] = []
 
     async def scenario(world: World) -> None:
-        found.append(await crash(world, able(60), down_s=2.0, patience_s=45.0))
+        found.append(await crash(world, able(60), down_s, patience_s=45.0))
 
     bounds = Bounds(ttl_s=TTL_MS / 1000, renew_s=TTL_MS / 3000, timeout_s=TIMEOUT_MS / 1000)
     _, oracle = run_checked(61, scenario, bounds=bounds, **options(60))
     [recovery] = found
     assert oracle.clients.converged_s <= oracle.bounds.converge_s
-    assert recovery.all_live_s <= 1.5 * COUNT / 60, recovery
-    assert recovery.wasted_s <= 0.25 * recovery.busy_s, recovery
-    assert recovery.knocks <= 5 * COUNT, recovery
+    assert recovery.all_live_s <= 1.3 * COUNT / 60, recovery
+    assert recovery.stall_s <= 1.0, recovery
+    assert recovery.wasted_s <= 0.1 * recovery.busy_s, recovery
+    assert recovery.knocks <= KNOCKS_MAX[down_s] * COUNT, recovery
+
+
+def refusals_drawn_from_backoff(patch: pytest.MonkeyPatch) -> None:
+    """A client keeps no place in the spread: after a refused dial the next one comes after the backoff alone."""
+    refused = Reach.refused
+
+    def no_place(self: Reach, url: str, now: float, advice: Advice, _spread_s: float, *, placed: bool) -> None:
+        refused(self, url, now, advice, 0.0, placed=placed)
+
+    patch.setattr(Reach, "refused", no_place)
+
+
+@pytest.mark.timeout(240)
+def test_without_a_place_in_the_spread_the_herd_knocks_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals_drawn_from_backoff(monkeypatch)
+    found: list[Recovery] = []
+
+    async def scenario(world: World) -> None:
+        found.append(await crash(world, able(60), down_s=2.0, patience_s=8.0))
+
+    run_world(61, scenario, **options(60))
+    [recovery] = found
+    assert recovery.knocks > 1.2 * KNOCKS_MAX[2.0] * COUNT, recovery
+    assert recovery.accept_queue_max > 0.5 * COUNT, recovery
 
 
 def november(patch: pytest.MonkeyPatch) -> None:
@@ -106,12 +147,9 @@ def november(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mutate", [november])
-def test_without_spread_and_admission_the_node_serves_the_dead(
-    mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_spread_and_admission_the_node_serves_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """N / capacity is 12 s, above 2 q + b: the collapse of `softstate.session.load_advice`, seen from the kernel."""
-    mutate(monkeypatch)
+    november(monkeypatch)
     found: list[Recovery] = []
 
     async def scenario(world: World) -> None:
@@ -121,6 +159,6 @@ def test_without_spread_and_admission_the_node_serves_the_dead(
     [recovery] = found
     assert recovery.all_live_s == float("inf"), recovery
     assert recovery.live[-1] < 0.6 * COUNT, recovery
-    assert recovery.live[-1] == recovery.live[-1 - round(5 / LOOK_S)], recovery
-    assert recovery.wasted_s > 0.5 * recovery.busy_s, recovery
+    assert recovery.stall_s > 3.0, recovery
+    assert recovery.wasted_s > 0.4 * recovery.busy_s, recovery
     assert recovery.accept_queue_max > 0.5 * COUNT, recovery
