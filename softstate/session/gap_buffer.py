@@ -20,23 +20,20 @@ GAP_BYTES_MAX = 1024 * 1024
 
 
 class GapBuffer:
-    """Holds the pushes of `names`, which have just entered the lease, back; `cover` adds more of them.
+    """Holds back the pushes of a lease, whose `names` are not copied: those of all of them, or those that `cover` adds.
 
-    `older` are the names of the lease, not copied: those that it holds and that are not of `names`. A topic that one
-    of them covers, too, is let pass: its pushes must go out also while this subscribe is under way, or if it fails.
+    Not `whole`, it lets a topic pass that another name of the lease covers, too: its pushes must go out also while this
+    subscribe is under way, or if it fails. A `whole` one follows the lease: a copy of 10,000 names, for a client that
+    comes back with as many, cost as much again as entering them.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_covered", "_held", "_names", "_older", "_topics_max", "overflowed")
+    __slots__ = ("_bytes", "_bytes_max", "_covered", "_fresh", "_held", "_names", "_topics_max", "overflowed")
 
     def __init__(
-        self,
-        names: Iterable[str],
-        older: Collection[str],
-        topics_max: int = GAP_TOPICS_MAX,
-        bytes_max: int = GAP_BYTES_MAX,
+        self, names: Collection[str], *, whole: bool, topics_max: int = GAP_TOPICS_MAX, bytes_max: int = GAP_BYTES_MAX
     ) -> None:
-        self._names = dict.fromkeys(names)
-        self._older = older
+        self._names = names
+        self._fresh: dict[str, None] | None = None if whole else {}
         self._topics_max = topics_max
         self._bytes_max = bytes_max
         self._held: dict[str, Record] = {}
@@ -46,7 +43,8 @@ class GapBuffer:
 
     def cover(self, names: Iterable[str]) -> None:
         """Hold the pushes of more names back, which have just entered the lease."""
-        self._names.update(dict.fromkeys(names))
+        if self._fresh is not None:
+            self._fresh.update(dict.fromkeys(names))
 
     def takes(self, record: Record) -> bool:
         """Tell whether this push is held back, or dropped because the answer covers it; else it has to go out.
@@ -63,11 +61,12 @@ class GapBuffer:
 
     def _alone_covers(self, topic: str) -> bool:
         """Tell whether of all names of the lease only ones of this buffer cover a topic."""
+        fresh = self._names if self._fresh is None else self._fresh
         found = False
         for name in (topic, *prefixes_of(topic)):
-            if name in self._names:
+            if name in fresh:
                 found = True
-            elif name in self._older:
+            elif name in self._names:
                 return False
         return found
 

@@ -35,7 +35,7 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     session.leases.attach(lease, session.sink)
     session.lease, session.token = lease, lease.token
     session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
-    gap_buffer = session.gap_buffer = GapBuffer(lease.names, (), session.gap_topics_max)
+    gap_buffer = session.gap_buffer = GapBuffer(lease.names, whole=True, topics_max=session.gap_topics_max)
     return [*others, *session.work_through(_ask_for_missed(session, hello, tuple(lease.names), gap_buffer))]
 
 

@@ -45,7 +45,7 @@ def _enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[
         wanted = dict.fromkeys(names)
         yield from _leave(session, lease, [name for name in lease.names if name not in wanted])
     leases.check_room(lease, names)
-    gap_buffer = session.gap_buffer = GapBuffer((), lease.names, session.gap_topics_max)
+    gap_buffer = session.gap_buffer = GapBuffer(lease.names, whole=not lease.names, topics_max=session.gap_topics_max)
     yield from session.in_portions(names, lambda portion: gap_buffer.cover(leases.add(lease, portion)))
     return gap_buffer
 

@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import given, strategies as st
 
 from softstate.model import Record
 from softstate.session import GapBuffer
@@ -14,7 +15,7 @@ def overflowed(gap_buffer: GapBuffer) -> bool:
 
 
 def test_a_gap_buffer_keeps_pushes_of_its_names_and_lets_others_pass() -> None:
-    gap_buffer = GapBuffer(["a", "p/"], [])
+    gap_buffer = GapBuffer(["a", "p/"], whole=True)
     assert gap_buffer.takes(record("a", 5))
     assert gap_buffer.takes(record("p/x/y", 6))
     assert not gap_buffer.takes(record("b", 7))
@@ -23,7 +24,8 @@ def test_a_gap_buffer_keeps_pushes_of_its_names_and_lets_others_pass() -> None:
 
 
 def test_what_an_older_name_covers_passes() -> None:
-    gap_buffer = GapBuffer(["a/x", "p/"], ["a/", "p/x"])
+    gap_buffer = GapBuffer(["a/", "p/x", "a/x", "p/"], whole=False)
+    gap_buffer.cover(["a/x", "p/"])
     assert not gap_buffer.takes(record("a/x", 5))
     assert not gap_buffer.takes(record("p/x", 6))
     assert gap_buffer.takes(record("p/y", 7))
@@ -32,14 +34,14 @@ def test_what_an_older_name_covers_passes() -> None:
 
 
 def test_release_leaves_out_what_the_answer_covers() -> None:
-    gap_buffer = GapBuffer(["/"], [])
+    gap_buffer = GapBuffer(["/"], whole=True)
     for topic, version in [("a", 5), ("b", 6), ("a", 7), ("c", 8)]:
         assert gap_buffer.takes(record(topic, version))
     assert gap_buffer.release(6) == [record("a", 7), record("c", 8)]
 
 
 def test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond() -> None:
-    gap_buffer = GapBuffer(["/"], [])
+    gap_buffer = GapBuffer(["/"], whole=True)
     assert not gap_buffer.over(100)
     assert gap_buffer.release(6) == []
     assert gap_buffer.takes(Record("a", 6, None))
@@ -50,7 +52,7 @@ def test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond
 
 
 def test_the_last_topic_fits_and_the_next_overflows() -> None:
-    gap_buffer = GapBuffer(["/"], [])
+    gap_buffer = GapBuffer(["/"], whole=True)
     for number in range(GAP_TOPICS_MAX):
         assert gap_buffer.takes(record(f"t{number}", number + 1))
     assert gap_buffer.takes(record("t0", GAP_TOPICS_MAX + 1))
@@ -63,7 +65,7 @@ def test_the_last_topic_fits_and_the_next_overflows() -> None:
 
 
 def test_the_last_byte_fits_and_the_next_overflows() -> None:
-    gap_buffer = GapBuffer(["/"], [])
+    gap_buffer = GapBuffer(["/"], whole=True)
     assert gap_buffer.takes(record("a", 1, GAP_BYTES_MAX))
     assert gap_buffer.takes(record("a", 2, GAP_BYTES_MAX - 1))
     assert gap_buffer.takes(record("b", 3, 1))
@@ -74,7 +76,7 @@ def test_the_last_byte_fits_and_the_next_overflows() -> None:
 
 
 def test_after_a_restart_there_is_room_again() -> None:
-    gap_buffer = GapBuffer(["/"], [], topics_max=1, bytes_max=4)
+    gap_buffer = GapBuffer(["/"], whole=True, topics_max=1, bytes_max=4)
     gap_buffer.takes(record("a", 1, 4))
     gap_buffer.takes(record("b", 2, 4))
     assert overflowed(gap_buffer) is True
@@ -87,7 +89,7 @@ def test_after_a_restart_there_is_room_again() -> None:
 def test_names_that_enter_later_are_held_back_from_then_on() -> None:
     """The names of the lease are its own, not a copy: those that enter are in both."""
     lease = {"a": None, "p/": None}
-    gap_buffer = GapBuffer((), lease)
+    gap_buffer = GapBuffer(lease, whole=False)
     assert not gap_buffer.takes(record("b", 5))
     lease |= {"b": None, "p/x": None}
     gap_buffer.cover(["b", "p/x"])
@@ -97,3 +99,37 @@ def test_names_that_enter_later_are_held_back_from_then_on() -> None:
     del lease["p/"]
     assert gap_buffer.takes(record("p/x", 9))
     assert gap_buffer.release(0) == [record("b", 6), record("p/x", 9)]
+
+
+def test_a_whole_one_follows_the_lease_without_a_copy() -> None:
+    lease: dict[str, None] = {}
+    gap_buffer = GapBuffer(lease, whole=True)
+    assert gap_buffer._names is lease
+    lease |= {"b": None, "p/": None}
+    gap_buffer.cover(["b", "p/"])
+    assert gap_buffer._fresh is None
+    assert gap_buffer.takes(record("b", 6))
+    assert gap_buffer.takes(record("p/x", 7))
+    assert not gap_buffer.takes(record("a", 8))
+    assert gap_buffer.release(6) == [record("p/x", 7)]
+    assert gap_buffer.takes(record("b", 6))
+
+
+NAMES = ["/", "a/", "a/b/", "a/b", "a/c", "d"]
+
+
+@given(
+    held=st.lists(st.sampled_from(NAMES), unique=True),
+    entered=st.lists(st.sampled_from(NAMES), unique=True),
+    topics=st.lists(st.sampled_from(["a/b", "a/c", "a/b/x", "d", "e"]), max_size=8),
+)
+def test_it_takes_what_names_that_entered_cover_alone(held: list[str], entered: list[str], topics: list[str]) -> None:
+    lease = dict.fromkeys(held)
+    gap_buffer = GapBuffer(lease, whole=not lease)
+    fresh = [name for name in entered if name not in lease]
+    lease |= dict.fromkeys(fresh)
+    gap_buffer.cover(fresh)
+    for number, topic in enumerate(topics, 1):
+        covering = [name for name in lease if name == topic or (name[-1] == "/" and f"/{topic}".startswith(f"/{name}"))]
+        covering += ["/"] if "/" in lease else []
+        assert gap_buffer.takes(record(topic, number)) == (bool(covering) and set(covering) <= set(fresh))
