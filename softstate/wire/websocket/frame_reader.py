@@ -165,7 +165,8 @@ class FrameReader:
             self._take_control(first & _OPCODE, payload, received)
             return
         partial = self._begin_fragment(first, size)
-        partial.add(payload)
+        if payload:
+            partial.add(payload)
         if first >= _FIN:
             self._end_message(partial, received)
 
