@@ -36,6 +36,7 @@ STRICTER = (
     "Transfer-Encoding can't be present with",
     "Content-Length can't be present with",
     "HTTP/1.0 has no Transfer-Encoding",
+    "Request has invalid `Transfer-Encoding`",  # a tab behind its value, which llhttp does not take
     "Expected HTTP/2 Connection Preface",  # PRI, which no request may use (RFC 9113 section 11.4)
     "Invalid char",  # of a target, as llhttp sees it
     "Unexpected char in url",

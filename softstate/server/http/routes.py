@@ -213,8 +213,7 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply) ->
     """
     if not request.path.startswith("/v1/"):
         return reply.with_headers(NOT_STORED, VARIES)
-    if not reply.has_header("Softstate-Position"):
-        reply = reply.with_headers(*position_headers(context.hub.position))
-    if reply.has_header("Cache-Control"):
-        return reply.with_headers(LEVEL_TOLD, VARIES)
-    return reply.with_headers(LEVEL_TOLD, NOT_STORED, VARIES)
+    names = {name for name, _ in reply.headers}
+    position = () if "Softstate-Position" in names else position_headers(context.hub.position)
+    stored = () if "Cache-Control" in names else (NOT_STORED,)
+    return reply.with_headers(*position, LEVEL_TOLD, *stored, VARIES)

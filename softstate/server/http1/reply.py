@@ -48,10 +48,6 @@ class Reply:
     content_type: str = ""
     headers: tuple[Header, ...] = ()
 
-    def has_header(self, name: str) -> bool:
-        """Tell whether a header is set already."""
-        return any(key.lower() == name.lower() for key, _ in self.headers)
-
     def with_headers(self, *headers: Header) -> Reply:
         """Return this reply with more headers."""
         return Reply(self.status, self.body, self.content_type, self.headers + headers)
