@@ -213,7 +213,6 @@ class FrameReader:
         received.append(last)
         self.ended = True
         self.missing = 0
-        self._head = b""
         self._partial = None
 
 
