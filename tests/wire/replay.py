@@ -96,6 +96,7 @@ class Replay:
         self._nursery = nursery
         self._codec = codec
         self.bound = Bindings()
+        self.bound.values["codec"] = codec.name
         self._sockets: dict[str, WebSocket] = {}
         self._waiting: dict[str, dict[str, Any]] = {}
         self._replies: dict[str, Reply] = {}
