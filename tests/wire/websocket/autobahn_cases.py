@@ -3,6 +3,9 @@
 They were recorded from the case classes of autobahntestsuite 0.8.2 (crossbario/autobahn-testsuite, Apache-2.0): each
 ran with a protocol that notes what the case sends, and what it expects of a server that echoes messages. Section 9 is
 about speed, and sections 12 and 13 about compression, which no node speaks.
+
+The suite itself (fuzzingclient, on Python 2.7), run over sockets against an echo on a node's channel: 244 OK, and
+7.1.6, 7.13.1 and 7.13.2 informational, as they are for every server.
 """
 
 from __future__ import annotations
