@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 from collections import Counter
@@ -44,6 +45,9 @@ CONNECTIONS_RETRY_MS = 1_000
 
 REFUSED_MAX = 32
 """Connections above ``connections_max`` that may be told so at a time; any more are closed at once."""
+
+TERMS_S = 0.1
+"""Time for which the terms told to clients are kept, in seconds."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -111,6 +115,7 @@ class Node:
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
         )
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
+        self._terms_until = -math.inf
         self.http = HttpServer(self, self._upgrade, self.admit, date)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
@@ -213,10 +218,17 @@ class Node:
         return self.handshakes.admit(self.config.timeout_ms / 1000, spread_s)
 
     def terms(self) -> NodeTerms:
-        """Return the terms that clients are told now."""
+        """Return the terms that clients are told now, of a tenth of a second ago at most.
+
+        In a herd each hello changes them, and with them the bytes of a `welcome` that could be kept.
+        """
+        now = trio.current_time()
+        if self._terms is not None and now < self._terms_until and self._terms[1].durability == self.durability:
+            return self._terms[1]
+        self._terms_until = now + TERMS_S
         # All that the terms depend on: they are worked out once for thousands of clients, 3 % of a renewal (cProfile).
         clients = self.leases.awaited(self.now(), self.config.recover_cap_ms / 1000)
-        polling = self.expected_polls.count(trio.current_time())
+        polling = self.expected_polls.count(now)
         changing = clients, polling, self.handshakes.per_s, self.polls.per_s, self.durability
         if self._terms is None or self._terms[0] != changing:
             self._terms = changing, self._work_out_terms(clients, polling)

@@ -143,9 +143,9 @@ class Codec(ABC):
         encoded and joined once.
         """
         if not isinstance(message, _CARRIES_CHANGES) or message.changes:
-            return self.dumps(message)
+            return self.message(message)
         if type(records) is SharedRecords and (shared := records.made.get(self)) is not None:
-            return self._with(self.dumps(message), "changes", shared)
+            return self._with(self.message(message), "changes", shared)
         try:
             if encoded:
                 changes = [encoded.get(id(record)) or self.change(record) for record in records]
@@ -154,11 +154,15 @@ class Codec(ABC):
         except Unreadable:
             changes, unreadable = self._readable(records)
             message = msgspec.structs.replace(message, unreadable=unreadable)
-            return self._with(self.dumps(message), "changes", self._array(changes))
+            return self._with(self.message(message), "changes", self._array(changes))
         array = self._array(changes)
         if type(records) is SharedRecords:
             records.made[self] = array
-        return self._with(self.dumps(message), "changes", array)
+        return self._with(self.message(message), "changes", array)
+
+    def message(self, message: Message) -> bytes:
+        """Encode a message, without the records that become its `changes`."""
+        return self.dumps(message)
 
     def _readable(self, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
         """Encode what can be encoded of records; return the changes, and the topics of the others."""

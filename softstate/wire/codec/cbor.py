@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import cbor2
 import msgspec
 
 from softstate.errors import Invalid, Unreadable
 from softstate.model import Record, Value
-from softstate.position import Position
-from softstate.wire.codec.base import NOTHING_ENCODED, Codec, MessageKinds, brief, damaged
+from softstate.wire.codec.base import Codec, MessageKinds, brief, damaged
 from softstate.wire.codec.items import Count, cbor_exceeds, cbor_fields
-from softstate.wire.messages import PROTOCOL_CBOR, Message, PollAdvice, RecoverAdvice, Renewed
+from softstate.wire.codec.templates import dumps, encode, head
+from softstate.wire.messages import PROTOCOL_CBOR, Message
 from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, cbor_of, refuse_tag
 
 T = TypeVar("T")
 
 MESSAGE_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 """Deepest nesting of a whole message: a value inside `changes` inside the map that is the message."""
-
-RENEWED_KEPT = 64
-"""Forms of `renewed` remembered as bytes; at one moment there are few."""
 
 
 class _Cbor(Codec):
@@ -36,7 +32,7 @@ class _Cbor(Codec):
     text = False
 
     def dumps(self, obj: Any) -> bytes:
-        return cbor2.dumps(msgspec.to_builtins(obj, builtin_types=(bytes,)))
+        return dumps(obj)
 
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         return cast("T", _convert(self._item(data), kind))
@@ -87,12 +83,8 @@ class _Cbor(Codec):
             raise Invalid("not one well-formed CBOR item: more bytes follow it")
         return items[0]
 
-    def encode(
-        self, message: Message, records: Sequence[Record] = (), encoded: Mapping[int, bytes] = NOTHING_ENCODED
-    ) -> bytes:
-        if type(message) is Renewed:
-            return _renewed(message)
-        return super().encode(message, records, encoded)
+    def message(self, message: Message) -> bytes:
+        return encode(message)
 
     def value(self, cbor: bytes) -> bytes:
         return cbor_of(cbor)
@@ -117,37 +109,6 @@ class _Cbor(Codec):
         return head + b"".join(items)
 
 
-def _renewed(message: Renewed) -> bytes:
-    """Encode a `renewed`. Those of one moment differ only by `id` and `sent`: 3 us instead of 7.5 (timeit)."""
-    before, between, behind = _renewed_around(
-        message.match, message.position, message.ttl_ms, message.renew_ms,
-        message.poll, message.recover, message.store, message.lag_ms,
-    )  # fmt: skip
-    number = message.id
-    return (
-        before
-        + (_head(0, number) if type(number) is int else cbor2.dumps(number))
-        + between
-        + _head(0, message.sent)
-        + behind
-    )
-
-
-@lru_cache(RENEWED_KEPT)
-def _renewed_around(
-    match: bool, position: Position, ttl_ms: int, renew_ms: int, poll: PollAdvice, recover: RecoverAdvice,
-    store: Literal["ok", "down"], lag_ms: int,
-) -> tuple[bytes, bytes, bytes]:  # fmt: skip
-    """Encode the parts of a `renewed` before its `id`, between that and its `sent`, and behind it.
-
-    Every text that is not ours comes behind `id` and before `sent`, so neither key is mistaken.
-    """
-    data = CBOR.dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store, lag_ms))
-    before, key, rest = data.partition(b"\x62id\x00")
-    between, sent, behind = rest.rpartition(b"\x64sent\x00")
-    return before + key[:-1], between + sent[:-1], behind
-
-
 def _state(record: Record) -> bytes:
     """Write the three entries of a CBOR map that tell a topic's state."""
     topic = record.topic.encode()
@@ -157,20 +118,7 @@ def _state(record: Record) -> bytes:
         raise damaged(record)
     else:
         state = b"\x67deleted\xf5"
-    return b"\x65topic%b%b\x67version%b%b" % (_head(0x60, len(topic)), topic, _head(0, record.version), state)
-
-
-def _head(major: int, argument: int) -> bytes:
-    """Write the head of a CBOR item: its major type, shifted, and its argument in the fewest bytes."""
-    if argument < 24:
-        return bytes((major | argument,))
-    if argument < 0x100:
-        return bytes((major | 24, argument))
-    if argument < 0x1_0000:
-        return bytes((major | 25,)) + argument.to_bytes(2, "big")
-    if argument < 0x1_0000_0000:
-        return bytes((major | 26,)) + argument.to_bytes(4, "big")
-    return bytes((major | 27,)) + argument.to_bytes(8, "big")
+    return b"\x65topic%b%b\x67version%b%b" % (head(0x60, len(topic)), topic, head(0, record.version), state)
 
 
 def _convert(item: Any, kind: Any) -> Any:
