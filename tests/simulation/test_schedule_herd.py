@@ -8,6 +8,7 @@ many. A hundred real clients come back to a real node in a `World`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,6 +17,7 @@ from softstate.server import ServerConfig
 from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World
 from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.simulation.client import SimClient
 from softstate.testing.trace import NodeEnded, NodeSampled
 from tests.kit.simulation_rig import count_of
 
@@ -90,7 +92,7 @@ def test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node(how: How) -> N
         clients = [await world.client(f"c{number}", "t/") for number in range(count)]
         await world.until(lambda: all(client.mode == "live" for client in clients), 60)
         await world.sleep(10)
-        connects = sum(count_of(client, "connects") for client in clients)
+        before = _knocks(clients)
         world.faults.commit("t/before", 1)
         if how == "bye":
             node = world.nodes["n1"].node
@@ -105,10 +107,17 @@ def test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node(how: How) -> N
         await world.faults.restart("n1")
         await world.until(lambda: all(client.mode == "live" for client in clients), 45)
         await world.until(lambda: all(len(client.known()) == 2 for client in clients), 1)
-        assert sum(count_of(client, "connects") for client in clients) - connects <= 6 * count
+        # Two seconds are seven spreads of so few, and one dial in each costs a node nothing that does not listen; they
+        # are all live 0.8 s after it is back.
+        assert _knocks(clients) - before <= 8 * count, (_knocks(clients) - before) / count
         world.sample()
         assert len(world.trace.of(NodeSampled)[-1].leases) == count
 
     bounds = Bounds(ttl_s=15, renew_s=5, timeout_s=2)
     world, _ = run_checked(61, scenario, nodes=1, config=config, bounds=bounds, sample_every_s=5.0)
     assert [ended.how for ended in world.trace.of(NodeEnded)] == [how if how != "bye" else "drained"]
+
+
+def _knocks(clients: Sequence[SimClient]) -> int:
+    """Count the connections and polls that clients began, refused ones included."""
+    return sum(count_of(client, "connects") + count_of(client, "polls") for client in clients)
