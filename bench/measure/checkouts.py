@@ -17,7 +17,7 @@ from softstate.errors import ConfigError
 
 ENVIRONMENT = Path(".venv", "bin", "python")
 """The interpreter of another checkout, below its folder."""
-PACKAGES = ("trio", "trio-websocket", "wsproto", "h11", "cbor2", "msgspec")
+PACKAGES = ("trio", "trio-websocket", "wsproto", "h11", "httptools", "cbor2", "msgspec")
 """Packages on softstate's hot paths; a report notes versions that differ."""
 PROBE_S_MAX = 60.0
 
