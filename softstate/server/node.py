@@ -21,7 +21,9 @@ from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.edge.patience import Patience
+from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import StreamWire, raw_socket_of
+from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
@@ -120,11 +122,12 @@ class Node:
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.expected_polls = ExpectedPolls()
-        self.connections = 0
+        self._streams = 0
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
+        self._pump = Pump(self.bulkhead, self.hub.flush)
         self._parts = Parts(
             config=config,
             leases=self.leases,
@@ -148,6 +151,11 @@ class Node:
     def draining(self) -> bool:
         """Whether the node is shutting down."""
         return self._draining.is_set()
+
+    @property
+    def connections(self) -> int:
+        """The number of connections that are open: those that have a task, and those of the pump."""
+        return self._streams + len(self._pump)
 
     @property
     def ready(self) -> bool:
@@ -293,6 +301,7 @@ class Node:
         self.access.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.patience.run)
+        nursery.start_soon(self._pump.run)
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
@@ -319,7 +328,7 @@ class Node:
                 await self._connection_ended.wait()
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
-        self.connections += 1
+        self._streams += 1
         try:
             with self.bulkhead.contain("connection") as served:
                 if self.connections > self.config.connections_max + REFUSED_MAX:
@@ -333,22 +342,41 @@ class Node:
             if served.failed or self.connections > self.config.connections_max:
                 await trio.aclose_forcefully(stream)
         finally:
-            self.connections -= 1
+            self._streams -= 1
             self._connection_ended.set()
 
     async def _upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
-        with self.bulkhead.contain("handshake", peer=peer) as begun:
-            wire = StreamWire(raw_socket_of(stream), peer, self.bulkhead)
-            connection = Connection(self._parts, handshake.codec, wire, MeasuredRequest(self.handshakes), ASKER.get())
+        """Answer a handshake. On a socket of the system, the pump has its connection from then on, and no task has."""
+        if isinstance(stream, trio.SocketStream):
+            wire = self._pump.adopt(stream.socket.fileno())
+            begun = wire.peer = self._begin(wire, handshake, peer)
+            if begun is not None:
+                stream.socket.detach()
+                return
+            wire.release()
+        else:
+            driven = StreamWire(raw_socket_of(stream), peer, self.bulkhead)
+            connection = self._begin(driven, handshake, peer)
+            if connection is not None:
+                await driven.drive(connection)
+                return
+        await self.http.refuse(stream, failed("answering this handshake"))
+
+    def _begin(self, wire: Wire, handshake: Handshake, peer: str) -> Connection | None:
+        """Begin a WebSocket connection with the answer to its handshake; return None if that has met a bug."""
+        with self.bulkhead.contain("handshake", peer=peer):
+            measured = MeasuredRequest(self.handshakes)
+            connection = Connection(self._parts, handshake.codec, wire, measured, self._connection_over)
             connection.begin(handshake.answer)
-        if begun.failed:
-            await self.http.refuse(stream, failed("answering this handshake"))
-            return
-        self.sockets[connection] = None
-        try:
-            await wire.drive(connection, handshake.behind)
-        finally:
-            del self.sockets[connection]
+            self.sockets[connection] = None
+            with self.bulkhead.contain("connection", connection.fail, peer=peer):
+                connection.received(handshake.behind)
+            return connection
+        return None
+
+    def _connection_over(self, connection: Connection) -> None:
+        self.sockets.pop(connection, None)
+        self._connection_ended.set()
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
 

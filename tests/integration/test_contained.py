@@ -245,6 +245,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "edge/stream_wire.py self._tell_writable": ("congested",),
     "edge/stream_wire.py self._tell_again": ("bytes",),
     "node.py self.patience.run": ("late", "patience"),
+    "node.py self._pump.run": "feeds real sockets only: tests/server/edge/test_pump.py",
     "storage/access.py batcher.run": ("read", "lineage", "batch"),
     "storage/access.py self.heads.run": ("head of the store",),
     "storage/access.py self.writes.batcher.run": ("commit", "batch"),

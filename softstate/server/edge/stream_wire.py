@@ -1,12 +1,8 @@
-"""A stream of Trio as a wire: a task for each connection reads from it, and one more while it takes nothing."""
+"""A stream that is no socket as a wire, as in simulation: a task reads from it, and one more while it takes nothing."""
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Protocol, runtime_checkable
 
 import trio
@@ -15,9 +11,6 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.wire import Peer
 
 RECEIVE_BYTES = 64 * 1024
-
-CLOSED_FD = -1
-"""A descriptor that every system call refuses."""
 
 
 @runtime_checkable
@@ -45,49 +38,8 @@ class RawSocket(Protocol):
         """Close at once, as `trio.abc.AsyncResource` does."""
 
 
-class SystemSocket:
-    """A socket of the system, by its file descriptor: no flag, no lock, no task switch on the way out."""
-
-    __slots__ = ("_fd", "_stream", "try_send")
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        # Only `aclose` may close the stream: after that, the number may be another socket's.
-        self._fd = stream.socket.fileno()
-        # The system call itself, without a frame of Python around it: with the slots of the session's machine that is
-        # 4 to 8 % of a delivery's time outside of the kernel (bench fanout, 10,000 subscribers).
-        self.try_send: Callable[[bytes | memoryview], int] = partial(os.write, self._fd)
-
-    async def wait_writable(self) -> None:
-        """Wait for the socket; a closed one counts as writable, since `try_send` reports it."""
-        if self._fd < 0:
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            await trio.lowlevel.wait_writable(self._fd)
-        except (trio.ClosedResourceError, OSError):
-            await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        """Receive from the socket."""
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    def shut(self) -> None:
-        """Send the end."""
-        with suppress(OSError):
-            self._stream.socket.shutdown(socket.SHUT_WR)
-
-    async def aclose(self) -> None:
-        """Close the socket."""
-        self._fd = CLOSED_FD
-        self.try_send = partial(os.write, CLOSED_FD)
-        await self._stream.aclose()
-
-
-def raw_socket_of(stream: trio.abc.Stream | RawSocket) -> RawSocket:
-    """Return the raw socket of a stream; in simulation, that is the stream itself."""
-    if isinstance(stream, trio.SocketStream):
-        return SystemSocket(stream)
+def raw_socket_of(stream: object) -> RawSocket:
+    """Return a stream that is its own raw socket, as those of simulation are."""
     assert isinstance(stream, RawSocket), f"{stream!r} is neither a socket nor a raw one"
     return stream
 
@@ -126,8 +78,8 @@ class StreamWire:
     def again(self) -> None:
         """See `Wire.again`."""
         if not self._again and self._nursery is not None:
-            self._again = True
             self._nursery.start_soon(self._tell_again)
+        self._again = True
 
     def want_write(self, wanted: bool) -> None:
         """See `Wire.want_write`."""
@@ -146,14 +98,15 @@ class StreamWire:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def drive(self, peer: Peer, received: bytes = b"") -> None:
-        """Tell a peer, until it closes this wire, what was `received` and what comes. If cancelled, it is ended."""
+    async def drive(self, peer: Peer) -> None:
+        """Tell a peer, until it closes this wire. If cancelled, it is ended."""
         self._peer = peer
-        self._received = received
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.want_write(self._wants_write)
+                if self._again:
+                    nursery.start_soon(self._tell_again)
                 while not self._closed:
                     await self._wants_read.wait()
                     if not self._received and not self._ended:

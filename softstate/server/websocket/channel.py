@@ -80,9 +80,13 @@ class Channel:
             data = self._wire.receive(max(RECEIVE_BYTES, min(self._reader.missing, RECEIVE_BYTES_MAX)))
         except BlockingIOError:
             return
-        if not data:
+        if data:
+            self.received(data)
+        else:
             self.end()
-            return
+
+    def received(self, data: bytes) -> None:
+        """Take bytes that were received."""
         self._inbox += self._reader.feed(data)
         self._go_on()
 

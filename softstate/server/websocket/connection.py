@@ -6,7 +6,7 @@ when it is called, by the edge, by an answer of the store, or in a turn that has
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from softstate.server.edge.wire import Wire
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.fanout.pages import encode_in_portions
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Waiting
-from softstate.server.storage.asker import Asker
+from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.heads import HeadTicket
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.channel import Channel
@@ -63,11 +63,13 @@ class Connection(Channel):
     """The shell of one session machine, from the answer to its handshake until the connection ends."""
 
     __slots__ = (
-        "_asker", "_draining", "_encoded", "_held", "_measured", "_parts", "_publishes", "_ticket", "_turn", "codec",
+        "_draining", "_encoded", "_held", "_measured", "_over", "_parts", "_publishes", "_ticket", "_turn", "codec",
         "machine",
     )  # fmt: skip
 
-    def __init__(self, parts: Parts, codec: Codec, wire: Wire, measured: MeasuredRequest, asker: Asker) -> None:
+    def __init__(
+        self, parts: Parts, codec: Codec, wire: Wire, measured: MeasuredRequest, over: Callable[[Connection], None]
+    ) -> None:
         config = parts.config
         super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
         self.codec = codec
@@ -76,7 +78,7 @@ class Connection(Channel):
             gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max,
         )  # fmt: skip
         self._parts = parts
-        self._asker = asker
+        self._over = over
         # The request that is measured now: coming live, from handshake to first answered subscribe; later a poll.
         self._measured: MeasuredRequest | None = measured
         self._publishes: Publishes | None = None
@@ -101,6 +103,7 @@ class Connection(Channel):
     def _ended(self) -> None:
         if self._measured is not None:
             self._measured.left(trio.current_time())
+        self._over(self)
         self.machine.disconnected()
 
     # Called by the hub and the node ---------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ class Connection(Channel):
                 access.heads.submit(partial(self._caught_up, ticket), self.fail)
             else:
                 answered = partial(self._answered, effect)
-                self._ticket = access.reads.submit(effect.query, self._asker, answered, self.fail)
+                self._ticket = access.reads.submit(effect.query, PATIENT, answered, self.fail)
         except RequestError as error:
             self.carry_out(self._failed(ticket, error))
 

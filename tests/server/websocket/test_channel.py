@@ -10,7 +10,7 @@ from bench.trials.fuzz.node_targets import SocketTarget, handshake
 from bench.trials.fuzz.streams import frame, frames_in
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.patience import TICK_S, Patience
-from softstate.server.edge.stream_wire import StreamWire, SystemSocket
+from softstate.server.edge.pump import Pump
 from softstate.server.websocket.channel import CLOSE_S_MAX, MESSAGES_PER_TURN, RECEIVE_BYTES_MAX
 from softstate.wire import JSON
 from softstate.wire.messages import Hello, Poll
@@ -269,18 +269,21 @@ async def test_a_peer_that_broke_a_rule_may_end_what_it_was_sending(autojump_clo
 
 async def test_a_peer_that_sends_a_message_too_long_receives_the_close_frame_not_a_reset() -> None:
     """Over a real socket: closing one of which bytes were not received would reset the connection."""
+    pump = Pump(Bulkhead(strict=True), lambda: None)
     async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        client = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-        server = await listener.accept()
-        bulkhead = Bulkhead(strict=True)
-        wire = StreamWire(SystemSocket(server), "peer", bulkhead)
-        nursery.start_soon(wire.drive, Heard(wire, Patience(bulkhead)))
+        nursery.start_soon(pump.run)
+        near, far = trio.socket.socketpair()
+        client = trio.SocketStream(far)
+        wire = pump.adopt(near.fileno())
+        wire.peer = Heard(wire, Patience(Bulkhead(strict=True)))
+        near.detach()
         await client.send_all(frame(BINARY, bytes(4_000_000), masked=True))
         received = b""
         while data := await client.receive_some():
             received += data
         [(first, payload)] = frames_in(received)
         assert (first, payload[:2]) == (0x88, (1009).to_bytes(2, "big"))
-        for stream in (client, server, listener):
-            await stream.aclose()
+        await client.aclose()
+        while len(pump):
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,64 @@
+"""The operating system's part of the pump: which of many sockets can be read or written (epoll, of Linux).
+
+All that is special to one system stands here, so that kqueue can stand beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import final
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+GONE = select.EPOLLHUP | select.EPOLLERR
+"""Told of each socket, also of one of which nothing is asked: its connection is over in both directions, or lost."""
+
+
+@final
+class Poller:
+    """An epoll of its own, which a task of Trio can wait for as for one socket: `fileno`.
+
+    It tells of a socket for as long as there is something (level-triggered), and goes round: of more sockets than fit
+    into one `poll`, the others come first in the next.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is something to poll."""
+        return self._epoll.fileno()
+
+    def add(self, fd: int, wanted: int) -> None:
+        """Begin to tell of a socket: of `READ` or `WRITE`, and always of `GONE`."""
+        self._epoll.register(fd, wanted)
+
+    def change(self, fd: int, wanted: int) -> None:
+        """Tell of something else from now on."""
+        self._epoll.modify(fd, wanted)
+
+    def remove(self, fd: int) -> None:
+        """Tell nothing more of a socket, which must be open."""
+        self._epoll.unregister(fd)
+
+    def ring(self) -> None:
+        """Make the poller readable once."""
+        os.eventfd_write(self._bell, 1)
+
+    def poll(self, events_max: int) -> list[tuple[int, int]]:
+        """Return descriptors, and what can be done with each, without waiting."""
+        events = self._epoll.poll(0, events_max)
+        for at, (fd, _) in enumerate(events):
+            if fd == self._bell:
+                os.eventfd_read(self._bell)
+                del events[at]
+                break
+        return events
+
+    def close(self) -> None:
+        """Close it. Sockets that were added stay open."""
+        self._epoll.close()
+        os.close(self._bell)

@@ -1,0 +1,197 @@
+"""The pump, on real sockets: who is told of what in which turn, and how much one turn does."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.edge.pump import EVENTS_PER_TURN, Pump
+
+
+class Rig:
+    """A pump, and what its peers were told, in order; `turns` are the lengths of that at the end of each turn."""
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self.told: list[str] = []
+        self.turns: list[int] = []
+        self.bulkhead = Bulkhead(strict=strict)
+        self.pump = Pump(self.bulkhead, self._flush)
+
+    def _flush(self) -> None:
+        self.turns.append(len(self.told))
+
+    def peer(self, name: str) -> Told:
+        return Told(self, name)
+
+    async def until(self, check: Callable[[], bool]) -> None:
+        with trio.fail_after(20):
+            while not check():
+                await trio.sleep(0.002)
+
+
+class Told:
+    """A peer that notes what it is told, and ends with its socket."""
+
+    def __init__(self, rig: Rig, name: str) -> None:
+        self.rig = rig
+        self.name = name
+        near, self.far = socket.socketpair()
+        near.setblocking(False)
+        self.wire = rig.pump.adopt(near.detach())
+        self.wire.peer = self
+        self.data = b""
+        self.act: Callable[[], None] = lambda: None
+
+    def readable(self) -> None:
+        self.rig.told.append(f"{self.name} readable")
+        self.act()
+        try:
+            data = self.wire.receive(1_000)
+        except BlockingIOError:
+            return
+        self.data += data
+        if not data:
+            self.end()
+
+    def writable(self) -> None:
+        self.rig.told.append(f"{self.name} writable")
+        self.wire.want_write(False)
+
+    def end(self) -> None:
+        self.rig.told.append(f"{self.name} ends")
+        self.far.close()
+        self.wire.close()
+
+    def fail(self) -> None:
+        self.rig.told.append(f"{self.name} fails")
+        self.end()
+
+
+@asynccontextmanager
+async def running(*, strict: bool = True) -> AsyncIterator[Rig]:
+    rig = Rig(strict=strict)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.pump.run)
+        yield rig
+        nursery.cancel_scope.cancel()
+    assert len(rig.pump) == 0
+
+
+async def test_all_that_may_write_come_before_all_that_read_and_the_flush_comes_last() -> None:
+    async with running() as rig:
+        one, other = rig.peer("one"), rig.peer("other")
+        for peer in (one, other):
+            peer.far.send(b"x")
+            peer.wire.want_write(True)
+        await rig.until(lambda: len(rig.told) == 4)
+        assert sorted(rig.told[:2]) == ["one writable", "other writable"]
+        assert sorted(rig.told[2:]) == ["one readable", "other readable"]
+        await rig.until(lambda: bool(rig.turns))
+        assert rig.turns == [4]
+        assert (one.data, other.data) == (b"x", b"x")
+
+
+async def test_thousands_that_vanish_at_once_are_ended_some_in_each_turn() -> None:
+    async with running() as rig:
+        peers = [rig.peer(str(number)) for number in range(5 * EVENTS_PER_TURN)]
+        innocent = rig.peer("innocent")
+        for peer in peers:
+            peer.far.close()
+        innocent.far.send(b"x")
+        await rig.until(lambda: len(rig.pump) == 1 and innocent.data == b"x")
+        await rig.until(lambda: rig.turns[-1] == len(rig.told))
+        ends = [
+            sum("ends" in told for told in rig.told[begin:end])
+            for begin, end in zip([0, *rig.turns], rig.turns, strict=False)
+        ]
+        assert sum(ends) == len(peers)
+        assert max(ends) <= EVENTS_PER_TURN
+        # It goes round: one that has something does not wait for all that have more.
+        turn = next(number for number, end in enumerate(rig.turns) if "innocent readable" in rig.told[:end])
+        assert turn <= len(peers) // EVENTS_PER_TURN + 1
+
+
+async def test_a_peer_that_is_not_read_is_not_told_and_one_that_is_gone_is_ended_all_the_same() -> None:
+    async with running() as rig:
+        peer = rig.peer("peer")
+        peer.wire.want_read(False)
+        peer.far.send(b"x")
+        await trio.sleep(0.02)
+        assert rig.told == []
+        peer.wire.want_read(True)
+        await rig.until(lambda: peer.data == b"x")
+        peer.wire.want_read(False)
+        peer.far.close()
+        await rig.until(lambda: len(rig.pump) == 0)
+        assert rig.told == ["peer readable", "peer ends"]
+
+
+async def test_a_peer_that_asks_to_be_told_again_wakes_a_pump_that_sleeps() -> None:
+    async with running() as rig:
+        peer = rig.peer("peer")
+        await trio.sleep(0.02)
+        for count in (1, 2):
+            peer.wire.again()
+            peer.wire.again()
+            await rig.until(lambda count=count: len(rig.turns) == count)  # type: ignore[misc]
+        assert rig.told == ["peer readable"] * 2
+        peer.act = peer.wire.again
+        peer.wire.again()
+        await rig.until(lambda: len(rig.turns) > 20)
+        peer.act = lambda: None
+
+
+async def test_one_that_is_closed_by_another_in_the_same_turn_is_not_told() -> None:
+    """Its number may be another socket's already."""
+    async with running() as rig:
+        one, other = rig.peer("one"), rig.peer("other")
+        one.act, other.act = other.wire.close, one.wire.close
+        for peer in (one, other):
+            peer.far.send(b"x")
+        await rig.until(lambda: bool(rig.turns))
+        assert len(rig.told) == 1
+        assert len(rig.pump) == 1
+        one.far.close()
+        other.far.close()
+
+
+async def test_a_bug_of_one_peer_ends_that_one_alone() -> None:
+    async with running(strict=False) as rig:
+        victim, innocent = rig.peer("victim"), rig.peer("innocent")
+        victim.act = lambda: 1 / 0  # type: ignore[assignment]
+        victim.far.send(b"x")
+        await rig.until(lambda: len(rig.pump) == 1)
+        assert rig.told == ["victim readable", "victim fails", "victim ends"]
+        assert rig.bulkhead.bugs == 1
+        innocent.far.send(b"x")
+        await rig.until(lambda: innocent.data == b"x")
+
+
+async def test_a_bug_of_the_pump_itself_does_not_end_it() -> None:
+    rig = Rig(strict=False)
+    failing = [ZeroDivisionError()]
+
+    def flush() -> None:
+        if failing:
+            raise failing.pop()
+
+    rig.pump = Pump(rig.bulkhead, flush)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.pump.run)
+        peer = rig.peer("peer")
+        for count in (1, 2):
+            peer.far.send(b"x")
+            await rig.until(lambda count=count: len(peer.data) == count)  # type: ignore[misc]
+        assert rig.bulkhead.bugs == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_peers_end_with_the_pump() -> None:
+    async with running() as rig:
+        for number in range(3):
+            rig.peer(str(number))
+    assert rig.told == ["0 ends", "1 ends", "2 ends"]
