@@ -37,7 +37,7 @@ class RetryBudget:
             can_connect = False
             if not can_poll:
                 self._due = self._push.not_before
-        if can_connect and (self._push_turn or not can_poll or self._push.rotation.probe_at is not None):
+        if can_connect and (self._push_turn or not can_poll or self._probe_at is not None):
             self._push.connect()
         elif can_poll:
             self._poll.poll()
@@ -46,16 +46,16 @@ class RetryBudget:
     def failed(self, rotation: Rotation, retry_s: float) -> None:
         """Count a failure of a path; the node asked to be left alone for `retry_s` seconds.
 
-        Only rounds of polls count; of the other paths, while there is nothing to poll, or all URLs refuse connections,
-        which polls would meet too: connections that fail fast must not hold back polls that would succeed. A single
-        failure says nothing: a dead node refuses within a millisecond.
+        Only rounds of polls count; of connections too, while there is nothing to poll, or no URL takes any, which polls
+        would meet too: connections that fail fast must not hold back polls that would succeed. A single failure says
+        nothing: a dead node refuses within a millisecond.
         """
         core = self._core
         shares = rotation in (self._poll.rotation, self._push.rotation)
         if core.mode == "offline" and not shares:
             return  # publishes have a backoff of their own, and leave the shared timer alone
         tells = rotation is self._poll.rotation or not core.knowledge.subscriptions
-        if rotation.round_over and (tells or rotation.probe_at is not None):
+        if rotation.round_over and (tells or (shares and self._probe_at is not None)):
             core.failures += 1
         if core.mode == "offline":
             self._end_round(retry_s)
@@ -81,6 +81,17 @@ class RetryBudget:
             self._poll.schedule(core.spread(core.advice.poll_spread_s))
 
     @property
+    def _probe_at(self) -> float | None:
+        """When the next probe is due, if no URL of either path takes connections; else None.
+
+        A URL that serves no WebSocket counts for polls all the same.
+        """
+        polls = self._poll.rotation.probe_at
+        if polls is None or not self._core.options.push:
+            return polls
+        return self._push.rotation.probe_at
+
+    @property
     def _attempting(self) -> bool:
         """Whether an attempt is under way, or the next URL of its round is about to be tried."""
         due = min(self._poll.poll_at, self._push.connect_at)
@@ -95,8 +106,7 @@ class RetryBudget:
             self._push.connect_at = math.inf
         tries = max(core.failures - core.options.offline_after, 0)
         self._not_before = max(self._not_before, now + min(retry_s, RETRY_S_MAX))
-        probe_at = self._push.rotation.probe_at if core.options.push else self._poll.rotation.probe_at
-        if probe_at is not None:
+        if (probe_at := self._probe_at) is not None:
             self._due = max(self._not_before, probe_at)
             return
         spread_s = max(core.advice.recover_spread_s if core.options.push else 0.0, core.advice.poll_spread_s)

@@ -37,10 +37,13 @@ SPREAD_S = RECOVER.spread_ms / 1000
 
 
 class _Network:
-    """Answers the dials of a rig: `down` URLs refuse, others accept. Counts knocks by URL, with their times."""
+    """Answers the dials of a rig: `down` URLs refuse, others accept, those of `polls_only` no WebSocket.
 
-    def __init__(self, rig: Rig, *down: str) -> None:
-        self.rig, self.down = rig, set(down)
+    Counts knocks by URL, with their times.
+    """
+
+    def __init__(self, rig: Rig, *down: str, polls_only: str = "") -> None:
+        self.rig, self.down, self.polls_only = rig, set(down), polls_only
         self.knocks: list[tuple[float, str, str]] = []
 
     def run(self, seconds: float, until: str | None = None) -> None:
@@ -62,6 +65,8 @@ class _Network:
             match action:
                 case Connect(conn=conn, url=url) if url in self.down:
                     todo += rig.do(ConnectFailed(conn, "refused", unsent=True))
+                case Connect(conn=conn, url=url) if url == self.polls_only:
+                    todo += rig.do(ConnectFailed(conn, "not found", 404))
                 case Connect(conn=conn):
                     todo += rig.do(Connected(conn))
                     rig.arrive(rig.welcome())
@@ -238,6 +243,20 @@ def test_of_a_dead_and_a_live_url_the_live_one_is_used_and_the_dead_one_left_alo
     rig.do(Jumped())
     network.answer(rig.last)
     assert len(network.times(URL)) == 1, "a poll elsewhere does not knock there again"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_answers_polls_keeps_its_clients_fresh_while_the_one_that_pushes_is_dead(seed: int) -> None:
+    """The connections alone are refused everywhere: that must not count as having no node."""
+    rig = _killed(seed, urls=(URL, OTHER), spread_s=0.5)
+    network = _Network(rig, URL, polls_only=OTHER)
+    network.run(120.0)
+    polls = network.times(OTHER, "SendPoll")
+    gaps = [later - earlier for earlier, later in pairwise(polls)]
+    assert rig.mode == "polling"
+    assert len(polls) >= 4
+    assert max(gaps) <= 36.0, "an interval of polls, with its jitter"
+    assert len(network.times(URL, "Connect")) > 2 * len(polls), "connections are refused more often than polls are due"
 
 
 def test_of_two_dead_urls_each_has_one_probe() -> None:
