@@ -57,7 +57,7 @@ MEMBERS = {
     "Updates": "age denied events names reset_count synced unreadable",
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt audit cautions compact destroy dump feed gauges head info layout lineage_at publish"
-    " publishers_max read reopen unwritten wait warnings",
+    " publishers_max read reopen unwritten wait wakes_for_own warnings",
 }
 """The names that a class shows beside those of its bases in the standard library, Trio and msgspec."""
 

@@ -17,7 +17,7 @@ from softstate.testing.conformance.stage import Backend, Readable, Rewindable, S
 
 if TYPE_CHECKING:
     from softstate.testing.in_memory import MemoryNode, memory_node
-    from softstate.testing.network.capacity import Capacity
+    from softstate.testing.network.capacity import Capacity, Processor
     from softstate.testing.network.frame_rules import FrameRule
     from softstate.testing.network.frame_tap import Frame
     from softstate.testing.network.network import SimNetwork
@@ -43,6 +43,7 @@ __all__ = [
     "FrameRule",
     "MemoryNode",
     "Oracle",
+    "Processor",
     "PromiseBroken",
     "Readable",
     "Rewindable",
@@ -71,6 +72,7 @@ __all__ = [
 _LATER = {
     "Bounds": "oracle.oracle",
     "Capacity": "network.capacity",
+    "Processor": "network.capacity",
     "Faults": "simulation.faults",
     "Frame": "network.frame_tap",
     "FrameRule": "network.frame_rules",
