@@ -53,11 +53,7 @@ NAMED: dict[str, tuple[str, ...]] = {
         "processes",
         "slow",
     ),
-    "tests/bench/speed/test_fanout.py::test_all_three_comparisons_run_with_ten_subscribers": (
-        "processes",
-        "slow",
-        "bench",
-    ),
+    "tests/bench/speed/test_fanout.py::test_all_comparisons_run_with_ten_subscribers": ("processes", "slow", "bench"),
     "tests/bench/speed/test_nodes.py::test_everything_is_measured_on_each_engine": (
         "engines",
         "processes",
