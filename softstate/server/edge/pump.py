@@ -156,7 +156,7 @@ class Pump:
         # By wire, not by number: a number may be another socket's by the time it is dealt with.
         ready = [(wire, flags) for fd, flags in events if (wire := self._wires.get(fd)) is not None]
         again, self._again = self._again, {}
-        # What was written first makes room for what is read; both are of connections that are established.
+        # Writing first: it makes room for the answers to what is read.
         self._each(_writable, [wire for wire, flags in ready if flags & WRITE])
         self._each(_readable, [wire for wire, flags in ready if flags & READ or (flags & GONE and wire.reading)])
         # Of a peer that is not read just now: it would be told of in each turn.
