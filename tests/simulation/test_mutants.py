@@ -44,7 +44,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (certified_applied, 797, "S1"),  # 4,344
     (mutants.hub_moves_ahead, 5, "S7"),
     (mutants.own_commits_close_gaps, 3, "S7"),  # 1,936
-    (no_sweep, 41, "S5"),  # 1,425
+    (no_sweep, 41, "S5"),
     (mutants.connections_survive_a_rewind, 661, "S9"),  # 2,504
 ]
 
@@ -66,6 +66,7 @@ IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [
 ]
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("mutate", "seed", "promise"), IN_RANDOM_WORLDS, ids=lambda given: getattr(given, "__name__", "")
 )

@@ -28,6 +28,7 @@ FAULTS = st.builds(
 )
 
 
+@pytest.mark.timeout(240)
 @settings(max_examples=8, derandomize=True, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), faults=st.lists(FAULTS, max_size=16))
 def test_a_schedule_that_hypothesis_chooses_breaks_no_promise(seed: int, faults: list[ScheduledFault]) -> None:

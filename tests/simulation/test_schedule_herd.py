@@ -29,6 +29,7 @@ HEARS_S = {"killed": 0.0, "power": 1.2 * 20, "bye": 0.0}
 """Seconds until a client notices at the latest. It notices a power loss when it renews at a node without its lease."""
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("how", CROWDS)
 def test_h1_to_h3_ten_thousand_clients_come_back_as_advised(how: How) -> None:
     plan = Plan(clients=10_000, how=how)

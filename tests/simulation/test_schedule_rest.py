@@ -266,6 +266,7 @@ def test_q1_a_consumer_stops_reading_or_reads_slowly(pause_s: float | None) -> N
         assert any("a" not in [lease.client for lease in sample.leases] for sample in world.trace.of(NodeSampled)[6:])
 
 
+@pytest.mark.timeout(240)
 def test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients() -> None:
     rate, updates, fast, slow = 10_000, 2_000, 2, 58
     filler = "x" * 1_000
