@@ -9,7 +9,10 @@ from softstate.testing.simulation import schedule as schedules
 from softstate.testing.simulation.random_faults import KINDS
 from softstate.testing.simulation.schedule import Outcome, ScheduledFault, draw_schedule, minimise, run_schedule
 
-SEEDS = range(24)
+ENDED_WHILE_WRITING = 50097
+"""A node ends at the moment in which one of its connections, which is over, is given something to write."""
+
+SEEDS = (*range(24), ENDED_WHILE_WRITING)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -104,21 +104,27 @@ class StreamWire:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.want_write(self._wants_write)
-                if self._again:
-                    nursery.start_soon(self._tell_again)
-                while not self._closed:
-                    await self._wants_read.wait()
-                    if not self._received and not self._ended:
-                        self._received = await self._receive()
-                        self._ended = not self._received
-                    else:
-                        await trio.lowlevel.checkpoint()
-                    self._tell(peer.readable)
+                try:
+                    await self._read_all(nursery, peer)
+                finally:
+                    self._nursery = None  # it takes no task once its last one has ended
                 nursery.cancel_scope.cancel()
         finally:
             with self._bulkhead.contain("connection", peer=self._name):
                 peer.end()
+
+    async def _read_all(self, nursery: trio.Nursery, peer: Peer) -> None:
+        self.want_write(self._wants_write)
+        if self._again:
+            nursery.start_soon(self._tell_again)
+        while not self._closed:
+            await self._wants_read.wait()
+            if not self._received and not self._ended:
+                self._received = await self._receive()
+                self._ended = not self._received
+            else:
+                await trio.lowlevel.checkpoint()
+            self._tell(peer.readable)
 
     def _tell(self, call: Callable[[], None]) -> None:
         assert self._peer is not None
