@@ -11,15 +11,10 @@ Every other module is internal. So is `softstate.wire`: its contract is the prot
 the examples beside it, which other languages implement and test against without a line of its Python.
 """
 
-from softstate.client.api.client import Client
-from softstate.client.api.connect import connect
-from softstate.client.api.inbox import UpdateEvent
-from softstate.client.api.receipt import Receipt
-from softstate.client.api.updates import Updates
-from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
-from softstate.client.machine.state import Statistics
-from softstate.client.shell.clock import Clock
-from softstate.client.shell.reader import Listing
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from softstate.errors import (
     Behind,
     ClientClosed,
@@ -49,10 +44,22 @@ from softstate.errors import (
     Unreadable,
     Unsupported,
 )
-from softstate.http_client.streams import OpenStream
+from softstate.later import later
 from softstate.model import Change, Durability, Mode, Value
 from softstate.position import Position
-from softstate.wire.messages import Published
+
+if TYPE_CHECKING:
+    from softstate.client.api.client import Client
+    from softstate.client.api.connect import connect
+    from softstate.client.api.inbox import UpdateEvent
+    from softstate.client.api.receipt import Receipt
+    from softstate.client.api.updates import Updates
+    from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
+    from softstate.client.machine.state import Statistics
+    from softstate.client.shell.clock import Clock
+    from softstate.client.shell.reader import Listing
+    from softstate.http_client.streams import OpenStream
+    from softstate.wire.messages import Published
 
 __version__ = "0.1.0"
 
@@ -105,3 +112,24 @@ __all__ = [
     "__version__",
     "connect",
 ]
+
+# A node, and a command that talks to a store, never import the client: that is a third of their start.
+__getattr__ = later(
+    __name__,
+    {
+        "Client": "client.api.client",
+        "Clock": "client.shell.clock",
+        "Listing": "client.shell.reader",
+        "ModeChanged": "client.machine.events",
+        "NodeRefused": "client.machine.events",
+        "OpenStream": "http_client.streams",
+        "Published": "wire.messages",
+        "Receipt": "client.api.receipt",
+        "Reset": "client.machine.events",
+        "Statistics": "client.machine.state",
+        "TopicsUnreadable": "client.machine.events",
+        "UpdateEvent": "client.api.inbox",
+        "Updates": "client.api.updates",
+        "connect": "client.api.connect",
+    },
+)

@@ -42,6 +42,7 @@ PLACES: dict[str, tuple[str, ...]] = {
 """The markers of a folder or file and all that is in it; the longest name that fits holds."""
 
 NAMED: dict[str, tuple[str, ...]] = {
+    "tests/test_later.py::test_a_node_starts_without_the_client": ("processes",),
     "tests/test_sans_io.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
     "tests/test_sans_io.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
     "tests/examples/test_examples.py::test_the_test_of_an_application_passes": ("processes",),

@@ -9,9 +9,9 @@ The simulation is imported on first use, because it brings the whole server with
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from softstate.later import later
 from softstate.testing.conformance.contract import REWIND_CHECKS, STORE_CHECKS, StoreCheck, check_store, run_check
 from softstate.testing.conformance.stage import Backend, Readable, Rewindable, Stage
 
@@ -69,36 +69,33 @@ __all__ = [
     "run_world",
 ]
 
-_LATER = {
-    "Bounds": "oracle.oracle",
-    "Capacity": "network.capacity",
-    "Processor": "network.capacity",
-    "Faults": "simulation.faults",
-    "Frame": "network.frame_tap",
-    "FrameRule": "network.frame_rules",
-    "MemoryNode": "in_memory",
-    "Oracle": "oracle.oracle",
-    "PromiseBroken": "oracle.oracle",
-    "Route": "network.route",
-    "ScenarioTimeout": "simulation.world",
-    "SimClient": "simulation.client",
-    "SimClock": "simulation.clocks",
-    "SimConnection": "network.stream",
-    "SimListener": "network.stream",
-    "SimNetwork": "network.network",
-    "SimNode": "simulation.node",
-    "SimStream": "network.stream",
-    "Trace": "trace",
-    "TraceEvent": "trace",
-    "Violation": "oracle.oracle",
-    "World": "simulation.world",
-    "memory_node": "in_memory",
-    "run_checked": "simulation.checked_run",
-    "run_world": "simulation.world",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(
+    __name__,
+    {
+        "Bounds": "oracle.oracle",
+        "Capacity": "network.capacity",
+        "Processor": "network.capacity",
+        "Faults": "simulation.faults",
+        "Frame": "network.frame_tap",
+        "FrameRule": "network.frame_rules",
+        "MemoryNode": "in_memory",
+        "Oracle": "oracle.oracle",
+        "PromiseBroken": "oracle.oracle",
+        "Route": "network.route",
+        "ScenarioTimeout": "simulation.world",
+        "SimClient": "simulation.client",
+        "SimClock": "simulation.clocks",
+        "SimConnection": "network.stream",
+        "SimListener": "network.stream",
+        "SimNetwork": "network.network",
+        "SimNode": "simulation.node",
+        "SimStream": "network.stream",
+        "Trace": "trace",
+        "TraceEvent": "trace",
+        "Violation": "oracle.oracle",
+        "World": "simulation.world",
+        "memory_node": "in_memory",
+        "run_checked": "simulation.checked_run",
+        "run_world": "simulation.world",
+    },
+)
