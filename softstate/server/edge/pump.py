@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import final
 
 import trio
@@ -21,7 +22,8 @@ from softstate.server.edge.poller import GONE, READ, WRITE, Poller
 from softstate.server.edge.wire import Peer
 
 EVENTS_PER_TURN = 64
-"""Sockets that one turn deals with: of thousands whose peers vanish at once, each costs 40 us to end."""
+"""Sockets that one turn deals with: of thousands whose peers vanish at once, each costs 40 us to end. And as many more
+whose peers have asked to be told again: each may have `softstate.server.websocket.channel.MESSAGES_PER_TURN` left."""
 
 
 @final
@@ -124,7 +126,7 @@ class Pump:
         self.poller.remove(fd)
 
     def tell_again(self, wire: SocketWire) -> None:
-        """Call `readable` of a wire's peer in the next turn."""
+        """Call `readable` of a wire's peer in the next turn that has time for it, in the order of asking."""
         self._again[wire] = None
         if self._asleep:
             self._asleep = False
@@ -155,8 +157,10 @@ class Pump:
         events = self.poller.poll(EVENTS_PER_TURN)
         # By wire, not by number: a number may be another socket's by the time it is dealt with.
         ready = [(wire, flags) for fd, flags in events if (wire := self._wires.get(fd)) is not None]
-        again, self._again = self._again, {}
-        # Writing first: it makes room for the answers to what is read.
+        again = list(islice(self._again, EVENTS_PER_TURN))
+        for wire in again:
+            del self._again[wire]
+        # Writing first: what a peer has taken no longer holds up the answers to what is read.
         self._each(_writable, [wire for wire, flags in ready if flags & WRITE])
         self._each(_readable, [wire for wire, flags in ready if flags & READ or (flags & GONE and wire.reading)])
         # Of a peer that is not read just now: it would be told of in each turn.
@@ -164,7 +168,7 @@ class Pump:
         self._each(_readable, again)
         self._flush()
 
-    def _each(self, call: Callable[[SocketWire], None], wires: list[SocketWire] | dict[SocketWire, None]) -> None:
+    def _each(self, call: Callable[[SocketWire], None], wires: list[SocketWire]) -> None:
         self._bulkhead.each("connection", call, wires, failed=_fail)
 
 

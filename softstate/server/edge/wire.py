@@ -42,7 +42,7 @@ class Wire(Protocol):
         """Ask to be told when there is something to `receive`, or not to be. From the beginning it is asked for."""
 
     def again(self) -> None:
-        """Ask to be told once more in the next turn of the loop, though nothing may have been received."""
+        """Ask to be told once more in a later turn of the loop, though nothing may have been received."""
 
     def want_write(self, wanted: bool) -> None:
         """Ask to be told when `try_send` may take something, or the connection is gone; or not to be."""

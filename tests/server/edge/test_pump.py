@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import trio
 
@@ -143,6 +144,27 @@ async def test_a_peer_that_asks_to_be_told_again_wakes_a_pump_that_sleeps() -> N
         peer.wire.again()
         await rig.until(lambda: len(rig.turns) > 20)
         peer.act = lambda: None
+
+
+async def test_thousands_that_ask_to_be_told_again_are_told_some_in_each_turn_and_in_order() -> None:
+    async with running() as rig:
+        peers = [rig.peer(str(number)) for number in range(3 * EVENTS_PER_TURN)]
+        for peer in peers:
+            peer.wire.again()
+        # It comes last, though others have asked again meanwhile.
+        peers[0].act = peers[0].wire.again
+        await rig.until(lambda: f"{len(peers) - 1} readable" in rig.told)
+        peers[0].act = lambda: None
+        told = rig.told[: len(peers)]
+        assert sorted(told) == sorted(f"{peer.name} readable" for peer in peers)
+        assert max(end - begin for begin, end in pairwise([0, *rig.turns])) == EVENTS_PER_TURN
+        peers[1].wire.again()
+        peers[1].wire.close()
+        peers[1].far.close()
+        count = len(rig.turns)
+        peers[2].wire.again()
+        await rig.until(lambda: len(rig.turns) > count)
+        assert rig.told.count("1 readable") == 1, "one that was closed is told no more"
 
 
 async def test_one_that_is_closed_by_another_in_the_same_turn_is_not_told() -> None:
