@@ -542,7 +542,9 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CLI-5": (
         "client/machine/test_backoff.py::test_retry_after_is_never_cut_short",
         "client/machine/test_rows.py::test_offline_retry_after_wins",
-        "client/machine/test_reach.py::test_a_wait_of_a_day_counts_as_an_hour",
+        "client/machine/test_told_waits.py::test_a_wait_of_a_day_counts_as_an_hour",
+        "client/machine/test_told_waits.py::test_a_pause_holds_for_the_node_that_asked_even_if_polls_have_moved_on",
+        "client/machine/test_told_waits.py::test_a_node_that_asks_for_an_hour_does_not_keep_the_client_from_another",
     ),
     "P-CLI-6": (
         "client/machine/test_rows.py::test_a_url_that_answers_404_is_for_polling_only",
@@ -583,13 +585,18 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_reach.py::test_a_dial_in_its_place_of_the_spread_is_repeated_one_spread_later",
         "client/machine/test_reach.py::test_a_first_dial_that_was_not_spread_is_repeated_within_the_whole_spread",
         "client/machine/test_reach.py::test_where_the_spread_is_short_a_wait_is_at_most_half_of_the_absence",
-        "client/machine/test_reach.py::test_while_a_url_refuses_polls_wait_for_the_probe_of_the_connection",
-        "client/machine/test_reach.py::test_publishes_have_a_backoff_of_their_own_that_no_spread_lengthens",
+        "client/machine/test_probes.py::test_while_a_url_refuses_polls_wait_for_the_probe_of_the_connection",
+        "client/machine/test_probes.py::test_publishes_have_a_backoff_of_their_own_that_no_spread_lengthens",
         "simulation/test_schedule_herd.py::test_h1_a_herd_whose_node_is_down_knocks_twice_a_client_at_most",
     ),
     "P-CLI-14": (
         "client/machine/test_table.py::test_a_lost_lease_spreads_its_reconnect_and_polls_before_a_late_one",
         "client/machine/test_table.py::test_a_connection_that_comes_soon_and_then_takes_long_is_passed_by_a_poll",
         "client/shell/test_kept_polls.py::test_polls_keep_their_connection",
+    ),
+    "P-CLI-15": (
+        "client/machine/test_rows.py::test_k_rounds_of_failed_polls_are_offline_with_one_retry_budget",
+        "client/machine/test_rows.py::test_offline_with_nothing_to_poll_it_only_connects",
+        "client/machine/test_probes.py::test_a_node_that_answers_polls_keeps_its_clients_fresh_while_the_one_that_pushes_is_dead",
     ),
 }

@@ -44,21 +44,19 @@ def connect(parts: Parts, _: Cause) -> None:
 def reconnect_spread(parts: Parts, _: Cause) -> None:
     """Reconnect at a random time within the spread that nodes advised before."""
     if parts.core.options.push:
-        parts.push.connect_at = parts.core.spread(parts.core.advice.recover_spread_s)
-        parts.push.placed = True
+        parts.push.reconnect(parts.core.advice.recover_spread_s)
 
 
 def reconnect_after_bye(parts: Parts, cause: Cause) -> None:
     """Reconnect at a random time within the spread that the node's `bye` gave, after the wait that it asked for."""
-    parts.push.not_before = parts.core.now + cause.retry_s
-    parts.push.connect_at = cause.retry_s + parts.core.spread(cause.spread_s)
-    parts.push.placed = True
+    parts.push.rotation.not_before = parts.core.now + cause.retry_s
+    parts.push.reconnect(cause.spread_s)
 
 
 def back_off(parts: Parts, cause: Cause) -> None:
     """Try the next URL, after a backoff if all have failed; count the failure."""
     parts.push.back_off(cause)
-    parts.core.path_failed(parts.push.rotation, cause.retry_s)
+    parts.core.path_failed(parts.push.rotation)
 
 
 def reset_backoff(parts: Parts, _: Cause) -> None:
@@ -164,9 +162,9 @@ def stop_polling(parts: Parts, _: Cause) -> None:
 # Offline -------------------------------------------------------------------------------------------------------------
 
 
-def share_retry_budget(parts: Parts, cause: Cause) -> None:
+def share_retry_budget(parts: Parts, _: Cause) -> None:
     """Have both paths share one retry budget."""
-    parts.retries.share(cause.retry_s)
+    parts.retries.share()
 
 
 def resume_paths(parts: Parts, _: Cause) -> None:

@@ -8,7 +8,8 @@ whose first attempt came too early would come again within the first, short back
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -73,15 +74,20 @@ def jittered_s(random: Random, period_s: float) -> float:
     return period_s * random.uniform(1.0 - JITTER, 1.0 + JITTER)
 
 
+def asked_s(retry_ms: int | None) -> float:
+    """Return for how many seconds an answer asks to be left alone: an hour at most, 0 if it does not ask."""
+    return min((retry_ms or 0) / 1000, RETRY_S_MAX)
+
+
 class Doors(Protocol):
     """Knows which URLs refuse connections (`reach.Reach`)."""
 
-    def allowed_at(self, url: str) -> float:
-        """Return from when on `url` may be dialled; minus infinity unless it refuses."""
+    def refuses(self, url: str) -> bool:
+        """Tell whether the last dial to `url` was refused."""
         ...
 
-    def next_probe_at(self, urls: Iterable[str]) -> float | None:
-        """Return when the first of `urls` may be dialled if all refuse, else None."""
+    def allowed_at(self, url: str) -> float:
+        """Return from when on `url` may be dialled; minus infinity unless it refuses."""
         ...
 
 
@@ -89,8 +95,9 @@ class Rotation:
     """One path's way through the URLs: which one to try next, and not before when.
 
     A failure moves on to the next URL at once; when every URL has failed in this round, it backs off first. What a
-    node asked for (Retry-After) holds for its URL and is never cut short (P-CLI-5). A URL can be barred for this path.
-    A URL that refuses connections, as `doors` know of all paths, is passed over until it may be dialled (P-CLI-13).
+    node asked for (Retry-After) holds for its URL alone and is never cut short (P-CLI-5). A URL can be barred for this
+    path. A URL that refuses connections, as `doors` know of all paths, is passed over until it may be dialled
+    (P-CLI-13). Ask `choose` before each dial: times that were planned before may have become too early.
     """
 
     def __init__(self, urls: Sequence[str], random: Random, doors: Doors | None = None) -> None:
@@ -98,12 +105,14 @@ class Rotation:
         self._random = random
         self._doors = doors
         self._at = 0
-        self._tried = 0
+        self._tried: set[str] = set()
         self._rounds = 0
         self._not_before: dict[str, float] = {}
         self._barred: set[str] = set()
+        self.not_before = -math.inf
+        """Until when no URL is tried: a `bye` asked for it (P-CLI-5), or all were barred (P-CLI-6)."""
         self.round_over = False
-        """Whether the last failure was the last of its round: every URL has failed."""
+        """Whether the last failure was the last of its round: every URL that may be tried has failed."""
 
     @property
     def url(self) -> str:
@@ -113,12 +122,12 @@ class Rotation:
     @property
     def left(self) -> int:
         """How many URLs are left to try in this round, the present one included."""
-        return max(len(self._usable) - self._tried, 1)
+        return max(len(set(self._usable) - self._tried), 1)
 
     @property
     def fresh(self) -> bool:
         """Whether no URL has failed in this round yet."""
-        return self._tried == 0
+        return not self._tried
 
     def begin_at(self, url: str) -> None:
         """Try `url` next, unless it is barred."""
@@ -127,61 +136,77 @@ class Rotation:
 
     def succeeded(self) -> None:
         """Record that the present URL works: stay with it, and begin a new round when it fails."""
-        self._tried = self._rounds = 0
+        self._tried.clear()
+        self._rounds = 0
 
-    def failed(self, now: float, advice: Advice, retry_s: float = 0.0, spread_s: float = 0.0) -> float:
-        """Move on to the next URL; return the time from which it may be tried.
+    def failed(self, url: str, now: float, advice: Advice, retry_s: float = 0.0, spread_s: float = 0.0) -> float:
+        """Move on from `url`, which asks for `retry_s` seconds of peace; return the time from which to try again.
 
-        A backoff covers `spread_s`. While all URLs refuse, the time is that of the next probe.
+        A backoff covers `spread_s`, and comes on top of `retry_s`. While all URLs refuse, the time is that of the next
+        probe.
         """
-        self._not_before[self.url] = now + min(retry_s, RETRY_S_MAX)
-        self._tried += 1
-        self._advance()
-        earliest = max(now, self._not_before.get(self.url, now))
-        self.round_over = self._tried >= len(self._usable)
-        if self.round_over:
-            earliest += advice.pause_s(self._random, self._rounds, spread_s)
-            self._tried = 0
-            self._rounds += 1
-        probe_at = self.probe_at
-        return earliest if probe_at is None else probe_at
+        self._tried.add(url)
+        self._not_before[url] = now
+        if retry_s > 0.0:
+            self._not_before[url] += retry_s + advice.pause_s(self._random, self._rounds, spread_s)
+        waiting = [other for other in self._usable if other not in self._tried and self.free_at(other) <= now]
+        self.round_over = not waiting
+        if waiting:
+            while self.url not in waiting:
+                self._advance()
+            return now
+        if self.url == url:
+            self._advance()
+        earliest = now + advice.pause_s(self._random, self._rounds, spread_s)
+        self._tried.clear()
+        self._rounds += 1
+        asked = min(self._not_before.get(other, now) for other in self._usable)
+        return max(earliest, asked) if self.probe_at is None else self.probe_at
+
+    def free_at(self, url: str) -> float:
+        """Return from when on `url` may be tried."""
+        allowed_at = -math.inf if self._doors is None else self._doors.allowed_at(url)
+        return max(self.not_before, allowed_at, self._not_before.get(url, -math.inf))
 
     @property
     def probe_at(self) -> float | None:
         """When the next probe is due, if all URLs of this path refuse connections; else None."""
-        if self._doors is None or (probe_at := self._doors.next_probe_at(self._usable)) is None:
+        if self._doors is None or not all(map(self._doors.refuses, self._usable)):
             return None
-        return max(probe_at, min(self._not_before.get(url, probe_at) for url in self._usable))
+        return min(map(self.free_at, self._usable))
 
     def choose(self, now: float) -> float:
-        """Pass over URLs that may not be dialled yet; return when the present one, the first that may, may be."""
-        if self._doors is None or self._doors.allowed_at(self.url) <= now:
-            return now
-        waits = []
+        """Pass over URLs that may not be tried yet; return when the present one, the first that may, may be."""
         for _ in self._urls:
-            self._advance()
-            waits.append(max(self._doors.allowed_at(self.url), self._not_before.get(self.url, now)))
-            if waits[-1] <= now:
+            if self.free_at(self.url) <= now:
                 return now
-        return min(waits)
+            self._advance()
+        return min(map(self.free_at, self._usable))
+
+    def heed(self, other: Rotation) -> None:
+        """Leave URLs alone for as long as they asked `other` for it."""
+        for url, until in other._not_before.items():
+            self._not_before[url] = max(until, self._not_before.get(url, until))
 
     def pass_over(self) -> None:
         """Move on to the next URL, though this one has not failed here."""
         self._advance()
 
-    def bar(self, now: float, advice: Advice) -> float:
-        """Never try the present URL again on this path (P-CLI-6); return when to try the next.
+    def bar(self, url: str, now: float, advice: Advice) -> float:
+        """Never try `url` again on this path (P-CLI-6); return when to try the next.
 
         When all are barred, all are allowed again, much later: nodes get new roles.
         """
-        self._barred.add(self.url)
-        self.round_over = len(self._barred) == len(self._urls)
+        self._barred.add(url)
+        self.round_over = not self._usable
         if self.round_over:
             self._barred.clear()
-            self._tried = 0
-            return now + jittered_s(self._random, BARRED_CAPS * advice.cap_s)
-        self._advance()
-        return max(now, self._not_before.get(self.url, now))
+            self._tried.clear()
+            self.not_before = now + jittered_s(self._random, BARRED_CAPS * advice.cap_s)
+            return self.not_before
+        if self.url == url:
+            self._advance()
+        return now
 
     @property
     def _usable(self) -> list[str]:

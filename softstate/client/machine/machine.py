@@ -12,7 +12,7 @@ from random import Random
 from typing import final
 
 from softstate.client.machine.actions import Parts, poll_early
-from softstate.client.machine.backoff import Rotation
+from softstate.client.machine.backoff import Rotation, asked_s
 from softstate.client.machine.connection import Stage
 from softstate.client.machine.events import (
     Action,
@@ -249,9 +249,8 @@ class Machine:
             kind = Unauthenticated if event.status == 401 else Denied
             self._fire(Trigger.FORBIDDEN, Cause(error=kind(f"the node refuses the connection: {event.reason}")))
         else:
-            retry_s, barred = (event.retry_ms or 0) / 1000, event.status in (403, 404)
-            cause = Cause(retry_s=retry_s, barred=barred, unsent=event.unsent)
-            self._fire(Trigger.REFUSED, cause)
+            barred = event.status in (403, 404)
+            self._fire(Trigger.REFUSED, Cause(retry_s=asked_s(event.retry_ms), barred=barred, unsent=event.unsent))
 
     def _lost(self, event: Lost) -> None:
         if event.code == CloseCode.DROP_SESSION:
@@ -276,8 +275,8 @@ class Machine:
         for action in row.actions:
             action(self._parts, cause)
 
-    def _path_failed(self, rotation: Rotation, retry_s: float) -> None:
-        self._retries.failed(rotation, retry_s)
+    def _path_failed(self, rotation: Rotation) -> None:
+        self._retries.failed(rotation)
 
     def _connect_at(self) -> float:
         return self._push.connect_at

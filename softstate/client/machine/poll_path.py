@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from softstate.client.machine.backoff import POLL_S_MIN, Rotation, jittered_s
+from softstate.client.machine.backoff import POLL_S_MIN, Rotation, asked_s, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
 from softstate.client.machine.portions import NAMES_MAX
@@ -119,8 +119,9 @@ class PollPath:
         if self._pending is not None:
             if self._core.now >= self._pending.deadline:
                 self._core.reached(self._pending.url)  # it does not refuse: it is silent
+                url = self._pending.url
                 self.abandon()
-                self._failed(0.0)
+                self._failed(url, 0.0)
         elif self._core.now >= self.poll_at:
             self.poll()
 
@@ -139,7 +140,7 @@ class PollPath:
         names = [name for name in core.knowledge.subscriptions if name not in elsewhere]
         for _ in core.options.urls:
             self._rest = deque(core.cut(names, self._names_max))
-            if self._next_batch():
+            if self.rotation.free_at(self.rotation.url) <= core.now and self._next_batch():
                 return
             if names:
                 self.rotation.pass_over()  # this node refuses every question that there is
@@ -202,16 +203,16 @@ class PollPath:
                 core.fire(Trigger.FORBIDDEN, Cause(error=error))
             case Compacted():
                 core.knowledge.relist(pending.question.since)
-                self._failed(0.0)
+                self._failed(pending.url, 0.0)
             case _:
-                self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+                self._failed(pending.url, asked_s(error.retry_ms) if error else 0.0)
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
     def _next_page(self, pending: _PollRequest, cursor: str | None) -> None:
         if cursor is None or cursor in pending.cursors:
             self._core.last_error = Unavailable(f"{pending.url} announces further pages without an end")
-            self._failed(0.0)
+            self._failed(pending.url, 0.0)
             return
         if self._asked_elsewhere().issuperset(pending.question.since):
             self._rest.clear()
@@ -280,14 +281,11 @@ class PollPath:
     def _barred(self, url: str, error: RequestError) -> None:
         core = self._core
         core.refused(url, error)
-        if url != self.rotation.url:  # passed over meanwhile
-            self._failed(0.0)
-            return
-        self.poll_at = self.rotation.bar(core.now, core.advice)
-        core.path_failed(self.rotation, 0.0)
+        self.poll_at = self.rotation.bar(url, core.now, core.advice)
+        core.path_failed(self.rotation)
 
-    def _failed(self, retry_s: float) -> None:
+    def _failed(self, url: str, retry_s: float) -> None:
         core = self._core
         self._rest.clear()
-        self.poll_at = self.rotation.failed(core.now, core.advice, retry_s, core.advice.poll_spread_s)
-        core.path_failed(self.rotation, retry_s)
+        self.poll_at = self.rotation.failed(url, core.now, core.advice, retry_s, core.advice.poll_spread_s)
+        core.path_failed(self.rotation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from softstate.client.machine.backoff import Rotation
+from softstate.client.machine.backoff import Rotation, asked_s
 from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
 from softstate.client.machine.state import Cause, Core, bars
@@ -45,14 +45,17 @@ class PublishPath:
         return max(self.wait_until, self._not_before) if self._core.mode == "connecting" else self._not_before
 
     def send(self) -> None:
-        """Send what is ready, in one request."""
+        """Send what is ready, in one request, if a URL may be asked."""
         core = self._core
-        self._tickets, batch = core.queue.over_http(core.now)
-        self._request = core.number()
         if self._rotation.fresh:
             self._round_ends = core.now + min(ROUND_S_MAX, core.poll_timeout_s)
             if core.answered_url is not None:
                 self._rotation.begin_at(core.answered_url)
+        self._not_before = self._rotation.choose(core.now)
+        if self._not_before > core.now:
+            return
+        self._tickets, batch = core.queue.over_http(core.now)
+        self._request = core.number()
         timeout_s = max((self._round_ends - core.now) / self._rotation.left, TRY_S_MIN)
         self.deadline = core.now + timeout_s
         core.act(
@@ -106,10 +109,10 @@ class PublishPath:
             core.queue.returned(HTTP, error)
             if unsent and not core.reach.refuses(self._rotation.url):
                 core.refused_dial(self._rotation.url, core.connect_at())
-            self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+            self._failed(asked_s(error.retry_ms) if error else 0.0)
         elif error is None or error.code in RETRIED:
             core.queue.lost(HTTP)
-            self._failed((error.retry_ms or 0) / 1000 if error else 0.0)
+            self._failed(asked_s(error.retry_ms) if error else 0.0)
         else:
             core.act(*core.queue.batch_refused(self._tickets, error))
 
@@ -117,16 +120,17 @@ class PublishPath:
         """Go on with another URL; if every one refuses, so are the publishes: a node refused them unseen."""
         core = self._core
         core.refused(self._rotation.url, error)
-        self._not_before = self._rotation.bar(core.now, core.advice)
+        self._not_before = self._rotation.bar(self._rotation.url, core.now, core.advice)
         if self._rotation.round_over:
             self._not_before = core.now
+            self._rotation.not_before = -math.inf  # the next publish asks all of them again
             for ticket in self._tickets:
                 core.act(*core.queue.batch_refused([ticket], error))
         else:
             core.queue.returned(HTTP, error)
-        core.path_failed(self._rotation, 0.0)
+        core.path_failed(self._rotation)
 
     def _failed(self, retry_s: float) -> None:
         core = self._core
-        self._not_before = self._rotation.failed(core.now, core.advice, retry_s)
-        core.path_failed(self._rotation, retry_s)
+        self._not_before = self._rotation.failed(self._rotation.url, core.now, core.advice, retry_s)
+        core.path_failed(self._rotation)

@@ -20,7 +20,7 @@ from random import Random
 
 from msgspec import UNSET, UnsetType
 
-from softstate.client.machine.backoff import Advice
+from softstate.client.machine.backoff import Advice, asked_s
 from softstate.client.machine.events import PublishRequested, Settled
 from softstate.client.machine.numbering import Numbered, Numbering
 from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
@@ -260,7 +260,7 @@ class PublishQueue:
             entry.maybe_applied = True
         elif not entry.maybe_applied:
             self._unknown_since.pop(ticket, None)
-        wait_s = max((error.retry_ms or 0) / 1000, advice.backoff_s(self._random, entry.tries))
+        wait_s = max(asked_s(error.retry_ms), advice.backoff_s(self._random, entry.tries))
         entry.tries += 1
         self._requeue(entry, now + wait_s)
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from softstate.client.machine.backoff import Advice
+from softstate.client.machine.backoff import Advice, asked_s
 from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
 from softstate.client.machine.publish_queue import error_of
 from softstate.client.machine.push_path import PushPath
@@ -162,7 +162,7 @@ class PushMessages:
             self._core.fire(Trigger.FORBIDDEN, Cause(error=error))
             return
         spread_s = (message.spread_ms or 0) / 1000
-        self._core.fire(Trigger.REVOKED, Cause(retry_s=(message.retry_ms or 0) / 1000, spread_s=spread_s))
+        self._core.fire(Trigger.REVOKED, Cause(retry_s=asked_s(message.retry_ms), spread_s=spread_s))
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class PushMessages:
             core.deny([name for name in question.since if core.knowledge.held_before(name, question.serial)])
             self._push.check_answered(question.serial)
             return
-        retry_s = max((message.retry_ms or 0) / 1000, core.advice.backoff_s(core.random, connection.tries))
+        retry_s = max(asked_s(message.retry_ms), core.advice.backoff_s(core.random, connection.tries))
         connection.tries += 1
         connection.retry(core.now + retry_s)
         core.fire(Trigger.RETRY_LATER)
@@ -284,7 +284,7 @@ class PushMessages:
     def _bye_cause(self, message: ServerBye) -> Cause:
         if message.reason in DROPS_SESSION:
             self._push.session = None
-        return Cause(retry_s=message.retry_ms / 1000, spread_s=message.spread_ms / 1000)
+        return Cause(retry_s=asked_s(message.retry_ms), spread_s=message.spread_ms / 1000)
 
     # The path rule ---------------------------------------------------------------------------------------------------
 
@@ -315,4 +315,4 @@ def _expect_mismatch(connection: Connection, request: InFlight) -> None:
 
 def _cause_of(message: Error) -> Cause:
     error = error_of(message.code, message.message, message.retry_ms, message.current, message.position, message.why)
-    return Cause(retry_s=(message.retry_ms or 0) / 1000, error=error)
+    return Cause(retry_s=asked_s(message.retry_ms), error=error)

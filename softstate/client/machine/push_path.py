@@ -33,12 +33,10 @@ class PushPath:
         self.connection: Connection | None = None
         self.session: Session | None = None
         self.connect_at = math.inf
-        self.not_before = -math.inf
-        """Until when a `bye` asked to stay away, or no URL serves WebSocket (P-CLI-5, P-CLI-6)."""
         self.placed = False
         """Whether `connect_at` was drawn from a spread; only the first of all is not."""
         self._held = False
-        """Whether it waits for the outcome of a probe of the other path."""
+        """Whether it waits until a URL may be dialled."""
         self._requests = 0
 
     @property
@@ -217,18 +215,22 @@ class PushPath:
         if self.open is not None:
             self.open.base = position
 
+    def reconnect(self, spread_s: float) -> None:
+        """Connect at a random time within a spread, which begins when a URL may be dialled at all."""
+        core = self._core
+        self.connect_at = max(core.now, self.rotation.not_before) + core.random.uniform(0.0, spread_s)
+        self.placed = True
+
     def back_off(self, cause: Cause) -> None:
         """Choose the next URL and the time to try it, after a connection that could not be made or did not last."""
-        core = self._core
+        core, url = self._core, self.rotation.url
         if cause.unsent:
-            core.refused_dial(self.rotation.url, placed=self.placed)
+            core.refused_dial(url, placed=self.placed)
         if cause.barred:
-            self.connect_at = self.rotation.bar(core.now, core.advice)
-            if self.rotation.round_over:
-                self.not_before = self.connect_at
+            self.connect_at = self.rotation.bar(url, core.now, core.advice)
         else:
             spread_s = core.advice.recover_spread_s
-            self.connect_at = self.rotation.failed(core.now, core.advice, cause.retry_s, spread_s)
+            self.connect_at = self.rotation.failed(url, core.now, core.advice, cause.retry_s, spread_s)
             self.placed = self.placed or self.connect_at > core.now
 
     def reach_changed(self) -> None:

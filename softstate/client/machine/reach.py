@@ -13,7 +13,6 @@ spread is short, the wait is drawn up to half of the time for which the URL has 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -73,8 +72,3 @@ class Reach:
         """Return from when on `url` may be dialled: minus infinity unless it refuses."""
         known = self._refusing.get(url)
         return -math.inf if known is None else known.allowed_at
-
-    def next_probe_at(self, urls: Iterable[str]) -> float | None:
-        """Return when the first of `urls` may be dialled if all of them refuse, else None."""
-        times = [self.allowed_at(url) for url in urls]
-        return None if -math.inf in times else min(times)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from softstate.client.machine.backoff import RETRY_S_MAX, Rotation
+from softstate.client.machine.backoff import Rotation
 from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.push_path import PushPath
-from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.state import Core
 from softstate.client.machine.triggers import Trigger
 
 
@@ -19,7 +19,6 @@ class RetryBudget:
         self._push = push
         self._poll = poll
         self._due = math.inf
-        self._not_before = -math.inf
         self._push_turn = False
 
     def deadline(self) -> float:
@@ -28,23 +27,22 @@ class RetryBudget:
 
     def tick(self) -> None:
         """Make the attempt that is due: the paths take turns, unless no URL takes connections, which is so for both."""
-        core = self._core
-        if core.now < self.deadline():
+        now = self._core.now
+        if now < self.deadline():
             return
-        self._due, self._not_before = math.inf, -math.inf
-        can_poll, can_connect = bool(core.knowledge.subscriptions), core.options.push
-        if can_connect and core.now < self._push.not_before:
-            can_connect = False
-            if not can_poll:
-                self._due = self._push.not_before
-        if can_connect and (self._push_turn or not can_poll or self._probe_at is not None):
+        connect_at, poll_at = self._allowed_at()
+        self._due = min(connect_at, poll_at)
+        if self._due > now:
+            return
+        self._due = math.inf
+        if connect_at <= now and (self._push_turn or poll_at > now or self._probe_at is not None):
             self._push.connect()
-        elif can_poll:
+        else:
             self._poll.poll()
         self._push_turn = not self._push_turn
 
-    def failed(self, rotation: Rotation, retry_s: float) -> None:
-        """Count a failure of a path; the node asked to be left alone for `retry_s` seconds.
+    def failed(self, rotation: Rotation) -> None:
+        """Count a failure of a path.
 
         Only rounds of polls count; of connections too, while there is nothing to poll, or no URL takes any, which polls
         would meet too: connections that fail fast must not hold back polls that would succeed. A single failure says
@@ -58,14 +56,13 @@ class RetryBudget:
         if rotation.round_over and (tells or (shares and self._probe_at is not None)):
             core.failures += 1
         if core.mode == "offline":
-            self._end_round(retry_s)
+            self._end_round()
         elif core.failures >= core.options.offline_after and self._push.open is None:
-            core.fire(Trigger.OFFLINE_THRESHOLD, Cause(retry_s=retry_s))
+            core.fire(Trigger.OFFLINE_THRESHOLD)
 
-    def share(self, retry_s: float) -> None:
+    def share(self) -> None:
         """Begin: the client has just gone offline."""
-        self._not_before = -math.inf
-        self._end_round(retry_s)
+        self._end_round()
 
     def hurry(self) -> None:
         """Make the next attempt within one backoff cap: names were added."""
@@ -75,8 +72,8 @@ class RetryBudget:
         """Give both paths their own budgets again."""
         core = self._core
         if core.options.push and self._push.connection is None:
-            due = core.now + core.advice.backoff_s(core.random, 0)
-            self._push.connect_at = max(due, self._push.not_before)
+            earliest = max(core.now, self._push.rotation.not_before)
+            self._push.connect_at = earliest + core.advice.backoff_s(core.random, 0)
         if self._poll.poll_at == math.inf:
             self._poll.schedule(core.spread(core.advice.poll_spread_s))
 
@@ -89,7 +86,8 @@ class RetryBudget:
         polls = self._poll.rotation.probe_at
         if polls is None or not self._core.options.push:
             return polls
-        return self._push.rotation.probe_at
+        connections = self._push.rotation.probe_at
+        return None if connections is None else min(polls, connections)
 
     @property
     def _attempting(self) -> bool:
@@ -97,17 +95,28 @@ class RetryBudget:
         due = min(self._poll.poll_at, self._push.connect_at)
         return self._push.connection is not None or self._poll.in_flight or due < math.inf
 
-    def _end_round(self, retry_s: float) -> None:
-        """Let the round of URLs end; then draw the time of the next, of the path whose turn it is."""
+    def _allowed_at(self) -> tuple[float, float]:
+        """Return from when on a connection may be tried, and a poll; infinity for what is not wanted."""
+        core = self._core
+        connect_at = self._push.rotation.choose(core.now) if core.options.push else math.inf
+        poll_at = self._poll.rotation.choose(core.now) if core.knowledge.subscriptions else math.inf
+        return connect_at, poll_at
+
+    def _end_round(self) -> None:
+        """Let the round of URLs end; then draw the time of the next, of the path whose turn it is.
+
+        A URL that asked one path to be left alone is left alone by both.
+        """
         core, now = self._core, self._core.now
         if self._poll.poll_at > now:
             self._poll.poll_at = math.inf
         if self._push.connect_at > now:
             self._push.connect_at = math.inf
         tries = max(core.failures - core.options.offline_after, 0)
-        self._not_before = max(self._not_before, now + min(retry_s, RETRY_S_MAX))
+        self._push.rotation.heed(self._poll.rotation)
+        self._poll.rotation.heed(self._push.rotation)
         if (probe_at := self._probe_at) is not None:
-            self._due = max(self._not_before, probe_at)
+            self._due = probe_at
             return
         spread_s = max(core.advice.recover_spread_s if core.options.push else 0.0, core.advice.poll_spread_s)
-        self._due = self._not_before + core.advice.pause_s(core.random, tries, spread_s)
+        self._due = max(now + core.advice.pause_s(core.random, tries, spread_s), min(self._allowed_at()))

@@ -132,8 +132,8 @@ class Core:
     queue: PublishQueue
     advice: Advice
     fire: Fire
-    path_failed: Callable[[Rotation, float], None]
-    """Take note of a failure of a path; the node asked to be left alone for that many seconds."""
+    path_failed: Callable[[Rotation], None]
+    """Take note of a failure of a path."""
     reach: Reach
     """The URLs that refuse connections. Change it by `refused_dial` and `reached`."""
     connect_at: Callable[[], float]

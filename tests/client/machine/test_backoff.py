@@ -12,8 +12,10 @@ from softstate.client.machine.backoff import (
     BARRED_CAPS,
     DOUBLINGS_MAX,
     POLL_S_MIN,
+    RETRY_S_MAX,
     Advice,
     Rotation,
+    asked_s,
     jittered_s,
 )
 from softstate.wire.messages import PollAdvice, RecoverAdvice
@@ -42,8 +44,8 @@ def test_a_backoff_covers_the_spread() -> None:
     drawn = [ADVICE.pause_s(Random(seed), 0, 20.0) for seed in range(200)]
     assert min(drawn) < 2.0
     rotation = Rotation(["a"], _Highest())
-    assert rotation.failed(0.0, ADVICE, 5.0, 20.0) == 25.0, "and comes behind what the node asked for"
-    assert rotation.failed(0.0, ADVICE, 86_400.0, 0.0) == 3_602.0
+    assert rotation.failed(rotation.url, 0.0, ADVICE, 5.0, 20.0) == 25.0, "and comes behind what the node asked for"
+    assert rotation.failed(rotation.url, 0.0, ADVICE, 60.0, 0.0) == 62.0
 
 
 def test_advice_is_taken_over_in_seconds() -> None:
@@ -66,44 +68,65 @@ def test_a_regular_timer_varies_by_a_fifth() -> None:
 
 def test_the_next_url_is_tried_at_once_until_all_failed_in_this_round() -> None:
     rotation = Rotation(["a", "b", "c"], _Highest())
-    assert rotation.failed(0.0, ADVICE) == 0.0
+    assert rotation.failed(rotation.url, 0.0, ADVICE) == 0.0
     assert rotation.url == "b"
-    assert rotation.failed(0.0, ADVICE) == 0.0
-    assert rotation.failed(0.0, ADVICE) == 1.0, "the round is over: back off"
+    assert rotation.failed(rotation.url, 0.0, ADVICE) == 0.0
+    assert rotation.failed(rotation.url, 0.0, ADVICE) == 1.0, "the round is over: back off"
     assert rotation.url == "a"
-    assert [rotation.failed(9.0, ADVICE) for _ in range(3)][-1] == 11.0, "and longer after the second round"
+    assert [rotation.failed(rotation.url, 9.0, ADVICE) for _ in range(3)][-1] == 11.0, (
+        "and longer after the second round"
+    )
 
 
 def test_a_success_keeps_the_url_and_begins_a_new_round() -> None:
     rotation = Rotation(["a", "b"], _Highest())
-    rotation.failed(0.0, ADVICE)
+    rotation.failed(rotation.url, 0.0, ADVICE)
     rotation.succeeded()
     assert rotation.url == "b"
-    assert rotation.failed(0.0, ADVICE) == 0.0
-    assert rotation.failed(0.0, ADVICE) == 1.0
+    assert rotation.failed(rotation.url, 0.0, ADVICE) == 0.0
+    assert rotation.failed(rotation.url, 0.0, ADVICE) == 1.0
+
+
+@pytest.mark.parametrize(("retry_ms", "wait_s"), [(None, 0.0), (0, 0.0), (1_500, 1.5), (86_400_000, RETRY_S_MAX)])
+def test_an_answer_asks_for_an_hour_at_most(retry_ms: int | None, wait_s: float) -> None:
+    assert asked_s(retry_ms) == wait_s
 
 
 def test_retry_after_is_never_cut_short() -> None:
-    assert Rotation(["a"], Random(3)).failed(0.0, ADVICE, 60.0) >= 60.0
+    assert Rotation(["a"], Random(3)).failed("a", 0.0, ADVICE, 60.0) >= 60.0
     rotation = Rotation(["a", "b"], Random(3))
-    assert rotation.failed(0.0, ADVICE, 60.0) == 0.0, "another node did not ask for it"
-    assert rotation.failed(0.0, ADVICE) >= 60.0
-    assert rotation.url == "a"
+    assert rotation.failed("a", 0.0, ADVICE, 60.0) == 0.0, "another node did not ask for it"
+    assert 0.0 < rotation.failed("b", 0.0, ADVICE) <= 1.0, "and need not wait for the first"
+    assert rotation.round_over
+    assert rotation.choose(1.0) == 1.0
+    assert rotation.url == "b"
+    rotation.failed("b", 1.0, ADVICE, 5.0)
+    assert 6.0 <= rotation.choose(1.0) <= 8.0, "the first that may be tried"
+    assert rotation.choose(70.0) == 70.0
+
+
+def test_a_failure_of_a_url_that_was_passed_over_moves_nothing_but_its_own_time() -> None:
+    rotation = Rotation(["a", "b"], Random(3))
+    rotation.pass_over()
+    assert rotation.failed("a", 0.0, ADVICE, 60.0) == 0.0
+    assert rotation.url == "b"
+    assert rotation.bar("a", 0.0, ADVICE) == 0.0
+    assert rotation.url == "b"
 
 
 def test_a_barred_url_is_passed_over() -> None:
     rotation = Rotation(["a", "b", "c"], _Highest())
-    assert rotation.bar(5.0, ADVICE) == 5.0
+    assert rotation.bar(rotation.url, 5.0, ADVICE) == 5.0
     assert rotation.url == "b"
-    assert rotation.failed(5.0, ADVICE) == 5.0
+    assert rotation.failed(rotation.url, 5.0, ADVICE) == 5.0
     assert rotation.url == "c"
-    assert rotation.failed(5.0, ADVICE) == 6.0, "two of two have failed"
+    assert rotation.failed(rotation.url, 5.0, ADVICE) == 6.0, "two of two have failed"
     assert rotation.url == "b"
 
 
 def test_when_all_are_barred_all_are_asked_again_much_later() -> None:
     rotation = Rotation(["a", "b"], _Highest())
-    rotation.bar(0.0, ADVICE)
-    assert rotation.bar(0.0, ADVICE) == BARRED_CAPS * 8.0 * 1.2
-    rotation.bar(0.0, ADVICE)
+    rotation.bar(rotation.url, 0.0, ADVICE)
+    assert rotation.bar(rotation.url, 0.0, ADVICE) == BARRED_CAPS * 8.0 * 1.2
+    rotation.bar(rotation.url, 0.0, ADVICE)
     assert rotation.url == "a"

@@ -28,7 +28,7 @@ from softstate.wire.messages import ClientBye, Error, Notify, Poll, Revoked
 from tests.kit.machine_rig import OTHER, RENEW_S, URL, Rig, at, set_to
 
 
-def test_k_rounds_of_polls_in_vain_are_offline_with_one_retry_budget() -> None:
+def test_k_rounds_of_failed_polls_are_offline_with_one_retry_budget() -> None:
     rig = Rig("a").open()
     while rig.mode != "offline":
         _fail_next(rig)
