@@ -349,21 +349,24 @@ class Node:
         """Answer a handshake. On a socket of the system, the pump has its connection from then on, and no task has."""
         if isinstance(stream, trio.SocketStream):
             wire = self._pump.adopt(stream.socket.fileno())
-            begun = wire.peer = self._begin(wire, handshake, peer)
+            begun = wire.peer = self._begin(wire, handshake, peer, wire.release)
             if begun is not None:
                 stream.socket.detach()
                 return
-            wire.release()
         else:
             driven = StreamWire(raw_socket_of(stream), peer, self.bulkhead)
-            connection = self._begin(driven, handshake, peer)
+            connection = self._begin(driven, handshake, peer, driven.close)
             if connection is not None:
                 await driven.drive(connection)
                 return
         await self.http.refuse(stream, failed("answering this handshake"))
 
-    def _begin(self, wire: Wire, handshake: Handshake, peer: str) -> Connection | None:
-        """Begin a WebSocket connection with the answer to its handshake; return None if that has met a bug."""
+    def _begin(self, wire: Wire, handshake: Handshake, peer: str, release: Callable[[], object]) -> Connection | None:
+        """Begin a WebSocket connection with the answer to its handshake.
+
+        If that meets a bug, call `release`, so that nothing writes to this socket later, and return None.
+        """
+        connection: Connection | None = None
         with self.bulkhead.contain("handshake", peer=peer):
             measured = MeasuredRequest(self.handshakes)
             connection = Connection(self._parts, handshake.codec, wire, measured, self._connection_over)
@@ -372,6 +375,10 @@ class Node:
             with self.bulkhead.contain("connection", connection.fail, peer=peer):
                 connection.received(handshake.behind)
             return connection
+        release()
+        if connection is not None:
+            # It would be found late, and would write to a descriptor that is another socket's by then.
+            self.bulkhead.attempt(connection.end)
         return None
 
     def _connection_over(self, connection: Connection) -> None:

@@ -209,6 +209,7 @@ DOORS: dict[str, Door] = {
     "accept": Door(SimListener, "accept", again),
     # WebSocket
     "handshake": Door(Connection, "__init__", again),
+    "answer to a handshake": Door(Connection, "begin", again),
     "welcome": Door(Connection, "_read", again),
     "message": Door(Connection, "_read", publish, code=1011),
     "first bytes": Door(FrameReader, "feed", again),

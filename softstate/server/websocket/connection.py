@@ -71,7 +71,6 @@ class Connection(Channel):
         self, parts: Parts, codec: Codec, wire: Wire, measured: MeasuredRequest, over: Callable[[Connection], None]
     ) -> None:
         config = parts.config
-        super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
         self.codec = codec
         self.machine = SessionMachine(
             parts.leases, self, parts.terms, parts.tokens, parts.repairs,
@@ -89,6 +88,8 @@ class Connection(Channel):
         self._turn: Waiting | None = None
         self._held: Read | ReadHead | None = None
         self._encoded = _NOTHING
+        # Last: from then on the node's patience has it.
+        super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
 
     def begin(self, answer: bytes) -> None:
         """Send the answer to the handshake."""
