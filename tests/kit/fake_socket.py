@@ -11,10 +11,10 @@ from softstate.wire import frame
 
 
 class FakeSocket:
-    """A socket as an outbox sees it. It takes `room` more bytes, and tells the outbox when it takes more."""
+    """A socket as an outbox sees it. It takes `free_bytes` more bytes, and tells the outbox when it takes more."""
 
-    def __init__(self, room: float = math.inf) -> None:
-        self.room = room
+    def __init__(self, free_bytes: float = math.inf) -> None:
+        self.free_bytes = free_bytes
         self.taken = bytearray()
         self.writes: list[int] = []
         self.broken = False
@@ -24,8 +24,8 @@ class FakeSocket:
     def try_send(self, data: bytes | memoryview) -> int:
         if self.broken:
             raise BrokenPipeError("broken")
-        size = int(min(len(data), self.room))
-        self.room -= size
+        size = int(min(len(data), self.free_bytes))
+        self.free_bytes -= size
         self.taken += data[:size]
         self.writes.append(size)
         return size
@@ -35,7 +35,7 @@ class FakeSocket:
 
     def allow(self, size: float = math.inf) -> None:
         """Let it take so many bytes more."""
-        self.room += size
+        self.free_bytes += size
         self._tell()
 
     def snap(self) -> None:
@@ -44,7 +44,7 @@ class FakeSocket:
         self._tell()
 
     def _tell(self) -> None:
-        while self.wanted and (self.room or self.broken):
+        while self.wanted and (self.free_bytes or self.broken):
             self.writable()
             if self.broken:
                 break
@@ -94,7 +94,7 @@ def outbox_on(
     return box
 
 
-def outbox(room: float = math.inf, **options: Any) -> tuple[Outbox, FakeSocket]:
-    """Make an outbox on a socket that takes `room` bytes."""
-    sock = FakeSocket(room)
+def outbox(free_bytes: float = math.inf, **options: Any) -> tuple[Outbox, FakeSocket]:
+    """Make an outbox on a socket that takes `free_bytes` bytes."""
+    sock = FakeSocket(free_bytes)
     return outbox_on(sock, **options), sock

@@ -10,8 +10,6 @@ import trio
 
 from softstate.testing import SimClient, World
 
-FOLLOWERS = ("a", "b", "poll")
-
 
 async def start_clients(world: World, *, nodes: tuple[str, ...] | None = None) -> None:
     """Start the followers and the publisher, and wait until ``a`` and ``b`` are live."""

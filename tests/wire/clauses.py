@@ -113,7 +113,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_portions.py::test_a_failed_subscribe_leaves_in_portions_and_is_answered_then",
         "session/test_portions.py::test_a_lease_that_ends_in_between_is_not_resurrected",
         "session/test_portions.py::test_another_connection_takes_the_session_over_in_between",
-        "server/fanout/test_turns.py::test_all_tasks_share_the_room_of_a_turn",
+        "server/fanout/test_turns.py::test_all_tasks_share_the_budget_of_a_turn",
     ),
     "P-CONN-12": (
         "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",

@@ -54,7 +54,7 @@ Delivery: TypeAlias = tuple[PushBatch, int, Sequence[Lease]]
 class Audience:
     """Changes of different topics, in order, and the leases of one table that cover them.
 
-    `turn_us` is the room of a turn, in microseconds of estimated work.
+    `turn_us` is the budget of a turn, in microseconds of estimated work.
     """
 
     def __init__(self, table: LeaseTable, turn_us: int) -> None:
@@ -82,7 +82,7 @@ class Audience:
 
     @property
     def full(self) -> bool:
-        """Whether a turn has no room for more of it."""
+        """Whether it takes the whole budget of a turn already."""
         return self._leases > self._turn_us * LEASES_PER_US or self._value_bytes > VALUE_BYTES_MAX
 
     def encode(self) -> Iterator[None]:
@@ -94,15 +94,15 @@ class Audience:
             return
         groups = chain.from_iterable(groups for groups, _ in self._reached.values())
         codecs = dict.fromkeys(lease.sink.codec for lease in chain.from_iterable(groups) if lease.sink is not None)
-        room_us = self._turn_us
+        left_us = self._turn_us
         for codec in codecs:
             for change in self._changes:
                 takes_us = _encode_us(codec, change.record)
-                if room_us < takes_us:
+                if left_us < takes_us:
                     yield
-                    room_us = self._turn_us
+                    left_us = self._turn_us
                 change.frame(codec)
-                room_us -= takes_us
+                left_us -= takes_us
 
     def deliveries(self) -> tuple[Sequence[Delivery], int]:
         """Return what is owed to whom as of now, and what finding it has cost in microseconds."""

@@ -30,7 +30,7 @@ from softstate.wire.push import PushBatch
 _OVER = object()
 
 Portions: TypeAlias = Iterator[None]
-"""Work that yields when its turn has no room left, and goes on in the next."""
+"""Work that yields when the budget of its turn is spent, and goes on in the next."""
 
 Revoke: TypeAlias = Callable[[Iterable[Lease] | None], None]
 """Revokes leases as `overloaded`; None stands for all of them."""
@@ -65,7 +65,7 @@ class Hub:
         self.restarts = 0
         """Times that a new history began here: what is known of the one before says nothing about it."""
         self.turn_us = TURN_US
-        """Room of a turn, in microseconds of estimated work; simulation makes it small."""
+        """The budget of a turn, in microseconds of estimated work; simulation makes it small."""
         self.recent = RecentChanges(position.revision)
         self._table = table
         self._bulkhead = bulkhead
@@ -94,7 +94,7 @@ class Hub:
     async def apply(self, records: Iterable[Record], lineages: Iterable[Position], upto: Position) -> None:
         """Offer what lies beyond the hub's position, in revision order, then move to `upto`.
 
-        More work than a turn of the loop has room for goes on in the next turns, and another call waits for its end;
+        Work beyond the budget of a turn of the loop goes on in the next turns, and another call waits for its end;
         the position moves once all of it was offered, and not at all if a new history begins meanwhile, or the call is
         cancelled. Little work has no checkpoint.
         """
@@ -178,17 +178,17 @@ class Hub:
     def _push(self, audience: Audience) -> Portions:
         yield from audience.encode()
         deliveries, spent_us = audience.deliveries()
-        room_us = self.turn_us - spent_us
+        left_us = self.turn_us - spent_us
         for batch, each_us, leases in deliveries:
             at = 0
             while at < len(leases):
-                if room_us < each_us:
+                if left_us < each_us:
                     yield
-                    room_us = self.turn_us
-                some = leases[at : at + max(room_us // each_us, 1)]
+                    left_us = self.turn_us
+                some = leases[at : at + max(left_us // each_us, 1)]
                 self._offer_to(some, batch)
                 at += len(some)
-                room_us -= len(some) * each_us
+                left_us -= len(some) * each_us
 
     def _offer_to(self, leases: Sequence[Lease], batch: PushBatch) -> None:
         # P-REN-7: a lease past its deadline gets nothing more, though the sweep may not have run yet.

@@ -255,7 +255,7 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     checked: list[Write | RequestError] = []
     codec, spent = request.body_codec(), 1
     for index, change in enumerate(batch.changes):
-        # Each change in the room that the one before turned out to need.
+        # Each change is charged what the one before needed: its own need is known once it was checked.
         await context.turns.spend(spent)
         number = None if first is None else replace(first, seq=first.seq + index)
         try:

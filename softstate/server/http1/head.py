@@ -106,7 +106,7 @@ def read_head(raw: bytes, headers_max: int) -> RequestHead:
 class _Fields:
     """Takes each header from httptools."""
 
-    __slots__ = ("_headers", "count", "hosts", "lengths")
+    __slots__ = ("_headers", "count", "hosts")
 
     def __init__(self, headers: dict[bytes, bytes]) -> None:
         self._headers = headers

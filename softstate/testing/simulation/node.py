@@ -29,7 +29,7 @@ OPEN_RETRY_S = 0.5
 """Seconds between attempts of a starting node to open the store."""
 
 HUB_TURN_US = 10
-"""Room of a turn of the hub: two writes, so that requests come between the pushes of one commit."""
+"""The budget of a turn of the hub: two writes, so that requests come between the pushes of one commit."""
 
 
 @final

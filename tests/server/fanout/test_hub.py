@@ -127,8 +127,8 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
     class Connected(SilentSink):
         """Handles a push as a connection does, on the real outbox."""
 
-        def __init__(self, lease: Lease, room: float) -> None:
-            self.sock = FakeSocket(room)
+        def __init__(self, lease: Lease, free_bytes: float) -> None:
+            self.sock = FakeSocket(free_bytes)
             self.box: Outbox = outbox_on(self.sock, pending_max=1, overdue=lambda: self.end(lease))
             lease.sink = self
 
@@ -145,13 +145,13 @@ async def test_a_push_that_revokes_its_lease_disturbs_no_other(rig: HubRig) -> N
             rig.table.release(lease)
             lease.sink = None
 
-    peers = [Connected(rig.lease("/")[1], room) for room in (0, float("inf"), 0, float("inf"))]
+    peers = [Connected(rig.lease("/")[1], free_bytes) for free_bytes in (0, float("inf"), 0, float("inf"))]
     records = [record(f"t{version}", version) for version in range(11, 20)]
     await rig.hub.apply(records, [], START.at(19))
     whole = b"".join(EncodedChange(each).frame(CBOR) for each in records)
     assert [bytes(peer.sock.taken) for peer in peers] == [b"", whole, b"", whole]
     assert [peer.box.sent for peer in peers] == [0, 9, 0, 9]
-    assert [peer.sock.writes for peer in peers if peer.sock.room] == [peers[1].sock.writes] * 2
+    assert [peer.sock.writes for peer in peers if peer.sock.free_bytes] == [peers[1].sock.writes] * 2
     assert len(rig.table) == 2
     await rig.hub.apply([record("t", 20)], [], START.at(20))
     assert [peer.box.sent for peer in peers] == [0, 10, 0, 10]

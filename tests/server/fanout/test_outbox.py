@@ -32,14 +32,14 @@ def test_a_batch_is_pushed_in_one_write_and_what_is_not_taken_waits(pending_max:
     changes = [EncodedChange(Record(f"t{number}", number, b"\x01")) for number in range(5)]
     batch = PushBatch(changes)
     data = batch.frames(CBOR)
-    for room in range(len(data) + 1):
+    for free_bytes in range(len(data) + 1):
         over: list[int] = []
-        box, sock = outbox(room, pending_max=pending_max, overdue=lambda over=over: over.append(1))
+        box, sock = outbox(free_bytes, pending_max=pending_max, overdue=lambda over=over: over.append(1))
         assert box.idle
         box.push(data, batch, CBOR)
-        assert sock.writes == [room]
-        assert (box.idle, box.congested) == (room == len(data), room < len(data))
-        begun = sum(room > len(data) // 5 * number for number in range(5))
+        assert sock.writes == [free_bytes]
+        assert (box.idle, box.congested) == (free_bytes == len(data), free_bytes < len(data))
+        begun = sum(free_bytes > len(data) // 5 * number for number in range(5))
         if 5 - begun > pending_max:
             assert over == [1]
             box.drop()
@@ -68,7 +68,7 @@ def test_a_batch_for_a_peer_that_has_gone_ends_the_outbox() -> None:
 
 
 def test_an_outbox_is_idle_when_nothing_waits_and_it_may_be_written_to() -> None:
-    box, sock = outbox(room=0)
+    box, sock = outbox(free_bytes=0)
     seen = [("new", box.idle)]
     box.reply(text("r"))
     seen.append(("a reply waits", box.idle))
@@ -104,21 +104,21 @@ def test_one_write_is_offered_no_more_than_its_limit_unless_a_single_frame_is_la
 @pytest.mark.parametrize("step", [1, 3, 1_000])
 def test_no_byte_boundary_tears_a_frame_or_loses_a_place(step: int) -> None:
     whole = sum(map(len, (text("first"), text("a1"), text("reply"), text("b1"))))
-    for room in range(whole + 1):
-        box, sock = outbox(room)
+    for free_bytes in range(whole + 1):
+        box, sock = outbox(free_bytes)
         box.notify("a", text("a1"))
         box.reply(text("reply"))
         box.notify("b", text("b1"))
         box.first(text("first"))
         box.flush()
-        assert len(sock.taken) == room
-        assert box.congested == (room < whole)
+        assert len(sock.taken) == free_bytes
+        assert box.congested == (free_bytes < whole)
         box.notify("a", text("a2"))
         box.notify("b", text("b2"))
         box.flush()
         while box.congested:
             sock.allow(step)
-        begun_a, begun_b = room > len(text("first")), room > whole - len(text("b1"))
+        begun_a, begun_b = free_bytes > len(text("first")), free_bytes > whole - len(text("b1"))
         assert frames_in(sock.taken) == [
             "first", *(["a1"] if begun_a else ["a2"]), "reply", *(["b1"] if begun_b else ["b2"]),
             *(["a2"] if begun_a else []), *(["b2"] if begun_b else []),
@@ -381,7 +381,7 @@ def test_ending_loses_what_waits_and_writes_nothing_more() -> None:
     box.notify("a", text("a"))
     box.flush()
     box.end()
-    sock.room = math.inf
+    sock.free_bytes = math.inf
     box.writable()
     box.reply(text("b"))
     box.flush()

@@ -8,14 +8,14 @@ from trio.testing import wait_all_tasks_blocked
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.turns import BYTES_PER_NAME, RESTS, Turns
 
-ROOM = 100
+BUDGET = 100
 
 
 class Passes:
     """Counts passes of the loop, and the names that were spent in each."""
 
     def __init__(self) -> None:
-        self.turns = Turns(ROOM, Bulkhead(strict=True))
+        self.turns = Turns(BUDGET, Bulkhead(strict=True))
         self.number = 0
         self.spent: list[tuple[int, int, str]] = []
 
@@ -44,7 +44,7 @@ async def run(passes: Passes, work: Callable[[trio.Nursery], None]) -> None:
         outer.cancel_scope.cancel()
 
 
-async def test_all_tasks_share_the_room_of_a_turn() -> None:
+async def test_all_tasks_share_the_budget_of_a_turn() -> None:
     passes = Passes()
 
     def work(nursery: trio.Nursery) -> None:
@@ -54,16 +54,16 @@ async def test_all_tasks_share_the_room_of_a_turn() -> None:
     await run(passes, work)
     assert len(passes.spent) == 30
     turns = passes.by_pass()
-    assert max(turns.values()) <= ROOM
-    assert sum(turns.values()) == 10 * ROOM
-    # Room is given every RESTS + 1 turns, and may be used in any of them.
+    assert max(turns.values()) <= BUDGET
+    assert sum(turns.values()) == 10 * BUDGET
+    # A budget is given every RESTS + 1 turns, and may be used in any of them.
     assert max(turns) - min(turns) >= 8 * (RESTS + 1)
 
 
 async def test_the_last_name_that_fits_does_not_wait_and_the_next_does() -> None:
-    turns = Turns(ROOM, Bulkhead(strict=True))
+    turns = Turns(BUDGET, Bulkhead(strict=True))
     async with trio.open_nursery() as nursery:
-        await turns.spend(ROOM - 1)
+        await turns.spend(BUDGET - 1)
         await turns.spend(1)
         waiting = trio.Event()
 
@@ -81,25 +81,25 @@ async def test_work_larger_than_a_turn_has_one_for_itself() -> None:
     passes = Passes()
 
     def work(nursery: trio.Nursery) -> None:
-        nursery.start_soon(passes.work, "large", 10 * ROOM)
+        nursery.start_soon(passes.work, "large", 10 * BUDGET)
         nursery.start_soon(passes.work, "small", 1)
-        nursery.start_soon(passes.work, "larger", 20 * ROOM)
+        nursery.start_soon(passes.work, "larger", 20 * BUDGET)
 
     await run(passes, work)
-    assert sorted(passes.by_pass().values()) == [1, 10 * ROOM, 20 * ROOM]
+    assert sorted(passes.by_pass().values()) == [1, 10 * BUDGET, 20 * BUDGET]
 
 
-async def test_tasks_get_room_in_the_order_in_which_they_asked() -> None:
-    turns = Turns(ROOM, Bulkhead(strict=True))
+async def test_tasks_get_budget_in_the_order_in_which_they_asked() -> None:
+    turns = Turns(BUDGET, Bulkhead(strict=True))
     order: list[int] = []
 
     async def ask(number: int, names: int) -> None:
         await turns.spend(names)
         order.append(number)
 
-    await turns.spend(ROOM)
+    await turns.spend(BUDGET)
     async with trio.open_nursery() as nursery:
-        for number, names in enumerate([60, 60, 1, ROOM, 1, 1]):
+        for number, names in enumerate([60, 60, 1, BUDGET, 1, 1]):
             nursery.start_soon(ask, number, names)
             await wait_all_tasks_blocked() if number == 0 else await trio.lowlevel.checkpoint()
     assert sorted(order) == list(range(6))
@@ -107,28 +107,28 @@ async def test_tasks_get_room_in_the_order_in_which_they_asked() -> None:
 
 
 async def test_a_task_that_is_cancelled_spends_nothing() -> None:
-    turns = Turns(ROOM, Bulkhead(strict=True))
-    await turns.spend(ROOM)
+    turns = Turns(BUDGET, Bulkhead(strict=True))
+    await turns.spend(BUDGET)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await turns.spend(ROOM)
+        await turns.spend(BUDGET)
         raise AssertionError
     assert scope.cancelled_caught
-    await turns.spend(ROOM)
+    await turns.spend(BUDGET)
     await wait_all_tasks_blocked()
     assert not turns._waiting
 
 
 async def test_bytes_count_as_names() -> None:
     passes = Passes()
-    await passes.turns.spend_bytes(ROOM * BYTES_PER_NAME)
+    await passes.turns.spend_bytes(BUDGET * BYTES_PER_NAME)
     assert passes.turns._left == 0
     await wait_all_tasks_blocked()
-    assert passes.turns._left == ROOM
+    assert passes.turns._left == BUDGET
 
 
 async def test_calls_have_their_turn_as_tasks_do_and_are_not_made_once_abandoned() -> None:
-    turns = Turns(ROOM, Bulkhead(strict=True))
+    turns = Turns(BUDGET, Bulkhead(strict=True))
     order: list[int] = []
 
     def fail() -> None:
@@ -138,26 +138,26 @@ async def test_calls_have_their_turn_as_tasks_do_and_are_not_made_once_abandoned
         await turns.spend(names)
         order.append(number)
 
-    assert turns.take(ROOM)
+    assert turns.take(BUDGET)
     assert not turns.take(1)
     turns.wait(60, lambda: order.append(0), fail)
-    abandoned = turns.wait(10 * ROOM, fail, fail)
+    abandoned = turns.wait(10 * BUDGET, fail, fail)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, 1, 30)
         await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()  # by now it waits
-        turns.wait(ROOM, lambda: order.append(2), fail)
+        turns.wait(BUDGET, lambda: order.append(2), fail)
         abandoned.abandon()
         assert not turns.take(1), "those that wait come first"
     await wait_all_tasks_blocked()
     assert order == [0, 1, 2]
-    assert turns.take(ROOM)
+    assert turns.take(BUDGET)
 
 
 async def test_a_call_that_meets_a_bug_ends_only_what_it_is_of() -> None:
-    turns = Turns(ROOM, Bulkhead(strict=False))
+    turns = Turns(BUDGET, Bulkhead(strict=False))
     done: list[str] = []
-    assert turns.take(ROOM)
+    assert turns.take(BUDGET)
     turns.wait(1, lambda: 1 / 0, lambda: done.append("failed"))
     turns.wait(1, lambda: done.append("other"), lambda: done.append("wrong"))
     await wait_all_tasks_blocked()

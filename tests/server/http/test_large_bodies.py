@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.na
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note the spending of the turns' room, in order."""
+    """Note the spending of the turns' budget, in order."""
     found: list[int] = []
     spend = Turns.spend
 
@@ -82,7 +82,7 @@ async def test_a_control_character_takes_six_bytes_of_json(spent: list[int]) -> 
 
 
 async def test_the_changes_of_a_batch_are_checked_in_portions(spent: list[int]) -> None:
-    """The room that each is given is what the one before needed."""
+    """Each is charged what the one before needed."""
     changes = [{"topic": f"t{number}", "value": [0] * (4_000 if number % 2 else 1)} for number in range(6)]
     body = cbor2.dumps({"changes": changes})
     answer = await FakeNode().ask("POST", "/v1/publish", body, Content_Type="application/cbor")

@@ -30,7 +30,7 @@ def test_leases_are_counted() -> None:
 
 
 def test_outboxes_are_added_up() -> None:
-    (idle, _), (full, _) = outbox(), outbox(room=0)
+    (idle, _), (full, _) = outbox(), outbox(free_bytes=0)
     assert outbox_counts([]) == {"websockets": 0, "congested": 0, "pending": 0}
     for topic in ("a", "b"):
         idle.notify(topic, text(topic))

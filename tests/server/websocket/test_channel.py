@@ -20,8 +20,8 @@ from tests.kit.heard import IDLE_S_MAX, Heard
 from tests.wire.websocket.client_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 
 
-def heard(room: float = float("inf")) -> tuple[Heard, FakeWire]:
-    wire = FakeWire(room)
+def heard(free_bytes: float = float("inf")) -> tuple[Heard, FakeWire]:
+    wire = FakeWire(free_bytes)
     channel = Heard(wire, Patience(Bulkhead(strict=True)))
     wire.attach(channel)
     return channel, wire
@@ -104,7 +104,7 @@ async def test_pings_are_answered_also_ahead_of_a_message_that_has_to_wait() -> 
 
 
 async def test_pings_are_not_answered_while_congested() -> None:
-    channel, wire = heard(room=0)
+    channel, wire = heard(free_bytes=0)
     assert channel.outbox is not None
     channel.outbox.notify("t", b"\x81\x00")
     channel.outbox.flush()
@@ -122,7 +122,7 @@ async def test_the_pings_of_one_read_are_answered_in_one_write() -> None:
 
 
 async def test_a_peer_that_does_not_take_its_replies_is_not_read() -> None:
-    channel, wire = heard(room=0)
+    channel, wire = heard(free_bytes=0)
     assert channel.outbox is not None
     channel.outbox.reply(b"\x81\x00")
     channel.outbox.flush()
@@ -208,7 +208,7 @@ async def test_a_silent_peer_is_left_and_one_that_waits_for_the_node_is_not(auto
 
 
 async def test_a_congested_peer_is_overdue_again_and_again(autojump_clock: MockClock) -> None:
-    channel, _ = heard(room=0)
+    channel, _ = heard(free_bytes=0)
     assert channel.outbox is not None
     channel.outbox.notify("t", b"\x81\x00")
     channel.outbox.flush()
@@ -245,7 +245,7 @@ async def test_a_peer_that_does_not_answer_the_close_frame_is_left_in_time(autoj
 
 
 async def test_a_peer_that_closed_is_left_once_the_answer_is_written() -> None:
-    _, wire = heard(room=1)
+    _, wire = heard(free_bytes=1)
     wire.arrive(client_frame(CLOSE))
     assert wire.is_open()
     wire.allow()

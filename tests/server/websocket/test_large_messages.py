@@ -1,4 +1,4 @@
-"""The worst messages of `bench turns`: each is answered by its id, and dealt with in turns that have room."""
+"""The worst messages of `bench turns`: each is answered by its id, within the budget of a turn."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def framed(codec: Codec, data: bytes) -> bytes:
 
 
 class Spends:
-    """Notes the spending of the turns' room, in order."""
+    """Notes the spending of the turns' budget, in order."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.names: list[int] = []
@@ -64,7 +64,7 @@ async def test_the_worst_messages_are_refused_by_their_id(
             assert len(before) == (worst.id is not None)
         await target.check_unharmed()
     if len(worst.data) > FREE_BYTES:
-        assert len(worst.data) // BYTES_PER_NAME in spends.names, "it was dealt with in a turn that had room"
+        assert len(worst.data) // BYTES_PER_NAME in spends.names, "it was dealt with in a turn that had a budget for it"
 
 
 class Decoded(trio.abc.Instrument):
@@ -84,25 +84,25 @@ class Decoded(trio.abc.Instrument):
         self.bytes.append(0)
 
 
-async def test_a_turn_decodes_no_more_bytes_than_it_has_room_for(
+async def test_a_turn_decodes_no_more_bytes_than_its_budget(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten peers send at once; a message that exceeds the room has a turn of its own."""
+    """Ten peers send at once; a message that exceeds the budget has a turn of its own."""
     decoded = Decoded(monkeypatch)
     target = SocketTarget()
     said = [CBOR.encode(Publish(size, f"t{size}", value=b"x" * size)) for size in (1_500, 3_000, 60_000)]
     async with target.running():
-        room = target.node.turns.names_max * BYTES_PER_NAME
+        budget_bytes = target.node.turns.names_max * BYTES_PER_NAME
         trio.lowlevel.add_instrument(decoded)
         async with trio.open_nursery() as peers:
             for _ in range(10):
                 peers.start_soon(answers, target, CBOR, *said)
         trio.lowlevel.remove_instrument(decoded)
     turns = [size for size in decoded.bytes if size > 10 * len(CBOR.encode(Hello()))]
-    largest = max(room, *map(len, said))
+    largest = max(budget_bytes, *map(len, said))
     assert sum(turns) == 10 * sum(map(len, said))
     assert max(turns) <= largest + BYTES_PER_NAME * 10
-    assert len([size for size in turns if size > room]) == 10
+    assert len([size for size in turns if size > budget_bytes]) == 10
 
 
 async def test_a_publish_with_a_wrong_value_is_answered_by_its_id(autojump_clock: MockClock) -> None:
