@@ -45,8 +45,8 @@ class RetryBudget:
         """Count a failure of a path.
 
         Only rounds of polls count; of connections too, while there is nothing to poll, or no URL takes any, which polls
-        would meet too: connections that fail fast must not hold back polls that would succeed. A single failure says
-        nothing: a dead node refuses within a millisecond.
+        would meet too (P-CLI-15): connections that fail fast must not hold back polls that would succeed. A single
+        failure says nothing: a dead node refuses within a millisecond.
         """
         core = self._core
         shares = rotation in (self._poll.rotation, self._push.rotation)

@@ -1,4 +1,4 @@
-"""Waits that a node asks for: kept on every path, whatever happens meanwhile, for an hour at most (P-CLI-5)."""
+"""Waits that a node asks for: kept on every path, for an hour at most (P-CLI-5)."""
 
 from __future__ import annotations
 
