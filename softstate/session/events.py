@@ -37,7 +37,7 @@ SUBSCRIBE_ANSWERED: NodeEvent[[PendingSubscribe, Page]] = NodeEvent("subscribe a
 SUBSCRIBE_FAILED: NodeEvent[[PendingSubscribe, RequestError]] = NodeEvent("subscribe failed")
 POLL_ANSWERED: NodeEvent[[PendingPoll, Page]] = NodeEvent("poll answered")
 POLL_FAILED: NodeEvent[[PendingPoll, RequestError]] = NodeEvent("poll failed")
-RENEW_CAUGHT_UP: NodeEvent[[PendingRenew, Position, int, float]] = NodeEvent("renew caught up")
+RENEW_CAUGHT_UP: NodeEvent[[PendingRenew, Position, int, float, float]] = NodeEvent("renew caught up")
 RENEW_FAILED: NodeEvent[[PendingRenew, RequestError, Position, int, float]] = NodeEvent("renew failed")
 
 # The budget of a turn of the loop covers the next portion of the request under way.

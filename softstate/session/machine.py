@@ -132,15 +132,16 @@ class SessionMachine(SessionCore):
             case _:
                 return []
 
-    def caught_up(self, ticket: int, position: Position, sent: int, now: float) -> list[Effect]:
+    def caught_up(self, ticket: int, position: Position, sent: int, now: float, lag_s: float = 0.0) -> list[Effect]:
         """Take the hub's position, which has reached the head that a `ReadHead` read.
 
-        `sent` is how many `notify`s are written, or wait to be written, ahead of the next message.
+        `sent` is how many `notify`s are written, or wait to be written, ahead of the next message. `lag_s` is how long
+        before the effect the read began at most, in seconds; 0 if it began after it.
         """
         pending = self.pending
         if not isinstance(pending, PendingRenew) or pending.ticket != ticket:
             return []
-        return self._take(events.RENEW_CAUGHT_UP, pending, position, sent, now)
+        return self._take(events.RENEW_CAUGHT_UP, pending, position, sent, now, lag_s)
 
     def failed(self, ticket: int, error: RequestError, position: Position, sent: int, now: float) -> list[Effect]:
         """Take the error that a `Read` or `ReadHead` ended in. `position` and `sent` are as in `caught_up`."""

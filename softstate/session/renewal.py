@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from softstate.errors import NoLease, RequestError, Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
@@ -23,16 +25,16 @@ def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
 
 
 def answer_renew(
-    session: SessionCore, pending: PendingRenew, position: Position, sent: int, now: float
+    session: SessionCore, pending: PendingRenew, position: Position, sent: int, now: float, lag_s: float
 ) -> list[Effect]:
-    """Certify what was pushed up to `position`, which the hub has reached."""
+    """Certify what was pushed up to `position`, which the hub has reached, as of `lag_s` before the request."""
     session.pending = None
     if session.gap_buffer is not None and session.gap_buffer.over(position.revision):
         session.gap_buffer = None
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, pending.request.id)
-    return [_renewed(session, lease, pending.request, position, sent, store_ok=True)]
+    return [_renewed(session, lease, pending.request, position, sent, store_ok=True, lag_s=lag_s)]
 
 
 def fail_renew(
@@ -60,7 +62,14 @@ def _no_lease(session: SessionCore, request: Id) -> list[Effect]:
 
 
 def _renewed(
-    session: SessionCore, lease: Lease, request: Renew, position: Position, sent: int, *, store_ok: bool
+    session: SessionCore,
+    lease: Lease,
+    request: Renew,
+    position: Position,
+    sent: int,
+    *,
+    store_ok: bool,
+    lag_s: float = 0.0,
 ) -> Send:
     terms = session.terms()
     ttl_ms = round(lease.ttl_s * 1000)
@@ -78,5 +87,6 @@ def _renewed(
             poll=terms.poll,
             recover=terms.recover,
             store="ok" if store_ok else "down",
+            lag_ms=math.ceil(lag_s * 1000),
         )
     )

@@ -47,6 +47,16 @@ async def renewed_while_the_hub_lags(world: World) -> None:
         await world.sleep(0.1)
 
 
+async def renewed_from_the_level(world: World) -> None:
+    """Renew many leases, a few times for each read of the head, with a node that learns late of others' commits."""
+    followers = [await world.client(f"a{number}", "t/", nodes=["n1"]) for number in range(12)]
+    await world.until(lambda: all(follower.mode == "live" for follower in followers))
+    world.faults.call_slow("n1", "feed", 0.15, 0.15)
+    for number in range(100):
+        world.faults.commit(f"t/{number}", number)
+        await world.sleep(0.1)
+
+
 async def renewed_while_congested(world: World) -> None:
     """Renew a lease whose connection is full of pushes, and change pending topics again."""
     follower = await world.client("a", "t/", nodes=["n1"])
@@ -174,6 +184,7 @@ async def damaged_while_followed(world: World) -> None:
 SHORT_LEASED = (
     changed_while_read,
     renewed_while_the_hub_lags,
+    renewed_from_the_level,
     renewed_while_congested,
     names_forgotten,
     rewound_to_where_the_hub_lags,

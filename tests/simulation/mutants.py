@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.server.node import Node
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.follower import StoreFollower
+from softstate.server.storage.level import LEVEL_S_MAX, Level, Reading
 from softstate.server.storage.writes import StoreWrites
 from softstate.server.websocket.connection import Connection
 from softstate.session import Effect, Send
@@ -188,6 +190,23 @@ def hub_not_awaited(patch: Patch) -> None:
         pass
 
     patch.setattr(Hub, "reached", at_once)
+
+
+def level_without_age(patch: Patch) -> None:
+    """A renewal that is answered from an earlier read of the head does not say how much earlier that began."""
+    lag_s = Level.lag_s
+    patch.setattr(Level, "lag_s", lambda self: 0.0 if lag_s(self) <= LEVEL_S_MAX else math.inf)
+
+
+def level_counts_from_its_end(patch: Patch) -> None:
+    """A level is as old as the moment at which the hub reached its head, not as the beginning of the read."""
+    reached = Level.reached
+
+    def late(self: Level, reading: Reading) -> None:
+        now = self.begin()
+        reached(self, replace(reading, began=now.began, began_with_suspend=now.began_with_suspend))
+
+    patch.setattr(Level, "reached", late)
 
 
 def connections_survive_a_rewind(patch: Patch) -> None:

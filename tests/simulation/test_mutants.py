@@ -53,6 +53,8 @@ IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [
     (nothing_held, edge_cases.changed_while_read, "S7"),
     (mutants.hub_not_awaited, edge_cases.renewed_while_the_hub_lags, "S5"),
     (mutants.reads_joined_under_way, edge_cases.renewed_while_the_hub_lags, "S5"),
+    (mutants.level_without_age, edge_cases.renewed_from_the_level, "S5"),
+    (mutants.level_counts_from_its_end, edge_cases.renewed_from_the_level, "S5"),
     (mutants.renewed_goes_first, edge_cases.renewed_while_congested, "S7"),
     (mutants.replacement_goes_last, edge_cases.renewed_while_congested, "S7"),
     (digest_ignored, edge_cases.names_forgotten, "S7"),

@@ -259,6 +259,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_rows.py::test_renewals_are_jittered_by_a_fifth",
         "session/test_load_advice.py::test_a_renewal_comes_after_a_third_of_the_ttl",
     ),
+    "P-REN-12": (
+        "server/websocket/test_renewals.py::test_a_renewal_soon_after_another_reads_nothing_and_says_how_old_its_answer_is",
+        "server/websocket/test_renewals.py::test_a_renewal_reads_the_head_while_the_hub_is_behind_what_was_told",
+        "server/storage/test_level.py::test_its_age_counts_from_the_beginning_of_the_read",
+        "server/storage/test_level.py::test_a_read_that_began_in_another_history_does_not_count",
+        "server/storage/test_level.py::test_it_grows_old_while_the_machine_sleeps",
+    ),
     # Moving knowledge
     "P-KNOW-1": (
         "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",

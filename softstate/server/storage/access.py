@@ -14,6 +14,7 @@ from softstate.server.storage.damage import Damage
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
+from softstate.server.storage.level import Level
 from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
@@ -47,7 +48,8 @@ class StoreAccess:
         guard = self.follower.guard
         self.reads = StoreReads(config, store, guard, bulkhead, self.damage, self.follower.note_told_position)
         self.writes = StoreWrites(config, store, hub, guard, bulkhead, self.damage)
-        self.heads = HeadReads(config, store, hub, guard, bulkhead)
+        self.level = Level(hub, guard, now, lambda: self.follower.told.revision)
+        self.heads = HeadReads(config, store, hub, guard, bulkhead, self.level)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._housekeeping.tried = self._note_attempt
         self._store = store

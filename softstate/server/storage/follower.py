@@ -80,12 +80,13 @@ class StoreFollower:
         self._reopened_last = False
         self._retry_s = RETRY_S_MIN
         self._reasons: set[str] = set()
-        self._told_max = hub.position
+        self.told = hub.position
+        """The highest position that a client was told, or the hub's when this began; it may be ahead of the hub."""
 
     def note_told_position(self, position: Position) -> None:
         """Note a position that a client is told, which may be ahead of the hub."""
-        if position.revision > self._told_max.revision:
-            self._told_max = position
+        if position.revision > self.told.revision:
+            self.told = position
 
     def check_now(self, fault: StoreFault) -> None:
         """Read the feed now, without waiting for a commit: a call has met a fault."""
@@ -157,7 +158,7 @@ class StoreFollower:
             try:
                 position = await self._store.reopen()
                 # The hub may be behind a lost commit from which a subscriber was answered already.
-                before = max(self._hub.position, self._told_max, key=lambda position: position.revision)
+                before = max(self._hub.position, self.told, key=lambda position: position.revision)
                 intact = await self._continues(before, position)
             except (Unavailable, StoreRefused) as error:
                 # A store that is not ours may be put back in order by its administrator.
@@ -173,7 +174,7 @@ class StoreFollower:
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
         with self._bulkhead.contain("store rewound") as restarting:
-            self._told_max = position
+            self.told = position
             self._damage.forget()
             self._hub.restart(position)
             self._rewound(position)

@@ -1,7 +1,8 @@
 """Head reads for renewals: one read of the store's head answers all that wait, once the hub has reached it.
 
 The head is read after the last of them came in: a `renewed` at the hub's position then covers every change that was
-committed before its client asked (S7, P-REN-2).
+committed before its client asked (S7, P-REN-2). Each read also moves the level, from which renewals that come soon
+after it are answered at once (`softstate.server.storage.level`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket, settle_each
 from softstate.server.storage.guard import DOWN_RETRY_MS, StoreGuard
+from softstate.server.storage.level import Level
 from softstate.store.base import Store
 
 HEAD_INTERVAL_S = 0.04
@@ -45,7 +47,10 @@ class HeadReads:
     (P-REN-10).
     """
 
-    def __init__(self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead) -> None:
+    def __init__(
+        self, config: ServerConfig, store: Store, hub: Hub, guard: StoreGuard, bulkhead: Bulkhead, level: Level
+    ) -> None:
+        self.level = level
         self._bulkhead = bulkhead
         self.batcher: Batcher[None, Position] = Batcher(
             "renewals",
@@ -89,12 +94,14 @@ class HeadReads:
     async def _catch_up(self, batch: Sequence[None]) -> Sequence[Position | RequestError]:
         while True:
             with trio.CancelScope() as self._reaching:
+                reading = self.level.begin()
                 # Not by `call`: a head of a generation that is over is found out by its lineage, and read again.
                 head = await self._guard.report(self._store.head)
                 await self._hub.reached(head.revision)
                 # Else the store was replaced and opened again, and the hub is about to be told: by its revision alone
                 # it has long reached the new history's head.
                 if head.same_lineage(self._hub.position):
+                    self.level.reached(reading)
                     return [self._hub.position] * len(batch)
                 await trio.sleep(HEAD_INTERVAL_S)
 

@@ -24,6 +24,7 @@ from softstate.server.fanout.pages import encode_in_portions
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Waiting
 from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.heads import HeadTicket
+from softstate.server.storage.level import LEVEL_S_MAX
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_answer, after_request
@@ -254,7 +255,11 @@ class Connection(Channel):
             return
         try:
             if isinstance(effect, ReadHead):
-                access.heads.submit(partial(self._caught_up, ticket), self.fail)
+                lag_s = access.level.lag_s()
+                if lag_s <= LEVEL_S_MAX:
+                    self.carry_out(self._renewed(ticket, lag_s))
+                else:
+                    access.heads.submit(partial(self._caught_up, ticket), self.fail)
             else:
                 answered = partial(self._answered, effect)
                 self._ticket = access.reads.submit(effect.query, PATIENT, answered, self.fail)
@@ -285,9 +290,12 @@ class Connection(Channel):
         if head.error is not None:
             effects = self._failed(ticket, head.error)
         else:
-            effects = self.machine.caught_up(ticket, self._parts.hub.position, self._sent, self._parts.now())
+            effects = self._renewed(ticket, 0.0)
         self.carry_out(effects)
         self._go_on()
+
+    def _renewed(self, ticket: int, lag_s: float) -> Sequence[Effect]:
+        return self.machine.caught_up(ticket, self._parts.hub.position, self._sent, self._parts.now(), lag_s)
 
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
         return self.machine.failed(ticket, error, self._parts.hub.position, self._sent, self._parts.now())

@@ -152,21 +152,22 @@ def _welcome_around(
 def _renewed(message: Renewed) -> bytes:
     before, between, behind = _renewed_around(
         message.match, message.position, message.ttl_ms, message.renew_ms,
-        message.poll, message.recover, message.store, message.lag_ms,
+        message.poll, message.recover, message.store, message.lag_ms > 0,
     )  # fmt: skip
-    return before + _id(message.id) + between + head(0, message.sent) + behind
+    lag = head(0, message.lag_ms) if message.lag_ms else b""
+    return before + _id(message.id) + between + head(0, message.sent) + behind + lag
 
 
 @lru_cache(KEPT)
 def _renewed_around(
     match: bool, position: Position, ttl_ms: int, renew_ms: int, poll: PollAdvice, recover: RecoverAdvice,
-    store: Literal["ok", "down"], lag_ms: int,
+    store: Literal["ok", "down"], lags: bool,
 ) -> tuple[bytes, bytes, bytes]:  # fmt: skip
-    """Encode the parts of a `renewed` before its `id`, between that and its `sent`, and behind it.
+    """Encode the parts of a `renewed` before its `id`, between that and its `sent`, and behind it, up to `lag_ms`.
 
     Every text that is not ours comes behind `id` and before `sent`, so neither key is mistaken.
     """
-    data = dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store, lag_ms))
+    data = dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store, int(lags)))
     before, key, rest = data.partition(b"\x62id\x00")
     between, sent, behind = rest.rpartition(b"\x64sent\x00")
-    return before + key[:-1], between + sent[:-1], behind
+    return before + key[:-1], between + sent[:-1], behind[:-1] if lags else behind

@@ -14,6 +14,7 @@ from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.heads import BATCH_MAX, HEAD_INTERVAL_S, HeadReads, HeadTicket
+from softstate.server.storage.level import Level
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from tests.kit.hub_rig import HubRig
@@ -47,7 +48,8 @@ class Rig(HubRig):
         super().__init__(self.store.disk.image.position)
         self.faults: list[StoreFault] = []
         guard = StoreGuard(self.faults.append)
-        self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard, self.bulkhead)
+        level = Level(self.hub, guard, trio.current_time, lambda: 0)
+        self.heads = HeadReads(ServerConfig(**options), self.store, self.hub, guard, self.bulkhead, level)
         self.settled: list[tuple[object, float]] = []
 
     def ask(self) -> None:

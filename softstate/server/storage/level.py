@@ -1,0 +1,82 @@
+"""The level: how old this node's knowledge is, told without asking the store.
+
+A read of the store's head finds all that was committed before the read began; once the hub has reached that head, the
+node has passed all of it on. So an answer at the hub's position is complete as of that beginning, and says by how much
+that lies back (``lag_ms``; P-REN-12). It proves nothing younger.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import trio
+
+from softstate.server.fanout.hub import Hub
+from softstate.server.storage.guard import StoreGuard
+
+LEVEL_S_MAX = 0.25
+"""How old the level may be to answer from, in seconds, instead of asking the store; the age of what is answered grows
+by as much. Of 50 renewals a second, which come alone, one in twelve reads the head."""
+
+Clock: TypeAlias = Callable[[], float]
+
+_RUNS_IN_SUSPEND = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _time_with_suspend() -> float:
+    return time.clock_gettime(_RUNS_IN_SUSPEND)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The moment at which a read of the head began, by two clocks, and the history that it is of."""
+
+    began: float
+    began_with_suspend: float
+    generation: int | None
+    restarts: int
+
+
+@final
+class Level:
+    """The newest head read that the hub has reached. `told` returns the highest revision that a client was told.
+
+    It is of one history: nothing is left of it once the store was opened again, or the hub begins a new history. And it
+    says nothing while the hub is behind a position that this node has told: the client would be led back.
+
+    `now` is the node's clock. If that is Trio's, which stands still while the machine sleeps, another clock is asked,
+    too, and the greater age counts: others may have committed all the while.
+    """
+
+    def __init__(self, hub: Hub, guard: StoreGuard, now: Clock, told: Callable[[], int]) -> None:
+        self._hub = hub
+        self._guard = guard
+        self._now = now
+        self._now_with_suspend: Clock = _time_with_suspend if now is trio.current_time else now
+        self._told = told
+        self._reached: Reading | None = None
+
+    def begin(self) -> Reading:
+        """Note that a read of the head begins now."""
+        return Reading(self._now(), self._now_with_suspend(), self._guard.generation, self._hub.restarts)
+
+    def reached(self, reading: Reading) -> None:
+        """Note that the hub has reached the head that a read has found, in the same lineage."""
+        if self._is_of_this_history(reading):
+            self._reached = reading
+
+    def lag_s(self) -> float:
+        """Return how far what the hub has passed on lies behind the store at most, in seconds; infinity if unknown."""
+        reading = self._reached
+        if reading is None or not self._is_of_this_history(reading) or self._hub.position.revision < self._told():
+            return math.inf
+        return max(self._now() - reading.began, self._now_with_suspend() - reading.began_with_suspend, 0.0)
+
+    def _is_of_this_history(self, reading: Reading) -> bool:
+        generation = self._guard.generation
+        return generation is not None and (generation, self._hub.restarts) == (reading.generation, reading.restarts)
