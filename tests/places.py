@@ -5,6 +5,7 @@
 - ``processes``: starts processes. A test that starts one without this marker or ``engines`` fails.
 - ``slow``: a single test that takes seconds.
 - ``bench``: a bench of speed, run for a moment with real servers. Left out unless asked for (`pytest -m bench`).
+- ``thorough``: the long form of something of which a shorter form always runs. Left out likewise.
 
 A test may have several, or none.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-MARKERS = ("fast", "engines", "processes", "slow", "bench")
+MARKERS = ("fast", "engines", "processes", "slow", "bench", "thorough")
 
 PLACES: dict[str, tuple[str, ...]] = {
     "tests": ("fast",),
@@ -74,6 +75,33 @@ NAMED: dict[str, tuple[str, ...]] = {
 }
 """The markers of single tests, where they differ from their place's. `slow` is what --durations showed above 5 s."""
 
+_RANDOM = "tests/simulation/test_random_schedules.py"
+_PROXIES = (
+    "tests/simulation/test_schedule_proxies.py::test_n9_no_connection_is_idle_for_a_minute_with_the_timers_of_a_node"
+)
+
+THOROUGH = frozenset(
+    {
+        *(f"{_RANDOM}::test_a_random_schedule_breaks_no_promise[{seed}]" for seed in range(8, 24)),
+        f"{_RANDOM}::test_a_schedule_that_hypothesis_chooses_breaks_no_promise",
+        f"{_PROXIES}[reset]",
+        f"{_PROXIES}[swallow]",
+        "tests/exhaustive/test_copies.py::test_what_freezes_to_the_same_does_the_same",
+        "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part",
+        "tests/exhaustive/test_exhaustive.py::test_walks_at_random_converge[False-0.5]",
+        "tests/exhaustive/test_exhaustive.py::test_walks_at_random_converge[True-0.0]",
+        "tests/simulation/test_mutants.py::test_a_mutant_is_caught_in_a_random_world[hub_moves_ahead--]",
+        "tests/simulation/test_schedule_herd.py::test_h1_to_h3_ten_thousand_clients_come_back_as_advised",
+        "tests/simulation/test_schedule_herd.py::test_h1_without_spreading_and_shedding_there_is_no_recovery",
+        "tests/simulation/test_schedule_overload.py::test_a_herd_comes_back_as_fast_as_the_node_can_serve_it[10.0]",
+        "tests/simulation/test_schedule_overload.py::test_without_a_place_in_the_spread_the_herd_knocks_too_often",
+        "tests/simulation/test_schedule_overload.py::test_without_spread_and_admission_the_node_serves_the_dead",
+        "tests/simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients",
+    }
+)
+"""Tests, some with their parameters, that are `thorough` besides: two fifths of the simulator's time for what 2,000
+worlds of `bench simulate` find as well, or for showing that a rule is needed."""
+
 GROUPS = {
     "tests/store/engines": "engines",
     "tests/bench": "bench",
@@ -94,9 +122,8 @@ ENGINES = ("redis", "postgres", "etcd", "sqlite")
 def markers_of(test: str) -> tuple[str, ...]:
     """Return the markers of a test, given as ``tests/folder/file.py::name``, with or without parameters."""
     name = test.partition("[")[0]
-    if name in NAMED:
-        return NAMED[name]
-    return PLACES[_longest(name, PLACES)]
+    markers = NAMED[name] if name in NAMED else PLACES[_longest(name, PLACES)]
+    return (*markers, "thorough") if test in THOROUGH or name in THOROUGH else markers
 
 
 def group_of(test: str) -> str:

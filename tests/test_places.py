@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.engines import REQUIRED, missing
-from tests.places import GROUPS, MARKERS, NAMED, PLACES, group_of, markers_of
+from tests.places import GROUPS, MARKERS, NAMED, PLACES, THOROUGH, group_of, markers_of
 
 ROOT = Path(__file__).parents[1]
 TESTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py"))
@@ -29,14 +29,15 @@ def test_every_test_has_exactly_the_markers_of_its_place(request: pytest.Fixture
 def test_every_place_and_every_named_test_is_there() -> None:
     for place in [*PLACES, *GROUPS]:
         assert (ROOT / place).exists(), place
-    for name in NAMED:
+    for name in [*NAMED, *(name.partition("[")[0] for name in THOROUGH)]:
         path, _, function = name.partition("::")
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         assert function in {getattr(node, "name", "") for node in tree.body}, name
 
 
 def test_every_place_says_something() -> None:
-    assert {marker for markers in [*PLACES.values(), *NAMED.values()] for marker in markers} == set(MARKERS)
+    given = {marker for markers in [*PLACES.values(), *NAMED.values()] for marker in markers}
+    assert {*given, "thorough"} == set(MARKERS)
     needless = [place for place in PLACES if "/" in place and PLACES[place] == markers_of(place.rpartition("/")[0])]
     assert needless == []
     assert [name for name in NAMED if NAMED[name] == markers_of(name.partition("::")[0])] == []
@@ -57,6 +58,13 @@ def test_no_test_is_marked_by_hand(path: str) -> None:
         ("tests/store/engines/test_postgres_open.py::test_it", ("engines",), "postgres"),
         ("tests/processes/test_crash.py::test_it", ("processes",), "processes"),
         ("tests/store/sqlite/test_store.py::test_it", (), ""),
+        (
+            "tests/exhaustive/test_copies.py::test_what_freezes_to_the_same_does_the_same[True]",
+            ("slow", "thorough"),
+            "",
+        ),
+        ("tests/exhaustive/test_exhaustive.py::test_walks_at_random_converge[True-0.0]", ("thorough",), ""),
+        ("tests/exhaustive/test_exhaustive.py::test_walks_at_random_converge[True-0.5]", (), ""),
     ],
 )
 def test_a_place_gives_markers_and_a_group(test: str, markers: tuple[str, ...], group: str) -> None:

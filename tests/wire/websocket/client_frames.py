@@ -20,7 +20,8 @@ def client_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: in
         head = bytes((first, 0xFE)) + size.to_bytes(2, "big")
     else:
         head = bytes((first, 0xFF)) + size.to_bytes(8, "big")
-    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+    return head + mask + (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
