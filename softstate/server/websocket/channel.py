@@ -216,13 +216,22 @@ class Channel:
             self.end()
             return math.inf
         outbox.check(now)
-        if self._is_at_work():
-            # A peer that has sent something is not idle.
-            self._heard_at = now
-        silent_until = self._heard_at + self._idle_s_max()
+        silent_until = self._silent_until(now)
+        if silent_until <= now and self._reading:
+            # This process may have been stopped, and what the peer has sent meanwhile may wait to be read.
+            self.readable()
+            if self.outbox is None:
+                return math.inf
+            silent_until = self._silent_until(now)
         if silent_until <= now:
             self._time_out()
         return min(silent_until, outbox.overdue_at)
+
+    def _silent_until(self, now: float) -> float:
+        if self._is_at_work():
+            # A peer that has sent something is not idle.
+            self._heard_at = now
+        return self._heard_at + self._idle_s_max()
 
     def _want_write(self, wanted: bool) -> None:
         self._wire.want_write(wanted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -205,6 +207,28 @@ async def test_a_silent_peer_is_left_and_one_that_waits_for_the_node_is_not(auto
     took_s = await leaves(channel, wire)
     assert took_s <= IDLE_S_MAX + CLOSE_S_MAX + 4 * TICK_S
     assert written(wire) == [(0x88, b"\x0f\xa2idle")]
+
+
+async def test_a_peer_whose_bytes_wait_unread_while_the_node_was_stopped_is_not_silent() -> None:
+    class Working(Heard):
+        def _take(self, data: bytes | str) -> None:
+            super()._take(data)
+            self.busy = True
+
+    wire = FakeWire()
+    channel = Working(wire, Patience(Bulkhead(strict=True)))
+    wire.attach(channel)
+    wire.incoming = client_frame(BINARY, b"sent meanwhile")
+    now = trio.current_time() + IDLE_S_MAX
+    assert channel.late(now) > now
+    assert (channel.messages, wire.closed, bytes(wire.taken)) == ([b"sent meanwhile"], False, b"")
+
+
+async def test_a_peer_that_was_gone_already_when_the_node_was_stopped_is_left_without_a_word() -> None:
+    channel, wire = heard()
+    wire.ended = True
+    assert channel.late(trio.current_time() + IDLE_S_MAX) == math.inf
+    assert (wire.closed, bytes(wire.taken)) == (True, b"")
 
 
 async def test_a_congested_peer_is_overdue_again_and_again(autojump_clock: MockClock) -> None:
