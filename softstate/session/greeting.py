@@ -1,8 +1,13 @@
-"""From hello to welcome: a new session, or an earlier one resumed."""
+"""From hello to welcome: a new session, or an earlier one resumed.
+
+A subscribe that comes right behind the hello of a new session joins it (P-CONN-16): its names enter a lease that the
+welcome will announce, and one read answers both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from msgspec import UNSET
 
@@ -14,13 +19,14 @@ from softstate.position import Position
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingHello, Steps, send_error
+from softstate.session.request import PendingHello, PendingSubscribe, Steps, Unreadable, send_error
 from softstate.session.state import SessionCore, State
+from softstate.session.subscription import enter, subscribe_page
 from softstate.session.termination import refuse
 from softstate.wire import messages
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.levels import LEVEL
-from softstate.wire.messages import Hello
+from softstate.wire.messages import Hello, Id, Message, Subscribe
 
 
 def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
@@ -57,6 +63,42 @@ def _ask_for_missed(session: SessionCore, hello: Hello, names: Collection[str], 
     return session.ask(PendingHello(query, hello, gap_buffer))
 
 
+def join(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
+    """Enter the names of a subscribe behind hello into a lease, and have one read answer both (P-CONN-16)."""
+    hello = session.pending
+    assert isinstance(hello, PendingHello)
+    return session.work_through(_join(session, hello, message, now), rests_on_lease=False)
+
+
+def _join(session: SessionCore, hello: PendingHello, message: Subscribe, now: float) -> Steps:
+    try:
+        yield from session.check_request(message.topics, message.prefixes)
+        ttl_s = session.granted_ttl_ms(hello.request.ttl_ms) / 1000
+        gap_buffer = yield from enter(session, session.grant_lease(session.tokens(), now, ttl_s), message)
+    except RequestError:
+        # Hello is not at fault: the subscribe is refused behind the welcome.
+        session.end_lease()
+        return session.ask(replace(hello, kept=message))
+    query = Query(message.topics, message.prefixes, hello.request.position)
+    return session.ask(PendingHello(query, hello.request, joined=PendingSubscribe(query, message, gap_buffer)))
+
+
+def keep_for_welcome(session: SessionCore, message: Message, _now: float) -> list[Effect]:
+    """Keep a message that came behind hello until that is answered."""
+    hello = session.pending
+    assert isinstance(hello, PendingHello)
+    hello.kept = message
+    return []
+
+
+def keep_unreadable(session: SessionCore, error: RequestError, request: Id | None) -> list[Effect]:
+    """Keep a message that came behind hello, and that could not be decoded, until hello is answered."""
+    hello = session.pending
+    assert isinstance(hello, PendingHello)
+    hello.kept = Unreadable(error, request)
+    return []
+
+
 def reject_second_hello(_session: SessionCore, _hello: Hello, _now: float) -> list[Effect]:
     """Answer a hello on a connection that had one with an error, and nothing more (P-CONN-1)."""
     return [send_error(Invalid("hello was said already: it opens a connection, once"), None)]
@@ -64,6 +106,8 @@ def reject_second_hello(_session: SessionCore, _hello: Hello, _now: float) -> li
 
 def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float) -> list[Effect]:
     """Answer hello by what the store held: with all that was missed, or with a new session (P-RES-3)."""
+    if pending.joined is not None:
+        return _welcome_joined(session, pending, pending.joined, page, now)
     if pending.gap_buffer is None:
         return _welcome_new(session, pending, page.position, now)
     lease = session.living_lease(now)
@@ -77,6 +121,19 @@ def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float)
     return [*said, Replay(missed)] if missed else said
 
 
+def _welcome_joined(
+    session: SessionCore, pending: PendingHello, joined: PendingSubscribe, page: Page, now: float
+) -> list[Effect]:
+    lease = session.living_lease(now)
+    if lease is None:
+        # It ended while the store was read: the subscribe is taken as if it came behind the welcome.
+        pending.kept = joined.request
+        return _welcome_new(session, pending, page.position, now)
+    session.pending = None
+    session.announce_lease(lease, now)
+    return [*_welcome(session, lease, page.position, resumed=False), *subscribe_page(session, joined, page)]
+
+
 def _missed(query: Query, gap_buffer: GapBuffer, page: Page) -> list[Record] | None:
     """Return all that a resuming client has missed; None if `page` and the gap buffer are not all of it (P-RES-3)."""
     if gap_buffer.overflowed or page.more or page.floor > query.after:
@@ -85,10 +142,16 @@ def _missed(query: Query, gap_buffer: GapBuffer, page: Page) -> list[Record] | N
 
 
 def refuse_or_reset(session: SessionCore, pending: PendingHello, error: RequestError, now: float) -> list[Effect]:
-    """Reset a client whose position is off the history (P-REW-3); refuse it for any other error."""
+    """Reset a client whose position is off the history (P-REW-3); refuse it for any other error.
+
+    A subscribe that joined is of the history that is gone: its names leave with the lease that it entered.
+    """
     if error.code == "rewound" and error.position is not None:
         session.repairs["reset"] += 1
-        return _welcome_new(session, pending, error.position, now, reset=True)
+        said = _welcome_new(session, pending, error.position, now, reset=True)
+        if pending.joined is not None and session.held_lease() is not None:
+            return [*said, send_error(error, pending.joined.request.id)]
+        return said
     code = CloseCode.OVERLOADED if isinstance(error, Overloaded) else CloseCode.UNAVAILABLE
     return refuse(session, error, code)
 
@@ -99,6 +162,7 @@ def _welcome_new(
     if pending.gap_buffer is not None:
         session.repairs["not_resumed"] += 1
     session.pending = None
+    session.unresumed = pending.request.session is not None
     session.token = session.tokens()
     try:
         lease = session.begin_lease(now, session.granted_ttl_ms(pending.request.ttl_ms) / 1000)

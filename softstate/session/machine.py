@@ -1,14 +1,15 @@
 """The server's side of one connection, sans-I/O: looks up in the table what an input means, and does it.
 
-Requests that need the store are dealt with one at a time, in the order of arrival; only publishes overlap (P-CONN-4).
-While one is under way (`busy`), the shell does not feed the next. What the shell has to do comes back as effects.
+Requests that need the store are dealt with one at a time, in the order of arrival; only publishes overlap (P-CONN-4),
+and a subscribe behind hello joins it (P-CONN-16). While `busy`, the shell does not feed the next message. What the
+shell has to do comes back as effects.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
 from softstate.errors import RequestError
 from softstate.lease.sink import Sink
@@ -28,6 +29,7 @@ from softstate.session.request import (
     PendingRequest,
     PendingSubscribe,
     PendingWork,
+    Unreadable,
     send_error,
 )
 from softstate.session.state import SessionCore
@@ -76,7 +78,14 @@ class SessionMachine(SessionCore):
     @property
     def busy(self) -> bool:
         """Whether a request is under way, so that the next message has to wait."""
-        return self.pending is not None
+        pending = self.pending
+        return pending is not None and not (type(pending) is PendingHello and pending.takes_more)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the records of the read under way will be told as pushes, not as changes of an answer."""
+        pending = self.pending
+        return type(pending) is PendingHello and pending.gap_buffer is not None
 
     def expects(self, ticket: int) -> bool:
         """Tell whether a read is still wanted: the lease it was for may have ended while it waited to begin."""
@@ -98,7 +107,7 @@ class SessionMachine(SessionCore):
 
     def received(self, message: ClientMessage, now: float) -> list[Effect]:
         """Take one message. Must not be called while `busy`."""
-        assert self.pending is None
+        assert not self.busy
         rule = TABLE.get((self.state, type(message)))
         if rule is None:
             return []
@@ -118,6 +127,16 @@ class SessionMachine(SessionCore):
         pending = self._pending(ticket)
         return self._take(events.TURN_BEGUN, pending) if isinstance(pending, PendingWork) else []
 
+    def _take_kept(self, hello: PendingHello, now: float) -> list[Effect]:
+        """Take the message that was kept until hello was answered."""
+        match hello.kept:
+            case None:
+                return []
+            case Unreadable(error, request):
+                return self.unreadable(error, request)
+            case message:
+                return self.received(cast("ClientMessage", message), now)
+
     # The store answers -----------------------------------------------------------------------------------------------
 
     def answered(self, ticket: int, page: Page, now: float) -> list[Effect]:
@@ -128,7 +147,7 @@ class SessionMachine(SessionCore):
             case PendingPoll() as pending:
                 return self._take(events.POLL_ANSWERED, pending, page)
             case PendingHello() as pending:
-                return self._take(events.HELLO_ANSWERED, pending, page, now)
+                return [*self._take(events.HELLO_ANSWERED, pending, page, now), *self._take_kept(pending, now)]
             case _:
                 return []
 
@@ -147,7 +166,7 @@ class SessionMachine(SessionCore):
         """Take the error that a `Read` or `ReadHead` ended in. `position` and `sent` are as in `caught_up`."""
         match self._pending(ticket):
             case PendingHello() as pending:
-                return self._take(events.HELLO_FAILED, pending, error, now)
+                return [*self._take(events.HELLO_FAILED, pending, error, now), *self._take_kept(pending, now)]
             case PendingSubscribe() as pending:
                 return self._take(events.SUBSCRIBE_FAILED, pending, error)
             case PendingPoll() as pending:

@@ -74,8 +74,9 @@ def _renewed(
     terms = session.terms()
     ttl_ms = round(lease.ttl_s * 1000)
     match = request.count == lease.count and request.digest == digest_text(lease.digest)
-    if not match:
+    if not match and not session.unresumed:  # else it was sent with hello, before the client knew (P-CONN-16)
         session.repairs["mismatch"] += 1
+    session.unresumed = False
     return Send(
         Renewed(
             request.id,

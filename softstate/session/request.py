@@ -19,7 +19,7 @@ from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.session.effects import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.wire.messages import Error, Hello, Id, Poll, Renew, Subscribe
+from softstate.wire.messages import Error, Hello, Id, Message, Poll, Renew, Subscribe
 
 NAMES_PER_TURN = 256
 """Default for the names that one turn of the loop deals with: 1 ms."""
@@ -32,17 +32,6 @@ Steps: TypeAlias = Generator[int, None, list[Effect]]
 
 OVERFLOW_ROUNDS_MAX = 8
 """Most times that an answer is read on because its gap buffer overflowed; then it is `overloaded` (P-SUB-6)."""
-
-
-@dataclass(slots=True)
-class PendingHello:
-    """A hello, and the read for it. With a `gap_buffer` it asks to resume: the query is for all that was missed."""
-
-    query: Query
-    request: Hello
-    gap_buffer: GapBuffer | None = field(default=None, repr=False)
-    ticket: int = 0
-    rests_on_lease: ClassVar[bool] = False
 
 
 @dataclass(slots=True)
@@ -95,6 +84,36 @@ class PendingSubscribe(PendingPages):
     request: Subscribe
     gap_buffer: GapBuffer = field(repr=False)
     rests_on_lease: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """A message that could not be decoded: why, and its id, if that could be read."""
+
+    error: RequestError
+    request: Id | None
+
+
+@dataclass(slots=True)
+class PendingHello:
+    """A hello, and the read for it. With a `gap_buffer` it asks to resume: the query is for all that was missed.
+
+    One message is taken behind one that does not (P-CONN-16): a subscribe that `joined` it, whose query is asked then;
+    or one that is `kept` until the welcome.
+    """
+
+    query: Query
+    request: Hello
+    gap_buffer: GapBuffer | None = field(default=None, repr=False)
+    joined: PendingSubscribe | None = None
+    kept: Message | Unreadable | None = None
+    ticket: int = 0
+    rests_on_lease: ClassVar[bool] = False
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the next message may be taken now."""
+        return self.gap_buffer is None and self.joined is None and self.kept is None
 
 
 @dataclass(slots=True)

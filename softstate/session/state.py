@@ -55,13 +55,14 @@ class SessionCore:
 
     `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
-    lease until the hub is past the answer. `token` is the session's secret. `moved_to` is the last position that passed
-    through the hub during the greeting. `denied`: the lease was revoked as denied.
+    lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
+    last position that passed through the hub during the greeting. `denied`: the lease was revoked as denied.
+    `unresumed`: the client asked to resume, its session is new, and it has not subscribed since.
     """
 
     __slots__ = (
         "_tickets", "denied", "gap_buffer", "gap_topics_max", "lease", "leases", "moved_to", "name", "names_per_turn",
-        "pending", "repairs", "sink", "state", "terms", "token", "tokens",
+        "pending", "repairs", "sink", "state", "terms", "token", "tokens", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class SessionCore:
         self.pending: PendingRequest | None = None
         self.moved_to: Position | None = None
         self.denied = False
+        self.unresumed = False
         self._tickets = 0
 
     # Requests --------------------------------------------------------------------------------------------------------
@@ -163,13 +165,24 @@ class SessionCore:
         """The TTL that the client was told last."""
         return self.terms().ttl_ms / 1000 if self.lease is None else self.lease.ttl_s
 
+    def grant_lease(self, token: str, now: float, ttl_s: float) -> Lease:
+        """Hold a new lease, without names, for a token. Raises `Overloaded` when the table is full."""
+        self.end_lease()
+        lease = self.lease = self.leases.grant(token, now, ttl_s, self.name)
+        self.leases.attach(lease, self.sink)
+        return lease
+
     def begin_lease(self, now: float, ttl_s: float) -> Lease:
         """Enter OPEN with a new lease, without names, for `token`. Raises `Overloaded` when the table is full."""
-        self.end_lease()
-        lease = self.lease = self.leases.grant(self.token, now, ttl_s, self.name)
-        self.leases.attach(lease, self.sink)
+        lease = self.grant_lease(self.token, now, ttl_s)
         self.state = State.OPEN
         return lease
+
+    def announce_lease(self, lease: Lease, now: float) -> None:
+        """Enter OPEN with the lease that was granted ahead of the welcome, from which on it lasts for its TTL."""
+        self.leases.extend(lease, now)
+        self.token = lease.token
+        self.state = State.OPEN
 
     def end_lease(self) -> None:
         """Release the lease, unless another connection has the session, and what is held back for it."""
@@ -185,10 +198,15 @@ class SessionCore:
         self.state = State.LAPSED
 
     def detach(self) -> None:
-        """Enter ENDED: forget the request under way, and leave the lease to its TTL (P-RES-1)."""
+        """Enter ENDED: forget the request under way, and leave the lease to its TTL (P-RES-1).
+
+        A lease that was granted ahead of its welcome ends: no client knows its token.
+        """
+        lease = self.lease
+        if lease is not None and lease.token != self.token:
+            self.end_lease()
         self.pending = self.gap_buffer = None
         self.state = State.ENDED
-        lease = self.lease
         if lease is not None and lease.sink is self.sink:
             self.leases.detach(lease)
         self.sink = NOWHERE  # else the two would lead to each other, and wait for the garbage collector

@@ -21,6 +21,7 @@ def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effe
 
 
 def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
+    session.unresumed = False
     lease = session.living_lease(now)
     if lease is not None:
         session.leases.extend(lease, now)
@@ -30,15 +31,18 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
             # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.
             session.lapse()
             lease = session.begin_lease(now, session.ttl_s)
-        gap_buffer = yield from _enter(session, lease, message)
+        gap_buffer = yield from enter(session, lease, message)
     except RequestError as error:
         yield from _remove_names(session, message)
         return [send_error(error, message.id)]
     return session.ask(PendingSubscribe(Query(message.topics, message.prefixes), message, gap_buffer))
 
 
-def _enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[int, None, GapBuffer]:
-    """Let the lease hold the names. In the midst of it, it holds some: each is held back from its entry on."""
+def enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[int, None, GapBuffer]:
+    """Let the lease hold the names. In the midst of it, it holds some: each is held back from its entry on.
+
+    Raises `TooLarge`, and `NoLease` if the lease has ended.
+    """
     leases = session.leases
     names = [*message.topics, *message.prefixes]
     if message.replace:

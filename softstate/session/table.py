@@ -49,7 +49,10 @@ from softstate.session.events import (
 )
 from softstate.session.greeting import (
     greet,
+    join,
+    keep_for_welcome,
     keep_position,
+    keep_unreadable,
     refuse_or_reset,
     reject_second_hello,
     send_position,
@@ -128,11 +131,14 @@ SAME: States = ()
 
 MESSAGES: tuple[type[Message], ...] = get_args(ClientMessage)
 NOT_HELLO = (Subscribe, Unsubscribe, Renew, Poll, Publish, ClientBye)
+NOT_SUBSCRIBE = (Hello, Unsubscribe, Renew, Poll, Publish, ClientBye)
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
     _on((NEW,),      (Hello,),           (GREETING,),     greet),
     _on((NEW,),      NOT_HELLO,          (ENDED,),        refuse_unless_hello),
+    _on((GREETING,), (Subscribe,),       SAME,            join),
+    _on((GREETING,), NOT_SUBSCRIBE,      SAME,            keep_for_welcome),
     _on(WELCOMED,    (Hello,),           SAME,            reject_second_hello),
     _on(WELCOMED,    (Subscribe,),       (OPEN, LAPSED),  subscribe),  # LAPSED: no new lease was granted
     _on((OPEN,),     (Unsubscribe,),     SAME,            unsubscribe),
@@ -142,6 +148,7 @@ ROWS: tuple[Row, ...] = (
     _on(WELCOMED,    (Publish,),         SAME,            submit),
     _on(WELCOMED,    (ClientBye,),       (ENDED,),        accept_bye),
     _at((NEW,),      UNREADABLE,         (ENDED,),        refuse_unreadable),
+    _at((GREETING,), UNREADABLE,         SAME,            keep_unreadable),
     _at(WELCOMED,    UNREADABLE,         SAME,            report_unreadable),
 
     _at((GREETING,), HELLO_ANSWERED,     (OPEN, ENDED),   welcome),  # ENDED: the lease table is full
@@ -177,7 +184,6 @@ ROWS: tuple[Row, ...] = (
 _OF_LEASE = (SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, RENEW_CAUGHT_UP, RENEW_FAILED)
 
 _REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
-    ((GREETING,), (*MESSAGES, UNREADABLE), "hello is under way, and one request at a time is dealt with (P-CONN-4)"),
     ((LAPSED,), (Unsubscribe,), "a lease that has ended holds no names"),
     ((NEW, *WELCOMED), (HELLO_ANSWERED, HELLO_FAILED), "hello is under way in GREETING alone"),
     ((NEW, GREETING), (*_OF_LEASE, POLL_ANSWERED, POLL_FAILED), "no other request is under way before the welcome"),

@@ -55,6 +55,9 @@ class Client:
         self.serial = 0
         self.notifies = 0
         self.matches = 0
+        self.early = False
+        """Whether the lease was begun by a subscribe behind hello."""
+        self.early_answers = 0
 
     def drop(self, name: str) -> None:
         """Give up a name, and what was known because of it alone."""
@@ -99,6 +102,11 @@ class Client:
         self.asked[number] = Question(since, self.lease, joins=True)
         return Subscribe(number, *split_known(since), replace)
 
+    def subscribe_early(self) -> Subscribe:
+        """Subscribe the whole set behind hello (P-CONN-16)."""
+        self.early = True
+        return self.subscribe(set(self.wanted), replace=True)
+
     def poll(self, names: set[str]) -> Poll:
         number, since = self.number(), self.since(names)
         self.asked[number] = Question(since, self.lease, joins=False)
@@ -135,7 +143,11 @@ class Client:
 
     def welcome(self, message: Welcome) -> None:
         assert message.reset is not True
-        self.break_lease()
+        if self.early and not message.resumed:
+            self.early_answers += 1
+        else:
+            self.break_lease()
+        self.early = False
         self.notifies = 0
         self.session = message.session
         if message.resumed:

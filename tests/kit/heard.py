@@ -6,6 +6,7 @@ from softstate.server.edge.patience import Patience
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.websocket.channel import Channel
+from softstate.wire.websocket import Received
 
 MESSAGE_BYTES_MAX = 100_000
 IDLE_S_MAX = 50.0
@@ -27,7 +28,7 @@ class Heard(Channel):
     def _take(self, data: bytes | str) -> None:
         self.messages.append(data)
 
-    def _held_up(self) -> bool:
+    def _held_up(self, _item: Received) -> bool:
         return self.busy
 
     def _is_at_work(self) -> bool:

@@ -27,6 +27,7 @@ class RandomWalk:
 
     def __init__(self, random: Random, page_cost: int = READ_COST_MAX, *, rows: bool = True) -> None:
         self.random = random
+        self.rows = rows
         self.rig = SessionRig(
             gap_topics_max=random.randint(1, 3),
             page_limit=random.randint(1, 4),
@@ -122,6 +123,8 @@ class RandomWalk:
         self.client.break_lease()
         self.peer, self.welcomed = self.rig.connect(), False
         self.peer.inbox.append(hello)
+        if hello.since is None and self.client.wanted and self.random.random() < 0.5:
+            self.peer.inbox.append(self.client.subscribe_early())
         self.peer.pump()
 
     def cut_off(self) -> None:
@@ -176,7 +179,10 @@ class RandomWalk:
         self.deliver()
 
     def compact(self) -> None:
-        self.rig.image.compact(tombstones=self.rig.hub, keys=0)
+        # Beyond the client's position, the row that its lineage is of might be forgotten, which it does not expect.
+        position = self.client.position
+        upto = self.rig.hub if position is None or not self.rows else min(self.rig.hub, position.revision)
+        self.rig.image.compact(tombstones=upto, keys=0)
 
     def stall(self) -> None:
         self.peer.stalled = not self.peer.stalled

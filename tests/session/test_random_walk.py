@@ -31,7 +31,7 @@ SEEDS_OF_COSTS = 30
 STEPS = 300
 
 
-def test_the_walks_match_resume_overflow_and_lose_their_lease() -> None:
+def test_the_walks_match_resume_join_overflow_and_lose_their_lease() -> None:
     """Else the walks below would prove nothing."""
     seen: Counter[str] = Counter()
     for seed in range(30):
@@ -40,7 +40,8 @@ def test_the_walks_match_resume_overflow_and_lose_their_lease() -> None:
         seen += walk.rig.repairs
         seen["match"] += walk.client.matches
         seen["turns"] += walk.turns
-    assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease", "turns"))
+        seen["early"] += walk.client.early_answers
+    assert all(seen[kind] > 5 for kind in ("match", "resumed", "hold_overflow", "no_lease", "turns", "early"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -136,6 +136,16 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/websocket/test_channel.py::test_pings_are_not_answered_while_congested",
         "server/websocket/test_channel.py::test_many_messages_received_at_once_are_taken_in_many_turns",
     ),
+    "P-CONN-16": (
+        "session/test_one_flight.py::test_one_read_answers_both",
+        "session/test_one_flight.py::test_pushes_wait_for_both_answers_and_lose_what_the_read_covers",
+        "session/test_one_flight.py::test_a_rewound_store_resets_the_client_and_voids_the_subscribe",
+        "session/test_one_flight.py::test_a_subscribe_that_breaks_a_rule_is_refused_behind_the_welcome",
+        "session/test_one_flight.py::test_a_refused_hello_leaves_no_lease_of_what_came_behind_it",
+        "session/test_one_flight.py::test_a_renew_behind_a_hello_that_resumes_is_answered_behind_the_welcome",
+        "server/websocket/test_one_flight.py::test_hello_and_subscribe_are_one_read_of_the_store",
+        "transcripts/one_flight.json",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",
@@ -148,7 +158,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-SUB-3": (
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
-        "session/test_random_walk.py::test_the_walks_match_resume_overflow_and_lose_their_lease",
+        "session/test_random_walk.py::test_the_walks_match_resume_join_overflow_and_lose_their_lease",
         "server/storage/test_batcher.py::test_a_batch_is_closed_before_its_call_begins",
     ),
     "P-SUB-4": (

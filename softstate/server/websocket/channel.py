@@ -129,7 +129,7 @@ class Channel:
                     self._take_event(item)
                 elif self.outbox is None:
                     break
-                elif taken == MESSAGES_PER_TURN or self._held_up():
+                elif taken == MESSAGES_PER_TURN or self._held_up(item):
                     self._inbox = self._answer_pings(received[at:])
                     break
                 elif isinstance(item, bytes | str):
@@ -139,7 +139,7 @@ class Channel:
                     self._take_event(item)
             if self._inbox:
                 break
-        if self._inbox and not self._held_up():
+        if self._inbox and not self._held_up(self._inbox[0]):
             # A peer that sends many at once holds up no other (P-CONN-15).
             self._wire.again()
         self._write_pongs()
@@ -249,8 +249,8 @@ class Channel:
         """Take a message."""
 
     @abstractmethod
-    def _held_up(self) -> bool:
-        """Tell whether the next message has to wait."""
+    def _held_up(self, item: Received) -> bool:
+        """Tell whether `item`, which comes next, has to wait."""
 
     @abstractmethod
     def _is_at_work(self) -> bool:

@@ -50,6 +50,7 @@ from softstate.wire import CloseCode, Codec, frame, messages
 from softstate.wire.codec import CBOR
 from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
+from softstate.wire.websocket import Received
 
 IDLE_LEASES = 2
 """A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
@@ -84,7 +85,7 @@ class Connection(Channel):
         self._publishes: Publishes | None = None
         self._draining = False
         # A read that waits for its answer, work that waits for a turn, and the effect that asks for a read, which waits
-        # for the replies to be taken.
+        # for the replies to be taken, or for all messages that were received with it.
         self._ticket: ReadTicket | None = None
         self._turn: Waiting | None = None
         self._held: Read | ReadHead | None = None
@@ -218,7 +219,10 @@ class Connection(Channel):
                 self._work_on(self._portion(ticket, names))
             case _:
                 outbox.flush()
-                self._ask(effect)
+                if self.machine.busy:
+                    self._ask(effect)
+                else:  # hello, whose subscribe may have been received already: one read for both
+                    self._held = effect
 
     def _replay(self, outbox: Outbox, records: Sequence[Record]) -> None:
         for record in records:
@@ -261,6 +265,8 @@ class Connection(Channel):
                 else:
                     access.heads.submit(partial(self._caught_up, ticket), self.fail)
             else:
+                if self._ticket is not None:
+                    self._ticket.abandon()
                 answered = partial(self._answered, effect)
                 self._ticket = access.reads.submit(effect.query, PATIENT, answered, self.fail)
         except RequestError as error:
@@ -331,7 +337,7 @@ class Connection(Channel):
     def _page(self, ticket: int, page: Page) -> Work:
         """Encode the records ahead of the answer, which is written in one turn."""
         # By identity: the page holds the records until then.
-        encode = self.codec.notify if self.machine.state is State.GREETING else self.codec.change
+        encode = self.codec.notify if self.machine.replays else self.codec.change
         self._encoded = yield from encode_in_portions(self._parts.turns, self.codec, page.records, encode)
         return self.machine.answered(ticket, page, self._parts.now())
 
@@ -369,12 +375,12 @@ class Connection(Channel):
 
     # Messages -------------------------------------------------------------------------------------------------------
 
-    def _held_up(self) -> bool:
+    def _held_up(self, item: Received) -> bool:
         # P-CONN-4, P-CONN-5: while a request is under way, while the peer does not take its replies, and while as many
         # publishes as may be are not answered.
         outbox = self.outbox
         return (
-            self.machine.pending is not None
+            (self.machine.pending is not None and (self.machine.busy or not isinstance(item, bytes | str)))
             or self._turn is not None
             or self._draining
             or (outbox is not None and not outbox.replies_taken())
@@ -413,6 +419,8 @@ class Connection(Channel):
     def _all_taken(self, *, received: bool) -> None:
         if self._publishes is not None:
             self._publishes.end_refusals(received=received)
+        if self._held is not None and self._turn is None and self.outbox is not None and self.outbox.replies_taken():
+            self._replies_taken()
 
     def _replies_taken(self) -> None:
         held, self._held = self._held, None

@@ -97,6 +97,8 @@ class WireChecks:
             self._serial += 1
             held = self._sessions[connection.resuming or ""]
             connection.scope = {name: _Subscription(connection.since, self._serial, connection.since) for name in held}
+            for renewal in connection.renewals:  # written behind hello: its set is the one that was resumed
+                connection.renewals[renewal] = dict(connection.scope)
         self._sessions[session] = connection.scope
 
     def _subscribed(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
