@@ -11,25 +11,17 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-import structlog
 import trio
 
 from softstate.errors import ConfigError
 from softstate.server.bulkhead import RETRY_S, Bulkhead
-from softstate.server.spell import Spell
 
-BACKLOG = 65_535
-"""Connections that may wait to be accepted; the system takes its own limit if that is lower."""
-
-ACCEPT_RETRY_S = 0.1
-"""Pause after the system has refused to accept a connection, in seconds: it still waits in the queue."""
-
-ACCEPT_QUIET_S = 1.0
-"""A spell of such refusals is over once there was none for this many seconds."""
+BACKLOG = 4_096
+"""Connections that may wait to be accepted: half a second's work. With more, the node would serve clients that have
+given up; of those beyond it the system takes no notice, and they ask again by themselves. It takes its own limit if
+that is lower."""
 
 S = TypeVar("S", bound=trio.abc.Stream)
-
-log = structlog.get_logger("softstate.listeners")
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socket.SocketType]:
@@ -86,36 +78,14 @@ async def accept_all(
 ) -> None:
     """Start `serve` in `nursery` for every connection, until cancelled; then close the listener. No error ends it.
 
-    The system refuses to accept while there are no file descriptors or no memory for it. The first refusal of a spell
-    is logged, and its end.
+    For streams that are no sockets of the system, as in simulation: those are accepted in `softstate.server.edge`.
     """
-    spell = Spell(
-        lambda because: log.error("no connection can be accepted", because=because),
-        lambda refusals: log.info("connections are accepted again", refusals=refusals),
-        quiet_s=ACCEPT_QUIET_S,
-    )
     async with listener:
         while True:
-            with bulkhead.contain("accept"):
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    spell.failed(_why(error))
-                    await trio.sleep(ACCEPT_RETRY_S)
-                except trio.ClosedResourceError:
-                    await trio.lowlevel.checkpoint_if_cancelled()  # then the node ends, and is meant to
-                    raise
-                else:
-                    spell.succeeded()
-                    nursery.start_soon(serve, stream)
+            with bulkhead.contain("accept", passing=trio.ClosedResourceError):
+                nursery.start_soon(serve, await listener.accept())
                 continue
             await trio.sleep(RETRY_S)
-
-
-def _why(error: OSError) -> str:
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{error.strerror}: raise the limit (ulimit -n, LimitNOFILE), or lower connections_max"
-    return error.strerror or str(error)
 
 
 def close(bound: Iterable[trio.socket.SocketType]) -> None:

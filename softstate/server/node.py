@@ -17,16 +17,17 @@ from softstate.errors import ConfigError, NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
-from softstate.server.bulkhead import RETRY_S, Bulkhead, failed
+from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.pump import Pump
-from softstate.server.edge.stream_wire import StreamWire, raw_socket_of
+from softstate.server.edge.stream_wire import RawSocket, StreamWire
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
+from softstate.server.http.peer import HttpPeer
 from softstate.server.http.server import SHARED_DATE, HttpServer
 from softstate.server.http.upgrade import Handshake
 from softstate.server.listeners import accept_all, bind, close, listen, name_of
@@ -118,16 +119,15 @@ class Node:
         )
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
         self._terms_until = -math.inf
-        self.http = HttpServer(self, self._upgrade, self.admit, date)
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.expected_polls = ExpectedPolls()
-        self._streams = 0
         self.repairs: Counter[str] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
-        self._pump = Pump(self.bulkhead, self.hub.flush)
+        self.http = HttpServer(self, self._upgrade, self.admit, date, self._note_end)
+        self.pump = Pump(self.bulkhead, self.hub.flush, self.begin)
         self._parts = Parts(
             config=config,
             leases=self.leases,
@@ -154,8 +154,8 @@ class Node:
 
     @property
     def connections(self) -> int:
-        """The number of connections that are open: those that have a task, and those of the pump."""
-        return self._streams + len(self._pump)
+        """The number of connections that are open."""
+        return len(self.sockets) + self.http.open_connections
 
     @property
     def ready(self) -> bool:
@@ -279,18 +279,26 @@ class Node:
 
         Raises `NodeFailed` after bugs that a node must not outlive, or should not (`softstate.server.bulkhead`).
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_at_once, nursery.cancel_scope)
-            await self.start(nursery)
-            async with trio.open_nursery() as accepting:
-                nursery.start_soon(self._stop_accepting, accepting.cancel_scope)
-                started()
-                for listener in listeners:
-                    accepting.start_soon(accept_all, listener, self._serve_stream, nursery, self.bulkhead)
-            for listener in listeners:
-                await listener.aclose()
-            await self._wind_down()
-            nursery.cancel_scope.cancel()
+        sockets = [listener.socket for listener in listeners if isinstance(listener, trio.SocketListener)]
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_at_once, nursery.cancel_scope)
+                await self.start(nursery)
+                async with trio.open_nursery() as accepting:
+                    started()
+                    for each in sockets:
+                        self.pump.listen(each)
+                    for listener in listeners:
+                        if not isinstance(listener, trio.SocketListener):
+                            accepting.start_soon(accept_all, listener, self.serve_stream, nursery, self.bulkhead)
+                    await self._draining.wait()
+                    accepting.cancel_scope.cancel()
+                self.pump.accept_no_more()
+                close(sockets)
+                await self._wind_down()
+                nursery.cancel_scope.cancel()
+        finally:
+            close(sockets)
         if self.bulkhead.fatal is not None:
             raise NodeFailed(
                 f"the node ended because {self.bulkhead.fatal}: its log has the errors; start it again, and report them"
@@ -301,17 +309,13 @@ class Node:
         self.access.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.patience.run)
-        nursery.start_soon(self._pump.run)
+        nursery.start_soon(self.pump.run)
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
         """Begin to shut down: no new sessions, every client told to come back later, publishes in flight finished."""
         self._draining.set()
         await trio.lowlevel.checkpoint()
-
-    async def _stop_accepting(self, accepting: trio.CancelScope) -> None:
-        await self._draining.wait()
-        accepting.cancel()
 
     async def _end_at_once(self, everything: trio.CancelScope) -> None:
         await self.bulkhead.wait_ending()
@@ -327,62 +331,46 @@ class Node:
                 self._connection_ended = trio.Event()
                 await self._connection_ended.wait()
 
-    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
-        self._streams += 1
-        try:
-            with self.bulkhead.contain("connection") as served:
-                if self.connections > self.config.connections_max + REFUSED_MAX:
-                    pass  # those that are told already may take seconds to leave: this one gets no answer
-                elif self.connections > self.config.connections_max:
-                    limit = self.config.connections_max
-                    message = f"too many connections, the limit (connections_max) is {limit}"
-                    await self.http.refuse(stream, Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
-                else:
-                    await self.http.serve_connection(stream, _peer(stream))
-            if served.failed or self.connections > self.config.connections_max:
-                await trio.aclose_forcefully(stream)
-        finally:
-            self._streams -= 1
-            self._connection_ended.set()
+    async def serve_stream(self, stream: RawSocket) -> None:
+        """Serve a connection that is no socket of the system, as in simulation, until it ends."""
+        wire = StreamWire(stream, str(stream), self.bulkhead)
+        with self.bulkhead.contain("connection", wire.close, peer=str(stream)):
+            self.begin(wire, str(stream))
+        await wire.drive()
 
-    async def _upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
-        """Answer a handshake. On a socket of the system, the pump has its connection from then on, and no task has."""
-        if isinstance(stream, trio.SocketStream):
-            wire = self._pump.adopt(stream.socket.fileno())
-            begun = wire.peer = self._begin(wire, handshake, peer, wire.release)
-            if begun is not None:
-                stream.socket.detach()
-                return
+    def begin(self, wire: Wire, name: str) -> None:
+        """Serve a new connection, unless there are too many."""
+        config = self.config
+        if self.connections >= config.connections_max + REFUSED_MAX:
+            wire.close()  # those that are told already may take seconds to leave: this one gets no answer
+            return
+        full = self.connections >= config.connections_max
+        peer = self.http.open(wire, name)
+        if full:
+            message = f"too many connections, the limit (connections_max) is {config.connections_max}"
+            peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
         else:
-            driven = StreamWire(raw_socket_of(stream), peer, self.bulkhead)
-            connection = self._begin(driven, handshake, peer, driven.close)
-            if connection is not None:
-                await driven.drive(connection)
-                return
-        await self.http.refuse(stream, failed("answering this handshake"))
+            # Its request is mostly here: to wait until the pump tells of it would cost 40 us more (a prototype).
+            self.bulkhead.each("connection", HttpPeer.readable, (peer,), failed=HttpPeer.fail)
 
-    def _begin(self, wire: Wire, handshake: Handshake, peer: str, release: Callable[[], object]) -> Connection | None:
-        """Begin a WebSocket connection with the answer to its handshake.
-
-        If that meets a bug, call `release`, so that nothing writes to this socket later, and return None.
-        """
-        connection: Connection | None = None
-        with self.bulkhead.contain("handshake", peer=peer):
-            measured = MeasuredRequest(self.handshakes)
-            connection = Connection(self._parts, handshake.codec, wire, measured, self._connection_over)
+    def _upgrade(self, wire: Wire, handshake: Handshake, name: str) -> None:
+        """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
+        connection = Connection(
+            self._parts, handshake.codec, wire, MeasuredRequest(self.handshakes), self._connection_over
+        )
+        wire.peer = connection
+        with self.bulkhead.contain("handshake", connection.end, peer=name):
             connection.begin(handshake.answer)
+        if connection.outbox is not None:
             self.sockets[connection] = None
-            with self.bulkhead.contain("connection", connection.fail, peer=peer):
+            with self.bulkhead.contain("connection", connection.fail, peer=name):
                 connection.received(handshake.behind)
-            return connection
-        release()
-        if connection is not None:
-            # It would be found late, and would write to a descriptor that is another socket's by then.
-            self.bulkhead.attempt(connection.end)
-        return None
 
     def _connection_over(self, connection: Connection) -> None:
         self.sockets.pop(connection, None)
+        self._note_end()
+
+    def _note_end(self) -> None:
         self._connection_ended.set()
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
@@ -439,16 +427,6 @@ def _expired(sink: Sink) -> None:
 
 def _overloaded(sink: Sink) -> None:
     sink.revoked("overloaded")
-
-
-def _peer(stream: trio.abc.Stream) -> str:
-    if not isinstance(stream, trio.SocketStream):
-        return str(stream)
-    try:
-        host, port, *_ = stream.socket.getpeername()
-    except OSError:
-        return "unknown"
-    return f"{host}:{port}"
 
 
 async def serve(

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.edge.patience import Patience
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
@@ -39,6 +40,10 @@ class Services(Protocol):
     @property
     def bulkhead(self) -> Bulkhead:
         """The bulkhead that contains the bugs of single requests."""
+
+    @property
+    def patience(self) -> Patience:
+        """The deadlines of all connections."""
 
     @property
     def turns(self) -> Turns:

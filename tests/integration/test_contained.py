@@ -33,10 +33,11 @@ from softstate.server.edge.patience import Patience
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.server.fanout.turns import Turns
-from softstate.server.http import server as http_server
+from softstate.server.http import peer as http_peer, topic_routes
+from softstate.server.http.channel import HttpChannel
 from softstate.server.http.message import Request
+from softstate.server.http.peer import HttpPeer
 from softstate.server.http.server import HttpServer
-from softstate.server.http.stream import HttpStream
 from softstate.server.storage.batcher import Batcher
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
@@ -182,6 +183,12 @@ async def drain(rig: Rig, _victim: Client) -> None:
     await trio.sleep(0.5)
 
 
+async def silent(rig: Rig, _victim: Client) -> None:
+    stream = await rig.network.open_stream("curl", "localhost", 80)
+    await trio.sleep(20)
+    await stream.aclose()
+
+
 def request(path: str, method: str = "GET", body: str = "") -> Act:
     async def act(rig: Rig, _victim: Client) -> int:
         status, answer = await rig.get(path, method, body)
@@ -195,17 +202,23 @@ def request(path: str, method: str = "GET", body: str = "") -> Act:
 DOORS: dict[str, Door] = {
     # HTTP, at each step of a request
     "head": Door(Request, "of", request("/v1/status"), status=500),
-    "route": Door(http_server, "find", request("/v1/status"), status=500),
+    "route": Door(http_peer, "find", request("/v1/status"), status=500),
     "handler": Door(Node, "metrics", request("/metrics"), status=500),
     "async handler": Door(Node, "status", request("/v1/status"), status=500),
-    "body": Door(HttpStream, "read_body", request("/v1/poll", "POST", "{}"), status=500),
-    "held": Door(HttpStream, "hang_up", request("/v1/topics/none?wait_ms=1000"), status=500),
-    "reply": Door(HttpServer, "_send", request("/healthz"), status=500),
+    "body": Door(HttpPeer, "_take_body", request("/v1/poll", "POST", "{}"), status=500),
+    "held": Door(HttpChannel, "hang_up", request("/v1/topics/none?wait_ms=1000"), status=500),
+    "reply": Door(HttpPeer, "_send", request("/healthz"), status=500),
+    "written": Door(HttpChannel, "_replied", request("/healthz"), status=200),
+    "task of a request": Door(http_peer, "answer", request("/v1/status"), status=500),
+    "value": Door(topic_routes, "checked_value", request("/v1/topics/v", "PUT", "1"), status=500),
+    "answer to a write": Door(topic_routes, "_published", request("/v1/topics/v", "PUT", "1"), status=500),
     "read": Door(MemoryStore, "read", request("/v1/topics"), status=500),
     "lineage": Door(MemoryStore, "lineage_at", request("/v1/topics/here"), status=500),
     "commit": Door(MemoryStore, "publish", request("/v1/topics/v", "PUT", "1"), status=500),
-    "http connection": Door(HttpServer, "_serve_http", request("/healthz"), status=0),
-    "served": Door(HttpServer, "serve_connection", request("/healthz"), status=0),
+    "connection": Door(HttpServer, "open", request("/healthz"), status=0),
+    "first read": Door(HttpChannel, "readable", request("/healthz"), status=500),
+    "received": Door(HttpChannel, "_read", request("/healthz"), status=500),
+    "time of http": Door(HttpChannel, "_time_out", silent),
     "accept": Door(SimListener, "accept", again),
     # WebSocket
     "handshake": Door(Connection, "__init__", again),
@@ -246,7 +259,11 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "edge/stream_wire.py self._tell_writable": ("congested",),
     "edge/stream_wire.py self._tell_again": ("bytes",),
     "node.py self.patience.run": ("late", "patience"),
-    "node.py self._pump.run": "feeds real sockets only: tests/server/edge/test_pump.py",
+    "edge/stream_wire.py task": ("task of a request", "async handler"),
+    "edge/pump.py task": ("task of a request", "async handler"),
+    "http/peer.py self._answer_later": ("task of a request", "async handler"),
+    "edge/pump.py partial(_sleep, after_s, call)": "sleeps, and has sockets listened to again",
+    "node.py self.pump.run": "feeds real sockets only: tests/server/edge/test_pump.py, test_acceptor.py",
     "storage/access.py batcher.run": ("read", "lineage", "batch"),
     "storage/access.py self.heads.run": ("head of the store",),
     "storage/access.py self.writes.batcher.run": ("commit", "batch"),
@@ -256,9 +273,8 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "storage/heads.py self._settle_late": ("late renewals",),
     "http/context.py self._end_when_gone": ("held",),
     "websocket/connection.py self._reach": ("page",),
-    "listeners.py serve": ("http connection", "served"),
+    "listeners.py serve": ("connection",),
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
-    "node.py self._stop_accepting": "waits for the drain, and cancels",
     "node.py accept_all": ("accept",),
     "node.py self._sweep": ("expiry", "sweep"),
 }

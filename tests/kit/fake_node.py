@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 import trio.testing
@@ -16,12 +17,58 @@ from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.edge.patience import Patience
+from softstate.server.edge.stream_wire import StreamWire
+from softstate.server.edge.wire import Wire
 from softstate.server.fanout.turns import Turns
 from softstate.server.http.server import HttpServer
 from softstate.server.http.upgrade import Handshake
+from softstate.server.storage.batcher import Ticket
+from softstate.server.storage.writes import CommitResult
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from softstate.wire import CBOR, encode_value
+
+MemoryStream: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
+
+
+class MemorySocket:
+    """One end of a connection in memory as a `RawSocket`. It takes `free_bytes` at most."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self.stream = stream
+        self.free_bytes = math.inf
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        data = data[: int(min(len(data), self.free_bytes))]
+        self.free_bytes -= len(data)
+        # As `send_all` does, without its checkpoints; the hook is a function of the pair, and does not wait.
+        sending = self.stream.send_stream
+        try:
+            sending._outgoing.put(data)
+        except trio.ClosedResourceError as error:
+            raise trio.BrokenResourceError from error
+        assert sending.send_all_hook is not None
+        pumping = sending.send_all_hook()
+        try:
+            pumping.send(None)  # type: ignore[attr-defined]
+        except StopIteration:
+            return len(data)
+        raise AssertionError
+
+    async def wait_writable(self) -> None:
+        if not self.free_bytes:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        return bytes(await self.stream.receive_some(max_bytes))
+
+    def shut(self) -> None:
+        self.stream.send_stream.close()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 class FakeNode:
@@ -48,7 +95,9 @@ class FakeNode:
         self.upgrades: list[tuple[Handshake, str]] = []
         self.admission: float | None = None
         self.bulkhead = Bulkhead(strict=strict)
+        self.patience = Patience(self.bulkhead)
         self.http = HttpServer(self, self.upgrade, lambda: self.admission)
+        trio.lowlevel.spawn_system_task(self.patience.run)
 
     def watch_poll(self, *, again: bool) -> FakeNode:
         return self
@@ -59,9 +108,19 @@ class FakeNode:
     def left(self) -> None:
         pass
 
-    async def upgrade(self, stream: trio.abc.Stream, handshake: Handshake, peer: str) -> None:
+    def upgrade(self, wire: Wire, handshake: Handshake, peer: str) -> None:
         self.upgrades.append((handshake, peer))
-        await stream.send_all(b"upgraded")
+        wire.try_send(b"upgraded")
+        wire.close()
+
+    async def serve(self, stream: MemoryStream | MemorySocket, refused: RequestError | None = None) -> None:
+        """Serve one connection to its end."""
+        sock = stream if isinstance(stream, MemorySocket) else MemorySocket(stream)
+        wire = StreamWire(sock, "peer", self.bulkhead)
+        peer = self.http.open(wire, "peer")
+        if refused is not None:
+            peer.refuse(refused)
+        await wire.drive()
 
     async def read(self, query: Query) -> Page:
         if self.fault is not None:
@@ -74,6 +133,19 @@ class FakeNode:
     async def lineage_at(self, revision: int) -> str | None:
         (lineage,) = await self.store.lineage_at([revision])
         return lineage
+
+    def submit(
+        self, change: Write, settled: Callable[[Ticket[Write, CommitResult]], None], broken: Callable[[], None]
+    ) -> None:
+        ticket = Ticket(change, settled, broken)
+
+        async def commit() -> None:
+            try:
+                ticket.settle(await self.publish(change))
+            except RequestError as error:
+                ticket.settle(error)
+
+        trio.lowlevel.spawn_system_task(commit)
 
     async def publish(self, change: Write) -> tuple[Applied, Position]:
         (verdict,) = await self.publish_all([change])
@@ -135,7 +207,7 @@ class FakeNode:
         """Send bytes, `chunk` at a time, then EOF, and return all that comes back."""
         client, server = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.http.serve_connection, server, "peer")
+            nursery.start_soon(self.serve, server)
             try:
                 for at in range(0, len(raw), chunk):
                     await client.send_all(raw[at : at + chunk])
@@ -158,7 +230,7 @@ class FakeNode:
         client, server = trio.testing.memory_stream_pair()
         received = b""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.http.serve_connection, server, "peer")
+            nursery.start_soon(self.serve, server)
             await client.send_all(request)
             # A peer that ends its side before it is answered is not held.
             while (more := await client.receive_some()) and not whole(received := received + more, heads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 from softstate.server.edge.wire import Peer
 from tests.kit.fake_socket import FakeSocket
@@ -19,10 +20,10 @@ class FakeWire(FakeSocket):
         self.asked: list[int] = []
         self.turns = 0
         self._again = False
-        self._peer: Peer | None = None
+        self.peer: Peer | None = None
 
     def attach(self, peer: Peer) -> None:
-        self._peer = peer
+        self.peer = peer
         self.writable = peer.writable
 
     def receive(self, max_bytes: int) -> bytes:
@@ -40,6 +41,12 @@ class FakeWire(FakeSocket):
 
     def is_open(self) -> bool:
         return not self.closed
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        raise AssertionError("no task is needed here")
+
+    def hung_up(self) -> bool:
+        return self.ended
 
     def shut(self) -> None:
         self.was_shut = True
@@ -59,8 +66,8 @@ class FakeWire(FakeSocket):
 
     def go_on(self) -> None:
         """Tell the peer for as long as it wants to read and there is something."""
-        assert self._peer is not None
+        assert self.peer is not None
         while not self.closed and (self._again or (self.reading and (self.incoming or self.ended))):
             self.turns += self._again
             self._again = False
-            self._peer.readable()
+            self.peer.readable()

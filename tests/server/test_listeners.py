@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 from typing import Any
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
@@ -73,10 +70,10 @@ async def test_a_name_that_does_not_resolve_is_refused() -> None:
         await bind("name.invalid", 1)
 
 
-# Accepting -----------------------------------------------------------------------------------------------------------
+# Accepting what is no socket of the system ---------------------------------------------------------------------------
 
 
-class Refusing(trio.abc.Listener[Any]):
+class Scripted(trio.abc.Listener[Any]):
     """A listener that raises, or returns, what a test gives it."""
 
     def __init__(self, *outcomes: object) -> None:
@@ -88,9 +85,6 @@ class Refusing(trio.abc.Listener[Any]):
         if not self.outcomes:
             await trio.sleep_forever()
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, float):
-            await trio.sleep(outcome)
-            outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -100,39 +94,17 @@ class Refusing(trio.abc.Listener[Any]):
         await trio.lowlevel.checkpoint()
 
 
-async def accepted(listener: Refusing, *, strict: bool = True) -> tuple[list[object], list[Any], Bulkhead]:
-    """Accept until nothing is left; return the connections, the log, and the bulkhead."""
+async def test_a_bug_while_accepting_ends_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    listener = Scripted("a", ZeroDivisionError(), "b")
     served: list[object] = []
-    bulkhead = Bulkhead(strict=strict)
+    bulkhead = Bulkhead(strict=False)
 
     async def serve(stream: object) -> None:
         served.append(stream)
 
-    with structlog.testing.capture_logs() as logs:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(accept_all, listener, serve, nursery, bulkhead)
-            await trio.sleep(100)
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_all, listener, serve, nursery, bulkhead)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
     assert listener.closed
-    return served, logs, bulkhead
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
-async def test_a_spell_of_refusals_of_the_system_is_two_lines(
-    number: int, autojump_clock: trio.testing.MockClock
-) -> None:
-    refused = OSError(number, os.strerror(number))
-    listener = Refusing("a", *[refused] * 50, "b", refused, "c", 1.5, "d", "e")
-    served, logs, _ = await accepted(listener)
-    assert served == ["a", "b", "c", "d", "e"]
-    first, last = logs
-    assert (first["event"], last["event"]) == ("no connection can be accepted", "connections are accepted again")
-    assert os.strerror(number) in first["because"]
-    assert ("LimitNOFILE" in first["because"]) == (number in (errno.EMFILE, errno.ENFILE))
-    assert last["refusals"] == 51
-    assert "exc_info" not in first
-
-
-async def test_a_bug_while_accepting_ends_nothing(autojump_clock: trio.testing.MockClock) -> None:
-    served, _, bulkhead = await accepted(Refusing("a", ZeroDivisionError(), "b"), strict=False)
     assert (served, bulkhead.bugs) == (["a", "b"], 1)

@@ -68,7 +68,7 @@ class NodeTarget(Target):
         return received
 
     async def _serve(self, stream: MemoryEdge) -> None:
-        await self.node._serve_stream(stream)  # noqa: SLF001 - what the listener calls
+        await self.node.serve_stream(stream)
 
     async def check_unharmed(self) -> None:
         """Check that the node's tables are empty, and that another client is served over HTTP and WebSocket."""

@@ -14,6 +14,21 @@ WRITE = select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
 """Told of each socket, also of one of which nothing is asked: its connection is over in both directions, or lost."""
 
+_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+"""Events of a socket whose peer has closed it, or its half; outside of Linux only of one that is closed whole."""
+
+
+def hung_up(descriptor: int) -> bool:
+    """Tell whether the peer of a socket will send nothing any more: it has closed it, or its half, or was lost.
+
+    Nothing is read. False for a socket that is closed on this side.
+    """
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, _HUNG_UP)
+    return bool(poll.poll(0))
+
 
 @final
 class Poller:

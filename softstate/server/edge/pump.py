@@ -1,15 +1,16 @@
-"""The pump: one task of Trio that reads and writes all WebSocket connections of a node on sockets of the system.
+"""The pump: one task of Trio that accepts, reads and writes all connections of a node on sockets of the system.
 
 A task for each connection would cost 3 KiB of memory, and a turn of Trio's loop for each that has something (a third of
 a renewal, measured with a prototype). The pump waits for all of them together, and then has a *turn*, with a bound on
-its length: what is left is told again.
+its length: what is left is told again. New connections come last in a turn, so that those that are there are served
+however many come.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -18,7 +19,8 @@ from typing import final
 import trio
 
 from softstate.server.bulkhead import RETRY_S, Bulkhead
-from softstate.server.edge.poller import GONE, READ, WRITE, Poller
+from softstate.server.edge.acceptor import Acceptor, Listening
+from softstate.server.edge.poller import GONE, READ, WRITE, Poller, hung_up
 from softstate.server.edge.wire import Peer
 
 EVENTS_PER_TURN = 64
@@ -73,6 +75,14 @@ class SocketWire:
         if self._fd >= 0:
             self._pump.tell_again(self)
 
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """See `Wire.start_soon`. Its peer cancels it at its end."""
+        self._pump.start_soon(task)
+
+    def hung_up(self) -> bool:
+        """See `Wire.hung_up`. Costs a system call."""
+        return hung_up(self._fd)
+
     def shut(self) -> None:
         """See `Wire.shut`."""
         if self._fd >= 0:
@@ -85,39 +95,51 @@ class SocketWire:
 
     def close(self) -> None:
         """See `Wire.close`."""
-        fd = self.release()
-        if fd >= 0:
-            os.close(fd)
-
-    def release(self) -> int:
-        """Tell nothing more, and leave the socket to another to close; return its number, -1 if it is closed."""
         fd, self._fd = self._fd, -1
         self.peer = None
         if fd >= 0:
             self._pump.forget(fd)
-        return fd
+            os.close(fd)
+
+
+def _refuse(_wire: SocketWire, _address: str) -> None:
+    """Stand for a server that takes no new connections."""
 
 
 @final
 class Pump:
-    """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others."""
+    """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others.
 
-    def __init__(self, bulkhead: Bulkhead, flush: Callable[[], None]) -> None:
+    `accepted` is given the wire of each new connection, and the address of its other end; it is to give it a peer.
+    """
+
+    def __init__(
+        self, bulkhead: Bulkhead, flush: Callable[[], None], accepted: Callable[[SocketWire, str], None] = _refuse
+    ) -> None:
         self.poller = Poller()
         self._bulkhead = bulkhead
         self._flush = flush
+        self._accepted = accepted
+        self._acceptor = Acceptor(self.poller, bulkhead, self._begin, self._call_later)
+        self._nursery: trio.Nursery | None = None
+        self.turns = 0
+        """The turns that it has had."""
         self._wires: dict[int, SocketWire] = {}
         self._again: dict[SocketWire, None] = {}
         self._asleep = False
 
     def __len__(self) -> int:
-        """Return how many sockets it holds."""
+        """Return how many connections it holds."""
         return len(self._wires)
+
+    def wire(self, fd: int) -> SocketWire:
+        """Return the wire of a socket that it holds."""
+        return self._wires[fd]
 
     def adopt(self, fd: int) -> SocketWire:
         """Take a socket that does not block, and is the wire's to close from now on. Set `peer` at once."""
-        wire = self._wires[fd] = SocketWire(fd, self)
         self.poller.add(fd, READ)
+        wire = self._wires[fd] = SocketWire(fd, self)
         return wire
 
     def forget(self, fd: int) -> None:
@@ -132,18 +154,51 @@ class Pump:
             self._asleep = False
             self.poller.ring()
 
+    def listen(self, listener: trio.socket.SocketType) -> None:
+        """Accept the connections to a socket that listens, and stays its caller's to close, until `accept_no_more`."""
+        self._acceptor.add(Listening(listener))
+
+    def accept_no_more(self) -> None:
+        """Leave the listening sockets alone from now on."""
+        self._acceptor.end()
+
+    def _begin(self, fd: int, address: str) -> None:
+        try:
+            wire = self.adopt(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        try:
+            self._accepted(wire, address)
+        finally:
+            if wire.peer is None:
+                wire.close()
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that ends with the pump at the latest."""
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    def _call_later(self, after_s: float, call: Callable[[], None]) -> None:
+        self.start_soon(partial(_sleep, after_s, call))
+
     async def run(self) -> None:
         """Turn until cancelled; then end all peers."""
         try:
-            while True:
-                with self._bulkhead.contain("pump"):
-                    await self._wait()
-                    self._turn()
-                    continue
-                await trio.sleep(RETRY_S)
+            async with trio.open_nursery() as self._nursery:
+                await self._turn_forever()
         finally:
             self._bulkhead.each("connection", _end, tuple(self._wires.values()))
+            self._acceptor.end()
             self.poller.close()
+
+    async def _turn_forever(self) -> None:
+        while True:
+            with self._bulkhead.contain("pump"):
+                await self._wait()
+                self._turn()
+                continue
+            await trio.sleep(RETRY_S)
 
     async def _wait(self) -> None:
         if self._again:
@@ -154,6 +209,7 @@ class Pump:
         self._asleep = False
 
     def _turn(self) -> None:
+        self.turns += 1
         events = self.poller.poll(EVENTS_PER_TURN)
         # By wire, not by number: a number may be another socket's by the time it is dealt with.
         ready = [(wire, flags) for fd, flags in events if (wire := self._wires.get(fd)) is not None]
@@ -167,9 +223,15 @@ class Pump:
         self._each(_end, [wire for wire, flags in ready if flags & GONE and not wire.reading])
         self._each(_readable, again)
         self._flush()
+        self._acceptor.accept(fd for fd, _ in events)
 
     def _each(self, call: Callable[[SocketWire], None], wires: list[SocketWire]) -> None:
         self._bulkhead.each("connection", call, wires, failed=_fail)
+
+
+async def _sleep(seconds: float, call: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    call()
 
 
 def _writable(wire: SocketWire) -> None:

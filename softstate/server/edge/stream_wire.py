@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from operator import methodcaller
 from typing import Protocol, runtime_checkable
 
 import trio
@@ -11,6 +12,8 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.wire import Peer
 
 RECEIVE_BYTES = 64 * 1024
+
+_READABLE, _WRITABLE = methodcaller("readable"), methodcaller("writable")
 
 
 @runtime_checkable
@@ -38,21 +41,15 @@ class RawSocket(Protocol):
         """Close at once, as `trio.abc.AsyncResource` does."""
 
 
-def raw_socket_of(stream: object) -> RawSocket:
-    """Return a stream that is its own raw socket, as those of simulation are."""
-    assert isinstance(stream, RawSocket), f"{stream!r} is neither a socket nor a raw one"
-    return stream
-
-
 class StreamWire:
     """Implements `softstate.server.edge.wire.Wire` on a stream. `drive` tells its peer, until that closes it."""
 
     def __init__(self, stream: RawSocket, name: str, bulkhead: Bulkhead) -> None:
+        self.peer: Peer | None = None
         self.try_send = stream.try_send
         self._stream = stream
         self._name = name
         self._bulkhead = bulkhead
-        self._peer: Peer | None = None
         self._nursery: trio.Nursery | None = None
         self._received = b""
         self._ended = self._closed = False
@@ -88,6 +85,15 @@ class StreamWire:
             self._writing = True
             self._nursery.start_soon(self._tell_writable)
 
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """See `Wire.start_soon`."""
+        if self._nursery is not None:
+            self._nursery.start_soon(task)
+
+    def hung_up(self) -> bool:
+        """See `Wire.hung_up`. It cannot be told here."""
+        return False
+
     def shut(self) -> None:
         """See `Wire.shut`."""
         self._stream.shut()
@@ -98,22 +104,25 @@ class StreamWire:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def drive(self, peer: Peer) -> None:
-        """Tell a peer, until it closes this wire. If cancelled, it is ended."""
-        self._peer = peer
+    async def drive(self) -> None:
+        """Tell the peer, until that closes this wire; then close the stream. If cancelled, the peer is ended."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._read_all(nursery, peer)
+                    await self._read_all(nursery)
                 finally:
                     self._nursery = None  # it takes no task once its last one has ended
                 nursery.cancel_scope.cancel()
         finally:
-            with self._bulkhead.contain("connection", peer=self._name):
-                peer.end()
+            if self.peer is not None:
+                with self._bulkhead.contain("connection", peer=self._name):
+                    self.peer.end()
+            with trio.CancelScope() as at_once:
+                at_once.cancel()
+                await self._stream.aclose()
 
-    async def _read_all(self, nursery: trio.Nursery, peer: Peer) -> None:
+    async def _read_all(self, nursery: trio.Nursery) -> None:
         self.want_write(self._wants_write)
         if self._again:
             nursery.start_soon(self._tell_again)
@@ -124,13 +133,12 @@ class StreamWire:
                 self._ended = not self._received
             else:
                 await trio.lowlevel.checkpoint()
-            self._tell(peer.readable)
+            self._tell(_READABLE)
 
-    def _tell(self, call: Callable[[], None]) -> None:
-        assert self._peer is not None
-        if not self._closed:
-            with self._bulkhead.contain("connection", self._peer.fail, peer=self._name):
-                call()
+    def _tell(self, call: Callable[[Peer], None]) -> None:
+        if self.peer is not None and not self._closed:
+            with self._bulkhead.contain("connection", self.peer.fail, peer=self._name):
+                call(self.peer)
 
     async def _receive(self) -> bytes:
         try:
@@ -139,14 +147,12 @@ class StreamWire:
             return b""
 
     async def _tell_again(self) -> None:
-        assert self._peer is not None
         await trio.lowlevel.checkpoint()
         self._again = False
-        self._tell(self._peer.readable)
+        self._tell(_READABLE)
 
     async def _tell_writable(self) -> None:
-        assert self._peer is not None
         while self._wants_write and not self._closed:
             await self._stream.wait_writable()
-            self._tell(self._peer.writable)
+            self._tell(_WRITABLE)
         self._writing = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 
@@ -25,6 +25,9 @@ class Peer(Protocol):
 class Wire(Protocol):
     """One socket: of the system, or simulated. Its peer is told when there is something to do."""
 
+    peer: Peer | None
+    """The connection on it. Another may take its place, as at an upgrade."""
+
     @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:
         """Write what can be written without waiting; return how many bytes were taken.
@@ -46,6 +49,12 @@ class Wire(Protocol):
 
     def want_write(self, wanted: bool) -> None:
         """Ask to be told when `try_send` may take something, or the connection is gone; or not to be."""
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that ends with this wire at the latest, for what a peer cannot do without waiting."""
+
+    def hung_up(self) -> bool:
+        """Tell whether the other end has ended its side, or was lost, without reading. It may cost a system call."""
 
     def shut(self) -> None:
         """Send the end: nothing will be written any more. What is received is still fed."""

@@ -1,14 +1,19 @@
-"""State that the routes of one node share: its services, and the requests that are held; and the ways of waiting."""
+"""State that the connections and routes of one node share: its services, counts, and the requests that are held."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol, TypeAlias
 
 import trio
 
-from softstate.errors import Behind, Overloaded
+from softstate.errors import Behind, Overloaded, RequestError
 from softstate.model import Page, Query
+from softstate.server.edge.wire import Wire
+from softstate.server.http.upgrade import Handshake
+from softstate.server.http1 import Reply
 from softstate.server.services import Services
 from softstate.server.storage.asker import ASKER
 
@@ -19,10 +24,50 @@ BEHIND_RETRY_MS = 1_000
 """Delay after which a client is told to try again if a revision was not reached in time."""
 
 
-class HttpContext:
-    """The parts of a node that its routes use, and the requests that are held."""
+class Idle(Protocol):
+    """A connection that speaks HTTP."""
 
-    def __init__(self, services: Services) -> None:
+    def stop_waiting(self) -> None:
+        """End it if it is a kept one without a request under way."""
+
+
+Upgrade: TypeAlias = Callable[[Wire, Handshake, str], None]
+"""Answers a handshake, and gives the wire another peer: wire, handshake, and the address of the other end.
+
+Should it raise before it has done so, the handshake is answered 500.
+"""
+
+Admit: TypeAlias = Callable[[], float | None]
+"""Tells whether a handshake may begin now: None, or the seconds after which to try again."""
+
+
+Settle: TypeAlias = Callable[[Reply | RequestError], None]
+"""Takes the answer to a request."""
+
+
+class HttpContext:
+    """The parts of a node that its connections and routes use, what they count, and the requests that are held.
+
+    `left` is called when a connection does not speak HTTP any more; the others are as `HttpServer` gets them.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        upgrade: Upgrade,
+        admit: Admit,
+        date: Callable[[], str] | None,
+        left: Callable[[], None],
+    ) -> None:
+        self.upgrade = upgrade
+        self.admit = admit
+        self.date = date or str
+        self.left = left
+        self.replies: Counter[tuple[str, int]] = Counter()
+        """Replies by route and status."""
+        self.upgrades = 0
+        self.peers: dict[Idle, None] = {}
+        """The connections that speak HTTP now."""
         self.services = services
         self.config = services.config
         self.reads = services.access.reads
@@ -64,9 +109,11 @@ class HttpContext:
         scope.cancel()
 
     def drain(self) -> None:
-        """End every hold, so that held requests are answered now."""
+        """End every hold, so that held requests are answered now, and every connection without a request."""
         for scope in self._holds:
             scope.cancel()
+        for peer in tuple(self.peers):
+            peer.stop_waiting()
 
     async def read(self, query: Query, at_least: int = 0) -> Page:
         """Read at a position of at least a revision, waiting up to the node's ``timeout_ms`` for it (P-HTTP-6).

@@ -23,14 +23,31 @@ from softstate.server.http.arguments import (
     read_body,
     read_query,
 )
-from softstate.server.http.context import HttpContext
+from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import list_topics, poll
-from softstate.server.http.topic_routes import PATH as TOPIC_PATH, delete_topic, get_topic, publish_batch, put_topic
+from softstate.server.http.topic_routes import (
+    PATH as TOPIC_PATH,
+    begin_put,
+    delete_topic,
+    get_topic,
+    publish_batch,
+    put_topic,
+)
 from softstate.server.http1 import Refused, Reply
 from softstate.wire.levels import LEVEL, LEVEL_HEADER
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
+"""Answers a request, in a task of its own."""
+
+HandlerNow: TypeAlias = Callable[[HttpContext, Request], Reply]
+"""Answers a request at once."""
+
+HandlerBegun: TypeAlias = Callable[[HttpContext, Request, Settle, Callable[[], None]], bool]
+"""Begins to answer a request, and calls back once, also at once; returns False if that takes a task.
+
+Its last argument is called if a bug ends what was begun.
+"""
 
 LEVEL_TOLD = (LEVEL_HEADER, str(LEVEL))
 """The header that tells the level of the protocol (P-WIRE-10)."""
@@ -48,13 +65,13 @@ READY_RETRY_MS = 1_000
 # The node itself -----------------------------------------------------------------------------------------------------
 
 
-async def healthz(_context: HttpContext, request: Request) -> Reply:
+def healthz(_context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /healthz``: 200 as long as this process answers at all."""
     codec = request.accepted()
     return Reply(200, codec.dumps({"status": "ok"}), codec.content_type)
 
 
-async def readyz(context: HttpContext, request: Request) -> Reply:
+def readyz(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /readyz``: 200 while clients should be sent here, else 503."""
     if context.services.draining:
         raise Unavailable("this node is shutting down", retry_ms=READY_RETRY_MS)
@@ -64,7 +81,7 @@ async def readyz(context: HttpContext, request: Request) -> Reply:
     return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
 
 
-async def metrics(context: HttpContext, _request: Request) -> Reply:
+def metrics(context: HttpContext, _request: Request) -> Reply:
     """Answer ``GET /metrics`` in Prometheus's text format."""
     return Reply(200, context.services.metrics(), CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -88,26 +105,29 @@ CURSOR_CHARS_MAX = 128
 class Operation:
     """One method of one route: its handler, and all that its query string and its body may hold.
 
-    `body` is the kind of the body: None where there is none.
+    `body` is the kind of the body: None where there is none. A route that never waits is answered `now`.
     """
 
-    handler: Handler
+    handler: Handler | None = None
     parameters: Parameters = field(default_factory=dict)
     body: Any = None
     strict: bool = True
     """Whether a query string and a body that nothing reads are refused."""
+    now: HandlerNow | None = None
+    begin: HandlerBegun | None = None
+    """Answers by callback what needs no task, instead of `handler`."""
 
-    async def read(self, context: HttpContext, request: Request) -> None:
+    def read(self, request: Request) -> None:
         """Read the parameters and the body into the request. Raises `Invalid` or `TooLarge`."""
-        if not self.strict:
-            return
-        request.given = read_query(request.query, self.parameters)
-        if len(request.body) > FREE_BYTES:
-            await self._count(context, request)
-        request.content = read_body(request.body, request.body_codec(), self.body)
+        if self.strict:
+            request.given = read_query(request.query, self.parameters)
+            request.content = read_body(request.body, request.body_codec(), self.body)
 
-    async def _count(self, context: HttpContext, request: Request) -> None:
+    async def count(self, context: HttpContext, request: Request) -> None:
         """Wait until a turn's budget covers decoding a body; refuse one that is too large before (P-WIRE-11)."""
+        if len(request.body) <= FREE_BYTES or not self.strict:
+            return
+        read_query(request.query, self.parameters)
         body, codec, turns = request.body, request.body_codec(), context.turns
         check_size(body, codec, self.body, context.config)
         await turns.spend_bytes(len(body))
@@ -120,7 +140,7 @@ _READ_AT: Parameters = {"at_least": Number()}
 ROUTES: Mapping[str, Mapping[str, Operation]] = {
     TOPIC_ROUTE: {
         "GET": Operation(get_topic, {"wait_ms": Number(), **_READ_AT}),
-        "PUT": Operation(put_topic, {"expect": Number()}, VALUE),
+        "PUT": Operation(put_topic, {"expect": Number()}, VALUE, begin=begin_put),
         "DELETE": Operation(delete_topic, {"expect": Number()}),
     },
     "/v1/topics": {
@@ -139,9 +159,9 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
     "/v1/status": {"GET": Operation(status)},
     # Balancers put what they like behind a probe's path.
-    "/healthz": {"GET": Operation(healthz, strict=False)},
-    "/readyz": {"GET": Operation(readyz, strict=False)},
-    "/metrics": {"GET": Operation(metrics)},
+    "/healthz": {"GET": Operation(now=healthz, strict=False)},
+    "/readyz": {"GET": Operation(now=readyz, strict=False)},
+    "/metrics": {"GET": Operation(now=metrics)},
 }
 """Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 
@@ -193,10 +213,50 @@ def _operations(path: str) -> Mapping[str, Operation]:
 async def answer(context: HttpContext, request: Request, operation: Operation) -> Reply:
     """Run an operation; turn an error that it raises for the client into the reply."""
     try:
-        await operation.read(context, request)
+        await operation.count(context, request)
+        if operation.handler is None:
+            return answer_now(context, request, operation)
+        operation.read(request)
         return with_common_headers(context, request, await operation.handler(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
+
+
+def answer_now(context: HttpContext, request: Request, operation: Operation) -> Reply:
+    """Run an operation that never waits, on a body of `FREE_BYTES` at most; otherwise as `answer`."""
+    assert operation.now is not None
+    try:
+        operation.read(request)
+        return with_common_headers(context, request, operation.now(context, request))
+    except (RequestError, Refused) as error:
+        return refusal(context, request, error)
+
+
+def begin_answer(
+    context: HttpContext,
+    request: Request,
+    operation: Operation,
+    settled: Callable[[Reply], None],
+    broken: Callable[[], None],
+) -> bool:
+    """Begin an operation that has `settled` called with its reply, and return True; False if it takes a task.
+
+    The body has `FREE_BYTES` at most. `broken` is called if a bug is met later.
+    """
+    assert operation.begin is not None
+
+    def settle(outcome: Reply | RequestError) -> None:
+        if isinstance(outcome, Reply):
+            settled(with_common_headers(context, request, outcome))
+        else:
+            settled(refusal(context, request, outcome))
+
+    try:
+        operation.read(request)
+        return operation.begin(context, request, settle, broken)
+    except (RequestError, Refused) as error:
+        settled(refusal(context, request, error))
+        return True
 
 
 def refusal(context: HttpContext, request: Request, error: RequestError | Refused) -> Reply:

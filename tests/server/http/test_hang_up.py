@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from softstate.server.edge.pump import Pump
 from tests.kit.fake_node import Answer, FakeNode, parse, read_all
 
 Peer: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
@@ -22,7 +23,7 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 async def held(node: FakeNode, nursery: trio.Nursery, request: bytes = HOLD) -> Peer:
     """Return the peer's end of a connection whose request is held."""
     peer, server = trio.testing.memory_stream_pair()
-    nursery.start_soon(node.http.serve_connection, server, "peer")
+    nursery.start_soon(node.serve, server)
     before = node.http.statistics().holds
     await peer.send_all(request)
     await trio.testing.wait_all_tasks_blocked()
@@ -63,7 +64,7 @@ async def test_a_peer_that_ends_its_side_alone_is_answered_at_once(autojump_cloc
 async def test_a_peer_that_was_lost_is_noticed(nursery: trio.Nursery) -> None:
     node = FakeNode()
     peer, server = trio.testing.memory_stream_pair()
-    nursery.start_soon(node.http.serve_connection, server, "peer")
+    nursery.start_soon(node.serve, server)
     await peer.send_all(HOLD)
     await trio.testing.wait_all_tasks_blocked()
     server.receive_stream.close()
@@ -112,12 +113,10 @@ async def test_a_change_is_told_on_a_connection_that_lives(nursery: trio.Nursery
 async def test_sockets_that_hang_up_are_noticed() -> None:
     node = FakeNode(holds_max=20)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-
-    async def serve(stream: trio.SocketStream) -> None:
-        await node.http.serve_connection(stream, "peer")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+    pump = Pump(node.bulkhead, lambda: None, lambda wire, name: node.http.open(wire, name).readable())
+    pump.listen(listener.socket)
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
         peers = [await trio.testing.open_stream_to_socket_listener(listener) for _ in range(20)]
         for peer in peers:
             await peer.send_all(HOLD)

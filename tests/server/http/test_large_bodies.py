@@ -6,7 +6,7 @@ import pytest
 
 from bench.load.worst import BODY_BYTES, MESSAGE_BYTES, WorstRequest, worst_requests
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Turns
-from softstate.server.http.stream import RECEIVE_BYTES
+from softstate.server.http.channel import RECEIVE_BYTES
 from softstate.server.http1 import Conversation
 from softstate.wire import CBOR, JSON, Codec
 from tests.kit.fake_node import FakeNode

@@ -103,7 +103,7 @@ async def test_if_match_is_a_condition_of_reading_too() -> None:
     assert (await node.ask("GET", "/v1/topics/a", If_Match="x")).status == 400
 
 
-def test_a_tag_is_read_back() -> None:
+async def test_a_tag_is_read_back() -> None:
     node = FakeNode()
     for codec in (JSON, CBOR):
         assert position_of_tag(etag(node.position, codec).strip('"')) == node.position

@@ -6,8 +6,9 @@ import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from softstate.errors import Overloaded, Unavailable
-from softstate.server.http.stream import LINGER_BYTES_MAX, LINGER_S_MAX
-from tests.kit.fake_node import Answer, FakeNode, parse, read_all
+from softstate.server.edge.patience import TICK_S
+from softstate.server.http.channel import LINGER_BYTES_MAX, LINGER_S_MAX
+from tests.kit.fake_node import Answer, FakeNode, MemorySocket, parse, read_all
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -27,12 +28,17 @@ def statuses(answers: list[Answer]) -> list[int]:
     return [answer.status for answer in answers]
 
 
+def late(after_s: float, began: float = 0.0) -> bool:
+    """Tell whether a deadline was just found to be over, as soon as the wheel of the node's patience finds it."""
+    return after_s <= trio.current_time() - began <= after_s + 2 * TICK_S
+
+
 class Peer:
     """One connection, step by step."""
 
     def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
         self.stream, server = trio.testing.memory_stream_pair()
-        nursery.start_soon(node.http.serve_connection, server, "peer")
+        nursery.start_soon(node.serve, server)
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -115,7 +121,7 @@ async def test_a_connection_that_breaks_is_no_error(data: bytes) -> None:
     node = FakeNode()
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.http.serve_connection, server, "peer")
+        nursery.start_soon(node.serve, server)
         await client.send_all(data)
         await trio.testing.wait_all_tasks_blocked()
         server.receive_stream.close()
@@ -125,7 +131,7 @@ async def test_a_connection_that_breaks_is_no_error(data: bytes) -> None:
 async def test_an_unexpected_error_of_a_handler_surfaces() -> None:
     node = FakeNode()
     node.metrics = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
-    with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         async with trio.open_nursery():
             await node.ask("GET", "/metrics")
 
@@ -139,7 +145,7 @@ async def test_replies_are_counted() -> None:
 async def test_a_connection_beyond_the_limit_is_answered_and_closed() -> None:
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(FakeNode().http.refuse, server, Overloaded("too many", retry_ms=1_000))
+        nursery.start_soon(FakeNode().serve, MemorySocket(server), Overloaded("too many", retry_ms=1_000))
         await client.send_all(GET)
         await client.send_eof()
         (answer,) = parse(await read_all(client))
@@ -205,7 +211,7 @@ async def test_a_slow_head_times_out(nursery: trio.Nursery, autojump_clock: trio
     peer = Peer(node, nursery)
     for byte in GET[:11]:
         await peer.send(bytes([byte]))
-        await trio.sleep(0.99)
+        await trio.sleep(1.1)
     (answer,) = await peer.rest()
     assert (answer.status, answer.code, answer["connection"]) == (408, "invalid", "close")
 
@@ -224,7 +230,7 @@ async def test_a_kept_connection_may_idle_then_has_the_head_time(
     assert (await peer.answer()).status == 200
     began = trio.current_time()
     assert await peer.rest() == []
-    assert trio.current_time() - began == pytest.approx(60)
+    assert late(60, began)
 
 
 async def test_a_new_connection_that_is_silent_is_closed_without_a_word(
@@ -232,11 +238,11 @@ async def test_a_new_connection_that_is_silent_is_closed_without_a_word(
 ) -> None:
     peer = Peer(FakeNode(head_s_max=10), nursery)
     assert await peer.rest() == []
-    assert trio.current_time() == pytest.approx(10)
+    assert late(10)
 
 
 async def test_a_slow_body_times_out(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    for wait_s, status in ((29.9, 200), (30.1, 408)):
+    for wait_s, status in ((29.9, 200), (30.6, 408)):
         peer = Peer(FakeNode(body_s_max=30), nursery)
         await peer.send(POLL[:-1])
         await trio.sleep(wait_s)
@@ -246,14 +252,16 @@ async def test_a_slow_body_times_out(nursery: trio.Nursery, autojump_clock: trio
 
 
 async def test_a_peer_that_does_not_read_is_left(autojump_clock: trio.testing.MockClock) -> None:
-    client, server = trio.testing.lockstep_stream_pair()
+    client, server = trio.testing.memory_stream_pair()
     node = FakeNode(send_s_max=30)
+    sock = MemorySocket(server)
+    sock.free_bytes = 10
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.http.serve_connection, server, "peer")
+        nursery.start_soon(node.serve, sock)
         await client.send_all(GET)
         await trio.testing.wait_all_tasks_blocked()
         assert node.http.statistics().connections == 1
-    assert trio.current_time() == pytest.approx(30)
+    assert late(30)
 
 
 async def test_a_refused_peer_may_finish_sending(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
@@ -272,8 +280,8 @@ async def test_a_refused_peer_may_finish_sending(nursery: trio.Nursery, autojump
     began = trio.current_time()
     await trio.sleep(LINGER_S_MAX - 0.1)
     await peer.send(b"x")
-    await trio.sleep(0.2)
-    assert trio.current_time() - began == pytest.approx(LINGER_S_MAX + 0.1)
+    await trio.sleep(0.1 + 2 * TICK_S)
+    assert trio.current_time() - began == pytest.approx(LINGER_S_MAX + 2 * TICK_S)
     with pytest.raises(trio.BrokenResourceError):
         await peer.send(b"x")
 
@@ -361,7 +369,7 @@ def test_any_bytes_are_answered_in_http_or_closed(raw: bytes, chunk: int) -> Non
         node = FakeNode(body_bytes_max=1000)
         client, server = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.http.serve_connection, server, "peer")
+            nursery.start_soon(node.serve, server)
             try:
                 for at in range(0, len(raw), chunk):
                     await client.send_all(raw[at : at + chunk])

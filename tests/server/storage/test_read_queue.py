@@ -18,9 +18,10 @@ from softstate.lease import LeaseTable
 from softstate.model import READ_COST_MAX, Page, Query
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.edge.poller import hung_up
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.access import StoreAccess
-from softstate.server.storage.asker import ASKER, Asker, hung_up
+from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.read_queue import (
     LIGHT_COST_MAX,
@@ -40,11 +41,8 @@ class Gone(Asker):
     """An asker that a test lets hang up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(lambda: self.left)
         self.left = False
-
-    def gone(self) -> bool:
-        return self.left
 
 
 class CostlyStore(MemoryStore):

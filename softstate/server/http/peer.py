@@ -1,0 +1,186 @@
+"""One connection that speaks HTTP: answers its requests, and hands it over in place when it becomes a WebSocket.
+
+What can be answered at once, or by a callback of the store, is, without a task; every other route is an async function,
+and each of its requests is a task. Nothing that a peer sends raises out of this module; it catches only errors that a
+peer can cause.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import final
+
+import trio
+
+from softstate.errors import Invalid, NotFound, Overloaded, RequestError, Unavailable
+from softstate.server.bulkhead import Failed, failed
+from softstate.server.edge.wire import Wire
+from softstate.server.fanout.turns import FREE_BYTES
+from softstate.server.http.arguments import read_query
+from softstate.server.http.channel import HttpChannel, Step
+from softstate.server.http.context import HttpContext
+from softstate.server.http.host import EXEMPT, check_host, is_known_host
+from softstate.server.http.message import Request, fail
+from softstate.server.http.origin import check_origin, cors_headers, options_reply
+from softstate.server.http.routes import (
+    LEVEL_TOLD,
+    NOT_STORED,
+    VARIES,
+    WEBSOCKET_PATH,
+    Operation,
+    answer,
+    answer_now,
+    begin_answer,
+    check_coding,
+    find,
+    methods_of,
+    refusal,
+    route_name,
+    with_common_headers,
+)
+from softstate.server.http.upgrade import Handshake, check_upgrade
+from softstate.server.http1 import Refused, Reply, RequestHead
+from softstate.server.storage.asker import ASKER, Asker
+from softstate.wire import JSON
+
+
+@final
+class HttpPeer(HttpChannel):
+    """Answers the requests of one connection. `name` is the address of its other end."""
+
+    __slots__ = ("_asker", "_context", "_name", "_operation", "_origin", "_request", "_scope")
+
+    def __init__(self, context: HttpContext, wire: Wire, name: str) -> None:
+        self._context = context
+        self._name = name
+        # The request that is being answered, what it asks for, and the task that answers it, if it takes one.
+        self._request: Request | None = None
+        self._operation: Operation | None = None
+        self._origin: str | None = None
+        self._scope: trio.CancelScope | None = None
+        self._asker: Asker | None = None
+        context.peers[self] = None
+        super().__init__(wire, context.services.patience, context.config, context.date)
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
+        self._send(None, fail(error, JSON, error.http_status if isinstance(error, Failed) else 503))
+
+    def fail(self) -> None:
+        """See `Peer.fail`: the connection ends, with an answer unless one has begun (S18)."""
+        if self.answering or self._step is Step.OVER:
+            self.end()
+            return
+        self._cancel()
+        self._origin = None
+        with self._context.services.bulkhead.contain("request: answering 500", self.end, peer=self._name):
+            self.refuse(failed("answering this request"))
+
+    def _left(self) -> None:
+        self._context.peers.pop(self, None)
+        self._cancel()
+        self._request = self._operation = self._asker = None
+        self._context.left()
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+            self._scope = None
+
+    # Requests -------------------------------------------------------------------------------------------------------
+
+    def _take_head(self, head: RequestHead) -> None:
+        request = self._request = Request.of(head)
+        config = self._context.config
+        try:
+            known_host = is_known_host(request, config.allow_host)
+            if not known_host and request.path not in EXEMPT:
+                check_host(request, config.allow_host)
+            self._origin = check_origin(request, config.origins, known_host=known_host)
+            if request.path == WEBSOCKET_PATH:
+                read_query(request.query, {})
+                self._upgrade(self._check_handshake(head))
+            elif request.method == "OPTIONS":
+                reply = options_reply(request, methods_of(request.path))
+                self._answer(with_common_headers(self._context, request, reply))
+            else:
+                self._operation = find(request)
+                if head.body_bytes != 0:
+                    check_coding(request)
+                if head.body is None:
+                    self._await_body()
+                else:
+                    self._take_body(head.body)
+        except (Refused, Invalid) as error:
+            self._answer(refusal(self._context, request, error))
+
+    def _take_body(self, body: bytes) -> None:
+        request, operation = self._request, self._operation
+        assert request is not None
+        assert operation is not None
+        request.body = body
+        if len(body) <= FREE_BYTES:
+            if operation.now is not None:
+                self._answer(answer_now(self._context, request, operation))
+                return
+            if operation.begin is not None:
+                begun = begin_answer(self._context, request, operation, partial(self._settled, request), self.fail)
+                if begun:
+                    return
+        self._wire.start_soon(self._answer_later)
+
+    async def _answer_later(self) -> None:
+        request, operation = self._request, self._operation
+        if request is None or operation is None:
+            return  # it has ended
+        with trio.CancelScope() as self._scope, self._context.services.bulkhead.contain("request", self.fail):
+            if self._asker is None:
+                self._asker = Asker(self._wire.hung_up, self.hang_up)
+            ASKER.set(self._asker)
+            self._settled(request, await answer(self._context, request, operation))
+
+    def _settled(self, request: Request, reply: Reply) -> None:
+        # Another request may be answered by now if this one's connection met a bug.
+        if self._request is request:
+            self._scope = None
+            self._answer(reply)
+
+    def _refuse(self, refused: Refused) -> None:
+        if self._request is not None:
+            self._answer(refusal(self._context, self._request, refused))
+        else:
+            self._send(None, fail(refused.error, JSON, refused.status, refused.headers))
+
+    def _answer(self, reply: Reply) -> None:
+        if self._origin is not None:
+            reply = reply.with_headers(*cors_headers(self._origin))
+        self._send(self._request, reply)
+
+    def _send(self, request: Request | None, reply: Reply) -> None:
+        if request is None:  # nothing tells that it was not below /v1/
+            reply = reply.with_headers(LEVEL_TOLD, NOT_STORED, VARIES)
+        self._context.replies[route_name(request.path) if request is not None else "none", reply.status] += 1
+        self._request = self._operation = self._origin = None
+        self._reply(reply, close=request is None or self._context.services.draining)
+
+    # Handshakes -----------------------------------------------------------------------------------------------------
+
+    def _check_handshake(self, head: RequestHead) -> Handshake:
+        if self._context.config.role == "poll":
+            raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
+        handshake = check_upgrade(head)
+        if self._context.services.draining:
+            raise Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
+        wait_s = self._context.admit()
+        if wait_s is not None:
+            message = "too many clients connect at once: wait, and poll meanwhile"
+            raise Refused(503, Overloaded(message, retry_ms=math.ceil(wait_s * 1000)))
+        return handshake
+
+    def _upgrade(self, handshake: Handshake) -> None:
+        behind = self._conversation.take_rest()
+        self._context.upgrade(self._wire, Handshake(handshake.codec, handshake.answer, behind), self._name)
+        self._context.upgrades += 1
+        # From here on the socket is another peer's, and nothing of HTTP is kept.
+        self._leave()
