@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from softstate.server.bulkhead import Bulkhead
 from tests.places import group_of, markers_of
@@ -28,14 +29,27 @@ STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn
 """Audit events of Python at the start of a process."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test as its place says. Markers by hand would be a second place to look."""
-    parallel = config.pluginmanager.hasplugin("xdist")
     for item in items:
         for marker in markers_of(item.nodeid):
             item.add_marker(marker)
-        if parallel and (group := group_of(item.nodeid)):
-            item.add_marker(pytest.mark.xdist_group(group))
+
+
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # the package has no types
+    """Has tests of one group run in one process, and all others each where there is time.
+
+    The marker `xdist_group` would say the same, but has no effect with pytest 9.2 (pytest-xdist 3.8, issue 1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid) or nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Give the tests out by groups."""
+    return Groups(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -43,6 +43,7 @@ PLACES: dict[str, tuple[str, ...]] = {
 """The markers of a folder or file and all that is in it; the longest name that fits holds."""
 
 NAMED: dict[str, tuple[str, ...]] = {
+    "tests/test_places.py::test_the_tests_of_a_group_share_a_process": ("processes",),
     "tests/test_later.py::test_a_node_starts_without_the_client": ("processes",),
     "tests/test_sans_io.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
     "tests/test_sans_io.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
@@ -109,11 +110,14 @@ GROUPS = {
     "tests/bench/trials/fuzz": "",
     "tests/cli": "processes",
     "tests/processes": "processes",
+    "tests/test_architecture.py": "sources",
+    "tests/test_names.py": "sources",
     "tests/test_readme.py": "processes",
 }
 """Tests of one group run one after the other, in one process, where tests run in parallel (`pytest -n auto`).
 
-Those of an engine share its server; those that start nodes would make one another wait. The longest name holds.
+Those of an engine share its server, those of sources what they parsed; those that start nodes would make one another
+wait. The longest name holds.
 """
 
 ENGINES = ("redis", "postgres", "etcd", "sqlite")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,27 @@ def test_every_test_has_exactly_the_markers_of_its_place(request: pytest.Fixture
         != set(markers_of(item.nodeid))
     }
     assert wrong == {}
+
+
+def test_the_tests_of_a_group_share_a_process(tmp_path: Path) -> None:
+    """In a small tree of tests that note their process."""
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_xdist_make_scheduler\n", encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n", encoding="utf-8")
+    for number, place in enumerate(["tests/processes", "tests/cli/processes", "tests/wire"]):
+        (tmp_path / place).mkdir(parents=True)
+        source = f"""
+            import os, pathlib, pytest
+            @pytest.mark.parametrize("number", range(12))
+            def test_it(number):
+                open(pathlib.Path({str(tmp_path)!r}) / "seen", "a").write(f"{place} {{os.getpid()}}\\n")
+        """
+        (tmp_path / place / f"test_{number}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    seen = [line.split() for line in (tmp_path / "seen").read_text(encoding="utf-8").splitlines()]
+    assert len(seen) == 36
+    assert len({process for place, process in seen if place != "tests/wire"}) == 1
+    assert len({process for place, process in seen if place == "tests/wire"}) > 1
 
 
 def test_every_place_and_every_named_test_is_there() -> None:
