@@ -112,7 +112,9 @@ class Node:
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
         """The WebSocket connections that are open."""
-        self.hub = Hub(self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now)
+        self.hub = Hub(
+            self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now, config.known_topics_max
+        )
         self.turns = Turns(config.turn_names_max, self.bulkhead)
         self.access = StoreAccess(
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped

@@ -81,6 +81,7 @@ class FakeNode:
         self.access: Any = self
         self.reads: Any = self
         self.writes: Any = self
+        self.unchanged: Any = self
         self.hub: Any = self
         self.recent: Any = self
         self.node_id = "fake"
@@ -129,6 +130,18 @@ class FakeNode:
         if isinstance(page, RequestError):
             raise page
         return Page(page.position, page.floor, page.records, page.more, page.compacted, page.restart, self.lag_s)
+
+    def answer(self, _query: Query, _at_least: int) -> None:
+        """Know nothing, so that each poll is answered by the store."""
+
+    async def confirm(self, _query: Query, _at_least: int) -> None:
+        """Know nothing."""
+
+    def begin(self) -> None:
+        pass
+
+    def learn(self, *_answer: object) -> None:
+        pass
 
     async def lineage_at(self, revision: int) -> str | None:
         (lineage,) = await self.store.lineage_at([revision])

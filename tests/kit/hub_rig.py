@@ -44,11 +44,13 @@ class Log(list[str], SilentSink):
 class HubRig:
     """A hub at a position, with a lease table whose clock stands still."""
 
-    def __init__(self, position: Position, *, strict: bool = True) -> None:
+    def __init__(self, position: Position, *, strict: bool = True, known_topics_max: int = 0) -> None:
         self.table = LeaseTable(0)
         self.sinks: dict[Sink, None] = {}
         self.bulkhead = Bulkhead(strict=strict, now=lambda: 0)
-        self.hub = Hub(self.table, position, self.bulkhead, self._revoke, self.sinks.keys(), lambda: 0)
+        self.hub = Hub(
+            self.table, position, self.bulkhead, self._revoke, self.sinks.keys(), lambda: 0, known_topics_max
+        )
         self._leases = 0
 
     def _revoke(self, leases: Iterable[Lease] | None) -> None:

@@ -22,7 +22,7 @@ EdgeCase = Callable[[World], Awaitable[None]]
 
 def run(edge_case: EdgeCase) -> tuple[World, Oracle]:
     """Run an edge case with an oracle. Raises `PromiseBroken`."""
-    return run_checked(1, edge_case, **(SHORT if edge_case in SHORT_LEASED else {}))
+    return run_checked(1, edge_case, **(SHORT if edge_case in SHORT_LEASED else OFTEN if edge_case in POLLING else {}))
 
 
 async def changed_while_read(world: World) -> None:
@@ -55,6 +55,34 @@ async def renewed_from_the_level(world: World) -> None:
     for number in range(100):
         world.faults.commit(f"t/{number}", number)
         await world.sleep(0.1)
+
+
+async def polled_from_memory(world: World) -> None:
+    """Poll for a few topics, many times for each read of the store, with a node that learns late of others' commits."""
+    topics = [f"t/{number}" for number in range(3)]
+    for topic in topics:
+        world.faults.commit(topic, 0)
+    for number in range(12):
+        await world.client(f"a{number}", *topics, nodes=["n1"], push=False)
+    await world.sleep(1.0)
+    world.faults.call_slow("n1", "feed", 0.15, 0.15)
+    for number in range(100):
+        world.faults.commit(topics[number % 3], number)
+        await world.sleep(0.05 if number % 2 else 0.75)
+
+
+async def polled_while_changes_pass(world: World) -> None:
+    """Let changes pass between a slow read for a poll and its answer; polls of others keep the node's level young."""
+    for number in range(12):
+        await world.client(f"a{number}", "t/quiet", nodes=["n1"], push=False)
+    await world.client("b", "t/x", "t/y", nodes=["n1"], push=False)
+    await world.sleep(3.0)
+    world.faults.call_slow("n1", "read", 0.4, 0.4)
+    for number in range(12):
+        for topic in ("t/x", "t/y", "t/x", "t/y"):
+            world.faults.commit(topic, number)
+            await world.sleep(0.15)
+        await world.sleep(2.0)
 
 
 async def renewed_while_congested(world: World) -> None:
@@ -195,3 +223,7 @@ SHORT: dict[str, Any] = {
     "sample_every_s": 0.1,
 }
 """Options for these: a renewal every second, and ten samples a second."""
+
+POLLING = (polled_from_memory, polled_while_changes_pass)
+OFTEN: dict[str, Any] = {"config": ServerConfig(poll_every_ms=500), "sample_every_s": 0.1}
+"""Options for these: each client polls twice a second, and is looked at ten times."""

@@ -19,7 +19,9 @@ from softstate.model import Change, Record
 from softstate.position import Position
 from softstate.server.fanout.audience import Audience
 from softstate.server.fanout.hub import Hub, Portions
+from softstate.server.fanout.known_versions import KnownVersions
 from softstate.server.fanout.outbox import Outbox
+from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.server.node import Node
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.follower import StoreFollower
@@ -207,6 +209,16 @@ def level_counts_from_its_end(patch: Patch) -> None:
         reached(self, replace(reading, began=now.began, began_with_suspend=now.began_with_suspend))
 
     patch.setattr(Level, "reached", late)
+
+
+def changes_not_noted(patch: Patch) -> None:
+    """A node goes on taking for the newest a version that a change which passed has replaced."""
+    patch.setattr(KnownVersions, "note", lambda _self, _record: None)
+
+
+def learnt_too_late(patch: Patch) -> None:
+    """A node takes a version from an answer of the store though a newer change of the topic has passed meanwhile."""
+    patch.setattr(RecentChanges, "changed_of", lambda _self, _topics, _after: ())
 
 
 def connections_survive_a_rewind(patch: Patch) -> None:

@@ -24,6 +24,7 @@ from softstate.testing.trace import (
 )
 from tests.kit.simulation_rig import count_of
 from tests.simulation.edge_cases import (
+    POLLING,
     SHORT,
     SHORT_LEASED,
     EdgeCase,
@@ -65,6 +66,16 @@ def test_pushes_of_a_lost_history_on_an_abandoned_connection_are_ignored() -> No
 def test_an_edge_case_breaks_no_promise(edge_case: EdgeCase) -> None:
     _, oracle = run(edge_case)
     assert oracle.wire.renewals > 3
+
+
+@pytest.mark.parametrize("edge_case", POLLING)
+def test_polls_from_memory_break_no_promise(edge_case: EdgeCase) -> None:
+    world, _ = run(edge_case)
+    node = world.nodes["n1"].node
+    assert node is not None
+    counts = node.counts()
+    assert counts["polls_unchanged"] > counts["reads"] / 2
+    assert counts["reads"] > 10
 
 
 @pytest.fixture

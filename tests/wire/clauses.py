@@ -275,6 +275,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_level.py::test_its_age_counts_from_the_beginning_of_the_read",
         "server/storage/test_level.py::test_a_read_that_began_in_another_history_does_not_count",
         "server/storage/test_level.py::test_it_grows_old_while_the_machine_sleeps",
+        "server/websocket/test_renewals.py::test_a_renewal_soon_after_a_subscribe_is_answered_from_its_read",
     ),
     # Moving knowledge
     "P-KNOW-1": (
@@ -531,6 +532,14 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_hang_up.py::test_a_hundred_that_hung_up_leave_room_for_one_that_waits",
         "server/http/test_hang_up.py::test_a_peer_that_ends_its_side_alone_is_answered_at_once",
         "server/http/test_hang_up.py::test_sockets_that_hang_up_are_noticed",
+    ),
+    "P-HTTP-17": (
+        "server/http/test_unchanged_polls.py::test_a_poll_with_the_newest_versions_is_answered_alike_with_and_without_the_store",
+        "server/http/test_unchanged_polls.py::test_a_prefix_is_answered_without_the_store_as_long_as_nothing_changes",
+        "server/storage/test_unchanged.py::test_an_asker_that_has_seen_more_or_other_is_for_the_store",
+        "server/storage/test_unchanged.py::test_nothing_is_answered_from_a_history_that_is_over",
+        "server/storage/test_unchanged.py::test_while_the_store_is_slow_polls_are_answered_with_growing_ages_for_half_of_a_timeout",
+        "server/fanout/test_known_versions.py::test_an_answer_that_is_older_than_a_change_that_has_passed_teaches_nothing",
     ),
     # The client
     "P-CLI-1": (

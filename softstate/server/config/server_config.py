@@ -24,6 +24,9 @@ HOUR_MS = 3_600_000
 KIB = 1024
 MIB = 1024 * KIB
 
+KNOWN_TOPICS_MAX = 32_768
+"""Default of `known_topics_max`: each takes 0.2 KiB if its name has 20 bytes, 0.4 if it has 255; all 14 MiB at most."""
+
 ENVELOPE_BYTES = 1024
 """Room that a message needs beside the value that it carries: its topic, key and other fields."""
 
@@ -123,6 +126,9 @@ class ServerConfig:
         int, above(0), "Reads of all connections that may wait for the store; beyond it they get `overloaded`."
     ] = 10_000
 
+    known_topics_max: Annotated[
+        int, at_least(0), "Topics whose newest version is known without the store, for polls that ask for no other."
+    ] = KNOWN_TOPICS_MAX
     turn_names_max: Annotated[
         int, at_least(16), "Names that one turn of the loop deals with, for all connections together."
     ] = 256

@@ -23,6 +23,7 @@ from softstate.model import Record
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.audience import TURN_US, Audience
+from softstate.server.fanout.known_versions import KnownVersions
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.wire import CODECS
 from softstate.wire.push import PushBatch
@@ -58,6 +59,7 @@ class Hub:
         revoke: Revoke,
         sinks: Collection[Sink],
         now: Callable[[], float] = trio.current_time,
+        known_topics_max: int = 0,
     ) -> None:
         self.position = position
         self.changes = 0
@@ -67,6 +69,7 @@ class Hub:
         self.turn_us = TURN_US
         """The budget of a turn, in microseconds of estimated work; simulation makes it small."""
         self.recent = RecentChanges(position.revision)
+        self.known = KnownVersions(position.revision, self.recent, known_topics_max)
         self._table = table
         self._bulkhead = bulkhead
         self._revoke = revoke
@@ -211,6 +214,7 @@ class Hub:
     def _note(self, records: Sequence[Record]) -> Portions:
         for record in records:
             self.recent.note(record.topic, record.version)
+            self.known.note(record)
         yield from ()
 
     def _tell_all(self, row: Position) -> None:
@@ -230,6 +234,7 @@ class Hub:
         self.restarts += 1
         self.position = position
         self.recent.restart(position.revision)
+        self.known.restart(position.revision)
         self._reached_lot.unpark_all()
 
     async def reached(self, revision: int) -> None:

@@ -1,8 +1,9 @@
-"""The topics that have changed not long ago: what a long poll waits for."""
+"""The topics that have changed not long ago: what a long poll waits for, and what an answer of the store may lack."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection, Mapping
 
 import trio
 
@@ -27,6 +28,13 @@ class RecentChanges:
         lot = self._watched.get(topic)
         if lot is not None:
             lot.unpark_all()
+
+    def changed_of(self, topics: Mapping[str, object], after: int) -> Collection[str]:
+        """Return those of `topics` of which a change above revision `after` has passed, or may have."""
+        if after < self._floor:
+            return topics
+        versions = self._versions
+        return [topic for topic in versions.keys() & topics.keys() if versions[topic] > after]
 
     def restart(self, revision: int) -> None:
         """Begin a new history at `revision`: all who wait are woken."""

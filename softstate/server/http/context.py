@@ -71,6 +71,7 @@ class HttpContext:
         self.services = services
         self.config = services.config
         self.reads = services.access.reads
+        self.unchanged = services.access.unchanged
         self.writes = services.access.writes
         self.hub = services.hub
         self.turns = services.turns

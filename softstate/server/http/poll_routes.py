@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-from softstate.errors import Compacted, NotFound, TooLarge
+from softstate.errors import Compacted, Invalid, NotFound, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
@@ -34,14 +34,39 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/poll``."""
     if context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
+    unchanged = poll_unchanged(context, request)
+    if unchanged is not None:
+        return unchanged
     asked: PollBody = request.content
     watch = context.services.watch_poll(again=True)
     try:
         await _check_names(context, asked.topics, asked.prefixes)
         query = Query(asked.topics, asked.prefixes, asked.witness)
+        if asked.cursor is None and (page := await context.unchanged.confirm(query, asked.min_revision)) is not None:
+            return _reply(request, query, page, watch, {})
         return await _answer(context, request, query, asked.cursor, asked.min_revision, watch)
     finally:
         watch.left()
+
+
+def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
+    """Answer a poll that has nothing to learn, without waiting; None if it has to be answered by `poll` (P-HTTP-17)."""
+    asked: PollBody = request.content
+    if (
+        context.config.role == "push"
+        or asked.cursor is not None
+        or len(asked.topics) + len(asked.prefixes) > min(context.config.subscriptions_max, context.turns.names_max)
+    ):
+        return None
+    # Topics that are known were checked when they were learnt; a prefix that is none is for `poll` to refuse.
+    try:
+        for prefix in asked.prefixes:
+            check_prefix(prefix)
+    except Invalid:
+        return None
+    query = Query(asked.topics, asked.prefixes, asked.witness)
+    page = context.unchanged.answer(query, asked.min_revision)
+    return None if page is None else _reply(request, query, page, context.services.watch_poll(again=True), {})
 
 
 async def list_topics(context: HttpContext, request: Request) -> Reply:
@@ -84,14 +109,20 @@ async def _answer(
     if cursor_text is not None:
         cursor = Cursor.parse(cursor_text, query)
         query = cursor.resume(query)
+    reading = context.unchanged.begin()
     page = await context.read(query, at_least)
+    context.unchanged.learn(query, page, reading)
     if page.restart or (cursor is not None and not cursor.continues(page)):
         raise Compacted(
             "the store forgot deletions that the next page would have named: send the request again without cursor",
             position=page.position,
         )
     codec = request.accepted()
-    encoded = await encode_in_turns(context.turns, codec, page.records, codec.change)
+    return _reply(request, query, page, watch, await encode_in_turns(context.turns, codec, page.records, codec.change))
+
+
+def _reply(request: Request, query: Query, page: Page, watch: PollWatch, encoded: Mapping[int, bytes]) -> Reply:
+    codec = request.accepted()
     body = codec.encode(_polled(query, page, watch), page.records, encoded)
     return Reply(200, body, codec.content_type, position_headers(page.position, page.lag_s))
 

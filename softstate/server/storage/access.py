@@ -16,6 +16,7 @@ from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
 from softstate.server.storage.level import Level
 from softstate.server.storage.reads import StoreReads
+from softstate.server.storage.unchanged import UnchangedPolls
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
 
@@ -46,10 +47,11 @@ class StoreAccess:
         """The topics that this node knows to be damaged."""
         self.follower = StoreFollower(store, hub, bulkhead, self.damage, rewound=self._restart, skipped=skipped)
         guard = self.follower.guard
-        self.reads = StoreReads(config, store, guard, bulkhead, self.damage, self.follower.note_told_position)
+        level = Level(hub, guard, now, lambda: self.follower.told.revision)
+        self.reads = StoreReads(config, store, guard, bulkhead, self.damage, level, self.follower.note_told_position)
         self.writes = StoreWrites(config, store, hub, guard, bulkhead, self.damage)
-        self.level = Level(hub, guard, now, lambda: self.follower.told.revision)
-        self.heads = HeadReads(config, store, hub, guard, bulkhead, self.level)
+        self.heads = HeadReads(config, store, hub, guard, bulkhead, level)
+        self.unchanged = UnchangedPolls(hub, self.heads, self.damage)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._housekeeping.tried = self._note_attempt
         self._store = store
@@ -88,7 +90,8 @@ class StoreAccess:
             "reads_shed": self.reads.queue.shed,
             "reads_gone": self.reads.queue.gone,
             "unreadable": len(self.damage),
-            "renewals": heads.served,
+            "polls_unchanged": self.unchanged.answered,
+            "renewals": self.heads.renewals,
             "head_reads": heads.calls,
             "store_reopened": self.follower.reopened,
             "store_rewinds": self.follower.rewinds,

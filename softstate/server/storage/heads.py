@@ -7,8 +7,10 @@ after it are answered at once (`softstate.server.storage.level`).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import trio
@@ -20,7 +22,7 @@ from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.batcher import Batcher, Ticket, settle_each
 from softstate.server.storage.guard import DOWN_RETRY_MS, StoreGuard
-from softstate.server.storage.level import Level
+from softstate.server.storage.level import LEVEL_S_MAX, Level
 from softstate.store.base import Store
 
 HEAD_INTERVAL_S = 0.04
@@ -64,10 +66,32 @@ class HeadReads:
         self._store = store
         self._hub = hub
         self._guard = guard
-        self._wait_s_max = config.timeout_ms / 2000
+        self.wait_s_max = config.timeout_ms / 2000
+        """The longest that a request waits, in seconds."""
+        self.renewals = 0
+        self._asked_at = math.inf
         self._queue: deque[tuple[float, HeadTicket]] = deque()
         self._submitted = trio.Event()
         self._reaching = trio.CancelScope()
+
+    @property
+    def slow(self) -> bool:
+        """Whether the store takes longer to tell its head than a level is young."""
+        return trio.current_time() - self._asked_at > LEVEL_S_MAX
+
+    def lag_at_once_s(self) -> float | None:
+        """Return how old the hub's position is, in seconds, if a renewal may be answered from it; else None."""
+        lag_s = self.level.lag_s()
+        if lag_s > LEVEL_S_MAX:
+            return None
+        self.renewals += 1
+        return lag_s
+
+    def refresh(self) -> None:
+        """Read the head for the level's sake, unless it is being read already, or cannot be."""
+        if not len(self.batcher):
+            with suppress(RequestError):
+                self.batcher.submit(None, lambda _ticket: None)
 
     def submit(self, settled: Callable[[HeadTicket], None], broken: Callable[[], None] = lambda: None) -> None:
         """Have `settled` called once the hub has reached a head read after this call. Raises as `Batcher.submit`.
@@ -78,7 +102,8 @@ class HeadReads:
         queue = self._queue
         while queue and not queue[0][1].open:
             queue.popleft()
-        queue.append((trio.current_time() + self._wait_s_max, ticket))
+        self.renewals += 1
+        queue.append((trio.current_time() + self.wait_s_max, ticket))
         self._submitted.set()
 
     def restart(self) -> None:
@@ -96,7 +121,11 @@ class HeadReads:
             with trio.CancelScope() as self._reaching:
                 reading = self.level.begin()
                 # Not by `call`: a head of a generation that is over is found out by its lineage, and read again.
-                head = await self._guard.report(self._store.head)
+                self._asked_at = trio.current_time()
+                try:
+                    head = await self._guard.report(self._store.head)
+                finally:
+                    self._asked_at = math.inf
                 await self._hub.reached(head.revision)
                 # Else the store was replaced and opened again, and the hub is about to be told: by its revision alone
                 # it has long reached the new history's head.

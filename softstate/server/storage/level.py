@@ -15,6 +15,7 @@ from typing import TypeAlias, final
 
 import trio
 
+from softstate.position import Position
 from softstate.server.fanout.hub import Hub
 from softstate.server.storage.guard import StoreGuard
 
@@ -62,21 +63,36 @@ class Level:
         self._reached: Reading | None = None
 
     def begin(self) -> Reading:
-        """Note that a read of the head begins now."""
+        """Note that a read of the store, which finds its head, begins now."""
         return Reading(self._now(), self._now_with_suspend(), self._guard.generation, self._hub.restarts)
 
     def reached(self, reading: Reading) -> None:
         """Note that the hub has reached the head that a read has found, in the same lineage."""
-        if self._is_of_this_history(reading):
+        known = self._reached
+        if not self.is_of_this_history(reading):
+            return
+        if known is None or reading.began >= known.began or not self.is_of_this_history(known):
             self._reached = reading
 
-    def lag_s(self) -> float:
-        """Return how far what the hub has passed on lies behind the store at most, in seconds; infinity if unknown."""
-        reading = self._reached
-        if reading is None or not self._is_of_this_history(reading) or self._hub.position.revision < self._told():
-            return math.inf
-        return max(self._now() - reading.began, self._now_with_suspend() - reading.began_with_suspend, 0.0)
+    def read(self, reading: Reading, head: Position) -> None:
+        """Note what a read of anything has found to be the head, if the hub is there already."""
+        position = self._hub.position
+        if head.same_lineage(position) and head.revision <= position.revision:
+            self.reached(reading)
 
-    def _is_of_this_history(self, reading: Reading) -> bool:
+    def lag_s(self, moment: Reading | None = None) -> float:
+        """Return how far what the hub has passed on lies behind the store at most, in seconds; infinity if unknown.
+
+        Behind the store as it was at a `moment`, if one is given, rather than as it is now.
+        """
+        reading = self._reached
+        if reading is None or not self.is_of_this_history(reading) or self._hub.position.revision < self._told():
+            return math.inf
+        if moment is None:
+            return max(self._now() - reading.began, self._now_with_suspend() - reading.began_with_suspend, 0.0)
+        return max(moment.began - reading.began, moment.began_with_suspend - reading.began_with_suspend, 0.0)
+
+    def is_of_this_history(self, reading: Reading) -> bool:
+        """Tell whether the store was not opened again since a read began, nor did the hub begin a new history."""
         generation = self._guard.generation
         return generation is not None and (generation, self._hub.restarts) == (reading.generation, reading.restarts)

@@ -19,6 +19,7 @@ from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.batcher import DEFERRED, Batcher
 from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.level import Level
 from softstate.server.storage.read_queue import ReadQueue, ReadRequest, ReadTicket
 from softstate.store.base import Store
 
@@ -52,12 +53,14 @@ class StoreReads:
         guard: StoreGuard,
         bulkhead: Bulkhead,
         damage: Damage,
+        level: Level,
         told: Callable[[Position], None] = lambda _position: None,
     ) -> None:
         self._store = store
         self._guard = guard
         self._told = told
         self._damage = damage
+        self._level = level
         self.failing = Spell(_log_failure, _log_success, quiet_s=FAILING_QUIET_S)
         """The store calls for reads that fail, without `FAILING_QUIET_S` between two of them."""
         # By generation and revision: a lineage that was read before the store was reopened may be of what was lost.
@@ -120,6 +123,7 @@ class StoreReads:
         asked = Counter(request.key for request in group)
         for request in group:
             queries.setdefault(request.key, request.query)
+        reading = self._level.begin()
         pages = await self._guard.call(self._store.read, list(queries.values()))
         if not 1 <= len(pages) <= len(queries):
             raise AssertionError(f"{len(queries)} queries got {len(pages)} answers")
@@ -133,6 +137,8 @@ class StoreReads:
                 self.queue.learn(query, page)
                 if asked[key] > 1:
                     answers[key] = replace(page, records=SharedRecords(page.records))
+        if isinstance(pages[0], Page):
+            self._level.read(reading, pages[0].position)
         self.queue.measured((page for page in pages if isinstance(page, Page)), trio.current_time() - began)
         return [answers.get(request.key, DEFERRED) for request in group]
 

@@ -24,7 +24,6 @@ from softstate.server.fanout.pages import encode_in_portions
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Waiting
 from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.heads import HeadTicket
-from softstate.server.storage.level import LEVEL_S_MAX
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_answer, after_request
@@ -259,11 +258,11 @@ class Connection(Channel):
             return
         try:
             if isinstance(effect, ReadHead):
-                lag_s = access.level.lag_s()
-                if lag_s <= LEVEL_S_MAX:
-                    self.carry_out(self._renewed(ticket, lag_s))
-                else:
+                lag_s = access.heads.lag_at_once_s()
+                if lag_s is None:
                     access.heads.submit(partial(self._caught_up, ticket), self.fail)
+                else:
+                    self.carry_out(self._renewed(ticket, lag_s))
             else:
                 if self._ticket is not None:
                     self._ticket.abandon()

@@ -52,6 +52,35 @@ def test_its_age_counts_from_the_beginning_of_the_read(rig: Rig) -> None:
     assert rig.level.lag_s() == 0.0
 
 
+def test_a_slow_read_does_not_take_the_place_of_one_that_began_later(rig: Rig) -> None:
+    slow = rig.level.begin()
+    rig.now += 2.0
+    rig.read()
+    rig.now += 1.0
+    rig.level.reached(slow)
+    assert rig.level.lag_s() == 1.0
+
+
+def test_its_age_at_an_earlier_moment_is_that_much_less_and_never_below_nothing(rig: Rig) -> None:
+    earliest = rig.level.begin()
+    rig.now += 1.0
+    rig.read()
+    rig.now += 3.0
+    moment = rig.level.begin()
+    rig.now += 5.0
+    assert rig.level.lag_s() == 8.0
+    assert rig.level.lag_s(moment) == 3.0
+    assert rig.level.lag_s(earliest) == 0.0
+
+
+def test_a_read_of_anything_counts_if_the_hub_is_there_already(rig: Rig) -> None:
+    for head in (START.at(11), Position("epoch", "other", 9)):
+        rig.level.read(rig.level.begin(), head)
+        assert rig.level.lag_s() == math.inf
+    rig.level.read(rig.level.begin(), START)
+    assert rig.level.lag_s() == 0.0
+
+
 def test_it_says_nothing_while_the_hub_is_behind_what_a_client_was_told(rig: Rig) -> None:
     rig.read()
     rig.told = 11

@@ -19,9 +19,11 @@ from softstate.server.config import ServerConfig
 from softstate.server.storage import reads as reads_module
 from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.level import Level
 from softstate.server.storage.reads import FAILING_QUIET_S, StoreReads
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
+from tests.kit.hub_rig import HubRig
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -55,7 +57,8 @@ async def reading(
     told: Callable[[Position], None] = lambda _position: None,
 ) -> AsyncIterator[tuple[StoreReads, CountingStore, StoreGuard]]:
     store, guard = CountingStore(), StoreGuard(lambda _fault: None)
-    reads = StoreReads(ServerConfig(), store, guard, Bulkhead(strict=True), Damage(), told)
+    level = Level(HubRig(store.disk.image.position).hub, guard, trio.current_time, lambda: 0)
+    reads = StoreReads(ServerConfig(), store, guard, Bulkhead(strict=True), Damage(), level, told)
     async with trio.open_nursery() as nursery:
         for batcher in reads.batchers:
             nursery.start_soon(batcher.run)

@@ -15,6 +15,7 @@ from softstate.wire import CBOR, digest_of, digest_text, messages
 from tests.kit.node_rig import LocalNode, node
 
 LEASE_MS = 60_000
+TOO_LATE_S = LEVEL_S_MAX + 0.001
 
 
 @asynccontextmanager
@@ -45,6 +46,7 @@ def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_renewal_soon_after_another_reads_nothing_and_says_how_old_its_answer_is(mock_clock: MockClock) -> None:
     async with node(ttl_ms=LEASE_MS) as running, session(running) as socket:
+        mock_clock.jump(TOO_LATE_S)
         first = await renewed(socket)
         assert first.lag_ms == 0
         mock_clock.jump(0.1)
@@ -54,20 +56,26 @@ async def test_a_renewal_soon_after_another_reads_nothing_and_says_how_old_its_a
         assert second.position == first.position
 
 
-async def test_a_renewal_long_after_another_reads_the_head(mock_clock: MockClock) -> None:
+async def test_a_renewal_soon_after_a_subscribe_is_answered_from_its_read(mock_clock: MockClock) -> None:
     async with node(ttl_ms=LEASE_MS) as running, session(running) as socket:
-        await renewed(socket)
-        mock_clock.jump(LEVEL_S_MAX + 0.001)
-        assert (await renewed(socket)).lag_ms == 0
-        assert running.node.access.heads.batcher.calls == 2
+        mock_clock.jump(0.1)
+        assert (await renewed(socket)).lag_ms == 100
+        assert running.node.access.heads.batcher.calls == 0
+
+
+async def test_a_renewal_long_after_any_read_reads_the_head(mock_clock: MockClock) -> None:
+    async with node(ttl_ms=LEASE_MS) as running, session(running) as socket:
+        for calls in (1, 2):
+            mock_clock.jump(TOO_LATE_S)
+            assert (await renewed(socket)).lag_ms == 0
+            assert running.node.access.heads.batcher.calls == calls
 
 
 async def test_a_renewal_reads_the_head_while_the_hub_is_behind_what_was_told(mock_clock: MockClock) -> None:
     """Else `renewed` would name a position below that of an answer before it."""
     async with node(ttl_ms=LEASE_MS) as running, session(running) as socket:
-        await renewed(socket)
         mock_clock.jump(0.1)
         follower = running.node.access.follower
         follower.note_told_position(follower.told.at(follower.told.revision + 1))
         assert (await renewed(socket)).lag_ms == 0
-        assert running.node.access.heads.batcher.calls == 2
+        assert running.node.access.heads.batcher.calls == 1

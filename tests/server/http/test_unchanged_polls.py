@@ -1,0 +1,134 @@
+"""Polls of a whole node that have nothing to learn: they are answered without the store, as it would (P-HTTP-17)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.server.storage import level
+from softstate.server.storage.level import LEVEL_S_MAX
+from tests.kit.node_rig import LocalNode, node
+
+
+@pytest.fixture(autouse=True)
+def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the level count by Trio's clock alone."""
+    monkeypatch.setattr(level, "_time_with_suspend", lambda: 0.0)
+
+
+class Rig:
+    """A node in memory, and requests to it on one connection."""
+
+    def __init__(self, running: LocalNode, stream: trio.SocketStream) -> None:
+        self.node = running.node
+        self._stream = stream
+
+    async def put(self, topic: str, value: int) -> int:
+        head, answer = await self._ask("PUT", f"/v1/topics/{topic}", value)
+        assert head.startswith("HTTP/1.1 200 ")
+        version: int = answer["version"]
+        return version
+
+    async def poll(self, topics: dict[str, int], **fields: Any) -> dict[str, Any]:
+        """Poll; return the fields of the answer, its `head`, and whether the store was `asked`."""
+        before = self.node.access.reads.pages.served
+        head, answer = await self._ask("POST", "/v1/poll", {"topics": topics, **fields})
+        return {**answer, "head": head, "asked": self.node.access.reads.pages.served > before}
+
+    async def _ask(self, method: str, target: str, content: Any) -> tuple[str, dict[str, Any]]:
+        body = json.dumps(content).encode()
+        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        await self._stream.send_all(head.encode() + body)
+        received = b""
+        while not received.endswith(b"}"):
+            received += await self._stream.receive_some()
+        answered, _, rest = received.partition(b"\r\n\r\n")
+        return answered.decode(), json.loads(rest)
+
+
+@asynccontextmanager
+async def polled(**options: Any) -> AsyncIterator[Rig]:
+    """Run a node whose clock stands still, but for the jumps of a test."""
+    async with node(**options) as running:
+        async with await trio.open_tcp_stream("127.0.0.1", running.port) as stream:
+            yield Rig(running, stream)
+
+
+async def test_a_poll_with_the_newest_versions_is_answered_alike_with_and_without_the_store(
+    mock_clock: MockClock,
+) -> None:
+    async with polled() as rig:
+        versions = {topic: await rig.put(topic, 1) for topic in ("a", "b")}
+        by_store = await rig.poll(versions)
+        mock_clock.jump(0.1)
+        known = await rig.poll(versions, position=by_store["position"])
+        assert (by_store.pop("asked"), known.pop("asked")) == (True, False)
+        assert rig.node.counts()["polls_unchanged"] == 1
+        assert known.pop("lag_ms") == 100
+        assert "Softstate-Lag-Ms: 100" in known.pop("head")
+        assert "Softstate-Lag-Ms: 0" in by_store.pop("head")
+        assert known == by_store
+        assert known["changes"] == []
+        assert known["next_ms"]
+
+
+async def test_what_has_changed_comes_from_the_store(mock_clock: MockClock) -> None:
+    async with polled() as rig:
+        first = await rig.put("a", 1)
+        await rig.poll({"a": first})
+        second = await rig.put("a", 2)
+        changed = await rig.poll({"a": first})
+        assert changed["asked"]
+        assert [(change["version"], change["value"]) for change in changed["changes"]] == [(second, 2)]
+        assert not (await rig.poll({"a": second}))["asked"]
+
+
+async def test_a_prefix_is_answered_without_the_store_as_long_as_nothing_changes(mock_clock: MockClock) -> None:
+    async with polled() as rig:
+        version = await rig.put("p/a", 1)
+        asked = {"prefixes": {"p/": version}}
+        assert not (await rig.poll({}, **asked))["asked"]
+        await rig.put("elsewhere", 1)
+        assert (await rig.poll({}, **asked))["asked"]
+
+
+async def test_a_poll_after_a_while_reads_the_head_alone(mock_clock: MockClock) -> None:
+    async with polled() as rig:
+        version = await rig.put("a", 1)
+        await rig.poll({"a": version})
+        mock_clock.jump(LEVEL_S_MAX + 0.001)
+        again = await rig.poll({"a": version})
+        assert not again["asked"]
+        assert "lag_ms" not in again
+        assert rig.node.access.heads.batcher.calls == 1
+
+
+async def test_bad_names_are_refused_whatever_is_known(mock_clock: MockClock) -> None:
+    async with polled() as rig:
+        version = await rig.put("a", 1)
+        await rig.poll({"a": version})
+        assert (await rig.poll({"a": version}, prefixes={"no prefix": version}))["code"] == "invalid"
+        assert (await rig.poll({"a": version, "a//b": 0}))["code"] == "invalid"
+        assert (await rig.poll({"a": version}, cursor="x"))["code"] == "invalid"
+
+
+async def test_none_is_known_with_a_limit_of_none(mock_clock: MockClock) -> None:
+    async with polled(known_topics_max=0) as rig:
+        version = await rig.put("a", 1)
+        assert (await rig.poll({"a": version}))["asked"]
+        assert (await rig.poll({"a": version}))["asked"]
+
+
+async def test_more_names_than_a_poll_may_have_are_refused_whatever_is_known(mock_clock: MockClock) -> None:
+    async with polled(subscriptions_max=2) as rig:
+        versions = {topic: await rig.put(topic, 1) for topic in ("a", "b", "c")}
+        for topic, version in versions.items():
+            await rig.poll({topic: version})
+        assert not (await rig.poll({"a": versions["a"], "b": versions["b"]}))["asked"]
+        assert (await rig.poll(versions))["code"] == "too_large"
