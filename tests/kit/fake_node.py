@@ -134,6 +134,10 @@ class FakeNode:
     def answer(self, _query: Query, _at_least: int) -> None:
         """Know nothing, so that each poll is answered by the store."""
 
+    def knows(self, _query: Query, _at_least: int) -> bool:
+        """Have each poll answered in a task."""
+        return True
+
     async def confirm(self, _query: Query, _at_least: int) -> None:
         """Know nothing."""
 

@@ -62,6 +62,32 @@ def _work(
     return shared
 
 
+def encode_by_turns(
+    turns: Turns,
+    codec: Codec,
+    records: Sequence[Record],
+    encode: Callable[[Record], bytes],
+    encoded: Callable[[dict[int, bytes]], None],
+    failed: Callable[[], None],
+) -> None:
+    """Encode as `encode_in_portions` does, each portion in a turn for it, and call `encoded` with the bytes.
+
+    `failed` is called if a later turn meets a bug.
+    """
+    portions = encode_in_portions(turns, codec, records, encode)
+
+    def go_on() -> None:
+        try:
+            while turns.take(names := next(portions)):
+                pass
+        except StopIteration as done:
+            encoded(done.value)
+            return
+        turns.wait(names, go_on, failed)
+
+    go_on()
+
+
 async def encode_in_turns(
     turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
 ) -> dict[int, bytes]:

@@ -125,6 +125,7 @@ class HttpPeer(HttpChannel):
                 self._answer(answer_now(self._context, request, operation))
                 return
             if operation.begin is not None:
+                self._set_asker()
                 begun = begin_answer(self._context, request, operation, partial(self._settled, request), self.fail)
                 if begun:
                     return
@@ -135,10 +136,14 @@ class HttpPeer(HttpChannel):
         if request is None or operation is None:
             return  # it has ended
         with trio.CancelScope() as self._scope, self._context.services.bulkhead.contain("request", self.fail):
-            if self._asker is None:
-                self._asker = Asker(self._wire.hung_up, self.hang_up)
-            ASKER.set(self._asker)
+            self._set_asker()
             self._settled(request, await answer(self._context, request, operation))
+
+    def _set_asker(self) -> None:
+        """Have the reads that are made next be made for this connection."""
+        if self._asker is None:
+            self._asker = Asker(self._wire.hung_up, self.hang_up)
+        ASKER.set(self._asker)
 
     def _settled(self, request: Request, reply: Reply) -> None:
         # Another request may be answered by now if this one's connection met a bug.

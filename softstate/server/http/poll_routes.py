@@ -10,33 +10,85 @@ reply would not do: a topic that the old one listed, and that was deleted and fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from softstate.errors import Compacted, Invalid, NotFound, TooLarge
+from softstate.errors import Compacted, Invalid, NotFound, RequestError, TooLarge
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.position import Position
-from softstate.server.fanout.pages import encode_in_turns
+from softstate.server.fanout.pages import encode_by_turns, encode_in_turns
 from softstate.server.http.arguments import PollBody
-from softstate.server.http.context import HttpContext
+from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
+from softstate.server.storage.asker import ASKER
+from softstate.server.storage.read_queue import ReadTicket
 from softstate.wire.messages import Polled
 
 TOPICS_KEPT = 4_096
 """Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
 
+def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
+    """Begin to answer what `poll` answers, without a task if memory, or one page of topics, is all it takes."""
+    unchanged = poll_unchanged(context, request)
+    if unchanged is not None:
+        settle(unchanged)
+        return True
+    asked: PollBody = request.content
+    query = Query(asked.topics, asked.prefixes, asked.witness)
+    if (
+        not _is_small(context, asked)
+        or asked.prefixes
+        or asked.min_revision > context.hub.position.revision
+        or context.unchanged.knows(query, asked.min_revision)
+    ):
+        return False
+    for topic in asked.topics:
+        _check_topic(topic)
+    _read_page(context, request, query, settle, broken)
+    return True
+
+
+def _read_page(
+    context: HttpContext, request: Request, query: Query, settle: Settle, broken: Callable[[], None]
+) -> None:
+    watch = context.services.watch_poll(again=True)
+    arrived = context.unchanged.begin()
+    codec = request.accepted()
+
+    def failed() -> None:
+        watch.left()
+        broken()
+
+    def answered(ticket: ReadTicket) -> None:
+        page = ticket.answer
+        if page is None:
+            watch.left()
+            assert ticket.error is not None
+            settle(ticket.error)
+            return
+        context.unchanged.learn(query, page, arrived)
+
+        def encoded(changes: Mapping[int, bytes]) -> None:
+            settle(_reply(request, query, page, watch, changes))
+
+        encode_by_turns(context.turns, codec, page.records, codec.change, encoded, failed)
+
+    try:
+        context.reads.submit(query, ASKER.get(), answered, failed)
+    except RequestError:
+        watch.left()
+        raise
+
+
 async def poll(context: HttpContext, request: Request) -> Reply:
     """Answer ``POST /v1/poll``."""
     if context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls (its role is push): ask another node"))
-    unchanged = poll_unchanged(context, request)
-    if unchanged is not None:
-        return unchanged
     asked: PollBody = request.content
     watch = context.services.watch_poll(again=True)
     try:
@@ -52,11 +104,7 @@ async def poll(context: HttpContext, request: Request) -> Reply:
 def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
     """Answer a poll that has nothing to learn, without waiting; None if it has to be answered by `poll` (P-HTTP-17)."""
     asked: PollBody = request.content
-    if (
-        context.config.role == "push"
-        or asked.cursor is not None
-        or len(asked.topics) + len(asked.prefixes) > min(context.config.subscriptions_max, context.turns.names_max)
-    ):
+    if not _is_small(context, asked):
         return None
     # Topics that are known were checked when they were learnt; a prefix that is none is for `poll` to refuse.
     try:
@@ -67,6 +115,14 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
     query = Query(asked.topics, asked.prefixes, asked.witness)
     page = context.unchanged.answer(query, asked.min_revision)
     return None if page is None else _reply(request, query, page, context.services.watch_poll(again=True), {})
+
+
+def _is_small(context: HttpContext, asked: PollBody) -> bool:
+    """Tell whether a poll is a whole question, of so few names that it is looked at in any turn."""
+    names_max = min(context.config.subscriptions_max, context.turns.names_max)
+    return (
+        context.config.role != "push" and asked.cursor is None and len(asked.topics) + len(asked.prefixes) <= names_max
+    )
 
 
 async def list_topics(context: HttpContext, request: Request) -> Reply:

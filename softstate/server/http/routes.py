@@ -25,7 +25,7 @@ from softstate.server.http.arguments import (
 )
 from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.message import Request, fail, position_headers
-from softstate.server.http.poll_routes import list_topics, poll
+from softstate.server.http.poll_routes import begin_poll, list_topics, poll
 from softstate.server.http.topic_routes import (
     PATH as TOPIC_PATH,
     begin_put,
@@ -155,7 +155,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
             },
         )
     },
-    "/v1/poll": {"POST": Operation(poll, body=PollBody)},
+    "/v1/poll": {"POST": Operation(poll, body=PollBody, begin=begin_poll)},
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
     "/v1/status": {"GET": Operation(status)},
     # Balancers put what they like behind a probe's path.
@@ -216,7 +216,8 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         await operation.count(context, request)
         if operation.handler is None:
             return answer_now(context, request, operation)
-        operation.read(request)
+        if request.content is None:  # else it was read already, when it was tried without a task
+            operation.read(request)
         return with_common_headers(context, request, await operation.handler(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)

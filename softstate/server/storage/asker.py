@@ -30,4 +30,4 @@ PATIENT = Asker()
 """Asks for the node itself, and in tests: it never goes away."""
 
 ASKER: ContextVar[Asker] = ContextVar("asker", default=PATIENT)
-"""The connection whose task this is. Set once for each connection, so that routes need not hand it down."""
+"""The connection whose request is looked at. Set ahead of each request, so that routes need not hand it down."""

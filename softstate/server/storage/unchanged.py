@@ -35,7 +35,7 @@ class UnchangedPolls:
         Its `lag_s` is what the level says. A level that is young is made younger meanwhile, for the polls to come; an
         old one will do only while it is the store that does not let it become younger.
         """
-        if not self._knows(query, at_least):
+        if not self.knows(query, at_least):
             return None
         lag_s = self._heads.level.lag_s()
         if lag_s > LEVEL_S_MAX / 2:
@@ -47,7 +47,7 @@ class UnchangedPolls:
 
     async def confirm(self, query: Query, at_least: int = 0) -> Page | None:
         """Answer as `answer` does, once the head is read if the level is old: that costs less than to read a page."""
-        if not self._knows(query, at_least):
+        if not self.knows(query, at_least):
             return None
         arrived = self.begin()
         with suppress(RequestError), trio.move_on_after(LEVEL_S_MAX):
@@ -55,7 +55,7 @@ class UnchangedPolls:
         page = self.answer(query, at_least)
         return None if page is None else replace(page, lag_s=self._heads.level.lag_s(arrived))
 
-    def _knows(self, query: Query, at_least: int) -> bool:
+    def knows(self, query: Query, at_least: int) -> bool:
         """Tell whether all that has passed the hub leaves the asker as it is."""
         position, witness = self._hub.position, query.witness
         return not (

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.server.http.peer import HttpPeer
 from softstate.server.storage import level
 from softstate.server.storage.level import LEVEL_S_MAX
 from tests.kit.node_rig import LocalNode, node
@@ -29,7 +30,7 @@ class Rig:
         self.node = running.node
         self._stream = stream
 
-    async def put(self, topic: str, value: int) -> int:
+    async def put(self, topic: str, value: int | str) -> int:
         head, answer = await self._ask("PUT", f"/v1/topics/{topic}", value)
         assert head.startswith("HTTP/1.1 200 ")
         version: int = answer["version"]
@@ -46,10 +47,11 @@ class Rig:
         head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
         await self._stream.send_all(head.encode() + body)
         received = b""
-        while not received.endswith(b"}"):
+        while True:
             received += await self._stream.receive_some()
-        answered, _, rest = received.partition(b"\r\n\r\n")
-        return answered.decode(), json.loads(rest)
+            answered, _, rest = received.partition(b"\r\n\r\n")
+            if f"Content-Length: {len(rest)}\r\n".encode() in answered + b"\r\n":
+                return answered.decode(), json.loads(rest)
 
 
 @asynccontextmanager
@@ -107,6 +109,51 @@ async def test_a_poll_after_a_while_reads_the_head_alone(mock_clock: MockClock) 
         assert not again["asked"]
         assert "lag_ms" not in again
         assert rig.node.access.heads.batcher.calls == 1
+
+
+async def test_polls_of_few_topics_take_no_task_and_others_are_answered_alike(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[str] = []
+    answer_later = HttpPeer._answer_later
+
+    async def counted(self: HttpPeer) -> None:
+        assert self._request is not None
+        tasks.append(self._request.path)
+        await answer_later(self)
+
+    monkeypatch.setattr(HttpPeer, "_answer_later", counted)
+    async with polled(turn_names_max=16) as rig:
+        version = await rig.put("a", 1)
+        for held in (0, version, version):
+            assert (await rig.poll({"a": held}))["position"]["revision"] == version
+        assert tasks == []
+        mock_clock.jump(LEVEL_S_MAX + 0.001)
+        many = {f"none/{number}": 0 for number in range(16)}
+        for topics, fields in (
+            ({"a": version}, {}), ({"a": version, **many}, {}), ({}, {"prefixes": {"p/": 0}}),
+        ):  # fmt: skip
+            tasks.clear()
+            assert (await rig.poll(topics, **fields))["changes"] == []
+            assert tasks == ["/v1/poll"]
+
+
+async def test_values_beyond_the_budget_of_a_turn_come_in_later_ones(mock_clock: MockClock) -> None:
+    async with polled(turn_names_max=16) as rig:
+        values = {f"t/{number}": "x" * 2_000 for number in range(8)}
+        for topic, value in values.items():
+            await rig.put(topic, value)
+        answer = await rig.poll(dict.fromkeys(values, 0))
+        assert {change["topic"]: change["value"] for change in answer["changes"]} == values
+
+
+async def test_a_store_that_is_down_is_told_without_a_task(mock_clock: MockClock) -> None:
+    async with node() as running:
+        async with await trio.open_tcp_stream("127.0.0.1", running.port) as stream:
+            rig = Rig(running, stream)
+            running.store.outage = True
+            assert (await rig.poll({"a": 0}))["code"] == "unavailable"
+            running.store.outage = False
 
 
 async def test_bad_names_are_refused_whatever_is_known(mock_clock: MockClock) -> None:
