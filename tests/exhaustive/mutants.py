@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from softstate.client.machine.certificate import Certificate
-from softstate.client.machine.connection import Stage
+from softstate.client.machine.connection import Connection, Stage
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
@@ -20,8 +20,9 @@ from softstate.model import Change, Page, Record
 from softstate.position import Position
 from softstate.session import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
+from softstate.session.greeting import join
 from softstate.session.renewal import answer_renew
-from softstate.session.request import PendingSubscribe
+from softstate.session.request import PendingHello, PendingSubscribe
 from softstate.session.state import SessionCore
 from softstate.session.subscription import subscribe, subscribe_page
 from softstate.session.table import TABLE, Act
@@ -73,6 +74,33 @@ def read_before_entry(patch: Patch) -> None:
 
     change_rules(patch, subscribe, early)
     change_rules(patch, subscribe_page, late)
+
+
+def joined_by_the_read_before(patch: Patch) -> None:
+    """A subscribe behind hello is answered by the read that was asked for ahead of it."""
+
+    def early(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
+        hello = session.pending
+        assert isinstance(hello, PendingHello)
+        ticket = hello.ticket
+        join(session, message, now)
+        assert isinstance(session.pending, PendingHello)
+        session.pending.ticket = ticket
+        return []
+
+    change_rules(patch, join, early)
+
+
+def void_answers_believed(patch: Patch) -> None:
+    """A reset by the welcome leaves what was sent with hello in force."""
+    reset = Knowledge.reset
+
+    def forgetful(self: Knowledge, position: Position) -> None:
+        reset(self, position)
+        self._reset_serial = 0
+
+    patch.setattr(Knowledge, "reset", forgetful)
+    patch.setattr(Connection, "void_requests", lambda _: None)
 
 
 def nothing_held(patch: Patch) -> None:

@@ -269,7 +269,9 @@ class ModelNode:
     def leased(self, conn: Conn) -> bool:
         """Tell whether a connection has a lease that could end."""
         peer = self.peers.get(conn)
-        return peer is not None and peer.machine.state is State.OPEN and peer.machine.held_lease() is not None
+        if peer is None or peer.machine.state not in (State.OPEN, State.GREETING):
+            return False
+        return peer.machine.held_lease() is not None
 
 
 def node_key(node: ModelNode) -> Hashable:

@@ -17,6 +17,7 @@ from tests.exhaustive.mutants import (
     connections_survive_a_rewind,
     digest_ignored,
     hub_not_awaited,
+    joined_by_the_read_before,
     left_connection_heard,
     no_lineage_check,
     no_sweep,
@@ -26,6 +27,7 @@ from tests.exhaustive.mutants import (
     renewed_goes_first,
     replay_begins_late,
     reset_keeps_versions,
+    void_answers_believed,
 )
 from tests.exhaustive.oracle import Counterexample
 from tests.exhaustive.search import explore
@@ -45,6 +47,8 @@ MUTANTS: list[tuple[Mutation, Bounds]] = [
     (renewed_goes_first, replace(LIVE, conflates=True)),
     (read_before_entry, replace(COLD, ticks=1)),
     (nothing_held, replace(COLD, ticks=1)),
+    (joined_by_the_read_before, replace(COLD, ticks=1)),
+    (void_answers_believed, replace(REWOUND, cuts=1)),
     (no_lineage_check, REWOUND),
     (anything_usable, replace(COLD, first=1, rewinds=1, ticks=1)),
     (older_applied, replace(COLD, ticks=1)),

@@ -28,7 +28,7 @@ from softstate.wire.messages import (
     Welcome,
 )
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.exhaustive.mutants import change_rules
+from tests.exhaustive.mutants import change_rules, joined_by_the_read_before
 from tests.kit.session_rig import Peer, SessionRig, kinds, pushed, renew, subscribe
 
 
@@ -380,21 +380,6 @@ def test_a_mismatch_after_the_client_has_subscribed_is_a_repair() -> None:
 # Mutants: each takes a rule out, and a test above must notice ---------------------------------------------------------
 
 
-def the_read_of_hello_answers(patch: pytest.MonkeyPatch) -> None:
-    """The read that hello began, before the names were held, answers the subscribe as well."""
-
-    def early(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
-        hello = session.pending
-        assert isinstance(hello, PendingHello)
-        ticket = hello.ticket
-        join(session, message, now)
-        assert isinstance(session.pending, PendingHello)
-        session.pending.ticket = ticket
-        return []
-
-    change_rules(patch, join, early)
-
-
 def nothing_joins(patch: pytest.MonkeyPatch) -> None:
     """A subscribe behind hello waits for the welcome."""
     change_rules(patch, join, keep_for_welcome)
@@ -439,7 +424,7 @@ def a_lost_lease_is_announced(patch: pytest.MonkeyPatch) -> None:
 
 
 NOTICED: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], None]]] = [
-    (the_read_of_hello_answers, test_it_joins_a_read_that_has_begun_by_another),
+    (joined_by_the_read_before, test_it_joins_a_read_that_has_begun_by_another),
     (nothing_joins, test_one_read_answers_both),
     (names_survive_a_reset, lambda: test_a_rewound_store_resets_the_client_and_voids_the_subscribe(Hello(), {"a": 99})),
     (an_unannounced_lease_stays, test_a_connection_lost_meanwhile_leaves_no_lease),

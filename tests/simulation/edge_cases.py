@@ -36,6 +36,18 @@ async def changed_while_read(world: World) -> None:
     await world.sleep(10.0)
 
 
+async def changed_while_greeted(world: World) -> None:
+    """Change a topic after the store read for a client that has just come, and before its answer; no poll helps it."""
+    world.faults.commit("t/old", 0)
+    world.faults.call_slow("n1", "read", 1.0, 1.0)
+    for node in world.nodes:
+        world.faults.block("a", node, "http")
+    await world.client("a", "t/", nodes=["n1"])
+    await world.sleep(0.75)
+    world.faults.commit("t/x", 1)
+    await world.sleep(10.0)
+
+
 async def renewed_while_the_hub_lags(world: World) -> None:
     """Renew many leases at once with a node that reads the feed and the head more slowly than others commit."""
     followers = [await world.client(f"a{number}", "t/", nodes=["n1"]) for number in range(8)]
@@ -211,6 +223,7 @@ async def damaged_while_followed(world: World) -> None:
 
 SHORT_LEASED = (
     changed_while_read,
+    changed_while_greeted,
     renewed_while_the_hub_lags,
     renewed_from_the_level,
     renewed_while_congested,

@@ -18,6 +18,7 @@ from tests.exhaustive.mutants import (
     anything_usable,
     certified_applied,
     digest_ignored,
+    joined_by_the_read_before,
     no_lineage_check,
     no_sweep,
     nothing_held,
@@ -51,6 +52,8 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
 IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [
     (read_before_entry, edge_cases.changed_while_read, "S7"),
     (nothing_held, edge_cases.changed_while_read, "S7"),
+    (nothing_held, edge_cases.changed_while_greeted, "S7"),
+    (joined_by_the_read_before, edge_cases.changed_while_greeted, "S7"),
     (mutants.hub_not_awaited, edge_cases.renewed_while_the_hub_lags, "S5"),
     (mutants.reads_joined_under_way, edge_cases.renewed_while_the_hub_lags, "S5"),
     (mutants.level_without_age, edge_cases.renewed_from_the_level, "S5"),

@@ -549,6 +549,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_one_fetch.py::test_while_a_snapshot_arrives_page_by_page_nothing_is_polled",
     ),
     "P-CLI-2": (
+        "client/machine/test_one_flight.py::test_the_welcome_restarts_the_timer",
         "client/machine/test_machine.py::test_each_page_restarts_the_timers_of_later_requests",
         "client/machine/test_machine.py::test_answers_to_later_requests_do_not_keep_a_lost_renewal_waiting",
     ),
@@ -624,5 +625,15 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_rows.py::test_k_rounds_of_failed_polls_are_offline_with_one_retry_budget",
         "client/machine/test_rows.py::test_offline_with_nothing_to_poll_it_only_connects",
         "client/machine/test_probes.py::test_a_node_that_answers_polls_keeps_its_clients_fresh_while_the_one_that_pushes_is_dead",
+    ),
+    "P-CLI-16": (
+        "client/machine/test_one_flight.py::test_a_new_session_is_subscribed_behind_hello",
+        "client/machine/test_one_flight.py::test_1024_names_go_early_to_a_url_that_has_told_no_limits",
+        "client/machine/test_one_flight.py::test_as_many_go_early_as_the_url_has_told",
+        "client/machine/test_one_flight.py::test_an_error_for_what_a_reset_made_void_is_ignored",
+        "client/machine/test_one_flight.py::test_an_answer_to_what_a_reset_made_void_is_ignored",
+        "client/machine/test_one_flight.py::test_an_early_request_that_is_turned_down_is_asked_again_and_denies_nothing",
+        "client/machine/test_one_flight.py::test_a_mismatch_after_a_session_that_was_not_resumed_is_no_repair",
+        "client/machine/test_one_flight.py::test_hello_goes_alone_after_a_connection_that_ended_over_it",
     ),
 }

@@ -83,14 +83,13 @@ def subscribe_all(parts: Parts, _: Cause) -> None:
 
 
 def subscribe_new(parts: Parts, _: Cause) -> None:
-    """Subscribe the whole set in a new session, if there is any."""
-    if parts.core.knowledge.subscriptions:
-        parts.push.subscribe_all()
+    """Subscribe, in a new session, what was not subscribed behind hello."""
+    parts.push.subscribe_new()
 
 
-def renew(parts: Parts, _: Cause) -> None:
-    """Renew now."""
-    parts.push.renew()
+def renew_resumed(parts: Parts, _: Cause) -> None:
+    """Renew, unless that was asked for behind hello."""
+    parts.push.renew_resumed()
 
 
 def renew_once_more(parts: Parts, _: Cause) -> None:

@@ -46,6 +46,8 @@ class InFlight:
     question: Question
     joins: bool
     """Whether it is a subscribe, whose names leave the lease if it fails."""
+    early: bool = False
+    """Whether it was sent behind hello, before the node had told its limits."""
     timed_out: bool = False
     """Its timer has counted already."""
 
@@ -81,6 +83,8 @@ class Connection:
     """The pushes that arrived, to be compared with what `renewed` says was sent."""
     requests: dict[str, InFlight] = field(default_factory=dict)
     renewals: dict[str, Renewal] = field(default_factory=dict)
+    voided: frozenset[str] = frozenset()
+    """Requests that a reset at the welcome has made void: nothing that answers them counts."""
     lease_until: float = math.inf
     ttl_s: float = 0.0
     renew_s: float = 0.0
@@ -107,13 +111,15 @@ class Connection:
         """Whether there is a lease."""
         return self.stage in (Stage.LEASED, Stage.RETRYING)
 
-    def welcome(self, message: Welcome) -> None:
-        """Begin a lease; it runs from the sending of `hello`."""
+    def welcome(self, message: Welcome, now: float) -> None:
+        """Begin a lease; it runs from the sending of `hello`. The timers of what was sent behind it begin again."""
         self.stage = Stage.LEASED
         self.ttl_s = message.ttl_ms / 1000
         self.renew_s = message.renew_ms / 1000
         self.timeout_s = message.timeout_ms / 1000
         self.lease_until = self.lease_end(self.hello_sent)
+        if self.requests or self.renewals:
+            self.page(now, self.hello_sent)
 
     def lease_end(self, sent: float) -> float:
         """Return when the lease ends that a request sent at `sent` extended: before the node's."""
@@ -152,6 +158,11 @@ class Connection:
         """Expect no answer any more: what still comes is ignored, but for publishes."""
         self.requests.clear()
         self.renewals.clear()
+
+    def void_requests(self) -> None:
+        """Ignore every answer to what was sent behind hello: its history is gone."""
+        self.voided = frozenset((*self.requests, *self.renewals))
+        self.forget_requests()
 
     def overdue(self, now: float) -> bool:
         """Tell whether an answer is missing."""

@@ -256,6 +256,8 @@ class Machine:
         if event.code == CloseCode.DROP_SESSION:
             self._push.session = None
         opened = self._push.open is not None
+        if self._push.connection is not None and not opened:
+            self._push.early.lost(self._push.connection, event.code)
         self._push.ended()
         if event.code is not None and not may_reconnect(event.code):
             kind = Unauthenticated if event.code < 4200 else Unsupported

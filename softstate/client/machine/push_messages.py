@@ -34,6 +34,9 @@ from softstate.wire.messages import (
 LATER = frozenset({"unavailable", "overloaded", "behind"})
 """Errors of a subscribe that time may mend (P-CLI-8)."""
 
+TURNED_DOWN = frozenset({"invalid", "too_large"})
+"""Errors of a subscribe behind hello that say nothing of its names: they are asked for again (P-CLI-16)."""
+
 FORBIDDEN = frozenset({"unauthenticated", "denied"})
 """Errors after which only other credentials help."""
 
@@ -108,12 +111,15 @@ class PushMessages:
         core.timeout_s = message.timeout_ms / 1000
         core.answered_url = connection.url
         core.counts["welcomes"] += 1
-        connection.welcome(message)
+        connection.welcome(message, core.now)
+        self._push.early.welcomed(connection.url, message.limits)
         self._push.session = Session(message.session, connection.lease_until)
         core.deny(list(knowledge.subscriptions)[message.limits.subscriptions :])
-        knowledge.begin_lease()
+        if not connection.requests:  # else it began with hello
+            knowledge.begin_lease()
         self._push.schedule_renewal(connection)
         if message.reset is True:
+            connection.void_requests()
             core.fire(Trigger.WELCOME_RESET, Cause(position=message.position))
         else:
             self._move(connection, message.position)
@@ -239,6 +245,8 @@ class PushMessages:
                 message.code, message.message, message.retry_ms, message.current, message.position, message.why
             )
             core.act(*core.queue.refused(message.id, error, core.now, core.advice))
+        elif message.id in connection.voided:
+            pass
         elif message.code == "rewound":
             if message.position is not None:
                 self._rewound(connection, message.position)
@@ -255,6 +263,12 @@ class PushMessages:
         core, question = self._core, request.question
         if message.code == "compacted":
             core.knowledge.relist(question.since)
+        if request.early and message.code in TURNED_DOWN:
+            # Its limits were not known, or were others: now they are.
+            _expect_mismatch(connection, request)
+            self._push.subscribe([name for name in question.since if core.knowledge.held_before(name, question.serial)])
+            self._push.check_answered(question.serial)
+            return
         if request.joins and message.code not in {*LATER, "compacted", "no_lease"}:
             # Waiting does not mend it, and the message names no culprit: the names of this request are reported.
             _expect_mismatch(connection, request)

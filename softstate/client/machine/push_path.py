@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from softstate.client.machine.backoff import Rotation, jittered_s
 from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
+from softstate.client.machine.early_names import EarlyNames
 from softstate.client.machine.events import Connect, Disconnect, Send
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.triggers import Trigger
@@ -32,6 +33,7 @@ class PushPath:
         self.rotation = Rotation(core.options.urls, core.random, core.reach)
         self.connection: Connection | None = None
         self.session: Session | None = None
+        self.early = EarlyNames(core)
         self.connect_at = math.inf
         self.placed = False
         """Whether `connect_at` was drawn from a spread; only the first of all is not."""
@@ -45,11 +47,14 @@ class PushPath:
         return self.connection if self.connection is not None and self.connection.open else None
 
     def asking(self) -> frozenset[str]:
-        """Return the names that a subscribe in flight asks for in full, and whose answer is not overdue."""
-        if self.connection is None:
+        """Return the names that a subscribe in flight asks for in full, and whose answer is not overdue.
+
+        None before the welcome: a poll that is due then goes because the connection takes long.
+        """
+        if self.open is None:
             return frozenset()
         held = self._core.knowledge.subscriptions
-        asked = [each for each in self.connection.requests.values() if each.joins and not each.timed_out]
+        asked = [each for each in self.open.requests.values() if each.joins and not each.timed_out]
         names = [name for each in asked for name in each.question.since]
         return frozenset(name for name in names if name in held and held[name].whole)
 
@@ -99,7 +104,10 @@ class PushPath:
         core.act(Connect(self.connection.conn, self.connection.url, timeout_s))
 
     def hello(self, connection: Connection) -> None:
-        """Open a session; ask to resume the last if its lease may live and holds the set wanted (P-RES-5)."""
+        """Open a session; ask to resume the last if its lease may live and holds the set wanted (P-RES-5).
+
+        Behind it goes what the welcome is not needed for (P-CLI-16).
+        """
         core, options, session = self._core, self._core.options, self.session
         connection.stage, connection.hello_sent = Stage.GREETING, core.now
         connection.deadline = core.now + options.hello_timeout_s
@@ -112,6 +120,27 @@ class PushPath:
             token = session.token if since is not None and position is not None else None
         hello = Hello(position, token, since if token else None, options.ttl_ms, options.token, options.name)
         core.act(Send(connection.conn, hello))
+        if not self.early.allowed(connection.url):
+            return
+        if token is not None:
+            self._renew(connection)
+        elif core.knowledge.subscriptions:
+            core.knowledge.begin_lease()
+            self._subscribe_portions(connection, self.early.portions(connection.url))
+
+    def subscribe_new(self) -> None:
+        """Subscribe, in a new session, all that was not subscribed behind hello since it was wanted."""
+        connection, held = self._opened(), self._core.knowledge.subscriptions
+        early = [each.question for each in connection.requests.values()]
+        if not early:
+            connection.forget_requests()  # the renewal, if the client asked to resume
+            if held:
+                self.subscribe_all()
+            return
+        asked = {name: question.serial for question in early for name in question.since}
+        if unwanted := [name for name in asked if name not in held]:
+            self.unsubscribe(unwanted)
+        self.subscribe([name for name in held if name not in asked or held[name].added >= asked[name]])
 
     def subscribe_all(self) -> None:
         """Subscribe the whole set, with versions, in place of what the lease holds."""
@@ -121,8 +150,7 @@ class PushPath:
         self.schedule_renewal(connection)
         # The node takes them in order, and the first one empties its set: what a later one adds, none takes away. A
         # renewal is sent behind the last, so that it is compared with the whole.
-        for at, names in enumerate(self._core.cut(self._core.knowledge.subscriptions) or [[]]):
-            self._subscribe(connection, names, replace=at == 0)
+        self._subscribe_portions(connection, self._core.cut(self._core.knowledge.subscriptions) or [[]])
 
     def subscribe(self, names: Sequence[str]) -> None:
         """Add names to the lease, if there is one; else they are part of the next."""
@@ -143,14 +171,23 @@ class PushPath:
 
     def renew(self) -> None:
         """Extend the lease, and ask whether both sides hold the same set."""
-        connection, core = self._opened(), self._core
+        connection = self._opened()
+        self._renew(connection)
+        self.schedule_renewal(connection)
+
+    def _renew(self, connection: Connection) -> None:
+        core = self._core
         renewal_id = self._request_id("renew")
         connection.renewals[renewal_id] = Renewal(core.knowledge.next_serial(), core.now)
         if len(connection.renewals) > RENEWALS_MAX:
             del connection.renewals[next(iter(connection.renewals))]
-        self.schedule_renewal(connection)
         digest, count = core.knowledge.digest
         core.act(Send(connection.conn, Renew(renewal_id, digest, count, core.options.ttl_ms)))
+
+    def renew_resumed(self) -> None:
+        """Renew, unless that was asked for behind hello."""
+        if not self._opened().renewals:
+            self.renew()
 
     def schedule_renewal(self, connection: Connection) -> None:
         """Renew one jittered interval from now."""
@@ -274,7 +311,7 @@ class PushPath:
     def _disagree(self, connection: Connection, serial: int) -> None:
         """Note that request `serial` changes the node's set, if it arrives: until it is answered, both may differ."""
         connection.changed = serial
-        if self.session is not None:
+        if self.session is not None and connection.open:  # else it is another session
             self.session.agreed = None
 
     def _stuck_at(self, connection: Connection) -> float:
@@ -291,10 +328,14 @@ class PushPath:
         self._requests += 1
         return f"{kind}-{self._requests}"
 
+    def _subscribe_portions(self, connection: Connection, portions: Iterable[Sequence[str]]) -> None:
+        for at, names in enumerate(portions):
+            self._subscribe(connection, names, replace=at == 0)
+
     def _subscribe(self, connection: Connection, names: Sequence[str], *, replace: bool) -> None:
         core = self._core
         question = core.knowledge.ask(names, core.now, core.knowledge.lease)
         subscribe_id = self._request_id("subscribe")
-        connection.requests[subscribe_id] = InFlight(question, joins=True)
+        connection.requests[subscribe_id] = InFlight(question, joins=True, early=not connection.open)
         self._disagree(connection, question.serial)
         core.act(Send(connection.conn, Subscribe(subscribe_id, question.topics, question.prefixes, replace)))

@@ -55,7 +55,7 @@ _OF_CONNECTION = (*_OF_LEASE, Trigger.LOST, Trigger.BYE, Trigger.STUCK, Trigger.
 ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
     (("closed",), (Trigger.OPENED,), "connecting", (do.connect, do.poll_early)),
     (("closed",), (Trigger.OPENED_FOR_POLLING,), "polling", (do.poll_now,)),
-    (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", (do.renew, do.poll_soon)),
+    (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", (do.renew_resumed, do.poll_soon)),
     (_BEFORE, (Trigger.WELCOME_NEW,), "syncing", (do.subscribe_new, do.poll_soon)),
     (_BEFORE, (Trigger.WELCOME_RESET,), "syncing", (do.reset, do.subscribe_new, do.poll_soon)),
     (_RUNNING, (Trigger.REWOUND,), "polling", (do.reset, do.leave, do.poll_now, do.reconnect_spread)),

@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeAlias, final
 
 import trio
@@ -64,6 +65,9 @@ from softstate.wire.messages import Batch, BatchResult, BatchResults, ClientMess
 
 SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
+
+MESSAGES_TOGETHER = 16
+"""Messages that are written at once, at most."""
 
 JUMP_CHECK_S = 1.0
 """How often the clocks are compared: Trio's, on which tasks wait, stands still in suspend."""
@@ -166,6 +170,14 @@ class _Connection:
             self.scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is ending: about to be reported as lost, or cancelled together with the application
+
+    def queued(self, count_max: int) -> list[ClientMessage]:
+        """Take messages that are queued, without waiting: at most so many."""
+        messages: list[ClientMessage] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(messages) < count_max:
+                messages.append(self.queue.receive_nowait())
+        return messages
 
     def leave(self) -> None:
         """Write what is queued, then close, all within `CLOSE_TIMEOUT_S`; report nothing more."""
@@ -341,11 +353,12 @@ class Shell:
     async def _write(self, connection: _Connection, websocket: WebSocket) -> None:
         try:
             async for message in connection.queue:
-                fitting = fit(message, connection.level)
-                if fitting is None:
-                    continue
-                data = self.codec.encode(fitting)
-                await websocket.send(data.decode() if self.codec.text else data)
+                # The first messages of a connection are queued together (P-CLI-16).
+                messages = [message, *connection.queued(MESSAGES_TOGETHER - 1)]
+                fitting = [fitted for each in messages if (fitted := fit(each, connection.level)) is not None]
+                encoded = map(self.codec.encode, fitting)
+                if fitting:
+                    await websocket.send(*(data.decode() if self.codec.text else data for data in encoded))
             await websocket.aclose()
         except Gone:
             pass  # the reading task meets the same end, and reports it

@@ -81,22 +81,60 @@ def retry_after_ms(headers: Any) -> int | None:
 
 
 @final
+class _Gathering(trio.abc.Stream):
+    """A stream that can gather what is sent on it, so that several messages are sent at once.
+
+    Sent one by one, `hello` and what goes with it (P-CLI-16) would reach the node in pieces, and cost it two reads.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.gathers = False
+        self._stream = stream
+        self._gathered: list[bytes] = []
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.gathers:
+            self._gathered.append(bytes(data))
+        else:
+            await self._stream.send_all(data)
+
+    async def send_gathered(self) -> None:
+        """Send what was gathered, and gather no more."""
+        self.gathers = False
+        gathered, self._gathered = self._gathered, []
+        await self._stream.send_all(b"".join(gathered))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@final
 class WebSocket:
     """One open connection. One task may send and one may receive at a time."""
 
     __slots__ = ("_connection", "_stream", "_torn")
 
-    def __init__(self, connection: WebSocketConnection, stream: trio.abc.Stream) -> None:
+    def __init__(self, connection: WebSocketConnection, stream: _Gathering) -> None:
         self._connection = connection
         self._stream = stream
         self._torn = False
 
-    async def send(self, message: bytes | str) -> None:
-        """Send one message. Raises `Gone`. If cancelled, the connection is of no use any more: close it."""
+    async def send(self, *messages: bytes | str) -> None:
+        """Send messages, at once. Raises `Gone`. If cancelled, the connection is of no use any more: close it."""
         self._torn = True
         try:
-            await self._connection.send_message(message)
-        except (ConnectionClosed, ProtocolError):
+            self._stream.gathers = len(messages) > 1
+            for message in messages:
+                await self._connection.send_message(message)
+            if self._stream.gathers:
+                await self._stream.send_gathered()
+        except (ConnectionClosed, ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise _gone(self._connection) from None
         self._torn = False
 
@@ -184,11 +222,12 @@ async def open_websocket(
 
 async def _handshake(nursery: trio.Nursery, url: NodeUrl, codec: Codec, stream: trio.abc.Stream) -> WebSocket:
     reader = _Reader(nursery)
+    gathering = _Gathering(stream)
     connection: WebSocketConnection | None = None
     with reader.handshake:
         connection = await wrap_client_stream(
             cast("trio.Nursery", reader),
-            cast("trio.SocketStream", stream),
+            cast("trio.SocketStream", gathering),
             url.authority,
             url.target("/v1/ws"),
             subprotocols=[codec.protocol],
@@ -199,7 +238,7 @@ async def _handshake(nursery: trio.Nursery, url: NodeUrl, codec: Codec, stream: 
         raise _refusal(url, reader.rejected)
     if connection.subprotocol != codec.protocol:
         raise HandshakeFailed(f"{url} does not speak {codec.protocol}")
-    return WebSocket(connection, stream)
+    return WebSocket(connection, gathering)
 
 
 def _refusal(url: NodeUrl, rejected: ConnectionRejected | None) -> HandshakeFailed:

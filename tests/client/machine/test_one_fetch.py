@@ -76,14 +76,14 @@ def test_a_poll_under_way_ends_with_its_page_when_a_subscribe_brings_the_rest() 
     rig.do(Connected(rig.conn))
     rig.advance(1.5)
     rig.do(rig.polled(set_to("p/1", 1), more=True, cursor="1"))
-    assert len(rig.all(SendPoll)) == 2, "as long as there is no subscribe"
+    assert len(rig.all(SendPoll)) == 2, "as long as there is no welcome: the connection takes long"
     rig.arrive(rig.welcome())
     rig.do(rig.polled(set_to("p/2", 2), more=True, cursor="2"))
     assert rig.delivered() == [set_to("p/2", 2)]
     assert len(rig.all(SendPoll)) == 2
     rig.advance(2.0)
     rig.arrive(rig.subscribed(set_to("p/3", 3)))
-    assert (rig.mode, rig.age) == ("live", 2.0)
+    assert (rig.mode, rig.age) == ("live", 3.5), "the subscribe was sent with hello"
     assert len(rig.all(SendPoll)) == 2
 
 

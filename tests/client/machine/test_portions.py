@@ -68,9 +68,19 @@ def _node_set(messages: list[ClientMessage]) -> set[str]:
     return held
 
 
+def _syncing(limits: Limits, *names: str) -> Rig:
+    """Connect to a node that has told its limits on an earlier connection."""
+    rig = Rig().syncing(limits=limits)
+    rig.do(Lost(rig.conn, None, "cut"))
+    rig.log.clear()
+    rig.do(Wanted(names))
+    rig.tick_once()
+    return rig.syncing(limits=limits)
+
+
 @pytest.mark.parametrize("names", [LONG, HARD])
 def test_a_subscribe_in_portions_leaves_the_whole_set_and_every_renewal_matches_it(names: list[str]) -> None:
-    rig = Rig(*names).syncing(limits=LIMITS)
+    rig = _syncing(LIMITS, *names)
     portions = rig.sent(Subscribe)
     assert len(portions) > 3
     assert [portion.replace for portion in portions] == [True] + [False] * (len(portions) - 1)
@@ -88,7 +98,7 @@ def test_a_subscribe_in_portions_leaves_the_whole_set_and_every_renewal_matches_
 
 
 def test_leaving_a_block_of_long_names_goes_in_portions() -> None:
-    rig = Rig("keep", *LONG).syncing(limits=LIMITS)
+    rig = _syncing(LIMITS, "keep", *LONG)
     for portion in rig.sent(Subscribe):
         rig.arrive(rig.subscribed(id=portion.id))
     rig.do(Unwanted(LONG))
@@ -133,7 +143,7 @@ def test_polls_are_cut_to_the_limit_told() -> None:
 def test_a_poll_on_the_connection_is_cut_too() -> None:
     topic = "/".join("s" * 5 for _ in range(42))
     prefixes = [topic[: 6 * depth] for depth in range(1, 42)]
-    rig = Rig(*prefixes).syncing(limits=Limits(10_000, 1_024, 2_048, 1_024, 1, 1, 1_024, 4_096, 16_384))
+    rig = _syncing(Limits(10_000, 1_024, 2_048, 1_024, 1, 1, 1_024, 4_096, 16_384), *prefixes)
     for portion in rig.sent(Subscribe):
         rig.arrive(rig.subscribed(id=portion.id))
     rig.arrive(Notify(topic, 11, unknown=True))

@@ -254,3 +254,40 @@ async def test_an_answer_that_is_no_ascii_is_a_failed_handshake(
     with pytest.raises(HandshakeFailed):
         await connect(nursery, node)
     assert node.all_closed()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_messages_that_are_sent_together_are_one_write(nursery: trio.Nursery, count: int) -> None:
+    node = ScriptedNode(nursery, websocket=echo)
+    written: list[bytes] = []
+
+    async def noting(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        stream = await node.open_stream(host, port, tls)
+        send_all = stream.send_all
+
+        async def noted(data: bytes | bytearray | memoryview) -> None:
+            written.append(bytes(data))
+            await send_all(data)
+
+        stream.send_all = noted  # type: ignore[method-assign]
+        return stream
+
+    socket = await open_websocket(nursery, URL, CBOR, noting, 5)
+    del written[:]
+    messages = [bytes([number]) * 10 for number in range(count)]
+    await socket.send(*messages)
+    assert [await socket.receive() for _ in messages] == messages
+    assert len(written) == 1
+    await socket.aclose()
+
+
+async def test_messages_that_are_sent_together_to_a_node_that_has_gone(nursery: trio.Nursery) -> None:
+    async def gone(ws: WebSocketConnection) -> None:
+        await ws.aclose(4_000)
+
+    socket = await connect(nursery, ScriptedNode(nursery, websocket=gone))
+    with pytest.raises(Gone):
+        await socket.receive()
+    with pytest.raises(Gone) as caught:
+        await socket.send(b"a", b"b")
+    assert caught.value.code == 4_000
