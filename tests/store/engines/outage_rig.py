@@ -25,7 +25,7 @@ from softstate.server.node import serve
 from softstate.wire import JSON
 
 CONFIG = ServerConfig(
-    port=0, ttl_ms=1_500, timeout_ms=800, store_s_max=1.0, poll_every_ms=100, recover_base_ms=20, recover_cap_ms=200
+    port=0, ttl_ms=3_000, timeout_ms=800, store_s_max=1.0, poll_every_ms=100, recover_base_ms=20, recover_cap_ms=200
 )
 """Short terms, so that a lease ends soon unless it is renewed; `store_s_max` well below any engine's own patience."""
 
