@@ -102,10 +102,13 @@ class Query:
 
     @property
     def key(self) -> Hashable:
-        """A key that queries with the same answer share, in any order of their names."""
+        """A key that queries with the same page share, in any order of their names.
+
+        Their witnesses may differ: each is on the history or not, whatever else is asked.
+        """
         return (
-            frozenset(self.topics.items()), frozenset(self.prefixes.items()), self.witness, self.after, self.listed,
-            self.limit, self.limit_bytes, self.limit_cost,
+            frozenset(self.topics.items()), frozenset(self.prefixes.items()), self.after, self.listed, self.limit,
+            self.limit_bytes, self.limit_cost,
         )  # fmt: skip
 
 

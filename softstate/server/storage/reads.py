@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -118,11 +118,14 @@ class StoreReads:
     async def _read_pages(self, group: Sequence[ReadRequest]) -> Sequence[Page | RequestError]:
         began = trio.current_time()
         # Equal queries, as those of a herd that subscribes to one prefix, are asked once, and share a page. All were
-        # asked before the read begins; one that comes later may have to see what was committed since.
+        # asked before the read begins; one that comes later may have to see what was committed since. The members of a
+        # herd have seen different positions: the first is asked with its own, those of the others beside it.
         queries: dict[Hashable, Query] = {}
         asked = Counter(request.key for request in group)
         for request in group:
-            queries.setdefault(request.key, request.query)
+            witness = request.query.witness
+            if witness not in (None, queries.setdefault(request.key, request.query).witness):
+                queries.setdefault(witness, Query(witness=witness))
         reading = self._level.begin()
         pages = await self._guard.call(self._store.read, list(queries.values()))
         if not 1 <= len(pages) <= len(queries):
@@ -140,7 +143,7 @@ class StoreReads:
         if isinstance(pages[0], Page):
             self._level.read(reading, pages[0].position)
         self.queue.measured((page for page in pages if isinstance(page, Page)), trio.current_time() - began)
-        return [answers.get(request.key, DEFERRED) for request in group]
+        return [_answer(request, queries[request.key].witness, answers) for request in group]
 
     async def _read_rows(self, revisions: Sequence[int]) -> Sequence[tuple[str | None] | RequestError]:
         lineages = await self._guard.call(self._store.lineage_at, revisions)
@@ -151,3 +154,17 @@ class StoreReads:
         while len(self._lineages) > LINEAGES_CACHED:
             self._lineages.popitem(last=False)
         return [(lineage,) for lineage in lineages]
+
+
+def _answer(
+    request: ReadRequest, asked_with: Position | None, answers: Mapping[Hashable, Page | RequestError]
+) -> Page | RequestError:
+    """Return the answer to a request whose page was asked for with the witness `asked_with`."""
+    answer = answers.get(request.key, DEFERRED)
+    witness = request.query.witness
+    if witness == asked_with:
+        return answer
+    if witness is not None and not isinstance(stands := answers.get(witness, DEFERRED), Page):
+        return stands
+    # Else perhaps the other witness alone is off the history.
+    return answer if isinstance(answer, Page) else DEFERRED

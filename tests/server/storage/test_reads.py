@@ -80,7 +80,7 @@ async def test_a_read_answers_or_raises() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(kinds=st.lists(st.integers(0, 4), min_size=1, max_size=12), answered=st.integers(1, 5))
+@given(kinds=st.lists(st.integers(0, 8), min_size=1, max_size=12), answered=st.integers(1, 5))
 async def test_equal_reads_of_a_batch_are_asked_once_and_get_what_each_would_get_alone(
     kinds: list[int], answered: int
 ) -> None:
@@ -89,6 +89,10 @@ async def test_equal_reads_of_a_batch_are_asked_once_and_get_what_each_would_get
         queries = [
             Query({"a": 0, "b/1": 0}), Query(prefixes={"b/": 0}), Query({"a": 1}),
             Query(witness=committed.position.at(99)), Query(prefixes={"b/": 0}, limit=1),
+            # Those of a herd: what they have seen differs.
+            Query(prefixes={"b/": 0}, witness=committed.position), Query({"a": 1}, witness=committed.position),
+            Query(prefixes={"b/": 0}, witness=committed.position.at(2)),
+            Query(prefixes={"b/": 0}, witness=committed.position.at(99)),
         ]  # fmt: skip
         alone = (await store.read(queries[:])) if answered else []
         store.answered = answered
@@ -112,7 +116,7 @@ async def test_equal_reads_of_a_batch_are_asked_once_and_get_what_each_would_get
             else:
                 assert str(page) == str(expected)
         assert all(len(set(map(repr, group))) == len(group) for group in store.groups)
-        assert max(map(len, store.groups)) <= 5
+        assert max(map(len, store.groups)) <= 8
 
 
 async def test_a_page_of_several_is_one_and_the_page_of_one_is_not_kept() -> None:
@@ -130,6 +134,37 @@ async def test_a_page_of_several_is_one_and_the_page_of_one_is_not_kept() -> Non
         assert len(pages) == 3
         assert len(shared) == 2
         assert shared[0] is shared[1]
+
+
+async def test_a_herd_whose_members_have_seen_different_positions_shares_a_page() -> None:
+    """Each position is looked at beside it, and one that is off the history spoils no other."""
+    async with reading() as (reads, store, _), trio.open_nursery() as nursery:
+        await store.publish([Write("a", b"\x01"), Write("b", b"\x01")])
+        position = store.disk.image.position
+        got: dict[int, Page | Rewound] = {}
+
+        async def ask(revision: int) -> None:
+            try:
+                got[revision] = await reads.read(Query({"a": 0}, witness=position.at(revision) if revision else None))
+            except Rewound as error:
+                got[revision] = error
+
+        store.open = trio.Event()
+        nursery.start_soon(ask, 0)
+        await settled()
+        for revision in (99, 1, 2, 3, 98):
+            nursery.start_soon(ask, revision)
+        await settled()
+        store.open.set()
+        await settled()
+        assert {revision: type(answer) for revision, answer in got.items()} == {
+            0: Page, 1: Page, 2: Page, 3: Page, 98: Rewound, 99: Rewound,
+        }  # fmt: skip
+        shared = [page.records for page in got.values() if isinstance(page, Page)]
+        assert len([records for records in shared if isinstance(records, SharedRecords)]) == 3
+        assert len({id(records) for records in shared}) == 2
+        asked = [sum(bool(query.topics) for query in group) for group in store.groups]
+        assert sum(asked) <= 3
 
 
 async def test_a_read_that_comes_while_an_equal_one_is_made_is_made_itself() -> None:
