@@ -104,7 +104,7 @@ class Query:
     def key(self) -> Hashable:
         """A key that queries with the same page share, in any order of their names.
 
-        Their witnesses may differ: each is on the history or not, whatever else is asked.
+        Their witnesses may differ: each is on the history or not, and the page does not depend on it.
         """
         return (
             frozenset(self.topics.items()), frozenset(self.prefixes.items()), self.after, self.listed, self.limit,
