@@ -125,6 +125,7 @@ class Node:
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.expected_polls = ExpectedPolls()
         self.repairs: Counter[str] = Counter()
+        self.closes: Counter[int] = Counter()
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
@@ -142,6 +143,7 @@ class Node:
             terms=self.terms,
             tokens=self._tokens,
             repairs=self.repairs,
+            closes=self.closes,
             now=now,
             handshakes=self.handshakes,
             polls=self.polls,
@@ -220,7 +222,7 @@ class Node:
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(self.counts(), self.repairs, self.http.statistics()))
+        return render(families_of(self.counts(), self.repairs, self.closes, self.http.statistics()))
 
     def admit(self) -> float | None:
         """Return None to admit one more handshake, else the seconds after which to come back."""

@@ -91,19 +91,26 @@ def render(families: Iterable[Family]) -> bytes:
     return generate_latest(_Collector(families))
 
 
-def families_of(counts: Mapping[str, float], repairs: Mapping[str, int], http: HttpStatistics) -> list[Family]:
-    """Return the metrics of a node: its plain `counts`, its `repairs` by name, and those of its HTTP server."""
+def families_of(
+    counts: Mapping[str, float], repairs: Mapping[str, int], closes: Mapping[int, int], http: HttpStatistics
+) -> list[Family]:
+    """Return the metrics of a node.
+
+    These are its plain `counts`, its `repairs` by name, its `closes` of WebSockets by code, and its HTTP server's.
+    """
     families = []
     for name, number in counts.items():
         kind, words = COUNTS.get(name, ("gauge", name))
         families.append(Family(name, words, kind, {(): number}))
     by_name: dict[tuple[str, ...], float] = {(name,): number for name, number in repairs.items()}
+    by_code: dict[tuple[str, ...], float] = {(str(code),): number for code, number in closes.items()}
     replies: dict[tuple[str, ...], float] = {
         (route, str(status)): number for (route, status), number in http.replies.items()
     }
     return [
         *families,
         Family("repairs", "Repairs by name.", "counter", by_name, ("what",)),
+        Family("websocket_closes", "WebSockets that the node closed, by code.", "counter", by_code, ("code",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
         Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): http.connections}),
         Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): http.holds}),

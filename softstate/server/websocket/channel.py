@@ -176,6 +176,10 @@ class Channel:
     # The end --------------------------------------------------------------------------------------------------------
 
     def _close(self, code: int, reason: str) -> None:
+        """Close for a reason of this node's."""
+        self._queue_close(code, reason)
+
+    def _queue_close(self, code: int, reason: str) -> None:
         """Queue the close behind all that waits; what the peer still sends is not looked at, but for its own close."""
         outbox = self.outbox
         assert outbox is not None
@@ -199,8 +203,10 @@ class Channel:
             # After a violation the peer may go on sending. Were the socket closed with that unread, the system would
             # reset the connection, and the peer might never see why.
             self._last = self.end if isinstance(event, PeerClose) else self._wire.shut
-            if self._closing is None:
-                self._close(event.code, event.reason if isinstance(event, Violation) else "")
+            if self._closing is None and isinstance(event, PeerClose):
+                self._queue_close(event.code, "")
+            elif self._closing is None:
+                self._close(event.code, event.reason)
             self._finish()
         elif isinstance(event, Ping) and self.outbox is not None and not self.outbox.congested:
             # Not answered while the peer takes nothing: it would not read the pong either, and may send many pings.

@@ -208,6 +208,10 @@ class Connection(Channel):
                     self._close(code, reason)
         outbox.flush()
 
+    def _close(self, code: int, reason: str) -> None:
+        self._parts.closes[code] += 1
+        super()._close(code, reason)
+
     def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit) -> None:
         """Begin what is answered later. What was queued before is written first: it tells whether replies are taken."""
         match effect:

@@ -22,7 +22,8 @@ class Parts:
     """One node, as its connections see it: an object of its own, so that a connection holds one reference, not 16.
 
     `now` is the clock of the leases, in seconds; `terms` what to tell clients now; `tokens` makes session tokens;
-    `repairs` counts repairs by kind; `handshakes` and `polls` measure how many of them the node can serve.
+    `repairs` counts repairs by kind, and `closes` WebSockets by the code that this node closed them with; `handshakes`
+    and `polls` measure how many of them the node can serve.
     """
 
     config: ServerConfig
@@ -36,6 +37,7 @@ class Parts:
     terms: Callable[[], NodeTerms]
     tokens: Callable[[], str]
     repairs: Counter[str]
+    closes: Counter[int]
     now: Callable[[], float]
     handshakes: ServiceRate
     polls: ServiceRate

@@ -62,7 +62,19 @@ async def test_a_violation_gets_its_close_code_behind_the_answers_to_what_came_a
         assert [type(answer).__name__ for answer in answers] == ["Welcome", "Polled"]
         assert (first, int.from_bytes(payload[:2], "big")) == (0x88, code)
         assert payload[2:].decode(), "the reason says which rule"
+        assert target.node.closes == {code: 1}
+        assert f'softstate_websocket_closes_total{{code="{code}"}} 1.0\n'.encode() in target.node.metrics()
         await target.check_unharmed()
+
+
+async def test_a_close_of_the_peer_is_not_counted_as_one_of_the_node(autojump_clock: MockClock) -> None:
+    """A peer may choose among thousands of codes, and each would stay as a metric of its own."""
+    target = SocketTarget()
+    async with target.running():
+        said = [client_frame(TEXT, JSON.encode(Hello())), client_frame(CLOSE, b"\x0f\xa0bye")]
+        received = await target.talk(handshake(JSON), *said)
+        assert frames_in(received.partition(b"\r\n\r\n")[2])[-1][1][:2] == b"\x0f\xa0"
+        assert target.node.closes == {}
 
 
 async def test_a_ping_after_the_node_began_to_close_ends_only_this_connection(autojump_clock: MockClock) -> None:
