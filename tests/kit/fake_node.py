@@ -71,6 +71,30 @@ class MemorySocket:
         await self.stream.aclose()
 
 
+class FakeReads:
+    """The reads of a node, each made at once."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+
+    async def read(self, query: Query) -> Page:
+        return await self._node.read(query)
+
+    async def lineage_at(self, revision: int) -> str | None:
+        return await self._node.lineage_at(revision)
+
+    def submit(self, query: Query, _asker: object, settled: Callable[[Any], None], broken: Callable[[], None]) -> None:
+        async def serve() -> None:
+            with self._node.bulkhead.contain("reads", broken):
+                ticket: Ticket[Query, Page] = Ticket(query, settled)
+                try:
+                    ticket.settle(await self.read(query))
+                except RequestError as error:
+                    ticket.settle(error)
+
+        trio.lowlevel.spawn_system_task(serve)
+
+
 class FakeNode:
     """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
@@ -79,7 +103,7 @@ class FakeNode:
         self.turns = Turns(self.config.turn_names_max, Bulkhead(strict=True))
         self.store = MemoryStore(MemoryDisk(Random(1)))
         self.access: Any = self
-        self.reads: Any = self
+        self.reads: Any = FakeReads(self)
         self.writes: Any = self
         self.unchanged: Any = self
         self.hub: Any = self
@@ -135,8 +159,7 @@ class FakeNode:
         """Know nothing, so that each poll is answered by the store."""
 
     def knows(self, _query: Query, _at_least: int) -> bool:
-        """Have each poll answered in a task."""
-        return True
+        return False
 
     async def confirm(self, _query: Query, _at_least: int) -> None:
         """Know nothing."""

@@ -197,7 +197,11 @@ def hub_not_awaited(patch: Patch) -> None:
 def level_without_age(patch: Patch) -> None:
     """A renewal that is answered from an earlier read of the head does not say how much earlier that began."""
     lag_s = Level.lag_s
-    patch.setattr(Level, "lag_s", lambda self: 0.0 if lag_s(self) <= LEVEL_S_MAX else math.inf)
+
+    def untold(self: Level, moment: Reading | None = None) -> float:
+        return 0.0 if lag_s(self, moment) <= LEVEL_S_MAX else math.inf
+
+    patch.setattr(Level, "lag_s", untold)
 
 
 def level_counts_from_its_end(patch: Patch) -> None:

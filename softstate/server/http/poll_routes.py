@@ -26,30 +26,44 @@ from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
 from softstate.server.storage.asker import ASKER
 from softstate.server.storage.read_queue import ReadTicket
+from softstate.wire import Codec
 from softstate.wire.messages import Polled
 
 TOPICS_KEPT = 4_096
 """Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
+REPLIES_KEPT = 64
+"""Replies to polls that have nothing to learn that are kept: those of the last milliseconds."""
+
 
 def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
-    """Begin to answer what `poll` answers, without a task if memory, or one page of topics, is all it takes."""
+    """Begin to answer what `poll` answers, without a task if memory, the head, or one page is all it takes."""
     unchanged = poll_unchanged(context, request)
     if unchanged is not None:
         settle(unchanged)
         return True
     asked: PollBody = request.content
-    query = Query(asked.topics, asked.prefixes, asked.witness)
-    if (
-        not _is_small(context, asked)
-        or asked.prefixes
-        or asked.min_revision > context.hub.position.revision
-        or context.unchanged.knows(query, asked.min_revision)
-    ):
+    if not _is_small(context, asked) or asked.min_revision > context.hub.position.revision:
         return False
     for topic in asked.topics:
         _check_topic(topic)
-    _read_page(context, request, query, settle, broken)
+    for prefix in asked.prefixes:
+        check_prefix(prefix, "prefixes")
+    query = Query(asked.topics, asked.prefixes, asked.witness)
+    if not context.unchanged.knows(query, asked.min_revision):
+        _read_page(context, request, query, settle, broken)
+        return True
+
+    def confirmed(page: Page | None) -> None:
+        if page is not None:
+            settle(_reply_unchanged(context, request, page))
+            return
+        try:
+            _read_page(context, request, query, settle, broken)
+        except RequestError as error:
+            settle(error)
+
+    context.unchanged.confirm_soon(query, asked.min_revision, confirmed, broken)
     return True
 
 
@@ -114,7 +128,19 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
         return None
     query = Query(asked.topics, asked.prefixes, asked.witness)
     page = context.unchanged.answer(query, asked.min_revision)
-    return None if page is None else _reply(request, query, page, context.services.watch_poll(again=True), {})
+    return None if page is None else _reply_unchanged(context, request, page)
+
+
+def _reply_unchanged(context: HttpContext, request: Request, page: Page) -> Reply:
+    next_ms = context.services.watch_poll(again=True).answered()
+    return _unchanged(request.accepted(), page.position, next_ms, math.ceil(page.lag_s * 1000))
+
+
+@lru_cache(REPLIES_KEPT)
+def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int) -> Reply:
+    """Write the reply to a poll that has nothing to learn: within a millisecond it is the same for all."""
+    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms))
+    return Reply(200, body, codec.content_type, position_headers(position, lag_ms / 1000))
 
 
 def _is_small(context: HttpContext, asked: PollBody) -> bool:

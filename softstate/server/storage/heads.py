@@ -79,13 +79,11 @@ class HeadReads:
         """Whether the store takes longer to tell its head than a level is young."""
         return trio.current_time() - self._asked_at > LEVEL_S_MAX
 
-    def lag_at_once_s(self) -> float | None:
+    def renewal_lag_s(self) -> float | None:
         """Return how old the hub's position is, in seconds, if a renewal may be answered from it; else None."""
-        lag_s = self.level.lag_s()
-        if lag_s > LEVEL_S_MAX:
-            return None
         self.renewals += 1
-        return lag_s
+        lag_s = self.level.lag_s()
+        return lag_s if lag_s <= LEVEL_S_MAX else None
 
     def refresh(self) -> None:
         """Read the head for the level's sake, unless it is being read already, or cannot be."""
@@ -102,7 +100,6 @@ class HeadReads:
         queue = self._queue
         while queue and not queue[0][1].open:
             queue.popleft()
-        self.renewals += 1
         queue.append((trio.current_time() + self.wait_s_max, ticket))
         self._submitted.set()
 

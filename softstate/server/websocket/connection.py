@@ -262,7 +262,7 @@ class Connection(Channel):
             return
         try:
             if isinstance(effect, ReadHead):
-                lag_s = access.heads.lag_at_once_s()
+                lag_s = access.heads.renewal_lag_s()
                 if lag_s is None:
                     access.heads.submit(partial(self._caught_up, ticket), self.fail)
                 else:
