@@ -20,6 +20,7 @@ from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
+from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import RawSocket, StreamWire
@@ -129,8 +130,10 @@ class Node:
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
-        self.http = HttpServer(self, self._upgrade, self.admit, date, self._note_end)
-        self.pump = Pump(self.bulkhead, self.hub.flush, self.begin)
+        rates = {Kind.UPGRADE: self.handshakes, Kind.POLL: self.polls}
+        self.admission = Admission(self.bulkhead, rates, config.timeout_ms / 1000, self._draw_spread_s)
+        self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end)
+        self.pump = Pump(self.bulkhead, self.hub.flush, self.begin, self.admission, self._is_full)
         self._parts = Parts(
             config=config,
             leases=self.leases,
@@ -193,6 +196,9 @@ class Node:
             **outbox_counts([socket.outbox for socket in self.sockets if socket.outbox is not None]),
             **self.hub.statistics(),
             **self.access.statistics(),
+            **self.admission.statistics(),
+            "greeting": self.http.greeting,
+            "accepting": int(self.pump.accepting),
             **self.store.gauges(),
             "store_durable": int(self.durability in LASTING),
             "memory_bytes": memory_bytes(),
@@ -224,10 +230,12 @@ class Node:
         """Write the counters in Prometheus's text format."""
         return render(families_of(self.counts(), self.repairs, self.closes, self.http.statistics()))
 
-    def admit(self) -> float | None:
-        """Return None to admit one more handshake, else the seconds after which to come back."""
-        spread_s = self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
-        return self.handshakes.admit(self.config.timeout_ms / 1000, spread_s)
+    def _draw_spread_s(self) -> float:
+        return self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
+
+    def _is_full(self) -> bool:
+        """Tell whether no more connections are to be accepted now."""
+        return self.http.greeting >= self.config.greeting_max or self.admission.full
 
     def terms(self) -> NodeTerms:
         """Return the terms that clients are told now, of a tenth of a second ago at most.
@@ -376,6 +384,7 @@ class Node:
 
     def _note_end(self) -> None:
         self._connection_ended.set()
+        self.pump.look()
 
     # Leases that end, and histories that are lost -------------------------------------------------------------------
 

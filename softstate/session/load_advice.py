@@ -28,6 +28,10 @@ from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice
 LOAD = 0.75
 """Fraction of a service rate that clients which come back as advised may use; the rest is for all others."""
 
+SERVED_WITHIN = 0.8
+"""Part of the time that clients wait within which the node has to be done; the rest is the network's, and for errors of
+the prediction."""
+
 RATE_PRIOR_PER_S = 500.0
 RATE_FLOOR_PER_S = 10.0
 RATE_CEILING_PER_S = 20_000.0
@@ -126,15 +130,15 @@ class ServiceRate:
         """Return how many seconds it takes to serve what is in progress."""
         return self._in_progress / self._per_s
 
-    def admit(self, timeout_s: float, spread_s: float = 0.0) -> float | None:
+    def admit(self, timeout_s: float, spread_s: float = 0.0, age_s: float = 0.0) -> float | None:
         """Return None to admit one more request, else after how many seconds to try again.
 
-        Sheds once the backlog exceeds half of what a client waits (`timeout_s`): later, the work would be for
-        clients that have gone. `spread_s`, the caller's draw from U(0, recover spread), is added to the backlog so
-        that clients refused together do not come back together.
+        The request has waited for `age_s` already. Sheds what would be served later than `SERVED_WITHIN` of what a
+        client waits (`timeout_s`): the work would be for clients that have gone. `spread_s`, the caller's draw from
+        U(0, recover spread), is added to the backlog so that clients refused together do not come back together.
         """
         backlog_s = self.backlog_s()
-        return backlog_s + spread_s if backlog_s > timeout_s / 2 else None
+        return backlog_s + spread_s if age_s + backlog_s > SERVED_WITHIN * timeout_s else None
 
     def _measure(self, now: float) -> None:
         # dr/dt = (true rate - r) / smoothing: time takes away here what `ended` gives, so both meet at the true rate.

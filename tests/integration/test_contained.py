@@ -218,6 +218,7 @@ DOORS: dict[str, Door] = {
     "connection": Door(HttpServer, "open", request("/healthz"), status=0),
     "first read": Door(HttpChannel, "readable", request("/healthz"), status=500),
     "received": Door(HttpChannel, "_read", request("/healthz"), status=500),
+    "admission": Door(HttpPeer, "admitted", request("/v1/topics"), status=500),
     "time of http": Door(HttpChannel, "_time_out", silent),
     "accept": Door(SimListener, "accept", again),
     # WebSocket

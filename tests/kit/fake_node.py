@@ -17,6 +17,7 @@ from softstate.model import Durability, Page, Query
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
+from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.stream_wire import StreamWire
 from softstate.server.edge.wire import Wire
@@ -95,6 +96,40 @@ class FakeReads:
         trio.lowlevel.spawn_system_task(serve)
 
 
+class FakeAdmission:
+    """Admits all, or none: then `shed_s` is when to come back. With `keeps`, those that ask are kept in `waiting`."""
+
+    def __init__(self) -> None:
+        self.shed_s: float | None = None
+        self.draws = 0
+        self.keeps = False
+        self.waiting: dict[Applicant, Kind] = {}
+        self.since: list[float] = []
+
+    def ask(self, kind: Kind, applicant: Applicant, since: float, now: float) -> None:
+        self.since.append(since)
+        if self.keeps:
+            self.waiting[applicant] = kind
+        elif self.shed_s is None:
+            applicant.admitted()
+        else:
+            applicant.shed()
+
+    def leave(self, kind: Kind, applicant: Applicant) -> None:
+        assert self.waiting.pop(applicant) is kind
+
+    def admit_next(self) -> None:
+        applicant = next(iter(self.waiting))
+        del self.waiting[applicant]
+        applicant.admitted()
+
+    def retry_s(self, kind: Kind) -> float:
+        """Return `shed_s` first, and longer ones for others."""
+        assert self.shed_s is not None
+        self.draws += 1
+        return self.shed_s + self.draws - 1
+
+
 class FakeNode:
     """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
@@ -118,10 +153,10 @@ class FakeNode:
         self.passed = trio.lowlevel.ParkingLot()
         self.waits = 0
         self.upgrades: list[tuple[Handshake, str]] = []
-        self.admission: float | None = None
+        self.admission = FakeAdmission()
         self.bulkhead = Bulkhead(strict=strict)
         self.patience = Patience(self.bulkhead)
-        self.http = HttpServer(self, self.upgrade, lambda: self.admission)
+        self.http = HttpServer(self, self.upgrade, self.admission)
         trio.lowlevel.spawn_system_task(self.patience.run)
 
     def watch_poll(self, *, again: bool) -> FakeNode:

@@ -82,17 +82,19 @@ def test_the_backlog_is_what_is_in_progress_over_the_rate() -> None:
     assert rate.backlog_s() == 0.5
 
 
-def test_a_request_is_shed_when_the_backlog_exceeds_half_a_timeout() -> None:
+def test_a_request_is_shed_when_it_would_not_be_served_within_most_of_its_timeout() -> None:
     rate = ServiceRate(prior_per_s=100.0)
-    for _ in range(250):
+    for _ in range(400):
         rate.began(0.0)
     assert rate.admit(timeout_s=5.0) is None
+    assert rate.admit(timeout_s=5.0, age_s=0.01) == pytest.approx(4.0)
     rate.began(0.0)
-    assert rate.admit(timeout_s=5.0) == pytest.approx(2.51)
-    assert rate.admit(timeout_s=5.0, spread_s=4.0) == pytest.approx(6.51)
-    for _ in range(2):
+    assert rate.admit(timeout_s=5.0) == pytest.approx(4.01)
+    assert rate.admit(timeout_s=5.0, spread_s=4.0) == pytest.approx(8.01)
+    for _ in range(100):
         rate.ended(0.0)
     assert rate.admit(timeout_s=5.0, spread_s=4.0) is None
+    assert rate.admit(timeout_s=5.0, age_s=1.6) is not None
 
 
 def test_what_the_peer_does_between_two_parts_of_a_request_is_not_measured() -> None:

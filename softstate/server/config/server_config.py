@@ -140,6 +140,11 @@ class ServerConfig:
     connections_max: Annotated[
         int, above(0), "Open connections, HTTP and WebSocket; any more are answered 503 and closed."
     ] = 20_000
+    greeting_max: Annotated[
+        int,
+        above(0),
+        "Connections accepted that wait for their first answer; beyond it, none is accepted: they wait in the system.",
+    ] = 20_000
     head_bytes_max: Annotated[int, above(0), "Largest head of an HTTP request; beyond it, 431."] = 16 * KIB
     headers_max: Annotated[int, above(0), "Most headers of an HTTP request; beyond it, 431."] = 64
     body_bytes_max: Annotated[int, above(0), "Largest body of an HTTP request; beyond it, 413."] = MIB

@@ -71,7 +71,8 @@ class Acceptor:
 
     The first refusal of a spell of the system's refusals is logged, and its end: it refuses while there are no file
     descriptors or no memory for it. Neither that nor a bug ends accepting, but it pauses; `later` calls again after
-    some seconds. `clock` is a clock of seconds that runs during a turn.
+    some seconds. None is accepted while the node is `full`: they wait in the system's queue, which has an end. `clock`
+    is a clock of seconds that runs during a turn.
     """
 
     def __init__(
@@ -80,15 +81,19 @@ class Acceptor:
         bulkhead: Bulkhead,
         begin: Callable[[int, str], None],
         later: Callable[[float, Callable[[], None]], None],
+        full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._poller = poller
         self._bulkhead = bulkhead
         self._begin = begin
         self._later = later
+        self._full = full
         self._clock = clock
         self._listening: dict[int, Listening] = {}
         self._paused = False
+        self.held = False
+        """Whether none is accepted since the node is full."""
         self._spell = Spell(
             lambda because: log.error("no connection can be accepted", because=because),
             lambda refusals: log.info("connections are accepted again", refusals=refusals),
@@ -110,7 +115,7 @@ class Acceptor:
 
     def _set_waiting(self) -> None:
         for fd in self._listening:
-            self._poller.change(fd, 0 if self._paused else READ)
+            self._poller.change(fd, 0 if self._paused or self.held else READ)
 
     def _pause(self, pause_s: float) -> None:
         self._paused = True
@@ -121,6 +126,12 @@ class Acceptor:
         self._paused = False
         self._set_waiting()
 
+    def look(self) -> None:
+        """Accept no more if the node is full, and again once it is not."""
+        if self._full() is not self.held:
+            self.held = not self.held
+            self._set_waiting()
+
     def accept(self, ready: Iterable[int]) -> None:
         """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets."""
         waiting = [listening for fd in ready if (listening := self._listening.get(fd)) is not None]
@@ -129,7 +140,7 @@ class Acceptor:
         with self._bulkhead.contain("accept", partial(self._pause, RETRY_S)):
             until = self._clock() + ACCEPT_S_MAX
             # One of each in turn, so that none is left out.
-            while waiting and not self._paused and self._clock() < until:
+            while waiting and not (self._paused or self._full()) and self._clock() < until:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
 
     def _accept_one(self, listening: Listening) -> bool:

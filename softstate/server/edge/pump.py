@@ -20,6 +20,7 @@ import trio
 
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.edge.acceptor import Acceptor, Listening
+from softstate.server.edge.admission import Admission
 from softstate.server.edge.poller import GONE, READ, WRITE, Poller, hung_up
 from softstate.server.edge.wire import Peer
 
@@ -110,17 +111,24 @@ def _refuse(_wire: SocketWire, _address: str) -> None:
 class Pump:
     """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others.
 
-    `accepted` is given the wire of each new connection, and the address of its other end; it is to give it a peer.
+    `accepted` is given the wire of each new connection, and the address of its other end; it is to give it a peer. What
+    waits in `admission` gets its part of each turn. None is accepted while the node is `full`.
     """
 
     def __init__(
-        self, bulkhead: Bulkhead, flush: Callable[[], None], accepted: Callable[[SocketWire, str], None] = _refuse
+        self,
+        bulkhead: Bulkhead,
+        flush: Callable[[], None],
+        accepted: Callable[[SocketWire, str], None] = _refuse,
+        admission: Admission | None = None,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.poller = Poller()
         self._bulkhead = bulkhead
         self._flush = flush
         self._accepted = accepted
-        self._acceptor = Acceptor(self.poller, bulkhead, self._begin, self._call_later)
+        self._acceptor = Acceptor(self.poller, bulkhead, self._begin, self._call_later, full)
+        self._admission = admission or Admission(bulkhead, {}, 0.0, float)
         self._nursery: trio.Nursery | None = None
         self.turns = 0
         """The turns that it has had."""
@@ -162,6 +170,16 @@ class Pump:
         """Leave the listening sockets alone from now on."""
         self._acceptor.end()
 
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections are accepted: the node is not full."""
+        return not self._acceptor.held
+
+    def look(self) -> None:
+        """Accept again if the node was full, and is not any more: to be called when there is room."""
+        if self._acceptor.held:
+            self._acceptor.look()
+
     def _begin(self, fd: int, address: str) -> None:
         try:
             wire = self.adopt(fd)
@@ -201,7 +219,7 @@ class Pump:
             await trio.sleep(RETRY_S)
 
     async def _wait(self) -> None:
-        if self._again:
+        if self._again or len(self._admission):
             await trio.lowlevel.checkpoint()
             return
         self._asleep = True
@@ -210,6 +228,7 @@ class Pump:
 
     def _turn(self) -> None:
         self.turns += 1
+        self._admission.begin_turn()
         events = self.poller.poll(EVENTS_PER_TURN)
         # By wire, not by number: a number may be another socket's by the time it is dealt with.
         ready = [(wire, flags) for fd, flags in events if (wire := self._wires.get(fd)) is not None]
@@ -224,6 +243,8 @@ class Pump:
         self._each(_readable, again)
         self._flush()
         self._acceptor.accept(fd for fd, _ in events)
+        self._admission.serve(trio.current_time())
+        self._acceptor.look()
 
     def _each(self, call: Callable[[SocketWire], None], wires: list[SocketWire]) -> None:
         self._bulkhead.each("connection", call, wires, failed=_fail)

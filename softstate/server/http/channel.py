@@ -107,7 +107,8 @@ class HttpChannel:
             case Step.LINGER:
                 self._throw_away()
             case Step.ANSWER if self._hung_up is not None:
-                self._keep(self._hung_up)
+                if self._keep():
+                    self._hung_up.set()
             case _:
                 # The next request waits in the socket. Done late: most peers send none before they are answered.
                 self._want_read(False)
@@ -215,24 +216,32 @@ class HttpChannel:
         conversation = self._conversation
         return conversation.ended or conversation.buffered > self._config.head_bytes_max
 
-    def _keep(self, hung_up: trio.Event) -> None:
+    def _keep(self) -> bool:
+        """Keep what is received behind the present request; tell whether the peer hangs up."""
         try:
             data = self._wire.receive(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             self._conversation.feed(data)
         else:
             self._conversation.end()
-        if self._hangs_up():
-            self._want_read(False)
-            hung_up.set()
+        if not self._hangs_up():
+            return False
+        self._want_read(False)
+        return True
 
     # Writing --------------------------------------------------------------------------------------------------------
 
     def _reply(self, reply: Reply, *, close: bool) -> None:
         """Write the reply to the present request; the peer has ``send_s_max`` to take it."""
         data = self._conversation.reply(reply, self._date(), close=close)
+        self.answering = True
+        self._write(data, self._replied)
+
+    def _reply_prepared(self, data: bytes) -> None:
+        """Write a reply that was prepared for many, and that leaves the connection open."""
+        self._conversation.replied()
         self.answering = True
         self._write(data, self._replied)
 
@@ -325,6 +334,9 @@ class HttpChannel:
 
     def late(self, now: float) -> float:
         """See `softstate.server.edge.patience.Patient.late`."""
+        if now >= self._deadline and self._reading and self._step in (Step.HEAD, Step.BODY):
+            # This process may have been stopped, and what the peer has sent meanwhile may wait to be read.
+            self.readable()
         if now >= self._deadline:
             self._deadline = math.inf
             self._time_out()

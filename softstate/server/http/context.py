@@ -11,6 +11,7 @@ import trio
 
 from softstate.errors import Behind, Overloaded, RequestError
 from softstate.model import Page, Query
+from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.http.upgrade import Handshake
 from softstate.server.http1 import Reply
@@ -37,8 +38,18 @@ Upgrade: TypeAlias = Callable[[Wire, Handshake, str], None]
 Should it raise before it has done so, the handshake is answered 500.
 """
 
-Admit: TypeAlias = Callable[[], float | None]
-"""Tells whether a handshake may begin now: None, or the seconds after which to try again."""
+
+class Admits(Protocol):
+    """Decides whose turn it is; see `softstate.server.edge.admission.Admission`."""
+
+    def ask(self, kind: Kind, applicant: Applicant, since: float, now: float) -> None:
+        """Have a request served, or refused, which may be before this returns."""
+
+    def leave(self, kind: Kind, applicant: Applicant) -> None:
+        """Drop a request."""
+
+    def retry_s(self, kind: Kind) -> float:
+        """Draw when one that is refused now is to come back."""
 
 
 Settle: TypeAlias = Callable[[Reply | RequestError], None]
@@ -48,19 +59,20 @@ Settle: TypeAlias = Callable[[Reply | RequestError], None]
 class HttpContext:
     """The parts of a node that its connections and routes use, what they count, and the requests that are held.
 
-    `left` is called when a connection does not speak HTTP any more; the others are as `HttpServer` gets them.
+    `left` is called when a connection was answered first, or does not speak HTTP any more; the others are as
+    `HttpServer` gets them.
     """
 
     def __init__(
         self,
         services: Services,
         upgrade: Upgrade,
-        admit: Admit,
+        admission: Admits,
         date: Callable[[], str] | None,
         left: Callable[[], None],
     ) -> None:
         self.upgrade = upgrade
-        self.admit = admit
+        self.admission = admission
         self.date = date or str
         self.left = left
         self.replies: Counter[tuple[str, int]] = Counter()
@@ -68,6 +80,8 @@ class HttpContext:
         self.upgrades = 0
         self.peers: dict[Idle, None] = {}
         """The connections that speak HTTP now."""
+        self.greeting = 0
+        """The connections whose first answer has not been given."""
         self.services = services
         self.config = services.config
         self.reads = services.access.reads

@@ -1,20 +1,21 @@
 """One connection that speaks HTTP: answers its requests, and hands it over in place when it becomes a WebSocket.
 
 What can be answered at once, or by a callback of the store, is, without a task; every other route is an async function,
-and each of its requests is a task. Nothing that a peer sends raises out of this module; it catches only errors that a
+and each of its requests is a task. Handshakes and polls wait until they are admitted
+(`softstate.server.edge.admission`). Nothing that a peer sends raises out of this module; it catches only errors that a
 peer can cause.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import final
 
 import trio
 
-from softstate.errors import Invalid, NotFound, Overloaded, RequestError, Unavailable
+from softstate.errors import Invalid, NotFound, RequestError, Unavailable
 from softstate.server.bulkhead import Failed, failed
+from softstate.server.edge.admission import Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import read_query
@@ -30,6 +31,7 @@ from softstate.server.http.routes import (
     WEBSOCKET_PATH,
     Operation,
     answer,
+    answer_known,
     answer_now,
     begin_answer,
     check_coding,
@@ -39,6 +41,7 @@ from softstate.server.http.routes import (
     route_name,
     with_common_headers,
 )
+from softstate.server.http.shedding import Shedding, shed
 from softstate.server.http.upgrade import Handshake, check_upgrade
 from softstate.server.http1 import Refused, Reply, RequestHead
 from softstate.server.storage.asker import ASKER, Asker
@@ -49,10 +52,20 @@ from softstate.wire import JSON
 class HttpPeer(HttpChannel):
     """Answers the requests of one connection. `name` is the address of its other end."""
 
-    __slots__ = ("_asker", "_context", "_name", "_operation", "_origin", "_request", "_scope")
+    __slots__ = (
+        "_asker", "_context", "_greeting", "_handshake", "_kind", "_name", "_operation", "_origin", "_request",
+        "_scope", "_shedding", "_since",
+    )  # fmt: skip
 
-    def __init__(self, context: HttpContext, wire: Wire, name: str) -> None:
+    def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str) -> None:
         self._context = context
+        self._shedding = shedding
+        # When it was accepted, and whether its first answer has not been given.
+        self._since = trio.current_time()
+        self._greeting = True
+        # The kind of request for which it waits to be admitted, and the handshake, if it is one.
+        self._kind: Kind | None = None
+        self._handshake: Handshake | None = None
         self._name = name
         # The request that is being answered, what it asks for, and the task that answers it, if it takes one.
         self._request: Request | None = None
@@ -61,6 +74,7 @@ class HttpPeer(HttpChannel):
         self._scope: trio.CancelScope | None = None
         self._asker: Asker | None = None
         context.peers[self] = None
+        context.greeting += 1
         super().__init__(wire, context.services.patience, context.config, context.date)
 
     def refuse(self, error: RequestError) -> None:
@@ -79,11 +93,21 @@ class HttpPeer(HttpChannel):
 
     def _left(self) -> None:
         self._context.peers.pop(self, None)
+        self._greeted()
         self._cancel()
         self._request = self._operation = self._asker = None
         self._context.left()
 
+    def _greeted(self) -> None:
+        if self._greeting:
+            self._greeting = False
+            self._context.greeting -= 1
+            self._context.left()
+
     def _cancel(self) -> None:
+        if self._kind is not None:
+            self._context.admission.leave(self._kind, self)
+            self._kind = self._handshake = None
         if self._scope is not None:
             self._scope.cancel()
             self._scope = None
@@ -100,7 +124,8 @@ class HttpPeer(HttpChannel):
             self._origin = check_origin(request, config.origins, known_host=known_host)
             if request.path == WEBSOCKET_PATH:
                 read_query(request.query, {})
-                self._upgrade(self._check_handshake(head))
+                self._handshake = self._check_handshake(head)
+                self._ask(Kind.UPGRADE)
             elif request.method == "OPTIONS":
                 reply = options_reply(request, methods_of(request.path))
                 self._answer(with_common_headers(self._context, request, reply))
@@ -120,7 +145,20 @@ class HttpPeer(HttpChannel):
         assert request is not None
         assert operation is not None
         request.body = body
-        if len(body) <= FREE_BYTES:
+        if not operation.queued:
+            self._perform(request, operation)
+            return
+        if operation.known is not None and len(body) <= FREE_BYTES:
+            self._set_asker()
+            reply = answer_known(self._context, request, operation)
+            if reply is not None:
+                self._answer(reply)
+                return
+        self._ask(Kind.POLL)
+
+    def _perform(self, request: Request, operation: Operation) -> None:
+        """Answer a request at once, by a callback, or else by a task."""
+        if len(request.body) <= FREE_BYTES:
             if operation.now is not None:
                 self._answer(answer_now(self._context, request, operation))
                 return
@@ -165,9 +203,54 @@ class HttpPeer(HttpChannel):
     def _send(self, request: Request | None, reply: Reply) -> None:
         if request is None:  # nothing tells that it was not below /v1/
             reply = reply.with_headers(LEVEL_TOLD, NOT_STORED, VARIES)
-        self._context.replies[route_name(request.path) if request is not None else "none", reply.status] += 1
-        self._request = self._operation = self._origin = None
+        self._note_reply(request, reply.status)
         self._reply(reply, close=request is None or self._context.services.draining)
+
+    def _note_reply(self, request: Request | None, status: int) -> None:
+        self._context.replies[route_name(request.path) if request is not None else "none", status] += 1
+        self._request = self._operation = self._origin = None
+        self._greeted()
+
+    # Waiting to be admitted -----------------------------------------------------------------------------------------
+
+    def _ask(self, kind: Kind) -> None:
+        self._kind = kind
+        now = trio.current_time()
+        self._context.admission.ask(kind, self, self._since if self._greeting else now, now)
+
+    def readable(self) -> None:
+        """See `Peer.readable`. A client that gives up its handshake is not waited for."""
+        if self._kind is Kind.UPGRADE:
+            if self._keep() and self._conversation.ended:
+                self.end()
+        else:
+            super().readable()
+
+    def admitted(self) -> None:
+        """See `softstate.server.edge.admission.Applicant`."""
+        handshake, self._kind, self._handshake = self._handshake, None, None
+        if handshake is None:
+            assert self._request is not None
+            assert self._operation is not None
+            self._perform(self._request, self._operation)
+        elif self._context.services.draining:
+            self._refuse(_draining())
+        else:
+            self._upgrade(handshake)
+
+    def shed(self) -> None:
+        """See `softstate.server.edge.admission.Applicant`."""
+        kind, request, context = self._kind, self._request, self._context
+        assert kind is not None
+        assert request is not None
+        self._kind = self._handshake = None
+        alike = self._origin is None and request.method != "HEAD" and not context.services.draining
+        if not (alike and self._conversation.keeps):
+            self._refuse(shed(context, kind))
+            return
+        data = self._shedding.next(context, kind, request)
+        self._note_reply(request, 503)
+        self._reply_prepared(data)
 
     # Handshakes -----------------------------------------------------------------------------------------------------
 
@@ -176,11 +259,7 @@ class HttpPeer(HttpChannel):
             raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
         handshake = check_upgrade(head)
         if self._context.services.draining:
-            raise Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
-        wait_s = self._context.admit()
-        if wait_s is not None:
-            message = "too many clients connect at once: wait, and poll meanwhile"
-            raise Refused(503, Overloaded(message, retry_ms=math.ceil(wait_s * 1000)))
+            raise _draining()
         return handshake
 
     def _upgrade(self, handshake: Handshake) -> None:
@@ -189,3 +268,7 @@ class HttpPeer(HttpChannel):
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.
         self._leave()
+
+
+def _draining() -> Refused:
+    return Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))

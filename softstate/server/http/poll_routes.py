@@ -37,11 +37,7 @@ REPLIES_KEPT = 64
 
 
 def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
-    """Begin to answer what `poll` answers, without a task if memory, the head, or one page is all it takes."""
-    unchanged = poll_unchanged(context, request)
-    if unchanged is not None:
-        settle(unchanged)
-        return True
+    """Begin to answer what `poll_unchanged` did not, without a task if the head, or one page, is all it takes."""
     asked: PollBody = request.content
     if not _is_small(context, asked) or asked.min_revision > context.hub.position.revision:
         return False

@@ -25,7 +25,7 @@ from softstate.server.http.arguments import (
 )
 from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.message import Request, fail, position_headers
-from softstate.server.http.poll_routes import begin_poll, list_topics, poll
+from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
 from softstate.server.http.topic_routes import (
     PATH as TOPIC_PATH,
     begin_put,
@@ -116,10 +116,15 @@ class Operation:
     now: HandlerNow | None = None
     begin: HandlerBegun | None = None
     """Answers by callback what needs no task, instead of `handler`."""
+    queued: bool = False
+    """Whether it waits to be admitted, as a poll..."""
+    known: Callable[[HttpContext, Request], Reply | None] | None = None
+    """... unless this answers it from memory."""
 
     def read(self, request: Request) -> None:
-        """Read the parameters and the body into the request. Raises `Invalid` or `TooLarge`."""
-        if self.strict:
+        """Read the parameters and the body into the request, once. Raises `Invalid` or `TooLarge`."""
+        # If it has a content, it was read already, when it was tried without a task.
+        if self.strict and request.content is None:
             request.given = read_query(request.query, self.parameters)
             request.content = read_body(request.body, request.body_codec(), self.body)
 
@@ -153,9 +158,10 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
                 "cursor": Text(CURSOR_CHARS_MAX),
                 **_READ_AT,
             },
+            queued=True,
         )
     },
-    "/v1/poll": {"POST": Operation(poll, body=PollBody, begin=begin_poll)},
+    "/v1/poll": {"POST": Operation(poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged)},
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
     "/v1/status": {"GET": Operation(status)},
     # Balancers put what they like behind a probe's path.
@@ -216,8 +222,7 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         await operation.count(context, request)
         if operation.handler is None:
             return answer_now(context, request, operation)
-        if request.content is None:  # else it was read already, when it was tried without a task
-            operation.read(request)
+        operation.read(request)
         return with_common_headers(context, request, await operation.handler(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
@@ -229,6 +234,17 @@ def answer_now(context: HttpContext, request: Request, operation: Operation) -> 
     try:
         operation.read(request)
         return with_common_headers(context, request, operation.now(context, request))
+    except (RequestError, Refused) as error:
+        return refusal(context, request, error)
+
+
+def answer_known(context: HttpContext, request: Request, operation: Operation) -> Reply | None:
+    """Answer a request from memory, on a body of `FREE_BYTES` at most; None if that takes more."""
+    assert operation.known is not None
+    try:
+        operation.read(request)
+        reply = operation.known(context, request)
+        return None if reply is None else with_common_headers(context, request, reply)
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 

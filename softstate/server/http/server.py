@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import final
 
 from softstate.server.edge.wire import Wire
-from softstate.server.http.context import Admit, HttpContext, Upgrade
+from softstate.server.http.context import Admits, HttpContext, Upgrade
 from softstate.server.http.date import SharedDate
 from softstate.server.http.peer import HttpPeer
+from softstate.server.http.shedding import Shedding
 from softstate.server.services import Services
 
 SHARED_DATE = SharedDate()
@@ -38,20 +39,22 @@ def _nothing() -> None:
 class HttpServer:
     """Serves the connections of one node.
 
-    `upgrade` is given every valid handshake that `admit` allows. The node enforces the limit of connections, by having
-    those beyond it `HttpPeer.refuse`. `date` writes the ``Date`` of replies; None stands for a server without a clock,
-    which sends none (RFC 9110 section 6.6.1). `left` is called when a connection ends, or does not speak HTTP any more.
+    `upgrade` is given every valid handshake that `admission` admits. The node enforces the limit of connections, by
+    having those beyond it `HttpPeer.refuse`. `date` writes the ``Date`` of replies; None stands for a server without a
+    clock, which sends none (RFC 9110 section 6.6.1). `left` is called when a connection ends, does not speak HTTP any
+    more, or got its first answer.
     """
 
     def __init__(
         self,
         services: Services,
         upgrade: Upgrade,
-        admit: Admit = lambda: None,
+        admission: Admits,
         date: Callable[[], str] | None = SHARED_DATE,
         left: Callable[[], None] = _nothing,
     ) -> None:
-        self._context = HttpContext(services, upgrade, admit, date, left)
+        self._context = HttpContext(services, upgrade, admission, date, left)
+        self._shedding = Shedding()
 
     def statistics(self) -> HttpStatistics:
         """Count replies and upgrades since the start, and connections and held requests now."""
@@ -63,6 +66,11 @@ class HttpServer:
         """The number of connections that speak HTTP now."""
         return len(self._context.peers)
 
+    @property
+    def greeting(self) -> int:
+        """The number of connections whose first answer has not been given."""
+        return self._context.greeting
+
     def drain(self) -> None:
         """Answer held requests now, and close idle connections; call it once ``services.draining`` is true.
 
@@ -72,6 +80,6 @@ class HttpServer:
 
     def open(self, wire: Wire, name: str) -> HttpPeer:
         """Serve a new connection; `name` is the address of its other end."""
-        peer = HttpPeer(self._context, wire, name)
+        peer = HttpPeer(self._context, self._shedding, wire, name)
         wire.peer = peer
         return peer

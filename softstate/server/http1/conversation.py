@@ -229,3 +229,14 @@ class Conversation:
         else:
             self._state = _State.HEAD
         return data
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the present request is whole, and its reply need not close the connection."""
+        return self._state is _State.WHOLE and self._head is not None and not self._head.close
+
+    def replied(self) -> None:
+        """Note that the reply was written elsewhere, and does not close the connection: only if this `keeps`."""
+        assert self.keeps
+        self._head = None
+        self._state = _State.HEAD

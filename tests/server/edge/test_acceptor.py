@@ -70,16 +70,21 @@ class Rig:
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.time_s = 0.0
         self.broken: object = None
+        self.full: Callable[[], bool] = lambda: False
         self.listening = listening
         self.acceptor = Acceptor(
             self.poller,  # type: ignore[arg-type]
             self.bulkhead,
             self.begin,
             lambda after_s, call: self.later.append((after_s, call)),
+            self.is_full,
             lambda: self.time_s,
         )
         for each in listening:
             self.acceptor.add(each)  # type: ignore[arg-type]
+
+    def is_full(self) -> bool:
+        return self.full()
 
     def begin(self, fd: int, address: str) -> None:
         assert address == f"peer {fd}"
@@ -169,6 +174,31 @@ async def test_a_bug_with_one_connection_leaves_the_others_alone() -> None:
     rig = Rig(FakeListening(1, 1, 2, 3), strict=False)
     rig.broken = 2
     assert (rig.turn(), rig.bulkhead.bugs, rig.later) == ([1, 2, 3], 1, [])
+
+
+async def test_none_is_accepted_at_the_limit_and_they_are_again_below_it() -> None:
+    rig = Rig(FakeListening(1, *range(9)))
+    rig.full = lambda: len(rig.begun) >= 3
+    assert rig.turn() == [0, 1, 2]
+    rig.acceptor.look()
+    assert (rig.poller.wanted, rig.acceptor.held) == ({1: 0}, True)
+    assert rig.turn() == []
+    rig.full = lambda: len(rig.begun) >= 4
+    rig.acceptor.look()
+    assert (rig.poller.wanted, rig.acceptor.held) == ({1: READ}, False)
+    assert rig.turn() == [3]
+
+
+async def test_a_full_node_that_was_refused_waits_for_both() -> None:
+    rig = Rig(FakeListening(1, OSError(errno.EMFILE, "none"), 2))
+    assert rig.turn() == []
+    rig.full = lambda: True
+    rig.acceptor.look()
+    rig.resume()
+    assert rig.poller.wanted == {1: 0}
+    rig.full = lambda: False
+    rig.acceptor.look()
+    assert rig.turn() == [2]
 
 
 async def test_it_leaves_the_sockets_to_their_owner() -> None:

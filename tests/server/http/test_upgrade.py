@@ -156,11 +156,11 @@ async def test_a_draining_node_takes_no_handshake() -> None:
 
 async def test_admission_comes_before_the_upgrade() -> None:
     node = FakeNode()
-    node.admission = 2.5
+    node.admission.shed_s = 2.5
     answer = await refused(node, handshake())
     assert (answer.status, answer.code) == (503, "overloaded")
     assert (answer.json["retry_ms"], answer["retry-after"]) == (2500, "3")
-    node.admission = None
+    node.admission.shed_s = None
     await upgraded(node, handshake())
 
 

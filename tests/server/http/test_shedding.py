@@ -1,0 +1,245 @@
+"""Handshakes and polls that wait to be admitted, or are refused with bytes that were prepared (P-HTTP-10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from softstate.server.edge.admission import Kind
+from softstate.server.http.shedding import _WORDS, PREPARED, PREPARED_S
+from softstate.wire import JSON
+from tests.kit.fake_node import Answer, FakeNode, parse, read_all
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
+LIST = b"GET /v1/topics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+PUT = b"PUT /v1/topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\n1"
+UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: " + JSON.protocol.encode() + b"\r\n\r\n"
+)
+
+
+def statuses(answers: list[Answer]) -> list[int]:
+    return [answer.status for answer in answers]
+
+
+class Peer:
+    def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
+        self.stream, server = trio.testing.memory_stream_pair()
+        nursery.start_soon(node.serve, server)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def rest(self) -> list[Answer]:
+        await self.stream.send_eof()
+        return parse(await read_all(self.stream))
+
+
+def shedding(shed_s: float = 2.5) -> FakeNode:
+    node = FakeNode()
+    node.admission.shed_s = shed_s
+    return node
+
+
+# Refusals ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [UPGRADE, POLL, LIST], ids=["upgrade", "poll", "list"])
+async def test_one_that_is_shed_is_told_when_to_come_back_and_its_connection_is_kept(request_: bytes) -> None:
+    node = shedding()
+    node.admission.shed_s = 2.5
+    refused, alive, again = await node.exchange(request_ + GET + request_)
+    assert (refused.status, refused.code, refused["retry-after"]) == (503, "overloaded", "3")
+    assert (refused.json["retry_ms"], alive.status) == (2_500, 200)
+    assert (again.status, again.json["retry_ms"]) == (503, 3_500), "not all at the same time"
+    assert "connection" not in refused.headers
+
+
+async def test_publishes_and_probes_and_single_topics_are_not_shed() -> None:
+    get = GET.replace(b"/healthz", b"/v1/topics/a")
+    assert statuses(await shedding().exchange(GET + PUT + get)) == [200, 200, 200]
+
+
+@pytest.mark.parametrize("request_", [UPGRADE, POLL], ids=["upgrade", "poll"])
+async def test_what_is_prepared_is_what_is_written_for_one(request_: bytes) -> None:
+    """A page of an allowed origin gets headers of its own: its refusal is not a prepared one."""
+    node = FakeNode(origins=("http://good.example",))
+    node.admission.shed_s = 2.5
+    node.admission.draws = -1
+    prepared, alone = await node.exchange(request_ + request_.replace(b"Host", b"Origin: http://good.example\r\nHost"))
+    assert prepared.json["retry_ms"] == alone.json["retry_ms"] - 1_000
+    same = {name: value for name, value in alone.headers.items() if not name.startswith("access-control-")}
+    changed = {"retry-after": str(int(same["retry-after"]) - 1)}
+    assert prepared.headers == {**same, **changed}
+
+
+async def test_a_refusal_is_in_the_codec_that_its_peer_reads() -> None:
+    accepting = POLL.replace(b"Host", b"Accept: application/cbor\r\nHost")
+    one, other, third = await shedding().exchange(accepting + POLL + accepting)
+    assert one.cbor["code"] == third.cbor["code"] == other.json["code"] == "overloaded"
+
+
+async def test_a_refusal_of_head_has_no_body() -> None:
+    one, two = await shedding().exchange(LIST.replace(b"GET", b"HEAD") + GET, heads=[0])
+    assert (one.status, two.status) == (503, 200)
+
+
+@pytest.mark.parametrize("close", [True, False])
+async def test_a_refusal_closes_if_its_peer_wants_that_or_the_node_drains(close: bool) -> None:
+    node = shedding()
+    node.draining = not close
+    request = POLL.replace(b"Host", b"Connection: close\r\nHost") if close else POLL
+    [answer] = await node.exchange(request + GET)
+    assert (answer.status, answer["connection"]) == (503, "close")
+
+
+async def test_times_are_drawn_for_some_and_again_after_a_moment(autojump_clock: trio.testing.MockClock) -> None:
+    node = shedding(1.0)
+    answers = await node.exchange(POLL * (3 * PREPARED))
+    assert node.admission.draws == PREPARED
+    times = [answer.json["retry_ms"] for answer in answers]
+    assert times[:PREPARED] == [1_000 * (1 + number) for number in range(PREPARED)]
+    assert sorted(times[PREPARED : 2 * PREPARED]) == times[:PREPARED], "each is given out as often as the others"
+    await trio.sleep(PREPARED_S)
+    await node.exchange(POLL)
+    assert node.admission.draws == PREPARED + 1
+
+
+async def test_refusals_are_counted() -> None:
+    node = shedding()
+    await node.exchange(POLL * 3 + UPGRADE)
+    assert node.http.statistics().replies == {("/v1/poll", 503): 3, ("/v1/ws", 503): 1}
+
+
+# Waiting -------------------------------------------------------------------------------------------------------------
+
+
+async def waiting(nursery: trio.Nursery, request: bytes) -> tuple[FakeNode, Peer]:
+    """Return a node, and a peer whose request waits there to be admitted."""
+    node = FakeNode()
+    node.admission.keeps = True
+    peer = Peer(node, nursery)
+    await peer.send(request)
+    assert len(node.admission.waiting) == 1
+    return node, peer
+
+
+async def test_the_age_counts_from_accepting_and_on_a_kept_connection_from_the_request(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    node = FakeNode()
+    peer = Peer(node, nursery)
+    await trio.sleep(3)
+    await peer.send(POLL)
+    await trio.sleep(4)
+    await peer.send(POLL)
+    assert node.admission.since == [0, 7]
+
+
+async def test_a_client_that_gives_up_its_handshake_leaves_the_queue(nursery: trio.Nursery) -> None:
+    node, peer = await waiting(nursery, UPGRADE)
+    await peer.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (node.admission.waiting, node.http.statistics().connections, node.http.greeting) == ({}, 0, 0)
+
+
+async def test_frames_that_come_while_a_handshake_waits_are_handed_over(nursery: trio.Nursery) -> None:
+    node, peer = await waiting(nursery, UPGRADE + b"fra")
+    await peer.send(b"me")
+    node.admission.admit_next()
+    [(handshake, _)] = node.upgrades
+    assert handshake.behind == b"frame"
+
+
+async def test_a_peer_that_sends_on_and_on_while_its_handshake_waits_is_not_read(nursery: trio.Nursery) -> None:
+    node, peer = await waiting(nursery, UPGRADE)
+    for _ in range(40):
+        await peer.send(b"x" * 1_024)
+    node.admission.admit_next()
+    [(handshake, _)] = node.upgrades
+    assert node.config.head_bytes_max < len(handshake.behind) < node.config.head_bytes_max + 32 * 1_024
+
+
+async def test_a_half_closed_peer_gets_the_answer_to_a_poll_that_waits(nursery: trio.Nursery) -> None:
+    node, peer = await waiting(nursery, POLL)
+    await peer.stream.send_eof()
+    await trio.testing.wait_all_tasks_blocked()
+    node.admission.admit_next()
+    assert statuses(parse(await read_all(peer.stream))) == [200]
+
+
+async def test_a_poll_that_waits_leaves_the_queue_with_its_connection(nursery: trio.Nursery) -> None:
+    node, _ = await waiting(nursery, POLL)
+    [applicant] = node.admission.waiting
+    applicant.end()  # type: ignore[attr-defined]
+    assert (node.admission.waiting, node.http.statistics().connections) == ({}, 0)
+
+
+async def test_a_handshake_that_waits_while_the_node_drains_is_refused(nursery: trio.Nursery) -> None:
+    node, peer = await waiting(nursery, UPGRADE)
+    node.draining = True
+    node.http.drain()
+    node.admission.admit_next()
+    [answer] = await peer.rest()
+    assert (answer.status, answer.code, answer["connection"]) == (503, "unavailable", "close")
+    assert node.upgrades == []
+
+
+async def test_no_time_is_over_while_a_request_waits(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    node, peer = await waiting(nursery, POLL)
+    await trio.sleep(1_000)
+    node.admission.admit_next()
+    await trio.testing.wait_all_tasks_blocked()
+    assert statuses(await peer.rest()) == [200]
+
+
+# The first answer ----------------------------------------------------------------------------------------------------
+
+
+async def answer_at_once(node: FakeNode, peer: Peer) -> None:
+    await peer.send(GET)
+
+
+async def refuse(node: FakeNode, peer: Peer) -> None:
+    await peer.send(b"nonsense\r\n\r\n")
+
+
+async def upgrade(node: FakeNode, peer: Peer) -> None:
+    await peer.send(UPGRADE)
+
+
+async def leave(node: FakeNode, peer: Peer) -> None:
+    await peer.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def shed(node: FakeNode, peer: Peer) -> None:
+    node.admission.shed_s = 1.0
+    await peer.send(POLL)
+
+
+@pytest.mark.parametrize("act", [answer_at_once, refuse, upgrade, leave, shed])
+async def test_a_connection_is_greeted_by_its_first_answer(
+    act: Callable[[FakeNode, Peer], object], nursery: trio.Nursery
+) -> None:
+    node = FakeNode()
+    peer, other = Peer(node, nursery), Peer(node, nursery)
+    await trio.testing.wait_all_tasks_blocked()
+    assert node.http.greeting == 2
+    await act(node, peer)  # type: ignore[misc]
+    assert node.http.greeting == 1
+    await leave(node, other)
+    assert node.http.greeting == 0
+
+
+def test_every_kind_has_words() -> None:
+    assert set(_WORDS) == set(Kind)
