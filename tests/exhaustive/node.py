@@ -286,7 +286,9 @@ def node_key(node: ModelNode) -> Hashable:
 
 def _peer_key(peer: ModelPeer) -> Hashable:
     machine = peer.machine
-    gap_buffer = None if machine.gap_buffer is None else Freezer(machine.gap_buffer, 0.0).frozen
+    gap_buffer: Hashable = None
+    if machine.gap_buffer is not None:  # what it holds is released in order, which is not frozen
+        gap_buffer = (Freezer(machine.gap_buffer, 0.0).frozen, tuple(machine.gap_buffer._held))
     lease = None if machine.lease is None else (machine.lease.token, machine.held_lease() is not None)
     said = (machine.state, machine.token, lease, machine.denied, str(machine.moved_to), machine.busy)
     # Tickets are compared with each other and nothing else.

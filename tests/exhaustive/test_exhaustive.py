@@ -67,6 +67,7 @@ WALKED = Bounds(
 )  # fmt: skip
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_small_world_is_visited_whole(name: str) -> None:
     report = explore(WHOLE[name], STATES_MAX)
@@ -74,6 +75,7 @@ def test_a_small_world_is_visited_whole(name: str) -> None:
     assert report.exhausted
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", PART)
 def test_a_larger_world_is_visited_in_part(name: str) -> None:
     report = explore(PART[name], CUT_OFF_AT)

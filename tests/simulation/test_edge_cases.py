@@ -185,3 +185,22 @@ def test_damaged_records_are_refused_alone_and_heal() -> None:
     last = {sample.client: sample for sample in world.trace.of(AgeSampled)}
     assert all(not sample.unreadable for sample in last.values())
     assert len({sample.known for sample in last.values()}) == 1
+
+
+def test_a_client_is_live_one_round_trip_after_its_handshake() -> None:
+    """Two seconds each for the stream, the handshake, and one flight (P-CLI-16)."""
+    live_at: list[float] = []
+
+    async def far_away(world: World) -> None:
+        world.faults.commit("t/x", 1)
+        world.faults.slow("n1", "a", 1.0, 1.0)
+        world.faults.slow("a", "n1", 1.0, 1.0)
+        for node in world.nodes:
+            world.faults.block("a", node, "http")
+        opened_at = trio.current_time()
+        follower = await world.client("a", "t/", nodes=["n1"])
+        await world.until(lambda: follower.mode == "live")
+        live_at.append(trio.current_time() - opened_at)
+
+    run_checked(1, far_away)
+    assert 6.0 <= live_at[0] < 6.5

@@ -642,5 +642,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_one_flight.py::test_an_early_request_that_is_turned_down_is_asked_again_and_denies_nothing",
         "client/machine/test_one_flight.py::test_a_mismatch_after_a_session_that_was_not_resumed_is_no_repair",
         "client/machine/test_one_flight.py::test_hello_goes_alone_after_a_connection_that_ended_over_it",
+        "simulation/test_edge_cases.py::test_a_client_is_live_one_round_trip_after_its_handshake",
     ),
 }
