@@ -72,12 +72,8 @@ class WatchedPoll:
 
     def answered(self) -> int:
         """See `PollWatch.answered`."""
-        node, now = self._node, trio.current_time()
-        self._measured.served(now)
-        next_ms = node.terms().poll.every_ms
-        if self._asker is not None:
-            self._asker.expected = node.expected_polls.expect(now, next_ms, self._asker.expected)
-        return next_ms
+        self._measured.served(trio.current_time())
+        return self._node.next_poll_ms(self._asker) if self._asker else self._node.terms().poll.every_ms
 
     def left(self) -> None:
         """See `PollWatch.left`."""
@@ -281,6 +277,12 @@ class Node:
     def watch_poll(self, *, again: bool) -> WatchedPoll:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
         return WatchedPoll(self, ASKER.get() if again else None)
+
+    def next_poll_ms(self, asker: Asker) -> int:
+        """Return after how many milliseconds a client is to poll again, and expect that it does."""
+        next_ms = self.terms().poll.every_ms
+        asker.expected = self.expected_polls.expect(trio.current_time(), next_ms, asker.expected)
+        return next_ms
 
     # Running --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from softstate.server.edge.patience import Patience
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
+from softstate.server.storage.asker import Asker
 
 
 class PollWatch(Protocol):
@@ -59,6 +60,12 @@ class Services(Protocol):
 
     def watch_poll(self, *, again: bool) -> PollWatch:
         """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""
+
+    def next_poll_ms(self, asker: Asker) -> int:
+        """Return after how many milliseconds to poll again, and expect it: for a poll that is not measured.
+
+        Polls that are answered without the store say nothing about the rate at which others are served.
+        """
 
     async def status(self) -> dict[str, Any]:
         """Count what this node holds, for people."""

@@ -162,6 +162,9 @@ class FakeNode:
     def watch_poll(self, *, again: bool) -> FakeNode:
         return self
 
+    def next_poll_ms(self, _asker: object) -> int:
+        return self.config.poll_every_ms
+
     def answered(self) -> int:
         return self.config.poll_every_ms
 

@@ -24,7 +24,7 @@ from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
-from softstate.server.storage.asker import ASKER
+from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.wire import Codec
 from softstate.wire.messages import Polled
@@ -50,11 +50,14 @@ def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: C
         _read_page(context, request, query, settle, broken)
         return True
 
+    asker = ASKER.get()  # what is called back is called in the context of the store's task
+
     def confirmed(page: Page | None) -> None:
         if page is not None:
-            settle(_reply_unchanged(context, request, page))
+            settle(_reply_unchanged(context, request, page, asker))
             return
         try:
+            ASKER.set(asker)
             _read_page(context, request, query, settle, broken)
         except RequestError as error:
             settle(error)
@@ -124,11 +127,11 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
         return None
     query = Query(asked.topics, asked.prefixes, asked.witness)
     page = context.unchanged.answer(query, asked.min_revision)
-    return None if page is None else _reply_unchanged(context, request, page)
+    return None if page is None else _reply_unchanged(context, request, page, ASKER.get())
 
 
-def _reply_unchanged(context: HttpContext, request: Request, page: Page) -> Reply:
-    next_ms = context.services.watch_poll(again=True).answered()
+def _reply_unchanged(context: HttpContext, request: Request, page: Page, asker: Asker) -> Reply:
+    next_ms = context.services.next_poll_ms(asker)
     return _unchanged(request.accepted(), page.position, next_ms, math.ceil(page.lag_s * 1000))
 
 

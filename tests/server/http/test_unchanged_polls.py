@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from softstate.server.http.peer import HttpPeer
@@ -133,6 +134,21 @@ async def test_polls_of_few_names_take_no_task_and_others_are_answered_alike(
         many = {f"none/{number}": 0 for number in range(16)}
         assert (await rig.poll({"a": version, **many}))["changes"] == []
         assert tasks == ["/v1/poll"]
+
+
+async def test_polls_that_need_no_store_leave_the_rate_of_others_alone_and_are_expected_again(
+    mock_clock: MockClock,
+) -> None:
+    async with polled() as rig:
+        version = await rig.put("a", 1)
+        await rig.poll({"a": version})
+        per_s, expected = rig.node.polls.per_s, rig.node.expected_polls
+        for _ in range(20):
+            assert not (await rig.poll({"a": version}))["asked"]
+            await trio.testing.wait_all_tasks_blocked()  # the head has been read
+            mock_clock.jump(0.2)
+        assert rig.node.polls.per_s == per_s
+        assert expected.count(trio.current_time()) == 1, "one connection is one client"
 
 
 async def test_values_beyond_the_budget_of_a_turn_come_in_later_ones(mock_clock: MockClock) -> None:
