@@ -349,17 +349,17 @@ class Node:
         """Serve a connection that is no socket of the system, as in simulation, until it ends."""
         wire = StreamWire(stream, str(stream), self.bulkhead)
         with self.bulkhead.contain("connection", wire.close, peer=str(stream)):
-            self.begin(wire, str(stream))
+            self.begin(wire, str(stream), 0.0)
         await wire.drive()
 
-    def begin(self, wire: Wire, name: str) -> None:
-        """Serve a new connection, unless there are too many."""
+    def begin(self, wire: Wire, name: str, waited_s: float) -> None:
+        """Serve a new connection, which has waited to be accepted, unless there are too many."""
         config = self.config
         if self.connections >= config.connections_max + REFUSED_MAX:
             wire.close()  # those that are told already may take seconds to leave: this one gets no answer
             return
         full = self.connections >= config.connections_max
-        peer = self.http.open(wire, name)
+        peer = self.http.open(wire, name, waited_s)
         if full:
             message = f"too many connections, the limit (connections_max) is {config.connections_max}"
             peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))

@@ -183,6 +183,8 @@ class FakeNode:
         peer = self.http.open(wire, "peer")
         if refused is not None:
             peer.refuse(refused)
+        else:
+            peer.readable()
         await wire.drive()
 
     async def read(self, query: Query) -> Page:

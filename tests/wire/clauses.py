@@ -502,7 +502,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/edge/test_admission.py::test_all_that_can_be_served_in_time_are_served_in_order",
         "server/edge/test_admission.py::test_one_more_is_served_first_and_the_others_behind_it",
         "server/edge/test_admission.py::test_a_node_is_full_when_four_times_as_many_wait_as_it_can_serve_in_time",
-        "server/http/test_shedding.py::test_the_age_counts_from_accepting_and_on_a_kept_connection_from_the_request",
+        "server/http/test_shedding.py::test_the_age_counts_from_the_request_however_old_its_connection_is",
         "server/http/test_shedding.py::test_publishes_and_probes_and_single_topics_are_not_shed",
         "server/test_node_admission.py::test_at_the_limit_of_greetings_none_is_accepted_until_one_is_answered",
     ),

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from softstate.server.bulkhead import RETRY_S, Bulkhead
-from softstate.server.edge.poller import READ, Poller
+from softstate.server.edge.poller import READ, Poller, waited_s
 from softstate.server.spell import Spell
 
 ACCEPT_S_MAX = 0.002
@@ -60,6 +60,15 @@ class Listening:
         os.set_blocking(fd, False)
         return fd, f"{address[0]}:{address[1]}"
 
+    def waited_s(self, fd: int) -> float:
+        """Return for how long a connection's request has waited in the system, in seconds."""
+        listening = self._socket
+        opened = socket.socket(listening.family, listening.type, listening.proto, fileno=fd)
+        try:
+            return waited_s(opened)
+        finally:
+            opened.detach()
+
     def close(self) -> None:
         """Leave the socket to its owner alone."""
         self._socket.close()
@@ -67,7 +76,10 @@ class Listening:
 
 @final
 class Acceptor:
-    """Accepts what comes to the sockets that listen. `begin` gets each connection, and the address of its other end.
+    """Accepts what comes to the sockets that listen.
+
+    `begin` gets each connection, the address of its other end, and for how long it has waited, in seconds: that is
+    asked for only while more wait than can be accepted.
 
     The first refusal of a spell of the system's refusals is logged, and its end: it refuses while there are no file
     descriptors or no memory for it. Neither that nor a bug ends accepting, but it pauses; `later` calls again after
@@ -79,7 +91,7 @@ class Acceptor:
         self,
         poller: Poller,
         bulkhead: Bulkhead,
-        begin: Callable[[int, str], None],
+        begin: Callable[[int, str, float], None],
         later: Callable[[float, Callable[[], None]], None],
         full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
@@ -92,6 +104,8 @@ class Acceptor:
         self._clock = clock
         self._listening: dict[int, Listening] = {}
         self._paused = False
+        self._behind = False
+        """Whether some were left waiting by the last turn."""
         self.held = False
         """Whether none is accepted since the node is full."""
         self._spell = Spell(
@@ -142,6 +156,7 @@ class Acceptor:
             # One of each in turn, so that none is left out.
             while waiting and not (self._paused or self._full()) and self._clock() < until:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
+            self._behind = bool(waiting)
 
     def _accept_one(self, listening: Listening) -> bool:
         """Accept one connection; return False if none waits, or none can be accepted."""
@@ -155,7 +170,8 @@ class Acceptor:
             return False
         if self._spell.on:
             self._spell.succeeded()
-        self._bulkhead.each("connection", self._begin, (fd,), (address,))
+        age_s = listening.waited_s(fd) if self._behind else 0.0
+        self._bulkhead.each("connection", self._begin, (fd,), (address,), (age_s,))
         return True
 
 

@@ -3,7 +3,7 @@
 After a crash all clients of a node come back within seconds, by polls and handshakes. A node that serves them in order
 of arrival, without looking at their age, soon serves only such as have given up (`softstate.session.load_advice`). So
 each request that costs much waits here, in the queue of its kind, from the moment in which its head was read; and its
-age is counted from the moment in which its connection was accepted.
+age is counted from the moment in which it came to the system, if that can tell (`softstate.server.edge.poller`).
 
 - *In order of arrival*, as long as the newest one, too, is predicted to be served in time: its age, and what is ahead
   of it by the measured rate, are within `softstate.session.load_advice.SERVED_WITHIN` of what clients wait.
@@ -130,7 +130,7 @@ class Admission:
         return queue.rate.backlog_s() + len(queue.waiting) / queue.rate.per_s + self._spread_s()
 
     def ask(self, kind: Kind, applicant: Applicant, since: float, now: float) -> None:
-        """Queue a request whose connection was accepted, or which arrived, at `since`.
+        """Queue a request that arrived at `since`.
 
         It is served at once where no pump has turns, as in simulation.
         """

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import select
+import socket
+import sys
 from typing import final
 
 READ = select.EPOLLIN
@@ -28,6 +30,23 @@ def hung_up(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, _HUNG_UP)
     return bool(poll.poll(0))
+
+
+_TCP_INFO_BYTES = 56
+_LAST_DATA_RECEIVED = slice(52, 56)
+"""``tcpi_last_data_recv`` of Linux's ``struct tcp_info``: milliseconds since bytes came last, or it was connected."""
+
+
+def waited_s(opened: socket.socket) -> float:
+    """Return for how long what a new connection has sent has waited in the system, in seconds; 0 if it cannot tell.
+
+    For a client that says nothing, it is the time since it connected. Costs a system call.
+    """
+    try:
+        info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except (OSError, AttributeError):
+        return 0.0
+    return int.from_bytes(info[_LAST_DATA_RECEIVED], sys.byteorder) / 1000
 
 
 @final

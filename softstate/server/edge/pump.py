@@ -103,7 +103,7 @@ class SocketWire:
             os.close(fd)
 
 
-def _refuse(_wire: SocketWire, _address: str) -> None:
+def _refuse(_wire: SocketWire, _address: str, _waited_s: float) -> None:
     """Stand for a server that takes no new connections."""
 
 
@@ -111,15 +111,16 @@ def _refuse(_wire: SocketWire, _address: str) -> None:
 class Pump:
     """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others.
 
-    `accepted` is given the wire of each new connection, and the address of its other end; it is to give it a peer. What
-    waits in `admission` gets its part of each turn. None is accepted while the node is `full`.
+    `accepted` is given the wire of each new connection, the address of its other end, and for how many seconds it has
+    waited to be accepted, if others wait still; it is to give the wire a peer. What waits in `admission` gets its part
+    of each turn. None is accepted while the node is `full`.
     """
 
     def __init__(
         self,
         bulkhead: Bulkhead,
         flush: Callable[[], None],
-        accepted: Callable[[SocketWire, str], None] = _refuse,
+        accepted: Callable[[SocketWire, str, float], None] = _refuse,
         admission: Admission | None = None,
         full: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -180,14 +181,14 @@ class Pump:
         if self._acceptor.held:
             self._acceptor.look()
 
-    def _begin(self, fd: int, address: str) -> None:
+    def _begin(self, fd: int, address: str, waited_s: float) -> None:
         try:
             wire = self.adopt(fd)
         except OSError:
             os.close(fd)
             raise
         try:
-            self._accepted(wire, address)
+            self._accepted(wire, address, waited_s)
         finally:
             if wire.peer is None:
                 wire.close()

@@ -50,18 +50,18 @@ from softstate.wire import JSON
 
 @final
 class HttpPeer(HttpChannel):
-    """Answers the requests of one connection. `name` is the address of its other end."""
+    """Answers the requests of one connection. `name` is the address of its other end; it has waited to be accepted."""
 
     __slots__ = (
         "_asker", "_context", "_greeting", "_handshake", "_kind", "_name", "_operation", "_origin", "_request",
         "_scope", "_shedding", "_since",
     )  # fmt: skip
 
-    def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str) -> None:
+    def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str, waited_s: float) -> None:
         self._context = context
         self._shedding = shedding
-        # When it was accepted, and whether its first answer has not been given.
-        self._since = trio.current_time()
+        # Since when its first request has waited, if that came with the connection; and whether that is unanswered.
+        self._since: float | None = trio.current_time() - waited_s
         self._greeting = True
         # The kind of request for which it waits to be admitted, and the handshake, if it is one.
         self._kind: Kind | None = None
@@ -208,7 +208,7 @@ class HttpPeer(HttpChannel):
 
     def _note_reply(self, request: Request | None, status: int) -> None:
         self._context.replies[route_name(request.path) if request is not None else "none", status] += 1
-        self._request = self._operation = self._origin = None
+        self._request = self._operation = self._origin = self._since = None
         self._greeted()
 
     # Waiting to be admitted -----------------------------------------------------------------------------------------
@@ -216,7 +216,13 @@ class HttpPeer(HttpChannel):
     def _ask(self, kind: Kind) -> None:
         self._kind = kind
         now = trio.current_time()
-        self._context.admission.ask(kind, self, self._since if self._greeting else now, now)
+        since, self._since = self._since, None
+        self._context.admission.ask(kind, self, now if since is None else since, now)
+
+    def _await_more(self) -> None:
+        # The peer has not sent it yet: a client may connect long before it has anything to ask.
+        self._since = None
+        super()._await_more()
 
     def readable(self) -> None:
         """See `Peer.readable`. A client that gives up its handshake is not waited for."""

@@ -78,8 +78,8 @@ class HttpServer:
         """
         self._context.drain()
 
-    def open(self, wire: Wire, name: str) -> HttpPeer:
-        """Serve a new connection; `name` is the address of its other end."""
-        peer = HttpPeer(self._context, self._shedding, wire, name)
+    def open(self, wire: Wire, name: str, waited_s: float = 0.0) -> HttpPeer:
+        """Serve a new connection; `name` is the address of its other end. It has waited for that."""
+        peer = HttpPeer(self._context, self._shedding, wire, name, waited_s)
         wire.peer = peer
         return peer

@@ -15,7 +15,7 @@ import trio.testing
 
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.edge.acceptor import ACCEPT_RETRY_S, ACCEPT_S_MAX, Acceptor, Listening
-from softstate.server.edge.poller import READ
+from softstate.server.edge.poller import READ, waited_s
 from softstate.server.edge.pump import Pump, SocketWire
 from softstate.server.listeners import BACKLOG
 
@@ -56,6 +56,9 @@ class FakeListening:
             raise outcome
         return outcome, f"peer {outcome}"
 
+    def waited_s(self, fd: int) -> float:
+        return fd / 10
+
     def close(self) -> None:
         self.closed = True
 
@@ -67,6 +70,7 @@ class Rig:
         self.poller = FakePoller()
         self.bulkhead = Bulkhead(strict=strict)
         self.begun: list[object] = []
+        self.ages: list[float] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.time_s = 0.0
         self.broken: object = None
@@ -86,8 +90,9 @@ class Rig:
     def is_full(self) -> bool:
         return self.full()
 
-    def begin(self, fd: int, address: str) -> None:
+    def begin(self, fd: int, address: str, age_s: float) -> None:
         assert address == f"peer {fd}"
+        self.ages.append(age_s)
         self.time_s += EACH_S
         self.begun.append(fd)
         if fd == self.broken:
@@ -116,12 +121,28 @@ async def test_one_connection_is_accepted_however_long_it_takes() -> None:
     rig = Rig(FakeListening(1, 1, 2))
     begin = rig.begin
 
-    def slow(fd: int, address: str) -> None:
-        begin(fd, address)
+    def slow(fd: int, address: str, age_s: float) -> None:
+        begin(fd, address, age_s)
         rig.time_s += 1
 
     rig.acceptor._begin = slow
     assert [rig.turn(), rig.turn()] == [[1], [2]]
+
+
+async def test_the_age_is_asked_for_while_some_were_left_waiting() -> None:
+    rig = Rig(FakeListening(1, *range(1, 7)))
+    assert (rig.turn(), rig.ages) == ([1, 2, 3, 4], [0.0] * 4)
+    assert (rig.turn(), rig.ages[4:]) == ([5, 6], [0.5, 0.6])
+    rig.listening[0].outcomes += [7]
+    assert (rig.turn(), rig.ages[6:]) == ([7], [0.0])
+
+
+async def test_the_age_is_asked_for_once_a_node_that_was_full_has_room() -> None:
+    rig = Rig(FakeListening(1, 1, 2))
+    rig.full = lambda: bool(rig.begun)
+    assert rig.turn() == [1]
+    rig.full = lambda: False
+    assert (rig.turn(), rig.ages) == ([2], [0.0, 0.2])
 
 
 async def test_no_listener_is_left_out() -> None:
@@ -214,7 +235,7 @@ async def test_it_leaves_the_sockets_to_their_owner() -> None:
 class Listener:
     """A socket that listens on loopback, and a pump that accepts there."""
 
-    def __init__(self, accepted: Callable[[SocketWire, str], None], *, strict: bool = True) -> None:
+    def __init__(self, accepted: Callable[[SocketWire, str, float], None], *, strict: bool = True) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self.socket.setblocking(False)
         self.address = self.socket.getsockname()
@@ -240,7 +261,7 @@ async def test_a_connection_has_what_trio_gives_its_own_and_the_address_of_its_o
         def end(self) -> None:
             wires[0][0].close()
 
-    def accepted(wire: SocketWire, name: str) -> None:
+    def accepted(wire: SocketWire, name: str, _waited_s: float) -> None:
         wires.append((wire, name))
         wire.peer = Peer()
 
@@ -260,8 +281,29 @@ async def test_a_connection_has_what_trio_gives_its_own_and_the_address_of_its_o
     listener.socket.close()
 
 
+@pytest.mark.parametrize("says", [b"", b"GET"])
+async def test_the_system_tells_for_how_long_a_request_has_waited(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listening = Listening(trio.socket.from_stdlib_socket(listener))
+        with socket.create_connection(listener.getsockname()) as client:
+            client.send(says)
+            fd, _ = listening.accept()
+            await until(lambda: 0.05 <= listening.waited_s(fd) < 20)
+            client.send(b"more")
+            # From the last bytes on: a head that comes in pieces is as old as its end.
+            await until(lambda: listening.waited_s(fd) < 0.05)
+        os.close(fd)
+        listening.close()
+
+
+async def test_a_socket_of_another_kind_tells_nothing() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert waited_s(one) == 0.0
+
+
 async def test_one_that_gets_no_peer_is_closed() -> None:
-    listener = Listener(lambda _wire, _name: None)
+    listener = Listener(lambda _wire, _name, _waited_s: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.pump.run)
         async with await trio.open_tcp_stream(*listener.address) as client:
@@ -273,7 +315,7 @@ async def test_one_that_gets_no_peer_is_closed() -> None:
 
 async def test_no_more_are_accepted_and_the_socket_stays_open() -> None:
     accepted: list[str] = []
-    listener = Listener(lambda _wire, name: accepted.append(name))
+    listener = Listener(lambda _wire, name, _waited_s: accepted.append(name))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.pump.run)
         listener.pump.accept_no_more()
@@ -291,7 +333,7 @@ async def test_no_more_are_accepted_and_the_socket_stays_open() -> None:
 
 async def test_the_system_is_asked_again_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted: list[str] = []
-    listener = Listener(lambda _wire, name: accepted.append(name))
+    listener = Listener(lambda _wire, name, _waited_s: accepted.append(name))
     refusals = [OSError(errno.EMFILE, "Too many open files")] * 2
     accept = Listening.accept
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,8 +40,20 @@ def connect(node: Node) -> tuple[int, socket.socket]:
     near.setblocking(False)
     far.setblocking(False)
     number = near.detach()
-    node.begin(node.pump.adopt(number), "peer")
+    node.begin(node.pump.adopt(number), "peer", 0.0)
     return number, far
+
+
+def pair_with(number: int) -> tuple[socket.socket, socket.socket]:
+    """Return two sockets that are connected, the first with this number, which is free."""
+    others: list[socket.socket] = []
+    while True:
+        for one, other in (pair := socket.socketpair(), pair[::-1]):
+            if one.fileno() == number:
+                for each in others:
+                    each.close()
+                return one, other
+        others += pair
 
 
 @asynccontextmanager
@@ -129,12 +140,8 @@ async def test_a_handshake_that_meets_a_bug_leaves_nothing_that_writes_to_the_ne
         assert far.recv(1_000) == b"", "what was written is not known, so it ends without an answer"
         assert (node.bulkhead.bugs, node.connections, len(node.sockets)) == (len(broken), 0, 0)
         far.close()
-        near, other = socket.socketpair()
+        near, other = pair_with(number)
         other.setblocking(False)
-        if near.fileno() != number:
-            os.dup2(near.fileno(), number)
-            near.close()
-            near = socket.socket(fileno=number)
         await trio.sleep(2 * node.config.hello_s_max)
         with pytest.raises(BlockingIOError):
             other.recv(1_000)

@@ -33,7 +33,7 @@ class Rig:
         self.pump = Pump(self.node.bulkhead, lambda: None, self._begin)
         self.pump.listen(listener.socket)
 
-    def _begin(self, wire: SocketWire, name: str) -> None:
+    def _begin(self, wire: SocketWire, name: str, _waited_s: float) -> None:
         assert name.startswith("127.0.0.1:")
         self.node.http.open(wire, name).readable()
 

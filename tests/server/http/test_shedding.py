@@ -12,6 +12,7 @@ from softstate.server.edge.admission import Kind
 from softstate.server.http.shedding import _WORDS, PREPARED, PREPARED_S
 from softstate.wire import JSON
 from tests.kit.fake_node import Answer, FakeNode, parse, read_all
+from tests.kit.fake_wire import FakeWire
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -131,16 +132,34 @@ async def waiting(nursery: trio.Nursery, request: bytes) -> tuple[FakeNode, Peer
     return node, peer
 
 
-async def test_the_age_counts_from_accepting_and_on_a_kept_connection_from_the_request(
+async def test_the_age_counts_from_the_request_however_old_its_connection_is(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
+    """A client may connect long before it asks: that is no reason to refuse it."""
     node = FakeNode()
-    peer = Peer(node, nursery)
-    await trio.sleep(3)
+    peer, other = Peer(node, nursery), Peer(node, nursery)
+    await trio.sleep(5)
     await peer.send(POLL)
-    await trio.sleep(4)
+    await trio.sleep(2)
     await peer.send(POLL)
-    assert node.admission.since == [0, 7]
+    await other.send(UPGRADE[:9])
+    await trio.sleep(1)
+    await other.send(UPGRADE[9:])
+    assert node.admission.since == [5, 7, 8]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_the_time_in_the_queue_of_the_system_counts_for_the_first_request(
+    answered: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    node = FakeNode()
+    node.admission.keeps = True
+    wire = FakeWire()
+    peer = node.http.open(wire, "peer", 2.5)
+    wire.attach(peer)
+    wire.arrive(GET if answered else POLL)
+    wire.arrive(POLL)
+    assert node.admission.since == ([0] if answered else [-2.5])
 
 
 async def test_a_client_that_gives_up_its_handshake_leaves_the_queue(nursery: trio.Nursery) -> None:
