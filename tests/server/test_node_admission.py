@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
 import trio
 
-from softstate.server.edge.admission import CAPACITIES, Kind
+from softstate.server.edge.admission import CAPACITIES, Admission, Kind
+from softstate.wire import JSON
 from tests.kit.fake_node import parse
 from tests.kit.node_rig import LocalNode, node, until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: " + JSON.protocol.encode() + b"\r\n\r\n"
+)
 LIMIT = 3
 
 
@@ -90,6 +98,30 @@ async def test_a_node_with_four_times_the_work_that_it_can_do_accepts_no_more() 
         assert running.node._is_full()
         queue.clear()
         assert await answered(await connect(running)) == 200
+
+
+async def test_those_that_come_together_wait_for_their_part_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by a profile: each was served when it was read, before others had been accepted."""
+    found: list[tuple[int, int]] = []
+    serve = Admission.serve
+
+    def noted(admission: Admission, now: float) -> None:
+        before = len(admission)
+        serve(admission, now)
+        if before:
+            found.append((before, len(admission)))
+
+    monkeypatch.setattr(Admission, "serve", noted)
+    monkeypatch.setattr("softstate.server.edge.admission.SERVE_S_MAX", 0.0)
+    monkeypatch.setattr("softstate.server.edge.acceptor.ACCEPT_S_MAX", 60.0)
+    async with node() as running:
+        with ExitStack() as opened:
+            # Without a checkpoint in between, so that the node finds them all at once.
+            peers = [opened.enter_context(socket.create_connection(("127.0.0.1", running.port))) for _ in range(20)]
+            for peer in peers:
+                peer.sendall(UPGRADE)
+            await until(lambda: len(running.node.sockets) == 20)
+            assert found == [(waiting, waiting - 1) for waiting in range(20, 0, -1)]
 
 
 async def test_what_waits_and_what_was_refused_is_counted() -> None:

@@ -129,7 +129,8 @@ class Pump:
         self._flush = flush
         self._accepted = accepted
         self._acceptor = Acceptor(self.poller, bulkhead, self._begin, self._call_later, full)
-        self._admission = admission or Admission(bulkhead, {}, 0.0, float)
+        # Not by its truth: one in which nothing waits is false.
+        self._admission = Admission(bulkhead, {}, 0.0, float) if admission is None else admission
         self._nursery: trio.Nursery | None = None
         self.turns = 0
         """The turns that it has had."""
