@@ -41,9 +41,9 @@ async def churn(world: World, for_s: float, every_s: float = 1.0) -> None:
                 publisher.publish(topic, number)
 
 
-async def wait_until_live(world: World, *names: str) -> None:
+async def wait_until_live(world: World, *names: str, within_s: float = 45) -> None:
     """Wait until clients (``a`` and ``b`` unless named) are live, for as long as L allows."""
-    await world.until(lambda: all(world.clients[name].mode == "live" for name in names or ("a", "b")), 45)
+    await world.until(lambda: all(world.clients[name].mode == "live" for name in names or ("a", "b")), within_s)
 
 
 def count_of(client: SimClient, name: str) -> int:

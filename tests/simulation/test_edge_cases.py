@@ -62,12 +62,14 @@ def test_pushes_of_a_lost_history_on_an_abandoned_connection_are_ignored() -> No
     assert "never was" not in {change.value for change in world.trace.of(ChangeDelivered)}
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("edge_case", SHORT_LEASED)
 def test_an_edge_case_breaks_no_promise(edge_case: EdgeCase) -> None:
     _, oracle = run(edge_case)
     assert oracle.wire.renewals > 3
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("edge_case", POLLING)
 def test_polls_from_memory_break_no_promise(edge_case: EdgeCase) -> None:
     world, _ = run(edge_case)

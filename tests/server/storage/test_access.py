@@ -74,6 +74,7 @@ async def test_parts_share_a_store_a_hub_and_their_counts(autojump_clock: trio.t
         assert rig.hub.position == position
         page = await rig.access.reads.read(Query({"a": 0}))
         heads: list[object] = []
+        assert rig.access.heads.renewal_lag_s() is not None, "the level is young"
         rig.access.heads.submit(lambda ticket: heads.append(ticket.outcome()))
         await settled()
         assert heads == [position] == [page.position]
