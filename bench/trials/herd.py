@@ -154,7 +154,8 @@ class _Node:
         begins = max(now, self._free_at)
         _, recover = self.advice()
         spread_s = self._random.uniform(0, recover.spread_ms / 1000)
-        retry_s = self.rate.admit(TIMEOUT_MS / 1000, spread_s) if self._plan.shed else None
+        shed = self._plan.shed and not self.rate.in_time(TIMEOUT_MS / 1000)
+        retry_s = self.rate.backlog_s() + spread_s if shed else None
         self._free_at = begins + (self._plan.handshake_s if retry_s is None else self._plan.refuse_s)
         if retry_s is None:
             self.rate.began(now)

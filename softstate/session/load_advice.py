@@ -9,7 +9,7 @@ guards, each for the case in which the other fails:
 - *Spread*: every client waits a random part of N / (0.75 mu) seconds before it comes back. It learned the number in
   its last `renewed`. 0.75 is what etcd fills of its revocation rate when it spreads lease expiries after a leader
   change (`server/lease/lessor.go`).
-- *Shed*: a request that would wait too long is refused at once, before any work is done for it (`ServiceRate.admit`).
+- *Shed*: a request that would wait too long is refused at once, before any work is done for it (`ServiceRate.in_time`).
 
 After a long outage, clients that back off with full jitter, U(0, cap), arrive fastest in the moment in which the node
 is back: 2N/cap a second. Hence cap >= 2N / (0.75 mu).
@@ -130,15 +130,12 @@ class ServiceRate:
         """Return how many seconds it takes to serve what is in progress."""
         return self._in_progress / self._per_s
 
-    def admit(self, timeout_s: float, spread_s: float = 0.0, age_s: float = 0.0) -> float | None:
-        """Return None to admit one more request, else after how many seconds to try again.
+    def in_time(self, timeout_s: float, age_s: float = 0.0) -> bool:
+        """Tell whether one more request, which has waited for `age_s`, would be served before its client gives up.
 
-        The request has waited for `age_s` already. Sheds what would be served later than `SERVED_WITHIN` of what a
-        client waits (`timeout_s`): the work would be for clients that have gone. `spread_s`, the caller's draw from
-        U(0, recover spread), is added to the backlog so that clients refused together do not come back together.
+        That is within `SERVED_WITHIN` of `timeout_s`: later, the work would be for clients that have gone.
         """
-        backlog_s = self.backlog_s()
-        return backlog_s + spread_s if age_s + backlog_s > SERVED_WITHIN * timeout_s else None
+        return age_s + self.backlog_s() <= SERVED_WITHIN * timeout_s
 
     def _measure(self, now: float) -> None:
         # dr/dt = (true rate - r) / smoothing: time takes away here what `ended` gives, so both meet at the true rate.

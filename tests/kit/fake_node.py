@@ -96,6 +96,31 @@ class FakeReads:
         trio.lowlevel.spawn_system_task(serve)
 
 
+class Peer:
+    """The other end of a connection to a fake node, step by step."""
+
+    def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
+        self.stream, server = trio.testing.memory_stream_pair()
+        nursery.start_soon(node.serve, server)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def answer(self) -> Answer:
+        await trio.testing.wait_all_tasks_blocked()
+        (answer,) = parse(bytes(await self.stream.receive_some()))
+        return answer
+
+    async def rest(self) -> list[Answer]:
+        return parse(await read_all(self.stream))
+
+    async def end(self) -> list[Answer]:
+        """Send no more; return the answers that are still to come."""
+        await self.stream.send_eof()
+        return await self.rest()
+
+
 class FakeAdmission:
     """Admits all, or none: then `shed_s` is when to come back. With `keeps`, those that ask are kept in `waiting`."""
 

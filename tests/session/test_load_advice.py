@@ -86,15 +86,14 @@ def test_a_request_is_shed_when_it_would_not_be_served_within_most_of_its_timeou
     rate = ServiceRate(prior_per_s=100.0)
     for _ in range(400):
         rate.began(0.0)
-    assert rate.admit(timeout_s=5.0) is None
-    assert rate.admit(timeout_s=5.0, age_s=0.01) == pytest.approx(4.0)
+    assert rate.in_time(timeout_s=5.0)
+    assert not rate.in_time(timeout_s=5.0, age_s=0.01)
     rate.began(0.0)
-    assert rate.admit(timeout_s=5.0) == pytest.approx(4.01)
-    assert rate.admit(timeout_s=5.0, spread_s=4.0) == pytest.approx(8.01)
+    assert not rate.in_time(timeout_s=5.0)
     for _ in range(100):
         rate.ended(0.0)
-    assert rate.admit(timeout_s=5.0, spread_s=4.0) is None
-    assert rate.admit(timeout_s=5.0, age_s=1.6) is not None
+    assert rate.in_time(timeout_s=5.0, age_s=0.5)
+    assert not rate.in_time(timeout_s=5.0, age_s=1.6)
 
 
 def test_what_the_peer_does_between_two_parts_of_a_request_is_not_measured() -> None:

@@ -142,7 +142,7 @@ def test_without_a_place_in_the_spread_the_herd_knocks_too_often(monkeypatch: py
 
 def november(patch: pytest.MonkeyPatch) -> None:
     """The node refuses no client, and its advice is not to spread: clients have backoff with full jitter alone."""
-    patch.setattr(ServiceRate, "admit", lambda *_: None)
+    patch.setattr(ServiceRate, "in_time", lambda *_: True)
     patch.setattr("softstate.session.load_advice.spread_ms", lambda *_: 100)
 
 

@@ -28,7 +28,7 @@ KNOWN_TOPICS_MAX = 32_768
 """Default of `known_topics_max`: each takes 0.2 KiB if its name has 20 bytes, 0.4 if it has 255; all 14 MiB at most."""
 
 ENVELOPE_BYTES = 1024
-"""Room that a message needs beside the value that it carries: its topic, key and other fields."""
+"""Bytes that a message needs beside the value that it carries: its topic, key and other fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

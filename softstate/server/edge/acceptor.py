@@ -55,10 +55,9 @@ class Listening:
 
     def accept(self) -> tuple[int, str]:
         """Accept one connection."""
-        # Not `accept`, which makes an object around the descriptor: 5.2 us instead of 3.3.
-        fd, address = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-        os.set_blocking(fd, False)
-        return fd, f"{address[0]}:{address[1]}"
+        opened, address = self._socket.accept()
+        opened.setblocking(False)
+        return opened.detach(), f"{address[0]}:{address[1]}"
 
     def waited_s(self, fd: int) -> float:
         """Return for how long a connection's request has waited in the system, in seconds."""

@@ -52,8 +52,8 @@ class Rate(Protocol):
     def backlog_s(self) -> float:
         """Return how many seconds it takes to serve what is in progress."""
 
-    def admit(self, timeout_s: float, spread_s: float = 0.0, age_s: float = 0.0) -> float | None:
-        """Return None if one that has waited for `age_s` would be served in time."""
+    def in_time(self, timeout_s: float, age_s: float) -> bool:
+        """Tell whether one that has waited for `age_s` would be served in time."""
 
 
 class Applicant(Protocol):
@@ -105,8 +105,9 @@ class Admission:
         self._clock = clock
         self._in_turn = False
 
-    def __len__(self) -> int:
-        """Return how many wait."""
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait."""
         return sum(len(queue.waiting) for queue in self._queues.values())
 
     @property
@@ -163,13 +164,13 @@ class Admission:
 
     def _serve_one(self, queue: Queue, now: float) -> None:
         waiting, rate, timeout_s = queue.waiting, queue.rate, self._timeout_s
-        if rate.admit(timeout_s, 0.0, now - next(iter(waiting.values()))) is not None:
+        if not rate.in_time(timeout_s, now - next(iter(waiting.values()))):
             applicant, _ = waiting.popitem(last=False)
             queue.shed += 1
             self._bulkhead.each("admission", _shed, (applicant,), failed=_fail)
             return
         newest_s = now - next(reversed(waiting.values()))
-        in_order = rate.admit(timeout_s, 0.0, newest_s + len(waiting) / rate.per_s) is None
+        in_order = rate.in_time(timeout_s, newest_s + len(waiting) / rate.per_s)
         applicant, _ = waiting.popitem(last=not in_order)
         self._bulkhead.each("admission", _admit, (applicant,), failed=_fail)
 

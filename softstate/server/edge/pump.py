@@ -103,10 +103,6 @@ class SocketWire:
             os.close(fd)
 
 
-def _refuse(_wire: SocketWire, _address: str, _waited_s: float) -> None:
-    """Stand for a server that takes no new connections."""
-
-
 @final
 class Pump:
     """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others.
@@ -120,23 +116,23 @@ class Pump:
         self,
         bulkhead: Bulkhead,
         flush: Callable[[], None],
-        accepted: Callable[[SocketWire, str, float], None] = _refuse,
-        admission: Admission | None = None,
-        full: Callable[[], bool] = lambda: False,
+        accepted: Callable[[SocketWire, str, float], None],
+        admission: Admission,
+        full: Callable[[], bool],
     ) -> None:
         self.poller = Poller()
         self._bulkhead = bulkhead
         self._flush = flush
         self._accepted = accepted
         self._acceptor = Acceptor(self.poller, bulkhead, self._begin, self._call_later, full)
-        # Not by its truth: one in which nothing waits is false.
-        self._admission = Admission(bulkhead, {}, 0.0, float) if admission is None else admission
+        self._admission = admission
         self._nursery: trio.Nursery | None = None
         self.turns = 0
         """The turns that it has had."""
         self._wires: dict[int, SocketWire] = {}
         self._again: dict[SocketWire, None] = {}
-        self._asleep = False
+        self.asleep = False
+        """Whether it waits to be told of something."""
 
     def __len__(self) -> int:
         """Return how many connections it holds."""
@@ -160,8 +156,8 @@ class Pump:
     def tell_again(self, wire: SocketWire) -> None:
         """Call `readable` of a wire's peer in the next turn that has time for it, in the order of asking."""
         self._again[wire] = None
-        if self._asleep:
-            self._asleep = False
+        if self.asleep:
+            self.asleep = False
             self.poller.ring()
 
     def listen(self, listener: trio.socket.SocketType) -> None:
@@ -178,7 +174,7 @@ class Pump:
         return not self._acceptor.held
 
     def look(self) -> None:
-        """Accept again if the node was full, and is not any more: to be called when there is room."""
+        """Accept again if the node was full, and is not any more: for when a connection ends or was answered."""
         if self._acceptor.held:
             self._acceptor.look()
 
@@ -221,12 +217,12 @@ class Pump:
             await trio.sleep(RETRY_S)
 
     async def _wait(self) -> None:
-        if self._again or len(self._admission):
+        if self._again or self._admission.waiting:
             await trio.lowlevel.checkpoint()
             return
-        self._asleep = True
+        self.asleep = True
         await trio.lowlevel.wait_readable(self.poller.fileno())
-        self._asleep = False
+        self.asleep = False
 
     def _turn(self) -> None:
         self.turns += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import trio
 
@@ -16,7 +16,6 @@ RECEIVE_BYTES = 64 * 1024
 _READABLE, _WRITABLE = methodcaller("readable"), methodcaller("writable")
 
 
-@runtime_checkable
 class RawSocket(Protocol):
     """The part of a socket that a `StreamWire` needs."""
 

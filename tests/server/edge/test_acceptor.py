@@ -16,8 +16,10 @@ import trio.testing
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.edge.acceptor import ACCEPT_RETRY_S, ACCEPT_S_MAX, Acceptor, Listening
 from softstate.server.edge.poller import READ, waited_s
-from softstate.server.edge.pump import Pump, SocketWire
+from softstate.server.edge.pump import SocketWire
 from softstate.server.listeners import BACKLOG
+from tests.kit.node_rig import until
+from tests.kit.pumps import pump_of, settled
 
 EACH_S = ACCEPT_S_MAX / 4
 
@@ -240,14 +242,8 @@ class Listener:
         self.socket.setblocking(False)
         self.address = self.socket.getsockname()
         self.bulkhead = Bulkhead(strict=strict)
-        self.pump = Pump(self.bulkhead, lambda: None, accepted)
+        self.pump = pump_of(self.bulkhead, accepted=accepted)
         self.pump.listen(trio.socket.from_stdlib_socket(self.socket))
-
-
-async def until(check: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
-        while not check():
-            await trio.sleep(0.002)
 
 
 async def test_a_connection_has_what_trio_gives_its_own_and_the_address_of_its_other_end() -> None:
@@ -320,10 +316,10 @@ async def test_no_more_are_accepted_and_the_socket_stays_open() -> None:
         nursery.start_soon(listener.pump.run)
         listener.pump.accept_no_more()
         with socket.create_connection(listener.address):
-            await trio.sleep(0.05)
+            await settled(listener.pump)
             assert accepted == []
             turns = listener.pump.turns
-            await trio.sleep(0.05)
+            await settled(listener.pump)
             assert listener.pump.turns == turns
         nursery.cancel_scope.cancel()
     listener.socket.close()

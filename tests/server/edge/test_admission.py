@@ -70,7 +70,7 @@ def test_a_turn_serves_for_two_milliseconds_in_order_of_arrival() -> None:
     for number in range(10):
         rig.ask(number)
     assert [rig.turn(), rig.turn(), rig.turn(), rig.turn()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], []]
-    assert len(rig.admission) == 0
+    assert rig.admission.waiting == 0
 
 
 def test_one_of_each_kind_is_served_however_long_it_takes() -> None:

@@ -11,6 +11,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
+from bench.trials.fuzz.node_targets import handshake
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.http.peer import HttpPeer
@@ -18,12 +19,10 @@ from softstate.server.websocket.connection import Connection
 from softstate.store.memory.store import MemoryStore
 from softstate.wire import JSON
 from softstate.wire.messages import Hello
+from tests.kit.node_rig import until
+from tests.kit.pumps import settled
 
-HANDSHAKE = (
-    b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Sec-WebSocket-Protocol: " + JSON.protocol.encode() + b"\r\n\r\n"
-)
+HANDSHAKE = handshake(JSON)
 
 
 def masked(data: bytes) -> bytes:
@@ -72,7 +71,7 @@ async def test_a_connection_is_handed_over_with_all_that_came_behind_the_handsha
     async with running(node):
         _, far = connect(node)
         far.send(data[:cut])
-        await trio.sleep(0.01)
+        await settled(node.pump)
         far.send(data[cut:])
         received = b""
         with trio.fail_after(20):
@@ -86,22 +85,18 @@ async def test_a_connection_is_handed_over_with_all_that_came_behind_the_handsha
         assert (node.connections, len(node.sockets), len(node.pump)) == (1, 1, 1)
         assert node.http.statistics().connections == 0
         far.close()
-        with trio.fail_after(20):
-            while node.connections:
-                await trio.sleep(0.002)
+        await until(lambda: node.connections == 0)
 
 
 async def test_no_task_is_started_on_the_way_to_a_session() -> None:
     node = await new_node()
     async with running(node):
-        await trio.sleep(0.01)
+        await settled(node.pump)
         before = trio.lowlevel.current_statistics().tasks_living
         ends = [connect(node)[1] for _ in range(10)]
         for far in ends:
             far.send(HANDSHAKE + masked(JSON.encode(Hello())))
-        with trio.fail_after(20):
-            while len(node.leases) < 10:
-                await trio.sleep(0.002)
+        await until(lambda: len(node.leases) == 10)
         assert trio.lowlevel.current_statistics().tasks_living == before
         for far in ends:
             far.close()
@@ -119,14 +114,10 @@ async def answered_500(node: Node) -> None:
     async with running(node):
         _, far = connect(node)
         far.send(HANDSHAKE)
-        with trio.fail_after(20):
-            while not node.bulkhead.bugs:
-                await trio.sleep(0.002)
+        await until(lambda: node.bulkhead.bugs > 0)
         assert far.recv(1_000).startswith(b"HTTP/1.1 500 ")
         far.close()
-        with trio.fail_after(20):
-            while node.connections:
-                await trio.sleep(0.002)
+        await until(lambda: node.connections == 0)
         assert (node.bulkhead.bugs, len(node.sockets)) == (1, 0)
 
 

@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from softstate.model import Record
-from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.pump import Pump, SocketWire
 from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.wire import CBOR
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.kit.fake_socket import frames_in, text
+from tests.kit.pumps import pump_of
 
 
 class OutboxPeer:
@@ -47,12 +47,8 @@ class OutboxPeer:
         raise AssertionError
 
 
-def new_pump() -> Pump:
-    return Pump(Bulkhead(strict=True), lambda: None)
-
-
 async def test_every_last_frame_reaches_a_slow_reader() -> None:
-    pump = new_pump()
+    pump = pump_of()
     received = bytearray()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
@@ -81,7 +77,7 @@ async def test_every_last_frame_reaches_a_slow_reader() -> None:
 
 
 async def test_an_outbox_is_dead_once_its_peer_has_gone() -> None:
-    pump = new_pump()
+    pump = pump_of()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
         peer = OutboxPeer(pump)
@@ -97,7 +93,7 @@ async def test_an_outbox_is_dead_once_its_peer_has_gone() -> None:
 
 
 async def test_an_outbox_that_has_ended_does_not_touch_a_descriptor_that_is_reused() -> None:
-    pump = new_pump()
+    pump = pump_of()
     peer = OutboxPeer(pump)
     reader, writer = os.pipe()
     peer.end()

@@ -10,7 +10,9 @@ from itertools import pairwise
 import trio
 
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.edge.pump import EVENTS_PER_TURN, Pump
+from softstate.server.edge.pump import EVENTS_PER_TURN
+from tests.kit.node_rig import until
+from tests.kit.pumps import pump_of
 
 
 class Rig:
@@ -20,18 +22,13 @@ class Rig:
         self.told: list[str] = []
         self.turns: list[int] = []
         self.bulkhead = Bulkhead(strict=strict)
-        self.pump = Pump(self.bulkhead, self._flush)
+        self.pump = pump_of(self.bulkhead, self._flush)
 
     def _flush(self) -> None:
         self.turns.append(len(self.told))
 
     def peer(self, name: str) -> Told:
         return Told(self, name)
-
-    async def until(self, check: Callable[[], bool]) -> None:
-        with trio.fail_after(20):
-            while not check():
-                await trio.sleep(0.002)
 
 
 class Told:
@@ -88,10 +85,10 @@ async def test_all_that_may_write_come_before_all_that_read_and_the_flush_comes_
         for peer in (one, other):
             peer.far.send(b"x")
             peer.wire.want_write(True)
-        await rig.until(lambda: len(rig.told) == 4)
+        await until(lambda: len(rig.told) == 4)
         assert sorted(rig.told[:2]) == ["one writable", "other writable"]
         assert sorted(rig.told[2:]) == ["one readable", "other readable"]
-        await rig.until(lambda: bool(rig.turns))
+        await until(lambda: bool(rig.turns))
         assert rig.turns == [4]
         assert (one.data, other.data) == (b"x", b"x")
 
@@ -103,8 +100,8 @@ async def test_thousands_that_vanish_at_once_are_ended_some_in_each_turn() -> No
         for peer in peers:
             peer.far.close()
         innocent.far.send(b"x")
-        await rig.until(lambda: len(rig.pump) == 1 and innocent.data == b"x")
-        await rig.until(lambda: rig.turns[-1] == len(rig.told))
+        await until(lambda: len(rig.pump) == 1 and innocent.data == b"x")
+        await until(lambda: rig.turns[-1] == len(rig.told))
         ends = [
             sum("ends" in told for told in rig.told[begin:end])
             for begin, end in zip([0, *rig.turns], rig.turns, strict=False)
@@ -124,10 +121,10 @@ async def test_a_peer_that_is_not_read_is_not_told_and_one_that_is_gone_is_ended
         await trio.sleep(0.02)
         assert rig.told == []
         peer.wire.want_read(True)
-        await rig.until(lambda: peer.data == b"x")
+        await until(lambda: peer.data == b"x")
         peer.wire.want_read(False)
         peer.far.close()
-        await rig.until(lambda: len(rig.pump) == 0)
+        await until(lambda: len(rig.pump) == 0)
         assert rig.told == ["peer readable", "peer ends"]
 
 
@@ -138,11 +135,11 @@ async def test_a_peer_that_asks_to_be_told_again_wakes_a_pump_that_sleeps() -> N
         for count in (1, 2):
             peer.wire.again()
             peer.wire.again()
-            await rig.until(lambda count=count: len(rig.turns) == count)  # type: ignore[misc]
+            await until(lambda count=count: len(rig.turns) == count)  # type: ignore[misc]
         assert rig.told == ["peer readable"] * 2
         peer.act = peer.wire.again
         peer.wire.again()
-        await rig.until(lambda: len(rig.turns) > 20)
+        await until(lambda: len(rig.turns) > 20)
         peer.act = lambda: None
 
 
@@ -153,7 +150,7 @@ async def test_thousands_that_ask_to_be_told_again_are_told_some_in_each_turn_an
             peer.wire.again()
         # It comes last, though others have asked again meanwhile.
         peers[0].act = peers[0].wire.again
-        await rig.until(lambda: f"{len(peers) - 1} readable" in rig.told)
+        await until(lambda: f"{len(peers) - 1} readable" in rig.told)
         peers[0].act = lambda: None
         told = rig.told[: len(peers)]
         assert sorted(told) == sorted(f"{peer.name} readable" for peer in peers)
@@ -163,7 +160,7 @@ async def test_thousands_that_ask_to_be_told_again_are_told_some_in_each_turn_an
         peers[1].far.close()
         count = len(rig.turns)
         peers[2].wire.again()
-        await rig.until(lambda: len(rig.turns) > count)
+        await until(lambda: len(rig.turns) > count)
         assert rig.told.count("1 readable") == 1, "one that was closed is told no more"
 
 
@@ -174,7 +171,7 @@ async def test_one_that_is_closed_by_another_in_the_same_turn_is_not_told() -> N
         one.act, other.act = other.wire.close, one.wire.close
         for peer in (one, other):
             peer.far.send(b"x")
-        await rig.until(lambda: bool(rig.turns))
+        await until(lambda: bool(rig.turns))
         assert len(rig.told) == 1
         assert len(rig.pump) == 1
         one.far.close()
@@ -186,11 +183,11 @@ async def test_a_bug_of_one_peer_ends_that_one_alone() -> None:
         victim, innocent = rig.peer("victim"), rig.peer("innocent")
         victim.act = lambda: 1 / 0  # type: ignore[assignment]
         victim.far.send(b"x")
-        await rig.until(lambda: len(rig.pump) == 1)
+        await until(lambda: len(rig.pump) == 1)
         assert rig.told == ["victim readable", "victim fails", "victim ends"]
         assert rig.bulkhead.bugs == 1
         innocent.far.send(b"x")
-        await rig.until(lambda: innocent.data == b"x")
+        await until(lambda: innocent.data == b"x")
 
 
 async def test_a_bug_of_the_pump_itself_does_not_end_it() -> None:
@@ -201,13 +198,13 @@ async def test_a_bug_of_the_pump_itself_does_not_end_it() -> None:
         if failing:
             raise failing.pop()
 
-    rig.pump = Pump(rig.bulkhead, flush)
+    rig.pump = pump_of(rig.bulkhead, flush)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.pump.run)
         peer = rig.peer("peer")
         for count in (1, 2):
             peer.far.send(b"x")
-            await rig.until(lambda count=count: len(peer.data) == count)  # type: ignore[misc]
+            await until(lambda count=count: len(peer.data) == count)  # type: ignore[misc]
         assert rig.bulkhead.bugs == 1
         nursery.cancel_scope.cancel()
 

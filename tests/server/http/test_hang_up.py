@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.server.edge.pump import Pump
 from tests.kit.fake_node import Answer, FakeNode, parse, read_all
+from tests.kit.pumps import pump_of
 
 Peer: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
 
@@ -113,7 +113,7 @@ async def test_a_change_is_told_on_a_connection_that_lives(nursery: trio.Nursery
 async def test_sockets_that_hang_up_are_noticed() -> None:
     node = FakeNode(holds_max=20)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    pump = Pump(node.bulkhead, lambda: None, lambda wire, name, _: node.http.open(wire, name).readable())
+    pump = pump_of(node.bulkhead, accepted=lambda wire, name, _: node.http.open(wire, name).readable())
     pump.listen(listener.socket)
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)

@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from softstate.server.config import ServerConfig
-from softstate.server.edge.patience import TICK_S
-from softstate.server.edge.pump import Pump, SocketWire
+from softstate.server.edge.pump import SocketWire
 from softstate.server.http1 import Conversation, Reply
 from tests.kit.fake_node import FakeNode, parse, read_all
+from tests.kit.node_rig import until
+from tests.kit.pumps import pump_of, settled
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BIG_GET = GET.replace(b"/healthz", b"/metrics")
@@ -30,7 +31,7 @@ class Rig:
         self.node = FakeNode(**limits)
         self.node.metrics = lambda: BIG  # type: ignore[method-assign]
         self.listener = listener
-        self.pump = Pump(self.node.bulkhead, lambda: None, self._begin)
+        self.pump = pump_of(self.node.bulkhead, accepted=self._begin)
         self.pump.listen(listener.socket)
 
     def _begin(self, wire: SocketWire, name: str, _waited_s: float) -> None:
@@ -45,9 +46,7 @@ class Rig:
         return await trio.testing.open_stream_to_socket_listener(self.listener)
 
     async def until(self, connections: int) -> None:
-        with trio.fail_after(20):
-            while self.connections != connections or self.node.http.statistics().holds > connections:
-                await trio.sleep(0.002)
+        await until(lambda: self.connections == connections >= self.node.http.statistics().holds)
 
 
 @asynccontextmanager
@@ -64,7 +63,7 @@ async def running(**limits: Any) -> AsyncIterator[Rig]:
 async def test_a_reply_that_no_socket_takes_at_once_arrives_whole() -> None:
     async with running() as rig, await rig.connect() as client:
         await client.send_all(BIG_GET + LAST)
-        await trio.sleep(0.05)
+        await settled(rig.pump)
         big, last = parse(await read_all(client))
         assert (big.body, last.status) == (BIG, 200)
 
@@ -73,9 +72,7 @@ async def test_a_peer_that_does_not_read_a_reply_is_given_up() -> None:
     async with running(send_s_max=0.05) as rig, await rig.connect() as client:
         await client.send_all(BIG_GET)
         await rig.until(1)
-        began = trio.current_time()
         await rig.until(0)
-        assert trio.current_time() - began < 0.05 + 2 * TICK_S + 5
 
 
 @pytest.mark.parametrize("request_", [b"", GET[:9], GET, BIG_GET, b"GET /v1/topics/none?wait_ms=20000" + GET[12:]])
@@ -85,7 +82,7 @@ async def test_a_peer_that_reset_the_connection_is_gone(request_: bytes) -> None
         if request_:
             await client.send_all(request_)
         await rig.until(1)
-        await trio.sleep(0.01)
+        await settled(rig.pump)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await client.aclose()
         await rig.until(0)
@@ -111,8 +108,7 @@ async def test_ten_thousand_pipelined_requests_hold_up_no_other() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             nursery.start_soon(many.send_all, GET * 9_999 + LAST)
-            while not answers:
-                await trio.sleep(0.001)
+            await until(lambda: answers > 0)
             await other.send_all(LAST)
             assert len(parse(await read_all(other))) == 1
             assert answers < 9_999
@@ -137,10 +133,10 @@ async def test_requests_that_come_while_one_is_answered_wait_in_the_socket() -> 
 
         rig.node.status = status  # type: ignore[method-assign]
         await client.send_all(b"GET /v1/status" + GET[12:])
-        await trio.sleep(0.02)
+        await settled(rig.pump)
         turns = rig.pump.turns
         await client.send_all(LAST)
-        await trio.sleep(0.05)
+        await settled(rig.pump)
         assert rig.pump.turns - turns <= 2, "it turns round and round"
         passed.set()
         assert [answer.status for answer in parse(await read_all(client))] == [200, 200]
@@ -161,7 +157,7 @@ async def test_a_peer_that_goes_while_it_is_answered_ends_the_task() -> None:
         rig.node.status = status  # type: ignore[method-assign]
         await client.send_all(b"GET /v1/status" + GET[12:] + GET)
         await rig.until(1)
-        await trio.sleep(0.02)
+        await settled(rig.pump)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await client.aclose()
         with trio.fail_after(20):

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from softstate.errors import Overloaded, Unavailable
 from softstate.server.edge.patience import TICK_S
 from softstate.server.http.channel import LINGER_BYTES_MAX, LINGER_S_MAX
-from tests.kit.fake_node import Answer, FakeNode, MemorySocket, parse, read_all
+from tests.kit.fake_node import Answer, FakeNode, MemorySocket, Peer, parse, read_all
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -31,25 +31,6 @@ def statuses(answers: list[Answer]) -> list[int]:
 def late(after_s: float, began: float = 0.0) -> bool:
     """Tell whether a deadline was just found to be over, as soon as the wheel of the node's patience finds it."""
     return after_s <= trio.current_time() - began <= after_s + 2 * TICK_S
-
-
-class Peer:
-    """One connection, step by step."""
-
-    def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
-        self.stream, server = trio.testing.memory_stream_pair()
-        nursery.start_soon(node.serve, server)
-
-    async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
-
-    async def answer(self) -> Answer:
-        await trio.testing.wait_all_tasks_blocked()
-        (answer,) = parse(bytes(await self.stream.receive_some()))
-        return answer
-
-    async def rest(self) -> list[Answer]:
-        return parse(await read_all(self.stream))
 
 
 # Connections ---------------------------------------------------------------------------------------------------------

@@ -8,39 +8,22 @@ import pytest
 import trio
 import trio.testing
 
+from bench.trials.fuzz.node_targets import handshake
 from softstate.server.edge.admission import Kind
 from softstate.server.http.shedding import _WORDS, PREPARED, PREPARED_S
 from softstate.wire import JSON
-from tests.kit.fake_node import Answer, FakeNode, parse, read_all
+from tests.kit.fake_node import Answer, FakeNode, Peer, parse, read_all
 from tests.kit.fake_wire import FakeWire
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
 LIST = b"GET /v1/topics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 PUT = b"PUT /v1/topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\n1"
-UPGRADE = (
-    b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Sec-WebSocket-Protocol: " + JSON.protocol.encode() + b"\r\n\r\n"
-)
+UPGRADE = handshake(JSON)
 
 
 def statuses(answers: list[Answer]) -> list[int]:
     return [answer.status for answer in answers]
-
-
-class Peer:
-    def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
-        self.stream, server = trio.testing.memory_stream_pair()
-        nursery.start_soon(node.serve, server)
-
-    async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
-        await trio.testing.wait_all_tasks_blocked()
-
-    async def rest(self) -> list[Answer]:
-        await self.stream.send_eof()
-        return parse(await read_all(self.stream))
 
 
 def shedding(shed_s: float = 2.5) -> FakeNode:
@@ -206,7 +189,7 @@ async def test_a_handshake_that_waits_while_the_node_drains_is_refused(nursery: 
     node.draining = True
     node.http.drain()
     node.admission.admit_next()
-    [answer] = await peer.rest()
+    [answer] = await peer.end()
     assert (answer.status, answer.code, answer["connection"]) == (503, "unavailable", "close")
     assert node.upgrades == []
 
@@ -218,7 +201,7 @@ async def test_no_time_is_over_while_a_request_waits(
     await trio.sleep(1_000)
     node.admission.admit_next()
     await trio.testing.wait_all_tasks_blocked()
-    assert statuses(await peer.rest()) == [200]
+    assert statuses(await peer.end()) == [200]
 
 
 # The first answer ----------------------------------------------------------------------------------------------------

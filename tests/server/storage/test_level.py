@@ -99,7 +99,7 @@ def test_nothing_is_left_of_it_while_the_store_is_opened_again_or_after_that(rig
     assert rig.level.lag_s() == 0.0
 
 
-def test_nothing_is_left_of_it_when_the_hub_begins_anew(rig: Rig) -> None:
+def test_nothing_is_left_of_it_when_the_hub_begins_a_new_history(rig: Rig) -> None:
     rig.read()
     rig.hub.restart(START)
     assert rig.level.lag_s() == math.inf

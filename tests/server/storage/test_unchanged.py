@@ -122,7 +122,7 @@ async def test_nothing_is_answered_from_a_history_that_is_over(autojump_clock: C
 
 
 async def test_an_answer_of_a_history_that_ended_meanwhile_teaches_nothing(autojump_clock: CLOCK) -> None:
-    """Also if the new one has the same lineage so far, since there was no room for another."""
+    """Also if the new one has the same lineage so far, since the store could not write another."""
     async with polled() as rig:
         page = Page(rig.position, 0)
         reading = rig.polls.begin()

@@ -12,13 +12,13 @@ from bench.trials.fuzz.node_targets import SocketTarget, handshake
 from bench.trials.fuzz.streams import frame, frames_in
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.patience import TICK_S, Patience
-from softstate.server.edge.pump import Pump
 from softstate.server.websocket.channel import CLOSE_S_MAX, MESSAGES_PER_TURN, RECEIVE_BYTES_MAX
 from softstate.wire import JSON
 from softstate.wire.messages import Hello, Poll
 from softstate.wire.websocket import CONTROLS_MAX, FRAGMENTS_MAX
 from tests.kit.fake_wire import FakeWire
 from tests.kit.heard import IDLE_S_MAX, Heard
+from tests.kit.pumps import pump_of
 from tests.wire.websocket.client_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 
 
@@ -305,7 +305,7 @@ async def test_a_peer_that_broke_a_rule_may_end_what_it_was_sending(autojump_clo
 
 async def test_a_peer_that_sends_a_message_too_long_receives_the_close_frame_not_a_reset() -> None:
     """Over a real socket: closing one of which bytes were not received would reset the connection."""
-    pump = Pump(Bulkhead(strict=True), lambda: None)
+    pump = pump_of()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
         near, far = trio.socket.socketpair()

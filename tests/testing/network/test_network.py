@@ -63,8 +63,8 @@ async def test_bytes_arrive_in_order_after_a_delay_and_then_the_end(autojump_clo
 async def test_a_stream_is_an_edge_of_the_outbox(autojump_clock: MockClock) -> None:
     async with network() as (net, listener):
         _, node = await pair(net, listener)
-        assert isinstance(node, RawSocket)
-        assert str(node) == "c:1"
+        edge: RawSocket = node
+        assert str(edge) == "c:1"
 
 
 async def test_connecting_fails_if_nothing_listens_and_waits_for_a_host_without_power(
