@@ -32,10 +32,10 @@ RENEW_S = 20.0
 """Default interval of renewals: a third of the TTL of 60 s."""
 
 KIB = 1024
-SESSION_KIB_MAX = 24
+SESSION_KIB_MAX = 4
 SUBSCRIPTION_BYTES_MAX = 300
-CONNECTS_RATIO_MIN = 0.5
-RENEWALS_RATIO_MIN = 0.8
+CONNECTS_RATIO_MIN = 4.0
+RENEWALS_RATIO_MIN = 4.0
 
 OURS = "softstate"
 MANY = f"softstate, {SUBSCRIPTIONS} subscriptions"

@@ -1,5 +1,7 @@
 """The tests of each clause of PROTOCOL.md: an index for people, which `test_protocol` keeps true.
 
+It is one table, a line for a test, and so longer than other files: cut in parts it would be searched part by part.
+
 Tests are named by file and function, transcripts (`softstate/wire/examples`) by their file.
 """
 
