@@ -60,12 +60,19 @@ async def command(
     ):
         nursery.start_soon(_hint_at_nothing, client, updates, wanted)
         async for event in updates.events():
+            if is_first_moment(event, updates.age):
+                continue
             await writer.write(write_of(event, client.mode, updates.age))
             left -= isinstance(event, Change)
             if left <= 0:
                 break
         nursery.cancel_scope.cancel()
     return exit_codes.OK
+
+
+def is_first_moment(event: Shown, age_s: float) -> bool:
+    """Tell whether an event says only that the first values were asked for, which they mostly come along with."""
+    return isinstance(event, ModeChanged) and event.mode == "syncing" and math.isinf(age_s)
 
 
 async def _hint_at_nothing(client: Client, updates: Updates, names: Sequence[str]) -> None:

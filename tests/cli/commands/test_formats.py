@@ -9,12 +9,12 @@ import pytest
 
 from softstate import errors
 from softstate.cli import COMMANDS, exit_codes, run
-from softstate.cli.commands.watch import json_line, plain_line
+from softstate.cli.commands.watch import is_first_moment, json_line, plain_line
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.terminal.values import json_text, value_of
 from softstate.client.machine.events import ModeChanged, Reset
 from softstate.errors import Invalid
-from softstate.model import Change
+from softstate.model import Change, Mode
 from softstate.position import Position
 
 
@@ -152,3 +152,11 @@ def test_a_list_of_commands_says_what_each_is_for(
 ) -> None:
     assert run(tokens) == 0
     assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mode", "age_s", "shown"),
+    [("syncing", math.inf, False), ("syncing", 4.7, True), ("polling", math.inf, True), ("live", 0.0, True)],
+)
+def test_watch_does_not_say_that_it_asked_for_the_first_values(mode: Mode, age_s: float, shown: bool) -> None:
+    assert is_first_moment(ModeChanged(mode), age_s) is not shown
