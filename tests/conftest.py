@@ -1,4 +1,4 @@
-"""Set-up for all tests: markers and groups by place, and the rule that only some start processes."""
+"""Set-up for all tests: markers, order and units by place, and the rule that only some start processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from softstate.server.bulkhead import Bulkhead
-from tests.places import group_of, markers_of
+from tests.places import markers_of, order_of, unit_of
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does every process that they start:
 # a child that is to be interrupted would then wait without end.
@@ -30,26 +30,28 @@ STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test as its place says. Markers by hand would be a second place to look."""
+    """Mark every test as its place says, and put those first that take longest, for the sake of parallel runs."""
+    items.sort(key=lambda item: order_of(item.nodeid))
     for item in items:
         for marker in markers_of(item.nodeid):
             item.add_marker(marker)
 
 
-class Groups(LoadScopeScheduling):  # type: ignore[misc]  # the package has no types
-    """Has tests of one group run in one process, and all others each where there is time.
+class Units(LoadScopeScheduling):  # type: ignore[misc]  # the package has no types
+    """Gives out the units of `tests.places`, in the order of the collection.
 
     The marker `xdist_group` would say the same, but has no effect with pytest 9.2 (pytest-xdist 3.8, issue 1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid) or nodeid
+        return unit_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
-    """Give the tests out by groups."""
-    return Groups(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Units:
+    """Give the tests out by units, and not those of most tests first: `pytest_collection_modifyitems` has the order."""
+    config.option.loadscopereorder = False
+    return Units(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
