@@ -24,6 +24,7 @@ from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import RawSocket, StreamWire
+from softstate.server.edge.waits import tell_waits
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import OutboxBounds
@@ -302,6 +303,8 @@ class Node:
                     started()
                     for each in sockets:
                         self.pump.listen(each)
+                    if sockets:
+                        nursery.start_soon(tell_waits, (self.handshakes, self.polls))
                     for listener in listeners:
                         if not isinstance(listener, trio.SocketListener):
                             accepting.start_soon(accept_all, listener, self.serve_stream, nursery, self.bulkhead)
@@ -367,11 +370,10 @@ class Node:
             # Its request is mostly here: to wait until the pump tells of it would cost 40 us more (a prototype).
             self.bulkhead.each("connection", HttpPeer.readable, (peer,), failed=HttpPeer.fail)
 
-    def _upgrade(self, wire: Wire, handshake: Handshake, name: str) -> None:
+    def _upgrade(self, wire: Wire, handshake: Handshake, name: str, since: float) -> None:
         """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
-        connection = Connection(
-            self._parts, handshake.codec, wire, MeasuredRequest(self.handshakes), self._connection_over
-        )
+        measured = MeasuredRequest(self.handshakes, since)
+        connection = Connection(self._parts, handshake.codec, wire, measured, self._connection_over)
         wire.peer = connection
         with self.bulkhead.contain("handshake", connection.end, peer=name):
             connection.begin(handshake.answer)

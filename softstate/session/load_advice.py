@@ -40,6 +40,14 @@ RATE_CEILING_PER_S = 20_000.0
 SMOOTHING_S = 5.0
 """Default time constant of `ServiceRate`: busy seconds after which a new rate has replaced 63 % of the old one."""
 
+PRIOR_S = 0.25
+"""Busy seconds for which the rate before anything was measured counts: a node whose clients all come in its first
+second has to know how fast it was, when it dies in the next."""
+
+TOGETHER = 16
+"""Requests that fill the time in which the node only waits for its store. One that waits alone takes a sixteenth of
+it, since a call of the store answers many for little more than the price of one."""
+
 SPREAD_MS_MIN = 100
 SPREAD_MS_MAX = 600_000
 """Default bounds of every spread. Beyond the upper one, shedding has to do the rest."""
@@ -64,10 +72,15 @@ class ServiceRate:
     """Measures how many requests of a kind (handshakes, polls) this node can serve a second.
 
     The rate is requests served per *busy* second, one in which at least one was in progress, so that an idle node
-    does not look slow. It is smoothed exponentially over `smoothing_s` busy seconds, begins at `prior_per_s`, and is
-    kept within `floor_per_s` and `ceiling_per_s`. Between `began` and `ended` put only what the node does itself:
-    waiting there for a peer's bytes would count as slowness of the node. `MeasuredRequest` does that for a request in
-    several parts, and for one that does not come to an end.
+    does not look slow. While the node itself has nothing to do (`waits`), and all wait for its store, time counts in
+    part, by how many do (`TOGETHER`): else the rate of a node whose clients come one by one would be one over the
+    *time* that a request takes, while its capacity is one over the *work* (the utilization law: Denning and Buzen,
+    "The Operational Analysis of Queueing Network Models", 1978).
+
+    The rate is a mean in which `prior_per_s` weighs as much as `PRIOR_S` busy seconds, smoothed exponentially once
+    `smoothing_s` of them have passed, and is kept within `floor_per_s` and `ceiling_per_s`. Between `began` and `ended`
+    put only what the node does itself: waiting there for a peer's bytes would count as slowness of the node.
+    `MeasuredRequest` does that for a request in several parts, and for one that does not come to an end.
     """
 
     def __init__(
@@ -81,8 +94,10 @@ class ServiceRate:
         assert 0 < floor_per_s <= prior_per_s <= ceiling_per_s
         self._floor_per_s = floor_per_s
         self._ceiling_per_s = ceiling_per_s
-        self._smoothing_s = smoothing_s
+        self._smoothing_s_max = smoothing_s
+        self._smoothing_s = min(PRIOR_S, smoothing_s)
         self._per_s = prior_per_s
+        self._waits = False
         self._in_progress = 0
         self._measured_until = 0.0
         self._charged_each = 0.0
@@ -101,6 +116,23 @@ class ServiceRate:
         """Count a request in: work for it begins, or it begins to wait for the node to have time."""
         self._measure(now)
         self._in_progress += 1
+
+    def free_since(self, since: float, now: float) -> float:
+        """Return from when on a request that came at `since` may count: what counts for another does not count twice.
+
+        Give `began` that instead of `now` if the node has worked on it since it came.
+        """
+        return now if self._in_progress else min(max(since, self._measured_until), now)
+
+    def waits(self, now: float) -> None:
+        """Note that the node has nothing to do, and waits: for its store, if anything is in progress."""
+        self._measure(now)
+        self._waits = True
+
+    def goes_on(self, now: float) -> None:
+        """Note that the node waits no longer."""
+        self._measure(now)
+        self._waits = False
 
     def ended(self, now: float) -> None:
         """Count a request out, also one that its client gave up: it has cost as much."""
@@ -141,7 +173,14 @@ class ServiceRate:
         # dr/dt = (true rate - r) / smoothing: time takes away here what `ended` gives, so both meet at the true rate.
         if self._in_progress:
             before = self._per_s
-            decay = math.exp(-(now - self._measured_until) / self._smoothing_s)
+            busy_s = now - self._measured_until
+            if self._waits:
+                busy_s *= min(1.0, self._in_progress / TOGETHER)
+            # As long as this grows, the rate is the mean of all that was measured, and of the prior.
+            weight_s = min(self._smoothing_s + busy_s, self._smoothing_s_max)
+            grown_s = weight_s - self._smoothing_s
+            decay = self._smoothing_s / weight_s * math.exp((grown_s - busy_s) / self._smoothing_s_max)
+            self._smoothing_s = weight_s
             self._per_s = max(before * decay, self._floor_per_s)
             self._charged_each += (before - self._per_s) / self._in_progress
         self._measured_until = now
@@ -152,21 +191,23 @@ class MeasuredRequest:
 
     It ends as `served`, or as `left`: then it leaves the rate as if it had not been, so that neither errors, which are
     fast while the store is down and slow when it is stuck, nor peers that go away in the middle, move it. Once it has
-    ended, nothing counts any more.
+    ended, nothing counts any more. `since`: the node has worked on it before it is known what kind of request it is.
     """
 
-    __slots__ = ("_charge", "_mark", "_over", "_rate", "_working")
+    __slots__ = ("_charge", "_mark", "_over", "_rate", "_since", "_working")
 
-    def __init__(self, rate: ServiceRate) -> None:
+    def __init__(self, rate: ServiceRate, since: float = math.inf) -> None:
         self._rate = rate
+        self._since = since
         self._mark = self._charge = 0.0
         self._working = self._over = False
 
     def works(self, now: float) -> None:
         """Note that the node works on it, or that it waits for the node to have time. Idempotent."""
         if not (self._working or self._over):
-            self._rate.began(now)
+            self._rate.began(self._rate.free_since(self._since, now))
             self._mark = self._rate.charged_each
+            self._since = math.inf
             self._working = True
 
     def waits(self, now: float) -> None:

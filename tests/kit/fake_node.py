@@ -196,7 +196,7 @@ class FakeNode:
     def left(self) -> None:
         pass
 
-    def upgrade(self, wire: Wire, handshake: Handshake, peer: str) -> None:
+    def upgrade(self, wire: Wire, handshake: Handshake, peer: str, since: float) -> None:
         self.upgrades.append((handshake, peer))
         wire.try_send(b"upgraded")
         wire.close()

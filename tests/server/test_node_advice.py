@@ -17,7 +17,7 @@ from softstate.client.shell.clock import TrioClock
 from softstate.errors import Rewound, Unavailable
 from softstate.model import Page, Query
 from softstate.server import Node, ServerConfig
-from softstate.session.load_advice import POLL_MS, SPREAD_MS_MIN
+from softstate.session.load_advice import POLL_MS, PRIOR_S, SPREAD_MS_MIN
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryStore
 from softstate.testing.network.network import SimNetwork
@@ -159,7 +159,9 @@ async def test_handshakes_are_measured_up_to_the_first_answered_subscribe(
         for number in range(150):
             await rig.come_live(str(number), think_s=3.0)
         # Two reads for each: 12.5 a second at most. What the clients do in between does not count.
-        assert rig.node.handshakes.per_s == pytest.approx(12.5 + 800 * 2.718 ** (-150 * 0.08 / 5), rel=0.2)
+        assert rig.node.handshakes.per_s == pytest.approx(
+            12.5 + 800 * (PRIOR_S / 5) * 2.718 ** (-(150 * 0.08 - 5 + PRIOR_S) / 5), rel=0.2
+        )
         assert rig.node.handshakes.in_progress == 0
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from softstate.session.load_advice import (
     POLL_MS,
+    PRIOR_S,
     RATE_CEILING_PER_S,
     RATE_FLOOR_PER_S,
     RATE_PRIOR_PER_S,
@@ -9,6 +10,7 @@ from softstate.session.load_advice import (
     RECOVER_CAP_MS,
     SPREAD_MS_MAX,
     SPREAD_MS_MIN,
+    TOGETHER,
     ExpectedPolls,
     MeasuredRequest,
     ServiceRate,
@@ -56,8 +58,63 @@ def test_requests_in_progress_together_share_the_busy_time() -> None:
 
 def test_smoothing_replaces_63_percent_of_the_old_rate() -> None:
     rate = ServiceRate(prior_per_s=1000.0, smoothing_s=2.0)
-    serve(rate, 0.0, count=200, service_s=0.01)
-    assert rate.per_s == pytest.approx(100 + 900 * 0.368, rel=0.01)
+    now = serve(rate, 0.0, count=2000, service_s=0.01)
+    assert rate.per_s == pytest.approx(100, rel=0.01)
+    serve(rate, now, count=2000, service_s=0.001)
+    assert rate.per_s == pytest.approx(1000 - 900 * 0.368, rel=0.01)
+
+
+@pytest.mark.parametrize(("count", "mean_per_s"), [(25, 300.0), (75, 200.0), (175, 150.0)])
+def test_a_new_rate_is_the_mean_of_what_was_measured_and_of_the_prior(count: int, mean_per_s: float) -> None:
+    """The prior, 500 a second, weighs as much as `PRIOR_S`; measured are 100 a second."""
+    rate = ServiceRate()
+    serve(rate, 0.0, count=count, service_s=0.01)
+    assert rate.per_s == pytest.approx(mean_per_s, rel=0.01)
+    assert mean_per_s == (500 * PRIOR_S + count) / (PRIOR_S + count * 0.01)
+
+
+@pytest.mark.parametrize(("work_s", "wait_s", "together", "expected_per_s"), [
+    (0.001, 0.0, 1, 1000.0),
+    (0.001, 0.016, 1, 500.0),  # of the wait counts a sixteenth
+    (0.0, 0.016, 1, 1000.0),
+    (0.0, 0.016, 4, 1000.0),  # a quarter, and four are served in it
+    (0.0, 0.016, TOGETHER, 1000.0),
+    (0.0, 0.016, 4 * TOGETHER, 4000.0),  # more than that are measured as they are
+])  # fmt: skip
+def test_while_the_node_waits_for_its_store_time_counts_in_part(
+    work_s: float, wait_s: float, together: int, expected_per_s: float
+) -> None:
+    rate = ServiceRate(smoothing_s=1.0)
+    now = 0.0
+    for _ in range(2000):
+        for _ in range(together):
+            rate.began(now)
+        now += work_s
+        rate.waits(now)
+        now += wait_s
+        rate.goes_on(now)
+        for _ in range(together):
+            rate.ended(now)
+    assert rate.per_s == pytest.approx(expected_per_s, rel=0.05)
+
+
+def test_work_ahead_of_knowing_the_kind_of_a_request_counts_once() -> None:
+    rate = ServiceRate(smoothing_s=1.0)
+    now = 0.0
+    for _ in range(1000):
+        alone = MeasuredRequest(rate, since=now)
+        now += 0.006
+        alone.works(now)
+        beside = MeasuredRequest(rate, since=now - 0.003)
+        beside.works(now)
+        now += 0.004
+        alone.served(now)
+        beside.served(now)
+        late = MeasuredRequest(rate, since=now - 0.004)
+        late.works(now)
+        late.left(now)
+    assert rate.in_progress == 0
+    assert rate.per_s == pytest.approx(200.0, rel=0.02)
 
 
 def test_a_rate_stays_within_floor_and_ceiling() -> None:
@@ -91,7 +148,7 @@ def test_a_request_is_shed_when_it_would_not_be_served_within_most_of_its_timeou
     rate.began(0.0)
     assert not rate.in_time(timeout_s=5.0)
     for _ in range(100):
-        rate.ended(0.0)
+        rate.paused(0.0)
     assert rate.in_time(timeout_s=5.0, age_s=0.5)
     assert not rate.in_time(timeout_s=5.0, age_s=1.6)
 

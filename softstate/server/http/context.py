@@ -32,8 +32,9 @@ class Idle(Protocol):
         """End it if it is a kept one without a request under way."""
 
 
-Upgrade: TypeAlias = Callable[[Wire, Handshake, str], None]
-"""Answers a handshake, and gives the wire another peer: wire, handshake, and the address of the other end.
+Upgrade: TypeAlias = Callable[[Wire, Handshake, str, float], None]
+"""Answers a handshake, and gives the wire another peer: wire, handshake, the address of the other end, and since when
+the node has worked on it.
 
 Should it raise before it has done so, the handshake is answered 500.
 """

@@ -54,14 +54,16 @@ class HttpPeer(HttpChannel):
 
     __slots__ = (
         "_asker", "_context", "_greeting", "_handshake", "_kind", "_name", "_operation", "_origin", "_request",
-        "_scope", "_shedding", "_since",
+        "_scope", "_shedding", "_since", "_worked_since",
     )  # fmt: skip
 
     def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str, waited_s: float) -> None:
         self._context = context
         self._shedding = shedding
-        # Since when its first request has waited, if that came with the connection; and whether that is unanswered.
-        self._since: float | None = trio.current_time() - waited_s
+        # Since when its first request has waited, if that came with the connection, and since when it is worked on; and
+        # whether it is unanswered.
+        self._worked_since = trio.current_time()
+        self._since: float | None = self._worked_since - waited_s
         self._greeting = True
         # The kind of request for which it waits to be admitted, and the handshake, if it is one.
         self._kind: Kind | None = None
@@ -217,7 +219,9 @@ class HttpPeer(HttpChannel):
         self._kind = kind
         now = trio.current_time()
         since, self._since = self._since, None
-        self._context.admission.ask(kind, self, now if since is None else since, now)
+        if since is None:
+            since = self._worked_since = now
+        self._context.admission.ask(kind, self, since, now)
 
     def _await_more(self) -> None:
         # The peer has not sent it yet: a client may connect long before it has anything to ask.
@@ -270,7 +274,8 @@ class HttpPeer(HttpChannel):
 
     def _upgrade(self, handshake: Handshake) -> None:
         behind = self._conversation.take_rest()
-        self._context.upgrade(self._wire, Handshake(handshake.codec, handshake.answer, behind), self._name)
+        handshake = Handshake(handshake.codec, handshake.answer, behind)
+        self._context.upgrade(self._wire, handshake, self._name, self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.
         self._leave()
