@@ -270,7 +270,13 @@ class Outbox:
             size += len(frame)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         taken = self._offer(data)
-        self._took(taken, keys)
+        if taken == size and len(keys) == len(self._pending):
+            # All that waited, as nearly always: `_write` forgets the entries.
+            self._front = b""
+            self._bytes = self._replies = 0
+            self._pending = _NOTHING
+        else:
+            self._took(taken, keys)
         return taken == size
 
     def _offer(self, data: bytes | memoryview) -> int:
