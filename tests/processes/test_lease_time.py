@@ -71,8 +71,10 @@ def test_a_node_stopped_for_two_ttls_honours_no_old_lease(tmp_path: Path) -> Non
         # A real pause is the point here: the node's clock must run on while it stands still.
         until("two TTLs to pass", lambda: time.monotonic() - stopped_at > 2)
         server.signal(signal.SIGCONT)
-        answers = [peer.receive(), peer.receive()]
-        assert {answer["op"] for answer in answers} <= {"revoked", "error"}
-        assert any(answer.get("code") == "no_lease" for answer in answers)
+        # Whichever finds the lease over first, the sweep or the renewal: only the sweep says `revoked`.
+        answer = peer.receive()
+        if answer["op"] == "revoked":
+            answer = peer.receive()
+        assert (answer["op"], answer.get("code")) == ("error", "no_lease")
         peer.send("subscribe", id=2, topics={"topic": 0}, replace=True)
         assert peer.expect("subscribed", id=2)["position"]["revision"] >= version

@@ -92,7 +92,7 @@ async def crash(world: World, capacity: Capacity, down_s: float, patience_s: flo
 
 
 def options(connects_per_s: float) -> dict[str, Any]:
-    """Return the options of a world: the node knows its rate from the start, as one does that has run for long."""
+    """Return the options of a world: the node knows its rate from the start, and goes on measuring it."""
     config = ServerConfig(ttl_ms=TTL_MS, timeout_ms=TIMEOUT_MS, handshakes_per_s=connects_per_s)
     return {"nodes": 1, "config": config, "capacity": able(connects_per_s), "sample_every_s": 5.0}
 
@@ -110,7 +110,8 @@ def test_a_herd_comes_back_as_fast_as_the_node_can_serve_it(down_s: float) -> No
     _, oracle = run_checked(61, scenario, bounds=bounds, **options(60))
     [recovery] = found
     assert oracle.clients.converged_s <= oracle.bounds.converge_s
-    assert recovery.all_live_s <= 1.3 * COUNT / 60, recovery
+    spread_s = COUNT / (LOAD * 60)
+    assert recovery.all_live_s <= 1.1 * spread_s, recovery
     assert recovery.stall_s <= 1.0, recovery
     assert recovery.wasted_s <= 0.1 * recovery.busy_s, recovery
     assert recovery.knocks <= KNOCKS_MAX[down_s] * COUNT, recovery
@@ -137,7 +138,7 @@ def test_without_a_place_in_the_spread_the_herd_knocks_too_often(monkeypatch: py
     run_world(61, scenario, **options(60))
     [recovery] = found
     assert recovery.knocks > 1.2 * KNOCKS_MAX[2.0] * COUNT, recovery
-    assert recovery.accept_queue_max > 0.5 * COUNT, recovery
+    assert recovery.accept_queue_max > 0.3 * COUNT, recovery
 
 
 def november(patch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,19 @@ connections to others cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import trio
 
 from softstate.testing.network.frame_tap import Kind
+
+READS_OF_A_CONNECT = 3
+"""Reads of a WebSocket that belong to its client's way back: upgrade, `hello`, `subscribe`."""
+
+Work: TypeAlias = Literal["connect", "poll", "other"]
+"""What some time of a processor is spent on."""
 
 
 @final
@@ -42,11 +49,12 @@ class Capacity:
         """The price of a poll on a new connection."""
         return self.accept_s + self.request_s
 
-    def of_read(self, kind: Kind, *, first: bool) -> float:
-        """Return the price of reading some bytes from a client."""
-        if kind == "websocket":
-            return self.upgrade_s if first else self.message_s
-        return self.request_s
+    def of_read(self, kind: Kind, reads: int) -> tuple[Work, float]:
+        """Return what it is to read some bytes from a client, and its price; `reads` were made before."""
+        if kind != "websocket":
+            return "poll", self.request_s
+        work: Work = "connect" if reads < READS_OF_A_CONNECT else "other"
+        return work, self.message_s if reads else self.upgrade_s
 
 
 @final
@@ -54,7 +62,8 @@ class Processor:
     """The processor of one host. Work is served in the order in which `serve` is called, by any task.
 
     `busy_s` is the time spent, `wasted_s` that of it for peers that had closed their end before, and `accept_queue_max`
-    the most connections that waited to be accepted.
+    the most connections that waited to be accepted. `told` is called as some work begins (True), and as it ends: a
+    program measures how long it works, and in simulation it would find that it takes no time.
     """
 
     def __init__(self, capacity: Capacity) -> None:
@@ -62,9 +71,10 @@ class Processor:
         self.busy_s = 0.0
         self.wasted_s = 0.0
         self.accept_queue_max = 0
+        self.told: Callable[[Work, bool], None] = _nobody
         self._free_at_s = 0.0
 
-    async def serve(self, cost_s: float, *, wasted: bool = False) -> None:
+    async def serve(self, work: Work, cost_s: float, *, wasted: bool = False) -> None:
         """Return once the processor has spent `cost_s` on this, after all that was asked before.
 
         If cancelled, the time is spent all the same: a processor does not know who left.
@@ -72,9 +82,19 @@ class Processor:
         self.busy_s += cost_s
         if wasted:
             self.wasted_s += cost_s
+        told = self.told
+        told(work, True)
         self._free_at_s = max(self._free_at_s, trio.current_time()) + cost_s
-        await trio.sleep_until(self._free_at_s)
+        try:
+            await trio.sleep_until(self._free_at_s)
+        finally:
+            told(work, False)
 
     def restart(self) -> None:
         """Drop the work of a process that has ended."""
         self._free_at_s = 0.0
+        self.told = _nobody
+
+
+def _nobody(_work: Work, _begins: bool) -> None:
+    """Tell no program: none has started."""

@@ -190,9 +190,9 @@ class Pipe:
             if host in self._medium.not_reading:
                 pass
             elif self._inbox and processor is not None:
-                cost_s = processor.capacity.of_read(self.tap.kind, first=self._reads == 0)
+                work, cost_s = processor.capacity.of_read(self.tap.kind, self._reads)
                 self._reads += 1
-                await processor.serve(cost_s, wasted=self.reverse.receiver_closed)
+                await processor.serve(work, cost_s, wasted=self.reverse.receiver_closed)
                 processor = None
                 continue
             elif self._inbox:

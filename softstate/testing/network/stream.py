@@ -197,7 +197,7 @@ class SimListener(trio.abc.Listener[SimStream]):
             if self._closed:
                 raise trio.ClosedResourceError("this listener was closed")
             if self._waiting and processor is not None:
-                await processor.serve(processor.capacity.accept_s, wasted=self._waiting[0].peer_closed)
+                await processor.serve("connect", processor.capacity.accept_s, wasted=self._waiting[0].peer_closed)
                 processor = None
             else:
                 await self._acceptors.park()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import final
 
@@ -14,6 +15,7 @@ from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.follower import first_position
+from softstate.testing.network.capacity import Work
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.environment import Environment
@@ -88,6 +90,8 @@ class SimNode:
             node.hub.turn_us = HUB_TURN_US
             node.addresses.append(f"{self.name}:{PORT}")
             self.store, self.node = store, node
+            if (processor := self._environment.network.processors.get(self.name)) is not None:
+                processor.told = partial(_measure, node)
             listener = self._environment.network.listen(self.name, PORT)
             self._environment.trace.add(NodeStarted(trio.current_time(), self.name, self.incarnation))
             await node.run([listener], started=started.set)
@@ -192,3 +196,10 @@ class SimNode:
 
 def _leases(node: Node) -> list[Lease]:
     return list(node.leases._leases.values())  # noqa: SLF001
+
+
+def _measure(node: Node, work: Work, begins: bool) -> None:
+    """Count the time of its processor in the rates that a node measures."""
+    if work != "other":
+        rate = node.polls if work == "poll" else node.handshakes
+        (rate.began if begins else rate.paused)(trio.current_time())

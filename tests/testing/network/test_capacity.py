@@ -151,10 +151,39 @@ async def test_beyond_the_backlog_a_connection_is_asked_for_again_as_tcp_does(
 async def test_a_process_that_starts_again_has_no_work(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     net, listener, processor = limited()
     nursery.start_soon(net.run)
-    nursery.start_soon(processor.serve, 100.0)
+    nursery.start_soon(processor.serve, "other", 100.0)
     await trio.testing.wait_all_tasks_blocked()
     net.end_process("n", silently=False)
     listener = net.listen("n", 1)
     await net.open_stream("c", "n", 1)
     assert (await accepted(listener))[1] == pytest.approx(0.1)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_program_is_told_for_how_long_it_works(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Three reads of a WebSocket are its client's way back; what a program began is told to it alone."""
+    net, listener, processor = limited()
+    nursery.start_soon(net.run)
+    told: list[tuple[str, bool, float]] = []
+    began = trio.current_time()
+    processor.told = lambda work, begins: told.append((work, begins, round(trio.current_time() - began, 6)))
+    socket = await net.open_stream("c", "n", 1)
+    node, _ = await accepted(listener)
+    for data in (UPGRADE, FRAME, FRAME, FRAME):
+        await socket.send_all(data)
+        await node.receive_some()
+    http = await net.open_stream("c", "n", 1)
+    node, _ = await accepted(listener)
+    await http.send_all(POLL)
+    nursery.start_soon(node.receive_some)
+    await trio.sleep(0.1)
+    processor.restart()
+    await trio.sleep(1.0)
+    works = ["connect", "connect", "connect", "connect", "other", "connect", "poll"]
+    assert [(work, begins) for work, begins, _ in told] == [
+        (work, begins) for work in works for begins in (True, False)
+    ]
+    times = [at for _, _, at in told]
+    each_s = [round(end - begin, 6) for begin, end in zip(times[::2], times[1::2], strict=True)]
+    assert each_s == [0.1, 1.0, 0.2, 0.2, 0.2, 0.1, 0.5]
     nursery.cancel_scope.cancel()
