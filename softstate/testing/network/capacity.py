@@ -21,7 +21,7 @@ READS_OF_A_CONNECT = 3
 """Reads of a WebSocket that belong to its client's way back: upgrade, `hello`, `subscribe`."""
 
 Work: TypeAlias = Literal["connect", "poll", "other"]
-"""What some time of a processor is spent on."""
+"""A use of the time of a processor."""
 
 
 @final
