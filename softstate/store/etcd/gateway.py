@@ -105,12 +105,13 @@ class Gateway:
         return error
 
     @contextmanager
-    def time_limit(self, call_s: float = CALL_S) -> Iterator[None]:
-        """Bound the time that the body takes. Raises `Unavailable` when it is over."""
-        with trio.move_on_after(call_s) as scope:
+    def time_limit(self, call_s: float | None = None) -> Iterator[None]:
+        """Bound the time that the body takes, by default to `CALL_S`. Raises `Unavailable` when it is over."""
+        limit_s = CALL_S if call_s is None else call_s
+        with trio.move_on_after(limit_s) as scope:
             yield
         if scope.cancelled_caught:
-            raise Unavailable(f"{self.name} does not answer within {call_s:g} s")
+            raise Unavailable(f"{self.name} does not answer within {limit_s:g} s")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:

@@ -174,7 +174,7 @@ async def test_a_value_that_the_node_refuses_is_named_by_its_line(node: NodeProc
     text = b'{"topic":"a","value":1}\n' + big + b'\n{"topic":"c","value":1}\n'
     code, out, err = await ran("publish", "--ndjson", "-", "--json", "--url", node.url, stdin=text)
     assert code == 2
-    assert json.loads(out)["lines"] == 2
+    assert json.loads(out)["lines"] in (1, 2)  # the third is sent, or not, by the time the second is refused
     assert "line 2: " in err
     assert "--from-line 2 " in err
 

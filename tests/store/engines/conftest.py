@@ -97,9 +97,15 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-async def backend(server: EtcdRig | PostgresServer) -> AsyncIterator[EtcdBackend | PostgresBackend]:
-    """A part of that server which no other test has: a namespace, or a schema with a name that SQL must quote."""
+async def backend(
+    server: EtcdRig | PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[EtcdBackend | PostgresBackend]:
+    """A part of that server which no other test has: a namespace, or a schema with a name that SQL must quote.
+
+    A call to etcd may take as long as a busy machine needs for hundreds of topics; `rig` has the limit of a node.
+    """
     if isinstance(server, EtcdRig):
+        monkeypatch.setattr("softstate.store.etcd.gateway.CALL_S", 30.0)
         yield EtcdBackend(server, f"test-{next(_numbers)}")
         return
     backend = PostgresBackend(server, f"Test {next(_numbers)}")
