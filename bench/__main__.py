@@ -19,6 +19,7 @@ from bench.speed.latency import latency
 from bench.speed.leases import leases
 from bench.speed.lone import lone
 from bench.speed.nodes.nodes import nodes
+from bench.speed.overload import overload
 from bench.speed.polls import polls
 from bench.speed.publish import publish
 from bench.speed.reads import reads
@@ -152,6 +153,12 @@ def sessions_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 -
 def churn_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure leases, staleness and memory while subscribers come, go and vanish."""
     return measuring.show(churn(measuring))
+
+
+@app.command(name="overload")
+def overload_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure goodput while more new connections come than a node can serve."""
+    return measuring.show(overload(measuring))
 
 
 @app.command(name="recovery")
