@@ -7,6 +7,7 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import RawSocket, StreamWire
-from softstate.server.edge.waits import tell_waits
+from softstate.server.edge.waits import waits_told
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import OutboxBounds
@@ -295,16 +296,17 @@ class Node:
         Raises `NodeFailed` after bugs that a node must not outlive, or should not (`softstate.server.bulkhead`).
         """
         sockets = [listener.socket for listener in listeners if isinstance(listener, trio.SocketListener)]
+        told = ExitStack()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_at_once, nursery.cancel_scope)
                 await self.start(nursery)
                 async with trio.open_nursery() as accepting:
+                    if sockets:
+                        told.enter_context(waits_told((self.handshakes, self.polls)))
                     started()
                     for each in sockets:
                         self.pump.listen(each)
-                    if sockets:
-                        nursery.start_soon(tell_waits, (self.handshakes, self.polls))
                     for listener in listeners:
                         if not isinstance(listener, trio.SocketListener):
                             accepting.start_soon(accept_all, listener, self.serve_stream, nursery, self.bulkhead)
@@ -315,6 +317,7 @@ class Node:
                 await self._wind_down()
                 nursery.cancel_scope.cancel()
         finally:
+            told.close()
             close(sockets)
         if self.bulkhead.fatal is not None:
             raise NodeFailed(

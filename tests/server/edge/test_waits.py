@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import trio
-import trio.testing
 
-from softstate.server.edge.waits import tell_waits
+from softstate.server.edge.waits import waits_told
 from softstate.session import ServiceRate
 
 
@@ -32,13 +31,11 @@ async def _wait_for_a_thread() -> None:
 
 async def test_a_rate_is_told_of_each_wait_of_the_loop() -> None:
     rates = Told(), Told()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_waits, rates)
+    with waits_told(rates):
         while len(rates[0].told) < 6:
             began = trio.current_time()
             await _wait_for_a_thread()
             now = trio.current_time()
-        nursery.cancel_scope.cancel()
     told = rates[0].told
     assert [what for what, _ in told] == ["waits", "goes on"] * (len(told) // 2)
     times = [at for _, at in told]
@@ -49,21 +46,15 @@ async def test_a_rate_is_told_of_each_wait_of_the_loop() -> None:
 
 async def test_a_loop_that_has_work_is_not_told_of() -> None:
     rate = Told()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_waits, [rate])
-        await trio.testing.wait_all_tasks_blocked()
-        told = list(rate.told)
+    with waits_told([rate]):
         for _ in range(100):
             await trio.lowlevel.checkpoint()
-        assert rate.told == told
-        nursery.cancel_scope.cancel()
+        assert rate.told == []
 
 
-async def test_nothing_is_told_once_it_is_cancelled() -> None:
+async def test_nothing_is_told_behind_the_block() -> None:
     rate = Told()
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await tell_waits([rate])
-    told = list(rate.told)
+    with waits_told([rate]):
+        await trio.lowlevel.checkpoint()
     await _wait_for_a_thread()
-    assert rate.told == told
+    assert rate.told == []
