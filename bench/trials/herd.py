@@ -8,7 +8,7 @@ fixed cost, also those whose clients have given up, and messages that take no ti
 Without shedding, abandoned handshakes consume the node's time. If its rate is r, the clients' timeout q and their mean
 backoff b, the first r q clients succeed, and the others offer (N - r q) / (q + b) handshakes a second. The herd never
 recovers if that exceeds r, that is, if N / r > 2 q + b: with full jitter b is half of the backoff's cap. Spreading over
-N / (0.75 r) avoids this.
+N / (0.5 r) avoids this.
 
 ``python -m bench herd --clients 100000 --how killed`` prints the figures of one herd.
 """

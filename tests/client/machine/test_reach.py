@@ -45,7 +45,7 @@ def test_where_the_spread_is_short_a_wait_is_at_most_half_of_the_absence(absence
 
 @pytest.mark.parametrize("down_s", [0.0, 1.5, 4.0, 9.0, 60.0])
 def test_however_long_a_node_was_away_its_clients_arrive_in_an_even_stream(down_s: float) -> None:
-    """N clients with the spread S that fills three quarters of a node: N / S arrivals a second, and all within S."""
+    """N clients with the spread S that fills half of a node: N / S arrivals a second, and all within S."""
     count, spread_s = 1_500, 4.0
     arrivals: Counter[int] = Counter()
     for seed in range(count):
