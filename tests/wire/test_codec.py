@@ -1,3 +1,4 @@
+import os
 import random
 import re
 from contextlib import suppress
@@ -67,6 +68,21 @@ def test_bytes_after_a_cbor_message_are_refused(extra: bytes) -> None:
 
 def test_a_cbor_message_twice_is_refused() -> None:
     assert "more bytes follow" in refused(CBOR.encode(Hello()) * 2, CBOR)
+
+
+def test_a_peer_that_has_learnt_what_follows_its_messages_can_append_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of an error may tell some of it: a text of nine bytes takes it in, and is no UTF-8."""
+    drawn: list[bytes] = []
+    draw = os.urandom
+
+    def noted(count: int) -> bytes:
+        drawn.append(draw(count))
+        return drawn[-1]
+
+    monkeypatch.setattr("softstate.wire.codec.cbor.os.urandom", noted)
+    hello = CBOR.encode(Hello())
+    assert CBOR.request(hello) == Hello()
+    assert "more bytes follow" in refused(hello + b"\x48" + drawn[-1], CBOR)
 
 
 @pytest.mark.parametrize("extra", ["x", "{}", ",", "\0", "\x1f", "\ufeff", "}"])

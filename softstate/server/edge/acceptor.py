@@ -18,13 +18,10 @@ from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.edge.poller import READ, Poller, waited_s
 from softstate.server.spell import Spell
 
-ACCEPT_S_MIN = 0.002
-ACCEPT_S_MAX = 0.010
-"""Time that one turn accepts for while more wait, in seconds: as long as all else took since it accepted last, within
-these bounds. A turn that accepted all that wait would make the hellos of those already accepted wait behind thousands,
-many of whom have gone: at 2.5 times the capacity, goodput fell from 2,400 a second to 28 (measured with a prototype).
-One that accepted for 2 ms, however long the rest of it was, left 4,000 in the system's queue at twice the capacity, for
-3 s: admission saw none of them, and 5 % of publishes on new connections were answered within 0.5 s."""
+ACCEPT_S_MAX = 0.002
+"""Time that one turn accepts for, at most, in seconds: 30 connections. A turn that accepted all that wait would make
+the hellos of those already accepted wait behind thousands, many of whom have gone: at 2.5 times the capacity, goodput
+fell from 2,400 a second to 28 (measured with a prototype)."""
 
 ACCEPT_RETRY_S = 0.1
 """Pause after the system has refused to accept a connection, in seconds: it still waits in the queue."""
@@ -108,7 +105,6 @@ class Acceptor:
         self._paused = False
         self._behind = False
         """Whether some were left waiting by the last turn."""
-        self._ended_at = clock()
         self.held = False
         """Whether none is accepted since the node is full."""
         self._spell = Spell(
@@ -150,18 +146,16 @@ class Acceptor:
             self._set_waiting()
 
     def accept(self, ready: Iterable[int]) -> None:
-        """Accept on those of these descriptors that are listening sockets, for a time (`ACCEPT_S_MAX`)."""
+        """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets."""
         waiting = [listening for fd in ready if (listening := self._listening.get(fd)) is not None]
         if not waiting:
             return
         with self._bulkhead.contain("accept", partial(self._pause, RETRY_S)):
-            began = self._clock()
-            until = began + min(max(began - self._ended_at, ACCEPT_S_MIN), ACCEPT_S_MAX)
+            until = self._clock() + ACCEPT_S_MAX
             # One of each in turn, so that none is left out.
             while waiting and not (self._paused or self._full()) and self._clock() < until:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
             self._behind = bool(waiting)
-            self._ended_at = self._clock()
 
     def _accept_one(self, listening: Listening) -> bool:
         """Accept one connection; return False if none waits, or none can be accepted."""

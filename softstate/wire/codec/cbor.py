@@ -19,9 +19,6 @@ from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, cbor_of, refuse_tag
 
 T = TypeVar("T")
 
-_GUARD = b"\x48" + os.urandom(8)
-"""A string of eight bytes that no peer is told; see `_Cbor._item`."""
-
 MESSAGE_DEPTH_MAX = VALUE_DEPTH_MAX + 8
 """Deepest nesting of a whole message: a value inside `changes` inside the map that is the message."""
 
@@ -68,10 +65,12 @@ class _Cbor(Codec):
         if isinstance(data, str):
             raise Invalid("this connection speaks CBOR: send binary messages")
         # cbor2 ignores what follows the first item. As the first of an array of two, followed by a guard that the
-        # peer cannot know, the item must end exactly where its data ends.
+        # peer cannot know, the item must end exactly where its data ends. Each message has another: the text of
+        # an error may tell a peer some of it.
+        guard = os.urandom(8)
         try:
             items = cbor2.loads(
-                b"\x82" + data + _GUARD,
+                b"\x82" + data + b"\x48" + guard,
                 max_depth=MESSAGE_DEPTH_MAX + 1,
                 allow_indefinite=False,
                 allow_duplicate_keys=False,
@@ -81,7 +80,7 @@ class _Cbor(Codec):
             )
         except cbor2.CBORDecodeError as error:
             raise Invalid(brief(f"not one well-formed CBOR item of plain types: {_cause(error)}")) from None
-        if items[1] != _GUARD[1:]:
+        if items[1] != guard:
             raise Invalid("not one well-formed CBOR item: more bytes follow it")
         return items[0]
 
