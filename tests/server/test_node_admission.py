@@ -110,7 +110,6 @@ async def test_those_that_come_together_wait_for_their_part_of_a_turn(monkeypatc
 
     monkeypatch.setattr(Admission, "serve", noted)
     monkeypatch.setattr("softstate.server.edge.admission.SERVE_S_MAX", 0.0)
-    monkeypatch.setattr("softstate.server.edge.acceptor.ACCEPT_S_MIN", 60.0)
     monkeypatch.setattr("softstate.server.edge.acceptor.ACCEPT_S_MAX", 60.0)
     async with node() as running:
         with ExitStack() as opened:
