@@ -17,6 +17,7 @@ from contextlib import suppress
 from random import Random
 from typing import Literal, TypeAlias
 
+from bench.load.dialing import dial
 from bench.load.frames import client_frame, take_frames
 from bench.load.sessions import UPGRADE
 from softstate.client.machine.events import (
@@ -52,8 +53,6 @@ ADDRESS_CLIENTS = 1_000
 """Clients of one loopback address, whose ports would run out while old connections are in TIME_WAIT."""
 REFUSED = "refused"
 """The reason of a dial that no connection came of: nothing listens."""
-IP_BIND_ADDRESS_NO_PORT = 24
-"""Leaves the choice of the port to `connect`, which may give one port to connections to different peers (Linux)."""
 
 Asking: TypeAlias = Connect | SendPoll | SendPublish
 """The actions that take a socket."""
@@ -211,14 +210,9 @@ class MachineShell:
         self._write(kept, out)
 
     def _open(self, client: Client, action: Asking, out: bytes) -> Wire:
-        opened = socket.socket()
-        opened.setblocking(False)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        opened.bind((client.address, 0))
+        opened = dial(client.address, _port(action))
         wire = Wire(client, opened, action, out, time.monotonic() + action.timeout_s)
         self._wires[opened.fileno()] = wire
-        opened.connect_ex(("127.0.0.1", _port(action)))
         self._epoll.register(opened.fileno(), select.EPOLLOUT)
         self._at(wire.deadline, wire)
         return wire

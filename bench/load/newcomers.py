@@ -8,15 +8,14 @@ closes its connection, as a client does.
 from __future__ import annotations
 
 import select
-import socket
 import time
 from collections import deque
-from contextlib import suppress
 from typing import Any
 
-from bench.load.frames import client_frame, take_frames, upgrade
-from bench.load.machine_shell import IP_BIND_ADDRESS_NO_PORT
+from bench.load.dialing import dial
+from bench.load.frames import client_frame, take_frames
 from bench.load.process import serve
+from bench.load.sessions import HELLO, UPGRADE
 from softstate.server.descriptors import raise_limit
 from softstate.wire import CBOR, messages
 
@@ -27,14 +26,13 @@ ADDRESSES = 200
 UNDER_WAY_MAX = 64
 """Connections under way at once while the peak is measured."""
 FILES_MAX = 65_536
-"""Files that it opens where the system has no limit..."""
+"""Files that are opened where the system has no limit, of which..."""
 OTHER_FILES = 100
-"""... less those that are no connection."""
+"""... so many are no connection."""
 ANSWERS = 2
 """Frames that make a client live: `welcome` and `subscribed`."""
 
-UPGRADE = upgrade("/v1/ws", CBOR.protocol)
-FLIGHT = client_frame(CBOR.encode(messages.Hello())) + client_frame(CBOR.encode(messages.Subscribe(1, {"t": 0})))
+FLIGHT = HELLO + client_frame(CBOR.encode(messages.Subscribe(1, {"t": 0})))
 
 
 class Newcomer:
@@ -47,11 +45,7 @@ class Newcomer:
         self.data = b""
         self.frames = 0
         self.greeted = False
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        self.socket.bind((f"127.0.1.{1 + number % ADDRESSES}", 0))
-        self.socket.connect_ex(("127.0.0.1", port))
+        self.socket = dial(f"127.0.1.{1 + number % ADDRESSES}", port)
 
     def take(self, data: bytes) -> str | None:
         """Take what was received; return ``live`` or ``refused`` once that is known."""
@@ -168,8 +162,7 @@ class Newcomers:
 
     def _leave(self) -> None:
         for fd, client in self._clients.items():
-            with suppress(OSError):
-                self._epoll.unregister(fd)
+            self._epoll.unregister(fd)
             client.socket.close()
         self._clients.clear()
         self._in_order.clear()

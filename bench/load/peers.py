@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 from bench.load.course import Course
-from bench.load.machine_shell import ADDRESS_CLIENTS, EVENTS_MAX, IP_BIND_ADDRESS_NO_PORT, NAP_S_MAX, RECEIVE_BYTES
+from bench.load.dialing import dial
+from bench.load.machine_shell import ADDRESS_CLIENTS, EVENTS_MAX, NAP_S_MAX, RECEIVE_BYTES
 from bench.load.machines import OPEN_S_MAX, OPENING_MAX, PART_ADDRESSES
 from bench.load.peer_protocols import PROTOCOLS, Centrifugo, PeerProtocol, Talk
 from bench.load.process import LoadFailed, serve
@@ -158,13 +159,8 @@ class Peers:
 
     def _open(self, client: PeerClient) -> None:
         self._attempts += 1
-        opened = client.socket = socket.socket()
-        opened.setblocking(False)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        opened.bind((client.address, 0))
+        opened = client.socket = dial(client.address, self._port)
         self._by_fd[opened.fileno()] = client
-        opened.connect_ex(("127.0.0.1", self._port))
         self._epoll.register(opened.fileno(), select.EPOLLOUT)
         self._at(client, time.monotonic() + self._protocol.timeout_s)
 

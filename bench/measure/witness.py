@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.load.course import CLOCK
-from bench.load.machine_shell import IP_BIND_ADDRESS_NO_PORT
+from bench.load.dialing import dial
 from bench.measure.accept_queue import accept_queue
 from bench.measure.publishing import PUT, Publishing
 
@@ -117,12 +117,8 @@ class Witness:
         request = self._publishing.request(CLOCK if followed else UNFOLLOWED, int(now * 1e6))
         attempt = Attempt(now)
         self.attempts.append(attempt)
-        opened = socket.socket()
-        opened.setblocking(False)
-        opened.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        opened.bind((ADDRESS, 0))
+        opened = dial(ADDRESS, self._port)
         self._talks[opened.fileno()] = _Conversation(opened, attempt, request)
-        opened.connect_ex(("127.0.0.1", self._port))
         self._epoll.register(opened.fileno(), select.EPOLLOUT)
 
     def _ready(self, talk: _Conversation, events: int) -> None:
