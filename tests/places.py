@@ -80,7 +80,7 @@ _RANDOM = "tests/simulation/test_random_schedules.py"
 _PROXIES = (
     "tests/simulation/test_schedule_proxies.py::test_n9_no_connection_is_idle_for_a_minute_with_the_timers_of_a_node"
 )
-_POLL_PROXIES = (
+_RARE_RENEWALS = (
     "tests/simulation/test_schedule_proxies.py::test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare"
 )
 _HERD = "tests/simulation/test_schedule_herd.py"
@@ -107,15 +107,16 @@ THOROUGH = frozenset(
         "tests/simulation/test_schedule_overload.py::test_a_herd_comes_back_as_fast_as_the_node_can_serve_it[10.0]",
         "tests/simulation/test_schedule_overload.py::test_without_a_place_in_the_spread_the_herd_knocks_too_often",
         "tests/simulation/test_schedule_overload.py::test_without_spread_and_admission_the_node_serves_the_dead",
-        f"{_POLL_PROXIES}[reset]",
-        f"{_POLL_PROXIES}[swallow]",
+        f"{_RARE_RENEWALS}[reset]",
+        f"{_RARE_RENEWALS}[swallow]",
         "tests/simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients",
     }
 )
-"""Tests, some with their parameters, that are `thorough` besides: two fifths of the simulator's time for what 2,000
-worlds of `bench simulate` find as well, or for showing that a rule is needed."""
+"""Tests, some with their parameters, that are `thorough` besides: more of what another parameter always shows, what
+worlds of `bench simulate` find as well, or what shows that a rule is needed."""
 
 BY_FILE = "the tests of a file"
+BY_ENGINE = "the tests of an engine"
 ALONE = "each test"
 
 UNITS = {
@@ -128,7 +129,7 @@ UNITS = {
     "tests/integration": ALONE,
     "tests/processes": "processes",
     "tests/simulation": ALONE,
-    "tests/store/engines": "",
+    "tests/store/engines": BY_ENGINE,
     "tests/store/rules": ALONE,
     "tests/store/sqlite/test_bit_flips.py": ALONE,
     "tests/test_architecture.py": "sources",
@@ -141,8 +142,8 @@ UNITS = {
 other, in one process. The longest name holds.
 
 Tests of an engine share its server, those of sources what they parsed; those that start nodes would make one another
-wait. Of the others a file is a unit, because to give out 8,000 tests one by one costs as much CPU as half of them; only
-where single tests take seconds each is a unit of its own.
+wait. Of the others a file is a unit, because to give out 6,047 short tests one by one took 106 s of CPU, and to run
+them in one process 64; only where single tests take seconds each is a unit of its own.
 """
 
 ENGINES = ("redis", "postgres", "etcd", "sqlite")
@@ -157,11 +158,10 @@ def markers_of(test: str) -> tuple[str, ...]:
 
 def unit_of(test: str) -> str:
     """Return the unit of `UNITS` that a test belongs to: a group's name, a file, or the test itself."""
-    place = _longest(test, UNITS)
-    file = test.partition("::")[0]
-    if place == "tests/store/engines":
+    unit = UNITS[_longest(test, UNITS)]
+    if unit == BY_ENGINE:
         return _engine_of(test)
-    return {BY_FILE: file, ALONE: test}.get(UNITS[place], UNITS[place])
+    return {BY_FILE: test.partition("::")[0], ALONE: test}.get(unit, unit)
 
 
 def order_of(test: str) -> int:

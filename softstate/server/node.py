@@ -7,7 +7,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -296,28 +295,26 @@ class Node:
         Raises `NodeFailed` after bugs that a node must not outlive, or should not (`softstate.server.bulkhead`).
         """
         sockets = [listener.socket for listener in listeners if isinstance(listener, trio.SocketListener)]
-        told = ExitStack()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_at_once, nursery.cancel_scope)
                 await self.start(nursery)
+                rates = (self.handshakes, self.polls) if sockets else ()
                 async with trio.open_nursery() as accepting:
-                    if sockets:
-                        told.enter_context(waits_told((self.handshakes, self.polls)))
                     started()
                     for each in sockets:
                         self.pump.listen(each)
                     for listener in listeners:
                         if not isinstance(listener, trio.SocketListener):
                             accepting.start_soon(accept_all, listener, self.serve_stream, nursery, self.bulkhead)
-                    await self._draining.wait()
+                    with waits_told(rates):
+                        await self._draining.wait()
                     accepting.cancel_scope.cancel()
                 self.pump.accept_no_more()
                 close(sockets)
                 await self._wind_down()
                 nursery.cancel_scope.cancel()
         finally:
-            told.close()
             close(sockets)
         if self.bulkhead.fatal is not None:
             raise NodeFailed(

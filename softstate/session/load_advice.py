@@ -28,8 +28,7 @@ from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice
 LOAD = 0.5
 """Fraction of a service rate that clients which come back as advised may use; the rest is for all others, and for what
 a node that has just started lacks of the rate that the one before it had measured: with its clients on the same cores
-it served 0.51 to 0.66 of that (`bench recovery`, 3,000 clients). At 0.75 one of
-eight publishes was late."""
+it served 0.51 to 0.66 of that (`bench recovery`, 3,000 clients), and at 0.75 one of eight publishes was late."""
 
 SERVED_WITHIN = 0.8
 """Part of the time that clients wait within which the node has to be done; the rest is the network's, and for errors of
@@ -49,7 +48,7 @@ second has to know how fast it was, when it dies in the next."""
 
 TOGETHER = 16
 """Requests that fill the time in which the node only waits for its store. One that waits alone takes a sixteenth of
-it, since a call of the store answers many for little more than the price of one."""
+it, since a call of the store answers many for little more than the price of one. An estimate."""
 
 SPREAD_MS_MIN = 100
 SPREAD_MS_MAX = 600_000

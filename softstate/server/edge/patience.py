@@ -62,7 +62,7 @@ class Patience:
         self._bulkhead = bulkhead
         self._wheel: Wheel[Watch] = Wheel(trio.current_time(), TICK_S)
         self._sleep = trio.CancelScope()
-        # The deadline of that scope: to read and set it there costs 4 us, and a connect watches three times.
+        # The deadline of that scope: to read and set it there costs 2 us, and a connect watches three times.
         self._until = -math.inf
 
     def watch(self, patient: Patient, at: float) -> Watch:

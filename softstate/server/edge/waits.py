@@ -6,7 +6,7 @@ In simulation time passes while a node "works", and its loop sleeps meanwhile: t
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, final
 
 import trio
@@ -44,10 +44,15 @@ class _Waits(trio.abc.Instrument):
 
 @contextmanager
 def waits_told(rates: Sequence[Rate]) -> Generator[None]:
-    """Tell rates when the loop waits for others, and when it goes on, during a block. Costs 3 us a wait."""
+    """Tell rates when the loop waits for others, and when it goes on, during a block.
+
+    Costs 1.4 us a wait, 5 with requests in progress (timeit).
+    """
     waits = _Waits(rates)
     trio.lowlevel.add_instrument(waits)
     try:
         yield
     finally:
-        trio.lowlevel.remove_instrument(waits)
+        # If it has met a bug, Trio has logged that and removed it.
+        with suppress(KeyError):
+            trio.lowlevel.remove_instrument(waits)

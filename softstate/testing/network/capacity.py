@@ -71,7 +71,7 @@ class Processor:
         self.busy_s = 0.0
         self.wasted_s = 0.0
         self.accept_queue_max = 0
-        self.told: Callable[[Work, bool], None] = _nobody
+        self.told: Callable[[Work, bool], None] = _untold
         self._free_at_s = 0.0
 
     async def serve(self, work: Work, cost_s: float, *, wasted: bool = False) -> None:
@@ -93,8 +93,8 @@ class Processor:
     def restart(self) -> None:
         """Drop the work of a process that has ended."""
         self._free_at_s = 0.0
-        self.told = _nobody
+        self.told = _untold
 
 
-def _nobody(_work: Work, _begins: bool) -> None:
-    """Tell no program: none has started."""
+def _untold(_work: Work, _begins: bool) -> None:
+    """Stand for a program that has not started."""

@@ -58,3 +58,17 @@ async def test_nothing_is_told_behind_the_block() -> None:
         await trio.lowlevel.checkpoint()
     await _wait_for_a_thread()
     assert rate.told == []
+
+
+async def test_a_bug_of_a_rate_ends_the_telling_and_not_the_block() -> None:
+    class Broken(Told):
+        def waits(self, now: float) -> None:
+            super().waits(now)
+            raise ZeroDivisionError
+
+    rate = Broken()
+    with waits_told([rate]):
+        while not rate.told:
+            await _wait_for_a_thread()
+        await _wait_for_a_thread()
+    assert len(rate.told) == 1
