@@ -30,6 +30,12 @@ whose values were smaller than `ROWS_BYTES` together."""
 _AFTER = "version > ? AND version <= ?"
 _LISTED = "version IN (SELECT value FROM json_each(?))"
 _OUT_OF_RANGE = "version <= 0 OR version > ?"
+_VERSIONS = (
+    "SELECT json_group_array(json_array(asked.key, version))"
+    " FROM json_each(?) AS asked CROSS JOIN record WHERE topic = asked.value"
+)
+"""Returns places in the list and no names: a damaged index has given a name that was not asked for and was no text."""
+
 _ROWS_AFTER = "SELECT start, nonce, checksum FROM history WHERE start > ? AND start <= ? ORDER BY start"
 _ROW_AT = "SELECT start, nonce, checksum FROM history WHERE start <= ? ORDER BY start DESC LIMIT 1"
 
@@ -117,13 +123,11 @@ class SqliteSnapshot:
         missing = [topic for topic in topics if topic not in self._versions]
         if missing:
             self._versions.update(dict.fromkeys(missing))
-            (found,) = self._connection.execute(
-                "SELECT json_group_object(topic, version) FROM record WHERE topic IN (SELECT value FROM json_each(?))",
-                (as_json(missing),),
-            ).fetchone()
-            versions = msgspec.json.decode(found, type=dict[str, int])
-            self._versions.update(versions)
-            self._names.update((version, topic) for topic, version in versions.items())
+            (found,) = self._connection.execute(_VERSIONS, (as_json(missing),)).fetchone()
+            for place, version in msgspec.json.decode(found, type=list[tuple[int, int]]):
+                topic = missing[place]
+                self._versions[topic] = version
+                self._names[version] = topic
 
     def load(self, versions: Sequence[int]) -> Iterator[Record]:
         """Yield the records that have these versions, in ascending order, loading them as they are asked for."""

@@ -31,9 +31,9 @@ ROWS_AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement takes: few sizes, so that SQLite compiles each once, and 1 to fit any number."""
 
 _TOPICS = (
-    "SELECT json_group_array(json_array(topic, version, value IS NOT NULL,"
-    " CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END)) FROM record"
-    " WHERE topic IN (SELECT value FROM json_each(?))"
+    "SELECT json_group_array(json_array(asked.key, version, record.value IS NOT NULL,"
+    " CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END))"
+    " FROM json_each(?) AS asked CROSS JOIN record WHERE topic = asked.value"
 )
 _TOPIC = (
     "SELECT version, value IS NOT NULL, CASE typeof(checksum) WHEN 'integer' THEN checksum ELSE 0 END FROM record"
@@ -143,9 +143,9 @@ def _topics_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[s
         topic = group[0].topic
         row = connection.execute(_TOPIC, (topic,)).fetchone()
         return {} if row is None else {topic: (row[0], bool(row[1]), row[2])}
-    topics = as_json(list({write.topic: None for write in group}))
-    (found,) = connection.execute(_TOPICS, (topics,)).fetchone()
-    return {topic: (version, bool(live), stored) for topic, version, live, stored in msgspec.json.decode(found)}
+    topics = list({write.topic: None for write in group})
+    (found,) = connection.execute(_TOPICS, (as_json(topics),)).fetchone()
+    return {topics[place]: (version, bool(live), stored) for place, version, live, stored in msgspec.json.decode(found)}
 
 
 def _states_of(

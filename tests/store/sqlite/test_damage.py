@@ -221,6 +221,30 @@ async def test_damage_while_pages_are_taken(seed: int, tmp_path: Path) -> None:
     await store.aclose()
 
 
+@pytest.mark.parametrize("name", [b"s/\xff1", b"s/31"], ids=["no text", "text"])
+async def test_a_name_out_of_order_in_the_index_is_none_that_was_asked_for(name: bytes, tmp_path: Path) -> None:
+    """Damage to the file: beside the entry of the topic asked for stands one that sorts before it, of no such name.
+
+    SQLite's loop over an index takes it for one more match.
+    """
+    path = tmp_path / "softstate.db"
+    store, records = await filled(path)
+    await store.aclose()
+    topics = {topic: records[topic].version for topic in ("t/21", "t/22")}
+    # An entry: the bytes of its header, the types of its two fields, the name, and the version in one byte.
+    damaged = bytes([3, 12 + 2 * len(b"t/22") + 1, 1]) + b"t/22" + bytes([topics["t/22"]])
+    data = path.read_bytes()
+    assert data.count(damaged) == 1
+    path.write_bytes(data.replace(damaged, damaged[:3] + name + damaged[7:]))
+    store = await SqliteStore.open(str(path))
+    found = await page_of(store, replace(WHOLE, topics=dict.fromkeys(topics, 0)))
+    assert [record for record in found if not record.unreadable] == [records["t/21"]]
+    done = await store.publish([Write(topic, b"\x01", expect=topics["t/21"]) for topic in ("t/21", "t/30")])
+    assert isinstance(done.verdicts[0], Applied)
+    assert isinstance(done.verdicts[1], Conflict)
+    await store.aclose()
+
+
 # Rows that look like tombstones --------------------------------------------------------------------------------------
 
 
