@@ -83,6 +83,7 @@ _PROXIES = (
 _RARE_RENEWALS = (
     "tests/simulation/test_schedule_proxies.py::test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare"
 )
+_BIT_FLIPS = "tests/store/sqlite/test_bit_flips.py"
 _HERD = "tests/simulation/test_schedule_herd.py"
 
 THOROUGH = frozenset(
@@ -107,6 +108,7 @@ THOROUGH = frozenset(
         "tests/simulation/test_schedule_overload.py::test_a_herd_comes_back_as_fast_as_the_node_can_serve_it[10.0]",
         "tests/simulation/test_schedule_overload.py::test_without_a_place_in_the_spread_the_herd_knocks_too_often",
         "tests/simulation/test_schedule_overload.py::test_without_spread_and_admission_the_node_serves_the_dead",
+        f"{_BIT_FLIPS}::test_more_damaged_files_do",
         f"{_RARE_RENEWALS}[reset]",
         f"{_RARE_RENEWALS}[swallow]",
         "tests/simulation/test_schedule_rest.py::test_q2_ten_thousand_updates_a_second_conflate_for_slow_clients",
@@ -131,7 +133,7 @@ UNITS = {
     "tests/simulation": ALONE,
     "tests/store/engines": BY_ENGINE,
     "tests/store/rules": ALONE,
-    "tests/store/sqlite/test_bit_flips.py": ALONE,
+    _BIT_FLIPS: ALONE,
     "tests/test_architecture.py": "sources",
     "tests/test_names.py": "sources",
     "tests/test_places.py": ALONE,

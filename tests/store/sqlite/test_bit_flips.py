@@ -1,4 +1,4 @@
-"""200 files with flipped bits: refused when they are opened, or down with what to do, or right in all they serve.
+"""Files with flipped bits: refused when they are opened, or down with what to do, or right in all they serve.
 
 Each file is read, written and looked at in every way there is. A fault of the whole file is one of the store's own
 errors; a value that is served was published under that name, at that version.
@@ -19,9 +19,10 @@ from softstate.names import ALL
 from softstate.store.base import Applied, Dump, Number, Write
 from softstate.store.sqlite.store import SqliteStore
 
-FILES = 200
-PORTIONS = 20
-"""The files are spread over so many tests."""
+FILES, MORE_FILES = 200, 1_000
+"""Files in each run, and more of them where thorough tests are run."""
+
+PER_TEST = 10
 
 SIZES = {"small": (8, 20), "many": (400, 40), "long": (24, 6_000), "log": (120, 200)}
 """How many topics a file holds, and how long their values are at most. In "log" all that was written is in the log."""
@@ -31,7 +32,7 @@ Published = set[tuple[str, int, bytes | None]]
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Published]]:
-    """Write each kind of file once, and return it with everything that was published."""
+    """Write each kind of file once, always the same, and return it with everything that was published."""
     import trio  # noqa: PLC0415 - of this fixture alone, which runs outside of a loop
 
     folder = tmp_path_factory.mktemp("originals")
@@ -42,7 +43,7 @@ async def written(path: Path, kind: str) -> tuple[Path, Published]:
     random = Random(kind)
     topics, length = SIZES[kind]
     names = [f"{random.choice('abc')}/{number}" for number in range(topics)]
-    store = await SqliteStore.open(str(path))
+    store = await SqliteStore.open(str(path), random=Random(kind))
     published: Published = set()
     for round_ in range(3):
         group = [
@@ -85,24 +86,35 @@ def flipped(source: Path, target: Path, random: Random) -> str:
     return f"{source.name}: bits {bits} of {hit.name}"
 
 
-@pytest.mark.parametrize("portion", range(PORTIONS))
+@pytest.mark.parametrize("first", range(0, FILES, PER_TEST))
 async def test_a_damaged_file_serves_what_was_published_or_says_what_to_do(
-    portion: int, originals: dict[str, tuple[Path, Published]], tmp_path: Path
+    first: int, originals: dict[str, tuple[Path, Published]], tmp_path: Path
 ) -> None:
-    for number in range(portion, FILES, PORTIONS):
-        random = Random(number)
-        source, published = originals[random.choice(list(SIZES))]
-        path = tmp_path / f"{number}.db"
-        what = flipped(source, path, random)
-        try:
-            store = await SqliteStore.open(str(path))
-        except (StoreRefused, Unavailable) as error:
-            check_says_what_to_do(error, what)
-            continue
-        try:
-            await use(store, published, random, what)
-        finally:
-            await store.aclose()
+    for seed in range(first, first + PER_TEST):
+        await damage_and_use(seed, originals, tmp_path)
+
+
+@pytest.mark.parametrize("first", range(FILES, FILES + MORE_FILES, PER_TEST))
+async def test_more_damaged_files_do(first: int, originals: dict[str, tuple[Path, Published]], tmp_path: Path) -> None:
+    for seed in range(first, first + PER_TEST):
+        await damage_and_use(seed, originals, tmp_path)
+
+
+async def damage_and_use(seed: int, originals: dict[str, tuple[Path, Published]], folder: Path) -> None:
+    random = Random(seed)
+    source, published = originals[random.choice(list(SIZES))]
+    path = folder / f"{seed}.db"
+    what = f"seed {seed}: {flipped(source, path, random)}"
+    print(what)
+    try:
+        store = await SqliteStore.open(str(path), random=random)
+    except (StoreRefused, Unavailable) as error:
+        check_says_what_to_do(error, what)
+        return
+    try:
+        await use(store, published, random, what)
+    finally:
+        await store.aclose()
 
 
 def check_says_what_to_do(error: StoreFault | Unavailable, what: str) -> None:
