@@ -3,8 +3,10 @@
 This is what a small installation pays: nothing is shared, batched or warm. Everything is CPU time of the whole process,
 of all its threads, and a publish is charged with what the process used beyond what it uses when idle.
 
-Beside it: the same node on ``memory:``, which has no files to watch and no thread to write them, and raw `sqlite3`
-(`bench.load.servers.sqlite_writer`), a process that writes the same value, with the same pragmas, at the same times.
+Beside it: the same node on ``memory:``, which has no files to watch and no thread to write them; raw `sqlite3`
+(`bench.load.servers.sqlite_writer`), a process that writes the same value, with the same pragmas, at the same times;
+and bare trio-websocket, which renews the same sessions, and sends back each publish: what it costs to wake up Trio's
+loop, whose caches have gone cold, for one message.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from bench.measure.cost import CPU_S_MIN, cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
-from bench.measure.servers import Server, folder, softstate_server
+from bench.measure.servers import Server, folder, python_server, softstate_server
 from bench.speed.closed_loop_runs import figures_of
 from bench.speed.publish import request_message
-from bench.speed.sessions import RENEW_S, Pair, paired, servings
+from bench.speed.sessions import BARE, RENEW_S, Pair, bare_server, paired, reply_sizes, servings
 
 SESSIONS = 1_000
 RATES = (5, 20)
@@ -42,6 +44,7 @@ PUBLISH_MS_MAX = 0.5
 OURS = "softstate"
 MEMORY = "softstate memory:"
 RAW = "raw sqlite3"
+ECHO = "trio-websocket, echo"
 EMPTY = "no clients"
 RENEWED = "with sessions"
 
@@ -55,17 +58,18 @@ COST = (
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """A running node, and one connection that publishes to it."""
+    """A running server, and one connection that publishes to it; each answer contains `good`."""
 
     server: Server
     load: LoadProcess
+    good: str = "published"
 
     def publish(self, per_s: float, seconds: float, idle_s: float) -> Figures:
         """Publish by the clock, or if `per_s` is 0 as soon as answered; charge each with what idling does not cost."""
         idle = busy(self.server.pid, idle_s)
         before_s = cpu_s(self.server.pid)
         command, more = ("pace", {"per_s": per_s}) if per_s else ("ask", {})
-        run = self.load.ask(command, request=request_message(keyed=False), seconds=seconds, good="published", **more)
+        run = self.load.ask(command, request=request_message(keyed=False), seconds=seconds, good=self.good, **more)
         spent_s = cpu_s(self.server.pid) - before_s
         return {**figures_of(run), "each_s": (spent_s - idle * run["wall_s"]) / run["answers"]}
 
@@ -101,6 +105,9 @@ def resting(report: Report, sessions: int, seconds: float, rounds: int) -> Round
             candidates[f"{MEMORY}, {EMPTY}"] = partial(
                 _rest, stack.enter_context(softstate_server(store="memory:")), seconds
             )
+            pair = stack.enter_context(paired(partial(bare_server, reply_sizes())))
+            pair.open(sessions)
+            candidates[f"{BARE}, {RENEWED}"] = partial(_renew, pair, sessions, seconds)
         result = run_rounds(candidates, rounds, "idle")
     report.table(
         f"idle; sessions: {sessions:,}, renewed every {RENEW_S:g} s",
@@ -136,6 +143,7 @@ def publishing(
         raw = None
         if not report.compares:
             publishers[MEMORY] = stack.enter_context(publisher(store="memory:"))
+            publishers[ECHO] = stack.enter_context(echoed())
             home = stack.enter_context(folder())
             raw = stack.enter_context(LoadProcess("bench.load.servers.sqlite_writer", str(home / "raw.db")))
         for up in publishers.values():
@@ -160,6 +168,17 @@ def publisher(checkout: Checkout = THIS, store: str = "") -> Iterator[Publisher]
     with softstate_server(checkout=checkout, store=store) as server, LoadProcess("bench.load.closed_loop") as load:
         load.ask("open", port=server.port, connections=1, protocol="softstate")
         yield Publisher(server, load)
+
+
+@contextmanager
+def echoed() -> Iterator[Publisher]:
+    """Run a server that sends each message back, and a generator with one connection to it."""
+    with (
+        python_server("bench.load.servers.echo_server", name=ECHO) as server,
+        LoadProcess("bench.load.closed_loop") as load,
+    ):
+        load.ask("open", port=server.port, connections=1, protocol="websocket")
+        yield Publisher(server, load, good="publish")
 
 
 def _write(writer: LoadProcess, per_s: float, seconds: float) -> Figures:

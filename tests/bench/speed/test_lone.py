@@ -14,7 +14,12 @@ from bench.speed import lone
 def test_an_idle_node_is_measured_with_and_without_sessions() -> None:
     report = Report("lone", "small")
     result = lone.resting(report, 3, 0.1, 1)
-    assert list(result.runs) == ["softstate, no clients", "softstate, with sessions", "softstate memory:, no clients"]
+    assert list(result.runs) == [
+        "softstate, no clients",
+        "softstate, with sessions",
+        "softstate memory:, no clients",
+        "trio-websocket, with sessions",
+    ]
     assert all(run["busy"] > 0 for runs in result.runs.values() for run in runs)
     assert [target.ok is None for target in report.targets] == [False] * 2
 
@@ -25,7 +30,7 @@ def test_publishes_come_by_the_clock_and_one_after_the_other() -> None:
     results = lone.publishing(report, (20,), 0.2, 0.05, 1)
     assert list(results) == ["20 publishes a second", "one publish after the other"]
     for result in results.values():
-        assert list(result.runs) == [lone.OURS, lone.MEMORY, lone.RAW]
+        assert list(result.runs) == [lone.OURS, lone.MEMORY, lone.ECHO, lone.RAW]
         assert all(run["p50_s"] > 0 for runs in result.runs.values() for run in runs)
     paced = results["20 publishes a second"]
     assert all(run["per_s"] <= 40 for runs in paced.runs.values() for run in runs)
