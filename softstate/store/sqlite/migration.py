@@ -91,7 +91,7 @@ def _carry_over(connection: sqlite3.Connection) -> None:
     keys = _portioned(connection, "SELECT topic, key, digest, version FROM idempotency")
     connection.executemany(
         f"INSERT OR IGNORE INTO used_key ({KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
-        (key_row(Key(row[0].decode(), row[1].decode(), row[2], row[3])) for row in keys if _is_key(*row)),
+        (key_row(Key(row[0].decode(), row[1].decode(), row[2], row[3])) for row in keys if _is_key(head, *row)),
     )
     for table in ("topic", "lineage", "idempotency", "meta"):
         connection.execute(f"DROP TABLE {table}")
@@ -146,8 +146,11 @@ def _published_name(
     return name
 
 
-def _is_key(topic: object, key: object, digest: object, version: object) -> bool:
+def _is_key(head: int, topic: object, key: object, digest: object, version: object) -> bool:
+    """Tell whether a row is of an idempotency key. One above the head would stand in the way of the key made there."""
     if type(topic) is not bytes or type(key) is not bytes or type(digest) is not bytes or type(version) is not int:
+        return False
+    if not 0 < version <= head:
         return False
     try:
         return bool(topic.decode() and key.decode())

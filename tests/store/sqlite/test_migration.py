@@ -200,6 +200,19 @@ async def test_values_that_were_never_published_become_unreadable_and_stop_nothi
     await store.aclose()
 
 
+@pytest.mark.parametrize("version", [HEAD + 2, HEAD + 1, 0, -5])
+async def test_a_key_at_a_version_that_no_commit_had_stands_in_the_way_of_none(version: int, path: Path) -> None:
+    run_sql(path, f"UPDATE idempotency SET version = {version} WHERE key = 'k-deep'")
+    store = await SqliteStore.open(str(path))
+    assert (await store.info()).keys == 7
+    for number, revision in enumerate((HEAD + 2, HEAD + 3)):
+        done = await store.publish([Write("new", b"\x01", key=f"k{number}", digest=bytes(16))])
+        assert list(done.verdicts) == [Applied(revision)]
+    again = await store.publish([Write("deep", b"\x01", key="k-deep", digest=bytes([5]) * 16)])
+    assert list(again.verdicts) == [Applied(HEAD + 4)], "it was forgotten, as any damaged key"
+    await store.aclose()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
