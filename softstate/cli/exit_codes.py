@@ -21,7 +21,8 @@ from softstate.errors import (
 
 OK = 0
 BROKEN = 1
-"""A promise was broken or a check failed (`demo`, `drill`, `store check`); also what Python ends with after a bug."""
+"""A promise was broken or a check failed (`demo`, `drill`, `store check`), or records could not be read (`store copy`,
+`backup`, `restore`); also what Python ends with after a bug."""
 USAGE = 2
 """The request breaks a rule: a flag, a setting, a topic, a value, a line of a file.
 

@@ -310,7 +310,7 @@ def advise(
 
     `polling` clients poll already; they, and those with a session if pushes fail, share the rate of polls. Poll every
     `every_ms`, the first time after U(0, `spread_ms`). Reconnect after U(0, `spread_ms`), then, at attempt k, after
-    U(0, min(`cap_ms`, `base_ms` · 2^k)).
+    U(0, max(`spread_ms`, min(`cap_ms`, `base_ms` · 2^k))) (P-CLI-4), or as P-CLI-13 says if the dial was refused.
 
     `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
     N / (0.5 · polls per second), the cap to 2N / (0.5 · handshakes per second), with N / (0.5 · rate) bounded by

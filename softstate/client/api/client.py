@@ -1,4 +1,4 @@
-"""The client as an application sees it: `connect`, and the `Client` that it gives.
+"""The client as an application sees it: the `Client` that `connect` gives.
 
 ::
 

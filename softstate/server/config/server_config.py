@@ -81,10 +81,10 @@ class ServerConfig:
         int, above(0), "Advice to clients: the time between two polls; under load a longer one is given."
     ] = 15_000
     recover_base_ms: Annotated[
-        int, above(0), "Advice to clients: the longest pause before the first attempt to connect again."
+        int, above(0), "Advice to clients: the bound of the first backoff; a spread that is longer counts instead."
     ] = 500
     recover_cap_ms: Annotated[
-        int, above(0), "Advice to clients: the longest pause before any attempt; it doubles with each until then."
+        int, above(0), "Advice to clients: the bound to which backoffs double; under load a greater one is given."
     ] = 30_000
     handshakes_per_s: Annotated[
         float, above(0), "Handshakes, and polls, a second that this node can answer, until it has measured itself."
@@ -114,7 +114,9 @@ class ServerConfig:
         int, above(0), "Bytes that may wait for one slow connection before its lease is revoked."
     ] = MIB
     congested_s_max: Annotated[
-        float, above(0), "Time that one connection may be congested (its socket full) before its lease is revoked."
+        float,
+        above(0),
+        "Time for which something may wait, without a break, for one slow connection: then its lease is revoked.",
     ] = 10.0
     inflight_max: Annotated[
         int, above(0), "Publishes of one connection that may wait for their commit; beyond it, reading pauses."

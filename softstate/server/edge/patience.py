@@ -18,7 +18,7 @@ from softstate.lease.timer_wheel import Wheel
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 
 TICK_S = 0.25
-"""Length of a tick: a deadline is found to be over at most so much late, in seconds, if the node is not late itself."""
+"""Length of a tick, in seconds: a deadline is found to be over up to two ticks late, unless the node is late."""
 
 LATE_PER_TURN = 32
 """Peers whose deadline is looked at in one turn of the loop: 40 us each, if each is to be told to leave."""

@@ -129,7 +129,7 @@ async def test_it_is_granted_and_refused_by_itself(backend: PostgresBackend) -> 
 async def test_a_publish_asked_for_after_a_commit_has_a_higher_revision(
     backend: PostgresBackend, applications: list[Application], way: str
 ) -> None:
-    """S12: with nodes and programs publishing meanwhile, by each way to publish."""
+    """With nodes and programs publishing meanwhile, by each way to publish."""
     stores = [await backend.open() for _ in range(3)]
     applications += [Application(backend), Application(backend)]
     application, other = applications
