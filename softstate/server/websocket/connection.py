@@ -294,6 +294,9 @@ class Connection(Channel):
             with trio.move_on_after(self._parts.config.timeout_ms / 1000):
                 await self._parts.hub.reached(effect.at_least)
             self._ask(replace(effect, at_least=0))
+            # It may have been refused at once.
+            self._heard_at = trio.current_time()
+            self._go_on()
 
     def _caught_up(self, ticket: int, head: HeadTicket) -> None:
         if head.error is not None:
