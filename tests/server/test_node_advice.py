@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -17,10 +18,14 @@ from softstate.client.shell.clock import TrioClock
 from softstate.errors import Rewound, Unavailable
 from softstate.model import Page, Query
 from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.http import poll_routes
+from softstate.server.storage.reads import StoreReads
 from softstate.session.load_advice import POLL_MS, PRIOR_S, SPREAD_MS_MIN
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryStore
 from softstate.testing.network.network import SimNetwork
+from softstate.wire import CBOR
 from tests.kit.silent_sink import SilentSink
 
 HOST, PORT = "localhost", 8700
@@ -74,10 +79,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[Rig]:
+async def running(*, strict: bool = True, **options: Any) -> AsyncIterator[Rig]:
     store = SlowStore()
     await store.publish([Write("a", b"\x01")])
-    node = Node(ServerConfig(**options), store, await store.head(), jitter=Random(1))
+    bulkhead = Bulkhead(strict=strict)
+    node = Node(ServerConfig(**options), store, await store.head(), jitter=Random(1), bulkhead=bulkhead)
     async with trio.open_nursery() as nursery:
         network = SimNetwork(Random(1))
         nursery.start_soon(network.run)
@@ -187,3 +193,75 @@ async def test_polls_have_a_rate_of_their_own(autojump_clock: trio.testing.MockC
         await rig.ask(*["POST /v1/poll"] * 1500, body='{"topics": {"a": 0}}')
         assert rig.node.polls.per_s == pytest.approx(50.0, rel=0.1)
         assert rig.node.handshakes.per_s == 500.0
+
+
+PAGED = '{"prefixes": {"p/": 0}}'
+
+
+async def fill(rig: Rig) -> None:
+    """Publish what a poll of one page does not hold."""
+    for number in range(6):
+        await rig.store.publish([Write(f"p/{number}", CBOR.dumps("x" * 60_000))])
+
+
+async def test_pages_of_polls_that_go_on_leave_the_rate_alone(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(handshakes_per_s=100.0) as rig:
+        await fill(rig)
+        rig.store.read_s = 0.05
+        answers = await rig.ask(*["POST /v1/poll"] * 60, body=PAGED)
+        assert all(answer["more"] for answer in answers)
+        assert rig.node.polls.in_progress == 0
+        assert rig.node.polls.per_s == pytest.approx(100.0, rel=0.01)
+        # The last page counts as the poll.
+        last = await rig.ask("POST /v1/poll", body=json.dumps({**json.loads(PAGED), "cursor": answers[0]["cursor"]}))
+        assert "next_ms" in last[0]
+        assert rig.node.polls.in_progress == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"topics": {"a": 0}}', '{"topics": {"a/": 0}}', '{"prefixes": {"p": 0}}',
+        '{"topics": {"a": 0}, "cursor": "x"}',
+        '{"position": {"epoch": "e", "lineage": "l", "revision": 1}, "topics": {"a": 0}}', '{"min_revision": 99}',
+        json.dumps({"topics": {f"t/{number}": 0 for number in range(300)}}),
+    ],
+)  # fmt: skip
+async def test_no_poll_stays_in_progress_however_it_is_answered(
+    body: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running() as rig:
+        await rig.ask("POST /v1/poll", body=body)
+        assert rig.node.polls.in_progress == 0
+
+
+@pytest.mark.parametrize(("request_", "body"), [("POST /v1/poll", PAGED), ("GET /v1/topics", "")])
+async def test_no_poll_stays_in_progress_whose_client_hangs_up(
+    request_: str, body: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running() as rig:
+        await fill(rig)
+        rig.store.read_s = 1.0
+        stream = await rig.network.opener("curl")(HOST, PORT, False)
+        head = f"{request_} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        await stream.send_all(head.encode() + body.encode())
+        await trio.sleep(0.5)
+        assert rig.node.polls.in_progress == 1
+        await stream.aclose()
+        await trio.sleep(10)
+        assert rig.node.polls.in_progress == 0
+
+
+@pytest.mark.parametrize("where", ["submit", "answer", "encode"])
+async def test_no_poll_stays_in_progress_that_meets_a_bug(
+    where: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {
+        "submit": (StoreReads, "submit"), "answer": (poll_routes, "encode_by_turns"), "encode": (poll_routes, "_reply"),
+    }  # fmt: skip
+    monkeypatch.setattr(*broken[where], lambda *_: 1 / 0)
+    async with running(strict=False) as rig:
+        await fill(rig)
+        with structlog.testing.capture_logs():
+            await rig.ask("POST /v1/poll", body=PAGED)
+        assert (rig.node.bulkhead.bugs, rig.node.polls.in_progress) == (1, 0)

@@ -69,9 +69,14 @@ def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: C
 def _read_page(
     context: HttpContext, request: Request, query: Query, settle: Settle, broken: Callable[[], None]
 ) -> None:
-    watch = context.services.watch_poll(again=True)
     arrived = context.unchanged.begin()
     codec = request.accepted()
+
+    def end(outcome: Reply | RequestError) -> None:
+        # Of no effect on a poll that was answered to its end. A page with more behind it is over as well: if it counted
+        # as in progress from then on, the node would take itself for busy, and refuse all polls in the end.
+        watch.left()
+        settle(outcome)
 
     def failed() -> None:
         watch.left()
@@ -80,22 +85,19 @@ def _read_page(
     def answered(ticket: ReadTicket) -> None:
         page = ticket.answer
         if page is None:
-            watch.left()
             assert ticket.error is not None
-            settle(ticket.error)
+            end(ticket.error)
             return
         context.unchanged.learn(query, page, arrived)
 
         def encoded(changes: Mapping[int, bytes]) -> None:
-            settle(_reply(request, query, page, watch, changes))
+            end(_reply(request, query, page, watch, changes))
 
         encode_by_turns(context.turns, codec, page.records, codec.change, encoded, failed)
 
-    try:
-        context.reads.submit(query, ASKER.get(), answered, failed)
-    except RequestError:
-        watch.left()
-        raise
+    context.reads.submit(query, ASKER.get(), answered, failed)
+    # Only now: if that raises, nothing is called that would end it.
+    watch = context.services.watch_poll(again=True)
 
 
 async def poll(context: HttpContext, request: Request) -> Reply:
