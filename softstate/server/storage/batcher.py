@@ -119,8 +119,13 @@ class Queue(Protocol[T, R]):
     def put_back(self, tickets: Sequence[Ticket[T, R]], /) -> None:
         """Queue requests again that a call did not come to."""
 
-    def take(self, count_max: int, now: float, /) -> list[Ticket[T, R]]:
-        """Return the requests of the next call: `count_max` at most, and perhaps none. May settle others."""
+    def take(
+        self, count_max: int, now: float, /
+    ) -> tuple[list[Ticket[T, R]], Sequence[tuple[Ticket[T, R], RequestError]]]:
+        """Return the requests of the next call, `count_max` at most and perhaps none, and those that are refused.
+
+        To settle these is the caller's: what they call back may meet a bug.
+        """
 
     def drain(self) -> list[Ticket[T, R]]:
         """Return all requests; none waits any more."""
@@ -133,9 +138,9 @@ class Fifo(deque[Ticket[T, R]]):
         """See `Queue.put_back`."""
         self.extendleft(reversed(tickets))
 
-    def take(self, count_max: int, _now: float, /) -> list[Ticket[T, R]]:
-        """See `Queue.take`."""
-        return [self.popleft() for _ in range(min(len(self), count_max))]
+    def take(self, count_max: int, _now: float, /) -> tuple[list[Ticket[T, R]], tuple[()]]:
+        """See `Queue.take`. None is refused."""
+        return [self.popleft() for _ in range(min(len(self), count_max))], ()
 
     def drain(self) -> list[Ticket[T, R]]:
         """See `Queue.drain`."""
@@ -290,7 +295,10 @@ class Batcher(Generic[T, R]):
                     await trio.sleep_until(self._next_call_at)
                     began = trio.current_time()
                 self._next_call_at = began + self._interval_s
-            self._in_flight = self._queued.take(self._size(), began)
+            self._in_flight, refused = self._queued.take(self._size(), began)
+            if refused:
+                tickets, errors = zip(*refused, strict=True)
+                settle_each(self._bulkhead, self._name, tickets, errors)
             if not self._in_flight:
                 await trio.lowlevel.checkpoint()
                 continue

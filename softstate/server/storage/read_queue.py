@@ -90,6 +90,9 @@ class ReadRequest:
 
 ReadTicket: TypeAlias = Ticket[ReadRequest, Page]
 
+Refusal: TypeAlias = tuple[ReadTicket, RequestError]
+"""A read that is not made, and the answer to it."""
+
 
 class ReadQueue:
     """Reads that wait for the store. `cost_max` bounds what is assumed of one call, `patience_s` how long clients wait.
@@ -151,16 +154,20 @@ class ReadQueue:
             del self._waiting[request.key]
         self._lane_costs[request.lane] -= request.cost
 
-    def take(self, count_max: int, now: float) -> list[ReadTicket]:
-        """Return the reads of the next call: those of one lane, as many as one call may cost; perhaps none."""
+    def take(self, count_max: int, now: float) -> tuple[list[ReadTicket], list[Refusal]]:
+        """Return the reads of the next call: those of one lane, as many as one call may cost; perhaps none.
+
+        And those that are not made, of this lane and of those that were passed over for want of others.
+        """
+        refused: list[Refusal] = []
         for _ in self._lanes:
             lane = self._lanes[self._turn]
             self._turn = (self._turn + 1) % len(self._lanes)
-            if lane and (taken := self._take(lane, count_max, now)):
-                return taken
-        return []
+            if lane and (taken := self._take(lane, count_max, now, refused)):
+                return taken, refused
+        return [], refused
 
-    def _take(self, lane: deque[ReadTicket], count_max: int, now: float) -> list[ReadTicket]:
+    def _take(self, lane: deque[ReadTicket], count_max: int, now: float, refused: list[Refusal]) -> list[ReadTicket]:
         taken: list[ReadTicket] = []
         cost = 0
         while lane and len(taken) < count_max and (not taken or cost + lane[0].item.cost <= self._cost_max):
@@ -168,7 +175,7 @@ class ReadQueue:
             self._went(ticket.item)
             refusal = self._refusal(ticket, now)
             if refusal is not None:
-                ticket.settle(refusal)
+                refused.append((ticket, refusal))
             elif ticket.open:
                 taken.append(ticket)
                 cost += ticket.item.cost

@@ -10,9 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from softstate.errors import Unavailable
+from softstate.errors import RequestError, Unavailable
+from softstate.model import READ_COST_MAX, Page, Query
 from softstate.server.bulkhead import RETRY_S, Bulkhead
+from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.batcher import BATCH_MAX, FAILED_CALLS_MAX, Batcher, Ticket
+from softstate.server.storage.read_queue import ReadQueue, ReadRequest
 from tests.kit.batcher_rig import Answers, Log, Numbers, running, settled
 
 
@@ -97,6 +100,31 @@ async def test_a_bug_in_what_a_request_calls_back_leaves_its_group_alone() -> No
         await settled()
         assert (log, broken, bulkhead.bugs) == (["1", "3"], [2], 1)
         assert await batcher.ask(4) == "4"
+
+
+async def test_a_bug_in_what_a_refused_request_calls_back_leaves_those_of_the_next_call_alone() -> None:
+    async def call(group: Sequence[ReadRequest]) -> Sequence[Page | RequestError]:
+        return [Unavailable(f"asked for {list(request.query.topics)}") for request in group]
+
+    def bug(_ticket: Ticket[ReadRequest, Page]) -> None:
+        raise ZeroDivisionError
+
+    told: list[str] = []
+
+    def note(ticket: Ticket[ReadRequest, Page]) -> None:
+        told.append(str(ticket.error))
+
+    bulkhead, patience_s, now = Bulkhead(strict=False), 1.0, trio.current_time()
+    batcher = Batcher("reads", call, bulkhead, queued_max=9, call_s_max=5.0, queue=ReadQueue(READ_COST_MAX, patience_s))
+    batcher.submit(ReadRequest(Query({"a": 0}), PATIENT, now), note)
+    batcher.submit(ReadRequest(Query({"late": 0}), PATIENT, now - patience_s), bug, lambda: told.append("broken"))
+    batcher.submit(ReadRequest(Query({"b": 0}), PATIENT, now), note)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(batcher.run)
+        await settled()
+        assert told == ["broken", "asked for ['a']", "asked for ['b']"]
+        assert (bulkhead.bugs, len(batcher)) == (1, 0)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_wrong_number_of_answers_is_a_bug_and_leaves_no_request_without_one() -> None:

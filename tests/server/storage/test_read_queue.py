@@ -120,7 +120,10 @@ def ticket(query: Query, asker: Asker | None = None, at: float = 0.0) -> Ticket[
 
 
 def taken(waiting: ReadQueue, now: float = 0.0, count_max: int = 512) -> list[Query]:
-    return [ticket.item.query for ticket in waiting.take(count_max, now)]
+    reads, refused = waiting.take(count_max, now)
+    for ticket, error in refused:
+        ticket.settle(error)
+    return [ticket.item.query for ticket in reads]
 
 
 def page(records: int = 0, cost: int = 0) -> Page:
@@ -169,7 +172,7 @@ def test_reads_that_a_call_did_not_come_to_go_ahead_of_others() -> None:
     first, second, third = (ticket(Query({name: 0})) for name in "abc")
     waiting.append(third)
     waiting.put_back([first, second])
-    assert waiting.take(512, 0.0) == [first, second, third]
+    assert waiting.take(512, 0.0) == ([first, second, third], [])
     assert waiting.drain() == []
     waiting.put_back([first])
     assert (waiting.drain(), len(waiting)) == ([first], 0)
