@@ -7,6 +7,9 @@ import msgspec
 from softstate.errors import StoreRefused, Unavailable
 from softstate.store.etcd.messages import TXN_OPS_MAX, Failure
 
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Errors of bytes that are not the JSON expected; the last is of what is nested too deep, wanted or not."""
+
 MESSAGE_BYTES_MAX = 500
 """How much of etcd's own error text is repeated in ours."""
 
@@ -47,7 +50,7 @@ def failure_in(answer: bytes, status: int, *, where: str, name: str) -> Exceptio
     """Return the error to raise for an answer whose HTTP status is not 200; see `failure`."""
     try:
         found = msgspec.json.decode(answer, type=Failure)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         text = answer.decode(errors="replace")[:MESSAGE_BYTES_MAX].strip()
         return Unavailable(f"{where} does not answer as etcd's gateway does: HTTP status {status}, {text!r}")
     return failure(found.message or found.error, where=where, name=name)

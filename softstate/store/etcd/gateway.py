@@ -15,7 +15,7 @@ import trio
 
 from softstate.errors import Unavailable
 from softstate.store.etcd.connection import Connection, Endpoints, Pool
-from softstate.store.etcd.errors import NoAuthentication, TokenExpired, failure, failure_in
+from softstate.store.etcd.errors import NOT_JSON, NoAuthentication, TokenExpired, failure, failure_in
 from softstate.store.etcd.messages import Alarms, Op, Outcome, Status, Token, TxnAnswer
 from softstate.store.limits import CALL_S
 from softstate.store.remote.url import StoreUrl, tls_context
@@ -24,6 +24,7 @@ CONNECTIONS_MAX = 8
 """How many connections a store reads over at most. Beside them it has one to write and one to watch."""
 
 T = TypeVar("T", Outcome, TxnAnswer, Status, Alarms)
+AnyAnswer = TypeVar("AnyAnswer", Outcome, TxnAnswer, Status, Alarms, Token)
 
 log = structlog.get_logger("softstate.store")
 
@@ -43,7 +44,10 @@ class Gateway:
 
     async def txn(self, connection: Connection, ops: Sequence[Op]) -> TxnAnswer:
         """Read ranges in one snapshot, `TXN_OPS_MAX` at most."""
-        return await self.call(connection, "/v3/kv/txn", {"success": ops}, TxnAnswer)
+        answer = await self.call(connection, "/v3/kv/txn", {"success": ops}, TxnAnswer)
+        if len(answer.responses) != len(ops):
+            raise _no_gateway(connection, f"{len(ops)} ranges were asked for, and {len(answer.responses)} came")
+        return answer
 
     async def write(self, connection: Connection, compares: Sequence[Op], ops: Sequence[Op]) -> int:
         """Commit `ops` if all of `compares` hold; return etcd's revision of that commit, 0 if they did not."""
@@ -68,10 +72,7 @@ class Gateway:
         status, text = await connection.ask("POST", path, body, self.headers())
         if status != 200:
             raise self._noted(failure_in(text, status, where=connection.where, name=self.name))
-        try:
-            return msgspec.json.decode(text, type=answer, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unavailable(f"{connection.where} does not answer as etcd's gateway does: {error}") from None
+        return _decoded(connection, text, answer)
 
     async def authenticate(self, connection: Connection) -> None:
         """Get a token if there is a user and none yet. Raises `StoreRefused` when the password is wrong."""
@@ -80,7 +81,10 @@ class Gateway:
         body = msgspec.json.encode({"name": self._user, "password": self._password})
         status, text = await connection.ask("POST", "/v3/auth/authenticate", body, ())
         if status == 200:
-            self._token = msgspec.json.decode(text, type=Token).token
+            token = _decoded(connection, text, Token).token
+            if not (token.isascii() and token.isprintable()):
+                raise _no_gateway(connection, "its token cannot be sent back")
+            self._token = token
             return
         error = self._noted(failure_in(text, status, where=connection.where, name=self.name))
         if not isinstance(error, NoAuthentication):
@@ -130,3 +134,14 @@ class Gateway:
         """Close all connections."""
         await self.readers.aclose()
         await self.writers.aclose()
+
+
+def _decoded(connection: Connection, text: bytes, answer: type[AnyAnswer]) -> AnyAnswer:
+    try:
+        return msgspec.json.decode(text, type=answer, strict=False)
+    except NOT_JSON as error:
+        raise _no_gateway(connection, str(error)) from None
+
+
+def _no_gateway(connection: Connection, because: str) -> Unavailable:
+    return Unavailable(f"{connection.where} does not answer as etcd's gateway does: {because}")

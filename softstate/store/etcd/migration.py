@@ -18,7 +18,9 @@ import trio
 from softstate.errors import RequestError
 from softstate.model import Record
 from softstate.names import check_topic
+from softstate.position import REVISION_MAX
 from softstate.store.base import LAYOUT, Key
+from softstate.store.etcd.errors import NOT_JSON
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import (
     FOLDED_OPS_MAX,
@@ -72,6 +74,12 @@ class NovemberHead(msgspec.Struct, frozen=True):
     generation: str
     floor: int = 0
 
+    @property
+    def sound(self) -> bool:
+        """Whether it can be the head of a store; it has no checksum that would tell."""
+        names = self.epoch, self.lineage, self.generation
+        return all(map(str.isalnum, names)) and 0 < self.since <= self.revision <= REVISION_MAX >= self.floor >= 0
+
 
 class Migration:
     """Copies one namespace into the layout of today."""
@@ -108,8 +116,10 @@ class Migration:
     async def _begin(self, raw: bytes) -> StoredHead | None:
         try:
             old = msgspec.json.decode(raw, type=NovemberHead)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise damaged(self._gateway.name, "its key 'head' is not whole") from None
+        except NOT_JSON:
+            old = None
+        if old is None or not old.sound:
+            raise damaged(self._gateway.name, "its key 'head' is not whole")
         head = Head(
             old.epoch, old.lineage, old.since, old.revision, lineage_nonce(self._random), "", old.floor,
             migrating=old.generation,
@@ -219,7 +229,7 @@ def read_november(version: int, value: bytes) -> Record | None:
 def _key_ops(new: Data, version: int, value: bytes) -> list[Op]:
     try:
         topic, name, digest = msgspec.json.decode(value, type=tuple[str, str, bytes])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return []
     key = Key(topic, name, digest, version)
     return [put(new.key(topic, name), write_use(key)), put(new.at("keylog", version), write_keylog(key))]

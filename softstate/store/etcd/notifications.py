@@ -14,6 +14,7 @@ import trio
 
 from softstate.errors import StoreFault, Unavailable
 from softstate.store.etcd.connection import ANSWER_BYTES_MAX, Connection
+from softstate.store.etcd.errors import NOT_JSON
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import WatchLine
 from softstate.store.etcd.schema import Layout, read_head
@@ -93,7 +94,7 @@ class Watch:
         del self._rest[: end + 1]
         try:
             return msgspec.json.decode(line, type=WatchLine, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise Unavailable(f"{connection.where} does not speak as etcd's watch does: {error}") from None
 
     def _notification_in(self, line: WatchLine) -> Notification:

@@ -16,6 +16,7 @@ from softstate.model import Record
 from softstate.names import check_topic
 from softstate.position import REVISION_MAX
 from softstate.store.base import Key, Publisher
+from softstate.store.etcd.errors import NOT_JSON
 from softstate.store.rules.checksum import CHECKSUM_BYTES, UNRANKED, checksum, read_record, row_checksum
 from softstate.store.rules.judge import KeyUse, TopicState
 from softstate.store.rules.publishers import pack, unpack
@@ -138,7 +139,7 @@ def read_keylog(version: int, value: bytes) -> Key | None:
     """Decode the value of ``keylog/VERSION``, None if it is damaged."""
     try:
         topic, name, digest, _ = msgspec.json.decode(value, type=tuple[str, str, bytes, str])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
     key = Key(topic, name, digest, version)
     return key if write_keylog(key) == value else None

@@ -42,6 +42,7 @@ from softstate.errors import StoreRefused
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import LAYOUT
+from softstate.store.etcd.errors import NOT_JSON
 from softstate.store.rules.checksum import row_checksum
 
 MARK = "softstate"
@@ -118,7 +119,7 @@ def read_head(raw: bytes, name: str) -> StoredHead:
         )
     try:
         head = msgspec.json.decode(raw, type=Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         head = None
     if head is None or head.check != _check(head) or msgspec.json.encode(head) != raw:
         raise damaged(name, "its key 'head' does not match its checksum")
@@ -141,7 +142,7 @@ def layout_of(raw: bytes) -> int | None:
     """Return the layout number of a head, None if it is not one of ours."""
     try:
         found = msgspec.json.decode(raw, type=_AnyHead)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
     return found.layout if found.application == MARK else None
 

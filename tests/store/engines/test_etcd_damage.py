@@ -383,6 +383,7 @@ HEADS: dict[str, Callable[[bytes], bytes]] = {
     "text": lambda _: b"text",
     "empty": lambda _: b"",
     "floor": lambda head: head.replace(b'"floor":0', b'"floor":1'),
+    "nested too deep": lambda head: head.replace(b"{", b'{"x":' + b"[" * 5_000 + b"]" * 5_000 + b",", 1),
 }
 
 

@@ -213,7 +213,22 @@ async def test_a_forgotten_node_of_november_fails(backend: EtcdBackend) -> None:
     await store.aclose()
 
 
-async def test_damaged_head_of_november(backend: EtcdBackend) -> None:
-    await backend.rig.put(f"{backend.namespace}/head", b'{"application":"softstate","layout":1,"revision":"x"}')
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revision": "x"},
+        {"revision": -1},
+        {"revision": 2**60},
+        {"since": 0},
+        {"since": 2**52},
+        {"floor": -1},
+        {"generation": "../.."},
+        {"lineage": ""},
+    ],
+    ids=str,
+)
+async def test_damaged_head_of_november(backend: EtcdBackend, change: dict[str, Any]) -> None:
+    head = json.loads(november()["head"]) | change
+    await backend.rig.put(f"{backend.namespace}/head", json.dumps(head).encode())
     with pytest.raises(StoreRefused, match=r"damaged.*restore"):
         await backend.open()

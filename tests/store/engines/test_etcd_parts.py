@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -19,8 +20,10 @@ from softstate.model import Record
 from softstate.position import Position
 from softstate.store.base import Applied, Committed, Key, Number, Publisher, Use, Write
 from softstate.store.etcd.connection import Connection
+from softstate.store.etcd.errors import failure_in
 from softstate.store.etcd.gateway import Gateway
 from softstate.store.etcd.messages import FOLDED_OPS_MAX, NESTED_MAX, TXN_OPS_MAX, Op, folded, put
+from softstate.store.etcd.notifications import Watch
 from softstate.store.etcd.rows import (
     DAMAGED,
     read_keylog,
@@ -41,7 +44,7 @@ from softstate.store.etcd.rows import (
 )
 from softstate.store.etcd.schema import Head, Layout, read_head, write_head
 from softstate.store.etcd.snapshot import FETCH_MAX, FIRST_FETCH, PageBudget
-from softstate.store.etcd.store import _joined
+from softstate.store.etcd.store import EtcdStore, _joined
 from softstate.store.etcd.transaction import (
     PUBLISH_OPS_MAX,
     PUBLISHES_MAX,
@@ -61,6 +64,8 @@ from softstate.store.rules.judge import TopicState
 HEAD = Head("epoch", "lineage", 3, 9, "0123456789abcdef", "token", 2, topics=4, rows=1, keys=5, publishers=2)
 DATA = Layout("softstate").data(HEAD.generation)
 UPTO = 2**52
+DEEP = b"[" * 5_000 + b"]" * 5_000
+"""JSON that msgspec gives up with RecursionError."""
 PUBLISHER = Publisher("p/ä", 3, 9, {4: Use(bytes(16), 8, changed=True), 7: Use(b"d" * 16, 0, changed=False)})
 
 
@@ -78,12 +83,17 @@ def test_what_is_written_can_be_read() -> None:
 
 
 def damage(value: bytes) -> Iterator[bytes]:
-    """Yield a value with each bit of it flipped, cut off at each place, longer, and other things in its place."""
+    """Yield a value with each bit of it flipped, cut off at each place, longer, and other things in its place.
+
+    Where there is JSON, some of it is nested deeper than Python follows.
+    """
     for at in range(len(value)):
         yield value[:at]
         for bit in range(8):
             yield value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :]
     yield from (value + b"x", b"x" + value, b"text", b"\xff" * len(value), b"\0" * len(value), value.upper() + b"\n")
+    nested = value.replace(b"{", b'{"x":' + DEEP + b","), value.replace(b'",', b'",' + DEEP + b",", 1), DEEP
+    yield from (other for other in nested if other != value)
 
 
 def test_no_damage_goes_unnoticed_or_raises() -> None:
@@ -354,3 +364,59 @@ async def test_a_writer_without_a_rival_does_not_yield(autojump_clock: trio.test
         race = Race(0.004, losses=0)
         await writer.retry(race)
         assert race.began == [now]
+
+
+@asynccontextmanager
+async def other_program(body: bytes) -> AsyncIterator[str]:
+    """Answer every request with status 200 and these bytes, as a proxy does that wants somebody to log in."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            async for _ in stream:
+                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with trio.open_nursery() as nursery:
+        (listener, *_) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        yield f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>log in, please</html>",
+        b"\xff",
+        b"{}",
+        b"[]",
+        b'{"token":["x"]}',
+        b'{"token":"x"}',
+        '{"token":"x€"}'.encode(),
+        b'{"token":"x\\ny"}',
+        b'{"x":' + DEEP + b"}",
+    ],
+    ids=lambda body: body[:20],
+)
+@pytest.mark.parametrize("user", ["", "app:secret@"])
+async def test_another_program_in_the_place_of_etcd_makes_the_store_unavailable(user: str, body: bytes) -> None:
+    async with other_program(body) as address:
+        for read_only in (True, False):
+            with pytest.raises(Unavailable, match="does not answer as etcd's gateway does"):
+                await EtcdStore.open(f"etcd://{user}{address}/", read_only=read_only)
+
+
+def test_an_error_that_is_nested_too_deep_is_told_as_text() -> None:
+    found = failure_in(b'{"message":"m","x":' + DEEP + b"}", 500, where="here", name="etcd")
+    assert isinstance(found, Unavailable)
+    assert "HTTP status 500" in found.message
+
+
+@pytest.mark.parametrize(
+    "line", [b"<html>", b"\xff", b'{"error":' + DEEP + b"}", b'{"x":' + DEEP + b"}"], ids=lambda line: line[:10]
+)
+async def test_a_line_that_is_no_message_of_a_watch_ends_it(line: bytes) -> None:
+    async def chunk() -> bytes:
+        return line + b"\n"
+
+    connection = cast("Connection", SimpleNamespace(chunk=chunk, where="here"))
+    with pytest.raises(Unavailable, match="does not speak as etcd's watch does"):
+        await Watch(cast("Gateway", None), Layout("softstate"))._line(connection)
