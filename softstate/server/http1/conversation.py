@@ -220,14 +220,12 @@ class Conversation:
         head = self._head
         close = close or self._state is not _State.WHOLE or head is None or head.close
         data = write_reply(reply, date, close=close, bodiless=head is not None and head.method == "HEAD")
-        self._head = self._chunks = None
-        if self._data:
-            self._data = bytearray()
         if close:
             self._state = _State.OVER
             self._pending = b""
         else:
             self._state = _State.HEAD
+        self._forget_request()
         return data
 
     @property
@@ -238,5 +236,11 @@ class Conversation:
     def replied(self) -> None:
         """Note that the reply was written elsewhere, and does not close the connection: only if this `keeps`."""
         assert self.keeps
-        self._head = None
         self._state = _State.HEAD
+        self._forget_request()
+
+    def _forget_request(self) -> None:
+        """Drop all that is of the present request, so that nothing of it is taken for a part of the next one."""
+        self._head = self._chunks = None
+        if self._data:
+            self._data = bytearray()

@@ -64,6 +64,20 @@ async def test_what_is_prepared_is_what_is_written_for_one(request_: bytes) -> N
     assert prepared.headers == {**same, **changed}
 
 
+async def test_a_body_that_was_refused_is_no_part_of_the_next_request(nursery: trio.Nursery) -> None:
+    """Bodies that come behind their heads, as proxies send them, of clients that share a connection to the node."""
+    node = shedding()
+    peer = Peer(node, nursery)
+    head, body = POLL.replace(b"th: 2", b"th: 18")[:-2], b'{"topics":{"a":0}}'
+    answers = []
+    for shed_s in (2.5, 2.5, None, 2.5, None):
+        node.admission.shed_s = shed_s
+        await peer.send(head)
+        await peer.send(body)
+        answers.append(await peer.answer())
+    assert statuses(answers) == [503, 503, 200, 503, 200]
+
+
 async def test_a_refusal_is_in_the_codec_that_its_peer_reads() -> None:
     accepting = POLL.replace(b"Host", b"Accept: application/cbor\r\nHost")
     one, other, third = await shedding().exchange(accepting + POLL + accepting)

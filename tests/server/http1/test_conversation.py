@@ -243,6 +243,26 @@ def test_a_connection_is_kept_unless_either_side_wants_it_closed(request_: bytes
     assert (conversation.reusable, conversation.over) == (kept, not kept)
 
 
+@pytest.mark.parametrize("body", [b"abc", b"1;x\r\na\r\n2\r\nbc\r\n0\r\nT: 1\r\n\r\n"], ids=["length", "chunks"])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_nothing_of_a_request_is_left_once_its_reply_was_written(body: bytes, prepared: bool) -> None:
+    """Wherever they were written: behind a proxy, the next request on a connection may be another client's."""
+    head = POST if body == b"abc" else POST.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked")
+    conversation = Conversation(CONFIG)
+    for _ in range(3):
+        assert asked(conversation, head).body is None
+        conversation.go_on()
+        for at in range(len(body) - 1):
+            assert conversation.feed(body[at : at + 1]) is None
+        assert conversation.feed(body[-1:]) == b"abc"
+        if prepared:
+            conversation.replied()
+        else:
+            conversation.reply(OK, "")
+        assert (conversation.reusable, conversation.begun, conversation.keeps) == (True, False, False)
+    assert asked(conversation, GET).body == b""
+
+
 @pytest.mark.parametrize("value", ["a\r\nEvil: b", "a\nb", "a\rb"])
 def test_no_header_may_hold_a_line_end(value: str) -> None:
     conversation = Conversation(CONFIG)
