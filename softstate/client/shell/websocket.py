@@ -7,7 +7,7 @@ on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast, final
 
 import h11
@@ -85,32 +85,50 @@ class _Gathering(trio.abc.Stream):
     """A stream that can gather what is sent on it, so that several messages are sent at once.
 
     Sent one by one, `hello` and what goes with it (P-CLI-16) would reach the node in pieces, and cost it two reads.
+
+    Writes take turns here: trio-websocket has a lock for its own sends, but knows nothing of what was gathered, and its
+    reading task answers pings and closes at any moment. Frames are written in the order in which wsproto made them. If
+    a write is cancelled, waiting for its turn or in the middle, the stream is closed: nothing may follow part of a
+    frame.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.gathers = False
         self._stream = stream
         self._gathered: list[bytes] = []
+        self._turns = trio.StrictFIFOLock()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.gathers:
             self._gathered.append(bytes(data))
         else:
-            await self._stream.send_all(data)
+            await self._write(data)
 
     async def send_gathered(self) -> None:
-        """Send what was gathered, and gather no more."""
+        """Send what was gathered, if anything, and gather no more."""
         self.gathers = False
         gathered, self._gathered = self._gathered, []
-        await self._stream.send_all(b"".join(gathered))
+        if gathered:
+            await self._write(b"".join(gathered))
+
+    async def _write(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            async with self._turns:
+                await self._stream.send_all(data)
+        except trio.Cancelled:
+            await trio.aclose_forcefully(self)
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+        async with self._turns:
+            await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         return await self._stream.receive_some(max_bytes)
 
     async def aclose(self) -> None:
+        self.gathers = False
+        self._gathered.clear()
         await self._stream.aclose()
 
 
@@ -126,17 +144,26 @@ class WebSocket:
         self._torn = False
 
     async def send(self, *messages: bytes | str) -> None:
-        """Send messages, at once. Raises `Gone`. If cancelled, the connection is of no use any more: close it."""
+        """Send messages, at once. Raises `Gone`. If cancelled, the connection has ended: close it."""
         self._torn = True
         try:
-            self._stream.gathers = len(messages) > 1
-            for message in messages:
-                await self._connection.send_message(message)
-            if self._stream.gathers:
-                await self._stream.send_gathered()
+            await self._send(messages)
         except (ConnectionClosed, ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise _gone(self._connection) from None
+        except trio.Cancelled:  # perhaps while waiting for trio-websocket's own lock: a message is missing then
+            await trio.aclose_forcefully(self._stream)
+            raise
         self._torn = False
+
+    async def _send(self, messages: Sequence[bytes | str]) -> None:
+        self._stream.gathers = len(messages) > 1
+        try:
+            for message in messages:
+                await self._connection.send_message(message)
+        except (ConnectionClosed, ProtocolError):
+            await self._stream.send_gathered()  # the answer to the node's close may be in it
+            raise
+        await self._stream.send_gathered()
 
     async def receive(self) -> bytes | str:
         """Return the next message. Raises `Gone` when there will be none; always safe to cancel."""

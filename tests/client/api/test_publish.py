@@ -18,6 +18,7 @@ from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import ClientClosed, Conflict, Invalid, OutcomeUnknown, SoftstateError, TooLarge, Unauthenticated
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye
+from tests.kit.held_stream import HeldStream
 from tests.kit.push_node import PushNode, client_of, until
 from tests.kit.scripted_node import HERE, Answer, HttpRequest, ScriptedNode
 
@@ -290,3 +291,31 @@ async def test_a_node_that_talks_nonsense_never_hurts_the_client(
         assert updates.age == math.inf
     assert len(node.streams) > 10
     assert node.all_closed()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("closes", [False, True], ids=["ping", "close"])
+async def test_a_node_that_pings_or_closes_in_the_middle_of_a_write(
+    push: PushNode, nursery: trio.Nursery, autojump_clock: MockClock, closes: bool, count: int
+) -> None:
+    """It ended the client, and with it the application's block, by BusyResourceError."""
+    streams: list[HeldStream] = []
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        streams.append(HeldStream(await push.node.open_stream(host, port, tls)))
+        return streams[-1]
+
+    async with client_of(open_stream) as client:
+        await until(client, "live")
+        (stream,) = streams
+        stream.hold()
+        receipts = [client.publish_soon(f"t/{number}", number) for number in range(count)]
+        await wait_all_tasks_blocked()
+        ws = push.sockets[-1]
+        nursery.start_soon(*((ws.aclose, 1001) if closes else (ws.ping, b"p")))
+        await wait_all_tasks_blocked()
+        assert len(push.published) < count
+        stream.release()
+        assert [(await receipt.wait()).topic for receipt in receipts] == [f"t/{number}" for number in range(count)]
+        await until(client, "live")
+        assert len(push.sockets) == 1 + closes
