@@ -36,6 +36,7 @@ class Channel:
     """One WebSocket, once its handshake was answered; what a message means is its subclass's."""
 
     __slots__ = (
+        "_close_by",
         "_closing",
         "_heard_at",
         "_inbox",
@@ -62,8 +63,10 @@ class Channel:
         self._reading = True
         self._ponged = False
         """Whether a pong was queued that is to be written."""
-        # The code of the close that is queued or written; and what follows it, once the peer has sent one, or none.
+        # The code of the close that is queued or written; until when its peer has time for it, in seconds; and what
+        # follows it, once the peer has sent one, or none.
         self._closing: int | None = None
+        self._close_by = math.inf
         self._last: Callable[[], None] | None = None
         self._heard_at = now
         self._watch = patience.watch(self, now + hello_s_max)
@@ -187,7 +190,9 @@ class Channel:
         self._inbox = []
         self._drop_waits()
         outbox.close(close_frame(code, reason))
-        self._watch = self._patience.sooner(self._watch, trio.current_time() + CLOSE_S_MAX)
+        # Not later, should it be closed again: for a bug, behind another reason.
+        self._close_by = min(self._close_by, trio.current_time() + CLOSE_S_MAX)
+        self._watch = self._patience.sooner(self._watch, self._close_by)
         outbox.flush()
         self._set_reading()
 
@@ -219,19 +224,25 @@ class Channel:
         """See `softstate.server.edge.patience.Patient.late`."""
         outbox = self.outbox
         if outbox is None or self._closing is not None:
-            self.end()
-            return math.inf
+            return self._late_to_close(now)
         outbox.check(now)
         silent_until = self._silent_until(now)
         if silent_until <= now and self._reading:
             # This process may have been stopped, and what the peer has sent meanwhile may wait to be read.
             self.readable()
-            if self.outbox is None:
-                return math.inf
+            if self.outbox is None or self._closing is not None:
+                return self._late_to_close(now)
             silent_until = self._silent_until(now)
         if silent_until <= now:
             self._time_out()
         return min(silent_until, outbox.overdue_at)
+
+    def _late_to_close(self, now: float) -> float:
+        # It may have been filed for an earlier deadline than that of the close.
+        if now < self._close_by and self.outbox is not None:
+            return self._close_by
+        self.end()
+        return math.inf
 
     def _silent_until(self, now: float) -> float:
         if self._is_at_work():

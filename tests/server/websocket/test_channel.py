@@ -280,6 +280,43 @@ async def test_a_peer_that_does_not_answer_the_close_frame_is_left_in_time(autoj
     assert CLOSE_S_MAX <= await leaves(channel, wire) <= CLOSE_S_MAX + 3 * TICK_S
 
 
+@pytest.mark.parametrize("silent_s", [0, 2, 4, 4.9])
+async def test_the_time_for_the_close_does_not_depend_on_when_another_deadline_is(
+    silent_s: float, autojump_clock: MockClock
+) -> None:
+    """Nothing has moved the deadline for the first message: the peer is looked at after 5 s, and at that again."""
+    channel, wire = heard()
+    await trio.sleep(silent_s)
+    channel._close(4000, "draining")
+    assert CLOSE_S_MAX <= await leaves(channel, wire) <= CLOSE_S_MAX + 3 * TICK_S
+
+
+async def test_a_peer_that_is_closed_twice_has_its_time_once(autojump_clock: MockClock) -> None:
+    channel, wire = heard()
+    channel._close(4000, "draining")
+    await trio.sleep(1)
+    channel._close(1011, "bug")
+    assert CLOSE_S_MAX - 1 <= await leaves(channel, wire) <= CLOSE_S_MAX - 1 + 3 * TICK_S
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xff", client_frame(CLOSE, b"\x0f\xa0bye")], ids=["violation", "close"])
+async def test_a_close_that_waits_unread_while_the_node_was_stopped_is_taken_and_that_is_all(
+    sent: bytes, mock_clock: MockClock
+) -> None:
+    class Reading(Heard):
+        def _time_out(self) -> None:
+            raise AssertionError
+
+    wire = FakeWire(free_bytes=1)
+    channel = Reading(wire, Patience(Bulkhead(strict=True)))
+    wire.attach(channel)
+    wire.incoming = sent
+    mock_clock.jump(IDLE_S_MAX)
+    now = trio.current_time()
+    assert channel.late(now) == now + CLOSE_S_MAX
+    assert not wire.closed
+
+
 async def test_a_peer_that_closed_is_left_once_the_answer_is_written() -> None:
     _, wire = heard(free_bytes=1)
     wire.arrive(client_frame(CLOSE))
