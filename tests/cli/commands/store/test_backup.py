@@ -11,11 +11,8 @@ import pytest
 import trio
 
 from softstate.cli import exit_codes, run
-from softstate.cli.commands.store.restore import common_revision, loss_of
 from softstate.store import Store
 from softstate.store.base import Applied, Write
-from softstate.store.memory.store import MemoryStore
-from softstate.store.rules.dump import pages
 from softstate.testing.conformance.stage import put, state
 from tests.kit.store_files import fill, names, within
 
@@ -139,27 +136,3 @@ def test_restore_refuses_what_is_no_store(folder: Path, refusal: Callable[..., s
     (folder / "empty.db").touch()
     assert "empty.db is empty" in refusal("restore", "empty.db", "--yes")
     assert set(within("sqlite:softstate.db", state)) == {"a", "c"}
-
-
-async def test_a_backup_of_another_store_loses_everything() -> None:
-    store, other = MemoryStore(), MemoryStore()
-    await fill(store)
-    await put(other, "x")
-    loss = await loss_of(store, other)
-    assert (loss.common, list(loss.changed), loss.published) == (0, ["a", "b", "c"], True)
-    assert "created (the backup is of another store): 3 topics: a, b, c" in loss.lines()[2]
-
-
-async def test_common_history_ends_where_a_copy_was_made() -> None:
-    store, copy = MemoryStore(), MemoryStore()
-    await fill(store)
-    common = (await store.head()).revision
-    await copy.adopt(pages(store), replace=False)
-    assert await common_revision(store, copy) == common
-    for number in range(5):
-        await put(store, f"one/{number}")
-        await put(copy, f"other/{number}")
-    await copy.reopen()
-    assert await common_revision(store, copy) == await common_revision(copy, store) == common
-    assert await common_revision(store, store) == (await store.head()).revision
-    assert list((await loss_of(store, copy)).changed) == [f"one/{number}" for number in range(5)]
