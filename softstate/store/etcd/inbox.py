@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import structlog
 
 from softstate.errors import Invalid, RequestError
 from softstate.names import check_topic
 from softstate.store.base import Write
-from softstate.store.etcd.messages import KeyValue, Op, RangeAnswer, get, span, unchanged
+from softstate.store.etcd.messages import KeyValue, Op, RangeAnswer, get, none_since, span, unchanged
 from softstate.store.etcd.plan import Plan, verified
 from softstate.store.etcd.schema import RESERVED, Layout, prefix_end
 from softstate.store.etcd.snapshot import EtcdSnapshot, topics_in
@@ -31,6 +32,18 @@ INBOX_MAX = 32
 
 REFUSED_BYTES_MAX = 512 * 1024
 """How much is kept of an entry that is refused."""
+
+NAME_BYTES_MAX = 1024
+"""The longest name that a refused entry keeps, in bytes."""
+
+CUT_NAME_BYTES = 200
+"""How much is kept of a longer name; a digest stands for the rest."""
+
+KEY_BYTES_MAX = 256 * 1024
+"""The longest key that a transaction names, in bytes. It does so twice, beside what is kept of the entry."""
+
+SPAN_BYTES = 64 * 1024
+"""How much of a longer key stands for it: a transaction takes away all keys that begin so."""
 
 log = structlog.get_logger("softstate.store")
 
@@ -75,16 +88,33 @@ async def move(
         try:
             publishes.append(_publish(topic, kv.value))
         except RequestError as error:
-            because = error.message
-            transaction.changes[layout.refused(topic)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
-            refused.append((topic.decode(errors="replace"), because))
-        transaction.compares.append(unchanged(kv.key, kv.mod_revision))
-        transaction.changes[kv.key] = None
+            name, because = _cut_name(topic), error.message
+            transaction.changes[layout.refused(name)] = f"{because}\n".encode() + kv.value[:REFUSED_BYTES_MAX]
+            refused.append((name.decode(errors="replace"), because))
+        _take_away(transaction, kv, snapshot.at)
     topics = [publish.topic for publish in publishes]
     found = await snapshot.ranges([get(transaction.data.topic(topic)) for topic in topics])
     states = topics_in(topics, found, snapshot.position.revision)
     transaction.apply(publishes, snapshot.fetched(), Known(await verified(snapshot, publishes, states)))
     return DrainResult(len(fitting), refused, entries.count > len(fitting))
+
+
+def _cut_name(topic: bytes) -> bytes:
+    if len(topic) <= NAME_BYTES_MAX:
+        return topic
+    kept = topic[:CUT_NAME_BYTES].decode(errors="ignore")
+    return f"{kept}...{sha256(topic).hexdigest()[:16]}".encode()
+
+
+def _take_away(transaction: EtcdTransaction, kv: KeyValue, at: int) -> None:
+    """Delete an entry from the inbox if nothing has changed it since etcd's revision `at`."""
+    if len(kv.key) <= KEY_BYTES_MAX:
+        transaction.compares.append(unchanged(kv.key, kv.mod_revision))
+        transaction.changes[kv.key] = None
+        return
+    begins = kv.key[:SPAN_BYTES]
+    transaction.compares.append(none_since(begins, prefix_end(begins), at))
+    transaction.spans[begins] = prefix_end(begins)
 
 
 def _publish(topic: bytes, value: bytes) -> Write:
@@ -94,11 +124,17 @@ def _publish(topic: bytes, value: bytes) -> Write:
     return Write(name, cbor_of_json(value) if value else None)
 
 
+def _bytes_of_names(key: bytes) -> int:
+    if len(key) > KEY_BYTES_MAX:
+        return 4 * SPAN_BYTES
+    return 2 * len(key) + 2 * min(len(key), NAME_BYTES_MAX)
+
+
 def _fitting(kvs: Sequence[KeyValue]) -> Sequence[KeyValue]:
     """Return as many entries as fit one transaction."""
     size = 0
     for at, kv in enumerate(kvs):
-        size += size_of(Write("", kv.value[:REFUSED_BYTES_MAX])) + 4 * len(kv.key)
+        size += size_of(Write("", kv.value[:REFUSED_BYTES_MAX])) + _bytes_of_names(kv.key)
         if at and size > REQUEST_BYTES_MAX:
             return kvs[:at]
     return kvs

@@ -172,6 +172,11 @@ def none_in(begin: bytes, end: bytes) -> Op:
     return {"key": begin, "range_end": end, "target": "MOD", "result": "EQUAL", "mod_revision": 0}
 
 
+def none_since(begin: bytes, end: bytes, revision: int) -> Op:
+    """Compare: no key from `begin` up to and without `end` was changed after `revision`. Deletions do not show."""
+    return {"key": begin, "range_end": end, "target": "MOD", "result": "LESS", "mod_revision": revision + 1}
+
+
 def folded(first: Op, ops: Sequence[Op]) -> list[Op]:
     """Return a list of operations that etcd takes as one transaction: `first`, then `ops`, nested if they are many.
 

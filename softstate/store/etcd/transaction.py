@@ -9,7 +9,7 @@ import msgspec
 
 from softstate.model import Record
 from softstate.store.base import PUBLISHERS_MAX, Key, Publisher, Verdict, Write
-from softstate.store.etcd.messages import FOLDED_OPS_MAX, Op, delete, put
+from softstate.store.etcd.messages import FOLDED_OPS_MAX, Op, delete, delete_span, put
 from softstate.store.etcd.rows import write_keylog, write_lineage, write_publisher, write_record, write_topic, write_use
 from softstate.store.etcd.schema import Data, Head
 from softstate.store.rules.history import Snapshot
@@ -83,6 +83,8 @@ class EtcdTransaction:
         self.compares: list[Op] = []
         self.changes: dict[bytes, bytes | None] = {}
         """Values to put, or None to delete; each key once, as etcd demands."""
+        self.spans: dict[bytes, bytes] = {}
+        """Ranges to delete: the end of each by its begin."""
         self._row: dict[bytes, bytes] = {}
         if nonce is not None:
             since = head.revision + 1
@@ -161,8 +163,9 @@ class EtcdTransaction:
         """Return the operations of the transaction, the head not among them. Raises `TransactionTooLong`."""
         if sum(len(key) + len(value or b"") for key, value in self.changes.items()) > REQUEST_BYTES_LIMIT:
             raise TransactionTooLong
-        puts = [put(key, value) for key, value in self._row.items()]
-        return puts + [delete(key) if value is None else put(key, value) for key, value in self.changes.items()]
+        ops = [put(key, value) for key, value in self._row.items()]
+        ops += [delete_span(begin, end) for begin, end in self.spans.items()]
+        return ops + [delete(key) if value is None else put(key, value) for key, value in self.changes.items()]
 
 
 def size_of(publish: Write) -> int:

@@ -127,10 +127,18 @@ class Writer:
     async def commit(self, plan: Plan[T], seen: tuple[Position, str], bounds: Bounds) -> WriteResult[T]:
         """Carry out a plan. Raises `Unavailable` (outcome unknown), or as `begin_snapshot` does (nothing was done)."""
 
-        async def attempt(connection: Connection, outcome: WriteOutcome) -> WriteResult[T] | None:
-            return await self._once(connection, outcome, plan, seen, bounds)
+        async def attempt(connection: Connection, outcome: WriteOutcome) -> WriteResult[T] | TransactionTooLong | None:
+            try:
+                return await self._once(connection, outcome, plan, seen, bounds)
+            except TransactionTooLong as error:
+                return error
 
-        return await self.retry(attempt)
+        written: WriteResult[T] | TransactionTooLong = await self.retry(attempt)
+        if isinstance(written, TransactionTooLong):
+            raise Unavailable(
+                f"{self._gateway.name}: keys that others have put below the namespace are too long: delete them"
+            )
+        return written
 
     async def _once(
         self, connection: Connection, outcome: WriteOutcome, plan: Plan[T], seen: tuple[Position, str], bounds: Bounds

@@ -6,13 +6,16 @@ import json
 from base64 import b64encode
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
+from softstate.errors import Unavailable
 from softstate.model import Record
 from softstate.position import Position
 from softstate.store.base import Write
 from softstate.store.etcd.inbox import INBOX_MAX, REFUSED_BYTES_MAX
+from softstate.store.etcd.schema import Layout
 from softstate.store.etcd.store import EtcdStore
 from softstate.testing.conformance.stage import put, state
 from softstate.wire import encode_value
@@ -116,6 +119,85 @@ async def test_an_entry_that_cannot_be_published_is_put_aside_and_blocks_no_othe
         assert kept == value[:REFUSED_BYTES_MAX]
     assert await backend.rig.keys(f"{backend.namespace}/inbox/") == {}
     assert list(await state(store)) == ["good"]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("length", [1_025, 200_000, 400_000, 560_000, 705_000, 1_500_000])
+async def test_an_entry_with_a_long_key_is_put_aside_and_blocks_no_other(backend: EtcdBackend, length: int) -> None:
+    store = await backend.open()
+    follower = await follow(store)
+    value = b"1" * min(600_000, 1_550_000 - length)
+    await backend.rig.put(f"{backend.namespace}/inbox/ä{'k' * length}", value)
+    await backend.rig.put(f"{backend.namespace}/inbox/good", b"true")
+    assert [record.topic for record in await follower.until(1)] == ["good"]
+    ((name, entry),) = (await backend.rig.keys(f"{backend.namespace}/refused/")).items()
+    assert name.startswith(f"{backend.namespace}/refused/ä{'k' * 198}...")
+    assert len(name) < 300
+    reason, _, kept = entry.partition(b"\n")
+    assert f"this one has {length + 2}" in reason.decode()
+    assert kept == value[:REFUSED_BYTES_MAX]
+    assert await backend.rig.keys(f"{backend.namespace}/inbox/") == {}
+    assert list(await state(store)) == ["good"]
+    await store.aclose()
+
+
+async def test_entries_with_long_keys_are_told_apart(backend: EtcdBackend) -> None:
+    store = await backend.open()
+    follower = await follow(store)
+    names = [f"{'k' * length}{end}" for length in (2_000, 250_000) for end in "abc"]
+    for name in names:
+        await backend.rig.put(f"{backend.namespace}/inbox/{name}", name[-1:].encode())
+    await backend.rig.put(f"{backend.namespace}/inbox/good", b"true")
+    await follower.until(1)
+    aside = await backend.rig.keys(f"{backend.namespace}/refused/")
+    assert sorted(entry[-1:] for entry in aside.values()) == sorted(name[-1:].encode() for name in names)
+    await store.aclose()
+
+
+async def test_a_long_key_that_is_put_again_meanwhile_is_not_lost(
+    backend: EtcdBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value is changed between reading the entry and deleting it: the one that is kept is the newest."""
+    store = await backend.open()
+    name = f"{backend.namespace}/inbox/{'k' * 400_000}"
+    await backend.rig.put(name, b"1")
+    write, again = store._gateway.write, [b"2"]
+
+    async def changed_before(*arguments: Any) -> int:
+        if again:
+            await backend.rig.put(name, again.pop())
+        return await write(*arguments)
+
+    monkeypatch.setattr(store._gateway, "write", changed_before)
+    await store._empty_inbox()
+    ((_, entry),) = (await backend.rig.keys(f"{backend.namespace}/refused/")).items()
+    assert entry.endswith(b"\n2")
+    assert await backend.rig.keys(f"{backend.namespace}/inbox/") == {}
+    await store.aclose()
+
+
+@pytest.mark.parametrize("length", [2_000, 560_000, 705_000])
+async def test_a_long_reserved_name_blocks_no_publish(backend: EtcdBackend, length: int) -> None:
+    store = await backend.open()
+    await backend.rig.put(f"{backend.namespace}/inbox/$softstate/{'k' * length}", b"1")
+    await put(store, "a")
+    assert list(await state(store)) == ["a"]
+    assert await backend.rig.keys(f"{backend.namespace}/inbox/") == {}
+    await store.aclose()
+
+
+async def test_a_change_that_is_too_long_makes_the_store_unavailable(backend: EtcdBackend) -> None:
+    """Keys of others, among those that compaction deletes."""
+    store = await backend.open()
+    await put(store, "a")
+    head = await store.head()
+    data = Layout(backend.namespace).data(store._seen[1])
+    for number in range(4):
+        await backend.rig.put(data.touched(1, f"{number}{'x' * 400_000}").decode(), b"")
+    with pytest.raises(Unavailable, match="too long: delete them"):
+        await store.compact(tombstones=9, keys=9)
+    await put(store, "a")
+    assert (await store.head()).lineage == head.lineage, "the connection was kept"
     await store.aclose()
 
 
