@@ -193,7 +193,8 @@ def _welcome(
     )
     moved = session.moved_to
     if moved is not None and moved.revision > position.revision:
-        return [Send(welcome), Send(messages.PositionMoved(moved))]
+        # As if it passed now: one that does so while this waits behind the welcome replaces it.
+        return [Send(welcome), SendFirst(messages.PositionMoved(moved))]
     return [Send(welcome)]
 
 

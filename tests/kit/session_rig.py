@@ -63,6 +63,7 @@ from softstate.wire.messages import (
     Renewed,
     Subscribe,
     Subscribed,
+    Welcome,
 )
 from softstate.wire.push import EncodedChange, PushBatch
 from softstate.wire.subscription_digest import digest_of, digest_text
@@ -95,6 +96,7 @@ class Peer(SilentSink):
             rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max, rig.names_per_turn
         )
         self.inbox: deque[ClientMessage] = deque()
+        self.first: Message | None = None
         self.pending: list[Message] = []
         self.written: list[Message] = []
         self.taken = 0
@@ -148,7 +150,10 @@ class Peer(SilentSink):
                         message = structs.replace(message, changes=[change(record) for record in records])
                     self.pending.append(message)
                 case SendFirst(message):
-                    self.pending.insert(0, message)
+                    self.pending = [m for m in self.pending if m is not self.first]
+                    self.first = message
+                    kinds = list(map(type, self.pending))
+                    self.pending.insert(kinds.index(Welcome) + 1 if Welcome in kinds else 0, message)
                 case Replay(records):
                     for record in records:
                         self._notify(record)

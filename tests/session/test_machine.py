@@ -308,6 +308,24 @@ def test_a_lineage_row_that_passes_during_hello_follows_the_welcome() -> None:
     assert moved == PositionMoved(row)
 
 
+def test_a_later_lineage_row_replaces_the_one_that_waits_behind_the_welcome() -> None:
+    rig = SessionRig()
+    peer = rig.connect()
+    peer.stalled = True
+    peer.receive(Hello())
+    peer.begin()
+    rig.commit_lineage_row()
+    rig.feed()
+    peer.deliver()
+    row = rig.commit_lineage_row()
+    rig.feed()
+    peer.stalled = False
+    peer.flush()
+    welcome, moved = peer.take()
+    assert isinstance(welcome, Welcome)
+    assert moved == PositionMoved(row)
+
+
 def test_a_lineage_row_that_the_welcome_covers_is_not_told() -> None:
     rig = SessionRig()
     peer = rig.connect()

@@ -27,6 +27,9 @@ WRITE_BYTES = 128 * 1024
 GONE = (OSError, trio.BrokenResourceError)
 """Errors that a write raises once the connection is gone."""
 
+_FIRST = -2
+"""Key of the frame that waits right behind the anchor: of no reply, as that of no anchor."""
+
 _NOTHING: dict[str | int, bytes] = {}
 _NO_KEYS: dict[int, None] = {}
 
@@ -170,18 +173,30 @@ class Outbox:
         if self.dead or self._closing:
             return
         self.idle = False
-        if self.anchor not in self._pending:
+        pending = self._pending
+        older = pending.get(_FIRST)
+        if older is not None:
+            # Behind the anchor still, or ahead of all others, since the anchor was written.
+            pending[_FIRST] = frame
+            self._bytes += len(frame) - len(older)
+        elif self.anchor in pending:
+            pending = self._pending = self._with_first(frame)
+            self._front = b""
+            self._bytes += len(frame)
+            self._replies += 1
+        else:
             self._front = frame
             return
+        if len(pending) > self._bounds.pending_max or self._bytes > self._bounds.pending_bytes_max:
+            self._check_bounds()
+
+    def _with_first(self, frame: bytes) -> dict[str | int, bytes]:
         order: dict[str | int, bytes] = {}
         for key, waiting in self._pending.items():
             order[key] = waiting
             if key == self.anchor:
-                order[self._next_key] = frame
-        self._pending = order
-        self._next_key += 1
-        self._bytes += len(frame)
-        self._replies += 1
+                order[_FIRST] = frame
+        return order
 
     def close(self, frame: bytes) -> None:
         """Queue the frame behind which nothing may follow (RFC 6455 section 5.5.1): what comes later is dropped."""

@@ -166,6 +166,33 @@ def test_nothing_goes_ahead_of_the_anchor() -> None:
     assert frames_in(sock.taken)[-1] == "later"
 
 
+def test_a_frame_queued_first_replaces_an_older_one_behind_the_anchor() -> None:
+    box, sock = outbox(0)
+    box.anchor = box.reply(text("welcome"))
+    box.notify("b", text("b"))
+    box.flush()
+    for position in ("5", "9", "7 of another history"):
+        box.first(text(position))
+        assert (len(box), box.sent) == (3, 1)
+    sock.allow(len(text("welcome")))
+    box.first(text("11"))
+    assert (len(box), box.replies_taken()) == (2, False)
+    sock.allow()
+    assert (len(box), box.replies_taken()) == (0, True)
+    assert frames_in(sock.taken) == ["welcome", "11", "b"]
+
+
+def test_a_frame_queued_first_behind_the_anchor_counts_among_what_waits() -> None:
+    over: list[int] = []
+    box, _ = outbox(0, pending_max=1, overdue=lambda: over.append(1))
+    box.anchor = box.reply(text("welcome"))
+    box.flush()
+    assert over == []
+    box.first(text("position"))
+    box.flush()
+    assert over == [1]
+
+
 # Dropping and bounds -----------------------------------------------------------------------------------------------
 
 

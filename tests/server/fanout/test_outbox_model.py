@@ -8,6 +8,9 @@ from hypothesis import example, given, settings, strategies as st
 
 from tests.kit.fake_socket import FakeSocket, frames_in, outbox, outbox_on, text
 
+FIRST = -1
+"""Key of a frame that was queued first, behind the anchor."""
+
 
 class Model:
     """A model of the queue, byte by byte."""
@@ -15,7 +18,7 @@ class Model:
     def __init__(self, pending_max: int, bytes_max: int) -> None:
         self.pending: list[tuple[str | int, bytes, bool]] = []
         self.front = self.rest = b""
-        self.sent = self.replies = 0
+        self.sent = self.replies = self.anchor = 0
         self.over = False
         self.stream = b""
         self._max, self._bytes_max = pending_max, bytes_max
@@ -33,6 +36,16 @@ class Model:
     def reply(self, data: bytes, droppable: bool) -> None:
         self.replies += 1
         self.pending.append((self.replies, data, droppable))
+
+    def first(self, data: bytes) -> None:
+        keys = [key for key, _, _ in self.pending]
+        if FIRST in keys:
+            self.pending[keys.index(FIRST)] = (FIRST, data, False)
+        elif self.anchor in keys:
+            self.pending.insert(keys.index(self.anchor) + 1, (FIRST, data, False))
+            self.front = b""
+        else:
+            self.front = data
 
     def drop(self) -> None:
         self.sent -= sum(isinstance(key, str) for key, _, _ in self.pending)
@@ -63,6 +76,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("notify"), st.sampled_from("abcdefgh"), SIZES),
         st.tuples(st.just("reply"), st.booleans(), SIZES),
+        st.tuples(st.just("welcome"), st.none(), SIZES),
         st.tuples(st.just("first"), st.none(), SIZES),
         st.tuples(st.just("flush"), st.none(), st.none()),
         st.tuples(st.just("drop"), st.none(), st.none()),
@@ -95,8 +109,13 @@ def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str, Any,
             case "reply":
                 model.reply(text(name, size), what)
                 box.reply(text(name, size), droppable=what)
+            case "welcome":
+                model.reply(text(name, size), False)
+                key = box.reply(text(name, size))
+                if not model.anchor:
+                    model.anchor, box.anchor = model.replies, key
             case "first":
-                model.front = text(name, size)
+                model.first(text(name, size))
                 box.first(text(name, size))
             case "drop":
                 model.drop()
@@ -110,7 +129,7 @@ def test_any_interleaving_writes_what_the_model_says(steps: list[tuple[str, Any,
             case "take":
                 sock.allow(size)
         model.wrote(bytes(sock.taken))
-        if kind in ("notify", "reply"):
+        if kind in ("notify", "reply", "welcome") or (kind == "first" and not model.front):
             model.bound()
         assert box.sent == model.sent
         assert len(box) == len(model.pending) + bool(model.front) + bool(model.rest)
