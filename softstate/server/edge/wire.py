@@ -26,7 +26,7 @@ class Wire(Protocol):
     """One socket: of the system, or simulated. Its peer is told when there is something to do."""
 
     peer: Peer | None
-    """The connection on it. Another may take its place, as at an upgrade."""
+    """The connection on it. Another may take its place, as at an upgrade: then reading is asked for, and no writing."""
 
     @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:

@@ -127,6 +127,8 @@ class HttpPeer(HttpChannel):
             if request.path == WEBSOCKET_PATH:
                 read_query(request.query, {})
                 self._handshake = self._check_handshake(head)
+                # Its client may give it up while it waits; nothing is read just now if it was sent behind a request.
+                self._want_read(True)
                 self._ask(Kind.UPGRADE)
             elif request.method == "OPTIONS":
                 reply = options_reply(request, methods_of(request.path))
@@ -275,6 +277,8 @@ class HttpPeer(HttpChannel):
     def _upgrade(self, handshake: Handshake) -> None:
         behind = self._conversation.take_rest()
         handshake = Handshake(handshake.codec, handshake.answer, behind)
+        # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
+        self._want_read(True)
         self._context.upgrade(self._wire, handshake, self._name, self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,21 +12,38 @@ import trio
 from trio.testing import MockClock
 
 from bench.trials.fuzz.node_targets import handshake
+from bench.trials.fuzz.streams import frame
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.http.peer import HttpPeer
 from softstate.server.websocket.connection import Connection
+from softstate.store.base import Committed, Write
 from softstate.store.memory.store import MemoryStore
 from softstate.wire import JSON
-from softstate.wire.messages import Hello
+from softstate.wire.messages import Hello, Subscribe
 from tests.kit.node_rig import until
 from tests.kit.pumps import settled
 
 HANDSHAKE = handshake(JSON)
 
 
+PUT = b"PUT /v1/topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\n1"
+
+
 def masked(data: bytes) -> bytes:
     return bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data
+
+
+async def received_until(far: socket.socket, word: bytes) -> bytes:
+    received = b""
+    with trio.fail_after(20):
+        while word not in received:
+            await trio.sleep(0.002)
+            try:
+                received += far.recv(100_000)
+            except BlockingIOError:
+                continue
+    return received
 
 
 async def new_node(*, strict: bool = True) -> Node:
@@ -73,17 +90,61 @@ async def test_a_connection_is_handed_over_with_all_that_came_behind_the_handsha
         far.send(data[:cut])
         await settled(node.pump)
         far.send(data[cut:])
-        received = b""
-        with trio.fail_after(20):
-            while b"welcome" not in received:
-                await trio.sleep(0.002)
-                try:
-                    received += far.recv(10_000)
-                except BlockingIOError:
-                    continue
+        received = await received_until(far, b"welcome")
         assert received.startswith(b"HTTP/1.1 101 ")
         assert (node.connections, len(node.sockets), len(node.pump)) == (1, 1, 1)
         assert node.http.statistics().connections == 0
+        far.close()
+        await until(lambda: node.connections == 0)
+
+
+@pytest.mark.parametrize("size", [10_000, 60_000])
+async def test_what_is_sent_while_a_handshake_waits_is_read_to_its_end(size: int) -> None:
+    """Of more than a head may have, HTTP reads only a part, and then no more."""
+    node = await new_node()
+    number, far = connect(node)
+    wire = node.pump.wire(number)
+    node.admission.begin_turn()
+    subscribe = JSON.encode(Subscribe(1, {f"t/{each:05}": 0 for each in range(size // 12)}))
+    data = HANDSHAKE + masked(JSON.encode(Hello())) + frame(1, subscribe, masked=True)
+    assert far.send(data) == len(data)
+    for _ in range(8):
+        if wire.reading:
+            assert isinstance(wire.peer, HttpPeer)
+            wire.peer.readable()
+    assert node.admission.waiting == 1
+    assert wire.reading is (size < 16_384)
+    async with running(node):
+        await received_until(far, b'"subscribed"')
+        far.close()
+        await until(lambda: node.connections == 0)
+
+
+@pytest.mark.parametrize("early", [b"", masked(JSON.encode(Hello()))], ids=["nothing", "hello"])
+async def test_a_connection_whose_handshake_came_behind_a_request_is_read(
+    early: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a request is being answered, what comes behind it is not read."""
+    node = await new_node()
+    publish, committing = node.store.publish, trio.Event()
+
+    async def slow(writes: Sequence[Write]) -> Committed:
+        await committing.wait()
+        return await publish(writes)
+
+    monkeypatch.setattr(node.store, "publish", slow)
+    async with running(node):
+        number, far = connect(node)
+        far.send(PUT + HANDSHAKE)
+        await settled(node.pump)
+        far.send(early)
+        await settled(node.pump)
+        assert node.pump.wire(number).reading is not bool(early)
+        committing.set()
+        received = await received_until(far, b"HTTP/1.1 101 ")
+        far.send(b"" if early else masked(JSON.encode(Hello())))
+        if b"welcome" not in received:
+            await received_until(far, b"welcome")
         far.close()
         await until(lambda: node.connections == 0)
 

@@ -166,6 +166,24 @@ async def test_a_client_that_gives_up_its_handshake_leaves_the_queue(nursery: tr
     assert (node.admission.waiting, node.http.statistics().connections, node.http.greeting) == ({}, 0, 0)
 
 
+async def test_a_client_that_gives_up_a_handshake_behind_another_request_leaves_the_queue(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The node has stopped to read: more came behind the handshake while that request was answered."""
+    node = FakeNode()
+    node.admission.keeps = True
+    wire = FakeWire()
+    wire.attach(node.http.open(wire, "peer"))
+    wire.arrive(PUT + UPGRADE)
+    wire.arrive(b"frame")
+    assert not wire.reading
+    await trio.testing.wait_all_tasks_blocked()
+    wire.go_on()
+    assert len(node.admission.waiting) == 1
+    wire.end()
+    assert (node.admission.waiting, node.http.statistics().connections, wire.closed) == ({}, 0, True)
+
+
 async def test_frames_that_come_while_a_handshake_waits_are_handed_over(nursery: trio.Nursery) -> None:
     node, peer = await waiting(nursery, UPGRADE + b"fra")
     await peer.send(b"me")
