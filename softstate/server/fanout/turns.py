@@ -126,10 +126,14 @@ class Turns:
         await trio.lowlevel.checkpoint()
         self._left = self.names_max
         waiting = self._waiting
-        while waiting and self._left >= min(waiting[0].names, self.names_max):
-            first = waiting.popleft()
+        while waiting:
+            first = waiting[0]
             if first.call is None:
+                waiting.popleft()
                 continue
+            if self._left < min(first.names, self.names_max):
+                break
+            waiting.popleft()
             self._left -= first.names
             self._bulkhead.each("connection", _call, (first,), failed=_fail)
             # One after the other, since what each costs is only an estimate.
