@@ -32,7 +32,7 @@ class _State(Enum):
     WHOLE = auto()
     """The request is whole, and its reply is due."""
     OVER = auto()
-    """Nothing is read any more."""
+    """Nothing is read any more: a reply closes the connection, or another protocol has it."""
 
 
 class Conversation:
@@ -83,11 +83,6 @@ class Conversation:
     def reusable(self) -> bool:
         """Whether another request may follow, now that a reply has been written."""
         return self._state is _State.HEAD
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is read any more: a reply closes the connection, or another protocol has it."""
-        return self._state is _State.OVER
 
     # Reading ---------------------------------------------------------------------------------------------------------
 

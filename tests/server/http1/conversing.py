@@ -26,6 +26,7 @@ def converse(raw: bytes, chunk: int = 1 << 20, config: ServerConfig = CONFIG, *,
     """Feed bytes, `chunk` at a time, and answer each request once it is whole."""
     conversation, seen = Conversation(config), Seen()
     head: RequestHead | None = None
+    closes = False
     for at in range(0, max(len(raw), 1), chunk):
         event = conversation.feed(raw[at : at + chunk])
         while event is not None:
@@ -46,11 +47,12 @@ def converse(raw: bytes, chunk: int = 1 << 20, config: ServerConfig = CONFIG, *,
                 target = (f"//{head.authority}" if head.authority is not None else "") + head.path
                 seen.requests.append((head.method, target + (f"?{head.query}" if head.query else ""), body))
                 seen.headers.append(head.headers)
-                conversation.reply(Reply(200), "")
+                closes = b"Connection: close" in conversation.reply(Reply(200), "")
             event = conversation.feed()
     if end:
         last = conversation.end()
         if isinstance(last, Refused):
             seen.refused, seen.why = last.status, last.error.message
-    seen.unfinished = conversation.begun or not (conversation.reusable or conversation.over)
+            return seen
+    seen.unfinished = conversation.begun or not (conversation.reusable or closes)
     return seen

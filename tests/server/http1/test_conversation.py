@@ -22,10 +22,13 @@ def asked(conversation: Conversation, data: bytes) -> RequestHead:
 def refused(conversation: Conversation, data: bytes = b"") -> Refused:
     event = conversation.feed(data)
     assert isinstance(event, Refused)
-    assert conversation.over
-    assert conversation.feed(GET) is None
-    assert conversation.buffered == 0
+    assert reads_no_more(conversation)
     return event
+
+
+def reads_no_more(conversation: Conversation) -> bool:
+    """Tell whether what comes from now on is thrown away, and not kept for later."""
+    return conversation.feed(GET) is None and conversation.buffered == 0
 
 
 def padded(size: int) -> bytes:
@@ -78,7 +81,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_asked_for() -> None:
         conversation.go_on()
     assert caught.value.status == 413
     assert b"Connection: close" in conversation.reply(OK, "")
-    assert conversation.over
+    assert reads_no_more(conversation)
 
 
 # Bodies --------------------------------------------------------------------------------------------------------------
@@ -108,7 +111,7 @@ def test_a_request_whose_body_nobody_asked_for_is_the_last() -> None:
     conversation = Conversation(CONFIG)
     asked(conversation, POST + b"a")
     assert b"Connection: close" in conversation.reply(OK, "")
-    assert conversation.over
+    assert reads_no_more(conversation)
     assert conversation.feed(b"bc" + GET) is None
 
 
@@ -184,7 +187,7 @@ def test_an_upgrade_takes_the_bytes_behind_the_head() -> None:
     asked(conversation, GET + b"\x81\x00")
     assert conversation.feed(b"\x82") is None
     assert conversation.take_rest() == b"\x81\x00\x82"
-    assert conversation.over
+    assert reads_no_more(conversation)
     assert conversation.feed(b"\x83") is None
     assert conversation.buffered == 0
 
@@ -240,7 +243,7 @@ def test_a_connection_is_kept_unless_either_side_wants_it_closed(request_: bytes
     conversation = Conversation(CONFIG)
     asked(conversation, request_)
     assert (b"Connection: close\r\n" not in conversation.reply(OK, "", close=close)) == kept
-    assert (conversation.reusable, conversation.over) == (kept, not kept)
+    assert (conversation.reusable, reads_no_more(conversation)) == (kept, not kept)
 
 
 @pytest.mark.parametrize("body", [b"abc", b"1;x\r\na\r\n2\r\nbc\r\n0\r\nT: 1\r\n\r\n"], ids=["length", "chunks"])
