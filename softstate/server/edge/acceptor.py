@@ -78,7 +78,7 @@ class Acceptor:
     """Accepts what comes to the sockets that listen.
 
     `begin` gets each connection, the address of its other end, and for how long it has waited, in seconds: that is
-    asked for only while more wait than can be accepted.
+    asked for only while more wait than can be accepted, and of those that come first after a pause.
 
     The first refusal of a spell of the system's refusals is logged, and its end: it refuses while there are no file
     descriptors or no memory for it. Neither that nor a bug ends accepting, but it pauses; `later` calls again after
@@ -104,7 +104,7 @@ class Acceptor:
         self._listening: dict[int, Listening] = {}
         self._paused = False
         self._behind = False
-        """Whether some were left waiting by the last turn."""
+        """Whether some were left waiting: by the last turn, or since none was accepted for a while."""
         self.held = False
         """Whether none is accepted since the node is full."""
         self._spell = Spell(
@@ -131,7 +131,7 @@ class Acceptor:
             self._poller.change(fd, 0 if self._paused or self.held else READ)
 
     def _pause(self, pause_s: float) -> None:
-        self._paused = True
+        self._paused = self._behind = True
         self._set_waiting()
         self._later(pause_s, self._resume)
 
@@ -143,6 +143,7 @@ class Acceptor:
         """Accept no more if the node is full, and again once it is not."""
         if self._full() is not self.held:
             self.held = not self.held
+            self._behind = True
             self._set_waiting()
 
     def accept(self, ready: Iterable[int]) -> None:
@@ -155,7 +156,7 @@ class Acceptor:
             # One of each in turn, so that none is left out.
             while waiting and not (self._paused or self._full()) and self._clock() < until:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
-            self._behind = bool(waiting)
+            self._behind = self._paused or bool(waiting)
 
     def _accept_one(self, listening: Listening) -> bool:
         """Accept one connection; return False if none waits, or none can be accepted."""

@@ -108,8 +108,8 @@ class Pump:
     """Tells the peers of many sockets what they can do. `flush` writes what a turn has queued for others.
 
     `accepted` is given the wire of each new connection, the address of its other end, and for how many seconds it has
-    waited to be accepted, if others wait still; it is to give the wire a peer. What waits in `admission` gets its part
-    of each turn. None is accepted while the node is `full`.
+    waited to be accepted, if that was for more than a turn; it is to give the wire a peer. What waits in `admission`
+    gets its part of each turn. None is accepted while the node is `full`.
     """
 
     def __init__(

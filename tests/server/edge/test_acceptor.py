@@ -147,6 +147,34 @@ async def test_the_age_is_asked_for_once_a_node_that_was_full_has_room() -> None
     assert (rig.turn(), rig.ages) == ([2], [0.0, 0.2])
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "none"), ZeroDivisionError()])
+async def test_the_age_is_asked_for_after_a_pause(error: Exception) -> None:
+    rig = Rig(FakeListening(1, error, 1, error, 2, 3, 4, 5), strict=False)
+    with structlog.testing.capture_logs():  # to draw a traceback for people takes seconds on a busy machine
+        assert rig.turn() == []
+        rig.resume()
+        assert (rig.turn(), rig.ages) == ([1], [0.1])
+    rig.resume()
+    assert (rig.turn(), rig.ages[1:]) == ([2, 3, 4, 5], [0.2, 0.3, 0.4, 0.5])
+    rig.turn()
+    rig.listening[0].outcomes += [6]
+    assert (rig.turn(), rig.ages[5:]) == ([6], [0.0])
+
+
+async def test_the_age_is_asked_for_after_a_time_in_which_the_node_was_full() -> None:
+    """It may have become so when no connection was waiting: by those that were accepted before."""
+    rig = Rig(FakeListening(1))
+    rig.full = lambda: True
+    rig.acceptor.look()
+    rig.listening[0].outcomes += [1, 2]
+    assert rig.turn() == []
+    rig.full = lambda: False
+    rig.acceptor.look()
+    assert (rig.turn(), rig.ages) == ([1, 2], [0.1, 0.2])
+    rig.listening[0].outcomes += [3]
+    assert (rig.turn(), rig.ages[2:]) == ([3], [0.0])
+
+
 async def test_no_listener_is_left_out() -> None:
     rig = Rig(FakeListening(1, *range(100, 200)), FakeListening(2, *range(200, 202)))
     assert rig.turn() == [100, 200, 101, 201]
