@@ -40,7 +40,9 @@ def statuses(answers: Sequence[Answer]) -> list[int]:
 
 
 @pytest.mark.parametrize("request_", [HOLD, BEHIND, MIN], ids=["wait_ms", "at_least", "min_revision"])
-async def test_a_hundred_that_hung_up_leave_room_for_one_that_waits(request_: bytes, nursery: trio.Nursery) -> None:
+async def test_a_hundred_that_hung_up_leave_room_for_one_that_waits(
+    request_: bytes, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
     node = FakeNode(holds_max=100)
     peers = [await held(node, nursery, request_) for _ in range(100)]
     assert (await node.ask("GET", "/v1/topics/none?wait_ms=1000")).status == 429

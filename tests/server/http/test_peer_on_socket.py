@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from softstate.server.config import ServerConfig
 from softstate.server.edge.pump import SocketWire
@@ -60,7 +61,7 @@ async def running(**limits: Any) -> AsyncIterator[Rig]:
     assert rig.connections == len(rig.pump) == 0
 
 
-async def test_a_reply_that_no_socket_takes_at_once_arrives_whole() -> None:
+async def test_a_reply_that_no_socket_takes_at_once_arrives_whole(mock_clock: MockClock) -> None:
     async with running() as rig, await rig.connect() as client:
         await client.send_all(BIG_GET + LAST)
         await settled(rig.pump)

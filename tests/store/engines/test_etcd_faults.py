@@ -164,13 +164,14 @@ async def test_direct_publish_waits_out_a_full_server(rig: EtcdRig) -> None:
 
 async def test_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
     need_etcd()
-    rig = EtcdRig(tmp_path, flags=["--quota-backend-bytes=2000000"])
+    rig = EtcdRig(tmp_path, flags=["--quota-backend-bytes=8000000"])
     try:
         await rig.start()
         store = await rig.open()
         assert not store.warnings
-        for number in range(27):
-            await store.publish([Write(f"t/{number}", bytes(64_000))])
+        # Beyond FULL_SHARE of the quota, and far enough below it for pages that a slow disk makes etcd leave free.
+        for number in range(11):
+            await store.publish([Write(f"t/{number}/{part}", bytes(60_000)) for part in range(10)])
         await until_warned(store)
         assert "quota" in store.warnings[0]
         assert "auto-compaction" in store.warnings[0]
