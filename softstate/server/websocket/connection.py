@@ -431,6 +431,8 @@ class Connection(Channel):
     def _replies_taken(self) -> None:
         held, self._held = self._held, None
         if held is not None:
+            if self._measured is not None:
+                self._measured.works(trio.current_time())
             self._ask(held)
 
     def _idle_s_max(self) -> float:

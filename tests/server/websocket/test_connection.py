@@ -1,19 +1,28 @@
-"""Polls that wait for a revision, and whose second read is refused at once: the connection goes on."""
+"""Polls on a WebSocket that wait: for a revision, and for their peer to take a page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from bench.trials.fuzz.node_targets import CONFIG, SocketTarget, handshake, replied
 from bench.trials.fuzz.streams import frame
-from softstate.errors import Overloaded, RequestError, Unavailable
+from softstate.errors import Overloaded, RequestError, Rewound, Unavailable
+from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.server import Node, ServerConfig
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.reads import StoreReads
-from softstate.server.websocket.connection import IDLE_LEASES
+from softstate.server.websocket.connection import IDLE_LEASES, Connection
+from softstate.session import MeasuredRequest
+from softstate.store.base import Write
+from softstate.store.memory.store import MemoryStore
 from softstate.wire import JSON
 from softstate.wire.messages import ClientMessage, Error, Hello, Poll, Polled, ServerBye, Welcome
+from tests.kit.fake_wire import FakeWire
 
 
 def framed(*messages: ClientMessage) -> bytes:
@@ -73,3 +82,45 @@ async def test_the_silence_of_its_peer_counts_from_that_answer_on(
     silence = HALF_SECONDS + [b""] * int(2 * silent_s - 1)
     refused, third = await answers(framed(Hello(), WAITING), *silence, framed(Poll(3)))
     assert (refused.code, refused.id, third.id) == (refusal.code, 1, 3)
+
+
+class SlowStore(MemoryStore):
+    """A memory store whose reads take `read_s`."""
+
+    read_s = 0.0
+
+    async def read(self, group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        await trio.sleep(self.read_s)
+        return await super().read(group)
+
+
+async def test_the_node_works_on_a_poll_while_it_reads_and_not_while_the_peer_takes_a_page(
+    autojump_clock: MockClock,
+) -> None:
+    store, wire = SlowStore(), FakeWire()
+    await store.publish([Write(f"t/{number}", b"\x01") for number in range(PAGE_RECORDS_MAX + 1)])
+    node = Node(ServerConfig(), store, await store.head(), bulkhead=Bulkhead(strict=True))
+    over: list[Connection] = []
+    connection = Connection(node._parts, JSON, wire, MeasuredRequest(node.handshakes), over.append)
+    wire.attach(connection)
+    async with trio.open_nursery() as nursery:
+        await node.start(nursery)
+        connection.begin(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        wire.arrive(framed(Hello()))
+        await trio.sleep(1)
+        wire.free_bytes = 0
+        wire.arrive(framed(Poll(1, prefixes={"t/": 0})))
+        in_progress = [node.polls.in_progress]
+        await trio.sleep(1)
+        in_progress.append(node.polls.in_progress)
+        store.read_s = 1.0
+        wire.allow()
+        in_progress.append(node.polls.in_progress)
+        await trio.sleep(2)
+        in_progress.append(node.polls.in_progress)
+        assert in_progress == [1, 0, 1, 0]
+        pages = [answer.more for answer in replied(bytes(wire.taken), JSON) if isinstance(answer, Polled)]
+        assert pages == [True, False]
+        connection.end()
+        assert over == [connection]
+        nursery.cancel_scope.cancel()
