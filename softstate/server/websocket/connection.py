@@ -328,6 +328,7 @@ class Connection(Channel):
             self.carry_out(done.value)
             self._encoded = _NOTHING
             return
+        assert self._turn is None  # else messages would be taken ahead of what waits for that turn
         self._turn = turns.wait(names, partial(self._turn_begun, work), self.fail)
 
     def _turn_begun(self, work: Work) -> None:
@@ -341,7 +342,9 @@ class Connection(Channel):
         return self.machine.turn_begun(ticket)
 
     def _page(self, ticket: int, page: Page) -> Work:
-        """Encode the records ahead of the answer, which is written in one turn."""
+        """Encode the records ahead of the answer, which is written in one turn; nothing if its lease has ended."""
+        if not self.machine.expects(ticket):
+            return ()
         # By identity: the page holds the records until then.
         encode = self.codec.notify if self.machine.replays else self.codec.change
         self._encoded = yield from encode_in_portions(self._parts.turns, self.codec, page.records, encode)
