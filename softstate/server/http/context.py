@@ -100,9 +100,11 @@ class HttpContext:
     async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]]) -> bool:
         """Hold a request until `wait` returns; tell whether it did, rather than being ended (P-HTTP-16).
 
-        It ends at `until_s` of Trio's clock, when the node drains, or when the peer hangs up. Raises `Overloaded` when
-        ``holds_max`` requests are held.
+        It ends at `until_s` of Trio's clock, when the node drains, or when the peer hangs up; on a node that drains
+        already it does not begin. Raises `Overloaded` when ``holds_max`` requests are held.
         """
+        if self.services.draining:
+            return False
         if self.holds >= self.config.holds_max:
             raise Overloaded(
                 f"{self.holds} requests are held here already, the limit (holds_max) is {self.config.holds_max}:"

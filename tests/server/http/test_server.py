@@ -1,11 +1,13 @@
 import json
+from collections.abc import Sequence
 
 import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
-from softstate.errors import Overloaded, Unavailable
+from softstate.errors import Overloaded, Rewound, Unavailable
+from softstate.model import Page, Query
 from softstate.server.edge.patience import TICK_S
 from softstate.server.http.channel import LINGER_BYTES_MAX, LINGER_S_MAX
 from tests.kit.fake_node import Answer, FakeNode, MemorySocket, Peer, parse, read_all
@@ -64,6 +66,40 @@ async def test_a_draining_node_closes_after_each_reply() -> None:
     node.draining = True
     answers = await node.exchange(GET + GET)
     assert (statuses(answers), answers[0]["connection"]) == ([200], "close")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("GET", "/v1/topics/a?at_least=99", None),
+        ("GET", "/v1/topics/a?at_least=99&wait_ms=20000", None),
+        ("GET", "/v1/topics?at_least=99", None),
+        ("POST", "/v1/poll", {"min_revision": 99}),
+    ],
+)
+async def test_no_request_is_held_that_would_be_once_the_node_drains(
+    method: str, target: str, body: object, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read was under way when it began to drain, and no request was held."""
+    node = FakeNode()
+    read = node.store.read
+
+    async def slow(group: Sequence[Query]) -> Sequence[Page | Rewound]:
+        await trio.sleep(1)
+        return await read(group)
+
+    async def drain() -> None:
+        await trio.sleep(0.5)
+        assert node.http.statistics().holds == 0
+        node.draining = True
+        node.http.drain()
+
+    monkeypatch.setattr(node.store, "read", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain)
+        answer = await node.ask(method, target, body)
+    assert (answer.status, answer.code, answer["connection"]) == (503, "behind", "close")
+    assert trio.current_time() == 2, "the time of two reads"
 
 
 async def test_draining_closes_kept_connections_and_leaves_new_ones(nursery: trio.Nursery) -> None:
