@@ -49,7 +49,7 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     if wait_ms and context.config.role == "push":
         raise Refused(404, NotFound("this node does not serve polls: ask without wait_ms, or another node"))
     codec = request.accepted()
-    seen, wanted = _tags(request, "If-None-Match"), _tags(request, "If-Match")
+    seen, wanted = _tags(request, "If-None-Match"), _tags(request, "If-Match", strong=True)
     view = await _View.read(context, topic, at_least)
     view.check(wanted)
     if not wait_ms or not view.is_known(seen, codec):
@@ -70,9 +70,9 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     return view.reply(codec, seen).with_headers(("Softstate-Held-Ms", str(math.floor((asked - begun) * 1000))))
 
 
-def _tags(request: Request, name: str) -> list[str] | None:
+def _tags(request: Request, name: str, *, strong: bool = False) -> list[str] | None:
     value = request.header(name.lower())
-    return None if value is None else parse_tags(value, name)
+    return None if value is None else parse_tags(value, name, strong=strong)
 
 
 class _View:

@@ -30,7 +30,7 @@ from softstate.wire import CBOR, JSON, Codec
 ANY = "*"
 
 # Possessive (`*+`), so that a long run of blanks before a malformed tag is walked once, not once for each blank.
-_TAGS = re.compile(r'\s*+(?:(?:W/)?"([^"]*+)"\s*+)?(?:,|$)')
+_TAGS = re.compile(r'\s*+(?:(W/)?"([^"]*+)"\s*+)?(?:,|$)')
 
 
 def etag(position: Position, codec: Codec) -> str:
@@ -45,22 +45,27 @@ def position_of_tag(tag: str) -> Position | None:
     return Position.parse(tag)
 
 
-def parse_tags(header: str, name: str) -> list[str]:
-    """Read the value of ``If-None-Match``: `ANY`, or tags, weak ones compared as strong ones. Raises `Invalid`."""
+def parse_tags(header: str, name: str, *, strong: bool = False) -> list[str]:
+    """Read the value of ``If-None-Match``, or of a read's ``If-Match``: `ANY`, or tags. Raises `Invalid`.
+
+    A weak tag is compared as a strong one, or, if only `strong` ones count, matches nothing and is left out.
+    """
     if header.strip() == ANY:
         return [ANY]
     tags: list[str] = []
-    at = 0
+    at, found = 0, False
     while at < len(header):
         match = _TAGS.match(header, at)
         if match is None:
             raise Invalid(
                 f'{name} must be * or a list of entity tags, each in double quotes, such as "epoch.lineage.7"'
             )
-        if match[1] is not None:
-            tags.append(match[1])
+        if match[2] is not None:
+            found = True
+            if not (strong and match[1]):
+                tags.append(match[2])
         at = match.end()
-    if not tags:
+    if not found:
         raise Invalid(f"{name} holds no entity tag")
     return tags
 

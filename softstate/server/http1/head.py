@@ -44,6 +44,9 @@ _LINES_BESIDE_FIELDS = 2
 LENGTH_DIGITS_MAX = 18
 """Digits of a Content-Length: a longer one is refused as nonsense, and not as too large."""
 
+ONCE = frozenset({b"idempotency-key"})
+"""Headers that are no lists: joined, as others that are repeated, they would be taken for another value."""
+
 SHOWN_BYTES_MAX = 64
 """Bytes of a bad line that its refusal repeats."""
 
@@ -93,6 +96,8 @@ def read_head(raw: bytes, headers_max: int) -> RequestHead:
     if fields.count > headers_max:
         message = f"the request's head has {fields.count} headers, the limit is {headers_max} (headers_max)"
         raise Refused(431, TooLarge(message))
+    if fields.repeated:
+        raise Refused(400, Invalid(f"the header {fields.repeated.decode()} is there twice: send it once"))
     _check_host(head, fields.hosts)
     _check_framing(head)
     connection = head.headers.get(b"connection")
@@ -106,11 +111,13 @@ def read_head(raw: bytes, headers_max: int) -> RequestHead:
 class _Fields:
     """Takes each header from httptools."""
 
-    __slots__ = ("_headers", "count", "hosts")
+    __slots__ = ("_headers", "count", "hosts", "repeated")
 
     def __init__(self, headers: dict[bytes, bytes]) -> None:
         self._headers = headers
         self.count = self.hosts = 0
+        self.repeated = b""
+        """One of `ONCE` that is there more than once."""
 
     def read(self, raw: bytes, method: bytes) -> None:
         """Read the header fields of a head that is well-formed. Raises `httptools.HttpParserError`."""
@@ -131,6 +138,8 @@ class _Fields:
         if name == b"host":
             self.hosts += 1
         if name in headers:
+            if name in ONCE:
+                self.repeated = name
             value = headers[name] + b", " + value
         headers[name] = value
 

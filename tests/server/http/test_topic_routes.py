@@ -320,6 +320,15 @@ async def test_delete_of_an_absent_topic_changes_nothing() -> None:
     assert (again.status, again.json["version"], again.json["position"]["revision"]) == (200, tombstone, tombstone)
 
 
+async def test_if_match_on_a_read_compares_strongly() -> None:
+    node = FakeNode()
+    tag = (await node.ask("PUT", "/v1/topics/a", 1))["etag"]
+    assert (await node.ask("GET", "/v1/topics/a", If_Match=tag)).status == 200
+    lost = await node.ask("GET", "/v1/topics/a", If_Match=f"W/{tag}")
+    assert (lost.status, lost.code) == (412, "conflict")
+    assert (await node.ask("GET", "/v1/topics/a", If_None_Match=f"W/{tag}")).status == 304
+
+
 async def test_if_match_compares_and_sets() -> None:
     node = FakeNode()
     first = (await node.ask("PUT", "/v1/topics/a", 1))["etag"]

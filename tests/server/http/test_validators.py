@@ -25,6 +25,12 @@ def test_tags_are_read(header: str, tags: list[str]) -> None:
     assert parse_tags(header, "If-None-Match") == tags
 
 
+def test_a_weak_tag_matches_nothing_where_only_strong_ones_count() -> None:
+    """RFC 9110 section 13.1.1: ``If-Match`` compares strongly."""
+    assert parse_tags('W/"a" , "b"', "If-Match", strong=True) == ["b"]
+    assert parse_tags('W/"a"', "If-Match", strong=True) == []
+
+
 @pytest.mark.parametrize("header", ["", "a", '"a', '"a" "b"', "W/a", ",", '"a",' + " " * 200_000 + "x"])
 def test_a_malformed_tag_is_refused(header: str) -> None:
     with pytest.raises(Invalid, match="If-None-Match"):

@@ -99,6 +99,10 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a name that is not ASCII": (LINE + HOST + "Ü: a\r\n\r\n".encode(), 400),
     "a quote in a name": (LINE + HOST + b'"X": a\r\n\r\n', 400),
     # Host (RFC 9112 section 3.2)
+    "a key twice, which joined would be another": (
+        LINE + HOST + b"Idempotency-Key: k\r\nIdempotency-key: k\r\n\r\n",
+        400,
+    ),
     "no Host": (LINE + b"\r\n", 400),
     "Host twice": (LINE + HOST + HOST + b"\r\n", 400),
     "Host twice, in HTTP/1.0": (b"GET / HTTP/1.0\r\n" + HOST + HOST + b"\r\n", 400),
