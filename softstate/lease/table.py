@@ -303,7 +303,7 @@ class LeaseTable:
     def check_room(self, lease: Lease, names: Iterable[str]) -> None:
         """Raise as `add` would for these names, and change nothing: for names that are added in several portions."""
         self._check_held(lease)
-        self._check_count(len(lease.names.keys() | set(names)))
+        self._check_count(len(lease.names) + len({name for name in names if name not in lease.names}))
 
     def add(self, lease: Lease, names: Iterable[str]) -> list[str]:
         """Let a lease hold more names; return those that it did not hold before. Reaps as many as it adds.

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import softstate
-from softstate.errors import NoLease
+from softstate.errors import NoLease, TooLarge
 from softstate.lease.table import LeaseCounts, LeaseTable
 from softstate.wire.subscription_digest import digest_of
 from tests.kit.leases import NOTHING, UncalledSink, equal_copy
@@ -122,6 +123,33 @@ def test_a_lease_that_is_over_takes_no_more() -> None:
 
 
 # Its names -----------------------------------------------------------------------------------------------------------
+
+
+class Unwalked(dict[str, None]):
+    """Names that may be looked up one by one, and not walked."""
+
+    def _refuse(self) -> Any:
+        raise AssertionError("all names of the lease are looked at")
+
+    __iter__ = keys = items = values = copy = _refuse
+
+
+def test_no_call_looks_at_names_that_it_was_not_given() -> None:
+    table = LeaseTable(0.0, subscriptions_max=4)
+    lease = table.grant("t", 0.0, 60.0)
+    lease.names = Unwalked()
+    table.add(lease, ["a", "b/"])
+    table.check_room(lease, ["b/", "c"])
+    with pytest.raises(TooLarge):
+        table.check_room(lease, ["c", "d", "e"])
+    table.add(lease, ["a", "c"])
+    table.remove(lease, ["a", "d"])
+    table.extend(lease, 1.0)
+    assert lease.count == 2
+    assert list(table.members("b/x")) == [lease]
+    table.detach(lease)
+    table.release(lease)
+    assert table.statistics() == NOTHING
 
 
 def test_adding_returns_what_was_not_held_before() -> None:
