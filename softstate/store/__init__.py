@@ -30,6 +30,7 @@ from softstate.store.base import (
 )
 from softstate.store.memory.image import MemoryImage
 from softstate.store.memory.store import MemoryDisk, MemoryStore
+from softstate.store.remote.url import check_path
 from softstate.store.rules.cost import ReadCost
 from softstate.store.rules.retention import RetentionClock
 
@@ -108,6 +109,7 @@ def check_url(url: str) -> None:
             raise ConfigError(
                 f"store {url!r}: sqlite takes no options, and '?' would be part of the file's name: leave it out"
             )
+        check_path(rest, "its file", "sqlite")
     elif rest.startswith("//") and scheme in _REMOTE:
         engine = _REMOTE[scheme]
         _read_url(scheme, url)
@@ -172,6 +174,7 @@ async def _open(url: str, keys_max: int, *, create: bool, read_only: bool, backu
     if colon and scheme == "sqlite" and rest:
         from softstate.store.sqlite.store import SqliteStore  # noqa: PLC0415 (an engine is imported when it is named)
 
+        check_path(rest, "its file", "sqlite")
         return await SqliteStore.open(rest, keys_max=keys_max, create=create, read_only=read_only, backup=backup)
     if colon and scheme == "memory" and not rest:
         if read_only or not create:

@@ -8,7 +8,7 @@ import pytest
 
 from softstate.errors import ConfigError
 from softstate.model import Durability
-from softstate.store import MemoryStore, open_store
+from softstate.store import MemoryStore, check_url, open_store
 
 
 async def test_sqlite(tmp_path: Path) -> None:
@@ -41,3 +41,11 @@ async def test_memory() -> None:
 async def test_anything_else_is_refused_with_the_choices(url: str) -> None:
     with pytest.raises(ConfigError, match=r"sqlite:PATH.*memory:"):
         await open_store(url)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+async def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"sqlite: its file .* can be no file's name"):
+        check_url(f"sqlite:{path}")
+    with pytest.raises(ConfigError, match=r"sqlite: its file .* can be no file's name"):
+        await open_store(f"sqlite:{path}")

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from softstate.errors import ConfigError
-from softstate.store.remote.url import NAMESPACE, TLS_OPTIONS, StoreUrl, read_url
+from softstate.store.remote.url import NAMESPACE, TLS_OPTIONS, StoreUrl, read_url, tls_context
 
 PORT = 2379
 
@@ -29,6 +29,8 @@ def read_etcd_url(url: str) -> tuple[StoreUrl, str]:
         )
     if parts.path:
         raise ConfigError(f"store {parts.name}: etcd has no databases; name a key prefix with ?namespace=")
+    # For its errors alone: what cannot be used is refused before anything is opened.
+    tls_context(parts, "etcds")
     if namespace != NAMESPACE:
         parts = replace(parts, name=f"{parts.name}?namespace={namespace}")
     return parts, namespace

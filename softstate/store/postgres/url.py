@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from softstate.errors import ConfigError
 from softstate.store.remote.url import NAMESPACE, StoreUrl, read_url
@@ -13,6 +12,9 @@ PORT = 5432
 
 CONNECT_S = 2.0
 """Default for `connect_timeout`: how long each host is tried, in whole seconds; libpq takes no less than 2."""
+
+CONNECT_S_MAX = 3_600
+"""The longest `connect_timeout`. A call is given up long before."""
 
 SCHEMA_BYTES_MAX = 63
 """Longest name that PostgreSQL keeps whole."""
@@ -44,12 +46,14 @@ def read_address(url: str) -> PostgresAddress:
     out: ``PGUSER``, ``PGDATABASE``, ``PGPASSWORD``, ``~/.pgpass``. Of several hosts the primary is used. Raises
     `ConfigError`.
     """
-    found = read_url(url, port=PORT, options={"schema", *LIBPQ_OPTIONS})
+    found = read_url(url, port=PORT, options={"schema", *LIBPQ_OPTIONS}, folders=True)
     schema = _schema(found)
     # Whole seconds for libpq, and never 0, which would mean to wait without end.
     connect_s = max(1, round(found.number("connect_timeout", CONNECT_S, least=1)))
+    if connect_s > CONNECT_S_MAX:
+        raise ConfigError(f"store {found.name}: connect_timeout must be at most {CONNECT_S_MAX}, not {connect_s}")
     parameters = {
-        "host": ",".join(unquote(host) for host, _ in found.hosts),
+        "host": ",".join(host for host, _ in found.hosts),
         "port": ",".join(str(port) for _, port in found.hosts),
         "dbname": found.path,
         "user": found.user or "",
@@ -65,7 +69,7 @@ def read_address(url: str) -> PostgresAddress:
 
 def _schema(url: StoreUrl) -> str:
     schema = url.options.get("schema", NAMESPACE)
-    if not 1 <= len(schema.encode()) <= SCHEMA_BYTES_MAX or "\0" in schema or schema.startswith("pg_"):
+    if not 1 <= len(schema.encode()) <= SCHEMA_BYTES_MAX or schema.startswith("pg_"):
         raise ConfigError(
             f"store {url.name}: schema must be 1 to {SCHEMA_BYTES_MAX} bytes and not begin with 'pg_', not {schema!r}"
         )

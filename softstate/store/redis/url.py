@@ -11,9 +11,6 @@ from softstate.store.remote.url import NAMESPACE, TLS_OPTIONS, read_url, tls_con
 
 PORT = 6379
 
-LABEL_MAX = 63
-"""Longest part of a host name (RFC 1035), in bytes."""
-
 _NAMESPACE_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _OPTIONS = ("namespace", *TLS_OPTIONS)
 
@@ -42,8 +39,6 @@ class RedisAddress:
         if len(parts.hosts) != 1:
             raise ConfigError(f"store {parts.name}: name one host, the primary")
         (host, port), *_ = parts.hosts
-        if not host.isascii() or any(len(label) > LABEL_MAX for label in host.split(".")):
-            raise ConfigError(f"store {parts.name}: host {host!r} is no ASCII name or address")
         namespace = parts.options.get("namespace", NAMESPACE)
         if not _NAMESPACE_FORM.fullmatch(namespace):
             raise ConfigError(

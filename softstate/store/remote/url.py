@@ -8,8 +8,10 @@ logs, `softstate status` and error messages; it never holds the password.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
@@ -20,13 +22,24 @@ from softstate.errors import ConfigError
 TLS_OPTIONS = ("cacert", "cert", "key")
 """Options that name files for TLS: the authority to trust, and this client's certificate and key; see `tls_context`."""
 
+PORT_MAX = 65_535
+
+FILES = ("password_file", *TLS_OPTIONS)
+"""Options that name files, whose names may be of any bytes but NUL."""
+
+_HOST_FORM = re.compile(r"[A-Za-z0-9._-]+")
+"""A name as it is looked up, or an IPv4 address. No host has an underscore, but names in private networks do."""
+
 NAMESPACE = "softstate"
 """Default for the option that sets apart several stores in one server: a key prefix, or a schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """A store URL, taken apart. `hosts` has at least one; `path` is without its leading slash."""
+    """A store URL, taken apart. `hosts` has at least one, in ASCII; `path` is without its leading slash.
+
+    Text of it is valid Unicode without NUL.
+    """
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
@@ -50,27 +63,32 @@ class StoreUrl:
         return value
 
 
-def read_url(url: str, *, port: int, options: Collection[str]) -> StoreUrl:
+def read_url(url: str, *, port: int, options: Collection[str], folders: bool = False) -> StoreUrl:
     """Take apart ``scheme://user:password@host:port,host:port/path?option=value``.
 
     `port` is the default, `options` the names that may stand behind the question mark, beside ``password_file`` and
-    ``password_env``. Raises `ConfigError` that names what is wrong, and never holds the password.
+    ``password_env``. With `folders` a host may be the folder of a Unix socket, percent-encoded. Raises `ConfigError`
+    that names what is wrong, and never holds the password.
     """
-    try:
+    parts: SplitResult | None = None
+    with suppress(ValueError):
         parts = urlsplit(url)
-    except ValueError as error:
-        # The text of a URL that cannot be taken apart may hold a password anywhere.
-        raise ConfigError(f"store {url.partition(':')[0]}://…: the URL cannot be read: {error}") from None
+    if parts is None:
+        # The URL may hold a password anywhere, and so may the text of that error, which is no context of this one.
+        raise ConfigError(
+            f"store {url.partition(':')[0]}://…: the URL cannot be read: write the IPv6 address of a host in brackets,"
+            " such as [::1], and other characters than letters, digits, '.', '-' and '_' percent-encoded"
+        )
     userinfo, _, authority = parts.netloc.rpartition("@")
     user, colon, password = userinfo.partition(":")
     name = f"{parts.scheme}://{user + '@' if user else ''}{authority}{parts.path}"
     given = _options(parts, name, {*options, "password_file", "password_env"})
-    secret = unquote(password) if colon else None
+    secret = _checked(unquote(password), "the password", name) if colon else None
     return StoreUrl(
         parts.scheme,
-        tuple(_host(text, port, name) for text in authority.split(",")),
-        unquote(parts.path.removeprefix("/")),
-        unquote(user) or None,
+        tuple(_host(text, port, name, folders=folders) for text in authority.split(",")),
+        _checked(unquote(parts.path.removeprefix("/")), "the path", name),
+        _checked(unquote(user), "the user", name) or None,
         _password(secret, given, name),
         {option: value for option, value in given.items() if option not in ("password_file", "password_env")},
         name,
@@ -86,28 +104,67 @@ def _options(parts: SplitResult, name: str, known: Collection[str]) -> dict[str,
             raise ConfigError(f"store {name}: unknown option {option!r}; there are {', '.join(sorted(known))}")
         if option in found:
             raise ConfigError(f"store {name}: option {option!r} is given twice")
-        found[option] = value
+        found[option] = check_path(value, option, name) if option in FILES else _checked(value, option, name)
     return found
 
 
-def _host(text: str, port: int, name: str) -> tuple[str, int]:
+def _checked(text: str, part: str, name: str) -> str:
+    """Return a part of a URL, which is not shown. Raises `ConfigError` if no engine can take it."""
+    if "\0" in text:
+        raise ConfigError(f"store {name}: {part} must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"store {name}: {part} must be valid Unicode, in UTF-8")
+    return text
+
+
+def check_path(path: str, part: str, name: str) -> str:
+    """Return the path of a file. Raises `ConfigError`, naming `part` of store `name`, if no file can have that path."""
+    try:
+        fits = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"store {name}: {part} {path!r} can be no file's name: it must be text without NUL characters"
+        )
+    return path
+
+
+def _host(text: str, port: int, name: str, *, folders: bool) -> tuple[str, int]:
     host, colon, digits = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, digits = text, str(port)
-    if host.startswith("["):
-        host = _ipv6(host, name)
-    elif ":" in host:
-        raise ConfigError(f"store {name}: write the IPv6 address of {text!r} in brackets, such as [::1]:{port}")
-    if not host or not digits.isascii() or not digits.isdigit() or not 0 < int(digits) < 65_536:
+    if not host or re.fullmatch(r"[0-9]{1,5}", digits) is None or not 0 < int(digits) <= PORT_MAX:
         raise ConfigError(f"store {name}: {text!r} is not HOST or HOST:PORT")
-    return host, int(digits)
+    if host.startswith("["):
+        return _ipv6(host, name), int(digits)
+    if ":" in host:
+        raise ConfigError(f"store {name}: write the IPv6 address of {text!r} in brackets, such as [::1]:{port}")
+    folder = unquote(host)
+    if folders and folder.startswith(("/", "@")) and "," not in folder:
+        return check_path(_checked(folder, "the host", name), "the host", name), int(digits)
+    try:
+        found = (folder if folders else host).encode("idna").decode("ascii")
+    except UnicodeError:
+        found = ""
+    if not _HOST_FORM.fullmatch(found):
+        raise ConfigError(
+            f"store {name}: host {host!r} is no name or address: a name is letters, digits, '.', '-' and '_', 1 to 63"
+            " between two '.'"
+        )
+    return found, int(digits)
 
 
 def _ipv6(text: str, name: str) -> str:
     try:
         IPv6Address(text[1:-1] if text.endswith("]") else text)
     except AddressValueError:
-        raise ConfigError(f"store {name}: {text!r} is no IPv6 address in brackets") from None
+        found = False
+    else:
+        # The zone of a link-local address may be any text to Python.
+        found = text.isascii() and text.isprintable()
+    if not found:
+        raise ConfigError(f"store {name}: {text!r} is no IPv6 address in brackets")
     return text[1:-1]
 
 
@@ -118,14 +175,16 @@ def _password(given: str | None, options: Mapping[str, str], name: str) -> str |
     if "password_file" in options:
         path = options["password_file"]
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
+            # Bytes that are not UTF-8 are refused below: the error of decoding them would hold the password.
+            text = Path(path).read_text(encoding="utf-8", errors="surrogateescape").rstrip("\r\n")
+        except OSError as error:
             raise ConfigError(f"store {name}: password_file {path!r} cannot be read: {error}") from None
+        return _checked(text, f"the password in {path!r}", name)
     if "password_env" in options:
         variable = options["password_env"]
         if variable not in os.environ:
             raise ConfigError(f"store {name}: password_env names {variable!r}, which is not set")
-        return os.environ[variable]
+        return _checked(os.environ[variable], f"the password in {variable}", name)
     return given
 
 

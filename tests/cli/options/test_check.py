@@ -67,6 +67,14 @@ def check(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
         ("redis://::1:6379", "in brackets"),
         ("redis://h/x", "the number of a database"),
         ("redis://h?password_file=/none", "cannot be read"),
+        ("redis://h?password_file=%00", "password_file"),
+        ("redis://u:secret@a..b", "host 'a..b'"),
+        ("etcd://a..b:1", "host 'a..b'"),
+        ("etcd://h,ü..x:1", "host 'ü..x'"),
+        ("etcds://h?cacert=/none", "cacert '/none' cannot be used"),
+        ("etcd://h?cacert=/none", "cacert need TLS"),
+        ("postgresql://h/%00", "the path must not hold a NUL"),
+        ("redis://user:secret@℀", "the URL cannot be read"),
         ("rediss://h?cacert=/none", "cacert '/none' cannot be used"),
         ("sqlite:/nonexistent/x.db", "there is no directory /nonexistent"),
         ("sqlite:.", "is a directory"),
@@ -109,6 +117,15 @@ def test_serve_itself_refuses_the_same(
         check_url(url)
     assert run(["serve", "--listen", "127.0.0.1:0", "--store", url]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_path_with_a_nul_in_a_file_of_options_is_refused(
+    check: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "node.toml").write_text('store = "sqlite:a\\u0000b"\n')
+    code, text = check("--config", "node.toml")
+    assert code == 2
+    assert "its file 'a" in text
 
 
 def test_no_file_is_made(check: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

@@ -186,7 +186,11 @@ async def test_plain_to_a_server_that_wants_tls(secure: EtcdRig) -> None:
         ("etcds://localhost/?cacert=/nowhere", "cacert"),
         ("etcds://localhost/?key=/nowhere", "cert"),
         ("etcds://localhost/?cert=/nowhere", "cert"),
+        ("etcds://localhost/?cacert=%00", "cacert"),
         ("etcd://localhost:port/", "port"),
+        ("etcd://a..b:1", "host"),
+        ("etcd://localhost,ü..x:1", "host"),
+        ("etcd://%00@localhost", "user"),
         ("etcd://localhost/?colour=red", "colour"),
     ],
 )

@@ -47,6 +47,12 @@ async def refused(url: str, words: str, kind: type[SoftstateError] = StoreRefuse
         ("postgresql://h/d?schema=" + "x" * 64, "schema must be 1 to 63 bytes"),
         ("postgresql://h/d?connect_timeout=soon", "connect_timeout must be a number of at least 1, not 'soon'"),
         ("postgresql://h/d?connect_timeout=0", "connect_timeout must be a number of at least 1, not '0'"),
+        ("postgresql://h/d?connect_timeout=3601", "connect_timeout must be at most 3600, not 3601"),
+        ("postgresql://h/d?schema=%00", "schema must not hold a NUL"),
+        ("postgresql://h/d?options=\ud800", "options must be valid Unicode"),
+        ("postgresql://%2Ftmp%00/d", "the host must not hold a NUL"),
+        ("postgresql://a%2Cb/d", "host 'a%2Cb' is no name or address"),
+        ("postgresql://a..b/d", r"host 'a\.\.b' is no name or address"),
         ("postgresql:///d", "'' is not HOST or HOST:PORT"),
     ],
 )
@@ -68,6 +74,10 @@ def test_the_url_reaches_libpq() -> None:
     plain = read_address("postgresql://h")
     assert plain.parameters == {"host": "h", "port": "5432", "client_encoding": "utf8", "connect_timeout": "2"}
     assert (plain.name, plain.schema) == ("postgresql://h", "softstate")
+    folder = f"/{'f' * 80}"
+    assert (
+        read_address(f"postgresql://%2F{folder[1:]},%40abstract,é").parameters["host"] == f"{folder},@abstract,xn--9ca"
+    )
     assert read_address("postgresql://a,b?target_session_attrs=any").parameters["target_session_attrs"] == "any"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def test_parts() -> None:
     assert (url.user, url.password, url.path) == ("us@er", "p/w", "some/path")
     assert url.options == {"size": "2.5", "mode": ""}
     assert url.name == "x://us%40er@h1,h2:7,[::1],[::2]:8/some/path"
+
+
+def test_a_name_is_looked_up_in_ascii() -> None:
+    url = read("x://bücher.example,a_b,xn--tda.")
+    assert url.hosts == (("xn--bcher-kva.example", 99), ("a_b", 99), ("xn--tda.", 99))
+    assert url.name == "x://bücher.example,a_b,xn--tda.", "and shown as it was given"
+
+
+def test_a_host_that_is_a_folder() -> None:
+    url = read_url(f"x://%2Frun%2F{'f' * 70}:7,%40abstract,h", port=99, options=(), folders=True)
+    assert url.hosts == ((f"/run/{'f' * 70}", 7), ("@abstract", 99), ("h", 99))
 
 
 def test_little_is_needed() -> None:
@@ -50,6 +62,28 @@ def test_little_is_needed() -> None:
         ("h/?what=1", "unknown option 'what'; there are mode, password_env, password_file, size"),
         ("h/?size=1&size=2", "option 'size' is given twice"),
         ("h/?password_env=NOT_SET_ANYWHERE", "'NOT_SET_ANYWHERE', which is not set"),
+        ("h:" + "1" * 5_000, "is not HOST"),
+        ("a..b", "host 'a..b' is no name or address"),
+        ("h,ü..x:1", "host 'ü..x' is no name or address"),
+        (".", "host '.' is no name or address"),
+        ("x" * 64, "is no name or address"),
+        ("a b", "host 'a b' is no name or address"),
+        ("a\0b", r"host 'a\x00b' is no name or address"),
+        ("\udcff", r"host '\udcff' is no name or address"),
+        ("%2Ftmp", "host '%2Ftmp' is no name or address"),
+        ("[::1%ü]", "is no IPv6 address in brackets"),
+        ("[::1%\0]", "is no IPv6 address in brackets"),
+        ("%00@h", "the user must not hold a NUL"),
+        ("\udcff@h", "the user must be valid Unicode"),
+        ("u:%00@h", "the password must not hold a NUL"),
+        ("u:\ud800@h", "the password must be valid Unicode"),
+        ("h/%00", "the path must not hold a NUL"),
+        ("h/\udcff", "the path must be valid Unicode"),
+        ("h/?mode=%00", "mode must not hold a NUL"),
+        ("h/?mode=\udcff", "mode must be valid Unicode"),
+        ("h/?password_file=%00", r"password_file '\x00' can be no file's name"),
+        ("h/?password_file=\ud800", r"password_file '\ud800' can be no file's name"),
+        ("h/?password_env=%00", "password_env must not hold a NUL"),
         ("h/?password_file=/nowhere/at/all", "cannot be read"),
         ("h/?password_file=a&password_env=b", "give the password once"),
     ],
@@ -60,7 +94,23 @@ def test_what_is_wrong_is_named(rest: str, complaint: str) -> None:
     assert complaint in str(wrong.value)
 
 
-@pytest.mark.parametrize("rest", ["h:x", "h/?what=1", "h/?password_env=HOME", "h:1,", "h/#x"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "h:x",
+        "h/?what=1",
+        "h/?password_env=HOME",
+        "h:1,",
+        "h/#x",
+        "℀",
+        "a..b",
+        "h/%00",
+        "[::1",
+        "[zz]",
+        "%00@h",
+        "\ud800@h",
+    ],
+)
 def test_no_message_holds_the_password(rest: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         read(f"x://user:hush@{rest}")
@@ -77,8 +127,15 @@ def test_password_from_a_file(tmp_path: Path) -> None:
     assert url.password == SECRET
     assert url.options == {}
     path.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"the password in '.*' must be valid Unicode"):
         read(f"x://u@h?password_file={path}")
+    path.write_text("hush\0")
+    with pytest.raises(ConfigError, match=r"the password in '.*' must not hold a NUL") as wrong:
+        read(f"x://u@h?password_file={path}")
+    assert "hush" not in str(wrong.value)
+    other = tmp_path / os.fsdecode(b"\xff")
+    other.write_text(SECRET)
+    assert read(f"x://u@h?password_file={other}").password == SECRET, "a file's name may be of any bytes"
 
 
 def test_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +143,10 @@ def test_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     url = read("x://u@h?password_env=SOME_SECRET")
     assert url.password == SECRET
     assert SECRET not in f"{url} {url!r} {url.name}"
+    monkeypatch.setenv("SOME_SECRET", os.fsdecode(b"hush\xff"))
+    with pytest.raises(ConfigError, match="the password in SOME_SECRET must be valid Unicode") as wrong:
+        read("x://u@h?password_env=SOME_SECRET")
+    assert "hush" not in str(wrong.value)
 
 
 def test_numbers() -> None:
