@@ -228,7 +228,11 @@ ERRORS_BY_CODE: dict[str, type[RequestError]] = {
 
 
 class OutcomeUnknown(SoftstateError):
-    """A publish was sent, never answered, and its key has expired: read the topic to learn what happened."""
+    """A publish may have been applied, and can no longer be asked about: read the topic to learn what happened.
+
+    It was never answered and its number or key has expired, or a node refused to look (P-CLI-17), or the client had to
+    stop while it was in flight.
+    """
 
 
 class ClientClosed(SoftstateError):

@@ -646,4 +646,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_one_flight.py::test_hello_goes_alone_after_a_connection_that_ended_over_it",
         "simulation/test_edge_cases.py::test_a_client_is_live_one_round_trip_after_its_handshake",
     ),
+    "P-CLI-17": (
+        "client/machine/test_outcomes.py::test_a_refusal_counts_unless_an_earlier_attempt_may_have_been_applied",
+        "client/machine/test_outcomes.py::test_what_was_in_flight_when_the_client_stops_has_an_unknown_outcome",
+        "client/machine/test_outcomes.py::test_a_lower_limit_refuses_what_was_not_applied_and_leaves_the_rest_unknown",
+        "client/machine/test_outcomes.py::test_closing_tells_what_may_have_been_applied",
+        "cli/processes/test_refused.py::test_a_refusal_without_a_look_tells_nothing_of_an_earlier_attempt",
+    ),
 }

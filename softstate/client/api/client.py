@@ -127,8 +127,9 @@ class Client:
 
         It is sent again for as long as it takes to get an answer. Raises `softstate.Conflict`,
         `softstate.Invalid`, `softstate.TooLarge`, `softstate.Denied`, `softstate.KeyReused`, `softstate.Overloaded`
-        (too many are waiting here), `softstate.OutcomeUnknown` (sent, and not answered for as long as stores remember
-        it), `softstate.ClientClosed`. If cancelled, it may or may not be applied.
+        (too many are waiting here), `softstate.OutcomeUnknown` (it may have been applied, and was not answered for as
+        long as stores remember it, or is refused unseen since), `softstate.ClientClosed` (it says whether the publish
+        may have been applied). Any other error means that it was not applied. If cancelled, it may or may not be.
         """
         return await self._finish(self.publish_soon(topic, value, expect=expect, key=key))
 

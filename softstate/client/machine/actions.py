@@ -16,6 +16,9 @@ from softstate.errors import ClientClosed, SoftstateError
 HTTP_PUBLISH_AFTER_S = 1.0
 """How long publishes wait for the first connection before they go over HTTP."""
 
+CLOSED_UNSENT = "the client was closed while this publish was waiting: it was not applied"
+
+CLOSED_SENT = "the client was closed while this publish was in flight: it may have been applied"
 
 WORTH = 0.5
 """A client polls before it connects if the connection is due later than this part of the time waited for an answer."""
@@ -186,22 +189,22 @@ def reset(parts: Parts, cause: Cause) -> None:
 
 
 def stop(parts: Parts, cause: Cause) -> None:
-    """Stop for good, and raise the cause to the application."""
+    """Stop for good, and raise the cause to the application; publishes that may have been applied are told apart."""
     assert cause.error is not None, "what forbids going on says why"
     parts.core.stopped_by = cause.error
-    parts.core.act(Stopped(cause.error))
     _end(parts, cause.error)
+    parts.core.act(Stopped(cause.error))
 
 
 def settle_closed(parts: Parts, _: Cause) -> None:
     """Settle what is left: the application closes the client."""
     parts.core.stopped_by = None
-    _end(parts, ClientClosed("the client was closed while this publish was waiting; it may have been applied"))
+    _end(parts, ClientClosed(CLOSED_UNSENT), ClientClosed(CLOSED_SENT))
 
 
-def _end(parts: Parts, error: SoftstateError) -> None:
+def _end(parts: Parts, error: SoftstateError, if_sent: SoftstateError | None = None) -> None:
     core = parts.core
     parts.push.connect_at = math.inf
     parts.publishes.stop()
     core.failures = 0
-    core.act(*core.queue.settle_all(error))
+    core.act(*core.queue.settle_all(error, if_sent))

@@ -101,7 +101,7 @@ class PublishPath:
         self._request = None
         core = self._core
         if isinstance(error, Unauthenticated):
-            core.queue.lost(HTTP)
+            core.queue.returned(HTTP, error)
             core.fire(Trigger.FORBIDDEN, Cause(error=error))
         elif error is not None and bars(error):
             self._barred(error)

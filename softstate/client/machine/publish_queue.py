@@ -26,7 +26,7 @@ from softstate.client.machine.numbering import Numbered, Numbering
 from softstate.client.machine.portions import HEAD_BYTES, Portions, text_bytes
 from softstate.errors import (
     ERRORS_BY_CODE,
-    Denied,
+    ClientClosed,
     OutcomeUnknown,
     Overloaded,
     RequestError,
@@ -41,8 +41,8 @@ from softstate.wire.messages import UNTRIED, Batch, BatchChange, BatchResult, Pu
 EXPIRED = "the publish of {!r} was not answered in time: read the topic to learn its outcome"
 
 UNSEEN = (
-    "an earlier attempt to publish {!r} may have been applied, and sending it again is refused ({}): read the topic"
-    " to learn its outcome"
+    "the publish of {!r} was sent and may have been applied, and asking again is refused ({}): read the topic to learn"
+    " its outcome"
 )
 
 FORKED = "this process is a child of fork(): the publish is its parent's; read the topic to learn its outcome"
@@ -61,6 +61,9 @@ NUMBERS_MAX = 1_024
 
 RETRIED = frozenset({"unavailable", "overloaded", "behind"})
 """Answers after which the same publish is sent again."""
+
+VERDICTS = frozenset({"conflict", "key_reused"})
+"""Refusals by a store that has looked for earlier attempts; all others are made without (P-CLI-17)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -117,11 +120,15 @@ def _message(entry: Entry) -> Publish:
     )
 
 
-def _unseen(entry: Entry, error: RequestError) -> SoftstateError:
-    """Return the outcome of a publish whose last attempt was refused unseen."""
-    if not (entry.maybe_applied and isinstance(error, Denied)):
+def _outcome(entry: Entry, error: SoftstateError) -> SoftstateError:
+    """Return the outcome of a publish that ends with `error`: unknown if an attempt may have been applied (P-CLI-17).
+
+    A verdict by looking stays what it is, and so does `ClientClosed`, which claims nothing about the outcome.
+    """
+    verdict = isinstance(error, RequestError) and error.code in VERDICTS
+    if verdict or not entry.maybe_applied or isinstance(error, ClientClosed | OutcomeUnknown):
         return error
-    return OutcomeUnknown(UNSEEN.format(entry.asked.topic, error.message))
+    return OutcomeUnknown(UNSEEN.format(entry.asked.topic, error))
 
 
 def error_of(
@@ -201,9 +208,14 @@ class PublishQueue:
         """Take over limits: publishes that are too large for them are settled at the next `tick`."""
         self._portions, self._unfit = portions, True
 
-    def settle_all(self, error: SoftstateError) -> list[Settled]:
-        """Settle every publish with `error`."""
-        settled = [Settled(ticket, error) for ticket, entry in self._entries.items() if not entry.dropped]
+    def settle_all(self, error: SoftstateError, if_sent: SoftstateError | None = None) -> list[Settled]:
+        """Settle every publish with `error`, or `if_sent` if it may have been applied; no answer is heard any more."""
+        settled = []
+        for ticket, entry in self._entries.items():
+            entry.maybe_applied = entry.maybe_applied or entry.path is not None
+            ending = if_sent if if_sent is not None and entry.maybe_applied else error
+            if not entry.dropped:
+                settled.append(Settled(ticket, _outcome(entry, ending)))
         for table in (self._entries, self._by_topic, self._in_flight, self._unknown_since):
             table.clear()
         for heap in (self._ready, self._again, self._waiting):
@@ -254,7 +266,7 @@ class PublishQueue:
         if entry is None:
             return []
         if error.code not in RETRIED:
-            return self._settle(entry, error)
+            return self._settle(entry, _outcome(entry, error))
         entry.refusal = error
         if error.code == "unavailable" and error.why != UNTRIED:
             entry.maybe_applied = True
@@ -309,13 +321,10 @@ class PublishQueue:
         return settled
 
     def batch_refused(self, tickets: Sequence[int], error: RequestError) -> list[Settled]:
-        """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one.
-
-        That a node denies to look at it tells nothing of an earlier attempt, perhaps with another node.
-        """
+        """Settle the publish of an HTTP request that was refused as a whole; of several, find out which, one by one."""
         in_flight = [entry for ticket in tickets if (entry := self._in_flight.get(ticket)) is not None]
         if len(tickets) == 1:
-            return [action for entry in in_flight for action in self._settle(entry, _unseen(entry, error))]
+            return [action for entry in in_flight for action in self._settle(entry, _outcome(entry, error))]
         self._batch_max = max(1, len(tickets) // 2)
         self.returned(HTTP)
         return []
@@ -427,8 +436,7 @@ class PublishQueue:
         settled = []
         for entry in [entry for entry in self._entries.values() if entry.path is None]:
             if (too_large := self._too_large(entry)) is not None:
-                unknown = OutcomeUnknown(EXPIRED.format(entry.asked.topic))
-                settled += self._settle(entry, unknown if entry.maybe_applied else too_large)
+                settled += self._settle(entry, _outcome(entry, too_large))
         return settled
 
     def _is_next(self, order: int, ticket: int) -> bool:

@@ -1,4 +1,4 @@
-"""`softstate publish` against nodes that refuse: told as refused, never as unknown."""
+"""`softstate publish` against nodes that refuse: told as refused; as unknown only after an attempt that may count."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ OVERLOADED = {"code": "overloaded", "message": "10000 publishes wait for the sto
 UNTRIED = {"code": "unavailable", "message": "the store does not answer", "retry_ms": 50, "why": "untried"}
 UNKNOWN = {"code": "unavailable", "message": "the store does not answer", "retry_ms": 50}
 LINE = b'{"topic":"a","value":1}\n'
+TOO_LARGE = {"code": "too_large", "message": "the limit (value_bytes) is 1"}
+DENIED = {"code": "denied", "message": "not yours", "status": 403}
+EXPIRED = {"code": "unauthenticated", "message": "the token has expired", "status": 401}
 KEY_REUSED = {"code": "key_reused", "message": "choose a new key"}
 
 
@@ -99,6 +102,23 @@ async def test_an_outcome_that_may_be_known_to_the_store_alone_is_unknown(answer
     assert "may have been applied or not" in err
     assert err.endswith("Read the topic to learn its outcome: softstate get a.\n")
     assert "--key" not in err
+
+
+@pytest.mark.parametrize(
+    ("refusal", "alone"), [(TOO_LARGE, 2), ({**TOO_LARGE, "status": 413}, 2), (DENIED, 7), (EXPIRED, 7)]
+)
+async def test_a_refusal_without_a_look_tells_nothing_of_an_earlier_attempt(
+    refusal: dict[str, Any], alone: int
+) -> None:
+    async with answering(refusal) as url:
+        code, err = await ran("publish", "a", "1", "--url", url)
+        assert code == alone
+        assert "may have been applied" not in err
+    async with answering(UNKNOWN, refusal) as url:
+        code, err = await ran("publish", "a", "1", "--url", url)
+        assert code == 6
+        assert "may have been applied" in err
+        assert refusal["message"] in err
 
 
 async def test_only_a_key_that_was_given_is_offered_for_a_repeat() -> None:

@@ -15,7 +15,16 @@ from trio_websocket import WebSocketConnection
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.portions import VALUE_BYTES_MAX
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
-from softstate.errors import ClientClosed, Conflict, Invalid, OutcomeUnknown, SoftstateError, TooLarge, Unauthenticated
+from softstate.errors import (
+    ClientClosed,
+    Conflict,
+    Invalid,
+    OutcomeUnknown,
+    SoftstateError,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+)
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye
 from tests.kit.held_stream import HeldStream
@@ -319,3 +328,22 @@ async def test_a_node_that_pings_or_closes_in_the_middle_of_a_write(
         assert [(await receipt.wait()).topic for receipt in receipts] == [f"t/{number}" for number in range(count)]
         await until(client, "live")
         assert len(push.sockets) == 1 + closes
+
+
+@pytest.mark.parametrize(("code", "error"), [(4101, Unauthenticated), (4200, Unsupported)])
+async def test_an_application_learns_what_may_have_been_applied_when_its_client_has_to_stop(
+    push: PushNode, autojump_clock: MockClock, code: int, error: type[SoftstateError]
+) -> None:
+    push.mute = True
+    async with client_of(push.node.open_stream) as client:
+        await until(client, "live")
+        sent, waiting = client.publish_soon("a", 1), client.publish_soon("a", 2)
+        await wait_all_tasks_blocked()
+        assert [publish.value for publish in push.published] == [1]
+        await push.sockets[-1].aclose(code)
+        with pytest.raises(OutcomeUnknown, match=f"closed with code {code}"):
+            await sent.wait()
+        with pytest.raises(error):
+            await waiting.wait()
+        with pytest.raises(error):
+            await client.publish("b", 1)
