@@ -38,6 +38,8 @@ FEW_ITEMS = 8
 CHECKED_KEPT = 32_768
 """Stored values that are remembered, by their hashes, once they were found whole: 3 MiB."""
 
+TAG_REFUSED = "CBOR tags are not accepted"
+
 _checked: set[int] = set()
 
 _NESTED = frozenset({list, dict})
@@ -250,7 +252,7 @@ def _unreadable(error: Exception) -> Unreadable:
 
 def refuse_tag(_decoder: object, _tag: object = None) -> Any:
     """Raise, as a decoder of any CBOR tag: no value has one, and some make a decoder run code (P-WIRE-4)."""
-    raise cbor2.CBORDecodeError("CBOR tags are not accepted")
+    raise cbor2.CBORDecodeError(TAG_REFUSED)
 
 
 _BUILTIN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)

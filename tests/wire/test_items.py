@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import cbor2
@@ -91,13 +92,89 @@ def test_a_head_that_announces_too_much_is_refused_at_once(size: int) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x82\x01", b"\x9f" + b"\x01" * 100 + b"\xff", b"\x98", b"\x1c", b"\xc0" * 100, b"\x5a\xff\xff\xff\xff"],
+    [b"", b"\x82\x01", b"\x9f" + b"\x01" * 100 + b"\xff", b"\x98", b"\x1c", b"\x5a\xff\xff\xff\xff"],
     ids=bytes.hex,
 )
 def test_ill_formed_cbor_is_left_to_the_decoder(data: bytes) -> None:
     assert drain(cbor_exceeds(data, 10)) == (False, 1)
     with pytest.raises(Invalid):
         CBOR.client_message(data)
+
+
+@pytest.mark.parametrize("tag", [b"\xc0", b"\xd8\x23", b"\xd9\x27\x0f", b"\xdb" + b"\xff" * 8], ids=bytes.hex)
+@pytest.mark.parametrize("place", [b"", b"\x82\x01", b"\xa1", b"\xa1\x61k", b"\x98\x64" + b"\x00" * 99], ids=bytes.hex)
+def test_a_tag_is_refused_before_what_it_holds_is_decoded(tag: bytes, place: bytes) -> None:
+    """cbor2 decodes the content of a tag before it asks what to make of it."""
+    for data in (place + tag + cbor2.dumps([0] * 1_000), place + tag * 1_000):
+        with pytest.raises(Invalid, match="CBOR tags are not accepted"):
+            drain(CBOR.check_items(data, 100))
+
+
+def test_bytes_behind_an_item_are_refused_before_they_are_decoded() -> None:
+    for item in (b"\xa0", b"\x00", b"\x82\x01\x02", b"\x61a"):
+        with pytest.raises(Invalid, match="more bytes follow"):
+            drain(CBOR.check_items(item + cbor2.dumps([0] * 1_000), 100))
+
+
+CBOR_PIECES = (
+    b"", b"\xa0", b"\x00", b"\x61k", b"\x41k", b"\x81", b"\x82", b"\x98\x02", b"\x9b" + bytes(7) + b"\x04",
+    b"\xa1", b"\xa2", b"\xb8\x02", b"\xc1", b"\xc6", b"\xd9\x01\x02", b"\xd9\x27\x0f", b"\x9a\xff\xff\xff\xff",
+    b"\x7b" + b"\xff" * 8, b"\x9f", b"\xbf", b"\x5f", b"\x7f", b"\xdf", b"\x1f", b"\xff", b"\x1c", b"\x5d", b"\x9e",
+    b"\xbc", b"\xdd", b"\xfc", b"\xf8\x14", b"\x61\xff",
+)  # fmt: skip
+JSON_PIECES = (
+    "", "0", "0.5", '"k"', '"', "\\", '"\\"', '\\"', '"[', ',"', "[", "[ ", "[]", "]", "{", "{ ", "{}", "}",
+    ",", ":", " ", '{"k":', '"k":', "\u00a0", "\x1c", "\0", "\n", "\ufeff", "nul", "true", "//", "'", "\\u0022",
+)  # fmt: skip
+
+
+def test_cbor_decodes_no_more_than_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All combinations of heads, right and wrong, ahead of more maps than the limit: each that is decoded is noted."""
+    limit, decoded, loads = 40, 0, cbor2.loads
+
+    def note(item: Any, *_immutable: object) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return item
+
+    monkeypatch.setattr(cbor2, "loads", lambda *args, **kwargs: loads(*args, **kwargs, object_hook=note))
+    CBOR.loads(cbor2.dumps([{}] * limit), object)
+    assert decoded == limit
+    fit = 0
+    for pieces in product((b"", b"\x82", b"\xa1\x61k", b"\x98\x03"), CBOR_PIECES, CBOR_PIECES):
+        data = b"".join(pieces) + cbor2.dumps([{}] * (limit + 10))
+        decoded = 0
+        with suppress(Invalid, TooLarge):
+            drain(CBOR.check_items(data, limit))
+            fit += 1
+            CBOR.loads(data, object)
+        assert decoded <= limit, data.hex()
+    assert fit > 1_000
+
+
+def test_json_decodes_no_more_than_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for CBOR, with floats, since those can be noted."""
+    limit, decoded = 40, 0
+
+    def note(text: str) -> float:
+        nonlocal decoded
+        decoded += 1
+        return float(text)
+
+    decoder = msgspec.json.Decoder(float_hook=note)
+    monkeypatch.setattr(msgspec.json, "decode", lambda text, **_kind: decoder.decode(text))
+    JSON.loads(text_of([0.5] * limit), object)
+    assert decoded == limit
+    fit = 0
+    for pieces in product(("", "[0,", '{"k":', "[["), JSON_PIECES, JSON_PIECES):
+        text = "".join(pieces) + text_of([0.5] * (limit + 10))
+        decoded = 0
+        with suppress(Invalid, TooLarge):
+            drain(JSON.check_items(text, limit))
+            fit += 1
+            JSON.loads(text, object)
+        assert decoded <= limit, text
+    assert fit > 1_000
 
 
 def test_ill_formed_json_is_left_to_the_decoder() -> None:

@@ -95,7 +95,8 @@ class Codec(ABC):
     def check_items(self, data: bytes | str, items_max: int) -> Generator[None, None, None]:
         """Raise `TooLarge` for a message or body that holds more than `items_max` items (P-WIRE-11).
 
-        Decodes nothing. Yields between portions, if there are several; see `softstate.wire.codec.items`.
+        Raises `Invalid` for CBOR with a tag, or with bytes behind its item. Decodes nothing. Yields between portions,
+        if there are several; see `softstate.wire.codec.items`.
         """
         # Cheap for nearly all: an item takes a byte at least.
         if len(data) > items_max and (yield from self._exceeds(data, items_max)):

@@ -12,7 +12,7 @@ import msgspec
 from softstate.errors import Invalid, Unreadable
 from softstate.model import Record, Value
 from softstate.wire.codec.base import Codec, MessageKinds, brief, damaged
-from softstate.wire.codec.items import Count, cbor_exceeds, cbor_fields
+from softstate.wire.codec.items import MORE_FOLLOWS, Count, cbor_exceeds, cbor_fields
 from softstate.wire.codec.templates import dumps, encode, head
 from softstate.wire.messages import PROTOCOL_CBOR, Message
 from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, cbor_of, refuse_tag
@@ -81,7 +81,7 @@ class _Cbor(Codec):
         except cbor2.CBORDecodeError as error:
             raise Invalid(brief(f"not one well-formed CBOR item of plain types: {_cause(error)}")) from None
         if items[1] != guard:
-            raise Invalid("not one well-formed CBOR item: more bytes follow it")
+            raise Invalid(MORE_FOLLOWS)
         return items[0]
 
     def message(self, message: Message) -> bytes:

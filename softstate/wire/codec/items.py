@@ -13,11 +13,16 @@ import re
 from collections.abc import Generator
 from functools import lru_cache
 
+from softstate.errors import Invalid
+from softstate.wire.value import TAG_REFUSED
+
 PORTION = 2_048
 """Items, or heads of CBOR items, that one step counts: 1 ms."""
 
 HEADS_MAX = 8_192
 """Heads of CBOR items that are read to find the id of a message that cannot be decoded."""
+
+MORE_FOLLOWS = "not one well-formed CBOR item: more bytes follow it"
 
 FIELDS_MAX = 16
 """Fields of a JSON message that are read for that."""
@@ -54,11 +59,16 @@ def json_exceeds(text: str, items_max: int) -> Count:
 
 
 def cbor_exceeds(data: bytes, items_max: int) -> Count:
-    """Count the items of a CBOR item, stopping at the limit. What is ill-formed is left to the decoder to refuse."""
+    """Count the items of a CBOR item, stopping at the limit. Raises `Invalid` at a tag, and if more bytes follow it.
+
+    All else that is ill-formed is left to the decoder: it stops at such a head, so it reads no more than was counted.
+    Not so here: it decodes all that a tag holds before it asks what to make of it, and an item that follows before it
+    is compared with what ought to (`CBOR`).
+    """
     at = items = heads = 0
     todo = 1
     size = len(data)
-    while 0 < todo <= size - at:
+    while todo and at < size:
         if heads >= PORTION:
             heads = 0
             yield
@@ -82,9 +92,11 @@ def cbor_exceeds(data: bytes, items_max: int) -> Count:
         elif kind in (2, 3):
             at += number
         elif kind == 6:
-            return False
+            raise Invalid(f"not one well-formed CBOR item of plain types: {TAG_REFUSED}")
         if items > items_max:
             return True
+    if at < size:
+        raise Invalid(MORE_FOLLOWS)
     return False
 
 
