@@ -637,6 +637,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-CLI-15": (
         "client/machine/test_rows.py::test_k_rounds_of_failed_polls_are_offline_with_one_retry_budget",
         "client/machine/test_rows.py::test_offline_with_nothing_to_poll_it_only_connects",
+        "client/machine/test_retry_budget.py::test_a_client_all_of_whose_polls_are_turned_down_is_offline_when_its_connections_fail",
         "client/machine/test_probes.py::test_a_node_that_answers_polls_keeps_its_clients_fresh_while_the_one_that_pushes_is_dead",
     ),
     "P-CLI-16": (

@@ -69,6 +69,8 @@ class PollPath:
         """Whether it waits until a URL may be dialled again."""
         self._refused: dict[str, set[frozenset[str]]] = {}
         """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12)."""
+        self._nothing_for: Hashable = None
+        """The set and the limits for which every URL has refused all there is to ask; None if they have not."""
         self._names_max = NAMES_MAX
         self._lowered_for: Hashable = None
         """The set and the limits for which `_names_max` was lowered; None if it was not."""
@@ -81,6 +83,11 @@ class PollPath:
     def deadline(self) -> float:
         """Return when something here is due."""
         return self.poll_at if self._pending is None else self._pending.deadline
+
+    @property
+    def turned_down(self) -> bool:
+        """Whether nothing is left to ask: every URL has refused each question about the present set (P-CLI-12)."""
+        return self._nothing_for is not None and self._nothing_for == self._circumstances()
 
     def schedule(self, due: float) -> None:
         """Poll at `due`, if not before. If a round is in flight, that is enough."""
@@ -138,12 +145,17 @@ class PollPath:
             self._lowered_for, self._names_max = None, NAMES_MAX
         elsewhere = self._asked_elsewhere()
         names = [name for name in core.knowledge.subscriptions if name not in elsewhere]
+        self._nothing_for, all_free = None, True
         for _ in core.options.urls:
             self._rest = deque(core.cut(names, self._names_max))
-            if self.rotation.free_at(self.rotation.url) <= core.now and self._next_batch():
+            free = self.rotation.free_at(self.rotation.url) <= core.now
+            if free and self._next_batch():
                 return
+            all_free = all_free and free
             if names:
                 self.rotation.pass_over()  # this node refuses every question that there is
+        if names and not elsewhere and all_free:
+            self._nothing_for = self._circumstances()
         if core.knowledge.subscriptions:
             self.schedule(core.now + jittered_s(core.random, core.advice.poll_every_s if names else LOOK_AGAIN_S))
 

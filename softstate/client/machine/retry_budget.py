@@ -39,20 +39,22 @@ class RetryBudget:
             self._push.connect()
         else:
             self._poll.poll()
+            if not self._poll.in_flight:  # every question was turned down before: that is no attempt
+                self._end_round()
         self._push_turn = not self._push_turn
 
     def failed(self, rotation: Rotation) -> None:
         """Count a failure of a path.
 
-        Only rounds of polls count; of connections too, while there is nothing to poll, or no URL takes any, which polls
-        would meet too (P-CLI-15): connections that fail fast must not hold back polls that would succeed. A single
-        failure says nothing: a dead node refuses within a millisecond.
+        Only rounds of polls count; of connections too, while there is nothing to poll, or nothing that nodes have not
+        turned down, or no URL takes any, which polls would meet too (P-CLI-15): connections that fail fast must not
+        hold back polls that would succeed. A single failure says nothing: a dead node refuses within a millisecond.
         """
         core = self._core
         shares = rotation in (self._poll.rotation, self._push.rotation)
         if core.mode == "offline" and not shares:
             return  # publishes have a backoff of their own, and leave the shared timer alone
-        tells = rotation is self._poll.rotation or not core.knowledge.subscriptions
+        tells = rotation is self._poll.rotation or not self._polls
         if rotation.round_over and (tells or (shares and self._probe_at is not None)):
             core.failures += 1
         if core.mode == "offline":
@@ -90,6 +92,11 @@ class RetryBudget:
         return None if connections is None else min(polls, connections)
 
     @property
+    def _polls(self) -> bool:
+        """Whether there is anything to poll that some node has not turned down."""
+        return bool(self._core.knowledge.subscriptions) and not self._poll.turned_down
+
+    @property
     def _attempting(self) -> bool:
         """Whether an attempt is under way, or the next URL of its round is about to be tried."""
         due = min(self._poll.poll_at, self._push.connect_at)
@@ -99,7 +106,7 @@ class RetryBudget:
         """Return from when on a connection may be tried, and a poll; infinity for what is not wanted."""
         core = self._core
         connect_at = self._push.rotation.choose(core.now) if core.options.push else math.inf
-        poll_at = self._poll.rotation.choose(core.now) if core.knowledge.subscriptions else math.inf
+        poll_at = self._poll.rotation.choose(core.now) if self._polls else math.inf
         return connect_at, poll_at
 
     def _end_round(self) -> None:
