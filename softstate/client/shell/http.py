@@ -111,9 +111,20 @@ class HttpClient:
         self._pool: IdlePool[HttpConnection] = IdlePool(idle_max=IDLE_CONNECTIONS_MAX, idle_s_max=IDLE_S_MAX)
 
     async def request(
-        self, url: NodeUrl, method: str, path: str, *, body: bytes = b"", timeout_s: float, accept: str = ""
+        self,
+        url: NodeUrl,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        timeout_s: float,
+        accept: str = "",
+        once: bool = False,
     ) -> Reply:
         """Send one request and return the response, of any status. `path` is encoded already.
+
+        If a kept connection ends before it answers anything, the request goes again on a new one, unless it is to go
+        `once`: what a second attempt is answered, or that it reaches no node, tells nothing of the first (P-CLI-17).
 
         Raises `HttpFailed`, at the latest after `timeout_s`. If cancelled, the connection is closed; the node may carry
         out the request all the same.
@@ -124,7 +135,7 @@ class HttpClient:
         request = Request(method, url.authority, url.target(path), headers, body)
         with trio.move_on_after(timeout_s):
             try:
-                response = await self._send(url, request)
+                response = await self._send(url, request, once=once)
             except ExchangeFailed as failure:
                 raise HttpFailed(str(failure)) from None
             reply = Reply(response.status, response.headers, response.body)
@@ -140,14 +151,14 @@ class HttpClient:
         """Take note of the protocol level that a URL tells."""
         self._levels[str(url)] = level
 
-    async def _send(self, url: NodeUrl, request: Request) -> Response:
+    async def _send(self, url: NodeUrl, request: Request, *, once: bool) -> Response:
         peer = (url.authority, url.tls, request.target == url.target(POLL_PATH))
         if (kept := await self._pool.take(peer)) is not None:
             try:
                 async with self._pool.using(kept):
                     return await kept.request(request, MESSAGE_BYTES_MAX)
             except ConnectionBroken as failure:
-                if failure.answered:
+                if failure.answered or once:
                     raise
         try:
             stream = await self._open_stream(url.host, url.port, url.tls)

@@ -400,7 +400,7 @@ class Shell:
         changes = [fit(change, level) or change for change in action.changes]
         batch = Batch(changes, action.publisher, action.seq, action.settled)
         body = self.codec.dumps(fit(batch, level))
-        reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s)
+        reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s, once=True)
         results = reply.decode(BatchResults).results
         if len(results) != len(action.changes):
             raise HttpFailed(f"{url} answered {len(action.changes)} publishes with {len(results)} results")

@@ -18,6 +18,7 @@ from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
 from softstate.errors import (
     ClientClosed,
     Conflict,
+    Denied,
     Invalid,
     OutcomeUnknown,
     SoftstateError,
@@ -347,3 +348,40 @@ async def test_an_application_learns_what_may_have_been_applied_when_its_client_
             await waiting.wait()
         with pytest.raises(error):
             await client.publish("b", 1)
+
+
+@pytest.mark.parametrize("then", ["denied", "gone and denied"])
+async def test_a_publish_over_http_is_not_refused_for_an_attempt_that_a_kept_connection_took(
+    nursery: trio.Nursery, autojump_clock: MockClock, then: str
+) -> None:
+    """The connection of an earlier publish ends over this one, which the node may have applied."""
+    denied = False
+
+    async def serve(asked: HttpRequest) -> Answer:
+        nonlocal denied
+        if asked.target != "/v1/publish":
+            return Answer(404)
+        if denied:
+            node.fail = None
+            return Answer.of({"code": "denied", "message": "not by this name", "why": "host"}, status=403)
+        (change,) = CBOR.loads(asked.body, dict)["changes"]
+        if change["topic"] == "a":
+            return Answer.of({"results": [{"topic": "a", "version": 9, "position": HERE}]})
+        denied = True
+        if then == "gone and denied":
+            node.fail = ConnectionRefusedError("refused")
+            nursery.start_soon(come_back)
+        return Answer(0)
+
+    async def come_back() -> None:
+        await trio.sleep(5)
+        node.fail = None
+
+    node = ScriptedNode(nursery, http=serve)
+    async with client_of(node.open_stream, push=False) as client:
+        assert await client.publish("a", 1) == 9
+        receipt = client.publish_soon("b", 1)
+        with pytest.raises(OutcomeUnknown, match="not by this name"):
+            await receipt.wait()
+        with pytest.raises(Denied):
+            await client.publish("c", 1)

@@ -118,6 +118,24 @@ async def test_a_kept_connection_found_closed_is_replaced_once(nursery: trio.Nur
     assert len(node.streams) == 2
 
 
+async def test_a_request_that_goes_once_is_not_sent_again_on_a_new_connection(nursery: trio.Nursery) -> None:
+    """It may have been carried out: that the second one reaches no node would tell nothing of it."""
+    answers = iter([Answer.of(1), Answer(0)])
+
+    async def serve(asked: HttpRequest) -> Answer:
+        return next(answers)
+
+    node = ScriptedNode(nursery, http=serve)
+    client = client_of(node)
+    await client.request(URL, "POST", "/v1/publish", timeout_s=5, once=True)
+    node.fail = ConnectionRefusedError("refused")
+    with pytest.raises(HttpFailed) as caught:
+        await client.request(URL, "POST", "/v1/publish", timeout_s=5, once=True)
+    assert not caught.value.unsent
+    assert len(node.streams) == 1
+    assert len(node.asked) == 2
+
+
 async def test_a_connection_torn_while_idle_is_replaced(nursery: trio.Nursery) -> None:
     node = ScriptedNode(nursery, http=ok)
     client = client_of(node)
