@@ -5,6 +5,8 @@ Each read is tried on one node after another until one answers or the time is up
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, final
@@ -12,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import trio
 
+from softstate.client.machine.backoff import asked_s
 from softstate.client.machine.state import bars
 from softstate.client.shell.http import HttpClient, HttpFailed, Reply
 from softstate.client.url import NodeUrl
@@ -26,15 +29,18 @@ T = TypeVar("T")
 TRY_S_MIN = 1.0
 """How long one node may take at least before another one is asked; more if the time that is left allows it for all."""
 
+TRY_S_MAX = 10.0
+"""How long one node may take at most. It answers within ``timeout_ms`` (5 s), even if it waits for a version."""
+
 BEHIND_S = 1.0
 """How much longer than asked a read waits that names a version: a node waits as long itself before it says `behind`."""
 
-RETRY_MIN_MS = 10
+RETRY_S_MIN = 0.01
 """Shortest wait that a node can ask for."""
 
 RETRY_BASE_S = 0.1
 RETRY_CAP_S = 5.0
-"""Between two rounds over all nodes the wait is drawn from 0 to min(cap, base · 2^rounds): full jitter.
+"""A node that asked for no wait is asked again after a time from 0 to min(cap, base · 2^rounds): full jitter.
 
 (Exponential Backoff And Jitter, AWS Architecture Blog, 2015.)
 """
@@ -130,47 +136,48 @@ class Reader:
         """Try the nodes in turn, beginning with the one that answered last.
 
         A try may take what is left of the time, divided by the nodes left in this round, so that a silent node leaves
-        the others theirs. A node that refuses the name by which it was called is passed over; if all do, that is
-        raised.
+        the others theirs. A node that said when to come back is not asked before (P-CLI-5). One that refuses the name
+        by which it was called is passed over; if all do, that is raised.
         """
         last: RequestError | HttpFailed = HttpFailed("none of them was reached")
+        count, first = len(self._urls), self._at
+        free_s, refusing = [-math.inf] * count, set[int]()
         ends_s = trio.current_time() + timeout_s
         with trio.move_on_after(timeout_s):
-            rounds, first = 0, self._at
-            while True:
-                waits_ms: list[int | None] = []
-                refusals = 0
-                for number in range(len(self._urls)):
-                    at = (first + number) % len(self._urls)
-                    left_s = (ends_s - trio.current_time()) / (len(self._urls) - number)
+            for rounds in itertools.count():
+                for number in range(count):
+                    at = (first + number) % count
+                    now = trio.current_time()
+                    if now < free_s[at]:
+                        continue
+                    left_s = (ends_s - now) / (count - number)
                     try:
-                        answer = await read(self._urls[at], max(left_s, TRY_S_MIN))
+                        answer = await read(self._urls[at], min(max(left_s, TRY_S_MIN), TRY_S_MAX))
                     except Denied as error:
-                        refusals += 1
-                        if not bars(error) or refusals == len(self._urls):
+                        refusing.add(at)
+                        if not bars(error) or len(refusing) == count:
                             raise
-                        last = error
-                        waits_ms.append(error.retry_ms)
+                        last, told_ms = error, error.retry_ms
                     except (*_TRY_ELSEWHERE, HttpFailed) as error:
+                        refusing.discard(at)
                         if not (isinstance(last, Behind) and isinstance(error, HttpFailed)):
                             last = error  # that a node is behind says more than that another one is silent
-                        waits_ms.append(error.retry_ms if isinstance(error, RequestError) else None)
+                        told_ms = error.retry_ms if isinstance(error, RequestError) else None
                     except RequestError:
                         self._at = at
                         raise
                     else:
                         self._at = at
                         return answer
-                await trio.sleep(self._wait_s(waits_ms, rounds))
-                rounds += 1
+                    free_s[at] = trio.current_time() + self._wait_s(told_ms, rounds)
+                await trio.sleep_until(min(free_s))
         if isinstance(last, RequestError):
             raise last
         raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
 
-    def _wait_s(self, waits_ms: Sequence[int | None], rounds: int) -> float:
-        told_ms = [wait_ms for wait_ms in waits_ms if wait_ms is not None]
-        if len(told_ms) == len(waits_ms):
-            return max(min(told_ms), RETRY_MIN_MS) / 1000
+    def _wait_s(self, told_ms: int | None, rounds: int) -> float:
+        if told_ms is not None:
+            return max(asked_s(told_ms), RETRY_S_MIN)
         return self._random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2.0 ** min(rounds, 16)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -117,6 +118,55 @@ async def test_get_tries_other_nodes(nursery: trio.Nursery, autojump_clock: Mock
         before = trio.current_time()
         assert await client.get("a") == Change("a", 7, 1)
         assert trio.current_time() == before
+
+
+async def test_get_does_not_ask_a_node_before_the_time_that_it_gave(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """P-CLI-5: others are asked meanwhile, each when it may be."""
+    later = {"busy": 60_000, "busier": 90_000}
+    asked: list[tuple[float, str]] = []
+
+    def answering(host: str) -> ScriptedNode:
+        def answer(_: HttpRequest) -> Answer:
+            asked.append((trio.current_time(), host))
+            body = {"code": "overloaded", "message": "later", "retry_ms": later[host]}
+            return Answer.of(body, status=429)
+
+        return reading(nursery, {"/v1/topics/a": answer})
+
+    nodes = {host: answering(host) for host in later}
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        if host == "down":
+            asked.append((trio.current_time(), host))
+            raise OSError("down")
+        return await nodes[host].open_stream(host, port, tls)
+
+    async with client_of(open_stream, "ws://busier", "ws://busy", "ws://down", push=False) as client:
+        with pytest.raises(Unavailable, match="within 100 s"):
+            await client.get("a", timeout_s=100)
+    began = asked[0][0]
+    assert [round(at - began) for at, host in asked if host == "busy"] == [0, 60]
+    assert [round(at - began) for at, host in asked if host == "busier"] == [0, 90]
+    assert len([host for _, host in asked if host == "down"]) > 10
+
+
+@pytest.mark.parametrize("timeout_s", [math.inf, 3600.0])
+async def test_a_read_with_much_time_leaves_a_silent_node_all_the_same(
+    nursery: trio.Nursery, autojump_clock: MockClock, timeout_s: float
+) -> None:
+    good = reading(nursery, {"/v1/topics/a": lambda _: Answer.of(1, ETag='"e.l.7"')})
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        if host == "silent":
+            await trio.sleep_forever()
+        return await good.open_stream(host, port, tls)
+
+    async with client_of(open_stream, "ws://silent", "ws://good", push=False) as client:
+        before = trio.current_time()
+        assert await client.get("a", timeout_s=timeout_s) == Change("a", 7, 1)
+        assert trio.current_time() - before == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("timeout_s", [5.0, 3.0, 0.5])
