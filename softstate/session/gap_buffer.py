@@ -3,10 +3,14 @@
 The order that leaves no gap: the names enter the lease (P-SUB-2); a store read *begins* (P-SUB-3); its answer is
 written; the pushes held back are released, without what the read covered (P-SUB-5). A change before the read is in the
 answer, a change after the lease entry is in the buffer: none is in neither.
+
+The hub may be behind an answer for a while, and other subscribes may be answered meanwhile: each buffer takes over what
+the one before it knows of answers that the hub has not reached.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable
 
 from softstate.model import Record
@@ -18,6 +22,9 @@ GAP_TOPICS_MAX = 1_024
 GAP_BYTES_MAX = 1024 * 1024
 """Default for how many bytes of values a gap buffer holds; beyond it, as with `GAP_TOPICS_MAX`."""
 
+_UNANSWERED = sys.maxsize
+"""The revision of an answer that is not there yet."""
+
 
 class GapBuffer:
     """Holds back the pushes of a lease, whose `names` are not copied: those of all of them, or those that `cover` adds.
@@ -25,50 +32,85 @@ class GapBuffer:
     Not `whole`, it lets a topic pass that another name of the lease covers, too: its pushes must go out also while this
     subscribe is under way, or if it fails. A `whole` one follows the lease: a copy of 10,000 names, for a client that
     comes back with as many, cost as much again as entering them.
+
+    `earlier` is the buffer of the subscribe before this one, on the same lease, unless that is `over`. It was released
+    or given up, and is used no more: this one takes over what it knows, of names of the lease alone.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_covered", "_fresh", "_held", "_names", "_topics_max", "overflowed")
+    __slots__ = (
+        "_answered", "_base", "_bytes", "_bytes_max", "_covered", "_covered_before", "_fresh", "_held", "_names",
+        "_topics_max", "overflowed",
+    )  # fmt: skip
 
     def __init__(
-        self, names: Collection[str], *, whole: bool, topics_max: int = GAP_TOPICS_MAX, bytes_max: int = GAP_BYTES_MAX
+        self,
+        names: Collection[str],
+        *,
+        whole: bool,
+        earlier: GapBuffer | None = None,
+        topics_max: int = GAP_TOPICS_MAX,
+        bytes_max: int = GAP_BYTES_MAX,
     ) -> None:
         self._names = names
         self._fresh: dict[str, None] | None = None if whole else {}
+        # Of the names that entered earlier: the revision of the answer to each, and to those that are not in there.
+        self._answered: dict[str, int] = {}
+        self._base = 0
+        self._covered_before = 0
         self._topics_max = topics_max
         self._bytes_max = bytes_max
         self._held: dict[str, Record] = {}
         self._bytes = 0
-        self._covered: int | None = None
+        self._covered = _UNANSWERED
         self.overflowed = False
+        if earlier is not None and not whole:
+            self._follow(earlier)
+
+    def _follow(self, earlier: GapBuffer) -> None:
+        self._covered_before = max(earlier._covered, earlier._covered_before)
+        if earlier._fresh is None:
+            self._base = earlier._covered
+        else:
+            self._base, self._answered = earlier._base, earlier._answered
+            self._answered.update(dict.fromkeys(earlier._fresh, earlier._covered))
 
     def cover(self, names: Iterable[str]) -> None:
         """Hold the pushes of more names back, which have just entered the lease."""
         if self._fresh is not None:
             self._fresh.update(dict.fromkeys(names))
 
-    def takes(self, record: Record) -> bool:
-        """Tell whether this push is held back, or dropped because the answer covers it; else it has to go out.
+    def uncover(self, names: Iterable[str]) -> None:
+        """Forget names that have just left the lease: no more are known than it holds."""
+        for name in names:
+            self._answered.pop(name, None)
+            if self._fresh is not None:
+                self._fresh.pop(name, None)
 
-        Pushes come in revision order. After `release`, the first one beyond the answer makes the buffer `over`.
+    def takes(self, record: Record) -> bool:
+        """Tell whether this push is held back, or dropped because an answer covers it; else it has to go out.
+
+        Pushes come in revision order. After `release`, the first one beyond all answers makes the buffer `over`.
         """
-        if not self._alone_covers(record.topic):
-            return False
-        if self._covered is not None:
-            return record.version <= self._covered
+        answered = self._first_answer(record.topic)
+        if answered != _UNANSWERED:
+            return record.version <= answered
         if not self.overflowed:
             self._hold(record)
         return True
 
-    def _alone_covers(self, topic: str) -> bool:
-        """Tell whether of all names of the lease only ones of this buffer cover a topic."""
-        fresh = self._names if self._fresh is None else self._fresh
-        found = False
-        for name in (topic, *prefixes_of(topic)):
-            if name in fresh:
-                found = True
-            elif name in self._names:
-                return False
-        return found
+    def _first_answer(self, topic: str) -> int:
+        """Return the revision of the first of the answers to the names of the lease that cover a topic; 0 for none.
+
+        That one alone counts: from then on the name that it answered is promised all pushes, whichever others cover the
+        topic, too.
+        """
+        names = self._names
+        return min([self._answer(name) for name in (topic, *prefixes_of(topic)) if name in names], default=0)
+
+    def _answer(self, name: str) -> int:
+        if self._fresh is None or name in self._fresh:
+            return self._covered
+        return self._answered.get(name, self._base)
 
     def _hold(self, record: Record) -> None:
         older = self._held.get(record.topic)
@@ -95,9 +137,18 @@ class GapBuffer:
         self._clear()
         return released
 
+    def give_up(self) -> GapBuffer | None:
+        """Drop what is held, for there will be no answer, and its names have left the lease.
+
+        Return what has to stay for the sake of earlier answers, if anything has.
+        """
+        self.restart()
+        self._covered = 0
+        return self if self._covered_before else None
+
     def over(self, revision: int) -> bool:
         """Tell whether, with the hub at `revision`, this buffer is of no more use."""
-        return self._covered is not None and revision >= self._covered
+        return revision >= max(self._covered, self._covered_before)
 
 
 def _size(record: Record) -> int:

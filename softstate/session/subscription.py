@@ -49,13 +49,20 @@ def enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[i
         wanted = dict.fromkeys(names)
         yield from _leave(session, lease, [name for name in lease.names if name not in wanted])
     leases.check_room(lease, names)
-    gap_buffer = session.gap_buffer = GapBuffer(lease.names, whole=not lease.names, topics_max=session.gap_topics_max)
+    gap_buffer = session.gap_buffer = GapBuffer(
+        lease.names, whole=not lease.names, earlier=session.gap_buffer, topics_max=session.gap_topics_max
+    )
     yield from session.in_portions(names, lambda portion: gap_buffer.cover(leases.add(lease, portion)))
     return gap_buffer
 
 
 def _leave(session: SessionCore, lease: Lease, names: Collection[str]) -> Generator[int, None, None]:
-    return session.in_portions(names, lambda portion: session.leases.remove(lease, portion))
+    def leave(portion: Collection[str]) -> None:
+        session.leases.remove(lease, portion)
+        if session.gap_buffer is not None:
+            session.gap_buffer.uncover(portion)
+
+    return session.in_portions(names, leave)
 
 
 def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page) -> list[Effect]:
@@ -100,7 +107,8 @@ def fail_subscribe(session: SessionCore, pending: PendingSubscribe, error: Reque
 def _fail(session: SessionCore, failed: Subscribe, error: RequestError) -> Steps:
     # Held back until all are removed: nothing has told the client of them.
     yield from _remove_names(session, failed)
-    session.gap_buffer = None
+    if session.gap_buffer is not None:
+        session.gap_buffer = session.gap_buffer.give_up()
     return [send_error(error, failed.id)]
 
 

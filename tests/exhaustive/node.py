@@ -101,9 +101,14 @@ class ModelPeer(SilentSink):
         if gap_buffer is not None:
             if gap_buffer.takes(record):
                 return
-            if gap_buffer.over(self.node.hub.revision):
-                self.machine.gap_buffer = None
+            self.drop_gap_buffer()
         self._notify(record)
+
+    def drop_gap_buffer(self) -> None:
+        """Drop a gap buffer that is of no more use, as the shell does ahead of each message."""
+        gap_buffer = self.machine.gap_buffer
+        if gap_buffer is not None and gap_buffer.over(self.node.hub.revision):
+            self.machine.gap_buffer = None
 
     def leave(self, reason: Farewell) -> None:
         """End the connection from the node's side."""
@@ -203,6 +208,7 @@ class ModelNode:
 
     def _hear(self, conn: Conn, number: int) -> None:
         peer = self.peers[conn]
+        peer.drop_gap_buffer()
         peer.carry_out(peer.machine.received(self.messages.things[number], 0.0))
 
     def _hang_up(self, conn: Conn) -> None:

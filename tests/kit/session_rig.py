@@ -19,14 +19,15 @@ messages queue, and a newer push of a topic replaces the waiting one in its plac
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from msgspec import structs
 
 from softstate.errors import RequestError
-from softstate.lease import LeaseTable
+from softstate.lease import Lease, LeaseTable
 from softstate.model import READ_COST_MAX, Change, Durability, Page, Record
+from softstate.names import covers
 from softstate.position import Position
 from softstate.session import (
     Close,
@@ -85,7 +86,8 @@ class Peer(SilentSink):
     """One connection, and its shell.
 
     `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
-    that were. `sent` counts pushes as the outbox does. `reading` is the read that the machine waits for, `snapshot`
+    that were. `sent` counts pushes as the outbox does. No push may go out that all answers to names which cover it have
+    told (P-SUB-5). `reading` is the read that the machine waits for, `snapshot`
     its outcome once begun; `turn` is the turn of the loop that it waits for. `submitted` are publishes; `closed` is the
     effect that closed the connection.
     """
@@ -107,6 +109,9 @@ class Peer(SilentSink):
         self.turn: Turn | None = None
         self.submitted: list[Message] = []
         self.closed: Close | None = None
+        self._lease: Lease | None = None
+        # The revision of the first answer to each name of the lease since it entered.
+        self._answers: dict[str, int] = {}
 
     def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the gap buffer takes, as the shell does."""
@@ -118,9 +123,29 @@ class Peer(SilentSink):
         if gap_buffer is not None:
             if gap_buffer.takes(record):
                 return
-            if gap_buffer.over(self.rig.hub):
-                self.machine.gap_buffer = None
+            self._drop_gap_buffer()
+        answers = [self._answers.get(name, 0) for name in self._names() if covers(name, record.topic)]
+        assert record.version > min(answers, default=0), f"{record} behind the answers {self._answers}"
         self._notify(record)
+
+    def _drop_gap_buffer(self) -> None:
+        gap_buffer = self.machine.gap_buffer
+        if gap_buffer is not None and gap_buffer.over(self.rig.hub):
+            self.machine.gap_buffer = None
+
+    def _names(self) -> Collection[str]:
+        lease = self.machine.held_lease()
+        return () if lease is None else lease.names
+
+    def _forget_answers(self) -> None:
+        """Forget the answers to names that have left the lease."""
+        lease, self._lease = self._lease, self.machine.lease
+        names = self._names() if lease is self._lease else ()
+        self._answers = {name: revision for name, revision in self._answers.items() if name in names}
+
+    def _note_answer(self, message: Message) -> None:
+        if (isinstance(message, Subscribed) and not message.more) or (isinstance(message, Welcome) and message.resumed):
+            self._answers = dict.fromkeys(self._names(), message.position.revision) | self._answers
 
     def revoked(self, reason: Reason) -> None:
         """Let the node revoke the lease."""
@@ -139,13 +164,16 @@ class Peer(SilentSink):
     def pump(self) -> None:
         """Feed the machine from the inbox while it is not busy."""
         while self.inbox and not self.machine.busy and self.closed is None:
+            self._drop_gap_buffer()
             self.carry_out(self.machine.received(self.inbox.popleft(), self.rig.now))
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order."""
+        self._forget_answers()
         for effect in effects:
             match effect:
                 case Send(message, records):
+                    self._note_answer(message)
                     if isinstance(message, Subscribed | Polled):
                         message = structs.replace(message, changes=[change(record) for record in records])
                     self.pending.append(message)

@@ -226,6 +226,8 @@ class RandomWalk:
             if gap_buffer is not None:
                 assert len(gap_buffer._held) <= peer.machine.gap_topics_max
                 assert peer.machine.state in (State.GREETING, State.OPEN)
+                lease = peer.machine.held_lease()
+                assert lease is None or {*gap_buffer._answered, *(gap_buffer._fresh or ())} <= lease.names.keys()
             assert peer.reading is not None or peer.turn is not None or not peer.machine.busy
 
     def serve_all(self) -> None:

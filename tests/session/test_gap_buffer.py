@@ -1,7 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given, strategies as st
 
 from softstate.model import Record
+from softstate.names import covers
 from softstate.session import GapBuffer
 from softstate.session.gap_buffer import GAP_BYTES_MAX, GAP_TOPICS_MAX
 
@@ -113,6 +116,82 @@ def test_a_whole_one_follows_the_lease_without_a_copy() -> None:
     assert not gap_buffer.takes(record("a", 8))
     assert gap_buffer.release(6) == [record("p/x", 7)]
     assert gap_buffer.takes(record("b", 6))
+
+
+def test_what_the_answer_before_covers_is_dropped_until_the_hub_is_beyond() -> None:
+    lease = {"a": None}
+    first = GapBuffer(lease, whole=True)
+    first.release(6)
+    lease["b"] = None
+    second = GapBuffer(lease, whole=False, earlier=first)
+    second.cover(["b"])
+    assert second.takes(record("a", 6))
+    assert second.takes(record("b", 6))
+    assert not second.takes(record("a", 7))
+    assert not second.over(100)
+    assert second.release(5) == [record("b", 6)]
+    assert second.takes(record("a", 6))
+    assert not second.over(5)
+    assert second.over(6)
+
+
+def test_what_is_given_up_leaves_the_answers_before() -> None:
+    lease = {"a": None}
+    first = GapBuffer(lease, whole=True)
+    assert first.give_up() is None
+    first = GapBuffer(lease, whole=True)
+    first.release(6)
+    lease["b"] = None
+    second = GapBuffer(lease, whole=False, earlier=first)
+    second.cover(["b"])
+    assert second.takes(record("b", 5))
+    del lease["b"]
+    second.uncover(["b"])
+    assert second.give_up() is second
+    assert second.takes(record("a", 6))
+    assert not second.takes(record("b", 6))
+    assert not second.over(5)
+    assert second.over(6)
+    assert second.release(0) == []
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.lists(st.sampled_from(["/", "a/", "a/b/", "a/b", "a/c", "d"]), max_size=3), st.integers(1, 9)),
+        min_size=1,
+        max_size=5,
+    ),
+    changed=st.lists(st.tuples(st.sampled_from(["a/b", "a/c", "a/b/x", "d", "e"]), st.integers(1, 9)), max_size=8),
+    last=st.sampled_from(["asked", "answered", "failed"]),
+)
+def test_of_several_subscribes_the_first_answer_to_a_name_that_covers_a_topic_decides(
+    asked: list[tuple[list[str], int]], changed: list[tuple[str, int]], last: str
+) -> None:
+    lease: dict[str, None] = {}
+    answers: dict[str, float] = {}
+    gap_buffer: GapBuffer | None = None
+    for number, (names, revision) in enumerate(asked):
+        gap_buffer = GapBuffer(lease, whole=not lease, earlier=gap_buffer)
+        fresh = [name for name in names if name not in lease]
+        lease |= dict.fromkeys(fresh)
+        gap_buffer.cover(fresh)
+        if number < len(asked) - 1 or last == "answered":
+            gap_buffer.release(revision)
+            answers |= dict.fromkeys(fresh, revision)
+        elif last == "asked":
+            answers |= dict.fromkeys(fresh, math.inf)
+        else:
+            for name in names:
+                answers.pop(name, None)
+                lease.pop(name, None)
+            gap_buffer.uncover(names)
+            gap_buffer = gap_buffer.give_up()
+    for topic, version in changed:
+        first = min([answers[name] for name in lease if covers(name, topic)], default=0)
+        assert (gap_buffer is not None and gap_buffer.takes(record(topic, version))) == (version <= first)
+    if gap_buffer is not None and last != "asked":
+        assert gap_buffer.over(9)
+        assert not gap_buffer.over(0)
 
 
 NAMES = ["/", "a/", "a/b/", "a/b", "a/c", "d"]

@@ -15,7 +15,7 @@ import pytest
 from softstate.errors import Rewound
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Page, Query
-from softstate.session import Effect
+from softstate.session import Effect, GapBuffer
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
 from softstate.session.termination import expire
@@ -122,8 +122,31 @@ def a_lease_that_is_over_takes_names(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LeaseTable, "_end", late)
 
 
+def a_subscribe_forgets_the_answers_before(patch: pytest.MonkeyPatch) -> None:
+    """A push goes out behind the answer that told it, if another subscribe came before the hub had reached that."""
+    patch.setattr(GapBuffer, "_follow", lambda *_: None)
+
+
+def a_subscribe_that_fails_forgets_the_answers_before(patch: pytest.MonkeyPatch) -> None:
+    """The same, if the other subscribe fails."""
+    patch.setattr(GapBuffer, "give_up", lambda _: None)
+
+
+def names_that_left_are_kept(patch: pytest.MonkeyPatch) -> None:
+    """A client that subscribes to other names again and again, while the hub is behind, makes a buffer grow."""
+    patch.setattr(GapBuffer, "uncover", lambda *_: None)
+
+
 @pytest.mark.parametrize(
-    "mutant", [the_last_portion_is_left_out, a_request_outlives_its_lease, a_lease_that_is_over_takes_names]
+    "mutant",
+    [
+        the_last_portion_is_left_out,
+        a_request_outlives_its_lease,
+        a_lease_that_is_over_takes_names,
+        a_subscribe_forgets_the_answers_before,
+        a_subscribe_that_fails_forgets_the_answers_before,
+        names_that_left_are_kept,
+    ],
 )
 def test_a_walk_notices_a_rule_that_is_missing(
     mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,30 @@ def test_pushes_wait_for_the_answer_and_lose_what_it_covers(lag: bool) -> None:
     assert peer.machine.gap_buffer is None
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_an_answer_has_told_is_not_pushed_behind_it_because_of_another_subscribe(fails: bool) -> None:
+    """The hub has not reached the first answer when the second subscribe comes."""
+    rig = SessionRig()
+    peer = rig.open_session()
+    rig.commit("p/a", "p/a")
+    (first,) = peer.ask(subscribe(1, "p/a"))
+    assert isinstance(first, Subscribed)
+    assert first.changes == [Change("p/a", 3)]
+    peer.receive(subscribe(2, "p/"))
+    if fails:
+        peer.fail_read(Unavailable("down"))
+        assert code(peer.take()) == "unavailable"
+    rig.feed(2)
+    assert peer.take() == []
+    if not fails:
+        assert isinstance(peer.serve()[-1], Subscribed)
+    rig.feed()
+    assert peer.take() == []
+    rig.push("p/a")
+    assert peer.take() == pushed(("p/a", 4))
+    assert peer.machine.gap_buffer is None
+
+
 def test_a_topic_that_an_older_prefix_covers_is_pushed_meanwhile() -> None:
     rig = SessionRig()
     peer = rig.open_session("p/")

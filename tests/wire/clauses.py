@@ -174,6 +174,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-SUB-5": (
         "session/test_gap_buffer.py::test_release_leaves_out_what_the_answer_covers",
         "session/test_gap_buffer.py::test_after_release_what_the_answer_covers_is_dropped_until_the_hub_is_beyond",
+        "session/test_subscribe.py::test_what_an_answer_has_told_is_not_pushed_behind_it_because_of_another_subscribe",
     ),
     "P-SUB-6": (
         "session/test_subscribe.py::test_a_gap_buffer_that_overflows_costs_one_more_page",

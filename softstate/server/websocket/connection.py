@@ -398,11 +398,11 @@ class Connection(Channel):
 
     def _take(self, data: bytes | str) -> None:
         self._heard_at = trio.current_time()
+        self._drop_gap_buffer()
         if len(data) > FREE_BYTES:
             self._work_on(self._large(data))
         else:
             self.carry_out(self._read(data))
-        self._drop_gap_buffer()
 
     def _read(self, data: bytes | str) -> Sequence[Effect]:
         try:
