@@ -78,7 +78,8 @@ def keys_of(flat: Sequence[Any]) -> list[Key]:
 async def adopt(engine: RedisEngine, pages: AsyncIterator[Dump], random: Random, *, replace: bool) -> Position:
     """Build an image from the pages, put it in place of the one that is there, and sweep away what is not in use.
 
-    If cancelled or cut off before that step, the image is debris that the next call of this sweeps. See `Store.adopt`.
+    If cancelled or cut off before that step, the image is debris that the next call of this sweeps; after it, the old
+    image is swept by the next compaction too. See `Store.adopt`.
     """
     await sweep(engine)
     image = ""
@@ -143,10 +144,27 @@ async def stage(
 
 
 async def sweep(engine: RedisEngine) -> None:
-    """Delete every image that is not the store's, in steps that look at `SWEEP_COUNT` keys each."""
+    """Delete every image that is not the store's, one that another program is building too: that program is told.
+
+    An image is moved out of those that may be put in place before any of its keys is deleted, so none that is deleted
+    becomes the store's. If cut off, `sweep_claimed` goes on with it.
+    """
     at = f"{{{engine.address.namespace}}}:"
     send = engine.connections.send
     for image in await engine.run(lambda: send(b"SMEMBERS", f"{at}debris")):
+        # Without effect if it has just been put in place, or claimed by another sweep.
+        await engine.run(lambda: send(b"SMOVE", f"{at}debris", f"{at}swept", image))  # noqa: B023
+    await sweep_claimed(engine)
+
+
+async def sweep_claimed(engine: RedisEngine) -> None:
+    """Delete the images that no program can put in place any more, in steps that look at `SWEEP_COUNT` keys each.
+
+    Several programs may do so at once. If cut off, the next call goes on.
+    """
+    at = f"{{{engine.address.namespace}}}:"
+    send = engine.connections.send
+    for image in await engine.run(lambda: send(b"SMEMBERS", f"{at}swept")):
         cursor = b"0"
         while True:
             cursor, names = await engine.run(
@@ -156,4 +174,4 @@ async def sweep(engine: RedisEngine) -> None:
                 await engine.run(lambda: send(b"UNLINK", *names))  # noqa: B023
             if cursor == b"0":
                 break
-        await engine.run(lambda: send(b"SREM", f"{at}debris", image))  # noqa: B023
+        await engine.run(lambda: send(b"SREM", f"{at}swept", image))  # noqa: B023

@@ -25,7 +25,7 @@ from softstate.store.base import KEYS_MAX, Committed, Dump, Feed, Store, StoreIn
 from softstate.store.commit_waiter import CommitWaiter
 from softstate.store.limits import REVISION_DIGITS_MAX
 from softstate.store.redis.connection import MISSED
-from softstate.store.redis.dump import adopt, destroy, dump_of
+from softstate.store.redis.dump import adopt, destroy, dump_of, sweep_claimed
 from softstate.store.redis.engine import RedisEngine
 from softstate.store.redis.migration import open_carried_over
 from softstate.store.redis.schema import LAYOUT, text_or_none
@@ -182,12 +182,17 @@ class RedisStore(Store):
         return False
 
     async def compact(self, *, tombstones: int, keys: int) -> int:
-        """See `Store.compact`. Takes several short calls; if cancelled, those done stay done."""
+        """See `Store.compact`. Takes several short calls; if cancelled, those done stay done.
+
+        Also goes on with a sweep of images that was cut off.
+        """
         self._check_writable()
         while True:
             _, (floor, more) = await self._engine.ask("compact", tombstones, keys, writes=True)
             if not more:
-                return int(floor)
+                break
+        await sweep_claimed(self._engine)
+        return int(floor)
 
     async def reopen(self) -> Position:
         """See `Store.reopen`. Raises `Unavailable` or `StoreRefused`."""
@@ -222,7 +227,7 @@ class RedisStore(Store):
         return position
 
     async def destroy(self) -> None:
-        """See `Store.destroy`. If cut off after the store is gone, its keys stay as debris of the namespace."""
+        """See `Store.destroy`. If cut off after the store is gone, its keys stay until the next one is compacted."""
         self._check_writable()
         await destroy(self._engine)
         await self.aclose()

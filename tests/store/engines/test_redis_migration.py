@@ -14,6 +14,7 @@ from softstate.names import ALL
 from softstate.store.base import LAYOUT, Applied, Write
 from softstate.store.redis import migration
 from softstate.store.redis.dump import stage
+from softstate.store.redis.engine import RedisEngine
 from softstate.store.redis.store import RedisStore
 from softstate.testing.conformance.stage import put, read_page
 from softstate.wire import decode_value
@@ -115,6 +116,41 @@ async def test_a_publish_of_a_november_node_meanwhile_is_not_lost(
     with pytest.raises(Unavailable, match="changed while it was carried over"):
         await rig.open()
     assert b"\r\n1\r\n" in await rig.ask("HGET", "{november}:meta", "layout")
+
+
+async def test_two_at_a_time(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One carries the store over, before any step of the other; that one is told to try again, and can."""
+    monkeypatch.setattr(migration, "PAGE_RECORDS", 8)
+    call = RedisEngine.call
+    calls: list[str] = []
+    overtaken_at = 0
+
+    async def overtaken(engine: RedisEngine, function: str, *arguments: Any, **options: Any) -> Any:
+        calls.append(function)
+        if len(calls) == overtaken_at:
+            await (await rig.open()).aclose()
+        return await call(engine, function, *arguments, **options)
+
+    refused: list[str] = []
+    while len(refused) == overtaken_at:
+        overtaken_at += 1
+        calls.clear()
+        await rig.ask("FLUSHALL")
+        await load(rig)
+        with monkeypatch.context() as patch:
+            patch.setattr(RedisEngine, "call", overtaken)
+            try:
+                await (await rig.open()).aclose()
+            except Unavailable as error:
+                refused.append(str(error))
+        store = await rig.open()
+        assert await contents(store) == (VALUES, UNREADABLE)
+        await store.compact(tombstones=0, keys=0)
+        assert await rig.ask("EXISTS", "{november}:debris", "{november}:swept") == b":0\r\n"
+        await store.aclose()
+    assert calls[-1] == "carry_over"
+    assert len(refused) == len(calls)
+    assert all("TAKENOVER another program" in why for why in refused)
 
 
 async def test_the_functions_of_november_nodes_are_gone(rig: RedisRig) -> None:

@@ -1,5 +1,6 @@
 -- Taking over another store: its image is built aside, page by page, and put in place in one step.
 
+-- Whether an image may still be added to, and put in place: not once a sweep has claimed it.
 local function is_debris(store, image)
   return redis.call('SISMEMBER', store.debris, image) == 1
 end
@@ -78,8 +79,8 @@ serve(for_nodes('adopt'), {}, function(store, arguments)
   if replace ~= '1' and (store.head > rows or store.floor > 0) then
     return redis.error_reply('NOTEMPTY topics have been published here')
   end
+  redis.call('SADD', store.swept, store.image)
   redis.call('SREM', store.debris, image)
-  redis.call('SADD', store.debris, store.image)
   store.at, store.image, store.epoch, store.head, store.floor =
     image_at(store.namespace, image), image, epoch, tonumber(head), tonumber(floor)
   begin_lineage(store)
@@ -87,9 +88,9 @@ serve(for_nodes('adopt'), {}, function(store, arguments)
   return { state_of(store, position_of(store)) }
 end)
 
--- Deletes the store; its image is debris then.
+-- Deletes the store; its image is to be swept then.
 serve(for_nodes('destroy'), { 'allow-oom' }, function(store)
-  redis.call('SADD', store.debris, store.image)
+  redis.call('SADD', store.swept, store.image)
   redis.call('DEL', store.meta)
   return 1
 end)

@@ -3,7 +3,8 @@
 -- Every function of this library takes one key, the namespace NS, and touches nothing but keys in its hash slot:
 --
 --   {NS}:meta           hash: layout, image, epoch, head, floor, lineage, start (the newest lineage row), sum
---   {NS}:debris         set: images that are not the store's, yet or any more
+--   {NS}:debris         set: images that are being built, or whose building was cut off
+--   {NS}:swept          set: images that can never be put in place (again), whose keys are being deleted
 --   {NS}:IMAGE:record   hash: topic -> sum, and value as in softstate.store.remote.encoding (none for a tombstone)
 --   {NS}:IMAGE:live:P   sorted set: topics alive under the prefix P, by version; under "/" it has all
 --   {NS}:IMAGE:dead:P   sorted set: topics deleted under P, by version
@@ -112,6 +113,8 @@ local function load_store(namespace, layout)
   if found[1] ~= layout then
     if found[1] == '1' then
       return nil, 'OLDLAYOUT the store has layout 1, and is to be carried over'
+    elseif found[1] == LAYOUT then
+      return nil, 'TAKENOVER another program has carried the store over'
     end
     return nil, 'NEWLAYOUT the store has layout ' .. found[1] .. ', this library knows ' .. LAYOUT
   end
@@ -121,7 +124,7 @@ local function load_store(namespace, layout)
     end
   end
   local store = {
-    namespace = namespace, meta = meta, debris = '{' .. namespace .. '}:debris',
+    namespace = namespace, meta = meta, debris = '{' .. namespace .. '}:debris', swept = '{' .. namespace .. '}:swept',
     channel = '{' .. namespace .. '}:wake', at = image_at(namespace, found[2]), image = found[2], epoch = found[3],
     head = tonumber(found[4]), floor = tonumber(found[5]), lineage = found[6], start = tonumber(found[7]),
   }

@@ -41,8 +41,8 @@ serve(for_nodes('carry_over'), {}, function(store, arguments)
   if not is_debris(store, image) or store.head ~= tonumber(arguments[2]) then
     return redis.error_reply('TAKENOVER the store has changed while it was carried over')
   end
+  redis.call('SADD', store.swept, store.image)
   redis.call('SREM', store.debris, image)
-  redis.call('SADD', store.debris, store.image)
   store.image, store.at = image, image_at(store.namespace, image)
   save_meta(store)
   return 1
