@@ -7,6 +7,7 @@ without the rule fails.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -219,6 +220,24 @@ async def damaged_while_followed(world: World) -> None:
     await world.sleep(5.0)
     world.faults.mend("t/1", "t/late")
     await world.sleep(20.0)
+
+
+async def refused_after_an_answer_was_lost(world: World) -> None:
+    """Publish to a node that commits, and ends before it answers; it comes back with a lower limit."""
+    node = world.nodes["n1"]
+    for number, push in enumerate((True, False)):
+        publisher = await world.client(f"p{number}", "t/", nodes=["n1"], push=push)
+        await world.sleep(5.0)
+        world.faults.crash_at("n1", "publish.after_commit")
+        publisher.publish(f"t/{number}", "." * 2_000)
+        await world.sleep(1.0)
+        limits, node.config = node.config, replace(node.config, value_bytes_max=1_000)
+        await world.faults.restart("n1")
+        await world.sleep(30.0)
+        world.faults.crash("n1")
+        node.config = limits
+        await world.faults.restart("n1")
+        await world.sleep(30.0)
 
 
 SHORT_LEASED = (

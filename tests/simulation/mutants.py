@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from softstate.client.machine import publish_queue
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.shell.shell import _Connection
 from softstate.model import Change, Record
@@ -276,3 +277,8 @@ def left_connection_heard(patch: Patch) -> None:
     """A client reads a connection that it left: its shell keeps it open, and its machine accepts the messages."""
     read_by_the_machine(patch)
     patch.setattr(_Connection, "leave", lambda _self: None)
+
+
+def earlier_attempts_forgotten(patch: Patch) -> None:
+    """A client takes any refusal of a publish for its outcome, although an earlier attempt may have been applied."""
+    patch.setattr(publish_queue, "_outcome", lambda _entry, error: error)

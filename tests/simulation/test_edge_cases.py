@@ -20,6 +20,7 @@ from softstate.testing.trace import (
     ChangeDelivered,
     ClientEnded,
     PublishAcknowledged,
+    PublishFailed,
     ResetDelivered,
 )
 from tests.kit.simulation_rig import count_of
@@ -31,10 +32,17 @@ from tests.simulation.edge_cases import (
     damaged_while_followed,
     lost_then_cut,
     published_again_after_a_rewind,
+    refused_after_an_answer_was_lost,
     rewound_and_left,
     rewound_while_suspect,
     run,
 )
+
+
+def test_a_publish_whose_answer_was_lost_is_not_told_as_refused() -> None:
+    world, _ = run(refused_after_an_answer_was_lost)
+    assert [failed.error for failed in world.trace.of(PublishFailed)] == ["OutcomeUnknown"] * 2
+    assert world.trace.of(PublishAcknowledged) == []
 
 
 def _counts(world: World) -> dict[str, int]:

@@ -6,7 +6,10 @@ from typing import final
 
 from softstate.testing.oracle.history import Entry, Histories
 from softstate.testing.oracle.verdict import Bounds, Findings
-from softstate.testing.trace import PublishAcknowledged, PublishStarted
+from softstate.testing.trace import PublishAcknowledged, PublishFailed, PublishStarted
+
+REFUSED = frozenset({"Denied", "Invalid", "TooLarge", "Unauthenticated", "Unsupported"})
+"""Errors by which an application learns that its publish was not applied, though no store has looked for it."""
 
 
 @final
@@ -20,6 +23,7 @@ class PublishChecks:
         self._findings = findings
         self._started: dict[tuple[str, int], PublishStarted] = {}
         self._answers: list[tuple[PublishStarted, PublishAcknowledged, Entry]] = []
+        self._refusals: list[tuple[PublishStarted, PublishFailed]] = []
         self._keys: dict[tuple[str, str], Entry] = {}
 
     def started(self, event: PublishStarted) -> None:
@@ -59,6 +63,12 @@ class PublishChecks:
         if asked.expect is not None:
             self._check_expected(asked, event, entry)
 
+    def failed(self, event: PublishFailed) -> None:
+        """Record a publish that is told as refused; `finish` looks whether it was applied all the same."""
+        asked = self._started[event.client, event.number]
+        if event.error in REFUSED and not asked.deleted:
+            self._refusals.append((asked, event))
+
     def _find(self, asked: PublishStarted, event: PublishAcknowledged) -> Entry | None:
         for history in reversed(self._histories.all):
             entry = history.at(event.topic, event.version)
@@ -79,7 +89,7 @@ class PublishChecks:
             self._findings.add("S4", event.at_s, event.client, what, shown, asked, event)
 
     def finish(self, at_s: float) -> None:
-        """Check that nothing acknowledged was lost: S3.
+        """Check that nothing acknowledged was lost, and nothing told as refused was applied: S3, S4.
 
         Exempt are commits that were discarded on purpose, by restoring a backup or wiping the store, and those that
         were lost in a crash of a disk which claims no durability.
@@ -90,3 +100,16 @@ class PublishChecks:
             if following and following[0].why == "crash" and self._bounds.durable:
                 what = f"{answer.topic} at {answer.version} was acknowledged, and is gone"
                 self._findings.add("S3", at_s, answer.client, what, asked, answer)
+        for asked, refusal in self._refusals:
+            if (applied := self._applied(asked)) is not None:
+                what = f"{asked.topic} was set at {applied.revision} by a publish told as {refusal.error}"
+                self._findings.add("S4", at_s, refusal.client, what, asked, applied.event, refusal)
+
+    def _applied(self, asked: PublishStarted) -> Entry | None:
+        """Return the first commit of this value since the publish began; publishers are taken not to repeat values."""
+        for history in self._histories:
+            for entry in history.topics.get(asked.topic, []):
+                event = entry.event
+                if event.at_s >= asked.at_s and not event.deleted and event.value == asked.value:
+                    return entry
+        return None

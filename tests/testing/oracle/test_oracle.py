@@ -23,6 +23,7 @@ from softstate.testing.trace import (
     NodeSampled,
     NodeStarted,
     PublishAcknowledged,
+    PublishFailed,
     PublishStarted,
     RecordDamaged,
     ResetDelivered,
@@ -59,6 +60,10 @@ def started(at: float, number: int, *, expect: int | None = None, value: Any = "
 
 def acknowledged(at: float, number: int, version: int) -> PublishAcknowledged:
     return PublishAcknowledged(at, "b", number, "t", version)
+
+
+def refused(at: float, number: int, error: str) -> PublishFailed:
+    return PublishFailed(at, "b", number, "t", error, None)
 
 
 def restored(at: float, revision: int, why: str = "restored") -> HistoryReplaced:
@@ -115,6 +120,8 @@ BREAKING: dict[str, tuple[str, Events]] = {
         started(1, 1, expect=0), started(1, 2, expect=0), commit(2, 2), commit(2, 3), acknowledged(3, 1, 2),
         acknowledged(3, 2, 3),
     )),
+    "a refusal of what was applied": ("S4", (started(1, 1), commit(2, 2), refused(3, 1, "TooLarge"))),
+    "a refusal of what is applied later": ("S4", (started(1, 1), refused(2, 1, "Denied"), commit(3, 2))),
     "a key applied twice": ("S4", (commit(1, 2, key="k"), commit(2, 3, key="k"))),
     "an age that is too small": ("S5", (age(1, 1), commit(2, 2), age(10, 7.9))),
     "an age that misses a deletion": ("S5", (commit(1, 2), delivered(2, 2), commit(3, 3, value=None), age(10, 6))),
@@ -162,6 +169,9 @@ KEEPING: dict[str, Events] = {
     "S3 discarded": (started(1, 1), commit(2, 2), acknowledged(3, 1, 2), restored(4, 1)),
     "S4": (started(1, 1, expect=0), commit(2, 2), acknowledged(3, 1, 2), started(4, 2, expect=2), commit(5, 3),
            acknowledged(6, 2, 3)),
+    "S4 a refusal": (commit(1, 2), started(2, 1), refused(3, 1, "TooLarge"), commit(4, 3, value="w")),
+    "S4 an unknown outcome": (started(1, 1), commit(2, 2), refused(3, 1, "OutcomeUnknown")),
+    "S4 a lost comparison": (started(1, 1, expect=7), commit(2, 2), refused(3, 1, "Conflict")),
     "S4 over a deletion": (commit(1, 2, value=None), started(2, 1, expect=0), commit(2, 3), acknowledged(3, 1, 3)),
     "S4 a key after its life": (commit(1, 2, "x", key="k"), commit(700, 3, "x", key="k"), age(700, 1)),
     "S4 a key in another history": (
