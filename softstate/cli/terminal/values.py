@@ -11,7 +11,7 @@ import msgspec
 from softstate.cli.visible import for_programs, visible
 from softstate.errors import Invalid
 from softstate.model import Change, Value
-from softstate.wire.value import check_value, unwrap_bytes, wrap_bytes
+from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes, wrap_bytes
 
 
 def value_of(text: str | bytes) -> Value:
@@ -21,14 +21,20 @@ def value_of(text: str | bytes) -> Value:
     """
     text = text.removeprefix("\ufeff") if isinstance(text, str) else text.removeprefix(codecs.BOM_UTF8)
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        value = unwrap_bytes(msgspec.json.decode(text))
+    except RecursionError:
+        raise Invalid(f"the value is nested too deep (it may have {VALUE_DEPTH_MAX} levels)") from None
+    except UnicodeError:
+        raise Invalid(
+            f"the value is not text in UTF-8: {text[:60]!r}. Bytes are written in base64, as in"
+            """ '{"$bytes": "AAE="}'"""
+        ) from None
+    except msgspec.DecodeError as error:
         shown = text if isinstance(text, str) else text.decode(errors="replace")
         raise Invalid(
             f"the value is not JSON ({error}): {shown[:60]!r}. "
             f"""Text needs its own quotes inside the shell's, as in '"paid"' or '{{"state": "paid"}}'"""
         ) from None
-    value = unwrap_bytes(value)
     check_value(value)
     return value
 
