@@ -1,16 +1,21 @@
-"""The standard streams of a command: output that cannot be written ends it with a sentence, not with a traceback.
+"""The standard streams of a command: what cannot be read or written ends it with a sentence, not with a traceback.
 
-`main` puts these in place of `sys.stdout` and `sys.stderr`, so that they hold for every command and library.
+`main` puts these in place of `sys.stdin`, `sys.stdout` and `sys.stderr`, so that they hold for every command and
+library.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from typing import Any
 
-from softstate.cli.exit_codes import OUTPUT, Failure
+from softstate.cli.exit_codes import OUTPUT, USAGE, Failure
+
+CHUNK_BYTES = 64 * 1024
+"""Bytes of standard input that are read at once."""
 
 
 def output_failed(error: OSError) -> Failure:
@@ -19,6 +24,37 @@ def output_failed(error: OSError) -> Failure:
         f"cannot write to standard output: {error.strerror or error}. What the command did stays done, only its output"
         " is lost",
         OUTPUT,
+    )
+
+
+class _Input(io.FileIO):
+    """Standard input; one that cannot be read is a failure of the command, and so is one that would have to wait.
+
+    Python takes a descriptor that does not block, and has nothing yet, for one that ends there.
+    """
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            count = super().readinto(buffer)
+        except OSError as error:
+            raise _input_failed(error) from None
+        if count is None:
+            raise _input_failed(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+        return count
+
+    def readall(self) -> bytes:
+        chunks: list[bytes] = []
+        buffer = bytearray(CHUNK_BYTES)
+        while count := self.readinto(buffer):
+            chunks.append(bytes(buffer[:count]))
+        return b"".join(chunks)
+
+
+def _input_failed(error: OSError) -> Failure:
+    return Failure(
+        f"cannot read standard input: {error.strerror or error}. Nothing was changed: repeat the command with an input"
+        " that can be read",
+        USAGE,
     )
 
 
@@ -45,7 +81,7 @@ class _Complaints(io.FileIO):
 
 
 def guard_streams() -> None:
-    """Put guarded streams in place of `sys.stdout` and `sys.stderr`; a closed one becomes `/dev/null`.
+    """Put guarded streams in place of `sys.stdin`, `sys.stdout` and `sys.stderr`; a closed one becomes `/dev/null`.
 
     A closed descriptor would be given to the next file or socket that is opened, and printed into.
     """
@@ -55,11 +91,16 @@ def guard_streams() -> None:
         except OSError:
             # The lowest free number is taken, which is this one.
             os.open(os.devnull, os.O_RDWR)
+    # An answer that is no text is none of those that a command asks for.
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(_Input(0, closefd=False)), _encoding(sys.stdin), "replace")
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, line_buffered=os.isatty(1))
     sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, line_buffered=True)
 
 
 def _text(raw: io.FileIO, before: Any, *, line_buffered: bool) -> io.TextIOWrapper:
-    encoding = getattr(before, "encoding", None) or "utf-8"
     # An encoding that lacks a character must not end a command either.
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=line_buffered)
+    return io.TextIOWrapper(io.BufferedWriter(raw), _encoding(before), "backslashreplace", line_buffering=line_buffered)
+
+
+def _encoding(before: Any) -> str:
+    return getattr(before, "encoding", None) or "utf-8"

@@ -1,8 +1,9 @@
-"""Output that cannot be written: a sentence and an exit code of its own, for every command, and no traceback."""
+"""Output that cannot be written, input that cannot be read: a sentence and an exit code, for every command."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -84,6 +85,56 @@ async def test_closed_streams_are_no_traceback(node: NodeProcess) -> None:
     assert (await ended(["list", *url], ">&- 2>&- <&-")) == (0, "")
     assert (await ended(["watch", "--count", "1", *url], ">&-")) == (0, "")
     assert (await ended(["get", "nothing", *url], ">&- 2>&-")) == (3, "")
+
+
+CLOSED = ("<&-", "<&- >&- 2>&-")
+
+
+async def keeps_its_exit_code(words: Sequence[str], closed: str, code: int) -> None:
+    ended_with, err = await ended(words, closed)
+    assert (words, ended_with) == (words, code), err
+    assert err.count("\n") == (code != 0 and "2>" not in closed), err
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+async def test_publish_finds_nothing_in_a_closed_input(closed: str, node: NodeProcess) -> None:
+    await keeps_its_exit_code(["publish", "a", "-", "--url", node.url], closed, 2)
+    await keeps_its_exit_code(["publish", "--ndjson", "-", "--url", node.url], closed, 0)
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+async def test_a_command_without_a_node_and_some_streams_does_what_it_does(closed: str, tmp_path: Path) -> None:
+    store, backup = f"sqlite:{tmp_path / 'other.db'}", str(tmp_path / "b.db")
+    await keeps_its_exit_code(["store", "create", store], closed, 0)
+    await keeps_its_exit_code(["store", "backup", backup, "--store", store], closed, 0)
+    await keeps_its_exit_code(["store", "restore", backup, "--store", store], closed, 0)
+    await keeps_its_exit_code(["get"], closed, 2)
+
+
+async def test_input_that_cannot_be_read_is_told(node: NodeProcess, tmp_path: Path) -> None:
+    only_written = f"0> {tmp_path / 'out'}"
+    code, err = await ended(["publish", "a", "-", "--url", node.url], only_written)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("softstate: cannot read standard input: Bad file descriptor")
+    code, err = await ended(["publish", "--ndjson", "-", "--run", "r", "--url", node.url], only_written)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("softstate: line 1: the file cannot be read from here on (Bad file descriptor)")
+    assert "continue with: softstate publish --ndjson - --from-line 1 --run r" in err
+
+
+@pytest.mark.parametrize("begun", [b"", b"1"])
+async def test_input_that_does_not_block_is_not_taken_for_its_beginning(begun: bytes) -> None:
+    """It would be published as null, or as the number that it begins with."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        os.write(writing, begun)
+        done = await trio.run_process(softstate("publish", "a", "-"), stdin=reading, capture_stderr=True, check=False)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"softstate: cannot read standard input: Resource temporarily unavailable.")
 
 
 async def test_a_reader_that_leaves_is_no_failure(node: NodeProcess) -> None:
