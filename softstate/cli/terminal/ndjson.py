@@ -97,8 +97,8 @@ async def publish_file(name: str, run: Run, from_line: int, as_json: bool) -> in
     """
     if from_line < 1:
         raise Failure(f"--from-line counts from 1, not {from_line}", exit_codes.USAGE)
-    if run.name is not None and not 1 <= len(run.name) <= RUN_CHARS_MAX:
-        raise Failure(f"--run must have 1 to {RUN_CHARS_MAX} characters", exit_codes.USAGE)
+    if run.name is not None:
+        _check_run(run.name)
     with _opened(name) as raw:
         total = os.fstat(raw.fileno()).st_size if stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else None
         with ProgressBar(Path(name).name, total) as bar:
@@ -204,6 +204,15 @@ class Publishing:
 
 def _channel() -> tuple[trio.MemorySendChannel[tuple[Line, Receipt]], trio.MemoryReceiveChannel[tuple[Line, Receipt]]]:
     return trio.open_memory_channel(WINDOW)
+
+
+def _check_run(name: str) -> None:
+    if not 1 <= len(name) <= RUN_CHARS_MAX:
+        raise Failure(f"--run must have 1 to {RUN_CHARS_MAX} characters", exit_codes.USAGE)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Failure("--run must be valid Unicode (it holds a lone surrogate)", exit_codes.USAGE) from None
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -68,11 +68,9 @@ class ChangeFile:
     """
 
     def __init__(self, raw: BinaryIO, from_line: int = 1) -> None:
-        counted = _Counted(raw)
-        buffered = io.BufferedReader(counted, CHUNK_BYTES)
-        packed = buffered.peek(2)[:2] == _GZIP_MAGIC
-        self._counted = counted
-        self._stream = cast("io.BufferedReader", gzip.GzipFile(fileobj=buffered) if packed else buffered)
+        self._counted = _Counted(raw)
+        self._buffered = io.BufferedReader(self._counted, CHUNK_BYTES)
+        self._stream: io.BufferedReader | None = None
         self._from = from_line
         self._number = 0
         self._tail = b""
@@ -86,14 +84,19 @@ class ChangeFile:
     def batch(self) -> Iterator[Line] | None:
         """Return the changes of the next piece of the file, None at its end. Blocks until there is some.
 
-        Iterating raises `BadLine` at the first line that is no change; so does this, for a broken gzip file.
+        Iterating raises `BadLine` at the first line that is no change; so does this, for a broken gzip file, and for
+        one that cannot be read on.
         """
         if self._ended:
             return None
         try:
-            data = self._stream.read1(CHUNK_BYTES)
+            data = self._begun().read1(CHUNK_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise BadLine(self._number + 1, f"the gzip file is damaged from here on ({error})") from None
+        except OSError as error:
+            raise BadLine(
+                self._number + 1, f"the file cannot be read from here on ({error.strerror or error})"
+            ) from None
         if not data:
             self._ended = True
             return self._parse([self._tail]) if self._tail else None
@@ -101,6 +104,15 @@ class ChangeFile:
         if len(self._tail) > LINE_BYTES_MAX:
             lines.append(self._tail)
         return self._parse(lines)
+
+    def _begun(self) -> io.BufferedReader:
+        """Return the stream of lines; the first bytes tell whether it is packed."""
+        if self._stream is None:
+            packed = self._buffered.peek(2)[:2] == _GZIP_MAGIC
+            self._stream = cast(
+                "io.BufferedReader", gzip.GzipFile(fileobj=self._buffered) if packed else self._buffered
+            )
+        return self._stream
 
     def _parse(self, lines: list[bytes]) -> Iterator[Line]:
         for text in lines:

@@ -112,6 +112,7 @@ def test_exit_codes(error: errors.SoftstateError, code: int) -> None:
         (["publish", "--ndjson", "f", "--from-line", "0"], "counts from 1"),
         (["publish", "--ndjson", "/nonexistent/f"], "No such file"),
         (["publish", "--ndjson", "f", "--run", "x" * 65], "1 to 64"),
+        (["publish", "--ndjson", "f", "--run", "\udcff"], "--run must be valid Unicode"),
         (["get", "a", "--url", "ftp://x"], "ws://"),
         (["get", "a", "--timeout", "5"], "duration"),
         (["frobnicate"], "frobnicate"),

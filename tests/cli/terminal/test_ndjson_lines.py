@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -124,3 +126,41 @@ def test_a_line_nested_too_deep_is_refused_by_number(key: str) -> None:
     """Found by fuzzing: it was a RecursionError."""
     with pytest.raises(BadLine, match="line 7: nested too deep"):
         read_line(7, b'{"topic":"a","%b":' % key.encode() + b"[" * 50_000)
+
+
+class Failing:
+    """A file of which `good` bytes can be read, as of a disk with a bad sector."""
+
+    def __init__(self, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._good = good
+        monkeypatch.setattr(os, "read", self._read)
+
+    def fileno(self) -> int:
+        return -1
+
+    def _read(self, _fd: int, count: int) -> bytes:
+        if not self._good:
+            raise OSError(errno.EIO, "Input/output error")
+        data, self._good = self._good[:count], self._good[count:]
+        return data
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_fails_while_it_is_read_is_told_by_its_line(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"".join(b'{"topic":"t%d","value":%d}\n' % (n, n) for n in range(1, 4)) + b'{"topic":'
+    good = gzip.compress(data)[:-8] if packed else data
+    file = ChangeFile(cast("BinaryIO", Failing(good, monkeypatch)))
+    found: list[Line] = []
+    with pytest.raises(BadLine) as failed:
+        while (batch := file.batch()) is not None:
+            found += batch
+    reason = "the file cannot be read from here on (Input/output error)"
+    assert failed.value.message == f"line {len(found) + 1}: {reason}"
+    assert [line.number for line in found] == ([] if packed else [1, 2, 3])
+
+
+def test_a_file_that_cannot_be_read_at_all_is_told_when_it_is_read() -> None:
+    with Path("/proc/self/mem").open("rb") as raw:
+        file = ChangeFile(raw)
+        with pytest.raises(BadLine, match=r"line 1: the file cannot be read from here on \(Input/output error\)"):
+            file.batch()
