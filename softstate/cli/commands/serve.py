@@ -7,7 +7,7 @@ from cyclopts import App
 from softstate.cli import exit_codes
 from softstate.cli.options.layers import layer
 from softstate.cli.options.serve_options import Advanced, ServeOptions, config_of
-from softstate.cli.options.store_urls import plain, shown
+from softstate.cli.options.store_urls import check_file_of, plain, shown
 from softstate.cli.processes.node_process import configure_logging, run_node
 from softstate.cli.terminal.announcement import announce
 from softstate.store import check_url
@@ -32,6 +32,7 @@ async def serve(
     """Run one node, or a supervisor of several, until a signal has drained it."""
     config = config_of(options, advanced)
     check_url(config.store)
+    check_file_of(config.store)
     if options.check:
         from softstate.cli.processes.rehearsal import rehearse  # noqa: PLC0415 - a node does without it
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from softstate.cli.visible import visible
+from softstate.errors import ConfigError
 
 
 def path_of(url: str) -> Path | None:
@@ -27,13 +29,59 @@ def shown(url: str) -> str:
 
 
 def same_store(one: str, other: str) -> bool:
-    """Tell whether two URLs name one store, judging by the URLs alone."""
+    """Tell whether two URLs name one store, judging by the URLs alone. Raises `ConfigError` as `status_of` does."""
     first, second = path_of(one), path_of(other)
     if first is None or second is None:
         return one == other
-    if first.exists() and second.exists():
-        return first.samefile(second)
-    return first.resolve() == second.resolve()
+    found, also = status_of(first), status_of(second)
+    if found is not None and also is not None:
+        return os.path.samestat(found, also)
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
+def status_of(path: str | Path) -> os.stat_result | None:
+    """Return the status of the file at a path, None if there is none.
+
+    Raises `ConfigError` if that cannot be told: a name that is too long, links in a circle, a directory that may not
+    be searched, or a relative path in a directory that is gone.
+    """
+    if not Path(path).is_absolute():
+        _check_current_directory()
+    try:
+        return Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise ConfigError(
+            f"cannot look for {path}: {error.strerror}; let this user search the directories in it, or name another"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot look for {path}: {getattr(error, 'strerror', error)}; name another file") from None
+
+
+def _check_current_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the current directory cannot be used: {error.strerror}; change to another, or name files by whole paths"
+        ) from None
+
+
+def check_file_of(url: str) -> None:
+    """Raise `ConfigError` if a store is a file that cannot be looked for, or SQLite's files beside it cannot."""
+    path = path_of(url)
+    if path is not None:
+        status_of(path)
+        status_of(f"{path}-journal")
+
+
+def check_ordinary(path: Path, found: os.stat_result) -> None:
+    """Raise `ConfigError` unless what was found at a path is a file that holds data: no directory, device or pipe."""
+    if stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{path} is a directory: name a file")
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path} is a device, a pipe or a socket: name a file")
 
 
 def plain(text: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import trio
 
-from softstate.cli.options.store_urls import path_of
+from softstate.cli.options.store_urls import check_ordinary, path_of, status_of
 from softstate.errors import ConfigError, StoreMissing
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import connections_within, raise_limit
@@ -24,7 +25,7 @@ async def rehearse(config: ServerConfig, *, shared: bool) -> None:
     connections_within(config, raise_limit())
     close(await bind(config.host, config.port, shared=shared))
     path = path_of(config.store)
-    if config.require_store and (path is None or not await trio.Path(path).exists()):
+    if config.require_store and (path is None or status_of(path) is None):
         await _must_be_there(config.store)
     if path is not None and _may_be_used(path):
         await _look_at(path, config)
@@ -54,14 +55,15 @@ async def _must_be_there(url: str) -> None:
 
 def _may_be_used(path: Path) -> bool:
     """Tell whether there is a file to open. Raises `ConfigError` unless it, or a new one, may be written."""
-    if path.is_dir():
-        raise ConfigError(f"store: {path} is a directory: name a file")
-    if not path.exists():
+    found = status_of(path)
+    if found is None:
         folder = path.parent
-        if not folder.is_dir():
+        above = status_of(folder)
+        if above is None or not stat.S_ISDIR(above.st_mode):
             raise ConfigError(f"store: there is no directory {folder} to make {path.name} in: make it, or name another")
         _check_access(folder, os.W_OK | os.X_OK, "used to make files")
         return False
+    check_ordinary(path, found)
     _check_access(path, os.R_OK | os.W_OK, "read and written")
     return True
 

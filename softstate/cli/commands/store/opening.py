@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Annotated, TypeAlias
 import trio
 from cyclopts import Parameter
 
+from softstate.cli.options.store_urls import check_file_of, check_ordinary, status_of
 from softstate.errors import ConfigError
 from softstate.store import Store, open_store
 
 DEFAULT_STORE = "sqlite:softstate.db"
 """As for ``softstate serve``."""
+
+PARTIAL = f".{'0' * 16}.partial-journal"
+"""Longest ending of the files that are made beside a new one until it is complete."""
 
 StoreUrl: TypeAlias = Annotated[
     str,
@@ -41,6 +46,7 @@ async def writing(url: str, *, create: bool = False, backup: bool = True) -> Asy
 def _check_lasting(url: str) -> None:
     if url.startswith("memory:"):
         raise ConfigError("store: memory: is the memory of one process, and cannot be reached from another")
+    check_file_of(url)
 
 
 @asynccontextmanager
@@ -54,11 +60,13 @@ async def _closing(store: Store) -> AsyncIterator[Store]:
 
 def check_new_file(file: Path, *, force: bool) -> None:
     """Raise `ConfigError` unless a file may be written to this path."""
-    if file.is_dir():
-        raise ConfigError(f"{file} is a directory: name a file")
-    if not file.parent.is_dir():
+    found, folder = status_of(file), status_of(file.parent)
+    if found is not None:
+        check_ordinary(file, found)
+    if folder is None or not stat.S_ISDIR(folder.st_mode):
         raise ConfigError(f"there is no directory {file.parent}: make it, or name another")
-    if Path(f"{file}-wal").exists():
+    if status_of(f"{file}-wal") is not None:
         raise ConfigError(f"{file} is a store in use (there is {file.name}-wal beside it): name another file")
-    if file.exists() and not force:
+    status_of(f"{file}{PARTIAL}")
+    if found is not None and not force:
         raise ConfigError(f"{file} exists: name another file, or overwrite it with --force")
