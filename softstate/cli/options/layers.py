@@ -23,6 +23,8 @@ from softstate.errors import ConfigError
 PREFIX = "SOFTSTATE_"
 ELSEWHERE = frozenset({"SOFTSTATE_URL"})
 """Variables of other commands, which `serve` accepts and ignores."""
+FILE_CHARS_MAX = 1_000_000
+"""Longest configuration file: anything above it is another file, or a device that never ends."""
 FLAGS_ONLY = frozenset({"config", "check"})
 """Options that the file may not set."""
 
@@ -76,7 +78,10 @@ def _environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, 
 def _file(path: Path, known: Iterable[str]) -> dict[str, tuple[list[str], str]]:
     """Return the values of each key of the file, and the place of the key in words."""
     try:
-        content = path.read_text("utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            content = file.read(FILE_CHARS_MAX + 1)
+        if len(content) > FILE_CHARS_MAX:
+            raise ConfigError(f"{path} is longer than {FILE_CHARS_MAX} characters: name a configuration file")
         settings = tomllib.loads(content)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from None

@@ -262,3 +262,11 @@ def test_an_unknown_command_is_answered_with_all_there_are(capsys: pytest.Captur
         assert run(words) == 2
         err = capsys.readouterr().err
         assert f"Available commands: {', '.join(commands)} (see: softstate" in err
+
+
+def test_a_file_without_an_end_is_no_configuration(check: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    code, text = check("--config", "/dev/zero")
+    assert code == 2
+    assert "/dev/zero is longer than 1000000 characters: name a configuration file" in text
+    (tmp_path / "node.toml").write_text("#" * 999_999 + "\n")
+    assert check("--config", "node.toml")[0] == 0
