@@ -10,7 +10,7 @@ from softstate.position import Position
 from softstate.store.base import Dump, Key, Publisher, Use
 from softstate.store.redis.engine import RedisEngine
 from softstate.store.redis.schema import StoreState, text
-from softstate.store.redis.snapshot import records_of, rows_of, unranked_records
+from softstate.store.redis.snapshot import end_of, is_text, records_of, rows_of, unranked_records
 from softstate.store.redis.write import key_name
 from softstate.store.remote.encoding import to_stored
 from softstate.store.rules.dump import check_joined
@@ -27,29 +27,29 @@ SWEEP_COUNT = 1000
 
 
 def dump_of(after: int, limit: int, state: StoreState, found: Sequence[Any]) -> Dump:
-    """Return a page of a dump from the library's answer, which has one more of everything than the page if it can."""
-    more, flat, row_items, key_items, publisher_items, unranked = found
+    """Return a page of a dump from the library's answer, which has one more lineage row than the page if it can.
+
+    Records, keys and publishers that are damaged may be left out of it, so their number does not tell where it ends.
+    """
+    more, flat, row_items, key_items, publisher_items, unranked, logged_upto = found
     head = state.position.revision
     records = [record for record in records_of(flat, head) if record is not None]
     rows = rows_of(row_items, state.position.epoch)
     keys = keys_of(key_items)
     publishers = _publishers_of(publisher_items)
-    ends = [head]
+    ends = [head, logged_upto]
     if more:
-        ends.append(records[-2].version)
+        ends.append(end_of(flat))
     if len(rows) > limit:
         ends.append(rows[limit - 1].revision)
-    if len(keys) > limit:
-        ends.append(keys[limit - 1].version)
-    if len(publishers) > limit:
-        ends.append(publishers[limit - 1].touched)
     upto = min(ends)
+    assert upto > after or upto == head, "else the dump would not end"
     return Dump(
         after,
         state.position,
         state.floor,
         [row for row in rows if row.revision <= upto],
-        [*unranked_records(unranked), *(record for record in records if record.version <= upto)],
+        [*unranked_records(unranked), *(record for record in records if after < record.version <= upto)],
         [key for key in keys if key.version <= upto],
         upto,
         upto < head,
@@ -67,11 +67,12 @@ def _publishers_of(flat: Sequence[Any]) -> list[Publisher]:
 
 
 def keys_of(flat: Sequence[Any]) -> list[Key]:
-    """Return keys from the name, digest and version of each."""
+    """Return keys from the name, digest and version of each. A name that is no text is none of ours."""
     keys = []
     for index in range(0, len(flat), 3):
-        topic, _, key = text(flat[index]).partition("\0")
-        keys.append(Key(topic, key, flat[index + 1], flat[index + 2]))
+        if is_text(flat[index]):
+            topic, _, key = text(flat[index]).partition("\0")
+            keys.append(Key(topic, key, flat[index + 1], flat[index + 2]))
     return keys
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from softstate.errors import Unavailable
+from softstate.errors import StoreRefused, Unavailable
 from softstate.model import PAGE_BYTES_MAX
 from softstate.position import Position
 from softstate.store.redis.dump import StagedRecord, keys_of, stage, sweep
@@ -38,23 +38,22 @@ async def open_carried_over(engine: RedisEngine, random: Random) -> Position:
 async def carry_over(engine: RedisEngine, random: Random) -> None:
     """Build the image of a store of layout 1 again in this layout, and put it in place.
 
-    Raises `Unavailable` when something was published meanwhile, or another program has carried the store over.
+    Raises `Unavailable` when something was published meanwhile, or another program has carried the store over;
+    `StoreRefused` when a lineage row is damaged.
     """
     await sweep(engine)
     image = lineage_nonce(random)
     await engine.call("old_begin", image)
     after, more = 0, True
     while more:
-        epoch, head, _, more, flat, row_items, key_items = await engine.call(
+        epoch, head, _, upto, flat, row_items, key_items = await engine.call(
             "old", after, PAGE_RECORDS, PAGE_BYTES_MAX, writes=False
         )
-        rows = rows_of(row_items, epoch.decode())
+        rows = _rows_of(row_items, epoch, engine.address.name)
         keys = keys_of(key_items)
-        ends = [abs(flat[-2]) if more else head]
-        ends += [rows[PAGE_RECORDS - 1].revision] if len(rows) > PAGE_RECORDS else []
-        ends += [keys[PAGE_RECORDS - 1].version] if len(keys) > PAGE_RECORDS else []
-        upto = min(ends)
-        records = [record for record in _records_of(flat) if record[1] <= upto]
+        if len(rows) > PAGE_RECORDS:
+            upto = min(upto, rows[PAGE_RECORDS - 1].revision)
+        records = [record for record in _records_of(flat) if after < record[1] <= upto]
         await stage(
             engine,
             "old_stage",
@@ -69,19 +68,29 @@ async def carry_over(engine: RedisEngine, random: Random) -> None:
     await sweep(engine)
 
 
+def _rows_of(flat: Sequence[bytes], epoch: bytes, name: str) -> list[Position]:
+    """Return lineage rows from nonce and revision of each, the latter as text."""
+    sound = (
+        is_text(epoch) and all(is_text(nonce) for nonce in flat[::2]) and all(start.isdigit() for start in flat[1::2])
+    )
+    if not sound:
+        raise StoreRefused(f"{name} is damaged, a lineage row or its epoch is none: restore a backup")
+    return rows_of(flat, epoch.decode())
+
+
 def _records_of(flat: Sequence[Any]) -> list[StagedRecord]:
     """Return what is to be staged; a value that cannot be read becomes an unreadable record, not the end of all."""
     records: list[StagedRecord] = []
-    for index in range(0, len(flat), 3):
-        topic, version, stored = flat[index : index + 3]
+    for index in range(0, len(flat), 4):
+        topic, version, stored, whole = flat[index : index + 4]
         if not is_text(topic):
             continue
-        if version < 0:
+        if version < 0 and whole:
             records.append((topic, -version, TOMBSTONE, 1))
             continue
-        cbor = recovered(stored or b"")
+        cbor = recovered(stored or b"") if whole else None
         if cbor is None:
-            records.append((topic, version, stored or MAGIC, 0))
+            records.append((topic, abs(version), stored or MAGIC, 0))
         else:
             records.append((topic, version, MAGIC + cbor, 1))
     return records

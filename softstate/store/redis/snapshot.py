@@ -100,8 +100,7 @@ def answer_query(query: Query, state: StoreState, found: Sequence[Any]) -> Page 
     """Answer a query from the library's answer to it."""
     lineage, versions, more, flat, unusable, unranked = found
     head = state.position.revision
-    kept = records_of(flat, head)
-    records = [record for record in kept if record is not None]
+    records = [record for record in records_of(flat, head) if record is not None]
     astray = unranked_records(unranked)
     snapshot = RedisSnapshot(
         state.position,
@@ -114,19 +113,32 @@ def answer_query(query: Query, state: StoreState, found: Sequence[Any]) -> Page 
     )
     if not more:
         return answer(query, snapshot)
-    # Less the one record beyond the page; and more by what `answer` adds for topics that are unknown or damaged.
-    limit = _passed(kept, query.after)
+    # More by what `answer` adds for damaged topics, which the library does not count.
     added = {record.topic for record in astray} | set(snapshot.unusable if query.after == 0 else ())
-    limit += len(added)
-    unknown = {
-        topic: held
-        for (topic, held), version in zip(query.topics.items(), versions, strict=True)
-        if not version and topic not in snapshot.unusable
-    }
-    if unknown:
-        buried = answer(replace(query, topics=unknown, prefixes={}), snapshot)
-        limit += len(buried.records) if isinstance(buried, Page) else 0
-    return answer(replace(query, limit=min(query.limit + len(added), limit)), snapshot)
+    page = answer(replace(query, limit=query.limit + len(added)), snapshot)
+    if isinstance(page, Rewound) or page.restart:
+        return page
+    return _ended_at(page, end_of(flat))
+
+
+def end_of(flat: Sequence[Any]) -> int:
+    """Return the revision up to which the records of a page with more behind it are all there are.
+
+    The library has sent one beyond it. It is above where the page began, even if no name there is a topic's.
+    """
+    return abs(int(flat[-5]))
+
+
+def _ended_at(page: Page, upto: int) -> Page:
+    """Return a page with nothing above `upto`, with more to come."""
+    last = page.records[-1].version if page.records else 0
+    if page.more and page.next_after <= upto:
+        return page
+    if last > upto:
+        records = [record for record in page.records if record.version <= upto]
+        last = records[-1].version if records else 0
+        page = replace(page, records=records)
+    return replace(page, more=True, upto=None if last == upto else upto)
 
 
 def records_of(flat: Sequence[Any], head: int) -> list[Record | None]:
@@ -159,14 +171,6 @@ def _record(name: bytes, version: int, kept: bytes, head: int) -> Record | None:
         return Record(topic, record.version, cbor_of_json(stored))
     except RequestError:
         return Record(topic, record.version, None, unreadable=True)
-
-
-def _passed(kept: Sequence[Record | None], after: int) -> int:
-    """Count what `answer` will see of a page above `after`, without the one record beyond it.
-
-    It does not see a name that is no topic, nor, twice, a damaged version between two revisions.
-    """
-    return sum(record is not None and record.version > after for record in kept[:-1])
 
 
 def unranked_records(names: Sequence[bytes]) -> list[Record]:
@@ -213,8 +217,9 @@ def _scans(query: Query, floor: int, records: Sequence[Record]) -> dict[tuple[st
 def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[Any]) -> Feed:
     """Cut a page of the feed from the library's answer. Raises as `feed_page` does."""
     lineage_after, more, flat, row_items = found
-    kept = records_of(flat, state.position.revision)
-    records = [record for record in kept if record is not None]
+    end = end_of(flat) if more else state.position.revision
+    kept = (record for record in records_of(flat, state.position.revision) if record is not None)
+    records = [record for record in kept if after.revision < record.version <= end]
     rows = rows_of(row_items, state.position.epoch)
     starts = [row.revision for row in rows]
 
@@ -225,11 +230,17 @@ def answer_feed(after: Position, limit: int, state: StoreState, found: Sequence[
     snapshot = FetchedSnapshot(
         state.position,
         state.floor,
-        lineage_of={revision: lineage_at(revision) for revision in (after.revision, *[r.version for r in records])},
+        lineage_of={
+            revision: lineage_at(revision) for revision in (after.revision, end, *[r.version for r in records])
+        },
         rows=rows,
         scans={(ALL, after.revision, True): records},
     )
-    return feed_page(after, _passed(kept, after.revision) if more else limit, snapshot)
+    page = feed_page(after, limit, snapshot)
+    if page.more or not more:
+        return page
+    upto = Position(state.position.epoch, lineage_at(end) or "", end)
+    return replace(page, lineages=snapshot.lineages(after.revision, end), upto=upto, more=True)
 
 
 def rows_of(flat: Sequence[bytes], epoch: str) -> list[Position]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
 import pytest
 
 from softstate.errors import StoreRefused, Unavailable
-from softstate.model import Query, Record
+from softstate.model import PAGE_BYTES_MAX, Query, Record
 from softstate.names import ALL, prefixes_of
 from softstate.store.base import Applied, Number, Write
 from softstate.store.rules.dump import pages
@@ -120,6 +121,126 @@ async def test_names_that_are_no_topics_are_left_out(rig: RedisRig) -> None:
     for name in (b"\xff\xfe", b"a//b", b"", b"x\x01"):
         await rig.ask("ZADD", f"{at}live:/", version - 1, name)
     assert list(await everything(store, Query(prefixes={ALL: 0}))) == ["a", "b"]
+    await store.aclose()
+
+
+STRAYS: dict[str, Callable[[str, int], list[Command]]] = {
+    "names that are no topics": lambda at, version: [
+        ("ZADD", f"{at}live:/", version, name)
+        for name in (b"\xff%d" % version, b"a//%d" % version, b"a/0\0%d" % version)
+    ],
+    "between two revisions": lambda at, version: [
+        ("ZADD", f"{at}{side}:/", str(version + part), f"stray/{version}/{side}/{part}")
+        for side in ("live", "dead")
+        for part in (0.25, 0.5, 0.75)
+    ],
+    "at one revision": lambda at, version: [
+        ("ZADD", f"{at}{side}:/", version, f"{name}/{version}/{side}")
+        for side in ("live", "dead")
+        for name in ("A", "z", "zz")
+    ],
+    "large": lambda at, version: [
+        command
+        for name, part in ((b"a//%d" % version, 0), (b"\xff%d" % version, 0.25), (b"stray/%d" % version, 0.5))
+        for command in (
+            ("ZADD", f"{at}live:/", str(version + part), name),
+            ("HSET", f"{at}record", name, bytes(PAGE_BYTES_MAX + 100)),
+        )
+    ],
+}
+"""Commands that put entries of no use among those of the topics, at or above a revision."""
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1_000])
+@pytest.mark.parametrize("strays", STRAYS.values(), ids=STRAYS.keys())
+async def test_entries_of_no_use_end_no_page_where_it_began(
+    rig: RedisRig, strays: Callable[[str, int], list[Command]], limit: int
+) -> None:
+    """Dump, feed and listing come to their end in pages of any size, and pass over no sound topic."""
+    store = await rig.open()
+    written: dict[str, Record] = {}
+    start = await store.head()
+    for number in range(5):
+        done = await store.publish([Write(f"a/{number}", b"\x01"), Write(f"b/{number}", b"\x02")])
+        written |= {record.topic: record for record in done.records}
+    at = await image(rig)
+    for version in (start.revision, 3, 4, 5, 9, done.position.revision):
+        for command in strays(at, version):
+            await rig.ask(*command)
+
+    dumped: dict[str, Record] = {}
+    after, more = 0, True
+    while more:
+        dump = await store.dump(after, limit)
+        assert dump.upto > after
+        dumped |= {record.topic: record for record in dump.records}
+        after, more = dump.upto, dump.more
+    assert dumped | written == dumped
+    assert all(dumped[topic].unreadable for topic in dumped.keys() - written.keys())
+
+    fed: dict[str, Record] = {}
+    position, more = start, True
+    while more:
+        feed = await store.feed(position, limit)
+        assert feed.upto.revision > position.revision
+        fed |= {record.topic: record for record in feed.records}
+        position, more = feed.upto, feed.more
+    assert position == await store.head()
+    assert fed | written == fed
+
+    for query in (
+        Query(prefixes={ALL: 0}, limit=limit),
+        Query(topics=dict.fromkeys(written, 0), limit=limit),
+        Query(prefixes={"a/": 0, "b/": 0}, limit=limit),
+    ):
+        listed: dict[str, Record] = {}
+        after, more = 0, True
+        while more:
+            page = await read_page(store, replace(query, after=after))
+            assert not page.more or page.next_after > after
+            listed |= {record.topic: record for record in page.records}
+            after, more = page.next_after if page.more else 0, page.more
+        assert listed | written == listed
+    assert len(await store.audit()) == len(dumped) - len(written)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_damaged_keys_and_publishers_hide_no_other_in_a_dump(rig: RedisRig, limit: int) -> None:
+    """Nor those whose place in the order is damaged."""
+    store = await rig.open()
+    names = [f"{number}" for number in range(8)]
+    for name in names:
+        await store.publish([Write("a", b"\x01", key=name, digest=b"d", number=Number(f"p{name}", 1, 0))])
+    at = await image(rig)
+    for name in names[1:5]:
+        await rig.ask("HSET", f"{at}key", f"a\0{name}", b"0123456789abcdefd")
+        await rig.ask("HSET", f"{at}publisher", f"p{name}", b"0123456789abcdef\xff")
+    await rig.ask("ZADD", f"{at}keylog", "2.5", f"a\0{names[5]}", "2.5", "x", "2.25", "y", "inf", "z", -1, "w")
+    await rig.ask("ZADD", f"{at}publisherlog", "2.5", "x", "2.25", "y", "inf", "z", -1, "w")
+    keys: set[str] = set()
+    publishers: set[str] = set()
+    after, more = 0, True
+    while more:
+        page = await store.dump(after, limit)
+        assert page.upto > after
+        keys |= {key.key for key in page.keys}
+        publishers |= {publisher.publisher for publisher in page.publishers}
+        after, more = page.upto, page.more
+    assert keys == {"0", "6", "7"}
+    assert publishers == {"p0", "p5", "p6", "p7"}
+    await store.aclose()
+
+
+async def test_a_lineage_row_between_two_revisions_is_told_at_its_own(rig: RedisRig) -> None:
+    store = await rig.open()
+    await put(store, "a")
+    await store.reopen()
+    await put(store, "a")
+    at = await image(rig)
+    row = (await rig.ask("ZRANGEBYSCORE", f"{at}lineage", 3, 3)).split(b"\r\n")[2]
+    await rig.ask("ZADD", f"{at}lineage", "2.75", row)
+    assert [row.revision for row in (await store.dump(0)).rows] == [1, 3]
     await store.aclose()
 
 

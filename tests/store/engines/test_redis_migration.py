@@ -81,6 +81,38 @@ async def test_it_is_carried_over_in_pages(rig: RedisRig, monkeypatch: pytest.Mo
     await store.aclose()
 
 
+@pytest.mark.parametrize("records", [1, 2, 512])
+async def test_damaged_versions_and_names_are_carried_over_as_such(
+    rig: RedisRig, monkeypatch: pytest.MonkeyPatch, records: int
+) -> None:
+    monkeypatch.setattr(migration, "PAGE_RECORDS", records)
+    await load(rig)
+    image = (await rig.ask("HGET", "{november}:meta", "image")).split(b"\r\n")[1].decode()
+    at = f"{{november}}:{image}:"
+    for version in (2.25, 2.5, 2.75, 17.5, HEAD):
+        await rig.ask("ZADD", f"{at}live:/", str(version), f"stray/{version}")
+    for version, name in ((2, b"\xff"), (3, b"\xfe"), (2.5, b"a\0k"), (HEAD + 1, b"a\0l")):
+        await rig.ask("ZADD", f"{at}live:/", str(version), name)
+        await rig.ask("ZADD", f"{at}keylog", str(version), name)
+        await rig.ask("HSET", f"{at}key", name, b"d")
+    store = await rig.open()
+    values, unreadable = await contents(store)
+    assert values == VALUES
+    assert unreadable >= UNREADABLE | {"stray/2.25", "stray/2.5", "stray/2.75", "stray/17.5"}
+    assert (await store.info()).keys == 1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("damage", [("2.5", b"0123456789abcdef"), ("2", b"\xff")], ids=str)
+async def test_a_damaged_lineage_row_is_refused(rig: RedisRig, damage: tuple[str, bytes]) -> None:
+    await load(rig)
+    image = (await rig.ask("HGET", "{november}:meta", "image")).split(b"\r\n")[1].decode()
+    await rig.ask("ZADD", f"{{november}}:{image}:lineage", *damage)
+    with pytest.raises(StoreRefused, match=r"is damaged.*restore a backup"):
+        await rig.open()
+    assert b"\r\n1\r\n" in await rig.ask("HGET", "{november}:meta", "layout")
+
+
 async def test_a_carrying_that_was_cut_off_is_begun_again(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migration, "PAGE_RECORDS", 2)
     await load(rig)

@@ -9,9 +9,10 @@ local ENTRIES_A_RECORD = 2
 
 -- A source has `items`, the entries { topic =, version =, live = } at hand, and is at `index` of them; `version` is
 -- that of the entry it is at. Asks the sorted set for `count` more of them, up to the head; returns whether there are any.
+-- `from` is the score to begin at, and `passed` how many at it were had already: damage can leave several at one.
 local function refill(source, count)
-  local found = redis.call('ZRANGEBYSCORE', source.key, '(' .. decimal(source.after), decimal(source.head), 'WITHSCORES',
-    'LIMIT', 0, decimal(count))
+  local found = redis.call('ZRANGEBYSCORE', source.key, source.from, decimal(source.head), 'WITHSCORES', 'LIMIT',
+    decimal(source.passed), decimal(count))
   local items = {}
   for index = 1, #found, 2 do
     items[#items + 1] = { topic = found[index], version = tonumber(found[index + 1]), live = source.live }
@@ -20,7 +21,16 @@ local function refill(source, count)
     return false
   end
   source.items, source.index, source.dry = items, 1, #items < count
-  source.version, source.after = items[1].version, items[#items].version
+  source.version = items[1].version
+  local last = found[#found]
+  source.passed = source.from == last and source.passed or 0
+  source.from = last
+  for index = #found, 2, -2 do
+    if found[index] ~= last then
+      break
+    end
+    source.passed = source.passed + 1
+  end
   return true
 end
 
@@ -59,7 +69,7 @@ local function sources_of(store, scans, entries, limit)
   for _, scan in ipairs(scans) do
     for _, live in ipairs(scan.tombstones and { true, false } or { true }) do
       local key = store.at .. (live and 'live:' or 'dead:') .. scan.prefix
-      sets[#sets + 1] = { key = key, live = live, after = scan.after, head = store.head }
+      sets[#sets + 1] = { key = key, live = live, from = '(' .. decimal(scan.after), passed = 0, head = store.head }
     end
   end
   local count = math.min(limit + 1, math.ceil(ENTRIES_A_RECORD * (limit + 1) / math.max(1, #sets)))
@@ -75,14 +85,17 @@ local function sources_of(store, scans, entries, limit)
   return sources
 end
 
--- The entries of a page, in version order, each once; one more than `limit` if there are more. Two topics share a version
--- only if one of them is damaged, and neither hides the other.
+-- The entries of a page, in version order, each once, and whether there are more; then the last is the first beyond it.
+-- Two topics share a version only if one of them is damaged, and neither hides the other; so is one whose version is no
+-- whole number. A cursor is a whole number, so a page may end only before an entry that begins another such version
+-- (`cut`), and `limit` counts these versions: else a page could end where it began, or pass over a sound topic.
 local function merge(store, scans, entries, limit)
   local heap, page, version, same = sources_of(store, scans, entries, limit), {}, 0, {}
+  local whole, count = 0, 0
   for place = math.floor(#heap / 2), 1, -1 do
     sift(heap, place)
   end
-  while #heap > 0 and #page <= limit do
+  while #heap > 0 and count <= limit do
     local source = heap[1]
     local entry = source.items[source.index]
     if source.version ~= version then
@@ -91,6 +104,10 @@ local function merge(store, scans, entries, limit)
     if not same[entry.topic] then
       same[entry.topic] = true
       page[#page + 1] = entry
+      if entry.version > whole and entry.version == math.floor(entry.version) then
+        whole, count = entry.version, count + 1
+        entry.cut = count > 1
+      end
     end
     if not advance(source) then
       heap[1] = heap[#heap]
@@ -100,7 +117,7 @@ local function merge(store, scans, entries, limit)
       sift(heap, 1)
     end
   end
-  return page
+  return page, count > limit
 end
 
 -- Topics under the prefixes of scans from the beginning whose version is not one of this history: damaged. Few, at most

@@ -3,29 +3,31 @@
 
 local OLD = '1'
 
--- after which revision, limit, limit_bytes. Answers with epoch, head, floor, and a page as of `dump`, whose records have
--- no sums; false for one whose value is gone.
+-- after which revision, limit, limit_bytes. Answers with epoch, head, floor, the revision at which the page ends, and the
+-- page as of `dump`, but of records topic, version, value, and 1, or 0 if the version is no whole number; false for a
+-- value that is gone.
 serve(for_nodes('old'), { 'no-writes' }, function(store, arguments)
   local after, limit, limit_bytes = unpack(arguments)
   limit = tonumber(limit)
   local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
-  local page, flat, size = merge(store, scans, {}, limit), {}, 0
-  local more = #page > limit
-  for index = 1, math.min(#page, limit) do
-    local entry = page[index]
+  local page, more = merge(store, scans, {}, limit)
+  local flat, size, upto = {}, 0, store.head
+  for index, entry in ipairs(page) do
+    if entry.cut and (size >= tonumber(limit_bytes) or (more and index == #page)) then
+      upto = math.floor(page[index - 1].version)
+      break
+    end
     local value = entry.live and redis.call('HGET', store.at .. 'value', entry.topic)
-    for _, part in ipairs { entry.topic, entry.live and entry.version or -entry.version, value } do
+    local whole = entry.version == math.floor(entry.version)
+    for _, part in ipairs { entry.topic, entry.live and entry.version or -entry.version, value, whole and 1 or 0 } do
       flat[#flat + 1] = part
     end
     size = size + (value and #value or 0)
-    if size >= tonumber(limit_bytes) then
-      more = more or index < #page
-      break
-    end
   end
   local key = store.at .. 'lineage'
   local rows = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, decimal(limit + 1))
-  return { store.epoch, store.head, store.floor, more and 1 or 0, flat, rows, keys_above(store, after, limit, false) }
+  local keys, keys_upto = keys_above(store, after, limit, false)
+  return { store.epoch, store.head, store.floor, math.min(upto, keys_upto), flat, rows, keys }
 end, OLD)
 
 serve(for_nodes('old_begin'), {}, function(store, arguments)

@@ -13,7 +13,7 @@ local VALUES_MAX = 64
 local ENVELOPE_BYTES = 3 + SUM_DIGITS
 
 -- The entries with their records, flat: topic, version (negative for a tombstone), record or false if there is none; up
--- to one more than what brings them to `limit_bytes`. Also returns whether any are left out, and their size.
+-- to the first beyond what brings them to `limit_bytes`. Also returns whether any are left out, and their size.
 local function with_values(at, page, limit_bytes)
   local flat, size = {}, 0
   local first, count = 1, VALUES_MIN
@@ -25,7 +25,7 @@ local function with_values(at, page, limit_bytes)
     end
     for offset, kept in ipairs(redis.call('HMGET', at .. 'record', unpack(topics))) do
       local entry = page[first + offset - 1]
-      local enough = size >= limit_bytes
+      local enough = entry.cut and size >= limit_bytes
       flat[#flat + 1] = entry.topic
       flat[#flat + 1] = entry.live and entry.version or -entry.version
       -- Python will see the version as a whole number.
@@ -41,11 +41,12 @@ local function with_values(at, page, limit_bytes)
 end
 
 -- One page of what scans find, beside `entries` that are wanted anyway: whether there is more than it holds, and the
--- records, flat, one more than belong to the page if there is more. Third, their size.
+-- records, flat; if there is more, the last is not of the page, and the one before it tells where the page ends. Third,
+-- their size.
 local function page_of(store, scans, entries, limit, limit_bytes)
-  local page = merge(store, scans, entries, limit)
+  local page, more = merge(store, scans, entries, limit)
   local flat, short, size = with_values(store.at, page, limit_bytes)
-  return (short or #page > limit) and 1 or 0, flat, size
+  return (short or more) and 1 or 0, flat, size
 end
 
 -- The rule of softstate.store.rules.paging.scans_of.
@@ -117,7 +118,7 @@ local function rows_above(store, after, limit)
   for index = 1, #found, 2 do
     local lineage = row_lineage(found[index], decimal(tonumber(found[index + 1])))
     if lineage then
-      rows[#rows + 1], rows[#rows + 2] = lineage, found[index + 1]
+      rows[#rows + 1], rows[#rows + 2] = lineage, decimal(tonumber(found[index + 1]))
     end
   end
   return rows
@@ -131,13 +132,27 @@ serve(for_nodes('feed'), { 'no-writes' }, function(store, arguments)
   return { state_of(store, seen), lineage_at(store, tonumber(after)), more, flat, rows_above(store, after, -1) }
 end)
 
--- Publishers touched above a revision, the first `limit` + 1 and all that share the revision of the last, flat: id,
--- settled, touched, and the uses of each, flat.
+-- The first `limit` members of a sorted set above a revision and up to the head, and all up to the end of the page that
+-- they make, flat, with scores; and that end, a revision.
+local function logged_above(store, key, after, limit)
+  local head = decimal(store.head)
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, head, 'WITHSCORES', 'LIMIT', 0, decimal(limit + 1))
+  if #found <= 2 * limit then
+    return found, store.head
+  end
+  -- Damage can leave several at one revision, or one between two.
+  local upto = math.ceil(tonumber(found[2 * limit]))
+  return redis.call('ZRANGEBYSCORE', key, '(' .. after, decimal(upto), 'WITHSCORES'), upto
+end
+
+-- Publishers touched above a revision, the first `limit` and all that share the revision of the last, flat: id, settled,
+-- touched, and the uses of each, flat. Also returns up to which revision these are all.
 local function publishers_above(store, after, limit)
-  local key = store.at .. 'publisherlog'
-  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, decimal(limit + 1))
-  local last = found[#found]
-  local ids = last and redis.call('ZRANGEBYSCORE', key, '(' .. after, last) or {}
+  local found, upto = logged_above(store, store.at .. 'publisherlog', after, limit)
+  local ids = {}
+  for index = 1, #found, 2 do
+    ids[#ids + 1] = found[index]
+  end
   local changes, flat = {}, {}
   for index, id in ipairs(ids) do
     changes[index] = { number = { publisher = id } }
@@ -157,26 +172,26 @@ local function publishers_above(store, after, limit)
       end
     end
   end
-  return flat
+  return flat, upto
 end
 
--- Keys above a revision, one more than `limit` if there are more, flat: name, digest, version. `sums`: the digests are
--- kept behind a sum, and a damaged key is left out.
+-- Keys above a revision, the first `limit`, flat: name, digest, version. `sums`: the digests are kept behind a sum, and a
+-- damaged key is left out. Also returns up to which revision these are all.
 local function keys_above(store, after, limit, sums)
   local names, keys = {}, {}
-  local found = redis.call('ZRANGEBYSCORE', store.at .. 'keylog', '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0,
-    decimal(limit + 1))
+  local found, upto = logged_above(store, store.at .. 'keylog', after, limit)
   for index = 1, #found, 2 do
     names[#names + 1] = found[index]
   end
   for index, kept in ipairs(ask_many('HMGET', store.at .. 'key', names)) do
     local version = tonumber(found[2 * index])
     local digest = kept and sums and kept:sub(SUM_DIGITS + 1) or kept
-    if digest and (not sums or key_sum(names[index], digest, version) == kept:sub(1, SUM_DIGITS)) then
+    local sound = sums and digest and key_sum(names[index], digest, version) == kept:sub(1, SUM_DIGITS)
+    if digest and (sound or not sums) and version == math.floor(version) then
       keys[#keys + 1], keys[#keys + 2], keys[#keys + 3] = names[index], digest, version
     end
   end
-  return keys
+  return keys, upto
 end
 
 -- The same for everything that is held. Answers with a page, lineage rows, keys, publishers, and unranked topics.
@@ -185,8 +200,10 @@ serve(for_nodes('dump'), { 'no-writes' }, function(store, arguments)
   limit = tonumber(limit)
   local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
   local more, flat = page_of(store, scans, {}, limit, tonumber(limit_bytes))
+  local keys, keys_upto = keys_above(store, after, limit, true)
+  local publishers, publishers_upto = publishers_above(store, after, limit)
   return {
-    state_of(store, seen), more, flat, rows_above(store, after, decimal(limit + 1)),
-    keys_above(store, after, limit, true), publishers_above(store, after, limit), unranked_of(store, scans, RECORDS_MAX),
+    state_of(store, seen), more, flat, rows_above(store, after, decimal(limit + 1)), keys, publishers,
+    unranked_of(store, scans, RECORDS_MAX), math.min(keys_upto, publishers_upto),
   }
 end)
