@@ -22,6 +22,9 @@ from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, Requ
 from softstate.model import Value
 from softstate.names import check_topic
 
+INPUT_BYTES_MAX = 64 << 20
+"""Longest value that is read from standard input, as JSON: anything above it is another file, or has no end."""
+
 
 async def command(
     topic: str | None = None,
@@ -68,7 +71,7 @@ async def command(
     if delete == (value is not None):
         raise Failure("publish needs either a value in JSON or --delete", USAGE)
     if value == "-":
-        given: str | bytes | None = await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+        given: str | bytes | None = await trio.to_thread.run_sync(_read_value, abandon_on_cancel=True)
     else:
         given = value
     change = _Change(topic, None if given is None else value_of(given), delete, expect, key)
@@ -77,6 +80,14 @@ async def command(
         show_hint(f"nothing was deleted: there is no topic {topic}")
     print(line_text({"topic": topic, "version": version}) if json else version)
     return exit_codes.OK
+
+
+def _read_value() -> bytes:
+    data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+    if len(data) > INPUT_BYTES_MAX:
+        message = f"standard input is longer than {INPUT_BYTES_MAX >> 20} MiB: no value is; is it the right file?"
+        raise Failure(message, USAGE)
+    return data
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,12 @@ async def test_input_that_cannot_be_read_is_told(node: NodeProcess, tmp_path: Pa
     assert "continue with: softstate publish --ndjson - --from-line 1 --run r" in err
 
 
+async def test_input_without_an_end_is_refused_by_its_length() -> None:
+    code, err = await ended(["publish", "a", "-"], "< /dev/zero")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("softstate: standard input is longer than 64 MiB")
+
+
 @pytest.mark.parametrize("begun", [b"", b"1"])
 async def test_input_that_does_not_block_is_not_taken_for_its_beginning(begun: bytes) -> None:
     """It would be published as null, or as the number that it begins with."""
