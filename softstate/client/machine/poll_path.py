@@ -68,7 +68,10 @@ class PollPath:
         self._held = False
         """Whether it waits until a URL may be dialled again."""
         self._refused: dict[str, set[frozenset[str]]] = {}
-        """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12)."""
+        """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12).
+
+        Not those that were too large, unless they were of one name: they are asked in halves.
+        """
         self._nothing_for: Hashable = None
         """The set and the limits for which every URL has refused all there is to ask; None if they have not."""
         self._names_max = NAMES_MAX
@@ -238,19 +241,24 @@ class PollPath:
         """Report it and go on with other questions: the same one would be refused again."""
         core, names = self._core, list(pending.question.since)
         core.refused(pending.url, error)
-        refused = self._refused.setdefault(pending.url, set())
-        if len(refused) >= REFUSED_MAX:
-            refused.clear()
-        refused.add(frozenset(names))
         if isinstance(error, TooLarge) and len(names) > 1:
+            # Smaller portions alone keep it from being asked again: what is noted here would outlive them.
             self._lowered_for, self._names_max = self._circumstances(), (len(names) + 1) // 2
             names += [name for portion in self._rest for name in portion]
             self._rest = deque(core.cut(names, self._names_max))
+        else:
+            self._note_refused(pending.url, frozenset(names))
         core.failures = 0
         if not self._next_batch():
             self.rotation.pass_over()  # another node may take what this one refused
             self._round_done(None)
         core.fire(Trigger.HTTP_ANSWERED)
+
+    def _note_refused(self, url: str, names: frozenset[str]) -> None:
+        refused = self._refused.setdefault(url, set())
+        if len(refused) >= REFUSED_MAX:
+            refused.clear()
+        refused.add(names)
 
     def _circumstances(self) -> Hashable:
         core = self._core

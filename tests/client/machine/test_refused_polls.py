@@ -103,6 +103,33 @@ def test_a_poll_too_large_goes_in_halves_until_one_fits_and_stays_so() -> None:
     assert answer() == [90, 45, 23, 23, 23, 21], "another set is another question"
 
 
+def test_a_set_that_was_too_large_goes_in_halves_again_when_it_is_back() -> None:
+    names = [f"t{number}" for number in range(100)]
+    rig = Rig(*names, push=False).open()
+
+    def answer_all(seconds: float) -> int:
+        """Answer polls of 30 names and fewer; return how many names were answered."""
+        end, answered = rig.now + seconds, set[str]()
+        while rig.now < end:
+            if not _polling(rig):
+                rig.tick_once()
+            elif len(rig.poll.message.topics) > 30:
+                _refuse(rig, TooLarge("at most 30"))
+            else:
+                answered.update(rig.poll.message.topics)
+                rig.do(rig.polled())
+        return len(answered)
+
+    assert answer_all(100.0) == 100
+    rig.do(Wanted(["q"]))
+    assert answer_all(100.0) == 101
+    rig.do(Unwanted(["q"]))
+    asked = len(rig.all(SendPoll))
+    assert answer_all(600.0) == 100
+    assert rig.age < 20.0
+    assert len(rig.all(SendPoll)) - asked <= 4 * 600.0 / 12.0 + 5, "no more than the rounds that are due"
+
+
 def test_another_node_is_asked_what_one_refuses() -> None:
     rig = Rig("a", push=False, urls=(URL, OTHER)).open()
     assert rig.poll.url == URL
