@@ -620,6 +620,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_refused_polls.py::test_a_poll_refused_is_told_once_and_not_sent_again_unchanged",
         "client/machine/test_refused_polls.py::test_a_poll_too_large_goes_in_halves_until_one_fits_and_stays_so",
         "client/machine/test_refused_polls.py::test_a_set_that_was_too_large_goes_in_halves_again_when_it_is_back",
+        "client/machine/test_refused_polls.py::test_a_poll_refused_is_tried_again_much_later",
+        "client/machine/test_refused_polls.py::test_a_refused_cursor_does_not_condemn_its_question",
         "client/machine/test_refused_polls.py::test_a_cursor_that_comes_again_ends_the_answer",
         "client/api/test_read.py::test_a_list_whose_cursor_comes_again_ends_as_an_error_of_the_node",
     ),

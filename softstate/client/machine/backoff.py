@@ -23,7 +23,7 @@ DOUBLINGS_MAX = 30
 """A backoff bound is doubled at most so often; any sane cap is reached long before."""
 
 BARRED_CAPS = 10.0
-"""When no URL serves WebSocket, that is asked again after this many backoff caps."""
+"""When no URL serves WebSocket, that is asked again after this many backoff caps; so is a poll that was refused."""
 
 
 RETRY_S_MAX = 3_600.0

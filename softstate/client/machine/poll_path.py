@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from softstate.client.machine.backoff import POLL_S_MIN, Rotation, asked_s, jittered_s
+from softstate.client.machine.backoff import BARRED_CAPS, POLL_S_MIN, Rotation, asked_s, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
 from softstate.client.machine.knowledge import Question
 from softstate.client.machine.portions import NAMES_MAX
@@ -67,13 +67,14 @@ class PollPath:
         self.poll_at = math.inf
         self._held = False
         """Whether it waits until a URL may be dialled again."""
-        self._refused: dict[str, set[frozenset[str]]] = {}
-        """The questions, by their names, that a URL has refused: it is not asked again (P-CLI-12).
+        self._refused: dict[str, dict[frozenset[str], float]] = {}
+        """The questions, by their names, that a URL has refused, and until when it is not asked again (P-CLI-12).
 
         Not those that were too large, unless they were of one name: they are asked in halves.
         """
         self._nothing_for: Hashable = None
         """The set and the limits for which every URL has refused all there is to ask; None if they have not."""
+        self._nothing_until = -math.inf
         self._names_max = NAMES_MAX
         self._lowered_for: Hashable = None
         """The set and the limits for which `_names_max` was lowered; None if it was not."""
@@ -88,9 +89,10 @@ class PollPath:
         return self.poll_at if self._pending is None else self._pending.deadline
 
     @property
-    def turned_down(self) -> bool:
-        """Whether nothing is left to ask: every URL has refused each question about the present set (P-CLI-12)."""
-        return self._nothing_for is not None and self._nothing_for == self._circumstances()
+    def asks_at(self) -> float:
+        """From when on there is something to ask: a time to come if every URL has refused all of it (P-CLI-12)."""
+        nothing = self._nothing_for is not None and self._nothing_for == self._circumstances()
+        return self._nothing_until if nothing else -math.inf
 
     def schedule(self, due: float) -> None:
         """Poll at `due`, if not before. If a round is in flight, that is enough."""
@@ -158,7 +160,7 @@ class PollPath:
             if names:
                 self.rotation.pass_over()  # this node refuses every question that there is
         if names and not elsewhere and all_free:
-            self._nothing_for = self._circumstances()
+            self._nothing_for, self._nothing_until = self._circumstances(), self._first_lapse()
         if core.knowledge.subscriptions:
             self.schedule(core.now + jittered_s(core.random, core.advice.poll_every_s if names else LOOK_AGAIN_S))
 
@@ -240,8 +242,14 @@ class PollPath:
     def _turned_down(self, pending: _PollRequest, error: RequestError) -> None:
         """Report it and go on with other questions: the same one would be refused again."""
         core, names = self._core, list(pending.question.since)
+        halves = isinstance(error, TooLarge) and len(names) > 1
+        if pending.body.cursor is not None and not halves:
+            # The question was taken. Its cursor may be of a node of another version behind the same URL.
+            core.last_error = error
+            self._failed(pending.url, 0.0)
+            return
         core.refused(pending.url, error)
-        if isinstance(error, TooLarge) and len(names) > 1:
+        if halves:
             # Smaller portions alone keep it from being asked again: what is noted here would outlive them.
             self._lowered_for, self._names_max = self._circumstances(), (len(names) + 1) // 2
             names += [name for portion in self._rest for name in portion]
@@ -255,10 +263,17 @@ class PollPath:
         core.fire(Trigger.HTTP_ANSWERED)
 
     def _note_refused(self, url: str, names: frozenset[str]) -> None:
-        refused = self._refused.setdefault(url, set())
+        """Leave a URL alone with a question for a while, as if it were barred for it: nodes change."""
+        core, refused = self._core, self._refused.setdefault(url, {})
         if len(refused) >= REFUSED_MAX:
             refused.clear()
-        refused.add(names)
+        refused[names] = core.now + jittered_s(core.random, BARRED_CAPS * core.advice.cap_s)
+
+    def _first_lapse(self) -> float:
+        """Return when the first question may be asked again that a URL has refused."""
+        now = self._core.now
+        lapses = (until for refused in self._refused.values() for until in refused.values())
+        return min((until for until in lapses if until > now), default=now)
 
     def _circumstances(self) -> Hashable:
         core = self._core
@@ -266,10 +281,10 @@ class PollPath:
 
     def _next_batch(self) -> bool:
         """Ask about the next names of the round; tell whether there were any left."""
-        core, refused = self._core, self._refused.get(self.rotation.url, ())
+        core, refused = self._core, self._refused.get(self.rotation.url, {})
         while self._rest:
             names = [name for name in self._rest.popleft() if name in core.knowledge.subscriptions]
-            if names and frozenset(names) not in refused:
+            if names and refused.get(frozenset(names), -math.inf) <= core.now:
                 question = core.knowledge.ask(names, core.now)
                 body = Poll(position=core.knowledge.position, topics=question.topics, prefixes=question.prefixes)
                 self._send(self.rotation.url, body, question, set())

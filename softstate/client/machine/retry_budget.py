@@ -54,7 +54,8 @@ class RetryBudget:
         shares = rotation in (self._poll.rotation, self._push.rotation)
         if core.mode == "offline" and not shares:
             return  # publishes have a backoff of their own, and leave the shared timer alone
-        tells = rotation is self._poll.rotation or not self._polls
+        polls = core.knowledge.subscriptions and self._poll.asks_at <= core.now
+        tells = rotation is self._poll.rotation or not polls
         if rotation.round_over and (tells or (shares and self._probe_at is not None)):
             core.failures += 1
         if core.mode == "offline":
@@ -92,11 +93,6 @@ class RetryBudget:
         return None if connections is None else min(polls, connections)
 
     @property
-    def _polls(self) -> bool:
-        """Whether there is anything to poll that some node has not turned down."""
-        return bool(self._core.knowledge.subscriptions) and not self._poll.turned_down
-
-    @property
     def _attempting(self) -> bool:
         """Whether an attempt is under way, or the next URL of its round is about to be tried."""
         due = min(self._poll.poll_at, self._push.connect_at)
@@ -106,8 +102,8 @@ class RetryBudget:
         """Return from when on a connection may be tried, and a poll; infinity for what is not wanted."""
         core = self._core
         connect_at = self._push.rotation.choose(core.now) if core.options.push else math.inf
-        poll_at = self._poll.rotation.choose(core.now) if self._polls else math.inf
-        return connect_at, poll_at
+        poll_at = self._poll.rotation.choose(core.now) if core.knowledge.subscriptions else math.inf
+        return connect_at, max(poll_at, self._poll.asks_at)
 
     def _end_round(self) -> None:
         """Let the round of URLs end; then draw the time of the next, of the path whose turn it is.

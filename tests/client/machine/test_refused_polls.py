@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from softstate.client.machine.events import (
     Lost,
     NodeRefused,
     PublishAnswered,
+    PublishDropped,
     PublishRequested,
     RequestFailed,
     SendPoll,
@@ -18,9 +21,12 @@ from softstate.client.machine.events import (
 )
 from softstate.errors import Invalid, RequestError, TooLarge, Unsupported
 from softstate.wire.messages import BatchResult, Limits
-from tests.kit.machine_rig import OTHER, URL, Rig, at
+from tests.kit.machine_rig import OTHER, URL, Rig, at, set_to
 
 THIRD = "ws://127.0.0.1:8702"
+
+LAPSE_S_MIN = 0.8 * 10 * 30.0
+"""For so long at least a refused poll is not sent again: ten backoff caps, less the jitter."""
 
 
 def _polling(rig: Rig) -> bool:
@@ -42,7 +48,7 @@ def test_a_poll_refused_is_told_once_and_not_sent_again_unchanged(error: Request
     _refuse(rig, error)
     assert rig.all(NodeRefused) == [NodeRefused(URL, error)]
     assert rig.machine.last_error is error
-    rig.advance(24 * 3600)
+    rig.advance(LAPSE_S_MIN - 1.0)
     assert len(rig.all(SendPoll)) == 1
     assert rig.mode == "polling"
     rig.do(Wanted(["b"]))
@@ -50,13 +56,55 @@ def test_a_poll_refused_is_told_once_and_not_sent_again_unchanged(error: Request
     while _polling(rig):
         _refuse(rig, error)
     assert len(rig.all(NodeRefused)) == 1, "told once"
-    rig.advance(3600)
+    rig.advance(0.5)
     asked = [tuple(poll.message.topics) for poll in rig.all(SendPoll)]
     halves = [("b",)] if isinstance(error, TooLarge) else []
     assert asked == [("a",), ("a", "b"), *halves]
     rig.do(Unwanted(["b"]))
-    rig.advance(3600)
+    rig.advance(0.4)
     assert len(rig.all(SendPoll)) == len(asked), "the first question again"
+
+
+@pytest.mark.parametrize("error", [Invalid("a rule"), Unsupported("no polls"), TooLarge("even one")])
+def test_a_poll_refused_is_tried_again_much_later(error: RequestError) -> None:
+    rig = Rig("a", push=False).open()
+    end, times = rig.now + 24 * 3_600.0, []
+    while rig.now < end:
+        if _polling(rig):
+            times.append(rig.now)
+            _refuse(rig, error)
+        else:
+            rig.tick_once()
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert min(waits) >= LAPSE_S_MIN
+    assert max(waits) <= 1.5 * LAPSE_S_MIN + 18.0, "in the first round of polls behind it"
+    assert len(rig.all(NodeRefused)) == 1, "told once"
+    _until_a_poll(rig)
+    rig.do(rig.polled())
+    assert rig.age == 0.0
+
+
+def test_offline_a_refused_poll_is_tried_again_as_well() -> None:
+    rig = Rig("a", push=False).open()
+    _refuse(rig, Invalid("a rule"))
+    rig.do(_asked(1))
+    while rig.mode != "offline":
+        if rig.machine._publishes.in_flight:
+            rig.do(RequestFailed(_sent(rig).request, "unreachable"))
+        else:
+            rig.tick_once()
+    rig.do(PublishDropped(1))
+    rig.advance(400.0)
+    assert len(rig.all(SendPoll)) > 1
+
+
+def test_a_set_wanted_again_after_a_refusal_lapsed_is_asked_at_once() -> None:
+    rig = Rig("a", push=False).open()
+    _refuse(rig, Invalid("a rule"))
+    rig.do(Unwanted(["a"]))
+    rig.advance(2 * LAPSE_S_MIN)
+    rig.do(Wanted(["a"]))
+    assert len(rig.all(SendPoll)) == 2
 
 
 def test_other_questions_of_the_round_go_on() -> None:
@@ -177,6 +225,45 @@ def test_a_cursor_that_comes_again_ends_the_answer(cursors: list[str | None]) ->
     assert len(rig.all(SendPoll)) <= asked + 1, "after a backoff"
     rig.advance(60.0)
     assert len(rig.all(SendPoll)) > asked
+
+
+@pytest.mark.parametrize("error", [Invalid("a cursor"), Unsupported("a cursor"), TooLarge("even one")])
+def test_a_refused_cursor_does_not_condemn_its_question(error: RequestError) -> None:
+    rig = Rig("p/", push=False).open()
+    rig.do(rig.polled(set_to("p/a", 5), more=True, cursor="x"))
+    _refuse(rig, error)
+    assert rig.machine.last_error is error
+    assert rig.age == float("inf"), "what was cut off certifies nothing"
+    _until_a_poll(rig)
+    assert (rig.poll.message.cursor, rig.poll.message.prefixes) == (None, {"p/": 0})
+    rig.do(rig.polled(set_to("p/a", 5)))
+    assert rig.age == 0.0
+
+
+def test_a_cursor_that_is_always_refused_backs_off_and_leads_to_the_next_node() -> None:
+    rig = Rig("p/", push=False, urls=(URL, OTHER)).open()
+    rig.do(rig.polled(more=True, cursor="x"))
+    _refuse(rig, Invalid("a cursor"))
+    assert rig.poll.url == OTHER
+    end = rig.now + 3_600.0
+    while rig.now < end:
+        if not _polling(rig):
+            rig.tick_once()
+        elif rig.poll.message.cursor is None:
+            rig.do(rig.polled(more=True, cursor="x"))
+        else:
+            _refuse(rig, Invalid("a cursor"))
+    assert 100 < len(rig.all(SendPoll)) < 4 * 3_600.0 / 15.0 * 1.4, "both nodes, two pages, within the backoff's cap"
+
+
+def test_a_cursor_too_large_goes_in_halves() -> None:
+    rig = Rig("a", "b", push=False).open()
+    rig.do(rig.polled(more=True, cursor="x"))
+    _refuse(rig, TooLarge("with a cursor"))
+    for name in "ab":
+        assert (rig.poll.message.cursor, list(rig.poll.message.topics)) == (None, [name])
+        rig.do(rig.polled())
+    assert rig.age == 0.0
 
 
 # Publishes over HTTP -------------------------------------------------------------------------------------------------
