@@ -235,7 +235,7 @@ class Knowledge:
         for topic in topics:
             question.listed.add(topic)
             known = self._known.states.get(topic)
-            if not self._covering(topic) or (known is not None and known.version > revision):
+            if is_prefix(topic) or not self._covering(topic) or (known is not None and known.version > revision):
                 continue  # published again since
             question.unreadable.add(topic)
             if topic not in self._unreadable:
@@ -319,7 +319,10 @@ class Knowledge:
         if not covering:
             return False
         version, known = change.version, self._known.states.get(change.topic)
-        if known is not None and version <= known.version:
+        if known is None:
+            if is_prefix(change.topic):
+                return False  # no topic: it would enter the tree of known topics as a prefix
+        elif version <= known.version:
             self.dropped += version < known.version
             return False
         if version == 0:

@@ -6,10 +6,12 @@ import math
 
 import pytest
 
+from softstate.client.machine.events import Jumped, Lost, Unwanted
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.model import Change
+from softstate.wire.messages import Notify, Poll
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.kit.machine_rig import at, gone, set_to
+from tests.kit.machine_rig import Rig, at, gone, set_to
 
 
 def _knowing(*names: str) -> Knowledge:
@@ -31,6 +33,36 @@ def _certified(*names: str, changes: tuple[Change, ...] = (), revision: int = 10
     lease = knowledge.begin_lease()
     _answer(knowledge, knowledge.ask(names, 100.0, lease), *changes, revision=revision)
     return knowledge
+
+
+PREFIXES = ["/", "//", "a/", "x//", "a/b/", "/a/"]
+
+
+@pytest.mark.parametrize("malformed", PREFIXES)
+@pytest.mark.parametrize("name", ["/", "a/"])
+def test_a_change_of_a_prefix_is_ignored_on_every_path(malformed: str, name: str) -> None:
+    changes = [set_to("a/b", 3), Change(malformed, 5, 1), gone(malformed, 6), set_to("a/c", 7)]
+    rig = Rig(name).live(changes)
+    assert rig.delivered() == [changes[0], changes[-1]]
+    rig.arrive(Notify(malformed, 11, 1), Notify(malformed, 12, deleted=True))
+    assert rig.delivered() == []
+    rig.do(Jumped())
+    rig.do(rig.polled(*changes, set_to("a/d", 15), Change(malformed, 16, 1), revision=20, unreadable=[malformed]))
+    assert rig.delivered() == [set_to("a/d", 15)]
+    assert rig.machine.unreadable() == []
+    assert [known.topic for known in rig.machine.known(name)] == ["a/b", "a/c", "a/d"]
+    rig.do(Lost(rig.conn, None, "cut"))
+    rig.live([Change(malformed, 25, 1)], revision=30)
+    rig.do(Unwanted([name]))
+    assert rig.machine.known("/") == []
+
+
+@pytest.mark.parametrize("malformed", PREFIXES)
+def test_a_prefix_said_to_be_unknown_only_blocks_what_covers_it(malformed: str) -> None:
+    rig = Rig("/", "b").live([set_to("a", 3)])
+    rig.arrive(Notify(malformed, 11, unknown=True))
+    assert rig.recently_sent(Poll)[0].prefixes.keys() == {"/"}
+    assert [known.topic for known in rig.machine.known("/")] == ["a"]
 
 
 def test_the_digest_is_that_of_the_set() -> None:

@@ -68,6 +68,8 @@ from tests.kit.machine_rig import OTHER, POLL, RECOVER, URL
 
 NAMES = ["a", "p/", "p/x", "p/y", "/"]
 TOPICS = ["a", "p/x", "p/y", "q"]
+MALFORMED = ["/", "p/", "p/x/", "q//"]
+"""Topics that a node must not name: nothing may come of them."""
 
 
 class _Chaos:
@@ -106,6 +108,7 @@ class _Chaos:
         match action:
             case Deliver(changes):
                 for change in changes:
+                    assert change.topic in TOPICS
                     assert change.version > self.versions.get(change.topic, 0)
                     self.versions[change.topic] = change.version
             case Reset():
@@ -242,7 +245,8 @@ class _Chaos:
 
     def _change(self) -> Change:
         version = max(1, self.revision - self.random.randrange(5))
-        return Change(self.random.choice(TOPICS), version, version, self.random.random() < 0.3)
+        topic = self.random.choice(TOPICS if self.random.random() < 0.97 else MALFORMED)
+        return Change(topic, version, version, self.random.random() < 0.3)
 
     def _id(self) -> Any:
         text = self.ids[-1] if self.random.random() < 0.7 else self.random.choice(self.ids)
