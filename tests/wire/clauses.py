@@ -578,6 +578,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_backoff.py::test_backoff_has_full_jitter_under_a_doubling_bound_up_to_the_cap",
         "client/machine/test_backoff.py::test_the_next_url_is_tried_at_once_until_all_failed_in_this_round",
         "client/machine/test_backoff.py::test_a_backoff_covers_the_spread",
+        "client/machine/test_paths.py::test_two_stores_behind_one_url_are_not_polled_without_a_pause",
         "client/machine/test_told_waits.py::test_a_shed_dial_waits_as_told_and_then_within_the_spread",
         "simulation/test_schedule_herd.py::test_h1_without_spreading_and_shedding_there_is_no_recovery",
     ),

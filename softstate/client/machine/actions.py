@@ -118,6 +118,18 @@ def poll_now(parts: Parts, _: Cause) -> None:
     parts.poll.schedule(parts.core.now)
 
 
+def poll_reset(parts: Parts, _: Cause) -> None:
+    """Poll after a reset: now, or after a backoff if the reset before has brought the set no age (P-CLI-4).
+
+    Nodes of two stores behind one URL would reset a client with every answer, as fast as it asks.
+    """
+    core = parts.core
+    tries, wait_s = core.knowledge.resets - 2, 0.0
+    if tries >= 0:
+        wait_s = core.advice.pause_s(core.random, tries, core.advice.poll_spread_s)
+    parts.poll.schedule(core.now + wait_s)
+
+
 def poll_soon(parts: Parts, _: Cause) -> None:
     """Poll at a random time within the spread that nodes advised."""
     parts.poll.schedule(parts.core.spread(parts.core.advice.poll_spread_s))

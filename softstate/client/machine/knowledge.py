@@ -58,6 +58,8 @@ class Knowledge:
         self.position: Position | None = None
         self.lease = 0
         self.dropped = 0
+        self.resets = 0
+        """Resets since the whole set last had an age."""
         self._known = KnownTopics()
         self._tombstones: dict[str, int] = {}
         # Topics deleted by a sweep bear the answer's revision, which is above what the store holds for them: sent to
@@ -257,6 +259,8 @@ class Knowledge:
             held = self.subscriptions.get(name)
             if held and held.answered(question.serial, question.lease, revision, question.sent - lag_s):
                 certified.append(name)
+        if self.resets and all(held.asof > -math.inf for held in self.subscriptions.values()):
+            self.resets = 0
         whole = [name for name in certified if question.since[name] == 0 or name in compacted]
         self._heal(question, whole, revision)
         swept = self._sweep(question, whole, revision)
@@ -300,6 +304,7 @@ class Knowledge:
     def reset(self, position: Position) -> None:
         """Begin in another history at `position` (P-REW-5): values stay readable, as of no version and no age."""
         self.position = position
+        self.resets += 1
         self._reset_serial = self._serial
         states = self._known.states.values()
         self._known.replace([Change(state.topic, 0, state.value) for state in states if not state.deleted])

@@ -58,7 +58,7 @@ ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
     (_BEFORE, (Trigger.WELCOME_RESUMED,), "syncing", (do.renew_resumed, do.poll_soon)),
     (_BEFORE, (Trigger.WELCOME_NEW,), "syncing", (do.subscribe_new, do.poll_soon)),
     (_BEFORE, (Trigger.WELCOME_RESET,), "syncing", (do.reset, do.subscribe_new, do.poll_soon)),
-    (_RUNNING, (Trigger.REWOUND,), "polling", (do.reset, do.leave, do.poll_now, do.reconnect_spread)),
+    (_RUNNING, (Trigger.REWOUND,), "polling", (do.reset, do.leave, do.poll_reset, do.reconnect_spread)),
     (("connecting",), (Trigger.REFUSED,), "polling", (do.leave, do.back_off, do.poll_soon)),
     (("polling", "offline"), (Trigger.REFUSED,), None, (do.leave, do.back_off)),
     (_RUNNING, (Trigger.HISTORY_MISMATCH,), "polling", (do.leave, do.poll_soon, do.reconnect_spread)),

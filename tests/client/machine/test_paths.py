@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 
 import msgspec
 import pytest
@@ -65,6 +66,49 @@ def _asked(ticket: int, topic: str = "a") -> PublishRequested:
 
 
 # Rewound stores ------------------------------------------------------------------------------------------------------
+
+
+def _two_stores(rig: Rig, pattern: str, seconds: float) -> list[float]:
+    """Answer polls as two nodes of two stores behind one URL, in turn; return when polls were sent."""
+    sent: list[float] = []
+    end, turn = rig.now + seconds, cycle(pattern)
+    while rig.now < end:
+        if not rig.machine._poll.in_flight:
+            rig.tick_once()
+            continue
+        sent.append(rig.now)
+        rig.now += 0.002
+        store, position = next(turn), rig.poll.message.position
+        if position is not None and position.epoch != store:
+            rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(5, epoch=store))))
+        else:
+            rig.do(rig.polled(position=at(5, epoch=store), next_ms=15_000))
+    return sent
+
+
+@pytest.mark.parametrize("pattern", ["xy", "xxy", "xyyx"])
+@pytest.mark.parametrize("names", [1, 2_500])
+def test_two_stores_behind_one_url_are_not_polled_without_a_pause(pattern: str, names: int) -> None:
+    rig = Rig(*(f"t{number}" for number in range(names)), push=False).open()
+    sent = _two_stores(rig, pattern, 600.0)
+    assert len(sent) < 600.0 / 12.0 * 6
+    assert all(sum(at_s <= each < at_s + 5.0 for each in sent) < 20 for at_s in sent)
+    rig.do(*([rig.polled(position=at(5, epoch="x"))] if rig.machine._poll.in_flight else []))
+    _two_stores(rig, "x", 120.0)
+    assert rig.age < 20.0, "once there is one store"
+
+
+def test_the_poll_after_a_reset_comes_at_once_again_when_the_set_has_had_an_age() -> None:
+    rig = Rig("a", push=False).open()
+    rig.do(rig.polled())
+    for revision in range(3, 8):
+        while not rig.machine._poll.in_flight:
+            rig.tick_once()
+        polls = len(rig.all(SendPoll))
+        position = at(revision, f"l{revision}")
+        rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=position)))
+        assert len(rig.all(SendPoll)) == polls + 1
+        rig.do(rig.polled(position=position))
 
 
 def test_a_reset_comes_before_the_first_value_of_the_new_history() -> None:
