@@ -130,6 +130,7 @@ class RedisConnections:
         self._turns = trio.Semaphore(CONNECTIONS_MAX)
         self._nursery: trio.Nursery | None = None
         self._listening: RedisConnection | None = None
+        self._closer = trio.Lock()
         self._hosting = trio.Event()
         self._closing = trio.Event()
         self._closed = trio.Event()
@@ -153,11 +154,13 @@ class RedisConnections:
     async def aclose(self) -> None:
         """Close every connection, once no call is under way any more. Idempotent; finishes even if cancelled."""
         with trio.CancelScope(shield=True):
-            for _ in range(CONNECTIONS_MAX):
-                await self._turns.acquire()
-            self._closing.set()
-            for _ in range(CONNECTIONS_MAX):
-                self._turns.release()
+            # One takes all the turns: two that take them by turns would wait for each other.
+            async with self._closer:
+                for _ in range(CONNECTIONS_MAX):
+                    await self._turns.acquire()
+                self._closing.set()
+                for _ in range(CONNECTIONS_MAX):
+                    self._turns.release()
             await self._closed.wait()
 
     async def send(self, command: bytes, *arguments: bytes | str | int) -> Any:

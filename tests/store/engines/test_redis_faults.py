@@ -15,10 +15,12 @@ from softstate.model import Page, Query
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Applied, Store, Write
-from softstate.store.redis.connection import CONNECTIONS_MAX
+from softstate.store.redis.connection import CONNECTIONS_MAX, RedisConnections
+from softstate.store.redis.url import RedisAddress
 from softstate.testing.conformance.stage import put, read_page
 from tests.store.engines.cable import cable_to
 from tests.store.engines.redis_rig import RedisRig, opened, opened_over, redis_rig
+from tests.store.engines.rig import free_port
 
 SHORT_S = 0.3
 """A bound on calls for tests that wait until it is over."""
@@ -383,3 +385,14 @@ async def test_other_namespaces_and_keys_are_left_alone(rig: RedisRig) -> None:
     for gone in (store, second):
         with pytest.raises(trio.ClosedResourceError):
             await gone.head()
+
+
+async def test_two_that_close_it_at_once_both_return() -> None:
+    connections = RedisConnections(RedisAddress.read(f"redis://127.0.0.1:{free_port()}"))
+    await connections.open()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(connections.aclose)
+    await connections.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await connections.send(b"PING")
