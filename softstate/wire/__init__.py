@@ -4,6 +4,7 @@ from softstate.wire.close_codes import CLOSE_FOR as CLOSE_FOR, CloseCode as Clos
 from softstate.wire.codec import (
     CBOR as CBOR,
     CODECS as CODECS,
+    DAMAGED as DAMAGED,
     JSON as JSON,
     Codec as Codec,
     check_batch as check_batch,

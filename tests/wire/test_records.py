@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from softstate.errors import Invalid
-from softstate.model import Change, Record
+from softstate.model import Change, Record, SharedRecords
 from softstate.position import Position
-from softstate.wire import CBOR, CODECS, JSON, Codec, check_batch, encode_value, encode_value_for
+from softstate.wire import CBOR, CODECS, DAMAGED, JSON, Codec, check_batch, encode_value, encode_value_for
 from softstate.wire.messages import (
     Batch,
     BatchChange,
@@ -102,6 +102,42 @@ def test_a_full_last_page_with_every_field_still_has_a_short_map_head(codec: Cod
     assert isinstance(page, Subscribed)
     assert page.changes == [Change("b/c", 2**53 - 1, deleted=True)]
     assert page.lag_ms == 1
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "bad", [Record("bad", 9, None, unreadable=True), Record("bad", 9, b"\x82\x01"), Record("bad", 9, b"\xf7")], ids=str
+)
+def test_a_damaged_record_makes_no_other_be_encoded_again(
+    codec: Codec, bad: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Subscribed(1, AT, more=True)
+    records = [*RECORDS, bad, *RECORDS]
+    whole = codec.encode(message, records)
+    page = codec.server_message(whole)
+    assert isinstance(page, Subscribed)
+    assert ([change.topic for change in page.changes], page.unreadable) == ([r.topic for r in RECORDS] * 2, ["bad"])
+
+    ahead = {id(record): codec.change(record) for record in RECORDS}
+    tried: list[str] = []
+    change = type(codec).change
+
+    def noted(codec: Codec, record: Record) -> bytes:
+        tried.append(record.topic)
+        return change(codec, record)
+
+    monkeypatch.setattr(type(codec), "change", noted)
+    assert codec.encode(message, records, ahead) == whole
+    assert tried == ["bad"]
+    assert codec.encode(message, records, {**ahead, id(bad): DAMAGED}) == whole
+    assert tried == ["bad"]
+    shared = SharedRecords(records)
+    assert codec.encode(message, shared, {**ahead, id(bad): DAMAGED}) == whole
+    for number in range(2, 5):
+        assert codec.encode(Subscribed(number, AT, more=True), shared) == codec.encode(
+            Subscribed(number, AT, more=True), records, {**ahead, id(bad): DAMAGED}
+        )
+    assert tried == ["bad"], "a herd that shares the page shares what is damaged of it"
 
 
 # HTTP bodies, and the rest -------------------------------------------------------------------------------------------

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 
 from softstate.errors import Unreadable
 from softstate.model import Record, SharedRecords
 from softstate.server.fanout.turns import Turns
-from softstate.wire import Codec
+from softstate.wire import DAMAGED, Codec
 from softstate.wire.value import is_checked
 
 JSON_BYTES_PER_NAME = 16
@@ -28,7 +27,7 @@ RECORDS_PER_NAME = 4
 def encode_in_portions(
     turns: Turns, codec: Codec, records: Sequence[Record], encode: Callable[[Record], bytes]
 ) -> Generator[int, None, dict[int, bytes]]:
-    """Encode records, as many in a turn as its budget allows, and return the bytes of each by its `id`.
+    """Encode records, as many in a turn as its budget allows, and return the bytes of each by its `id`, or `DAMAGED`.
 
     Yields what each portion costs, in names, ahead of it. Nothing, if they cost so little that they may as well be
     encoded with the message that carries them. A page that several connections are answered with is encoded once: each
@@ -45,8 +44,10 @@ def encode_in_portions(
             turns.refund(names)
             break
         for record in left.popleft():
-            with suppress(Unreadable):  # told by the message that would carry it
+            try:
                 encoded[id(record)] = encode(record)
+            except Unreadable:
+                encoded[id(record)] = DAMAGED  # told by the message that would carry it
     return encoded
 
 

@@ -16,7 +16,7 @@ Records are embedded into CBOR messages as stored, and are decoded once, to see 
 from __future__ import annotations
 
 from softstate.model import Value
-from softstate.wire.codec.base import Codec as Codec, check_batch as check_batch, damaged as damaged
+from softstate.wire.codec.base import DAMAGED as DAMAGED, Codec as Codec, check_batch as check_batch, damaged as damaged
 from softstate.wire.codec.cbor import CBOR as CBOR
 from softstate.wire.codec.json import JSON as JSON
 from softstate.wire.value import wrap_bytes

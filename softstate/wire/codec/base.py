@@ -34,6 +34,9 @@ ECHO_CHARS_MAX = 256
 
 NOTHING_ENCODED: Mapping[int, bytes] = {}
 
+DAMAGED = b""
+"""Stands for the change of a record that is damaged."""
+
 _CARRIES_CHANGES = (Subscribed, Polled)
 
 _ANSWERED = {kind.__struct_config__.tag for kind in (Subscribe, Renew, Poll, Publish)}
@@ -140,41 +143,46 @@ class Codec(ABC):
     ) -> bytes:
         """Encode a message; `records` become its `changes`, and those that are damaged its `unreadable`.
 
-        `encoded` are changes that are encoded already, by the `id` of their records. Those of `SharedRecords` are
-        encoded and joined once.
+        `encoded` are changes that are encoded already, by the `id` of their records: `DAMAGED` for one that cannot be.
+        Those of `SharedRecords` are encoded and joined once.
         """
         if not isinstance(message, _CARRIES_CHANGES) or message.changes:
             return self.message(message)
-        if type(records) is SharedRecords and (shared := records.made.get(self)) is not None:
-            return self._with(self.message(message), "changes", shared)
-        try:
-            if encoded:
-                changes = [encoded.get(id(record)) or self.change(record) for record in records]
-            else:
-                changes = [self.change(record) for record in records]
-        except Unreadable:
-            changes, unreadable = self._readable(records)
+        if type(records) is not SharedRecords:
+            array, unreadable = self._changes(records, encoded)
+        elif (made := records.made.get(self)) is not None:
+            array, unreadable = made
+        else:
+            array, unreadable = records.made[self] = self._changes(records, encoded)
+        if unreadable:
             message = msgspec.structs.replace(message, unreadable=unreadable)
-            return self._with(self.message(message), "changes", self._array(changes))
-        array = self._array(changes)
-        if type(records) is SharedRecords:
-            records.made[self] = array
         return self._with(self.message(message), "changes", array)
 
     def message(self, message: Message) -> bytes:
         """Encode a message, without the records that become its `changes`."""
         return self.dumps(message)
 
-    def _readable(self, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
-        """Encode what can be encoded of records; return the changes, and the topics of the others."""
+    def _changes(self, records: Sequence[Record], encoded: Mapping[int, bytes]) -> tuple[bytes, list[str]]:
+        """Encode what can be encoded of records, as one array; return it, and the topics of the others."""
+        if not encoded:
+            try:
+                return self._array([self.change(record) for record in records]), []
+            except Unreadable:
+                pass  # so few that they were not encoded ahead
         changes: list[bytes] = []
         unreadable: dict[str, None] = {}
         for record in records:
             try:
-                changes.append(self.change(record))
+                change = encoded.get(id(record))
+                if change is None:
+                    change = self.change(record)
             except Unreadable:
+                change = DAMAGED
+            if change:
+                changes.append(change)
+            else:
                 unreadable[record.topic] = None
-        return changes, list(unreadable)
+        return self._array(changes), list(unreadable)
 
     def change(self, record: Record) -> bytes:
         """Encode a record as a change. Raises `Unreadable` if it is damaged."""

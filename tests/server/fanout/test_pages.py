@@ -41,14 +41,14 @@ async def test_values_not_checked_before_are_checked_in_portions_and_only_once(m
     assert turns.spent == []
 
 
-async def test_json_is_written_in_portions_each_time_and_what_is_damaged_is_left_out() -> None:
+async def test_json_is_written_in_portions_each_time_and_what_is_damaged_is_noted() -> None:
     records = [Record(f"t/{number}", number, cbor2.dumps([number] * 3_000)) for number in range(1, 31)]
     records[3] = Record("t/bad", 4, b"\xff" * 3_000)
     turns = Recorder()
     for _ in range(2):
         turns.spent.clear()
         encoded = await encode_in_turns(turns, JSON, records, JSON.change)
-        assert set(encoded) == {id(record) for record in records if record.topic != "t/bad"}
+        assert [record.topic for record in records if not encoded[id(record)]] == ["t/bad"]
         assert len(turns.spent) >= 20
 
 
@@ -103,4 +103,4 @@ def test_a_shared_page_reads_as_any_other_also_with_a_damaged_record(codec: Code
         shared = SharedRecords(records)
         for _ in range(2):
             assert codec.encode(message, shared) == codec.encode(message, records)
-        assert (codec in shared.made) == (bad not in records)
+        assert codec in shared.made
