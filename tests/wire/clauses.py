@@ -48,6 +48,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "processes/test_foreign_client.py::test_bad_messages_are_refused_by_name_and_harm_no_other_client",
         "wire/test_items.py::test_the_id_of_a_request_with_a_wrong_field_is_read",
         "wire/test_items.py::test_no_id_is_made_up",
+        "wire/test_items.py::test_the_longest_id_is_read_however_it_is_written",
     ),
     "P-WIRE-10": (
         "client/shell/test_levels.py::test_a_field_of_a_later_level_goes_only_where_that_level_was_told",
@@ -61,6 +62,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "wire/test_items.py::test_bytes_behind_an_item_are_refused_before_they_are_decoded",
         "wire/test_items.py::test_cbor_decodes_no_more_than_was_counted",
         "wire/test_items.py::test_json_decodes_no_more_than_was_counted",
+        "wire/test_items.py::test_a_list_in_place_of_an_id_is_not_decoded",
         "wire/test_value.py::test_the_last_item_of_a_value_fits_and_the_next_is_too_large",
         "server/websocket/test_large_messages.py::test_the_worst_messages_are_refused_by_their_id",
         "server/http/test_large_bodies.py::test_the_worst_bodies_are_refused",

@@ -292,6 +292,46 @@ def test_no_more_is_read_for_an_id_than_the_limit() -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("field", ["op", "id"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_list_in_place_of_an_id_is_not_decoded(
+    codec: Codec, field: str, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a message that was refused by its count were decoded after all."""
+    decoded = 0
+
+    def note(item: Any, *_immutable: object) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return item
+
+    def decode(data: bytes | str, **kind: Any) -> Any:
+        return msgspec.json.Decoder(kind.get("type", Any), float_hook=note).decode(data)
+
+    loads = cbor2.loads
+    long: list[list[Any]] = [[0.5] * 5_000, [{}] * 5_000, [[{"k": 0.5}]] * 1_000, ["x" * 5_000, 0.5, {}]]
+    for item in long:
+        data = codec.dumps({"op": "renew", "id": 1} | {field: item})
+        with monkeypatch.context() as patch:
+            patch.setattr(cbor2, "loads", lambda *args, **kwargs: loads(*args, **kwargs, object_hook=note))
+            patch.setattr(msgspec.json, "decode", decode)
+            assert codec.request_id(data if closed else data[:-1]) is None
+        assert decoded == 0
+
+
+@BOTH
+def test_the_longest_id_is_read_however_it_is_written(codec: Codec) -> None:
+    for number in ("x" * 64, "\U0001f600" * 64, "\x01" * 64):
+        assert codec.request_id(codec.dumps({"op": "renew", "id": number, "digest": 1})) == number
+        assert codec.request_id(codec.dumps({"op": "renew", "id": number + "x", "digest": 1})) is None
+    escaped = "\\ud83d\\ude00" * 64
+    for text in (f'{{"op":"renew","id":  "{escaped}","digest":1}}', f'{{"op":"renew","id":"{escaped}", 1}}'):
+        assert JSON.request_id(text) == "\U0001f600" * 64
+    op = "".join(f"\\u{ord(character):04x}" for character in "subscribe")
+    assert JSON.request_id(f'{{"op":"{op}", "id" :{" " * 5_000}7 ,"topics":[]}}') == 7
+
+
+@BOTH
 def test_the_error_of_a_huge_message_is_short(codec: Codec) -> None:
     for message in ({"op": "x" * 100_000}, {"op": "subscribe", "id": 1, "topics": {"y" * 100_000: "z" * 100_000}}):
         with pytest.raises(Exception, match=r".") as caught:

@@ -12,7 +12,7 @@ import msgspec
 from softstate.errors import Invalid, Unreadable
 from softstate.model import Record, Value
 from softstate.wire.codec.base import Codec, MessageKinds, brief, damaged
-from softstate.wire.codec.items import MORE_FOLLOWS, Count, cbor_exceeds, cbor_fields
+from softstate.wire.codec.items import MORE_FOLLOWS, SCALAR_BYTES_MAX, Count, cbor_exceeds, cbor_fields
 from softstate.wire.codec.templates import dumps, encode, head
 from softstate.wire.messages import PROTOCOL_CBOR, Message
 from softstate.wire.value import NO_TAGS, VALUE_DEPTH_MAX, cbor_of, refuse_tag
@@ -52,7 +52,7 @@ class _Cbor(Codec):
 
     def _scalar(self, item: bytes | None) -> object:
         try:
-            return None if item is None else self._item(item)
+            return None if item is None or len(item) > SCALAR_BYTES_MAX else self._item(item)
         except Invalid:
             return None
 

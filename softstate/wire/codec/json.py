@@ -10,7 +10,7 @@ import msgspec
 from softstate.errors import Invalid
 from softstate.model import Change, Value
 from softstate.wire.codec.base import Codec, MessageKinds, brief
-from softstate.wire.codec.items import Count, json_exceeds, json_fields
+from softstate.wire.codec.items import SCALAR_BYTES_MAX, Count, json_exceeds, json_fields
 from softstate.wire.messages import PROTOCOL_JSON, Batch, BatchChange, Notify, Polled, Publish, Subscribed
 from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_bytes
 
@@ -97,7 +97,7 @@ def _text(data: bytes | str) -> str:
 
 def _scalar(item: msgspec.Raw | str | None) -> object:
     try:
-        return None if item is None else msgspec.json.decode(item)
+        return None if item is None or len(item) > SCALAR_BYTES_MAX else msgspec.json.decode(item)
     except (msgspec.DecodeError, RecursionError):
         return None
 
