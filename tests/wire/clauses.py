@@ -27,6 +27,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-WIRE-5": (
         "wire/test_codec.py::test_ill_formed_json_is_refused",
         "wire/test_codec.py::test_the_last_of_duplicate_json_keys_counts",
+        "wire/test_codec.py::test_a_second_operation_is_invalid_and_not_unknown",
+        "wire/test_codec.py::test_an_operation_that_comes_twice_is_one_and_an_unknown_last_one_is_unsupported",
         "wire/test_codec.py::test_longer_integers_are_refused_and_never_become_floats",
     ),
     "P-WIRE-6": (

@@ -306,6 +306,38 @@ def test_the_last_of_duplicate_json_keys_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ('"op":"bye","op":"renew","id":1,"digest":"","count":0', 1),
+        ('"op":"renew","id":1,"digest":"","count":0,"op":"bye"', None),
+        ('"id":2,"op":"renew","op":"subscribe"', 2),
+        ('"op":"later","id":3,"o\\u0070":"poll"', 3),
+        ('"op":"publish","id":4,"topic":"a","value":1,"op":"poll"', 4),
+    ],
+)
+def test_a_second_operation_is_invalid_and_not_unknown(fields: str, number: int | None) -> None:
+    for data in (f"{{{fields}}}", f"{{{fields}}}".encode()):
+        with pytest.raises(Invalid, match="names two"):
+            JSON.client_message(data)
+        assert JSON.request_id(data) == number
+    with pytest.raises(Invalid, match="names two"):
+        JSON.server_message('{"op":"renewed","id":1,"op":"bye"}')
+
+
+def test_an_operation_that_comes_twice_is_one_and_an_unknown_last_one_is_unsupported() -> None:
+    assert JSON.client_message('{"op":"poll","id":1,"op":"poll"}') == Poll(id=1)
+    for last in ('"later"', '"later","op":"later"', f'"{"x" * 100_000}"'):
+        for first in ("poll", "later"):
+            with pytest.raises(Unsupported, match="unknown op"):
+                JSON.client_message(f'{{"op":"{first}","id":1,"op":{last}}}')
+    for last in ("7", "null", '["poll"]', "{}"):
+        with pytest.raises(Invalid, match=r"Expected `str` - at `\$\.op`"):
+            JSON.client_message(f'{{"op":"poll","id":1,"op":{last}}}')
+        with pytest.raises((Invalid, Unsupported), match=r"\$\.op"):
+            JSON.client_message(f'{{"op":"later","id":1,"op":{last}}}')
+
+
+@pytest.mark.parametrize(
     "text", ["5", "null", "true", "[]", "{}", '"YQ"', '"Y Q=="', '"YQ==\\n"', '"é"', '"YQ==YQ=="', '"-_-_"', '["YQ=="]']
 )
 @pytest.mark.parametrize("pattern", ["%s", "[1,%s]", '{"k":%s}', '{"k":[[%s]],"l":2}'])

@@ -4,7 +4,7 @@ Both refuse, with `Invalid`, everything but exactly one well-formed message (P-W
 nesting that would exhaust the stack; in CBOR also duplicate keys, indefinite lengths and every tag (P-WIRE-4). cbor2
 would decode tags eagerly (tag 35 compiles a regular expression that the peer chose) and ignores trailing bytes, so both
 are dealt with here. Of duplicate JSON keys the last one counts, as RFC 8259 section 4 allows: finding them would cost a
-second pass (P-WIRE-5).
+second pass (P-WIRE-5). Only a second `op` that differs is refused.
 
 The `value` of a decoded message is anything that the syntax can carry (CBOR: undefined, NaN; JSON: long integers, deep
 nesting). Before use it goes through `check_value`, which applies the rules of values.

@@ -242,7 +242,7 @@ class Codec(ABC):
         try:
             return self._one_of(data, kinds)
         except Invalid as error:
-            if error.message.endswith("`$.op`") and "Invalid value" in error.message:
+            if names_unknown_op(error):
                 raise Unsupported(f"unknown op: {error.message}") from None
             raise
 
@@ -265,6 +265,11 @@ def check_batch(batch: Batch) -> Batch:
         if change.deleted == (change.value is not msgspec.UNSET):
             raise Invalid(f"changes[{index}] needs either value or deleted: true, and not both")
     return batch
+
+
+def names_unknown_op(error: Invalid) -> bool:
+    """Tell whether a message was refused for the value of its `op`."""
+    return error.message.endswith("`$.op`") and "Invalid value" in error.message
 
 
 def brief(message: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from softstate.errors import Invalid
 from softstate.model import Change, Value
-from softstate.wire.codec.base import Codec, MessageKinds, brief
+from softstate.wire.codec.base import Codec, MessageKinds, brief, names_unknown_op
 from softstate.wire.codec.items import SCALAR_BYTES_MAX, Count, json_exceeds, json_fields
 from softstate.wire.messages import PROTOCOL_JSON, Batch, BatchChange, Notify, Polled, Publish, Subscribed
 from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_bytes
@@ -53,7 +53,13 @@ class _Json(Codec):
         return _scalar(found.op), _scalar(found.id)
 
     def _one_of(self, data: bytes | str, kinds: MessageKinds) -> Any:
-        item = self._decoded(data, kinds.json.decode)
+        try:
+            item = self._decoded(data, kinds.json.decode)
+        except Invalid as error:
+            # The decoder goes by the first `op`, and takes another for a value that it does not know.
+            if names_unknown_op(error) and type(op := self._op_and_id(data)[0]) is str and op in kinds.by_op:
+                raise Invalid("a message has one operation, and this names two in `$.op`: send one") from None
+            raise
         return _unwrapped(item, data) if kinds.whole else item
 
     def _decoded(self, data: bytes | str, decode: Callable[[str], Any]) -> Any:
