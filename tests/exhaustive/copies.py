@@ -31,9 +31,11 @@ _SHARED = (
 _IGNORED = frozenset({
     "conn", "request", "_number", "_messages", "_parts", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
-    "_children", "answered_url", "last_error", "_told",
+    "_children", "answered_url", "last_error", "_told", "newest", "idle_pages", "idle_since",
 })  # fmt: skip
-"""Fields that are not compared: counters, names of things of which there is one, constants, what others imply."""
+"""Fields that are not compared: counters, names of things of which there is one, constants, what others imply.
+
+Of answers without an end, too, which no small world has."""
 
 _SERIALS = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
 _LEASES = frozenset({"lease"})

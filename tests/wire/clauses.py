@@ -566,6 +566,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "simulation/test_schedule_network.py::test_n8_websocket_is_blocked_and_http_works",
         "client/machine/test_one_fetch.py::test_while_a_snapshot_arrives_page_by_page_nothing_is_polled",
+        "client/machine/test_one_fetch.py::test_names_are_polled_beside_pages_that_bring_nothing",
     ),
     "P-CLI-2": (
         "client/machine/test_one_flight.py::test_the_welcome_restarts_the_timer",
@@ -629,6 +630,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_refused_polls.py::test_a_poll_refused_is_tried_again_much_later",
         "client/machine/test_refused_polls.py::test_a_refused_cursor_does_not_condemn_its_question",
         "client/machine/test_refused_polls.py::test_a_cursor_that_comes_again_ends_the_answer",
+        "client/machine/test_refused_polls.py::test_an_answer_whose_pages_bring_nothing_newer_ends_as_an_error_of_the_node",
+        "client/machine/test_one_fetch.py::test_a_connection_whose_answer_comes_to_no_end_is_left",
         "client/api/test_read.py::test_a_list_whose_cursor_comes_again_ends_as_an_error_of_the_node",
     ),
     "P-CLI-13": (

@@ -19,6 +19,12 @@ from softstate.names import is_prefix, prefixes_of
 from softstate.position import Position
 from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 
+IDLE_PAGES_MAX = 1_000
+"""Pages in a row without a newer change after which an answer counts as one without an end.
+
+A node looks at 50,000 names and records for a page (P-SUB-16): so it may pass over fifty million that are no news.
+"""
+
 CLOCK_RATE_MIN = 0.99
 """The slowest that a client's clock is taken to run: its age is never below real staleness while that holds (S5)."""
 
@@ -38,6 +44,26 @@ class Question:
     listed: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     """Topics whose records are damaged, as its pages have said so far."""
+    newest: int = 0
+    """The highest version that its pages have listed."""
+    idle_pages: int = 0
+    """The last pages in a row that brought nothing newer."""
+    idle_since: float = math.inf
+    """When the first of them came."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether its pages have brought nothing for so long that more of them would hardly bring anything."""
+        return self.idle_pages > IDLE_PAGES_MAX
+
+    def note_page(self, now: float, newest: int, *, damage: bool) -> None:
+        """Take note of a page: the highest version in it, and whether it told of further damage."""
+        if newest > self.newest or damage:
+            self.idle_pages, self.idle_since = 0, math.inf
+        else:
+            self.idle_pages += 1
+            self.idle_since = min(self.idle_since, now)
+        self.newest = max(self.newest, newest)
 
     @property
     def topics(self) -> dict[str, int]:

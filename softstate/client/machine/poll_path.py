@@ -227,7 +227,7 @@ class PollPath:
     # Inside ----------------------------------------------------------------------------------------------------------
 
     def _next_page(self, pending: _PollRequest, cursor: str | None) -> None:
-        if cursor is None or cursor in pending.cursors:
+        if cursor is None or cursor in pending.cursors or pending.question.endless:
             self._core.last_error = Unavailable(f"{pending.url} announces further pages without an end")
             self._failed(pending.url, 0.0)
             return

@@ -14,7 +14,7 @@ from softstate.client.machine.publish_queue import error_of
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import Denied
+from softstate.errors import Denied, Unavailable
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import (
@@ -181,6 +181,10 @@ class PushMessages:
         connection.page(core.now, question.sent)
         core.take_page(question, message)
         if message.more:
+            if question.endless:
+                core.last_error = Unavailable(f"{connection.url} announces further pages without an end")
+                core.counts["misses"] += 1
+                core.fire(Trigger.STUCK)
             return
         del connection.requests[str(message.id)]
         self._denied(connection, request, message)

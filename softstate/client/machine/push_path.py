@@ -21,6 +21,9 @@ from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Un
 PUBLISH_TIMEOUTS = 4
 """A connection is left when a publish stays unanswered for this many times `timeout_ms`."""
 
+IDLE_TIMEOUTS = 4
+"""Names are polled beside an answer whose pages have brought nothing for this many times `timeout_ms`."""
+
 RENEWALS_MAX = 8
 """Renewals whose answers are still taken if they come late; older ones are forgotten."""
 
@@ -47,15 +50,16 @@ class PushPath:
         return self.connection if self.connection is not None and self.connection.open else None
 
     def asking(self) -> frozenset[str]:
-        """Return the names that a subscribe in flight asks for in full, and whose answer is not overdue.
+        """Return the names that a subscribe in flight asks for in full, and whose answer is neither overdue nor idle.
 
         None before the welcome: a poll that is due then goes because the connection takes long.
         """
         if self.open is None:
             return frozenset()
         held = self._core.knowledge.subscriptions
+        idle_since = self._core.now - IDLE_TIMEOUTS * self.open.timeout_s
         asked = [each for each in self.open.requests.values() if each.joins and not each.timed_out]
-        names = [name for each in asked for name in each.question.since]
+        names = [name for each in asked if each.question.idle_since > idle_since for name in each.question.since]
         return frozenset(name for name in names if name in held and held[name].whole)
 
     def deadline(self) -> float:

@@ -191,10 +191,13 @@ class Core:
     def take_page(self, question: Question, message: Subscribed | Polled) -> None:
         """Apply one page of an answer, and tell the application what is new."""
         self.deliver(self.knowledge.apply_page(question, message.changes, message.position.revision))
+        unreadable = len(question.unreadable)
         if message.unreadable:
             damaged = self.knowledge.apply_unreadable(question, message.unreadable, message.position.revision)
             if damaged:
                 self.act(TopicsUnreadable(damaged))
+        newest = max((change.version for change in message.changes), default=0)
+        question.note_page(self.now, newest, damage=len(question.unreadable) > unreadable)
 
     def deny(self, names: Iterable[str]) -> list[str]:
         """Drop names that a node refuses from the set, and report them; return those that were in it."""

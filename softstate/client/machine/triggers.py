@@ -41,7 +41,7 @@ class Trigger(Enum):
     EXPIRED = auto()
     """The lease ended by the client's reckoning."""
     STUCK = auto()
-    """A publish stays unanswered on the connection."""
+    """A publish stays unanswered on the connection, or an answer comes to no end."""
     JUMPED = auto()
     """The host slept."""
     REVOKED = auto()

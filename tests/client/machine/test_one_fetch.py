@@ -19,8 +19,9 @@ from softstate.client.machine.events import (
     Settled,
     Wanted,
 )
-from softstate.wire.messages import BatchResult, Error, Polled, PositionMoved, Subscribe
-from tests.kit.machine_rig import TIMEOUT_S, Rig, at, set_to
+from softstate.client.machine.knowledge import IDLE_PAGES_MAX
+from softstate.wire.messages import BatchResult, Error, Polled, PositionMoved, Subscribe, Subscribed
+from tests.kit.machine_rig import OTHER, TIMEOUT_S, URL, Rig, at, set_to
 
 
 def test_while_a_snapshot_arrives_page_by_page_nothing_is_polled() -> None:
@@ -31,6 +32,39 @@ def test_while_a_snapshot_arrives_page_by_page_nothing_is_polled() -> None:
     assert rig.all(SendPoll) == []
     rig.arrive(rig.subscribed())
     assert rig.mode == "live"
+
+
+def test_names_are_polled_beside_pages_that_bring_nothing() -> None:
+    rig = Rig("p/").syncing()
+    rig.arrive(rig.subscribed(set_to("p/1", 1), more=True))
+    for _ in range(8):
+        assert rig.all(SendPoll) == []
+        rig.advance(TIMEOUT_S / 2)
+        rig.arrive(rig.subscribed(set_to("p/1", 1), more=True))
+    rig.advance(TIMEOUT_S / 2 + 1.5)
+    rig.do(rig.polled())
+    assert rig.mode == "syncing"
+    assert rig.age < 2.0
+    rig.arrive(rig.subscribed(set_to("p/2", 2)))
+    assert rig.mode == "live"
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_connection_whose_answer_comes_to_no_end_is_left(added: bool) -> None:
+    rig = Rig("a", "p/", urls=(URL, OTHER)).syncing() if not added else Rig("a", urls=(URL, OTHER)).live()
+    if added:
+        rig.do(Wanted(["p/"]))
+    request, pages = rig.sent(Subscribe)[-1].id, 0
+    while rig.mode != "polling":
+        pages += 1
+        assert pages <= IDLE_PAGES_MAX + 1
+        rig.advance(0.01)
+        rig.arrive(Subscribed(request, at(10), more=True))
+    assert pages == IDLE_PAGES_MAX + 1
+    assert "further pages without an end" in str(rig.machine.last_error)
+    while rig.machine._push.connection is None:
+        rig.tick_once()
+    assert (rig.machine._push.connection.url == OTHER) is not added, "a node that was in order is tried once more"
 
 
 def test_a_subscribe_whose_answer_is_overdue_no_longer_holds_back_the_poll() -> None:

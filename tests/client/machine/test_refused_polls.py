@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from softstate.client.machine import knowledge
 from softstate.client.machine.events import (
     Lost,
     NodeRefused,
@@ -19,7 +20,9 @@ from softstate.client.machine.events import (
     Unwanted,
     Wanted,
 )
+from softstate.client.machine.knowledge import IDLE_PAGES_MAX
 from softstate.errors import Invalid, RequestError, TooLarge, Unsupported
+from softstate.model import Change
 from softstate.wire.messages import BatchResult, Limits
 from tests.kit.machine_rig import OTHER, URL, Rig, at, set_to
 
@@ -225,6 +228,49 @@ def test_a_cursor_that_comes_again_ends_the_answer(cursors: list[str | None]) ->
     assert len(rig.all(SendPoll)) <= asked + 1, "after a backoff"
     rig.advance(60.0)
     assert len(rig.all(SendPoll)) > asked
+
+
+@pytest.mark.parametrize("changes", [[], [set_to("p/a", 5)], [set_to("p/a", 5), set_to("p/b", 6)]])
+def test_an_answer_whose_pages_bring_nothing_newer_ends_as_an_error_of_the_node(changes: list[Change]) -> None:
+    rig = Rig("p/", push=False, urls=(URL, OTHER)).open()
+    pages = 0
+    while rig.poll.url == URL:
+        pages += 1
+        assert pages <= IDLE_PAGES_MAX + 2
+        rig.do(rig.polled(*changes, more=True, cursor=f"c{pages}"))
+    assert "further pages without an end" in str(rig.machine.last_error)
+    rig.do(rig.polled())
+    assert rig.age == 0.0
+    _until_a_poll(rig)
+    assert rig.poll.url == OTHER
+
+
+def test_a_node_that_never_ends_its_answers_is_asked_again_after_a_backoff() -> None:
+    rig = Rig("p/", push=False).open()
+    for number in range(IDLE_PAGES_MAX + 1):
+        rig.do(rig.polled(more=True, cursor=f"c{number}"))
+    assert not _polling(rig)
+    _until_a_poll(rig)
+    assert rig.poll.message.cursor is None
+    rig.do(rig.polled())
+    assert rig.age == 0.0
+
+
+def test_a_dear_answer_may_have_many_pages_without_a_change_and_more_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge, "IDLE_PAGES_MAX", 100)
+    rig = Rig("p/", push=False).open()
+    for number in range(100):
+        rig.do(rig.polled(more=True, cursor=f"a{number}"))
+    for number in range(100):
+        rig.do(rig.polled(set_to(f"p/{number}", number + 1), revision=5_000, more=True, cursor=f"b{number}"))
+    for number in range(100):
+        damaged = [f"p/d{number}"] if number == 50 else []
+        rig.do(rig.polled(revision=5_000, more=True, cursor=f"c{number}", unreadable=damaged))
+    for number in range(50):
+        rig.do(rig.polled(revision=5_000, more=True, cursor=f"d{number}"))
+    rig.do(rig.polled(revision=5_000))
+    assert rig.age < 1.0
+    assert len(rig.machine.known("p/")) == 100
 
 
 @pytest.mark.parametrize("error", [Invalid("a cursor"), Unsupported("a cursor"), TooLarge("even one")])
