@@ -272,10 +272,15 @@ class LeaseTable:
         """Whether there are names to reap."""
         return bool(self._reapable)
 
-    def clear(self) -> None:
-        """End every lease, as when the store was rewound. Reaps nothing."""
-        for lease in list(self._leases.values()):
+    def clear(self, leases: Iterable[Lease] | None = None) -> list[Lease]:
+        """End these leases at once, or every one, as when the store was rewound; return those that had not ended.
+
+        As `expire`, it reaps nothing.
+        """
+        ending = [lease for lease in (self._leases.values() if leases is None else leases) if lease.deadline != OVER]
+        for lease in ending:
             self._end(lease)
+        return ending
 
     def expire(self, now: float, limit: int = VISITS_MAX) -> list[Lease]:
         """End the leases whose deadline is over, and return them; looks at `limit` leases at most.

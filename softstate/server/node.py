@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -43,7 +43,7 @@ from softstate.server.websocket.parts import Parts
 from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
-from softstate.wire.messages import Limits
+from softstate.wire.messages import Limits, Reason
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
@@ -57,7 +57,7 @@ TERMS_S = 0.1
 log = structlog.get_logger("softstate.node")
 
 TOLD_PER_TURN = 32
-"""Connections that are told in one turn of the loop that their leases are over: 40 us each."""
+"""Connections that are told in one turn of the loop that their leases or sessions are over: 40 to 120 us each."""
 
 
 class WatchedPoll:
@@ -124,6 +124,9 @@ class Node:
         self.expected_polls = ExpectedPolls()
         self.repairs: Counter[str] = Counter()
         self.closes: Counter[int] = Counter()
+        # Leases that are over, and whose connections are still to be told so.
+        self._untold: deque[tuple[Lease, Reason]] = deque()
+        self._sweep_rest = trio.CancelScope()
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
@@ -400,22 +403,34 @@ class Node:
             await trio.sleep(RETRY_S)
 
     async def _sweep_once(self) -> None:
-        await trio.sleep(self.leases.next_expire_s(self.now()))
+        if not self._untold:
+            with trio.CancelScope() as self._sweep_rest:
+                await trio.sleep(self.leases.next_expire_s(self.now()))
         if self.leases.reapable:
             await self.turns.spend(self.turns.names_max)
             self.leases.reap(self.turns.names_max)
         expired = self.leases.expire(self.now())
-        for at in range(0, len(expired), TOLD_PER_TURN):
-            if at:
-                # A lease whose connection has begun another in between has no sink any more.
-                await trio.lowlevel.checkpoint()
-            told = expired[at : at + TOLD_PER_TURN]
-            self.repairs["expired"] += len(told)
-            self._each(_expired, [lease.sink for lease in told if lease.sink is not None])
+        self.repairs["expired"] += len(expired)
+        self._untold.extend((lease, "expired") for lease in expired)
+        while self._untold:
+            self._tell_some()
+            await trio.lowlevel.checkpoint()
 
-    def _rewound(self, position: Position) -> None:
-        self._each(lambda sink: sink.leave("rewound"), self.sockets)
+    def _tell_some(self) -> None:
+        """Tell as many connections as one turn may that their leases are over."""
+        some = [self._untold.popleft() for _ in range(min(TOLD_PER_TURN, len(self._untold)))]
+        # A lease whose connection has begun another in between has no sink any more.
+        sinks, reasons = [lease.sink for lease, _ in some], [reason for _, reason in some]
+        self.bulkhead.each("connection", _tell, sinks, reasons, failed=_fail)
+
+    async def _rewound(self, position: Position) -> None:
+        """End every session, so many in a turn. Until all have ended, the store answers none (P-REW-9)."""
         self.leases.clear()
+        sinks = tuple(self.sockets)
+        for at in range(0, len(sinks), TOLD_PER_TURN):
+            if at:
+                await trio.lowlevel.checkpoint()
+            self.bulkhead.each("connection", _leave, sinks[at : at + TOLD_PER_TURN], failed=_fail)
         log.error("every session ended", position=str(position))
 
     def _skipped(self) -> None:
@@ -423,27 +438,25 @@ class Node:
         self._revoke(None)
 
     def _revoke(self, leases: Iterable[Lease] | None) -> None:
-        """Revoke leases that were not given what they are owed, or all of them."""
-        if leases is None:
-            self._each(_overloaded, self.sockets)
-            self.leases.clear()
-            return
-        for lease in tuple(leases):
-            if lease.sink is not None:
-                self._each(_overloaded, [lease.sink])
-            self.leases.release(lease)
+        """Revoke leases that were not given what they are owed, or all of them.
 
-    def _each(self, call: Callable[[Sink], None], sinks: Iterable[Sink]) -> None:
-        """Call with each connection; one that meets a bug ends alone."""
-        self.bulkhead.each("connection", call, tuple(sinks), failed=lambda sink: sink.fail())
+        They are over at once, so that none is certified; the sweep tells their connections.
+        """
+        self._untold.extend((lease, "overloaded") for lease in self.leases.clear(leases))
+        self._sweep_rest.cancel()
 
 
-def _expired(sink: Sink) -> None:
-    sink.revoked("expired")
+def _tell(sink: Sink | None, reason: Reason) -> None:
+    if sink is not None:
+        sink.revoked(reason)
 
 
-def _overloaded(sink: Sink) -> None:
-    sink.revoked("overloaded")
+def _leave(sink: Sink) -> None:
+    sink.leave("rewound")
+
+
+def _fail(sink: Sink) -> None:
+    sink.fail()
 
 
 async def serve(

@@ -96,6 +96,20 @@ def test_a_released_lease_is_gone_but_keeps_its_sink() -> None:
     assert table.statistics() == NOTHING
 
 
+def test_all_leases_end_at_once_or_some_and_those_that_had_not_ended_are_returned() -> None:
+    table = LeaseTable(0.0)
+    first, second, third, fourth = (table.grant(token, 0.0, 60.0) for token in "tuvw")
+    for lease in (first, second, third, fourth):
+        table.add(lease, ["a"])
+    table.release(first)
+    assert table.clear([first, third]) == [third]
+    assert list(table._leases.values()) == [second, fourth]
+    assert table.clear() == [second, fourth]
+    assert table.clear() == []
+    table.reap(4)
+    assert table.statistics() == NOTHING
+
+
 def test_releasing_again_does_not_touch_a_new_lease_of_the_same_token() -> None:
     table = LeaseTable(0.0, grace=0.0)
     old = table.grant("t", 0.0, 10.0)

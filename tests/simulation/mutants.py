@@ -229,7 +229,7 @@ def learnt_too_late(patch: Patch) -> None:
 def connections_survive_a_rewind(patch: Patch) -> None:
     """No session ends when the store was rewound."""
 
-    def quietly(_self: Node, _position: Position) -> None:
+    async def quietly(_self: Node, _position: Position) -> None:
         pass
 
     patch.setattr(Node, "_rewound", quietly)

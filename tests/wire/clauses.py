@@ -391,6 +391,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-REW-6": (
         "session/test_machine.py::test_a_lineage_row_goes_ahead_of_everything_pending",
         "server/fanout/test_outbox.py::test_nothing_goes_ahead_of_the_anchor",
+        "server/fanout/test_hub_turns.py::test_a_lineage_row_is_told_in_turns_between_the_changes",
         "client/machine/test_machine.py::test_a_notify_above_the_position_moves_it_in_its_lineage",
     ),
     "P-REW-7": (
@@ -407,6 +408,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_guard.py::test_answers_of_another_generation_are_withheld",
         "server/storage/test_heads.py::test_a_hub_of_the_history_before_is_not_level_whatever_its_revision",
         "simulation/test_edge_cases.py::test_nothing_of_a_new_history_is_answered_to_a_session_of_the_old_one",
+        "server/test_telling_all.py::test_a_rewind_is_told_in_turns_and_before_anything_of_the_new_history",
     ),
     # Publishing
     "P-PUB-1": (

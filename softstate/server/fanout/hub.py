@@ -30,6 +30,9 @@ from softstate.wire.push import PushBatch
 
 _OVER = object()
 
+TELL_US = 40
+"""The cost of telling a connection that a lineage row passed, in microseconds: 30 to 45, and the write."""
+
 Portions: TypeAlias = Iterator[None]
 """Work that yields when the budget of its turn is spent, and goes on in the next."""
 
@@ -144,7 +147,7 @@ class Hub:
         for row in rows:
             before = [record for record in news[done:] if record.version < row.revision]
             yield from offer(before)
-            self._tell_all(row)
+            yield from self._tell_all(row)
             done += len(before)
         yield from offer(news[done:])
 
@@ -217,11 +220,18 @@ class Hub:
             self.known.note(record)
         yield from ()
 
-    def _tell_all(self, row: Position) -> None:
+    def _tell_all(self, row: Position) -> Portions:
+        # A connection that opens meanwhile is not told: its welcome is read after this row was (P-REW-6).
+        sinks = tuple(self._sinks)
+        most = max(self.turn_us // TELL_US, 1)
+
         def tell(sink: Sink) -> None:
             sink.moved(row)
 
-        self._bulkhead.each("connection", tell, tuple(self._sinks), failed=_fail)
+        for at in range(0, len(sinks), most):
+            self._bulkhead.each("connection", tell, sinks[at : at + most], failed=_fail)
+            if at + most <= len(sinks):
+                yield
 
     def flush(self) -> None:
         """Write all that this turn has queued, the share of each connection in one write."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -40,7 +40,7 @@ class StoreAccess:
         now: Callable[[], float],
         bulkhead: Bulkhead,
         *,
-        rewound: Callable[[Position], None],
+        rewound: Callable[[Position], Awaitable[None]],
         skipped: Callable[[], None],
     ) -> None:
         self.damage = Damage()
@@ -123,6 +123,7 @@ class StoreAccess:
         elif done and not due and failing.on and failing.because == self._row_missing:
             failing.succeeded()
 
-    def _restart(self, position: Position) -> None:
+    async def _restart(self, position: Position) -> None:
+        await self._rewound(position)
+        # Renewals that wait for a head go on in a later turn, once the hub is on the new history.
         self.heads.restart()
-        self._rewound(position)

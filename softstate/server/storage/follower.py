@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
@@ -48,9 +48,9 @@ async def first_position(store: Store) -> Position:
 class StoreFollower:
     """Keeps one hub level with one store.
 
-    `rewound` is called when a position that this node has told a client is not on the store's history (P-REW-8),
-    `skipped` when the hub has missed changes that are compacted by now (this node was frozen for longer than tombstones
-    are kept).
+    `rewound` is awaited when a position that this node has told a client is not on the store's history (P-REW-8),
+    before anything is answered from the new one; `skipped` is called when the hub has missed changes that are compacted
+    by now (this node was frozen for longer than tombstones are kept).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StoreFollower:
         bulkhead: Bulkhead,
         damage: Damage,
         *,
-        rewound: Callable[[Position], None],
+        rewound: Callable[[Position], Awaitable[None]],
         skipped: Callable[[], None],
     ) -> None:
         self.guard = StoreGuard(self.check_now)
@@ -174,10 +174,12 @@ class StoreFollower:
         self.rewinds += 1
         log.error("store rewound", before=str(before), now=str(position))
         with self._bulkhead.contain("store rewound") as restarting:
+            # Ahead of the hub: as long as there is no generation, no session that is still to be ended can be told
+            # anything of the new history.
+            await self._rewound(position)
             self.told = position
             self._damage.forget()
             self._hub.restart(position)
-            self._rewound(position)
         if restarting.failed:
             self._bulkhead.end_node("the store was rewound, and the sessions of the lost history could not be ended")
 

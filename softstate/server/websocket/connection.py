@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 import trio
@@ -58,6 +58,12 @@ Work: TypeAlias = Generator[int, None, Sequence[Effect]]
 """Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
 
 _NOTHING: Mapping[int, bytes] = {}
+
+
+@lru_cache(maxsize=8)
+def _frame_for_all(codec: Codec, message: messages.Message) -> bytes:
+    """Frame a message that all connections get at about the same time: once for each codec."""
+    return frame(codec.encode(message), text=codec.text)
 
 
 class Connection(Channel):
@@ -197,7 +203,7 @@ class Connection(Channel):
                 case Read() | ReadHead() | Turn() | Submit():
                     self._begin(outbox, effect)
                 case SendFirst(message):
-                    outbox.first(frame(self.codec.encode(message), text=self.codec.text))
+                    outbox.first(_frame_for_all(self.codec, message))
                 case Replay(records):
                     self._replay(outbox, records)
                 case DropPending():

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from softstate.model import Record
 from softstate.position import Position
 from softstate.server.fanout.audience import TURN_US, VALUE_BYTES_MAX
+from softstate.server.fanout.hub import TELL_US
 from softstate.wire import CBOR, JSON, Codec, encode_value
 from softstate.wire.push import PushBatch
 from tests.kit.hub_rig import HubRig, Log, record
@@ -201,6 +202,35 @@ async def test_nothing_is_certified_before_all_of_a_commit_was_passed_on(rig: Hu
             await trio.lowlevel.checkpoint()
             assert (rig.hub.position, told) == (START, [])
     assert told == [9]
+
+
+async def test_a_lineage_row_is_told_in_turns_between_the_changes(rig: HubRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.hub.turn_us = 3 * TELL_US
+    logs = [rig.lease("a")[0] for _ in range(10)]
+    turns = flushes(rig, monkeypatch, logs)
+    row = Position("epoch", "two", 12)
+    await rig.hub.apply([record("a", 11), record("a", 13)], [row], row.at(13))
+    assert logs == [["a@11", "two@12", "a@13"]] * 10
+    assert [after - before for before, after in pairwise(turns)] == [10 + 3, 3, 3, 1 + 10]
+    assert rig.hub.position == row.at(13)
+
+
+async def test_a_connection_that_opens_while_a_row_is_told_is_not(rig: HubRig) -> None:
+    """Its hello is answered by a read that begins after the hub has read the row."""
+    rig.hub.turn_us = TELL_US
+    late: list[Log] = []
+
+    class Meddling(Log):
+        def moved(self, position: Position) -> None:
+            super().moved(position)
+            late.append(rig.lease()[0])
+            rig.sinks.pop(logs[1])
+
+    logs = [rig.lease(log=Meddling() if number == 0 else None)[0] for number in range(3)]
+    row = Position("epoch", "two", 11)
+    await rig.hub.apply([], [row], row)
+    assert logs == [["two@11"]] * 3
+    assert late == [[]]
 
 
 @pytest.mark.parametrize("how", ["restart", "cancel", "end"])

@@ -41,9 +41,12 @@ class Rig:
             self.hub,
             trio.current_time,
             self.bulkhead,
-            rewound=self.rewound.append,
+            rewound=self._rewound,
             skipped=lambda: None,
         )
+
+    async def _rewound(self, position: Position) -> None:
+        self.rewound.append(position)
 
     def unready(self) -> str | None:
         return self.access.unready

@@ -90,9 +90,16 @@ class Rig(HubRig):
             self.hub,
             self.bulkhead,
             Damage(),
-            rewound=lambda position: self.log.append(f"rewound to {position.revision}"),
+            rewound=self._rewound,
             skipped=lambda: self.log.append("skipped"),
         )
+
+    async def _rewound(self, position: Position) -> None:
+        """Take a turn for it, in which no session is told anything of the new history."""
+        old = self.hub.position
+        await trio.lowlevel.checkpoint()
+        assert (self.hub.position, self.follower.guard.generation) == (old, None)
+        self.log.append(f"rewound to {position.revision}")
 
     async def publish(self, *topics: str) -> None:
         await self.other.publish([Write(topic, b"\x01") for topic in topics])

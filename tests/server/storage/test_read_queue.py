@@ -16,6 +16,7 @@ import trio.testing
 from softstate.errors import Overloaded, RequestError, Unavailable
 from softstate.lease import LeaseTable
 from softstate.model import READ_COST_MAX, Page, Query
+from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.poller import hung_up
@@ -93,13 +94,17 @@ class Rig:
         return Query(prefixes={name: 0})
 
 
+async def _no_rewind(_position: Position) -> None:
+    raise AssertionError
+
+
 @asynccontextmanager
 async def reading(**options: Any) -> AsyncIterator[Rig]:
     store = CostlyStore()
     bulkhead = Bulkhead(strict=True)
     hub = Hub(LeaseTable(0), store.disk.image.position, bulkhead, lambda _leases: None, (), lambda: 0)
     access = StoreAccess(
-        ServerConfig(**options), store, hub, trio.current_time, bulkhead, rewound=lambda _: None, skipped=lambda: None
+        ServerConfig(**options), store, hub, trio.current_time, bulkhead, rewound=_no_rewind, skipped=lambda: None
     )
     async with trio.open_nursery() as nursery:
         access.start(nursery)
