@@ -27,11 +27,14 @@ S = TypeVar("S", bound=trio.abc.Stream)
 async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socket.SocketType]:
     """Bind a socket to each address of `host`, all to one port; port 0 takes any free one.
 
+    Addresses that this system does not have are passed over while there is another: /etc/hosts names ``::1`` also
+    where IPv6 is switched off.
     A `shared` port (SO_REUSEPORT) may be bound by every process of this user that asks for the same; the system spreads
     new connections over those that listen. Raises `ConfigError`; if cancelled, nothing stays bound.
     """
     bound: list[trio.socket.SocketType] = []
     wanted = port
+    missing = OSError(errno.EADDRNOTAVAIL, "it has no address that this system supports")
     try:
         for family, kind, proto, _, address in await trio.socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -39,7 +42,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
             try:
                 opened = trio.socket.socket(family, kind, proto)
             except OSError as error:
-                if error.errno == errno.EAFNOSUPPORT:  # a system without IPv6 may still resolve names to it
+                if error.errno == errno.EAFNOSUPPORT:  # IPv6 is not built in
                     continue
                 raise
             bound.append(opened)
@@ -48,7 +51,14 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            await opened.bind((address[0], wanted, *address[2:]))
+            try:
+                await opened.bind((address[0], wanted, *address[2:]))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                close([bound.pop()])
+                missing = error
+                continue
             wanted = opened.getsockname()[1]
     except OSError as error:
         close(bound)
@@ -57,7 +67,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
         close(bound)
         raise
     if not bound:
-        raise refused(host, port, OSError(errno.EAFNOSUPPORT, "this system supports none of its addresses"))
+        raise refused(host, port, missing) from missing
     return bound
 
 
@@ -102,7 +112,7 @@ def name_of(opened: trio.socket.SocketType) -> str:
 
 def refused(host: str, port: int, error: OSError) -> ConfigError:
     """Return the error to raise when the system refuses an address."""
+    question = " Is another program using the port?" if error.errno == errno.EADDRINUSE else ""
     return ConfigError(
-        f"cannot listen on {host}:{port}: {error.strerror or error}. Is another program using the port? Choose another"
-        " with --listen HOST:PORT"
+        f"cannot listen on {host}:{port}: {error.strerror or error}.{question} Choose another with --listen HOST:PORT"
     )

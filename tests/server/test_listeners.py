@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import Any
 
@@ -13,21 +15,25 @@ from softstate.errors import ConfigError
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.listeners import accept_all, bind, close, listen, name_of
 
+ELSEWHERE = "192.0.2.1"
+"""An address that no machine has (RFC 5737)."""
 
-class TwoAddresses(trio.abc.HostnameResolver):
-    """Resolves every name to two addresses of loopback."""
+
+class Addresses(trio.abc.HostnameResolver):
+    """Resolves every name to these addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
 
     async def getaddrinfo(self, host: Any, port: Any, *_: int) -> list[Any]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ("127.0.0.1", "127.0.0.2")
-        ]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in self._addresses]
 
     async def getnameinfo(self, *_: Any) -> tuple[str, str]:
         raise NotImplementedError
 
 
 async def test_every_address_of_a_name_gets_the_same_port() -> None:
-    trio.socket.set_custom_hostname_resolver(TwoAddresses())
+    trio.socket.set_custom_hostname_resolver(Addresses("127.0.0.1", "127.0.0.2"))
     bound = await bind("two.test", 0)
     port = bound[0].getsockname()[1]
     assert [name_of(opened) for opened in bound] == [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
@@ -35,7 +41,7 @@ async def test_every_address_of_a_name_gets_the_same_port() -> None:
 
 
 async def test_an_address_that_is_taken_gives_back_those_bound_before() -> None:
-    trio.socket.set_custom_hostname_resolver(TwoAddresses())
+    trio.socket.set_custom_hostname_resolver(Addresses("127.0.0.1", "127.0.0.2"))
     with socket.socket() as other:
         other.bind(("127.0.0.2", 0))
         port = other.getsockname()[1]
@@ -43,6 +49,33 @@ async def test_an_address_that_is_taken_gives_back_those_bound_before() -> None:
             await bind("two.test", port)
         with socket.socket() as free:
             free.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1", ELSEWHERE), (ELSEWHERE, "127.0.0.1")])
+async def test_an_address_that_this_system_does_not_have_is_passed_over(addresses: tuple[str, ...]) -> None:
+    trio.socket.set_custom_hostname_resolver(Addresses(*addresses))
+    bound = await bind("two.test", 0)
+    assert [opened.getsockname()[0] for opened in bound] == ["127.0.0.1"]
+    close(bound)
+
+
+async def test_a_name_without_an_address_of_this_system_is_refused() -> None:
+    trio.socket.set_custom_hostname_resolver(Addresses(ELSEWHERE, ELSEWHERE))
+    with pytest.raises(ConfigError) as refusal:
+        await bind("two.test", 8700)
+    assert str(refusal.value) == (
+        "cannot listen on two.test:8700: Cannot assign requested address. Choose another with --listen HOST:PORT"
+    )
+
+
+async def test_a_name_whose_families_this_system_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    trio.socket.set_custom_hostname_resolver(Addresses("127.0.0.1"))
+    monkeypatch.setattr(trio.socket, "socket", lacking)
+    with pytest.raises(ConfigError, match="8700: it has no address that this system supports"):
+        await bind("one.test", 8700)
 
 
 async def test_no_client_connects_before_it_listens() -> None:
