@@ -44,7 +44,9 @@ _KEYS = (
     " SELECT used.topic, used.key, used.digest, used.version, used.checksum"
     " FROM asked CROSS JOIN used_key AS used ON used.topic = asked.topic AND used.key = asked.key"
 )
-_PUBLISHERS = f"SELECT {PUBLISHER_COLUMNS} FROM publisher WHERE publisher IN (SELECT value FROM json_each(?))"
+_PUBLISHERS = f"SELECT {PUBLISHER_COLUMNS} FROM publisher WHERE publisher IN (VALUES {{}})"
+"""Not by way of JSON, whose strings SQLite 3.40 cuts at U+0000: a publisher may have any name."""
+
 _WRITE_TOPICS = (
     "INSERT INTO record (version, topic, checksum, value) VALUES {} ON CONFLICT (topic)"
     " DO UPDATE SET version = excluded.version, checksum = excluded.checksum, value = excluded.value"
@@ -176,11 +178,14 @@ def _keys_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[tup
 
 def _publishers_of(connection: sqlite3.Connection, group: Sequence[Write]) -> dict[str, Publisher]:
     """Return the publishers of the group that are remembered."""
-    names = list({write.number.publisher: None for write in group if write.number is not None})
-    if not names:
-        return {}
-    rows = connection.execute(_PUBLISHERS, (as_json(names),)).fetchall()
-    return {found.publisher: found for found in map(read_publisher, rows) if found is not None}
+    names = {(write.number.publisher,): None for write in group if write.number is not None}
+    known: dict[str, Publisher] = {}
+    for statement, values in _statements(_PUBLISHERS, list(names)):
+        for row in connection.execute(statement, values).fetchall():
+            publisher = read_publisher(row)
+            if publisher is not None:
+                known[publisher.publisher] = publisher
+    return known
 
 
 def _statements(template: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:

@@ -51,6 +51,35 @@ async def settled_number_never_comes_back(stage: Stage) -> None:
     await refused(store, Conflict, lost, "the same, judged again")
 
 
+async def names_of_clients_may_hold_any_text(stage: Stage) -> None:
+    """Check that publishers and keys are told apart to the last character, with any text in them."""
+    store = await stage.open()
+    names = [
+        "n",
+        "n\0",
+        "n\0x",
+        "n\0y",
+        "\0",
+        "n'",
+        'n"',
+        "n\n",
+        "n%",
+        "n ",
+        "N",
+        "n\u0301",
+        "\u00f1",
+        "\U0001f600",
+        "{n}",
+    ]
+    group = [numbered(1, publisher=name) for name in names]
+    group += [Write("b", b"\x01", key=name, digest=ONE) for name in names]
+    first = [verdict for verdict in (await store.publish(group)).verdicts if isinstance(verdict, Applied)]
+    equal(len({verdict.version for verdict in first}), len(group), "each of them is another")
+    again = (await (await stage.open()).publish(group)).verdicts
+    equal(list(again), [Applied(verdict.version, repeated=True) for verdict in first], "each is known again")
+    equal((await store.info()).publishers, len(names), "each publisher is counted once")
+
+
 async def deletion_of_nothing_is_remembered_by_its_number(stage: Stage) -> None:
     """Check that a late copy of a deletion that found nothing deletes nothing."""
     store = await stage.open()
@@ -111,6 +140,7 @@ async def publishers_are_copied(stage: Stage) -> None:
 CHECKS = (
     number_returns_the_first_success,
     settled_number_never_comes_back,
+    names_of_clients_may_hold_any_text,
     deletion_of_nothing_is_remembered_by_its_number,
     publishers_are_limited,
     publishers_are_copied,

@@ -149,6 +149,20 @@ class ForgetsWhatIsInFlight(MemoryStore):
         return done
 
 
+class CutsNames(MemoryStore):
+    """Takes a name of a publisher to end at U+0000, as SQLite's functions for JSON do."""
+
+    async def publish(self, group: Sequence[Write]) -> Committed:
+        return await super().publish([_cut(write) for write in group])
+
+
+def _cut(write: Write) -> Write:
+    number = write.number
+    if number is not None:
+        number = replace(number, publisher=number.publisher.partition("\0")[0])
+    return replace(write, number=number)
+
+
 class ForgetsWhatWasSettled(MemoryStore):
     async def publish(self, group: Sequence[Write]) -> Committed:
         done = await super().publish(group)
@@ -234,6 +248,7 @@ class DrawsRevisionsFirst(MemoryStore):
         (StaysWhereItEnded, "pages end by their cost"),
         (ForgetsWhatIsInFlight, "number returns the first success"),
         (ForgetsWhatWasSettled, "settled number never comes back"),
+        (CutsNames, "names of clients may hold any text"),
         (DumpsNoTombstones, "dump is complete"),
         (CopiesNoKeys, "copy is complete"),
         (KeepsItsEpoch, "copy is complete"),
