@@ -23,10 +23,8 @@ _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 def hung_up(descriptor: int) -> bool:
     """Tell whether the peer of a socket will send nothing any more: it has closed it, or its half, or was lost.
 
-    Nothing is read. False for a socket that is closed on this side.
+    Nothing is read.
     """
-    if descriptor < 0:
-        return False
     poll = select.poll()
     poll.register(descriptor, _HUNG_UP)
     return bool(poll.poll(0))

@@ -82,7 +82,7 @@ class SocketWire:
 
     def hung_up(self) -> bool:
         """See `Wire.hung_up`. Costs a system call."""
-        return hung_up(self._fd)
+        return self._fd < 0 or hung_up(self._fd)
 
     def shut(self) -> None:
         """See `Wire.shut`."""

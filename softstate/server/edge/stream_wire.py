@@ -90,8 +90,8 @@ class StreamWire:
             self._nursery.start_soon(task)
 
     def hung_up(self) -> bool:
-        """See `Wire.hung_up`. It cannot be told here."""
-        return False
+        """See `Wire.hung_up`. Of the other end it cannot be told here."""
+        return self._closed
 
     def shut(self) -> None:
         """See `Wire.shut`."""

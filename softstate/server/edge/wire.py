@@ -54,7 +54,10 @@ class Wire(Protocol):
         """Start a task that ends with this wire at the latest, for what a peer cannot do without waiting."""
 
     def hung_up(self) -> bool:
-        """Tell whether the other end has ended its side, or was lost, without reading. It may cost a system call."""
+        """Tell whether the other end has ended its side, or was lost, without reading, or this wire is closed.
+
+        It may cost a system call.
+        """
 
     def shut(self) -> None:
         """Send the end: nothing will be written any more. What is received is still fed."""

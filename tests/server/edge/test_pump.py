@@ -128,6 +128,17 @@ async def test_a_peer_that_is_not_read_is_not_told_and_one_that_is_gone_is_ended
         assert rig.told == ["peer readable", "peer ends"]
 
 
+async def test_a_wire_tells_that_its_other_end_is_gone_and_also_once_it_is_closed() -> None:
+    """Else a read would be made, and others refused for it, for a peer that is not there any more."""
+    async with running() as rig:
+        left, ended = rig.peer("left"), rig.peer("ended")
+        assert not left.wire.hung_up()
+        left.far.close()
+        assert left.wire.hung_up()
+        ended.end()
+        assert ended.wire.hung_up()
+
+
 async def test_a_peer_that_asks_to_be_told_again_wakes_a_pump_that_sleeps() -> None:
     async with running() as rig:
         peer = rig.peer("peer")
