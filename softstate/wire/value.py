@@ -32,6 +32,9 @@ BYTES_KEY = "$bytes"
 VALUE_ITEMS_MAX = 4_096
 """Default for the items of a value (P-WIRE-11): to decode, check and encode so many takes 4 ms at worst."""
 
+FLOAT_CHARS_MAX = 40
+"""Longest JSON number with a fraction or an exponent in a long message. A float of 64 bits takes 25 at most."""
+
 FEW_ITEMS = 8
 """A flat map of so many entries is checked entry by entry, which is quicker then."""
 
@@ -262,6 +265,21 @@ NO_TAGS: Any = dict.fromkeys(_BUILTIN_TAGS, refuse_tag)
 
 MALFORMED = (cbor2.CBORError, ValueError, TypeError, EOFError, OverflowError, RecursionError, MemoryError)
 """Errors that decoding or encoding bytes which are no value may raise."""
+
+
+def read_float(text: str) -> float:
+    """Read a JSON number with a fraction or an exponent. Raises `ValueError` if it is too long or not finite.
+
+    As the `float_hook` of a decoder for long messages. msgspec itself takes 22 us for a number of twenty digits next to
+    the middle of two floats of large exponents, and 11 for any below 1e-290; this takes 2 us for the worst. For others
+    it takes 0.8 us instead of 0.1 (process time).
+    """
+    if len(text) > FLOAT_CHARS_MAX:
+        raise ValueError(f"Number of more than {FLOAT_CHARS_MAX} characters")
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("Number out of range")
+    return number
 
 
 def wrap_bytes(value: Value) -> Value:

@@ -30,6 +30,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "wire/test_codec.py::test_a_second_operation_is_invalid_and_not_unknown",
         "wire/test_codec.py::test_an_operation_that_comes_twice_is_one_and_an_unknown_last_one_is_unsupported",
         "wire/test_codec.py::test_longer_integers_are_refused_and_never_become_floats",
+        "wire/test_codec.py::test_a_number_that_is_long_to_read_is_refused_in_a_long_message_and_others_are_exact",
     ),
     "P-WIRE-6": (
         "wire/test_codec.py::test_bytes_in_json",

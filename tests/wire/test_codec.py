@@ -11,8 +11,11 @@ from softstate.errors import Invalid, SoftstateError, Unsupported
 from softstate.model import Change, Record
 from softstate.position import Position
 from softstate.wire import CBOR, JSON, VALUE_DEPTH_MAX, Codec, encode_value
+from softstate.wire.codec.base import _FROM_CLIENTS, _FROM_SERVERS
 from softstate.wire.codec.cbor import MESSAGE_DEPTH_MAX
+from softstate.wire.codec.json import SHORT_BYTES
 from softstate.wire.messages import Hello, Notify, Poll, Polled, Publish, Subscribe
+from softstate.wire.value import FLOAT_CHARS_MAX, read_float
 
 BOTH = pytest.mark.parametrize("codec", [CBOR, JSON], ids=lambda codec: codec.name)
 AT = Position("e", "l", 7)
@@ -385,6 +388,27 @@ def test_integers_of_very_many_digits_are_refused(digits: int) -> None:
             encode_value(json_value(text))
         with pytest.raises(Invalid, match="since"):
             JSON.client_message(f'{{"op":"hello","since":{text}}}')
+
+
+def test_a_number_that_is_long_to_read_is_refused_in_a_long_message_and_others_are_exact() -> None:
+    """msgspec takes 22 us for a number of twenty digits and a large exponent, where `read_float` takes two."""
+    for text in ("1.2345678901234567890e300", "-1.7976931348623157e308", "2.2250738585072011e-308", "5e-324", "-0.0"):
+        for number in (text, text.upper(), text[:3] + "0" * (FLOAT_CHARS_MAX - len(text)) + text[3:]):
+            assert len(number) <= FLOAT_CHARS_MAX
+            for pad in ("", " " * SHORT_BYTES):
+                found = (json_value(f"[{pad}{number}]"), JSON.loads(f"[{pad}{number}]", object))
+                assert str(found) == str(([float(number)], [float(number)]))
+    at_limit = "0." + "1" * (FLOAT_CHARS_MAX - 2)
+    assert json_value(at_limit + " " * SHORT_BYTES) == float(at_limit)
+    assert json_value(at_limit + "1") == float(at_limit + "1")
+    for number in (at_limit + "1", "1e" + "0" * 50 + "1", "0." + "0" * 100_000 + "1"):
+        assert "more than 40 characters" in refused(number + " " * SHORT_BYTES, JSON)
+        with pytest.raises(Invalid, match=r"more than 40 characters - at `\$\.value`"):
+            json_value(number + " " * SHORT_BYTES)
+    for kinds in (_FROM_CLIENTS, _FROM_SERVERS):
+        assert (kinds.json.float_hook, kinds.long_json.float_hook) == (None, read_float)
+    with pytest.raises(Invalid, match="out of range"):
+        json_value("1e400" + " " * SHORT_BYTES)
 
 
 # Nesting -------------------------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_json_decodes_no_more_than_was_counted(monkeypatch: pytest.MonkeyPatch) 
         return float(text)
 
     decoder = msgspec.json.Decoder(float_hook=note)
-    monkeypatch.setattr(msgspec.json, "decode", lambda text, **_kind: decoder.decode(text))
+    monkeypatch.setattr("softstate.wire.codec.json.decoder_of", lambda _kind, **_long: decoder)
     JSON.loads(text_of([0.5] * limit), object)
     assert decoded == limit
     fit = 0

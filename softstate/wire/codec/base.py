@@ -26,6 +26,7 @@ from softstate.wire.messages import (
     Subscribe,
     Subscribed,
 )
+from softstate.wire.value import read_float
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class MessageKinds:
         self.whole = whole
         self.by_op: Mapping[object, Any] = {kind.__struct_config__.tag: kind for kind in get_args(union)}
         self.json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
+        self.long_json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union, float_hook=read_float)
 
 
 _FROM_CLIENTS = MessageKinds(ClientMessage, whole=False)

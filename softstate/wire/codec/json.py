@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -12,9 +13,12 @@ from softstate.model import Change, Value
 from softstate.wire.codec.base import Codec, MessageKinds, brief, names_unknown_op
 from softstate.wire.codec.items import SCALAR_BYTES_MAX, Count, json_exceeds, json_fields
 from softstate.wire.messages import PROTOCOL_JSON, Batch, BatchChange, Notify, Polled, Publish, Subscribed
-from softstate.wire.value import VALUE_DEPTH_MAX, json_of, unwrap_bytes, wrap_bytes
+from softstate.wire.value import VALUE_DEPTH_MAX, json_of, read_float, unwrap_bytes, wrap_bytes
 
 T = TypeVar("T")
+
+SHORT_BYTES = 1_024
+"""A message of at most so many bytes is decoded without `read_float`: the worst numbers in it take 1 ms."""
 
 
 class _Json(Codec):
@@ -35,7 +39,8 @@ class _Json(Codec):
         return cast("T", _unwrapped(self.loads_syntax(data, kind), data))
 
     def loads_syntax(self, data: bytes | str, kind: type[T]) -> T:
-        return cast("T", self._decoded(data, lambda text: msgspec.json.decode(text, type=kind)))
+        decoder = decoder_of(kind, long=len(data) > SHORT_BYTES)  # type: ignore[arg-type]  # a type is hashable
+        return cast("T", self._decoded(data, decoder.decode))
 
     def plain(self, value: Value) -> Value:
         return unwrap_bytes(value)
@@ -54,7 +59,7 @@ class _Json(Codec):
 
     def _one_of(self, data: bytes | str, kinds: MessageKinds) -> Any:
         try:
-            item = self._decoded(data, kinds.json.decode)
+            item = self._decoded(data, (kinds.json if len(data) <= SHORT_BYTES else kinds.long_json).decode)
         except Invalid as error:
             # The decoder goes by the first `op`, and takes another for a value that it does not know.
             if names_unknown_op(error) and type(op := self._op_and_id(data)[0]) is str and op in kinds.by_op:
@@ -83,6 +88,12 @@ class _Json(Codec):
 
     def _array(self, items: Sequence[bytes]) -> bytes:
         return b"[" + b",".join(items) + b"]"
+
+
+@lru_cache(16)
+def decoder_of(kind: type[T], *, long: bool) -> msgspec.json.Decoder[T]:
+    """Return the decoder of one kind of body."""
+    return msgspec.json.Decoder(kind, float_hook=read_float if long else None)
 
 
 class _Identified(msgspec.Struct):
