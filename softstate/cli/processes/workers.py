@@ -207,5 +207,10 @@ async def _report(process: trio.Process, settings: WorkerSettings) -> Listening 
 
 
 def ending(code: int) -> str:
-    """Say how a process ended."""
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    """Say how a process ended, by the code that Python gives it: below 0 for a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"killed by signal {-code}"

@@ -65,6 +65,13 @@ def test_reports_are_told_apart() -> None:
     assert report_of('{"message": "no", "code": 5}') == Failed("no", 5)
 
 
-@pytest.mark.parametrize(("code", "expected"), [(3, "exit code 3"), (-signal.SIGKILL, "killed by SIGKILL")])
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (3, "exit code 3"),
+        (-signal.SIGKILL, "killed by SIGKILL"),
+        (-signal.SIGRTMIN - 2, f"killed by signal {signal.SIGRTMIN + 2}"),
+    ],
+)
 def test_an_ending_is_said_by_name(code: int, expected: str) -> None:
     assert ending(code) == expected
