@@ -9,7 +9,7 @@ import trio
 from softstate.position import Position
 from softstate.store.base import Dump
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.store.sqlite.copies import put_in_place
+from softstate.store.sqlite.copies import discard, put_in_place
 from softstate.store.sqlite.store import SqliteStore
 
 
@@ -20,9 +20,10 @@ async def write_backup(pages: AsyncIterator[Dump], path: str) -> Position:
     cancelled, all is as it was. Raises `Unavailable`, `StoreRefused`, and what the pages raise.
     """
     partial = f"{path}.{lineage_nonce()}.partial"
-    store = await SqliteStore.open(partial)
+    store: SqliteStore | None = None
     done = False
     try:
+        store = await SqliteStore.open(partial)
         position = await store.adopt(pages, replace=True)
         await store.aclose()
         await trio.to_thread.run_sync(put_in_place, partial, path)
@@ -30,5 +31,7 @@ async def write_backup(pages: AsyncIterator[Dump], path: str) -> Position:
     finally:
         if not done:
             with trio.CancelScope(shield=True):
-                await store.destroy()
+                if store is not None:
+                    await store.aclose()
+                await trio.to_thread.run_sync(discard, partial)
     return position

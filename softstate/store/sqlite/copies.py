@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from softstate.errors import Unavailable
 from softstate.store.rules.nonce import lineage_nonce
-from softstate.store.sqlite.place import make_private
+from softstate.store.sqlite.place import BESIDE, make_private
 
 
 def copy_file(path: str, target: str) -> None:
@@ -27,8 +27,7 @@ def copy_file(path: str, target: str) -> None:
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"cannot copy {path} to {target}: {error}") from error
     finally:
-        with suppress(OSError):
-            Path(partial).unlink(missing_ok=True)
+        discard(partial)
 
 
 def put_in_place(partial: str, path: str) -> None:
@@ -47,3 +46,13 @@ def put_in_place(partial: str, path: str) -> None:
             os.close(folder)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"cannot put {path} in place: {error}") from error
+
+
+def discard(partial: str) -> None:
+    """Delete a file that was not completed, as far as the system lets it, with what SQLite has left beside it.
+
+    SQLite leaves that where the disk failed. Raises nothing: the error that led here is the one to tell.
+    """
+    for ending in ("", *BESIDE):
+        with suppress(OSError):
+            Path(partial + ending).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -70,6 +71,22 @@ async def test_a_backup_that_fails_leaves_all_as_it_was(ending: str, tmp_path: P
     assert scope.cancelled_caught == (ending == "cancelled")
     assert names(tmp_path) == ["b.db"]
     assert ending == "no place" or path.read_text() == "the last backup"
+
+
+async def test_a_backup_that_cannot_even_be_begun_leaves_all_as_it_was(tmp_path: Path) -> None:
+    """On a disk that refuses to write, SQLite leaves its log behind, too."""
+    path = tmp_path / "b.db"
+    path.write_text("the last backup")
+    source = await filled()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(Unavailable):
+            await write_backup(pages(source), str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["b.db"]
+    assert path.read_text() == "the last backup"
 
 
 async def test_reading_a_file_changes_nothing_and_sees_commits_of_others(tmp_path: Path) -> None:
