@@ -26,10 +26,10 @@ SWEEP_COUNT = 1000
 """How many keys of the server one step of sweeping looks at."""
 
 
-def dump_of(after: int, limit: int, state: StoreState, found: Sequence[Any]) -> Dump:
-    """Return a page of a dump from the library's answer, which has one more lineage row than the page if it can.
+def dump_of(after: int, state: StoreState, found: Sequence[Any]) -> Dump:
+    """Return a page of a dump from the library's answer.
 
-    Records, keys and publishers that are damaged may be left out of it, so their number does not tell where it ends.
+    All that is damaged but records may be left out of it, so no number of rows, keys or publishers tells where it ends.
     """
     more, flat, row_items, key_items, publisher_items, unranked, logged_upto = found
     head = state.position.revision
@@ -40,8 +40,6 @@ def dump_of(after: int, limit: int, state: StoreState, found: Sequence[Any]) -> 
     ends = [head, logged_upto]
     if more:
         ends.append(end_of(flat))
-    if len(rows) > limit:
-        ends.append(rows[limit - 1].revision)
     upto = min(ends)
     assert upto > after or upto == head, "else the dump would not end"
     return Dump(

@@ -217,7 +217,7 @@ class RedisStore(Store):
     async def dump(self, after: int, limit: int = PAGE_RECORDS_MAX) -> Dump:
         """See `Store.dump`."""
         state, found = await self._engine.ask("dump", after, limit, PAGE_BYTES_MAX)
-        return dump_of(after, limit, state, found)
+        return dump_of(after, state, found)
 
     async def adopt(self, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
         """See `Store.adopt`. Until the last step, the old contents are served."""

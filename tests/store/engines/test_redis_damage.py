@@ -260,6 +260,42 @@ async def test_a_damaged_key_or_publisher_counts_as_absent(rig: RedisRig) -> Non
     await store.aclose()
 
 
+@pytest.mark.parametrize("damage", ["spoilt", "gone", "-0.25", "-3"])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_dump_goes_on_behind_damaged_rows(rig: RedisRig, damage: str, limit: int) -> None:
+    """Of keys, publishers and lineage rows: a page with fewer sound ones than it has room for is not the last."""
+    for _ in range(5):
+        store = await rig.open()
+        await store.publish([Write("a", b"\x01", key="k", digest=b"1" * 16)])
+        await store.aclose()
+    store = await rig.open()
+    for number in range(7):
+        name = f"{number}"
+        await store.publish([Write("a", b"\x01", key=name, digest=b"1" * 16, number=Number(name, 1, 0))])
+    sound = [page async for page in pages(store, limit=limit)]
+    at = await image(rig)
+    for number in (0, 1, 4):
+        for kind, name in (("key", f"a\0{number}"), ("publisher", f"{number}")):
+            if damage == "spoilt":
+                await rig.ask("HSET", f"{at}{kind}", name, b"0123456789abcdef" + b"1" * 16)
+            elif damage == "gone":
+                await rig.ask("HDEL", f"{at}{kind}", name)
+            else:
+                await rig.ask("ZINCRBY", f"{at}{kind}log", damage, name)
+    starts = [row.revision for page in sound for row in page.rows]
+    for start in (starts[0], starts[3]):
+        await rig.ask("ZREMRANGEBYSCORE", f"{at}lineage", start, start)
+        await rig.ask("ZADD", f"{at}lineage", start, "0123456789abcdefother")
+    found = [page async for page in pages(store, limit=limit)]
+    assert {key.key for page in found for key in page.keys} == {"k", "2", "3", "5", "6"}
+    kept = {"0", "1", "4"} if damage.startswith("-") else set()
+    assert {each.publisher for page in found for each in page.publishers} == {"2", "3", "5", "6"} | kept
+    rows = [row.revision for page in found for row in page.rows]
+    assert rows == [start for start in starts if start not in (starts[0], starts[3])]
+    assert all(page.upto > page.after for page in found)
+    await store.aclose()
+
+
 @pytest.mark.parametrize("field", ["head", "floor", "lineage", "epoch", "start", "sum"])
 async def test_a_damaged_record_of_the_store_is_refused(rig: RedisRig, field: str) -> None:
     store = await rig.open()

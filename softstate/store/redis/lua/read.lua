@@ -111,32 +111,13 @@ serve(for_nodes('read'), { 'no-writes' }, function(store, arguments)
   return { state_of(store, arguments[1]), answers }
 end)
 
--- The lineage rows above a revision, flat: lineage and revision of each. A damaged row is left out.
-local function rows_above(store, after, limit)
-  local key, rows = store.at .. 'lineage', {}
-  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
-  for index = 1, #found, 2 do
-    local lineage = row_lineage(found[index], decimal(tonumber(found[index + 1])))
-    if lineage then
-      rows[#rows + 1], rows[#rows + 2] = lineage, decimal(tonumber(found[index + 1]))
-    end
-  end
-  return rows
-end
-
--- seen, after which revision, limit, limit_bytes. Answers with the lineage at that revision, a page, and lineage rows.
-serve(for_nodes('feed'), { 'no-writes' }, function(store, arguments)
-  local seen, after, limit, limit_bytes = unpack(arguments)
-  local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
-  local more, flat = page_of(store, scans, {}, tonumber(limit), tonumber(limit_bytes))
-  return { state_of(store, seen), lineage_at(store, tonumber(after)), more, flat, rows_above(store, after, -1) }
-end)
-
 -- The first `limit` members of a sorted set above a revision and up to the head, and all up to the end of the page that
--- they make, flat, with scores; and that end, a revision.
+-- they make, flat, with scores; and that end, a revision. Damaged ones count, or a page with few sound ones would look
+-- like the last.
 local function logged_above(store, key, after, limit)
   local head = decimal(store.head)
-  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, head, 'WITHSCORES', 'LIMIT', 0, decimal(limit + 1))
+  local count = limit < math.huge and decimal(limit + 1) or '-1'
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, head, 'WITHSCORES', 'LIMIT', 0, count)
   if #found <= 2 * limit then
     return found, store.head
   end
@@ -144,6 +125,29 @@ local function logged_above(store, key, after, limit)
   local upto = math.ceil(tonumber(found[2 * limit]))
   return redis.call('ZRANGEBYSCORE', key, '(' .. after, decimal(upto), 'WITHSCORES'), upto
 end
+
+-- The lineage rows above a revision, the first `limit`, flat: lineage and revision of each. A damaged row is left out.
+-- Also returns up to which revision these are all.
+local function rows_above(store, after, limit)
+  local rows = {}
+  local found, upto = logged_above(store, store.at .. 'lineage', after, limit)
+  for index = 1, #found, 2 do
+    local start = tonumber(found[index + 1])
+    local lineage = row_lineage(found[index], decimal(start))
+    if lineage then
+      rows[#rows + 1], rows[#rows + 2] = lineage, decimal(start)
+    end
+  end
+  return rows, upto
+end
+
+-- seen, after which revision, limit, limit_bytes. Answers with the lineage at that revision, a page, and lineage rows.
+serve(for_nodes('feed'), { 'no-writes' }, function(store, arguments)
+  local seen, after, limit, limit_bytes = unpack(arguments)
+  local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
+  local more, flat = page_of(store, scans, {}, tonumber(limit), tonumber(limit_bytes))
+  return { state_of(store, seen), lineage_at(store, tonumber(after)), more, flat, (rows_above(store, after, math.huge)) }
+end)
 
 -- Publishers touched above a revision, the first `limit` and all that share the revision of the last, flat: id, settled,
 -- touched, and the uses of each, flat. Also returns up to which revision these are all.
@@ -158,7 +162,7 @@ local function publishers_above(store, after, limit)
     changes[index] = { number = { publisher = id } }
   end
   local remembered = look_up_publishers(store.at, changes)
-  for _, id in ipairs(ids) do
+  for index, id in ipairs(ids) do
     local publisher = remembered[id]
     if publisher then
       local uses = {}
@@ -167,7 +171,8 @@ local function publishers_above(store, after, limit)
           uses[#uses + 1] = part
         end
       end
-      for _, part in ipairs { id, publisher.settled, publisher.touched, uses } do
+      -- By the log, which says on what page it is, and when it is forgotten.
+      for _, part in ipairs { id, publisher.settled, math.ceil(tonumber(found[2 * index])), uses } do
         flat[#flat + 1] = part
       end
     end
@@ -200,10 +205,11 @@ serve(for_nodes('dump'), { 'no-writes' }, function(store, arguments)
   limit = tonumber(limit)
   local scans = { { prefix = '/', after = tonumber(after), tombstones = true } }
   local more, flat = page_of(store, scans, {}, limit, tonumber(limit_bytes))
+  local rows, rows_upto = rows_above(store, after, limit)
   local keys, keys_upto = keys_above(store, after, limit, true)
   local publishers, publishers_upto = publishers_above(store, after, limit)
   return {
-    state_of(store, seen), more, flat, rows_above(store, after, decimal(limit + 1)), keys, publishers,
-    unranked_of(store, scans, RECORDS_MAX), math.min(keys_upto, publishers_upto),
+    state_of(store, seen), more, flat, rows, keys, publishers, unranked_of(store, scans, RECORDS_MAX),
+    math.min(rows_upto, keys_upto, publishers_upto),
   }
 end)
