@@ -18,7 +18,7 @@ from coredis.connection import BaseConnection, TCPLocation
 
 from softstate.errors import Unavailable
 from softstate.store.limits import CALL_S
-from softstate.store.redis.errors import FAULTS, LOST
+from softstate.store.redis.errors import FAULTS, LOST, NO_PRIMARY, word_of
 from softstate.store.redis.url import RedisAddress
 
 CONNECTIONS_MAX = 8
@@ -175,8 +175,12 @@ class RedisConnections:
             except trio.Cancelled:
                 connection.close()
                 raise
-            except FAULTS:
-                self._give_back(connection)
+            except FAULTS as error:
+                if word_of(error) in NO_PRIMARY:
+                    connection.close()
+                    self._leave_server()
+                else:
+                    self._give_back(connection)
                 raise
             self._give_back(connection)
             return answer
@@ -185,10 +189,18 @@ class RedisConnections:
         """Return what `call` returns, or raise `Unavailable` when `CALL_S` is over."""
         with trio.move_on_after(CALL_S):
             return await call()
-        while self._idle:
-            # They may be as dead as the one that did not answer.
-            self._idle.pop().close()
+        # They may be as dead as the one that did not answer.
+        self._close_idle()
         raise Unavailable(f"{self._address.name} has not answered within {CALL_S:g} s: {LOST}")
+
+    def _leave_server(self) -> None:
+        """Close the connections that are not in use, since new ones may lead to the primary; calls close theirs."""
+        self._close_idle()
+        self.listen_again()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     async def _take(self) -> RedisConnection:
         while self._idle:

@@ -39,6 +39,8 @@ OLD_LAYOUT = "OLDLAYOUT"
 NO_STORE = "NOSTORE"
 TAKES_NO_WRITES = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """First words of errors with which a server refuses to write and answers reads."""
+NO_PRIMARY = frozenset({"READONLY", "REPLICA", "MASTERDOWN"})
+"""First words of errors of a server that is not the primary, or not any more: its name may lead to another by now."""
 
 _PASSING = {
     "OOM": "its memory is full (maxmemory): raise the limit, or make room",

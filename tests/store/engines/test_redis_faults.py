@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -202,6 +202,39 @@ async def test_primary_that_was_demoted_and_promoted_again_is_told_apart(rig: Re
         await store.reopen()
         assert await is_told(store, seen)
         assert await topics(store) == ["kept", "b/0", "b/1"]
+
+
+@pytest.mark.parametrize("first", ["head", "publish", "reopen"])
+async def test_a_primary_that_lives_on_as_a_replica_is_left(
+    rig: RedisRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Its name leads new connections to the new primary, and cuts none: one call fails, and none after it."""
+    monkeypatch.setattr("softstate.store.redis.connection.LISTEN_RETRY_S", 0.05)
+    async with replicated(rig, tmp_path) as replica, cable_to(rig.port) as cable, opened_over(cable) as store:
+        await put(store, "a")
+        with trio.fail_after(10):
+            await store.wait((await store.head()).revision)
+        async with trio.open_nursery() as nursery:
+            for _ in range(CONNECTIONS_MAX):
+                nursery.start_soon(store.head)
+        await in_step(rig, replica)
+        await replica.ask("REPLICAOF", "NO", "ONE")
+        await rig.ask("REPLICAOF", "127.0.0.1", replica.port)
+        await in_step(replica, rig)
+        cable.target = replica.port
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "head": store.head, "publish": lambda: put(store, "x"), "reopen": store.reopen
+        }  # fmt: skip
+        with pytest.raises((Unavailable, StoreRefused), match="connect to the primary"):
+            await calls[first]()
+        async with trio.open_nursery() as nursery:
+            for _ in range(CONNECTIONS_MAX):
+                nursery.start_soon(store.head)
+        await put(store, "b")
+        assert await topics(store) == ["a", "b"]
+        with trio.fail_after(10):
+            while b"\nid=" not in await replica.ask("CLIENT", "LIST", "TYPE", "pubsub"):
+                await trio.sleep(0.01)
 
 
 async def test_replica_is_refused(rig: RedisRig, tmp_path: Path) -> None:
