@@ -410,8 +410,9 @@ class Node:
             await self.turns.spend(self.turns.names_max)
             self.leases.reap(self.turns.names_max)
         expired = self.leases.expire(self.now())
-        self.repairs["expired"] += len(expired)
-        self._untold.extend((lease, "expired") for lease in expired)
+        if expired:  # a repair that is counted with 0 would be shown
+            self.repairs["expired"] += len(expired)
+            self._untold.extend((lease, "expired") for lease in expired)
         while self._untold:
             self._tell_some()
             await trio.lowlevel.checkpoint()
