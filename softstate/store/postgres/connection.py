@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 import trio
-from psycopg import pq, sql
+from psycopg import errors, pq, sql
 
 from softstate.errors import StoreRefused, Unavailable
 from softstate.store.postgres.errors import explain
@@ -136,6 +136,9 @@ class PostgresConnection:
                     self._set_up(connection, opening=opening)
                 return work(connection)
         except psycopg.Error as error:
+            if isinstance(error, errors.ReadOnlySqlTransaction):
+                # A session that began read-only stays so when the cause is gone; and the name may lead elsewhere now.
+                self._drop()
             raise explain(error, self._address.name, opening=opening) from error
         finally:
             with self._lock:

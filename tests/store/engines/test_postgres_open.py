@@ -321,6 +321,28 @@ async def test_nothing_is_made_unless_asked_for(backend: PostgresBackend, server
     assert backend.tell("SELECT to_regnamespace('SCHEMA')") == [(None,)]
 
 
+@pytest.mark.parametrize("whose", [f"DATABASE {DATABASE}", f"ROLE {ROLE}"])
+async def test_a_session_that_began_read_only_is_replaced(
+    backend: PostgresBackend, server: PostgresServer, whose: str
+) -> None:
+    """A setting of a database or a role is a session's for its life: the first refusal ends the session."""
+    await (await backend.open()).aclose()
+    server.execute(f"ALTER {whose} SET default_transaction_read_only = on")
+    try:
+        store, other = await backend.open(), await backend.open()
+        with pytest.raises(Unavailable, match="takes no writes"):
+            await put(other, "a")
+    finally:
+        server.execute(f"ALTER {whose} RESET default_transaction_read_only")
+    assert "takes no writes" in store.unwritten
+    with pytest.raises(Unavailable, match="takes no writes"):
+        await put(store, "a")
+    for each in (store, other):
+        version = await put(each, "b")
+        assert each.unwritten == ""
+        assert (await each.head()).revision == version
+
+
 async def test_reading_leaves_no_trace(backend: PostgresBackend) -> None:
     """Opened to read, a store commits no lineage row, moves nothing from the inbox, and refuses to change anything."""
     store = await backend.open()
