@@ -170,10 +170,14 @@ class RedisStore(Store):
 
     async def _check(self) -> bool:
         """Read the head; tell whether the store is in trouble."""
+        told = self._notified
         try:
             await self.head()
         except (StoreFault, Unavailable):
             return True
+        if self._notified == told > self._engine.seen.revision:
+            # A message from before the head was read tells of what is not there: any program may send one.
+            self._notified = self._engine.seen.revision
         if not self._begun:
             self._begun, self._notified = True, max(self._notified, self._engine.seen.revision)
         elif self._checked > self._notified:

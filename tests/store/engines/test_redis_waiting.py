@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from softstate.position import REVISION_MAX
 from softstate.store.base import Store
 from softstate.store.redis.schema import LIBRARY
 from softstate.testing.conformance.stage import put
@@ -63,6 +64,44 @@ async def test_connection_that_has_nothing_to_tell_is_kept(rig: RedisRig) -> Non
         assert await pubsub_clients(rig) == listeners
         version = await put(other, "b")
         await waited(store, version - 1)
+
+
+async def test_a_message_about_a_commit_that_is_not_there_is_forgotten(
+    rig: RedisRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends one wait. Later publishes end none for nothing, and a connection that loses messages is still found."""
+    async with opened(rig) as store, opened(rig) as other:
+        await listening(store)
+        assert not await store._check()
+        monkeypatch.setattr("softstate.store.redis.connection.LISTEN_RETRY_S", 0.05)
+        listeners = await pubsub_clients(rig)
+        forged = f"{store._engine.seen.epoch}.x.{REVISION_MAX}"
+        await rig.ask("PUBLISH", "{softstate}:wake", forged)
+        with trio.fail_after(10):
+            await store.wait((await store.head()).revision)
+        assert not await store._check()
+        revision = await put(store, "a")
+        ended = trio.Event()
+
+        async def wait() -> None:
+            await store.wait(revision + 1)
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            store._pass_on()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not ended.is_set()
+            nursery.cancel_scope.cancel()
+        await rig.ask("FUNCTION", "FLUSH")
+        await rig.ask("FUNCTION", "LOAD", LIBRARY.replace("'PUBLISH', store.channel", "'PUBLISH', 'elsewhere'"))
+        await put(other, "b")
+        for _ in range(2):
+            assert not await store._check()
+        with trio.fail_after(10):
+            while await pubsub_clients(rig) == listeners:
+                await trio.sleep(0.01)
 
 
 async def pubsub_clients(rig: RedisRig) -> list[bytes]:
