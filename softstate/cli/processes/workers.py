@@ -10,6 +10,7 @@ without sharing the port.
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import subprocess
@@ -150,7 +151,11 @@ class _Supervisor:
         self.scope.cancel()
 
     async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
-        """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all."""
+        """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all.
+
+        The first start of the first worker may take any time: it may have to carry over a large file of an earlier
+        release, and would never get to the end of that if it were killed. A signal still ends it.
+        """
         pause_s = RESTART_S_MIN
         reports: list[Listening] = []
         while not self._stopping.is_set():
@@ -158,7 +163,8 @@ class _Supervisor:
             async with child(WORKER, stdin=subprocess.PIPE) as process, trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop, process)
                 settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
-                report = await _report(process, settings)
+                within_s = START_S_MAX if reports or number > 1 else math.inf
+                report = await _report(process, settings, within_s)
                 if isinstance(report, Listening):
                     if reports:
                         log.info("worker serves again", worker=number, pid=process.pid)
@@ -193,17 +199,17 @@ class _Supervisor:
         await trio.sleep_forever()
 
 
-async def _report(process: trio.Process, settings: WorkerSettings) -> Listening | Failed:
-    """Give a worker its settings and return its report, or a `Failed` if there is none within `START_S_MAX`."""
+async def _report(process: trio.Process, settings: WorkerSettings, within_s: float) -> Listening | Failed:
+    """Give a worker its settings and return its report, or a `Failed` if there is none within a time."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with trio.move_on_after(START_S_MAX):
+    with trio.move_on_after(within_s):
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended or is to end: read on
             await process.stdin.send_all(settings.line())
         async for line in Lines(process.stdout):
             return report_of(line)
         return Failed(f"a worker ended before it listened: {ending(await process.wait())}", exit_codes.UNAVAILABLE)
-    return Failed(f"a worker did not start within {START_S_MAX:g} s", exit_codes.UNAVAILABLE)
+    return Failed(f"a worker did not start within {within_s:g} s", exit_codes.UNAVAILABLE)
 
 
 def ending(code: int) -> str:

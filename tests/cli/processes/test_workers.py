@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 
 import pytest
+import trio.testing
 
+from softstate.cli.exit_codes import INTERRUPTED, Failure
+from softstate.cli.processes import workers
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of, settings_of
-from softstate.cli.processes.workers import claimed, ending
+from softstate.cli.processes.workers import claimed, ending, supervise
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen
@@ -17,12 +21,12 @@ from softstate.server.listeners import bind, close, listen
 async def test_a_claimed_port_is_shared_with_those_who_share_it_and_with_nobody_else() -> None:
     async with claimed("127.0.0.1", 0) as (port, addresses):
         assert addresses == [f"127.0.0.1:{port}"]
-        workers = [await bind("127.0.0.1", port, shared=True) for _ in range(2)]
-        for worker in workers:
+        sharing = [await bind("127.0.0.1", port, shared=True) for _ in range(2)]
+        for worker in sharing:
             listen(worker, "127.0.0.1", port)
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: Address already in use"):
             await bind("127.0.0.1", port)
-        for worker in workers:
+        for worker in sharing:
             close(worker)
 
 
@@ -50,6 +54,39 @@ async def test_nobody_is_connected_to_a_claim() -> None:
     async with claimed("127.0.0.1", 0) as (port, _):
         with socket.socket() as client, pytest.raises(ConnectionRefusedError):
             client.connect(("127.0.0.1", port))
+
+
+FIRST_ONLY = """
+import signal, sys
+from softstate.cli.processes.worker import Listening, _report, settings_of
+if settings_of(sys.stdin.buffer.readline()).worker == 1:
+    _report(Listening((), "memory:", "none", (), 7))
+signal.pause()
+"""
+"""A worker that reports only if it is the first, and never ends."""
+
+
+async def test_the_first_worker_may_take_any_time_to_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], autojump_clock: trio.testing.MockClock
+) -> None:
+    """The clock jumps to any limit before the process reports."""
+
+    def stopping(warnings: object) -> None:
+        assert warnings == ()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(workers, "WORKER", [sys.executable, "-c", FIRST_ONLY])
+    monkeypatch.setattr(workers, "warn", stopping)
+    assert await supervise(ServerConfig(port=0), 1, "console", verbose=False) == INTERRUPTED
+    assert "7 topics" in capsys.readouterr().out
+
+
+async def test_another_worker_that_does_not_start_in_time_ends_all(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(workers, "WORKER", [sys.executable, "-c", FIRST_ONLY])
+    with pytest.raises(Failure, match="a worker did not start within 20 s"):
+        await supervise(ServerConfig(port=0), 2, "console", verbose=False)
 
 
 def test_orders_survive_the_way_to_a_worker() -> None:
