@@ -674,4 +674,9 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_outcomes.py::test_closing_tells_what_may_have_been_applied",
         "cli/processes/test_refused.py::test_a_refusal_without_a_look_tells_nothing_of_an_earlier_attempt",
     ),
+    "P-CLI-18": (
+        "client/machine/test_advice.py::test_renewals_polls_and_suspicion_have_a_pace_of_their_own",
+        "client/machine/test_advice.py::test_leases_that_end_at_once_follow_each_other_ever_more_slowly",
+        "client/machine/test_advice.py::test_connections_whose_leases_end_at_once_back_off",
+    ),
 }

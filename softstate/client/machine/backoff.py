@@ -32,7 +32,13 @@ RETRY_S_MAX = 3_600.0
 POLL_S_MIN = 0.05
 BACKOFF_BASE_S_MIN = 0.02
 BACKOFF_CAP_S_MIN = 0.2
-"""A client does not poll or come back more often than this, even if a node advises so: advice may be mistaken."""
+RENEW_S_MIN = 0.2
+TIMEOUT_S_MIN = 0.1
+"""A client does not poll, come back or renew more often than this, nor wait shorter for an answer, even if a node
+advises so: advice may be mistaken (P-CLI-18)."""
+
+LEASE_S_MIN = 5.0
+"""A lease that ended sooner counts as a failure, for the time until the next."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from softstate.client.machine.backoff import RENEW_S_MIN, TIMEOUT_S_MIN
 from softstate.client.machine.knowledge import Question
 from softstate.position import Position
-from softstate.wire.messages import Welcome
+from softstate.wire.messages import Renewed, Welcome
 
 LEASE_MARGIN = 0.99
 """The fraction of its TTL for which a client relies on a lease: the node's clock may run faster (S6, P-REN-6)."""
@@ -85,6 +86,7 @@ class Connection:
     renewals: dict[str, Renewal] = field(default_factory=dict)
     voided: frozenset[str] = frozenset()
     """Requests that a reset at the welcome has made void: nothing that answers them counts."""
+    lease_began: float = -math.inf
     lease_until: float = math.inf
     ttl_s: float = 0.0
     renew_s: float = 0.0
@@ -113,13 +115,17 @@ class Connection:
 
     def welcome(self, message: Welcome, now: float) -> None:
         """Begin a lease; it runs from the sending of `hello`. The timers of what was sent behind it begin again."""
-        self.stage = Stage.LEASED
-        self.ttl_s = message.ttl_ms / 1000
-        self.renew_s = message.renew_ms / 1000
-        self.timeout_s = message.timeout_ms / 1000
+        self.stage, self.lease_began = Stage.LEASED, now
+        self.timeout_s = max(message.timeout_ms / 1000, TIMEOUT_S_MIN)
+        self.agree_on(message)
         self.lease_until = self.lease_end(self.hello_sent)
         if self.requests or self.renewals:
             self.page(now, self.hello_sent)
+
+    def agree_on(self, message: Welcome | Renewed) -> None:
+        """Take over how long the lease lasts, and how often to renew it."""
+        self.ttl_s = message.ttl_ms / 1000
+        self.renew_s = max(message.renew_ms / 1000, RENEW_S_MIN)
 
     def lease_end(self, sent: float) -> float:
         """Return when the lease ends that a request sent at `sent` extended: before the node's."""
@@ -133,9 +139,11 @@ class Connection:
         """Take note that a page of the answer to a request sent at `sent` arrived."""
         self.page_at, self.page_sent = now, sent
 
-    def resubscribe(self) -> None:
-        """Forget what is in flight; the lease holds what is subscribed from now on."""
+    def resubscribe(self, now: float) -> None:
+        """Forget what is in flight; the lease, another one after `revoked`, holds what is subscribed from now on."""
         self.forget_requests()
+        if not self.leased:
+            self.lease_began = now
         self.stage, self.resubscribe_at = Stage.LEASED, math.inf
 
     def end_wait(self) -> None:

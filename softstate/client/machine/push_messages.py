@@ -108,10 +108,10 @@ class PushMessages:
         core.queue.key_s = message.limits.key_ms / 1000
         core.queue.numbers_max = max(message.limits.inflight, 1)  # with 0, every publish would wait without end
         core.failures = 0
-        core.timeout_s = message.timeout_ms / 1000
         core.answered_url = connection.url
         core.counts["welcomes"] += 1
         connection.welcome(message, core.now)
+        core.timeout_s = connection.timeout_s
         self._push.early.welcomed(connection.url, message.limits)
         self._push.session = Session(message.session, connection.lease_until)
         core.deny(list(knowledge.subscriptions)[message.limits.subscriptions :])
@@ -209,7 +209,7 @@ class PushMessages:
             return
         core = self._core
         core.advice = Advice.of(message.poll, message.recover)
-        connection.ttl_s, connection.renew_s = message.ttl_ms / 1000, message.renew_ms / 1000
+        connection.agree_on(message)
         connection.extend(renewal.sent)
         if connection.stage is not Stage.LEASED:
             return  # names have left the lease with a failed subscribe, and are about to be subscribed again

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from softstate.client.machine.backoff import Rotation, jittered_s
+from softstate.client.machine.backoff import LEASE_S_MIN, Rotation, jittered_s
 from softstate.client.machine.connection import Connection, InFlight, Renewal, Session, Stage
 from softstate.client.machine.early_names import EarlyNames
 from softstate.client.machine.events import Connect, Disconnect, Send
@@ -23,6 +23,9 @@ PUBLISH_TIMEOUTS = 4
 
 IDLE_TIMEOUTS = 4
 """Names are polled beside an answer whose pages have brought nothing for this many times `timeout_ms`."""
+
+BRIEF_MIN = 2
+"""So many leases in a row end at once, before the next waits for longer than nodes advise."""
 
 RENEWALS_MAX = 8
 """Renewals whose answers are still taken if they come late; older ones are forgotten."""
@@ -43,6 +46,8 @@ class PushPath:
         self._held = False
         """Whether it waits until a URL may be dialled."""
         self._requests = 0
+        self._brief = 0
+        """Leases in a row that have lasted less than `LEASE_S_MIN`."""
 
     @property
     def open(self) -> Connection | None:
@@ -149,7 +154,7 @@ class PushPath:
     def subscribe_all(self) -> None:
         """Subscribe the whole set, with versions, in place of what the lease holds."""
         connection = self._opened()
-        connection.resubscribe()
+        connection.resubscribe(self._core.now)
         self._core.knowledge.begin_lease()
         self.schedule_renewal(connection)
         # The node takes them in order, and the first one empties its set: what a later one adds, none takes away. A
@@ -225,7 +230,8 @@ class PushPath:
         if self.session is not None:
             self.session.agreed = None
         core.knowledge.begin_lease()
-        connection.revoked(max(core.now + retry_s, core.spread(spread_s)))
+        self._note_lease(connection)
+        connection.revoked(core.now + max(retry_s, self._pause_s(spread_s)))
 
     def leave(self) -> None:
         """Leave the connection, if there is one; a session stays worth resuming."""
@@ -241,6 +247,7 @@ class PushPath:
             return
         if self.session is not None and self.connection.open:
             self.session.lease_until = self.connection.lease_until
+        self._note_lease(self.connection)
         self._core.queue.lost(self.connection.conn)
         self._core.knowledge.begin_lease()
         self.connection = None
@@ -257,9 +264,11 @@ class PushPath:
             self.open.base = position
 
     def reconnect(self, spread_s: float) -> None:
-        """Connect at a random time within a spread, which begins when a URL may be dialled at all."""
-        core = self._core
-        self.connect_at = max(core.now, self.rotation.not_before) + core.random.uniform(0.0, spread_s)
+        """Connect at a random time within a spread, which begins when a URL may be dialled at all.
+
+        A spread may be 0: after brief leases the time is that of a backoff that covers it.
+        """
+        self.connect_at = max(self._core.now, self.rotation.not_before) + self._pause_s(spread_s)
         self.placed = True
 
     def back_off(self, cause: Cause) -> None:
@@ -311,6 +320,19 @@ class PushPath:
         connection = self.open
         assert connection is not None, "rows with this action are reached with an open connection only"
         return connection
+
+    def _note_lease(self, connection: Connection) -> None:
+        """Take note that the lease of a connection, if it has one, has ended."""
+        if connection.leased:
+            brief = self._core.now - connection.lease_began < LEASE_S_MIN
+            self._brief = self._brief + 1 if brief else 0
+
+    def _pause_s(self, spread_s: float) -> float:
+        """Draw how long to wait for another lease: U(0, `spread_s`), or a backoff if the last ones ended at once."""
+        core = self._core
+        if self._brief < BRIEF_MIN:
+            return core.random.uniform(0.0, spread_s)
+        return core.advice.pause_s(core.random, self._brief - BRIEF_MIN, spread_s)
 
     def _disagree(self, connection: Connection, serial: int) -> None:
         """Note that request `serial` changes the node's set, if it arrives: until it is answered, both may differ."""
