@@ -678,5 +678,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_advice.py::test_renewals_polls_and_suspicion_have_a_pace_of_their_own",
         "client/machine/test_advice.py::test_leases_that_end_at_once_follow_each_other_ever_more_slowly",
         "client/machine/test_advice.py::test_connections_whose_leases_end_at_once_back_off",
+        "client/machine/test_advice.py::test_a_node_that_advises_a_week_and_dies_does_not_keep_a_client_from_another",
     ),
 }

@@ -27,7 +27,9 @@ BARRED_CAPS = 10.0
 
 
 RETRY_S_MAX = 3_600.0
-"""A wait that an answer asks for (Retry-After) counts as this at most: a mistaken one must not end a client."""
+"""A wait that an answer asks for (Retry-After) or advises counts as this at most: a mistaken one must not end a client.
+
+Nodes of this version advise a third of it at most (P-CONN-10)."""
 
 POLL_S_MIN = 0.05
 BACKOFF_BASE_S_MIN = 0.02
@@ -55,11 +57,11 @@ class Advice:
     def of(cls, poll: PollAdvice, recover: RecoverAdvice) -> Advice:
         """Take over what `welcome` or `renewed` says."""
         return cls(
-            max(poll.every_ms / 1000, POLL_S_MIN),
-            poll.spread_ms / 1000,
-            recover.spread_ms / 1000,
-            max(recover.base_ms / 1000, BACKOFF_BASE_S_MIN),
-            max(recover.cap_ms / 1000, BACKOFF_CAP_S_MIN),
+            max(asked_s(poll.every_ms), POLL_S_MIN),
+            asked_s(poll.spread_ms),
+            asked_s(recover.spread_ms),
+            max(asked_s(recover.base_ms), BACKOFF_BASE_S_MIN),
+            max(asked_s(recover.cap_ms), BACKOFF_CAP_S_MIN),
         )
 
     def backoff_s(self, random: Random, tries: int) -> float:
@@ -80,9 +82,9 @@ def jittered_s(random: Random, period_s: float) -> float:
     return period_s * random.uniform(1.0 - JITTER, 1.0 + JITTER)
 
 
-def asked_s(retry_ms: int | None) -> float:
-    """Return for how many seconds an answer asks to be left alone: an hour at most, 0 if it does not ask."""
-    return min((retry_ms or 0) / 1000, RETRY_S_MAX)
+def asked_s(wait_ms: int | None) -> float:
+    """Return the wait that an answer asks for or advises, in seconds: an hour at most, 0 if it does not ask."""
+    return min((wait_ms or 0) / 1000, RETRY_S_MAX)
 
 
 class Doors(Protocol):

@@ -302,7 +302,7 @@ class PollPath:
     def _round_done(self, next_ms: int | None) -> None:
         core = self._core
         # Always with jitter: all clients that a node answers at once are told the same.
-        every_s = core.advice.poll_every_s if next_ms is None else max(next_ms / 1000, POLL_S_MIN)
+        every_s = core.advice.poll_every_s if next_ms is None else max(asked_s(next_ms), POLL_S_MIN)
         pause_s = jittered_s(core.random, every_s)
         self.schedule(max(core.now, self._round_sent + pause_s))
 

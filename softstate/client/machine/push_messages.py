@@ -167,8 +167,8 @@ class PushMessages:
             error = Denied("the node revoked the lease: these credentials do not allow it any more")
             self._core.fire(Trigger.FORBIDDEN, Cause(error=error))
             return
-        spread_s = (message.spread_ms or 0) / 1000
-        self._core.fire(Trigger.REVOKED, Cause(retry_s=asked_s(message.retry_ms), spread_s=spread_s))
+        retry_s, spread_s = asked_s(message.retry_ms), asked_s(message.spread_ms)
+        self._core.fire(Trigger.REVOKED, Cause(retry_s=retry_s, spread_s=spread_s))
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
@@ -302,7 +302,7 @@ class PushMessages:
     def _bye_cause(self, message: ServerBye) -> Cause:
         if message.reason in DROPS_SESSION:
             self._push.session = None
-        return Cause(retry_s=asked_s(message.retry_ms), spread_s=message.spread_ms / 1000)
+        return Cause(retry_s=asked_s(message.retry_ms), spread_s=asked_s(message.spread_ms))
 
     # The path rule ---------------------------------------------------------------------------------------------------
 

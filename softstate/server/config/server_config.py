@@ -78,13 +78,17 @@ class ServerConfig:
 
     # Polling and recovery, as advised to clients
     poll_every_ms: Annotated[
-        int, above(0), "Advice to clients: the time between two polls; under load a longer one is given."
+        int, between(1, HOUR_MS), "Advice to clients: the time between two polls; under load a longer one is given."
     ] = 15_000
     recover_base_ms: Annotated[
-        int, above(0), "Advice to clients: the bound of the first backoff; a spread that is longer counts instead."
+        int,
+        between(1, HOUR_MS),
+        "Advice to clients: the bound of the first backoff; a spread that is longer counts instead.",
     ] = 500
     recover_cap_ms: Annotated[
-        int, above(0), "Advice to clients: the bound to which backoffs double; under load a greater one is given."
+        int,
+        between(1, HOUR_MS),
+        "Advice to clients: the bound to which backoffs double; under load a greater one is given.",
     ] = 30_000
     handshakes_per_s: Annotated[
         float, above(0), "Handshakes, and polls, a second that this node can answer, until it has measured itself."

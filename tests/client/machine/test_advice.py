@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 
+from softstate.client.machine.backoff import RETRY_S_MAX, Advice
 from softstate.client.machine.events import (
     Arrived,
     Connect,
     Connected,
+    ConnectFailed,
     Event,
     Lost,
     ModeChanged,
     PollAnswered,
+    RequestFailed,
     Send,
     SendPoll,
 )
+from softstate.session.load_advice import advise
 from softstate.wire.messages import (
     Hello,
     PollAdvice,
@@ -30,7 +34,7 @@ from softstate.wire.messages import (
     Subscribe,
     Subscribed,
 )
-from tests.kit.machine_rig import Rig, at
+from tests.kit.machine_rig import OTHER, URL, Rig, at
 
 RTT_S = 0.002
 HURRY: dict[str, Any] = {"renew_ms": 0, "timeout_ms": 0, "poll": PollAdvice(0, 0), "recover": RecoverAdvice(0, 0, 0)}
@@ -149,3 +153,58 @@ def test_a_connection_lost_at_once_is_followed_by_one_within_the_spread_and_then
         rig.live()
     assert waits[0] <= 2.0
     assert max(waits) > 2.0
+
+
+WEEK_MS = 7 * 24 * 3_600_000
+WEEK = {"poll": PollAdvice(WEEK_MS, WEEK_MS), "recover": RecoverAdvice(WEEK_MS, WEEK_MS, WEEK_MS)}
+
+
+@pytest.mark.parametrize("advice", [WEEK, {"recover": WEEK["recover"]}, {"poll": WEEK["poll"]}])
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_node_that_advises_a_week_and_dies_does_not_keep_a_client_from_another(
+    advice: dict[str, Any], renewed: bool
+) -> None:
+    for seed in range(20):
+        rig = Rig("a", seed=seed, urls=(URL, OTHER))
+        rig.syncing(**({} if renewed else advice)).arrive(rig.subscribed())
+        if renewed:
+            rig.renewing().arrive(rig.renewed(**advice))
+        rig.do(Lost(rig.conn, None, "cut"))
+        died, found = rig.now, False
+        while not found:
+            assert rig.now <= died + 1.2 * RETRY_S_MAX
+            if rig.machine._push.connection is not None:
+                found = rig.machine._push.connection.url == OTHER
+                rig.do(ConnectFailed(rig.conn, "dead", unsent=True))
+            elif rig.machine._poll.in_flight:
+                found = rig.poll.url == OTHER
+                rig.do(RequestFailed(rig.poll.request, "dead", unsent=True))
+            else:
+                rig.tick_once()
+
+
+def test_spreads_of_farewells_and_the_next_poll_are_an_hour_away_at_most() -> None:
+    for seed in range(20):
+        rig = Rig("a", seed=seed).live()
+        rig.arrive(ServerBye("draining", 0, WEEK_MS))
+        assert rig.machine._push.connect_at - rig.now <= RETRY_S_MAX
+        rig = Rig("a", seed=seed).live()
+        rig.arrive(Revoked("expired", 0, WEEK_MS))
+        assert rig.machine._push.open is not None
+        assert rig.machine._push.open.resubscribe_at - rig.now <= RETRY_S_MAX
+        rig = Rig("a", seed=seed)
+        rig.greeted()
+        rig.arrive(ServerBye("draining", 0, WEEK_MS))
+        assert rig.machine._push.connect_at - rig.now <= RETRY_S_MAX + 2.0
+        rig = Rig("a", seed=seed, push=False).open()
+        rig.do(rig.polled(next_ms=WEEK_MS))
+        assert 0.8 * RETRY_S_MAX <= rig.machine.deadline() - rig.now <= 1.2 * RETRY_S_MAX
+
+
+def test_no_advice_of_a_node_of_this_version_is_cut() -> None:
+    poll, recover = advise(10_000_000, 10.0, 10.0)
+    advice = Advice.of(poll, recover)
+    assert advice.poll_every_s * 1000 == poll.every_ms
+    assert advice.poll_spread_s * 1000 == poll.spread_ms
+    assert advice.recover_spread_s * 1000 == recover.spread_ms
+    assert advice.cap_s * 1000 == recover.cap_ms
