@@ -49,6 +49,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "tests/test_sans_io.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
     "tests/examples/test_examples.py::test_the_test_of_an_application_passes": ("processes",),
     "tests/store/sqlite/test_open.py::test_processes_creating_it_together_share_it": ("processes",),
+    "tests/store/sqlite/test_migration.py::test_processes_that_are_killed_leave_one_copy_at_most": ("processes",),
     "tests/testing/simulation/test_world.py::test_the_world_is_imported_only_when_it_is_asked_for": ("processes",),
     "tests/cli/commands/store/test_store.py::test_copying_shows_how_far_it_is_on_a_terminal": ("processes",),
     "tests/lease/test_table.py::test_the_order_depends_on_the_history_alone": ("processes",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -9,25 +10,26 @@ from pathlib import Path
 from urllib.parse import quote
 
 from softstate.errors import Unavailable
-from softstate.store.rules.nonce import lineage_nonce
 from softstate.store.sqlite.place import BESIDE, make_private
 
 
-def copy_file(path: str, target: str) -> None:
-    """Copy the newest commit of a file to `target`, in place of what is there. Raises `Unavailable`."""
-    partial = f"{target}.{lineage_nonce()}.partial"
+def copy_file(path: str, partial: str) -> None:
+    """Copy the newest commit of a file to `partial`, where there is none. Raises `Unavailable`, and leaves none then.
+
+    A process that is killed meanwhile leaves it incomplete: `put_in_place` gives it the name to be found by.
+    """
     try:
-        make_private(partial)
+        if not make_private(partial):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), partial)
         with (
             closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(partial)) as copy,
         ):
             source.backup(copy)
-        put_in_place(partial, target)
     except (OSError, sqlite3.Error) as error:
-        raise Unavailable(f"cannot copy {path} to {target}: {error}") from error
-    finally:
-        discard(partial)
+        if not isinstance(error, FileExistsError):
+            discard(partial)
+        raise Unavailable(f"cannot copy {path} to {partial}: {error}") from error
 
 
 def put_in_place(partial: str, path: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from softstate.errors import Invalid
 from softstate.names import check_topic
 from softstate.position import REVISION_MAX
 from softstate.store.base import LAYOUT, Key
-from softstate.store.sqlite.copies import copy_file
+from softstate.store.sqlite.copies import copy_file, discard, put_in_place
 from softstate.store.sqlite.errors import Damaged
 from softstate.store.sqlite.place import BESIDE, PRIVATE
 from softstate.store.sqlite.remembered import KEY_COLUMNS, key_row
@@ -49,23 +49,46 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> str |
     """
     if read_layout(connection) == LAYOUT:
         return None
-    copy: str | None = None
     connection.execute("BEGIN IMMEDIATE")
     try:
         layout = layout_of(connection, path)
         if layout == LAYOUT:
             return None
-        if backup:
-            # The lock is held: what is copied is what is carried over.
-            copy = _unused(f"{path}.layout-{layout}")
-            copy_file(path, copy)
-        _carry_over(connection)
-        connection.execute("COMMIT")
+        # The lock is held: what is copied is what is carried over, and no other process copies.
+        with _copied(path, f"{path}.layout-{layout}") if backup else nullcontext() as named:
+            _carry_over(connection)
+            copy: str | None = named() if named is not None else None
+            connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     _make_private(path)
     return copy
+
+
+@contextmanager
+def _copied(path: str, target: str) -> Iterator[Callable[[], str]]:
+    """Copy a file before the body; yield what names the copy by `target`, and returns its name.
+
+    That is for the end of the body: a process that is killed before leaves one unnamed copy, which the next one
+    replaces, and one that fails leaves none. A large file that cannot be carried over would fill the disk otherwise.
+    """
+    partial = f"{target}.partial"
+    copies = [partial]
+
+    def named() -> str:
+        copies.append(_unused(target))
+        put_in_place(partial, copies[-1])
+        return copies[-1]
+
+    discard(partial)
+    copy_file(path, partial)
+    try:
+        yield named
+    except BaseException:
+        for copy in copies:
+            discard(copy)
+        raise
 
 
 def _unused(path: str) -> str:

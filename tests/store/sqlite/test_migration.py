@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import sqlite3
 import stat
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import Any, NoReturn
 import pytest
 import trio
 
+import softstate
 from softstate.errors import StoreRefused, Unavailable
 from softstate.model import Page, Query, Record
 from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import LAYOUT, Applied, Write
 from softstate.store.sqlite import migration as sqlite_migration
+from softstate.store.sqlite.copies import put_in_place
 from softstate.store.sqlite.store import SqliteStore
 from softstate.wire import encode_value
 
@@ -149,9 +153,69 @@ async def test_if_it_fails_the_file_is_as_it_was(fault: str, path: Path, monkeyp
             with pytest.raises(ZeroDivisionError):
                 await SqliteStore.open(str(path))
     assert (run_sql(path, tables), run_sql(path, "SELECT * FROM topic")) == before
+    assert list(modes(path.parent)) == ["softstate.db"]
     store = await SqliteStore.open(str(path))
     assert len(await listed(store)) == 8
     await store.aclose()
+
+
+async def test_a_file_that_cannot_be_carried_over_leaves_no_copy_at_each_try(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full, each copy would make it fuller."""
+    run_sql(path, *(f"INSERT INTO topic VALUES ({100 + n}, 'z/{n}', zeroblob(200))" for n in range(300)))
+    carry_over = sqlite_migration._carry_over
+
+    def without_room(connection: sqlite3.Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 5}")
+        carry_over(connection)
+
+    monkeypatch.setattr(sqlite_migration, "_carry_over", without_room)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="full"):
+            await SqliteStore.open(str(path))
+        assert list(modes(path.parent)) == ["softstate.db"]
+
+
+async def test_a_copy_that_was_named_goes_with_the_commit_that_fails(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(partial: str, target: str) -> NoReturn:
+        put_in_place(partial, target)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sqlite_migration, "put_in_place", full)
+    with pytest.raises(Unavailable, match="is full"):
+        await SqliteStore.open(str(path))
+    assert list(modes(path.parent)) == ["softstate.db"]
+
+
+@pytest.mark.parametrize("stage", ["put_in_place", "_carry_over", "copy_file"])
+async def test_processes_that_are_killed_leave_one_copy_at_most(stage: str, path: Path) -> None:
+    """As where a supervisor's patience ends before a large file is carried over: it begins at each start."""
+    code = (
+        "import os, signal, sys\n"
+        "from softstate.store.sqlite import migration\n"
+        "from softstate.store.sqlite.engine import SqliteEngine\n"
+        f"before = migration.{stage}\n"
+        "def killed(*arguments):\n"
+        f"    if {stage!r} == 'copy_file': before(*arguments)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"migration.{stage} = killed\n"
+        "SqliteEngine(sys.argv[1]).open()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(softstate.__file__).parents[1])}
+    for _ in range(2):
+        process = await trio.run_process([sys.executable, "-c", code, str(path)], check=False, env=environment)
+        assert process.returncode == -signal.SIGKILL
+        copies = [name for name in modes(path.parent) if ".layout-1" in name]
+        assert copies == ["softstate.db.layout-1.partial"]
+    store = await SqliteStore.open(str(path))
+    assert len(await listed(store)) == 8
+    await store.aclose()
+    assert sorted(modes(path.parent)) == ["softstate.db", "softstate.db.layout-1"]
+    assert run_sql(path.with_name("softstate.db.layout-1"), "PRAGMA user_version") == [(1,)]
 
 
 async def test_several_that_open_it_together_carry_it_over_once(path: Path) -> None:
