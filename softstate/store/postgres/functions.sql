@@ -107,7 +107,11 @@ $$;
 -- that is asked for after an application's COMMIT has a higher revision than what that COMMIT brought.
 --
 -- Entries of one topic are applied in the order in which they were put there, whichever was committed first: one that
--- a newer one has overtaken is passed over, and takes no revision. begins: the next change has to begin a lineage.
+-- a newer one has overtaken is passed over, and takes no revision. The exception: the newest entry is known by the
+-- topic's row alone. A delete that finds nothing to delete leaves none, or the one that was there, and compaction takes
+-- the row of a tombstone; an older publish that is committed after that brings the topic to life.
+--
+-- begins: the next change has to begin a lineage.
 -- sound: the row of meta is as it was written; if not, or if the layout is another one, nothing is moved and nothing
 -- may be written. All NULL: no store.
 CREATE FUNCTION take_counter(
