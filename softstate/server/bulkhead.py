@@ -83,6 +83,7 @@ class Bulkhead:
         self._now = now
         self._recent: deque[float] = deque()
         self._ending = trio.Event()
+        self._failing = trio.Event()
 
     def limit(self, per_minute_max: int, flooded: Callable[[], object]) -> None:
         """Have `flooded` called, once, when more than `per_minute_max` bugs were met within a minute."""
@@ -168,6 +169,7 @@ class Bulkhead:
             recent.popleft()
         if len(recent) > self._per_minute_max and self.fatal is None:
             self.fatal = f"it met more than {self._per_minute_max} bugs within a minute (bugs_per_minute_max)"
+            self._failing.set()
             self.attempt(lambda: log.error("node drains", because=self.fatal))
             self.attempt(self._flooded)
 
@@ -176,6 +178,7 @@ class Bulkhead:
     def end_node(self, why: str) -> None:
         """Have the process end at once: to go on would break a promise."""
         self.fatal = why
+        self._failing.set()
         self.attempt(lambda: log.error("node ends", because=why))
         self._ending.set()
 
@@ -187,6 +190,10 @@ class Bulkhead:
     async def wait_ending(self) -> None:
         """Return once the process is to end at once."""
         await self._ending.wait()
+
+    async def wait_fatal(self) -> None:
+        """Return once there is a reason to end the process, at once or after a drain: `fatal`."""
+        await self._failing.wait()
 
 
 @final

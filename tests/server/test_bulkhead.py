@@ -132,6 +132,19 @@ def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPat
     assert (bulkhead.bugs, flooded, bulkhead.ending) == (2, [1], True)
 
 
+async def test_a_reason_to_end_the_process_is_told_once_there_is_one() -> None:
+    with trio.move_on_after(0) as waiting:
+        await soft().wait_fatal()
+    assert waiting.cancelled_caught
+    flooded, ended = soft(), soft()
+    flooded.limit(0, lambda: None)
+    with flooded.contain("here"):
+        raise ValueError
+    ended.end_node("for a test")
+    for bulkhead in (flooded, ended):
+        await bulkhead.wait_fatal()
+
+
 def test_more_bugs_than_the_limit_within_a_minute_are_too_many() -> None:
     now = [0.0]
     bulkhead, flooded = soft(lambda: now[0]), []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, cast
 
@@ -30,6 +32,14 @@ found nothing, since a session that has ended leaves no reference cycles. Other 
 5,000 sessions: 10,200 renewals a second instead of 4,700.
 """
 
+END_S_EXTRA = 1.0
+"""Time to end beyond what was given for it; then the process ends with calls of the store under way.
+
+A call that hangs in its thread, on a disk that does not answer, can be neither cancelled nor waited for. Nothing is
+lost: publishes are durable before they are answered, and one without an answer may have been applied, as after
+``kill -9``.
+"""
+
 
 async def run_node(
     config: ServerConfig,
@@ -41,16 +51,21 @@ async def run_node(
     """Run a node until a signal has drained it, and return the exit code; `announce` is called once it listens.
 
     `shared` is as in `softstate.server.serve`, whose errors this raises. The node also drains when `drain_after`
-    returns.
+    returns. A store call that does not return keeps the process for `END_S_EXTRA` longer; then this ends it, with the
+    same exit code.
     """
     make_full_collections_rare()
     run = _Run(config, announce, shared)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run.drain_on_signals, signals, nursery.cancel_scope)
-            nursery.start_soon(run.drain_after, drain_after, nursery.cancel_scope)
-            nursery.start_soon(run.serve, nursery.cancel_scope)
-    return exit_codes.INTERRUPTED if run.aborted else exit_codes.OK
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run.drain_on_signals, signals, nursery.cancel_scope)
+                nursery.start_soon(run.drain_after, drain_after, nursery.cancel_scope)
+                nursery.start_soon(run.serve, nursery)
+        finally:
+            for timer in run.timers:
+                timer.cancel()
+    return run.code
 
 
 def make_full_collections_rare() -> None:
@@ -67,23 +82,32 @@ class _Run:
     shared: bool
     node: Node | None = None
     aborted: bool = False
+    timers: list[threading.Timer] = field(default_factory=list)
 
-    async def serve(self, scope: trio.CancelScope) -> None:
-        """Run the node until it has drained, then end everything in `scope`."""
+    @property
+    def code(self) -> int:
+        """The exit code, if the process ended now."""
+        if self.aborted:
+            return exit_codes.INTERRUPTED
+        failed = self.node is not None and self.node.bulkhead.fatal is not None
+        return exit_codes.FAILED if failed else exit_codes.OK
+
+    async def serve(self, everything: trio.Nursery) -> None:
+        """Run the node until it has drained, then end `everything`."""
         from softstate import server  # noqa: PLC0415 - --check and --help do without it
 
         async with trio.open_nursery() as nursery:
             self.node = await nursery.start(partial(server.serve, self.config, shared=self.shared))
+            everything.start_soon(self._limit_failing, self.node.bulkhead.wait_fatal)
             await self.announce(self.node)
-        scope.cancel()
+        everything.cancel_scope.cancel()
 
     async def drain_on_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         """Drain at the first signal; stop at once at the second, or at the first if there is nothing to drain."""
         await anext(signals)
         await self._stop(scope)
         await anext(signals)
-        self.aborted = True
-        scope.cancel()
+        self._abort(scope)
 
     async def drain_after(self, condition: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Drain once `condition` returns, which counts as no signal: our parent may have got the same one as we."""
@@ -92,10 +116,36 @@ class _Run:
 
     async def _stop(self, scope: trio.CancelScope) -> None:
         if self.node is None:
-            self.aborted = True
-            scope.cancel()
+            self._abort(scope)
         else:
+            self._end_within(self.config.drain_s + self.config.store_s_max)
             await self.node.drain()
+
+    def _abort(self, scope: trio.CancelScope) -> None:
+        self.aborted = True
+        self._end_within(0)
+        scope.cancel()
+
+    async def _limit_failing(self, fatal: Callable[[], Awaitable[None]]) -> None:
+        await fatal()
+        self._end_within(self.config.drain_s + self.config.store_s_max)
+
+    def _end_within(self, limit_s: float) -> None:
+        """Have the process end `END_S_EXTRA` after this limit, if it has not ended by itself."""
+        # A thread, because Trio's loop may hang as well: it asks SQLite whether anything was committed.
+        timer = threading.Timer(min(limit_s + END_S_EXTRA, threading.TIMEOUT_MAX), self._end_process)
+        timer.daemon = True
+        timer.start()
+        self.timers.append(timer)
+
+    def _end_process(self) -> None:
+        import structlog  # noqa: PLC0415 - as in `configure_logging`
+
+        because = "the store has not returned from a call: look at its disk or its server"
+        try:
+            structlog.get_logger("softstate.process").error("process ends", because=because, exit_code=self.code)
+        finally:
+            os._exit(self.code)
 
 
 class _Lossy:
