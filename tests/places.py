@@ -38,6 +38,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/store": (),
     "tests/store/engines": ("engines",),
     "tests/store/sqlite/test_killed.py": ("processes",),
+    "tests/store/sqlite/test_removed_log.py": ("processes",),
     "tests/testing": (),
 }
 """The markers of a folder or file and all that is in it; the longest name that fits holds."""

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from softstate.errors import StoreMissing, StoreRefused, Unavailable
+from softstate.errors import StoreMissing, StoreRefused, StoreReplaced, Unavailable
 from softstate.store.sqlite.errors import code_of, connection_survives, not_made, not_opened, translated
-from softstate.store.sqlite.log import LOG_BYTES_MAX, WriteAheadLog
+from softstate.store.sqlite.log import LOG_BYTES_MAX, WriteAheadLog, in_use
 from softstate.store.sqlite.place import BESIDE, MAKING, Identity, check_still, gone, identity_of, make_private
 
 BUSY_S = 5.0
@@ -51,27 +51,46 @@ class SqliteFile:
         """Whether what is missing may be made: at the first opening, if it was asked for."""
         return self._create and self._opened is None
 
-    def check_not_gone(self) -> None:
-        """Raise `Unavailable` if the file was open, and the path refers to none now. Connections stay as they are."""
-        if self._opened is not None and identity_of(self.path) is None:
+    def prepare_to_close(self) -> None:
+        """Make sure that no commit is lost with the connections, which stay open.
+
+        Raises `Unavailable` if the file was open, and the path refers to none now, or if the log was removed, and its
+        commits cannot be brought into the file.
+        """
+        if self._opened is None:
+            return
+        found = identity_of(self.path)
+        if found is None:
             raise gone(self.path)
+        if found == self._opened and self._connections:
+            # Any connection can; the writer's is gone after an error.
+            self.log.rescue(next(iter(self._connections.values())), self._busy_s)
 
     @contextmanager
     def opening(self) -> Iterator[sqlite3.Connection]:
         """Close the open connections, and yield a writer for the file at the path now, made if it may be.
 
+        Call `prepare_to_close` before.
+
         When the body succeeds, that is "the file" from then on. Raises `StoreMissing`, `StoreRefused`, `Unavailable`.
         """
-        self.check_not_gone()
+        rescued = bool(self._connections) and identity_of(self.path) == self._opened
         self._close_connections()
         with translated(self.path, opening=True):
             if self._opened is None and identity_of(self.path) is None:
                 self._make()
             found = identity_of(self.path)
+            if not rescued:
+                self._check_log_not_lost()
             writer = self._connections["writer"] = self._connect(opening=True)
             check_still(self.path, found)
+            if rescued:
+                # Another store in this process may hold SQLite to the index of the log that was removed.
+                writer.execute("PRAGMA schema_version").fetchone()
+                self.log.opened()
             yield writer
         self._opened = found
+        self.log.check_in_place()
         self._note_log()
 
     def connection(self, role: str) -> sqlite3.Connection:
@@ -79,9 +98,15 @@ class SqliteFile:
         connection = self._connections.get(role)
         if connection is None:
             self.check_in_place()
-            connection = self._connect(opening=False)
-            self.check_in_place()
             only = not self._connections
+            if only:
+                self._check_log_not_lost()
+            connection = self._connect(opening=False)
+            try:
+                self.check_in_place()
+            except (StoreReplaced, Unavailable):
+                connection.close()
+                raise
             self._connections[role] = connection
             if role != "writer":
                 connection.execute("PRAGMA query_only = ON")
@@ -89,7 +114,11 @@ class SqliteFile:
                 connection.execute("PRAGMA busy_timeout = 0")
             if only:
                 connection.execute("PRAGMA data_version").fetchone()  # reads, hence opens the log
-                self._note_log()
+                try:
+                    self._note_log()
+                except (StoreReplaced, Unavailable):
+                    self._drop(role)
+                    raise
         return connection
 
     def _note_log(self) -> None:
@@ -171,16 +200,15 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close all connections."""
+        with suppress(Unavailable):  # another process has the log open, or it is lost
+            self.prepare_to_close()
         self._close_connections()
 
     def _close_connections(self) -> None:
         found = identity_of(self.path)
         # A file that is gone may come back, and needs its log then.
-        if self._opened is not None and found is not None:
-            if found != self._opened:
-                self.log.set_aside(self._opened[1])
-            elif "writer" in self._connections:
-                self.log.rescue(self._connections["writer"])
+        if self._opened is not None and found is not None and found != self._opened:
+            self.log.set_aside(self._opened[1])
         for role in tuple(self._connections):
             self._drop(role)
 
@@ -214,6 +242,22 @@ class SqliteFile:
             make_private(os.path.realpath(self.path))
         except OSError as error:
             raise not_made(error, self.path) from error
+
+    def _check_log_not_lost(self) -> None:
+        """Raise `Unavailable` if another process has the file open, and with it a log that is not at its path.
+
+        A log that is begun beside that one would lack its commits, and the file would be damaged when both are folded
+        into it. `self` has no connection. Waits `busy_s`, for a process that opens or closes the file looks alike.
+        """
+        deadline = time.monotonic() + self._busy_s
+        while not self.log.complete and in_use(self.path):
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"{self.log.path} or the -shm beside it was removed while another process has {self.path} open,"
+                    f" which holds the last commits: stop that process in good order (fuser {self.path}), or wait for"
+                    " it to reopen the file"
+                )
+            time.sleep(LOCK_PAUSE_S)
 
     def _connect(self, *, opening: bool) -> sqlite3.Connection:
         # A reader opens to write too where that is allowed: else SQLite leaves the log of an unused file behind.

@@ -81,10 +81,10 @@ class SqliteEngine:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
 
         A file that is open to read only gets no row; the position is that of its newest commit, as it is when there is
-        no room for the row: that is committed before the first change. If the file was open, and there is none now, all
-        stays as it is, and this raises `Unavailable`.
+        no room for the row: that is committed before the first change. If the file was open, and there is none now,
+        or its log was removed and cannot be saved, all stays as it is, and this raises `Unavailable`.
         """
-        self.file.check_not_gone()
+        self.file.prepare_to_close()
         try:
             with self.file.opening() as connection:
                 path, begin = self.file.path, not self.file.read_only
