@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -250,10 +250,13 @@ def _deleted_if_damaged(record: Record) -> tuple[str, int, bytes | None]:
 def damage_spoils_its_page(patch: Patch) -> None:
     """All topics of a page with a damaged record are named as unreadable."""
 
-    def spoilt(_self: Codec, records: Sequence[Record]) -> tuple[list[bytes], list[str]]:
-        return [], [record.topic for record in records]
+    changes = Codec._changes
 
-    patch.setattr(Codec, "_readable", spoilt)
+    def spoilt(self: Codec, records: Sequence[Record], encoded: Mapping[int, bytes]) -> tuple[bytes, list[str]]:
+        array, unreadable = changes(self, records, encoded)
+        return (self._array([]), [record.topic for record in records]) if unreadable else (array, unreadable)
+
+    patch.setattr(Codec, "_changes", spoilt)
 
 
 def ages_outlive_a_rewind(patch: Patch) -> None:
