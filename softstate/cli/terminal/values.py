@@ -21,7 +21,7 @@ def value_of(text: str | bytes) -> Value:
     """
     text = text.removeprefix("\ufeff") if isinstance(text, str) else text.removeprefix(codecs.BOM_UTF8)
     try:
-        value = unwrap_bytes(msgspec.json.decode(text))
+        value = unwrap_bytes(msgspec.json.decode(text if isinstance(text, str) else text.decode()))
     except RecursionError:
         raise Invalid(f"the value is nested too deep (it may have {VALUE_DEPTH_MAX} levels)") from None
     except UnicodeError:
