@@ -138,7 +138,7 @@ def test_without_a_place_in_the_spread_the_herd_knocks_too_often(monkeypatch: py
     run_world(61, scenario, **options(60))
     [recovery] = found
     assert recovery.knocks > 1.2 * KNOCKS_MAX[2.0] * COUNT, recovery
-    assert recovery.accept_queue_max > 0.3 * COUNT, recovery
+    assert recovery.accept_queue_max > 0.15 * COUNT, recovery  # 3 with a place
 
 
 def november(patch: pytest.MonkeyPatch) -> None:

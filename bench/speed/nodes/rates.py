@@ -128,7 +128,7 @@ def _renew(servers: Sequence[Server], load: LoadProcess, seconds: float) -> Figu
     return {
         "per_s": run["renewals"] / run["renew_s"],
         "reads_per_s": (max(reads) - 1) / run["renew_s"],
-        "per_read": run["renewals"] / sum(reads),
+        "per_read": run["renewals"] / max(sum(reads), 1),  # none in a short run: the level answers all
         "server_cpu_s": spent_s / run["renewals"],
         "generator_busy": run["generator_cpu_s"] / run["renew_s"],
     }
