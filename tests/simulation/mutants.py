@@ -276,6 +276,18 @@ def only_the_hub_is_compared(patch: Patch) -> None:
     patch.setattr(StoreFollower, "note_told_position", lambda _self, _position: None)
 
 
+def only_the_highest_is_compared(patch: Patch) -> None:
+    """A node compares its hub with the history only if it has told no client of anything newer."""
+    lost = StoreFollower._lost
+
+    async def lost_of_the_highest(self: StoreFollower, row: Position) -> Position | None:
+        found = await lost(self, row)
+        behind = self.told.revision > self._hub.position.revision
+        return None if behind and found == self._hub.position else found
+
+    patch.setattr(StoreFollower, "_lost", lost_of_the_highest)
+
+
 def left_connection_heard(patch: Patch) -> None:
     """A client reads a connection that it left: its shell keeps it open, and its machine accepts the messages."""
     read_by_the_machine(patch)

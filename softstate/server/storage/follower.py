@@ -157,9 +157,7 @@ class StoreFollower:
         while True:
             try:
                 position = await self._store.reopen()
-                # The hub may be behind a lost commit from which a subscriber was answered already.
-                before = max(self._hub.position, self.told, key=lambda position: position.revision)
-                intact = await self._continues(before, position)
+                lost = await self._lost(position)
             except (Unavailable, StoreRefused) as error:
                 # A store that is not ours may be put back in order by its administrator.
                 await self._wait_down(error)
@@ -169,10 +167,10 @@ class StoreFollower:
             else:
                 break
         self.reopened += 1
-        if intact:
+        if lost is None:
             return
         self.rewinds += 1
-        log.error("store rewound", before=str(before), now=str(position))
+        log.error("store rewound", before=str(lost), now=str(position))
         with self._bulkhead.contain("store rewound") as restarting:
             # Ahead of the hub: as long as there is no generation, no session that is still to be ended can be told
             # anything of the new history.
@@ -183,14 +181,23 @@ class StoreFollower:
         if restarting.failed:
             self._bulkhead.end_node("the store was rewound, and the sessions of the lost history could not be ended")
 
-    async def _continues(self, before: Position, row: Position) -> bool:
-        """Tell whether `row`, a lineage row just committed, continues the history of `before`, and so the feed does."""
+    async def _lost(self, row: Position) -> Position | None:
+        """Return a position of this node that `row`, a lineage row just committed, does not continue; None if none.
+
+        The hub's must be on the history, or the feed cannot go on from there: one whose lineage was compacted away is
+        not known to be. So must be what a subscriber was told, if the hub is behind it: that may be of a lost commit.
+        """
+        held = [self._hub.position]
+        if self.told.revision > held[0].revision:
+            held.append(self.told)
         # Most rewinds show without a read, before a renewal could take the new history's head for a revision that the
         # hub, at a higher one of the old history, has reached long ago.
-        if row.epoch != before.epoch or row.revision <= before.revision:
-            return False
-        (lineage,) = await self._store.lineage_at([before.revision])
-        return lineage == before.lineage
+        for position in held:
+            if row.epoch != position.epoch or row.revision <= position.revision:
+                return position
+        lineages = await self._store.lineage_at([position.revision for position in held])
+        pairs = zip(held, lineages, strict=True)
+        return next((position for position, lineage in pairs if lineage != position.lineage), None)
 
     def _up(self) -> None:
         if self.down:

@@ -328,6 +328,26 @@ async def test_a_position_told_ahead_of_the_hub_is_compared_too(*, lost: bool) -
         )
 
 
+async def test_a_hub_whose_lineage_was_compacted_away_is_compared_although_more_was_told() -> None:
+    """Seed 150161: the position that was told was on the history, so the store was opened again each second."""
+    async with following() as rig:
+        await rig.publish("a")
+        rig.store.asleep = True
+        rig.follower.check_now(StoreFault("to bed"))
+        await settled()
+        await rig.other.reopen()
+        await rig.other.publish([Write("b", b"\x01"), Write("b", None), Write("c", b"\x01")])
+        rig.follower.note_told_position(await rig.store.head())
+        await rig.other.compact(tombstones=100, keys=0)
+        assert rig.disk.image.lineage_at(rig.hub.position.revision) is None
+        rig.log.clear()
+        rig.store.asleep = False
+        rig.follower.check_now(StoreRewound("met by a read"))
+        await settled()
+        assert rig.log == [f"rewound to {rig.hub.position.revision}"]
+        assert (rig.follower.reopened, rig.follower.rewinds, rig.current) == (1, 1, True)
+
+
 async def test_a_rewind_that_shows_at_once_is_told_before_another_task_runs() -> None:
     """A renewal must not take the new history's head for a revision that the hub has reached already."""
     async with following() as rig:
