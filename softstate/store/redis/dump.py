@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from random import Random
 from typing import Any, TypeAlias
 
@@ -150,9 +151,9 @@ async def sweep(engine: RedisEngine) -> None:
     """
     at = f"{{{engine.address.namespace}}}:"
     send = engine.connections.send
-    for image in await engine.run(lambda: send(b"SMEMBERS", f"{at}debris")):
+    for image in await engine.run(partial(send, b"SMEMBERS", f"{at}debris")):
         # Without effect if it has just been put in place, or claimed by another sweep.
-        await engine.run(lambda: send(b"SMOVE", f"{at}debris", f"{at}swept", image))  # noqa: B023
+        await engine.run(partial(send, b"SMOVE", f"{at}debris", f"{at}swept", image))
     await sweep_claimed(engine)
 
 
@@ -163,14 +164,18 @@ async def sweep_claimed(engine: RedisEngine) -> None:
     """
     at = f"{{{engine.address.namespace}}}:"
     send = engine.connections.send
-    for image in await engine.run(lambda: send(b"SMEMBERS", f"{at}swept")):
-        cursor = b"0"
-        while True:
-            cursor, names = await engine.run(
-                lambda: send(b"SCAN", cursor, "MATCH", f"{at}{text(image)}:*", "COUNT", SWEEP_COUNT)  # noqa: B023
-            )
-            if names:
-                await engine.run(lambda: send(b"UNLINK", *names))  # noqa: B023
-            if cursor == b"0":
-                break
-        await engine.run(lambda: send(b"SREM", f"{at}swept", image))  # noqa: B023
+    for image in await engine.run(partial(send, b"SMEMBERS", f"{at}swept")):
+        if image.isalnum():  # as every name of an image is; what another program has put there names no keys of ours
+            await _delete_keys(engine, f"{at}{text(image)}:*")
+        await engine.run(partial(send, b"SREM", f"{at}swept", image))
+
+
+async def _delete_keys(engine: RedisEngine, pattern: str) -> None:
+    send, cursor = engine.connections.send, b"0"
+    while True:
+        scan = partial(send, b"SCAN", cursor, "MATCH", pattern, "COUNT", SWEEP_COUNT)
+        cursor, names = await engine.run(scan)
+        if names:
+            await engine.run(partial(send, b"UNLINK", *names))
+        if cursor == b"0":
+            return

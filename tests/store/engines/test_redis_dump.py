@@ -217,6 +217,16 @@ async def test_a_sweep_that_was_cut_off_is_gone_on_with(rig: RedisRig, destroys:
     assert number > 5
 
 
+async def test_what_another_program_names_to_be_swept_deletes_no_keys_of_the_store(rig: RedisRig) -> None:
+    store = await rig.open()
+    await store.publish([Write("kept", b"\x01")])
+    await rig.ask("SADD", "{softstate}:swept", "*", b"\xff", "")
+    await store.compact(tombstones=0, keys=0)
+    assert await topics(store) == ["kept"]
+    await nothing_left_over(rig)
+    await store.aclose()
+
+
 async def nothing_left_over(rig: RedisRig) -> None:
     assert len(await images(rig)) == 1
     assert await rig.ask("EXISTS", "{softstate}:debris", "{softstate}:swept") == b":0\r\n"
