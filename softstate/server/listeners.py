@@ -29,6 +29,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
 
     Addresses that this system does not have are passed over while there is another: /etc/hosts names ``::1`` also
     where IPv6 is switched off.
+
     A `shared` port (SO_REUSEPORT) may be bound by every process of this user that asks for the same; the system spreads
     new connections over those that listen. Raises `ConfigError`; if cancelled, nothing stays bound.
     """

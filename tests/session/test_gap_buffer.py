@@ -118,13 +118,19 @@ def test_a_whole_one_follows_the_lease_without_a_copy() -> None:
     assert gap_buffer.takes(record("b", 6))
 
 
-def test_what_the_answer_before_covers_is_dropped_until_the_hub_is_beyond() -> None:
-    lease = {"a": None}
+def after_an_answer() -> tuple[dict[str, None], GapBuffer]:
+    """Return a lease of "a", which was answered at 6, and of "b", with the buffer of the subscribe for that."""
+    lease: dict[str, None] = {"a": None}
     first = GapBuffer(lease, whole=True)
     first.release(6)
     lease["b"] = None
     second = GapBuffer(lease, whole=False, earlier=first)
     second.cover(["b"])
+    return lease, second
+
+
+def test_what_the_answer_before_covers_is_dropped_until_the_hub_is_beyond() -> None:
+    _, second = after_an_answer()
     assert second.takes(record("a", 6))
     assert second.takes(record("b", 6))
     assert not second.takes(record("a", 7))
@@ -136,14 +142,8 @@ def test_what_the_answer_before_covers_is_dropped_until_the_hub_is_beyond() -> N
 
 
 def test_what_is_given_up_leaves_the_answers_before() -> None:
-    lease = {"a": None}
-    first = GapBuffer(lease, whole=True)
-    assert first.give_up() is None
-    first = GapBuffer(lease, whole=True)
-    first.release(6)
-    lease["b"] = None
-    second = GapBuffer(lease, whole=False, earlier=first)
-    second.cover(["b"])
+    assert GapBuffer({"a": None}, whole=True).give_up() is None
+    lease, second = after_an_answer()
     assert second.takes(record("b", 5))
     del lease["b"]
     second.uncover(["b"])

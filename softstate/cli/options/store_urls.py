@@ -72,6 +72,7 @@ def check_file_of(url: str) -> None:
     """Raise `ConfigError` if a store is a file that cannot be looked for, or SQLite's files beside it cannot."""
     path = path_of(url)
     if path is not None:
+        # For their errors alone: a name may be too long.
         status_of(path)
         status_of(f"{path}-journal")
 

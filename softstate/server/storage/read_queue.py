@@ -8,9 +8,9 @@ and one connection has one read at a time: each page of a long answer goes to th
 
 A read whose asker has hung up is not made. Nor is one that has waited for half of the time that clients wait for an
 answer, and none is taken that would: it would be answered too late, and work for clients that have given up keeps a
-node from recovering (the same reason as in `softstate.session.load_advice`). Each that is refused
-is told another time to come back, so far apart as the node can serve them: told the same, all would come back at once,
-and the node would be idle until then.
+node from recovering (the same reason as in `softstate.session.load_advice`). Each that is refused is told another time
+to come back, so far apart as the node can serve them: told the same, all would come back at once, and the node would be
+idle until then.
 
 Sans-I/O, but for asking whether an asker is gone.
 """

@@ -80,8 +80,8 @@ class SqliteEngine:
     def open(self) -> Position:
         """Open the file that the path refers to now, and commit a lineage row. If that fails, nothing is open.
 
-        A file that is open to read only gets no row; the position is that of its newest commit, as it is when there is
-        no room for the row: that is committed before the first change. If the file was open, and there is none now,
+        A file that is open to read only gets no row; the position is that of its newest commit, as it is when the disk
+        is full: the row is committed before the first change then. If the file was open, and there is none now,
         or its log was removed and cannot be saved, all stays as it is, and this raises `Unavailable`.
         """
         self.file.prepare_to_close()

@@ -120,7 +120,7 @@ def test_two_names_of_one_file_are_one_store(folder: Path) -> None:
 def test_a_command_refuses_a_file_that_cannot_be_looked_for(
     words: str, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A name of 250 bytes leaves no room for those of the files beside it."""
+    """With a name of 250 bytes, those of the files beside it are too long."""
     assert run(["store", "create", f"sqlite:{folder}/good.db"]) == exit_codes.OK
     before = sorted(folder.iterdir())
     assert run(words.replace("NAME", name).split()) == exit_codes.USAGE

@@ -169,13 +169,19 @@ async def test_an_answer_at_any_step_of_a_gathered_write(
         assert bool(gone) == (messages != MESSAGES)
 
 
-async def test_closing_while_an_answer_is_written_comes_behind_it(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
+async def answering(nursery: trio.Nursery) -> tuple[WebSocket, HeldStream, Peer]:
+    """Connect, and have the client answer a ping, which its stream holds up."""
     socket, stream, peer = await connected(nursery)
     stream.hold()
     await ping(peer)
     await wait_all_tasks_blocked()
+    return socket, stream, peer
+
+
+async def test_closing_while_an_answer_is_written_comes_behind_it(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    socket, stream, peer = await answering(nursery)
     nursery.start_soon(socket.aclose)
     await wait_all_tasks_blocked()
     stream.release()
@@ -190,10 +196,7 @@ async def test_closing_while_an_answer_is_written_comes_behind_it(
 async def test_closing_gives_up_an_answer_that_cannot_be_written(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    socket, stream, peer = await connected(nursery)
-    stream.hold()
-    await ping(peer)
-    await wait_all_tasks_blocked()
+    socket, stream, peer = await answering(nursery)
     before = trio.current_time()
     await socket.aclose()
     assert trio.current_time() - before == pytest.approx(CLOSE_TIMEOUT_S)

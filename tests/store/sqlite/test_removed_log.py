@@ -130,19 +130,24 @@ def topics(engine: SqliteEngine) -> set[str]:
     return {record.topic for record in page.records}
 
 
-def after_power_cut(path: Path, folder: Path) -> set[str]:
-    """Return what a copy of the files as they lie on disk holds."""
-    folder.mkdir()
-    for ending in ("", "-wal"):
-        # By another process: if this one closes a file it loses its locks.
-        subprocess.run(["cp", f"{path}{ending}", f"{folder / path.name}{ending}"], check=True)
-    engine = SqliteEngine(str(folder / path.name))
+def after_closing(path: Path) -> set[str]:
+    """Return what a sound file that no process has open holds."""
+    engine = SqliteEngine(str(path), create=False)
     engine.open()
     try:
         assert not engine.audit()
         return topics(engine)
     finally:
         engine.close()
+
+
+def after_power_cut(path: Path, folder: Path) -> set[str]:
+    """Return what a copy of the files as they lie on disk holds."""
+    folder.mkdir()
+    for ending in ("", "-wal"):
+        # By another process: if this one closes a file it loses its locks.
+        subprocess.run(["cp", f"{path}{ending}", f"{folder / path.name}{ending}"], check=True)
+    return after_closing(folder / path.name)
 
 
 @pytest.mark.parametrize("endings", [("-wal",), ("-wal", "-shm"), ("-shm",)], ids="+".join)
@@ -178,16 +183,6 @@ def test_a_removed_log_is_saved_once_no_other_process_reads(
     assert peer.tell("close") == "done"
     engine.close()
     assert after_closing(path) == set(names)
-
-
-def after_closing(path: Path) -> set[str]:
-    engine = SqliteEngine(str(path), create=False)
-    engine.open()
-    try:
-        assert not engine.audit()
-        return topics(engine)
-    finally:
-        engine.close()
 
 
 @pytest.mark.parametrize("endings", [("-wal",), ("-wal", "-shm"), ("-shm",)], ids="+".join)

@@ -67,6 +67,6 @@ def check_new_file(file: Path, *, force: bool) -> None:
         raise ConfigError(f"there is no directory {file.parent}: make it, or name another")
     if status_of(f"{file}-wal") is not None:
         raise ConfigError(f"{file} is a store in use (there is {file.name}-wal beside it): name another file")
-    status_of(f"{file}{PARTIAL}")
+    status_of(f"{file}{PARTIAL}")  # for its error: such a name may be too long
     if found is not None and not force:
         raise ConfigError(f"{file} exists: name another file, or overwrite it with --force")
