@@ -38,11 +38,8 @@ async def received_until(far: socket.socket, word: bytes) -> bytes:
     received = b""
     with trio.fail_after(20):
         while word not in received:
-            await trio.sleep(0.002)
-            try:
-                received += far.recv(100_000)
-            except BlockingIOError:
-                continue
+            await trio.lowlevel.wait_readable(far)
+            received += far.recv(100_000)
     return received
 
 
