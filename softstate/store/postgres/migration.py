@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import structlog
-from psycopg import sql
+from psycopg import errors, sql
 
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.sources import FUNCTIONS, run
+from softstate.store.postgres.sources import CODE, FUNCTIONS, NUMBER, number_in, run
 from softstate.store.remote.encoding import MAGIC, recovered
 
 _LOCK = "LOCK TABLE meta, topic, lineage, idempotency IN ACCESS EXCLUSIVE MODE"
@@ -33,6 +33,8 @@ _GRANTS = (
     " AND proname IN ('publish', 'delete') AND privilege_type = 'EXECUTE' AND grantee <> proowner"
 )
 
+_HELD = "SELECT obj_description(to_regprocedure('take_counter(boolean)'), 'pg_proc')"
+
 log = structlog.get_logger("softstate.store")
 
 
@@ -47,7 +49,7 @@ def migrate(connection: Connection, name: str) -> None:
     connection.execute(_LOCK)
     grants = connection.execute(_GRANTS).fetchall()
     drop_functions(connection)
-    run(connection, "migrate.sql", "added.sql", "cbor.sql", "functions.sql")
+    run(connection, "migrate.sql", "added.sql", *CODE, "rights.sql")
     damaged = _mend_values(connection)
     run(connection, "checksums.sql")
     connection.execute("UPDATE meta SET layout = 2")
@@ -57,6 +59,27 @@ def migrate(connection: Connection, name: str) -> None:
     for function, role, grantable in grants:
         _grant(connection, function, role, grantable=grantable)
     log.info("store migrated", store=name, layout=2, unreadable=damaged)
+
+
+def renew_functions(connection: Connection, name: str) -> None:
+    """Replace the functions of a store by ours if those are older, within the caller's transaction.
+
+    Their signatures are the same within a layout, so nodes and programs of before go on, and grants stay.
+    Where they cannot be replaced (another owner, a server that takes no writes) the store is used with those it has.
+    """
+    row = connection.execute(_HELD).fetchone()
+    assert row is not None
+    if number_in(row[0]) >= NUMBER:
+        return
+    connection.execute("SAVEPOINT renewal")
+    try:
+        run(connection, *CODE, replacing=True)
+    except (errors.ReadOnlySqlTransaction, errors.DiskFull, errors.InsufficientPrivilege) as error:
+        connection.execute("ROLLBACK TO renewal")
+        because = error.diag.message_primary
+        log.warning("functions of the store not replaced by newer ones", store=name, because=because)
+    else:
+        log.info("functions of the store replaced by newer ones", store=name, number=NUMBER)
 
 
 def _mend_values(connection: Connection) -> int:

@@ -1,8 +1,8 @@
 """Making a schema a softstate store, refusing one that is not ours, and deleting one.
 
 Its tables are in ``schema.sql`` and ``added.sql``, its functions in ``cbor.sql`` and ``functions.sql``. Those that
-other programs call run with the rights of the schema's owner (SECURITY DEFINER, with a pinned search_path), so an
-application can publish without being able to touch the tables::
+other programs call (``rights.sql``) run with the rights of the schema's owner (SECURITY DEFINER, with a pinned
+search_path), so an application can publish without being able to touch the tables::
 
     GRANT USAGE ON SCHEMA softstate TO app;
     GRANT EXECUTE ON FUNCTION softstate.publish(text, jsonb), softstate.delete(text) TO app;
@@ -18,8 +18,8 @@ from psycopg import errors, sql
 from softstate.errors import StoreMissing, StoreRefused, StoreRewound, Unavailable
 from softstate.store.base import Publisher
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.migration import drop_functions, migrate
-from softstate.store.postgres.sources import run
+from softstate.store.postgres.migration import drop_functions, migrate, renew_functions
+from softstate.store.postgres.sources import CODE, run
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.rules.nonce import epoch_nonce
 from softstate.store.rules.publishers import unpack
@@ -63,9 +63,10 @@ SELECT
 def claim(connection: Connection, address: PostgresAddress, random: Random, *, create: bool, read_only: bool) -> None:
     """Make the schema ours if it is empty or missing. Raises `StoreRefused` for what is not ours, left untouched.
 
-    A store of layout 1 is migrated. Everything is one transaction: a crash leaves nothing or all, and of two nodes that
-    create or migrate it together, the second finds it made. Without `create`, none is made: `StoreMissing`. If
-    `read_only`, nothing is changed, and layout 1 is refused. Damage to what all depends on is refused too.
+    A store of layout 1 is migrated, and one with older functions gets ours. Everything is one transaction: a crash
+    leaves nothing or all, and of two nodes that create or migrate it together, the second finds it made. Without
+    `create`, none is made: `StoreMissing`. If `read_only`, nothing is changed, and layout 1 is refused. Damage to what
+    all depends on is refused too.
     """
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
     connection.execute(_LOCK, (address.schema,))
@@ -89,6 +90,8 @@ def claim(connection: Connection, address: PostgresAddress, random: Random, *, c
             f"{address.name}: schema {address.schema!r} has layout {layout}, this softstate knows {LAYOUT}:"
             " install the softstate that wrote it, or name another schema"
         )
+    elif not read_only:
+        renew_functions(connection, address.name)
     _check_rows(connection, address)
     connection.execute("COMMIT")
 
@@ -144,7 +147,7 @@ def _create(connection: Connection, address: PostgresAddress, random: Random, *,
     try:
         if not exists:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
-        run(connection, "schema.sql", "added.sql", "cbor.sql", "functions.sql")
+        run(connection, "schema.sql", "added.sql", *CODE, "rights.sql")
     except errors.InsufficientPrivilege as error:
         raise StoreRefused(
             f"{address.name}: this user may not create schema {address.schema!r} and its contents: let the owner of the"

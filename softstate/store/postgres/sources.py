@@ -13,13 +13,33 @@ def source(name: str) -> bytes:
     return files(__package__).joinpath(name).read_bytes()
 
 
-FUNCTIONS = frozenset(
-    re.findall(r"^CREATE FUNCTION (\w+)", (source("cbor.sql") + source("functions.sql")).decode(), re.MULTILINE)
-)
+CODE = ("cbor.sql", "functions.sql")
+"""The files with our functions."""
+
+FUNCTIONS = frozenset(re.findall(r"^CREATE FUNCTION (\w+)", b"".join(map(source, CODE)).decode(), re.MULTILINE))
 """The names of our functions, of layout 1 too."""
 
+_NUMBER = re.compile(r"softstate: functions, number ([0-9]+)")
 
-def run(connection: Connection, *names: str) -> None:
-    """Run files, one after the other, within the caller's transaction."""
+
+def number_in(text: str | None) -> int:
+    """Return the number of a set of functions, from its comment; sets of before there was one have none, and count 1.
+
+    Also for the text of ``functions.sql``.
+    """
+    found = _NUMBER.search(text or "")
+    return 1 if found is None else int(found[1])
+
+
+NUMBER = number_in(source("functions.sql").decode())
+"""The number of our set: a store with a lower one gets it when it is opened."""
+
+
+def run(connection: Connection, *names: str, replacing: bool = False) -> None:
+    """Run files, one after the other, within the caller's transaction. `replacing`: functions may be there already.
+
+    Whether they are is not left to the files: one that another program has made in a schema would be lost.
+    """
     for name in names:
-        connection.execute(source(name))
+        text = source(name)
+        connection.execute(text.replace(b"\nCREATE FUNCTION", b"\nCREATE OR REPLACE FUNCTION") if replacing else text)
