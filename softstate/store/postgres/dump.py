@@ -34,17 +34,20 @@ class Adoption:
 
     def begin(self, connection: Connection, seen: Position, *, replace: bool) -> None:
         """Take the counter, which keeps all others from publishing. Raises `StoreRefused` if anything is there."""
-        more = True
-        while more:
-            # The contents of the inbox were published here, and are lost with the rest.
+        while True:
             transaction = PostgresTransaction(connection, self._random, fresh=True, revisions=[seen.revision], group=())
-            more = transaction.more
-        check_seen(seen, transaction.snapshot)
-        row = connection.execute("SELECT count(*) FROM lineage").fetchone()
-        assert row is not None
-        # Lineage rows alone make a head as high as there are rows.
-        if transaction.position.revision > row[0] and not replace:
-            raise published_to(self._address.name)
+            check_seen(seen, transaction.snapshot)
+            if replace:
+                # The contents of the inbox were published here, and are lost with the rest.
+                connection.execute("DELETE FROM inbox")
+                return
+            row = connection.execute("SELECT count(*) FROM lineage").fetchone()
+            assert row is not None
+            # Lineage rows alone make a head as high as there are rows.
+            if transaction.position.revision > row[0]:
+                raise published_to(self._address.name)
+            if not transaction.more:
+                return
 
     def take(self, connection: Connection, page: Dump) -> None:
         """Add a page to the earlier ones; a topic that has changed since then moves to its new version."""

@@ -103,8 +103,10 @@ CREATE FUNCTION put_topic(name text, revision bigint, stored bytea, moved bigint
 $$;
 
 -- Begin to write: lock the row of meta until the end of this transaction, and move what the inbox holds then into the
--- store, inbox_max entries at most. With more entries left (more) a node commits, and begins again: so each publish
--- that is asked for after an application's COMMIT has a higher revision than what that COMMIT brought.
+-- store, inbox_max entries at most, and no more behind the one that brings them to inbox_bytes_max: a node has a few
+-- seconds for it, and a portion that took longer would be taken back, and begun again by each commit. With more entries
+-- left (more) a node commits, and begins again: so each publish that is asked for after an application's COMMIT has a
+-- higher revision than what that COMMIT brought.
 --
 -- Entries of one topic are applied in the order in which they were put there, whichever was committed first: one that
 -- a newer one has overtaken is passed over, and takes no revision. The exception: the newest entry is known by the
@@ -121,9 +123,11 @@ CREATE FUNCTION take_counter(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     inbox_max CONSTANT integer := 1000;
+    inbox_bytes_max CONSTANT integer := 4 * 1024 * 1024;
     refused_max CONSTANT integer := 1000;
     store record;
     entries bigint[];
+    waiting integer;
     changed integer;
 BEGIN
     SELECT meta.*, meta.xmin = meta.written AS intact INTO store FROM meta FOR UPDATE;
@@ -154,14 +158,22 @@ BEGIN
             WHERE topic.ctid = stray.row;
     END IF;
     -- Others may commit between two statements: all of them are about these entries.
-    entries := ARRAY(SELECT inbox.id FROM inbox ORDER BY inbox.id LIMIT inbox_max);
+    -- The length of a value is known without reading it from where long ones are.
+    SELECT coalesce(array_agg(i.id) FILTER (WHERE i.before < inbox_bytes_max), '{}'), count(*) INTO entries, waiting
+        FROM (
+            SELECT oldest.id, sum(oldest.bytes) OVER (ORDER BY oldest.id) - oldest.bytes AS before FROM (
+                SELECT inbox.id, octet_length(inbox.topic) + coalesce(octet_length(inbox.value), 0) AS bytes
+                    FROM inbox ORDER BY inbox.id LIMIT inbox_max
+            ) AS oldest
+        ) AS i;
     moved := cardinality(entries);
     IF moved = 0 THEN
         RETURN;
     END IF;
     WITH sent AS MATERIALIZED (
         SELECT i.id, i.topic, i.value, CASE
-            WHEN i.checksum IS DISTINCT FROM checksum(i.topic, i.id, i.value)
+            WHEN octet_length(i.topic) > 255 OR octet_length(i.value) > 65536
+                OR i.checksum IS DISTINCT FROM checksum(i.topic, i.id, i.value)
                 THEN 'it was not put here by publish() or delete(), or was changed since'
             ELSE topic_fault(i.topic)
         END AS fault
@@ -197,7 +209,7 @@ BEGIN
         revision := revision + changed;
         PERFORM advance(revision, floor, keys, publishers, present);
     END IF;
-    more := moved = inbox_max AND EXISTS (SELECT FROM inbox);
+    more := moved < waiting OR waiting = inbox_max AND EXISTS (SELECT FROM inbox);
 END
 $$;
 
@@ -325,7 +337,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 2';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 3';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION

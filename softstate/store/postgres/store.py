@@ -61,7 +61,8 @@ AUDIT_S = 600.0
 """How long looking at every row may take."""
 
 COPY_S = 60.0
-"""How long one page may take to be adopted, and how long the next one may be in coming."""
+"""How long one page, or the inbox before the first, may take to be adopted, and how long the next one may be in coming.
+"""
 
 CONNECTIONS_MAX = 4
 """How many connections a store has: one that writes, one that reads, one that listens, and one while it adopts."""
@@ -232,7 +233,7 @@ class PostgresStore(Store):
         connection = PostgresConnection(engine.address, "copier", {**engine.timeouts, **settings})
         adoption = Adoption(engine.address, engine.random)
         try:
-            await connection.call(lambda on: adoption.begin(on, engine.seen, replace=replace), CALL_S, hold=True)
+            await connection.call(lambda on: adoption.begin(on, engine.seen, replace=replace), COPY_S, hold=True)
             async for page in pages:
                 await connection.call(_taking(adoption, page), COPY_S, hold=True)
             async with engine.reader.turn, engine.writer.turn:

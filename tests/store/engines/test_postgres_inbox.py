@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import trio
 import trio.testing
+from psycopg import sql
 
 from softstate.errors import Conflict, StoreRefused, Unavailable
 from softstate.model import Record
@@ -25,6 +26,9 @@ from tests.store.engines.outage_rig import following, node_on
 from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, call
 
 INBOX_MAX = 1_000
+"""As in ``functions.sql``."""
+
+INBOX_BYTES_MAX = 4 * 1024 * 1024
 """As in ``functions.sql``."""
 
 REFUSED_MAX = 1_000
@@ -184,6 +188,54 @@ async def test_a_large_transaction_is_moved_in_parts_before_anything_else(
     assert len(await changes(stores[1], before)) == 2 * size + 2
 
 
+def send_large(backend: PostgresBackend, count: int) -> None:
+    """Put large values into the inbox: text that does not compress."""
+    backend.tell(
+        "WITH drawn AS (SELECT left(string_agg(md5(n::text), ''), 65000) AS value"
+        " FROM generate_series(1, 2100) AS n)"
+        f" SELECT SCHEMA.publish('large/' || i, to_jsonb(value)) FROM drawn, generate_series(1, {count}) AS i"
+    )
+
+
+def take(connection: psycopg.Connection[Any], schema: str) -> tuple[int, bool]:
+    """Move one portion of the inbox within the transaction; return how many entries, and whether more are there."""
+    connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
+    row = connection.execute("SELECT moved, more FROM take_counter(false)").fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+async def test_a_portion_of_large_entries_ends_by_their_bytes(backend: PostgresBackend) -> None:
+    """A node has a few seconds for a portion; one that takes longer is taken back, and begun again by each commit."""
+    store = await backend.open()
+    head = await store.head()
+    portion = INBOX_BYTES_MAX // 65_000 + 1
+    assert portion < INBOX_MAX
+    send_large(backend, portion + 2)
+    with backend.connect() as connection:
+        assert take(connection, backend.schema) == (portion, True)
+        assert take(connection, backend.schema) == (2, False)
+        connection.rollback()
+    assert await put(store, "a") == head.revision + portion + 2 + 1
+    assert len(await state(store)) == portion + 2 + 1
+
+
+async def test_a_portion_has_at_least_one_entry(backend: PostgresBackend) -> None:
+    """However long that is: a row put there by hand, which is refused unread."""
+    store = await backend.open()
+    backend.tell(
+        "INSERT INTO SCHEMA.inbox (topic, value, checksum) SELECT 'by hand', convert_to(repeat('x',"
+        f" {INBOX_BYTES_MAX}), 'UTF8'), ''"
+    )
+    await backend.send("a", "1")
+    with backend.connect() as connection:
+        assert take(connection, backend.schema) == (1, True)
+        connection.rollback()
+    await put(store, "b")
+    assert sorted(await state(store)) == ["a", "b"]
+    assert backend.tell("SELECT topic, octet_length(value) FROM SCHEMA.refused") == [("by hand", 65_536)]
+
+
 @pytest.mark.parametrize("moved_between", [False, True])
 @pytest.mark.parametrize("first_commits_first", [False, True])
 async def test_open_transactions_are_ordered_by_their_inserts(
@@ -326,6 +378,18 @@ async def test_subscribers_of_every_node_hear_of_it(backend: PostgresBackend) ->
                 await follower.shows({} if value is None else {"a": value})
 
 
+async def test_entries_that_change_nothing_leave_a_store_empty(backend: PostgresBackend) -> None:
+    """In as many portions as they fill: a copy without leave to replace is taken then."""
+    store = await backend.open()
+    size = INBOX_MAX + 5
+    backend.tell(f"SELECT SCHEMA.delete(n::text) FROM generate_series(1, {size}) AS n")
+    source = MemoryStore()
+    await put(source, "copied")
+    await store.adopt(pages(source), replace=False)
+    assert sorted(await state(store)) == ["copied"]
+    assert backend.tell("SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
+
+
 async def test_a_copy_takes_the_place_of_what_was_sent_before(backend: PostgresBackend) -> None:
     """An entry of the inbox was published there: without leave to replace, the store is not empty."""
     store = await backend.open()
@@ -335,7 +399,9 @@ async def test_a_copy_takes_the_place_of_what_was_sent_before(backend: PostgresB
     with pytest.raises(StoreRefused, match="is not empty"):
         await store.adopt(pages(source), replace=False)
     assert backend.tell("SELECT topic FROM SCHEMA.inbox") == [("sent",)]
+    send_large(backend, 2 * INBOX_BYTES_MAX // 65_000)
     await store.adopt(pages(source), replace=True)
+    assert backend.tell("SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
     assert sorted(await state(store)) == ["copied"]
     await backend.send("sent", "2")
     await put(store, "after")
