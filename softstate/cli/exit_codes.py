@@ -45,7 +45,7 @@ REFUSED = 9
 FAILED = 70
 """A node ended because of errors that nobody foresaw (EX_SOFTWARE of sysexits.h): start it again."""
 INTERRUPTED = 130
-"""Ctrl-C, or SIGTERM to a command that had to clean up."""
+"""Ctrl-C; or SIGTERM, or a terminal that went away, to a command that had to clean up."""
 EPILOGUE = """\
 Exit codes: 0 done; 1 a promise was broken or a check failed; 2 the request breaks a rule; 3 no such topic; \
 4 compare-and-set lost; 5 no node answered in time, the store is down, or the topic's record is damaged; \

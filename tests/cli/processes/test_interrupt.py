@@ -6,17 +6,19 @@ import gc
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from softstate.cli import exit_codes
 from softstate.cli.commands.store import backup, check
 from softstate.cli.processes.child import Lines, child, softstate
+from softstate.cli.processes.interrupt import interruptible
 from softstate.position import Position
 from softstate.store import open_store
 from softstate.store.base import Dump, Write
@@ -28,7 +30,18 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def _hang_up_is_not_ignored() -> Iterator[None]:
+    """Have SIGHUP do what it does by default, also when the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -50,7 +63,7 @@ async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
     assert names(tmp_path) == ["softstate.db"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_check_leaves_nothing_behind_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     words = softstate("store", "check", "--store", f"sqlite:{tmp_path / 'softstate.db'}")
     with trio.fail_after(20):
@@ -108,3 +121,16 @@ async def test_ctrl_c_in_the_middle_of_a_garbage_collection_is_not_lost(
         assert await check.command(store=f"sqlite:{tmp_path / 'softstate.db'}") == exit_codes.INTERRUPTED
     assert signals == []
     assert names(tmp_path) == []
+
+
+async def test_a_hang_up_that_is_ignored_interrupts_nothing() -> None:
+    """`nohup` has it ignored, for a command that is to go on without its terminal."""
+
+    async def work() -> int:
+        signal.raise_signal(signal.SIGHUP)
+        await trio.testing.wait_all_tasks_blocked()
+        return exit_codes.OK
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert await interruptible(work) == exit_codes.OK
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
