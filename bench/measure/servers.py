@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure.checkouts import THIS, Checkout
-from softstate.cli.processes.child import free_port
+from softstate.cli.processes.child import free_port, unconfigured
 from softstate.errors import SoftstateError
 
 ANSWER_S_MAX = 30.0
@@ -159,13 +159,15 @@ def running(
 ) -> Iterator[Server]:
     """Run a command, in the folder `cwd`, that will listen on `port`; its output goes to a file in `home`.
 
-    It is ready once it listens and has printed `announcement`. Raises `ServerFailed`.
+    Variables that configure softstate are not passed on. It is ready once it listens and has printed `announcement`.
+    Raises `ServerFailed`.
     """
     log = home / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=cwd
-        )
+            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=cwd,
+            env=unconfigured(),
+        )  # fmt: skip
     try:
         _wait_until_it_listens(name, process, port, log, announcement)
         yield Server(name, port, process.pid, home)

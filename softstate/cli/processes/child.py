@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.options.layers import PREFIX
 
 START_S_MAX = 20.0
 """Longest time for a node to announce that it listens."""
@@ -31,13 +33,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def unconfigured() -> dict[str, str]:
+    """Return this process's environment without the variables that configure softstate."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 @asynccontextmanager
 async def child(
-    command: Sequence[str], stderr: int | None = None, stdin: int = subprocess.DEVNULL
+    command: Sequence[str],
+    stderr: int | None = None,
+    stdin: int = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[trio.Process]:
-    """Start a process in a session of its own, so that Ctrl-C leaves it to us; kill it when the block ends."""
+    """Start a process in a session of its own, so that Ctrl-C leaves it to us; kill it when the block ends.
+
+    Its environment is `unconfigured` unless one is given: a variable such as SOFTSTATE_STORE is meant for the user's
+    node, and must not change a throw-away one. Raises `OSError` if the process cannot be started.
+    """
     process = await trio.lowlevel.open_process(
-        list(command), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        list(command),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+        env=unconfigured() if environment is None else environment,
     )
     try:
         yield process

@@ -11,6 +11,7 @@ without sharing the port.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -160,7 +161,9 @@ class _Supervisor:
         reports: list[Listening] = []
         while not self._stopping.is_set():
             since = trio.current_time()
-            async with child(WORKER, stdin=subprocess.PIPE) as process, trio.open_nursery() as nursery:
+            # A store's URL may name any variable as the place of its password.
+            started = child(WORKER, stdin=subprocess.PIPE, environment=os.environ)
+            async with started as process, trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop, process)
                 settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
                 within_s = START_S_MAX if reports or number > 1 else math.inf

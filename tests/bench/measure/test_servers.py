@@ -39,6 +39,12 @@ def test_counters_are_read_by_their_whole_name() -> None:
         counter_in(metrics, "reads")
 
 
+def test_a_node_is_not_configured_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTSTATE_DRAIN", "no duration")
+    with softstate_server(store="memory:") as server:
+        assert server.get("/healthz")
+
+
 def test_lost_values_are_counted() -> None:
     with softstate_server(store="memory:") as server:
         for topic, value in (("a", 4), ("b", 5)):
