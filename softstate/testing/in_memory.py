@@ -31,6 +31,7 @@ import trio
 from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.shell.clock import TrioClock
+from softstate.errors import ConfigError
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
@@ -38,6 +39,9 @@ from softstate.testing.network.network import SimNetwork
 
 HOST = "node"
 PORT = 8700
+
+MEANINGLESS = ("store", "require_store", "require_durable", "no_backup")
+"""Options of a node that choose its store, or say what it must be."""
 
 
 @final
@@ -54,6 +58,7 @@ class MemoryNode:
         self._network = SimNetwork(Random(f"{seed} network"))
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self._ended.set()
         nursery.start_soon(self._network.run)
 
     def connect(self, **options: Any) -> AbstractAsyncContextManager[Client]:
@@ -64,13 +69,14 @@ class MemoryNode:
         return connect(self.url, **options)
 
     async def start(self) -> None:
-        """Start the node from its disk alone, as after a crash; returns once it listens."""
-        store = MemoryStore(self.disk)
-        bulkhead = Bulkhead(strict=True)
-        position = await store.head()
-        node = Node(self._config, store, position, tokens=self._token, jitter=self._random, bulkhead=bulkhead)
+        """Start the node from its disk alone, as after a crash; returns once it listens.
+
+        Raises `RuntimeError` if it runs.
+        """
+        if not self._ended.is_set():
+            raise RuntimeError("this node runs already: `await node.kill()` before it is started again")
         self._scope, self._ended = trio.CancelScope(), trio.Event()
-        await self._nursery.start(self._run, node)
+        await self._nursery.start(self._run)
 
     async def kill(self) -> None:
         """End the node as ``kill -9`` does: all but the disk is lost, and connections break without a goodbye."""
@@ -78,10 +84,17 @@ class MemoryNode:
         self._network.end_process(HOST, silently=False)
         await self._ended.wait()
 
-    async def _run(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
-        with self._scope:
-            await node.run([self._network.listen(HOST, PORT)], started=task_status.started)
-        self._ended.set()
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self._scope:
+                store = MemoryStore(self.disk)
+                store.warnings = ()  # a test wants nothing that lasts
+                bulkhead = Bulkhead(strict=True)
+                position = await store.head()
+                node = Node(self._config, store, position, tokens=self._token, jitter=self._random, bulkhead=bulkhead)
+                await node.run([self._network.listen(HOST, PORT)], started=task_status.started)
+        finally:
+            self._ended.set()
 
     def _token(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
@@ -92,12 +105,25 @@ async def memory_node(*, seed: int = 0, **options: Any) -> AsyncIterator[MemoryN
     """Run a node in memory for the length of a block.
 
     `options` are fields of `softstate.server.ServerConfig`, such as ``ttl_ms=5_000``; `seed` decides all jitter, names
-    and nonces. Raises `ConfigError` for an option that is out of its bounds. Cancelling the block ends everything at
-    once.
+    and nonces. Raises `ConfigError` for an option that is out of its bounds, or is about the store, which is always in
+    memory. An error of the block comes out as it is, unless another comes with it: then both do, in a group. Cancelling
+    the block ends everything at once.
     """
+    for name in MEANINGLESS:
+        if name in options:
+            raise ConfigError(f"memory_node takes no {name}: its store is always in memory. Leave it out")
     config = ServerConfig(**{**options, "allow_host": (HOST, *options.get("allow_host", ()))}).check()
-    async with trio.open_nursery() as nursery:
-        node = MemoryNode(nursery, config, seed)
-        await node.start()
-        yield node
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            node = MemoryNode(nursery, config, seed)
+            await node.start()
+            yield node
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        (error,) = group.exceptions
+    else:
+        return
+    # Outside of the handler, where it keeps its own cause and context.
+    raise error
