@@ -80,10 +80,13 @@ _FOR: tuple[tuple[type[SoftstateError], int], ...] = (
 
 
 def leaf(error: BaseException) -> BaseException:
-    """Unwrap the groups that nurseries put around a single error, or around a Ctrl-C."""
+    """Unwrap the groups that nurseries put around a single error, a Ctrl-C, or errors that are all no bugs: the first.
+
+    Several tasks may fail for one reason in the same moment, as when all workers of a drill are killed.
+    """
     while isinstance(error, BaseExceptionGroup):
         interrupt = error.subgroup(KeyboardInterrupt)
-        if interrupt is None and len(error.exceptions) != 1:
+        if interrupt is None and len(error.exceptions) != 1 and error.split(SoftstateError)[1] is not None:
             return error
         error = (interrupt or error).exceptions[0]
     return error

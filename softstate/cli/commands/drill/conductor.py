@@ -47,7 +47,7 @@ class Drill:
         self._workers: list[WorkerProcess] = []
 
     async def run(self) -> Figures:
-        """Run it and return its figures. Raises `Failure` if it cannot begin.
+        """Run it and return its figures. Raises `Failure` if it cannot begin, or if a step of it fails.
 
         If cancelled, the fault is ended, every process is killed, and published topics are deleted.
         """
@@ -59,14 +59,19 @@ class Drill:
                 await self._check_prefix(client)
                 publisher = Publisher(self._plan, client, self._ledger)
                 try:
-                    figures = await self._measure(nursery, publisher, client)
+                    async with trio.open_nursery() as publishing:
+                        figures = await self._measure(nursery, publishing, publisher, client)
+                        publishing.cancel_scope.cancel()
                 finally:
                     if self._plan.own:
                         await publisher.clean()
             nursery.cancel_scope.cancel()
         return figures
 
-    async def _measure(self, nursery: trio.Nursery, publisher: Publisher, client: Client) -> Figures:
+    async def _measure(
+        self, nursery: trio.Nursery, publishing: trio.Nursery, publisher: Publisher, client: Client
+    ) -> Figures:
+        """Go through all steps. Processes run in `nursery`, the publisher in `publishing`, which ends first."""
         with trio.move_on_after(READY_S_MAX) as scope:
             await publisher.once()
         if scope.cancelled_caught:
@@ -76,7 +81,7 @@ class Drill:
         times = await ask_times(self._urls)
         self._ledger.fault = self._fault(self._plan)
         self._ledger.times = times
-        nursery.start_soon(publisher.run)
+        publishing.start_soon(publisher.run)
         self._say(f"measuring without a fault for {self._plan.healthy_s:.1f} s")
         await trio.sleep(self._plan.healthy_s)
         self._say(f"{self._plan.kind}: broken for {self._plan.down_s:.1f} s")

@@ -53,6 +53,23 @@ async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path,
     await node.kill()
 
 
+async def topics_of(url: str) -> int:
+    done = await trio.run_process(softstate("status", "--json", "--url", url), capture_stdout=True)
+    return int(json.loads(done.stdout)["topics"])
+
+
+async def test_a_step_that_fails_is_told_in_one_line_and_leaves_no_topics(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    node = NodeProcess(nursery, free_port(), ["--store", f"sqlite:{tmp_path / 'n.db'}", *SERVE], tmp_path / "n.log")
+    await node.start()
+    commands = ("--kill-command", "true", "--start-command", "exit 4")
+    code, out, err = await drilled("--url", node.url, "--clients", "4", "--for", "1500ms", "--json", *commands)
+    assert (code, out, err) == (5, "", "softstate: --start-command ended with exit code 4: exit 4.\n")
+    assert await topics_of(node.url) == 0
+    await node.kill()
+
+
 async def test_a_promise_that_breaks_ends_in_exit_code_1(tmp_path: Path, nursery: trio.Nursery) -> None:
     """A node on `memory:` loses everything when it is killed, and the drill shows that."""
     port = free_port()
