@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,12 @@ async def _drill(plan: Plan, *, json: bool) -> int:
     from softstate.cli.commands.drill.conductor import Drill  # noqa: PLC0415 - brings the client: --help does without
 
     with tempfile.TemporaryDirectory(prefix="softstate-drill-") as folder:
-        figures = await Drill(plan, Path(folder), _quiet if json else _say).run()
+        drill = Drill(plan, Path(folder), _quiet if json else _say)
+        try:
+            figures = await drill.run()
+        finally:
+            if drill.left:
+                _tell_left(drill.left)
     if json:
         print(figures.json())
     else:
@@ -74,6 +80,11 @@ def _say(sentence: str) -> None:
 
 def _quiet(sentence: str) -> None:
     pass
+
+
+def _tell_left(topics: Sequence[str]) -> None:
+    names = ", ".join(map(visible, topics))
+    print(f"softstate: these topics may be left behind, delete them by hand: {names}.", file=sys.stderr, flush=True)
 
 
 def _print(figures: Figures) -> None:

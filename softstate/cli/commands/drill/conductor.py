@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -13,7 +13,7 @@ from softstate.cli.commands.drill import faults
 from softstate.cli.commands.drill.advised_times import AdvisedTimes, ask_times
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan
-from softstate.cli.commands.drill.publisher import Publisher
+from softstate.cli.commands.drill.publisher import Publisher, clean
 from softstate.cli.commands.drill.relay import Relay
 from softstate.cli.commands.drill.reports import WorkerPlan
 from softstate.cli.commands.drill.verdict import Figures, judge
@@ -45,11 +45,13 @@ class Drill:
         self._nodes: list[NodeProcess] = []
         self._relays: list[Relay] = []
         self._workers: list[WorkerProcess] = []
+        self.left: Sequence[str] = ()
+        """Topics that were published to the user's own installation, and may be there still after `run`."""
 
     async def run(self) -> Figures:
         """Run it and return its figures. Raises `Failure` if it cannot begin, or if a step of it fails.
 
-        If cancelled, the fault is ended, every process is killed, and published topics are deleted.
+        If cancelled, the fault is ended, every process is killed, and published topics are deleted, or named in `left`.
         """
         _raise_file_limit()
         async with trio.open_nursery() as nursery:
@@ -64,7 +66,7 @@ class Drill:
                         publishing.cancel_scope.cancel()
                 finally:
                     if self._plan.own:
-                        await publisher.clean()
+                        self.left = await clean(self._urls, self._plan)
             nursery.cancel_scope.cancel()
         return figures
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.plan import Plan
 from softstate.client.api.client import Client
+from softstate.client.api.connect import connect
 from softstate.errors import Overloaded, SoftstateError
 
 CLEAN_S_MAX = 10.0
-"""Longest time to delete the published topics; topics left then stay."""
+"""Longest time to delete the published topics; topics left then stay, and are named."""
 
 
 class Publisher:
@@ -43,15 +46,6 @@ class Publisher:
         self._stopping.set()
         await self._stopped.wait()
 
-    async def clean(self) -> None:
-        """Delete every topic, within `CLEAN_S_MAX`."""
-        with trio.move_on_after(CLEAN_S_MAX, shield=True):
-            for name in self._plan.names:
-                try:
-                    await self._client.delete(name)
-                except SoftstateError:
-                    return
-
     async def _keep_publishing(self, number: int) -> None:
         every_s = self._plan.topic_every_s
         due_s = trio.current_time() + every_s * number / len(self._plan.names)
@@ -71,3 +65,20 @@ class Publisher:
             self.published -= 1  # refused, not begun
             return
         self._ledger.acknowledge(number, version, sent_s, time.monotonic())
+
+
+async def clean(urls: Sequence[str], plan: Plan) -> Sequence[str]:
+    """Delete the topics of a drill, within `CLEAN_S_MAX` and also when cancelled; return those that may be left.
+
+    This takes a client of its own: that of a drill that has failed, or is cancelled, sends nothing any more. A publish
+    may have been under way then, so it looks whether the topics are gone.
+    """
+    left: Sequence[str] = plan.names
+    with trio.move_on_after(CLEAN_S_MAX, shield=True), suppress(SoftstateError):
+        async with connect(urls, name="softstate drill", push=False) as client:
+            while left:
+                for name in left:
+                    await client.delete(name)
+                held = {change.topic for change in await client.list(plan.prefix)}
+                left = [name for name in plan.names if name in held]
+    return left

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import trio
 
-from softstate.cli.processes.child import NodeProcess, free_port, softstate
+from softstate.cli.commands import drill
+from softstate.cli.commands.drill import publisher
+from softstate.cli.commands.drill.plan import TOPICS
+from softstate.cli.exit_codes import leaf
+from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 
 SERVE = ("--ttl", "2s", "--timeout-ms", "1000", "--poll-every-ms", "500", "--recover-cap-ms", "1000")
 
@@ -68,6 +74,44 @@ async def test_a_step_that_fails_is_told_in_one_line_and_leaves_no_topics(
     assert (code, out, err) == (5, "", "softstate: --start-command ended with exit code 4: exit 4.\n")
     assert await topics_of(node.url) == 0
     await node.kill()
+
+
+async def test_ctrl_c_in_a_drill_of_an_own_installation_leaves_no_topics(tmp_path: Path, nursery: trio.Nursery) -> None:
+    node = NodeProcess(nursery, free_port(), ["--store", f"sqlite:{tmp_path / 'n.db'}", *SERVE], tmp_path / "n.log")
+    await node.start()
+    words = softstate("drill", "--url", node.url, "--clients", "4", "--for", "1h", "--kill", "link")
+    async with child(words, subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = Lines(process.stderr)
+        async for line in said:
+            if line.startswith("• measuring"):
+                break
+        assert await topics_of(node.url) == TOPICS
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert [line async for line in said] == []
+        await process.stderr.aclose()
+    assert await topics_of(node.url) == 0
+    await node.kill()
+
+
+async def test_topics_that_cannot_be_deleted_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(publisher, "CLEAN_S_MAX", 0.2)
+    port = free_port()
+    async with child(softstate("serve", "--listen", f"127.0.0.1:{port}", "--store", "memory:", *SERVE)) as node:
+        assert node.stdout is not None
+        await anext(Lines(node.stdout))
+        with pytest.raises(ExceptionGroup) as raised:
+            await drill.command(
+                url=(f"ws://127.0.0.1:{port}",), clients=2, for_=1.0, json=True, prefix="d/",
+                kill_command=f"kill -9 {node.pid}", start_command="exit 4",
+            )  # fmt: skip
+    assert "--start-command ended with exit code 4" in str(leaf(raised.value))
+    names = ", ".join(f"d/{number}/state" for number in range(TOPICS))
+    said = f"softstate: these topics may be left behind, delete them by hand: {names}.\n"
+    assert capsys.readouterr() == ("", said)
 
 
 async def test_a_promise_that_breaks_ends_in_exit_code_1(tmp_path: Path, nursery: trio.Nursery) -> None:
