@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from random import SystemRandom
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -34,7 +36,9 @@ from bench.trials.herd import Plan as HerdPlan, herd
 from bench.trials.replay import Plan, replay
 from bench.trials.simulate import simulate
 from bench.trials.trace import write_trace
+from softstate.cli.exit_codes import INTERRUPTED, leaf
 from softstate.cli.options.durations import duration as a_duration
+from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import ConfigError, SoftstateError
 
 app = App(
@@ -64,9 +68,13 @@ async def replay_command(
     """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="softstate-replay-") as folder:
-        report = await replay(Plan(file, watchers, kills, seed), Path(folder))
-    print(report.json() if json else report)
-    return 0 if report.ok else 1
+
+        async def work() -> int:
+            report = await replay(Plan(file, watchers, kills, seed), Path(folder))
+            print(report.json() if json else report)
+            return 0 if report.ok else 1
+
+        return await interruptible(work)
 
 
 @app.command
@@ -249,12 +257,41 @@ def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) ->
     print(herd(plan))
 
 
+def interrupt_at_signals() -> None:
+    """Have SIGTERM do what Ctrl-C does, and SIGHUP unless it is ignored, as under nohup.
+
+    Python would end there at once, and leave servers and load generators behind. Of several such signals the first one
+    counts: another must not break off the cleaning up. To be called in the main thread.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        # While Trio runs, its handler of Ctrl-C raises only where that breaks nothing.
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
 def main() -> None:
     """Run the command in `sys.argv`."""
+    interrupt_at_signals()
     try:
         code = app()
-    except SoftstateError as error:
-        sys.exit(f"bench: {error}")
+    except (KeyboardInterrupt, SoftstateError, BaseExceptionGroup) as raised:
+        error = leaf(raised)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        if isinstance(error, SoftstateError):
+            sys.exit(f"bench: {error}")
+        raise
     sys.exit(code)
 
 

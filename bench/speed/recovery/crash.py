@@ -6,6 +6,7 @@ witness beside them reads the accept queue and attempts to publish (`bench.measu
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -34,6 +35,14 @@ LEAD_S = 0.5
 AFTER_S = 2.0
 """Time from the last client's return until all must hold the newest values."""
 PATIENCE_S = 300.0
+
+BUSY = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+"""A busy loop that ends soon after the process whose id it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ def crash(herd: Herd, system: System) -> Crash:
         with start():
             open_s = _open(parts, port, herd, system)
             settled = _ask_all(parts, "go_on", seconds=SETTLE_TTLS * herd.ttl_s)
-            stack.enter_context(_busy(herd.busy))
+            stack.enter_context(busy(herd.busy))
             for part in parts:
                 part.tell("crash", settle_s=AFTER_S, patience_s=PATIENCE_S, freshness=True)
             witness = stack.enter_context(Witness(port, system.publishing))
@@ -159,12 +168,12 @@ def _lost(server: Server, answers: Sequence[dict[str, Any]]) -> int:
 
 
 @contextmanager
-def _busy(cores: int) -> Iterator[None]:
+def busy(cores: int) -> Iterator[None]:
     """Keep so many cores busy with other work."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
-    try:
+    command = [sys.executable, "-c", BUSY, str(os.getpid())]
+    with ExitStack() as stack:
+        for _ in range(cores):
+            process = subprocess.Popen(command)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
         yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
