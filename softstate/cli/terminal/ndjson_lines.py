@@ -27,6 +27,9 @@ from softstate.wire.value import VALUE_DEPTH_MAX, check_value, unwrap_bytes
 LINE_BYTES_MAX = 1024 * 1024
 """Longest line: no change above it would be accepted by a node."""
 
+TAIL_BYTES_MAX = LINE_BYTES_MAX + len(codecs.BOM_UTF8)
+"""A line that has not ended after so much is too long in any case."""
+
 CHUNK_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -101,8 +104,11 @@ class ChangeFile:
             self._ended = True
             return self._parse([self._tail]) if self._tail else None
         *lines, self._tail = (self._tail + data).split(b"\n")
-        if len(self._tail) > LINE_BYTES_MAX:
-            lines.append(self._tail)
+        if self._number + len(lines) + 1 < self._from:
+            self._tail = b""  # of a line that is skipped: it may be of any length, and only its end counts
+        elif len(self._tail) > TAIL_BYTES_MAX:
+            lines.append(self._tail)  # is refused by its length: it may have no end
+            self._ended = True
         return self._parse(lines)
 
     def _begun(self) -> io.BufferedReader:
@@ -119,7 +125,7 @@ class ChangeFile:
             self._number += 1
             if self._number == 1:
                 text = text.removeprefix(codecs.BOM_UTF8)
-            if self._number >= self._from and text.strip():
+            if self._number >= self._from and (len(text) > LINE_BYTES_MAX or text.strip()):
                 yield read_line(self._number, text)
 
 

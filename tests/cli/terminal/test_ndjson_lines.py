@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gzip
 import os
+import tracemalloc
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -91,6 +93,51 @@ def test_a_line_without_end_is_not_collected_for_ever(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (LINE_BYTES_MAX + 3 * CHUNK_BYTES))
     with pytest.raises(BadLine, match="longer than"):
         read(path)
+
+
+LONG = LINE_BYTES_MAX + 5 * CHUNK_BYTES
+"""Bytes of a line that is too long by several pieces of the file."""
+
+
+@pytest.mark.parametrize("long", [b"x" * LONG, b" " * LONG, b'{"topic":"a","value":"' + b"x" * LONG + b'"}'])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_long_line_is_one_line(long: bytes, packed: bool, tmp_path: Path) -> None:
+    """It counted once for each piece of the file, so that a run which was resumed began too early."""
+    data = b'{"topic":"a","value":1}\n' + long + b'\n{"topic":"b","value":1}\n{"topic":"c","value":1}\n'
+    path = tmp_path / "f"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    with path.open("rb") as raw:
+        file, found = ChangeFile(raw), list[Line]()
+        with pytest.raises(BadLine, match=f"line 2: longer than {LINE_BYTES_MAX} bytes"):
+            while (batch := file.batch()) is not None:
+                found += batch
+        assert [line.topic for line in found] in ([], ["a"])  # of one batch with the long line, or of one before it
+        assert file.batch() is None
+    assert [(line.number, line.topic) for line in read(path, 3)] == [(3, "b"), (4, "c")]
+    assert [(line.number, line.topic) for line in read(path, 4)] == [(4, "c")]
+
+
+def test_a_line_that_is_skipped_is_not_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(64 * LINE_BYTES_MAX)  # all of it NUL
+        file.seek(0, os.SEEK_END)
+        file.write(b'\n{"topic":"b","value":1}')
+    tracemalloc.start()
+    try:
+        assert [(line.number, line.topic) for line in read(path, 2)] == [(2, "b")]
+        assert tracemalloc.get_traced_memory()[1] < LINE_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_the_longest_line_is_read_behind_a_byte_order_mark_too(mark: bytes, tmp_path: Path) -> None:
+    begin, end = b'{"topic":"a","value":"', b'"}'
+    line = begin + b"x" * (LINE_BYTES_MAX - len(begin + end)) + end
+    path = tmp_path / "f"
+    path.write_bytes(mark + line + b"\n" + line)
+    assert [found.number for found in read(path)] == [1, 2]
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.99])
