@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -154,40 +154,56 @@ class _Supervisor:
     async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
         """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all.
 
+        One that served is started again after a pause, also when the system could not start it the last time.
+
         The first start of the first worker may take any time: it may have to carry over a large file of an earlier
         release, and would never get to the end of that if it were killed. A signal still ends it.
         """
         pause_s = RESTART_S_MIN
-        reports: list[Listening] = []
+        served = False
+
+        def serves(report: Listening, pid: int) -> None:
+            nonlocal served
+            if served:
+                log.info("worker serves again", worker=number, pid=pid)
+            else:
+                task_status.started(report)
+            served = True
+
         while not self._stopping.is_set():
             since = trio.current_time()
-            # A store's URL may name any variable as the place of its password.
-            started = child(WORKER, stdin=subprocess.PIPE, environment=os.environ)
-            async with started as process, trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop, process)
-                settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
-                within_s = START_S_MAX if reports or number > 1 else math.inf
-                report = await _report(process, settings, within_s)
-                if isinstance(report, Listening):
-                    if reports:
-                        log.info("worker serves again", worker=number, pid=process.pid)
-                    else:
-                        task_status.started(report)
-                    reports.append(report)
-                    because = ending(await process.wait())
-                else:
-                    because = report.message
-                nursery.cancel_scope.cancel()
+            within_s = START_S_MAX if served or number > 1 else math.inf
+            try:
+                end = await self._run_worker(number, within_s, serves)
+            except OSError as error:
+                end = Failed(f"{WORKER[0]} cannot be started as a worker: {error.strerror}", exit_codes.UNAVAILABLE)
             if self._stopping.is_set():
                 break
-            if isinstance(report, Failed) and not reports:
-                await self._fail(report)
+            if not served:
+                await self._fail(end)
             if trio.current_time() - since > SETTLED_S:
                 pause_s = RESTART_S_MIN
-            log.warning("worker ended", worker=number, because=because, again_in_s=pause_s)
+            log.warning("worker ended", worker=number, because=end.message, again_in_s=pause_s)
             with trio.move_on_after(pause_s):
                 await self._stopping.wait()
             pause_s = min(pause_s * 2, RESTART_S_MAX)
+
+    async def _run_worker(self, number: int, within_s: float, serves: Callable[[Listening, int], None]) -> Failed:
+        """Run a worker to its end, and return why it ended; `serves` gets its report, and its process id.
+
+        Raises `OSError` if the system starts no process now: it has no memory, process or descriptor left.
+        """
+        # It gets the whole environment: a store's URL may name any variable as the place of its password.
+        started = child(WORKER, stdin=subprocess.PIPE, environment=os.environ)
+        async with started as process, trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop, process)
+            settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
+            report = await _report(process, settings, within_s)
+            if isinstance(report, Listening):
+                serves(report, process.pid)
+                report = Failed(ending(await process.wait()), exit_codes.UNAVAILABLE)
+            nursery.cancel_scope.cancel()
+        return report
 
     async def _stop(self, process: trio.Process) -> None:
         """End a worker's stdin when it is to drain."""

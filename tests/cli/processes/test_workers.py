@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio.testing
 
-from softstate.cli.exit_codes import INTERRUPTED, Failure
+from softstate.cli.exit_codes import INTERRUPTED, OK, UNAVAILABLE, Failure
 from softstate.cli.processes import workers
+from softstate.cli.processes.child import child
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of, settings_of
 from softstate.cli.processes.workers import claimed, ending, supervise
 from softstate.errors import ConfigError
@@ -87,6 +93,76 @@ async def test_another_worker_that_does_not_start_in_time_ends_all(
     monkeypatch.setattr(workers, "WORKER", [sys.executable, "-c", FIRST_ONLY])
     with pytest.raises(Failure, match="a worker did not start within 20 s"):
         await supervise(ServerConfig(port=0), 2, "console", verbose=False)
+
+
+UNTIL_STOPPED = """
+import sys
+from softstate.cli.processes.worker import Listening, _report
+sys.stdin.buffer.readline()
+_report(Listening((), "memory:", "none", (), 7))
+sys.stdin.buffer.read()
+"""
+"""A worker that reports, and ends when it is told to drain."""
+
+
+class Starts:
+    """Starts processes as `child` does, but for those whose numbers are in `refused`: of them the system has none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: set[int]) -> None:
+        self.processes: list[trio.Process] = []
+        self._count = 0
+        self._refused = refused
+        monkeypatch.setattr(workers, "WORKER", [sys.executable, "-c", UNTIL_STOPPED])
+        monkeypatch.setattr(workers, "child", self.child)
+
+    @asynccontextmanager
+    async def child(self, *words: Any, **options: Any) -> AsyncIterator[trio.Process]:
+        """Start a process, or raise what the system does."""
+        self._count += 1
+        if self._count in self._refused:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        async with child(*words, **options) as process:
+            self.processes.append(process)
+            yield process
+
+
+class Log:
+    """Keeps what the supervisor logs, and stops it when a worker serves again."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Keep a warning."""
+        self.warnings.append(f"{event}: {fields['because']}")
+
+    def info(self, event: str, **_: Any) -> None:
+        """Stop the supervisor."""
+        assert event == "worker serves again"
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def test_a_worker_that_cannot_be_started_again_is_tried_again_while_the_others_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts, log = Starts(monkeypatch, {3, 4}), Log()
+    monkeypatch.setattr(workers, "log", log)
+    monkeypatch.setattr(workers, "RESTART_S_MIN", 0.001)
+    monkeypatch.setattr(workers, "warn", lambda _: starts.processes[0].kill())
+    assert await supervise(ServerConfig(port=0), 2, "console", verbose=False) == OK
+    cannot = f"worker ended: {sys.executable} cannot be started as a worker: Resource temporarily unavailable"
+    assert log.warnings == ["worker ended: killed by SIGKILL", cannot, cannot]
+    assert [process.returncode for process in starts.processes] == [-signal.SIGKILL, 0, 0]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_worker_that_cannot_be_started_to_begin_with_ends_all(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Starts(monkeypatch, {number})
+    with pytest.raises(Failure, match="cannot be started as a worker: Resource temporarily unavailable") as caught:
+        await supervise(ServerConfig(port=0), 2, "console", verbose=False)
+    assert caught.value.code == UNAVAILABLE
 
 
 def test_orders_survive_the_way_to_a_worker() -> None:
