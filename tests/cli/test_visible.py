@@ -1,9 +1,9 @@
 """Text of others on a terminal: nothing that it obeys, hides or reorders."""
 
-import io
 import json
 import sys
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,8 +91,10 @@ def test_a_mistake_on_the_command_line_is_shown_safely(capsys: pytest.CaptureFix
         assert is_safe(capsys.readouterr().err.rstrip("\n"))
 
 
-def test_a_value_with_a_byte_order_mark_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_with_a_byte_order_mark_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert value_of('\ufeff{"a":1}') == {"a": 1}
     assert value_of(b'\xef\xbb\xbf"x"') == "x"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
-    assert run(["publish", "a", "-"]) == 2
+    (tmp_path / "value").write_bytes(b"\xff")
+    with (tmp_path / "value").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert run(["publish", "a", "-"]) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,6 +15,7 @@ from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
 from softstate.cli.terminal.hints import show_hint
+from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.client.api.receipt import Receipt, refusal_of
 from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unavailable
@@ -83,11 +83,13 @@ async def command(
 
 
 def _read_value() -> bytes:
-    data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
-    if len(data) > INPUT_BYTES_MAX:
-        message = f"standard input is longer than {INPUT_BYTES_MAX >> 20} MiB: no value is; is it the right file?"
-        raise Failure(message, USAGE)
-    return data
+    data = bytearray()
+    for piece in input_pieces():
+        data += piece
+        if len(data) > INPUT_BYTES_MAX:
+            message = f"standard input is longer than {INPUT_BYTES_MAX >> 20} MiB: no value is; is it the right file?"
+            raise Failure(message, USAGE)
+    return bytes(data)
 
 
 @dataclass(frozen=True)

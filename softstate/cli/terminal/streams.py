@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from softstate.cli.exit_codes import OUTPUT, USAGE, Failure
@@ -48,6 +49,18 @@ class _Input(io.FileIO):
         while count := self.readinto(buffer):
             chunks.append(bytes(buffer[:count]))
         return b"".join(chunks)
+
+
+def input_pieces() -> Iterator[bytes]:
+    """Yield standard input piece by piece until its end; from a terminal, line by line. Raises `Failure` as it does.
+
+    It reads the descriptor itself, since a command may end while a thread waits for input: one that waits in a buffered
+    stream keeps its lock, and Python cannot end then (exit code 134).
+    """
+    raw = _Input(sys.stdin.fileno(), closefd=False)
+    buffer = bytearray(CHUNK_BYTES)
+    while count := raw.readinto(buffer):
+        yield bytes(buffer[:count])
 
 
 def _input_failed(error: OSError) -> Failure:

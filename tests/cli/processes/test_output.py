@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.cli.exit_codes import OUTPUT
+from softstate.cli.exit_codes import INTERRUPTED, OUTPUT
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 
 FULL = "/dev/full"
@@ -126,6 +126,17 @@ async def test_input_without_an_end_is_refused_by_its_length() -> None:
     code, err = await ended(["publish", "a", "-"], "< /dev/zero")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("softstate: standard input is longer than 64 MiB")
+
+
+async def test_ctrl_c_while_input_is_waited_for_ends_a_publish() -> None:
+    """It was a fatal error of Python's, since a thread that waited for input kept the lock of `sys.stdin`."""
+    async with child(softstate("publish", "a", "-"), subprocess.PIPE, subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        await process.stdin.send_all(b" " * 200_000)  # more than a pipe holds: some of it has been read by now
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == INTERRUPTED
+        assert await process.stderr.receive_some() == b""
 
 
 @pytest.mark.parametrize("begun", [b"", b"1"])

@@ -15,6 +15,7 @@ from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
 from softstate.cli.options.store_urls import plain, same_store
+from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError
 
@@ -57,6 +58,6 @@ async def _confirm(*, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise Failure("nothing was changed: add --yes to restore the backup", exit_codes.USAGE)
     print("Type 'restore' to go on: ", end="", flush=True)
-    answer = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
-    if answer.strip() != "restore":
+    answer = await trio.to_thread.run_sync(next, input_pieces(), b"", abandon_on_cancel=True)
+    if answer.strip() != b"restore":
         raise Failure("nothing was changed", exit_codes.INTERRUPTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from softstate.store import Store
 from softstate.store.base import Applied, Write
 from softstate.testing.conformance.stage import put, state
 from tests.kit.store_files import fill, names, within
+
+END_OF_FILE = b"\x04"
+"""Ctrl-D, as a terminal is given it."""
 
 
 def test_a_backup_is_one_complete_store(folder: Path, output: Callable[..., list[str]]) -> None:
@@ -94,27 +97,26 @@ def test_restore_asks_first_and_says_what_is_lost(
     assert again == Applied(5, repeated=True), "idempotency keys are restored too"
 
 
-class Terminal:
-    """A terminal at which a user types one line."""
-
-    def __init__(self, line: str) -> None:
-        self._line = line
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self._line
+@pytest.fixture
+def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Return the descriptor to type at: the other end of a terminal that is standard input."""
+    keyboard, terminal = os.openpty()
+    with open(terminal) as stdin:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield keyboard
+    os.close(keyboard)
 
 
-@pytest.mark.parametrize(("typed", "code"), [("restore\n", 0), ("yes\n", exit_codes.INTERRUPTED), ("", 130)])
+@pytest.mark.parametrize(
+    ("typed", "code"), [(b"restore\n", 0), (b"yes\n", exit_codes.INTERRUPTED), (END_OF_FILE, exit_codes.INTERRUPTED)]
+)
 def test_restore_takes_one_word_from_a_terminal(
-    typed: str, code: int, folder: Path, output: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    typed: bytes, code: int, folder: Path, output: Callable[..., list[str]], keyboard: int
 ) -> None:
     within("sqlite:softstate.db", fill)
     output("backup", "b.db")
     within("sqlite:softstate.db", lambda store: put(store, "new"))
-    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    os.write(keyboard, typed)
     assert run(["store", "restore", "b.db"]) == code
     assert ("new" in within("sqlite:softstate.db", state)) == (code != 0)
 
