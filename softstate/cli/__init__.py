@@ -63,7 +63,7 @@ def run(tokens: Sequence[str]) -> int:
         error = exit_codes.leaf(raised)
         if isinstance(error, KeyboardInterrupt):
             return exit_codes.INTERRUPTED
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError) or _tells_that_the_reader_left(error):
             _discard_output()
             return exit_codes.OK
         if isinstance(error, CycloptsError):
@@ -75,6 +75,11 @@ def run(tokens: Sequence[str]) -> int:
             return _complain(str(error), code)
         raise
     return code if isinstance(code, int) else exit_codes.OK
+
+
+def _tells_that_the_reader_left(error: BaseException) -> bool:
+    """Tell whether rich, which writes help texts, ends the process because of a broken pipe: with exit code 1."""
+    return isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
 
 
 def main() -> None:

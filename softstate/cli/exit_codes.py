@@ -79,16 +79,22 @@ _FOR: tuple[tuple[type[SoftstateError], int], ...] = (
 )
 
 
+_NO_BUGS = (SoftstateError, BrokenPipeError)
+
+
 def leaf(error: BaseException) -> BaseException:
     """Unwrap the groups that nurseries put around a single error, a Ctrl-C, or errors that are all no bugs: the first.
 
-    Several tasks may fail for one reason in the same moment, as when all workers of a drill are killed.
+    Several tasks may fail for one reason in the same moment, as when all workers of a drill are killed. A reader that
+    has left goes before errors that came of ending because of that.
     """
     while isinstance(error, BaseExceptionGroup):
-        interrupt = error.subgroup(KeyboardInterrupt)
-        if interrupt is None and len(error.exceptions) != 1 and error.split(SoftstateError)[1] is not None:
+        chosen: BaseExceptionGroup[BaseException] | None = error.subgroup(KeyboardInterrupt)
+        if chosen is None and error.split(_NO_BUGS)[1] is None:
+            chosen = error.subgroup(BrokenPipeError) or error
+        if chosen is None and len(error.exceptions) != 1:
             return error
-        error = (interrupt or error).exceptions[0]
+        error = (chosen or error).exceptions[0]
     return error
 
 

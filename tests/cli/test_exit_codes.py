@@ -21,6 +21,13 @@ def test_a_bug_beside_an_error_is_told_with_it() -> None:
     assert leaf(group) is group
 
 
+def test_a_reader_that_left_goes_before_errors_that_came_of_that() -> None:
+    left = BrokenPipeError()
+    assert leaf(ExceptionGroup("", [FAILURE, ExceptionGroup("", [left])])) is left
+    group = ExceptionGroup("", [ZeroDivisionError(), left])
+    assert leaf(ExceptionGroup("", [group])) is group
+
+
 def test_a_ctrl_c_goes_before_every_error() -> None:
     interrupt = KeyboardInterrupt()
     assert (

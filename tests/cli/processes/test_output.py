@@ -168,6 +168,30 @@ async def test_a_reader_that_leaves_is_no_failure(node: NodeProcess) -> None:
             assert await process.stderr.receive_some() == b""
 
 
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["store", "--help"], ["--version"]])
+async def test_a_reader_that_leaves_help_is_no_failure(words: list[str]) -> None:
+    async with child(softstate(*words), subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdout.aclose()
+        assert await process.wait() == 0
+        assert await process.stderr.receive_some() == b""
+
+
+async def test_a_reader_that_leaves_a_demo_ends_it(tmp_path: Path) -> None:
+    command = ["env", f"TMPDIR={tmp_path}", *softstate("demo")]
+    async with child(command, subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async for line in Lines(process.stdout):
+            if line.startswith("• A publisher counts up."):
+                break
+        await process.stdout.aclose()
+        assert await process.wait() == 0
+        assert await process.stderr.receive_some() == b""
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - of a directory of its own
+
+
 async def test_a_node_goes_on_when_its_log_is_full(tmp_path: Path) -> None:
     command = softstate("serve", "--listen", "127.0.0.1:0", "--store", f"sqlite:{tmp_path / 'node.db'}")
     async with child(["sh", "-c", f'exec "$@" 2> {FULL}', "sh", *command]) as process:

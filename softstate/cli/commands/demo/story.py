@@ -36,12 +36,18 @@ BOUND_S = (1.2 * renew_ms(TTL_MS) + TIMEOUT_MS) / 1_000
 """Promise B, while one node can be reached: until a client knows that it was cut off, and polls."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that has left to who runs the command; rich would end the process, with exit code 1."""
+        raise  # noqa: PLE0704 - rich calls this where it handles the error
+
+
 class Story:
     """Two nodes, `SUBSCRIBERS` subscribers in this process and one in its own, one publisher."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = _Console(highlight=False, soft_wrap=True)
         self._ledger = Ledger([Subscriber() for _ in range(SUBSCRIBERS)], BOUND_S)
         self._updates: dict[int, Updates] = {}
         self._urls: list[str] = []
