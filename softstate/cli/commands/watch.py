@@ -13,6 +13,7 @@ import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
+from softstate.cli.exit_codes import Failure
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.hints import HINT_S_MAX, hint, no_patterns, show_hint
@@ -50,6 +51,8 @@ async def command(
     wanted = names or (ALL,)
     for name in wanted:
         check_prefix(name) if name.endswith("/") else check_topic(name)
+    if count is not None and count < 1:
+        raise Failure(f"--count must be 1 or more, not {count}", exit_codes.USAGE)
     writer = LineWriter()
     write_of: Callable[[Shown, Mode, float], str] = json_line if json else _pretty()
     left = math.inf if count is None else count

@@ -52,6 +52,12 @@ def test_watch_lines_for_people() -> None:
     assert plain_line(Reset(Position("e", "l", 3)), "live", 0.0).startswith("-- reset")
 
 
+@pytest.mark.parametrize("count", ["0", "-3"])
+def test_watch_counts_from_one(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", "--count", count]) == exit_codes.USAGE
+    assert capsys.readouterr() == ("", f"softstate: --count must be 1 or more, not {count}.\n")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, "unknown"), (0.04, "0.0 s"), (12.3, "12 s"), (600, "10 m"), (7300, "2 h")]
 )
