@@ -43,8 +43,8 @@ async def command(
 
     :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or no name, is everything.
     :param json: One object a line: {"event":"change","topic","version","value" or "deleted","mode","age_ms"},
-        {"event":"mode","mode","age_ms"}, {"event":"refused","url","message"} and {"event":"reset"}; age_ms is null
-        while the age is unknown.
+        {"event":"mode","mode","age_ms"}, {"event":"refused","url","message"}, {"event":"unreadable","topics"} and
+        {"event":"reset"}; age_ms is null while the age is unknown.
     :param poll: Never use WebSocket.
     :param count: Leave after this many changes.
     """

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from typing import get_args
 
 import pytest
 
 from softstate import errors
 from softstate.cli import COMMANDS, exit_codes, run
-from softstate.cli.commands.watch import is_first_moment, json_line, plain_line
+from softstate.cli.commands.watch import Shown, is_first_moment, json_line, plain_line
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.terminal.values import json_text, value_of
-from softstate.client.machine.events import ModeChanged, Reset
-from softstate.errors import Invalid
+from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
+from softstate.errors import Denied, Invalid
 from softstate.model import Change, Mode
 from softstate.position import Position
 
@@ -50,6 +51,24 @@ def test_watch_lines_for_people() -> None:
     assert "deleted" in plain_line(Change("a", 7, deleted=True), "live", 0.25)
     assert plain_line(ModeChanged("offline"), "offline", math.inf) == "-- offline, age unknown"
     assert plain_line(Reset(Position("e", "l", 3)), "live", 0.0).startswith("-- reset")
+
+
+def test_watch_describes_every_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[Shown] = [
+        Change("a", 1, None),
+        Change("a", 1, deleted=True),
+        ModeChanged("live"),
+        NodeRefused("ws://a", Denied("no")),
+        TopicsUnreadable(("a",)),
+        Reset(Position("e", "l", 3)),
+    ]
+    assert {type(event) for event in shown} == set(get_args(Shown))
+    assert run(["watch", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for event in shown:
+        fields = json.loads(json_line(event, "live", 0.0))
+        assert f'{{"event":"{fields["event"]}"' in told
+        assert all(f'"{name}"' in told for name in fields)
 
 
 @pytest.mark.parametrize("count", ["0", "-3"])
