@@ -2,8 +2,8 @@
 
 ``python -m bench.load.insistent``, driven over `bench.load.process`. Each asker has a connection, asks page after page
 of one long answer, and then again. It waits for an answer as long as a client does; then it hangs up, connects and asks
-again at once, which is what keeps an overloaded node overloaded. A refusal is obeyed. Innocents read one topic now and
-then on connections of their own; one more asks whether the node is ready.
+again at once, which is what keeps an overloaded node overloaded. A refusal is obeyed. Innocents read one topic by the
+clock on connections of their own; one more asks whether the node is ready.
 """
 
 from __future__ import annotations
@@ -66,14 +66,25 @@ class Load:
             await trio.aclose_forcefully(stream)
 
     async def be_innocent(self, path: str) -> None:
-        """Read one topic now and then, and note how long it takes."""
-        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
-        while True:
-            begun = trio.current_time()
-            status, _ = await ask(stream, "GET", path)
-            self.took_s.append(trio.current_time() - begun)
-            self.counts["innocents_failed"] += status != 200
-            await trio.sleep(INNOCENT_EVERY_S)
+        """Read one topic by the clock, and note how long each read takes from when it is due.
+
+        A slow answer makes the next reads late, and that counts. When this is cancelled, all reads that are due and not
+        answered count as long as they have waited: an answer that never comes must not look better than a late one.
+        """
+        due = trio.current_time()
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+            while True:
+                await trio.sleep_until(due)
+                status, _ = await ask(stream, "GET", path)
+                self.took_s.append(trio.current_time() - due)
+                self.counts["innocents_failed"] += status != 200
+                due += INNOCENT_EVERY_S
+        finally:
+            ended = trio.current_time()
+            while due < ended:
+                self.took_s.append(ended - due)
+                due += INNOCENT_EVERY_S
 
     async def look(self) -> None:
         """Ask whether the node is ready."""
