@@ -1,12 +1,14 @@
 -- The functions of a softstate store in PostgreSQL: checksums, the inbox, and what other programs call.
 
--- Differs once history may have been rewound: another cluster, a failover, a restart, a table that was made again.
+-- Differs once history may have been rewound: another cluster, a failover, a restart, another database (a copy, made
+-- with TEMPLATE and renamed into place, has the numbers of its tables), a table that was made again.
 CREATE FUNCTION incarnation() RETURNS text LANGUAGE sql STABLE AS $$
     SELECT concat_ws(
         ' ',
         (SELECT system_identifier FROM pg_control_system()),
         left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
         extract(epoch FROM pg_postmaster_start_time()),
+        (SELECT pg_database.oid FROM pg_database WHERE datname = current_database()),
         'meta'::regclass::oid,
         pg_relation_filenode('meta')
     )
@@ -337,7 +339,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 3';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 4';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION

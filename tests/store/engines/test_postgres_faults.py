@@ -362,6 +362,32 @@ async def test_restored_and_advanced_under_an_open_store(rig: PostgresRig) -> No
     assert sorted(await state(store)) == ["other/0", "other/1", "other/2"]
 
 
+async def test_a_copy_of_the_database_is_renamed_into_place(rig: PostgresRig) -> None:
+    """A backup made with TEMPLATE: the same cluster, tables with the same numbers, rows as they were written."""
+    store = await rig.open()
+    await put(store, "kept")
+
+    def leave() -> None:
+        rig.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{DATABASE}'")
+
+    await trio.to_thread.run_sync(leave)
+    rig.server.execute(f"CREATE DATABASE copy TEMPLATE {DATABASE} OWNER {ROLE}")
+    await rig.publish_directly("lost", "1")
+    seen = await store.head()
+    await trio.to_thread.run_sync(leave)
+    rig.server.execute(f"ALTER DATABASE {DATABASE} RENAME TO former")
+    rig.server.execute(f"ALTER DATABASE copy RENAME TO {DATABASE}")
+    try:
+        for number in range(5):
+            await rig.publish_directly(f"other/{number}", "1")
+        await until_rewound(store)
+        await store.reopen()
+        assert isinstance(await asked(store, seen), Rewound)
+        assert "lost" not in await state(store)
+    finally:
+        rig.server.execute("DROP DATABASE former WITH (FORCE)")
+
+
 async def test_failover_that_loses_commits(rig: PostgresRig) -> None:
     """A standby that lags becomes the primary, at the same address: what it never got is gone, and that is noticed."""
     store = await rig.open()
