@@ -104,6 +104,32 @@ CREATE FUNCTION put_topic(name text, revision bigint, stored bytea, moved bigint
             checksum = excluded.checksum, entry = coalesce(excluded.entry, topic.entry)
 $$;
 
+-- Raise the number of the next entry above all that are known here: the tables may have come without their sequence,
+-- which logical replication does not copy, nor a dump of their rows alone. An entry with a lower number than its topic
+-- has would count as overtaken, and be passed over. What was sent here since the rows came is newer than they are.
+CREATE FUNCTION raise_numbers() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    -- More than are drawn by others meanwhile.
+    margin CONSTANT bigint := 1000000;
+    -- A number above is damage, and would use up the rest.
+    number_max CONSTANT bigint := 4611686018427387904;
+    numbers regclass := pg_get_serial_sequence(format('%I.inbox', current_schema()), 'id')::regclass;
+    drawn bigint := coalesce(pg_sequence_last_value(numbers), 0);
+    highest bigint;
+BEGIN
+    SELECT greatest(
+        (SELECT max(t.entry) FROM topic AS t WHERE t.entry <= number_max),
+        (SELECT max(i.id) FROM inbox AS i WHERE i.id <= number_max),
+        (SELECT max(r.id) FROM refused AS r WHERE r.id <= number_max)
+    ) INTO highest;
+    IF highest > drawn THEN
+        PERFORM setval(numbers, highest + margin);
+        UPDATE topic SET entry = NULL
+            FROM inbox AS i WHERE i.topic = topic.topic AND i.id <= drawn AND topic.entry > drawn;
+    END IF;
+END
+$$;
+
 -- Begin to write: lock the row of meta until the end of this transaction, and move what the inbox holds then into the
 -- store, inbox_max entries at most, and no more behind the one that brings them to inbox_bytes_max: a node has a few
 -- seconds for it, and a portion that took longer would be taken back, and begun again by each commit. With more entries
@@ -149,6 +175,9 @@ BEGIN
     more := false;
     IF sound IS NOT TRUE OR layout <> 2 THEN
         RETURN;
+    END IF;
+    IF NOT store.intact THEN
+        PERFORM raise_numbers();
     END IF;
     -- Not EXISTS: without ORDER BY the planner may take all rows to be likely enough, and walk through the table.
     PERFORM FROM topic WHERE topic.version > store.revision ORDER BY topic.version DESC LIMIT 1;
@@ -339,7 +368,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 4';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 5';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION
@@ -347,5 +376,5 @@ REVOKE ALL ON FUNCTION
     key_checksum(text, bytea, bigint, bytea), publisher_checksum(bytea, bigint, bigint, bytea),
     meta_checksum(integer, text, bigint, bigint, bigint, bigint, text), topic_fault(text), check_topic(text),
     advance(bigint, bigint, bigint, bigint, text), put_lineage(bigint), put_topic(text, bigint, bytea, bigint),
-    take_counter(boolean), change(text, bytea, bigint), commit_synchronously(), send(text, bytea)
+    raise_numbers(), take_counter(boolean), change(text, bytea, bigint), commit_synchronously(), send(text, bytea)
     FROM PUBLIC;

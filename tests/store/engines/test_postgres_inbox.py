@@ -422,6 +422,73 @@ async def test_programs_may_choose_their_isolation(backend: PostgresBackend, lev
     assert sorted(await state(store)) == ["a", "b", "meanwhile"]
 
 
+# Rows without their sequence -----------------------------------------------------------------------------------------
+
+
+def begin_numbers_again(backend: PostgresBackend) -> None:
+    """Do what logical replication does to a store: its rows come by other transactions, and its sequence is new."""
+    backend.tell("SELECT setval(pg_get_serial_sequence('SCHEMA.inbox', 'id'), 1, false)")
+    backend.tell("UPDATE SCHEMA.meta SET id = id")
+
+
+@pytest.mark.parametrize("sent", ["before a node comes", "later"])
+async def test_numbers_go_on_above_those_of_rows_that_came_without_their_sequence(
+    backend: PostgresBackend, sent: str
+) -> None:
+    """Entries with lower numbers than their topics have would count as overtaken, and be dropped in silence."""
+    store = await backend.open()
+    for number in range(9):
+        await backend.send("a", str(number))
+    await backend.send("b", "1")
+    await put(store, "moved")
+    await store.aclose()
+    begin_numbers_again(backend)
+    if sent == "later":
+        store = await backend.open()
+        await put(store, "by a node")
+        await backend.send("a", '"new"')
+    else:
+        await backend.send("a", '"new"')
+        store = await backend.open()
+    await put(store, "moved again")
+    found = (await state(store))["a"]
+    assert decode_value(found.cbor or b"") == "new"
+    ((first,),) = backend.tell("SELECT max(entry) FROM SCHEMA.topic")
+    await backend.send("a", '"newer"')
+    await put(store, "moved again")
+    assert decode_value((await state(store))["a"].cbor or b"") == "newer"
+    ((second,),) = backend.tell("SELECT max(entry) FROM SCHEMA.topic")
+    assert second > max(first, 10)
+
+
+async def test_numbers_go_on_above_those_of_entries(backend: PostgresBackend) -> None:
+    """Entries that came with the rows, waiting or refused, keep theirs: one that is drawn again would be no new key."""
+    store = await backend.open()
+    backend.tell("INSERT INTO SCHEMA.inbox (topic, checksum) SELECT 'by hand', '' FROM generate_series(1, 3)")
+    await put(store, "a")
+    await store.aclose()
+    await backend.send("waiting", "1")
+    begin_numbers_again(backend)
+    backend.tell("SELECT SCHEMA.publish('early/' || n, '1') FROM generate_series(1, 2) AS n")
+    store = await backend.open()
+    for number in range(4):
+        await backend.send(f"later/{number}", "1")
+    await put(store, "b")
+    assert len(await state(store)) == 1 + 1 + 2 + 4 + 1
+
+
+async def test_a_damaged_number_does_not_use_up_the_rest(backend: PostgresBackend) -> None:
+    store = await backend.open()
+    await backend.send("a", "1")
+    await put(store, "moved")
+    backend.tell("UPDATE SCHEMA.topic SET entry = 9223372036854775807 WHERE topic = 'a'")
+    begin_numbers_again(backend)
+    await put(store, "moved")
+    await backend.send("b", "1")
+    await put(store, "moved")
+    assert sorted(await state(store)) == ["a", "b", "moved"]
+
+
 # Refused -------------------------------------------------------------------------------------------------------------
 
 BY_HAND = "INSERT INTO SCHEMA.inbox (topic, value, checksum) VALUES "
