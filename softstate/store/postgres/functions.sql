@@ -255,6 +255,10 @@ DECLARE
     live boolean;
 BEGIN
     PERFORM check_topic(name);
+    IF expected < -1 THEN
+        RAISE EXCEPTION 'softstate: expect must be a version, 0 (no topic) or -1 (any version), not %', expected
+            USING ERRCODE = 'SS400';
+    END IF;
     PERFORM commit_synchronously();
     LOOP
         SELECT * INTO STRICT store FROM take_counter(false);
@@ -368,7 +372,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 5';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 6';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION

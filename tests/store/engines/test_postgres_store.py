@@ -257,6 +257,10 @@ async def test_direct_compare_and_set_and_delete(backend: PostgresBackend) -> No
         with pytest.raises(psycopg.DatabaseError, match=f"topic a is at version {first}, not {wrong}") as caught:
             backend.call("publish", "a", "2", wrong)
         assert caught.value.sqlstate == "SS412"
+    for function, arguments in (("publish_now", ("a", "2")), ("delete_now", ("a",)), ("delete", ("a",))):
+        with pytest.raises(psycopg.DatabaseError, match="expect must be a version, 0 .* or -1 .*, not -7") as caught:
+            backend.call(function, *arguments, -7)
+        assert caught.value.sqlstate == "SS400", "it is no condition at all, and nothing is changed"
     with pytest.raises(psycopg.DatabaseError, match="topic b is at version 0, not 1"):
         backend.call("delete", "b", 1)
     with pytest.raises(psycopg.DatabaseError, match="topic b does not exist"):
