@@ -69,15 +69,30 @@ BEGIN
 END
 $$;
 
--- Encode a value to be published, checked against the limits. No node is there to refuse it later.
+-- Encode a value to be published, checked against the limits. No node is there to refuse it later. The levels of a value
+-- are counted as far as they may go: to_cbor refuses it for more.
 CREATE FUNCTION to_value(value jsonb) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    encoded bytea := to_cbor(value);
+    items_max CONSTANT integer := 4096;
+    bytes_max CONSTANT integer := 65536;
+    items bigint;
+    encoded bytea;
 BEGIN
     IF value IS NULL THEN
         RAISE EXCEPTION 'softstate: value is NULL: pass ''null''::jsonb, or call delete' USING ERRCODE = 'SS400';
-    ELSIF octet_length(encoded) > 65536 THEN
-        RAISE EXCEPTION 'softstate: value is % bytes encoded as CBOR, the limit is 65536', octet_length(encoded)
+    END IF;
+    -- The value itself is no item, and {"$bytes": ...} is one without a member.
+    SELECT count(*) - 1 - count(*) FILTER (
+        WHERE jsonb_typeof(part) = 'object' AND part ? '$bytes' AND part - '$bytes' = '{}'
+    ) INTO items FROM jsonb_path_query(value, 'strict $.**{0 to 33}') AS part;
+    IF items > items_max THEN
+        RAISE EXCEPTION 'softstate: value holds % items (members of lists and maps), the limit is %', items, items_max
+            USING ERRCODE = 'SS413',
+                HINT = 'Send numbers as one text or bytes, or publish the parts as topics of their own.';
+    END IF;
+    encoded := to_cbor(value);
+    IF octet_length(encoded) > bytes_max THEN
+        RAISE EXCEPTION 'softstate: value is % bytes encoded as CBOR, the limit is %', octet_length(encoded), bytes_max
             USING ERRCODE = 'SS413';
     END IF;
     RETURN encoded;

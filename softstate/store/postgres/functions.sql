@@ -372,7 +372,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 6';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 7';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION

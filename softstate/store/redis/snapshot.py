@@ -6,6 +6,7 @@ there is more; so its limit is set to the number sent, less one.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ def _record(name: bytes, version: int, kept: bytes, head: int) -> Record | None:
     if stored.startswith(MAGIC):
         return Record(topic, record.version, stored[len(MAGIC) :])
     try:
-        return Record(topic, record.version, cbor_of_json(stored))
+        return Record(topic, record.version, cbor_of_json(stored, items_max=math.inf))
     except RequestError:
         return Record(topic, record.version, None, unreadable=True)
 

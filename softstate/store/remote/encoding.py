@@ -10,11 +10,13 @@ Three forms, told apart by their first byte, so that no column or flag has to sa
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from softstate.errors import Invalid, RequestError
 from softstate.wire import encode_value
-from softstate.wire.value import VALUE_BYTES_MAX, is_value, unwrap_bytes
+from softstate.wire.value import VALUE_BYTES_MAX, VALUE_ITEMS_MAX, is_value, unwrap_bytes
 
 MAGIC = b"\xd9\xd9\xf7"
 """Tag 55799 as CBOR writes it: "what follows is CBOR". It is no part of the value, and never reaches a client."""
@@ -36,15 +38,18 @@ def recovered(stored: bytes) -> bytes | None:
         cbor = stored[len(MAGIC) :]
         return cbor if is_value(cbor) else None
     try:
-        return cbor_of_json(stored)
+        return cbor_of_json(stored, items_max=math.inf)
     except RequestError:
         return None
 
 
-def cbor_of_json(text: bytes, limit_bytes: int = VALUE_BYTES_MAX) -> bytes:
-    """Return JSON text that another program has written as CBOR. Raises `Invalid` or `TooLarge`."""
+def cbor_of_json(text: bytes, limit_bytes: int = VALUE_BYTES_MAX, items_max: float = VALUE_ITEMS_MAX) -> bytes:
+    """Return JSON text that another program has written as CBOR. Raises `Invalid` or `TooLarge`.
+
+    `items_max` is for what is to be published (P-WIRE-11); a value that is stored already may have more.
+    """
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"value is not JSON: {error}") from None
-    return encode_value(unwrap_bytes(value), limit_bytes)
+    return encode_value(unwrap_bytes(value), limit_bytes, items_max)

@@ -96,6 +96,7 @@ REFUSED = {
     "not-json": (b"{", "not JSON"),
     "too-large": (b'"' + bytes([120]) * 70_000 + b'"', "bytes"),
     "much-too-large": (b'"' + bytes([120]) * 900_000 + b'"', "bytes"),
+    "too-many-items": (b"[0" + b",0" * 4_096 + b"]", "4096"),
     "not-a-value": (b"1e999", "value"),
     "a//b": (b"1", "segment"),
     "/a": (b"1", "begin"),

@@ -74,3 +74,12 @@ def test_limit_is_of_the_cbor() -> None:
     assert cbor_of_json(b" " * 1000 + b"1", limit_bytes=1) == b"\x01"
     with pytest.raises(TooLarge, match="value_bytes"):
         cbor_of_json(b"1000", limit_bytes=2)
+
+
+def test_limit_of_items_is_for_what_is_published() -> None:
+    """A value that is stored already has as many as were accepted then."""
+    assert decode_value(cbor_of_json(b"[0" + b",0" * 4_095 + b"]")) == [0] * 4_096
+    for more in (b"[0" + b",0" * 4_096 + b"]", b'{"a":[' + b"[]," * 4_095 + b"0]}"):
+        with pytest.raises(TooLarge, match=r"value_items_max\), 4096"):
+            cbor_of_json(more)
+        assert recovered(more) is not None
