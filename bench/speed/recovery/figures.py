@@ -85,12 +85,15 @@ def publishes_of(record: Crash, until_s: float) -> tuple[int, int]:
 def stall_of(record: Crash) -> tuple[float, float]:
     """Return for how long the number of live clients did not grow, and the most by which it fell, at worst.
 
-    From when the server listens again until 99 % are live; a stall at the start counts from the first live client.
+    From when the server listens again until 99 % are live; a stall at the start counts from the first live client, and
+    the whole time is one if there is none.
     """
     wanted = math.ceil(record.herd.clients * SHARES["99"])
+    began_at = record.listens_at if record.listens_at < math.inf else record.killed_at
     most, grown_at, stall_s, fall = 0, math.inf, 0.0, 0
+    at = began_at
     for at in _times(record):
-        if at < record.listens_at:
+        if at < began_at:
             continue
         live = _counts(record, at)[_LIVE]
         stall_s = max(stall_s, at - grown_at)
@@ -99,7 +102,7 @@ def stall_of(record: Crash) -> tuple[float, float]:
         fall = max(fall, most - live)
         if live >= wanted:
             break
-    return stall_s, float(fall)
+    return stall_s if most else max(at - began_at, 0.0), float(fall)
 
 
 def peak_of(record: Crash) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, cast
 
@@ -81,6 +82,17 @@ def test_a_stall_and_a_fall_are_found() -> None:
     stall_s, fall = stall_of(record(answers=[back]))
     assert stall_s == pytest.approx(0.1)
     assert fall == 0.0
+
+
+@pytest.mark.parametrize(("listens_at", "whole_s"), [(102.0, 300.0), (math.inf, 302.0)])
+def test_a_herd_of_which_no_client_comes_back_stalls_for_the_whole_time(listens_at: float, whole_s: float) -> None:
+    gone = {**record().answers[0], "course": [[at, 0, 0, 9, 9, 0] for at in (100.1, 102.1, 230.0, 402.0)]}
+    assert stall_of(record(answers=[gone], listens_at=listens_at)) == (whole_s, 0.0)
+
+
+def test_a_herd_whose_rest_does_not_come_back_stalls_to_the_end() -> None:
+    some = {**record().answers[0], "course": [[102.1, 0, 0, 9, 9, 0], [103.0, 1, 0, 9, 9, 0], [402.0, 1, 0, 9, 9, 0]]}
+    assert stall_of(record(answers=[some])) == (299.0, 0.0)
 
 
 def test_the_course_has_counts_until_each_step_and_the_longest_queue_in_it() -> None:
