@@ -59,18 +59,23 @@ class Watcher:
     changes: int = 0
     decreased: int = 0
     resets: int = 0
+    complaints: int = 0
+    """Events that are none of a healthy node: it refused this watcher, or could not read topics."""
     live: trio.Event = field(default_factory=trio.Event)
 
     def take(self, event: dict[str, Any]) -> None:
         """Take one line of its output."""
-        if event["event"] == "reset":
-            self.resets += 1
-            self.versions.clear()
-        elif event["event"] == "mode":
-            if event["mode"] == "live":
-                self.live.set()
-        else:
-            self._change(event)
+        match event["event"]:
+            case "change":
+                self._change(event)
+            case "mode":
+                if event["mode"] == "live":
+                    self.live.set()
+            case "reset":
+                self.resets += 1
+                self.versions.clear()
+            case _:
+                self.complaints += 1
 
     def _change(self, event: dict[str, Any]) -> None:
         topic, version = event["topic"], event["version"]
@@ -108,6 +113,7 @@ class Report:
     """Watchers whose final state is not that of the file."""
     decreased: int = 0
     resets: int = 0
+    complaints: int = 0
     changes_seen: int = 0
     settle_s: float = 0.0
     """Time from the last acknowledgement until all watchers held the final state."""
@@ -126,6 +132,7 @@ class Report:
             f"{self.disagreeing} watchers ended with another state": self.disagreeing == 0,
             f"versions decreased {self.decreased} times": self.decreased == 0,
             f"{self.resets} resets, although no history changed": self.resets == 0,
+            f"{self.complaints} times a node refused a watcher or could not read topics": self.complaints == 0,
             f"killed {self.kills} times, not {self.kills_planned}": self.kills == self.kills_planned,
         }
         return [text for text, passed in checks.items() if not passed]
@@ -145,6 +152,7 @@ class Report:
             ("watchers with a wrong final state", self.disagreeing),
             ("versions that decreased", self.decreased),
             ("resets", self.resets),
+            ("refused, or topics not readable", self.complaints),
             ("last acknowledgement to all settled", f"{self.settle_s:.1f} s"),
             ("verdict", "; ".join(self.failures()) or "all checks passed"),
         ]
@@ -180,6 +188,7 @@ async def replay(plan: Plan, folder: Path) -> Report:
     report.disagreeing = sum(not watcher.agrees(trace.final) for watcher in watchers)
     report.decreased = sum(watcher.decreased for watcher in watchers)
     report.resets = sum(watcher.resets for watcher in watchers)
+    report.complaints = sum(watcher.complaints for watcher in watchers)
     report.changes_seen = sum(watcher.changes for watcher in watchers)
     return report
 

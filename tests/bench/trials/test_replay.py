@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,24 @@ def test_a_watcher_notices_what_must_not_happen() -> None:
     assert not watcher.agrees({"a/b": 1})
 
 
-@pytest.mark.parametrize("field", ["publish_exit_code", "missing", "disagreeing", "decreased", "resets"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "refused", "url": "ws://127.0.0.1:1", "message": "no"},
+        {"event": "unreadable", "topics": ["a/b"]},
+        {"event": "of a later version"},
+    ],
+    ids=lambda event: event["event"],
+)
+def test_an_event_that_is_no_change_is_a_complaint(event: dict[str, Any]) -> None:
+    watcher = Watcher(["a/"])
+    watcher.take({"event": "change", "topic": "a/b", "version": 1, "value": 1})
+    watcher.take(event)
+    assert (watcher.complaints, watcher.changes) == (1, 1)
+    assert watcher.agrees({"a/b": 1})
+
+
+@pytest.mark.parametrize("field", ["publish_exit_code", "missing", "disagreeing", "decreased", "resets", "complaints"])
 def test_a_report_fails_on_each_count(field: str) -> None:
     good = Report(1, 10, 5, 4, 3, 2, kills=2, publish_exit_code=0, acknowledged=10)
     assert good.failures() == []
