@@ -87,11 +87,12 @@ class MemoryNode:
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         try:
             with self._scope:
-                store = MemoryStore(self.disk)
+                config = self._config
+                store = MemoryStore(self.disk, keys_max=config.keys_max, publishers_max=config.publishers_max)
                 store.warnings = ()  # a test wants nothing that lasts
                 bulkhead = Bulkhead(strict=True)
                 position = await store.head()
-                node = Node(self._config, store, position, tokens=self._token, jitter=self._random, bulkhead=bulkhead)
+                node = Node(config, store, position, tokens=self._token, jitter=self._random, bulkhead=bulkhead)
                 await node.run([self._network.listen(HOST, PORT)], started=task_status.started)
         finally:
             self._ended.set()

@@ -112,3 +112,15 @@ async def test_no_test_is_warned_that_its_store_is_in_memory(autojump_clock: Moc
         async with memory_node():
             await trio.sleep(1)
     assert [entry for entry in logs if entry["log_level"] not in {"debug", "info"}] == []
+
+
+async def test_options_about_what_the_store_may_hold_reach_it(autojump_clock: MockClock) -> None:
+    """A client goes on when it is refused, until the store has forgotten the other publisher."""
+    async with memory_node(publishers_max=1, keys_max=1) as node, node.connect() as one, node.connect() as two:
+        await one.publish("a", 1)
+        version = await one.publish("a", 2, key="a key")
+        for key in (None, "another key"):
+            with trio.move_on_after(60) as refused:
+                await two.publish("a", 3, key=key)
+            assert refused.cancelled_caught
+        assert await one.get("a") == Change("a", version, 2)
