@@ -124,6 +124,12 @@ async def loss_of(store: Store, backup: Store, *, skip_unreadable: bool = False)
     )
 
 
+async def loss_of_nothing(name: str, backup: Store) -> Loss:
+    """Return the effect of restoring a backup where there is no store yet."""
+    revision, held = (await backup.head()).revision, await backup.info()
+    return Loss(plain(name), 0, 0, revision, held.topics, Agreed(0, 0), (), (), (), published=False)
+
+
 async def _lost_unreadable(store: Store, backup: Store) -> set[str]:
     """Return the topics that have a value in the store, and a damaged record in the backup."""
     damaged = {record.topic async for record in _records(backup, 0) if record.unreadable}

@@ -10,14 +10,15 @@ import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store.loss import loss_of
+from softstate.cli.commands.store.loss import Loss, loss_of, loss_of_nothing
 from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
-from softstate.cli.options.store_urls import plain, same_store
+from softstate.cli.options.store_urls import plain, same_store, shown
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.visible import visible
-from softstate.errors import ConfigError
+from softstate.errors import ConfigError, StoreMissing
+from softstate.store import Store
 
 
 async def command(
@@ -39,16 +40,28 @@ async def command(
     """
     if same_store(f"sqlite:{file}", store):
         raise ConfigError(f"{file} is the store itself: name the backup to restore, and the store with --store")
-    async with reading(f"sqlite:{file}") as backup, writing(store, create=True) as opened:
-        loss = await loss_of(opened, backup, skip_unreadable=skip_unreadable)
+    async with reading(f"sqlite:{file}") as backup:
+        loss = await _loss(store, backup, skip_unreadable=skip_unreadable)
         for line in loss.lines():
             print(visible(line), flush=True)
         if loss.published:
             await _confirm(yes=yes)
-        async with moved(f"restoring {opened.name}", backup, skip_unreadable=skip_unreadable) as dump:
+        async with (
+            writing(store, create=True) as opened,
+            moved(f"restoring {opened.name}", backup, skip_unreadable=skip_unreadable) as dump,
+        ):
             position = await opened.adopt(dump, replace=True)
         print(f"{plain(opened.name)} is restored, and stands at revision {position.revision}")
     return exit_codes.OK
+
+
+async def _loss(store: str, backup: Store, *, skip_unreadable: bool) -> Loss:
+    """Work out what is lost, and leave the store as it is: opening it for writing would commit a lineage row."""
+    try:
+        async with reading(store) as opened:
+            return await loss_of(opened, backup, skip_unreadable=skip_unreadable)
+    except StoreMissing:
+        return await loss_of_nothing(shown(store), backup)
 
 
 async def _confirm(*, yes: bool) -> None:

@@ -76,16 +76,18 @@ def test_restore_asks_first_and_says_what_is_lost(
 
     within("sqlite:softstate.db", go_on)
     lost = within("sqlite:softstate.db", state)
+    before = output("info")
     monkeypatch.setattr("sys.stdin", io.StringIO("restore"))
     assert run(["store", "restore", "b.db"]) == exit_codes.USAGE
     captured = capsys.readouterr()
     assert "add --yes" in captured.err
     assert captured.out.splitlines() == [
-        "sqlite:softstate.db stands at revision 18 with 8 topics.",
+        "sqlite:softstate.db stands at revision 17 with 8 topics.",
         "The backup stands at revision 8 with 2 topics.",
         "LOST: what was published after revision 7: 8 topics: a, new/0, new/1, new/2, new/3, …",
         "Every client that has seen more than the backup holds is reset.",
     ]
+    assert output("info") == before, "not even opened for writing, which would raise the revision"
     assert within("sqlite:softstate.db", state) == lost
     backup = (folder / "b.db").read_bytes()
     assert output("restore", "b.db", "--yes")[-1] == "sqlite:softstate.db is restored, and stands at revision 9"
