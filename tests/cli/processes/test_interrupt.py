@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import trio
 import trio.testing
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.store import backup, check
+from softstate.cli.commands.store import backup, check, copy, restore
 from softstate.cli.processes.child import Lines, child, softstate
 from softstate.cli.processes.interrupt import interruptible
 from softstate.position import Position
@@ -61,6 +63,50 @@ async def test_a_backup_that_is_interrupted_leaves_nothing_behind(
     with trio.fail_after(20):
         assert await backup.command(tmp_path / "backup.db", store=url) == exit_codes.INTERRUPTED
     assert names(tmp_path) == ["softstate.db"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("words", ["copy", "restore"])
+async def test_a_store_is_closed_when_filling_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, words: str
+) -> None:
+    source, target = tmp_path / "source.db", f"sqlite:{tmp_path / 'target.db'}"
+    store = await open_store(f"sqlite:{source}")
+    await store.publish([Write("a", b"\x01")])
+    await store.aclose()
+
+    async def interrupted(_store: SqliteStore, pages: AsyncIterator[Dump], *, replace: bool) -> Position:
+        assert replace == (words == "restore")
+        await anext(pages)
+        signal.raise_signal(number)
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(SqliteStore, "adopt", interrupted)
+    with trio.fail_after(20):
+        ended = copy.command(f"sqlite:{source}", target) if words == "copy" else restore.command(source, store=target)
+        assert await ended == exit_codes.INTERRUPTED
+    assert names(tmp_path) == ["source.db", "target.db"]
+
+
+async def test_ctrl_c_where_restore_asks_ends_it(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'softstate.db'}"
+    store = await open_store(url)
+    await store.publish([Write("a", b"\x01")])
+    await store.aclose()
+    await backup.command(tmp_path / "backup.db", store=url)
+    keyboard, terminal = os.openpty()
+    with open(keyboard, "rb"), open(terminal, "rb"), trio.fail_after(20):  # noqa: PTH123, ASYNC230 - descriptors
+        words = softstate("store", "restore", str(tmp_path / "backup.db"), "--store", url)
+        async with child(words, subprocess.PIPE, terminal) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            said = b""
+            while b"Type 'restore' to go on: " not in said:
+                said += await process.stdout.receive_some()
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == exit_codes.INTERRUPTED
+            assert await process.stderr.receive_some() == b""
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -10,6 +11,7 @@ from softstate.cli import exit_codes
 from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import reading, writing
 from softstate.cli.options.store_urls import plain, same_store
+from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import ConfigError
 
 
@@ -32,6 +34,10 @@ async def command(
     """
     if same_store(source, target):
         raise ConfigError("FROM and TO are the same store: name another to copy to")
+    return await interruptible(partial(_copy, source, target, replace=replace, skip_unreadable=skip_unreadable))
+
+
+async def _copy(source: str, target: str, *, replace: bool, skip_unreadable: bool) -> int:
     async with reading(source) as old, writing(target, create=True) as new:
         async with moved(f"copying {old.name}", old, skip_unreadable=skip_unreadable) as dump:
             position = await new.adopt(dump, replace=replace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from softstate.cli.commands.store.moved import SkipUnreadable, moved
 from softstate.cli.commands.store.opening import DEFAULT_STORE, StoreUrl, reading, writing
 from softstate.cli.exit_codes import Failure
 from softstate.cli.options.store_urls import plain, same_store, shown
+from softstate.cli.processes.interrupt import interruptible
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError, StoreMissing
@@ -40,6 +42,10 @@ async def command(
     """
     if same_store(f"sqlite:{file}", store):
         raise ConfigError(f"{file} is the store itself: name the backup to restore, and the store with --store")
+    return await interruptible(partial(_restore, file, store, yes=yes, skip_unreadable=skip_unreadable))
+
+
+async def _restore(file: Path, store: str, *, yes: bool, skip_unreadable: bool) -> int:
     async with reading(f"sqlite:{file}") as backup:
         loss = await _loss(store, backup, skip_unreadable=skip_unreadable)
         for line in loss.lines():
