@@ -18,6 +18,7 @@ from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.hints import HINT_S_MAX, hint, no_patterns, show_hint
 from softstate.cli.terminal.output import LineWriter
+from softstate.cli.terminal.streams import takes_colours
 from softstate.cli.terminal.values import change_fields, json_text, line_text, unreadable_text
 from softstate.cli.visible import visible
 from softstate.client.api.client import Client, count_below
@@ -123,9 +124,11 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
 
 
 def _pretty() -> Callable[[Shown, Mode, float], str]:
-    """Return `plain_line`, with the time of day and colours if stdout is a terminal."""
+    """Return `plain_line`, with the time of day if stdout is a terminal, and in colours if it takes them."""
     if not sys.stdout.isatty():
         return plain_line
+    if not takes_colours(sys.stdout):
+        return lambda event, mode, age_s: f"{_time_of_day()} {plain_line(event, mode, age_s)}"
     styles: dict[type[Any], str] = {
         Change: "\x1b[0m",
         ModeChanged: "\x1b[2m",
@@ -135,7 +138,10 @@ def _pretty() -> Callable[[Shown, Mode, float], str]:
     }
 
     def coloured(event: Shown, mode: Mode, age_s: float) -> str:
-        now = datetime.now().astimezone().strftime("%H:%M:%S")
-        return f"\x1b[2m{now}\x1b[0m {styles[type(event)]}{plain_line(event, mode, age_s)}\x1b[0m"
+        return f"\x1b[2m{_time_of_day()}\x1b[0m {styles[type(event)]}{plain_line(event, mode, age_s)}\x1b[0m"
 
     return coloured
+
+
+def _time_of_day() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")

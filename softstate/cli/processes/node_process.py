@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, cast
 import trio
 
 from softstate.cli import exit_codes
+from softstate.cli.terminal.streams import takes_colours
 from softstate.server.config import ServerConfig
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def configure_logging(log_format: LogFormat, *, verbose: bool) -> None:
     """Send structlog's lines to stderr, for people or for machines."""
     import structlog  # noqa: PLC0415 - 50 ms that --check and --help do without
 
-    colours = sys.stderr.isatty()
+    colours = takes_colours(sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from softstate.cli.exit_codes import OUTPUT, USAGE, Failure
 
@@ -91,6 +91,11 @@ class _Complaints(io.FileIO):
             return super().write(data)
         except OSError:
             return memoryview(data).nbytes
+
+
+def takes_colours(stream: TextIO) -> bool:
+    """Tell whether to write colours: to a terminal that is not dumb, unless NO_COLOR is set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def guard_streams() -> None:

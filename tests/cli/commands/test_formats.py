@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
+import sys
 from typing import get_args
 
 import pytest
+import structlog
 
 from softstate import errors
 from softstate.cli import COMMANDS, exit_codes, run
-from softstate.cli.commands.watch import Shown, is_first_moment, json_line, plain_line
+from softstate.cli.commands.watch import Shown, _pretty, is_first_moment, json_line, plain_line
 from softstate.cli.options.durations import seconds_text
+from softstate.cli.processes.node_process import configure_logging
 from softstate.cli.terminal.values import json_text, value_of
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, Invalid
@@ -69,6 +74,40 @@ def test_watch_describes_every_line_of_json(capsys: pytest.CaptureFixture[str]) 
         fields = json.loads(json_line(event, "live", 0.0))
         assert f'{{"event":"{fields["event"]}"' in told
         assert all(f'"{name}"' in told for name in fields)
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps all that is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_terminals_that_take_them(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, terminal)
+    line = _pretty()(ModeChanged("live"), "live", 0.0)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d -- live, age 0.0 s", re.sub(r"\x1b\[\d+m", "", line))
+    assert ("\x1b[" in line) == coloured
+    configured = structlog.get_config()
+    try:
+        configure_logging("console", verbose=False)
+        structlog.get_logger().info("a node")
+    finally:
+        structlog.configure(**configured)
+    assert "a node" in terminal.getvalue()
+    assert ("\x1b[" in terminal.getvalue()) == coloured
 
 
 @pytest.mark.parametrize("count", ["0", "-3"])
