@@ -53,7 +53,7 @@ class Story:
         self._urls: list[str] = []
         self._publishing = trio.CancelScope()
         self._published = trio.Event()
-        self._stopped = _Watched()
+        self._stopped = Watched()
         self._broken: list[str] = []
 
     async def run(self) -> bool:
@@ -110,7 +110,7 @@ class Story:
         self._aside(f"its lease has expired: the node held {before} sessions and now holds {after}")
         newest = self._ledger.newest
         self._stopped.send(signal.SIGCONT)
-        await self._until(lambda: max(self._stopped.versions.values()) >= newest, "the stopped subscriber to catch up")
+        await self._until(lambda: self._stopped.newest >= newest, "the stopped subscriber to catch up")
         self._aside("continued, it notices, polls, takes a new lease and has missed nothing")
 
     async def _kill(self, push: NodeProcess) -> None:
@@ -249,7 +249,7 @@ class Story:
         self._console.print(table)
 
 
-class _Watched:
+class Watched:
     """The changes and modes that a ``softstate watch --json`` process printed."""
 
     def __init__(self) -> None:
@@ -257,6 +257,11 @@ class _Watched:
         self.versions: dict[str, int] = {}
         self.went_back = 0
         self.live = False
+
+    @property
+    def newest(self) -> int:
+        """The highest version that it printed, 0 before the first."""
+        return max(self.versions.values(), default=0)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
