@@ -62,6 +62,7 @@ async def command(
         client.subscribe(*wanted) as updates,
         trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(writer.watch_reader)
         nursery.start_soon(_hint_at_nothing, client, updates, wanted)
         async for event in updates.events():
             if is_first_moment(event, updates.age):

@@ -6,6 +6,7 @@ renew. So a line that the pipe may not take at once is written from a thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -16,6 +17,10 @@ from softstate.cli.terminal.streams import output_failed
 
 PIPE_BYTES_SURE = select.PIPE_BUF
 """A pipe that is writable at all takes this much without blocking."""
+
+
+LOOK_EVERY_S = 0.5
+"""Time between two looks whether the reader has left."""
 
 
 class LineWriter:
@@ -37,6 +42,18 @@ class LineWriter:
             await trio.lowlevel.checkpoint()
         else:
             await trio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True)
+
+    async def watch_reader(self) -> None:
+        """Look every `LOOK_EVERY_S` whether there is a reader still, and raise `BrokenPipeError` when it has left.
+
+        Without this only the next line would show it, which may not come for days. Only a pipe, a socket or a terminal
+        has a reader that can leave; nothing is written.
+        """
+        gone = select.poll()
+        gone.register(self._fd, 0)  # for POLLERR and POLLHUP, which are always told
+        while not gone.poll(0):  # noqa: ASYNC110 - Trio can wait until something may be written, not for a reader to leave
+            await trio.sleep(LOOK_EVERY_S)
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -178,6 +178,19 @@ async def test_a_reader_that_leaves_help_is_no_failure(words: list[str]) -> None
         assert await process.stderr.receive_some() == b""
 
 
+async def test_a_reader_that_leaves_a_watch_ends_it_though_nothing_changes(node: NodeProcess) -> None:
+    async with child(softstate("watch", "quiet/", "--json", "--url", node.url), subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async for line in Lines(process.stdout):
+            if json.loads(line).get("mode") == "live":
+                break
+        await process.stdout.aclose()
+        with trio.fail_after(20):
+            assert await process.wait() == 0
+        assert await process.stderr.receive_some() == b""
+
+
 async def test_a_reader_that_leaves_a_demo_ends_it(tmp_path: Path) -> None:
     command = ["env", f"TMPDIR={tmp_path}", *softstate("demo")]
     async with child(command, subprocess.PIPE) as process:
