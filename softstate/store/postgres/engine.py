@@ -159,7 +159,9 @@ class PostgresEngine:
     def _commit_moved(self, transaction: PostgresTransaction) -> None:
         if transaction.moved:
             transaction.commit_moved()
-            self.writer.fresh, self.unwritten = False, ""
+            if not transaction.begins:
+                # Entries may change nothing, and then no lineage row was written.
+                self.writer.fresh, self.unwritten = False, ""
             self.saw(transaction.position)
 
     def move(self, connection: Connection) -> None:

@@ -120,6 +120,7 @@ class PostgresTransaction:
         row = meta.fetchone()
         assert row is not None
         layout, epoch, head, floor, self.keys, self.publishers, self._incarnation, sound, *more = row
+        self._begins: bool
         self._begins, self.moved, self.more = more
         check_meta(layout, sound=sound)
         lineage_of = lineages_of(lineages)
@@ -137,6 +138,11 @@ class PostgresTransaction:
         self.records: list[Record] = []
         self.changed = False
         """Whether there is anything to commit beside what came from the inbox."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether the next change has to begin a lineage: none has begun in this transaction, and one must."""
+        return self._begins
 
     def begin_lineage(self) -> None:
         """Take a revision for a lineage row, unless this transaction has one, or history cannot have been rewound."""

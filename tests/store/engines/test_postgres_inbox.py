@@ -311,6 +311,23 @@ async def test_a_lineage_begins_before_what_is_moved_after_a_restart(backend: Po
     ]  # fmt: skip
 
 
+async def test_entries_that_change_nothing_begin_no_lineage(backend: PostgresBackend) -> None:
+    """So the first change behind them begins it, and until then the reason why none was written stands."""
+    store = await backend.open()
+    before = await store.head()
+    await store._engine.writer.close(for_good=False)
+    store._engine.unwritten = "it took no writes"
+    await backend.send("never was", None)
+    await store._move()
+    assert backend.tell("SELECT count(*) FROM SCHEMA.inbox") == [(0,)]
+    assert await store.head() == before
+    assert store.unwritten == "it took no writes"
+    assert await put(store, "a") == before.revision + 2
+    assert store.unwritten == ""
+    feed = await store.feed(before)
+    assert [row.revision for row in feed.lineages] == [before.revision + 1]
+
+
 # Moving --------------------------------------------------------------------------------------------------------------
 
 
