@@ -35,6 +35,19 @@ _SET_UP = (
 """A commit that may be lost after others have seen it would rewind the store, so ours are always synchronous."""
 
 
+def plug_of(connection: Connection) -> socket.socket:
+    """Return a socket to shut a connection down by. Raises `OSError` if there is no descriptor left.
+
+    Its descriptor is of our own: libpq may close its one at any time, and the number be given to another file.
+    """
+    descriptor = os.dup(connection.fileno())
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
 class _Call:
     """One call, until its caller gives up."""
 
@@ -140,6 +153,13 @@ class PostgresConnection:
                 # A session that began read-only stays so when the cause is gone; and the name may lead elsewhere now.
                 self._drop()
             raise explain(error, self._address.name, opening=opening) from error
+        except OSError as error:
+            # Of this process: it has no descriptor left to connect or to wait with, perhaps in the middle of an answer.
+            self._drop()
+            raise Unavailable(
+                f"{self._address.name}: the connection cannot be made or used here ({error}): if too many files are"
+                " open, raise this process's limit (ulimit -n), or serve fewer clients"
+            ) from None
         finally:
             with self._lock:
                 self._call = None
@@ -162,24 +182,28 @@ class PostgresConnection:
         # An error in a pipeline keeps the statements behind it from being prepared, though psycopg takes them for
         # prepared from then on. It forgets them all when it sees a rollback, which it does in a statement new to it.
         open_ = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
-        with contextlib.suppress(psycopg.Error):
+        with contextlib.suppress(psycopg.Error, OSError):
             if connection.info.transaction_status in open_:
                 connection.execute(rollback.encode())
         if connection.info.transaction_status != pq.TransactionStatus.IDLE or not self._ready:
             self._drop()
 
     def _connect(self, *, opening: bool) -> Connection:
+        self._ready = False
         parameters = {"fallback_application_name": f"softstate {self._role}", **self._address.parameters}
         try:
             connection: Connection = psycopg.connect("", autocommit=True, **parameters)  # type: ignore[arg-type]
         except psycopg.Error as error:
             # Not "from error": psycopg's holds all that it connected with, the password too.
             raise explain(error, self._address.name, opening=opening) from None
+        try:
+            plug = plug_of(connection)
+        except BaseException:
+            # Without a plug a call could not be cut off.
+            connection.close()
+            raise
         with self._lock:
-            self._connection = connection
-            # A descriptor of our own: libpq may close its one at any time, and the number be given to another file.
-            self._plug = socket.socket(fileno=os.dup(connection.fileno()))
-        self._ready = False
+            self._connection, self._plug = connection, plug
         return connection
 
     def _set_up(self, connection: Connection, *, opening: bool) -> None:

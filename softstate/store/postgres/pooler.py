@@ -17,7 +17,6 @@ errors of its first mix-up, which `softstate.store.postgres.errors` explains in 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from random import Random
 import psycopg
 
 from softstate.errors import StoreRefused
-from softstate.store.postgres.connection import Connection
+from softstate.store.postgres.connection import Connection, plug_of
 from softstate.store.postgres.errors import POOLED
 from softstate.store.postgres.url import PostgresAddress
 from softstate.store.rules.nonce import lineage_nonce
@@ -79,7 +78,7 @@ def refuse_pooler(connection: Connection, address: PostgresAddress, random: Rand
 def _mixes_with_another(first: _Marked, address: PostgresAddress, mark: str) -> bool:
     try:
         connection: Connection = psycopg.connect("", autocommit=True, **address.parameters)  # type: ignore[arg-type]
-    except psycopg.OperationalError:
+    except (psycopg.OperationalError, OSError):
         return False
     with contextlib.closing(connection), _cut_off_after(WAIT_S, connection):
         second = _Marked(connection, mark)
@@ -95,7 +94,7 @@ def _mixes_with_another(first: _Marked, address: PostgresAddress, mark: str) -> 
 @contextlib.contextmanager
 def _cut_off_after(patience_s: float, connection: Connection) -> Iterator[None]:
     """Shut a connection down if the block takes longer; a pooler gives its process to another one then."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as plug:
+    with plug_of(connection) as plug:
         timer = threading.Timer(patience_s, _shut_down, [plug])
         timer.daemon = True
         timer.start()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import NoReturn
 
+import psycopg
 import pytest
 import trio
 
@@ -207,6 +211,39 @@ async def test_read_only_server_refuses_writes_and_reads_go_on(rig: PostgresRig)
     assert [record.version for record in feed.records] == [found.revision + 2]
     for number in range(12):
         await put(store, f"c/{number}", key=str(number))
+
+
+@pytest.mark.parametrize("at", ["connecting", "a second descriptor", "waiting"])
+async def test_a_process_without_descriptors_cannot_reach_the_store_for_a_while(
+    rig: PostgresRig, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """No bug, and no connection is kept half made: without its settings, or without a way to cut a call off."""
+    store = await rig.open()
+    await put(store, "a")
+    before = await store.head()
+    engine = store._engine
+
+    def too_many(*_arguments: object, **_named: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    if at != "waiting":
+        await engine.writer.close(for_good=False)
+    with monkeypatch.context() as patch:
+        if at == "connecting":
+            patch.setattr(psycopg, "connect", too_many)
+        elif at == "a second descriptor":
+            patch.setattr("softstate.store.postgres.connection.os.dup", too_many)
+        else:
+            patch.setattr(psycopg.Connection, "wait", too_many)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"cannot be made or used here .*Too many open files.*ulimit -n"):
+                await put(store, "b")
+            assert engine.writer._connection is None
+            assert engine.writer._plug is None
+    assert await put(store, "b") == before.revision + 2, "the session is a new one, and begins a lineage"
+    (path,) = await engine.writer.call(lambda on: on.execute("SHOW search_path").fetchone() or (), CALL_S)
+    assert path == '"softstate", pg_temp'
+    assert engine.writer._plug is not None
 
 
 # Outcome unknown -----------------------------------------------------------------------------------------------------
