@@ -73,12 +73,39 @@ def read_url(url: str, *, port: int, options: Collection[str], folders: bool = F
     parts: SplitResult | None = None
     with suppress(ValueError):
         parts = urlsplit(url)
+    # The URL may hold a password anywhere, and so may the text of that error, which is no context of these.
+    scheme = url.partition(":")[0]
     if parts is None:
-        # The URL may hold a password anywhere, and so may the text of that error, which is no context of this one.
         raise ConfigError(
-            f"store {url.partition(':')[0]}://…: the URL cannot be read: write the IPv6 address of a host in brackets,"
+            f"store {scheme}://…: the URL cannot be read: write the IPv6 address of a host in brackets,"
             " such as [::1], and other characters than letters, digits, '.', '-' and '_' percent-encoded"
         )
+    if _hides_a_password(parts):
+        raise ConfigError(
+            f"store {scheme}://…: the URL cannot be read: in a password '/' must be written %2F, '?' %3F, '#' %23, '%'"
+            " %25 and '@' %40, and behind the hosts '@' %40 and '#' %23"
+        )
+    try:
+        return _store_url(parts, port=port, options=options, folders=folders)
+    except ConfigError:
+        if "@" not in parts.query:
+            raise
+    raise ConfigError(
+        f"store {scheme}://…: the URL cannot be used, and is not shown, since an '@' behind the hosts may end a"
+        " password: write that one %40 to see what is wrong"
+    )
+
+
+def _hides_a_password(parts: SplitResult) -> bool:
+    """Tell whether a password may go on behind what seems to be the hosts: one with '/', '?' or '#' in it.
+
+    An option may hold an '@', such as the name of a file, if what stands before it is no user and password.
+    """
+    behind = "@" in parts.path or bool(parts.fragment)
+    return behind or ("@" in parts.query and ":" in parts.netloc and "@" not in parts.netloc)
+
+
+def _store_url(parts: SplitResult, *, port: int, options: Collection[str], folders: bool) -> StoreUrl:
     userinfo, _, authority = parts.netloc.rpartition("@")
     user, colon, password = userinfo.partition(":")
     name = f"{parts.scheme}://{user + '@' if user else ''}{authority}{parts.path}"
@@ -96,8 +123,6 @@ def read_url(url: str, *, port: int, options: Collection[str], folders: bool = F
 
 
 def _options(parts: SplitResult, name: str, known: Collection[str]) -> dict[str, str]:
-    if parts.fragment:
-        raise ConfigError(f"store {name}: '#' must be written %23")
     found: dict[str, str] = {}
     for option, value in parse_qsl(parts.query, keep_blank_values=True):
         if option not in known:

@@ -120,6 +120,32 @@ def test_no_message_holds_the_password(rest: str) -> None:
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        "hu/sh", "hu#sh", "hu?sh", "12/hush", "12#hush", "12?hush", "12?size=hush", "/hush", "?hush", "#hush", "hush#",
+        "hush/", "hush?", "hu@sh/hush", "hu@h/hush", "hu@h?hush", "hu@h?size=hush&size=1",
+        "hu@h:7#hush", "[hush/", "hu/sh@sh",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("user", ["user", ""])
+def test_a_password_that_is_not_escaped_is_not_shown(user: str, password: str) -> None:
+    """None of it, and nothing of the URL: it is not known which part that is."""
+    with pytest.raises(ConfigError, match=r"x://…: the URL cannot be (read|used)") as wrong:
+        read(f"x://{user}:{password}@quiet/path?what=1")
+    error: BaseException | None = wrong.value
+    while error is not None:
+        for part in ("hu", "sh", "12", "quiet"):
+            assert part not in f"{error} {error!r}".replace("is not shown", "").replace("such as", "")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize("hosts", ["h", "u@h", "u:p@h"])
+def test_an_option_may_hold_an_at_sign(hosts: str) -> None:
+    assert read(f"x://{hosts}?mode=a@b").options == {"mode": "a@b"}
+    assert read(f"x://{hosts}:7?mode=a%40b").options == {"mode": "a@b"}
+
+
 def test_password_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(f"{SECRET}\r\n")
