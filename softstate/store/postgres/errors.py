@@ -27,6 +27,11 @@ _POOLER_BUSY = r"timeout|login|crash|clos|shut|connect"
 """Errors of PgBouncer that have SQLSTATE 08P01 too, though they say nothing of how it pools."""
 
 _ADVICE = {
+    "25P03": "this process was stopped, or too slow, in the middle of a commit, which was rolled back: see its load",
+    "25P04": "its transaction_timeout ended a commit, which was rolled back: set it to 0 for this user",
+    "2BP01": "objects of others (triggers, views) depend on the store's functions or tables: drop those first, and make"
+    " them again afterwards",
+    "54000": "a row is larger than an index or a limit of it takes: were tables or indexes changed by hand?",
     "25006": "it takes no writes: it is a standby, or was made read-only; name the primary, or see why (a full disk?)",
     "08P01": "a pooler in front of it (PgBouncer, or one like it) has no session for us: see its log and its limits",
     "40P01": "two transactions waited for each other: call publish_now last in yours",
@@ -57,6 +62,9 @@ _CREDENTIALS_ADVICE = (
     "give the right user and password: in the URL, as password_file=…, as password_env=…, in PGPASSWORD or ~/.pgpass"
 )
 
+_TLS_BROKEN = r"SSL.*(SYSCALL|unexpected|reset by peer|timed out|timeout)"
+"""Errors of TLS that say nothing of its settings: the connection broke, as it may without TLS."""
+
 _REFUSALS = (
     (r"password authentication failed|no password supplied", _CREDENTIALS_ADVICE),
     (r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects", "allow this user and host in pg_hba.conf"),
@@ -85,7 +93,7 @@ def explain(error: psycopg.Error, name: str, *, opening: bool) -> SoftstateError
     if state in _GONE and not opening:
         return StoreRewound(f"{name}: its tables are gone ({said}): the store was wiped or replaced; reopen it")
     advice = _ADVICE.get(state) or _ADVICE_BY_CLASS.get(state[:2], "unexpected: please report this")
-    if opening and state in {"42501", *_GONE}:
+    if opening and state in {"2BP01", "42501", *_GONE}:
         return StoreRefused(f"{name}: {said}: {advice}")
     return Unavailable(f"{name}: {said}: {advice}")
 
@@ -93,7 +101,9 @@ def explain(error: psycopg.Error, name: str, *, opening: bool) -> SoftstateError
 def _unconnected(error: psycopg.Error, said: str, name: str, *, opening: bool) -> SoftstateError:
     if isinstance(error, psycopg.ProgrammingError) and opening:
         return ConfigError(f"store {name}: {said}")
+    # One line, or a few, for each host that was tried.
+    lines = [line for line in str(error).splitlines() if not re.search(_TLS_BROKEN, line, re.IGNORECASE)]
     for pattern, advice in _REFUSALS:
-        if re.search(pattern, said):
+        if any(re.search(pattern, line) for line in lines):
             return (StoreRefused if opening else Unavailable)(f"{name}: {said}: {advice}")
     return Unavailable(f"{name}: {said}")
