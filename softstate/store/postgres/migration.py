@@ -14,7 +14,7 @@ from psycopg import errors, sql
 
 from softstate.model import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
 from softstate.store.postgres.connection import Connection
-from softstate.store.postgres.sources import CODE, FUNCTIONS, NUMBER, number_in, run
+from softstate.store.postgres.sources import CODE, NUMBER, SIGNATURES, number_in, run
 from softstate.store.remote.encoding import MAGIC, recovered
 
 _LOCK = "LOCK TABLE meta, topic, lineage, idempotency IN ACCESS EXCLUSIVE MODE"
@@ -26,11 +26,20 @@ _BATCH = (
     " AS batch) AS batch WHERE before < %s ORDER BY version"
 )
 
+_OURS = (
+    "SELECT found::oid, found::text"
+    " FROM (SELECT to_regprocedure(format('%%I.%%s', current_schema(), signature)) AS found"
+    " FROM unnest(%s::text[]) AS signature) AS ours WHERE found IS NOT NULL"
+)
+"""Those of some functions that are there, told from others of their names by what they take: number and signature."""
+
+_GRANTED = ("publish(text,jsonb,bigint)", "delete(text,bigint)")
+"""The functions of layout 1 that other programs call."""
+
 _GRANTS = (
     "SELECT DISTINCT proname, CASE WHEN grantee <> 0 THEN grantee::regrole::text END, is_grantable"
     " FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))"
-    " WHERE pronamespace = quote_ident(current_schema())::regnamespace"
-    " AND proname IN ('publish', 'delete') AND privilege_type = 'EXECUTE' AND grantee <> proowner"
+    " WHERE pg_proc.oid = ANY (%s) AND privilege_type = 'EXECUTE' AND grantee <> proowner"
 )
 
 _HELD = "SELECT obj_description(to_regprocedure('take_counter(boolean)'), 'pg_proc')"
@@ -47,7 +56,8 @@ def migrate(connection: Connection, name: str) -> None:
     # It may take as long as it takes to read the store once.
     connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.execute(_LOCK)
-    grants = connection.execute(_GRANTS).fetchall()
+    granted = [number for number, _ in connection.execute(_OURS, (list(_GRANTED),))]
+    grants = connection.execute(_GRANTS, (granted,)).fetchall()
     drop_functions(connection)
     run(connection, "migrate.sql", "added.sql", *CODE, "rights.sql")
     damaged = _mend_values(connection)
@@ -108,14 +118,10 @@ def _values(connection: Connection) -> Iterator[tuple[int, str, bytes]]:
 
 
 def drop_functions(connection: Connection) -> None:
-    """Drop all functions of ours, of any layout."""
-    rows = connection.execute(
-        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = quote_ident(current_schema())::regnamespace"
-        " AND proname = ANY (%s)",
-        (list(FUNCTIONS),),
-    ).fetchall()
+    """Drop all functions of ours, of any layout. Those of others stay, also if they share a name."""
+    rows = connection.execute(_OURS, (list(SIGNATURES),)).fetchall()
     if rows:
-        connection.execute("DROP FUNCTION " + ", ".join(signature for (signature,) in rows))
+        connection.execute("DROP FUNCTION " + ", ".join(signature for _, signature in rows))
 
 
 def _grant(connection: Connection, function: str, role: str | None, *, grantable: bool) -> None:

@@ -16,8 +16,17 @@ def source(name: str) -> bytes:
 CODE = ("cbor.sql", "functions.sql")
 """The files with our functions."""
 
-FUNCTIONS = frozenset(re.findall(r"^CREATE FUNCTION (\w+)", b"".join(map(source, CODE)).decode(), re.MULTILINE))
-"""The names of our functions, of layout 1 too."""
+_FUNCTION = re.compile(r"^CREATE FUNCTION (\w+)\((.*?)\)\s+(?:RETURNS|LANGUAGE)", re.MULTILINE | re.DOTALL)
+
+
+def _signature(name: str, parameters: str) -> str:
+    """Return a function as PostgreSQL tells it from others of its name: by the types of what it takes."""
+    taken = [parameter.partition(" DEFAULT ")[0].split() for parameter in parameters.split(",") if parameter.strip()]
+    return f"{name}({','.join(words[-1] for words in taken if words[0] != 'OUT')})"
+
+
+SIGNATURES = frozenset(_signature(*found) for found in _FUNCTION.findall(b"\n".join(map(source, CODE)).decode()))
+"""Our functions, such as ``delete(text,bigint)``, of layout 1 too. Others of these names are others'."""
 
 _NUMBER = re.compile(r"softstate: functions, number ([0-9]+)")
 

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from softstate.errors import StoreRefused
 from softstate.store.postgres import sources
 from softstate.testing.conformance.stage import put, state
 from tests.store.engines.postgres_rig import DATABASE, ROLE, PostgresBackend
@@ -94,3 +95,27 @@ async def test_a_store_whose_functions_cannot_be_replaced_is_used_as_it_is(
         finally:
             backend.server.execute(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only")
     assert backend.tell(FUNCTIONS) == older
+
+
+async def test_our_functions_are_told_by_what_they_take(backend: PostgresBackend) -> None:
+    await (await backend.open()).aclose()
+    found = backend.tell(
+        "SELECT proname || '(' || coalesce(string_agg(format_type(type, NULL), ',' ORDER BY place), '') || ')'"
+        " FROM pg_proc LEFT JOIN LATERAL unnest(proargtypes) WITH ORDINALITY AS argument (type, place) ON true"
+        " WHERE pronamespace = 'SCHEMA'::regnamespace GROUP BY pg_proc.oid, proname"
+    )
+    assert {signature for (signature,) in found} == sources.SIGNATURES
+
+
+async def test_a_function_of_others_with_a_name_of_ours_stays(backend: PostgresBackend) -> None:
+    """It keeps the schema, and is named."""
+    store = await backend.open()
+    await put(store, "a")
+    backend.tell("CREATE FUNCTION SCHEMA.publish(topic text, value text) RETURNS text LANGUAGE sql AS 'SELECT value'")
+    with pytest.raises(StoreRefused, match=r"(?s)cannot be deleted: .*function .*publish\(text,text\) depends"):
+        await store.destroy()
+    assert backend.tell("SELECT SCHEMA.publish('a'::text, 'b'::text)") == [("b",)]
+    assert sorted(await state(store)) == ["a"]
+    backend.tell("DROP FUNCTION SCHEMA.publish(text, text)")
+    await store.destroy()
+    assert backend.tell("SELECT to_regnamespace('SCHEMA')") == [(None,)]

@@ -164,6 +164,21 @@ async def test_programs_may_go_on_publishing(november: PostgresBackend) -> None:
     assert not {"a", "c"} & (await state(store)).keys()
 
 
+async def test_a_function_of_others_with_a_name_of_ours_stays(november: PostgresBackend) -> None:
+    """A role that may call that one may not call ours for it."""
+    november.tell("CREATE FUNCTION SCHEMA.publish(topic text, value text) RETURNS text LANGUAGE sql AS 'SELECT value'")
+    november.tell("GRANT EXECUTE ON FUNCTION SCHEMA.publish(text, text) TO PUBLIC")
+    store = await november.open()
+    assert november.tell("SELECT SCHEMA.publish('a'::text, 'b'::text)") == [("b",)]
+    granted = november.tell(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'SCHEMA'::regnamespace"
+        " AND has_function_privilege('public', oid, 'EXECUTE')"
+    )
+    names = [name.partition(".")[2] for (name,) in granted]
+    assert [name for name in names if name.startswith("publish")] == ["publish(text,text)"]
+    assert "text" in await state(store)
+
+
 async def test_a_november_node_that_was_forgotten_writes_nothing(november: PostgresBackend) -> None:
     """All that such a node sends, reading or writing, begins with one of these; so does its function for programs."""
     with november.connect() as connection:
