@@ -221,7 +221,7 @@ class Node:
             "handshakes_per_s": round(self.handshakes.per_s, 1),
             "polls_per_s": round(self.polls.per_s, 1),
             "polling": self.expected_polls.count(trio.current_time()),
-            **await store_counts(self.store),
+            **await store_counts(self.access.contents),
             **self.counts(),
             "repairs": dict(sorted(self.repairs.items())),
         }

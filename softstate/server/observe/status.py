@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Protocol
 
 from softstate.errors import SoftstateError
 from softstate.lease.table import LeaseCounts
 from softstate.server.fanout.outbox import Outbox
-from softstate.store.base import Store
+from softstate.store.base import StoreInfo
+
+
+class Counted(Protocol):
+    """A store, or what counts one for several tasks."""
+
+    async def info(self) -> StoreInfo:
+        """Count what the store holds. Raises `SoftstateError` while that cannot be done."""
 
 
 def lease_counts(leases: LeaseCounts) -> dict[str, int]:
@@ -33,7 +41,7 @@ def outbox_counts(outboxes: Collection[Outbox]) -> dict[str, int]:
     }
 
 
-async def store_counts(store: Store) -> dict[str, int | None]:
+async def store_counts(store: Counted) -> dict[str, int | None]:
     """Count what a store holds; each number is None while the store is down."""
     try:
         info = await store.info()

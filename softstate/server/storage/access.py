@@ -16,6 +16,7 @@ from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
 from softstate.server.storage.level import Level
 from softstate.server.storage.reads import StoreReads
+from softstate.server.storage.shared_info import SharedInfo
 from softstate.server.storage.unchanged import UnchangedPolls
 from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store
@@ -52,6 +53,7 @@ class StoreAccess:
         self.writes = StoreWrites(config, store, hub, guard, bulkhead, self.damage)
         self.heads = HeadReads(config, store, hub, guard, bulkhead, level)
         self.unchanged = UnchangedPolls(hub, self.heads, self.damage)
+        self.contents = SharedInfo(store)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._housekeeping.tried = self._note_attempt
         self._store = store
