@@ -40,7 +40,9 @@ _ADVICE = {
     "53200": "it is out of memory: see its log",
     "53300": "it has no connection left: raise max_connections, or close others",
     "55P03": "another transaction has called publish_now (or publish with three arguments) and not ended since: look"
-    " for it in pg_stat_activity, and let applications publish with two arguments, or last in their transactions",
+    " for it in pg_stat_activity, and let applications publish with two arguments, or last in their transactions; or a"
+    " COMMIT that notifies waits for a synchronous standby (wait_event SyncRep there), and all others behind it: see to"
+    " the standby",
     "57014": "a statement took too long, or was cancelled: see its log",
     "57P01": "it is shutting down, or an administrator ended the connection: it will be replaced",
     "57P02": "it has crashed, and recovers: see its log",

@@ -303,7 +303,11 @@ CREATE FUNCTION commit_synchronously() RETURNS void LANGUAGE sql AS $$
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
 $$;
 
--- Put one change into the inbox, within the caller's transaction, which waits for nothing and keeps no other waiting.
+-- Put one change into the inbox, within the caller's transaction, which takes no lock of the store until it commits.
+--
+-- Its COMMIT notifies the nodes, and PostgreSQL lets one COMMIT that notifies end after the other, in all databases of the
+-- server: while one waits for a synchronous standby, all others do. With softstate.notify = off the transaction does
+-- not notify, and may be prepared (PREPARE TRANSACTION); an idle node finds the entry when it looks, each second.
 CREATE FUNCTION send(name text, stored bytea) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     number bigint := nextval(pg_get_serial_sequence(format('%I.inbox', current_schema()), 'id')::regclass);
@@ -312,6 +316,9 @@ BEGIN
     PERFORM commit_synchronously();
     INSERT INTO inbox (id, topic, value, checksum) OVERRIDING SYSTEM VALUE
         VALUES (number, name, stored, checksum(name, number, stored));
+    IF lower(current_setting('softstate.notify', true)) IN ('off', 'false', 'no', '0') THEN
+        RETURN;
+    END IF;
     PERFORM pg_notify(current_schema()::text, 'inbox');
 END
 $$;
@@ -360,8 +367,9 @@ END
 $$;
 
 COMMENT ON FUNCTION publish(text, jsonb) IS
-    'softstate: set a topic; a node publishes it soon after this transaction commits. It waits for nothing and returns'
-    ' nothing: publish_now tells the version';
+    'softstate: set a topic; a node publishes it soon after this transaction commits. It returns nothing: publish_now'
+    ' tells the version. It takes no lock; COMMIT, which notifies, waits for others that do. SET softstate.notify = off'
+    ' leaves that out, and a node looks within a second';
 COMMENT ON FUNCTION delete(text) IS 'softstate: delete a topic; see publish';
 COMMENT ON FUNCTION publish_now(text, jsonb, bigint) IS
     'softstate: set a topic and return its version; every subscriber sees it once this transaction commits.'
@@ -372,7 +380,7 @@ COMMENT ON FUNCTION publish(text, jsonb, bigint) IS 'softstate: the same as publ
 COMMENT ON FUNCTION delete(text, bigint) IS 'softstate: the same as delete_now';
 
 -- Raised with each change of a function, here or in cbor.sql: a store with a lower number gets these when it is opened.
-COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 7';
+COMMENT ON FUNCTION take_counter(boolean) IS 'softstate: functions, number 8';
 
 -- Those that other programs call are in rights.sql.
 REVOKE ALL ON FUNCTION

@@ -16,6 +16,13 @@ moves into the store, before anything of its own; an idle node is notified. SQLS
 topic or value that softstate cannot carry. A program that wants the version, or to compare and set, calls
 ``softstate.publish_now`` or ``delete_now``, which take ``expect`` and raise ``SS412`` when that loses: from then until
 its end the transaction holds the counter that gives every commit its revision, and all other publishes wait.
+
+Each of these notifies the nodes. PostgreSQL lets one COMMIT that notifies end after the other, in all databases of the
+server, so while one waits for a synchronous standby all others wait, those of nodes too. It refuses PREPARE TRANSACTION
+behind a notification. With ``SET softstate.notify = off`` (``SET LOCAL`` for one transaction) ``publish(topic, value)``
+and ``delete(topic)`` send none: the transaction waits for no other, may be prepared, and an idle node finds its entries
+when it looks, within `CHECK_EVERY_S`.
+
 `softstate.store.postgres.schema` lists the grants. A pooler in front must pool sessions: one of transactions is refused
 at open (`softstate.store.postgres.pooler` says how it is found, and what is not).
 

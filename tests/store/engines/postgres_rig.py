@@ -32,6 +32,7 @@ _CONFIG = """
 listen_addresses = '127.0.0.1'
 max_connections = 40
 max_wal_senders = 4
+max_prepared_transactions = 4
 shared_buffers = 16MB
 """
 

@@ -18,10 +18,11 @@ from softstate.names import ALL
 from softstate.position import Position
 from softstate.store.base import Applied, Write
 from softstate.store.limits import CALL_S
+from softstate.store.postgres.errors import explain
 from softstate.store.postgres.store import PostgresStore
 from softstate.testing.conformance.stage import put, state
 from tests.kit.engines import missing
-from tests.kit.processes import WAIT_S
+from tests.kit.processes import WAIT_S, until
 from tests.store.engines.postgres_rig import DATABASE, PASSWORD, ROLE, PostgresRig
 
 
@@ -315,6 +316,42 @@ async def test_commit_that_waits_for_a_standby_is_not_seen(rig: PostgresRig) -> 
         rig.server.change_setting("synchronous_standby_names", "''")
     (verdict,) = (await store.publish([request])).verdicts
     assert verdict == Applied(head.revision + 1, repeated=True)
+
+
+@pytest.mark.parametrize("notifying", [True, False])
+async def test_a_notifying_commit_that_waits_for_a_standby_holds_others(rig: PostgresRig, notifying: bool) -> None:
+    """Though it only puts a row into the inbox, unless it leaves the notification out; the error names the cause."""
+    store = await rig.open()
+    head = await store.head()
+    rig.server.change_setting("synchronous_standby_names", "nobody")
+    publish = "SELECT softstate.publish(%s, '1')"
+    waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    try:
+        with rig.connect() as application, rig.connect() as other:
+            application.execute("SET softstate.notify = 'on'" if notifying else "SET softstate.notify = 'off'")
+            application.execute(publish, ("a",))
+            other.execute("SET synchronous_commit = local")
+            other.execute("SET lock_timeout = '100ms'")
+            other.commit()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, application.commit)
+                await trio.to_thread.run_sync(
+                    lambda: until("the commit waits for its standby", lambda: rig.server.execute(waits) == [(True,)])
+                )
+                other.execute(publish, ("b",))
+                if notifying:
+                    with pytest.raises(psycopg.errors.LockNotAvailable) as caught:
+                        other.commit()
+                    told = explain(caught.value, "postgresql://h/d", opening=False)
+                    assert "COMMIT that notifies waits for a synchronous standby" in str(told)
+                else:
+                    other.commit()
+                rig.server.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    finally:
+        rig.server.change_setting("synchronous_standby_names", "''")
+    await put(store, "c")
+    assert sorted(await state(store)) == (["a", "c"] if notifying else ["a", "b", "c"])
+    assert (await store.head()).revision > head.revision
 
 
 # Rewound -------------------------------------------------------------------------------------------------------------

@@ -382,6 +382,29 @@ async def test_an_idle_node_gets_over_a_holder_of_the_counter(
     assert sorted(await state(store)) == ["a", "now"]
 
 
+async def test_a_program_may_leave_the_notification_out(backend: PostgresBackend) -> None:
+    """Then its transaction may be prepared, and an idle node finds the entries when it looks."""
+    store = await backend.open()
+    with backend.connect() as connection:
+        connection.autocommit = True
+        for off in ("on", ""):
+            connection.execute(sql.SQL("SET softstate.notify = {}").format(off))
+            with connection.transaction(force_rollback=True):
+                call(connection, backend.schema, "publish", "a", "1")
+                with pytest.raises(psycopg.errors.FeatureNotSupported, match="NOTIFY"):
+                    connection.execute("PREPARE TRANSACTION 'a'")
+        connection.execute("SET softstate.notify = off")
+        connection.execute("BEGIN")
+        call(connection, backend.schema, "publish", "a", "1")
+        call(connection, backend.schema, "delete", "never")
+        connection.execute("PREPARE TRANSACTION 'a'")
+        await put(store, "b")
+        assert sorted(await state(store)) == ["b"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hear, store, "a")
+            connection.execute("COMMIT PREPARED 'a'")
+
+
 async def test_subscribers_of_every_node_hear_of_it(backend: PostgresBackend) -> None:
     async with (
         node_on(backend.url) as left,
