@@ -13,13 +13,12 @@ from typing import Any
 import structlog
 import trio
 
-from softstate.errors import ConfigError, NodeFailed, Overloaded
+from softstate.errors import NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
-from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.pump import Pump
@@ -32,16 +31,15 @@ from softstate.server.fanout.turns import Turns
 from softstate.server.http.peer import HttpPeer
 from softstate.server.http.server import SHARED_DATE, HttpServer
 from softstate.server.http.upgrade import Handshake
-from softstate.server.listeners import accept_all, bind, close, listen, name_of
+from softstate.server.listeners import accept_all, close
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
-from softstate.server.storage.follower import first_position
 from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.parts import Parts
 from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
-from softstate.store import Store, open_store
+from softstate.store import Store
 from softstate.store.base import LASTING
 from softstate.wire.messages import Limits, Reason
 
@@ -102,7 +100,7 @@ class Node:
         self.node_id = self._tokens()
         self.addresses: list[str] = []
         self.now = now
-        """The clock of every lease, in seconds: Trio's, except in simulation."""
+        """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
         self.started_at = now()
         self._draining = trio.Event()
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
@@ -458,43 +456,3 @@ def _leave(sink: Sink) -> None:
 
 def _fail(sink: Sink) -> None:
     sink.fail()
-
-
-async def serve(
-    config: ServerConfig, *, shared: bool = False, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Open the store, listen, and serve until drained; `task_status.started` gets the `Node` once it listens.
-
-    A `shared` port is one that several nodes of this host listen on. Raises `ConfigError` (also when the store is not
-    as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
-    """
-    config = fit_connections(config.check(), raise_limit())
-    bound = await bind(config.host, config.port, shared=shared)
-    try:
-        store = await open_store(
-            config.store,
-            keys_max=config.keys_max,
-            publishers_max=config.publishers_max,
-            create=not config.require_store,
-            backup=not config.no_backup,
-        )
-        try:
-            position = await first_position(store)
-            _check_durable(config, store)
-            node = Node(config, store, position)
-            node.addresses += map(name_of, bound)
-            listeners = listen(bound, config.host, config.port)
-            await node.run(listeners, started=partial(task_status.started, node))
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + config.store_s_max):
-                await store.aclose()
-    finally:
-        close(bound)
-
-
-def _check_durable(config: ServerConfig, store: Store) -> None:
-    if config.require_durable and store.durability not in LASTING:
-        raise ConfigError(
-            f"require_durable: the store {store.name} is {store.durability}, so acknowledged publishes may be lost:"
-            f" {'; '.join(store.warnings) or 'choose another with --store'}"
-        )

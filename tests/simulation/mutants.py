@@ -210,8 +210,7 @@ def level_counts_from_its_end(patch: Patch) -> None:
     reached = Level.reached
 
     def late(self: Level, reading: Reading) -> None:
-        now = self.begin()
-        reached(self, replace(reading, began=now.began, began_with_suspend=now.began_with_suspend))
+        reached(self, replace(reading, began=self.begin().began))
 
     patch.setattr(Level, "reached", late)
 

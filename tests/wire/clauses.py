@@ -286,7 +286,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/websocket/test_renewals.py::test_a_renewal_reads_the_head_while_the_hub_is_behind_what_was_told",
         "server/storage/test_level.py::test_its_age_counts_from_the_beginning_of_the_read",
         "server/storage/test_level.py::test_a_read_that_began_in_another_history_does_not_count",
-        "server/storage/test_level.py::test_it_grows_old_while_the_machine_sleeps",
+        "server/test_clock.py::test_it_begins_with_the_process_and_runs_while_the_host_is_suspended",
         "server/websocket/test_renewals.py::test_a_renewal_soon_after_a_subscribe_is_answered_from_its_read",
     ),
     # Moving knowledge

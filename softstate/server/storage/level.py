@@ -8,12 +8,9 @@ that lies back (``lag_ms``; P-REN-12). It proves nothing younger.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, final
-
-import trio
 
 from softstate.position import Position
 from softstate.server.fanout.hub import Hub
@@ -25,20 +22,13 @@ by as much. Of 50 renewals a second, which come alone, one in twelve reads the h
 
 Clock: TypeAlias = Callable[[], float]
 
-_RUNS_IN_SUSPEND = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def _time_with_suspend() -> float:
-    return time.clock_gettime(_RUNS_IN_SUSPEND)
-
 
 @final
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The moment at which a read of the head began, by two clocks, and the history that it is of."""
+    """The moment at which a read of the head began, and the history that it is of."""
 
     began: float
-    began_with_suspend: float
     generation: int | None
     restarts: int
 
@@ -50,21 +40,19 @@ class Level:
     It is of one history: nothing is left of it once the store was opened again, or the hub begins a new history. And it
     says nothing while the hub is behind a position that this node has told: the client would be led back.
 
-    `now` is the node's clock. If that is Trio's, which stands still while the machine sleeps, another clock is asked,
-    too, and the greater age counts: others may have committed all the while.
+    `now` is the node's clock. It has to run while the machine sleeps: others may have committed all the while.
     """
 
     def __init__(self, hub: Hub, guard: StoreGuard, now: Clock, told: Callable[[], int]) -> None:
         self._hub = hub
         self._guard = guard
         self._now = now
-        self._now_with_suspend: Clock = _time_with_suspend if now is trio.current_time else now
         self._told = told
         self._reached: Reading | None = None
 
     def begin(self) -> Reading:
         """Note that a read of the store, which finds its head, begins now."""
-        return Reading(self._now(), self._now_with_suspend(), self._guard.generation, self._hub.restarts)
+        return Reading(self._now(), self._guard.generation, self._hub.restarts)
 
     def reached(self, reading: Reading) -> None:
         """Note that the hub has reached the head that a read has found, in the same lineage."""
@@ -88,9 +76,7 @@ class Level:
         reading = self._reached
         if reading is None or not self.is_of_this_history(reading) or self._hub.position.revision < self._told():
             return math.inf
-        if moment is None:
-            return max(self._now() - reading.began, self._now_with_suspend() - reading.began_with_suspend, 0.0)
-        return max(moment.began - reading.began, moment.began_with_suspend - reading.began_with_suspend, 0.0)
+        return max((self._now() if moment is None else moment.began) - reading.began, 0.0)
 
     def is_of_this_history(self, reading: Reading) -> bool:
         """Tell whether the store was not opened again since a read began, nor did the hub begin a new history."""

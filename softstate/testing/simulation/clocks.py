@@ -16,9 +16,8 @@ RESOLUTION_PER_S = 1_000_000
 class SimClock:
     """Seconds since some moment, running at `rate` times the true rate; never goes back.
 
-    It implements `softstate.client.shell.clock.Clock`, and `now` is a clock for a `Node`. For a client it stands for
-    the clock that runs in suspend: after a `jump`, the client finds that it slept, by comparing it with Trio's clock.
-    For a node, `suspend` is its host's sleep: leases get no older.
+    It implements `softstate.client.shell.clock.Clock`, and `now` is a clock for a `Node`. It stands for the clock that
+    runs in suspend: after a `jump`, a client finds that it slept, by comparing it with Trio's clock.
     """
 
     def __init__(
@@ -26,7 +25,6 @@ class SimClock:
     ) -> None:
         self._true_time = true_time
         self._rate = rate
-        self._suspended = False
         self._true_s = true_time()
         self._read_s = self._true_s + offset_s
 
@@ -44,19 +42,7 @@ class SimClock:
         self._settle()
         self._read_s += max(by_s, 0.0)
 
-    def suspend(self) -> None:
-        """Stand still until `resume`."""
-        self._settle()
-        self._suspended = True
-
-    def resume(self) -> None:
-        """Run again after `suspend`."""
-        self._settle()
-        self._suspended = False
-
     def _exact(self) -> float:
-        if self._suspended:
-            return self._read_s
         return self._read_s + (self._true_time() - self._true_s) * self._rate
 
     def _settle(self) -> None:

@@ -262,16 +262,13 @@ class Faults:
         self._clock(host).jump(by_s)
 
     def suspend(self, host: str) -> None:
-        """Put a host to sleep: nothing on it runs. A node's clock stands still; a client's clock for ages goes on."""
+        """Put a host to sleep: nothing on it runs, but its clock goes on."""
         self.note("suspend", host)
         self._freezer.freeze(host)
-        if host in self._nodes:
-            self._clock(host).suspend()
 
     def wake(self, host: str) -> None:
         """Wake a sleeping host."""
         self.note("wake", host)
-        self._clock(host).resume()
         self._freezer.thaw(host)
 
     def _host(self, name: str) -> SimNode | SimClient:
@@ -288,7 +285,6 @@ class Faults:
         self._network.rules.clear()
         for host in (*self._nodes, *self._clients):
             self._freezer.thaw(host)
-            self._clock(host).resume()
             self._clock(host).set_rate(1.0)
             self._network.resume_reading(host)
         for route in self._network.routes():

@@ -13,15 +13,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from softstate.server.http.peer import HttpPeer
-from softstate.server.storage import level
 from softstate.server.storage.level import LEVEL_S_MAX
 from tests.kit.node_rig import LocalNode, node
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the level count by Trio's clock alone."""
-    monkeypatch.setattr(level, "_time_with_suspend", lambda: 0.0)
 
 
 class Rig:

@@ -7,7 +7,6 @@ import trio
 import trio.testing
 
 from softstate.position import Position
-from softstate.server.storage import level as level_module
 from softstate.server.storage.guard import StoreGuard
 from softstate.server.storage.heads import HEAD_INTERVAL_S
 from softstate.server.storage.level import Level
@@ -120,20 +119,6 @@ def test_a_read_while_no_generation_is_current_does_not_count(rig: Rig) -> None:
     rig.guard.generation = None
     rig.read()
     assert rig.level.lag_s() == math.inf
-
-
-async def test_it_grows_old_while_the_machine_sleeps(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
-) -> None:
-    with_suspend = 1_000.0
-    monkeypatch.setattr(level_module, "_time_with_suspend", lambda: with_suspend)
-    level = Level(rig.hub, rig.guard, trio.current_time, lambda: 0)
-    level.reached(level.begin())
-    assert level.lag_s() == 0.0
-    with_suspend += 3_600.0
-    assert level.lag_s() == 3_600.0
-    mock_clock.jump(4_000.0)
-    assert level.lag_s() == 4_000.0
 
 
 async def test_a_head_that_the_hub_reaches_late_is_as_old_as_its_read(autojump_clock: CLOCK) -> None:

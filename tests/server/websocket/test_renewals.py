@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from softstate.server.storage import level
 from softstate.server.storage.level import LEVEL_S_MAX
 from softstate.wire import CBOR, digest_of, digest_text, messages
 from tests.kit.node_rig import LocalNode, node
@@ -36,12 +34,6 @@ async def renewed(socket: WebSocketConnection) -> messages.Renewed:
     assert answer.match
     assert answer.store == "ok"
     return answer
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the level count by Trio's clock alone, which stands still but for the jumps of a test."""
-    monkeypatch.setattr(level, "_time_with_suspend", lambda: 0.0)
 
 
 async def test_a_renewal_soon_after_another_reads_nothing_and_says_how_old_its_answer_is(mock_clock: MockClock) -> None:

@@ -21,7 +21,7 @@ from softstate.http_client.streams import open_tcp
 from softstate.model import Mode, Value
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
-from softstate.server.node import serve
+from softstate.server.serving import serve
 from softstate.wire import JSON
 
 CONFIG = ServerConfig(

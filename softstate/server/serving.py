@@ -1,0 +1,57 @@
+"""Running a node as a server: its store is opened, its port bound, and both are closed in the end."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from softstate.errors import ConfigError
+from softstate.server.clock import node_clock
+from softstate.server.config import ServerConfig
+from softstate.server.descriptors import fit_connections, raise_limit
+from softstate.server.listeners import bind, close, listen, name_of
+from softstate.server.node import Node
+from softstate.server.storage.follower import first_position
+from softstate.store import Store, open_store
+from softstate.store.base import LASTING
+
+
+async def serve(
+    config: ServerConfig, *, shared: bool = False, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Open the store, listen, and serve until drained; `task_status.started` gets the `Node` once it listens.
+
+    A `shared` port is one that several nodes of this host listen on. Raises `ConfigError` (also when the store is not
+    as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
+    """
+    config = fit_connections(config.check(), raise_limit())
+    bound = await bind(config.host, config.port, shared=shared)
+    try:
+        store = await open_store(
+            config.store,
+            keys_max=config.keys_max,
+            publishers_max=config.publishers_max,
+            create=not config.require_store,
+            backup=not config.no_backup,
+        )
+        try:
+            position = await first_position(store)
+            _check_durable(config, store)
+            node = Node(config, store, position, now=node_clock())
+            node.addresses += map(name_of, bound)
+            listeners = listen(bound, config.host, config.port)
+            await node.run(listeners, started=partial(task_status.started, node))
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + config.store_s_max):
+                await store.aclose()
+    finally:
+        close(bound)
+
+
+def _check_durable(config: ServerConfig, store: Store) -> None:
+    if config.require_durable and store.durability not in LASTING:
+        raise ConfigError(
+            f"require_durable: the store {store.name} is {store.durability}, so acknowledged publishes may be lost:"
+            f" {'; '.join(store.warnings) or 'choose another with --store'}"
+        )
