@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softstate.errors import NoLease, RequestError, Unavailable
+from softstate.errors import RequestError, Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.session.effects import Effect, Send
@@ -56,9 +56,7 @@ def refuse_renew(session: SessionCore, message: Renew, _now: float) -> list[Effe
 
 
 def _no_lease(session: SessionCore, request: Id) -> list[Effect]:
-    session.repairs["no_lease"] += 1
-    session.lapse()
-    return [send_error(NoLease("the lease is over: subscribe again"), request)]
+    return [send_error(session.lose_lease(), request)]
 
 
 def _renewed(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
-from softstate.errors import Denied, RequestError
+from softstate.errors import Denied, NoLease, RequestError
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
 from softstate.position import Position
@@ -196,6 +196,12 @@ class SessionCore:
         """Enter LAPSED: end the lease, keep the connection."""
         self.end_lease()
         self.state = State.LAPSED
+
+    def lose_lease(self) -> NoLease:
+        """Enter LAPSED, since a request rests on a lease that is over; return the error that says so."""
+        self.repairs["no_lease"] += 1
+        self.lapse()
+        return NoLease("the lease is over: subscribe the whole set again, with replace")
 
     def detach(self) -> None:
         """Enter ENDED: forget the request under way, and leave the lease to its TTL (P-RES-1).

@@ -28,7 +28,9 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
     try:
         yield from session.check_request(message.topics, message.prefixes)
         if lease is None:
-            # P-SUB-14: extending a lease that is over would hide that nothing was pushed since.
+            # P-SUB-14: the names that it held have not been pushed since; that must not be hidden.
+            if not message.replace:
+                raise session.lose_lease()
             session.lapse()
             lease = session.begin_lease(now, session.ttl_s)
         gap_buffer = yield from enter(session, lease, message)

@@ -258,7 +258,7 @@ def test_a_lease_that_ends_in_between_is_not_resurrected() -> None:
     assert peer.take() == []
     assert old is not None
     assert old.count == 2
-    peer.receive(subscribe(2, *TOPICS[:3]))
+    peer.receive(subscribe(2, *TOPICS[:3], replace=True))
     assert peer.machine.turn_begun(stale.ticket) == []
     assert kinds(peer.serve()) == ["Subscribed"]
     assert held(peer) == TOPICS[:3]

@@ -9,7 +9,7 @@ from softstate.session import Read, State
 from softstate.session.request import OVERFLOW_ROUNDS_MAX
 from softstate.wire.messages import Error, Hello, Message, Notify, Poll, Renewed, Revoked, Subscribed
 from softstate.wire.subscription_digest import digest_of, digest_text
-from tests.kit.session_rig import Peer, SessionRig, pushed, renew, subscribe
+from tests.kit.session_rig import Peer, SessionRig, kinds, pushed, renew, subscribe
 
 
 def code(messages: list[Message]) -> str:
@@ -320,7 +320,7 @@ def test_a_poll_that_fails_leaves_the_lease_alone() -> None:
 
 
 @pytest.mark.parametrize("found", [False, True])
-def test_a_subscribe_after_the_deadline_begins_a_new_and_empty_lease(found: bool) -> None:
+def test_a_subscribe_after_the_deadline_begins_no_lease_unless_it_names_the_whole_set(found: bool) -> None:
     """Else `a`, of which nothing was pushed since the deadline, would seem to have been held without a break."""
     rig = SessionRig()
     peer = rig.open_session("a")
@@ -331,13 +331,18 @@ def test_a_subscribe_after_the_deadline_begins_a_new_and_empty_lease(found: bool
         assert peer.take() == [Revoked("expired", 0, 700)]
         assert peer.machine.state is State.LAPSED
     rig.push("a")
-    subscribed, renewed = peer.ask(subscribe(1, "b"), renew(2, "a", "b"))
+    assert kinds(peer.ask(subscribe(1, "b"))) == ["no_lease"]
+    assert rig.repairs == {"no_lease": 1}
+    assert peer.machine.state is State.LAPSED
+    assert rig.table.statistics().sessions == 0
+    rig.push("a")
+    assert peer.take() == []
+    subscribed, renewed = peer.ask(subscribe(2, "b", replace=True), renew(3, "a", "b"))
     assert isinstance(subscribed, Subscribed)
     assert isinstance(renewed, Renewed)
     assert names(peer) == ["b"]
     assert not renewed.match
     assert peer.machine.lease is not old
-    assert peer.machine.state is State.OPEN
     rig.sweep()
     assert peer.take() == []
     assert rig.table.statistics().sessions == 1
@@ -348,7 +353,7 @@ def test_a_new_lease_keeps_the_token_and_the_ttl() -> None:
     peer = rig.connect()
     peer.ask(Hello(ttl_ms=4_000), subscribe(1, "a"))
     peer.carry_out(peer.machine.revoked("overloaded", 0))
-    peer.ask(subscribe(1, "a"))
+    peer.ask(subscribe(1, "a", replace=True))
     lease = rig.table.get("t1")
     assert lease is not None
     assert lease.ttl_s == 4.0
@@ -361,7 +366,7 @@ def test_a_full_table_refuses_a_new_lease() -> None:
     peer.carry_out(peer.machine.revoked("expired", 0))
     rig.open_session()
     peer.take()
-    (error,) = peer.ask(subscribe(1, "a"))
+    (error,) = peer.ask(subscribe(1, "a", replace=True))
     assert isinstance(error, Error)
     assert error.code == "overloaded"
     assert error.id == 1

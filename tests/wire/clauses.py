@@ -216,7 +216,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_machine.py::test_denied_names_leave_the_set_and_are_reported",
     ),
     "P-SUB-14": (
-        "session/test_subscribe.py::test_a_subscribe_after_the_deadline_begins_a_new_and_empty_lease",
+        "session/test_subscribe.py::test_a_subscribe_after_the_deadline_begins_no_lease_unless_it_names_the_whole_set",
         "session/test_subscribe.py::test_a_new_lease_keeps_the_token_and_the_ttl",
     ),
     "P-SUB-15": (
