@@ -52,7 +52,7 @@ MEMBERS = {
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",
     "Reset": "position",
-    "Statistics": "connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
+    "Statistics": "beats connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
     " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
     "Updates": "age denied events names reset_count synced unreadable",
     "MemoryNode": "connect kill start url",

@@ -35,6 +35,7 @@ PROMISES = {
         "simulation/test_edge_cases.py::test_a_key_used_after_a_restore_is_not_aged_by_the_lost_history",
     ),
     "S5 honest age": (
+        "client/machine/test_beat_watch.py::test_no_beat_is_taken_for_younger_than_it_is",
         "client/machine/test_small_world.py::test_ages_are_honest_and_everything_converges",
         "client/machine/test_machine.py::test_a_late_answer_counts_from_when_it_was_asked",
         "client/machine/test_table.py::test_a_host_that_slept_is_suspect",
@@ -46,6 +47,8 @@ PROMISES = {
         "processes/test_lease_time.py::test_a_node_stopped_for_two_ttls_honours_no_old_lease",
     ),
     "S7 complete watermark": (
+        "session/test_beats.py::test_a_name_that_the_lease_lost_ends_the_beats",
+        "client/machine/test_beats.py::test_a_name_that_was_not_answered_gets_nothing_from_it",
         "session/test_random_walk.py::test_a_random_walk_certifies_nothing_that_is_missing",
         "session/test_renew.py::test_renewed_comes_when_the_hub_has_applied_the_head_read_after_it",
         "session/test_subscribe.py::test_pushes_wait_for_the_answer_and_lose_what_it_covers",
@@ -90,6 +93,7 @@ PROMISES = {
         "server/test_bulkhead.py::test_a_group_of_bugs_and_others_is_split",
     ),
     "B staleness bound": (
+        "client/machine/test_beats.py::test_silence_asks_first_and_then_makes_the_connection_suspect",
         "client/machine/test_table.py::test_a_missed_answer_polls_everything_now_and_renews_once_more",
         "client/machine/test_rows.py::test_connections_refused_do_not_hold_back_polls_that_succeed",
         "processes/test_lease_time.py::test_a_silent_session_expires_and_is_pushed_to_no_more",

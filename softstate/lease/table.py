@@ -323,6 +323,11 @@ class LeaseTable:
             self.reap(len(fresh))
         return [self._join(lease, name) for name in fresh]
 
+    def digest_of(self, names: Iterable[str]) -> int:
+        """Return the sum of the hashes of those names that some lease holds, which need not be computed for that."""
+        groups = self._groups
+        return sum([groups[name].hash for name in names if name in groups])
+
     def remove(self, lease: Lease, names: Iterable[str]) -> None:
         """Let a lease hold these names no longer. Names that it does not hold are passed over, as is a lease's end."""
         if lease.deadline == OVER:

@@ -36,6 +36,7 @@ from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
+from softstate.server.websocket.beats import Beats
 from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.parts import Parts
 from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
@@ -132,6 +133,7 @@ class Node:
         self.admission = Admission(self.bulkhead, rates, config.timeout_ms / 1000, self._draw_spread_s)
         self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end)
         self.pump = Pump(self.bulkhead, self.hub.flush, self.begin, self.admission, self._is_full)
+        self.beats = Beats(self.access.heads.level, self.access.heads, self.bulkhead, now, config.beat_share)
         self._parts = Parts(
             config=config,
             leases=self.leases,
@@ -148,6 +150,7 @@ class Node:
             now=now,
             handshakes=self.handshakes,
             polls=self.polls,
+            beats=self.beats,
         )
 
     # Services -------------------------------------------------------------------------------------------------------
@@ -196,6 +199,8 @@ class Node:
             **self.access.statistics(),
             **self.admission.statistics(),
             "greeting": self.http.greeting,
+            "beats": self.beats.due,
+            "beat_ms": self.beats.shortest_ms,
             "accepting": int(self.pump.accepting),
             **self.store.gauges(),
             "store_durable": int(self.durability in LASTING),
@@ -328,6 +333,7 @@ class Node:
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)
+        nursery.start_soon(self.beats.run)
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:

@@ -1,7 +1,7 @@
 """The server's side of one connection, sans-I/O.
 
 `machine` takes messages, answers of the store and decisions of the node, looks each up in `table`, and returns
-`effects`. The rules are functions on the session's `state`: `greeting`, `subscription`, `renewal`, `poll` and
+`effects`. The rules are functions on the session's `state`: `greeting`, `subscription`, `renewal`, `beats`, `poll` and
 `termination`. `request` is what is under way, `gap_buffer` what is held back meanwhile; `load_advice` is for all
 sessions of a node together.
 """
@@ -16,6 +16,7 @@ from softstate.session.effects import (
     Replay as Replay,
     Send as Send,
     SendFirst as SendFirst,
+    SetBeat as SetBeat,
     Submit as Submit,
     Turn as Turn,
 )  # fmt: skip

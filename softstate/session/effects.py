@@ -1,8 +1,8 @@
 """The effects that a session machine returns, for its shell to carry out in order.
 
 `Send` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
-ticket; `Turn` asks for a turn of the loop, and is answered likewise; `Submit` hands a publish on; `CloseOther` ends
-another connection; `Close` ends this one.
+ticket; `Turn` asks for a turn of the loop, and is answered likewise; `Submit` hands a publish on; `SetBeat` says how
+often beats are due; `CloseOther` ends another connection; `Close` ends this one.
 """
 
 from __future__ import annotations
@@ -74,8 +74,15 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBeat:
+    """Send beats, as long as the session vouches for them, with this time between two; none if it is 0 (P-BEAT-1)."""
+
+    every_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class DropPending:
-    """Drop the pushes that wait to be written, and the `renewed` and `subscribed` that rest on them (P-REN-3)."""
+    """Drop the pushes that wait to be written, and what rests on them: `renewed`, `subscribed`, `beat` (P-REN-3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +100,6 @@ class Close:
     reason: str
 
 
-Effect: TypeAlias = Send | SendFirst | Replay | Read | ReadHead | Turn | Submit | DropPending | CloseOther | Close
+Effect: TypeAlias = (
+    Send | SendFirst | Replay | Read | ReadHead | Turn | Submit | SetBeat | DropPending | CloseOther | Close
+)

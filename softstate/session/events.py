@@ -33,7 +33,7 @@ class NodeEvent(Generic[P]):
 # The store answers the request under way, or fails.
 HELLO_ANSWERED: NodeEvent[[PendingHello, Page, float]] = NodeEvent("hello answered")
 HELLO_FAILED: NodeEvent[[PendingHello, RequestError, float]] = NodeEvent("hello failed")
-SUBSCRIBE_ANSWERED: NodeEvent[[PendingSubscribe, Page]] = NodeEvent("subscribe answered")
+SUBSCRIBE_ANSWERED: NodeEvent[[PendingSubscribe, Page, float]] = NodeEvent("subscribe answered")
 SUBSCRIBE_FAILED: NodeEvent[[PendingSubscribe, RequestError]] = NodeEvent("subscribe failed")
 POLL_ANSWERED: NodeEvent[[PendingPoll, Page]] = NodeEvent("poll answered")
 POLL_FAILED: NodeEvent[[PendingPoll, RequestError]] = NodeEvent("poll failed")

@@ -16,10 +16,11 @@ from softstate.lease.table import Lease
 from softstate.model import Page, Query, Record
 from softstate.names import is_prefix
 from softstate.position import Position
+from softstate.session.beats import set_beat
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingHello, PendingSubscribe, Steps, Unreadable, send_error
+from softstate.session.request import PendingHello, PendingSubscribe, Steps, Unreadable, clock_ms, send_error
 from softstate.session.state import SessionCore, State
 from softstate.session.subscription import enter, subscribe_page
 from softstate.session.termination import refuse
@@ -74,13 +75,13 @@ def _join(session: SessionCore, hello: PendingHello, message: Subscribe, now: fl
     try:
         yield from session.check_request(message.topics, message.prefixes)
         ttl_s = session.granted_ttl_ms(hello.request.ttl_ms) / 1000
-        gap_buffer = yield from enter(session, session.grant_lease(session.tokens(), now, ttl_s), message)
+        lease = session.grant_lease(session.tokens(), now, ttl_s)
+        joined = yield from enter(session, lease, message, hello.request.position)
     except RequestError:
         # Hello is not at fault: the subscribe is refused behind the welcome.
         session.end_lease()
         return session.ask(replace(hello, kept=message))
-    query = Query(message.topics, message.prefixes, hello.request.position)
-    return session.ask(PendingHello(query, hello.request, joined=PendingSubscribe(query, message, gap_buffer)))
+    return session.ask(PendingHello(joined.query, hello.request, joined=joined))
 
 
 def keep_for_welcome(session: SessionCore, message: Message, _now: float) -> list[Effect]:
@@ -117,7 +118,7 @@ def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float)
     session.pending = None
     session.state = State.OPEN
     session.repairs["resumed"] += 1
-    said = _welcome(session, lease, page.position, resumed=True)
+    said = _welcome(session, pending, lease, page.position, now, resumed=True)
     return [*said, Replay(missed)] if missed else said
 
 
@@ -131,7 +132,8 @@ def _welcome_joined(
         return _welcome_new(session, pending, page.position, now)
     session.pending = None
     session.announce_lease(lease, now)
-    return [*_welcome(session, lease, page.position, resumed=False), *subscribe_page(session, joined, page)]
+    said = _welcome(session, pending, lease, page.position, now, resumed=False)
+    return [*said, *subscribe_page(session, joined, page, now)]
 
 
 def _missed(query: Query, gap_buffer: GapBuffer, page: Page) -> list[Record] | None:
@@ -168,13 +170,21 @@ def _welcome_new(
         lease = session.begin_lease(now, session.granted_ttl_ms(pending.request.ttl_ms) / 1000)
     except Overloaded as error:
         return refuse(session, error, CloseCode.OVERLOADED)
-    return _welcome(session, lease, position, resumed=False, reset=reset)
+    return _welcome(session, pending, lease, position, now, resumed=False, reset=reset)
 
 
 def _welcome(
-    session: SessionCore, lease: Lease, position: Position, *, resumed: bool, reset: bool = False
+    session: SessionCore,
+    pending: PendingHello,
+    lease: Lease,
+    position: Position,
+    now: float,
+    *,
+    resumed: bool,
+    reset: bool = False,
 ) -> list[Effect]:
     terms = session.terms()
+    changed = set_beat(session, pending.request.beat_ms)
     ttl_ms = round(lease.ttl_s * 1000)
     welcome = messages.Welcome(
         session=lease.token,
@@ -190,12 +200,14 @@ def _welcome(
         limits=terms.limits,
         durability=terms.durability,
         level=LEVEL,
+        beat_ms=session.beat_ms,
+        clock_ms=clock_ms(now),
     )
     moved = session.moved_to
     if moved is not None and moved.revision > position.revision:
         # As if it passed now: one that does so while this waits behind the welcome replaces it.
-        return [Send(welcome), SendFirst(messages.PositionMoved(moved))]
-    return [Send(welcome)]
+        return [Send(welcome), SendFirst(messages.PositionMoved(moved)), *changed]
+    return [Send(welcome), *changed]
 
 
 def keep_position(session: SessionCore, position: Position) -> list[Effect]:

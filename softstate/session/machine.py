@@ -17,7 +17,8 @@ from softstate.lease.table import LeaseTable
 from softstate.model import Page
 from softstate.position import Position
 from softstate.session import events
-from softstate.session.effects import Effect
+from softstate.session.beats import names_history_of, vouches
+from softstate.session.effects import Effect, Send, SendFirst
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
 from softstate.session.load_advice import NodeTerms
@@ -101,7 +102,13 @@ class SessionMachine(SessionCore):
             return []
         effects = rule.act(self, *args, **kwargs)
         assert self.state in rule.to
+        self._note_positions(effects)
         return effects
+
+    def _note_positions(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send | SendFirst):
+                self.named = getattr(effect.message, "position", None) or self.named
 
     # The client speaks -----------------------------------------------------------------------------------------------
 
@@ -116,6 +123,7 @@ class SessionMachine(SessionCore):
         except RequestError as error:
             effects = [send_error(error, getattr(message, "id", None))]
         assert self.state in rule.to
+        self._note_positions(effects)
         return effects
 
     def unreadable(self, error: RequestError, request: Id | None = None) -> list[Effect]:
@@ -137,13 +145,23 @@ class SessionMachine(SessionCore):
             case message:
                 return self.received(cast("ClientMessage", message), now)
 
+    # Beats -----------------------------------------------------------------------------------------------------------
+
+    def vouches(self, position: Position | None, now: float) -> bool:
+        """Tell whether a beat up to `position`, or one that certifies nothing, may be sent now (P-BEAT-2)."""
+        return vouches(self, position, now)
+
+    def names_history_of(self, position: Position) -> bool:
+        """Tell whether the client was told last of the history of `position`, so that a level of it may answer."""
+        return names_history_of(self, position)
+
     # The store answers -----------------------------------------------------------------------------------------------
 
     def answered(self, ticket: int, page: Page, now: float) -> list[Effect]:
         """Take the page that a `Read` asked for. Ignored if its request is no longer under way."""
         match self._pending(ticket):
             case PendingSubscribe() as pending:
-                return self._take(events.SUBSCRIBE_ANSWERED, pending, page)
+                return self._take(events.SUBSCRIBE_ANSWERED, pending, page, now)
             case PendingPoll() as pending:
                 return self._take(events.POLL_ANSWERED, pending, page)
             case PendingHello() as pending:

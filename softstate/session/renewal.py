@@ -7,9 +7,10 @@ import math
 from softstate.errors import RequestError, Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
+from softstate.session.beats import names_history_of, set_beat
 from softstate.session.effects import Effect, Send
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingRenew, send_error
+from softstate.session.request import PendingRenew, clock_ms, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Id, Renew, Renewed
 from softstate.wire.subscription_digest import digest_text
@@ -34,7 +35,7 @@ def answer_renew(
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, pending.request.id)
-    return [_renewed(session, lease, pending.request, position, sent, store_ok=True, lag_s=lag_s)]
+    return _renewed(session, lease, pending.request, position, sent, now, store_ok=True, lag_s=lag_s)
 
 
 def fail_renew(
@@ -46,7 +47,9 @@ def fail_renew(
     if lease is None:
         return _no_lease(session, pending.request.id)
     if isinstance(error, Unavailable):
-        return [_renewed(session, lease, pending.request, position, sent, store_ok=False)]
+        if session.named is not None and not names_history_of(session, position):
+            position = session.named  # the client is not led back into a history that is over
+        return _renewed(session, lease, pending.request, position, sent, now, store_ok=False)
     return [send_error(error, pending.request.id)]
 
 
@@ -65,27 +68,31 @@ def _renewed(
     request: Renew,
     position: Position,
     sent: int,
+    now: float,
     *,
     store_ok: bool,
     lag_s: float = 0.0,
-) -> Send:
+) -> list[Effect]:
     terms = session.terms()
     ttl_ms = round(lease.ttl_s * 1000)
     match = request.count == lease.count and request.digest == digest_text(lease.digest)
     if not match and not session.unresumed:  # else it was sent with hello, before the client knew (P-CONN-16)
         session.repairs["mismatch"] += 1
     session.unresumed = False
-    return Send(
-        Renewed(
-            request.id,
-            match=match,
-            position=position,
-            sent=sent,
-            ttl_ms=ttl_ms,
-            renew_ms=renew_ms(ttl_ms),
-            poll=terms.poll,
-            recover=terms.recover,
-            store="ok" if store_ok else "down",
-            lag_ms=math.ceil(lag_s * 1000),
-        )
+    session.agreed = lease.digest if match else None
+    changed = set_beat(session, request.beat_ms)
+    renewed = Renewed(
+        request.id,
+        match=match,
+        position=position,
+        sent=sent,
+        ttl_ms=ttl_ms,
+        renew_ms=renew_ms(ttl_ms),
+        poll=terms.poll,
+        recover=terms.recover,
+        store="ok" if store_ok else "down",
+        lag_ms=math.ceil(lag_s * 1000),
+        beat_ms=session.beat_ms,
+        clock_ms=clock_ms(now),
     )
+    return [Send(renewed), *changed]

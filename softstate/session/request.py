@@ -79,10 +79,11 @@ class PendingPages:
 
 @dataclass(slots=True)
 class PendingSubscribe(PendingPages):
-    """A subscribe; `gap_buffer` holds the pushes of its names back."""
+    """A subscribe; `gap_buffer` holds the pushes of its names back. `digest` is the sum of the names' hashes."""
 
     request: Subscribe
     gap_buffer: GapBuffer = field(repr=False)
+    digest: int = 0
     rests_on_lease: ClassVar[bool] = True
 
 
@@ -188,6 +189,11 @@ def not_continued(page: Page) -> Compacted:
 def lag_ms(page: Page) -> int:
     """Return how much older than its request a page may be."""
     return math.ceil(page.lag_s * 1000)
+
+
+def clock_ms(now: float) -> int:
+    """Return what an answer that is made now tells of the node's clock: rounded up, as a lag is (P-BEAT-3)."""
+    return math.ceil(now * 1000)
 
 
 def send_error(error: RequestError, request: Id | None) -> Send:

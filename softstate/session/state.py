@@ -30,6 +30,7 @@ from softstate.session.request import (
     send_error,
 )
 from softstate.wire.messages import Id
+from softstate.wire.subscription_digest import MASK
 
 TTL_MS_MIN = 1_000
 """Shortest TTL: a client may ask for less than the node grants, but not for less than this (P-CONN-2)."""
@@ -57,12 +58,15 @@ class SessionCore:
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
     lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
     last position that passed through the hub during the greeting. `denied`: the lease was revoked as denied.
-    `unresumed`: the client asked to resume, its session is new, and it has not subscribed since.
+    `unresumed`: the client asked to resume, its session is new, and it has not subscribed since. `agreed` is the digest
+    of the set that both sides hold, None if that is not known; `named` the last position that the client was told;
+    `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the client asked for.
     """
 
     __slots__ = (
-        "_tickets", "denied", "gap_buffer", "gap_topics_max", "lease", "leases", "moved_to", "name", "names_per_turn",
-        "pending", "repairs", "sink", "state", "terms", "token", "tokens", "unresumed",
+        "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "lease", "leases",
+        "moved_to", "name", "named", "names_per_turn", "pending", "repairs", "sink", "state", "terms", "token",
+        "tokens", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +95,9 @@ class SessionCore:
         self.moved_to: Position | None = None
         self.denied = False
         self.unresumed = False
+        self.agreed: int | None = None
+        self.named: Position | None = None
+        self.beat_asked_ms = self.beat_ms = 0
         self._tickets = 0
 
     # Requests --------------------------------------------------------------------------------------------------------
@@ -170,6 +177,7 @@ class SessionCore:
         self.end_lease()
         lease = self.lease = self.leases.grant(token, now, ttl_s, self.name)
         self.leases.attach(lease, self.sink)
+        self.agreed = lease.digest
         return lease
 
     def begin_lease(self, now: float, ttl_s: float) -> Lease:
@@ -190,7 +198,12 @@ class SessionCore:
         if lease is not None and lease.sink is self.sink:
             self.leases.release(lease)
             lease.sink = None
-        self.gap_buffer = None
+        self.gap_buffer = self.agreed = None
+
+    def agree_to(self, lease: Lease, before: int) -> None:
+        """Note that the client has changed its set as the lease's digest has changed since it was `before`."""
+        if self.agreed is not None:
+            self.agreed = (self.agreed + lease.digest - before) & MASK
 
     def lapse(self) -> None:
         """Enter LAPSED: end the lease, keep the connection."""
@@ -211,7 +224,7 @@ class SessionCore:
         lease = self.lease
         if lease is not None and lease.token != self.token:
             self.end_lease()
-        self.pending = self.gap_buffer = None
+        self.pending = self.gap_buffer = self.agreed = None
         self.state = State.ENDED
         if lease is not None and lease.sink is self.sink:
             self.leases.detach(lease)

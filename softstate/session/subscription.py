@@ -7,12 +7,21 @@ from collections.abc import Collection, Generator
 from softstate.errors import NoLease, Overloaded, RequestError
 from softstate.lease.table import Lease
 from softstate.model import Page, Query
+from softstate.position import Position
 from softstate.session.effects import Effect, Replay, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.session.request import OVERFLOW_ROUNDS_MAX, PendingSubscribe, Steps, lag_ms, not_continued, send_error
+from softstate.session.request import (
+    OVERFLOW_ROUNDS_MAX,
+    PendingSubscribe,
+    Steps,
+    clock_ms,
+    lag_ms,
+    not_continued,
+    send_error,
+)
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Subscribe, Subscribed, Unsubscribe
-from softstate.wire.subscription_digest import digest_text
+from softstate.wire.subscription_digest import MASK, digest_text
 
 
 def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
@@ -22,6 +31,8 @@ def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effe
 
 def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
     session.unresumed = False
+    if message.replace:
+        session.agreed = None
     lease = session.living_lease(now)
     if lease is not None:
         session.leases.extend(lease, now)
@@ -33,17 +44,20 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
                 raise session.lose_lease()
             session.lapse()
             lease = session.begin_lease(now, session.ttl_s)
-        gap_buffer = yield from enter(session, lease, message)
+        pending = yield from enter(session, lease, message)
     except RequestError as error:
         yield from _remove_names(session, message)
         return [send_error(error, message.id)]
-    return session.ask(PendingSubscribe(Query(message.topics, message.prefixes), message, gap_buffer))
+    return session.ask(pending)
 
 
-def enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[int, None, GapBuffer]:
-    """Let the lease hold the names. In the midst of it, it holds some: each is held back from its entry on.
+def enter(
+    session: SessionCore, lease: Lease, message: Subscribe, witness: Position | None = None
+) -> Generator[int, None, PendingSubscribe]:
+    """Let the lease hold the names, and return what is to be read for them.
 
-    Raises `TooLarge`, and `NoLease` if the lease has ended.
+    In the midst of it, the lease holds some: each is held back from its entry on. Raises `TooLarge`, and `NoLease` if
+    the lease has ended.
     """
     leases = session.leases
     names = [*message.topics, *message.prefixes]
@@ -54,20 +68,30 @@ def enter(session: SessionCore, lease: Lease, message: Subscribe) -> Generator[i
     gap_buffer = session.gap_buffer = GapBuffer(
         lease.names, whole=not lease.names, earlier=session.gap_buffer, topics_max=session.gap_topics_max
     )
-    yield from session.in_portions(names, lambda portion: gap_buffer.cover(leases.add(lease, portion)))
-    return gap_buffer
+    pending = PendingSubscribe(Query(message.topics, message.prefixes, witness), message, gap_buffer)
+
+    def add(portion: Collection[str]) -> None:
+        before = lease.digest
+        gap_buffer.cover(leases.add(lease, portion))
+        session.agree_to(lease, before)
+        pending.digest += leases.digest_of(portion)
+
+    yield from session.in_portions(names, add)
+    return pending
 
 
 def _leave(session: SessionCore, lease: Lease, names: Collection[str]) -> Generator[int, None, None]:
     def leave(portion: Collection[str]) -> None:
+        before = lease.digest
         session.leases.remove(lease, portion)
+        session.agree_to(lease, before)
         if session.gap_buffer is not None:
             session.gap_buffer.uncover(portion)
 
     return session.in_portions(names, leave)
 
 
-def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page) -> list[Effect]:
+def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
     """Send a page; behind the last one, what was held back and the read does not cover (P-SUB-5)."""
     gap_buffer, lease, request = pending.gap_buffer, session.held_lease(), pending.request
     if not pending.continues(page):
@@ -77,6 +101,8 @@ def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page) 
     if page.more or gap_buffer.overflowed:
         return [Send(Subscribed(request.id, page.position, more=True), page.records), *_read_on(session, pending, page)]
     session.pending = None
+    if request.replace:
+        session.agreed = pending.digest & MASK
     subscribed = Subscribed(
         request.id,
         page.position,
@@ -84,6 +110,7 @@ def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page) 
         count=lease.count,
         compacted=list(page.compacted),
         lag_ms=lag_ms(page),
+        clock_ms=clock_ms(now),
     )
     held = gap_buffer.release(page.position.revision)
     return [Send(subscribed, page.records), *([Replay(held)] if held else [])]

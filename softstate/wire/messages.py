@@ -53,6 +53,7 @@ class Hello(Message, frozen=True, tag="hello"):
     ttl_ms: Ms | None = None
     token: Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)] | None = None
     name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] = ""
+    beat_ms: Ms | None = None
 
 
 class Subscribe(Message, frozen=True, tag="subscribe"):
@@ -78,6 +79,7 @@ class Renew(Message, frozen=True, tag="renew"):
     digest: Annotated[str, Meta(max_length=16)]
     count: Count
     ttl_ms: Ms | None = None
+    beat_ms: Ms | None = None
 
 
 class Poll(Message, frozen=True, tag="poll"):
@@ -154,7 +156,8 @@ class Limits(msgspec.Struct, frozen=True):
 class Welcome(Message, frozen=True, tag="welcome"):
     """Answer `hello`. If `resumed`, the missed changes follow at once as `notify`s (P-RES-2).
 
-    `level` is the protocol level that the node knows (P-WIRE-10).
+    `level` is the protocol level that the node knows (P-WIRE-10), `beat_ms` the time between two beats that it grants,
+    `clock_ms` what its clock reads (P-BEAT-1).
     """
 
     session: Token
@@ -170,6 +173,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     durability: Durability
     reset: bool | UnsetType = UNSET
     level: Count = 0
+    beat_ms: Ms = 0
+    clock_ms: Count | None = None
 
 
 class Subscribed(Message, frozen=True, tag="subscribed"):
@@ -188,6 +193,7 @@ class Subscribed(Message, frozen=True, tag="subscribed"):
     denied: list[str] = []
     lag_ms: Count = 0
     unreadable: list[str] = []
+    clock_ms: Count | None = None
 
 
 class Notify(Message, frozen=True, tag="notify"):
@@ -219,6 +225,20 @@ class Renewed(Message, frozen=True, tag="renewed"):
     recover: RecoverAdvice
     store: Literal["ok", "down"]
     lag_ms: Count = 0
+    beat_ms: Ms = 0
+    clock_ms: Count | None = None
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """Tell that all up to `position`, as of `clock_ms`, has been pushed, or at least that the node lives (P-BEAT-2).
+
+    The next one comes within `next_ms`. Without a `position` it certifies nothing. `sent` is as in `renewed`.
+    """
+
+    next_ms: Ms
+    sent: Count
+    position: Position | None = None
+    clock_ms: Count = 0
 
 
 class Revoked(Message, frozen=True, tag="revoked"):
@@ -283,7 +303,7 @@ class ServerBye(Message, frozen=True, tag="bye"):
 
 
 ServerMessage: TypeAlias = (
-    Welcome | Subscribed | Notify | PositionMoved | Renewed | Revoked | Polled | Published | Error | ServerBye
+    Welcome | Subscribed | Notify | PositionMoved | Renewed | Beat | Revoked | Polled | Published | Error | ServerBye
 )
 
 

@@ -32,15 +32,15 @@ _IGNORED = frozenset({
     "conn", "request", "_number", "_messages", "_parts", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
     "_children", "answered_url", "last_error", "_told", "newest", "idle_pages", "idle_since",
-    "lease_began", "_brief",
+    "lease_began", "_brief", "_round_trip_s", "_jitter",
 })  # fmt: skip
 """Fields that are not compared: counters, names of things of which there is one, constants, what others imply.
 
 Of answers without an end, too, which no small world has, and of the length of waits, which are all the shortest."""
 
 _SERIALS = frozenset({"serial", "added", "blocked", "_serial", "_reset_serial", "hello_serial", "changed"})
-_LEASES = frozenset({"lease"})
-_DURATIONS = frozenset({"ttl_s", "renew_s", "timeout_s", "key_s"})
+_LEASES = frozenset({"lease", "vouched"})
+_DURATIONS = frozenset({"ttl_s", "renew_s", "timeout_s", "key_s", "every_s", "lull_s_max"})
 
 
 class Shared:

@@ -16,19 +16,20 @@ from softstate.client.machine.connection import Connection, Stage
 from softstate.client.machine.events import Connected, ConnectFailed, Lost
 from softstate.client.machine.knowledge import Knowledge
 from softstate.client.machine.machine import Machine
+from softstate.client.machine.push_messages import PushMessages
 from softstate.model import Change, Page, Record
 from softstate.position import Position
-from softstate.session import Effect, Send
+from softstate.session import DropPending, Effect, Send, beats, machine
 from softstate.session.gap_buffer import GapBuffer
-from softstate.session.greeting import join
+from softstate.session.greeting import join, welcome
 from softstate.session.renewal import answer_renew
 from softstate.session.request import PendingHello, PendingSubscribe
 from softstate.session.state import SessionCore
 from softstate.session.subscription import subscribe, subscribe_page
 from softstate.session.table import TABLE, Act
 from softstate.store.rules import history, paging
-from softstate.wire.messages import Message, Notify, Renewed, Subscribe
-from tests.exhaustive.node import ModelNode, ModelPeer
+from softstate.wire.messages import Beat, Message, Notify, Renewed, Subscribe
+from tests.exhaustive.node import Conn, ModelNode, ModelPeer
 from tests.exhaustive.small_world import SmallWorld
 
 Patch = pytest.MonkeyPatch
@@ -43,6 +44,11 @@ def change_rules(patch: Patch, act: Act, mutant: Act) -> None:
             patch.setitem(TABLE, cell, rule._replace(act=mutant))
 
 
+def written(peer: ModelPeer) -> int:
+    """Count the pushes that a connection has written."""
+    return peer.sent - sum(isinstance(waiting, Notify) for waiting in peer.pending)
+
+
 def renewed_goes_first(patch: Patch) -> None:
     """`renewed` overtakes the pushes that wait."""
     say = ModelPeer.say
@@ -51,8 +57,7 @@ def renewed_goes_first(patch: Patch) -> None:
         if not isinstance(message, Renewed):
             say(self, message)
             return
-        ahead = self.sent - sum(isinstance(waiting, Notify) for waiting in self.pending)
-        self.say_first(structs.replace(message, sent=ahead))
+        self.say_first(structs.replace(message, sent=written(self)))
 
     patch.setattr(ModelPeer, "say", overtaking)
 
@@ -66,11 +71,11 @@ def read_before_entry(patch: Patch) -> None:
         session.leases.remove(session.lease, [*message.topics, *message.prefixes])
         return effects
 
-    def late(session: SessionCore, pending: PendingSubscribe, page: Page) -> list[Effect]:
+    def late(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
         lease = session.held_lease()
         if lease is not None:
             session.leases.add(lease, [*pending.request.topics, *pending.request.prefixes])
-        return subscribe_page(session, pending, page)
+        return subscribe_page(session, pending, page, now)
 
     change_rules(patch, subscribe, early)
     change_rules(patch, subscribe_page, late)
@@ -214,6 +219,122 @@ def connections_survive_a_rewind(patch: Patch) -> None:
         self.hub = row
 
     patch.setattr(ModelNode, "_rewound", quietly)
+
+
+def beats_go_first(patch: Patch) -> None:
+    """A beat overtakes what waits."""
+    say = ModelPeer.say
+
+    def overtaking(self: ModelPeer, message: Message) -> None:
+        if isinstance(message, Beat):
+            self.say_first(structs.replace(message, sent=written(self)))
+        else:
+            say(self, message)
+
+    patch.setattr(ModelPeer, "say", overtaking)
+
+
+def newer_beats_take_the_place(patch: Patch) -> None:
+    """A beat takes the place of one that waits, ahead of what came in between."""
+    beat = ModelNode._beat
+
+    def replacing(self: ModelNode, conn: Conn) -> None:
+        pending, level = self.peers[conn].pending, self.level
+        at = next((at for at, waiting in enumerate(pending) if isinstance(waiting, Beat)), None)
+        if at is None or level is None:
+            beat(self, conn)
+        else:
+            behind = sum(isinstance(waiting, Notify) for waiting in pending[at:])
+            pending[at] = Beat(1_000, self.peers[conn].sent - behind, level)
+
+    patch.setattr(ModelNode, "_beat", replacing)
+
+
+def beats_survive_a_drop(patch: Patch) -> None:
+    """All that is pending is dropped, but for the beat."""
+    carry_out = ModelPeer.carry_out
+
+    def keeping(self: ModelPeer, effects: Sequence[Effect]) -> None:
+        beats = [waiting for waiting in self.pending if isinstance(waiting, Beat)]
+        carry_out(self, effects)
+        if any(isinstance(effect, DropPending) for effect in effects):
+            self.pending[:0] = [structs.replace(beat, sent=written(self)) for beat in beats]
+
+    patch.setattr(ModelPeer, "carry_out", keeping)
+
+
+def level_not_reached(patch: Patch) -> None:
+    """A head makes a level before the hub has reached it."""
+
+    def hasty(self: ModelNode, head: Position) -> None:
+        self.level = head
+
+    patch.setattr(ModelNode, "_read_head", hasty)
+
+
+def agreement_is_a_flag(patch: Patch) -> None:
+    """An agreement stays, though the lease holds another set by now."""
+
+    def blind(session: SessionCore, position: Position, now: float) -> bool:
+        return session.living_lease(now) is not None and session.agreed is not None and names(session, position)
+
+    names = beats.names_history_of
+    patch.setattr(machine, "vouches", blind)
+
+
+def leases_begin_again(patch: Patch) -> None:
+    """A subscribe to a lease that is over begins another in silence, and what was agreed on stays."""
+    agreement_is_a_flag(patch)
+    end_lease, forget = SessionCore.end_lease, ModelNode._forget
+
+    def agreed(self: SessionCore) -> None:
+        kept = self.agreed
+        end_lease(self)
+        self.agreed = kept
+
+    def regranting(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
+        if session.living_lease(now) is None:
+            session.lapse()
+            session.begin_lease(now, session.ttl_s)
+        return subscribe(session, message, now)
+
+    patch.setattr(SessionCore, "end_lease", agreed)
+    patch.setattr(ModelNode, "_forget", lambda self, conn, _whole: forget(self, conn, True))
+    change_rules(patch, subscribe, regranting)
+
+
+def resumption_is_agreement(patch: Patch) -> None:
+    """Either side takes a resumption for an agreement, though the lease may have lost names meanwhile."""
+
+    def trusting(session: SessionCore, pending: PendingHello, page: Page, now: float) -> list[Effect]:
+        effects = welcome(session, pending, page, now)
+        if pending.gap_buffer is not None and session.lease is not None:
+            session.agreed = session.lease.digest
+        return effects
+
+    def resumed(self: Certificate, serial: int, lease: int) -> None:
+        resume(self, serial, lease)
+        self.vouched = lease
+
+    resume = Certificate.resumed
+    change_rules(patch, welcome, trusting)
+    patch.setattr(Certificate, "resumed", resumed)
+
+
+def beats_of_any_history(patch: Patch) -> None:
+    """A beat may be of another history than the connection has named last, and the client takes it."""
+    beat = PushMessages._beat
+
+    def credulous(self: PushMessages, connection: Connection, message: Beat) -> None:
+        position, known = message.position, self._core.knowledge.position
+        if position is not None and known is not None and not position.same_lineage(known):
+            connection.latest = position
+            self._move(connection, position)
+            message = structs.replace(message, position=position)
+        beat(self, connection, message)
+
+    patch.setattr(beats, "names_history_of", lambda _session, _position: True)
+    patch.setattr(PushMessages, "_beat", credulous)
 
 
 def hub_not_awaited(patch: Patch) -> None:

@@ -25,9 +25,11 @@ from softstate.session import (
     Send,
     SendFirst,
     SessionMachine,
+    SetBeat,
     State,
 )
 from softstate.wire.messages import (
+    Beat,
     Farewell,
     Limits,
     Message,
@@ -89,7 +91,7 @@ class ModelPeer(SilentSink):
         self.pending: list[Message] = []
         self.sent = 0
         self.asking: Read | ReadHead | None = None
-        self.snapshot: Page | RequestError | int | None = None
+        self.snapshot: Page | RequestError | Position | None = None
 
     def offer(self, batch: PushBatch) -> None:
         """Queue pushes, but for those that the gap buffer takes, as the shell does."""
@@ -131,7 +133,9 @@ class ModelPeer(SilentSink):
                     self.asking, self.snapshot = effect, None
                 case DropPending():
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
-                    self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
+                    self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed | Beat)]
+                case SetBeat():
+                    pass  # the machine knows, too
                 case CloseOther(sink):
                     assert isinstance(sink, ModelPeer)
                     sink.leave("replaced")
@@ -178,6 +182,8 @@ class ModelNode:
         self.table._wheel = _NoWheel()  # type: ignore[assignment]
         self.tokens = 0
         self.peers: dict[Conn, ModelPeer] = {}
+        self.head: Position | None = None
+        self.level: Position | None = None
         self.out: list[Output] = []
 
     def token(self) -> str:
@@ -226,7 +232,7 @@ class ModelNode:
         peer.asking = peer.snapshot = None
         machine = peer.machine
         match found:
-            case int():
+            case Position():
                 effects = machine.caught_up(asking.ticket, self.hub, peer.sent, 0.0)
             case Page():
                 effects = machine.answered(asking.ticket, found, 0.0)
@@ -247,6 +253,21 @@ class ModelNode:
                 lease.sink.offer(PushBatch([EncodedChange(entry)]))
         self.hub = self.hub.at(entry.version)
 
+    def _read_head(self, head: Position) -> None:
+        self.head = head
+
+    def _level(self) -> None:
+        assert self.head is not None
+        if self.head.same_lineage(self.hub):
+            self.level = self.hub
+        self.head = None
+
+    def _beat(self, conn: Conn) -> None:
+        peer = self.peers[conn]
+        assert self.level is not None
+        if peer.machine.vouches(self.level, 0.0) and not any(isinstance(waiting, Beat) for waiting in peer.pending):
+            peer.say(Beat(1_000, peer.sent, self.level))
+
     def _pop(self, conn: Conn) -> None:
         self.write(conn, self.peers[conn].pending.pop(0))
 
@@ -266,9 +287,15 @@ class ModelNode:
 
     def _rewound(self, row: Position) -> None:
         self.hub = row
+        self.head = self.level = None
         for peer in list(self.peers.values()):
             peer.leave("rewound")
         self.table.clear()
+
+    def beats(self, conn: Conn) -> bool:
+        """Tell whether a beat may be due to a connection."""
+        peer = self.peers.get(conn)
+        return self.level is not None and peer is not None and peer.machine.beat_ms > 0
 
     # Looking ---------------------------------------------------------------------------------------------------------
 
@@ -287,7 +314,7 @@ def node_key(node: ModelNode) -> Hashable:
         for lease in node.table._leases.values()
     )
     peers = tuple(_peer_key(peer) for _, peer in sorted(node.peers.items()))
-    return node.incarnation, str(node.hub), node.tokens, tuple(map(str, leases)), peers
+    return node.incarnation, str(node.hub), str(node.head), str(node.level), node.tokens, tuple(map(str, leases)), peers
 
 
 def _peer_key(peer: ModelPeer) -> Hashable:
@@ -297,6 +324,8 @@ def _peer_key(peer: ModelPeer) -> Hashable:
         gap_buffer = (Freezer(machine.gap_buffer, 0.0).frozen, tuple(machine.gap_buffer._held))
     lease = None if machine.lease is None else (machine.lease.token, machine.held_lease() is not None)
     said = (machine.state, machine.token, lease, machine.denied, str(machine.moved_to), machine.busy)
+    if machine.beat_ms:
+        said = (*said, machine.agreed, machine.named and machine.named.lineage)  # type: ignore[assignment]
     # Tickets are compared with each other and nothing else.
     asked = None if machine.pending is None else repr(replace(machine.pending, ticket=0))
     asking = (

@@ -35,11 +35,15 @@ class View(NamedTuple):
 
 
 class Store(NamedTuple):
-    """All commits of the present history, and of the history before the rewind, if there was one."""
+    """All commits of the present history, and of the history before the rewind, if there was one.
+
+    `unseen` is the row with which the present one begins, as long as the node has not noticed the rewind.
+    """
 
     entries: tuple[Entry, ...]
     past: tuple[Entry, ...] | None = None
     rows: int = 1
+    unseen: Position | None = None
 
 
 def state_at(entries: tuple[Entry, ...], revision: int) -> dict[str, tuple[int, str | None]]:

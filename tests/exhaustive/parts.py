@@ -60,12 +60,12 @@ class Interner(Shared):
 class ModelClient:
     """A client: the real machine, with a time of its own that moves only when a timer fires."""
 
-    def __init__(self, messages: Interner, part: float) -> None:
+    def __init__(self, messages: Interner, part: float, *, beats: bool) -> None:
         random = Low()
         random.part = part
         self.messages = messages
         self.now = 1_000.0
-        self.machine = Machine(MachineOptions((URL,)), random)
+        self.machine = Machine(MachineOptions((URL,), beat_ms=1_000 if beats else None), random)
 
     def begin(self, names: tuple[str, ...]) -> list[Output]:
         """Want names, and open."""
@@ -77,6 +77,8 @@ class ModelClient:
         if word == "ticked":
             self.now = max(self.now, self.machine.deadline())
             return self._do(Ticked())
+        if word == "wants":
+            return self._do(Wanted([str(thing)]))
         return self._do(self._event(word, thing))
 
     def _event(self, word: str, thing: Any) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -129,6 +130,14 @@ class Search:
             raise
         self.report.transitions += len(labels)
         self.report.depth = max(self.report.depth, len(labels))
+
+    def follow(self, labels: Sequence[str]) -> None:
+        """Take the steps of these labels, for a counterexample that lies deeper than a search gets in time."""
+        state, world = self._begin(), self.world
+        for label in labels:
+            choices = dict([*world.fair(state), *world.faults(state)])
+            assert label in choices, f"{label!r} is none of {list(choices)}"
+            state = world.take(state, label, choices[label])
 
     def _trace(self, at: int) -> list[str]:
         labels: list[str] = []

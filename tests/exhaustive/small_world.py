@@ -29,7 +29,10 @@ class SmallWorld:
         self.pruned = 0
         self._images: dict[tuple[Entry, ...], MemoryImage] = {}
         topics = sorted({topic for topic, _ in bounds.commits})
-        self.scopes = [tuple(t for t in topics if any(covers(n, t) for n in names)) for names in bounds.names]
+        later = (bounds.later,) if bounds.later else ()
+        self.scopes = [
+            tuple(t for t in topics if any(covers(n, t) for n in (*names, *later))) for names in bounds.names
+        ]
 
     def begin(self) -> WorldState:
         """Return the state in which the first node has just started and every client was just opened."""
@@ -43,13 +46,13 @@ class SmallWorld:
         count = len(bounds.names)
         budget = Budget(
             bounds.first, bounds.rewinds, bounds.crashes, bounds.cuts, bounds.expiries, bounds.forgets,
-            (bounds.ticks,) * count,
+            (bounds.ticks,) * count, bounds.beats, bounds.beats, (bounds.later != "",) * count,
         )  # fmt: skip
         step = Step(
             self, WorldState(Store(entries), node, (0,) * count, (View(),) * count, (Channel(),) * count, budget)
         )
         for i, names in enumerate(bounds.names):
-            client = ModelClient(self.messages, bounds.part)
+            client = ModelClient(self.messages, bounds.part, beats=bounds.beats > 0)
             out = client.begin(names)
             step.clients[i] = self.clients.add(client)
             step.client_did(i, out, None)
@@ -101,8 +104,12 @@ class SmallWorld:
         """List the steps that happen sooner or later unless a fault prevents them (fairness), without timers."""
         found: list[tuple[str, tuple[Any, ...]]] = []
         node: ModelNode = self.nodes.states.things[state.node]
-        if node.hub.revision < len(state.store.entries):
+        if state.store.unseen is not None:
+            found.append(("the rewind is noticed", ("notice",)))
+        elif node.hub.revision < len(state.store.entries):
             found.append(("hub", ("hub",)))
+        if node.head is not None and node.hub.revision >= node.head.revision:
+            found.append(("level", ("level",)))
         for (i, n), peer in node.peers.items():
             if peer.asking is not None and peer.snapshot is None:
                 found.append((f"read for {i}.{n}", ("read", (i, n))))
@@ -117,7 +124,8 @@ class SmallWorld:
 
     def awaits_hub(self, node: ModelNode, peer: ModelPeer) -> bool:
         """Tell whether a renewal has to wait until the hub has reached the head that was read for it."""
-        return isinstance(peer.snapshot, int) and node.hub.revision < peer.snapshot
+        head = peer.snapshot
+        return isinstance(head, Position) and not (head.same_lineage(node.hub) and head.revision <= node.hub.revision)
 
     def _channel_steps(self, i: int, channel: Channel, node: ModelNode) -> Iterator[tuple[str, tuple[Any, ...]]]:
         if channel.stage == "opening":
@@ -154,9 +162,17 @@ class SmallWorld:
         if budget.rewinds:
             for keep in range(1, len(state.store.entries)):
                 yield f"rewind to {keep}", ("rewind", keep)
+                if self.bounds.unnoticed:
+                    yield f"rewind to {keep}, unnoticed", ("rewind_unnoticed", keep)
                 if budget.crashes:
                     yield f"crash, rewind to {keep}, restart", ("crash", keep)
+        if budget.levels and node.head is None:
+            yield "head is read for the level", ("read_head",)
         for i, channel in enumerate(state.channels):
+            if budget.beats and node.beats((i, channel.serial)):
+                yield f"beat for {i}", ("beat", i)
+            if budget.later[i]:
+                yield f"{i} wants {self.bounds.later}", ("want", i)
             if budget.cuts and channel.stage == "up":
                 yield f"cut {i}", ("cut", i)
             if budget.expiries and node.leased((i, channel.serial)):
@@ -174,7 +190,12 @@ class SmallWorld:
     def content(self, state: WorldState, i: int) -> bool:
         """Tell whether a client is live and equal to the store."""
         client = self.clients.states.things[state.clients[i]]
-        return client.machine.mode == "live" and oracle.agrees(state.views[i], state.store, self.scopes[i])
+        return client.machine.mode == "live" and oracle.agrees(state.views[i], state.store, self.scope(state, i))
+
+    def scope(self, state: WorldState, i: int) -> tuple[str, ...]:
+        """Return the topics that the names cover which a client wants by now."""
+        wanted = self.clients.states.things[state.clients[i]].machine._knowledge.subscriptions
+        return tuple(topic for topic in self.scopes[i] if any(covers(name, topic) for name in wanted))
 
 
 def in_flight(state: WorldState, world: SmallWorld) -> int:

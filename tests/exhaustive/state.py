@@ -20,12 +20,14 @@ class Bounds:
     """The extent of a search.
 
     `names` are those of each client. `commits` are made in order, each a topic and whether it is deleted.
-    `rewinds` to `ticks` say how often each fault, and each client's timer while others can act, may happen. `first`
-    commits are there before any client connects. `warm`: begin when every client is live. `part`: where random draws
-    fall within their range. `conflates`: outboxes are congested, so that a newer push replaces the waiting one of its
-    topic; else every message is on its way at once. `split_reads`: a store read may begin later than the machine asks.
-    `late`: messages of a connection that the client has left still arrive. `in_flight_max`: steps that lead to more
-    messages on connections are pruned, and counted.
+    `rewinds` to `ticks` say how often each fault, and each client's timer while others can act, may happen; `beats` may
+    be sent, and as many heads read for them. `first` commits are there before any client connects. `warm`: begin when
+    every client is live. `part`: where random draws fall within their range. `conflates`: outboxes are congested, so
+    that a newer push replaces the waiting one of its topic; else every message is on its way at once. `split_reads`: a
+    store read may begin later than the machine asks. `later` is a name that each client wants in the midst of it.
+    `late`: messages of a connection that the client has left still arrive. `unnoticed`: a node may read of the history
+    that follows a rewind before it notices. `in_flight_max`: steps that lead to more messages on connections are
+    pruned, and counted.
     """
 
     names: tuple[tuple[str, ...], ...] = (("a",), ("a",))
@@ -37,12 +39,15 @@ class Bounds:
     expiries: int = 0
     forgets: int = 0
     ticks: int = 1
+    beats: int = 0
     in_flight_max: int = 4
     warm: bool = False
     part: float = 0.0
     conflates: bool = False
     split_reads: bool = True
+    later: str = ""
     late: bool = False
+    unnoticed: bool = False
 
 
 class Channel(NamedTuple):
@@ -71,6 +76,9 @@ class Budget(NamedTuple):
     expiries: int
     forgets: int
     ticks: tuple[int, ...]
+    levels: int = 0
+    beats: int = 0
+    later: tuple[bool, ...] = ()
 
 
 class WorldState(NamedTuple):

@@ -10,7 +10,7 @@ from softstate.names import covers
 from softstate.position import Position
 from softstate.session import ReadHead
 from softstate.store.rules import paging as snapshot
-from softstate.wire.messages import Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
+from softstate.wire.messages import Beat, Error, Poll, Polled, Renew, Renewed, Subscribe, Subscribed
 from tests.exhaustive import oracle
 from tests.exhaustive.node import EPOCH, TERMS, Conn, ModelNode, change
 from tests.exhaustive.oracle import Store
@@ -64,6 +64,31 @@ class Step:
         row = self._row(keep)
         self._node("rewound", row)
 
+    def rewind_unnoticed(self, keep: int) -> None:
+        """Put a backup in place of the store; until the node notices, it reads of the new history."""
+        row = self._row(keep)
+        self.store = self.store._replace(unseen=row)
+
+    def notice(self) -> None:
+        """Let the node notice that the store was rewound."""
+        row = self.store.unseen
+        self.store = self.store._replace(unseen=None)
+        self._node("rewound", row)
+
+    def read_head(self) -> None:
+        """Begin to read the head of the store, for the level."""
+        self.budget = self.budget._replace(levels=self.budget.levels - 1)
+        self._node("read_head", self._head())
+
+    def level(self) -> None:
+        """Let the node take note that its hub has reached the head that was read."""
+        self._node("level")
+
+    def beat(self, i: int) -> None:
+        """Send a beat."""
+        self.budget = self.budget._replace(beats=self.budget.beats - 1)
+        self._node("beat", (i, self.channels[i].serial))
+
     def crash(self, keep: int) -> None:
         """Kill the node, keep so many commits of the store, and start another node."""
         self.budget = self.budget._replace(crashes=self.budget.crashes - 1)
@@ -86,9 +111,16 @@ class Step:
     def read(self, conn: Conn) -> None:
         """Begin the read that a connection waits for."""
         peer = self._world.nodes.states.things[self.node].peers[conn]
-        image = self._world.image(self.store.entries)
-        found = image.head if isinstance(peer.asking, ReadHead) else snapshot.answer(peer.asking.query, image)
+        if isinstance(peer.asking, ReadHead):
+            found: object = self._head()
+        else:
+            found = snapshot.answer(peer.asking.query, self._world.image(self.store.entries))
         self._node("begin", conn, self._world.messages.number(found))
+
+    def _head(self) -> Position:
+        entries = self.store.entries
+        row = next(entry for entry in reversed(entries) if isinstance(entry, Position))
+        return row.at(len(entries))
 
     def answer(self, conn: Conn) -> None:
         """Hand the machine what its read found."""
@@ -192,6 +224,14 @@ class Step:
         if channel.stage == "up":
             self._change_channel(i, up=(), old_up=(*channel.old_up, ((i, channel.serial), (*channel.up, END))))
 
+    def want(self, i: int) -> None:
+        """Let a client want one name more."""
+        later = list(self.budget.later)
+        later[i] = False
+        self.budget = self.budget._replace(later=tuple(later))
+        name = self._world.bounds.later
+        self._client(i, "wants", self._world.messages.number(name))
+
     def tick(self, i: int) -> None:
         """Let a client's timer fire."""
         ticks = list(self.budget.ticks)
@@ -268,8 +308,8 @@ class Step:
                     name, revision = given
                     covered = tuple(topic for topic in self._world.scopes[i] if covers(name, topic))
                     oracle.certified(self.views[i], self.store, covered, revision, message.position)
-                    request = str(message.id) if message.id else HTTP
-                    oracle.fresh(self.views[i], request, message.position)
+                    if not isinstance(message, Beat):  # its age is a matter of clocks, which stand still here
+                        oracle.fresh(self.views[i], str(message.id) if message.id else HTTP, message.position)
 
     def _asks(self, i: int, number: int) -> None:
         message = self._world.messages.things[number]

@@ -69,7 +69,7 @@ def test_what_freezes_to_the_same_does_the_same(conflates: bool) -> None:
 
 
 def test_a_copy_is_equal_and_independent() -> None:
-    client = ModelClient(Interner(), 0.0)
+    client = ModelClient(Interner(), 0.0, beats=False)
     client.begin(("a", "p/"))
     copied = fork(client, {})
     assert client_key(copied) == client_key(client)

@@ -42,6 +42,7 @@ from softstate.server.storage.batcher import Batcher
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.housekeeping import Housekeeping
+from softstate.server.websocket.beats import Beats
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.publishes import Publishes
@@ -145,6 +146,11 @@ async def wait(_rig: Rig, _victim: Client) -> None:
     await trio.sleep(61)
 
 
+async def beat(rig: Rig, _victim: Client) -> None:
+    rig.node.beats.set(rig.connection_of("victim"), 1_000)  # its lease is too short to be granted any
+    await trio.sleep(2)
+
+
 async def renew(_rig: Rig, _victim: Client) -> None:
     await trio.sleep(3)
 
@@ -241,6 +247,7 @@ DOORS: dict[str, Door] = {
     "push": Door(Connection, "offer", publish, code=1011),
     "row": Door(Connection, "moved", row, code=1011),
     "flush": Door(Outbox, "flush", publish, code=1011),
+    "beat": Door(Connection, "beat", beat, code=1011),
     "congested": Door(Outbox, "writable", congest, code=1011),
     "late": Door(Channel, "late", idle, code=1011),
     "patience": Door(Patience, "_run_once", idle),
@@ -255,6 +262,7 @@ DOORS: dict[str, Door] = {
     "late renewals": Door(HeadReads, "_settle_first_late", renew),
     "feed": Door(MemoryStore, "feed", row),
     "follow": Door(StoreFollower, "_follow_once", row),
+    "beats": Door(Beats, "beat", beat),
     "upkeep": Door(MemoryStore, "compact", wait),
     "warnings": Door(Housekeeping, "log_warnings", wait),
     "expiry": Door(LeaseTable, "expire", wait),
@@ -282,6 +290,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "http/context.py self._end_when_gone": ("held",),
     "websocket/connection.py self._reach": ("page",),
     "listeners.py serve": ("connection",),
+    "node.py self.beats.run": ("beat", "beats"),
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
     "node.py accept_all": ("accept",),
     "node.py self._sweep": ("expiry", "sweep"),

@@ -41,6 +41,7 @@ from softstate.session import (
     Send,
     SendFirst,
     SessionMachine,
+    SetBeat,
     Submit,
     Turn,
 )
@@ -87,8 +88,8 @@ class Peer(SilentSink):
 
     `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
     that were. `sent` counts pushes as the outbox does. No push may go out that all answers to names which cover it have
-    told (P-SUB-5). `reading` is the read that the machine waits for, `snapshot`
-    its outcome once begun; `turn` is the turn of the loop that it waits for. `submitted` are publishes; `closed` is the
+    told (P-SUB-5). `reading` is the read that the machine waits for, `snapshot` its outcome once begun; `turn` is the
+    turn of the loop that it waits for. `submitted` are publishes, `beats` what was said of beats; `closed` is the
     effect that closed the connection.
     """
 
@@ -108,6 +109,7 @@ class Peer(SilentSink):
         self.snapshot: Page | RequestError | int | None = None
         self.turn: Turn | None = None
         self.submitted: list[Message] = []
+        self.beats: list[SetBeat] = []
         self.closed: Close | None = None
         self._lease: Lease | None = None
         # The revision of the first answer to each name of the lease since it entered.
@@ -191,6 +193,8 @@ class Peer(SilentSink):
                     self.turn = effect
                 case Submit(message):
                     self.submitted.append(message)
+                case SetBeat():
+                    self.beats.append(effect)
                 case DropPending():
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]

@@ -230,6 +230,7 @@ def test_welcome_says_everything() -> None:
         limits=TERMS.limits,
         durability=TERMS.durability,
         level=1,
+        clock_ms=100_000,
     )
     lease = rig.table.get("t1")
     assert lease is not None

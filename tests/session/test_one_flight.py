@@ -51,7 +51,8 @@ def test_one_read_answers_both() -> None:
     assert isinstance(greeted, Welcome)
     assert (greeted.position, greeted.resumed, greeted.reset) == (rig.position(), False, UNSET)
     digest = digest_text(digest_of(["a", "p/"]))
-    assert answer == Subscribed(7, rig.position(), [Change("a", 2), Change("p/x", 3)], digest=digest, count=2)
+    changes = [Change("a", 2), Change("p/x", 3)]
+    assert answer == Subscribed(7, rig.position(), changes, digest=digest, count=2, clock_ms=100_000)
     assert peer.reading is None
     (renewed,) = peer.ask(renew(8, "a", "p/"))
     assert isinstance(renewed, Renewed)
@@ -417,7 +418,7 @@ def a_lost_lease_is_announced(patch: pytest.MonkeyPatch) -> None:
     def blind(session: SessionCore, pending: PendingHello, page: Page, now: float) -> list[Effect]:
         if pending.joined is not None:
             joined, pending.joined = pending.joined, None
-            return [*welcome(session, pending, page, now), *subscribe_page(session, joined, page)]
+            return [*welcome(session, pending, page, now), *subscribe_page(session, joined, page, now)]
         return welcome(session, pending, page, now)
 
     change_rules(patch, welcome, blind)

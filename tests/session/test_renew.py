@@ -5,7 +5,7 @@ import pytest
 from softstate.errors import Overloaded, Unavailable
 from softstate.session import State
 from softstate.session.state import TTL_MS_MIN
-from softstate.wire.messages import Error, Notify, Renew, Renewed, Revoked
+from softstate.wire.messages import Error, Notify, Poll, Renew, Renewed, Revoked
 from softstate.wire.subscription_digest import digest_of, digest_text
 from tests.kit.session_rig import TERMS, SessionRig, kinds, renew, subscribe
 
@@ -23,7 +23,9 @@ def test_renewed_says_everything_behind_what_is_pending() -> None:
     rig.feed()
     peer.stalled = False
     peer.flush()
-    renewed = Renewed(7, True, rig.position(2), 1, 10_000, 3_333, TERMS.poll, TERMS.recover, "ok")
+    renewed = Renewed(
+        7, True, rig.position(2), 1, 10_000, 3_333, TERMS.poll, TERMS.recover, "ok", clock_ms=103_000
+    )  # fmt: skip
     assert peer.take() == [Notify("a", 2), renewed, Notify("b", 3)]
 
 
@@ -138,3 +140,16 @@ def test_a_lease_that_ends_while_its_renewal_waits_is_not_renewed(error: Unavail
     else:
         peer.fail_read(error)
     assert kinds(peer.take()) == ["no_lease"]
+
+
+def test_while_the_store_is_down_no_history_is_named_that_is_over() -> None:
+    """A poll may have read of a new history, which the node has not noticed; its hub is on the old one."""
+    rig = SessionRig()
+    peer = rig.open_session("a")
+    row = rig.commit_lineage_row()
+    peer.ask(Poll(1, topics={"a": 0}))
+    peer.receive(renew(2, "a"))
+    peer.fail_read(Unavailable("down"))
+    (renewed,) = peer.take()
+    assert isinstance(renewed, Renewed)
+    assert (renewed.store, renewed.position) == ("down", row)

@@ -27,8 +27,9 @@ def test_the_last_page_says_what_the_lease_holds() -> None:
     rig = SessionRig()
     rig.push("a", "p/x")
     peer = rig.open_session("b")
+    digest = digest_text(digest_of(["a", "b", "p/"]))
     assert peer.ask(subscribe(7, "p/", known={"a": 2})) == [
-        Subscribed(7, rig.position(), [Change("p/x", 3)], digest=digest_text(digest_of(["a", "b", "p/"])), count=3)
+        Subscribed(7, rig.position(), [Change("p/x", 3)], digest=digest, count=3, clock_ms=100_000)
     ]
 
 

@@ -123,7 +123,7 @@ async def names_forgotten(world: World) -> None:
 
 async def lost_then_cut(world: World) -> None:
     """Lose a push, let a later one arrive, and cut the connection before a renewal shows it; no poll gets through."""
-    follower = await world.client("a", "t/")
+    follower = await world.client("a", "t/", beat_ms=None)
     await world.until(lambda: follower.mode == "live")
     await world.sleep(30.0)  # by then a renewal has confirmed the names, so that the session can be resumed
     for node in world.nodes:
@@ -149,7 +149,7 @@ async def rewound_and_left(world: World) -> None:
 
 
 async def _rewound_under_way(world: World, late_s: float) -> None:
-    follower = await world.client("a", "t/", nodes=("n1", "n2"))
+    follower = await world.client("a", "t/", nodes=("n1", "n2"), beat_ms=None)
     await world.until(lambda: follower.mode == "live")
     for number in range(5):
         world.faults.commit(f"t/{number}", "before")
@@ -203,7 +203,7 @@ async def published_again_after_a_rewind(world: World) -> None:
 
 async def damaged_while_followed(world: World) -> None:
     """Damage records that a client has, lacks because its node lags, and asks for again; then publish them again."""
-    follower = await world.client("a", "t/", nodes=["n1"])
+    follower = await world.client("a", "t/", nodes=["n1"], beat_ms=None)
     await world.until(lambda: follower.mode == "live")
     for number in range(8):
         world.faults.commit(f"t/{number}", number)

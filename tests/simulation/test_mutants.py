@@ -44,10 +44,10 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (older_applied, 797, "S1"),  # 4,344
     (certified_applied, 797, "S1"),  # 4,344
     (mutants.hub_moves_ahead, 5, "S7"),
-    (mutants.own_commits_close_gaps, 3, "S7"),  # 1,936
+    (mutants.own_commits_close_gaps, 3, "S5"),  # 1,936
     (no_sweep, 41, "S5"),
     (mutants.connections_survive_a_rewind, 661, "S9"),  # 2,504
-    (mutants.only_the_highest_is_compared, 150_161, "L"),
+    (mutants.only_the_highest_is_compared, 150_161, "S6"),
 ]
 
 IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [

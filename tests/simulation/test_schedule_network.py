@@ -42,7 +42,8 @@ def test_a_partition(cut: str, state: str) -> None:
         await churn(world, 60)
         if cut[:2] != "N4":
             assert world.clients["a"].mode in ("polling", "offline", "connecting")
-            assert world.clients["a"].age() > 40
+            # A node that hears nothing goes on with beats, until the client misses the answer to a renewal.
+            assert world.clients["a"].age() > (25 if cut[:2] == "N1" else 50)
         assert world.clients["b"].mode == "live" or (cut[:2] == "N4" and state != "live")
         world.faults.restore_routes("a", "n1")
         world.faults.store_down("n1", down=False)
@@ -112,13 +113,14 @@ def test_n7_many_messages_out_of_order_take_no_client_back(seed: int) -> None:
         await churn(world, 120, 0.5)
 
     # No TCP connection does this. A client finds a missing push by counts, and these fail here: a late push makes up
-    # for another one that is late. So ages may be wrong (S5), but no client may go back.
+    # for another one that is late. So ages may be wrong (S5), and a change that such a certificate covers stays missing
+    # (L), but no client may go back.
     promises: set[str] = set()
     try:
         run_checked(seed, scenario, nodes=1, to_the_end=True)
     except PromiseBroken as broken:
         promises = {violation.promise for violation in broken.violations}
-    assert promises <= {"S5", "B"}
+    assert promises <= {"S5", "B", "L"}
 
 
 def test_n7_a_connection_that_was_left_speaks_late() -> None:

@@ -44,6 +44,21 @@ def test_n9_no_connection_is_idle_for_a_minute_with_the_timers_of_a_node(cut: Cu
     run_checked(51, scenario, nodes=1)
 
 
+def test_n9_a_proxy_cuts_no_connection_on_which_beats_come() -> None:
+    config = ServerConfig(ttl_ms=600_000)
+
+    async def scenario(world: World) -> None:
+        proxy = await a_proxy(world)
+        client = await world.client("a", "t/", urls=[proxy.url], beat_ms=8_000)
+        await wait_until_live(world, "a")
+        await world.sleep(1_500)
+        assert proxy.cuts["websocket"] == 0
+        assert client.age() < 10
+        assert (client.mode, count_of(client, "connects")) == ("live", 1)
+
+    run_checked(55, scenario, nodes=1, config=config, bounds=Bounds(ttl_s=600, renew_s=200))
+
+
 @pytest.mark.parametrize("cut", CUTS)
 def test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare(cut: Cut) -> None:
     config = ServerConfig(ttl_ms=600_000)
@@ -51,8 +66,8 @@ def test_n9_a_proxy_cuts_connections_whose_renewals_are_too_rare(cut: Cut) -> No
     async def scenario(world: World) -> None:
         proxy = await a_proxy(world, cut=cut)
         for name in ("a", "b"):
-            await world.client(name, "t/", "single", urls=[proxy.url])
-        await world.client("p", urls=[proxy.url])
+            await world.client(name, "t/", "single", urls=[proxy.url], beat_ms=None)
+        await world.client("p", urls=[proxy.url], beat_ms=None)
         await wait_until_live(world)
         await churn(world, 1_500, 90.0)
         assert proxy.cuts["websocket"] >= 10

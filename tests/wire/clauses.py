@@ -290,6 +290,43 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/websocket/test_renewals.py::test_a_renewal_soon_after_a_subscribe_is_answered_from_its_read",
     ),
     # Moving knowledge
+    "P-BEAT-1": (
+        "session/test_beats.py::test_a_beat_is_a_second_doubled_and_two_fit_between_renewals",
+        "session/test_beats.py::test_hello_and_renew_ask_and_the_answers_grant",
+        "server/websocket/test_beats.py::test_beats_that_cost_too_much_come_less_often_and_say_so",
+    ),
+    "P-BEAT-2": (
+        "session/test_beats.py::test_a_name_that_the_lease_lost_ends_the_beats",
+        "session/test_beats.py::test_a_beat_of_another_history_than_was_named_last_is_not_sent",
+        "server/websocket/test_beats.py::test_the_position_is_where_the_hub_was_when_it_had_reached_the_head",
+        "server/websocket/test_beats.py::test_while_the_store_does_not_answer_beats_repeat_the_last_level",
+        "server/websocket/test_beats.py::test_of_a_history_that_is_over_nothing_is_certified",
+        "exhaustive/test_exhaustive_mutants.py::test_a_beat_of_a_history_that_is_over_is_caught",
+    ),
+    "P-BEAT-3": (
+        "session/test_beats.py::test_answers_tell_the_node_s_clock_rounded_up",
+        "server/test_clock.py::test_it_begins_with_the_process_and_runs_while_the_host_is_suspended",
+    ),
+    "P-BEAT-4": (
+        "server/fanout/test_outbox_beats.py::test_a_beat_waits_behind_all_that_waits_and_what_comes_later_waits_behind_it",
+        "server/fanout/test_outbox_beats.py::test_a_newer_beat_does_not_take_the_place_of_one_that_waits",
+        "server/fanout/test_outbox_beats.py::test_what_is_dropped_takes_the_beat_with_it",
+    ),
+    "P-BEAT-5": (
+        "client/machine/test_beats.py::test_a_name_that_was_not_answered_gets_nothing_from_it",
+        "client/machine/test_beats.py::test_a_resumption_is_not_enough_and_a_matching_renewal_is",
+        "client/machine/test_beats.py::test_a_beat_of_another_lineage_moves_nothing",
+        "client/machine/test_beats.py::test_the_end_of_the_lease_is_looked_at_first",
+    ),
+    "P-BEAT-6": (
+        "client/machine/test_beat_watch.py::test_no_beat_is_taken_for_younger_than_it_is",
+        "client/machine/test_beat_watch.py::test_a_beat_from_the_future_proves_a_broken_clock",
+        "client/machine/test_beats.py::test_after_a_sleep_the_anchor_counts_no_more",
+    ),
+    "P-BEAT-7": (
+        "client/machine/test_beats.py::test_silence_asks_first_and_then_makes_the_connection_suspect",
+        "client/machine/test_beats.py::test_a_node_that_never_beats_is_asked_ever_less_often",
+    ),
     "P-KNOW-1": (
         "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
         "client/machine/test_knowledge.py::test_a_change_of_a_prefix_is_ignored_on_every_path",

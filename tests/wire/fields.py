@@ -108,10 +108,13 @@ FIELDS = [
         ttl_ms=(MS, "? null"),
         token=(_text(TOKEN_CHARS_MAX), "? null"),
         name=(_text(NAME_CHARS_MAX), "?"),
+        beat_ms=(MS, "? null"),
     ),
     *_operation("client", "subscribe", id=ID, topics=(VERSIONS, "?"), prefixes=(VERSIONS, "?"), replace=(FLAG, "?")),
     *_operation("client", "unsubscribe", topics=(NAMES, "?"), prefixes=(NAMES, "?")),
-    *_operation("client", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null")),
+    *_operation(
+        "client", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null"), beat_ms=(MS, "? null")
+    ),
     *_operation(
         "client",
         "poll",
@@ -160,6 +163,8 @@ FIELDS = [
         durability=CHOICE,
         level=(REVISION, "?"),
         reset=(FLAG, "?"),
+        beat_ms=(MS, "?"),
+        clock_ms=(REVISION, "? null"),
     ),
     *_operation(
         "node",
@@ -174,6 +179,7 @@ FIELDS = [
         denied=(NAMES, "?"),
         lag_ms=(REVISION, "?"),
         unreadable=(NAMES, "?"),
+        clock_ms=(REVISION, "? null"),
     ),
     *_operation(
         "node", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
@@ -192,7 +198,10 @@ FIELDS = [
         **RECOVER_ADVICE,
         store=CHOICE,
         lag_ms=(REVISION, "?"),
+        beat_ms=(MS, "?"),
+        clock_ms=(REVISION, "? null"),
     ),
+    *_operation("node", "beat", next_ms=MS, sent=REVISION, **MAYBE_POSITION, clock_ms=(REVISION, "?")),
     *_operation("node", "revoked", reason=CHOICE, retry_ms=(MS, "? null"), spread_ms=(MS, "? null")),
     *_operation(
         "node",

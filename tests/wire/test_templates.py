@@ -26,18 +26,19 @@ NAMES = st.lists(TEXTS, max_size=2)
 
 SUBSCRIBED = st.builds(
     Subscribed, IDS, POSITIONS, more=st.booleans(), digest=TEXTS, count=NUMBERS, compacted=NAMES, denied=NAMES,
-    lag_ms=NUMBERS, unreadable=NAMES,
+    lag_ms=NUMBERS, unreadable=NAMES, clock_ms=st.none() | NUMBERS,
 )  # fmt: skip
 
 MESSAGES = st.one_of(
     st.builds(
         Welcome, TEXTS, st.booleans(), TEXTS, POSITIONS, MS, MS, MS, POLL, RECOVER, LIMITS, st.sampled_from(Durability),
-        st.sampled_from([True, False, msgspec.UNSET]), NUMBERS,
+        st.sampled_from([True, False, msgspec.UNSET]), NUMBERS, MS, st.none() | NUMBERS,
     ),
     SUBSCRIBED,
     st.builds(Published, IDS, TEXTS, NUMBERS, POSITIONS, st.booleans()),
     st.builds(
-        Renewed, IDS, st.booleans(), POSITIONS, NUMBERS, MS, MS, POLL, RECOVER, st.sampled_from(["ok", "down"]), NUMBERS
+        Renewed, IDS, st.booleans(), POSITIONS, NUMBERS, MS, MS, POLL, RECOVER, st.sampled_from(["ok", "down"]),
+        NUMBERS, MS, st.none() | NUMBERS,
     ),
 )  # fmt: skip
 

@@ -90,7 +90,9 @@ def urls_of(urls: object) -> list[str]:
     return found
 
 
-def check_settings(*, push: object, codec: object, name: object, token: object, ttl_ms: object) -> None:
+def check_settings(
+    *, push: object, codec: object, name: object, token: object, ttl_ms: object, beat_ms: object
+) -> None:
     """Raise `ConfigError` for an argument of `connect` that is wrong."""
     if not isinstance(push, bool):
         raise WrongSetting(f"push must be True or False, not {_shown(push)}")
@@ -100,10 +102,11 @@ def check_settings(*, push: object, codec: object, name: object, token: object, 
         raise WrongSetting(f"name must be text of at most {NAME_CHARS_MAX} characters")
     if token is not None and not (isinstance(token, str) and _is_token(token)):
         raise WrongSetting(f"token must be text of 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
-    if ttl_ms is not None and not (
-        isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool) and 0 < ttl_ms <= DURATION_MS_MAX
-    ):
-        raise WrongSetting(f"ttl_ms must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(ttl_ms)}")
+    for setting, wanted in (("ttl_ms", ttl_ms), ("beat_ms", beat_ms)):
+        if wanted is not None and not (
+            isinstance(wanted, int) and not isinstance(wanted, bool) and 0 < wanted <= DURATION_MS_MAX
+        ):
+            raise WrongSetting(f"{setting} must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(wanted)}")
 
 
 def _is_token(token: str) -> bool:

@@ -14,6 +14,7 @@ from softstate.client.api.arguments import check_settings, urls_of
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.machine import Machine, MachineOptions
+from softstate.client.machine.state import BEAT_MS
 from softstate.client.shell.clock import Clock, system_clock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
@@ -74,6 +75,7 @@ def connect(
     name: str = "",
     token: str | None = None,
     ttl_ms: int | None = None,
+    beat_ms: int | None = BEAT_MS,
     open_stream: OpenStream | None = None,
     random: random_module.Random | None = None,
     clock: Clock | None = None,
@@ -90,6 +92,8 @@ def connect(
         name: This client's name in the logs of nodes; up to 128 characters.
         token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``.
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
+        beat_ms: Longest time wanted between two beats, in milliseconds, by which ages stay young and a silent node is
+            noticed; None asks for none, which spares a radio. A node grants 1,000 or more.
         open_stream: Opens every stream instead of TCP; for simulation, proxies, Unix sockets.
         random: Source of jitter and of the id that publishes are numbered under; for reproducible tests.
         clock: Measures ages; it should run while the host is suspended.
@@ -101,11 +105,13 @@ def connect(
     parsed = list(dict.fromkeys(map(parse_url, urls_of(urls))))
     if not parsed:
         raise ConfigError("connect needs the URL of at least one node")
-    check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms)
+    check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms)
     open_stream = open_stream or open_tcp
     random = random or random_module.Random()
     clock = clock or system_clock()
-    options = MachineOptions(urls=tuple(str(url) for url in parsed), push=push, name=name, token=token, ttl_ms=ttl_ms)
+    options = MachineOptions(
+        urls=tuple(map(str, parsed)), push=push, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms
+    )
     http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, token)
     machine, dispatcher = Machine(options, random), Dispatcher()
     shell = Shell(machine, dispatcher, open_stream, http, clock)

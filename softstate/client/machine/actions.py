@@ -10,7 +10,7 @@ from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.publish_path import PublishPath
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.retry_budget import RetryBudget
-from softstate.client.machine.state import Cause, Core
+from softstate.client.machine.state import NO_CAUSE, Cause, Core
 from softstate.errors import ClientClosed, SoftstateError
 
 HTTP_PUBLISH_AFTER_S = 1.0
@@ -161,6 +161,13 @@ def poll_elsewhere(parts: Parts, _: Cause) -> None:
     if parts.push.connection is not None:
         parts.poll.avoid(parts.push.connection.url)
     parts.poll.schedule(parts.core.now)
+
+
+def poll_elsewhere_soon(parts: Parts, _: Cause) -> None:
+    """Poll within the spread that nodes advised, another node if there is one: many clients notice at a time."""
+    if parts.push.connection is not None:
+        parts.poll.avoid(parts.push.connection.url)
+    poll_soon(parts, NO_CAUSE)
 
 
 def poll_uncertain(parts: Parts, cause: Cause) -> None:

@@ -101,6 +101,8 @@ class Certificate:
     """Seconds: when the request was sent (less its lag) from which the age counts. -inf: infinite age."""
     lease: int = 0
     """The lease under which a complete answer, or a resumption, put it: matching renewals certify only those."""
+    vouched: int = 0
+    """The lease under which a complete answer or a matching renewal certified it last: beats certify only those."""
     blocked: int = 0
     """Serial of the last doubt: requests sent before it certify nothing."""
     doubt: Doubt = Doubt.NONE
@@ -135,6 +137,8 @@ class Certificate:
             return False
         self._become(CertificateEvent.ANSWERED)
         self._certify(revision, asof)
+        if lease:
+            self.vouched = lease
         return True
 
     def renewed(self, serial: int, lease: int, revision: int, asof: float) -> None:
@@ -142,26 +146,32 @@ class Certificate:
         renewable = AFTER[CertificateEvent.RENEWED][1]
         if self.lease == lease and self.added < serial and self.blocked < serial and self.doubt in renewable:
             self._certify(revision, asof)
+            self.vouched = lease
+
+    def beaten(self, lease: int, revision: int, asof: float) -> None:
+        """Take a beat under `lease`, if it certifies this name (P-BEAT-5)."""
+        if self.vouched == lease:
+            self._certify(revision, asof)
 
     def doubted(self, serial: int) -> None:
         """Note, when `serial` was the last request sent, that a change may be missing (P-KNOW-7)."""
-        self.blocked = serial
+        self.blocked, self.vouched = serial, 0
         self._become(CertificateEvent.DOUBTED)
 
     def compacted(self, serial: int) -> None:
         """Note, when `serial` was the last request sent, that the history since `revision` is gone."""
-        self.asof, self.blocked = -math.inf, serial
+        self.asof, self.blocked, self.vouched = -math.inf, serial, 0
         self._become(CertificateEvent.COMPACTED)
 
     def resumed(self, serial: int, lease: int) -> None:
         """Join `lease`: request `serial` resumed a session, and the replay follows."""
-        self.lease = lease
+        self.lease, self.vouched = lease, 0
         self.blocked = max(self.blocked, serial - 1)
         self._become(CertificateEvent.RESUMED)
 
     def reset(self) -> None:
         """Begin in another history."""
-        self.revision, self.asof = None, -math.inf
+        self.revision, self.asof, self.vouched = None, -math.inf, 0
         self._become(CertificateEvent.RESET)
 
     def _become(self, event: CertificateEvent) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from softstate.client.machine.backoff import RENEW_S_MIN, TIMEOUT_S_MIN
+from softstate.client.machine.beat_watch import BeatWatch
 from softstate.client.machine.knowledge import Question
 from softstate.position import Position
 from softstate.wire.messages import Renewed, Welcome
@@ -98,6 +99,7 @@ class Connection:
     renew_at: float = math.inf
     resubscribe_at: float = math.inf
     """When to subscribe everything again, in the stages that wait for that."""
+    beats: BeatWatch = field(default_factory=BeatWatch)
     changed: int = 0
     """Serial of the last request that changed the node's set."""
     tries: int = 0
@@ -117,15 +119,18 @@ class Connection:
         """Begin a lease; it runs from the sending of `hello`. The timers of what was sent behind it begin again."""
         self.stage, self.lease_began = Stage.LEASED, now
         self.timeout_s = max(message.timeout_ms / 1000, TIMEOUT_S_MIN)
-        self.agree_on(message)
+        self.beats.timeout_s = self.timeout_s
+        self.agree_on(message, self.hello_sent, now)
         self.lease_until = self.lease_end(self.hello_sent)
         if self.requests or self.renewals:
             self.page(now, self.hello_sent)
 
-    def agree_on(self, message: Welcome | Renewed) -> None:
-        """Take over how long the lease lasts, and how often to renew it."""
+    def agree_on(self, message: Welcome | Renewed, sent: float, now: float) -> None:
+        """Take over how long the lease lasts, and how often to renew it, from the answer to a request of `sent`."""
         self.ttl_s = message.ttl_ms / 1000
         self.renew_s = max(message.renew_ms / 1000, RENEW_S_MIN)
+        self.beats.grant(message.beat_ms, self.renew_s, now)
+        self.beats.answered(sent, now, message.clock_ms)
 
     def lease_end(self, sent: float) -> float:
         """Return when the lease ends that a request sent at `sent` extended: before the node's."""
@@ -191,7 +196,17 @@ class Connection:
         if not self.leased:
             return self.resubscribe_at
         renew_at = math.inf if self.renewing else self.renew_at
-        return min(self.resubscribe_at, renew_at, self.lease_until, self._missed_at)
+        return min(self.resubscribe_at, renew_at, self.lease_until, self._missed_at, self.ask_at, self.silent_at)
+
+    @property
+    def ask_at(self) -> float:
+        """When to renew because no beat came."""
+        return math.inf if self.renewing or self.stage is not Stage.LEASED else self.beats.ask_at
+
+    @property
+    def silent_at(self) -> float:
+        """When the lack of any sign of life means something."""
+        return math.inf if self.stage is not Stage.LEASED else self.beats.silent_at
 
     @property
     def renewing(self) -> bool:

@@ -301,6 +301,12 @@ class Knowledge:
             held.renewed(serial, self.lease, revision, sent - lag_s)
         self._forget_tombstones()
 
+    def beaten(self, revision: int, asof: float) -> None:
+        """Take a beat as a certificate for what the present lease is known to hold (P-BEAT-5)."""
+        for held in self.subscriptions.values():
+            held.beaten(self.lease, revision, asof)
+        self._forget_tombstones()
+
     def held_before(self, name: str, serial: int) -> bool:
         """Tell whether a name has been in the set since before request `serial`."""
         held = self.subscriptions.get(name)

@@ -159,6 +159,8 @@ class Machine:
             case Ticked():
                 pass  # what is due is done after every event
             case Opened() | Closed() | Jumped():
+                if isinstance(event, Jumped) and self._push.connection is not None:
+                    self._push.connection.beats.forget_anchor()
                 self._fire(self._plain_trigger(event))
             case Wanted() | Unwanted() | PublishRequested() | PublishDropped():
                 self._read_application(event)

@@ -18,6 +18,7 @@ from softstate.errors import Denied, Unavailable
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import (
+    Beat,
     Error,
     Notify,
     Polled,
@@ -53,6 +54,7 @@ class PushMessages:
 
     def read(self, connection: Connection, message: ServerMessage) -> None:
         """Take a message; before the welcome, only few mean anything."""
+        connection.beats.heard(self._core.now)
         if connection.stage is Stage.GREETING:
             self._before_welcome(connection, message)
         elif connection.open:
@@ -66,6 +68,8 @@ class PushMessages:
                 self._core.act(*self._core.queue.published(message))  # it applies no value (P-KNOW-10)
             case PositionMoved():
                 self._in_history(connection, message.position)
+            case Beat():
+                self._beat(connection, message)
             case Subscribed() | Polled():
                 self._answer(connection, message)
             case Renewed():
@@ -162,6 +166,24 @@ class PushMessages:
         if knowledge.apply(change):
             core.deliver([change])
 
+    def _beat(self, connection: Connection, message: Beat) -> None:
+        core, knowledge = self._core, self._core.knowledge
+        core.counts["beats"] += 1
+        connection.beats.beaten(message.next_ms, core.random.uniform(0.0, 1.0))
+        # Its end is looked at here, too: after a suspend, what was received may come ahead of timers (P-BEAT-5).
+        leased = connection.stage is Stage.LEASED and core.now < connection.lease_until
+        if leased and message.sent != connection.notify_count:
+            self._pushes_lost(connection, message.sent)
+            return
+        position, known = message.position, knowledge.position
+        if not leased or position is None or known is None or not position.same_lineage(known):
+            return
+        connection.latest = position
+        self._move(connection, position)
+        asof = connection.beats.asof(message.clock_ms, core.now)
+        if asof is not None:
+            knowledge.beaten(position.revision, asof)
+
     def _revoked(self, message: Revoked) -> None:
         if message.reason == "denied":
             error = Denied("the node revoked the lease: these credentials do not allow it any more")
@@ -192,6 +214,8 @@ class PushMessages:
         core.deliver(knowledge.finish(question, message.position.revision, lag_s, message.compacted))
         if request.joins:
             connection.extend(question.sent)
+            if isinstance(message, Subscribed):
+                connection.beats.answered(question.sent, core.now, message.clock_ms)
             self._push.check_answered(question.serial)
 
     def _denied(self, connection: Connection, request: InFlight, message: Subscribed | Polled) -> None:
@@ -209,7 +233,7 @@ class PushMessages:
             return
         core = self._core
         core.advice = Advice.of(message.poll, message.recover)
-        connection.agree_on(message)
+        connection.agree_on(message, renewal.sent, core.now)
         connection.extend(renewal.sent)
         if connection.stage is not Stage.LEASED:
             return  # names have left the lease with a failed subscribe, and are about to be subscribed again
@@ -219,11 +243,15 @@ class PushMessages:
             core.counts["repairs_mismatch"] += 1
             core.fire(Trigger.MISMATCH)
         elif message.sent != connection.notify_count:
-            core.counts["repairs_sent_unequal"] += 1
-            connection.notify_count = message.sent
-            core.fire(Trigger.MISMATCH)
+            self._pushes_lost(connection, message.sent)
         else:
             self._confirmed(renewal, message)
+
+    def _pushes_lost(self, connection: Connection, sent: int) -> None:
+        """Take note that other pushes came than were sent (P-REN-9)."""
+        self._core.counts["repairs_sent_unequal"] += 1
+        connection.notify_count = sent
+        self._core.fire(Trigger.MISMATCH)
 
     def _confirmed(self, renewal: Renewal, message: Renewed) -> None:
         core = self._core

@@ -93,7 +93,12 @@ class PushPath:
         elif now >= connection.resubscribe_at:
             connection.end_wait()
             self._core.fire(Trigger.WAIT_OVER)
+        elif now >= connection.silent_at:
+            connection.beats.told()
+            self._missed(Trigger.SILENT)
         else:
+            if now >= connection.ask_at:
+                connection.beats.asked()
             self.renew()
 
     # Requests of the table's actions and of the application ---------------------------------------------------------
@@ -127,7 +132,8 @@ class PushPath:
         if session is not None and core.now < session.lease_until and session.agreed == connection.hello_digest:
             since = core.knowledge.lowest_revision()
             token = session.token if since is not None and position is not None else None
-        hello = Hello(position, token, since if token else None, options.ttl_ms, options.token, options.name)
+        since = since if token else None
+        hello = Hello(position, token, since, options.ttl_ms, options.token, options.name, options.beat_ms)
         core.act(Send(connection.conn, hello))
         if not self.early.allowed(connection.url):
             return

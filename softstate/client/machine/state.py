@@ -21,12 +21,16 @@ from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.messages import Limits, Polled, Subscribed
 
+BEAT_MS = 1_000
+"""The time between two beats that a client asks for by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class MachineOptions:
     """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
 
-    Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for. `advice` holds until a node
+    Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for, `beat_ms` the longest time
+    between two beats, None for no beats. `advice` holds until a node
     gives its own. After `offline_after` failed rounds of all URLs both paths share one retry budget.
     `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
     """
@@ -36,6 +40,7 @@ class MachineOptions:
     name: str = ""
     token: str | None = None
     ttl_ms: int | None = None
+    beat_ms: int | None = BEAT_MS
     connect_timeout_s: float = 5.0
     hello_timeout_s: float = 5.0
     poll_timeout_s: float = 10.0
@@ -68,7 +73,9 @@ class Statistics:
     resumed: int = 0
     """Welcomes that took up an earlier session."""
     misses: int = 0
-    """Answers that did not come in time."""
+    """Answers, or signs of life, that did not come in time."""
+    beats: int = 0
+    """Beats that came."""
     polls: int = 0
     """HTTP polls sent, each page counted."""
     history_mismatches: int = 0

@@ -48,6 +48,7 @@ _OF_LEASE = (
     Trigger.RETRY_LATER,
     Trigger.UNKNOWN,
     Trigger.ANSWER_MISSED,
+    Trigger.SILENT,
     Trigger.EXPIRED,
 )
 _OF_CONNECTION = (*_OF_LEASE, Trigger.LOST, Trigger.BYE, Trigger.STUCK, Trigger.REVOKED, Trigger.WAIT_OVER)
@@ -80,6 +81,7 @@ ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
     (("live",), (Trigger.RENEWED_MATCH,), None, ()),
     (("live", "suspect"), (Trigger.RENEWED_DOWN,), None, ()),
     (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", (do.poll_elsewhere, do.renew_once_more)),
+    (("live",), (Trigger.SILENT,), "suspect", (do.poll_elsewhere_soon, do.renew_once_more)),
     (("suspect",), (Trigger.RENEWED_MATCH,), "live", (do.stop_polling, do.reset_backoff)),
     (("suspect",), (Trigger.ANSWER_MISSED,), "polling", (do.leave, do.reconnect_spread, do.poll_before_connecting)),
     (
@@ -114,6 +116,7 @@ _REASONS: tuple[tuple[_Modes, _Triggers, str], ...] = (
     (("polling",), (Trigger.REVOKED,), "the lease is over already, and the wait for another has begun"),
     (("live",), (Trigger.ALL_ANSWERED,), "names were added to a lease that was in order"),
     (("suspect",), (Trigger.ALL_ANSWERED,), "only a renewal proves the whole set"),
+    (("syncing", "suspect"), (Trigger.SILENT,), "an answer is due already, and what is missing of it tells more"),
     (("live", "suspect"), (Trigger.WAIT_OVER,), "nothing waits: that is what syncing and polling are for"),
     (
         (*_BEFORE, "syncing", "suspect"),

@@ -38,6 +38,8 @@ class Trigger(Enum):
     """The node says that a change may have been missed."""
     ANSWER_MISSED = auto()
     """An answer did not come in time."""
+    SILENT = auto()
+    """Nothing came on a connection on which beats are due."""
     EXPIRED = auto()
     """The lease ended by the client's reckoning."""
     STUCK = auto()

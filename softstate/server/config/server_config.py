@@ -76,6 +76,12 @@ class ServerConfig:
     ] = 100_000
     subscriptions_max: Annotated[int, above(0), "Topics and prefixes of one session, or of one poll."] = 10_000
 
+    beat_share: Annotated[
+        float,
+        between(0, 1),
+        "Part of a core that beats may take; beyond it they come less often. 0 stands for no limit.",
+    ] = 0.08
+
     # Polling and recovery, as advised to clients
     poll_every_ms: Annotated[
         int, between(1, HOUR_MS), "Advice to clients: the time between two polls; under load a longer one is given."

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import trio
 
@@ -30,7 +31,12 @@ GONE = (OSError, trio.BrokenResourceError)
 _FIRST = -2
 """Key of the frame that waits right behind the anchor: of no reply, as that of no anchor."""
 
-_NOTHING: dict[str | int, bytes] = {}
+_BEAT = b"beat"
+"""Key of the beat that waits: neither a push, whose key is its topic, nor a reply, whose key is a number."""
+
+Key: TypeAlias = str | int | bytes
+
+_NOTHING: dict[Key, bytes] = {}
 _NO_KEYS: dict[int, None] = {}
 
 
@@ -90,7 +96,7 @@ class Outbox:
         self._bytes = 0
         self._front = b""
         self._rest: memoryview | None = None
-        self._rest_key: str | int | None = None
+        self._rest_key: Key | None = None
         self._next_key = 0
         self._droppable = _NO_KEYS
         self._replies = 0
@@ -164,7 +170,17 @@ class Outbox:
             self._check_bounds()
         return key
 
-    def _begin_pending(self) -> dict[str | int, bytes]:
+    def beat(self, frame: bytes) -> None:
+        """Queue a beat behind all that waits, unless one waits already, which keeps its place (P-BEAT-4)."""
+        if self.dead or self._closing or self._overflowed or _BEAT in self._pending:
+            return
+        self.idle = False
+        pending = self._pending or self._begin_pending()
+        pending[_BEAT] = frame
+        self._bytes += len(frame)
+        self.flush()
+
+    def _begin_pending(self) -> dict[Key, bytes]:
         self._pending = {}
         return self._pending
 
@@ -190,8 +206,8 @@ class Outbox:
         if len(pending) > self._bounds.pending_max or self._bytes > self._bounds.pending_bytes_max:
             self._check_bounds()
 
-    def _with_first(self, frame: bytes) -> dict[str | int, bytes]:
-        order: dict[str | int, bytes] = {}
+    def _with_first(self, frame: bytes) -> dict[Key, bytes]:
+        order: dict[Key, bytes] = {}
         for key, waiting in self._pending.items():
             order[key] = waiting
             if key == self.anchor:
@@ -204,14 +220,14 @@ class Outbox:
         self._closing, self.idle = True, False
 
     def drop(self) -> None:
-        """Drop pending pushes, and the droppable replies; what the peer has begun to receive is finished."""
-        kept: dict[str | int, bytes] = {}
+        """Drop pending pushes, beats and the droppable replies; what the peer has begun to receive is finished."""
+        kept: dict[Key, bytes] = {}
         for key, frame in self._pending.items():
             if isinstance(key, str):
                 self.sent -= 1
             elif key in self._droppable:
                 self._replies -= 1
-            else:
+            elif key != _BEAT:
                 kept[key] = frame
         self._pending = kept or _NOTHING
         self._droppable = _NO_KEYS
@@ -232,7 +248,7 @@ class Outbox:
         if not self.congested:
             self._write()
         bounds = self._bounds
-        if len(self._pending) > bounds.pending_max or self._bytes > bounds.pending_bytes_max:
+        if len(self._pending) - (_BEAT in self._pending) > bounds.pending_max or self._bytes > bounds.pending_bytes_max:
             self._overflowed = True
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -309,7 +325,7 @@ class Outbox:
         self._rest = self._rest_key = None
         return True
 
-    def _took(self, taken: int, keys: list[str | int]) -> None:
+    def _took(self, taken: int, keys: list[Key]) -> None:
         if self._front and taken:
             taken = self._count_off(None, self._front, taken)
             self._front = b""
@@ -322,7 +338,7 @@ class Outbox:
                 self._droppable.pop(key, None)
             taken = self._count_off(key, frame, taken)
 
-    def _count_off(self, key: str | int | None, frame: bytes, taken: int) -> int:
+    def _count_off(self, key: Key | None, frame: bytes, taken: int) -> int:
         if taken < len(frame):
             self._rest, self._rest_key = memoryview(frame)[taken:], key
         else:
@@ -355,7 +371,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """Return how many entries wait."""
-        return len(self._pending) + bool(self._front) + (self._rest is not None)
+        return len(self._pending) - (_BEAT in self._pending) + bool(self._front) + (self._rest is not None)
 
 
 def _closed(_data: bytes | memoryview) -> int:

@@ -54,6 +54,8 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "polls_shed": ("counter", "Polls refused because they would have been served too late."),
     "greeting": ("gauge", "Connections that were accepted, and have not got their first answer."),
     "accepting": ("gauge", "Whether new connections are accepted, or left to the system's queue."),
+    "beats": ("counter", "Beats that were due to sessions."),
+    "beat_ms": ("gauge", "Shortest time between two beats of a session."),
     "unreadable": ("gauge", "Topics met whose stored record is damaged, 100 at most: publish them again."),
     "polls_unchanged": ("counter", "Polls answered as unchanged without the store."),
     "renewals": ("counter", "Lease renewals taken."),

@@ -49,6 +49,7 @@ class Level:
         self._now = now
         self._told = told
         self._reached: Reading | None = None
+        self._position = hub.position
 
     def begin(self) -> Reading:
         """Note that a read of the store, which finds its head, begins now."""
@@ -60,7 +61,7 @@ class Level:
         if not self.is_of_this_history(reading):
             return
         if known is None or reading.began >= known.began or not self.is_of_this_history(known):
-            self._reached = reading
+            self._reached, self._position = reading, self._hub.position
 
     def read(self, reading: Reading, head: Position) -> None:
         """Note what a read of anything has found to be the head, if the hub is there already."""
@@ -77,6 +78,16 @@ class Level:
         if reading is None or not self.is_of_this_history(reading) or self._hub.position.revision < self._told():
             return math.inf
         return max((self._now() if moment is None else moment.began) - reading.began, 0.0)
+
+    def certified(self) -> tuple[Position, float] | None:
+        """Return a position up to which all was passed on, and when, by the node's clock, it was the end of history.
+
+        None if this is not known of the present history.
+        """
+        reading = self._reached
+        if reading is None or not self.is_of_this_history(reading):
+            return None
+        return self._position, reading.began
 
     def is_of_this_history(self, reading: Reading) -> bool:
         """Tell whether the store was not opened again since a read began, nor did the hub begin a new history."""

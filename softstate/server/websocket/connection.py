@@ -25,6 +25,7 @@ from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Waiting
 from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.heads import HeadTicket
 from softstate.server.storage.read_queue import ReadTicket
+from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_answer, after_request
 from softstate.server.websocket.parts import Parts
@@ -41,6 +42,7 @@ from softstate.session import (
     Send,
     SendFirst,
     SessionMachine,
+    SetBeat,
     State,
     Submit,
     Turn,
@@ -70,8 +72,8 @@ class Connection(Channel):
     """The shell of one session machine, from the answer to its handshake until the connection ends."""
 
     __slots__ = (
-        "_draining", "_encoded", "_held", "_measured", "_over", "_parts", "_publishes", "_ticket", "_turn", "codec",
-        "machine",
+        "_draining", "_encoded", "_held", "_measured", "_over", "_parts", "_publishes", "_ticket", "_turn",
+        "beat_every", "beat_slot", "codec", "machine",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,8 @@ class Connection(Channel):
         self._turn: Waiting | None = None
         self._held: Read | ReadHead | None = None
         self._encoded = _NOTHING
+        self.beat_slot: Slot | None = None
+        self.beat_every = 0
         # Last: from then on the node's patience has it.
         super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
 
@@ -111,6 +115,7 @@ class Connection(Channel):
     def _ended(self) -> None:
         if self._measured is not None:
             self._measured.left(trio.current_time())
+        self._parts.beats.drop(self)
         self._over(self)
         self.machine.disconnected()
 
@@ -147,6 +152,11 @@ class Connection(Channel):
         """Write what was queued."""
         if self.outbox is not None:
             self.outbox.flush()
+
+    def beat(self, beat: SharedBeat) -> None:
+        """Queue a beat, unless it is not true of this session."""
+        if self.outbox is not None and self.machine.vouches(beat.position, beat.now):
+            self.outbox.beat(beat.frame(self.codec, self.outbox.sent))
 
     def moved(self, position: Position) -> None:
         """Tell the peer that a lineage row passed."""
@@ -206,6 +216,8 @@ class Connection(Channel):
                     outbox.first(_frame_for_all(self.codec, message))
                 case Replay(records):
                     self._replay(outbox, records)
+                case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
+                    self._parts.beats.set(self, every_ms)
                 case DropPending():
                     outbox.drop()
                 case CloseOther(sink):
@@ -269,7 +281,7 @@ class Connection(Channel):
         try:
             if isinstance(effect, ReadHead):
                 lag_s = access.heads.renewal_lag_s()
-                if lag_s is None:
+                if lag_s is None or not self.machine.names_history_of(self._parts.hub.position):
                     access.heads.submit(partial(self._caught_up, ticket), self.fail)
                 else:
                     self.carry_out(self._renewed(ticket, lag_s))

@@ -33,6 +33,7 @@ from typing import Any, Literal, final
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from softstate.client.machine.state import BEAT_MS
 from softstate.model import Durability
 from softstate.server import ServerConfig
 from softstate.testing.network.capacity import Capacity
@@ -120,15 +121,17 @@ class World:
         push: bool = True,
         codec: Literal["cbor", "json"] = "cbor",
         ttl_ms: int | None = None,
+        beat_ms: int | None = BEAT_MS,
     ) -> SimClient:
         """Start a client that follows `names`, on a host of its own.
 
-        It knows `urls` (of a proxy, for example) or else `nodes`, in order; by default all nodes.
+        It knows `urls` (of a proxy, for example) or else `nodes`, in order; by default all nodes. The other arguments
+        are those of `softstate.connect`.
         """
         assert name not in self.clients, f"the world has a client {name} already"
         assert name not in self.nodes, f"{name} is a node"
         urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
-        options = {"push": push, "codec": codec, "ttl_ms": ttl_ms}
+        options = {"push": push, "codec": codec, "ttl_ms": ttl_ms, "beat_ms": beat_ms}
         client = self.clients[name] = SimClient(self._environment, name, names, urls, options)
         client.start()
         await wait_all_tasks_blocked()

@@ -85,6 +85,16 @@ class Codec(ABC):
     def dumps(self, obj: Any) -> bytes:
         """Encode a struct, or an object made of the types that values are made of, as one item."""
 
+    def cut(self, message: Message, field: str) -> tuple[bytes, bytes]:
+        """Encode a message whose `field` is 0, and return what comes ahead of that number, and behind it.
+
+        No text of a peer's, nor of a store's, may come ahead of the field.
+        """
+        key, zero = self.dumps({field: 0})[1:].removesuffix(b"}"), self.dumps(0)
+        before, found, behind = self.encode(message).partition(key)
+        assert found, f"{message} has no {field}"
+        return before + key.removesuffix(zero), behind
+
     @abstractmethod
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         """Decode one item of type `kind`. Raises `Invalid`, naming the field where there is one."""

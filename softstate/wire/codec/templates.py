@@ -109,6 +109,9 @@ def _subscribed(message: Subscribed) -> bytes:
     if message.lag_ms:
         fields += 1
         rest += b"\x66lag_ms" + head(0, message.lag_ms)
+    if message.clock_ms is not None:
+        fields += 1
+        rest += b"\x68clock_ms" + head(0, message.clock_ms)
     position = message.position
     return b"%b\x62op\x6asubscribed\x62id%b\x68position%b%b%b" % (
         head(0xA0, fields),
@@ -124,50 +127,57 @@ def _welcome(message: Welcome) -> bytes:
     before, between, behind = _welcome_around(
         position.epoch, position.lineage, message.resumed, message.node, message.ttl_ms, message.renew_ms,
         message.timeout_ms, message.poll, message.recover, message.limits, message.durability, message.reset,
-        message.level,
+        message.level, message.beat_ms, message.clock_ms is not None,
     )  # fmt: skip
-    return before + _text(message.session) + between + head(0, position.revision) + behind
+    clock = head(0, message.clock_ms) if message.clock_ms is not None else b""
+    return before + _text(message.session) + between + head(0, position.revision) + behind + clock
 
 
 @lru_cache(KEPT)
 def _welcome_around(
     epoch: str, lineage: str, resumed: bool, node: str, ttl_ms: int, renew_ms: int, timeout_ms: int, poll: PollAdvice,
-    recover: RecoverAdvice, limits: Limits, durability: Durability, reset: bool | UnsetType, level: int,
+    recover: RecoverAdvice, limits: Limits, durability: Durability, reset: bool | UnsetType, level: int, beat_ms: int,
+    clocked: bool,
 ) -> tuple[bytes, bytes, bytes]:  # fmt: skip
-    """Encode the parts of a `welcome` before its `session`, between that and its revision, and behind it.
+    """Encode the parts of a `welcome` before its `session`, between that and its revision, and behind it, to the clock.
 
     No text comes before `session`, and none of a peer's or a store's behind the position, so neither is mistaken.
     """
     position = Position(epoch, lineage, 0)
     data = dumps(
         Welcome(
-            "", resumed, node, position, ttl_ms, renew_ms, timeout_ms, poll, recover, limits, durability, reset, level
+            "", resumed, node, position, ttl_ms, renew_ms, timeout_ms, poll, recover, limits, durability, reset, level,
+            beat_ms, 0 if clocked else None,
         )
-    )
+    )  # fmt: skip
     before, key, rest = data.partition(b"\x67session\x60")
     between, revision, behind = rest.rpartition(_history(epoch, lineage) + b"\x00")
-    return before + key[:-1], between + revision[:-1], behind
+    return before + key[:-1], between + revision[:-1], behind[:-1] if clocked else behind
 
 
 def _renewed(message: Renewed) -> bytes:
+    lag = b"\x66lag_ms" + head(0, message.lag_ms) if message.lag_ms else b""
+    beat = b"\x67beat_ms" + head(0, message.beat_ms) if message.beat_ms else b""
+    clock = b"\x68clock_ms" + head(0, message.clock_ms) if message.clock_ms is not None else b""
     before, between, behind = _renewed_around(
         message.match, message.position, message.ttl_ms, message.renew_ms,
-        message.poll, message.recover, message.store, message.lag_ms > 0,
+        message.poll, message.recover, message.store, bool(lag) + bool(beat) + bool(clock),
     )  # fmt: skip
-    lag = head(0, message.lag_ms) if message.lag_ms else b""
-    return before + _id(message.id) + between + head(0, message.sent) + behind + lag
+    return b"".join((before, _id(message.id), between, head(0, message.sent), behind, lag, beat, clock))
 
 
 @lru_cache(KEPT)
 def _renewed_around(
     match: bool, position: Position, ttl_ms: int, renew_ms: int, poll: PollAdvice, recover: RecoverAdvice,
-    store: Literal["ok", "down"], lags: bool,
+    store: Literal["ok", "down"], more: int,
 ) -> tuple[bytes, bytes, bytes]:  # fmt: skip
     """Encode the parts of a `renewed` before its `id`, between that and its `sent`, and behind it, up to `lag_ms`.
 
+    `more` fields follow from there on: they are counted, and not written.
+
     Every text that is not ours comes behind `id` and before `sent`, so neither key is mistaken.
     """
-    data = dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store, int(lags)))
-    before, key, rest = data.partition(b"\x62id\x00")
+    data = dumps(Renewed(0, match, position, 0, ttl_ms, renew_ms, poll, recover, store))
+    before, key, rest = data[1:].partition(b"\x62id\x00")
     between, sent, behind = rest.rpartition(b"\x64sent\x00")
-    return before + key[:-1], between + sent[:-1], behind[:-1] if lags else behind
+    return head(0xA0, (data[0] & 0x1F) + more) + before + key[:-1], between + sent[:-1], behind

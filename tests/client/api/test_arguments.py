@@ -119,6 +119,8 @@ async def test_names_are_text(wrong: Any) -> None:
         ("ttl_ms", 0),
         ("ttl_ms", -1),
         ("ttl_ms", 2**60),
+        ("beat_ms", 0),
+        ("beat_ms", 1.5),
     ],
 )
 def test_arguments_of_connect(argument: str, wrong: Any) -> None:

@@ -33,7 +33,7 @@ class Greet(Renew, frozen=True, tag="greet"):
 
 
 def _moody(id_: str, digest: str, count: int, ttl_ms: int | None) -> MoodyRenew:
-    return MoodyRenew(id_, digest, count, ttl_ms, "glad")
+    return MoodyRenew(id_, digest, count, ttl_ms, mood="glad")
 
 
 @pytest.fixture(autouse=True)

@@ -262,7 +262,7 @@ def test_amnesia_is_repaired_and_recorded() -> None:
 @pytest.mark.parametrize("fault", ["drop", "duplicate", "delay", "cut"])
 def test_a_fault_of_one_message_is_repaired(fault: Any) -> None:
     async def scenario(world: World) -> None:
-        client = await world.client("a", "t")
+        client = await world.client("a", "t", beat_ms=None)
         await world.until(lambda: client.mode == "live")
         rule = world.faults.frames(FrameRule(fault, "notify", sender="n1", delay_s=100))
         world.faults.commit("t", 1)
@@ -277,7 +277,7 @@ def test_a_fault_of_one_message_is_repaired(fault: Any) -> None:
 def test_a_rule_leaves_other_messages_alone() -> None:
     async def scenario(world: World) -> None:
         seen: list[str] = []
-        await world.client("a", "t")
+        await world.client("a", "t", beat_ms=None)
         rule = world.faults.frames(
             FrameRule("observe", receiver="a", times=None, skip=1, hit=lambda f: seen.append(f.op))
         )
