@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from bench.measure.options import Measuring
+from bench.speed.beats import beats
 from bench.speed.churn import churn
 from bench.speed.client import client
 from bench.speed.fanout import fanout
@@ -229,6 +230,12 @@ def publish_command(
 def lone_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure the CPU of an idle node, and of publishes that come one at a time, beside bare SQLite."""
     return measuring.show(lone(measuring))
+
+
+@app.command(name="beats")
+def beats_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the ages that idle clients state, and the time until they notice a silent node."""
+    return measuring.show(beats(measuring))
 
 
 @app.command(name="workers")

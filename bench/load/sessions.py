@@ -72,15 +72,18 @@ class Sessions:
         self._number = 0
         self._shared: list[str] = []
         self._renew_s = 0.0
+        self._hello = HELLO
         self._random = Random(1)
 
     # Commands -------------------------------------------------------------------------------------------------------
 
-    def open(self, port: int, connections: int, subscriptions: int) -> dict[str, Any]:
+    def open(self, port: int, connections: int, subscriptions: int, beat_ms: int = 0) -> dict[str, Any]:
         """Open more sessions: upgrade, then `hello` and `subscribe` in one write, until both are answered.
 
-        One of the subscriptions is the session's own, the others are shared by all sessions.
+        One of the subscriptions is the session's own, the others are shared by all sessions. With `beat_ms` they ask
+        for beats, and can do nothing but idle: beats are not told from answers.
         """
+        self._hello = client_frame(CBOR.encode(messages.Hello(beat_ms=beat_ms))) if beat_ms else HELLO
         self._port = port
         self._shared = shared_topics(subscriptions - 1)
         cpu, began = time.process_time(), time.monotonic()
@@ -224,7 +227,7 @@ class Sessions:
     def _begin(self, session: Session) -> None:
         topics = dict.fromkeys([own_topic(session.number), *self._shared], 0)
         session.stage, session.frames = 1, 2
-        session.socket.send(HELLO + client_frame(CBOR.encode(messages.Subscribe(1, topics))))
+        session.socket.send(self._hello + client_frame(CBOR.encode(messages.Subscribe(1, topics))))
         renewal = messages.Renew(2, digest_text(digest_of(topics)), len(topics))
         session.renewal = client_frame(CBOR.encode(renewal))
 

@@ -28,6 +28,7 @@ from bench.measure.servers import Server, folder, python_server, softstate_serve
 from bench.speed.closed_loop_runs import figures_of
 from bench.speed.publish import request_message
 from bench.speed.sessions import BARE, RENEW_S, Pair, bare_server, paired, reply_sizes, servings
+from softstate.client.machine.state import BEAT_MS
 
 SESSIONS = 1_000
 RATES = (5, 20)
@@ -39,6 +40,8 @@ RUN_S = {False: 10.0, True: 4.0}
 
 IDLE_BUSY_MAX = 0.003
 SESSIONS_BUSY_MAX = 0.010
+BEATS_BUSY_MAX = 0.007
+"""Beyond what the same sessions cost without beats."""
 PUBLISH_MS_MAX = 0.5
 
 OURS = "softstate"
@@ -47,6 +50,7 @@ RAW = "raw sqlite3"
 ECHO = "trio-websocket, echo"
 EMPTY = "no clients"
 RENEWED = "with sessions"
+BEATEN = "with sessions and beats"
 
 BUSY = (Column("busy", "% of a core", 100, 2),)
 COST = (
@@ -102,6 +106,9 @@ def resting(report: Report, sessions: int, seconds: float, rounds: int) -> Round
             pair.open(sessions)
             candidates[name] = partial(_renew, pair, sessions, seconds)
         if not report.compares:
+            pair = stack.enter_context(paired(softstate_server))
+            pair.open(sessions, beat_ms=BEAT_MS)
+            candidates[f"{OURS}, {BEATEN}"] = partial(_renew, pair, sessions, seconds)
             candidates[f"{MEMORY}, {EMPTY}"] = partial(
                 _rest, stack.enter_context(softstate_server(store="memory:")), seconds
             )
@@ -120,6 +127,8 @@ def resting(report: Report, sessions: int, seconds: float, rounds: int) -> Round
         for name, limit in ((EMPTY, IDLE_BUSY_MAX), (RENEWED, SESSIONS_BUSY_MAX)):
             candidate = f"{OURS}, {name}"
             report.figure_at_most(candidate, result.median(candidate, "busy") * 100, limit * 100, "% of a core")
+        beats = result.median(f"{OURS}, {BEATEN}", "busy") - result.median(f"{OURS}, {RENEWED}", "busy")
+        report.figure_at_most(f"beats of {sessions:,} sessions", beats * 100, BEATS_BUSY_MAX * 100, "% of a core")
     return result
 
 

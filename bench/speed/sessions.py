@@ -52,11 +52,11 @@ class Pair:
     server: Server
     load: LoadProcess
 
-    def open(self, connections: int, subscriptions: int = 1) -> dict[str, float]:
+    def open(self, connections: int, subscriptions: int = 1, **more: int) -> dict[str, float]:
         """Open sessions, and return the cost of each."""
         before = cpu_s(self.server.pid)
         answer = self.load.ask(
-            "open", port=self.server.port, connections=connections, subscriptions=subscriptions
+            "open", port=self.server.port, connections=connections, subscriptions=subscriptions, **more
         )  # fmt: skip
         return self._per(connections, before, answer["open_s"], answer["generator_cpu_s"])
 
