@@ -133,7 +133,8 @@ class Node:
         self.admission = Admission(self.bulkhead, rates, config.timeout_ms / 1000, self._draw_spread_s)
         self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end)
         self.pump = Pump(self.bulkhead, self.hub.flush, self.begin, self.admission, self._is_full)
-        self.beats = Beats(self.access.heads.level, self.access.heads, self.bulkhead, now, config.beat_share)
+        heads, follower = self.access.heads, self.access.follower
+        self.beats = Beats(heads.level, heads, self.bulkhead, now, lambda: follower.down, config.beat_share)
         self._parts = Parts(
             config=config,
             leases=self.leases,

@@ -85,7 +85,8 @@ class SharedBeat:
 class Beats:
     """All beats of one node. `now` is its clock; `spending` another one, in seconds, by which their cost is measured.
 
-    `share_max` is the part of a core that they may take; 0 stands for no limit.
+    `down` tells whether the store is: its head is not read then, since others look already whether it is back.
+    `share_max` is the part of a core that beats may take; 0 stands for no limit.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Beats:
         heads: HeadReads,
         bulkhead: Bulkhead,
         now: Callable[[], float],
+        down: Callable[[], bool],
         share_max: float,
         spending: Callable[[], float] = trio.current_time,
     ) -> None:
@@ -103,6 +105,7 @@ class Beats:
         self._heads = heads
         self._bulkhead = bulkhead
         self._now = now
+        self._down = down
         self._share_max = share_max
         self._spending = spending
         # By the slots between two beats: as many slots, and the one that was dealt to last.
@@ -166,7 +169,7 @@ class Beats:
                 passed = int((trio.current_time() - began) / SLOT_S + ROUNDING)
                 self._number = max(self._number, passed if passed < last else int(last))
                 continue
-            if self._level.lag_s() > LEVEL_S_MAX / 2:
+            if self._level.lag_s() > LEVEL_S_MAX / 2 and not self._down():
                 self._heads.refresh()
             due = began + (self._number + 1) * SLOT_S
             await trio.sleep_until(due)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -61,9 +61,11 @@ class Spending:
 
 
 @asynccontextmanager
-async def beating(rig: Rig, share_max: float = 0.0, spending: Spending | None = None) -> AsyncIterator[Beats]:
+async def beating(
+    rig: Rig, share_max: float = 0.0, spending: Spending | None = None, down: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Beats]:
     clock = trio.current_time if spending is None else spending.now
-    beats = Beats(rig.heads.level, rig.heads, rig.bulkhead, trio.current_time, share_max, clock)
+    beats = Beats(rig.heads.level, rig.heads, rig.bulkhead, trio.current_time, down, share_max, clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(beats.run)
         yield beats
@@ -170,6 +172,23 @@ async def test_while_the_store_does_not_answer_beats_repeat_the_last_level(autoj
         connection.beats.clear()
         await trio.sleep(5)
         assert connection.beats[-1][0] - connection.beats[-1][1].clock_ms / 1000 <= LEVEL_S_MAX
+
+
+async def test_a_store_that_is_down_is_left_alone_by_beats(autojump_clock: CLOCK) -> None:
+    down = False
+    async with renewing() as rig, beating(rig, down=lambda: down) as beats:
+        connection = Beaten()
+        beats.set(connection, 1_000)
+        await trio.sleep(5)
+        down = True
+        await trio.sleep(1)  # one that has begun may end
+        read = rig.store.heads
+        await trio.sleep(60)
+        assert rig.store.heads == read
+        assert len(connection.beats) >= 65
+        down = False
+        await trio.sleep(5)
+        assert rig.store.heads > read
 
 
 async def test_the_position_is_where_the_hub_was_when_it_had_reached_the_head(autojump_clock: CLOCK) -> None:
