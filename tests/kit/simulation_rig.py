@@ -10,13 +10,16 @@ import trio
 
 from softstate.testing import SimClient, World
 
+RARE_MS = 4_000
+"""The time between two beats where they are not what a scenario is about: worlds then take a third less time."""
+
 
 async def start_clients(world: World, *, nodes: tuple[str, ...] | None = None) -> None:
     """Start the followers and the publisher, and wait until ``a`` and ``b`` are live."""
-    await world.client("a", "t/", "single", nodes=nodes)
-    await world.client("b", "t/", "single", nodes=nodes, codec="json")
+    await world.client("a", "t/", "single", nodes=nodes, beat_ms=RARE_MS)
+    await world.client("b", "t/", "single", nodes=nodes, codec="json", beat_ms=RARE_MS)
     await world.client("poll", "t/", "single", nodes=nodes, push=False)
-    await world.client("p", nodes=nodes)
+    await world.client("p", nodes=nodes, beat_ms=RARE_MS)
     await world.until(lambda: all(world.clients[name].mode == "live" for name in "ab"))
 
 

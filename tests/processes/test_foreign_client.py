@@ -34,7 +34,7 @@ def test_welcome_says_everything_a_client_needs_later(peer: ForeignClient) -> No
     welcome = peer.hello(name="a stranger", unknown_field=[1, 2])
     assert set(welcome) == {
         "op", "session", "resumed", "node", "position", "ttl_ms", "renew_ms", "timeout_ms", "poll", "recover", "limits",
-        "durability", "level",
+        "durability", "level", "clock_ms",
     }  # fmt: skip
     assert welcome["resumed"] is False
     assert welcome["durability"] == "durable"

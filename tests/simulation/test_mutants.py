@@ -47,7 +47,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.own_commits_close_gaps, 3, "S5"),  # 1,936
     (no_sweep, 41, "S5"),
     (mutants.connections_survive_a_rewind, 661, "S9"),  # 2,504
-    (mutants.only_the_highest_is_compared, 150_161, "S6"),
+    (mutants.only_the_highest_is_compared, 150_115, "S9"),
 ]
 
 IN_EDGE_CASES: list[tuple[Mutate, edge_cases.EdgeCase, str]] = [

@@ -19,7 +19,7 @@ from softstate.testing import Bounds, World
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.trace import NodeEnded, NodeSampled
-from tests.kit.simulation_rig import count_of
+from tests.kit.simulation_rig import RARE_MS, count_of
 
 HOW: tuple[How, ...] = ("killed", "power", "bye")
 CROWDS: tuple[How, ...] = ("killed", "power")
@@ -98,7 +98,7 @@ def test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node(how: How) -> N
     config = ServerConfig(ttl_ms=15_000, timeout_ms=2_000)
 
     async def scenario(world: World) -> None:
-        clients = [await world.client(f"c{number}", "t/") for number in range(count)]
+        clients = [await world.client(f"c{number}", "t/", beat_ms=RARE_MS) for number in range(count)]
         await world.until(lambda: all(client.mode == "live" for client in clients), 60)
         await world.sleep(10)
         before = _knocks(clients)

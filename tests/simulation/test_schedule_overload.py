@@ -21,7 +21,7 @@ from softstate.session.load_advice import LOAD
 from softstate.testing import Bounds, World, run_world
 from softstate.testing.network.capacity import Capacity
 from softstate.testing.simulation.checked_run import run_checked
-from tests.kit.simulation_rig import count_of
+from tests.kit.simulation_rig import RARE_MS, count_of
 
 COUNT = 300
 TTL_MS = 15_000
@@ -68,7 +68,7 @@ async def crash(world: World, capacity: Capacity, down_s: float, patience_s: flo
     """Open the herd, kill the node, start it again, and follow it until all clients are live and know what is new."""
     clients = []
     for number in range(COUNT):
-        clients.append(await world.client(f"c{number}", "t/"))
+        clients.append(await world.client(f"c{number}", "t/", beat_ms=RARE_MS))
         await world.sleep(capacity.connect_s / LOAD)
     await world.until(lambda: all(client.mode == "live" for client in clients), 60)
     await world.sleep(1.25 * TTL_MS / 3_000)  # all have renewed, and know the spread for all

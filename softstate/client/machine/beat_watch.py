@@ -21,6 +21,9 @@ PATIENCE_S_MIN = 1.0
 ROUND_TRIPS = 4
 """... or for so many round trips, if those take longer."""
 
+HELD_UP_S = 0.25
+"""A timer that fires so much too late tells that this process was held up: beats may have come, and wait to be read."""
+
 ROUND_TRIP_KEPT = 0.8
 """The part of the longest round trip so far that a shorter one leaves of it."""
 
@@ -45,6 +48,7 @@ class BeatWatch:
     _jitter: float = 1.0
     _asked: bool = False
     _told: bool = False
+    _excused: bool = False
 
     # The proof in a beat ----------------------------------------------------------------------------------------------
 
@@ -90,7 +94,8 @@ class BeatWatch:
         if not self.every_s:
             return
         self.missing += self._asked
-        self.heard_at, self._asked, self._told = now, False, False
+        self.heard_at = now
+        self._asked = self._told = self._excused = False
 
     def beaten(self, next_ms: int, jitter: float) -> None:
         """Take note of a beat, also of one without proof; `jitter`, of 0 to 1, spreads clients that miss the next."""
@@ -111,6 +116,14 @@ class BeatWatch:
     def asked(self) -> None:
         """Take note that the node was asked."""
         self._asked = True
+
+    def excuses(self, now: float) -> bool:
+        """Tell whether a silence that has lasted too long is this process's own: then it may last a little longer."""
+        if self._excused or now - self.silent_at < HELD_UP_S:
+            return False
+        self._excused = True
+        self.heard_at += now + HELD_UP_S - self.silent_at
+        return True
 
     def told(self) -> None:
         """Take note that the silence was acted on."""

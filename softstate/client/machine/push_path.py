@@ -93,10 +93,10 @@ class PushPath:
         elif now >= connection.resubscribe_at:
             connection.end_wait()
             self._core.fire(Trigger.WAIT_OVER)
-        elif now >= connection.silent_at:
+        elif now >= connection.silent_at and not connection.beats.excuses(now):
             connection.beats.told()
             self._missed(Trigger.SILENT)
-        else:
+        elif now >= connection.due:
             if now >= connection.ask_at:
                 connection.beats.asked()
             self.renew()

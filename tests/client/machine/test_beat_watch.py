@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from softstate.client.machine import beat_watch
-from softstate.client.machine.beat_watch import PATIENCE_S_MIN, RATE, BeatWatch
+from softstate.client.machine.beat_watch import HELD_UP_S, PATIENCE_S_MIN, RATE, BeatWatch
 
 
 def test_without_an_anchor_a_beat_tells_no_time() -> None:
@@ -132,6 +132,17 @@ def test_asking_does_not_put_off_what_the_silence_means() -> None:
     before = watch.silent_at
     watch.asked()
     assert watch.silent_at == before
+
+
+def test_a_client_that_was_held_up_itself_reads_first_and_only_once() -> None:
+    watch = watching()
+    due = watch.silent_at
+    assert not watch.excuses(due + HELD_UP_S - 0.01)
+    assert watch.excuses(due + 3.0)
+    assert watch.silent_at == pytest.approx(due + 3.0 + HELD_UP_S)
+    assert not watch.excuses(watch.silent_at + 5.0)
+    watch.heard(200.0)
+    assert watch.excuses(watch.silent_at + 1.0)
 
 
 def test_a_node_that_answers_and_does_not_beat_is_asked_at_a_falling_rate() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from softstate.client.machine.certificate import Certificate
-from softstate.client.machine.events import Arrived, Jumped, Lost, SendPoll, Wanted
+from softstate.client.machine.events import Arrived, Jumped, Lost, SendPoll, Ticked, Wanted
 from softstate.client.machine.push_messages import PushMessages
 from softstate.wire.messages import Beat, Hello, Notify, Poll, Polled, PositionMoved, Renew, Revoked, Subscribe
 from tests.kit.machine_rig import OTHER, TTL_S, Rig, at, set_to
@@ -250,6 +250,21 @@ def test_an_answer_to_the_question_keeps_it_live() -> None:
     rig.arrive(rig.renewed(12, beat_ms=1_000))
     rig.advance(2.3)
     assert rig.mode == "live"
+
+
+def test_beats_that_wait_to_be_read_count_though_the_timer_comes_first() -> None:
+    """The process was held up for five seconds, the network was not."""
+    rig = beaten()
+    rig.now += 5.0
+    rig.do(Ticked())
+    assert rig.mode == "live"
+    rig.arrive(beat(15, clock(rig) - 0.5))
+    rig.advance(2.0)
+    assert rig.mode == "live"
+    rig.now += 5.0
+    rig.do(Ticked())
+    rig.advance(0.26)
+    assert rig.mode == "suspect"
 
 
 def test_a_node_that_never_beats_is_asked_ever_less_often() -> None:
