@@ -239,6 +239,8 @@ class Sessions:
             match message:
                 case messages.Welcome() | messages.Subscribed(more=False) | messages.Renewed(match=True, store="ok"):
                     pass
+                case messages.Beat(sent=0):
+                    pass
                 case _:
                     raise LoadFailed(f"unexpected message: {message}")
 

@@ -14,7 +14,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from softstate.position import Position
 from softstate.server.storage.level import LEVEL_S_MAX
-from softstate.server.websocket.beats import MEASURED_S, SLOT_S, STRETCH_MAX, Beats, SharedBeat, Slot
+from softstate.server.websocket.beats import MEASURED_S, SLOT_FILL, SLOT_S, STRETCH_MAX, Beats, SharedBeat, Slot
 from softstate.server.websocket.connection import Connection
 from softstate.wire import CBOR, JSON, Codec, digest_of, digest_text, frame, messages
 from softstate.wire.messages import Beat
@@ -84,8 +84,26 @@ async def test_each_connection_gets_a_beat_each_time_that_it_is_due(autojump_clo
             assert len(connection.beats) == 20 // every_s
             assert {beat.next_ms for _, beat in connection.beats} == {every_s * 1000}
         turns = Counter(round(time / SLOT_S) for connection in connections for time in connection.times)
-        assert max(turns.values()) == 3, "two of each second, one of each four: they are dealt evenly"
+        assert set(turns.values()) == {8, SLOT_FILL, SLOT_FILL + 10}, "few are told together"
         assert beats.due == 40 * 20 + 10 * 5
+
+
+async def test_many_are_dealt_evenly(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig, beating(rig) as beats:
+        connections = [Beaten() for _ in range(20 * SLOT_FILL + 60)]
+        for connection in connections:
+            beats.set(connection, 1_000)
+        await trio.sleep(3.01)
+        turns = Counter(round(time / SLOT_S) for connection in connections for time in connection.times)
+        assert set(turns.values()) == {SLOT_FILL + 3}
+        for connection in connections[::2]:
+            beats.drop(connection)
+        again = [Beaten() for _ in range(len(connections) // 2)]
+        for connection in again:
+            beats.set(connection, 1_000)
+        await trio.sleep(3.01)
+        turns = Counter(round(time / SLOT_S) for connection in again for time in connection.times)
+        assert max(turns.values()) <= SLOT_FILL
 
 
 async def test_a_beat_is_hardly_older_than_its_slot(autojump_clock: CLOCK) -> None:
