@@ -46,9 +46,9 @@ def test_k1_a_clock_runs_at_another_rate(host: str, rate: float) -> None:
 def test_k2_a_client_sleeps(for_s: float) -> None:
     async def scenario(world: World) -> None:
         await start_clients(world)
-        world.faults.suspend("a")
+        world.faults.freeze("a")
         await churn(world, for_s, for_s / 20)
-        world.faults.wake("a")
+        world.faults.thaw("a")
         assert world.clients["a"].age() >= for_s - 1
         await wait_until_live(world)
 

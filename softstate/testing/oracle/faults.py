@@ -45,7 +45,7 @@ class FaultRecord:
         if event.kind == "clock_rate":
             low, high = self._rates.get(host, (1.0, 1.0))
             self._rates[host] = min(low, float(rest)), max(high, float(rest))
-        elif event.kind in ("thaw", "wake", "clock_jump", "freeze", "suspend"):
+        elif event.kind in ("freeze", "thaw", "clock_jump"):
             self._woken[host] = event.at_s
         else:
             self._take_store_fault(event)

@@ -64,7 +64,7 @@ class NodeChecks:
 
     def faulted(self, event: FaultInjected) -> None:
         """Record a fault: earlier samples of a node that stands still say nothing."""
-        if event.kind in ("freeze", "suspend"):
+        if event.kind == "freeze":
             self._samples.pop(event.detail, None)
 
     def sampled(self, event: NodeSampled) -> None:

@@ -70,7 +70,7 @@ class Faults:
         await self._nodes[node].start()
 
     def freeze(self, host: str) -> None:
-        """Stop a process, as SIGSTOP does; its host's kernel still receives bytes."""
+        """Stop a process, as SIGSTOP or a suspend does; its clock goes on, and its kernel still receives bytes."""
         self.note("freeze", host)
         self._freezer.freeze(host)
 
@@ -260,16 +260,6 @@ class Faults:
         """Advance a host's clock; a client takes it for a sleep of its host."""
         self.note("clock_jump", f"{host} {by_s:g} s")
         self._clock(host).jump(by_s)
-
-    def suspend(self, host: str) -> None:
-        """Put a host to sleep: nothing on it runs, but its clock goes on."""
-        self.note("suspend", host)
-        self._freezer.freeze(host)
-
-    def wake(self, host: str) -> None:
-        """Wake a sleeping host."""
-        self.note("wake", host)
-        self._freezer.thaw(host)
 
     def _host(self, name: str) -> SimNode | SimClient:
         return self._nodes[name] if name in self._nodes else self._clients[name]

@@ -46,10 +46,10 @@ def _freeze(world: World, random: Random) -> End:
     return lambda: world.faults.thaw(host)
 
 
-def _suspend(world: World, random: Random) -> End:
+def _freeze_client(world: World, random: Random) -> End:
     host = random.choice(CLIENTS)
-    world.faults.suspend(host)
-    return lambda: world.faults.wake(host)
+    world.faults.freeze(host)
+    return lambda: world.faults.thaw(host)
 
 
 def _amnesia(world: World, random: Random) -> End:
@@ -214,7 +214,7 @@ def _clock_jump(world: World, random: Random) -> End:
 
 
 KINDS: dict[str, tuple[int, Callable[[World, Random], End]]] = {
-    "crash": (3, _crash), "crash_at": (3, _crash_at), "freeze": (2, _freeze), "suspend": (1, _suspend),
+    "crash": (3, _crash), "crash_at": (3, _crash_at), "freeze": (2, _freeze), "freeze_client": (1, _freeze_client),
     "amnesia": (2, _amnesia), "stall": (2, _stall), "partition": (2, _partition), "half_open": (2, _half_open),
     "reset": (2, _reset), "block": (1, _block), "slow": (2, _slow), "split": (1, _split), "frames": (5, _frames),
     "read_slowly": (1, _read_slowly), "store_down": (2, _store_down), "store_slow": (1, _store_slow),

@@ -236,10 +236,10 @@ def test_the_leases_of_a_node_grow_old_while_its_host_sleeps() -> None:
     async def scenario(world: World) -> None:
         client = await world.client("a", "t", ttl_ms=60_000)
         await world.until(lambda: client.mode == "live")
-        world.faults.suspend("n1")
+        world.faults.freeze("n1")
         world.faults.partition("a", "n1")
         await world.sleep(100)  # longer than TTL and grace
-        world.faults.wake("n1")
+        world.faults.thaw("n1")
         await world.sleep(2)
         world.sample()
         assert not world.trace.of(NodeSampled)[-1].leases
