@@ -10,7 +10,7 @@ from softstate.client.machine.poll_path import PollPath
 from softstate.client.machine.publish_path import PublishPath
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.retry_budget import RetryBudget
-from softstate.client.machine.state import NO_CAUSE, Cause, Core
+from softstate.client.machine.state import Cause, Core
 from softstate.errors import ClientClosed, SoftstateError
 
 HTTP_PUBLISH_AFTER_S = 1.0
@@ -156,18 +156,10 @@ def poll_before_connecting(parts: Parts, _: Cause) -> None:
         parts.poll.schedule(due + core.patience_s())
 
 
-def poll_elsewhere(parts: Parts, _: Cause) -> None:
-    """Poll now, another node if there is one: the one that is connected keeps silent."""
+def avoid_connected(parts: Parts, _: Cause) -> None:
+    """Have the next poll ask another node, if there is one: the one that is connected keeps silent."""
     if parts.push.connection is not None:
         parts.poll.avoid(parts.push.connection.url)
-    parts.poll.schedule(parts.core.now)
-
-
-def poll_elsewhere_soon(parts: Parts, _: Cause) -> None:
-    """Poll within the spread that nodes advised, another node if there is one: many clients notice at a time."""
-    if parts.push.connection is not None:
-        parts.poll.avoid(parts.push.connection.url)
-    poll_soon(parts, NO_CAUSE)
 
 
 def poll_uncertain(parts: Parts, cause: Cause) -> None:

@@ -158,10 +158,14 @@ class Machine:
         match event:
             case Ticked():
                 pass  # what is due is done after every event
-            case Opened() | Closed() | Jumped():
-                if isinstance(event, Jumped) and self._push.connection is not None:
+            case Opened():
+                self._fire(Trigger.OPENED if self._core.options.push else Trigger.OPENED_FOR_POLLING)
+            case Closed():
+                self._fire(Trigger.CLOSED)
+            case Jumped():
+                if self._push.connection is not None:
                     self._push.connection.beats.forget_anchor()
-                self._fire(self._plain_trigger(event))
+                self._fire(Trigger.JUMPED)
             case Wanted() | Unwanted() | PublishRequested() | PublishDropped():
                 self._read_application(event)
             case Forked():
@@ -176,15 +180,6 @@ class Machine:
                 self._publishes.failed(event.request, event.error, unsent=event.unsent)
             case Connected() | ConnectFailed() | Arrived() | Lost():
                 self._read_connection(event)
-
-    def _plain_trigger(self, event: Opened | Closed | Jumped) -> Trigger:
-        match event:
-            case Opened():
-                return Trigger.OPENED if self._core.options.push else Trigger.OPENED_FOR_POLLING
-            case Closed():
-                return Trigger.CLOSED
-            case Jumped():
-                return Trigger.JUMPED
 
     def _read_application(self, event: Wanted | Unwanted | PublishRequested | PublishDropped) -> None:
         match event:

@@ -30,9 +30,9 @@ class MachineOptions:
     """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
 
     Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for, `beat_ms` the longest time
-    between two beats, None for no beats. `advice` holds until a node
-    gives its own. After `offline_after` failed rounds of all URLs both paths share one retry budget.
-    `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
+    between two beats, None for no beats. `advice` holds until a node gives its own. After
+    `offline_after` failed rounds of all URLs both paths share one retry budget. `publishes_waiting_max` bounds the
+    publishes not yet settled, `inflight_max` those in flight on a connection.
     """
 
     urls: tuple[str, ...]

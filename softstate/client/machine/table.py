@@ -80,8 +80,13 @@ ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
     (_LEASED, (Trigger.REVOKED,), "polling", (do.await_lease, do.poll_soon)),
     (("live",), (Trigger.RENEWED_MATCH,), None, ()),
     (("live", "suspect"), (Trigger.RENEWED_DOWN,), None, ()),
-    (("live",), (Trigger.ANSWER_MISSED, Trigger.JUMPED), "suspect", (do.poll_elsewhere, do.renew_once_more)),
-    (("live",), (Trigger.SILENT,), "suspect", (do.poll_elsewhere_soon, do.renew_once_more)),
+    (
+        ("live",),
+        (Trigger.ANSWER_MISSED, Trigger.JUMPED),
+        "suspect",
+        (do.avoid_connected, do.poll_now, do.renew_once_more),
+    ),
+    (("live",), (Trigger.SILENT,), "suspect", (do.avoid_connected, do.poll_soon, do.renew_once_more)),
     (("suspect",), (Trigger.RENEWED_MATCH,), "live", (do.stop_polling, do.reset_backoff)),
     (("suspect",), (Trigger.ANSWER_MISSED,), "polling", (do.leave, do.reconnect_spread, do.poll_before_connecting)),
     (
