@@ -303,9 +303,12 @@ class Knowledge:
 
     def beaten(self, revision: int, asof: float) -> None:
         """Take a beat as a certificate for what the present lease is known to hold (P-BEAT-5)."""
+        lease, moved = self.lease, False
         for held in self.subscriptions.values():
-            held.beaten(self.lease, revision, asof)
-        self._forget_tombstones()
+            if held.beaten(lease, revision, asof):
+                moved = True
+        if moved:
+            self._forget_tombstones()
 
     def held_before(self, name: str, serial: int) -> bool:
         """Tell whether a name has been in the set since before request `serial`."""

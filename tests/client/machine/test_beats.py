@@ -312,15 +312,19 @@ def test_another_node_is_polled_while_this_one_is_silent() -> None:
 
 def any_name_counts(patch: pytest.MonkeyPatch) -> None:
     """A beat certifies every name that is held."""
-    patch.setattr(Certificate, "beaten", lambda self, _lease, revision, asof: self._certify(revision, asof))
+    beaten = Certificate.beaten
+    patch.setattr(
+        Certificate, "beaten", lambda self, _lease, revision, asof: beaten(self, self.vouched, revision, asof)
+    )
 
 
 def a_resumption_counts(patch: pytest.MonkeyPatch) -> None:
     """A beat certifies what a resumption put under the lease."""
 
-    def counting(self: Certificate, lease: int, revision: int, asof: float) -> None:
-        if self.lease == lease:
-            self._certify(revision, asof)
+    beaten = Certificate.beaten
+
+    def counting(self: Certificate, lease: int, revision: int, asof: float) -> bool:
+        return self.lease == lease and beaten(self, self.vouched, revision, asof)
 
     patch.setattr(Certificate, "beaten", counting)
 
