@@ -23,11 +23,11 @@ PER_RENEWAL = 2
 
 def granted_beat_ms(asked_ms: int, ttl_ms: int) -> int:
     """Return the time between two beats for a client that asks for `asked_ms` at most; 0 for none (P-BEAT-1)."""
-    longest = min(asked_ms, renew_ms(ttl_ms) // PER_RENEWAL)
-    if not asked_ms or renew_ms(ttl_ms) // PER_RENEWAL < BEAT_MS_MIN:
+    longest_ms = renew_ms(ttl_ms) // PER_RENEWAL
+    if not asked_ms or longest_ms < BEAT_MS_MIN:
         return 0
-    doubled = max(longest // BEAT_MS_MIN, 1).bit_length() - 1
-    return BEAT_MS_MIN << doubled
+    seconds = max(min(asked_ms, longest_ms) // BEAT_MS_MIN, 1)
+    return BEAT_MS_MIN << (seconds.bit_length() - 1)
 
 
 def set_beat(session: SessionCore, asked_ms: int | None) -> list[Effect]:

@@ -102,10 +102,10 @@ class SessionMachine(SessionCore):
             return []
         effects = rule.act(self, *args, **kwargs)
         assert self.state in rule.to
-        self._note_positions(effects)
+        self._note_named(effects)
         return effects
 
-    def _note_positions(self, effects: list[Effect]) -> None:
+    def _note_named(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send | SendFirst):
                 self.named = getattr(effect.message, "position", None) or self.named
@@ -123,7 +123,7 @@ class SessionMachine(SessionCore):
         except RequestError as error:
             effects = [send_error(error, getattr(message, "id", None))]
         assert self.state in rule.to
-        self._note_positions(effects)
+        self._note_named(effects)
         return effects
 
     def unreadable(self, error: RequestError, request: Id | None = None) -> list[Effect]:
