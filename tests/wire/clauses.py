@@ -274,6 +274,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-REN-10": (
         "session/test_renew.py::test_while_the_store_is_down_the_lease_is_renewed_but_nothing_certified",
+        "session/test_renew.py::test_while_the_store_is_down_no_history_is_named_that_is_over",
         "server/storage/test_heads.py::test_each_renewal_is_settled_within_half_of_a_client_s_timeout",
         "client/machine/test_table.py::test_with_the_store_down_nothing_is_certified_and_the_mode_stays",
     ),
