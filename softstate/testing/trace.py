@@ -10,6 +10,7 @@ Two runs of one seed have the same `Trace.digest`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -143,6 +144,8 @@ class Subscribed(TraceEvent):
     client: str
     handle: int
     names: tuple[str, ...]
+    beat_s: float = math.inf
+    """The time between two beats that its client asks for at most; infinite if it asks for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ class ClientChecks:
         Exempt from S5: clients whose clock was off by more than 1 % at some time. A state that a restored backup brings
         back counts from its return, and one that the restore removes is wrong from then on.
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
-        name just added), and the first seconds after a client stood still or its clock jumped.
+        name just added), and the first seconds after a client stood still or its clock jumped. Once a clock is off by
+        more than 1 %, beats prove nothing, and the bound is that of renewals.
         """
         handle = self._handles.get((event.client, event.handle))
         if handle is None or not self._histories.all:
@@ -138,7 +139,7 @@ class ClientChecks:
             if stale_s > event.age_s + ROUNDING_S:
                 what = f"{topic} is stale for {stale_s:.3f} s at an age of {event.age_s:.3f} s"
                 self._findings.add("S5", event.at_s, _party(event), what, *evidence)
-        self._check_cut_off(event)
+        self._check_cut_off(event, handle.subscribed.beat_s)
         # A handle cannot have lacked anything for longer than it exists.
         self._check_converged(event, min(stale_s, event.at_s - handle.subscribed.at_s), topic)
 
@@ -153,13 +154,16 @@ class ClientChecks:
             what = f"{event.unreadable[0]} is refused still, {event.at_s - healed:.3f} s after it was published again"
             self._findings.add("S18", event.at_s, _party(event), what, event)
 
-    def _check_cut_off(self, event: AgeSampled) -> None:
+    def _check_cut_off(self, event: AgeSampled, beat_s: float) -> None:
         if event.mode != "live" or event.age_s == math.inf or self._faults.store_faulty(event.at_s):
             return
         if self._faults.just_woken(event.client, event.at_s, WAKING_S + self._bounds.timeout_s):
             return
         # Ages allow for a clock that is 1 % slow, so they may exceed the time that has passed by as much.
-        bound_s = self._bounds.cut_off_s * self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
+        bound_s = self._bounds.cut_off_s
+        if self._faults.clocks_good:
+            bound_s = min(bound_s, self._bounds.beaten_s(beat_s))
+        bound_s *= self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
         if event.age_s > bound_s:
             what = f"live at an age of {event.age_s:.3f} s, above {bound_s:g} s"
             self._findings.add("B", event.at_s, _party(event), what, event)

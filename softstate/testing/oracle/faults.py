@@ -78,6 +78,11 @@ class FaultRecord:
         low, high = self._rates.get(host, (1.0, 1.0))
         return low >= 1 - CLOCK_ERROR_MAX and high <= 1 + CLOCK_ERROR_MAX
 
+    @property
+    def clocks_good(self) -> bool:
+        """Whether no host's clock was ever off by more than the promises allow."""
+        return all(map(self.clock_good, self._rates))
+
     def store_faulty(self, at_s: float) -> bool:
         """Return whether the store has a fault, or had one less than `SETTLE_S` ago."""
         return bool(self._store_faults) or at_s < self._store_until + SETTLE_S
@@ -92,6 +97,4 @@ class FaultRecord:
 
     def clocks_moved(self, at_s: float, within_s: float) -> bool:
         """Return whether any host stood still or any clock jumped less than `within_s` ago, or any clock is bad."""
-        return any(at_s < woken + within_s for woken in self._woken.values()) or not all(
-            map(self.clock_good, self._rates)
-        )
+        return not self.clocks_good or any(at_s < woken + within_s for woken in self._woken.values())

@@ -36,8 +36,12 @@ class Bounds:
 
     @property
     def cut_off_s(self) -> float:
-        """B: the highest age of a live client's knowledge."""
+        """B: the highest age of a live client's knowledge that only renewals certify."""
         return 1.2 * self.renew_s + self.timeout_s + self.slack_s
+
+    def beaten_s(self, beat_s: float) -> float:
+        """B: the highest age of a live client's knowledge that beats certify, `beat_s` apart or less."""
+        return 1.2 * max(beat_s, 1.0) + self.timeout_s + self.spread_s + self.slack_s
 
     @property
     def converge_s(self) -> float:

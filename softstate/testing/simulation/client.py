@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, final
@@ -153,7 +154,8 @@ class SimClient:
         assert self.client is not None
         if handle.number not in self._handles:
             return  # given up before it began, while its host was frozen
-        self._record(Subscribed(trio.current_time(), self.name, handle.number, handle.names))
+        beat_s = (self._options["beat_ms"] or math.inf) / 1000
+        self._record(Subscribed(trio.current_time(), self.name, handle.number, handle.names, beat_s))
         with handle.scope:
             try:
                 async with self.client.subscribe(*handle.names) as handle.updates:

@@ -35,6 +35,7 @@ from softstate.testing.trace import (
 
 OPENED = LineageCommitted(0.0, 1, "e", "l1")
 WANTED = Subscribed(0.0, "a", 1, ("t", "p/"))
+BEATEN = Subscribed(0.0, "a", 1, ("t", "p/"), beat_s=1.0)
 POSITION = {"epoch": "e", "lineage": "l1", "revision": 3}
 
 
@@ -153,6 +154,7 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "a damaged topic that passes for deleted": ("S2", (commit(1, 2), DAMAGED, delivered(4, 2, value=None))),
     "an age over a damaged topic that was not told": ("S5", (commit(1, 2), DAMAGED, age(10, 2))),
     "live and cut off": ("B", (age(40, 31),)),
+    "live without beats": ("B", (BEATEN, age(40, 8.4))),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
     "live and cut off after a store fault": ("B", (
         FaultInjected(1, "store_slow", "1 to 2 s"), FaultInjected(2, "store_slow", "0 to 0 s"), age(80, 79))),
@@ -225,6 +227,8 @@ KEEPING: dict[str, Events] = {
         *MESSAGES[:3], written(4, "subscribed", id=1, changes=[{"topic": "p/x", "version": 3}], unreadable=["t"],
                                position=POSITION), *MESSAGES[4:], RENEWED),
     "B": (age(40, 30), age(41, 100, "polling"), age(42, 1)),
+    "B with beats": (BEATEN, age(40, 8.2)),
+    "B with beats and a bad clock": (BEATEN, FaultInjected(0.0, "clock_rate", "n1 0.9"), age(40, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
         FaultInjected(1, "store_down", "all"), FaultInjected(2, "store_down", "n1"),
