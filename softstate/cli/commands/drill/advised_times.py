@@ -9,6 +9,8 @@ import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.client.machine.backoff import JITTER
+from softstate.client.machine.beat_watch import LATE, RATE
+from softstate.client.machine.state import BEAT_MS
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import NodeUrl, parse_url
 from softstate.http_client.streams import open_tcp
@@ -17,6 +19,9 @@ from softstate.wire.messages import ClientBye, Hello, Welcome
 
 SERVICE_S = 3.0
 """The service time of promise L: the time a node may take to serve all clients that came back within the spread."""
+
+DRIFT = 1 - RATE
+"""What a beat's age grows by for each second since the answer that it is anchored in."""
 
 ASK_S_MAX = 10.0
 
@@ -32,6 +37,8 @@ class AdvisedTimes:
     poll_spread_s: float
     recover_spread_s: float
     recover_cap_s: float
+    beat_s: float
+    """Time between two beats; 0 if there are none."""
     durability: str
 
     @classmethod
@@ -45,6 +52,7 @@ class AdvisedTimes:
             welcome.poll.spread_ms / 1000,
             welcome.recover.spread_ms / 1000,
             welcome.recover.cap_ms / 1000,
+            welcome.beat_ms / 1000,
             str(welcome.durability),
         )
 
@@ -52,11 +60,13 @@ class AdvisedTimes:
     def age_s_max(self) -> float:
         """Promise B: the highest age of a client that can reach a node.
 
-        Cut off, it learns of that within `timeout_s` (in silence) or at once, and then polls, after the spread. A
-        round trip is taken to last `timeout_s` at most: what takes longer counts as not answered.
+        Cut off in silence, it misses a beat or the answer to a renewal, and learns of that within `timeout_s`; then it
+        polls, after the spread. A round trip is taken to last `timeout_s` at most: what takes longer counts as not
+        answered.
         """
         slow = 1 + JITTER
-        cut_off_s = slow * self.renew_s + max(self.timeout_s, self.poll_spread_s)
+        certified_s = LATE * self.beat_s + DRIFT * slow * self.renew_s if self.beat_s else slow * self.renew_s
+        cut_off_s = certified_s + self.timeout_s + self.poll_spread_s
         return max(cut_off_s, slow * self.poll_every_s) + self.timeout_s
 
     @property
@@ -84,7 +94,7 @@ async def ask_times(urls: Sequence[str]) -> AdvisedTimes:
 async def _greet(nursery: trio.Nursery, url: NodeUrl) -> AdvisedTimes:
     websocket = await open_websocket(nursery, url, CBOR, open_tcp, ASK_S_MAX)
     try:
-        await websocket.send(CBOR.encode(Hello(name="softstate drill")))
+        await websocket.send(CBOR.encode(Hello(name="softstate drill", beat_ms=BEAT_MS)))
         message = CBOR.server_message(await websocket.receive())
         if not isinstance(message, Welcome):
             raise HandshakeFailed(f"{url} answered hello with {type(message).__name__.lower()}")

@@ -192,8 +192,11 @@ class Drill:
 
 
 def _times(clients: int) -> list[str]:
-    """Return the times of a throw-away node: short, for a short drill, yet long enough for this host to keep them."""
-    ttl_ms, timeout_ms, poll_ms = max(3_000, 12 * clients), max(1_000, 4 * clients), max(500, 4 * clients)
+    """Return the times of a throw-away node: short, for a short drill, yet long enough for this host to keep them.
+
+    Leases are as short as they may be with a beat a second, two of which fit between renewals.
+    """
+    ttl_ms, timeout_ms, poll_ms = max(6_000, 12 * clients), max(1_000, 4 * clients), max(500, 4 * clients)
     leases = ["--ttl", f"{ttl_ms}ms", "--timeout-ms", str(timeout_ms), "--poll-every-ms", str(poll_ms)]
     return [*leases, "--recover-base-ms", "200", "--recover-cap-ms", "2000", "--store-s-max", "1"]
 

@@ -17,9 +17,9 @@ from softstate.cli.commands.drill.verdict import Figures, Spread, broken, judge,
 
 TERMS = AdvisedTimes(
     ttl_s=3.0, renew_s=1.0, timeout_s=1.0, poll_every_s=0.5, poll_spread_s=0.1, recover_spread_s=0.1,
-    recover_cap_s=2.0, durability="durable",
+    recover_cap_s=2.0, beat_s=0.0, durability="durable",
 )  # fmt: skip
-AGE_S_MAX = 1.2 * 1.0 + 1.0 + 1.0
+AGE_S_MAX = 1.2 * 1.0 + 1.0 + 0.1 + 1.0
 CONVERGE_S_MAX = 2.0 + 3.0
 PLAN = Plan(kind="server", clients=2, for_s=30.0, prefix="d/")
 
@@ -179,6 +179,13 @@ def test_an_age_above_what_b_and_l_allow_is_counted(
     assert ledger.over_bound == 0
     ledger.sample(sample(at_s, allowed_s + 0.01))
     assert ledger.over_bound == 1
+
+
+def test_with_beats_the_bound_follows_from_them_and_not_from_renewals() -> None:
+    patient = dataclasses.replace(TERMS, ttl_s=60.0, renew_s=20.0)
+    assert patient.age_s_max == pytest.approx(1.2 * 20.0 + 1.0 + 0.1 + 1.0)
+    beaten = dataclasses.replace(patient, beat_s=1.0)
+    assert beaten.age_s_max == pytest.approx(1.2 * 1.0 + 0.02 * 1.2 * 20.0 + 1.0 + 0.1 + 1.0)
 
 
 def healthy_drill(ledger: Ledger) -> Figures:
