@@ -3,6 +3,7 @@
 local TOPIC_BYTES_MAX = 255
 local VALUE_BYTES_MAX = 65536
 local VALUE_DEPTH_MAX = 32
+local VALUE_ITEMS_MAX = 4096
 
 -- Well-formed sequences of UTF-8 (RFC 3629). None can be found inside another.
 local SEQUENCES = {
@@ -82,30 +83,34 @@ local function is_bytes(value)
   return type(value) == 'string' and #value % 4 == 0 and value:find('^[A-Za-z0-9+/]*=?=?$')
 end
 
--- Bytes that a decoded value takes as CBOR at most, or nil and what is wrong with it.
-local function measure(value, depth)
+-- Adds to `total` the bytes that a decoded value takes as CBOR at most, and its items: members of its lists and maps, at
+-- any depth. Returns what is wrong with it, nil for nothing.
+local function measure(value, depth, total)
   local kind = type(value)
   if kind == 'string' then
-    return 5 + #value
+    total.bytes = total.bytes + 5 + #value
+    return nil
   elseif kind ~= 'table' then
-    return 9
+    total.bytes = total.bytes + 9
+    return nil
   elseif next(value) == '$bytes' and next(value, '$bytes') == nil then
     if not is_bytes(value['$bytes']) then
-      return nil, 'value: {"$bytes": ...} must hold standard base64 text'
+      return 'value: {"$bytes": ...} must hold standard base64 text'
     end
-    return 5 + #value['$bytes']
+    total.bytes = total.bytes + 5 + #value['$bytes']
+    return nil
   elseif depth >= VALUE_DEPTH_MAX then
-    return nil, 'value is nested deeper than ' .. VALUE_DEPTH_MAX .. ' levels'
+    return 'value is nested deeper than ' .. VALUE_DEPTH_MAX .. ' levels'
   end
-  local size = 5
+  total.bytes = total.bytes + 5
   for key, item in pairs(value) do
-    local bytes, fault = measure(item, depth + 1)
+    total.items = total.items + 1
+    total.bytes = total.bytes + (type(key) == 'string' and 5 + #key or 0)
+    local fault = measure(item, depth + 1, total)
     if fault then
-      return nil, fault
+      return fault
     end
-    size = size + bytes + (type(key) == 'string' and 5 + #key or 0)
   end
-  return size
 end
 
 local function value_fault(json)
@@ -117,12 +122,16 @@ local function value_fault(json)
   if not fine then
     return 'value is not JSON'
   end
-  local size
-  size, fault = measure(value, 0)
-  if size and size > VALUE_BYTES_MAX then
-    return 'value takes about ' .. size .. ' bytes encoded as CBOR, the limit is ' .. VALUE_BYTES_MAX
+  local total = { bytes = 0, items = 0 }
+  fault = measure(value, 0, total)
+  if fault then
+    return fault
+  elseif total.items > VALUE_ITEMS_MAX then
+    return 'value holds ' .. total.items .. ' items (members of lists and maps), the limit is ' .. VALUE_ITEMS_MAX
+      .. ': send numbers as one text or bytes, or publish the parts as topics of their own'
+  elseif total.bytes > VALUE_BYTES_MAX then
+    return 'value takes about ' .. total.bytes .. ' bytes encoded as CBOR, the limit is ' .. VALUE_BYTES_MAX
   end
-  return fault
 end
 
 -- Returns the version, or an error INVALID or CONFLICT, with which nothing was changed. Deleting what has no value changes
