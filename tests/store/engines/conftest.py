@@ -17,6 +17,7 @@ import trio
 
 from tests.places import ENGINES
 from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
+from tests.store.engines.postgres_inbox_rig import Application
 from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresRig, PostgresServer, running_server
 from tests.store.engines.redis_rig import RedisRig
 from tests.store.engines.rig import Rig, folder_for
@@ -52,6 +53,22 @@ def postgres() -> Iterator[PostgresRig]:
         with PostgresRig.running() as rig:
             patch.undo()
             yield rig
+
+
+@pytest.fixture(scope="module")
+def _private_server() -> Iterator[PostgresRig]:
+    with PostgresRig.running() as rig:
+        yield rig
+
+
+@pytest.fixture
+async def private_postgres(_private_server: PostgresRig) -> AsyncIterator[PostgresRig]:
+    """A running server of the file's own, without a store: what an earlier test did to it does not matter."""
+    rig = _private_server
+    rig.server.execute(f"DROP SCHEMA IF EXISTS {rig.schema} CASCADE", database=DATABASE)
+    yield rig
+    await rig.close_stores()
+    rig.opened.clear()
 
 
 @pytest.fixture
@@ -111,3 +128,11 @@ async def backend(
     backend = PostgresBackend(server, f"Test {next(_numbers)}")
     yield backend
     await backend.close_stores()
+
+
+@pytest.fixture
+def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
+    made: list[Application] = []
+    yield made
+    for application in made:
+        application.connection.close()

@@ -17,6 +17,10 @@ import psycopg
 import trio
 from psycopg import sql
 
+from softstate.errors import SoftstateError
+from softstate.model import Page, Query
+from softstate.names import ALL
+from softstate.position import Position
 from softstate.store.base import KEYS_MAX
 from softstate.store.postgres.store import PostgresStore
 from tests.kit.engines import missing
@@ -361,3 +365,10 @@ class PostgresRig(PostgresBackend):
 
     async def aclose(self) -> None:
         await self.kill()
+
+
+async def asked(store: PostgresStore, witness: Position) -> Page | SoftstateError:
+    """Read everything as a client does that has seen a position; return the page, or the error for that client."""
+    (answer,) = await store.read([Query(prefixes={ALL: 0}, witness=witness)])
+    assert isinstance(answer, Page | SoftstateError)
+    return answer
