@@ -21,7 +21,7 @@ SERVICE_S = 3.0
 """The service time of promise L: the time a node may take to serve all clients that came back within the spread."""
 
 DRIFT = 1 - RATE
-"""What a beat's age grows by for each second since the answer that it is anchored in."""
+"""A beat's age grows by this for each second since the answer that it is anchored in."""
 
 ASK_S_MAX = 10.0
 
