@@ -229,6 +229,7 @@ KEEPING: dict[str, Events] = {
     "B": (age(40, 30), age(41, 100, "polling"), age(42, 1)),
     "B with beats": (BEATEN, age(40, 8.2)),
     "B with beats and a bad clock": (BEATEN, FaultInjected(0.0, "clock_rate", "n1 0.9"), age(40, 30)),
+    "B with beats behind what is read slowly": (BEATEN, FaultInjected(0.0, "read_slowly", "a 1 s"), age(40, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
         FaultInjected(1, "store_down", "all"), FaultInjected(2, "store_down", "n1"),
