@@ -74,18 +74,19 @@ async def beating(
 
 async def test_each_connection_gets_a_beat_each_time_that_it_is_due(autojump_clock: CLOCK) -> None:
     async with renewing() as rig, beating(rig) as beats:
-        connections = [Beaten() for _ in range(50)]
+        many = SLOT_FILL + 8
+        connections = [Beaten() for _ in range(many + 10)]
         for number, connection in enumerate(connections):
-            beats.set(connection, 1_000 if number < 40 else 4_000)
+            beats.set(connection, 1_000 if number < many else 4_000)
         await trio.sleep(20.01)
         for number, connection in enumerate(connections):
-            every_s = 1.0 if number < 40 else 4.0
+            every_s = 1.0 if number < many else 4.0
             assert connection.gaps() == {every_s}
             assert len(connection.beats) == 20 // every_s
             assert {beat.next_ms for _, beat in connection.beats} == {every_s * 1000}
         turns = Counter(round(time / SLOT_S) for connection in connections for time in connection.times)
         assert set(turns.values()) == {8, SLOT_FILL, SLOT_FILL + 10}, "few are told together"
-        assert beats.due == 40 * 20 + 10 * 5
+        assert beats.due == many * 20 + 10 * 5
 
 
 async def test_many_are_dealt_evenly(autojump_clock: CLOCK) -> None:
@@ -269,6 +270,16 @@ async def test_beats_that_cost_too_much_come_less_often_and_say_so(autojump_cloc
         await trio.sleep(100)
         assert beats.shortest_ms == 1_000
         assert connections[0].gaps() >= {1.0}
+
+
+async def test_the_cost_of_a_single_slot_counts_once_a_second(autojump_clock: CLOCK) -> None:
+    spending = Spending()
+    async with renewing() as rig, beating(rig, 0.08, spending) as beats:
+        for _ in range(70):  # 70 ms a second, of the 80 that are allowed
+            beats.set(Costly(spending), 1_000)
+        for _ in range(20):
+            await trio.sleep(3)
+            assert beats.shortest_ms == 1_000
 
 
 async def test_no_beat_comes_later_than_the_one_before_it_has_said(autojump_clock: CLOCK) -> None:
