@@ -60,6 +60,11 @@ class History:
         at = bisect_right(self.rows, revision, key=lambda row: row[0])
         return self.rows[at - 1][1] if at else None
 
+    def has(self, position: Identity) -> bool:
+        """Tell whether a position is on this history."""
+        epoch, lineage, revision = position
+        return self.epoch == epoch and self.lineage_at(revision) == lineage
+
     def add(self, entry: Entry) -> None:
         """Append a commit."""
         self.topics.setdefault(entry.event.topic, []).append(entry)
@@ -174,10 +179,11 @@ class Histories:
 
     def with_position(self, epoch: str, lineage: str, revision: int) -> History | None:
         """Return the newest history that a position is on."""
-        for history in reversed(self.all):
-            if history.epoch == epoch and history.lineage_at(revision) == lineage:
-                return history
-        return None
+        return next((history for history in reversed(self.all) if history.has((epoch, lineage, revision))), None)
+
+    def share(self, one: Identity, other: Identity) -> bool:
+        """Tell whether two positions are on one history."""
+        return any(history.has(one) and history.has(other) for history in self.all)
 
     def topics_under(self, names: Iterable[str]) -> list[str]:
         """List the topics of the current history that some names cover."""

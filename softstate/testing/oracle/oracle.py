@@ -11,9 +11,9 @@
         oracle.check()                        # raises PromiseBroken
 
 `run_checked` does all that. The oracle knows the commits from the disk, the delivered changes from the applications,
-and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (if messages are recorded), S8, S9, S10,
-S18 and B are checked with every event, L from the last `heal` on; S3, S11, and the rest of S4 and L by `finish`. The
-docstring of each check says what is exempt from it.
+and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (of renewals and beats, if messages are
+recorded), S8, S9, S10, S18 and B are checked with every event, L from the last `heal` on; S3, S11, and the rest of S4
+and L by `finish`. The docstring of each check says what is exempt from it.
 
 (An oracle beside a deterministic simulation: Zhou et al., "FoundationDB", SIGMOD 2021, section 4; checking a history
 of operations: Kingsbury's Jepsen.)

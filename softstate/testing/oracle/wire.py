@@ -1,4 +1,4 @@
-"""Checks of WebSocket messages: S7, the watermark of a matching `renewed`."""
+"""Checks of WebSocket messages: S7, the watermark of a matching `renewed`, and that of a `beat`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from softstate.testing.oracle.history import Histories, History, covers
+from softstate.testing.oracle.history import Histories, History, Identity, covers
 from softstate.testing.oracle.verdict import Findings
 from softstate.testing.trace import MessageWritten
 
@@ -18,12 +18,14 @@ Scope: TypeAlias = dict[str, "_Subscription"]
 class _Subscription:
     """One name of a lease: the revision that the client had, and up to which it was answered (None: not yet).
 
-    `serial` numbers the `subscribe` that asked for it.
+    `serial` numbers the `subscribe` that asked for it. `certified` is the position that was certified last on this
+    connection; None: none was, and beats do not tell of it.
     """
 
     base: int
     serial: int
     answered: int | None = None
+    certified: Identity | None = None
 
 
 @final
@@ -43,15 +45,23 @@ class _Connection:
 
 @final
 class WireChecks:
-    """Follows every WebSocket connection of which messages are recorded. `renewals` counts those that were checked.
+    """Follows every WebSocket connection of which messages are recorded. `renewals` and `beats` count those checked.
 
     A message that is lost was still written: noticing the loss is not part of S7. Exempt are names that the client
     subscribed to again, or gave up, between `renew` and `renewed`; and deletions that the answer covered (a client that
     lists from 0 sweeps).
+
+    A beat answers no request: it tells of the names that a complete `subscribed`, or a matching `renewed`, certified on
+    this connection before it was written (a session that was resumed has none at first), and that the client has not
+    given up, or subscribed to again, when it is written. It tells of none once the lease was revoked, and of none
+    without a `position`. One of a history that is over is held to the changes of that history. One at a position that a
+    certificate has passed, in the same history, adds nothing to it: what was newest there need not be written after an
+    answer that is newer.
     """
 
     def __init__(self, histories: Histories, findings: Findings) -> None:
         self.renewals = 0
+        self.beats = 0
         self._histories = histories
         self._findings = findings
         self._connections: dict[int, _Connection] = {}
@@ -60,7 +70,7 @@ class WireChecks:
         self._ops: dict[str, Callable[[_Connection, MessageWritten, dict[str, Any]], None]] = {
             "hello": self._hello, "subscribe": self._subscribe, "unsubscribe": self._unsubscribe,
             "renew": self._renew, "welcome": self._welcome, "subscribed": self._subscribed,
-            "notify": self._notify, "renewed": self._renewed, "revoked": self._revoked,
+            "notify": self._notify, "renewed": self._renewed, "beat": self._beat, "revoked": self._revoked,
         }  # fmt: skip
 
     def written(self, event: MessageWritten) -> None:
@@ -110,10 +120,10 @@ class WireChecks:
             connection.scope.pop(name, None)
         if message.get("more"):
             return
-        serials, revision = connection.asked.get(message["id"], set()), message["position"]["revision"]
+        serials, at = connection.asked.get(message["id"], set()), _identity(message["position"])
         for name, held in connection.scope.items():
             if held.serial in serials:
-                connection.scope[name] = _Subscription(held.base, held.serial, revision)
+                connection.scope[name] = _Subscription(held.base, held.serial, at[-1], at)
 
     def _notify(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         self._write(connection, (message,))
@@ -126,20 +136,37 @@ class WireChecks:
         scope = connection.renewals.pop(message["id"], None)
         if scope is None or not message.get("match") or message.get("store", "ok") != "ok":
             return
-        position = message["position"]
-        history = self._histories.with_position(position["epoch"], position["lineage"], position["revision"])
+        self.renewals += 1
+        certified = {
+            name: now
+            for name, held in scope.items()
+            if (now := connection.scope.get(name)) is not None and now.serial == held.serial
+        }
+        self._certify(connection, event, certified)
+
+    def _beat(self, connection: _Connection, event: MessageWritten, message: dict[str, Any]) -> None:
+        if not message.get("position"):
+            return
+        at = _identity(message["position"])
+        told = {name: held for name, held in connection.scope.items() if held.certified is not None}
+        self.beats += bool(told)
+        self._certify(connection, event, {name: held for name, held in told.items() if not self._passed(held, at)})
+
+    def _passed(self, held: _Subscription, at: Identity) -> bool:
+        """Tell whether a certificate of a name has passed a position."""
+        last = held.certified
+        return last is not None and last[-1] >= at[-1] and self._histories.share(last, at)
+
+    def _certify(self, connection: _Connection, event: MessageWritten, certified: Scope) -> None:
+        at = _identity(event.message["position"])
+        history = self._histories.with_position(*at)
         if history is None:
-            what = f"position {position} was never on any history"
+            what = f"position {at} was never on any history"
             self._findings.add("S7", event.at_s, f"{event.sender}→{event.receiver}", what, event)
             return
-        self.renewals += 1
-        for name, held in scope.items():
-            now = connection.scope.get(name)
-            if now is not None and now.serial == held.serial:
-                self._check(connection, event, history, name, now)
-                connection.scope[name] = _Subscription(
-                    max(now.base, position["revision"]), now.serial, position["revision"]
-                )
+        for name, held in certified.items():
+            self._check(connection, event, history, name, held)
+            connection.scope[name] = _Subscription(max(held.base, at[-1]), held.serial, at[-1], at)
 
     def _check(
         self, connection: _Connection, event: MessageWritten, history: History, name: str, held: _Subscription
@@ -151,10 +178,14 @@ class WireChecks:
                 continue
             if entry.event.deleted and entry.revision <= (held.answered or 0):
                 continue
-            what = f"renewed at {revision} claims that {topic} at {entry.revision} was written, which it was not"
+            what = f"{event.op} at {revision} claims that {topic} at {entry.revision} was written, which it was not"
             self._findings.add("S7", event.at_s, f"{event.sender}→{event.receiver}", what, entry.event, event)
 
     def _write(self, connection: _Connection, changes: Any) -> None:
         for change in changes:
             topic, version = change["topic"], change["version"]
             connection.written[topic] = max(connection.written.get(topic, 0), version)
+
+
+def _identity(position: dict[str, Any]) -> Identity:
+    return position["epoch"], position["lineage"], position["revision"]

@@ -79,7 +79,7 @@ def node(
 
 
 def written(at: float, op: str, **fields: Any) -> MessageWritten:
-    sender, receiver = ("n1", "a") if op in ("subscribed", "renewed", "notify", "welcome") else ("a", "n1")
+    sender, receiver = ("n1", "a") if op in ("subscribed", "renewed", "notify", "welcome", "beat") else ("a", "n1")
     return MessageWritten(at, 1, sender, receiver, op, {"op": op, **fields})
 
 
@@ -93,6 +93,8 @@ MESSAGES = (
     commit(2, 2), commit(3, 3, "p/x"), written(4, "renew", id=2),
 )  # fmt: skip
 RENEWED = written(6, "renewed", id=2, match=True, store="ok", position=POSITION)
+BEAT = written(6, "beat", next_ms=1_000, sent=2, position=POSITION, clock_ms=0)
+SUBSCRIBE_AGAIN = written(5, "subscribe", id=3, topics={"t": 0}, prefixes={"p/": 0}, replace=True)
 RESUMED = (
     *MESSAGES[:6],
     MessageWritten(7, 2, "a", "n1", "hello", {"session": "s", "since": 2, "position": POSITION}),
@@ -100,6 +102,8 @@ RESUMED = (
     MessageWritten(8, 2, "a", "n1", "renew", {"id": 1}),
 )
 RENEWED_2 = MessageWritten(9, 2, "n1", "a", "renewed", {"id": 1, "match": True, "position": POSITION})
+BEAT_2 = replace(BEAT, at_s=9, connection=2)
+BEAT_4 = replace(BEAT_2, at_s=11, message={"position": {**POSITION, "revision": 4}})
 
 STARTED = NodeStarted(0.0, "n1", 1)
 HEALED = FaultInjected(10.0, "heal", "")
@@ -134,6 +138,21 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "a watermark over a replay with a gap": ("S7", (*RESUMED, RENEWED_2)),
     "a watermark of no history": ("S7", (*MESSAGES, NOTIFY_2, NOTIFY_3, written(
         6, "renewed", id=2, match=True, position={**POSITION, "revision": 9}))),
+    "a beat over what was not written": ("S7", (*MESSAGES, NOTIFY_2, BEAT)),
+    "a beat ahead of a push": ("S7", (*MESSAGES, NOTIFY_3, BEAT, NOTIFY_2)),
+    "a beat over a name that another subscribe did not ask for": ("S7", (
+        *MESSAGES, NOTIFY_2, written(5, "subscribe", id=3, topics={"u": 0}, prefixes={}), BEAT)),
+    "a beat after a renewal of a resumed session": ("S7", (
+        *RESUMED, MessageWritten(7, 2, "n1", "a", "notify", {"topic": "p/x", "version": 3}), RENEWED_2,
+        commit(10, 4), BEAT_4)),
+    "a beat of another history than the answer": ("S7", (
+        *MESSAGES[:3], *MESSAGES[4:6], restored(4, 1), LineageCommitted(4, 2, "e", "l2"), commit(4, 3, "u"),
+        commit(4, 4, "u"), written(5, "subscribed", id=1, changes=[], position={
+            "epoch": "e", "lineage": "l2", "revision": 4}), BEAT)),
+    "a beat of no history": ("S7", (*MESSAGES, NOTIFY_2, NOTIFY_3, replace(
+        BEAT, message={"position": {**POSITION, "lineage": "l9"}}))),
+    "a beat of a lost history": ("S7", (
+        *MESSAGES, restored(4, 2), LineageCommitted(4, 3, "e", "l2"), NOTIFY_2, BEAT)),
     "a value after its deletion": ("S8", (
         commit(1, 2), commit(2, 3, value=None), delivered(3, 3, value=None), delivered(4, 2))),
     "two histories without a reset": ("S9", (
@@ -209,6 +228,29 @@ KEEPING: dict[str, Events] = {
         *MESSAGES[:3], written(4, "subscribed", id=1, changes=[], denied=["t", "p/"], position=POSITION), *MESSAGES[4:],
         RENEWED),
     "S7 resumed": (*RESUMED, MessageWritten(7, 2, "n1", "a", "notify", {"topic": "p/x", "version": 3}), RENEWED_2),
+    "S7 a beat": (*MESSAGES, NOTIFY_2, NOTIFY_3, BEAT),
+    "S7 a beat that is older than the answer": (
+        *MESSAGES[:3], *MESSAGES[4:6], commit(4, 4), written(
+            5, "subscribed", id=1, changes=[{"topic": "t", "version": 4}, {"topic": "p/x", "version": 3}],
+            position={**POSITION, "revision": 4}), BEAT),
+    "S7 a beat without a position": (*MESSAGES, replace(BEAT, message={"op": "beat", "next_ms": 1_000, "sent": 0})),
+    "S7 a beat before the answer": (*MESSAGES[:3], *MESSAGES[4:], BEAT),
+    "S7 a beat over a name of which a page was written": (
+        *MESSAGES[:3], written(4, "subscribed", id=1, changes=[], more=True, position=POSITION), *MESSAGES[4:], BEAT),
+    "S7 a beat over names given up": (
+        *MESSAGES, NOTIFY_2, written(5, "unsubscribe", topics=[], prefixes=["p/"]), BEAT),
+    "S7 a beat while all is subscribed again": (*MESSAGES, SUBSCRIBE_AGAIN, BEAT),
+    "S7 a beat after a revocation": (*MESSAGES, written(5, "revoked", reason="expired"), BEAT),
+    "S7 a beat over a denied name": (
+        *MESSAGES[:3], written(4, "subscribed", id=1, changes=[], denied=["t", "p/"], position=POSITION), *MESSAGES[4:],
+        BEAT),
+    "S7 a beat on a resumed session": (*RESUMED, BEAT_2),
+    "S7 a beat after a mismatch on a resumed session": (
+        *RESUMED, replace(RENEWED_2, message={"id": 1, "match": False, "position": POSITION}), BEAT_2),
+    "S7 a beat after a renewal while the store is down": (
+        *RESUMED, replace(RENEWED_2, message={"id": 1, "match": True, "store": "down", "position": POSITION}), BEAT_2),
+    "S7 beats of a lost history": (
+        *MESSAGES, NOTIFY_2, NOTIFY_3, restored(6, 2), LineageCommitted(6, 3, "e", "l2"), commit(6, 4), BEAT),
     "S8": (commit(1, 2), commit(2, 3, value=None), delivered(3, 3, value=None), commit(4, 4), delivered(5, 4)),
     "S9": (
         commit(1, 2), commit(1, 3), delivered(2, 3), restored(3, 2), commit(4, 4, "p/x"), ResetDelivered(5, "a", 1),
@@ -309,6 +351,14 @@ def test_margin_and_convergence_are_measured() -> None:
     )
     assert oracle.clients.margin_s == pytest.approx(0.25)
     assert oracle.clients.converged_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "beats"),
+    [("S7 a beat", 1), ("S7 a beat without a position", 0), ("S7 a beat after a revocation", 0), ("S7", 0)],
+)
+def test_beats_that_tell_of_something_are_counted(name: str, beats: int) -> None:
+    assert checked_by_oracle(KEEPING[name]).wire.beats == beats
 
 
 def test_names_cover_topics() -> None:
