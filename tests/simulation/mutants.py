@@ -49,7 +49,9 @@ def age_counts_from_the_answer(patch: Patch) -> None:
         self: Knowledge, question: Question, revision: int, lag_s: float, compacted: Sequence[str] = ()
     ) -> list[Change]:
         question.sent += 2.0
-        return finish(self, question, revision, lag_s, compacted)
+        swept = finish(self, question, revision, lag_s, compacted)
+        question.sent -= 2.0  # else it is an anchor of beats in the future, and none counts
+        return swept
 
     patch.setattr(Knowledge, "finish", late)
 
