@@ -62,6 +62,7 @@ def enter(
     leases = session.leases
     names = [*message.topics, *message.prefixes]
     if message.replace:
+        session.agreed = None  # also that of a lease that begins with this request
         wanted = dict.fromkeys(names)
         yield from _leave(session, lease, [name for name in lease.names if name not in wanted])
     leases.check_room(lease, names)

@@ -134,6 +134,28 @@ def test_a_page_is_not_the_whole_answer() -> None:
     assert vouches(peer)
 
 
+def test_nor_is_one_behind_the_welcome() -> None:
+    rig = SessionRig(page_limit=1)
+    rig.push("p/a", "p/b")
+    peer = rig.connect()
+    peer.receive(Hello(), subscribe(0, "p/", replace=True))
+    peer.begin()
+    peer.deliver()
+    assert not vouches(peer)
+    peer.serve()
+    assert vouches(peer)
+
+
+def test_a_lease_that_begins_with_a_set_is_agreed_on_by_the_answer() -> None:
+    rig, peer = agreed("a")
+    rig.now += 11.01
+    peer.receive(subscribe(1, "a", "b", replace=True))
+    assert peer.machine.lease is not None
+    assert not vouches(peer)
+    peer.serve()
+    assert vouches(peer)
+
+
 def test_what_the_client_adds_and_removes_both_sides_know() -> None:
     _, peer = agreed("a", "b")
     peer.ask(subscribe(1, "c"))
