@@ -82,6 +82,11 @@ class BeatWatch:
         """Take no beat for a certificate until the next answer comes."""
         self._clock_s = None
 
+    def begin_again(self) -> None:
+        """Take note that a lease begins: beats are missing for a known reason, and the node may have slept."""
+        self.missing = 0
+        self.forget_anchor()
+
     # The meaning of silence ------------------------------------------------------------------------------------------
 
     def grant(self, every_ms: int, lull_s_max: float, now: float) -> None:

@@ -147,6 +147,7 @@ class Connection:
     def resubscribe(self, now: float) -> None:
         """Forget what is in flight; the lease, another one after `revoked`, holds what is subscribed from now on."""
         self.forget_requests()
+        self.beats.begin_again()
         if not self.leased:
             self.lease_began = now
         self.stage, self.resubscribe_at = Stage.LEASED, math.inf

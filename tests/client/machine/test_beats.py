@@ -211,6 +211,31 @@ def test_an_anchor_ends_with_its_connection() -> None:
     assert rig.age == 2.0
 
 
+def test_a_lease_that_begins_again_takes_its_anchor_from_its_own_answer() -> None:
+    """The node's host slept for an hour: an anchor from before would put each beat into the future."""
+    rig = beaten()
+    rig.arrive(Revoked("expired", 0, 0))
+    rig.advance(0.01)
+    woken = clock(rig) + 3_600.0
+    rig.arrive(rig.subscribed(revision=12, clock_ms=round(woken * 1000)))
+    rig.now += 2.0
+    rig.arrive(beat(15, woken + 2.0))
+    assert rig.mode == "live"
+    assert rig.age < 0.1
+
+
+def test_after_a_lease_has_begun_again_the_first_question_comes_early() -> None:
+    rig = beaten()
+    for _ in range(4):
+        rig.renewing()
+        rig.arrive(rig.renewed(12, beat_ms=1_000))
+        rig.advance(rig.machine.deadline() - rig.now)
+    rig.arrive(rig.renewed(12, match=False, beat_ms=1_000), rig.subscribed(revision=12))
+    asked = len(rig.sent(Renew))
+    rig.advance(1.2 + 0.5)
+    assert len(rig.sent(Renew)) == asked + 1
+
+
 # Silence -------------------------------------------------------------------------------------------------------------
 
 
