@@ -20,6 +20,7 @@ from softstate.client.machine.connection import Connection as ClientConnection
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.machine.push_messages import PushMessages
 from softstate.client.machine.push_path import PushPath
+from softstate.lease.table import Lease
 from softstate.model import Change
 from softstate.position import Position
 from softstate.server.fanout.hub import Hub
@@ -220,8 +221,20 @@ def earlier_readings_shrunk(patch: Patch) -> None:
     patch.setattr(BeatWatch, "asof", shrunk)
 
 
+def asked_for_is_agreed_on(patch: Patch) -> None:
+    """A node takes the set that a `subscribe` with `replace` asks for as agreed on before it has answered."""
+    add_to = SessionCore.agree_to
+
+    def hasty(self: SessionCore, lease: Lease, before: int) -> None:
+        if self.agreed is None:
+            self.agreed = before
+        add_to(self, lease, before)
+
+    patch.setattr(SessionCore, "agree_to", hasty)
+
+
 def anchors_outlive_connections(patch: Patch) -> None:
-    """A client keeps its anchor on another connection, perhaps to another node."""
+    """A client keeps its anchor on another connection, perhaps to another node, and when it subscribes all again."""
     connect = PushPath.connect
     anchors: dict[PushPath, tuple[float, float]] = {}
 
@@ -239,10 +252,12 @@ def anchors_outlive_connections(patch: Patch) -> None:
     ended = PushPath.ended
     patch.setattr(PushPath, "connect", keeping)
     patch.setattr(PushPath, "ended", noting)
+    patch.setattr(BeatWatch, "begin_again", lambda _: None)
 
 
 def pages_certify(patch: Patch) -> None:
-    """A client takes a page for the whole answer, as far as beats are concerned."""
+    """Both ends take a page for the whole answer, as far as beats are concerned."""
+    asked_for_is_agreed_on(patch)
     answer = PushMessages._answer
 
     def hasty(self: PushMessages, connection: ClientConnection, message: Subscribed | Polled) -> None:
@@ -289,7 +304,12 @@ def one_beat_for_a_connection(patch: Patch) -> None:
 
 
 def certificates_outlive_a_replacement(patch: Patch) -> None:
-    """A client that subscribes its whole set again still lets beats certify what it held before."""
+    """A client that subscribes its whole set again lets beats certify what it held before; the node sends them.
+
+    Without its anchor, which it takes from the answer, it could not tell their age.
+    """
+    asked_for_is_agreed_on(patch)
+    patch.setattr(BeatWatch, "begin_again", lambda _: None)
     subscribe_all = PushPath.subscribe_all
 
     def keeping(self: PushPath) -> None:
