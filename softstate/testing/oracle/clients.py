@@ -124,8 +124,9 @@ class ClientChecks:
         back counts from its return, and one that the restore removes is wrong from then on.
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
         name just added), and the first seconds after a client stood still or its clock jumped. The bound is that of
-        renewals once a clock is off by more than 1 %, since beats prove nothing then, and for a client that has read
-        slowly: whatever comes through is a sign of life, and beats wait behind it.
+        renewals once a clock is off by more than 1 %, since beats prove nothing then; after one has jumped, until a
+        renewal tells what it reads; and for a client that has read slowly, since all that comes through is a sign of
+        life, and beats wait behind it.
         """
         handle = self._handles.get((event.client, event.handle))
         if handle is None or not self._histories.all:
@@ -162,7 +163,9 @@ class ClientChecks:
             return
         # Ages allow for a clock that is 1 % slow, so they may exceed the time that has passed by as much.
         bound_s = self._bounds.cut_off_s
-        if self._faults.clocks_good and not self._faults.has_read_slowly(event.client):
+        if self._faults.clocks_good and not (
+            self._faults.has_read_slowly(event.client) or self._faults.clock_jumped(event.at_s, bound_s)
+        ):
             bound_s = min(bound_s, self._bounds.beaten_s(beat_s))
         bound_s *= self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
         if event.age_s > bound_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 from softstate.testing.trace import FaultInjected
@@ -25,6 +26,7 @@ class FaultRecord:
         self.healed_at_s: float | None = 0.0
         self._rates: dict[str, tuple[float, float]] = {}
         self._woken: dict[str, float] = {}
+        self._jumped_at = -math.inf
         self._read_slowly: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
         self._store_until = -SETTLE_S
@@ -47,6 +49,8 @@ class FaultRecord:
             self._rates[host] = min(low, float(rest)), max(high, float(rest))
         elif event.kind in ("freeze", "thaw", "clock_jump"):
             self._woken[host] = event.at_s
+            if event.kind == "clock_jump":
+                self._jumped_at = event.at_s
         else:
             self._take_store_fault(event)
 
@@ -90,6 +94,10 @@ class FaultRecord:
     def just_woken(self, host: str, at_s: float, within_s: float) -> bool:
         """Return whether a host stood still, or its clock jumped, less than `within_s` ago."""
         return at_s < self._woken.get(host, -within_s) + within_s
+
+    def clock_jumped(self, at_s: float, within_s: float) -> bool:
+        """Return whether any host's clock jumped less than `within_s` ago, though it did not stand still."""
+        return at_s < self._jumped_at + within_s
 
     def has_read_slowly(self, host: str) -> bool:
         """Return whether a host has stopped reading or read slowly: it may have missed a message."""

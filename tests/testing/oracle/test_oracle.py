@@ -174,6 +174,8 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "an age over a damaged topic that was not told": ("S5", (commit(1, 2), DAMAGED, age(10, 2))),
     "live and cut off": ("B", (age(40, 31),)),
     "live without beats": ("B", (BEATEN, age(40, 8.4))),
+    "live without beats long after a clock has jumped": (
+        "B", (BEATEN, FaultInjected(5.0, "clock_jump", "n1 3600 s"), age(40, 8.4))),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
     "live and cut off after a store fault": ("B", (
         FaultInjected(1, "store_slow", "1 to 2 s"), FaultInjected(2, "store_slow", "0 to 0 s"), age(80, 79))),
@@ -271,6 +273,7 @@ KEEPING: dict[str, Events] = {
     "B": (age(40, 30), age(41, 100, "polling"), age(42, 1)),
     "B with beats": (BEATEN, age(40, 8.2)),
     "B with beats and a bad clock": (BEATEN, FaultInjected(0.0, "clock_rate", "n1 0.9"), age(40, 30)),
+    "B with beats after a clock has jumped": (BEATEN, FaultInjected(20.0, "clock_jump", "n1 3600 s"), age(40, 30)),
     "B with beats behind what is read slowly": (BEATEN, FaultInjected(0.0, "read_slowly", "a 1 s"), age(40, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
