@@ -6,13 +6,13 @@ timeout q and a mean backoff b, the node never recovers once N/mu > 2q + b, sinc
 come back faster than it serves them (a metastable failure: Bronson et al., HotOS 2021; `bench herd` simulates it). Two
 guards, each for the case in which the other fails:
 
-- *Spread*: every client waits a random part of N / (0.5 mu) seconds before it comes back. It learned the number in
+- *Spread*: every client waits a random part of N / (2/3 mu) seconds before it comes back. It learned the number in
   its last `renewed`. (etcd fills three quarters of its revocation rate when it spreads lease expiries after a leader
   change, `server/lease/lessor.go`; see `LOAD`.)
 - *Shed*: a request that would wait too long is refused at once, before any work is done for it (`ServiceRate.in_time`).
 
 After a long outage, clients that back off with full jitter, U(0, cap), arrive fastest in the moment in which the node
-is back: 2N/cap a second. Hence cap >= 2N / (0.5 mu).
+is back: 2N/cap a second. Hence cap >= 2N / (2/3 mu).
 
 Sans-I/O: `now` is in seconds of one clock that never goes back; random draws are the caller's.
 """
@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from softstate.model import Durability
 from softstate.wire.messages import Limits, PollAdvice, RecoverAdvice
 
-LOAD = 0.5
+LOAD = 2 / 3
 """Fraction of a service rate that clients which come back as advised may use; the rest is for all others, and for what
-a node that has just started lacks of the rate that the one before it had measured: with its clients on the same cores
-it served 0.51 to 0.66 of that (`bench recovery`, 3,000 clients), and at 0.75 one of eight publishes was late."""
+a node that has just started lacks of the rate that the one before it had measured. 3,000 clients on the same two cores
+(`bench recovery --down 2s`) were fresh 2.3 s after the node listened at 0.5, 1.7 at 2/3, 1.6 at 0.75; with one core
+busy 2.1, 1.8 and 2.1, and at 0.75 three of a hundred publishes were late."""
 
 SERVED_WITHIN = 0.8
 """Part of the time that clients wait within which the node has to be done; the rest is the network's, and for errors of
@@ -285,7 +286,7 @@ class NodeTerms:
 
 
 def spread_ms(sessions: int, rate_per_s: float, least_ms: int = SPREAD_MS_MIN, most_ms: int = SPREAD_MS_MAX) -> int:
-    """Return the time over which `sessions` must spread to use half of `rate_per_s` (above 0), between two bounds."""
+    """Return the time over which `sessions` must spread to use `LOAD` of `rate_per_s` (above 0), between two bounds."""
     return min(max(math.ceil(sessions * 1000 / (LOAD * rate_per_s)), least_ms), most_ms)
 
 
@@ -313,7 +314,7 @@ def advise(
     U(0, max(`spread_ms`, min(`cap_ms`, `base_ms` · 2^k))) (P-CLI-4), or as P-CLI-13 says if the dial was refused.
 
     `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
-    N / (0.5 · polls per second), the cap to 2N / (0.5 · handshakes per second), with N / (0.5 · rate) bounded by
+    N / (2/3 · polls per second), the cap to 2N / (2/3 · handshakes per second), with N / (2/3 · rate) bounded by
     `least_ms` and `most_ms` as in `spread_ms`.
     """
     polls_ms = spread_ms(sessions + polling, polls_per_s, least_ms, most_ms)

@@ -21,7 +21,7 @@ from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.http import poll_routes
 from softstate.server.storage.reads import StoreReads
-from softstate.session.load_advice import POLL_MS, PRIOR_S, SPREAD_MS_MIN
+from softstate.session.load_advice import LOAD, POLL_MS, PRIOR_S, SPREAD_MS_MIN
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryStore
 from softstate.testing.network.network import SimNetwork
@@ -110,7 +110,7 @@ async def test_dead_leases_raise_no_spread_once_their_clients_would_be_back(
         node.leases.attach(lease, SilentSink())
         if number:
             node.leases.detach(lease)
-    assert node.terms().recover.spread_ms == 3764
+    assert node.terms().recover.spread_ms == 2823
     await trio.sleep(RECOVER)
     assert node.terms().recover.spread_ms == SPREAD_MS_MIN
     assert node.terms().poll.spread_ms == SPREAD_MS_MIN
@@ -122,9 +122,9 @@ async def test_a_poll_over_http_is_told_the_advice_of_all_others(autojump_clock:
     async with running() as rig:
         for number in range(20_000):
             rig.node.leases.attach(rig.node.leases.grant(str(number), rig.node.now(), 60.0), SilentSink())
-        assert rig.node.terms().poll.every_ms == 80_000
+        assert rig.node.terms().poll.every_ms == 60_000
         (polled,) = await rig.ask("POST /v1/poll", body='{"topics": {"a": 0}}')
-        assert polled["next_ms"] == pytest.approx(80_000, rel=0.01)
+        assert polled["next_ms"] == pytest.approx(60_000, rel=0.01)
 
 
 async def test_a_node_without_sessions_advises_by_the_polls_that_it_sees(
@@ -136,8 +136,8 @@ async def test_a_node_without_sessions_advises_by_the_polls_that_it_sees(
         for _ in range(150):
             told += await rig.ask("POST /v1/poll", body='{"topics": {"a": 0}}')
         assert told[0]["next_ms"] == POLL_MS
-        # A client each: they share half of ten polls a second.
-        assert told[-1]["next_ms"] == pytest.approx(150 * 1000 / 5, rel=0.1)
+        # A client each: they share two thirds of ten polls a second.
+        assert told[-1]["next_ms"] == pytest.approx(150 * 1000 / (10 * LOAD), rel=0.1)
         assert (await rig.node.status())["polling"] == 150
         await trio.sleep(2 * told[-1]["next_ms"] / 1000)
         assert rig.node.terms().poll.every_ms == POLL_MS

@@ -249,17 +249,17 @@ def test_a_poll_whose_time_has_passed_is_not_taken_for_that_of_another() -> None
 @pytest.mark.parametrize(
     ("sessions", "rate_per_s", "expected_ms"),
     [
-        (50_000, 1000.0, 100_000),
-        (10_000, 1000.0, 20_000),
-        (75, 1.0, 150_000),
+        (50_000, 1000.0, 75_000),
+        (10_000, 1000.0, 15_000),
+        (75, 1.0, 112_500),
         (0, 1000.0, SPREAD_MS_MIN),
-        (50, 1000.0, SPREAD_MS_MIN),
-        (51, 1000.0, 102),
-        (3000, 10.0, SPREAD_MS_MAX),
-        (3001, 10.0, SPREAD_MS_MAX),
+        (66, 1000.0, SPREAD_MS_MIN),
+        (67, 1000.0, 101),
+        (4000, 10.0, SPREAD_MS_MAX),
+        (4001, 10.0, SPREAD_MS_MAX),
     ],
 )
-def test_a_spread_uses_half_of_the_rate(sessions: int, rate_per_s: float, expected_ms: int) -> None:
+def test_a_spread_uses_two_thirds_of_the_rate(sessions: int, rate_per_s: float, expected_ms: int) -> None:
     assert spread_ms(sessions, rate_per_s) == expected_ms
 
 
@@ -280,16 +280,16 @@ def test_a_small_node_gives_the_defaults() -> None:
 
 def test_a_node_with_many_sessions_spreads_them() -> None:
     poll, recover = advise(90_000, 1000.0, 4000.0)
-    assert recover == RecoverAdvice(spread_ms=180_000, base_ms=RECOVER_BASE_MS, cap_ms=2 * 180_000)
-    assert poll == PollAdvice(every_ms=45_000, spread_ms=45_000)
+    assert recover == RecoverAdvice(spread_ms=135_000, base_ms=RECOVER_BASE_MS, cap_ms=2 * 135_000)
+    assert poll == PollAdvice(every_ms=33_750, spread_ms=33_750)
 
 
 def test_clients_that_poll_count_beside_those_with_a_session() -> None:
     poll, recover = advise(0, 500.0, 1000.0, polling=90_000)
-    assert poll == PollAdvice(every_ms=180_000, spread_ms=180_000)
+    assert poll == PollAdvice(every_ms=135_000, spread_ms=135_000)
     assert recover.spread_ms == SPREAD_MS_MIN
     poll, _ = advise(30_000, 500.0, 1000.0, polling=60_000)
-    assert poll.every_ms == 180_000
+    assert poll.every_ms == 135_000
 
 
 def test_advice_keeps_the_settings_it_is_given() -> None:
