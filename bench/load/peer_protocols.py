@@ -23,6 +23,9 @@ from bench.measure.publishing import Publishing
 CHANNEL = "state"
 """The namespace of channels, and the bucket."""
 
+CONSUMERS_MAX = 100_000
+"""Watchers of the bucket. nats-server lets a stream have 1,000 by default from 2.15 on."""
+
 
 @dataclass(slots=True)
 class Heard:
@@ -150,6 +153,7 @@ class NatsKv:
         config = {
             "name": f"KV_{CHANNEL}", "subjects": [f"$KV.{CHANNEL}.>"], "max_msgs_per_subject": 1, "storage": "file",
             "discard": "new", "allow_rollup_hdrs": True, "deny_delete": True, "num_replicas": 1,
+            "max_consumers": CONSUMERS_MAX,
         }  # fmt: skip
         return _greeting() + _asked(f"$JS.API.STREAM.CREATE.KV_{CHANNEL}", json.dumps(config).encode(), _inbox())
 
