@@ -132,7 +132,10 @@ class ServerConfig:
         int, above(0), "Publishes of one connection that may wait for their commit; beyond it, reading pauses."
     ] = 256
     publishes_waiting_max: Annotated[
-        int, above(0), "Publishes of all connections that may wait for a commit; beyond it they get `overloaded`."
+        int,
+        above(0),
+        "Publishes of all connections that may wait for a commit; beyond it they get `overloaded`, those of a batch"
+        " beyond three quarters of it.",
     ] = 10_000
     reads_waiting_max: Annotated[
         int, above(0), "Reads of all connections that may wait for the store; beyond it they get `overloaded`."

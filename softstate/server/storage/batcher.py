@@ -57,14 +57,23 @@ def _nothing() -> None:
 class Ticket(Generic[T, R]):
     """One request: `settled` is called once with it, when `answer` or `error` is there.
 
-    `broken` is called if a bug ended that call: it ends what the request belongs to.
+    `broken` is called if a bug ended that call: it ends what the request belongs to. `bulk`: it is one of many that
+    came as one.
     """
 
-    __slots__ = ("_settled", "answer", "broken", "error", "item")
+    __slots__ = ("_settled", "answer", "broken", "bulk", "error", "item")
 
-    def __init__(self, item: T, settled: Callable[[Ticket[T, R]], None], broken: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        item: T,
+        settled: Callable[[Ticket[T, R]], None],
+        broken: Callable[[], None] = _nothing,
+        *,
+        bulk: bool = False,
+    ) -> None:
         self.item = item
         self.broken = broken
+        self.bulk = bulk
         self.answer: R | None = None
         self.error: RequestError | None = None
         self._settled: Callable[[Ticket[T, R]], None] | None = settled
@@ -152,7 +161,8 @@ class Fifo(deque[Ticket[T, R]]):
 class Batcher(Generic[T, R]):
     """Serves requests by one kind of store call. `call` gets the items of a batch, and returns an answer or error each.
 
-    At most `queued_max` requests wait for a call, and one call serves at most `batch_max`. `call_s_max` bounds every
+    At most `queued_max` requests wait for a call, fewer if they come in bulk (`bulk_max`, None for the same); and one
+    call serves at most `batch_max`. `call_s_max` bounds every
     call, in seconds: a longer one is stuck, and it, all that is queued, and all that arrives until it returns, are
     answered `Unavailable` (a quarter of `call_s_max` later at most). Its outcome is then unknown; it is left to end,
     since a thread cannot be stopped. `interval_s` is the least time from the beginning of one call to that of the next,
@@ -186,6 +196,7 @@ class Batcher(Generic[T, R]):
         *,
         queued_max: int,
         call_s_max: float,
+        bulk_max: int | None = None,
         interval_s: float = 0.0,
         batch_max: int = BATCH_MAX,
         wait_for_joiners: bool = False,
@@ -204,6 +215,7 @@ class Batcher(Generic[T, R]):
         self._alone = 0
         self._failed_calls = 0
         self._queued_max = queued_max
+        self._bulk_max = queued_max if bulk_max is None else bulk_max
         self._call_s_max = call_s_max
         self._interval_s = interval_s
         self._batch_max = batch_max
@@ -234,20 +246,25 @@ class Batcher(Generic[T, R]):
         return self._stuck
 
     def submit(
-        self, item: T, settled: Callable[[Ticket[T, R]], None], broken: Callable[[], None] = _nothing
+        self,
+        item: T,
+        settled: Callable[[Ticket[T, R]], None],
+        broken: Callable[[], None] = _nothing,
+        *,
+        bulk: bool = False,
     ) -> Ticket[T, R]:
         """Queue a request without waiting. Raises `Overloaded`; `Unavailable` while a call is stuck, or after `run`.
 
-        `settled` and `broken` are as in `Ticket`.
+        `settled`, `broken` and `bulk` are as in `Ticket`.
         """
         if self._stuck:
             raise self._unavailable(UNTRIED)
-        if len(self._queued) >= self._queued_max:
+        most = self._bulk_max if bulk else self._queued_max
+        if len(self._queued) >= most:
             raise Overloaded(
-                f"{self._queued_max} {self._name} wait for the store already: try again later",
-                retry_ms=OVERLOADED_RETRY_MS,
+                f"{most} {self._name} wait for the store already: try again later", retry_ms=OVERLOADED_RETRY_MS
             )
-        ticket = Ticket(item, settled, broken)
+        ticket = Ticket(item, settled, broken, bulk=bulk)
         self._queued.append(ticket)
         self._wake.set()
         if len(self._queued) >= self._expected:

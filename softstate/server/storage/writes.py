@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from softstate.server.spell import Spell
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
+from softstate.server.storage.write_queue import BULK_PART, WriteQueue
 from softstate.store.base import Applied, Number, Store, Write
 from softstate.wire import Codec, encode_value, messages
 from softstate.wire.request_digest import request_digest
@@ -97,9 +99,11 @@ class StoreWrites:
             self._commit,
             bulkhead,
             queued_max=config.publishes_waiting_max,
+            bulk_max=math.ceil(BULK_PART * config.publishes_waiting_max),
             call_s_max=config.store_s_max,
             wait_for_joiners=True,
             repeatable=False,
+            queue=WriteQueue(),
             on_answered=hub.flush,
             on_failed=lambda error: self.failing.failed(error.message),
         )
@@ -137,7 +141,7 @@ class StoreWrites:
         refused: RequestError | None = None
         for change in changes:
             try:
-                tickets.append(self.batcher.submit(change, lambda _ticket: None))
+                tickets.append(self.batcher.submit(change, lambda _ticket: None, bulk=True))
             except RequestError as error:
                 # P-PUB-6: later changes must not overtake this one: once one is refused, all the rest are.
                 refused = error

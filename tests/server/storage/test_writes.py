@@ -174,17 +174,17 @@ async def test_a_commit_that_comes_back_late_is_pushed_all_the_same(autojump_clo
 
 
 async def test_once_refused_a_batch_is_refused_to_its_end() -> None:
-    async with publishing(publishes_waiting_max=3) as rig:
+    async with publishing(publishes_waiting_max=4) as rig:
         results = await rig.writes.publish_all([put(topic) for topic in "abcde"])
         assert codes(results) == [2, 3, 4, "overloaded", "overloaded"]
         rig.held = trio.Event()
         rig.writes.submit(put("a"), lambda _ticket: None)
         await settled()
-        for topic in "bcd":
+        for topic in "bcde":
             rig.writes.submit(put(topic), lambda _ticket: None)
         with pytest.raises(Overloaded):
-            rig.writes.submit(put("e"), lambda _ticket: None)
-        assert codes(await rig.writes.publish_all([put("e"), put("f")])) == ["overloaded"] * 2
+            rig.writes.submit(put("f"), lambda _ticket: None)
+        assert codes(await rig.writes.publish_all([put("f"), put("g")])) == ["overloaded"] * 2
 
 
 async def test_a_batch_longer_than_a_commit_stays_in_order() -> None:
