@@ -51,6 +51,7 @@ WHOLE = {
     "beats and leases that end": replace(WARM, ticks=0, expiries=1, conflates=True, beats=1),
     "beats and amnesia": replace(WARM, ticks=0, forgets=1, beats=1),
     "beats and a lost connection": replace(WARM, ticks=0, cuts=1, beats=1),
+    "beats and a rewind that is not noticed": replace(WARM, ticks=0, rewinds=1, beats=1, unnoticed=True),
     "beats and a name more": replace(WARM, names=(("a",),), later="b", ticks=0, conflates=True, beats=1),
     "two clients, congested, with timers": replace(TWO, conflates=True, ticks=1),
     "two clients, with timers": replace(TWO, ticks=1),
@@ -58,7 +59,6 @@ WHOLE = {
 
 PART = {
     "a rewind at the start": replace(COLD, first=1, rewinds=1, crashes=1),
-    "beats and a rewind that is not noticed": replace(WARM, ticks=0, rewinds=1, beats=1, unnoticed=True),
     "two clients and a rewind": replace(TWO, rewinds=1),
     "two clients, from the start": replace(COLD, names=(("/",), ("a",)), ticks=1),
     "a rewind, a crash, a cut": replace(WARM, ticks=1, rewinds=1, crashes=1, cuts=1, late=True),
