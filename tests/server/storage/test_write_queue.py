@@ -8,7 +8,7 @@ import trio.testing
 
 from softstate.errors import Overloaded
 from softstate.server.storage.batcher import BATCH_MAX, Ticket
-from softstate.server.storage.write_queue import WriteQueue
+from softstate.server.storage.write_queue import BULK_BESIDE, WriteQueue
 from tests.server.storage.test_writes import codes, publishing, put
 
 
@@ -29,18 +29,25 @@ def taken(queue: WriteQueue[str, None], count_max: int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("single", "bulk", "from_single", "from_bulk"),
-    [(0, 0, 0, 0), (3, 0, 3, 0), (0, 20, 0, 10), (20, 20, 5, 5), (2, 20, 2, 8), (20, 2, 8, 2), (4, 4, 4, 4)],
+    [(0, 0, 0, 0), (3, 0, 3, 0), (0, 20, 0, 10), (20, 20, 5, 5), (2, 20, 2, 5), (20, 2, 8, 2), (4, 4, 4, 4)],
 )
-def test_of_two_long_lines_each_gives_half(single: int, bulk: int, from_single: int, from_bulk: int) -> None:
+def test_batches_get_half_of_a_call_at_most(single: int, bulk: int, from_single: int, from_bulk: int) -> None:
     queue = queue_of(single, bulk)
     expected = [f"single {number}" for number in range(from_single)] + [f"bulk {number}" for number in range(from_bulk)]
     assert taken(queue, 10) == expected
     assert len(queue) == single + bulk - len(expected)
 
 
-def test_calls_for_one_take_from_each_in_turn() -> None:
+def test_calls_for_one_take_batches_last() -> None:
     queue = queue_of(2, 2)
-    assert [taken(queue, 1) for _ in range(4)] == [["bulk 0"], ["single 0"], ["bulk 1"], ["single 1"]]
+    assert [taken(queue, 1) for _ in range(4)] == [["single 0"], ["single 1"], ["bulk 0"], ["bulk 1"]]
+
+
+def test_batches_get_few_places_while_others_come() -> None:
+    queue = queue_of(1, 10 * BULK_BESIDE)
+    assert len(taken(queue, 5 * BULK_BESIDE)) == 1 + BULK_BESIDE
+    assert len(taken(queue, 5 * BULK_BESIDE)) == BULK_BESIDE, "another may come while this call lasts"
+    assert len(taken(queue, 5 * BULK_BESIDE)) == 5 * BULK_BESIDE
 
 
 def test_what_is_put_back_comes_first_and_draining_leaves_nothing() -> None:
