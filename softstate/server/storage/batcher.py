@@ -109,6 +109,11 @@ class Ticket(Generic[T, R]):
         settled(self)
 
 
+def too_many(waiting: int, name: str) -> Overloaded:
+    """Return the refusal of one more request than may wait."""
+    return Overloaded(f"{waiting} {name} wait for the store already: try again later", retry_ms=OVERLOADED_RETRY_MS)
+
+
 def settle_each(
     bulkhead: Bulkhead, what: str, tickets: Iterable[Ticket[T, R]], answers: Iterable[R | RequestError]
 ) -> None:
@@ -161,8 +166,7 @@ class Fifo(deque[Ticket[T, R]]):
 class Batcher(Generic[T, R]):
     """Serves requests by one kind of store call. `call` gets the items of a batch, and returns an answer or error each.
 
-    At most `queued_max` requests wait for a call, fewer if they come in bulk (`bulk_max`, None for the same); and one
-    call serves at most `batch_max`. `call_s_max` bounds every
+    At most `queued_max` requests wait for a call, and one call serves at most `batch_max`. `call_s_max` bounds every
     call, in seconds: a longer one is stuck, and it, all that is queued, and all that arrives until it returns, are
     answered `Unavailable` (a quarter of `call_s_max` later at most). Its outcome is then unknown; it is left to end,
     since a thread cannot be stopped. `interval_s` is the least time from the beginning of one call to that of the next,
@@ -196,7 +200,6 @@ class Batcher(Generic[T, R]):
         *,
         queued_max: int,
         call_s_max: float,
-        bulk_max: int | None = None,
         interval_s: float = 0.0,
         batch_max: int = BATCH_MAX,
         wait_for_joiners: bool = False,
@@ -215,7 +218,6 @@ class Batcher(Generic[T, R]):
         self._alone = 0
         self._failed_calls = 0
         self._queued_max = queued_max
-        self._bulk_max = queued_max if bulk_max is None else bulk_max
         self._call_s_max = call_s_max
         self._interval_s = interval_s
         self._batch_max = batch_max
@@ -259,11 +261,8 @@ class Batcher(Generic[T, R]):
         """
         if self._stuck:
             raise self._unavailable(UNTRIED)
-        most = self._bulk_max if bulk else self._queued_max
-        if len(self._queued) >= most:
-            raise Overloaded(
-                f"{most} {self._name} wait for the store already: try again later", retry_ms=OVERLOADED_RETRY_MS
-            )
+        if len(self._queued) >= self._queued_max:
+            raise too_many(self._queued_max, self._name)
         ticket = Ticket(item, settled, broken, bulk=bulk)
         self._queued.append(ticket)
         self._wake.set()

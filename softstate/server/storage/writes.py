@@ -21,12 +21,15 @@ from softstate.server.spell import Spell
 from softstate.server.storage.batcher import Batcher, Ticket
 from softstate.server.storage.damage import Damage
 from softstate.server.storage.guard import StoreGuard
-from softstate.server.storage.write_queue import BULK_PART, WriteQueue
+from softstate.server.storage.write_queue import WriteQueue
 from softstate.store.base import Applied, Number, Store, Write
 from softstate.wire import Codec, encode_value, messages
 from softstate.wire.request_digest import request_digest
 
 log = structlog.get_logger("softstate.writes")
+
+BULK_PART = 0.75
+"""Part of the publishes that may wait which those of batches may fill: few clients must not turn all others away."""
 
 CommitResult: TypeAlias = tuple[Applied, Position]
 """The verdict on a publish that won, and the position of its version."""
@@ -99,11 +102,10 @@ class StoreWrites:
             self._commit,
             bulkhead,
             queued_max=config.publishes_waiting_max,
-            bulk_max=math.ceil(BULK_PART * config.publishes_waiting_max),
             call_s_max=config.store_s_max,
             wait_for_joiners=True,
             repeatable=False,
-            queue=WriteQueue(),
+            queue=WriteQueue(math.ceil(BULK_PART * config.publishes_waiting_max)),
             on_answered=hub.flush,
             on_failed=lambda error: self.failing.failed(error.message),
         )

@@ -13,7 +13,7 @@ from tests.server.storage.test_writes import codes, publishing, put
 
 
 def queue_of(single: int, bulk: int) -> WriteQueue[str, None]:
-    queue: WriteQueue[str, None] = WriteQueue()
+    queue: WriteQueue[str, None] = WriteQueue(bulk_max=10_000)
     for number in range(bulk):
         queue.append(Ticket(f"bulk {number}", lambda _: None, bulk=True))
     for number in range(single):
