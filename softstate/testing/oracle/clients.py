@@ -161,16 +161,21 @@ class ClientChecks:
             return
         if self._faults.just_woken(event.client, event.at_s, WAKING_S + self._bounds.timeout_s):
             return
-        # Ages allow for a clock that is 1 % slow, so they may exceed the time that has passed by as much.
         bound_s = self._bounds.cut_off_s
-        if self._faults.clocks_good and not (
-            self._faults.has_read_slowly(event.client) or self._faults.clock_jumped(event.at_s, bound_s)
-        ):
+        if self._beats_certify(event, bound_s):
             bound_s = min(bound_s, self._bounds.beaten_s(beat_s))
+        # Ages allow for a clock that is 1 % slow, so they may exceed the time that has passed by as much.
         bound_s *= self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
         if event.age_s > bound_s:
             what = f"live at an age of {event.age_s:.3f} s, above {bound_s:g} s"
             self._findings.add("B", event.at_s, _party(event), what, event)
+
+    def _beats_certify(self, event: AgeSampled, renewed_s: float) -> bool:
+        """Tell whether beats can keep ages below what renewals do, `renewed_s`; see `sampled` for what keeps them."""
+        faults = self._faults
+        if faults.has_read_slowly(event.client) or faults.clock_jumped(event.at_s, renewed_s):
+            return False
+        return faults.clocks_good
 
     def _check_converged(self, event: AgeSampled, stale_s: float, topic: str) -> None:
         healed = self._faults.healed_at_s
