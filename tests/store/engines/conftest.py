@@ -11,13 +11,13 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from tests.places import ENGINES
 from tests.store.engines.etcd_rig import EtcdBackend, EtcdRig, need_etcd
-from tests.store.engines.postgres_inbox_rig import Application
 from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, PostgresRig, PostgresServer, running_server
 from tests.store.engines.redis_rig import RedisRig
 from tests.store.engines.rig import Rig, folder_for
@@ -131,8 +131,9 @@ async def backend(
 
 
 @pytest.fixture
-def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
-    made: list[Application] = []
+def applications(backend: PostgresBackend) -> Iterator[list[Any]]:
+    """A list of programs, to be filled: the `connection` of each is closed at the end, before their backend is."""
+    made: list[Any] = []
     yield made
     for application in made:
         application.connection.close()

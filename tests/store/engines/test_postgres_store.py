@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -63,14 +62,6 @@ class Application:
     def waits(self, server: PostgresServer) -> bool:
         pid = self.connection.info.backend_pid
         return server.execute(f"SELECT cardinality(pg_blocking_pids({pid})) > 0") == [(True,)]
-
-
-@pytest.fixture
-def applications(backend: PostgresBackend) -> Iterator[list[Application]]:
-    made: list[Application] = []
-    yield made
-    for application in made:
-        application.connection.close()
 
 
 async def test_slow_transactions_commit_in_the_order_of_their_revisions(
