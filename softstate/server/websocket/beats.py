@@ -1,6 +1,6 @@
 """Beats: what the node knows of its own knowledge, told to all sessions that asked for it, a share in each turn.
 
-Sessions are dealt into *slots* of 50 ms, so that no turn writes to all of them. A beat is the newest level, in the same
+Sessions are dealt into *slots* of 50 ms, so that no turn writes to thousands. A beat is the newest level, in the same
 bytes for all connections of a codec (P-BEAT-2), but for the number of pushes ahead of it. Each session has a time
 between two beats of its own; if all of them together take more than ``beat_share`` of a core, they come less often, and
 each beat tells when the next is due.
