@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 
 import trio
+from trio.testing import MockClock
 
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.edge.pump import EVENTS_PER_TURN
+from softstate.server.edge.pump import EVENTS_PER_TURN, READ_S
 from tests.kit.node_rig import until
 from tests.kit.pumps import pump_of
 
@@ -173,6 +175,27 @@ async def test_thousands_that_ask_to_be_told_again_are_told_some_in_each_turn_an
         peers[2].wire.again()
         await until(lambda: len(rig.turns) > count)
         assert rig.told.count("1 readable") == 1, "one that was closed is told no more"
+
+
+async def test_a_turn_reads_for_a_limited_time_and_the_next_goes_on_where_it_ended(mock_clock: MockClock) -> None:
+    mock_clock.rate = 1.0
+    async with running() as rig:
+        peers = [rig.peer(str(number)) for number in range(3)]
+        for peer in peers:
+            peer.act = partial(mock_clock.jump, READ_S)  # it took so long
+            peer.wire.again()
+        # Though it is told of in each turn, and asks again, it does not come before those that wait.
+        peers[0].far.send(b"x")
+
+        def slow_and_unsated() -> None:
+            mock_clock.jump(READ_S)
+            peers[0].wire.again()
+
+        peers[0].act = slow_and_unsated
+        await until(lambda: len(rig.turns) >= 4)
+        peers[0].act = lambda: None
+        assert rig.told[:4] == [f"{number} readable" for number in (0, 1, 2, 0)]
+        assert rig.turns[:4] == [1, 2, 3, 4]
 
 
 async def test_one_that_is_closed_by_another_in_the_same_turn_is_not_told() -> None:
