@@ -140,7 +140,7 @@ class HttpChannel:
         if self._behind:
             self._behind = False
             event = conversation.feed()
-        if event is None and not conversation.ended:
+        if event is None and not (conversation.behind or conversation.ended):
             try:
                 data = self._wire.receive(RECEIVE_BYTES)
             except BlockingIOError:
@@ -165,6 +165,10 @@ class HttpChannel:
 
     def _await_more(self) -> None:
         conversation = self._conversation
+        if conversation.behind:
+            self._behind = True
+            self._wire.again()
+            return
         if conversation.ended:
             self.end()
             return
@@ -185,11 +189,7 @@ class HttpChannel:
     def _begin_body(self) -> None:
         self._step = Step.BODY
         self._set_deadline(trio.current_time() + self._config.body_s_max)
-        event = self._conversation.feed()
-        if event is not None:
-            self._take(event)
-        else:
-            self._want_read(True)
+        self._take(self._conversation.feed())
 
     def _want_read(self, wanted: bool) -> None:
         if wanted is not self._reading:

@@ -70,6 +70,11 @@ class Conversation:
         return len(self._pending)
 
     @property
+    def behind(self) -> bool:
+        """Whether `feed` has left a part of a body to a later turn, and is to be called again without more bytes."""
+        return self._chunks is not None and self._chunks.behind
+
+    @property
     def begun(self) -> bool:
         """Whether a part of a head, or an empty line ahead of it, was received."""
         return bool(self._pending or self._skipped)
@@ -175,7 +180,7 @@ class Conversation:
     def _read_body(self, data: bytes) -> bytes | None:
         body = self._read_chunks(data) if self._chunks is not None else self._read_length(data)
         if body is None:
-            if self._ended:
+            if self._ended and not self.behind:
                 raise Refused(400, Invalid("this is not valid HTTP/1.1: the connection ended within a body"))
             return None
         self._state = _State.WHOLE

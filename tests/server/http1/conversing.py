@@ -22,13 +22,21 @@ class Seen:
     """Whether the bytes ended within a request."""
 
 
+def _fed(conversation: Conversation, data: bytes) -> RequestHead | bytes | Refused | None:
+    """Feed bytes, in as many calls as that takes."""
+    event = conversation.feed(data)
+    while event is None and conversation.behind:
+        event = conversation.feed()
+    return event
+
+
 def converse(raw: bytes, chunk: int = 1 << 20, config: ServerConfig = CONFIG, *, end: bool = False) -> Seen:
     """Feed bytes, `chunk` at a time, and answer each request once it is whole."""
     conversation, seen = Conversation(config), Seen()
     head: RequestHead | None = None
     closes = False
     for at in range(0, max(len(raw), 1), chunk):
-        event = conversation.feed(raw[at : at + chunk])
+        event = _fed(conversation, raw[at : at + chunk])
         while event is not None:
             if isinstance(event, Refused):
                 seen.refused, seen.why = event.status, event.error.message
@@ -48,7 +56,7 @@ def converse(raw: bytes, chunk: int = 1 << 20, config: ServerConfig = CONFIG, *,
                 seen.requests.append((head.method, target + (f"?{head.query}" if head.query else ""), body))
                 seen.headers.append(head.headers)
                 closes = b"Connection: close" in conversation.reply(Reply(200), "")
-            event = conversation.feed()
+            event = _fed(conversation, b"")
     if end:
         last = conversation.end()
         if isinstance(last, Refused):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from softstate.server.config import ServerConfig
 from softstate.server.http1 import CONTINUE, Conversation, Refused, Reply, RequestHead
+from softstate.server.http1.chunked import CHUNKS_PER_FEED
 from tests.server.http1.conversing import CONFIG, converse
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -72,6 +74,22 @@ def test_the_overhead_of_chunks_is_bounded(chunk: int) -> None:
     body = b"".join(b"%016x;%s\r\nx\r\n" % (1, b"a" * 200) for _ in range(500))
     assert converse(post + body + b"0\r\n\r\n", chunk).requests == [("POST", "/", b"x" * 500)]
     assert converse(post + body + b"1\r\nx\r\n0\r\n\r\n", chunk).refused == 413
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_one_call_takes_so_many_chunks_and_the_next_goes_on(ended: bool) -> None:
+    """Also if the peer has ended its side meanwhile: nothing is missing of its request."""
+    conversation = Conversation(ServerConfig())
+    assert asked(conversation, POST.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked")).body is None
+    conversation.go_on()
+    assert conversation.feed(b"1\r\nx\r\n" * (2 * CHUNKS_PER_FEED) + b"0\r\n\r\nrest") is None
+    for _ in range(2):
+        assert conversation.behind
+        event = conversation.end() if ended else conversation.feed()
+        ended = False
+    assert event == b"x" * (2 * CHUNKS_PER_FEED)
+    assert not conversation.behind
+    assert conversation.buffered == len(b"rest")
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_asked_for() -> None:
