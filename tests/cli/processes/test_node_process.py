@@ -13,16 +13,18 @@ import trio
 
 from softstate.cli import exit_codes
 from softstate.cli.processes.child import Lines, child
-from softstate.cli.processes.node_process import COLLECTIONS_PER_FULL_ONE, make_full_collections_rare
+from softstate.cli.processes.node_process import COLLECTIONS_PER_FULL_ONE, SWITCH_S, tune_interpreter
 
 
-def test_all_objects_are_seldom_looked_through() -> None:
-    before = gc.get_threshold()
+def test_all_objects_are_seldom_looked_through_and_the_lock_is_handed_over_soon() -> None:
+    before, interval = gc.get_threshold(), sys.getswitchinterval()
     try:
-        make_full_collections_rare()
+        tune_interpreter()
         assert gc.get_threshold() == (*before[:2], COLLECTIONS_PER_FULL_ONE)
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
     finally:
         gc.set_threshold(*before)
+        sys.setswitchinterval(interval)
 
 
 # The end, if a store call never returns ------------------------------------------------------------------------------
