@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.load.process import LoadProcess
+from bench.load.process import LoadFailed, LoadProcess
 from bench.measure.checkouts import THIS
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
@@ -28,6 +28,11 @@ CONNECTIONS = 20
 RUN_S = {False: 6.0, True: 2.0}
 LEAD_S = 0.5
 """Time by which the worst messages begin earlier and end later."""
+CALM_S = 0.25
+CALM_BUSY = 0.1
+CALM_S_MAX = 20.0
+"""A run begins when the node was busy for less than this part of a quarter of a second: what a flood has left in it,
+leases that end and batches that wait, belongs to none of the others."""
 PER_S = 100.0
 """Publishes a second of the innocent."""
 TOPICS = 10
@@ -74,6 +79,17 @@ class TimedNode:
             turns = [tuple(map(float, line.split())) for line in lines]
         return max((cpu for cpu, _ in turns), default=0.0), max((wall for _, wall in turns), default=0.0)
 
+    def settle(self) -> None:
+        """Wait until the node has dealt with what was sent before. Raises `LoadFailed`."""
+        deadline = time.monotonic() + CALM_S_MAX
+        while True:
+            cpu = cpu_s(self.server.pid)
+            time.sleep(CALM_S)
+            if cpu_s(self.server.pid) - cpu < CALM_BUSY * CALM_S:
+                return
+            if time.monotonic() > deadline:
+                raise LoadFailed(f"the node was still busy {CALM_S_MAX:.0f} s after a flood")
+
 
 @contextmanager
 def timed_node() -> Iterator[TimedNode]:
@@ -106,7 +122,7 @@ def turns(
         innocent.ask("open", port=node.server.port, topics=TOPICS, subscribers_each=1, publishers=PUBLISHERS)
         innocent.ask("run", per_s=PER_S, seconds=seconds / 4)
         worst.ask("flood", port=node.server.port, kind="abandoned", connections=connections, seconds=seconds)
-        candidates: dict[str, Measure] = {ALONE: partial(_innocent, node, innocent, seconds)}
+        candidates: dict[str, Measure] = {ALONE: partial(_alone, node, innocent, seconds)}
         for kind in kinds:
             candidates[KINDS[kind]] = partial(_beside, node, innocent, worst, kind, connections, seconds)
         result = run_rounds(candidates, measuring.rounds, "turns")
@@ -121,6 +137,11 @@ def turns(
     return report
 
 
+def _alone(node: TimedNode, innocent: LoadProcess, seconds: float) -> Figures:
+    node.settle()
+    return _innocent(node, innocent, seconds)
+
+
 def _innocent(node: TimedNode, innocent: LoadProcess, seconds: float) -> Figures:
     since, began, cpu = node.seen(), time.monotonic(), cpu_s(node.server.pid)
     figures = innocent.ask("run", per_s=PER_S, seconds=seconds)
@@ -132,6 +153,7 @@ def _innocent(node: TimedNode, innocent: LoadProcess, seconds: float) -> Figures
 def _beside(
     node: TimedNode, innocent: LoadProcess, worst: LoadProcess, kind: str, connections: int, seconds: float
 ) -> Figures:
+    node.settle()
     whole_s = seconds + 2 * LEAD_S
     worst.tell("flood", port=node.server.port, kind=kind, connections=connections, seconds=whole_s)
     time.sleep(LEAD_S)
