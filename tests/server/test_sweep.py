@@ -8,6 +8,7 @@ from softstate.server import Node, ServerConfig
 from softstate.server.node import TOLD_PER_TURN
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.wire.messages import Reason
+from tests.kit.node_rig import until
 from tests.kit.silent_sink import SilentSink
 
 CONFIG = ServerConfig(ttl_ms=10_000, turn_names_max=100)
@@ -29,22 +30,19 @@ class Told(SilentSink):
         raise AssertionError
 
 
-class Watch:
-    """Sees what happens between two of its own turns: names that are reaped, and connections that are told."""
+class Watch(trio.abc.Instrument):
+    """Sees what happens in each turn of the loop: names that are reaped, and connections that are told."""
 
     def __init__(self, table: LeaseTable) -> None:
         self.table = table
-        self.told = 0
-        self.reaped_max = self.told_max = self.turns = 0
+        self.told = self.reaped_max = self.told_max = self.turns = 0
+        self._names, self._told = 0, 0
 
-    async def run(self) -> None:
-        names, told = self.table._subscriptions, 0
-        while self.table._subscriptions or len(self.table):
-            await trio.lowlevel.checkpoint()
-            self.turns += 1
-            self.reaped_max = max(self.reaped_max, names - self.table._subscriptions)
-            self.told_max = max(self.told_max, self.told - told)
-            names, told = self.table._subscriptions, self.told
+    def after_io_wait(self, _timeout: float) -> None:
+        self.turns += 1
+        self.reaped_max = max(self.reaped_max, self._names - self.table._subscriptions)
+        self.told_max = max(self.told_max, self.told - self._told)
+        self._names, self._told = self.table._subscriptions, self.told
 
 
 async def test_many_leases_with_many_names_expire_in_portions(autojump_clock: MockClock) -> None:
@@ -58,9 +56,10 @@ async def test_many_leases_with_many_names_expire_in_portions(autojump_clock: Mo
             node.leases.add(lease, [f"{number % 7}/{name}" for name in range(NAMES)])
     assert node.leases.statistics().subscriptions == LEASES * NAMES
     autojump_clock.jump(11.5)
+    trio.lowlevel.add_instrument(watch)
     async with trio.open_nursery() as nursery:
         await node.start(nursery)
-        await watch.run()
+        await until(lambda: not (node.leases._subscriptions or len(node.leases)))
         nursery.cancel_scope.cancel()
     assert watch.told == LEASES + 10 * TOLD_PER_TURN
     assert node.repairs["expired"] == watch.told

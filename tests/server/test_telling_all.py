@@ -23,6 +23,7 @@ from softstate.store.base import Write
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import Farewell, Hello, Message, PositionMoved, Reason
 from tests.kit.fake_wire import FakeWire
+from tests.kit.node_rig import until
 from tests.kit.silent_sink import SilentSink
 
 SESSIONS = 5 * TOLD_PER_TURN
@@ -104,8 +105,7 @@ async def test_leases_that_are_revoked_are_over_at_once_and_told_in_turns(
         for lease in revoked:
             with pytest.raises(NoLease):
                 node.leases.extend(lease, node.now())
-        await trio.testing.wait_all_tasks_blocked()
-        assert watch.told == len(revoked) - 1
+        await until(lambda: watch.told == len(revoked) - 1)
         assert max(watch.turns) == TOLD_PER_TURN
         assert all(lease.sink.told == ["overloaded"] for lease in revoked[:-1])  # type: ignore[union-attr]
         assert sink.told == []  # type: ignore[attr-defined]

@@ -22,10 +22,15 @@ class Recorder(Turns):
     def __init__(self) -> None:
         super().__init__(BUDGET, Bulkhead(strict=True))
         self.spent: list[int] = []
+        self.refunded = 0
 
     def take(self, names: int) -> bool:
         self.spent.append(names)
         return super().take(names)
+
+    def refund(self, names: int) -> None:
+        self.refunded += names
+        super().refund(names)
 
 
 async def test_values_not_checked_before_are_checked_in_portions_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +82,7 @@ async def test_a_page_that_many_are_answered_with_is_encoded_once_in_as_many_tur
     assert count == 30
     alone = list(records)
     assert sorted(pages) == sorted(JSON.encode(Subscribed(number, POSITION), alone) for number in range(20))
-    assert turns._left == BUDGET, "what was not needed is given back"
+    assert turns.refunded, "what was not needed is given back"
     turns.spent.clear()
     assert await encode_in_turns(turns, JSON, records, counting) == {}
     assert (turns.spent, count) == ([], 30)

@@ -145,6 +145,7 @@ async def test_polls_that_need_no_store_leave_the_rate_of_others_alone_and_are_e
 
 
 async def test_values_beyond_the_budget_of_a_turn_come_in_later_ones(mock_clock: MockClock) -> None:
+    mock_clock.rate = 1.0  # a turn with a budget comes after a rest
     async with polled(turn_names_max=16) as rig:
         values = {f"t/{number}": "x" * 2_000 for number in range(8)}
         for topic, value in values.items():
