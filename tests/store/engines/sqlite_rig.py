@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from softstate.errors import StoreReplaced
 from softstate.store.base import KEYS_MAX, Store, Write
 from softstate.store.sqlite.store import SqliteStore
 from softstate.wire import encode_value
@@ -69,7 +70,13 @@ class SqliteRig:
         """Delete the file, and make an empty store: no node that was open makes one."""
         for file in self.folder.iterdir():
             file.unlink()
-        await (await self.open()).aclose()
+        while True:
+            try:
+                await (await self.open()).aclose()
+            except StoreReplaced:
+                # A node has closed its old file meanwhile: SQLite then removes the log by its path, which is ours now.
+                continue
+            return
 
     async def refuse_writes(self, *, on: bool) -> None:
         raise NotImplementedError("for a full disk see tests/processes/test_store_faults.py")
