@@ -1,0 +1,198 @@
+"""Identities: of a peer, with what it may do, and until when.
+
+Nothing here reads a clock: `now` is the node's monotonic clock and `wall` its wall clock, both in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from softstate.auth.patterns import Pattern, least, pattern_of
+from softstate.errors import Unauthenticated
+from softstate.names import ALL, prefixes_of
+
+NARROW_MAX = 16
+"""Most names that `Grant.narrow` returns."""
+
+RESERVED = "$softstate"
+"""The first segment of names that only an administrator may read or write."""
+
+LINEAR_MAX = 8
+"""Names of a grant up to which a tuple holds them, which takes less memory than a set."""
+
+
+class Why(StrEnum):
+    """The check that refused credentials: `why` of `Unauthenticated`."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    SIGNATURE = "signature"
+    UNKNOWN_KEY = "unknown_key"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    EXPIRED = "expired"
+    NOT_YET = "not_yet"
+    REVOKED = "revoked"
+    TOO_LONG = "too_long"
+    BOUND = "bound"
+    SUBJECT_CHANGED = "subject_changed"
+    INSECURE = "insecure"
+
+
+def refused(why: Why, message: str) -> Unauthenticated:
+    """Return the error of credentials that a check refused; the message says what to do, and never holds a secret."""
+    return Unauthenticated(message, why=why.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The topics that a grant reaches for one action: `names` as they are, and `wild` patterns with a ``*``."""
+
+    names: tuple[str, ...] | frozenset[str] = ()
+    wild: tuple[Pattern, ...] = ()
+
+    def covers(self, name: str) -> bool:
+        """Tell whether one pattern covers all that a valid topic or prefix stands for."""
+        if name in self.names:
+            return True
+        if self.names:
+            reserved = name.startswith("$")
+            for prefix in prefixes_of(name):
+                if prefix in self.names and not (reserved and prefix == ALL):
+                    return True
+        if self.wild:
+            pattern = pattern_of(name)
+            return any(wild.covers(pattern) for wild in self.wild)
+        return False
+
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Return every pattern of this reach, in order of their text."""
+        return tuple(sorted((*map(pattern_of, self.names), *self.wild), key=str))
+
+
+def reach_of(patterns: tuple[Pattern, ...]) -> Reach:
+    """Return what patterns reach together."""
+    needed = least(patterns)
+    names = tuple(str(pattern) for pattern in needed if pattern.is_name)
+    wild = tuple(pattern for pattern in needed if not pattern.is_name)
+    return Reach(names if len(names) <= LINEAR_MAX else frozenset(names), wild)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an identity may do. Equal grants are mostly one object, so that many sessions share it.
+
+    An administrator may read and write everything, what is reserved included, and nobody else what is reserved.
+    """
+
+    admin: bool = False
+    read: Reach = Reach()
+    write: Reach = Reach()
+
+    def may_read(self, name: str) -> bool:
+        """Tell whether a valid topic or prefix may be read: one pattern must cover all of it."""
+        return self.admin or (not _is_reserved(name) and self.read.covers(name))
+
+    def may_write(self, topic: str) -> bool:
+        """Tell whether a valid topic may be published and deleted."""
+        return self.admin or (not _is_reserved(topic) and self.write.covers(topic))
+
+    def narrow(self, prefix: str) -> tuple[str, ...]:
+        """Return the names that may be read below a prefix that is not covered whole, `NARROW_MAX` at most, in order.
+
+        Patterns with a ``*`` have no name, and are left out.
+        """
+        if self.admin or not prefix.endswith("/"):
+            return ()
+        asked = pattern_of(prefix)
+        met = (pattern.within(asked) for pattern in self.read.patterns())
+        names = [str(pattern) for pattern in least(pattern for pattern in met if pattern is not None)]
+        inside = (name for name in names if prefix == ALL or name.startswith(prefix))
+        return tuple(name for name in inside if self.may_read(name))[:NARROW_MAX]
+
+
+NOTHING = Grant()
+"""The grant of what no rule allows anything."""
+
+EVERYTHING = Grant(admin=True)
+"""The grant of an administrator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a peer is, by the credentials that it presented.
+
+    `issuer` and `subject` are the principal; both are empty for a peer that presented nothing. `until` is when the
+    credentials end, by the node's monotonic clock (`math.inf`: never). `key` is the ID of the key that signed the
+    token, `issued_at` when it says that it was made, by its issuer's wall clock (0 if it does not), `token` the SHA-256
+    of it. `generation` counts the rules that made the grant. `evidence` is what the authority that made this identity
+    needs to judge it again, and means nothing to others.
+    """
+
+    issuer: str
+    subject: str
+    grant: Grant
+    until: float = math.inf
+    key: str = ""
+    issued_at: float = 0.0
+    token: bytes = b""
+    generation: int = 0
+    evidence: object = field(default=None, repr=False, compare=False)
+
+    @property
+    def principal(self) -> tuple[str, str]:
+        """Issuer and subject, by whichever token: a session belongs to one principal."""
+        return (self.issuer, self.subject)
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Tell whether no credentials were presented."""
+        return not self.issuer and not self.subject
+
+
+class Authority(Protocol):
+    """What the gate of a node asks. Nothing here waits."""
+
+    @property
+    def generation(self) -> int:
+        """How often the rules have changed: while it stays, an identity's grant is what it was."""
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+        """Return who presents a token, or who a peer without one is.
+
+        Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
+        """
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return an identity with the grant that its principal has under the present rules, and their generation.
+
+        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed.
+        """
+
+
+class EverybodyMayAll:
+    """The authority of a node that checks no credentials: whatever is presented, the anonymous identity may do all."""
+
+    generation = 0
+
+    def __init__(self) -> None:
+        self._anybody = Identity("", "", EVERYTHING)
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:  # noqa: ARG002
+        """Return the anonymous identity."""
+        return self._anybody
+
+    def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
+        """Return the identity as it is."""
+        return identity
+
+
+EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()
+"""The authority of a node without ``--auth``."""
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith(RESERVED) and name[len(RESERVED) : len(RESERVED) + 1] in ("", "/")
