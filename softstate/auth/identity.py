@@ -81,9 +81,9 @@ def reach_of(patterns: tuple[Pattern, ...]) -> Reach:
     return Reach(names if len(names) <= LINEAR_MAX else frozenset(names), wild)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Grant:
-    """What an identity may do. Equal grants are mostly one object, so that many sessions share it.
+    """The rights of an identity. Equal grants are mostly one object, so that many sessions share it.
 
     An administrator may read and write everything, what is reserved included, and nobody else what is reserved.
     """
@@ -123,7 +123,7 @@ EVERYTHING = Grant(admin=True)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a peer is, by the credentials that it presented.
+    """A peer, by the credentials that it presented.
 
     `issuer` and `subject` are the principal; both are empty for a peer that presented nothing. `until` is when the
     credentials end, by the node's monotonic clock (`math.inf`: never). `key` is the ID of the key that signed the
@@ -154,7 +154,7 @@ class Identity:
 
 
 class Authority(Protocol):
-    """What the gate of a node asks. Nothing here waits."""
+    """The source of identities that the gate of a node asks. Nothing here waits."""
 
     @property
     def generation(self) -> int:
@@ -174,7 +174,7 @@ class Authority(Protocol):
 
 
 class EverybodyMayAll:
-    """The authority of a node that checks no credentials: whatever is presented, the anonymous identity may do all."""
+    """The authority of a node that checks no credentials, and lets anyone do everything."""
 
     generation = 0
 

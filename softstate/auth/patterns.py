@@ -12,11 +12,11 @@ it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from softstate.errors import Invalid
-from softstate.names import ALL, check_prefix, check_topic
+from softstate.names import ALL, check_prefix, check_topic, prefixes_of
 
 ANY = "*"
 """The segment that stands for any one segment."""
@@ -117,12 +117,28 @@ def fill(text: str, value_of: Callable[[str], object]) -> Pattern | None:
 
 def least(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
     """Return the patterns, in order of their text, without those that another one of them covers."""
-    kept: list[Pattern] = []
-    for pattern in sorted(set(patterns), key=lambda pattern: (len(pattern.segments), str(pattern))):
-        if not any(other.covers(pattern) for other in kept):
-            kept = [other for other in kept if not pattern.covers(other)]
-            kept.append(pattern)
+    names: dict[str, Pattern] = {}
+    wild: list[Pattern] = []
+    for pattern in sorted(set(patterns), key=lambda pattern: len(pattern.segments)):
+        if pattern.is_name:
+            names[str(pattern)] = pattern
+        elif not any(other.covers(pattern) for other in wild):
+            wild = [other for other in wild if not pattern.covers(other)]
+            wild.append(pattern)
+    kept = [pattern for pattern in wild if not _within_any(pattern, names)]
+    kept += [
+        pattern
+        for pattern in names.values()
+        if not _within_any(pattern, names) and not any(other.covers(pattern) for other in wild)
+    ]
     return tuple(sorted(kept, key=str))
+
+
+def _within_any(pattern: Pattern, names: Mapping[str, Pattern]) -> bool:
+    """Tell whether one of these prefixes, another than the pattern itself, covers it."""
+    text = str(pattern)
+    found = (names.get(prefix) for prefix in prefixes_of(text) if prefix != text)
+    return any(other is not None and other.covers(pattern) for other in found)
 
 
 def _covers(segment: str, other: str) -> bool:

@@ -1,0 +1,239 @@
+"""The authority: which identity a token makes. It remembers tokens that it has verified, and reads no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import final
+
+from softstate.auth.identity import Identity, Why, refused
+from softstate.auth.keyring import Key, Keyring
+from softstate.auth.rules import Allow, Known, Rules, Who
+from softstate.auth.token import (
+    TOKEN_CHARS_MAX,
+    Issuer,
+    Token,
+    check_claims,
+    check_times,
+    groups_of,
+    is_static,
+    own_grant,
+    read_token,
+    scopes_of,
+)
+
+VERIFIED_MAX = 10_000
+"""Verified tokens that are remembered; the one that was not presented for longest is forgotten first."""
+
+STATIC_ISSUER = "static"
+"""The issuer of identities that static tokens make; no other may have this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticToken:
+    """A token that means nothing by itself: the file holds its SHA-256, and what it may do. `until` is wall time."""
+
+    name: str
+    digest: bytes
+    allow: Allow = Allow(Who())  # noqa: RUF009 - frozen
+    until: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All that an operator has decided: issuers, static tokens and rules."""
+
+    issuers: tuple[Issuer, ...] = ()
+    tokens: tuple[StaticToken, ...] = ()
+    allows: tuple[Allow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The evidence of a signed token: what is needed of it to judge it again, and the key that signed it.
+
+    Claims are kept as bytes, which take a tenth of the memory.
+    """
+
+    type: str | None
+    payload: bytes
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class _Static:
+    """The evidence of a static token: how much the monotonic clock was ahead of the wall clock when it came."""
+
+    ahead_s: float
+
+
+@final
+class RulesAuthority:
+    """The authority of a node with rules: a `softstate.auth.identity.Authority`.
+
+    `keyrings` holds the keys of each issuer by its name; a shell fetches those that are due, and says so to `got`.
+    """
+
+    def __init__(self, policy: Policy, keyrings: Mapping[str, Keyring] | None = None) -> None:
+        self.generation = 1
+        self.keyrings: dict[str, Keyring] = {}
+        self._verified: dict[bytes, Identity] = {}
+        self._take(policy, keyrings or {})
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+        """Return who presents a token, or who a peer without one is. Raises `Unauthenticated`."""
+        if token is None:
+            return self._anonymous()
+        if not token.isascii() or not 0 < len(token) <= TOKEN_CHARS_MAX:
+            raise refused(Why.MALFORMED, f"a token is 1 to {TOKEN_CHARS_MAX} characters of ASCII")
+        digest = sha256(token.encode()).digest()
+        found = self._verified.pop(digest, None)
+        if found is None:
+            found = self._static(digest, now, wall) if is_static(token) else self._signed(token, digest, now, wall)
+        else:
+            # One that has expired stays, so that a wall clock that is set back does not make it good.
+            self._verified[digest] = found
+            found = self.again(found, now)
+        self._verified[digest] = found
+        if len(self._verified) > VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+        return found
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return an identity with its grant under the present rules. Raises `Unauthenticated`."""
+        changed = identity.generation != self.generation
+        if now >= identity.until and not (changed and isinstance(identity.evidence, _Static)):
+            raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
+        if not changed:
+            return identity
+        match identity.evidence:
+            case _Signed() as signed:
+                return self._signed_again(identity, signed, now)
+            case _Static() as evidence:
+                static = self._tokens.get(identity.token)
+                if static is None or static.name != identity.subject:
+                    raise refused(Why.REVOKED, "the token has been removed from this node's file: get another")
+                return self._static_identity(static, evidence, now)
+        return self._anonymous()
+
+    def change(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
+        """Take another policy in the place of the one before, with the keyrings of its issuers."""
+        self._take(policy, keyrings)
+        self.generation += 1
+
+    def got(self, issuer: str, keys: Iterable[Key], now: float) -> None:
+        """Take the keys of an issuer that a fetch has brought. That a key was added changes no grant."""
+        if self.keyrings[issuer].got(keys, now):
+            self.generation += 1
+
+    def known(self, token: str, now: float, wall: float) -> tuple[Known, Identity]:
+        """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
+        identity = self.identify(token, now, wall)
+        if isinstance(identity.evidence, _Signed):
+            signed = Token.of(identity.evidence.payload, identity.evidence.type)
+            return self._known(signed, self._issuers[identity.issuer]), identity
+        return Known(STATIC_ISSUER, identity.subject, own=self._tokens[identity.token].allow), identity
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force."""
+        return self._rules
+
+    def _take(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
+        self.policy = policy
+        self._issuers = {issuer.name: issuer for issuer in policy.issuers}
+        self._tokens = {token.digest: token for token in policy.tokens}
+        self._rules = Rules(policy.allows)
+        self.keyrings = {name: keyrings.get(name, Keyring()) for name in self._issuers}
+        grant = self._rules.grant_of(Known())
+        self._anybody = Identity("", "", grant) if self._rules.know_anyone else None
+
+    def _anonymous(self) -> Identity:
+        if self._anybody is None:
+            raise refused(Why.MISSING, "this node wants credentials: give a token")
+        if self._anybody.generation != self.generation:
+            self._anybody = replace(self._anybody, generation=self.generation)
+        return self._anybody
+
+    def _static(self, digest: bytes, now: float, wall: float) -> Identity:
+        static = self._tokens.get(digest)
+        if static is None:
+            raise refused(Why.UNKNOWN_KEY, "this node knows no such static token: was it removed from its file?")
+        return self._static_identity(static, _Static(now - wall), now)
+
+    def _static_identity(self, static: StaticToken, evidence: _Static, now: float) -> Identity:
+        until = static.until + evidence.ahead_s
+        if now >= until:
+            raise refused(Why.EXPIRED, f"the token expired {now - until:.0f} s ago by this node's clock: get another")
+        return Identity(
+            STATIC_ISSUER,
+            static.name,
+            self._rules.grant_of(Known(STATIC_ISSUER, static.name, own=static.allow)),
+            until,
+            token=static.digest,
+            generation=self.generation,
+            evidence=evidence,
+        )
+
+    def _signed(self, text: str, digest: bytes, now: float, wall: float) -> Identity:
+        token = read_token(text)
+        issuer = self._issuers.get(token.issuer)
+        if issuer is None:
+            raise refused(Why.ISSUER, f"this node does not know the token's issuer {token.issuer!a}")
+        key = self._key(token, now)
+        if not key.verifies(text):
+            raise refused(Why.SIGNATURE, f"the token's signature is not of key {key.id!a} of its issuer")
+        check_claims(token, issuer)
+        left = check_times(token, issuer, wall)
+        return Identity(
+            token.issuer,
+            token.subject,
+            self._rules.grant_of(self._known(token, issuer)),
+            now + left,
+            key=key.id or "",
+            issued_at=token.issued_at,
+            token=digest,
+            generation=self.generation,
+            evidence=_Signed(token.type, token.payload, key),
+        )
+
+    def _signed_again(self, identity: Identity, signed: _Signed, now: float) -> Identity:
+        issuer = self._issuers.get(identity.issuer)
+        if issuer is None:
+            raise refused(Why.ISSUER, f"this node no longer knows the token's issuer {identity.issuer!a}")
+        if not self.keyrings[identity.issuer].holds(signed.key, now):
+            raise refused(Why.UNKNOWN_KEY, f"key {signed.key.id!a} of the token's issuer has been removed")
+        token = Token.of(signed.payload, signed.type)
+        check_claims(token, issuer)
+        grant = self._rules.grant_of(self._known(token, issuer))
+        return replace(identity, grant=grant, generation=self.generation)
+
+    def _key(self, token: Token, now: float) -> Key:
+        keyring = self.keyrings[token.issuer]
+        key = keyring.find(token.key, token.algorithm, now)
+        if key is not None:
+            return key
+        what = f"key {token.key[:64]!a}" if token.key is not None else "single key"
+        names = ", ".join(ascii(item.id) for item in keyring.keys[:8]) or "none"
+        looked = ""
+        if keyring.fetched:
+            ago = keyring.looked_ago(now)
+            looked = "; not looked yet" if math.isinf(ago) else f"; looked {ago:.0f} s ago"
+        raise refused(
+            Why.UNKNOWN_KEY,
+            f"no {what} for {token.algorithm[:32]!a} of issuer {token.issuer!a} (known: {names}{looked})",
+        )
+
+    @staticmethod
+    def _known(token: Token, issuer: Issuer) -> Known:
+        return Known(
+            token.issuer,
+            token.subject,
+            groups_of(token, issuer),
+            scopes_of(token),
+            token.claims,
+            own_grant(token, issuer),
+            issuer.ceiling,
+        )

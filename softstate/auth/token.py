@@ -1,0 +1,286 @@
+"""Tokens: the checks that come before and after the signature, in an order and with errors of our own.
+
+Libraries for JSON Web Tokens take much that should not be taken, and raise much that nobody expects; so a token is
+looked at here first (RFC 8725), and only one that is made as it should be is ever given to one. A token names neither
+its key nor a place to fetch one: `kid` chooses among keys that the operator has configured, each for one algorithm.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from softstate.auth.identity import Why, refused
+from softstate.auth.patterns import ANY, check_pattern
+from softstate.auth.rules import Allow, Who
+from softstate.errors import Invalid, Unauthenticated
+
+TOKEN_CHARS_MAX = 8_192
+"""Longest token of any kind (P-CON-3)."""
+
+STATIC_PREFIX = "sst_"
+"""The beginning of a static token: 256 random bits that mean nothing by themselves."""
+
+TYPES = ("jwt", "at+jwt")
+"""Types of tokens that an issuer makes unless its configuration says otherwise; one without a type is taken too."""
+
+SUBJECT_CHARS_MAX = 255
+WILD_MAX = 64
+"""Most patterns with a ``*`` that one token may bring along for reading, or for writing."""
+
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{2,1400}\.[A-Za-z0-9_-]{2,8192}\.[A-Za-z0-9_-]{0,1400}")
+_STATIC = re.compile(STATIC_PREFIX + r"[A-Za-z0-9_-]{43}")
+_FORBIDDEN = ("crit", "jku", "x5u", "jwk", "b64", "zip", "enc")
+_NUMBER_MAX = 1e12
+"""Largest time in seconds: 30,000 years are a slip, and floats beyond are no times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """The demands on tokens of one issuer.
+
+    `types` holds what its tokens may have as `typ`, in lower case; if it is empty, that is one of `TYPES` or nothing.
+    `ceiling` is what the issuer may grant at most, None for anything.
+    """
+
+    name: str
+    audience: tuple[str, ...]
+    types: tuple[str, ...] = ()
+    leeway_s: float = 30.0
+    max_token_s: float = 86_400.0
+    trust_grants: bool = True
+    ceiling: tuple[str, ...] | None = None
+    grants_claim: str = "softstate"
+    groups_claim: str = "groups"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that is made as it should be; nothing in it is known to be true before its signature is checked.
+
+    `claims` is what `payload` says.
+    """
+
+    type: str | None
+    payload: bytes
+    claims: Mapping[str, Any]
+    algorithm: str = ""
+    key: str | None = None
+
+    @staticmethod
+    def of(payload: bytes, kind: str | None, algorithm: str = "", key: str | None = None) -> Token:
+        """Return a token of that payload. Raises `Unauthenticated` unless its claims are made as they should be."""
+        return Token(kind, payload, _claims(payload), algorithm, key)
+
+    @property
+    def issuer(self) -> str:
+        """The issuer that it claims."""
+        return str(self.claims["iss"])
+
+    @property
+    def subject(self) -> str:
+        """The subject that it claims."""
+        return str(self.claims["sub"])
+
+    @property
+    def issued_at(self) -> float:
+        """When it says that it was made, by its issuer's wall clock; 0 if it does not."""
+        return float(self.claims.get("iat", 0.0))
+
+
+def is_static(token: str) -> bool:
+    """Tell whether a token is a static one. Raises `Unauthenticated` if it only begins like one."""
+    if not token.startswith(STATIC_PREFIX):
+        return False
+    if not _STATIC.fullmatch(token):
+        raise _malformed(f"a token that begins with {STATIC_PREFIX} has 43 more letters, digits, '-' or '_'")
+    return True
+
+
+def read_token(text: str) -> Token:
+    """Take a signed token apart. Raises `Unauthenticated` for one that is not made as it should be."""
+    if len(text) > TOKEN_CHARS_MAX:
+        raise _malformed(f"a token has at most {TOKEN_CHARS_MAX} characters, this one {len(text)}")
+    if not _SHAPE.fullmatch(text):
+        raise _malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
+    head, payload, signature = text.split(".")
+    header = _object(_bytes(head, "header"), "header")
+    _bytes(signature, "signature")
+    for name in _FORBIDDEN:
+        if name in header:
+            raise _malformed(f"the token's header must not hold {name!r}")
+    algorithm, key, kind = header.get("alg"), header.get("kid"), header.get("typ")
+    if not isinstance(algorithm, str) or not all(value is None or isinstance(value, str) for value in (key, kind)):
+        raise _malformed("'alg', 'kid' and 'typ' of the token's header must be text, and there must be an 'alg'")
+    if algorithm.lower() == "none":
+        raise refused(Why.SIGNATURE, "the token is not signed ('alg' is none)")
+    return Token.of(_bytes(payload, "claims"), kind, algorithm, key)
+
+
+def check_claims(token: Token, issuer: Issuer) -> None:
+    """Check all that the signed claims say, but for their times. Raises `Unauthenticated`."""
+    kind = None if token.type is None else token.type.lower().removeprefix("application/")
+    if kind not in (issuer.types or (None, *TYPES)):
+        allowed = " or ".join(issuer.types or TYPES)
+        raise _malformed(f"the token is of type {_shown(token.type)}, this node accepts {allowed}")
+    audience = token.claims.get("aud")
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
+        raise _malformed("the token must have an 'aud' that is text, or a list of texts")
+    if not set(audiences) & set(issuer.audience):
+        raise refused(
+            Why.AUDIENCE,
+            f"the token is for audience {', '.join(map(_shown, audiences[:4])) or 'nobody'}, this node accepts"
+            f" {', '.join(map(_shown, issuer.audience))}",
+        )
+    if "cnf" in token.claims:
+        raise refused(
+            Why.BOUND, "the token is bound to a key of its holder ('cnf'), which this node does not check: ask for one"
+            " that is not bound"
+        )  # fmt: skip
+
+
+def check_times(token: Token, issuer: Issuer, wall: float) -> float:
+    """Check the times of a token; return for how long it is good, in seconds. Raises `Unauthenticated`."""
+    expires = float(token.claims["exp"])
+    issued = token.claims.get("iat")
+    begins = max(float(token.claims.get("nbf", -math.inf)), -math.inf if issued is None else float(issued))
+    left = expires + issuer.leeway_s - wall
+    if left <= 0:
+        raise refused(
+            Why.EXPIRED, f"the token expired {wall - expires:.0f} s ago by this node's clock: fetch a new one"
+        )
+    if begins > wall + issuer.leeway_s:
+        raise refused(
+            Why.NOT_YET,
+            f"the token is good from {begins - wall:.0f} s from now on by this node's clock, which may be behind by"
+            " that: fetch a new one, or set the clock",
+        )
+    whole = expires - (wall if issued is None else float(issued))
+    if whole > issuer.max_token_s + (issuer.leeway_s if issued is None else 0.0):
+        raise refused(
+            Why.TOO_LONG,
+            f"the token is good for {whole:.0f} s, this node accepts {issuer.max_token_s:.0f} s (max_token_s): ask for"
+            " one that ends earlier",
+        )
+    return left
+
+
+def own_grant(token: Token, issuer: Issuer) -> Allow | None:
+    """Return what the claims of a token grant, None if nothing. Raises `Unauthenticated` if they are malformed."""
+    if not issuer.trust_grants:
+        return None
+    read: list[str] = []
+    write: list[str] = []
+    claim = token.claims.get(issuer.grants_claim)
+    if claim is not None:
+        field = f"the token's {issuer.grants_claim!r}"
+        if not isinstance(claim, dict) or "admin" in claim:
+            raise _malformed(f"{field} must be an object of 'read' and 'write': only a rule makes an administrator")
+        read += _patterns(claim.get("read", []), f"{field}.read")
+        write += _patterns(claim.get("write", []), f"{field}.write")
+    details = token.claims.get("authorization_details", [])
+    if not isinstance(details, list) or not all(isinstance(detail, dict) for detail in details):
+        raise _malformed("the token's 'authorization_details' must be a list of objects")
+    for detail in details:
+        if detail.get("type") == "softstate":
+            actions = detail.get("actions")
+            if not isinstance(actions, list) or not all(action in ("read", "write") for action in actions):
+                raise _malformed(
+                    "'actions' of the token's 'authorization_details' must be a list of 'read' and 'write'"
+                )
+            topics = _patterns(detail.get("topics", []), "'topics' of the token's 'authorization_details'")
+            read += topics if "read" in actions else []
+            write += topics if "write" in actions else []
+    if max(sum(ANY in text for text in read), sum(ANY in text for text in write)) > WILD_MAX:
+        raise _malformed(f"the token brings along more than {WILD_MAX} patterns with a '*'")
+    return Allow(Who(), tuple(read), tuple(write), where="the token itself") if read or write else None
+
+
+def groups_of(token: Token, issuer: Issuer) -> frozenset[str]:
+    """Return the groups that a token names: a list of texts, or one."""
+    claim = token.claims.get(issuer.groups_claim)
+    return frozenset(text for text in (claim if isinstance(claim, list) else [claim]) if isinstance(text, str))
+
+
+def scopes_of(token: Token) -> frozenset[str]:
+    """Return the scopes of a token: one text with blanks between them, or a list of texts."""
+    claim = token.claims.get("scope")
+    if isinstance(claim, str):
+        return frozenset(claim.split())
+    return frozenset(text for text in claim if isinstance(text, str)) if isinstance(claim, list) else frozenset()
+
+
+def _claims(payload: bytes) -> dict[str, Any]:
+    claims = _object(payload, "claims")
+    for name in ("iss", "sub"):
+        if not _is_text(claims.get(name)):
+            raise _malformed(f"the token's {name!r} must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
+    for name in ("exp", "nbf", "iat"):
+        if name in claims and not _is_time(claims[name]):
+            raise _malformed(f"the token's {name!r} must be a number of seconds since 1970")
+    if "exp" not in claims:
+        raise _malformed("the token must have an 'exp': it is not to be good without end")
+    return claims
+
+
+def _patterns(value: object, field: str) -> list[str]:
+    if not isinstance(value, list):
+        raise _malformed(f"{field} must be a list of patterns")
+    try:
+        return [check_pattern(text, field) for text in value]
+    except Invalid as error:
+        raise _malformed(error.message) from None
+
+
+def _bytes(text: str, what: str) -> bytes:
+    """Decode base64url. Only the one spelling of the same bytes is taken: a token is known by its digest."""
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        data = b""
+    if urlsafe_b64encode(data).rstrip(b"=").decode() != text:
+        raise _malformed(f"the token's {what} is not base64url")
+    return data
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_constant)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise _malformed(f"the token's {what} must be one JSON object without repeated names")
+    return found
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
+
+
+def _constant(_text: str) -> float:
+    raise ValueError
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= SUBJECT_CHARS_MAX and value.isprintable()
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_NUMBER_MAX <= value <= _NUMBER_MAX
+
+
+def _shown(value: str | None) -> str:
+    return "none" if value is None else ascii(value[:64])
+
+
+def _malformed(message: str) -> Unauthenticated:
+    return refused(Why.MALFORMED, message)
