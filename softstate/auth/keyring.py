@@ -8,7 +8,7 @@ issuer no more than two fetches a minute.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +48,9 @@ class Keyring:
         self.fetched = fetched
         self.fetching = False
         self.failure = ""
-        """What was wrong with the last fetch, empty if nothing was."""
+        """The reason why the last fetch failed, empty if it did not."""
+        self.on_sooner: Callable[[], object] = lambda: None
+        """Called when a fetch is due sooner than it was."""
         self._times = times
         self._keys = tuple(keys)
         self._began_at = -math.inf
@@ -76,8 +78,10 @@ class Keyring:
             fitting = [item for item in fitting if item.id == key]
         if len(fitting) == 1:
             return fitting[0]
-        if self.fetched:
-            self._due_at = min(self._due_at, self._began_at + self._times.cool_s)
+        sooner = self._began_at + self._times.cool_s
+        if self.fetched and sooner < self._due_at:
+            self._due_at = sooner
+            self.on_sooner()
         return None
 
     def holds(self, key: Key, now: float) -> bool:
