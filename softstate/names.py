@@ -7,6 +7,7 @@ it; a *name* is either.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from softstate.errors import Invalid
 
@@ -55,6 +56,11 @@ def is_prefix(name: str) -> bool:
 def covers(name: str, topic: str) -> bool:
     """Tell whether a subscription to `name` (a topic or a prefix) covers `topic`."""
     return name in (topic, ALL) or (name[-1] == "/" and topic.startswith(name))
+
+
+def covered(names: Container[str], topic: str) -> bool:
+    """Tell whether one of `names` covers `topic`."""
+    return topic in names or any(prefix in names for prefix in prefixes_of(topic))
 
 
 def prefixes_of(topic: str) -> list[str]:

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from softstate.auth.identity import Identity
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
@@ -67,7 +68,9 @@ class Lease:
 
     `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told. `deadline` is
     the node's own end, grace included, or `OVER` once the lease was released. `digest` is that of `names`, kept up with
-    each change. `sink` is the connection, None while there is none. Two leases are never equal.
+    each change. `sink` is the connection, None while there is none. `identity` is whose it is: under its grant the
+    names were judged last, and `until` is when its credentials end, beyond which no deadline goes. Two leases are never
+    equal.
     """
 
     token: str = field(repr=False)
@@ -77,6 +80,8 @@ class Lease:
     names: dict[str, None] = field(default_factory=dict, repr=False)
     digest: int = 0
     sink: Sink | None = field(default=None, repr=False)
+    identity: Identity | None = field(default=None, repr=False)
+    until: float = math.inf
 
     @property
     def count(self) -> int:
@@ -149,8 +154,8 @@ class LeaseTable:
         """Return how many leases are held."""
         return len(self._leases)
 
-    def grant(self, token: str, now: float, ttl_s: float, name: str = "") -> Lease:
-        """Make a lease without names, for a token that no lease has.
+    def grant(self, token: str, now: float, ttl_s: float, name: str = "", identity: Identity | None = None) -> Lease:
+        """Make a lease without names, for a token that no lease has; `identity` is whose it is.
 
         Gives up the lease detached first when `sessions_max` are held. Raises `Overloaded` with `retry_ms` when all of
         them have a connection.
@@ -167,7 +172,8 @@ class LeaseTable:
         if len(self._wheel) - len(self._leases) >= self._released_max:
             # Sessions that came and went within one TTL. It is one walk for `released_max` of them.
             self._wheel.discard(lambda lease: lease.deadline == OVER)
-        lease = Lease(token, name, ttl_s, now + ttl_s * self._lasts)
+        until = math.inf if identity is None else identity.until
+        lease = Lease(token, name, ttl_s, min(now + ttl_s * self._lasts, until), identity=identity, until=until)
         self._leases[token] = lease
         self._wheel.add(lease, lease.deadline)
         return lease
@@ -220,15 +226,28 @@ class LeaseTable:
         self._given_up += 1
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
-        """Move the deadline to `now` + TTL + grace, never back (P-REN-5); `ttl_s` changes it. Raises `NoLease`."""
+        """Move the deadline to `now` + TTL + grace, never back (P-REN-5), nor beyond the end of the credentials.
+
+        `ttl_s` changes the TTL. Raises `NoLease`.
+        """
         if lease.deadline == OVER:
             self._check_held(lease)
         if ttl_s is not None:
             lease.ttl_s = ttl_s
         deadline = now + lease.ttl_s * self._lasts
         # Neither a call nor max(): without them a renewal costs a quarter of what it did (`bench leases`: 135 ns, 560).
+        if deadline > lease.until:  # noqa: PLR1730
+            deadline = lease.until
         if deadline > lease.deadline:  # noqa: PLR1730
             lease.deadline = deadline
+
+    def belong(self, lease: Lease, identity: Identity) -> None:
+        """Note whose lease it is, and under which grant all of its names were judged.
+
+        The deadline stays, should these credentials end sooner than those before: its client was told of it, and they
+        are good until then.
+        """
+        lease.identity, lease.until = identity, identity.until
 
     def release(self, lease: Lease) -> None:
         """End a lease at once: it is found no more, takes nothing, and is pushed nothing. Idempotent.

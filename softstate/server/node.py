@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -13,10 +14,12 @@ from typing import Any
 import structlog
 import trio
 
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
+from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Admission, Kind
@@ -94,6 +97,8 @@ class Node:
         now: Callable[[], float] = trio.current_time,
         bulkhead: Bulkhead | None = None,
         date: Callable[[], str] | None = SHARED_DATE,
+        authority: Authority = EVERYBODY_MAY_ALL,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -102,6 +107,7 @@ class Node:
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
+        self.gate = NodeGate(authority, now, wall)
         self.started_at = now()
         self._draining = trio.Event()
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
@@ -152,6 +158,7 @@ class Node:
             handshakes=self.handshakes,
             polls=self.polls,
             beats=self.beats,
+            gate=self.gate,
         )
 
     # Services -------------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """The effects that a session machine returns, for its shell to carry out in order.
 
-`Send` queues a message; `Replay` queues pushes; `Read` and `ReadHead` ask the store and are answered with the same
-ticket; `Turn` asks for a turn of the loop, and is answered likewise; `Submit` hands a publish on; `SetBeat` says how
-often beats are due; `CloseOther` ends another connection; `Close` ends this one.
+`Send` queues a message; `SendFirst` and `SendAhead` do so ahead of what waits; `Replay` queues pushes; `Read` and
+`ReadHead` ask the store and are answered with the same ticket; `Turn` asks for a turn of the loop, and is answered
+likewise; `Submit` hands a publish on; `SetBeat` says how often beats are due; `DropPending` and `DropUncovered` drop
+what waits; `CloseOther` ends another connection; `Close` ends this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,6 +29,13 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class SendFirst:
     """Queue a message ahead of everything pending (P-REW-6)."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendAhead:
+    """Queue a message ahead of everything pending, but behind the welcome; nothing replaces it (P-AUTH-5)."""
 
     message: Message
 
@@ -68,9 +76,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4)."""
+    """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4).
+
+    `reads`: the client may read the topic, so that the answer may tell of it what others did (P-AUTH-4).
+    """
 
     message: Publish
+    reads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,13 @@ class SetBeat:
 @dataclass(frozen=True, slots=True)
 class DropPending:
     """Drop the pushes that wait to be written, and what rests on them: `renewed`, `subscribed`, `beat` (P-REN-3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropUncovered:
+    """Drop the pushes that wait to be written and that none of `names` covers, and a beat, which counts them."""
+
+    names: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +120,17 @@ class Close:
 
 
 Effect: TypeAlias = (
-    Send | SendFirst | Replay | Read | ReadHead | Turn | Submit | SetBeat | DropPending | CloseOther | Close
+    Send
+    | SendFirst
+    | SendAhead
+    | Replay
+    | Read
+    | ReadHead
+    | Turn
+    | Submit
+    | SetBeat
+    | DropPending
+    | DropUncovered
+    | CloseOther
+    | Close
 )

@@ -11,15 +11,17 @@ from dataclasses import replace
 
 from msgspec import UNSET
 
-from softstate.errors import Invalid, Overloaded, RequestError
+from softstate.errors import Invalid, Overloaded, RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.model import Page, Query, Record
 from softstate.names import is_prefix
 from softstate.position import Position
 from softstate.session.beats import set_beat
+from softstate.session.credentials import identified
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
+from softstate.session.permission import unreadable_names
 from softstate.session.request import PendingHello, PendingSubscribe, Steps, Unreadable, clock_ms, send_error
 from softstate.session.state import SessionCore, State
 from softstate.session.subscription import enter, subscribe_page
@@ -32,22 +34,40 @@ from softstate.wire.messages import Hello, Id, Message, Subscribe
 
 def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     """Take up the session that hello names, if it can be resumed (P-RES-2), and read the store either way."""
+    try:
+        identity = session.identity = identified(session, hello.token, now)
+    except RequestError as error:
+        return refuse(session, error, _code_for(error))
     session.state = State.GREETING
     session.name = hello.name
     lease = session.leases.get(hello.session) if hello.session is not None else None
     since, seen = hello.since, hello.position
     if lease is None or lease.deadline < now or not since or seen is None or since > seen.revision:
-        return session.ask(PendingHello(Query(witness=seen), hello))
+        return session.ask(PendingHello(Query(witness=seen), hello, now))
+    if lease.identity is None or lease.identity.principal != identity.principal:
+        return session.ask(PendingHello(Query(witness=seen), hello, now))  # P-AUTH-7
     others: list[Effect] = [CloseOther(lease.sink)] if lease.sink is not None else []
     session.leases.attach(lease, session.sink)
     session.lease, session.token = lease, lease.token
-    session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
     gap_buffer = session.gap_buffer = GapBuffer(lease.names, whole=True, topics_max=session.gap_topics_max)
-    return [*others, *session.work_through(_ask_for_missed(session, hello, tuple(lease.names), gap_buffer))]
+    session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
+    return [*others, *session.work_through(_resume(session, lease, hello, gap_buffer, now))]
 
 
-def _ask_for_missed(session: SessionCore, hello: Hello, names: Collection[str], gap_buffer: GapBuffer) -> Steps:
-    """Ask for every change of `names` above `since`, tombstones included, for a client that has seen more."""
+def _resume(session: SessionCore, lease: Lease, hello: Hello, gap_buffer: GapBuffer, now: float) -> Steps:
+    """Ask for every change of the lease's names above `since`, tombstones included, for a client that has seen more.
+
+    If some of them may not be read any more, the session is not resumed: its client asks for all again, and is told.
+    """
+    names, identity = tuple(lease.names), session.identity
+    if lease.identity is not None and lease.identity.grant is not identity.grant:
+        denied = yield from unreadable_names(session, identity.grant, names)
+        if denied:
+            session.end_lease()
+    if session.held_lease() is None:
+        return session.ask(PendingHello(Query(witness=hello.position), hello, now))
+    session.leases.belong(lease, identity)
+    session.leases.extend(lease, now)
     since, limit = hello.since or 0, session.gap_topics_max
     topics: dict[str, int] = {}
     prefixes: dict[str, int] = {}
@@ -61,7 +81,7 @@ def _ask_for_missed(session: SessionCore, hello: Hello, names: Collection[str], 
 
     yield from session.in_portions(names, sort)
     query = Query(topics, prefixes, hello.position, after=since, listed=since, limit=limit)
-    return session.ask(PendingHello(query, hello, gap_buffer))
+    return session.ask(PendingHello(query, hello, now, gap_buffer))
 
 
 def join(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
@@ -81,7 +101,7 @@ def _join(session: SessionCore, hello: PendingHello, message: Subscribe, now: fl
         # Hello is not at fault: the subscribe is refused behind the welcome.
         session.end_lease()
         return session.ask(replace(hello, kept=message))
-    return session.ask(PendingHello(joined.query, hello.request, joined=joined))
+    return session.ask(PendingHello(joined.query, hello.request, hello.at, joined=joined))
 
 
 def keep_for_welcome(session: SessionCore, message: Message, _now: float) -> list[Effect]:
@@ -113,7 +133,7 @@ def welcome(session: SessionCore, pending: PendingHello, page: Page, now: float)
         return _welcome_new(session, pending, page.position, now)
     lease = session.living_lease(now)
     missed = _missed(pending.query, pending.gap_buffer, page)
-    if lease is None or missed is None:
+    if lease is None or missed is None or session.identity.generation != session.gate.generation:
         return _welcome_new(session, pending, page.position, now)
     session.pending = None
     session.state = State.OPEN
@@ -154,8 +174,13 @@ def refuse_or_reset(session: SessionCore, pending: PendingHello, error: RequestE
         if pending.joined is not None and session.held_lease() is not None:
             return [*said, send_error(error, pending.joined.request.id)]
         return said
-    code = CloseCode.OVERLOADED if isinstance(error, Overloaded) else CloseCode.UNAVAILABLE
-    return refuse(session, error, code)
+    return refuse(session, error, _code_for(error))
+
+
+def _code_for(error: RequestError) -> CloseCode:
+    if isinstance(error, Unauthenticated):
+        return CloseCode.UNAUTHENTICATED
+    return CloseCode.OVERLOADED if isinstance(error, Overloaded) else CloseCode.UNAVAILABLE
 
 
 def _welcome_new(
@@ -185,7 +210,7 @@ def _welcome(
 ) -> list[Effect]:
     terms = session.terms()
     changed = set_beat(session, pending.request.beat_ms)
-    ttl_ms = round(lease.ttl_s * 1000)
+    ttl_ms = session.told_ttl_ms(lease, pending.at)
     welcome = messages.Welcome(
         session=lease.token,
         resumed=resumed,
@@ -202,6 +227,8 @@ def _welcome(
         level=LEVEL,
         beat_ms=session.beat_ms,
         clock_ms=clock_ms(now),
+        credentials_ms=session.credentials_ms(pending.at),
+        subject=session.subject,
     )
     moved = session.moved_to
     if moved is not None and moved.revision > position.revision:

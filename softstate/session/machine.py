@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, cast
 
-from softstate.errors import RequestError
+from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.sink import Sink
 from softstate.lease.table import LeaseTable
 from softstate.model import Page
@@ -21,6 +21,7 @@ from softstate.session.beats import names_history_of, vouches
 from softstate.session.effects import Effect, Send, SendFirst
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
+from softstate.session.gate import OPEN_GATE, Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
     NAMES_PER_TURN,
@@ -36,7 +37,7 @@ from softstate.session.request import (
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import ClientMessage, Farewell, Id, Reason
+from softstate.wire.messages import Auth, ClientMessage, Farewell, Id, Reason
 
 P = ParamSpec("P")
 
@@ -59,7 +60,8 @@ class SessionMachine(SessionCore):
 
     `sink` is where the lease table's owner offers pushes, `tokens` makes session tokens, `terms` says what to tell
     clients now, `repairs` counts repairs by kind: all zero unless faults occur. A gap buffer holds `gap_topics_max`
-    topics; a turn deals with `names_per_turn` names. `now` is in seconds of one clock that never goes back.
+    topics; a turn deals with `names_per_turn` names. `gate` knows who presents credentials. `now` is in seconds of one
+    clock that never goes back.
     """
 
     __slots__ = ()
@@ -73,8 +75,9 @@ class SessionMachine(SessionCore):
         repairs: Counter[str],
         gap_topics_max: int = GAP_TOPICS_MAX,
         names_per_turn: int = NAMES_PER_TURN,
+        gate: Gate = OPEN_GATE,
     ) -> None:
-        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn)
+        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate)
 
     @property
     def busy(self) -> bool:
@@ -120,6 +123,11 @@ class SessionMachine(SessionCore):
             return []
         try:
             effects = rule.act(self, message, now)
+        except Unauthenticated as error:
+            request: Id | None = getattr(message, "id", None)
+            # New credentials that are not good leave the old ones as they are.
+            new = isinstance(message, Auth)
+            effects = [send_error(error, request)] if new else self.give_up_credentials(error, request)
         except RequestError as error:
             effects = [send_error(error, getattr(message, "id", None))]
         assert self.state in rule.to
@@ -163,7 +171,7 @@ class SessionMachine(SessionCore):
             case PendingSubscribe() as pending:
                 return self._take(events.SUBSCRIBE_ANSWERED, pending, page, now)
             case PendingPoll() as pending:
-                return self._take(events.POLL_ANSWERED, pending, page)
+                return self._take(events.POLL_ANSWERED, pending, page, now)
             case PendingHello() as pending:
                 return [*self._take(events.HELLO_ANSWERED, pending, page, now), *self._take_kept(pending, now)]
             case _:

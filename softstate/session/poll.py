@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-from softstate.errors import Behind, RequestError
+from collections.abc import Generator
+
+from softstate.errors import Behind, RequestError, Unauthenticated
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Send
+from softstate.session.permission import narrowed, unreadable_names
 from softstate.session.request import PendingPoll, Steps, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Poll, Polled
 
 
-def read_poll(session: SessionCore, message: Poll, _now: float) -> list[Effect]:
+def read_poll(session: SessionCore, message: Poll, now: float) -> list[Effect]:
     """Check the names, and read the store."""
-    return session.work_through(_check_and_read(session, message), message.id, rests_on_lease=False)
+    session.credentials(now)
+    return session.work_through(_check_and_read(session, message, now), message.id, rests_on_lease=False)
 
 
-def _check_and_read(session: SessionCore, message: Poll) -> Steps:
+def _check_and_read(session: SessionCore, message: Poll, now: float) -> Steps:
     yield from session.check_request(message.topics, message.prefixes)
-    return session.ask(PendingPoll(Query(message.topics, message.prefixes, message.position), message))
+    identity = session.identity
+    query = Query(message.topics, message.prefixes, message.position)
+    pending = PendingPoll(query, message, now, generation=identity.generation)
+    yield from _judge(session, pending)
+    return session.ask(pending)
 
 
-def poll_page(session: SessionCore, pending: PendingPoll, page: Page) -> list[Effect]:
-    """Send a page."""
+def _judge(session: SessionCore, pending: PendingPoll) -> Generator[int, None, bool]:
+    """Take out of the query what may not be read; tell whether that was anything."""
+    identity, query = session.identity, pending.query
+    pending.generation = identity.generation
+    denied = yield from unreadable_names(session, identity.grant, [*query.topics, *query.prefixes])
+    if denied:
+        pending.deny(denied)
+    return bool(denied)
+
+
+def poll_page(session: SessionCore, pending: PendingPoll, page: Page, now: float) -> list[Effect]:
+    """Send a page; if the rules have changed since the names were judged, they are judged again first (P-AUTH-4)."""
+    if pending.generation == session.gate.generation:
+        return _send_page(session, pending, page)
+    session.pending = None
+    try:
+        session.credentials(now)
+    except Unauthenticated as error:
+        return session.give_up_credentials(error, pending.request.id)
+    return session.work_through(_judge_and_send(session, pending, page), pending.request.id, rests_on_lease=False)
+
+
+def _judge_and_send(session: SessionCore, pending: PendingPoll, page: Page) -> Steps:
+    denied = yield from _judge(session, pending)
+    # What was read is of the denied names, too: it is read again without them.
+    return session.ask(pending) if denied else _send_page(session, pending, page)
+
+
+def _send_page(session: SessionCore, pending: PendingPoll, page: Page) -> list[Effect]:
     request = pending.request
     if not pending.continues(page):
         return fail_poll(session, pending, not_continued(page))
@@ -36,8 +71,11 @@ def poll_page(session: SessionCore, pending: PendingPoll, page: Page) -> list[Ef
         request.id,
         page.position,
         compacted=list(page.compacted),
+        denied=pending.denied,
         lag_ms=lag_ms(page),
         next_ms=session.terms().poll.every_ms,
+        credentials_ms=session.credentials_ms(pending.at),
+        narrow=narrowed(session.identity.grant, pending.denied),
     )
     return [Send(polled, page.records)]
 

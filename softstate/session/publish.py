@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from softstate.errors import Denied
+from softstate.names import check_topic
 from softstate.session.effects import Effect, Submit
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Publish
 
 
-def submit(_session: SessionCore, message: Publish, _now: float) -> list[Effect]:
+def submit(session: SessionCore, message: Publish, now: float) -> list[Effect]:
     """Hand a publish on; it is answered when it is durable (P-PUB-1), and overlaps with all else (P-CONN-4)."""
-    return [Submit(message)]
+    grant = session.credentials(now).grant
+    if grant.admin:
+        return [Submit(message)]
+    topic = check_topic(message.topic)
+    if not grant.may_write(topic):
+        raise Denied(f"you may not publish {topic!r}: these credentials do not allow it")
+    return [Submit(message, grant.may_read(topic))]

@@ -10,7 +10,8 @@ from softstate.position import Position
 from softstate.session.beats import names_history_of, set_beat
 from softstate.session.effects import Effect, Send
 from softstate.session.load_advice import renew_ms
-from softstate.session.request import PendingRenew, clock_ms, send_error
+from softstate.session.permission import judge_again
+from softstate.session.request import PendingRenew, Steps, clock_ms, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Id, Renew, Renewed
 from softstate.wire.subscription_digest import digest_text
@@ -18,11 +19,19 @@ from softstate.wire.subscription_digest import digest_text
 
 def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
     """Extend the lease, before any read (P-REN-5), and ask for the store's head."""
+    identity = session.credentials(now)
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, message.id)
     session.leases.extend(lease, now, None if message.ttl_ms is None else session.granted_ttl_ms(message.ttl_ms) / 1000)
-    return session.ask(PendingRenew(message))
+    if lease.identity is identity:
+        return session.ask(PendingRenew(message, now))
+    return session.work_through(_judge_and_ask(session, lease, message, now), message.id)
+
+
+def _judge_and_ask(session: SessionCore, lease: Lease, message: Renew, now: float) -> Steps:
+    said = yield from judge_again(session, lease)
+    return [*said, *session.ask(PendingRenew(message, now))]
 
 
 def answer_renew(
@@ -35,7 +44,7 @@ def answer_renew(
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, pending.request.id)
-    return _renewed(session, lease, pending.request, position, sent, now, store_ok=True, lag_s=lag_s)
+    return _renewed(session, lease, pending, position, sent, now, store_ok=True, lag_s=lag_s)
 
 
 def fail_renew(
@@ -49,12 +58,13 @@ def fail_renew(
     if isinstance(error, Unavailable):
         if session.named is not None and not names_history_of(session, position):
             position = session.named  # the client is not led back into a history that is over
-        return _renewed(session, lease, pending.request, position, sent, now, store_ok=False)
+        return _renewed(session, lease, pending, position, sent, now, store_ok=False)
     return [send_error(error, pending.request.id)]
 
 
-def refuse_renew(session: SessionCore, message: Renew, _now: float) -> list[Effect]:
+def refuse_renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
     """Answer that there is no lease to extend (P-REN-7)."""
+    session.credentials(now)
     return _no_lease(session, message.id)
 
 
@@ -65,7 +75,7 @@ def _no_lease(session: SessionCore, request: Id) -> list[Effect]:
 def _renewed(
     session: SessionCore,
     lease: Lease,
-    request: Renew,
+    pending: PendingRenew,
     position: Position,
     sent: int,
     now: float,
@@ -73,12 +83,13 @@ def _renewed(
     store_ok: bool,
     lag_s: float = 0.0,
 ) -> list[Effect]:
-    terms = session.terms()
-    ttl_ms = round(lease.ttl_s * 1000)
+    terms, request = session.terms(), pending.request
+    ttl_ms = session.told_ttl_ms(lease, pending.at)
     match = request.count == lease.count and request.digest == digest_text(lease.digest)
-    if not match and not session.unresumed:  # else it was sent with hello, before the client knew (P-CONN-16)
+    if not match and not (session.unresumed or session.unaware):  # else the client did not know (P-CONN-16, P-AUTH-5)
         session.repairs["mismatch"] += 1
     session.unresumed = False
+    session.unaware = session.unaware and not match
     session.agreed = lease.digest if match else None
     changed = set_beat(session, request.beat_ms)
     renewed = Renewed(
@@ -94,5 +105,6 @@ def _renewed(
         lag_ms=math.ceil(lag_s * 1000),
         beat_ms=session.beat_ms,
         clock_ms=clock_ms(now),
+        credentials_ms=session.credentials_ms(pending.at),
     )
     return [Send(renewed), *changed]

@@ -36,9 +36,10 @@ OVERFLOW_ROUNDS_MAX = 8
 
 @dataclass(slots=True)
 class PendingRenew:
-    """A renew, which waits until the hub has reached the head of the store."""
+    """A renew, received `at`, which waits until the hub has reached the head of the store."""
 
     request: Renew
+    at: float
     ticket: int = 0
     rests_on_lease: ClassVar[bool] = True
 
@@ -48,13 +49,26 @@ class PendingPages:
     """A request whose answer comes in pages; `query` is for the next one.
 
     `overflows` counts the complete answers that had to be read on. `compacted` are the prefixes that the first page
-    answered as if nothing of them were known.
+    answered as if nothing of them were known. `denied` are the names of the request that are not answered for, as they
+    were judged under the rules of `generation`.
     """
 
     query: Query
     ticket: int = field(default=0, kw_only=True)
     overflows: int = field(default=0, kw_only=True)
     compacted: frozenset[str] = field(default=frozenset(), kw_only=True)
+    denied: list[str] = field(default_factory=list, kw_only=True)
+    generation: int = field(default=0, kw_only=True)
+
+    def deny(self, names: Collection[str]) -> None:
+        """Answer for these names no more."""
+        self.denied += names
+        lost = set(names)
+        topics, prefixes = (
+            {name: known for name, known in asked.items() if name not in lost}
+            for asked in (self.query.topics, self.query.prefixes)
+        )
+        self.query = replace(self.query, topics=topics, prefixes=prefixes)
 
     def continues(self, page: Page) -> bool:
         """Tell whether `page` and those before it are one answer.
@@ -97,7 +111,7 @@ class Unreadable:
 
 @dataclass(slots=True)
 class PendingHello:
-    """A hello, and the read for it. With a `gap_buffer` it asks to resume: the query is for all that was missed.
+    """A hello, received `at`, and the read for it. With a `gap_buffer` it asks to resume: the query is for all missed.
 
     One message is taken behind one that does not (P-CONN-16): a subscribe that `joined` it, whose query is asked then;
     or one that is `kept` until the welcome.
@@ -105,6 +119,7 @@ class PendingHello:
 
     query: Query
     request: Hello
+    at: float
     gap_buffer: GapBuffer | None = field(default=None, repr=False)
     joined: PendingSubscribe | None = None
     kept: Message | Unreadable | None = None
@@ -119,9 +134,10 @@ class PendingHello:
 
 @dataclass(slots=True)
 class PendingPoll(PendingPages):
-    """A poll."""
+    """A poll, received `at`."""
 
     request: Poll
+    at: float
     rests_on_lease: ClassVar[bool] = False
 
 

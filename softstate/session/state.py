@@ -5,16 +5,19 @@ A state is entered together with what belongs to it: OPEN with a lease, LAPSED w
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
-from softstate.errors import Denied, NoLease, RequestError
+from softstate.auth.identity import NOTHING, Identity, Why, refused
+from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
 from softstate.position import Position
-from softstate.session.effects import Effect, Read, ReadHead, Turn
+from softstate.session.effects import DropPending, Effect, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer
+from softstate.session.gate import Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
     PendingPoll,
@@ -29,11 +32,17 @@ from softstate.session.request import (
     in_portions,
     send_error,
 )
-from softstate.wire.messages import Id
+from softstate.wire.messages import DURATION_MS_MAX, Id
 from softstate.wire.subscription_digest import MASK
 
 TTL_MS_MIN = 1_000
 """Shortest TTL: a client may ask for less than the node grants, but not for less than this (P-CONN-2)."""
+
+CREDENTIALS_S_MIN = 1.0
+"""Credentials that are good for less than this count as expired (P-AUTH-3)."""
+
+NOBODY = Identity("", "", NOTHING, until=-math.inf)
+"""The identity of a session that has not said hello."""
 
 
 class State(StrEnum):
@@ -57,16 +66,18 @@ class SessionCore:
     `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
     lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
-    last position that passed through the hub during the greeting. `denied`: the lease was revoked as denied.
-    `unresumed`: the client asked to resume, its session is new, and it has not subscribed since. `agreed` is the digest
-    of the set that both sides hold, None if that is not known; `named` the last position that the client was told;
-    `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the client asked for.
+    last position that passed through the hub during the greeting. `identity` is whose session it is, maybe by rules
+    that have changed since: see `credentials`. `denied`: the lease was revoked as denied. `unresumed`: the client asked
+    to resume, its session is new, and it has not subscribed since. `unaware`: it was denied names, and neither a
+    subscribe nor a renewal that matched shows that it knows. `agreed` is the digest of the set that both sides hold,
+    None if that is not known; `named` the last position that the client was told; `beat_ms` the time between two beats
+    that was granted, for the `beat_asked_ms` that the client asked for.
     """
 
     __slots__ = (
-        "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "lease", "leases",
-        "moved_to", "name", "named", "names_per_turn", "pending", "repairs", "sink", "state", "terms", "token",
-        "tokens", "unresumed",
+        "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate", "identity",
+        "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "repairs", "sink", "state",
+        "terms", "token", "tokens", "unaware", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +89,7 @@ class SessionCore:
         repairs: Counter[str],
         gap_topics_max: int,
         names_per_turn: int,
+        gate: Gate,
     ) -> None:
         self.leases = leases
         self.sink = sink
@@ -86,6 +98,8 @@ class SessionCore:
         self.repairs = repairs
         self.gap_topics_max = gap_topics_max
         self.names_per_turn = names_per_turn
+        self.gate = gate
+        self.identity = NOBODY
         self.state = State.NEW
         self.name = ""
         self.token = ""
@@ -94,7 +108,7 @@ class SessionCore:
         self.pending: PendingRequest | None = None
         self.moved_to: Position | None = None
         self.denied = False
-        self.unresumed = False
+        self.unaware = self.unresumed = False
         self.agreed: int | None = None
         self.named: Position | None = None
         self.beat_asked_ms = self.beat_ms = 0
@@ -145,10 +159,36 @@ class SessionCore:
     def check_request(self, topics: Collection[str], prefixes: Collection[str]) -> Generator[int, None, None]:
         """Check that a subscribe or poll may be answered. Raises `Denied`, `Invalid` or `TooLarge`."""
         if self.denied:
-            raise Denied("the lease was revoked as denied: connect again, with other credentials")
+            raise Denied("the lease was revoked as denied: present other credentials, with auth or by another hello")
         check_count(len(topics) + len(prefixes), self.leases.subscriptions_max)
         yield from self.in_portions(topics, check_topics)
         yield from self.in_portions(prefixes, check_prefixes)
+
+    # Credentials -----------------------------------------------------------------------------------------------------
+
+    def credentials(self, now: float) -> Identity:
+        """Return the identity with its grant under the present rules. Raises `Unauthenticated` if it is over."""
+        identity = self.identity
+        if identity.generation != self.gate.generation:
+            identity = self.identity = self.gate.again(identity, now)
+        if identity.until - now < CREDENTIALS_S_MIN:
+            raise refused(Why.EXPIRED, "these credentials are over: present new ones, with auth or by another hello")
+        return identity
+
+    def credentials_ms(self, at: float) -> int | None:
+        """Return for how long after the arrival of a request, `at`, the credentials are good; None for no end."""
+        left_s = self.identity.until - at
+        return None if left_s == math.inf else max(0, min(math.floor(left_s * 1000), DURATION_MS_MAX))
+
+    @property
+    def subject(self) -> str | None:
+        """The subject that clients are told."""
+        return self.identity.subject or None
+
+    def give_up_credentials(self, error: Unauthenticated, request: Id | None) -> list[Effect]:
+        """Answer a request without valid credentials, and end what rests on them, which is the lease (P-AUTH-3)."""
+        self.lapse()
+        return [DropPending(), send_error(error, request)]
 
     # The lease -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +215,7 @@ class SessionCore:
     def grant_lease(self, token: str, now: float, ttl_s: float) -> Lease:
         """Hold a new lease, without names, for a token. Raises `Overloaded` when the table is full."""
         self.end_lease()
-        lease = self.lease = self.leases.grant(token, now, ttl_s, self.name)
+        lease = self.lease = self.leases.grant(token, now, ttl_s, self.name, self.identity)
         self.leases.attach(lease, self.sink)
         self.agreed = lease.digest
         return lease
@@ -185,6 +225,12 @@ class SessionCore:
         lease = self.grant_lease(self.token, now, ttl_s)
         self.state = State.OPEN
         return lease
+
+    @staticmethod
+    def told_ttl_ms(lease: Lease, at: float) -> int:
+        """Return the TTL to be told in answer to a request that arrived `at`: not beyond the end of the credentials."""
+        ttl_ms = round(lease.ttl_s * 1000)
+        return ttl_ms if lease.until == math.inf else max(0, min(ttl_ms, math.floor((lease.until - at) * 1000)))
 
     def announce_lease(self, lease: Lease, now: float) -> None:
         """Enter OPEN with the lease that was granted ahead of the welcome, from which on it lasts for its TTL."""
@@ -204,6 +250,18 @@ class SessionCore:
         """Note that the client has changed its set as the lease's digest has changed since it was `before`."""
         if self.agreed is not None:
             self.agreed = (self.agreed + lease.digest - before) & MASK
+
+    def leave_names(self, lease: Lease, names: Collection[str]) -> Generator[int, None, None]:
+        """Take names out of the lease, and out of what is held back; both sides know of it."""
+
+        def leave(portion: Collection[str]) -> None:
+            before = lease.digest
+            self.leases.remove(lease, portion)
+            self.agree_to(lease, before)
+            if self.gap_buffer is not None:
+                self.gap_buffer.uncover(portion)
+
+        return self.in_portions(names, leave)
 
     def lapse(self) -> None:
         """Enter LAPSED: end the lease, keep the connection."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator
 
-from softstate.errors import NoLease, Overloaded, RequestError
+from softstate.errors import NoLease, Overloaded, RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.session.effects import Effect, Replay, Send
 from softstate.session.gap_buffer import GapBuffer
+from softstate.session.permission import judge_again, narrowed, unreadable_names
 from softstate.session.request import (
     OVERFLOW_ROUNDS_MAX,
     PendingSubscribe,
@@ -21,22 +22,26 @@ from softstate.session.request import (
 )
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Subscribe, Subscribed, Unsubscribe
-from softstate.wire.subscription_digest import MASK, digest_text
+from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 
 
 def subscribe(session: SessionCore, message: Subscribe, now: float) -> list[Effect]:
     """Enter the names into the lease, hold back their pushes, and begin the read (P-SUB-2, P-SUB-3)."""
+    session.credentials(now)
     return session.work_through(_subscribe(session, message, now), message.id)
 
 
 def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
-    session.unresumed = False
+    session.unresumed = session.unaware = False
     if message.replace:
         session.agreed = None
     lease = session.living_lease(now)
+    said: list[Effect] = []
     if lease is not None:
         session.leases.extend(lease, now)
     try:
+        if lease is not None:
+            said = yield from judge_again(session, lease)
         yield from session.check_request(message.topics, message.prefixes)
         if lease is None:
             # P-SUB-14: the names that it held have not been pushed since; that must not be hidden.
@@ -47,29 +52,36 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
         pending = yield from enter(session, lease, message)
     except RequestError as error:
         yield from _remove_names(session, message)
-        return [send_error(error, message.id)]
-    return session.ask(pending)
+        return [*said, send_error(error, message.id)]
+    return [*said, *session.ask(pending)]
 
 
 def enter(
     session: SessionCore, lease: Lease, message: Subscribe, witness: Position | None = None
 ) -> Generator[int, None, PendingSubscribe]:
-    """Let the lease hold the names, and return what is to be read for them.
+    """Let the lease hold those of the names that may be read, and return what is to be read for them.
 
     In the midst of it, the lease holds some: each is held back from its entry on. Raises `TooLarge`, and `NoLease` if
     the lease has ended.
     """
-    leases = session.leases
+    leases, identity = session.leases, session.identity
     names = [*message.topics, *message.prefixes]
+    denied = yield from unreadable_names(session, identity.grant, names)
+    if denied:
+        lost = set(denied)
+        names = [name for name in names if name not in lost]
     if message.replace:
         session.agreed = None  # also that of a lease that begins with this request
         wanted = dict.fromkeys(names)
-        yield from _leave(session, lease, [name for name in lease.names if name not in wanted])
+        yield from session.leave_names(lease, [name for name in lease.names if name not in wanted])
     leases.check_room(lease, names)
     gap_buffer = session.gap_buffer = GapBuffer(
         lease.names, whole=not lease.names, earlier=session.gap_buffer, topics_max=session.gap_topics_max
     )
-    pending = PendingSubscribe(Query(message.topics, message.prefixes, witness), message, gap_buffer)
+    query = Query(message.topics, message.prefixes, witness)
+    pending = PendingSubscribe(query, message, gap_buffer, generation=identity.generation)
+    if denied:
+        pending.deny(denied)
 
     def add(portion: Collection[str]) -> None:
         before = lease.digest
@@ -81,19 +93,38 @@ def enter(
     return pending
 
 
-def _leave(session: SessionCore, lease: Lease, names: Collection[str]) -> Generator[int, None, None]:
-    def leave(portion: Collection[str]) -> None:
-        before = lease.digest
-        session.leases.remove(lease, portion)
-        session.agree_to(lease, before)
-        if session.gap_buffer is not None:
-            session.gap_buffer.uncover(portion)
-
-    return session.in_portions(names, leave)
-
-
 def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
-    """Send a page; behind the last one, what was held back and the read does not cover (P-SUB-5)."""
+    """Send a page; behind the last one, what was held back and the read does not cover (P-SUB-5).
+
+    If the rules have changed since the names were judged, they are judged again first (P-AUTH-4).
+    """
+    if pending.generation == session.gate.generation:
+        return _send_page(session, pending, page, now)
+    session.pending = None
+    try:
+        session.credentials(now)
+    except Unauthenticated as error:
+        return session.give_up_credentials(error, pending.request.id)
+    return session.work_through(_judge_and_send(session, pending, page, now), pending.request.id)
+
+
+def _judge_and_send(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> Steps:
+    lease = session.held_lease()
+    said: list[Effect] = []
+    if lease is not None:
+        said = yield from judge_again(session, lease)
+    pending.generation = session.identity.generation
+    lost = [name for name in (*pending.query.topics, *pending.query.prefixes) if lease and name not in lease.names]
+    if not lost:
+        return [*said, *_send_page(session, pending, page, now)]
+    # What was read is of these names, too: it is read again without them.
+    pending.gap_buffer.restart()
+    pending.deny(lost)
+    pending.digest -= sum(map(name_hash, lost))
+    return [*said, *session.ask(pending)]
+
+
+def _send_page(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
     gap_buffer, lease, request = pending.gap_buffer, session.held_lease(), pending.request
     if not pending.continues(page):
         return fail_subscribe(session, pending, not_continued(page))
@@ -110,8 +141,10 @@ def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page, 
         digest=digest_text(lease.digest),
         count=lease.count,
         compacted=list(page.compacted),
+        denied=pending.denied,
         lag_ms=lag_ms(page),
         clock_ms=clock_ms(now),
+        narrow=narrowed(session.identity.grant, pending.denied),
     )
     held = gap_buffer.release(page.position.revision)
     return [Send(subscribed, page.records), *([Replay(held)] if held else [])]
@@ -146,7 +179,8 @@ def _remove_names(session: SessionCore, failed: Subscribe) -> Generator[int, Non
     """Remove a failed subscribe's names from the lease, even those it held before, as the client does (P-SUB-13)."""
     lease = session.held_lease()
     if lease is not None:
-        yield from _leave(session, lease, list(lease.names) if failed.replace else [*failed.topics, *failed.prefixes])
+        names = list(lease.names) if failed.replace else [*failed.topics, *failed.prefixes]
+        yield from session.leave_names(lease, names)
 
 
 def unsubscribe(session: SessionCore, message: Unsubscribe, _now: float) -> list[Effect]:
@@ -157,5 +191,5 @@ def unsubscribe(session: SessionCore, message: Unsubscribe, _now: float) -> list
 def _unsubscribe(session: SessionCore, message: Unsubscribe) -> Steps:
     lease = session.held_lease()
     if lease is not None:
-        yield from _leave(session, lease, [*message.topics, *message.prefixes])
+        yield from session.leave_names(lease, [*message.topics, *message.prefixes])
     return []

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_args
 
+from softstate.session.credentials import authenticate, refuse_early
 from softstate.session.effects import Effect
 from softstate.session.events import (
     DENIED,
@@ -80,6 +81,7 @@ from softstate.session.termination import (
     revoke,
 )
 from softstate.wire.messages import (
+    Auth,
     ClientBye,
     ClientMessage,
     Hello,
@@ -130,34 +132,36 @@ NOT_OPEN = (NEW, GREETING, LAPSED)
 SAME: States = ()
 
 MESSAGES: tuple[type[Message], ...] = get_args(ClientMessage)
-NOT_HELLO = (Subscribe, Unsubscribe, Renew, Poll, Publish, ClientBye)
-NOT_SUBSCRIBE = (Hello, Unsubscribe, Renew, Poll, Publish, ClientBye)
+NOT_HELLO = (Subscribe, Unsubscribe, Renew, Poll, Publish, Auth, ClientBye)
+KEPT = (Hello, Unsubscribe, Renew, Poll, Publish, ClientBye)
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
-    _on((NEW,),      (Hello,),           (GREETING,),     greet),
+    _on((NEW,),      (Hello,),           (GREETING, ENDED), greet),  # ENDED: its credentials are not good
     _on((NEW,),      NOT_HELLO,          (ENDED,),        refuse_unless_hello),
     _on((GREETING,), (Subscribe,),       SAME,            join),
-    _on((GREETING,), NOT_SUBSCRIBE,      SAME,            keep_for_welcome),
+    _on((GREETING,), KEPT,               SAME,            keep_for_welcome),
+    _on((GREETING,), (Auth,),            SAME,            refuse_early),
     _on(WELCOMED,    (Hello,),           SAME,            reject_second_hello),
     _on(WELCOMED,    (Subscribe,),       (OPEN, LAPSED),  subscribe),  # LAPSED: no new lease was granted
     _on((OPEN,),     (Unsubscribe,),     SAME,            unsubscribe),
-    _on((OPEN,),     (Renew,),           (OPEN, LAPSED),  renew),  # LAPSED: past its deadline
+    _on((OPEN,),     (Renew,),           (OPEN, LAPSED),  renew),  # LAPSED: past its deadline, or no credentials
     _on((LAPSED,),   (Renew,),           SAME,            refuse_renew),
-    _on(WELCOMED,    (Poll,),            SAME,            read_poll),
-    _on(WELCOMED,    (Publish,),         SAME,            submit),
+    _on(WELCOMED,    (Poll,),            (OPEN, LAPSED),  read_poll),  # LAPSED: the credentials are over
+    _on(WELCOMED,    (Publish,),         (OPEN, LAPSED),  submit),  # LAPSED: the same
+    _on(WELCOMED,    (Auth,),            SAME,            authenticate),
     _on(WELCOMED,    (ClientBye,),       (ENDED,),        accept_bye),
     _at((NEW,),      UNREADABLE,         (ENDED,),        refuse_unreadable),
     _at((GREETING,), UNREADABLE,         SAME,            keep_unreadable),
     _at(WELCOMED,    UNREADABLE,         SAME,            report_unreadable),
 
-    _at((GREETING,), HELLO_ANSWERED,     (OPEN, ENDED),   welcome),  # ENDED: the lease table is full
+    _at((GREETING,), HELLO_ANSWERED,     (OPEN, LAPSED, ENDED), welcome),  # ENDED: the lease table is full
     _at((GREETING,), HELLO_FAILED,       (ENDED, OPEN),   refuse_or_reset),  # OPEN: its position was rewound
-    _at((OPEN,),     SUBSCRIBE_ANSWERED, SAME,            subscribe_page),
+    _at((OPEN,),     SUBSCRIBE_ANSWERED, (OPEN, LAPSED),  subscribe_page),  # LAPSED: the credentials are over
     _at((OPEN,),     SUBSCRIBE_FAILED,   SAME,            fail_subscribe),
     _at((OPEN,),     RENEW_CAUGHT_UP,    (OPEN, LAPSED),  answer_renew),  # LAPSED: past its deadline by now
     _at((OPEN,),     RENEW_FAILED,       (OPEN, LAPSED),  fail_renew),  # LAPSED: the same
-    _at(WELCOMED,    POLL_ANSWERED,      SAME,            poll_page),
+    _at(WELCOMED,    POLL_ANSWERED,      (OPEN, LAPSED),  poll_page),  # LAPSED: the same
     _at(WELCOMED,    POLL_FAILED,        SAME,            fail_poll),
     _at((GREETING,), TURN_BEGUN,         SAME,            SessionCore.go_on),
     _at(WELCOMED,    TURN_BEGUN,         (OPEN, LAPSED),  SessionCore.go_on),  # LAPSED: a poll, or no new lease

@@ -30,7 +30,7 @@ class CloseCode(IntEnum):
     UNAVAILABLE = 4005
     """The store cannot be used now, so no session can begin."""
     UNAUTHENTICATED = 4100
-    """Credentials are missing, wrong or expired. Reserved: nodes do not check credentials yet."""
+    """`hello` presented no credentials that are good: come back with others (P-AUTH-1)."""
     PROTOCOL = 4200
     """The peer does not speak this protocol."""
 

@@ -22,11 +22,14 @@ ID_CHARS_MAX = 64
 NAME_CHARS_MAX = 128
 KEY_CHARS_MAX = 128
 TOKEN_CHARS_MAX = 8192
+NARROW_NAMES_MAX = 16
+"""Most names that `narrow` gives for one that was denied."""
 DURATION_MS_MAX = 7 * 24 * 3_600_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
 Token: TypeAlias = Annotated[str, Meta(max_length=ID_CHARS_MAX)]
+Credentials: TypeAlias = Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Text that a node makes and a client sends back has one limit for both ways; else every node would refuse it."""
 PublisherId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
@@ -51,7 +54,7 @@ class Hello(Message, frozen=True, tag="hello"):
     session: Token | None = None
     since: Revision | None = None
     ttl_ms: Ms | None = None
-    token: Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)] | None = None
+    token: Credentials | None = None
     name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] = ""
     beat_ms: Ms | None = None
 
@@ -110,11 +113,18 @@ class Publish(Message, frozen=True, tag="publish"):
     settled: Revision = 0
 
 
+class Auth(Message, frozen=True, tag="auth"):
+    """Present new credentials of the same principal, in place (P-AUTH-6)."""
+
+    id: Id
+    token: Credentials
+
+
 class ClientBye(Message, frozen=True, tag="bye"):
     """Release the lease at once (P-CONN-9)."""
 
 
-ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | ClientBye
+ClientMessage: TypeAlias = Hello | Subscribe | Unsubscribe | Renew | Poll | Publish | Auth | ClientBye
 
 
 # Server to client ----------------------------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """Answer `hello`. If `resumed`, the missed changes follow at once as `notify`s (P-RES-2).
 
     `level` is the protocol level that the node knows (P-WIRE-10), `beat_ms` the time between two beats that it grants,
-    `clock_ms` what its clock reads (P-BEAT-1).
+    `clock_ms` what its clock reads (P-BEAT-1). The credentials are good for `credentials_ms`, and those of `subject`.
     """
 
     session: Token
@@ -175,6 +185,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     level: Count = 0
     beat_ms: Ms = 0
     clock_ms: Count | None = None
+    credentials_ms: Ms | None = None
+    subject: str | None = None
 
 
 class Subscribed(Message, frozen=True, tag="subscribed"):
@@ -194,6 +206,7 @@ class Subscribed(Message, frozen=True, tag="subscribed"):
     lag_ms: Count = 0
     unreadable: list[str] = []
     clock_ms: Count | None = None
+    narrow: dict[str, list[str]] = {}
 
 
 class Notify(Message, frozen=True, tag="notify"):
@@ -227,6 +240,7 @@ class Renewed(Message, frozen=True, tag="renewed"):
     lag_ms: Count = 0
     beat_ms: Ms = 0
     clock_ms: Count | None = None
+    credentials_ms: Ms | None = None
 
 
 class Beat(Message, frozen=True, tag="beat"):
@@ -249,8 +263,23 @@ class Revoked(Message, frozen=True, tag="revoked"):
     spread_ms: Ms | None = None
 
 
+class DeniedNames(Message, frozen=True, tag="denied"):
+    """Tell that names have left the lease, since they may not be read any more (P-AUTH-5)."""
+
+    names: list[str]
+    narrow: dict[str, list[str]] = {}
+
+
+class Authenticated(Message, frozen=True, tag="authenticated"):
+    """Answer `auth`: the new credentials count from here on (P-AUTH-6)."""
+
+    id: Id
+    credentials_ms: Ms | None = None
+    subject: str | None = None
+
+
 class Polled(Message, frozen=True, tag="polled"):
-    """Answer `poll` with one page; `compacted`, `denied`, `next_ms` and `lag_ms` come with the last page.
+    """Answer `poll` with one page; what follows `compacted`, but for `unreadable`, comes with the last page.
 
     `unreadable` names topics on any page (P-KNOW-11).
     """
@@ -265,6 +294,8 @@ class Polled(Message, frozen=True, tag="polled"):
     next_ms: Ms | None = None
     lag_ms: Count = 0
     unreadable: list[str] = []
+    credentials_ms: Ms | None = None
+    narrow: dict[str, list[str]] = {}
 
 
 class Published(Message, frozen=True, tag="published"):
@@ -303,7 +334,19 @@ class ServerBye(Message, frozen=True, tag="bye"):
 
 
 ServerMessage: TypeAlias = (
-    Welcome | Subscribed | Notify | PositionMoved | Renewed | Beat | Revoked | Polled | Published | Error | ServerBye
+    Welcome
+    | Subscribed
+    | Notify
+    | PositionMoved
+    | Renewed
+    | Beat
+    | DeniedNames
+    | Authenticated
+    | Revoked
+    | Polled
+    | Published
+    | Error
+    | ServerBye
 )
 
 

@@ -27,18 +27,22 @@ from msgspec import structs
 from softstate.errors import RequestError
 from softstate.lease import Lease, LeaseTable
 from softstate.model import READ_COST_MAX, Change, Durability, Page, Record
-from softstate.names import covers
+from softstate.names import covered, covers
 from softstate.position import Position
 from softstate.session import (
+    OPEN_GATE,
     Close,
     CloseOther,
     DropPending,
+    DropUncovered,
     Effect,
+    Gate,
     NodeTerms,
     Read,
     ReadHead,
     Replay,
     Send,
+    SendAhead,
     SendFirst,
     SessionMachine,
     SetBeat,
@@ -96,7 +100,7 @@ class Peer(SilentSink):
     def __init__(self, rig: SessionRig, gap_topics_max: int) -> None:
         self.rig = rig
         self.machine = SessionMachine(
-            rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max, rig.names_per_turn
+            rig.table, self, lambda: TERMS, rig.token, rig.repairs, gap_topics_max, rig.names_per_turn, rig.gate
         )
         self.inbox: deque[ClientMessage] = deque()
         self.first: Message | None = None
@@ -184,6 +188,9 @@ class Peer(SilentSink):
                     self.first = message
                     kinds = list(map(type, self.pending))
                     self.pending.insert(kinds.index(Welcome) + 1 if Welcome in kinds else 0, message)
+                case SendAhead(message):
+                    kinds = list(map(type, self.pending))
+                    self.pending.insert(kinds.index(Welcome) + 1 if Welcome in kinds else 0, message)
                 case Replay(records):
                     for record in records:
                         self._notify(record)
@@ -198,6 +205,10 @@ class Peer(SilentSink):
                 case DropPending():
                     self.sent -= sum(isinstance(message, Notify) for message in self.pending)
                     self.pending = [m for m in self.pending if not isinstance(m, Notify | Renewed | Subscribed)]
+                case DropUncovered(names):
+                    dropped = [m for m in self.pending if isinstance(m, Notify) and not covered(names, m.topic)]
+                    self.sent -= len(dropped)
+                    self.pending = [m for m in self.pending if m not in dropped]
                 case CloseOther(sink):
                     assert isinstance(sink, Peer)
                     assert sink is not self
@@ -299,7 +310,8 @@ class SessionRig:
     """One node with its store, hub, lease table and clock.
 
     A gap buffer holds `gap_topics_max` topics; a page has at most `page_limit` changes and costs `page_cost`, the lease
-    table `sessions_max` leases of at most `names_max` names; a turn deals with `names_per_turn` names.
+    table `sessions_max` leases of at most `names_max` names; a turn deals with `names_per_turn` names. `gate` knows who
+    presents credentials: all that connect from then on.
     """
 
     def __init__(
@@ -312,6 +324,7 @@ class SessionRig:
         names_max: int = 8,
         names_per_turn: int = NAMES_PER_TURN,
     ) -> None:
+        self.gate: Gate = OPEN_GATE
         self.now = 100.0
         self.image = MemoryImage("e")
         self.table = LeaseTable(self.now, sessions_max=sessions_max, subscriptions_max=names_max, reaped_max=1)

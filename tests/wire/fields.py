@@ -46,6 +46,7 @@ VERSIONS: list[Wrong] = [
     ("", ["a"]),
     *(("[...]", {"a": wrong}) for wrong in (None, *(value for _place, value in REVISION))),
 ]
+NARROW: list[Wrong] = [("", 5), ("", ["a"]), *(("[...]", {"a/": wrong}) for wrong in (None, 5, "a/b", {"a/b": 1}))]
 NESTED = _all(5, "e.l.1", [])
 ANYTHING: list[Wrong] = []
 
@@ -138,6 +139,7 @@ FIELDS = [
         seq=(REVISION, "?"),
         settled=(REVISION, "?"),
     ),
+    *_operation("client", "auth", id=ID, token=_text(TOKEN_CHARS_MAX)),
     *_operation(
         "node",
         "welcome",
@@ -165,6 +167,8 @@ FIELDS = [
         reset=(FLAG, "?"),
         beat_ms=(MS, "?"),
         clock_ms=(REVISION, "? null"),
+        credentials_ms=(MS, "? null"),
+        subject=(TEXT, "? null"),
     ),
     *_operation(
         "node",
@@ -180,6 +184,7 @@ FIELDS = [
         lag_ms=(REVISION, "?"),
         unreadable=(NAMES, "?"),
         clock_ms=(REVISION, "? null"),
+        narrow=(NARROW, "?"),
     ),
     *_operation(
         "node", "notify", topic=TEXT, version=REVISION, value=(ANYTHING, "?"), deleted=(FLAG, "?"), unknown=(FLAG, "?")
@@ -200,8 +205,11 @@ FIELDS = [
         lag_ms=(REVISION, "?"),
         beat_ms=(MS, "?"),
         clock_ms=(REVISION, "? null"),
+        credentials_ms=(MS, "? null"),
     ),
     *_operation("node", "beat", next_ms=MS, sent=REVISION, **MAYBE_POSITION, clock_ms=(REVISION, "?")),
+    *_operation("node", "denied", names=NAMES, narrow=(NARROW, "?")),
+    *_operation("node", "authenticated", id=ID, credentials_ms=(MS, "? null"), subject=(TEXT, "? null")),
     *_operation("node", "revoked", reason=CHOICE, retry_ms=(MS, "? null"), spread_ms=(MS, "? null")),
     *_operation(
         "node",
@@ -216,6 +224,8 @@ FIELDS = [
         next_ms=(MS, "? null"),
         lag_ms=(REVISION, "?"),
         unreadable=(NAMES, "?"),
+        credentials_ms=(MS, "? null"),
+        narrow=(NARROW, "?"),
     ),
     *_operation("node", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
     *_operation(

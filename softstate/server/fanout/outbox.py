@@ -206,6 +206,20 @@ class Outbox:
         if len(pending) > self._bounds.pending_max or self._bytes > self._bounds.pending_bytes_max:
             self._check_bounds()
 
+    def ahead(self, frame: bytes) -> None:
+        """Queue a reply ahead of everything pending but the `anchor`; nothing replaces it."""
+        key = self.reply(frame)
+        if key not in self._pending:
+            return
+        pending = self._pending
+        del pending[key]
+        order: dict[Key, bytes] = {} if self.anchor in pending else {key: frame}
+        for each, waiting in pending.items():
+            order[each] = waiting
+            if each == self.anchor:
+                order[key] = frame
+        self._pending = order
+
     def _with_first(self, frame: bytes) -> dict[Key, bytes]:
         order: dict[Key, bytes] = {}
         for key, waiting in self._pending.items():
@@ -233,6 +247,16 @@ class Outbox:
         self._droppable = _NO_KEYS
         self._bytes = sum(map(len, kept.values()))
         self._overflowed = False
+
+    def discard(self, kept: Callable[[str], bool]) -> None:
+        """Drop pending pushes of topics that are not `kept`, and a beat, which tells how many were sent ahead of it.
+
+        What the peer has begun to receive is finished.
+        """
+        dropped = [key for key in self._pending if key == _BEAT or (isinstance(key, str) and not kept(key))]
+        for key in dropped:
+            self._bytes -= len(self._pending.pop(key))
+            self.sent -= key != _BEAT
 
     def flush(self) -> None:
         """Write as much as the socket takes now. To be called once after each turn of queueing."""

@@ -17,6 +17,7 @@ import trio
 from softstate.errors import Invalid, RequestError, Unsupported
 from softstate.lease import GRACE
 from softstate.model import Page, Record
+from softstate.names import covered
 from softstate.position import Position
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.outbox import Outbox
@@ -34,12 +35,14 @@ from softstate.session import (
     Close,
     CloseOther,
     DropPending,
+    DropUncovered,
     Effect,
     MeasuredRequest,
     Read,
     ReadHead,
     Replay,
     Send,
+    SendAhead,
     SendFirst,
     SessionMachine,
     SetBeat,
@@ -83,7 +86,7 @@ class Connection(Channel):
         self.codec = codec
         self.machine = SessionMachine(
             parts.leases, self, parts.terms, parts.tokens, parts.repairs,
-            gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max,
+            gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max, gate=parts.gate,
         )  # fmt: skip
         self._parts = parts
         self._over = over
@@ -212,19 +215,32 @@ class Connection(Channel):
                     self._send(outbox, message, records)
                 case Read() | ReadHead() | Turn() | Submit():
                     self._begin(outbox, effect)
-                case SendFirst(message):
-                    outbox.first(_frame_for_all(self.codec, message))
+                case SendFirst() | SendAhead():
+                    self._send_ahead(outbox, effect)
                 case Replay(records):
                     self._replay(outbox, records)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
                     self._parts.beats.set(self, every_ms)
                 case DropPending():
                     outbox.drop()
-                case CloseOther(sink):
-                    sink.leave("replaced")
-                case Close(code, reason):
-                    self._close(code, reason)
+                case DropUncovered() | CloseOther() | Close():
+                    self._end_some(outbox, effect)
         outbox.flush()
+
+    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
+        if isinstance(effect, SendFirst):
+            outbox.first(_frame_for_all(self.codec, effect.message))
+        else:
+            outbox.ahead(frame(self.codec.encode(effect.message), text=self.codec.text))
+
+    def _end_some(self, outbox: Outbox, effect: DropUncovered | CloseOther | Close) -> None:
+        match effect:
+            case DropUncovered(names):
+                outbox.discard(partial(covered, names))
+            case CloseOther(sink):
+                sink.leave("replaced")
+            case Close(code, reason):
+                self._close(code, reason)
 
     def _close(self, code: int, reason: str) -> None:
         self._parts.closes[code] += 1
@@ -233,8 +249,8 @@ class Connection(Channel):
     def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit) -> None:
         """Begin what is answered later. What was queued before is written first: it tells whether replies are taken."""
         match effect:
-            case Submit(message):
-                self._submit(message)
+            case Submit(message, reads):
+                self._submit(message, reads=reads)
             case Turn(ticket, names):
                 outbox.flush()
                 self._work_on(self._portion(ticket, names))
@@ -384,10 +400,10 @@ class Connection(Channel):
     def _inflight(self) -> int:
         return self._publishes.inflight if self._publishes is not None else 0
 
-    def _submit(self, message: messages.Publish) -> None:
+    def _submit(self, message: messages.Publish, *, reads: bool) -> None:
         if self._publishes is None:
             self._publishes = Publishes(self._parts, self.codec, self._queue, self._publish_settled, self.fail)
-        self._publishes.submit(message)
+        self._publishes.submit(message, reads=reads)
 
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:

@@ -15,7 +15,7 @@ from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
 from softstate.server.websocket.beats import Beats
-from softstate.session import NodeTerms, ServiceRate
+from softstate.session import Gate, NodeTerms, ServiceRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Parts:
 
     `now` is the clock of the leases, in seconds; `terms` what to tell clients now; `tokens` makes session tokens;
     `repairs` counts repairs by kind, and `closes` WebSockets by the code that this node closed them with; `handshakes`
-    and `polls` measure how many of them the node can serve; `beats` sends beats.
+    and `polls` measure how many of them the node can serve; `beats` sends beats; `gate` knows who presents credentials.
     """
 
     config: ServerConfig
@@ -43,3 +43,4 @@ class Parts:
     handshakes: ServiceRate
     polls: ServiceRate
     beats: Beats
+    gate: Gate

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from softstate.errors import RequestError
+from softstate.server.auth.discretion import without_current, without_version
 from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.writes import CommitResult, change_of, number_of
 from softstate.server.websocket.parts import Parts
@@ -39,8 +40,8 @@ class Publishes:
         self._settled = settled
         self._failed = failed
 
-    def submit(self, message: messages.Publish) -> None:
-        """Hand a publish to the store, or refuse it."""
+    def submit(self, message: messages.Publish, *, reads: bool) -> None:
+        """Hand a publish to the store, or refuse it; `reads`: its client may read the topic."""
         if self.refusals.first is not None:
             self._reply(self.refusals.answer(message.id))
             return
@@ -48,22 +49,24 @@ class Publishes:
         try:
             number = number_of(message, config.publisher_inflight_max)
             change = change_of(message, config, self._codec, number)
-            self._parts.access.writes.submit(change, partial(self._published, message), self._failed)
+            self._parts.access.writes.submit(change, partial(self._published, message, reads), self._failed)
         except RequestError as error:
             self.refusals.note(error)
             self._reply(answer_error(error, message.id))
             return
         self.inflight += 1
 
-    def _published(self, message: messages.Publish, ticket: Ticket[Write, CommitResult]) -> None:
+    def _published(self, message: messages.Publish, reads: bool, ticket: Ticket[Write, CommitResult]) -> None:
         self.inflight -= 1
         if ticket.error is not None:
             # Should none have come after it, none can overtake it: `end` forgets it again.
             self.refusals.note(ticket.error)
-            self._reply(answer_error(ticket.error, message.id))
+            self._reply(answer_error(ticket.error if reads else without_current(ticket.error), message.id))
         else:
             assert ticket.answer is not None
             applied, position = ticket.answer
+            if not reads:
+                applied = without_version(applied, by_key=message.key is not None)
             self._reply(messages.Published(message.id, message.topic, applied.version, position, applied.repeated))
         self._settled()
 

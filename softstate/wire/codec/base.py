@@ -13,6 +13,7 @@ from softstate.model import Record, SharedRecords, Value
 from softstate.position import Position
 from softstate.wire.codec.items import Count
 from softstate.wire.messages import (
+    Auth,
     Batch,
     ClientMessage,
     Id,
@@ -40,7 +41,7 @@ DAMAGED = b""
 
 _CARRIES_CHANGES = (Subscribed, Polled)
 
-_ANSWERED = {kind.__struct_config__.tag for kind in (Subscribe, Renew, Poll, Publish)}
+_ANSWERED = {kind.__struct_config__.tag for kind in (Subscribe, Renew, Poll, Publish, Auth)}
 """The ops of clients that have an id, by which they are answered."""
 
 

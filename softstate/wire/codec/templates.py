@@ -93,7 +93,7 @@ def _published(message: Published) -> bytes:
 
 
 def _subscribed(message: Subscribed) -> bytes:
-    if message.changes or message.compacted or message.denied or message.unreadable:
+    if message.changes or message.compacted or message.denied or message.unreadable or message.narrow:
         return dumps(message)
     fields = 3
     rest = b""
@@ -128,18 +128,28 @@ def _welcome(message: Welcome) -> bytes:
         position.epoch, position.lineage, message.resumed, message.node, message.ttl_ms, message.renew_ms,
         message.timeout_ms, message.poll, message.recover, message.limits, message.durability, message.reset,
         message.level, message.beat_ms, message.clock_ms is not None,
+        (message.credentials_ms is not None) + (message.subject is not None),
     )  # fmt: skip
     clock = head(0, message.clock_ms) if message.clock_ms is not None else b""
-    return before + _text(message.session) + between + head(0, position.revision) + behind + clock
+    identity = _credentials(message.credentials_ms)
+    if message.subject is not None:
+        identity += b"\x67subject" + _text(message.subject)
+    return before + _text(message.session) + between + head(0, position.revision) + behind + clock + identity
+
+
+def _credentials(credentials_ms: int | None) -> bytes:
+    return b"" if credentials_ms is None else b"\x6ecredentials_ms" + head(0, credentials_ms)
 
 
 @lru_cache(KEPT)
 def _welcome_around(
     epoch: str, lineage: str, resumed: bool, node: str, ttl_ms: int, renew_ms: int, timeout_ms: int, poll: PollAdvice,
     recover: RecoverAdvice, limits: Limits, durability: Durability, reset: bool | UnsetType, level: int, beat_ms: int,
-    clocked: bool,
+    clocked: bool, more: int,
 ) -> tuple[bytes, bytes, bytes]:  # fmt: skip
     """Encode the parts of a `welcome` before its `session`, between that and its revision, and behind it, to the clock.
+
+    `more` fields follow: they are counted, and not written.
 
     No text comes before `session`, and none of a peer's or a store's behind the position, so neither is mistaken.
     """
@@ -150,8 +160,9 @@ def _welcome_around(
             beat_ms, 0 if clocked else None,
         )
     )  # fmt: skip
-    before, key, rest = data.partition(b"\x67session\x60")
+    before, key, rest = data[1:].partition(b"\x67session\x60")
     between, revision, behind = rest.rpartition(_history(epoch, lineage) + b"\x00")
+    before = head(0xA0, (data[0] & 0x1F) + more) + before
     return before + key[:-1], between + revision[:-1], behind[:-1] if clocked else behind
 
 
@@ -159,11 +170,12 @@ def _renewed(message: Renewed) -> bytes:
     lag = b"\x66lag_ms" + head(0, message.lag_ms) if message.lag_ms else b""
     beat = b"\x67beat_ms" + head(0, message.beat_ms) if message.beat_ms else b""
     clock = b"\x68clock_ms" + head(0, message.clock_ms) if message.clock_ms is not None else b""
+    credentials = _credentials(message.credentials_ms)
     before, between, behind = _renewed_around(
         message.match, message.position, message.ttl_ms, message.renew_ms,
-        message.poll, message.recover, message.store, bool(lag) + bool(beat) + bool(clock),
+        message.poll, message.recover, message.store, bool(lag) + bool(beat) + bool(clock) + bool(credentials),
     )  # fmt: skip
-    return b"".join((before, _id(message.id), between, head(0, message.sent), behind, lag, beat, clock))
+    return b"".join((before, _id(message.id), between, head(0, message.sent), behind, lag, beat, clock, credentials))
 
 
 @lru_cache(KEPT)

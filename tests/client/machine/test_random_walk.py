@@ -283,7 +283,7 @@ class _Chaos:
                 4_096,
                 16_384,
             )
-            flags = {"resumed": self.random.random() < 0.3}
+            flags: dict[str, Any] = {"resumed": self.random.random() < 0.3}
             if self.random.random() < 0.2:
                 flags["reset"] = True
             position = self._position()

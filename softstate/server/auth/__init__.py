@@ -1,0 +1,1 @@
+"""The shell of permissions: clocks, and what becomes of refusals."""

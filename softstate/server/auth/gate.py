@@ -1,0 +1,61 @@
+"""The gate of one node: asks its authority who presents credentials, with the node's clocks, and counts refusals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority, Identity
+from softstate.errors import Unauthenticated
+
+log = structlog.get_logger("softstate.node")
+
+
+class NodeGate:
+    """Implements `softstate.session.Gate`, for all sessions and for HTTP.
+
+    `now` is the clock of the leases, by which credentials end; `wall` the one by which tokens tell their times.
+    """
+
+    def __init__(self, authority: Authority, now: Callable[[], float], wall: Callable[[], float]) -> None:
+        self.authority = authority
+        self.now = now
+        self._wall = wall
+        self.refusals: Counter[str] = Counter()
+        """Credentials that were refused, by the check that did so."""
+        self.open = authority is EVERYBODY_MAY_ALL
+        """Whether this node checks no credentials."""
+        self._told = False
+
+    @property
+    def generation(self) -> int:
+        """See `softstate.session.Gate`."""
+        return self.authority.generation
+
+    def identify(self, token: str | None, now: float) -> Identity:
+        """See `softstate.session.Gate`."""
+        if self.open:
+            self._note_ignored(token)
+        try:
+            return self.authority.identify(token, now, self._wall())
+        except Unauthenticated as error:
+            self._note_refused(error)
+            raise
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """See `softstate.session.Gate`."""
+        try:
+            return self.authority.again(identity, now)
+        except Unauthenticated as error:
+            self._note_refused(error)
+            raise
+
+    def _note_refused(self, error: Unauthenticated) -> None:
+        self.refusals[error.why or "unknown"] += 1
+
+    def _note_ignored(self, token: str | None) -> None:
+        if token is not None and not self._told:
+            self._told = True
+            log.warning("a token was presented, and this node checks no credentials: start it with --auth to do so")

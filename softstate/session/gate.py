@@ -1,0 +1,38 @@
+"""The questions of a session about credentials: who presents them, and whether that still holds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity
+
+
+class Gate(Protocol):
+    """The authority of a node (`softstate.auth.identity.Authority`), which knows the time for people by itself."""
+
+    @property
+    def generation(self) -> int:
+        """How often the rules have changed: while it stays, a grant is what it was."""
+
+    def identify(self, token: str | None, now: float) -> Identity:
+        """Return who presents a token, or who a peer without one is. Raises `Unauthenticated`."""
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return an identity as the present rules have it. Raises `Unauthenticated`."""
+
+
+class OpenGate:
+    """The gate of a node that checks no credentials."""
+
+    generation = 0
+
+    def identify(self, token: str | None, now: float) -> Identity:
+        """Return the anonymous identity, which may do all."""
+        return EVERYBODY_MAY_ALL.identify(token, now, 0.0)
+
+    def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
+        """Return the identity as it is."""
+        return identity
+
+
+OPEN_GATE: Gate = OpenGate()

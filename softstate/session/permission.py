@@ -1,0 +1,64 @@
+"""The right to read: names are judged before they enter the lease, and again when rules change.
+
+A push is never judged. A prefix of which only a part may be read is denied, not filtered: a lease holds what its client
+was told that it holds (P-AUTH-2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Sequence
+from itertools import islice
+
+from softstate.auth.identity import Grant
+from softstate.lease.table import Lease
+from softstate.session.effects import DropUncovered, Effect, SendAhead
+from softstate.session.state import SessionCore
+from softstate.wire.messages import DeniedNames
+
+DENIED_PER_MESSAGE = 256
+"""Most names of one `denied`: 64 KiB."""
+
+NARROWED_MAX = 16
+"""Most denied names for which one message tells what is allowed below them: each has 16 names at most."""
+
+
+def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str]) -> Generator[int, None, list[str]]:
+    """Find those of `names` that may not be read."""
+    lost: list[str] = []
+    may_read = grant.may_read
+
+    def judge(portion: Collection[str]) -> None:
+        lost.extend(name for name in portion if not may_read(name))
+
+    if not grant.admin:
+        yield from session.in_portions(names, judge)
+    return lost
+
+
+def narrowed(grant: Grant, denied: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for some of the denied prefixes, the names below them that may be read."""
+    found = ((name, list(grant.narrow(name))) for name in denied if name[-1] == "/")
+    return dict(islice(((name, names) for name, names in found if names), NARROWED_MAX))
+
+
+def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:
+    """Take names out of the lease that may not be read any more, and tell the client, ahead of all that waits.
+
+    What was queued behind a push that is dropped would be false: the renewal, or the beat, says that all was sent
+    before it (P-AUTH-5).
+    """
+    identity = session.identity
+    grant = identity.grant
+    if lease.identity is identity:
+        return []
+    lost: Sequence[str] = ()
+    if lease.identity is None or lease.identity.grant is not grant:
+        lost = yield from unreadable_names(session, grant, list(lease.names))
+        yield from session.leave_names(lease, lost)
+    session.leases.belong(lease, identity)
+    if not lost:
+        return []
+    session.unaware = True
+    portions = [lost[at : at + DENIED_PER_MESSAGE] for at in range(0, len(lost), DENIED_PER_MESSAGE)]
+    told = [SendAhead(DeniedNames(list(names), narrowed(grant, names))) for names in portions]
+    return [DropUncovered(lease.names), *told]

@@ -1,0 +1,63 @@
+"""A gate whose rules a test changes at will: who has which token, what each subject may do, and until when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
+from softstate.auth.patterns import pattern_of
+
+
+def grant_of(read: Iterable[str] = (), write: Iterable[str] = ()) -> Grant:
+    """Make a grant from the text of patterns."""
+    return Grant(read=reach_of(tuple(map(pattern_of, read))), write=reach_of(tuple(map(pattern_of, write))))
+
+
+@dataclass
+class RulesGate:
+    """`tokens` are those in force: subject and end of each; `grants` what each subject may do, ``""`` for anybody.
+
+    As a `softstate.session.Gate`, and, given a wall clock that it ignores, as an `Authority`.
+    """
+
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    generation: int = 0
+    asked: int = 0
+    """How often a token was looked at, or an identity judged again."""
+
+    def may(self, subject: str, *, read: Iterable[str] = (), write: Iterable[str] = (), admin: bool = False) -> None:
+        """Change what a subject may do: rules that are in force from now on."""
+        self.grants[subject] = EVERYTHING if admin else grant_of(read, write)
+        self.generation += 1
+
+    def issue(self, token: str, subject: str, until: float = math.inf) -> None:
+        """Put a token in force."""
+        self.tokens[token] = subject, until
+
+    def revoke(self, token: str) -> None:
+        """Take a token out of force: a change of the rules."""
+        del self.tokens[token]
+        self.generation += 1
+
+    def identify(self, token: str | None, now: float, wall: float = 0.0) -> Identity:
+        """Return who presents a token."""
+        self.asked += 1
+        if token is None:
+            if "" not in self.grants:
+                raise refused(Why.MISSING, "this node needs credentials: present a token")
+            return Identity("", "", self.grants[""], generation=self.generation)
+        if token not in self.tokens:
+            raise refused(Why.SIGNATURE, "this token is not known: fetch a new one")
+        subject, until = self.tokens[token]
+        if until <= now:
+            raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
+        grant = self.grants.get(subject, Grant())
+        return Identity("issuer", subject, grant, until, generation=self.generation, evidence=token)
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return an identity under the present rules."""
+        token = identity.evidence
+        return self.identify(token if isinstance(token, str) else None, now)

@@ -1,0 +1,32 @@
+import math
+
+import pytest
+
+from softstate.auth.identity import EVERYBODY_MAY_ALL
+from softstate.errors import Unauthenticated
+from softstate.server.auth.gate import NodeGate
+from tests.kit.rules_gate import RulesGate
+
+
+def test_refusals_are_counted_by_the_check_that_refused() -> None:
+    rules = RulesGate()
+    rules.issue("token", "u1")
+    gate = NodeGate(rules, lambda: 5.0, lambda: 1e9)
+    identity = gate.identify("token", 5.0)
+    for token in (None, "bad", "bad"):
+        with pytest.raises(Unauthenticated):
+            gate.identify(token, 5.0)
+    rules.revoke("token")
+    assert gate.generation == 1
+    with pytest.raises(Unauthenticated):
+        gate.again(identity, 5.0)
+    assert gate.refusals == {"missing": 1, "signature": 3}
+
+
+def test_an_open_gate_takes_everybody_for_anybody() -> None:
+    gate = NodeGate(EVERYBODY_MAY_ALL, lambda: 0.0, lambda: 0.0)
+    assert gate.open
+    for token in (None, "whatever", "whatever"):
+        identity = gate.identify(token, 0.0)
+        assert (identity.subject, identity.until, identity.grant.admin) == ("", math.inf, True)
+    assert gate.again(identity, 0.0) is identity
