@@ -22,11 +22,13 @@ RANDOM_ALLOWED = {"Random"}
 GENERATORS_AND_FILES = {"Random", "random.Random", "SystemRandom", "random.SystemRandom", "open"}
 
 EXCEPTIONS = {
+    "softstate.auth.policy_file": {"datetime", "datetime.datetime"},
     "softstate.wire.codec.cbor": {"os", "os.urandom"},
     "softstate.store.rules.nonce": {"random.SystemRandom", "SystemRandom()"},
 }
-"""The exceptions: the CBOR codec ends a message by bytes that its sender cannot know, which decide nothing else; and
-the generator that names epochs and lineages where no caller gives another has a default."""
+"""The exceptions: the CBOR codec ends a message by bytes that its sender cannot know, which decide nothing else;
+the generator that names epochs and lineages where no caller gives another has a default; and a time that is written in
+TOML is of a type of the module that also has a clock."""
 
 
 def impurities(tree: ast.AST, allowed: Iterable[str] = ()) -> set[str]:

@@ -78,6 +78,11 @@ class PublicKey:
         """The usual name of the algorithm."""
         return max(self.algorithms)
 
+    @property
+    def secret(self) -> bool:
+        """Tell whether this is a secret, by which tokens can be signed as well."""
+        return isinstance(self._key, OctKey)
+
     def verifies(self, token: str) -> bool:
         """Tell whether this key has signed a token that is made as it should be."""
         try:
@@ -108,7 +113,7 @@ class SigningKey:
 
     def public_jwk(self) -> dict[str, str]:
         """Return the public half as it stands in a set of keys. Raises `BadKey` for a secret, which has none."""
-        if isinstance(self._key, OctKey):
+        if self.public.secret:
             raise BadKey("a secret has no public half")
         return {name: value for name, value in self.jwk.items() if name not in _PRIVATE}
 
@@ -204,7 +209,7 @@ def import_signing_key(data: bytes) -> SigningKey:
     except (ValueError, RecursionError):
         raise BadKey("it is no JSON Web Key: `softstate token key` makes one") from None
     public = import_jwk(item)
-    if public.algorithms & {"HS256", "HS384", "HS512"}:
+    if public.secret:
         return SigningKey(item, public, public._key)  # noqa: SLF001
     if not isinstance(item.get("d"), str):
         raise BadKey("it is a public key: only the private one can sign")

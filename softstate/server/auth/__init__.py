@@ -1,1 +1,1 @@
-"""The shell of permissions: clocks, and what becomes of refusals."""
+"""The shell of permissions: clocks, the policy file and the keys that it names, and what becomes of refusals."""

@@ -1,0 +1,183 @@
+"""The keeper: has an authority's keys fetched when its keyrings say so, and its files read again when they change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias, final
+
+import structlog
+import trio
+
+from softstate.auth.authority import RulesAuthority
+from softstate.auth.keyring import Key, Keyring
+from softstate.auth.policy_file import KeySource
+from softstate.errors import ConfigError
+from softstate.http_client.streams import OpenStream, open_tcp
+from softstate.server.auth.key_sets import FETCH_S, FetchFailed, fetch_keys
+from softstate.server.auth.policy_files import LoadedPolicy, load_policy
+from softstate.server.bulkhead import Bulkhead
+
+LOOK_S = 5.0
+"""Time between two looks at the files: whether they have changed."""
+
+Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+
+log = structlog.get_logger("softstate.auth")
+
+
+@final
+class PolicyKeeper:
+    """Keeps one authority up to date: its policy file, the files of its keys, and the keys of its issuers.
+
+    What cannot be read or fetched leaves what is there. `changed` is called when the rules have changed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float],
+        bulkhead: Bulkhead,
+        *,
+        open_stream: OpenStream = open_tcp,
+        changed: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._path = path
+        self._now = now
+        self._bulkhead = bulkhead
+        self._open_stream = open_stream
+        self.changed = changed
+        self._loaded = load_policy(path)
+        self._stamp = _stamp_of(self._loaded)
+        self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
+        self._woken = trio.Event()
+        self._settled = trio.Event()
+        self._watch()
+        self._tell(self._loaded)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fetch and look until cancelled. It has started once each issuer was asked once, and answered or failed."""
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as first:
+                self._begin_due(first)
+            task_status.started()
+            nursery.start_soon(self._look)
+            while True:
+                self._woken = trio.Event()
+                self._begin_due(nursery)
+                due_s = min((ring.due_at for ring in self.authority.keyrings.values()), default=math.inf) - self._now()
+                with trio.move_on_after(max(0.0, due_s)):
+                    await self._woken.wait()
+
+    def reload(self) -> None:
+        """Read the files again (SIGHUP). Raises `ConfigError`; then all stays as it is."""
+        loaded = load_policy(self._path)
+        before, self._loaded = self._loaded, loaded
+        self._stamp = _stamp_of(loaded)
+        keyrings = {
+            issuer: self.authority.keyrings[issuer]
+            if source.fetched and before.sources.get(issuer) == source
+            else loaded.keyrings[issuer]
+            for issuer, source in loaded.sources.items()
+        }
+        self.authority.change(loaded.policy, keyrings)
+        self._watch()
+        self._tell(loaded)
+        self._wake()
+        self.changed()
+
+    async def settled(self, issuer: str) -> None:
+        """Return once the fetch of an issuer's keys that is due or under way is over; at once if there is none.
+
+        For a token whose key is not known yet: its issuer may just have made it.
+        """
+        keyring = self.authority.keyrings.get(issuer)
+        with trio.move_on_after(FETCH_S + 1):
+            while keyring is not None and (keyring.fetching or keyring.due_at <= self._now()):
+                await self._settled.wait()
+
+    # Fetching -------------------------------------------------------------------------------------------------------
+
+    def _begin_due(self, nursery: trio.Nursery) -> None:
+        now = self._now()
+        for issuer, keyring in self.authority.keyrings.items():
+            if keyring.due_at <= now:
+                keyring.began(now)
+                nursery.start_soon(self._fetch, issuer, keyring, self._loaded.sources[issuer])
+
+    async def _fetch(self, issuer: str, keyring: Keyring, source: KeySource) -> None:
+        with self._bulkhead.contain("keys", partial(keyring.failed, "an error of this node")):
+            try:
+                keys, problems = await fetch_keys(issuer, source, self._open_stream)
+            except FetchFailed as error:
+                if not keyring.failure:
+                    log.warning("keys not fetched", issuer=issuer, because=str(error), keys=_names(keyring))
+                keyring.failed(str(error))
+            else:
+                self._take(issuer, keyring, keys, problems)
+        self._settled.set()
+        self._settled = trio.Event()
+        self._wake()
+
+    def _take(self, issuer: str, keyring: Keyring, keys: Sequence[Key], problems: list[str]) -> None:
+        before, generation = _names(keyring), self.authority.generation
+        if self.authority.keyrings.get(issuer) is not keyring:
+            return  # the policy has changed meanwhile
+        self.authority.got(issuer, keys, self._now())
+        if _names(keyring) != before:
+            log.info("keys changed", issuer=issuer, keys=_names(keyring), not_taken=problems)
+        if self.authority.generation != generation:
+            self.changed()
+
+    def _watch(self) -> None:
+        for keyring in self.authority.keyrings.values():
+            keyring.on_sooner = self._wake
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            with self._bulkhead.contain("policy file"):
+                stamp = await trio.to_thread.run_sync(_stamp_of, self._loaded)
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    self._reload_or_tell()
+
+    def _reload_or_tell(self) -> None:
+        try:
+            self.reload()
+        except ConfigError as error:
+            log.warning("policy not changed", because=str(error))
+
+    def _tell(self, loaded: LoadedPolicy) -> None:
+        for problem in loaded.problems:
+            log.warning("key not taken", because=problem)
+        log.info(
+            "rules changed",
+            generation=self.authority.generation,
+            issuers=len(loaded.policy.issuers),
+            tokens=len(loaded.policy.tokens),
+            rules=len(loaded.policy.allows),
+        )
+
+
+def _names(keyring: Keyring) -> list[str | None]:
+    return [key.id for key in keyring.keys]
+
+
+def _stamp_of(loaded: LoadedPolicy) -> Stamp:
+    return tuple(_stamp(path) for path in loaded.files)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

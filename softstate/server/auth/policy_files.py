@@ -1,0 +1,111 @@
+"""The policy file and the files of keys that it names, read from disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softstate.auth.authority import Policy
+from softstate.auth.keyring import Keyring
+from softstate.auth.policy_file import KeySource, PolicyFile, read_policy
+from softstate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from softstate.auth.signature import PublicKey
+
+FILE_BYTES_MAX = 1024 * 1024
+"""Longest policy file, or file of keys: anything above it is another file, or a device that never ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy with the keyring of each issuer by its name; those of a URL are empty until their keys are fetched.
+
+    `files` is every file that was read, and `problems` tells which keys of files were not taken, and why.
+    """
+
+    policy: Policy
+    keyrings: Mapping[str, Keyring]
+    sources: Mapping[str, KeySource]
+    files: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
+
+
+def load_policy(path: Path) -> LoadedPolicy:
+    """Read a policy file and the keys that it names. Raises `ConfigError`."""
+    data = _read(path, "the policy file")
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a TOML file: it is not UTF-8") from None
+    file = read_policy(content, str(path))
+    if file.sources:
+        check_installed()
+    problems: list[str] = []
+    keyrings = {issuer: _keyring(path.parent, source, problems) for issuer, source in file.sources.items()}
+    return LoadedPolicy(file.policy, keyrings, file.sources, (path, *_files(path.parent, file)), tuple(problems))
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` unless the library that checks signatures is installed."""
+    try:
+        import joserfc  # noqa: F401, PLC0415 - 87 ms, and 11 MB, that a node without keys does without
+    except ImportError:
+        raise ConfigError("keys need the extra `auth`: pip install 'softstate[auth]'") from None
+
+
+def _keyring(folder: Path, source: KeySource, problems: list[str]) -> Keyring:
+    if source.fetched:
+        return Keyring(fetched=True, times=source.times)
+    return Keyring(_keys(folder / source.at, source, problems))
+
+
+def _keys(path: Path, source: KeySource, problems: list[str]) -> Iterable[PublicKey]:
+    from softstate.auth import signature  # noqa: PLC0415 - it imports joserfc
+
+    data = _read(path, source.where)
+    found: list[str] = []
+    try:
+        if source.kind == "secret_file":
+            keys = [signature.import_secret(data, source.algorithms)]
+        elif source.kind == "public_key_file":
+            keys = [signature.import_pem(data, source.algorithms)]
+        else:
+            keys, found = signature.import_key_set(data, source.algorithms)
+    except signature.BadKey as error:
+        raise ConfigError(f"{source.where}: {path} cannot be used: {error}") from None
+    if not keys:
+        raise ConfigError(f"{source.where}: {path} has no key that can be used: {'; '.join(found) or 'it is empty'}")
+    problems += [f"{path}: {problem}" for problem in found]
+    if any(key.secret for key in keys):
+        _check_private(path, source)
+    return keys
+
+
+def _check_private(path: Path, source: KeySource) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigError(
+            f"{source.where}: other users may read or write the secret in {path} (mode {mode:04o}): chmod 600 {path}"
+        )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{what}: {path} is a device, a pipe or a socket: name a file")
+            data = file.read(FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what}: cannot read {path}: {getattr(error, 'strerror', error)}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"{what}: {path} is longer than {FILE_BYTES_MAX} bytes: name another file")
+    return data
+
+
+def _files(folder: Path, file: PolicyFile) -> tuple[Path, ...]:
+    return tuple(folder / source.at for source in file.sources.values() if not source.fetched)

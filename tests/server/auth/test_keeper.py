@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.auth.identity import Why
+from softstate.errors import ConfigError
+from softstate.server.auth.keeper import PolicyKeeper
+from softstate.server.bulkhead import Bulkhead
+from tests.auth.keys import key
+from tests.auth.tokens import WALL, Refused, claims
+from tests.server.auth.issuer import FakeIssuer
+
+ISSUER = '[[auth.issuer]]\nissuer = "https://id"\naudience = ["softstate"]\n'
+FETCHED = ISSUER + 'jwks_url = "https://id/keys"\n'
+ALLOW = '[[allow]]\nwho = "signed-in"\nread = ["users/{sub}/"]\n'
+
+
+def write(path: Path, content: str) -> None:
+    """Write a file so that its modification time is another for sure."""
+    later = path.stat().st_mtime_ns + 1_000_000_000 if path.exists() else None
+    path.write_text(content)
+    if later is not None:
+        os.utime(path, ns=(later, later))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write(tmp_path / "auth.toml", FETCHED + ALLOW)
+    return tmp_path / "auth.toml"
+
+
+class Rig:
+    def __init__(self, path: Path, issuer: FakeIssuer) -> None:
+        self.changes = 0
+        self.issuer = issuer
+        self.keeper = PolicyKeeper(
+            path, trio.current_time, Bulkhead(), open_stream=issuer.open_stream, changed=self._changed
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def identify(self, name: str) -> str:
+        token = key(name).sign(claims(iat=WALL - 60, exp=WALL + 80_000))
+        return self.keeper.authority.identify(token, trio.current_time(), WALL).subject
+
+
+@asynccontextmanager
+async def running(path: Path, *keys: str) -> AsyncIterator[Rig]:
+    async with trio.open_nursery() as nursery:
+        rig = Rig(path, FakeIssuer(*keys))
+        rig.issuer.nursery = nursery
+        await nursery.start(rig.keeper.run)
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_has_the_keys_once_it_has_started(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        assert rig.identify("e") == "u1"
+        assert rig.changes == 0
+
+
+async def test_it_starts_although_the_issuer_is_down(path: Path, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        rig = Rig(path, FakeIssuer("e"))
+        rig.issuer.nursery = nursery
+        rig.issuer.down = True
+        await nursery.start(rig.keeper.run)
+        with Refused(Why.UNKNOWN_KEY):
+            rig.identify("e")
+        rig.issuer.down = False
+        await trio.sleep(31)
+        assert rig.identify("e") == "u1"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_quiet_hour_takes_twelve_fetches(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        await trio.sleep(3_599)
+        assert len(rig.issuer.asked) == 12
+
+
+async def test_a_new_key_is_looked_for_when_its_first_token_comes(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        await trio.sleep(100)
+        rig.issuer.keys.append(key("d").public_jwk())
+        with Refused(Why.UNKNOWN_KEY) as caught:
+            rig.identify("d")
+        assert "(known: 'e'; looked 100 s ago)" in caught.value.message
+        await rig.keeper.settled("https://id")
+        assert rig.identify("d") == "u1"
+        assert trio.current_time() < 101
+        with Refused(Why.UNKNOWN_KEY):
+            rig.identify("r")
+        await rig.keeper.settled("https://id")  # not due yet: it does not wait
+        assert len(rig.issuer.asked) == 2
+        assert rig.changes == 0
+
+
+async def test_a_key_that_is_gone_changes_the_rules(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e", "d") as rig:
+        rig.identify("e")
+        del rig.issuer.keys[0]
+        await trio.sleep(301)
+        assert (rig.changes, rig.keeper.authority.generation) == (1, 2)
+        with Refused(Why.UNKNOWN_KEY):
+            rig.identify("e")
+
+
+async def test_an_outage_leaves_the_keys(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        rig.issuer.down = True
+        await trio.sleep(3_600)
+        assert rig.identify("e") == "u1"
+        assert "refused" in rig.keeper.authority.keyrings["https://id"].failure
+        rig.issuer.down = False
+        rig.issuer.body = b"{}"
+        await trio.sleep(600)
+        assert rig.identify("e") == "u1"
+
+
+async def test_a_file_that_changes_is_read_again(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        write(path, FETCHED + ALLOW.replace("users", "people"))
+        await trio.sleep(6)
+        assert (rig.changes, rig.keeper.authority.generation) == (1, 2)
+        assert rig.keeper.authority.policy.allows[0].read == ("people/{sub}/",)
+        assert rig.identify("e") == "u1"
+        assert len(rig.issuer.asked) == 1  # the keys are the same
+        await trio.sleep(60)
+        assert rig.changes == 1
+
+
+async def test_a_file_with_a_mistake_changes_nothing(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        write(path, "[[alow]]")
+        await trio.sleep(6)
+        assert (rig.changes, rig.identify("e")) == (0, "u1")
+        with pytest.raises(ConfigError, match="unknown key alow"):
+            rig.keeper.reload()
+        remove(path)
+        await trio.sleep(6)
+        assert (rig.changes, rig.identify("e")) == (0, "u1")
+
+
+async def test_a_source_that_changes_is_fetched(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        write(path, FETCHED.replace("/keys", "/other") + ALLOW)
+        rig.keeper.reload()
+        await rig.keeper.settled("https://id")
+        assert rig.issuer.asked == ["/keys", "/other"]
+        assert rig.identify("e") == "u1"
+
+
+async def test_a_file_of_keys_that_changes_is_read_again(path: Path, autojump_clock: MockClock) -> None:
+    keys = path.with_name("keys.json")
+    write(keys, json.dumps({"keys": [key("e").public_jwk()]}))
+    write(path, ISSUER + 'jwks_file = "keys.json"\n' + ALLOW)
+    async with running(path) as rig:
+        assert rig.identify("e") == "u1"
+        write(keys, json.dumps({"keys": [key("d").public_jwk()]}))
+        await trio.sleep(6)
+        assert rig.identify("d") == "u1"
+        with Refused(Why.UNKNOWN_KEY):
+            rig.identify("e")
+        assert rig.issuer.asked == []
