@@ -1,6 +1,6 @@
 """The policy file: issuers, static tokens and rules as an operator writes them in TOML, read and checked.
 
-Everything that is wrong is told with its name and line, and a name that is not known is wrong: a rule that is misspelt and
+Everything that is wrong is told with its name and line. A name that is not known is wrong: a rule that is misspelt and
 silently ignored would be found by nobody.
 """
 
