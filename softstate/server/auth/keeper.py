@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Protocol, TypeVar, final
 
 import structlog
 import trio
@@ -17,13 +17,23 @@ from softstate.auth.policy_file import KeySource
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.server.auth.key_sets import FETCH_S, FetchFailed, fetch_keys
-from softstate.server.auth.policy_files import LoadedPolicy, load_policy
+from softstate.server.auth.policy_files import LoadedPolicy, load_policy, stamps_of
 from softstate.server.bulkhead import Bulkhead
 
 LOOK_S = 5.0
 """Time between two looks at the files: whether they have changed."""
 
-Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+
+T = TypeVar("T")
+Argument = TypeVar("Argument")
+
+
+class InThread(Protocol):
+    """Calls a function that reads files, without stopping the loop for a disk that hangs."""
+
+    async def __call__(self, function: Callable[[Argument], T], argument: Argument, /) -> T:
+        """Return what it returns."""
+
 
 log = structlog.get_logger("softstate.auth")
 
@@ -43,14 +53,16 @@ class PolicyKeeper:
         *,
         open_stream: OpenStream = open_tcp,
         changed: Callable[[], object] = lambda: None,
+        in_thread: InThread = trio.to_thread.run_sync,
     ) -> None:
         self._path = path
         self._now = now
         self._bulkhead = bulkhead
         self._open_stream = open_stream
+        self._in_thread = in_thread
         self.changed = changed
         self._loaded = load_policy(path)
-        self._stamp = _stamp_of(self._loaded)
+        self._seen = self._loaded.files
         self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
         self._woken = trio.Event()
         self._settled = trio.Event()
@@ -71,11 +83,11 @@ class PolicyKeeper:
                 with trio.move_on_after(max(0.0, due_s)):
                     await self._woken.wait()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the files again (SIGHUP). Raises `ConfigError`; then all stays as it is."""
-        loaded = load_policy(self._path)
+        loaded = await self._in_thread(load_policy, self._path)
         before, self._loaded = self._loaded, loaded
-        self._stamp = _stamp_of(loaded)
+        self._seen = loaded.files
         keyrings = {
             issuer: self.authority.keyrings[issuer]
             if source.fetched and before.sources.get(issuer) == source
@@ -144,14 +156,14 @@ class PolicyKeeper:
         while True:
             await trio.sleep(LOOK_S)
             with self._bulkhead.contain("policy file"):
-                stamp = await trio.to_thread.run_sync(_stamp_of, self._loaded)
-                if stamp != self._stamp:
-                    self._stamp = stamp
-                    self._reload_or_tell()
+                seen = await self._in_thread(stamps_of, self._loaded.files)
+                if seen != self._seen:
+                    self._seen = seen
+                    await self._reload_or_tell()
 
-    def _reload_or_tell(self) -> None:
+    async def _reload_or_tell(self) -> None:
         try:
-            self.reload()
+            await self.reload()
         except ConfigError as error:
             log.warning("policy not changed", because=str(error))
 
@@ -169,15 +181,3 @@ class PolicyKeeper:
 
 def _names(keyring: Keyring) -> list[str | None]:
     return [key.id for key in keyring.keys]
-
-
-def _stamp_of(loaded: LoadedPolicy) -> Stamp:
-    return tuple(_stamp(path) for path in loaded.files)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -7,11 +7,11 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from softstate.auth.authority import Policy
 from softstate.auth.keyring import Keyring
-from softstate.auth.policy_file import KeySource, PolicyFile, read_policy
+from softstate.auth.policy_file import KeySource, read_policy
 from softstate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,23 +21,28 @@ FILE_BYTES_MAX = 1024 * 1024
 """Longest policy file, or file of keys: anything above it is another file, or a device that never ends."""
 
 
+Stamp: TypeAlias = tuple[int, int, int, int]
+"""What tells one state of a file from another: device, number, size and time of modification."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
     """A policy with the keyring of each issuer by its name; those of a URL are empty until their keys are fetched.
 
-    `files` is every file that was read, and `problems` tells which keys of files were not taken, and why.
+    `files` is every file that was read, as it was then, and `problems` tells which keys of files were not taken.
     """
 
     policy: Policy
     keyrings: Mapping[str, Keyring]
     sources: Mapping[str, KeySource]
-    files: tuple[Path, ...]
+    files: Mapping[Path, Stamp | None]
     problems: tuple[str, ...] = ()
 
 
 def load_policy(path: Path) -> LoadedPolicy:
     """Read a policy file and the keys that it names. Raises `ConfigError`."""
-    data = _read(path, "the policy file")
+    files: dict[Path, Stamp | None] = {}
+    data = _read(path, "the policy file", files)
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -46,8 +51,24 @@ def load_policy(path: Path) -> LoadedPolicy:
     if file.sources:
         check_installed()
     problems: list[str] = []
-    keyrings = {issuer: _keyring(path.parent, source, problems) for issuer, source in file.sources.items()}
-    return LoadedPolicy(file.policy, keyrings, file.sources, (path, *_files(path.parent, file)), tuple(problems))
+    keyrings = {
+        issuer: Keyring(fetched=True, times=source.times)
+        if source.fetched
+        else Keyring(_keys(path.parent / source.at, source, files, problems))
+        for issuer, source in file.sources.items()
+    }
+    return LoadedPolicy(file.policy, keyrings, file.sources, files, tuple(problems))
+
+
+def stamps_of(files: Iterable[Path]) -> dict[Path, Stamp | None]:
+    """Return how files are now; None for one that is not there."""
+    found: dict[Path, Stamp | None] = {}
+    for path in files:
+        try:
+            found[path] = _stamp(path.stat())
+        except (OSError, ValueError):
+            found[path] = None
+    return found
 
 
 def check_installed() -> None:
@@ -58,16 +79,10 @@ def check_installed() -> None:
         raise ConfigError("keys need the extra `auth`: pip install 'softstate[auth]'") from None
 
 
-def _keyring(folder: Path, source: KeySource, problems: list[str]) -> Keyring:
-    if source.fetched:
-        return Keyring(fetched=True, times=source.times)
-    return Keyring(_keys(folder / source.at, source, problems))
-
-
-def _keys(path: Path, source: KeySource, problems: list[str]) -> Iterable[PublicKey]:
+def _keys(path: Path, source: KeySource, files: dict[Path, Stamp | None], problems: list[str]) -> Iterable[PublicKey]:
     from softstate.auth import signature  # noqa: PLC0415 - it imports joserfc
 
-    data = _read(path, source.where)
+    data = _read(path, source.where, files)
     found: list[str] = []
     try:
         if source.kind == "secret_file":
@@ -94,11 +109,13 @@ def _check_private(path: Path, source: KeySource) -> None:
         )
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, what: str, files: dict[Path, Stamp | None]) -> bytes:
     try:
         with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{what}: {path} is a device, a pipe or a socket: name a file")
+            files[path] = _stamp(found)
             data = file.read(FILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{what}: cannot read {path}: {getattr(error, 'strerror', error)}") from None
@@ -107,5 +124,5 @@ def _read(path: Path, what: str) -> bytes:
     return data
 
 
-def _files(folder: Path, file: PolicyFile) -> tuple[Path, ...]:
-    return tuple(folder / source.at for source in file.sources.values() if not source.fetched)
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -8,7 +8,7 @@ import pytest
 
 from softstate.auth.authority import RulesAuthority
 from softstate.errors import ConfigError
-from softstate.server.auth.policy_files import FILE_BYTES_MAX, load_policy
+from softstate.server.auth.policy_files import FILE_BYTES_MAX, load_policy, stamps_of
 from tests.auth.keys import key
 from tests.auth.tokens import NOW, WALL, claims
 
@@ -31,7 +31,8 @@ def test_a_file_of_keys_is_found_beside_the_policy(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "set.json").write_text(json.dumps({"keys": [key("e").public_jwk(), {"kty": "x"}]}))
     loaded = load_policy(policy(tmp_path, 'jwks_file = "keys/set.json"'))
-    assert loaded.files == (tmp_path / "auth.toml", tmp_path / "keys" / "set.json")
+    assert list(loaded.files) == [tmp_path / "auth.toml", tmp_path / "keys" / "set.json"]
+    assert loaded.files == stamps_of(loaded.files)
     (problem,) = loaded.problems
     assert problem == f"{tmp_path / 'keys' / 'set.json'}: key 2: keys of type 'x' are not known here"
     authority = RulesAuthority(loaded.policy, loaded.keyrings)
@@ -48,7 +49,7 @@ def test_keys_of_a_url_are_not_fetched_yet(tmp_path: Path) -> None:
     loaded = load_policy(policy(tmp_path, 'jwks_url = "https://id/keys"'))
     assert loaded.keyrings["https://id"].fetched
     assert loaded.keyrings["https://id"].keys == ()
-    assert loaded.files == (tmp_path / "auth.toml",)
+    assert list(loaded.files) == [tmp_path / "auth.toml"]
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o777])
