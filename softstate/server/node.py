@@ -388,7 +388,9 @@ class Node:
     def _upgrade(self, wire: Wire, handshake: Handshake, name: str, since: float) -> None:
         """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
         measured = MeasuredRequest(self.handshakes, since)
-        connection = Connection(self._parts, handshake.codec, wire, measured, self._connection_over)
+        connection = Connection(
+            self._parts, handshake.codec, wire, measured, self._connection_over, presented=handshake.token
+        )
         wire.peer = connection
         with self.bulkhead.contain("handshake", connection.end, peer=name):
             connection.begin(handshake.answer)

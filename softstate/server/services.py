@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.patience import Patience
@@ -33,6 +34,10 @@ class Services(Protocol):
     @property
     def access(self) -> StoreAccess:
         """Reading and writing the store."""
+
+    @property
+    def gate(self) -> NodeGate:
+        """Who presents credentials."""
 
     @property
     def hub(self) -> Hub:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from softstate.auth.identity import Identity, Why, refused
+from softstate.auth.lasting import lasting
 from softstate.errors import Invalid
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import judge_again
 from softstate.session.request import Steps, send_error
-from softstate.session.state import CREDENTIALS_S_MIN, SessionCore
+from softstate.session.state import SessionCore
 from softstate.wire.messages import Auth, Authenticated
 
 
 def identified(session: SessionCore, token: str | None, now: float) -> Identity:
     """Return who presents a token. Raises `Unauthenticated` if it is not good, or hardly any more."""
-    identity = session.gate.identify(token, now)
-    if identity.until - now < CREDENTIALS_S_MIN:
-        raise refused(Why.EXPIRED, "these credentials end within the second: fetch new ones")
-    return identity
+    return lasting(session.gate.identify(token, now), now)
+
+
+def token_of(session: SessionCore, token: str | None) -> str | None:
+    """Return what a connection presents: in `hello`, or with its handshake. Raises `Unauthenticated` if they differ."""
+    presented = session.presented
+    if token is None or presented is None or token == presented:
+        return presented if token is None else token
+    raise refused(Why.MALFORMED, "hello and the handshake present different tokens: present one")
 
 
 def authenticate(session: SessionCore, message: Auth, now: float) -> list[Effect]:

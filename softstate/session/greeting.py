@@ -17,7 +17,7 @@ from softstate.model import Page, Query, Record
 from softstate.names import is_prefix
 from softstate.position import Position
 from softstate.session.beats import set_beat
-from softstate.session.credentials import identified
+from softstate.session.credentials import identified, token_of
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
@@ -35,7 +35,7 @@ from softstate.wire.messages import Hello, Id, Message, Subscribe
 def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     """Take up the session that hello names, if it can be resumed (P-RES-2), and read the store either way."""
     try:
-        identity = session.identity = identified(session, hello.token, now)
+        identity = session.identity = identified(session, token_of(session, hello.token), now)
     except RequestError as error:
         return refuse(session, error, _code_for(error))
     session.state = State.GREETING

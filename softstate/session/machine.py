@@ -60,7 +60,8 @@ class SessionMachine(SessionCore):
 
     `sink` is where the lease table's owner offers pushes, `tokens` makes session tokens, `terms` says what to tell
     clients now, `repairs` counts repairs by kind: all zero unless faults occur. A gap buffer holds `gap_topics_max`
-    topics; a turn deals with `names_per_turn` names. `gate` knows who presents credentials. `now` is in seconds of one
+    topics; a turn deals with `names_per_turn` names. `gate` knows who presents credentials,
+    `presented` is the token that came with the handshake. `now` is in seconds of one
     clock that never goes back.
     """
 
@@ -76,8 +77,9 @@ class SessionMachine(SessionCore):
         gap_topics_max: int = GAP_TOPICS_MAX,
         names_per_turn: int = NAMES_PER_TURN,
         gate: Gate = OPEN_GATE,
+        presented: str | None = None,
     ) -> None:
-        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate)
+        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate, presented)
 
     @property
     def busy(self) -> bool:

@@ -6,10 +6,10 @@ was told that it holds (P-AUTH-2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Sequence
-from itertools import islice
+from collections.abc import Collection, Generator, Sequence
 
 from softstate.auth.identity import Grant
+from softstate.auth.narrowing import narrowed
 from softstate.lease.table import Lease
 from softstate.session.effects import DropUncovered, Effect, SendAhead
 from softstate.session.state import SessionCore
@@ -17,9 +17,6 @@ from softstate.wire.messages import DeniedNames
 
 DENIED_PER_MESSAGE = 256
 """Most names of one `denied`: 64 KiB."""
-
-NARROWED_MAX = 16
-"""Most denied names for which one message tells what is allowed below them: each has 16 names at most."""
 
 
 def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str]) -> Generator[int, None, list[str]]:
@@ -33,12 +30,6 @@ def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str])
     if not grant.admin:
         yield from session.in_portions(names, judge)
     return lost
-
-
-def narrowed(grant: Grant, denied: Iterable[str]) -> dict[str, list[str]]:
-    """Return, for some of the denied prefixes, the names below them that may be read."""
-    found = ((name, list(grant.narrow(name))) for name in denied if name[-1] == "/")
-    return dict(islice(((name, names) for name, names in found if names), NARROWED_MAX))
 
 
 def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from softstate.auth.narrowing import narrowed
 from softstate.errors import Behind, RequestError, Unauthenticated
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Send
-from softstate.session.permission import narrowed, unreadable_names
+from softstate.session.permission import unreadable_names
 from softstate.session.request import PendingPoll, Steps, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Poll, Polled

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
-from softstate.auth.identity import NOTHING, Identity, Why, refused
+from softstate.auth.identity import Identity
+from softstate.auth.lasting import NOBODY, lasting
 from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
@@ -38,12 +39,6 @@ from softstate.wire.subscription_digest import MASK
 TTL_MS_MIN = 1_000
 """Shortest TTL: a client may ask for less than the node grants, but not for less than this (P-CONN-2)."""
 
-CREDENTIALS_S_MIN = 1.0
-"""Credentials that are good for less than this count as expired (P-AUTH-3)."""
-
-NOBODY = Identity("", "", NOTHING, until=-math.inf)
-"""The identity of a session that has not said hello."""
-
 
 class State(StrEnum):
     """The stages of a session; `softstate.session.table` draws the transitions."""
@@ -66,18 +61,19 @@ class SessionCore:
     `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
     lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
-    last position that passed through the hub during the greeting. `identity` is whose session it is, maybe by rules
-    that have changed since: see `credentials`. `denied`: the lease was revoked as denied. `unresumed`: the client asked
-    to resume, its session is new, and it has not subscribed since. `unaware`: it was denied names, and neither a
-    subscribe nor a renewal that matched shows that it knows. `agreed` is the digest of the set that both sides hold,
-    None if that is not known; `named` the last position that the client was told; `beat_ms` the time between two beats
-    that was granted, for the `beat_asked_ms` that the client asked for.
+    last position that passed through the hub during the greeting. `presented` is the token that came with the
+    handshake; `identity` is whose session it is, maybe by rules that have changed since: see `credentials`. `denied`:
+    the lease was revoked as denied. `unresumed`: the client asked to resume, its session is new, and it has not
+    subscribed since. `unaware`: it was denied names, and neither a subscribe nor a renewal that matched shows that it
+    knows. `agreed` is the digest of the set that both sides hold, None if that is not known; `named` the last position
+    that the client was told; `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the
+    client asked for.
     """
 
     __slots__ = (
         "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate", "identity",
-        "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "repairs", "sink", "state",
-        "terms", "token", "tokens", "unaware", "unresumed",
+        "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented", "repairs", "sink",
+        "state", "terms", "token", "tokens", "unaware", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +86,7 @@ class SessionCore:
         gap_topics_max: int,
         names_per_turn: int,
         gate: Gate,
+        presented: str | None,
     ) -> None:
         self.leases = leases
         self.sink = sink
@@ -99,6 +96,7 @@ class SessionCore:
         self.gap_topics_max = gap_topics_max
         self.names_per_turn = names_per_turn
         self.gate = gate
+        self.presented = presented
         self.identity = NOBODY
         self.state = State.NEW
         self.name = ""
@@ -171,9 +169,7 @@ class SessionCore:
         identity = self.identity
         if identity.generation != self.gate.generation:
             identity = self.identity = self.gate.again(identity, now)
-        if identity.until - now < CREDENTIALS_S_MIN:
-            raise refused(Why.EXPIRED, "these credentials are over: present new ones, with auth or by another hello")
-        return identity
+        return lasting(identity, now)
 
     def credentials_ms(self, at: float) -> int | None:
         """Return for how long after the arrival of a request, `at`, the credentials are good; None for no end."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator
 
+from softstate.auth.narrowing import narrowed
 from softstate.errors import NoLease, Overloaded, RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.model import Page, Query
 from softstate.position import Position
 from softstate.session.effects import Effect, Replay, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.session.permission import judge_again, narrowed, unreadable_names
+from softstate.session.permission import judge_again, unreadable_names
 from softstate.session.request import (
     OVERFLOW_ROUNDS_MAX,
     PendingSubscribe,

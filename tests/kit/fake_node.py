@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 import trio
 import trio.testing
 
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import RequestError
 from softstate.model import Durability, Page, Query
 from softstate.position import Position
+from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Applicant, Kind
@@ -158,8 +160,9 @@ class FakeAdmission:
 class FakeNode:
     """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
-    def __init__(self, *, strict: bool = True, **options: Any) -> None:
+    def __init__(self, *, strict: bool = True, authority: Authority = EVERYBODY_MAY_ALL, **options: Any) -> None:
         self.config = ServerConfig(**options).check()
+        self.gate = NodeGate(authority, trio.current_time, lambda: 0.0)
         self.turns = Turns(self.config.turn_names_max, Bulkhead(strict=True))
         self.store = MemoryStore(MemoryDisk(Random(1)))
         self.access: Any = self

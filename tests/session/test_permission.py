@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from softstate.auth.lasting import CREDENTIALS_S_MIN
+from softstate.auth.narrowing import NARROWED_MAX
 from softstate.errors import Unauthenticated
 from softstate.session import Submit
-from softstate.session.permission import DENIED_PER_MESSAGE, NARROWED_MAX
-from softstate.session.state import CREDENTIALS_S_MIN, State
+from softstate.session.permission import DENIED_PER_MESSAGE
+from softstate.session.state import State
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import (
     Auth,
@@ -81,6 +83,13 @@ def test_credentials_that_are_not_good_never_make_anybody_anonymous(rig: Session
     gate.may("", read=["/"])
     assert kinds(rig.connect().ask(Hello())) == ["Welcome"]
     assert kinds(rig.connect().ask(Hello(token="bad"))) == ["unauthenticated"]
+
+
+def test_a_handshake_may_present_the_token_but_not_another_than_hello(rig: SessionRig) -> None:
+    for in_hello, expected in ((None, "Welcome"), ("token", "Welcome"), ("other", "unauthenticated")):
+        peer = rig.connect()
+        peer.machine.presented = "token"
+        assert kinds(peer.ask(Hello(token=in_hello))) == [expected]
 
 
 def test_credentials_within_their_last_second_count_as_over(rig: SessionRig, gate: RulesGate) -> None:

@@ -760,4 +760,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_permission.py::test_a_session_some_of_whose_names_may_not_be_read_any_more_is_not_resumed",
         "session/test_permission.py::test_a_session_is_not_resumed_if_rules_change_while_it_is_read",
     ),
+    "P-AUTH-8": (
+        "server/http/test_credentials.py::test_nothing_is_answered_without_good_credentials",
+        "server/http/test_credentials.py::test_a_refusal_is_the_same_whether_the_topic_exists",
+        "server/http/test_credentials.py::test_a_held_request_is_judged_again_when_it_is_answered",
+        "server/http/test_credentials.py::test_a_held_request_ends_with_its_credentials",
+        "server/http/test_credentials.py::test_a_handshake_may_present_a_token",
+        "session/test_permission.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
+    ),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority, Identity
+from softstate.auth.lasting import NOBODY, lasting
 from softstate.errors import Unauthenticated
 
 log = structlog.get_logger("softstate.node")
@@ -27,6 +28,8 @@ class NodeGate:
         """Credentials that were refused, by the check that did so."""
         self.open = authority is EVERYBODY_MAY_ALL
         """Whether this node checks no credentials."""
+        self.anybody = authority.identify(None, 0.0, 0.0) if self.open else NOBODY
+        """The identity of all who use a node that checks no credentials."""
         self._told = False
 
     @property
@@ -43,6 +46,10 @@ class NodeGate:
         except Unauthenticated as error:
             self._note_refused(error)
             raise
+
+    def present(self, token: str | None, now: float) -> Identity:
+        """Return who presents a token, good for a second at least. Raises `Unauthenticated`."""
+        return lasting(self.identify(token, now), now)
 
     def again(self, identity: Identity, now: float) -> Identity:
         """See `softstate.session.Gate`."""

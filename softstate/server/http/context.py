@@ -85,6 +85,7 @@ class HttpContext:
         """The connections whose first answer has not been given."""
         self.services = services
         self.config = services.config
+        self.gate = services.gate
         self.reads = services.access.reads
         self.unchanged = services.access.unchanged
         self.writes = services.access.writes

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from softstate.auth.identity import Identity
+from softstate.auth.lasting import NOBODY
 from softstate.errors import Invalid, RequestError
 from softstate.position import Position
 from softstate.server.http.arguments import check_escapes
@@ -30,6 +32,7 @@ class Request:
 
     `authority` is what a target in absolute form names before its path, None in origin form. The route table
     (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
+    `identity` is whose it is, and `arrived` when that was found out, by the node's clock.
     """
 
     method: str
@@ -40,6 +43,8 @@ class Request:
     authority: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     content: Any = None
+    identity: Identity = NOBODY
+    arrived: float = 0.0
 
     @classmethod
     def of(cls, head: RequestHead) -> Request:

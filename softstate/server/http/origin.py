@@ -18,8 +18,11 @@ from softstate.server.http1 import Header, Refused, Reply
 PREFLIGHT_S = 600
 """Time that a browser may remember the answer to a preflight, in seconds."""
 
-_EXPOSED = "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms, Softstate-Level"
-_REQUEST_HEADERS = "Accept, Content-Type, If-Match, If-None-Match, Idempotency-Key"
+_EXPOSED = (
+    "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms, Softstate-Level,"
+    " Softstate-Credentials-Ms, WWW-Authenticate"
+)
+_REQUEST_HEADERS = "Accept, Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -8,12 +8,13 @@ peer can cause.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import final
 
 import trio
 
-from softstate.errors import Invalid, NotFound, RequestError, Unavailable
+from softstate.errors import Denied, Invalid, NotFound, RequestError, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
 from softstate.server.edge.admission import Kind
 from softstate.server.edge.wire import Wire
@@ -21,6 +22,7 @@ from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import read_query
 from softstate.server.http.channel import HttpChannel, Step
 from softstate.server.http.context import HttpContext
+from softstate.server.http.credentials import bearer
 from softstate.server.http.host import EXEMPT, check_host, is_known_host
 from softstate.server.http.message import Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
@@ -35,6 +37,7 @@ from softstate.server.http.routes import (
     answer_now,
     begin_answer,
     check_coding,
+    check_rights,
     find,
     methods_of,
     refusal,
@@ -126,7 +129,7 @@ class HttpPeer(HttpChannel):
             self._origin = check_origin(request, config.origins, known_host=known_host)
             if request.path == WEBSOCKET_PATH:
                 read_query(request.query, {})
-                self._handshake = self._check_handshake(head)
+                self._handshake = replace(self._check_handshake(head), token=self._check_token(request))
                 # Its client may give it up while it waits; nothing is read just now if it was sent behind a request.
                 self._want_read(True)
                 self._ask(Kind.UPGRADE)
@@ -135,13 +138,14 @@ class HttpPeer(HttpChannel):
                 self._answer(with_common_headers(self._context, request, reply))
             else:
                 self._operation = find(request)
+                check_rights(self._context, request, self._operation)
                 if head.body_bytes != 0:
                     check_coding(request)
                 if head.body is None:
                     self._await_body()
                 else:
                     self._take_body(head.body)
-        except (Refused, Invalid) as error:
+        except (Refused, Invalid, Unauthenticated, Denied) as error:
             self._answer(refusal(self._context, request, error))
 
     def _take_body(self, body: bytes) -> None:
@@ -187,10 +191,14 @@ class HttpPeer(HttpChannel):
             self._asker = Asker(self._wire.hung_up, self.hang_up)
         ASKER.set(self._asker)
 
-    def _settled(self, request: Request, reply: Reply) -> None:
+    def _settled(self, request: Request, reply: Reply | None) -> None:
         # Another request may be answered by now if this one's connection met a bug.
-        if self._request is request:
-            self._scope = None
+        if self._request is not request:
+            return
+        self._scope = None
+        if reply is None:
+            self._wire.start_soon(self._answer_later)
+        else:
             self._answer(reply)
 
     def _refuse(self, refused: Refused) -> None:
@@ -274,9 +282,16 @@ class HttpPeer(HttpChannel):
             raise _draining()
         return handshake
 
+    def _check_token(self, request: Request) -> str | None:
+        """Return the token that a handshake presents, which is refused at once if it is not good."""
+        gate = self._context.gate
+        token = None if gate.open else bearer(request)
+        if token is not None:
+            gate.present(token, gate.now())
+        return token
+
     def _upgrade(self, handshake: Handshake) -> None:
-        behind = self._conversation.take_rest()
-        handshake = Handshake(handshake.codec, handshake.answer, behind)
+        handshake = replace(handshake, behind=self._conversation.take_rest())
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
         self._context.upgrade(self._wire, handshake, self._name, self._worked_since)

@@ -10,7 +10,7 @@ reply would not do: a topic that the old one listed, and that was deleted and fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
 from softstate.errors import Compacted, Invalid, NotFound, RequestError, TooLarge
@@ -20,6 +20,7 @@ from softstate.position import Position
 from softstate.server.fanout.pages import encode_by_turns, encode_in_turns
 from softstate.server.http.arguments import PollBody
 from softstate.server.http.context import HttpContext, Settle
+from softstate.server.http.credentials import check_read, credentials_ms, denied_names, narrowed_names
 from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.server.http1 import Refused, Reply
@@ -45,6 +46,8 @@ def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: C
         _check_topic(topic)
     for prefix in asked.prefixes:
         check_prefix(prefix, "prefixes")
+    if denied_names(request, (*asked.topics, *asked.prefixes)):
+        return False
     query = Query(asked.topics, asked.prefixes, asked.witness)
     if not context.unchanged.knows(query, asked.min_revision):
         _read_page(context, request, query, settle, broken)
@@ -108,10 +111,11 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     watch = context.services.watch_poll(again=True)
     try:
         await _check_names(context, asked.topics, asked.prefixes)
-        query = Query(asked.topics, asked.prefixes, asked.witness)
+        denied = await _denied(context, request, (*asked.topics, *asked.prefixes))
+        query = Query(_without(asked.topics, denied), _without(asked.prefixes, denied), asked.witness)
         if asked.cursor is None and (page := await context.unchanged.confirm(query, asked.min_revision)) is not None:
-            return _reply(request, query, page, watch, {})
-        return await _answer(context, request, query, asked.cursor, asked.min_revision, watch)
+            return _reply(request, query, page, watch, {}, denied)
+        return await _answer(context, request, query, asked.cursor, asked.min_revision, watch, denied)
     finally:
         watch.left()
 
@@ -127,6 +131,8 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
             check_prefix(prefix)
     except Invalid:
         return None
+    if denied_names(request, (*asked.topics, *asked.prefixes)):
+        return None
     query = Query(asked.topics, asked.prefixes, asked.witness)
     page = context.unchanged.answer(query, asked.min_revision)
     return None if page is None else _reply_unchanged(context, request, page, ASKER.get())
@@ -134,14 +140,20 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
 
 def _reply_unchanged(context: HttpContext, request: Request, page: Page, asker: Asker) -> Reply:
     next_ms = context.services.next_poll_ms(asker)
-    return _unchanged(request.accepted(), page.position, next_ms, math.ceil(page.lag_s * 1000))
+    codec, lag_ms, left_ms = request.accepted(), math.ceil(page.lag_s * 1000), credentials_ms(request)
+    if left_ms is None:
+        return _unchanged_for_all(codec, page.position, next_ms, lag_ms)
+    return _unchanged(codec, page.position, next_ms, lag_ms, left_ms)
 
 
-@lru_cache(REPLIES_KEPT)
-def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int) -> Reply:
-    """Write the reply to a poll that has nothing to learn: within a millisecond it is the same for all."""
-    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms))
+def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int, left_ms: int | None = None) -> Reply:
+    """Write the reply to a poll that has nothing to learn."""
+    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms, credentials_ms=left_ms))
     return Reply(200, body, codec.content_type, position_headers(position, lag_ms / 1000))
+
+
+_unchanged_for_all = lru_cache(REPLIES_KEPT)(_unchanged)
+"""As `_unchanged`: within a millisecond it is the same for all whose credentials have no end."""
 
 
 def _is_small(context: HttpContext, asked: PollBody) -> bool:
@@ -156,6 +168,7 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics``: all topics under ``prefix`` (default ``/``), or those changed after ``since``."""
     given = request.given
     prefix = check_prefix(given.get("prefix", "/"))
+    check_read(request, prefix)
     query = Query(prefixes={prefix: given.get("since", 0)}, limit=given.get("limit", PAGE_RECORDS_MAX))
     watch = context.services.watch_poll(again=False)
     try:
@@ -185,8 +198,32 @@ async def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes
             await context.turns.spend(portion)
 
 
+async def _denied(context: HttpContext, request: Request, names: Sequence[str]) -> Sequence[str]:
+    """Find those of `names` that may not be read."""
+    if request.identity.grant.admin:
+        return ()
+    denied: list[str] = []
+    portion = context.turns.names_max
+    for at in range(0, len(names), portion):
+        if at:
+            await context.turns.spend(portion)
+        denied += denied_names(request, names[at : at + portion])
+    return denied
+
+
+def _without(asked: Mapping[str, int], denied: Collection[str]) -> Mapping[str, int]:
+    lost = set(denied)
+    return {name: known for name, known in asked.items() if name not in lost} if lost else asked
+
+
 async def _answer(
-    context: HttpContext, request: Request, query: Query, cursor_text: str | None, at_least: int, watch: PollWatch
+    context: HttpContext,
+    request: Request,
+    query: Query,
+    cursor_text: str | None,
+    at_least: int,
+    watch: PollWatch,
+    denied: Sequence[str] = (),
 ) -> Reply:
     cursor = None
     if cursor_text is not None:
@@ -201,19 +238,34 @@ async def _answer(
             position=page.position,
         )
     codec = request.accepted()
-    return _reply(request, query, page, watch, await encode_in_turns(context.turns, codec, page.records, codec.change))
+    encoded = await encode_in_turns(context.turns, codec, page.records, codec.change)
+    return _reply(request, query, page, watch, encoded, denied)
 
 
-def _reply(request: Request, query: Query, page: Page, watch: PollWatch, encoded: Mapping[int, bytes]) -> Reply:
+def _reply(
+    request: Request,
+    query: Query,
+    page: Page,
+    watch: PollWatch,
+    encoded: Mapping[int, bytes],
+    denied: Sequence[str] = (),
+) -> Reply:
     codec = request.accepted()
-    body = codec.encode(_polled(query, page, watch), page.records, encoded)
+    body = codec.encode(_polled(request, query, page, watch, denied), page.records, encoded)
     return Reply(200, body, codec.content_type, position_headers(page.position, page.lag_s))
 
 
-def _polled(query: Query, page: Page, watch: PollWatch) -> Polled:
+def _polled(request: Request, query: Query, page: Page, watch: PollWatch, denied: Sequence[str]) -> Polled:
     position: Position = page.position
     if page.more:
         return Polled(0, position, more=True, cursor=next_cursor(query, page).text(query))
     return Polled(
-        0, position, compacted=list(page.compacted), next_ms=watch.answered(), lag_ms=math.ceil(page.lag_s * 1000)
+        0,
+        position,
+        compacted=list(page.compacted),
+        denied=list(denied),
+        next_ms=watch.answered(),
+        lag_ms=math.ceil(page.lag_s * 1000),
+        credentials_ms=credentials_ms(request),
+        narrow=narrowed_names(request, denied),
     )

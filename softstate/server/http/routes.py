@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from softstate.errors import Invalid, NotFound, RequestError, Unavailable, Unsupported
+from softstate.errors import Invalid, NotFound, RequestError, Unauthenticated, Unavailable, Unsupported
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import TOPIC_BYTES_MAX
 from softstate.server.fanout.turns import FREE_BYTES
@@ -24,6 +24,14 @@ from softstate.server.http.arguments import (
     read_query,
 )
 from softstate.server.http.context import HttpContext, Settle
+from softstate.server.http.credentials import (
+    challenge,
+    check_admin,
+    credentials_header,
+    credentials_ms,
+    identify,
+    stands,
+)
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
 from softstate.server.http.topic_routes import (
@@ -53,11 +61,14 @@ LEVEL_TOLD = (LEVEL_HEADER, str(LEVEL))
 """The header that tells the level of the protocol (P-WIRE-10)."""
 
 NOT_STORED = ("Cache-Control", "no-store")
-VARIES = ("Vary", "Accept, Origin")
+VARIES = ("Vary", "Accept, Authorization, Origin")
 """The headers of a request that a reply depends on; also ``Origin``, since a page of another one is refused."""
 
 CODING_SHOWN_CHARS_MAX = 64
 """Characters of an unknown coding that its refusal repeats."""
+
+RULES_CHANGES_MAX = 3
+"""Most times that a request is answered again because the rules have changed while it was answered."""
 
 READY_RETRY_MS = 1_000
 """Delay after which to ask again whether a node is ready."""
@@ -92,6 +103,22 @@ async def status(context: HttpContext, request: Request) -> Reply:
     return Reply(200, codec.dumps(await context.services.status()), codec.content_type)
 
 
+def whoami(_context: HttpContext, request: Request) -> Reply:
+    """Answer ``GET /v1/whoami``: whose the credentials of this request are, and what they allow."""
+    codec, identity = request.accepted(), request.identity
+    grant, left_ms = identity.grant, credentials_ms(request)
+    told: dict[str, Any] = {
+        "issuer": identity.issuer,
+        "subject": identity.subject,
+        "admin": grant.admin,
+        "read": list(map(str, grant.read.patterns())),
+        "write": list(map(str, grant.write.patterns())),
+    }
+    if left_ms is not None:
+        told["credentials_ms"] = left_ms
+    return Reply(200, codec.dumps(told), codec.content_type)
+
+
 # The table -----------------------------------------------------------------------------------------------------------
 
 TOPIC_ROUTE = f"{TOPIC_PATH}{{topic}}"
@@ -111,6 +138,12 @@ class Operation:
     handler: Handler | None = None
     parameters: Parameters = field(default_factory=dict)
     body: Any = None
+    public: bool = False
+    """Whether it asks for no credentials."""
+    admin: bool = False
+    """Whether it is for administrators."""
+    again: bool = False
+    """Whether it changes nothing, so that it is answered again if the rules change meanwhile."""
     strict: bool = True
     """Whether a query string and a body that nothing reads are refused."""
     now: HandlerNow | None = None
@@ -120,6 +153,14 @@ class Operation:
     """Whether it waits to be admitted, as a poll..."""
     known: Callable[[HttpContext, Request], Reply | None] | None = None
     """... unless this answers it from memory."""
+
+    def judge(self, context: HttpContext, request: Request) -> None:
+        """Have the request be of an identity under the present rules: its body may have taken long.
+
+        Raises `Unauthenticated` or `Denied`.
+        """
+        if not self.public and not stands(context.gate, request) and self.admin:
+            check_admin(request)
 
     def read(self, request: Request) -> None:
         """Read the parameters and the body into the request, once. Raises `Invalid` or `TooLarge`."""
@@ -144,7 +185,7 @@ _READ_AT: Parameters = {"at_least": Number()}
 
 ROUTES: Mapping[str, Mapping[str, Operation]] = {
     TOPIC_ROUTE: {
-        "GET": Operation(get_topic, {"wait_ms": Number(), **_READ_AT}),
+        "GET": Operation(get_topic, {"wait_ms": Number(), **_READ_AT}, again=True),
         "PUT": Operation(put_topic, {"expect": Number()}, VALUE, begin=begin_put),
         "DELETE": Operation(delete_topic, {"expect": Number()}),
     },
@@ -159,15 +200,19 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
                 **_READ_AT,
             },
             queued=True,
+            again=True,
         )
     },
-    "/v1/poll": {"POST": Operation(poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged)},
+    "/v1/poll": {
+        "POST": Operation(poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged, again=True)
+    },
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
-    "/v1/status": {"GET": Operation(status)},
+    "/v1/whoami": {"GET": Operation(now=whoami)},
+    "/v1/status": {"GET": Operation(status, admin=True)},
     # Balancers put what they like behind a probe's path.
-    "/healthz": {"GET": Operation(now=healthz, strict=False)},
-    "/readyz": {"GET": Operation(now=readyz, strict=False)},
-    "/metrics": {"GET": Operation(now=metrics)},
+    "/healthz": {"GET": Operation(now=healthz, strict=False, public=True)},
+    "/readyz": {"GET": Operation(now=readyz, strict=False, public=True)},
+    "/metrics": {"GET": Operation(now=metrics, admin=True)},
 }
 """Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 
@@ -196,6 +241,15 @@ def find(request: Request) -> Operation:
     raise Refused(405, Invalid(f"this route answers {allowed}, not {request.method[:32]}"), [("Allow", allowed)])
 
 
+def check_rights(context: HttpContext, request: Request, operation: Operation) -> None:
+    """Find out whose a request is, and whether the operation is for them. Raises `Unauthenticated` or `Denied`."""
+    if operation.public:
+        return
+    identify(context.gate, request)
+    if operation.admin:
+        check_admin(request)
+
+
 def check_coding(request: Request) -> None:
     """Raise `Refused` (415) for a body that is compressed, naming its coding (RFC 9110 section 15.5.16)."""
     coding = (request.header("content-encoding") or "identity").strip()
@@ -219,11 +273,19 @@ def _operations(path: str) -> Mapping[str, Operation]:
 async def answer(context: HttpContext, request: Request, operation: Operation) -> Reply:
     """Run an operation; turn an error that it raises for the client into the reply."""
     try:
+        operation.judge(context, request)
         await operation.count(context, request)
         if operation.handler is None:
             return answer_now(context, request, operation)
         operation.read(request)
-        return with_common_headers(context, request, await operation.handler(context, request))
+        reply = await operation.handler(context, request)
+        for _ in range(RULES_CHANGES_MAX if operation.again else 0):
+            if stands(context.gate, request):
+                break
+            # As it was judged, it might tell what may not be read any more. What was waited for has come.
+            request.given = {**request.given, "wait_ms": 0} if "wait_ms" in request.given else request.given
+            reply = await operation.handler(context, request)
+        return with_common_headers(context, request, reply)
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 
@@ -232,6 +294,7 @@ def answer_now(context: HttpContext, request: Request, operation: Operation) -> 
     """Run an operation that never waits, on a body of `FREE_BYTES` at most; otherwise as `answer`."""
     assert operation.now is not None
     try:
+        operation.judge(context, request)
         operation.read(request)
         return with_common_headers(context, request, operation.now(context, request))
     except (RequestError, Refused) as error:
@@ -242,6 +305,7 @@ def answer_known(context: HttpContext, request: Request, operation: Operation) -
     """Answer a request from memory, on a body of `FREE_BYTES` at most; None if that takes more."""
     assert operation.known is not None
     try:
+        operation.judge(context, request)
         operation.read(request)
         reply = operation.known(context, request)
         return None if reply is None else with_common_headers(context, request, reply)
@@ -253,22 +317,26 @@ def begin_answer(
     context: HttpContext,
     request: Request,
     operation: Operation,
-    settled: Callable[[Reply], None],
+    settled: Callable[[Reply | None], None],
     broken: Callable[[], None],
 ) -> bool:
     """Begin an operation that has `settled` called with its reply, and return True; False if it takes a task.
 
-    The body has `FREE_BYTES` at most. `broken` is called if a bug is met later.
+    `settled` is called with None if it takes a task after all, since the rules have changed meanwhile. The body has
+    `FREE_BYTES` at most. `broken` is called if a bug is met later.
     """
     assert operation.begin is not None
 
     def settle(outcome: Reply | RequestError) -> None:
-        if isinstance(outcome, Reply):
+        if operation.again and request.identity.generation != context.gate.generation:
+            settled(None)
+        elif isinstance(outcome, Reply):
             settled(with_common_headers(context, request, outcome))
         else:
             settled(refusal(context, request, outcome))
 
     try:
+        operation.judge(context, request)
         operation.read(request)
         return operation.begin(context, request, settle, broken)
     except (RequestError, Refused) as error:
@@ -279,8 +347,12 @@ def begin_answer(
 def refusal(context: HttpContext, request: Request, error: RequestError | Refused) -> Reply:
     """Write an error as the reply to a request."""
     if isinstance(error, Refused):
-        return with_common_headers(context, request, fail(error.error, request.accepted(), error.status, error.headers))
-    return with_common_headers(context, request, fail(error, request.accepted()))
+        reply = fail(error.error, request.accepted(), error.status, error.headers)
+    elif isinstance(error, Unauthenticated):
+        reply = fail(error, request.accepted(), headers=[challenge(error)])
+    else:
+        reply = fail(error, request.accepted())
+    return with_common_headers(context, request, reply)
 
 
 def with_common_headers(context: HttpContext, request: Request, reply: Reply) -> Reply:
@@ -293,4 +365,4 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply) ->
     names = {name for name, _ in reply.headers}
     position = () if "Softstate-Position" in names else position_headers(context.hub.position)
     stored = () if "Cache-Control" in names else (NOT_STORED,)
-    return reply.with_headers(*position, LEVEL_TOLD, *stored, VARIES)
+    return reply.with_headers(*position, LEVEL_TOLD, *credentials_header(request), *stored, VARIES)

@@ -12,11 +12,14 @@ from functools import partial
 
 import trio
 
+from softstate.auth.identity import Grant
 from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
 from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import Position
+from softstate.server.auth.discretion import without_current, without_version
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext, Settle
+from softstate.server.http.credentials import check_read, check_write
 from softstate.server.http.message import Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags, position_of_tag
 from softstate.server.http1 import Refused, Reply
@@ -44,6 +47,7 @@ def topic_of(request: Request) -> str:
 async def get_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new (P-HTTP-4)."""
     topic = topic_of(request)
+    check_read(request, topic)
     at_least = request.given.get("at_least", 0)
     wait_ms = min(request.given.get("wait_ms", 0), context.config.hold_ms_max)
     if wait_ms and context.config.role == "push":
@@ -57,7 +61,7 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
 
     begun = trio.current_time()
     asked = begun
-    until_s = begun + wait_ms / 1000
+    until_s = begun + min(wait_ms / 1000, request.identity.until - request.arrived)
     changed = True
     while changed and view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
         # This topic did not change between its version and the revision that was read, and from there on the hub can
@@ -165,6 +169,7 @@ async def position_of(context: HttpContext, version: int, read: Position, floor:
 async def put_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``PUT /v1/topics/{topic}``: set the value, if the conditions hold."""
     topic = topic_of(request)
+    check_write(request, topic)
     return await _publish(context, request, topic, checked_value(request.content, context.config, request.body_codec()))
 
 
@@ -174,6 +179,8 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
     A tag takes a read ahead of the write, and a key may take one behind it.
     """
     topic, key = topic_of(request), _key(request)
+    check_write(request, topic)
+    reads = request.identity.grant.may_read(topic)
     value = checked_value(request.content, context.config, request.body_codec())
     expect, witness = _condition(request)
     if key is not None or witness is not None:
@@ -181,7 +188,7 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
 
     def settled(ticket: Ticket[Write, CommitResult]) -> None:
         if ticket.error is not None:
-            settle(ticket.error)
+            settle(ticket.error if reads else without_current(ticket.error))
         else:
             assert ticket.answer is not None
             applied, position = ticket.answer
@@ -195,7 +202,9 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
 
 async def delete_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``DELETE /v1/topics/{topic}``: nothing changes for an absent topic (P-PUB-7)."""
-    return await _publish(context, request, topic_of(request), None)
+    topic = topic_of(request)
+    check_write(request, topic)
+    return await _publish(context, request, topic, None)
 
 
 async def _publish(context: HttpContext, request: Request, topic: str, cbor: bytes | None) -> Reply:
@@ -204,7 +213,13 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     digest = request_digest(topic, cbor, expect, witness)
     if witness is not None:
         witness = await _witness_of(context, topic, witness)
-    applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
+    reads = request.identity.grant.may_read(topic)
+    try:
+        applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
+    except Conflict as error:
+        raise error if reads else without_current(error) from None
+    if not reads:
+        applied = without_version(applied, by_key=key is not None)
     return _published(request, topic, applied, position, await _version_of(context, applied, position))
 
 
@@ -288,13 +303,17 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         await context.turns.spend(spent)
         number = None if first is None else replace(first, seq=first.seq + index)
         try:
+            check_write(request, check_topic(change.topic))
             write = change_of(change, context.config, codec, number)
             checked.append(write)
             spent = 1 + len(write.cbor or b"") // VALUE_BYTES_PER_NAME
         except RequestError as error:
             checked.append(error)
     verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))
-    results = [_result(one, next(verdicts) if isinstance(one, Write) else one) for one in checked]
+    grant = request.identity.grant
+    results = [
+        _result(one, _discreet(grant, one, next(verdicts)) if isinstance(one, Write) else one) for one in checked
+    ]
     position = max(
         (result.position for result in results if result.position is not None),
         key=lambda found: found.revision,
@@ -302,6 +321,18 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     )
     codec = request.accepted()
     return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, position_headers(position))
+
+
+def _discreet(
+    grant: Grant, asked: Write, verdict: tuple[Applied, Position] | RequestError
+) -> tuple[Applied, Position] | RequestError:
+    """Return a verdict without what only those may learn who may read the topic."""
+    if grant.may_read(asked.topic):
+        return verdict
+    if isinstance(verdict, RequestError):
+        return without_current(verdict)
+    applied, position = verdict
+    return without_version(applied, by_key=asked.key is not None), position
 
 
 def _result(asked: Write | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:

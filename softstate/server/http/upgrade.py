@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from softstate.errors import Invalid, Unsupported
 from softstate.server.http1 import Refused, RequestHead
@@ -19,11 +19,15 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A valid handshake: the codec that it selects, the answer to send, and the bytes received behind it: frames."""
+    """A valid handshake: the codec that it selects, the answer to send, and the bytes received behind it: frames.
+
+    `token` is what it presents as credentials, if anything.
+    """
 
     codec: Codec
     answer: bytes
     behind: bytes = b""
+    token: str | None = field(default=None, repr=False)
 
 
 def check_upgrade(head: RequestHead) -> Handshake:

@@ -80,13 +80,20 @@ class Connection(Channel):
     )  # fmt: skip
 
     def __init__(
-        self, parts: Parts, codec: Codec, wire: Wire, measured: MeasuredRequest, over: Callable[[Connection], None]
+        self,
+        parts: Parts,
+        codec: Codec,
+        wire: Wire,
+        measured: MeasuredRequest,
+        over: Callable[[Connection], None],
+        presented: str | None = None,
     ) -> None:
         config = parts.config
         self.codec = codec
         self.machine = SessionMachine(
             parts.leases, self, parts.terms, parts.tokens, parts.repairs,
             gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max, gate=parts.gate,
+            presented=presented,
         )  # fmt: skip
         self._parts = parts
         self._over = over

@@ -78,7 +78,8 @@ class HttpCache:
     def key(request: h11.Request, body: bytes) -> tuple[bytes, ...]:
         """Return the key of a reply: the request, and everything that a node's ``Vary`` names."""
         headers = dict(request.headers)
-        return request.method, request.target, headers.get(b"accept", b""), headers.get(b"origin", b""), body
+        varies = (headers.get(name, b"") for name in (b"accept", b"authorization", b"origin"))
+        return request.method, request.target, *varies, body
 
     def usable(self, key: tuple[bytes, ...]) -> _Stored | None:
         """Return a reply that may be used without revalidation, with its ``Age``; None if there is none."""

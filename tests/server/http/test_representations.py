@@ -36,7 +36,7 @@ async def test_if_none_match_compares_representations(form: str) -> None:
     json, cbor = await tags(node)
     for accept, own, other in (("application/json", json, cbor), ("application/cbor", cbor, json)):
         same = await node.ask("GET", "/v1/topics/a", Accept=accept, If_None_Match=form.format(own))
-        assert (same.status, same["etag"], same["vary"]) == (304, own, "Accept, Origin")
+        assert (same.status, same["etag"], same["vary"]) == (304, own, "Accept, Authorization, Origin")
         different = await node.ask("GET", "/v1/topics/a", Accept=accept, If_None_Match=form.format(other))
         assert (different.status, different["content-type"]) == (200, accept)
         both = await node.ask("GET", "/v1/topics/a", Accept=accept, If_None_Match=f"{other}, {own}")
@@ -137,12 +137,12 @@ async def test_no_cache_stores_a_reply(method: str, path: str, body: object) -> 
     await node.set("a", 1)
     answer = await node.ask(method, path, body)
     assert (answer["cache-control"], answer["x-content-type-options"]) == ("no-store", "nosniff")
-    assert answer["vary"] == "Accept, Origin"
+    assert answer["vary"] == "Accept, Authorization, Origin"
 
 
 async def test_no_cache_stores_a_refusal_of_what_is_no_request() -> None:
     (answer,) = await FakeNode().exchange(b"nonsense\r\n\r\n")
-    assert (answer["cache-control"], answer["vary"]) == ("no-store", "Accept, Origin")
+    assert (answer["cache-control"], answer["vary"]) == ("no-store", "Accept, Authorization, Origin")
 
 
 async def test_only_the_cache_of_one_user_keeps_a_topic_and_asks_before_it_uses_it() -> None:
@@ -151,7 +151,7 @@ async def test_only_the_cache_of_one_user_keeps_a_topic_and_asks_before_it_uses_
     tag, _ = await tags(node)
     for headers in ({}, {"If_None_Match": tag}, {"Origin": "http://good.example"}):
         answer = await node.ask("GET", "/v1/topics/a", **headers)
-        assert (answer["cache-control"], answer["vary"]) == ("private, no-cache", "Accept, Origin")
+        assert (answer["cache-control"], answer["vary"]) == ("private, no-cache", "Accept, Authorization, Origin")
         assert answer["x-content-type-options"] == "nosniff"
 
 

@@ -1,0 +1,103 @@
+"""Credentials of requests over HTTP, and what they allow: decided before the store is touched (P-AUTH-8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from softstate.auth.identity import Why, refused
+from softstate.auth.narrowing import narrowed
+from softstate.errors import Denied, Unauthenticated
+from softstate.server.auth.gate import NodeGate
+from softstate.server.http.message import Request
+from softstate.server.http1 import Header
+from softstate.wire.messages import DURATION_MS_MAX
+
+SCHEME = "bearer"
+
+CREDENTIALS_HEADER = "Softstate-Credentials-Ms"
+
+
+def bearer(request: Request) -> str | None:
+    """Return the token that a request presents, None if it has no ``Authorization``. Raises `Unauthenticated`."""
+    presented = request.header("authorization")
+    if presented is None:
+        return None
+    scheme, _, token = presented.strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != SCHEME or not token:
+        raise refused(Why.MALFORMED, "Authorization must be 'Bearer', a blank and a token")
+    return token
+
+
+def identify(gate: NodeGate, request: Request) -> None:
+    """Find out whose a request is. Raises `Unauthenticated`."""
+    if gate.open and request.header("authorization") is None:
+        request.identity = gate.anybody
+        return
+    now = request.arrived = gate.now()
+    request.identity = gate.present(None if gate.open else bearer(request), now)
+
+
+def stands(gate: NodeGate, request: Request) -> bool:
+    """Tell whether the rules by which a request was judged are still in force, and its credentials good.
+
+    If they are not, the identity is looked at again. Raises `Unauthenticated` if nothing is left of it.
+    """
+    identity = request.identity
+    if identity.generation == gate.generation and (identity.until == math.inf or identity.until > gate.now()):
+        return True
+    request.identity = gate.again(identity, gate.now())
+    return request.identity.grant is identity.grant
+
+
+def check_read(request: Request, name: str) -> None:
+    """Raise `Denied` unless a name may be read."""
+    grant = request.identity.grant
+    if not grant.may_read(name):
+        below = grant.narrow(name)
+        instead = f"; you may read {', '.join(map(repr, below))}: ask for that" if below else ""
+        raise Denied(f"you may not read {name!r}{instead}")
+
+
+def check_write(request: Request, topic: str) -> None:
+    """Raise `Denied` unless a topic may be published."""
+    if not request.identity.grant.may_write(topic):
+        raise Denied(f"you may not publish {topic!r}: these credentials do not allow it")
+
+
+def check_admin(request: Request) -> None:
+    """Raise `Denied` unless the request is an administrator's."""
+    if not request.identity.grant.admin:
+        raise Denied("this is for administrators: the rules of this node have to grant admin")
+
+
+def denied_names(request: Request, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that may not be read."""
+    grant = request.identity.grant
+    return [] if grant.admin else [name for name in names if not grant.may_read(name)]
+
+
+def narrowed_names(request: Request, denied: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for some of the denied prefixes, the names below them that may be read."""
+    return narrowed(request.identity.grant, denied)
+
+
+def credentials_ms(request: Request) -> int | None:
+    """Return for how long after its arrival the credentials of a request are good; None for no end."""
+    until = request.identity.until
+    if math.isinf(until):  # also that of a request that was refused before
+        return None
+    return max(0, min(math.floor((until - request.arrived) * 1000), DURATION_MS_MAX))
+
+
+def credentials_header(request: Request) -> tuple[Header, ...]:
+    """Return the header that tells a client when to fetch new credentials, if they have an end."""
+    left_ms = credentials_ms(request)
+    return () if left_ms is None else ((CREDENTIALS_HEADER, str(left_ms)),)
+
+
+def challenge(error: Unauthenticated) -> Header:
+    """Return the header that a 401 has to have (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
+    failed = "" if error.why in (None, Why.MISSING) else f', error="invalid_token", error_description="{error.why}"'
+    return ("WWW-Authenticate", f'Bearer realm="softstate"{failed}')
