@@ -234,7 +234,7 @@ def new_key(algorithm: str, key_id: str | None = None) -> SigningKey:
     key = makers[algorithm]()
     members = {name: value for name, value in key.as_dict(private=True).items() if isinstance(value, str)}
     name = "EdDSA" if algorithm == "Ed25519" else algorithm
-    item = {**members, "kid": key_id or key.thumbprint(), "alg": name, "use": "sig"}
+    item = {**members, "kid": key.thumbprint() if key_id is None else key_id, "alg": name, "use": "sig"}
     return import_signing_key(json.dumps(item).encode())
 
 

@@ -29,6 +29,22 @@ STATIC_PREFIX = "sst_"
 TYPES = ("jwt", "at+jwt")
 """Types of tokens that an issuer makes unless its configuration says otherwise; one without a type is taken too."""
 
+CHECKS = {
+    Why.MALFORMED: "it is made as it should be",
+    Why.ISSUER: "its issuer is known",
+    Why.UNKNOWN_KEY: "its key is known",
+    Why.SIGNATURE: "its signature is good",
+    Why.AUDIENCE: "it is for this audience",
+    Why.BOUND: "it is not bound to a key of its holder",
+    Why.EXPIRED: "it has not expired",
+    Why.NOT_YET: "it is good already",
+    Why.TOO_LONG: "it is not good for too long",
+}
+"""The checks of a token in their order, in words; the first that fails ends them. Some of the form come last."""
+
+MAX_TOKEN_S = 86_400.0
+"""Default for the longest time for which a token is good."""
+
 SUBJECT_CHARS_MAX = 255
 WILD_MAX = 64
 """Most patterns with a ``*`` that one token may bring along for reading, or for writing."""
@@ -52,7 +68,7 @@ class Issuer:
     audience: tuple[str, ...]
     types: tuple[str, ...] = ()
     leeway_s: float = 30.0
-    max_token_s: float = 86_400.0
+    max_token_s: float = MAX_TOKEN_S
     trust_grants: bool = True
     ceiling: tuple[str, ...] | None = None
     grants_claim: str = "softstate"

@@ -19,9 +19,11 @@ from softstate.cli.terminal.streams import guard_streams
 from softstate.cli.visible import visible
 from softstate.errors import SoftstateError
 
-COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "demo", "drill")
+COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "token", "demo", "drill")
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
 
+GROUPS = frozenset({"store", "token"})
+"""Commands that have commands of their own."""
 
 _AVAILABLE = "Available commands: "
 
@@ -43,9 +45,9 @@ def build(tokens: Sequence[str] = ()) -> App:
         app.command(f"softstate.cli.commands.{module}:command", name=name, sort_key=order)
     if not tokens or tokens[0] in ("--help", "-h"):
         _describe(app, COMMANDS)
-    elif tokens[0] == "store" and (len(tokens) == 1 or tokens[1] in ("--help", "-h")):
-        store = app["store"]
-        _describe(store, [name for name in store if not name.startswith("-")])
+    elif tokens[0] in GROUPS and (len(tokens) == 1 or tokens[1] in ("--help", "-h")):
+        group = app[tokens[0]]
+        _describe(group, [name for name in group if not name.startswith("-")])
     return app
 
 
@@ -106,18 +108,23 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
     while text.endswith((".", "?")):
         text = text[:-1]
     words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []
-    if words == ["store"]:
+    if words and words[0] in GROUPS:
         words += [word for word in tokens[1:2] if word in _commands(tokens)]
     return f"{text} (see: {' '.join(['softstate', *words, '--help'])})"
 
 
 def _commands(tokens: Sequence[str]) -> Sequence[str]:
     """Return the commands among which the words of `tokens` choose."""
-    if tokens[:1] != ["store"]:
-        return COMMANDS
-    from softstate.cli.commands import store  # noqa: PLC0415 - as every command
+    match tokens[:1]:
+        case ["store"]:
+            from softstate.cli.commands import store  # noqa: PLC0415 - as every command
 
-    return store.COMMANDS
+            return store.COMMANDS
+        case ["token"]:
+            from softstate.cli.commands import token  # noqa: PLC0415 - as every command
+
+            return token.COMMANDS
+    return COMMANDS
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -232,3 +233,11 @@ def test_keys_may_not_come_from(url: str) -> None:
 def test_a_line_that_is_spoilt_is_read_or_told(line: str, other: str) -> None:
     with suppress(ConfigError):
         read(WHOLE.replace(line, other, 1))
+
+
+def test_the_example_of_the_page_is_read() -> None:
+    page = (Path(__file__).parents[2] / "softstate" / "auth" / "README.md").read_text(encoding="utf-8")
+    found = read(page.partition("```toml\n")[2].partition("```")[0])
+    assert len(found.policy.allows) == 3
+    for issuer in found.policy.issuers:
+        assert issuer == Issuer(issuer.name, issuer.audience)

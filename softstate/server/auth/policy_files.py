@@ -22,7 +22,7 @@ FILE_BYTES_MAX = 1024 * 1024
 
 
 Stamp: TypeAlias = tuple[int, int, int, int]
-"""What tells one state of a file from another: device, number, size and time of modification."""
+"""The state of a file, as far as its directory tells: device, number, size and time of modification."""
 
 
 @dataclass(frozen=True, slots=True)
