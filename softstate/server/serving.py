@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
+from softstate.auth.identity import EVERYBODY_MAY_ALL
 from softstate.errors import ConfigError
+from softstate.server.bulkhead import Bulkhead
 from softstate.server.clock import node_clock
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
@@ -15,6 +21,9 @@ from softstate.server.node import Node
 from softstate.server.storage.follower import first_position
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
+
+if TYPE_CHECKING:
+    from softstate.server.auth.keeper import PolicyKeeper
 
 
 async def serve(
@@ -26,6 +35,8 @@ async def serve(
     as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
     """
     config = fit_connections(config.check(), raise_limit())
+    now, bulkhead = node_clock(), Bulkhead()
+    keeper = _keeper(config, now, bulkhead)
     bound = await bind(config.host, config.port, shared=shared)
     try:
         store = await open_store(
@@ -38,15 +49,38 @@ async def serve(
         try:
             position = await first_position(store)
             _check_durable(config, store)
-            node = Node(config, store, position, now=node_clock())
+            authority = EVERYBODY_MAY_ALL if keeper is None else keeper.authority
+            node = Node(config, store, position, now=now, bulkhead=bulkhead, authority=authority)
             node.addresses += map(name_of, bound)
-            listeners = listen(bound, config.host, config.port)
-            await node.run(listeners, started=partial(task_status.started, node))
+            async with _kept(keeper):
+                listeners = listen(bound, config.host, config.port)
+                await node.run(listeners, started=partial(task_status.started, node))
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + config.store_s_max):
                 await store.aclose()
     finally:
         close(bound)
+
+
+def _keeper(config: ServerConfig, now: Callable[[], float], bulkhead: Bulkhead) -> PolicyKeeper | None:
+    """Return the keeper of the policy file, None if there is none. Raises `ConfigError`."""
+    if not config.auth:
+        return None
+    from softstate.server.auth.keeper import PolicyKeeper  # noqa: PLC0415 - with an HTTP client, for keys
+
+    return PolicyKeeper(Path(config.auth), now, bulkhead)
+
+
+@asynccontextmanager
+async def _kept(keeper: PolicyKeeper | None) -> AsyncIterator[None]:
+    """Keep rules and keys up to date in this block, which begins once keys were asked for."""
+    if keeper is None:
+        yield
+        return
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 def _check_durable(config: ServerConfig, store: Store) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cyclopts import App
 
 from softstate.cli import exit_codes
@@ -39,6 +41,10 @@ async def serve(
         await rehearse(config, shared=options.workers > 1)
         store = plain(shown(config.store))
         print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}.")
+        if config.auth:
+            from softstate.cli.terminal.policy_report import report_policy  # noqa: PLC0415 - a node does without it
+
+            await report_policy(Path(config.auth))
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
     if options.workers == 1:

@@ -6,7 +6,6 @@ The few options that people set have names and units of their own (``--listen``,
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -17,10 +16,23 @@ from softstate.cli.options.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
 from softstate.server.config.bounds import above
+from softstate.server.config.hosts import is_loopback
 from softstate.server.config.server_config import SETTINGS
 
 BASIC = frozenset(
-    {"listen", "store", "require_durable", "require_store", "no_backup", "role", "origin", "allow_host", "ttl", "drain"}
+    {
+        "listen",
+        "store",
+        "require_durable",
+        "require_store",
+        "no_backup",
+        "role",
+        "origin",
+        "allow_host",
+        "auth",
+        "ttl",
+        "drain",
+    }
 )
 """Options that are described to users one by one; each sets a field of `ServerConfig`, `listen` sets two."""
 
@@ -91,6 +103,11 @@ class ServeOptions:
 
     allow_host: Annotated[tuple[str, ...], Parameter(help=_text("allow_host"), negative=(), show_default=False)] = ()
 
+    auth: Annotated[str, Parameter(help=_text("auth"), metavar="FILE", show_default=False)] = ""
+
+    plaintext_ok: Annotated[str, Parameter(metavar="REASON", show_default=False)] = ""
+    """Why tokens may come in plain text from other machines, such as "TLS ends in front"."""
+
     drain: Annotated[float, DURATION, Parameter(help=_text("drain"))] = 10.0
 
     allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
@@ -112,12 +129,7 @@ class ServeOptions:
 def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
     """Return the checked configuration. Raises `ConfigError`, naming the option and what it must be."""
     host, port = _address(options.listen)
-    if not options.allow_anonymous and not _is_loopback(host):
-        raise ConfigError(
-            f"listen: {host} is reachable from other machines, and this version has no authentication: every client "
-            "that reaches the port may read and publish everything. Listen on 127.0.0.1, put a proxy that "
-            "authenticates in front, or accept it with --allow-anonymous"
-        )
+    _check_reach(options, host)
     _check_workers(options)
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
     return ServerConfig(
@@ -130,10 +142,33 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         role=options.role,
         origins=options.origin,
         allow_host=options.allow_host,
+        auth=options.auth,
         ttl_ms=round(options.ttl * 1_000),
         drain_s=options.drain,
         **limits,
     ).check()
+
+
+def _check_reach(options: ServeOptions, host: str) -> None:
+    """Refuse to let everybody in from other machines, or tokens in plain text, unless that was said to be meant."""
+    if options.auth and options.allow_anonymous:
+        raise ConfigError(
+            "allow_anonymous: anyone may what the policy file says of 'anyone', and no more: leave out"
+            " --allow-anonymous, or --auth"
+        )
+    if options.allow_anonymous or is_loopback(host):
+        return
+    if not options.auth:
+        raise ConfigError(
+            f"listen: {host} is reachable from other machines, and every client that reaches the port may read and "
+            "publish everything. Say who may what with --auth FILE, listen on 127.0.0.1, put a proxy that "
+            "authenticates in front, or accept it with --allow-anonymous"
+        )
+    if not options.plaintext_ok:
+        raise ConfigError(
+            f"listen: {host} is reachable from other machines, and this version has no TLS of its own: tokens would be "
+            "read on the way. Put a proxy that ends TLS in front, and say so: --plaintext-ok 'TLS ends in front'"
+        )
 
 
 def _check_workers(options: ServeOptions) -> None:
@@ -163,12 +198,3 @@ def _address(listen: str) -> tuple[str, int]:
     except UnicodeError:
         raise ConfigError(f"listen: {host!r} is not a valid name of a host") from None
     return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -28,7 +28,7 @@ from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_process import LogFormat
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
-from softstate.cli.terminal.announcement import announcement, warn
+from softstate.cli.terminal.announcement import announcement, tell_reach, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
@@ -137,6 +137,7 @@ class _Supervisor:
             role = f"role {self.config.role}, {self.count} workers"
             print(announcement(self.addresses, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
+            tell_reach(self.config)
 
     async def drain_on_signals(self, signals: AsyncIterator[int]) -> None:
         """Drain all at the first signal; kill them at the second, at the first while they start, or when time is up."""

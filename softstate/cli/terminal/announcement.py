@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from softstate.cli.visible import visible
+from softstate.server.config import ServerConfig
+from softstate.server.config.hosts import is_loopback
 
 if TYPE_CHECKING:
     from softstate.server import Node
@@ -19,6 +21,7 @@ async def announce(node: Node) -> None:
         flush=True,
     )
     warn(node.store.warnings)
+    tell_reach(node.config)
 
 
 def announcement(addresses: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:
@@ -33,3 +36,10 @@ def warn(warnings: Sequence[str]) -> None:
     """Print why acknowledged publishes may be lost on this store."""
     for warning in warnings:
         print(f"warning: acknowledged publishes may be lost: {visible(warning)}", flush=True)
+
+
+def tell_reach(config: ServerConfig) -> None:
+    """Print that anyone may do everything, if that is so."""
+    if not config.auth:
+        who = "on this machine" if is_loopback(config.host) else "who reaches this port"
+        print(f"anyone {who} may read and publish everything; --auth FILE changes that", flush=True)

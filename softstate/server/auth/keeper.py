@@ -84,7 +84,7 @@ class PolicyKeeper:
                     await self._woken.wait()
 
     async def reload(self) -> None:
-        """Read the files again (SIGHUP). Raises `ConfigError`; then all stays as it is."""
+        """Read the files again. Raises `ConfigError`; then all stays as it is."""
         loaded = await self._in_thread(load_policy, self._path)
         before, self._loaded = self._loaded, loaded
         self._seen = loaded.files

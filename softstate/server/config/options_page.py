@@ -16,7 +16,8 @@ Written by `python -m softstate.server.config.options_page` from `server/config/
 Every option is a flag of `softstate serve`, an environment variable and a key of a TOML file: `--pending-max`,
 `SOFTSTATE_PENDING_MAX`, `pending_max`. Names that end in `_ms` are milliseconds, in `_s` seconds; `bytes` are bytes.
 The options `ttl` and `drain` are written with a unit (`500ms`, `60s`, `10m`), `listen` is HOST:PORT. The other options
-of `softstate serve` (`workers`, `allow_anonymous`, `config`, `check`, `log_format`, `verbose`) are in its `--help`.
+of `softstate serve` (`workers`, `allow_anonymous`, `plaintext_ok`, `config`, `check`, `log_format`, `verbose`) are in
+its `--help`.
 
 | option | default | allowed | |
 |---|---|---|---|
@@ -44,10 +45,10 @@ def _default(setting: Setting) -> str:
     match setting.default:
         case bool(on):
             return "on" if on else "off"
+        case () | "":
+            return "none"
         case str(text):
             return f"`{text}`"
-        case ():
-            return "none"
         case number:
             return _number(setting, number)
 

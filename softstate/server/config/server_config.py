@@ -62,6 +62,8 @@ class ServerConfig:
         " may be repeated. Any other gets 403.",
     ] = ()
 
+    auth: Annotated[str, "The policy file: who may read and publish what. Without one, anyone may everything."] = ""
+
     # Leases
     ttl_ms: Annotated[int, set_by("ttl"), between(1_000, 24 * HOUR_MS), "Duration of a lease that is not renewed."] = (
         60_000

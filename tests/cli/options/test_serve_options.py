@@ -139,6 +139,13 @@ def test_addresses(listen: str, host: str, port: int) -> None:
     assert (config.host, config.port) == (host, port)
 
 
+def test_rules_let_a_node_be_reached_from_other_machines() -> None:
+    config = configured("--listen", "0.0.0.0:8700", "--auth", "auth.toml", "--plaintext-ok", "TLS ends in front")
+    assert config.auth == "auth.toml"
+    assert configured("--auth", "auth.toml").auth == "auth.toml"
+    assert configured().auth == ""
+
+
 def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--check", "--role", "poll"]) == 0
     assert "valid" in capsys.readouterr().out
@@ -157,8 +164,10 @@ def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str
         (["--listen", "8700"], "HOST:PORT"),
         (["--listen", "::1:8700"], "HOST:PORT"),
         (["--listen", "127.0.0.1:70000"], "0 to 65535"),
-        (["--listen", "0.0.0.0:8700"], "no authentication"),
+        (["--listen", "0.0.0.0:8700"], "every client that reaches the port may read and publish everything"),
         (["--listen", "[::]:8700"], "--allow-anonymous"),
+        (["--listen", "0.0.0.0:8700", "--auth", "x"], "--plaintext-ok 'TLS ends in front'"),
+        (["--auth", "x", "--allow-anonymous"], "leave out --allow-anonymous, or --auth"),
         (["--listen", "example.org:8700"], "--allow-anonymous"),
         (["--config", "/nonexistent/node.toml"], "No such file"),
         (["--workers", "0"], f"workers must be 1 to {WORKERS_MAX}, not 0"),

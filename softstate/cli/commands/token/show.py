@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from softstate.auth.identity import Identity
 from softstate.auth.token import CHECKS, is_static, read_token
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.authority import fetched
 from softstate.cli.commands.token.options import PolicyPath, note, token_in
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.visible import visible
 from softstate.errors import Unauthenticated
+from softstate.server.auth.once import fetched_policy
 
 TIMES = ("iat", "nbf", "exp")
 
@@ -36,8 +36,8 @@ async def command(
     if auth is None:
         print("not checked: name the policy file with --auth")
         return exit_codes.OK
-    policy = await fetched(auth)
-    for issuer, failure in policy.failures.items():
+    policy = await fetched_policy(auth)
+    for issuer, failure in (policy.failures | policy.problems).items():
         note(visible(f"issuer {issuer}: {failure}"))
     try:
         identity = policy.authority.identify(text, trio.current_time(), time.time())

@@ -14,11 +14,11 @@ from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
 from softstate.auth.rules import Known
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.authority import fetched
 from softstate.cli.commands.token.options import Claims, Groups, claims_of, note, token_in
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError, Denied
 from softstate.names import ALL, check_prefix, check_topic
+from softstate.server.auth.once import fetched_policy
 from softstate.server.auth.policy_files import LoadedPolicy, load_policy
 
 
@@ -55,8 +55,8 @@ async def command(
         raise ConfigError("--sub is missing: what is said of a subject needs one")
     if token_file is not None:
         text = token_in(token_file)
-        policy = await fetched(auth)
-        for failed, failure in policy.failures.items():
+        policy = await fetched_policy(auth)
+        for failed, failure in (policy.failures | policy.problems).items():
             note(visible(f"issuer {failed}: {failure}"))
         authority = policy.authority
         known, _ = authority.known(text, trio.current_time(), time.time())

@@ -1,4 +1,4 @@
-"""The authority that a policy file makes, with the keys of its issuers fetched once."""
+"""A policy with the keys of its issuers fetched once: for commands that look at it, and run no node."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from softstate.server.auth.policy_files import LoadedPolicy, load_policy
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """A policy with its authority; `failures` says, by issuer, why keys were not fetched or not taken."""
+class FetchedPolicy:
+    """A policy with its authority; by issuer, why keys could not be fetched, and which were not taken."""
 
     loaded: LoadedPolicy
     authority: RulesAuthority
     failures: dict[str, str]
+    problems: dict[str, str]
 
 
-async def fetched(path: Path) -> Fetched:
+async def fetched_policy(path: Path) -> FetchedPolicy:
     """Read a policy file and have all keys fetched that it names by URL. Raises `ConfigError` for the file alone."""
     loaded = load_policy(path)
     authority = RulesAuthority(loaded.policy, loaded.keyrings)
-    failures: dict[str, str] = {}
+    found = FetchedPolicy(loaded, authority, {}, {})
     async with trio.open_nursery() as nursery:
         for issuer, keyring in loaded.keyrings.items():
             if keyring.fetched:
                 keyring.began(0.0)
-                nursery.start_soon(partial(_fetch, issuer, loaded, authority, failures))
-    return Fetched(loaded, authority, failures)
+                nursery.start_soon(partial(_fetch, issuer, found))
+    return found
 
 
-async def _fetch(issuer: str, loaded: LoadedPolicy, authority: RulesAuthority, failures: dict[str, str]) -> None:
+async def _fetch(issuer: str, found: FetchedPolicy) -> None:
     try:
-        keys, problems = await fetch_keys(issuer, loaded.sources[issuer])
+        keys, problems = await fetch_keys(issuer, found.loaded.sources[issuer])
     except FetchFailed as error:
-        loaded.keyrings[issuer].failed(str(error))
-        failures[issuer] = str(error)
+        found.loaded.keyrings[issuer].failed(str(error))
+        found.failures[issuer] = str(error)
     else:
-        authority.got(issuer, keys, 0.0)
+        found.authority.got(issuer, keys, 0.0)
         if problems:
-            failures[issuer] = "; ".join(problems)
+            found.problems[issuer] = "; ".join(problems)

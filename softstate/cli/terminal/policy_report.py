@@ -1,0 +1,65 @@
+"""The policy of a node, for people: issuers and their keys, static tokens, rules, and the rights of anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from softstate.auth.keyring import Keyring
+from softstate.auth.rules import Allow, Known, Who
+from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.visible import visible
+from softstate.server.auth.once import FetchedPolicy, fetched_policy
+
+
+async def report_policy(path: Path) -> None:
+    """Print what a policy file says. Raises `ConfigError`, or `Failure` if an issuer's keys cannot be fetched."""
+    found = await fetched_policy(path)
+    for line in _lines(found):
+        print(visible(line))
+    if found.failures:
+        why = "; ".join(f"issuer {issuer}: {failure}" for issuer, failure in found.failures.items())
+        raise Failure(f"keys cannot be fetched, without which a node refuses their tokens: {why}", UNAVAILABLE)
+
+
+def _lines(found: FetchedPolicy) -> Iterator[str]:
+    policy = found.loaded.policy
+    for issuer in policy.issuers:
+        at = found.loaded.sources[issuer.name].at
+        ceiling = "" if issuer.ceiling is None else f"; may grant {_names(issuer.ceiling)}"
+        yield f"issuer {issuer.name}: {_keys(found.authority.keyrings[issuer.name])} from {at}{ceiling}"
+    for problem in (*found.loaded.problems, *found.problems.values()):
+        yield f"not taken: {problem}"
+    for token in policy.tokens:
+        yield f"static token {token.name}: {_rights(token.allow)}"
+    for allow in policy.allows:
+        yield f"{allow.where}: {_who(allow.who)}: {_rights(allow)}"
+    grant = found.authority.rules.grant_of(Known())
+    if grant.admin:
+        yield "anyone may everything"
+    elif found.authority.rules.know_anyone:
+        read, write = (_names([*map(str, reach.patterns())]) for reach in (grant.read, grant.write))
+        yield f"anyone may read {read}, and write {write}"
+    else:
+        yield "anyone may nothing: a token is needed"
+
+
+def _keys(keyring: Keyring) -> str:
+    keys = ", ".join(f"{key.id or '(no kid)'} {max(key.algorithms)}" for key in keyring.keys)
+    return f"keys {keys}" if keys else "no keys"
+
+
+def _who(who: Who) -> str:
+    if who.anyone:
+        return "anyone"
+    parts = {"sub": who.sub, "issuer": who.issuer, "group": who.group, "scope": who.scope}
+    return " and ".join(f"{name} {value}" for name, value in parts.items() if value is not None) or "signed-in"
+
+
+def _rights(allow: Allow) -> str:
+    rights = [f"{action} {_names(texts)}" for action, texts in (("read", allow.read), ("write", allow.write)) if texts]
+    return ", ".join([*rights, *(["admin"] if allow.admin else [])]) or "nothing of its own"
+
+
+def _names(texts: Sequence[str]) -> str:
+    return " ".join(texts) or "nothing"
