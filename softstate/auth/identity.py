@@ -6,6 +6,7 @@ Nothing here reads a clock: `now` is the node's monotonic clock and `wall` its w
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -73,7 +74,7 @@ class Reach:
         return tuple(sorted((*map(pattern_of, self.names), *self.wild), key=str))
 
 
-def reach_of(patterns: tuple[Pattern, ...]) -> Reach:
+def reach_of(patterns: Iterable[Pattern]) -> Reach:
     """Return what patterns reach together."""
     needed = least(patterns)
     names = tuple(str(pattern) for pattern in needed if pattern.is_name)

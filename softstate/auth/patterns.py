@@ -117,9 +117,12 @@ def fill(text: str, value_of: Callable[[str], object]) -> Pattern | None:
 
 def least(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
     """Return the patterns, in order of their text, without those that another one of them covers."""
+    patterns = set(patterns)
+    if len(patterns) < 2:
+        return tuple(patterns)
     names: dict[str, Pattern] = {}
     wild: list[Pattern] = []
-    for pattern in sorted(set(patterns), key=lambda pattern: len(pattern.segments)):
+    for pattern in sorted(patterns, key=lambda pattern: len(pattern.segments)):
         if pattern.is_name:
             names[str(pattern)] = pattern
         elif not any(other.covers(pattern) for other in wild):

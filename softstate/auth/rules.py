@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-from softstate.auth.identity import Grant, Reach, reach_of
-from softstate.auth.patterns import Pattern, fill
+from softstate.auth.identity import Grant, reach_of
+from softstate.auth.patterns import Pattern, fill, pattern_of
 
 Action: TypeAlias = Literal["read", "write", "admin"]
 
@@ -90,11 +90,19 @@ class Given:
 
 
 class Rules:
-    """All rules together. Equal grants that they make are one object, as long as anybody holds it."""
+    """All rules together. Grants of the same patterns, none of which has a value, are one object.
+
+    It is kept as long as anybody holds it. A grant that has values is somebody's own, and to remember it costs more.
+    """
 
     def __init__(self, allows: Iterable[Allow] = ()) -> None:
         self.allows = tuple(allows)
-        self._made: WeakValueDictionary[tuple[bool, Reach, Reach], Grant] = WeakValueDictionary()
+        self._made: WeakValueDictionary[tuple[bool, tuple[Pattern, ...], tuple[Pattern, ...]], Grant] = (
+            WeakValueDictionary()
+        )
+        texts = (text for allow in self.allows for text in (*allow.read, *allow.write))
+        self._plain = {text: pattern_of(text) for text in texts if "{" not in text}
+        self._shared = frozenset(self._plain.values())
 
     @property
     def know_anyone(self) -> bool:
@@ -103,39 +111,40 @@ class Rules:
 
     def given(self, known: Known) -> Iterator[Given]:
         """List what a principal is given, and where that comes from."""
-        ceiling = None if known.ceiling is None else [*_filled(known.ceiling, known)]
+        ceiling = None if known.ceiling is None else [*self._filled(known.ceiling, known)]
         own = () if known.own is None else (known.own,)
         for allow in (*own, *(allow for allow in self.allows if allow.who.fits(known))):
             cap = None if allow.who.anyone else ceiling
             if allow.admin and cap is None:
                 yield Given("admin", None, allow.where)
-            for pattern in _capped(_filled(allow.read, known), cap):
+            for pattern in _capped(self._filled(allow.read, known), cap):
                 yield Given("read", pattern, allow.where)
-            for pattern in _capped(_filled(allow.write, known), cap):
+            for pattern in _capped(self._filled(allow.write, known), cap):
                 yield Given("write", pattern, allow.where)
 
     def grant_of(self, known: Known) -> Grant:
         """Return the grant of a principal."""
-        reached: dict[Action, set[Pattern | None]] = {"read": set(), "write": set(), "admin": set()}
+        admin = False
+        read: dict[Pattern, None] = {}
+        write: dict[Pattern, None] = {}
         for given in self.given(known):
-            if len(reached[given.action]) < PATTERNS_MAX:
-                reached[given.action].add(given.pattern)
-        admin = bool(reached["admin"])
-        read, write = (
-            reach_of(tuple(pattern for pattern in reached[action] if pattern is not None))
-            for action in ("read", "write")
-        )
-        grant = self._made.get((admin, read, write))
+            if given.pattern is None:
+                admin = True
+            elif len(reached := read if given.action == "read" else write) < PATTERNS_MAX:
+                reached[given.pattern] = None
+        if not (read.keys() <= self._shared and write.keys() <= self._shared):
+            return Grant(admin, reach_of(read), reach_of(write))
+        key = admin, tuple(read), tuple(write)
+        grant = self._made.get(key)
         if grant is None:
-            grant = self._made[admin, read, write] = Grant(admin, read, write)
+            grant = self._made[key] = Grant(admin, reach_of(read), reach_of(write))
         return grant
 
-
-def _filled(texts: Iterable[str], known: Known) -> Iterator[Pattern]:
-    for text in texts:
-        pattern = fill(text, known.value_of)
-        if pattern is not None:
-            yield pattern
+    def _filled(self, texts: Iterable[str], known: Known) -> Iterator[Pattern]:
+        for text in texts:
+            pattern = self._plain.get(text) or fill(text, known.value_of)
+            if pattern is not None:
+                yield pattern
 
 
 def _capped(patterns: Iterable[Pattern], ceiling: Iterable[Pattern] | None) -> Iterator[Pattern]:

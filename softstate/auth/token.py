@@ -267,7 +267,7 @@ def _bytes(text: str, what: str) -> bytes:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_constant)
+        found = _JSON.decode(data.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -284,6 +284,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(_text: str) -> float:
     raise ValueError
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
 def _is_text(value: object) -> bool:

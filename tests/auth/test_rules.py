@@ -1,8 +1,10 @@
 import gc
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from softstate.auth.rules import Allow, Known, Rules, Who
+from tests.auth.test_patterns import PATTERNS, world
 
 
 def known(**more: object) -> Known:
@@ -110,3 +112,15 @@ def test_equal_grants_are_one_object_as_long_as_it_lives() -> None:
 def test_only_a_rule_for_anyone_lets_a_stranger_in() -> None:
     assert Rules([Allow(Who(anyone=True))]).know_anyone
     assert not Rules([Allow(Who())]).know_anyone
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@given(st.lists(PATTERNS, max_size=4), st.lists(PATTERNS, max_size=4), st.lists(PATTERNS, max_size=3))
+def test_nothing_is_granted_beyond_a_ceiling_and_nothing_below_it_is_lost(
+    own: list[str], rule: list[str], ceiling: list[str]
+) -> None:
+    rules = Rules([Allow(Who(group="ops"), read=tuple(rule))])
+    one = known(own=Allow(Who(), read=tuple(own)), groups=frozenset({"ops"}), ceiling=tuple(ceiling))
+    given_: set[str] = set().union(*(world(str(pattern)) for pattern in rules.grant_of(one).read.patterns()))
+    said: set[str] = set().union(*map(world, [*own, *rule]))
+    assert given_ == said & set().union(*map(world, ceiling))
