@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from softstate.client.machine.state import Statistics
     from softstate.client.shell.clock import Clock
     from softstate.client.shell.reader import Listing
+    from softstate.client.shell.token_provider import TokenRequest
     from softstate.http_client.streams import OpenStream
     from softstate.wire.messages import Published
 
@@ -99,6 +100,7 @@ __all__ = [
     "StoreRefused",
     "StoreReplaced",
     "StoreRewound",
+    "TokenRequest",
     "TooLarge",
     "TopicsUnreadable",
     "TryLater",
@@ -127,6 +129,7 @@ __getattr__ = later(
         "Receipt": "client.api.receipt",
         "Reset": "client.machine.events",
         "Statistics": "client.machine.state",
+        "TokenRequest": "client.shell.token_provider",
         "TopicsUnreadable": "client.machine.events",
         "UpdateEvent": "client.api.inbox",
         "Updates": "client.api.updates",

@@ -125,6 +125,7 @@ BULKHEAD = "softstate.server.bulkhead"
 CATCH_ALL = {
     BULKHEAD,
     "softstate.testing.simulation.schedule",  # any error in a world is a finding
+    "softstate.client.shell.token_provider",  # an application's function
     "softstate.cli",  # reports errors, and raises those that are bugs
     "softstate.cli.processes.worker",  # the same
     "softstate.store.etcd.notifications",  # hands the error on to the task that waits

@@ -37,7 +37,7 @@ class Services(Protocol):
 
     @property
     def gate(self) -> NodeGate:
-        """Who presents credentials."""
+        """The gate that knows who presents credentials."""
 
     @property
     def hub(self) -> Hub:

@@ -719,6 +719,16 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/machine/test_advice.py::test_connections_whose_leases_end_at_once_back_off",
         "client/machine/test_advice.py::test_a_node_that_advises_a_week_and_dies_does_not_keep_a_client_from_another",
     ),
+    "P-CLI-19": (
+        "client/machine/test_credentials.py::test_nothing_begins_before_there_is_a_token",
+        "client/machine/test_credentials.py::test_a_token_is_fetched_well_before_it_ends_and_presented_in_place",
+        "client/machine/test_credentials.py::test_a_client_that_slept_refreshes_with_its_first_event",
+        "client/machine/test_credentials.py::test_a_fetch_that_fails_is_made_again_with_full_jitter",
+        "client/machine/test_credentials.py::test_a_refused_token_is_replaced_and_all_paths_wait",
+        "client/machine/test_credentials.py::test_the_same_token_again_is_not_presented_again",
+        "client/machine/test_credentials.py::test_publishes_that_are_refused_are_made_again_behind_the_token",
+        "client/machine/test_credentials.py::test_three_other_tokens_that_are_refused_stop_the_client",
+    ),
     # Permissions
     "P-AUTH-1": (
         "session/test_permission.py::test_a_hello_without_good_credentials_ends_the_connection",

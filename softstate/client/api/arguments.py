@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from softstate.client.shell.token_provider import is_token
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX
@@ -100,17 +101,14 @@ def check_settings(
         raise WrongSetting(f"codec must be 'cbor' or 'json', not {_shown(codec)}")
     if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not _is_unicode(name):
         raise WrongSetting(f"name must be text of at most {NAME_CHARS_MAX} characters")
-    if token is not None and not (isinstance(token, str) and _is_token(token)):
-        raise WrongSetting(f"token must be text of 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
+    if token is not None and not is_token(token) and not callable(token):
+        text = f"token must be text of 1 to {TOKEN_CHARS_MAX} printable ASCII characters, or an async function"
+        raise WrongSetting(text)
     for setting, wanted in (("ttl_ms", ttl_ms), ("beat_ms", beat_ms)):
         if wanted is not None and not (
             isinstance(wanted, int) and not isinstance(wanted, bool) and 0 < wanted <= DURATION_MS_MAX
         ):
             raise WrongSetting(f"{setting} must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(wanted)}")
-
-
-def _is_token(token: str) -> bool:
-    return token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX
 
 
 def _is_unicode(text: str) -> bool:

@@ -13,12 +13,14 @@ import trio
 from softstate.client.api.arguments import check_settings, urls_of
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.machine.credentials import TokenCell
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.client.machine.state import BEAT_MS
 from softstate.client.shell.clock import Clock, system_clock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Shell
+from softstate.client.shell.token_provider import TokenProvider
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
@@ -73,7 +75,7 @@ def connect(
     push: bool = True,
     codec: Literal["cbor", "json"] = "cbor",
     name: str = "",
-    token: str | None = None,
+    token: str | TokenProvider | None = None,
     ttl_ms: int | None = None,
     beat_ms: int | None = BEAT_MS,
     open_stream: OpenStream | None = None,
@@ -90,7 +92,10 @@ def connect(
         push: Use WebSocket, where a node offers it; else only poll.
         codec: How messages are written. ``json`` is readable in packet captures.
         name: This client's name in the logs of nodes; up to 128 characters.
-        token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``.
+        token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``: text; or an async function that takes a
+            `softstate.TokenRequest` and returns a token. It is called for the first one, well before one ends, and when
+            a node refuses one; one call at a time, each for 30 s at most, again and again after a backoff if it fails.
+            If it returns None or raises `softstate.Denied`, the client stops.
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
         beat_ms: Longest time wanted between two beats, in milliseconds, by which ages stay young and a silent node is
             noticed; None asks for none, which spares a radio. A node grants 1,000 or more.
@@ -109,10 +114,18 @@ def connect(
     open_stream = open_stream or open_tcp
     random = random or random_module.Random()
     clock = clock or system_clock()
+    provider = None if token is None or isinstance(token, str) else token
     options = MachineOptions(
-        urls=tuple(map(str, parsed)), push=push, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms
+        urls=tuple(map(str, parsed)),
+        push=push,
+        name=name,
+        provider=provider is not None,
+        ttl_ms=ttl_ms,
+        beat_ms=beat_ms,
     )
-    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, token)
-    machine, dispatcher = Machine(options, random), Dispatcher()
-    shell = Shell(machine, dispatcher, open_stream, http, clock)
-    return _Block(Client(machine, shell, dispatcher, Reader(http, parsed, random), clock), shell)
+    cell = TokenCell(token if isinstance(token, str) else None)
+    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, cell)
+    machine, dispatcher = Machine(options, random, cell), Dispatcher()
+    shell = Shell(machine, dispatcher, open_stream, http, clock, provider)
+    reader = Reader(http, parsed, random, None if provider is None else shell)
+    return _Block(Client(machine, shell, dispatcher, reader, clock), shell)

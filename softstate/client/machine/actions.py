@@ -110,6 +110,50 @@ def await_lease(parts: Parts, cause: Cause) -> None:
     parts.push.await_lease(cause.retry_s, cause.spread_s)
 
 
+# Credentials ---------------------------------------------------------------------------------------------------------
+
+
+def fetch_token(parts: Parts, _: Cause) -> None:
+    """Fetch a token, unless that is under way."""
+    parts.core.credentials.fetch()
+
+
+def hold_paths(parts: Parts, _: Cause) -> None:
+    """Begin nothing on any path until there is another token."""
+    parts.core.credentials.held = True
+    parts.poll.abandon()
+
+
+def release_paths(parts: Parts, cause: Cause) -> None:
+    """Go on after `hold_paths`: poll, and connect if there is no connection."""
+    core = parts.core
+    if not core.credentials.held:
+        return
+    core.credentials.held = False
+    if core.options.push and parts.push.connection is None:
+        parts.push.connect_at = core.now
+    if core.mode == "connecting":
+        poll_early(parts, cause)
+    else:
+        poll_now(parts, cause)
+
+
+def leave_refused(parts: Parts, _: Cause) -> None:
+    """Leave the connection, unless it waits for credentials: what was sent before is refused, too."""
+    if not parts.push.awaits_credentials:
+        parts.push.leave()
+
+
+def await_credentials(parts: Parts, _: Cause) -> None:
+    """Keep the connection, whose lease is over, until other credentials were presented on it."""
+    parts.push.await_credentials()
+
+
+def present_token(parts: Parts, _: Cause) -> None:
+    """Present the token on the connection, if there is one that is open."""
+    parts.push.present_token()
+
+
 # Polling -------------------------------------------------------------------------------------------------------------
 
 

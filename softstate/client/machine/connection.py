@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from softstate.client.machine.backoff import RENEW_S_MIN, TIMEOUT_S_MIN
 from softstate.client.machine.beat_watch import BeatWatch
+from softstate.client.machine.credentials import CREDENTIALS_MARGIN
 from softstate.client.machine.knowledge import Question
 from softstate.position import Position
 from softstate.wire.messages import Renewed, Welcome
@@ -90,6 +91,14 @@ class Connection:
     lease_began: float = -math.inf
     lease_until: float = math.inf
     ttl_s: float = 0.0
+    credentials_until: float = math.inf
+    """When the credentials end that were presented here, and every lease with them (P-AUTH-3)."""
+    presented: str | None = field(default=None, repr=False)
+    """The token that the node has taken, or was sent with hello."""
+    presenting: tuple[str, str, float] | None = field(default=None, repr=False)
+    """The `auth` in flight: its id, its token, and when it was sent."""
+    awaits_credentials: bool = False
+    """Whether the lease is over until other credentials were taken."""
     renew_s: float = 0.0
     timeout_s: float = 0.0
     page_at: float = -math.inf
@@ -128,13 +137,19 @@ class Connection:
     def agree_on(self, message: Welcome | Renewed, sent: float, now: float) -> None:
         """Take over how long the lease lasts, and how often to renew it, from the answer to a request of `sent`."""
         self.ttl_s = message.ttl_ms / 1000
+        self.told_credentials(message.credentials_ms, sent)
         self.renew_s = max(message.renew_ms / 1000, RENEW_S_MIN)
         self.beats.grant(message.beat_ms, self.renew_s, now)
         self.beats.answered(sent, now, message.clock_ms)
 
     def lease_end(self, sent: float) -> float:
         """Return when the lease ends that a request sent at `sent` extended: before the node's."""
-        return sent + LEASE_MARGIN * self.ttl_s
+        return min(sent + LEASE_MARGIN * self.ttl_s, self.credentials_until)
+
+    def told_credentials(self, credentials_ms: int | None, sent: float) -> None:
+        """Take note for how long the credentials are good, from an answer to a request of `sent`."""
+        left_s = math.inf if credentials_ms is None else credentials_ms / 1000
+        self.credentials_until = sent + CREDENTIALS_MARGIN * left_s
 
     def extend(self, sent: float) -> None:
         """Take note that the node answered a request that extends the lease."""

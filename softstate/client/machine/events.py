@@ -8,10 +8,10 @@ about a number that the machine has given up on is ignored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from softstate.errors import RequestError, SoftstateError
+from softstate.errors import RequestError, SoftstateError, Unauthenticated
 from softstate.model import Change, Mode, Value
 from softstate.position import Position
 from softstate.wire.messages import BatchChange, BatchResult, ClientMessage, Poll, Polled, Published, ServerMessage
@@ -128,6 +128,31 @@ class PublishAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenGot:
+    """The provider gave a token, for the `FetchToken` of this number."""
+
+    number: int
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFailed:
+    """The provider gave no token; `final`: it never will again, and this says why."""
+
+    number: int
+    error: RequestError
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """A node refused a token in answer to a request that the machine knows nothing of, such as a read."""
+
+    token: str | None = field(repr=False)
+    error: Unauthenticated
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed:
     """An HTTP request failed: the node answered with `error`, or could not be reached or understood (`error` None).
 
@@ -178,6 +203,9 @@ Event: TypeAlias = (
     | PollAnswered
     | PublishAnswered
     | RequestFailed
+    | TokenGot
+    | TokenFailed
+    | TokenRefused
     | Ticked
     | Jumped
 )
@@ -234,6 +262,19 @@ class SendPublish:
     publisher: str | None = None
     seq: int = 0
     settled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchToken:
+    """Ask the provider for a token; report `TokenGot` or `TokenFailed`.
+
+    `rejected` is the check that refused the last one, None if it is only about to end; `attempt` counts the fetches
+    since a node has taken a token.
+    """
+
+    number: int
+    rejected: str | None
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +358,7 @@ Action: TypeAlias = (
     | Disconnect
     | SendPoll
     | SendPublish
+    | FetchToken
     | Abandon
     | Deliver
     | Reset

@@ -13,7 +13,8 @@ from typing import final
 
 from softstate.client.machine.actions import Parts, poll_early
 from softstate.client.machine.backoff import Rotation, asked_s
-from softstate.client.machine.connection import Stage
+from softstate.client.machine.connection import Connection, Stage
+from softstate.client.machine.credentials import Credentials, TokenCell
 from softstate.client.machine.events import (
     Action,
     Arrived,
@@ -35,6 +36,9 @@ from softstate.client.machine.events import (
     Send,
     Settled,
     Ticked,
+    TokenFailed,
+    TokenGot,
+    TokenRefused,
     Unwanted,
     Wanted,
 )
@@ -63,8 +67,9 @@ _POLLING: frozenset[Mode] = frozenset({"connecting", "syncing", "suspect", "poll
 class Machine:
     """One client. `mode` is its state; `handle` takes it on; `deadline` says when to send `Ticked` at the latest."""
 
-    def __init__(self, options: MachineOptions, random: Random) -> None:
+    def __init__(self, options: MachineOptions, random: Random, cell: TokenCell | None = None) -> None:
         self._knowledge = Knowledge()
+        self._credentials = Credentials(cell or TokenCell(options.token), random, provider=options.provider)
         self._queue = PublishQueue(random, options.publishes_waiting_max, options.inflight_max)
         self._core = Core(
             options,
@@ -74,10 +79,12 @@ class Machine:
             options.advice,
             self._fire,
             self._path_failed,
+            self._credentials,
             Reach(random),
             self._connect_at,
             self._reach_changed,
         )
+        self._credentials.core = self._core
         self._push = PushPath(self._core)
         self._poll = PollPath(self._core, self._push.asking)
         self._publishes = PublishPath(self._core)
@@ -125,6 +132,7 @@ class Machine:
         if self.mode in ("closed", "stopped"):
             return math.inf
         due = min(self._push.deadline(), self._poll.deadline(), self._retries.deadline(), self._queue.due())
+        due = min(due, self._credentials.deadline())
         if self._publishes.in_flight:
             due = min(due, self._publishes.deadline)
         elif self._queue.ready and self._push.open is None:
@@ -159,6 +167,7 @@ class Machine:
             case Ticked():
                 pass  # what is due is done after every event
             case Opened():
+                self._credentials.begin()
                 self._fire(Trigger.OPENED if self._core.options.push else Trigger.OPENED_FOR_POLLING)
             case Closed():
                 self._fire(Trigger.CLOSED)
@@ -171,13 +180,10 @@ class Machine:
             case Forked():
                 self._core.random.seed(event.seed)
                 self._core.act(*self._queue.forked())
-            case PollAnswered():
-                self._poll.answered(event.request, event.message)
-            case PublishAnswered():
-                self._publishes.answered(event.request, event.results)
-            case RequestFailed():
-                self._poll.failed(event.request, event.error, unsent=event.unsent)
-                self._publishes.failed(event.request, event.error, unsent=event.unsent)
+            case PollAnswered() | PublishAnswered() | RequestFailed():
+                self._read_answer(event)
+            case TokenGot() | TokenFailed() | TokenRefused():
+                self._read_token(event)
             case Connected() | ConnectFailed() | Arrived() | Lost():
                 self._read_connection(event)
 
@@ -196,6 +202,32 @@ class Machine:
                 self._core.act(*self._queue.ask(event))
             case PublishDropped():
                 self._queue.drop(event.ticket)
+
+    def _read_answer(self, event: PollAnswered | PublishAnswered | RequestFailed) -> None:
+        match event:
+            case PollAnswered():
+                self._poll.answered(event.request, event.message)
+            case PublishAnswered():
+                self._publishes.answered(event.request, event.results)
+            case RequestFailed():
+                self._poll.failed(event.request, event.error, unsent=event.unsent)
+                self._publishes.failed(event.request, event.error, unsent=event.unsent)
+
+    def _read_token(self, event: TokenGot | TokenFailed | TokenRefused) -> None:
+        credentials = self._credentials
+        match event:
+            case TokenGot():
+                if credentials.got(event.number, event.token):
+                    self._fire(Trigger.TOKEN_GOT)
+            case TokenFailed(final=True):
+                self._fire(Trigger.TOKEN_FINAL, Cause(error=event.error))
+            case TokenFailed():
+                credentials.failed(event.number, event.error)
+            case TokenRefused() if credentials.provider and credentials.is_present(event.token):
+                if credentials.refused(event.token, event.error):
+                    credentials.fetch()
+                else:
+                    self._fire(Trigger.TOKEN_FINAL, Cause(error=event.error))
 
     def _wanted(self, names: Iterable[str]) -> None:
         added = self._knowledge.add(names)
@@ -233,7 +265,7 @@ class Machine:
                 self._lost(event)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
-        opened = self._push.open is not None
+        opened, connection = self._push.open is not None, self._push.connection
         if not event.unsent and self._push.connection is not None:
             self._core.reached(self._push.connection.url)
         if event.error is not None and bars(event.error) and self._push.connection is not None:
@@ -243,8 +275,8 @@ class Machine:
             self._fire(Trigger.LOST)
             return
         if event.status in (401, 403) and not bars(event.error):
-            kind = Unauthenticated if event.status == 401 else Denied
-            self._fire(Trigger.FORBIDDEN, Cause(error=kind(f"the node refuses the connection: {event.reason}")))
+            text, why = f"the node refuses the connection: {event.reason}", event.error.why if event.error else None
+            self._forbidden(connection, Unauthenticated(text, why=why) if event.status == 401 else Denied(text))
         else:
             barred = event.status in (403, 404)
             self._fire(Trigger.REFUSED, Cause(retry_s=asked_s(event.retry_ms), barred=barred, unsent=event.unsent))
@@ -252,15 +284,22 @@ class Machine:
     def _lost(self, event: Lost) -> None:
         if event.code == CloseCode.DROP_SESSION:
             self._push.session = None
-        opened = self._push.open is not None
-        if self._push.connection is not None and not opened:
-            self._push.early.lost(self._push.connection, event.code)
+        opened, connection = self._push.open is not None, self._push.connection
+        if connection is not None and not opened:
+            self._push.early.lost(connection, event.code)
         self._push.ended()
         if event.code is not None and not may_reconnect(event.code):
-            kind = Unauthenticated if event.code < 4200 else Unsupported
-            self._fire(Trigger.FORBIDDEN, Cause(error=kind(f"closed with code {event.code}: {event.reason}")))
+            text = f"closed with code {event.code}: {event.reason}"
+            self._forbidden(connection, Unauthenticated(text) if event.code < 4200 else Unsupported(text))
         else:
             self._fire(Trigger.LOST if opened else Trigger.REFUSED)
+
+    def _forbidden(self, connection: Connection | None, error: RequestError) -> None:
+        """Take note of an end that waiting does not mend; other credentials may."""
+        if not isinstance(error, Unauthenticated):
+            self._fire(Trigger.FORBIDDEN, Cause(error=error))
+        elif self._core.unauthenticated(None if connection is None else connection.presented, error):
+            self._fire(Trigger.REFUSED)
 
     # The table -------------------------------------------------------------------------------------------------------
 
@@ -289,6 +328,7 @@ class Machine:
     def _tick(self) -> None:
         if self.mode in ("closed", "stopped"):
             return
+        self._credentials.tick()
         self._push.tick()
         self._poll.tick()
         self._publishes.tick()
@@ -297,6 +337,8 @@ class Machine:
 
     def _send_publishes(self) -> None:
         connection, now = self._push.open, self._core.now
+        if self._push.awaits_credentials:
+            return
         if connection is not None:
             ready = self._queue.over_connection(connection.conn, now)
             self._core.act(*(Send(connection.conn, publish) for publish in ready))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -42,6 +42,8 @@ class _PollRequest:
     body: Poll
     question: Question
     deadline: float
+    token: str | None = field(repr=False)
+    """The token that it presents."""
     cursors: set[str]
     """The cursors that its pages have named so far."""
 
@@ -86,7 +88,9 @@ class PollPath:
 
     def deadline(self) -> float:
         """Return when something here is due."""
-        return self.poll_at if self._pending is None else self._pending.deadline
+        if self._pending is not None:
+            return self._pending.deadline
+        return math.inf if self._core.credentials.held else self.poll_at
 
     @property
     def asks_at(self) -> float:
@@ -134,7 +138,7 @@ class PollPath:
                 url = self._pending.url
                 self.abandon()
                 self._failed(url, 0.0)
-        elif self._core.now >= self.poll_at:
+        elif self._core.now >= self.poll_at and not self._core.credentials.held:
             self.poll()
 
     def poll(self) -> None:
@@ -184,6 +188,7 @@ class PollPath:
             self._next_page(pending, message.cursor)
             return
         core.deny(message.denied)
+        core.credentials.told(pending.token, message.credentials_ms, question.sent)
         lag_s = message.lag_ms / 1000
         core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))
         self.rotation.succeeded()
@@ -208,6 +213,8 @@ class PollPath:
             self._turned_down(pending, error)
             return
         self._rest.clear()
+        if isinstance(error, Unauthenticated) and not core.unauthenticated(pending.token, error):
+            return
         match error:
             case Rewound(position=position) if position is not None:
                 if core.knowledge.usable(position, pending.question.base):
@@ -216,7 +223,7 @@ class PollPath:
                     self._history_mismatch()
             case Denied() if bars(error):
                 self._barred(pending.url, error)
-            case Unauthenticated() | Denied():
+            case Denied():
                 core.fire(Trigger.FORBIDDEN, Cause(error=error))
             case Compacted():
                 core.knowledge.relist(pending.question.since)
@@ -294,7 +301,8 @@ class PollPath:
     def _send(self, url: str, body: Poll, question: Question, cursors: set[str]) -> None:
         core = self._core
         timeout_s = core.poll_timeout_s
-        self._pending = _PollRequest(core.number(), url, body, question, core.now + timeout_s, cursors)
+        deadline, token = core.now + timeout_s, core.credentials.cell.token
+        self._pending = _PollRequest(core.number(), url, body, question, deadline, token, cursors)
         core.counts["polls"] += 1
         core.reach.probe(url, self._pending.deadline)
         core.act(SendPoll(self._pending.request, url, body, timeout_s))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from softstate.client.machine.backoff import Rotation, asked_s
 from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
-from softstate.client.machine.state import Cause, Core, bars
+from softstate.client.machine.state import Core, bars
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import NotFound, Overloaded, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
@@ -28,6 +28,8 @@ class PublishPath:
         self._rotation = Rotation(core.options.urls, core.random)
         self._request: int | None = None
         self._tickets: list[int] = []
+        self._token: str | None = None
+        """The token that the request in flight presents."""
         self._not_before = -math.inf
         self._round_ends = math.inf
         self.wait_until = math.inf
@@ -42,6 +44,8 @@ class PublishPath:
     @property
     def due(self) -> float:
         """From when on publishes go over HTTP, if no connection is open."""
+        if self._core.credentials.held:
+            return math.inf
         return max(self.wait_until, self._not_before) if self._core.mode == "connecting" else self._not_before
 
     def send(self) -> None:
@@ -55,7 +59,7 @@ class PublishPath:
         if self._not_before > core.now:
             return
         self._tickets, batch = core.queue.over_http(core.now)
-        self._request = core.number()
+        self._request, self._token = core.number(), core.credentials.cell.token
         timeout_s = max((self._round_ends - core.now) / self._rotation.left, TRY_S_MIN)
         self.deadline = core.now + timeout_s
         core.act(
@@ -102,7 +106,7 @@ class PublishPath:
         core = self._core
         if isinstance(error, Unauthenticated):
             core.queue.returned(HTTP, error)
-            core.fire(Trigger.FORBIDDEN, Cause(error=error))
+            core.unauthenticated(self._token, error)
         elif error is not None and bars(error):
             self._barred(error)
         elif unsent or isinstance(error, NotFound | Overloaded):

@@ -293,6 +293,15 @@ class PublishQueue:
             self._requeue(entry)
         self._unfit = True
 
+    def put_back(self, ticket: int, refusal: RequestError) -> None:
+        """Queue a publish in flight again that a node refused unseen, for a reason that concerns all of them."""
+        if (entry := self._in_flight.get(ticket)) is None:
+            return
+        entry.refusal = refusal
+        if not entry.maybe_applied:
+            self._unknown_since.pop(ticket, None)
+        self._requeue(entry)
+
     def refusal(self, ticket: int) -> RequestError | None:
         """Return why a publish is still waiting if it is certain not to be applied, else None."""
         entry = self._entries.get(ticket)

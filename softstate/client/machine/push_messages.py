@@ -6,6 +6,8 @@ history than the client is left.
 
 from __future__ import annotations
 
+import math
+
 from msgspec import UNSET
 
 from softstate.client.machine.backoff import Advice, asked_s
@@ -14,11 +16,13 @@ from softstate.client.machine.publish_queue import error_of
 from softstate.client.machine.push_path import PushPath
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import Denied, Unavailable
+from softstate.errors import Denied, Unauthenticated, Unavailable
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import (
+    Authenticated,
     Beat,
+    DeniedNames,
     Error,
     Notify,
     Polled,
@@ -74,8 +78,12 @@ class PushMessages:
                 self._answer(connection, message)
             case Renewed():
                 self._renewed(connection, message)
+            case DeniedNames():
+                self._names_lost(connection, message)
+            case Authenticated():
+                self._authenticated(connection, message)
             case Revoked():
-                self._revoked(message)
+                self._revoked(connection, message)
             case Error():
                 self._error(connection, message)
             case ServerBye():
@@ -91,6 +99,9 @@ class PushMessages:
                 self._welcome(connection, message)
             case Error(code="rewound", position=position) if position is not None:
                 self._rewound(connection, position)
+            case Error(code="unauthenticated"):
+                if self._unauthenticated(connection, message):
+                    self._core.fire(Trigger.REFUSED)  # it comes again, with the token that there is now
             case Error():
                 cause = _cause_of(message)
                 self._core.fire(Trigger.FORBIDDEN if message.code in FORBIDDEN else Trigger.REFUSED, cause)
@@ -115,6 +126,7 @@ class PushMessages:
         core.answered_url = connection.url
         core.counts["welcomes"] += 1
         connection.welcome(message, core.now)
+        core.credentials.told(connection.presented, message.credentials_ms, connection.hello_sent)
         core.timeout_s = connection.timeout_s
         self._push.early.welcomed(connection.url, message.limits)
         self._push.session = Session(message.session, connection.lease_until)
@@ -130,6 +142,7 @@ class PushMessages:
             self._welcome_in_history(connection, resumed=message.resumed)
         if not knowledge.subscriptions:
             self._push.check_answered(connection.hello_serial)
+        self._push.present_token()  # if another came meanwhile
 
     def _welcome_in_history(self, connection: Connection, *, resumed: bool) -> None:
         core, knowledge = self._core, self._core.knowledge
@@ -184,10 +197,48 @@ class PushMessages:
         if asof is not None:
             knowledge.beaten(position.revision, asof)
 
-    def _revoked(self, message: Revoked) -> None:
+    def _names_lost(self, connection: Connection, message: DeniedNames) -> None:
+        """Drop names that may not be read any more: renewals on their way name them (P-AUTH-5)."""
+        self._core.deny(message.names)
+        for renewal in connection.renewals.values():
+            renewal.set_changed = True
+
+    def _authenticated(self, connection: Connection, message: Authenticated) -> None:
+        if connection.presenting is None or message.id != connection.presenting[0]:
+            return
+        sent = connection.presenting[2]
+        connection.told_credentials(message.credentials_ms, sent)
+        self._push.authenticated(connection)
+        self._core.credentials.told(connection.presented, message.credentials_ms, sent)
+        self._push.present_token()
+
+    def _unauthenticated(self, connection: Connection, message: Error) -> bool:
+        """Take note that the token of this connection was refused; tell whether there is another one already."""
+        error = _cause_of(message).error
+        assert isinstance(error, Unauthenticated)
+        return self._core.unauthenticated(connection.presented, error)
+
+    def _auth_refused(self, connection: Connection, message: Error) -> None:
+        """Fetch another token than the one that was presented in place: the one before is good as long as it was."""
+        assert connection.presenting is not None
+        _, token, _ = connection.presenting
+        connection.presenting = None
+        core, error = self._core, _cause_of(message).error
+        assert isinstance(error, Unauthenticated)
+        if not core.credentials.refused(token, error):
+            core.fire(Trigger.TOKEN_FINAL, Cause(error=error))
+            return
+        if core.credentials.is_present(token) and not connection.awaits_credentials:
+            core.credentials.cell.token = connection.presented
+        core.credentials.fetch()
+
+    def _revoked(self, connection: Connection, message: Revoked) -> None:
         if message.reason == "denied":
-            error = Denied("the node revoked the lease: these credentials do not allow it any more")
-            self._core.fire(Trigger.FORBIDDEN, Cause(error=error))
+            text = "the node revoked the lease: these credentials do not allow it any more"
+            if self._core.credentials.provider:
+                self._core.unauthenticated(connection.presented, Unauthenticated(text, why="revoked"))
+            else:
+                self._core.fire(Trigger.FORBIDDEN, Cause(error=Denied(text)))
             return
         retry_s, spread_s = asked_s(message.retry_ms), asked_s(message.spread_ms)
         self._core.fire(Trigger.REVOKED, Cause(retry_s=retry_s, spread_s=spread_s))
@@ -233,6 +284,7 @@ class PushMessages:
             return
         core = self._core
         core.advice = Advice.of(message.poll, message.recover)
+        core.credentials.told(connection.presented, message.credentials_ms, renewal.sent)
         connection.agree_on(message, renewal.sent, core.now)
         connection.extend(renewal.sent)
         if connection.stage is not Stage.LEASED:
@@ -272,7 +324,9 @@ class PushMessages:
 
     def _error(self, connection: Connection, message: Error) -> None:
         core = self._core
-        if isinstance(message.id, int):
+        if message.code == "unauthenticated" and core.credentials.provider:
+            self._refused_again(connection, message)
+        elif isinstance(message.id, int):
             error = error_of(
                 message.code, message.message, message.retry_ms, message.current, message.position, message.why
             )
@@ -290,6 +344,20 @@ class PushMessages:
             self._request_failed(connection, request, message)
         elif connection.renewals.pop(message.id, None) is not None:
             self._renewal_failed(connection, message)
+
+    def _refused_again(self, connection: Connection, message: Error) -> None:
+        """Take note that a request was refused for its credentials: it is made again with others."""
+        if connection.presenting is not None and message.id == connection.presenting[0]:
+            self._auth_refused(connection, message)
+            return
+        if isinstance(message.id, int):
+            error = _cause_of(message).error
+            assert isinstance(error, Unauthenticated)
+            self._core.queue.put_back(message.id, error)
+        if not connection.awaits_credentials and self._unauthenticated(connection, message):
+            # `auth` is on its way.
+            self._core.fire(Trigger.REVOKED, Cause(retry_s=math.inf))
+            self._push.await_credentials()
 
     def _request_failed(self, connection: Connection, request: InFlight, message: Error) -> None:
         core, question = self._core, request.question

@@ -16,7 +16,7 @@ from softstate.client.machine.events import Connect, Disconnect, Send
 from softstate.client.machine.state import Cause, Core
 from softstate.client.machine.triggers import Trigger
 from softstate.position import Position
-from softstate.wire.messages import ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
+from softstate.wire.messages import Auth, ClientBye, Hello, Poll, Renew, Subscribe, Unsubscribe
 
 PUBLISH_TIMEOUTS = 4
 """A connection is left when a publish stays unanswered for this many times `timeout_ms`."""
@@ -70,14 +70,14 @@ class PushPath:
     def deadline(self) -> float:
         """Return when something here is due."""
         if self.connection is None:
-            return self.connect_at
+            return math.inf if self._core.credentials.held else self.connect_at
         return min(self.connection.due, self._stuck_at(self.connection))
 
     def tick(self) -> None:
         """Do what is due."""
         connection, now = self.connection, self._core.now
         if connection is None:
-            if now >= self.connect_at:
+            if now >= self.connect_at and not self._core.credentials.held:
                 self.connect()
         elif now < self.deadline():
             return
@@ -114,6 +114,7 @@ class PushPath:
         timeout_s = core.options.connect_timeout_s
         core.reach.probe(self.rotation.url, core.now + timeout_s)
         self.connection = Connection(core.number(), self.rotation.url, core.now + timeout_s)
+        self.connection.presented = core.credentials.cell.token
         core.counts["connects"] += 1
         core.act(Connect(self.connection.conn, self.connection.url, timeout_s))
 
@@ -133,7 +134,8 @@ class PushPath:
             since = core.knowledge.lowest_revision()
             token = session.token if since is not None and position is not None else None
         since = since if token else None
-        hello = Hello(position, token, since, options.ttl_ms, options.token, options.name, options.beat_ms)
+        connection.presented = core.credentials.cell.token
+        hello = Hello(position, token, since, options.ttl_ms, connection.presented, options.name, options.beat_ms)
         core.act(Send(connection.conn, hello))
         if not self.early.allowed(connection.url):
             return
@@ -238,6 +240,38 @@ class PushPath:
         core.knowledge.begin_lease()
         self._note_lease(connection)
         connection.revoked(core.now + max(retry_s, self._pause_s(spread_s)))
+
+    @property
+    def awaits_credentials(self) -> bool:
+        """Whether the connection is kept until other credentials were presented on it."""
+        return self.connection is not None and self.connection.awaits_credentials
+
+    def await_credentials(self) -> None:
+        """Wait on the open connection, its lease over, until other credentials were taken."""
+        connection = self._opened()
+        if self.session is not None:
+            self.session.agreed = None
+        self._core.knowledge.begin_lease()
+        connection.revoked(math.inf)
+        connection.awaits_credentials = True
+
+    def present_token(self) -> None:
+        """Present the token in place, if the connection has not presented it (P-AUTH-6)."""
+        connection, token = self.open, self._core.credentials.cell.token
+        if connection is None or token is None or connection.presented == token:
+            return
+        auth_id = self._request_id("auth")
+        connection.presenting = auth_id, token, self._core.now
+        self._core.act(Send(connection.conn, Auth(auth_id, token)))
+
+    def authenticated(self, connection: Connection) -> None:
+        """Take note that the token was taken; another lease may begin, if the last has ended for want of it."""
+        assert connection.presenting is not None
+        _, connection.presented, _ = connection.presenting
+        connection.presenting = None
+        if connection.awaits_credentials:
+            connection.awaits_credentials = False
+            connection.resubscribe_at = self._core.now
 
     def leave(self) -> None:
         """Leave the connection, if there is one; a session stays worth resuming."""
@@ -349,7 +383,9 @@ class PushPath:
     def _stuck_at(self, connection: Connection) -> float:
         if not connection.open:
             return math.inf
-        return self._core.queue.sent_since(connection.conn) + PUBLISH_TIMEOUTS * connection.timeout_s
+        presented_at = connection.presenting[2] if connection.presenting is not None else math.inf
+        since = min(self._core.queue.sent_since(connection.conn), presented_at)
+        return since + PUBLISH_TIMEOUTS * connection.timeout_s
 
     def _missed(self, trigger: Trigger) -> None:
         self._core.counts["misses"] += 1

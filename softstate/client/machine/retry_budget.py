@@ -23,7 +23,8 @@ class RetryBudget:
 
     def deadline(self) -> float:
         """Return when the next attempt is due."""
-        return self._due if self._core.mode == "offline" and not self._attempting else math.inf
+        waits = self._core.mode == "offline" and not self._attempting and not self._core.credentials.held
+        return self._due if waits else math.inf
 
     def tick(self) -> None:
         """Make the attempt that is due: the paths take turns, unless no URL takes connections, which is so for both."""

@@ -10,13 +10,14 @@ from random import Random
 from typing import Protocol
 
 from softstate.client.machine.backoff import Advice, Rotation, jittered_s
+from softstate.client.machine.credentials import Credentials
 from softstate.client.machine.events import Action, Deliver, NamesDenied, NodeRefused, TopicsUnreadable
 from softstate.client.machine.knowledge import Knowledge, Question
 from softstate.client.machine.portions import NAMES_MAX, Portions
 from softstate.client.machine.publish_queue import PublishQueue
 from softstate.client.machine.reach import Reach
 from softstate.client.machine.triggers import Trigger
-from softstate.errors import Denied, RequestError, SoftstateError
+from softstate.errors import Denied, RequestError, SoftstateError, Unauthenticated
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.messages import Limits, Polled, Subscribed
@@ -29,16 +30,17 @@ BEAT_MS = 1_000
 class MachineOptions:
     """How a client machine works. `urls` are normalised base URLs such as ``ws://127.0.0.1:8700``, at least one.
 
-    Without `push` it never opens a WebSocket. `ttl_ms` is the longest lease to ask for, `beat_ms` the longest time
-    between two beats, None for no beats. `advice` holds until a node gives its own. After
-    `offline_after` failed rounds of all URLs both paths share one retry budget. `publishes_waiting_max` bounds the
-    publishes not yet settled, `inflight_max` those in flight on a connection.
+    Without `push` it never opens a WebSocket. `token` are its first credentials; with a `provider` others can be had.
+    `ttl_ms` is the longest lease to ask for, `beat_ms` the longest time between two beats, None for no beats. `advice`
+    holds until a node gives its own. After `offline_after` failed rounds of all URLs both paths share one retry budget.
+    `publishes_waiting_max` bounds the publishes not yet settled, `inflight_max` those in flight on a connection.
     """
 
     urls: tuple[str, ...]
     push: bool = True
     name: str = ""
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    provider: bool = False
     ttl_ms: int | None = None
     beat_ms: int | None = BEAT_MS
     connect_timeout_s: float = 5.0
@@ -141,6 +143,7 @@ class Core:
     fire: Fire
     path_failed: Callable[[Rotation], None]
     """Take note of a failure of a path."""
+    credentials: Credentials
     reach: Reach
     """The URLs that refuse connections. Change it by `refused_dial` and `reached`."""
     connect_at: Callable[[], float]
@@ -240,6 +243,18 @@ class Core:
         """Take note that `url` takes connections, also if this one came to nothing."""
         if self.reach.reached(url):
             self.reach_changed()
+
+    def unauthenticated(self, token: str | None, error: Unauthenticated) -> bool:
+        """Take note that a node refused `token`; tell whether it is another one already that is presented."""
+        credentials = self.credentials
+        if not credentials.provider:
+            self.fire(Trigger.FORBIDDEN, Cause(error=error))
+        elif not credentials.is_present(token):
+            return True
+        else:
+            hope = credentials.refused(token, error)
+            self.fire(Trigger.CREDENTIALS_REFUSED if hope else Trigger.TOKEN_FINAL, Cause(error=error))
+        return False
 
     def spread(self, span_s: float) -> float:
         """Draw a time between now and `span_s` later."""

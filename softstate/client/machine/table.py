@@ -100,7 +100,13 @@ ROWS: tuple[tuple[_Modes, _Triggers, Mode | None, _Actions], ...] = (
     (("polling",), (Trigger.BYE,), None, (do.leave, do.reconnect_after_bye)),
     (("polling",), (Trigger.OFFLINE_THRESHOLD,), "offline", (do.share_retry_budget,)),
     (("offline",), (Trigger.HTTP_ANSWERED,), "polling", (do.resume_paths,)),
-    (_RUNNING, (Trigger.FORBIDDEN,), "stopped", (do.leave, do.stop_polling, do.stop)),
+    (_RUNNING, (Trigger.FORBIDDEN, Trigger.TOKEN_FINAL), "stopped", (do.leave, do.stop_polling, do.stop)),
+    (_RUNNING, (Trigger.CREDENTIALS_DUE,), None, (do.fetch_token,)),
+    (("connecting",), (Trigger.CREDENTIALS_REFUSED,), "polling", (do.leave_refused, do.hold_paths, do.fetch_token)),
+    (("polling", "offline"), (Trigger.CREDENTIALS_REFUSED,), None, (do.leave_refused, do.hold_paths, do.fetch_token)),
+    (_LEASED, (Trigger.CREDENTIALS_REFUSED,), "polling", (do.await_credentials, do.hold_paths, do.fetch_token)),
+    (_LEASED, (Trigger.TOKEN_GOT,), None, (do.present_token,)),
+    (_BEFORE, (Trigger.TOKEN_GOT,), None, (do.present_token, do.release_paths)),
     (_OPEN, (Trigger.CLOSED,), "closed", (do.say_goodbye, do.leave, do.stop_polling, do.settle_closed)),
 )
 

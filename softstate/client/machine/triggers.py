@@ -22,6 +22,14 @@ class Trigger(Enum):
     BYE = auto()
     FORBIDDEN = auto()
     """Credentials are refused, or something else is wrong that waiting does not mend."""
+    CREDENTIALS_DUE = auto()
+    """The token ends soon."""
+    CREDENTIALS_REFUSED = auto()
+    """A node refused the token, and there is a provider of others."""
+    TOKEN_GOT = auto()
+    """The provider gave another token."""
+    TOKEN_FINAL = auto()
+    """The provider gives none any more, or none that is good."""
     HISTORY_MISMATCH = auto()
     """The connection may be in another history than the client (P-REW-7)."""
     ALL_ANSWERED = auto()

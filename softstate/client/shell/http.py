@@ -11,6 +11,7 @@ from typing import TypeVar, final
 
 import trio
 
+from softstate.client.machine.credentials import TokenCell
 from softstate.client.shell.websocket import ERROR_CHARS_MAX, MESSAGE_BYTES_MAX, retry_after_ms
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
@@ -103,10 +104,11 @@ class Reply(Response):
 class HttpClient:
     """Requests to nodes. Any number of tasks may use it at once; each request in flight has a connection to itself."""
 
-    def __init__(self, open_stream: OpenStream, codec: Codec, token: str | None = None) -> None:
+    def __init__(self, open_stream: OpenStream, codec: Codec, cell: TokenCell | None = None) -> None:
         self.codec = codec
         self._open_stream = open_stream
-        self._authorization = [] if token is None else [("Authorization", f"Bearer {token}")]
+        self.cell = cell or TokenCell()
+        """The token that requests present."""
         self._levels: dict[str, int] = {}
         self._pool: IdlePool[HttpConnection] = IdlePool(idle_max=IDLE_CONNECTIONS_MAX, idle_s_max=IDLE_S_MAX)
 
@@ -129,7 +131,9 @@ class HttpClient:
         Raises `HttpFailed`, at the latest after `timeout_s`. If cancelled, the connection is closed; the node may carry
         out the request all the same.
         """
-        headers = [("User-Agent", "softstate"), ("Accept", accept or self.codec.content_type), *self._authorization]
+        headers = [("User-Agent", "softstate"), ("Accept", accept or self.codec.content_type)]
+        if self.cell.token is not None:
+            headers.append(("Authorization", f"Bearer {self.cell.token}"))
         if body:
             headers.append(("Content-Type", self.codec.content_type))
         request = Request(method, url.authority, url.target(path), headers, body)

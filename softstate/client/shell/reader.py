@@ -17,8 +17,19 @@ import trio
 from softstate.client.machine.backoff import asked_s
 from softstate.client.machine.state import bars
 from softstate.client.shell.http import HttpClient, HttpFailed, Reply
+from softstate.client.shell.token_provider import Tokens
 from softstate.client.url import NodeUrl
-from softstate.errors import Behind, Compacted, Denied, NotFound, Overloaded, RequestError, Rewound, Unavailable
+from softstate.errors import (
+    Behind,
+    Compacted,
+    Denied,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Rewound,
+    Unauthenticated,
+    Unavailable,
+)
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire import JSON
@@ -59,8 +70,11 @@ class Listing(list[Change]):
 class Reader:
     """Reads through any of several nodes."""
 
-    def __init__(self, http: HttpClient, urls: Sequence[NodeUrl], random: random.Random) -> None:
+    def __init__(
+        self, http: HttpClient, urls: Sequence[NodeUrl], random: random.Random, tokens: Tokens | None = None
+    ) -> None:
         self._http = http
+        self._tokens = tokens
         self._urls = urls
         self._random = random
         self._at = 0
@@ -137,7 +151,8 @@ class Reader:
 
         A try may take what is left of the time, divided by the nodes left in this round, so that a silent node leaves
         the others theirs. A node that said when to come back is not asked before (P-CLI-5). One that refuses the name
-        by which it was called is passed over; if all do, that is raised.
+        by which it was called is passed over; if all do, that is raised. One that refuses the token is asked again with
+        another, if there is a provider of them.
         """
         last: RequestError | HttpFailed = HttpFailed("none of them was reached")
         count, first = len(self._urls), self._at
@@ -152,7 +167,7 @@ class Reader:
                         continue
                     left_s = (ends_s - now) / (count - number)
                     try:
-                        answer = await read(self._urls[at], min(max(left_s, TRY_S_MIN), TRY_S_MAX))
+                        answer = await self._read(read, self._urls[at], min(max(left_s, TRY_S_MIN), TRY_S_MAX))
                     except Denied as error:
                         refusing.add(at)
                         if not bars(error) or len(refusing) == count:
@@ -174,6 +189,18 @@ class Reader:
         if isinstance(last, RequestError):
             raise last
         raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
+
+    async def _read(self, read: Callable[[NodeUrl, float], Awaitable[T]], url: NodeUrl, timeout_s: float) -> T:
+        """Read from one node; once more for each token that the provider gives for one that the node refuses."""
+        if self._tokens is None:
+            return await read(url, timeout_s)
+        await self._tokens.first()
+        while True:
+            presented = self._http.cell.token
+            try:
+                return await read(url, timeout_s)
+            except Unauthenticated as error:
+                await self._tokens.after(presented, error)
 
     def _wait_s(self, told_ms: int | None, rounds: int) -> float:
         if told_ms is not None:

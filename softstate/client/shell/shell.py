@@ -31,6 +31,7 @@ from softstate.client.machine.events import (
     Deliver,
     Disconnect,
     Event,
+    FetchToken,
     Forked,
     Jumped,
     Lost,
@@ -48,14 +49,16 @@ from softstate.client.machine.events import (
     Settled,
     Stopped,
     Ticked,
+    TokenRefused,
     TopicsUnreadable,
 )
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock, JumpDetector
 from softstate.client.shell.http import POLL_PATH, HttpClient, HttpFailed
+from softstate.client.shell.token_provider import TokenProvider, TokenRequest, fetch_token
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
 from softstate.client.url import NodeUrl, parse_url
-from softstate.errors import Invalid, RequestError, SoftstateError, Unsupported
+from softstate.errors import Invalid, RequestError, SoftstateError, Unauthenticated, Unsupported
 from softstate.http_client.streams import OpenStream
 from softstate.model import Change, Mode
 from softstate.position import Position
@@ -194,12 +197,19 @@ class Shell:
     """Runs one machine, in tasks of the nursery given to `open`. No method waits."""
 
     def __init__(
-        self, machine: Driven, application: Application, open_stream: OpenStream, http: HttpClient, clock: Clock
+        self,
+        machine: Driven,
+        application: Application,
+        open_stream: OpenStream,
+        http: HttpClient,
+        clock: Clock,
+        provider: TokenProvider | None = None,
     ) -> None:
         self._machine = machine
         self._application = application
         self._open_stream = open_stream
         self._http = http
+        self._provider = provider
         self.codec: Codec = http.codec
         """How messages are written."""
         self._clock = clock
@@ -208,6 +218,7 @@ class Shell:
         self._requests: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._closed = False
+        self._token_changed = trio.Event()
         self._wake = trio.Event()
         self._waking_at = -math.inf
         self._comparing = False
@@ -230,6 +241,7 @@ class Shell:
                 connection.leave()
             for scope in self._requests.values():
                 scope.cancel()
+            self._tell_token()
             self._connections.clear()
             self._requests.clear()
             self._wake.set()
@@ -266,6 +278,9 @@ class Shell:
             case SendPoll() | SendPublish():
                 scope = self._requests[action.request] = trio.CancelScope()
                 self._tasks.start_soon(self._request, action, scope)
+            case FetchToken():
+                scope = self._requests[action.number] = trio.CancelScope()
+                self._tasks.start_soon(self._fetch_token, action, scope)
             case Abandon():
                 if (scope_ := self._requests.pop(action.request, None)) is not None:
                     scope_.cancel()
@@ -382,6 +397,34 @@ class Shell:
         if answer is not None and self._requests.get(action.request) is scope:
             del self._requests[action.request]
             self.handle(answer)
+
+    async def _fetch_token(self, action: FetchToken, scope: trio.CancelScope) -> None:
+        assert self._provider is not None, "a machine without a provider fetches no token"
+        answer: Event | None = None
+        with scope:
+            request = TokenRequest(action.rejected, action.attempt)
+            answer = await fetch_token(self._provider, action.number, request)
+        if answer is not None and self._requests.get(action.number) is scope:
+            del self._requests[action.number]
+            self.handle(answer)
+            self._tell_token()
+
+    def _tell_token(self) -> None:
+        self._token_changed.set()
+        self._token_changed = trio.Event()
+
+    async def first(self) -> None:
+        """See `Tokens`."""
+        while self._http.cell.token is None and self._machine.mode not in _IDLE:
+            await self._token_changed.wait()
+
+    async def after(self, refused: str | None, error: Unauthenticated) -> None:
+        """See `Tokens`."""
+        self.handle(TokenRefused(refused, error))
+        if self._http.cell.token == refused and self._machine.mode not in _IDLE:
+            await self._token_changed.wait()
+        if self._http.cell.token == refused:
+            raise error
 
     async def _poll(self, action: SendPoll) -> Polled:
         url = parse_url(action.url)

@@ -2,6 +2,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.client.machine.credentials import TokenCell
 from softstate.client.shell import http as http_module
 from softstate.client.shell.http import IDLE_CONNECTIONS_MAX, IDLE_S_MAX, HttpClient, HttpFailed, Reply
 from softstate.client.url import parse_url
@@ -29,7 +30,7 @@ async def ok(asked: HttpRequest) -> Answer:
 
 
 def client_of(node: ScriptedNode, codec: Codec = CBOR, token: str | None = None) -> HttpClient:
-    return HttpClient(node.open_stream, codec, token)
+    return HttpClient(node.open_stream, codec, TokenCell(token))
 
 
 async def get(client: HttpClient, path: str = "/v1/x", timeout_s: float = 5, url: str = "ws://node") -> Reply:

@@ -1,0 +1,476 @@
+"""The client's token: fetched before it ends and when it is refused, presented in place, one for all paths."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from softstate.client.machine.credentials import CREDENTIALS_MARGIN, FETCH_CAP_S, REFRESH_FROM, REFRESH_UPTO
+from softstate.client.machine.events import (
+    Connect,
+    Connected,
+    ConnectFailed,
+    Disconnect,
+    FetchToken,
+    Jumped,
+    Lost,
+    NamesDenied,
+    PublishRequested,
+    RequestFailed,
+    SendPoll,
+    SendPublish,
+    Settled,
+    Stopped,
+    TokenFailed,
+    TokenGot,
+    TokenRefused,
+)
+from softstate.errors import Denied, Unauthenticated, Unavailable
+from softstate.wire.messages import (
+    Auth,
+    Authenticated,
+    DeniedNames,
+    Error,
+    Hello,
+    Publish,
+    Published,
+    Renew,
+    Revoked,
+    Subscribe,
+)
+from tests.kit.machine_rig import OTHER, URL, Rig, at, set_to
+
+HOUR_MS = 3_600_000
+
+
+def refusal(number: str | int | None = None, why: str = "expired") -> Error:
+    return Error("unauthenticated", "not good", number, why=why)
+
+
+class Provided(Rig):
+    """A rig whose provider gives tokens when it is told to: ``t1``, ``t2``, …"""
+
+    def __init__(self, *names: str, **options: Any) -> None:
+        super().__init__(*names, provider=True, **options)
+        self.given = 0
+
+    def give(self, token: str | None = None) -> None:
+        """Answer the newest fetch."""
+        self.given += 1
+        self.do(TokenGot(self.all(FetchToken)[-1].number, token or f"t{self.given}"))
+
+    def fail(self) -> None:
+        self.do(TokenFailed(self.all(FetchToken)[-1].number, Unavailable("the provider failed")))
+
+    def until_fetch(self) -> FetchToken:
+        """Let time pass until another token is asked for."""
+        before = len(self.all(FetchToken))
+        while len(self.all(FetchToken)) == before:
+            assert self.machine.deadline() < math.inf
+            self.tick_once()
+        return self.all(FetchToken)[-1]
+
+    def live_until_fetch(self, ends_at: float) -> None:
+        """Let time pass, with renewals answered, until another token is asked for."""
+        before = len(self.all(FetchToken))
+        while len(self.all(FetchToken)) == before:
+            self.tick_once()
+            if self.recently_sent(Renew):
+                self.arrive(self.renewed(credentials_ms=int((ends_at - self.now) * 1000)))
+        assert self.mode == "live"
+
+    def come_live(self, credentials_ms: int | None = HOUR_MS) -> Provided:
+        self.open()
+        self.give()
+        self.live_with(credentials_ms)
+        return self
+
+    def live_with(self, credentials_ms: int | None = HOUR_MS) -> None:
+        self.syncing(credentials_ms=credentials_ms)
+        if self.mode != "live":
+            self.arrive(self.subscribed(revision=10))
+        assert self.mode == "live"
+
+
+# The first token ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_begins_before_there_is_a_token() -> None:
+    rig = Provided("a")
+    rig.open()
+    assert rig.all(FetchToken) == [FetchToken(1, None, 0)]
+    rig.advance(100)
+    assert not rig.all(Connect)
+    assert not rig.all(SendPoll)
+    rig.give()
+    assert rig.recent(Connect)
+    rig.do(Connected(rig.conn))
+    assert rig.sent(Hello)[-1].token == "t1"
+    assert rig.machine._credentials.cell.token == "t1"
+
+
+def test_a_client_that_only_polls_waits_for_it_as_well() -> None:
+    rig = Provided("a", push=False)
+    rig.open()
+    assert not rig.all(SendPoll)
+    rig.give()
+    assert rig.recent(SendPoll)
+
+
+def test_a_fetch_that_fails_is_made_again_with_full_jitter() -> None:
+    rig = Provided("a")
+    rig.open()
+    bound_s = 1.0
+    for attempt in range(1, 12):
+        failed_at = rig.now
+        rig.fail()
+        assert rig.until_fetch().attempt == attempt
+        assert rig.now - failed_at <= min(bound_s, FETCH_CAP_S)
+        bound_s *= 2
+    rig.give()
+    assert rig.recent(Connect)
+    assert isinstance(rig.machine.last_error, Unavailable)
+
+
+def test_a_provider_that_gives_no_token_any_more_stops_the_client() -> None:
+    rig = Provided("a").come_live()
+    rig.until_fetch()
+    rig.do(TokenFailed(rig.all(FetchToken)[-1].number, Denied("signed out"), final=True))
+    assert rig.mode == "stopped"
+    (stopped,) = rig.recent(Stopped)
+    assert isinstance(stopped.error, Denied)
+
+
+# In time --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_fetched_well_before_it_ends_and_presented_in_place() -> None:
+    """S17: no lease and no certificate is lost by it, and no repair is counted."""
+    rig = Provided("a").come_live()
+    sent = rig.now
+    rig.live_until_fetch(sent + HOUR_MS / 1000)
+    part = (rig.now - sent) / (HOUR_MS / 1000)
+    assert REFRESH_FROM <= part <= REFRESH_UPTO
+    assert rig.all(FetchToken)[-1].rejected is None
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    assert auth.token == "t2"
+    rig.arrive(Authenticated(auth.id, HOUR_MS, "u1"))
+    assert rig.mode == "live"
+    assert not rig.recent(Connect)
+    statistics = rig.machine.statistics()
+    assert (statistics.repairs_mismatch, statistics.misses, statistics.connects) == (0, 0, 1)
+
+
+def test_clients_do_not_refresh_together() -> None:
+    due = set()
+    for seed in range(20):
+        rig = Provided("a", seed=seed).come_live()
+        due.add(round(rig.machine._credentials.deadline() - rig.now))
+    assert len(due) > 15
+
+
+def test_a_client_that_slept_refreshes_with_its_first_event() -> None:
+    rig = Provided("a").come_live()
+    rig.now += HOUR_MS / 1000 * 0.9
+    rig.do(Jumped())
+    assert rig.recent(FetchToken)
+
+
+def test_a_token_that_is_the_present_one_still_is_not_presented_again() -> None:
+    rig = Provided("a").come_live()
+    rig.live_until_fetch(rig.now + HOUR_MS / 1000)
+    rig.give("t1")
+    assert not rig.recently_sent(Auth)
+    assert rig.mode == "live"
+
+
+def test_a_token_that_comes_during_the_greeting_is_presented_behind_the_welcome() -> None:
+    rig = Provided("a").come_live()
+    rig.do(Lost(rig.conn, None, "gone"))
+    rig.greeted()
+    fetch = rig.machine._credentials
+    fetch._due_at = rig.now
+    rig.do(Jumped())
+    rig.give()
+    assert not rig.recently_sent(Auth)
+    rig.arrive(rig.welcome(credentials_ms=1_000_000))
+    assert [auth.token for auth in rig.recently_sent(Auth)] == ["t2"]
+
+
+def test_polls_tell_when_a_token_ends_too() -> None:
+    rig = Provided("a", push=False)
+    rig.open()
+    rig.give()
+    sent = rig.now
+    rig.do(rig.polled(set_to("a", 5), next_ms=10_000_000, credentials_ms=10_000))
+    rig.until_fetch()
+    assert REFRESH_FROM * 10 <= rig.now - sent <= REFRESH_UPTO * 10
+    rig.give()
+    assert rig.machine._credentials.cell.token == "t2"
+
+
+# The lease ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_lease_is_taken_to_go_beyond_the_credentials() -> None:
+    """S6: the node's ends with them, though it told a longer TTL before."""
+    rig = Provided("a").come_live(credentials_ms=8_000)
+    connection = rig.machine._push.connection
+    assert connection is not None
+    assert connection.lease_until == pytest.approx(rig.now + CREDENTIALS_MARGIN * 8)
+    rig.now += 1
+    connection.extend(rig.now)
+    assert connection.lease_until == pytest.approx(rig.now - 1 + CREDENTIALS_MARGIN * 8)
+
+
+# Refusals -------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_provider_a_refusal_stops_the_client() -> None:
+    rig = Rig("a", token="t")
+    assert rig.greeted().token == "t"
+    rig.arrive(refusal())
+    assert rig.mode == "stopped"
+    (stopped,) = rig.recent(Stopped)
+    assert isinstance(stopped.error, Unauthenticated)
+    assert stopped.error.why == "expired"
+
+
+@pytest.mark.parametrize("how", ["error", "close", "http", "poll"])
+def test_a_refused_token_is_replaced_and_all_paths_wait(how: str) -> None:
+    rig = Provided("a")
+    rig.open()
+    rig.give()
+    if how == "http":
+        error = Unauthenticated("no", why="signature")
+        rig.do(ConnectFailed(rig.conn, "401", 401, error=error))
+    elif how == "poll":
+        rig.advance(5)
+        rig.do(RequestFailed(rig.poll.request, "401", Unauthenticated("no", why="signature")))
+    else:
+        rig.do(Connected(rig.conn))
+        if how == "error":
+            rig.arrive(refusal(why="signature"))
+        rig.do(Lost(rig.conn, 4100, "no"))
+    assert rig.mode == "polling"
+    fetches = rig.all(FetchToken)
+    polls, connects = len(rig.all(SendPoll)), len(rig.all(Connect))
+    if len(fetches) == 1:  # it was fresh: after a backoff
+        rig.until_fetch()
+    assert rig.all(FetchToken)[-1].rejected == ("unauthenticated" if how == "close" else "signature")
+    rig.advance(200)
+    assert (len(rig.all(SendPoll)), len(rig.all(Connect))) == (polls, connects)
+    assert rig.mode == "polling"
+    rig.give()
+    assert rig.recent(SendPoll)
+    assert rig.recent(Connect)
+    rig.do(Connected(rig.conn))
+    assert rig.sent(Hello)[-1].token == "t2"
+    rig.live_with()
+
+
+def test_a_refused_renewal_keeps_the_connection_and_goes_on_with_another_token() -> None:
+    rig = Provided("a").come_live()
+    rig.renewing()
+    rig.arrive(refusal(rig.sent(Renew)[-1].id))
+    assert rig.mode == "polling"
+    assert not rig.recent(Disconnect)
+    assert rig.recent(FetchToken) == [FetchToken(rig.all(FetchToken)[-1].number, "expired", 0)]
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    assert rig.recent(SendPoll)
+    subscribes = len(rig.sent(Subscribe))
+    rig.arrive(Authenticated(auth.id, HOUR_MS))
+    rig.advance(0)
+    assert rig.mode == "syncing"
+    assert len(rig.sent(Subscribe)) == subscribes + 1
+    assert rig.sent(Subscribe)[-1].replace
+    rig.arrive(rig.subscribed(revision=10))
+    assert rig.mode == "live"
+    assert rig.machine.statistics().connects == 1
+
+
+def test_a_lease_that_is_revoked_as_denied_is_the_same() -> None:
+    rig = Provided("a").come_live()
+    rig.arrive(Revoked("denied"))
+    assert (rig.mode, rig.recent(FetchToken)[0].rejected) == ("polling", "revoked")
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    rig.arrive(Authenticated(auth.id))
+    rig.advance(0)
+    assert rig.mode == "syncing"
+    other = Rig("a").live()
+    other.arrive(Revoked("denied"))
+    assert other.mode == "stopped"
+
+
+def test_a_bad_new_token_leaves_the_client_live_and_another_is_fetched() -> None:
+    rig = Provided("a").come_live()
+    ends_at = rig.now + HOUR_MS / 1000
+    rig.live_until_fetch(ends_at)
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    rig.arrive(refusal(auth.id, "signature"))
+    assert rig.mode == "live"
+    assert rig.machine._credentials.cell.token == "t1"
+    rig.live_until_fetch(ends_at)
+    assert rig.all(FetchToken)[-1].rejected == "signature"
+
+
+def test_an_answer_to_what_was_sent_before_the_new_token_waits_for_it() -> None:
+    """The old token ends while `auth` is on its way: the lease is over, and begins again behind `authenticated`."""
+    rig = Provided("a").come_live()
+    rig.renewing()
+    rig.machine._credentials._due_at = rig.now
+    rig.do(Jumped())
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    fetches = len(rig.all(FetchToken))
+    rig.arrive(refusal(rig.sent(Renew)[-1].id))
+    assert rig.mode == "polling"
+    assert len(rig.all(FetchToken)) == fetches
+    rig.arrive(Authenticated(auth.id, HOUR_MS))
+    rig.advance(0)
+    assert rig.mode == "syncing"
+
+
+def test_the_same_token_again_is_not_presented_again() -> None:
+    """A8: a provider that keeps tokens gives the refused one twice."""
+    rig = Provided("a").come_live()
+    rig.renewing()
+    rig.arrive(refusal(rig.sent(Renew)[-1].id))
+    for _ in range(2):
+        rig.give("t1")
+        assert not rig.recently_sent(Auth)
+        assert rig.until_fetch().rejected == "expired"
+    rig.give("good")
+    assert rig.recently_sent(Auth)
+
+
+def test_three_other_tokens_that_are_refused_stop_the_client() -> None:
+    rig = Provided("a")
+    rig.open()
+    for _ in range(3):
+        assert rig.mode != "stopped"
+        rig.give()
+        rig.greeted()
+        rig.arrive(refusal(why="audience"))
+        if rig.mode != "stopped":
+            rig.until_fetch()
+    assert rig.mode == "stopped"
+
+
+@pytest.mark.parametrize("why", ["unknown_key", "not_yet", "expired"])
+def test_refusals_that_waiting_mends_stop_no_client(why: str) -> None:
+    """S14: a node may not have fetched the keys yet, and clocks differ."""
+    rig = Provided("a")
+    rig.open()
+    for _ in range(10):
+        rig.give()
+        rig.greeted()
+        rig.arrive(refusal(why=why))
+        rig.until_fetch()
+    assert rig.mode == "polling"
+    rig.give()
+    rig.live_with()
+
+
+def test_a_refusal_of_an_earlier_token_says_nothing() -> None:
+    rig = Provided("a", urls=(URL, OTHER), push=False)
+    rig.open()
+    rig.give()
+    request = rig.poll.request
+    rig.machine._credentials._due_at = rig.now
+    rig.do(Jumped())
+    rig.give()
+    fetches = len(rig.all(FetchToken))
+    rig.do(RequestFailed(request, "401", Unauthenticated("no")))
+    rig.advance(2)
+    assert len(rig.all(FetchToken)) == fetches
+    assert rig.poll.request != request
+
+
+def test_a_read_that_is_refused_has_a_token_fetched_and_leaves_the_connection_alone() -> None:
+    rig = Provided("a").come_live()
+    rig.do(TokenRefused("t0", Unauthenticated("no")))
+    assert not rig.recent(FetchToken)
+    rig.do(TokenRefused("t1", Unauthenticated("no", why="signature")))
+    assert (rig.mode, rig.recent(FetchToken)[0].rejected) == ("live", "signature")
+    rig.give()
+    assert rig.recently_sent(Auth)
+    lonely = Rig("a", token="t").live()
+    lonely.do(TokenRefused("t", Unauthenticated("no")))
+    assert lonely.mode == "live"
+
+
+def test_a_presented_token_that_is_never_answered_has_the_connection_left() -> None:
+    rig = Provided("a").come_live()
+    rig.renewing()
+    rig.arrive(refusal(rig.sent(Renew)[-1].id))
+    rig.give()
+    rig.advance(4 * 5.0 + 0.1)
+    assert rig.all(Disconnect)
+
+
+# Publishes ------------------------------------------------------------------------------------------------------------
+
+
+def publish(ticket: int) -> PublishRequested:
+    return PublishRequested(ticket, f"p{ticket}", 1, deleted=False, expect=None, key=None)
+
+
+def test_publishes_that_are_refused_are_made_again_behind_the_token() -> None:
+    rig = Provided("a").come_live()
+    rig.do(publish(1), publish(2))
+    first, second = rig.sent(Publish)
+    rig.arrive(refusal(first.id), refusal(second.id))
+    assert not rig.all(Settled)
+    assert not rig.recent(Disconnect)
+    rig.do(publish(3))
+    assert len(rig.sent(Publish)) == 2
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    rig.arrive(Authenticated(auth.id))
+    again = rig.sent(Publish)[2:]
+    assert [(each.topic, each.seq) for each in again] == [("p1", first.seq), ("p2", second.seq), ("p3", 3)]
+    rig.arrive(*(Published(each.id, each.topic, 11, at(11)) for each in again))
+    assert len(rig.all(Settled)) == 3
+
+
+def test_publishes_over_http_wait_for_the_token() -> None:
+    rig = Provided("a", push=False)
+    rig.open()
+    rig.do(publish(1))
+    rig.give()
+    request = rig.all(SendPublish)[-1].request
+    rig.do(RequestFailed(request, "401", Unauthenticated("no")))
+    assert not rig.all(Settled)
+    if len(rig.all(FetchToken)) == 1:
+        rig.until_fetch()
+    sent = len(rig.all(SendPublish))
+    rig.advance(50)
+    assert len(rig.all(SendPublish)) == sent
+    rig.give()
+    assert len(rig.all(SendPublish)) == sent + 1
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_were_lost_leave_the_set_and_are_reported_without_a_repair() -> None:
+    rig = Rig("a", "b/")
+    rig.live()
+    rig.renewing()
+    renewal = rig.sent(Renew)[-1]
+    rig.arrive(DeniedNames(["b/"], {"b/": ["b/c"]}))
+    assert [list(denied.names) for denied in rig.recent(NamesDenied)] == [["b/"]]
+    rig.arrive(rig.renewed(id=renewal.id, match=False))
+    assert rig.mode == "live"
+    (again,) = rig.recently_sent(Renew)
+    assert again.count == 1
+    rig.arrive(rig.renewed())
+    assert rig.mode == "live"
+    assert rig.machine.statistics().repairs_mismatch == 0
