@@ -67,6 +67,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     ),
     "tests/bench/speed/test_workers.py::test_one_worker_and_two_do_the_same_load": ("processes", "slow", "bench"),
     "tests/bench/trials/test_replay.py::test_a_small_replay_passes_every_check": ("processes", "slow"),
+    "tests/processes/test_auth.py::test_a_node_lets_in_whom_its_file_says_and_reads_it_again": ("processes", "slow"),
     "tests/exhaustive/test_exhaustive.py::test_a_larger_world_is_visited_in_part": ("slow",),
     "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_whole": ("slow",),
     "tests/exhaustive/test_copies.py::test_what_freezes_to_the_same_does_the_same": ("slow",),

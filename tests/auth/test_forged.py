@@ -302,7 +302,7 @@ def test_an_odd_token_that_breaks_no_rule_is_taken(make: Callable[[], str]) -> N
     authority().identify(make(), NOW, WALL)
 
 
-CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=300)
+CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

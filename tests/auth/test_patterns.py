@@ -10,7 +10,7 @@ from softstate.auth.patterns import Pattern, check_pattern, fill, least, pattern
 from softstate.errors import Invalid
 from softstate.names import check_topic
 
-CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=500)
+CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 LETTERS = ("a", "b", "$a")
 WORLD = ["/".join(segments) for count in (1, 2, 3, 4) for segments in product(LETTERS, repeat=count)]

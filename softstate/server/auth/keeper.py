@@ -35,6 +35,9 @@ class InThread(Protocol):
         """Return what it returns."""
 
 
+STILL_S = 0.5
+"""Time for which a file that has changed must stay as it is: half of one may be a policy too, with fewer rules."""
+
 log = structlog.get_logger("softstate.auth")
 
 
@@ -157,9 +160,14 @@ class PolicyKeeper:
             await trio.sleep(LOOK_S)
             with self._bulkhead.contain("policy file"):
                 seen = await self._in_thread(stamps_of, self._loaded.files)
-                if seen != self._seen:
-                    self._seen = seen
-                    await self._reload_or_tell()
+                while seen != self._seen:
+                    before = seen
+                    await trio.sleep(STILL_S)
+                    seen = await self._in_thread(stamps_of, self._loaded.files)
+                    if seen == before:
+                        self._seen = seen
+                        await self._reload_or_tell()
+                        break
 
     async def _reload_or_tell(self) -> None:
         try:

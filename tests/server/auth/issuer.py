@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 import trio
-from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
+from trio.testing import memory_stream_pair
 
 from tests.auth.keys import key
 
@@ -32,10 +32,11 @@ class FakeIssuer:
             raise OSError("refused")
         ours, theirs = memory_stream_pair()
         assert self.nursery is not None
-        self.nursery.start_soon(self._answer, theirs)
+        self.nursery.start_soon(self.answer, theirs)
         return ours
 
-    async def _answer(self, stream: trio.StapledStream[MemorySendStream, MemoryReceiveStream]) -> None:
+    async def answer(self, stream: trio.abc.Stream) -> None:
+        """Answer one request."""
         request = b""
         while b"\r\n\r\n" not in request:
             request += await stream.receive_some()

@@ -159,6 +159,17 @@ async def test_a_file_that_changes_is_read_again(path: Path, autojump_clock: Moc
         assert rig.changes == 1
 
 
+async def test_a_file_that_is_being_written_is_not_read_yet(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path, "e") as rig:
+        await trio.sleep(4.9)
+        for rules in range(1, 5):
+            write(path, FETCHED + ALLOW * rules)
+            await trio.sleep(0.4)
+            assert rig.changes == 0
+        await trio.sleep(1)
+        assert (rig.changes, len(rig.keeper.authority.policy.allows)) == (1, 4)
+
+
 async def test_a_file_with_a_mistake_changes_nothing(path: Path, autojump_clock: MockClock) -> None:
     async with running(path, "e") as rig:
         write(path, "[[alow]]")

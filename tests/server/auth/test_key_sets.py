@@ -40,6 +40,17 @@ async def test_keys_are_fetched() -> None:
     assert (issuer.opened, issuer.asked) == ([("id", 443, True)], ["/keys?v=1"])
 
 
+async def test_keys_are_fetched_over_a_real_socket() -> None:
+    issuer = FakeIssuer("e")
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, issuer.answer, 0)
+        port = listeners[0].socket.getsockname()[1]
+        source = KeySource("jwks_url", f"http://127.0.0.1:{port}/keys", (), Times(), "line 4")
+        keys, _ = await fetch_keys("https://id", source)
+        nursery.cancel_scope.cancel()
+    assert [found.id for found in keys] == ["e"]
+
+
 async def test_keys_are_discovered() -> None:
     issuer = FakeIssuer("e")
     issuer.documents[WELL_KNOWN] = {"issuer": "https://id", "jwks_uri": "https://keys.id:8443/set"}
