@@ -294,6 +294,10 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
     "node.py accept_all": ("accept",),
     "node.py self._sweep": ("expiry", "sweep"),
+    "serving.py keeper.run": "needs a policy file: tests/server/auth/test_keeper.py",
+    "auth/keeper.py self._fetch": "the same",
+    "auth/keeper.py self._look": "the same",
+    "auth/once.py partial(_fetch, issuer, found)": "of commands, which run no node",
 }
 
 

@@ -18,7 +18,7 @@ from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.server.auth.key_sets import FETCH_S, FetchFailed, fetch_keys
 from softstate.server.auth.policy_files import LoadedPolicy, load_policy, stamps_of
-from softstate.server.bulkhead import Bulkhead
+from softstate.server.bulkhead import RETRY_S, Bulkhead
 
 LOOK_S = 5.0
 """Time between two looks at the files: whether they have changed."""
@@ -75,16 +75,18 @@ class PolicyKeeper:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fetch and look until cancelled. It has started once each issuer was asked once, and answered or failed."""
         async with trio.open_nursery() as nursery:
-            async with trio.open_nursery() as first:
-                self._begin_due(first)
+            with self._bulkhead.contain("keys"):
+                async with trio.open_nursery() as first:
+                    self._begin_due(first)
             task_status.started()
             nursery.start_soon(self._look)
             while True:
-                self._woken = trio.Event()
-                self._begin_due(nursery)
-                due_s = min((ring.due_at for ring in self.authority.keyrings.values()), default=math.inf) - self._now()
-                with trio.move_on_after(max(0.0, due_s)):
-                    await self._woken.wait()
+                with self._bulkhead.contain("keys") as round_:
+                    self._woken = trio.Event()
+                    self._begin_due(nursery)
+                    await self._until_due()
+                if round_.failed:
+                    await trio.sleep(RETRY_S)
 
     async def reload(self) -> None:
         """Read the files again. Raises `ConfigError`; then all stays as it is."""
@@ -121,6 +123,11 @@ class PolicyKeeper:
             if keyring.due_at <= now:
                 keyring.began(now)
                 nursery.start_soon(self._fetch, issuer, keyring, self._loaded.sources[issuer])
+
+    async def _until_due(self) -> None:
+        due_s = min((ring.due_at for ring in self.authority.keyrings.values()), default=math.inf) - self._now()
+        with trio.move_on_after(max(0.0, due_s)):
+            await self._woken.wait()
 
     async def _fetch(self, issuer: str, keyring: Keyring, source: KeySource) -> None:
         with self._bulkhead.contain("keys", partial(keyring.failed, "an error of this node")):

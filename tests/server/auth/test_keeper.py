@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from softstate.auth.identity import Why
 from softstate.errors import ConfigError
+from softstate.server.auth import keeper
 from softstate.server.auth.keeper import PolicyKeeper
 from softstate.server.bulkhead import Bulkhead
 from tests.auth.keys import key
@@ -55,10 +56,11 @@ class Rig:
     def __init__(self, path: Path, issuer: FakeIssuer) -> None:
         self.changes = 0
         self.issuer = issuer
+        self.bulkhead = Bulkhead()
         self.keeper = PolicyKeeper(
             path,
             trio.current_time,
-            Bulkhead(),
+            self.bulkhead,
             open_stream=issuer.open_stream,
             changed=self._changed,
             in_thread=at_once,
@@ -203,3 +205,41 @@ async def test_a_file_of_keys_that_changes_is_read_again(path: Path, autojump_cl
         with Refused(Why.UNKNOWN_KEY):
             rig.identify("e")
         assert rig.issuer.asked == []
+
+
+@pytest.mark.parametrize("place", ["fetch_keys", "stamps_of"])
+async def test_a_bug_is_contained(
+    place: str, path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Bulkhead, "strict_by_default", False)
+    async with running(path, "e") as rig:
+        with monkeypatch.context() as patched:
+            patched.setattr(keeper, place, bug)
+            await trio.sleep(400)
+            assert rig.bulkhead.bugs > 0
+            assert rig.identify("e") == "u1"
+        write(path, FETCHED + ALLOW + ALLOW)
+        del rig.issuer.keys[0]
+        rig.issuer.keys.append(key("d").public_jwk())
+        await trio.sleep(400)
+        assert rig.identify("d") == "u1"
+        assert len(rig.keeper.authority.policy.allows) == 2
+
+
+async def test_a_bug_in_a_round_is_contained(
+    path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Bulkhead, "strict_by_default", False)
+    async with running(path, "e") as rig:
+        with monkeypatch.context() as patched:
+            patched.setattr(PolicyKeeper, "_begin_due", bug)
+            await trio.sleep(400)
+            assert 0 < rig.bulkhead.bugs < 200
+        await trio.sleep(400)
+        assert len(rig.issuer.asked) > 1
