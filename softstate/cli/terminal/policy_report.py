@@ -33,7 +33,7 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
     for token in policy.tokens:
         yield f"static token {token.name}: {_rights(token.allow)}"
     for allow in policy.allows:
-        yield f"{allow.where}: {_who(allow.who)}: {_rights(allow)}"
+        yield f"{allow.where}: {_who(allow.who, alone=len(policy.issuers) < 2)}: {_rights(allow)}"
     grant = found.authority.rules.grant_of(Known())
     if grant.admin:
         yield "anyone may everything"
@@ -49,11 +49,12 @@ def _keys(keyring: Keyring) -> str:
     return f"keys {keys}" if keys else "no keys"
 
 
-def _who(who: Who) -> str:
+def _who(who: Who, *, alone: bool) -> str:
     if who.anyone:
         return "anyone"
     parts = {"sub": who.sub, "issuer": who.issuer, "group": who.group, "scope": who.scope}
-    return " and ".join(f"{name} {value}" for name, value in parts.items() if value is not None) or "signed-in"
+    words = " and ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+    return (words or "signed-in") + ("" if alone or who.issuer is not None else " (of any issuer)")
 
 
 def _rights(allow: Allow) -> str:

@@ -36,6 +36,10 @@ who = "anyone"
 read = ["public/"]
 
 [[allow]]
+who = {{group = "staff"}}
+read = ["a/"]
+
+[[allow]]
 who = {{group = "ops", issuer = "local"}}
 write = ["a/"]
 admin = true
@@ -83,7 +87,8 @@ def test_it_tells_what_a_node_would_do(check: Check, monkeypatch: pytest.MonkeyP
             "not taken: key 2: too small",
             "static token ci: nothing of its own",
             "[[allow]] 1 in auth.toml, line 17: anyone: read public/",
-            "[[allow]] 2 in auth.toml, line 21: issuer local and group ops: write a/, admin",
+            "[[allow]] 2 in auth.toml, line 21: group staff (of any issuer): read a/",
+            "[[allow]] 3 in auth.toml, line 25: issuer local and group ops: write a/, admin",
             "anyone may read public/, and write nothing",
         ],
         "",
