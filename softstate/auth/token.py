@@ -21,7 +21,7 @@ from softstate.auth.rules import Allow, Who
 from softstate.errors import Invalid, Unauthenticated
 
 TOKEN_CHARS_MAX = 8_192
-"""Longest token of any kind (P-CON-3)."""
+"""Longest token of any kind (P-AUTH-1)."""
 
 STATIC_PREFIX = "sst_"
 """The beginning of a static token: 256 random bits that mean nothing by themselves."""

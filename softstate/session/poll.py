@@ -53,7 +53,7 @@ def poll_page(session: SessionCore, pending: PendingPoll, page: Page, now: float
 
 def _judge_and_send(session: SessionCore, pending: PendingPoll, page: Page) -> Steps:
     denied = yield from _judge(session, pending)
-    # What was read is of the denied names, too: it is read again without them.
+    # The page is of the denied names, too: it is read again without them.
     return session.ask(pending) if denied else _send_page(session, pending, page)
 
 

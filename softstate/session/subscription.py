@@ -118,7 +118,7 @@ def _judge_and_send(session: SessionCore, pending: PendingSubscribe, page: Page,
     lost = [name for name in (*pending.query.topics, *pending.query.prefixes) if lease and name not in lease.names]
     if not lost:
         return [*said, *_send_page(session, pending, page, now)]
-    # What was read is of these names, too: it is read again without them.
+    # The page is of these names, too: it is read again without them.
     pending.gap_buffer.restart()
     pending.deny(lost)
     pending.digest -= sum(map(name_hash, lost))

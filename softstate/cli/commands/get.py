@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
+from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.hints import hint, show_hint
 from softstate.cli.terminal.values import change_fields, json_text, line_text
@@ -22,6 +23,7 @@ async def command(
     at_least: Annotated[int | None, Parameter(metavar="VERSION")] = None,
     json: AsJson = False,
     url: Urls = (DEFAULT_URL,),
+    credentials: Presented = NO_CREDENTIALS,
     timeout: Timeout = 5.0,  # noqa: ASYNC109 - a flag of that name
 ) -> int:
     """Print a topic's value, as JSON on one line. Exit code 3 if there is no such topic.
@@ -31,7 +33,7 @@ async def command(
     :param json: Print topic and version too: {"topic":…,"version":…,"value":…}.
     """
     check_topic(topic)
-    async with connected(url, push=False) as client:
+    async with connected(url, credentials, push=False) as client:
         change = await client.get(topic, at_least=at_least, timeout_s=timeout)
         if change is None or change.deleted:
             show_hint(await hint(client, topic, f"softstate list {shlex.quote(topic)}/ prints them"))

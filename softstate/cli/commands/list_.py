@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from softstate.cli import exit_codes
+from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.terminal.hints import no_patterns, show_hint
 from softstate.cli.terminal.values import change_fields, json_text, line_text, unreadable_text
@@ -19,6 +20,7 @@ async def command(
     *,
     json: AsJson = False,
     url: Urls = (DEFAULT_URL,),
+    credentials: Presented = NO_CREDENTIALS,
     timeout: Timeout = 5.0,  # noqa: ASYNC109 - a flag of that name
 ) -> int:
     """Print every topic below a prefix, sorted, one a line: topic, version and value, with tabs between them.
@@ -32,7 +34,7 @@ async def command(
         check_prefix(prefix)
     except Invalid as error:
         raise Invalid("; ".join(filter(None, (error.message, no_patterns(prefix))))) from None
-    async with connected(url, push=False) as client:
+    async with connected(url, credentials, push=False) as client:
         changes = await client.list(prefix, timeout_s=timeout)
     if not changes and not changes.unreadable:
         show_hint(no_patterns(prefix))

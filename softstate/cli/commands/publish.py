@@ -12,13 +12,14 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import REFUSED, USAGE, Failure
+from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
 from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.client.api.receipt import Receipt, refusal_of
-from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unavailable
+from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unauthenticated, Unavailable
 from softstate.model import Value
 from softstate.names import check_topic
 
@@ -39,6 +40,7 @@ async def command(
     run: Annotated[str | None, Parameter(metavar="ID")] = None,
     json: AsJson = False,
     url: Urls = (DEFAULT_URL,),
+    credentials: Presented = NO_CREDENTIALS,
     timeout: Timeout = 30.0,  # noqa: ASYNC109 - a flag of that name
 ) -> int:
     """Publish one value, or a file of them, and return when the store has it durably. Prints the version.
@@ -61,7 +63,7 @@ async def command(
         if topic is not None or delete or expect is not None or key is not None:
             raise Failure("--ndjson takes topics, values and keys from the file: give none of them as well", USAGE)
         return await ndjson.publish_file(
-            ndjson_file, ndjson.Run(urls=url, timeout_s=timeout, name=run), from_line, json
+            ndjson_file, ndjson.Run(urls=url, timeout_s=timeout, name=run, credentials=credentials), from_line, json
         )
     if topic is None:
         raise Failure("publish needs a topic and a value, or --ndjson FILE", USAGE)
@@ -75,7 +77,7 @@ async def command(
     else:
         given = value
     change = _Change(topic, None if given is None else value_of(given), delete, expect, key)
-    version = await _publish(change, url, timeout)
+    version = await _publish(change, url, credentials, timeout)
     if delete and not version:
         show_hint(f"nothing was deleted: there is no topic {topic}")
     print(line_text({"topic": topic, "version": version}) if json else version)
@@ -101,10 +103,10 @@ class _Change:
     key: str | None
 
 
-async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> int:
+async def _publish(change: _Change, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
     reached = Reached()
     refusal: RequestError | None = None
-    async with connected(urls, push=False, reached=reached) as client:
+    async with connected(urls, credentials, push=False, reached=reached) as client:
         if change.delete:
             receipt = client.delete_soon(change.topic, expect=change.expect, key=change.key)
         else:
@@ -112,6 +114,8 @@ async def _publish(change: _Change, urls: Sequence[str], timeout_s: float) -> in
         with trio.move_on_after(timeout_s):
             return await _settled(receipt)
         refusal = refusal_of(receipt)
+    if isinstance(refusal, Unauthenticated):
+        raise refusal
     if refusal is not None:
         raise Failure(f"nothing was published within {timeout_s:g} s: {refusal.message}", REFUSED)
     if not reached.yes:

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
+from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Urls, connected
 from softstate.cli.terminal.hints import HINT_S_MAX, hint, no_patterns, show_hint
@@ -37,6 +38,7 @@ async def command(
     poll: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     count: Annotated[int | None, Parameter(metavar="N")] = None,
     url: Urls = (DEFAULT_URL,),
+    credentials: Presented = NO_CREDENTIALS,
 ) -> int:
     """Follow topics and prefixes: their values now, then every change, until Ctrl-C.
 
@@ -58,7 +60,7 @@ async def command(
     write_of: Callable[[Shown, Mode, float], str] = json_line if json else _pretty()
     left = math.inf if count is None else count
     async with (
-        connected(url, push=not poll) as client,
+        connected(url, credentials, push=not poll) as client,
         client.subscribe(*wanted) as updates,
         trio.open_nursery() as nursery,
     ):

@@ -10,6 +10,7 @@ import trio
 from cyclopts import Parameter
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.options.credentials import Presented
 from softstate.cli.options.durations import duration
 
 if TYPE_CHECKING:
@@ -57,13 +58,17 @@ class Reached:
 
 
 def connected(
-    urls: Sequence[str], *, push: bool = True, reached: Reached | None = None
+    urls: Sequence[str], credentials: Presented, *, push: bool = True, reached: Reached | None = None
 ) -> AbstractAsyncContextManager[Client]:
-    """Open a client for the nodes that the user named."""
+    """Open a client for the nodes that the user named, with the credentials that they gave. Raises `ConfigError`."""
     from softstate.client.api.connect import connect  # noqa: PLC0415 - --help does without
 
     return connect(
-        urls, push=push, name="softstate command", open_stream=None if reached is None else reached.open_stream
+        urls,
+        push=push,
+        name="softstate command",
+        token=credentials.for_client(),
+        open_stream=None if reached is None else reached.open_stream,
     )
 
 

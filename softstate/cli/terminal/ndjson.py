@@ -24,6 +24,7 @@ import trio
 
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure, exit_code_of
+from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, connected
 from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile, Line
 from softstate.cli.terminal.progress import ProgressBar
@@ -48,6 +49,7 @@ class Run:
     urls: Sequence[str]
     timeout_s: float
     name: str | None = None
+    credentials: Presented = NO_CREDENTIALS
 
 
 @dataclass
@@ -137,7 +139,7 @@ class Publishing:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                async with connected(run.urls) as client:
+                async with connected(run.urls, run.credentials) as client:
                     outgoing, receipts = _channel()
                     async with trio.open_nursery() as both:
                         both.start_soon(self._submit, client, outgoing)
@@ -232,4 +234,6 @@ def _resume(name: str, run: Run, line: int) -> str:
     if tuple(run.urls) != (DEFAULT_URL,):
         for url in run.urls:
             words += ["--url", url]
+    if run.credentials.token_file is not None:
+        words += ["--token-file", str(run.credentials.token_file)]
     return shlex.join(words)

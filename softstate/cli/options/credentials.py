@@ -1,0 +1,72 @@
+"""The options by which client commands present credentials: a token, or a file that holds one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import trio
+from cyclopts import Parameter
+
+from softstate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+
+VARIABLE = "SOFTSTATE_TOKEN"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Presented:
+    """Credentials, as a user gives them."""
+
+    token: Annotated[
+        str | None,
+        Parameter(
+            env_var=VARIABLE, metavar="TOKEN", help="Credentials. Others can read a command line: prefer --token-file."
+        ),
+    ] = field(default=None, repr=False)
+    token_file: Annotated[
+        Path | None, Parameter(metavar="FILE", help="A file with the token; it is read again before a token ends.")
+    ] = None
+
+    def for_client(self) -> str | TokenProvider | None:
+        """Return what `softstate.connect` takes as `token`. Raises `ConfigError`."""
+        if self.token_file is not None:
+            if self.token is not None and self.token != os.environ.get(VARIABLE):
+                raise ConfigError("--token and --token-file say two things: give one of them")
+            read_token(self.token_file)
+            return _provider(self.token_file)
+        if self.token is not None and self.token != os.environ.get(VARIABLE):
+            print(
+                f"softstate: others can read --token in the list of processes: use --token-file or {VARIABLE}",
+                file=sys.stderr,
+            )
+        return self.token
+
+
+NO_CREDENTIALS = Presented()
+
+
+def read_token(path: Path) -> str:
+    """Return the token that a file holds. Raises `ConfigError`."""
+    from softstate.client.shell.token_provider import is_token  # noqa: PLC0415 - --help does without
+
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'no ASCII text'}") from None
+    if not is_token(token):
+        raise ConfigError(f"--token-file {path} holds no token: that is one line of printable ASCII")
+    return token
+
+
+def _provider(path: Path) -> TokenProvider:
+    async def provide(_request: TokenRequest) -> str:
+        return await trio.to_thread.run_sync(read_token, path)
+
+    return provide

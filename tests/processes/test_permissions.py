@@ -1,0 +1,145 @@
+"""Clients with tokens of a real node with a policy file: who reads and publishes what, and rules that change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import trio
+import trio.lowlevel
+
+import softstate
+from tests.auth.keys import key
+from tests.kit.processes import Server, running
+
+CI, OTHER, ROOT = ("sst_" + letter * 43 for letter in "cor")
+
+
+def static(name: str, token: str, **rights: list[str]) -> str:
+    lines = [f'name = "{name}"', f'sha256 = "{sha256(token.encode()).hexdigest()}"']
+    lines += [f"{right} = {names}" for right, names in rights.items()]
+    return "\n".join(["[[auth.token]]", *lines, ""])
+
+
+BASE = '[[auth.token]]\nname = "root"\nsha256 = "' + sha256(ROOT.encode()).hexdigest() + '"\nadmin = true\n'
+
+
+def policy(path: Path, *tokens: str) -> None:
+    (path / "auth.toml").write_text(BASE + "".join(tokens))
+
+
+def run(server: Server, *words: str, token: str | None = None, code: int = 0) -> str:
+    """Run a client command against a node."""
+    env = {"SOFTSTATE_URL": server.url} | ({} if token is None else {"SOFTSTATE_TOKEN": token})
+    done = subprocess.run(
+        [sys.executable, "-m", "softstate", *words], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert token is None or token not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_commands_present_tokens(tmp_path: Path) -> None:
+    policy(tmp_path, static("ci", CI, read=["builds/"], write=["builds/log"]))
+    (tmp_path / "token").write_text(CI + "\n")
+    with running(tmp_path, auth="auth.toml") as server:
+        assert "token" in run(server, "get", "builds/log", code=7)
+        run(server, "publish", "builds/log", "1", token=CI)
+        assert run(server, "get", "builds/log", token=CI).strip() == "1"
+        assert run(server, "get", "builds/log", "--token-file", str(tmp_path / "token")).strip() == "1"
+        assert "may not publish" in run(server, "publish", "builds/x", "1", token=CI, code=7)
+        assert "may not read" in run(server, "get", "other", token=CI, code=7)
+        assert "you may read 'builds/'" in run(server, "list", "/", token=CI, code=7)
+        run(server, "status", token=CI, code=7)
+        assert '"sessions"' in run(server, "status", "--json", token=ROOT)
+        assert "list of processes" in run(server, "get", "builds/log", "--token", CI)
+        (tmp_path / "token").write_text(OTHER)
+        run(server, "get", "builds/log", "--token-file", str(tmp_path / "token"), "--timeout", "3s", code=7)
+        run(server, "get", "builds/log", "--token-file", str(tmp_path / "nothing"), code=2)
+        assert server.stop() == 0
+        assert CI not in server.log
+
+
+ISSUER = """
+[[auth.issuer]]
+issuer = "https://id"
+audience = ["softstate"]
+jwks_file = "keys.json"
+
+[[allow]]
+who = "signed-in"
+"""
+
+
+def rules(path: Path, names: list[str], *keys: str) -> None:
+    """Say what those who are signed in may read, and which keys sign them in."""
+    (path / "keys.json").write_text(json.dumps({"keys": [key(name).public_jwk() for name in keys]}))
+    policy(path, ISSUER, f"read = {names}\n")
+
+
+class Provider:
+    """Signs with one key until a token of it is refused, then with another."""
+
+    def __init__(self) -> None:
+        self.asked: list[softstate.TokenRequest] = []
+
+    async def __call__(self, why: softstate.TokenRequest) -> str:
+        self.asked.append(why)
+        now = int(time.time())
+        claims = {"iss": "https://id", "aud": "softstate", "sub": "u1", "iat": now, "exp": now + 600}
+        return key("e" if why.rejected is None else "d").sign(claims)
+
+
+async def follow(server: Server, path: Path) -> None:
+    provider = Provider()
+    async with (
+        softstate.connect(server.url, token=provider) as client,
+        client.subscribe("builds/") as builds,
+        client.subscribe("docs/") as docs,
+        softstate.connect(server.url, token=ROOT) as root,
+    ):
+        await trio.lowlevel.checkpoint()
+        for updates, topic in ((builds, "builds/1"), (docs, "docs/1")):
+            await root.publish(topic, "a")
+            await until_it_has(updates, topic)
+        rules(path, ["builds/"], "e", "d")
+        await until_it_is_denied(docs)
+        # The key of the present token is removed: it is refused at the next renewal, and another one is presented.
+        rules(path, ["builds/"], "d")
+        with trio.fail_after(20):
+            while len(provider.asked) < 2:
+                await trio.sleep(0.05)
+        await root.publish("builds/2", "b")
+        await until_it_has(builds, "builds/2")
+        with trio.fail_after(10):
+            while client.mode != "live":
+                await trio.sleep(0.05)
+        statistics = client.statistics()
+        assert statistics.connects == 1
+        assert (statistics.repairs_mismatch, statistics.repairs_sent_unequal, statistics.repairs_no_lease) == (0, 0, 0)
+
+
+async def until_it_is_denied(updates: softstate.Updates) -> None:
+    with trio.fail_after(20), pytest.raises(softstate.Denied):
+        async for _ in updates:
+            pass
+
+
+async def until_it_has(updates: softstate.Updates, topic: str) -> None:
+    with trio.fail_after(20):
+        async for change in updates:
+            if change.topic == topic:
+                return
+
+
+def test_a_client_goes_on_through_rules_that_change(tmp_path: Path) -> None:
+    """S12, S14, S17: names are lost within a renewal, a token is replaced in place, and nothing is repaired."""
+    rules(tmp_path, ["builds/", "docs/"], "e", "d")
+    with running(tmp_path, auth="auth.toml", ttl="3s") as server:
+        trio.run(follow, server, tmp_path)
+        assert server.stop() == 0
