@@ -80,6 +80,42 @@ class RecordDamaged(TraceEvent):
     version: int
 
 
+# Permissions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RightsChanged(TraceEvent):
+    """All nodes know from now on that a subject may read what `names` cover, and nothing else."""
+
+    subject: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued(TraceEvent):
+    """A token was made for a subject; it is good until `ends_at`, by the world's time."""
+
+    subject: str
+    token: str
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReplaced(TraceEvent):
+    """All nodes know from now on that these tokens are not good any more."""
+
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamesDenied(TraceEvent):
+    """An application was told that it may not read some names of a handle; `names` are those that are left."""
+
+    client: str
+    handle: int
+    names: tuple[str, ...]
+
+
 # Nodes ---------------------------------------------------------------------------------------------------------------
 
 

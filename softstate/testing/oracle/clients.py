@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from softstate.testing.oracle.faults import CLOCK_ERROR_MAX, FaultRecord
-from softstate.testing.oracle.history import Histories
+from softstate.testing.oracle.history import Histories, covers
 from softstate.testing.oracle.verdict import Bounds, Findings
 from softstate.testing.trace import (
     AgeSampled,
@@ -16,6 +16,7 @@ from softstate.testing.trace import (
     ChangeDelivered,
     ClientEnded,
     HistoryReplaced,
+    NamesDenied,
     RecordDamaged,
     ResetDelivered,
     Subscribed,
@@ -70,6 +71,17 @@ class ClientChecks:
     def unsubscribed(self, event: Unsubscribed) -> None:
         """Record the end of a handle."""
         self._handles.pop((event.client, event.handle), None)
+
+    def denied(self, event: NamesDenied) -> None:
+        """Take names out of a handle that its application was told it may not read."""
+        handle = self._handles.get((event.client, event.handle))
+        if handle is not None:
+            handle.subscribed = replace(handle.subscribed, names=event.names)
+            handle.known = {
+                topic: given
+                for topic, given in handle.known.items()
+                if any(covers(name, topic) for name in event.names)
+            }
 
     def ended(self, event: ClientEnded) -> None:
         """Record the end of a client."""

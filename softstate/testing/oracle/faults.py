@@ -26,6 +26,8 @@ class FaultRecord:
         self.healed_at_s: float | None = 0.0
         self._rates: dict[str, tuple[float, float]] = {}
         self._woken: dict[str, float] = {}
+        self.wall_error_s = 0.0
+        """How wrong the clock for people of any node may have been."""
         self._jumped_at = -math.inf
         self._read_slowly: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
@@ -44,6 +46,8 @@ class FaultRecord:
             self.healed_at_s = None
         if event.kind in ("stop_reading", "read_slowly"):
             self._read_slowly.add(host)
+        if event.kind == "wall_jump":
+            self.wall_error_s += abs(float(rest.removesuffix(" s")))
         if event.kind == "clock_rate":
             low, high = self._rates.get(host, (1.0, 1.0))
             self._rates[host] = min(low, float(rest)), max(high, float(rest))

@@ -12,8 +12,9 @@
 
 `run_checked` does all that. The oracle knows the commits from the disk, the delivered changes from the applications,
 and nothing else: it shares no code with the product. S1, S2, S4, S5, S6, S7 (of renewals and beats, if messages are
-recorded), S8, S9, S10, S18 and B are checked with every event, L from the last `heal` on; S3, S11, and the rest of S4
-and L by `finish`. The docstring of each check says what is exempt from it.
+recorded), S8, S9, S10, S12 to S16 (where nodes check credentials, and messages are recorded), S18 and B are checked
+with every event, L from the last `heal` on; S3, S11, and the rest of S4 and L by `finish`. The docstring of each check
+says what is exempt from it.
 
 (An oracle beside a deterministic simulation: Zhou et al., "FoundationDB", SIGMOD 2021, section 4; checking a history
 of operations: Kingsbury's Jepsen.)
@@ -28,6 +29,7 @@ from softstate.testing.oracle.clients import ClientChecks
 from softstate.testing.oracle.faults import FaultRecord
 from softstate.testing.oracle.history import Histories
 from softstate.testing.oracle.nodes import NodeChecks
+from softstate.testing.oracle.permissions import PermissionChecks
 from softstate.testing.oracle.publishes import PublishChecks
 from softstate.testing.oracle.verdict import Bounds, Findings, PromiseBroken, Violation
 from softstate.testing.oracle.wire import WireChecks
@@ -38,9 +40,11 @@ from softstate.testing.trace import (
     ClientEnded,
     FaultInjected,
     HistoryReplaced,
+    KeyReplaced,
     LeasesDropped,
     LineageCommitted,
     MessageWritten,
+    NamesDenied,
     NodeEnded,
     NodeSampled,
     NodeStarted,
@@ -49,7 +53,9 @@ from softstate.testing.trace import (
     PublishStarted,
     RecordDamaged,
     ResetDelivered,
+    RightsChanged,
     Subscribed,
+    TokenIssued,
     Trace,
     TraceEvent,
     Unsubscribed,
@@ -73,6 +79,7 @@ class Oracle:
         self.publishes = publishes = PublishChecks(histories, bounds, findings)
         self.nodes = nodes = NodeChecks(faults, bounds, findings)
         self.wire = wire = WireChecks(histories, findings)
+        self.permissions = permissions = PermissionChecks(faults, bounds, findings)
         self._checks: dict[type[TraceEvent], tuple[Callable[[Any], object], ...]] = {
             LineageCommitted: (histories.opened,),
             ChangeCommitted: (lambda event: publishes.committed(histories.committed(event)),),
@@ -85,14 +92,18 @@ class Oracle:
             LeasesDropped: (nodes.dropped,),
             Subscribed: (clients.subscribed,),
             Unsubscribed: (clients.unsubscribed,),
-            ChangeDelivered: (clients.delivered,),
+            ChangeDelivered: (clients.delivered, permissions.delivered),
+            NamesDenied: (clients.denied,),
+            RightsChanged: (permissions.rights_changed,),
+            TokenIssued: (permissions.issued,),
+            KeyReplaced: (permissions.key_replaced,),
             ResetDelivered: (clients.reset,),
             AgeSampled: (clients.sampled, nodes.client_sampled),
             PublishStarted: (publishes.started,),
             PublishAcknowledged: (publishes.answered,),
             PublishFailed: (publishes.failed,),
-            ClientEnded: (clients.ended, nodes.client_ended),
-            MessageWritten: (wire.written,),
+            ClientEnded: (clients.ended, nodes.client_ended, permissions.ended),
+            MessageWritten: (wire.written, permissions.written),
         }
 
     @classmethod

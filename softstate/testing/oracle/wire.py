@@ -71,6 +71,7 @@ class WireChecks:
             "hello": self._hello, "subscribe": self._subscribe, "unsubscribe": self._unsubscribe,
             "renew": self._renew, "welcome": self._welcome, "subscribed": self._subscribed,
             "notify": self._notify, "renewed": self._renewed, "beat": self._beat, "revoked": self._revoked,
+            "denied": self._denied,
         }  # fmt: skip
 
     def written(self, event: MessageWritten) -> None:
@@ -98,6 +99,11 @@ class WireChecks:
 
     def _renew(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
         connection.renewals[message["id"]] = dict(connection.scope)
+
+    def _denied(self, connection: _Connection, _event: MessageWritten, message: dict[str, Any]) -> None:
+        for name in message["names"]:
+            for scope in (connection.scope, *connection.renewals.values()):
+                scope.pop(name, None)
 
     # Of nodes -------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from softstate.client.api.updates import Updates
 from softstate.client.machine.events import NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import ClientClosed, Conflict, Denied, SoftstateError
 from softstate.model import Change
+from softstate.names import covered
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
@@ -24,6 +25,7 @@ from softstate.testing.trace import (
     ChangeDelivered,
     ClientEnded,
     ModeChanged,
+    NamesDenied,
     PublishAcknowledged,
     PublishFailed,
     PublishStarted,
@@ -174,8 +176,11 @@ class SimClient:
             except StopAsyncIteration:
                 return
             except Denied:
-                if not updates.names:
+                left = tuple(updates.names)
+                self._record(NamesDenied(trio.current_time(), self.name, handle.number, left))
+                if not left:
                     return
+                handle.known = {topic: each for topic, each in handle.known.items() if covered(left, topic)}
                 continue
             now = trio.current_time()
             if isinstance(event, Change):

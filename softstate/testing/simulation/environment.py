@@ -11,6 +11,7 @@ from softstate.testing.network.network import SimNetwork
 from softstate.testing.simulation.determinism import Seeds
 from softstate.testing.simulation.disk import SimDisk
 from softstate.testing.simulation.freezer import Freezer
+from softstate.testing.simulation.issuer import SimIssuer
 from softstate.testing.trace import Trace
 
 
@@ -21,6 +22,7 @@ class Environment:
 
     `seeds` gives each purpose a generator of its own, `trace` is the list of all events, `nursery` runs every task of
     the world, `freezer` stops the tasks of a host, `network` connects hosts by name, and `disk` is the store's.
+    `issuer` makes tokens, in a world whose nodes check credentials.
     """
 
     seeds: Seeds
@@ -29,3 +31,4 @@ class Environment:
     freezer: Freezer
     network: SimNetwork
     disk: SimDisk
+    issuer: SimIssuer | None = None

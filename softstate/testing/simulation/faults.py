@@ -21,6 +21,7 @@ from softstate.testing.network.route import LOCAL, uniform
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
+from softstate.testing.simulation.issuer import ProviderFault
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.trace import FaultInjected
 from softstate.wire import encode_value
@@ -41,6 +42,7 @@ class Faults:
         self._freezer = environment.freezer
         self._network = environment.network
         self._disk = environment.disk
+        self._issuer = environment.issuer
         self._random = environment.seeds.random("faults")
         self._backups: dict[str, MemoryImage] = {}
 
@@ -160,6 +162,32 @@ class Faults:
         self.note("resume_reading", host)
         self._network.resume_reading(host)
 
+    # Permissions -----------------------------------------------------------------------------------------------------
+
+    def policy(self, client: str, *names: str) -> None:
+        """Let a client read and publish what these names cover, and nothing else. Not a fault."""
+        assert self._issuer is not None, "the nodes of this world check no credentials"
+        self.note("policy", f"{client} {' '.join(names)}")
+        self._issuer.allow(client, *names)
+
+    def provider(self, fault: ProviderFault | None) -> None:
+        """Have every provider of tokens fail, hang, or give the last token again; or be well."""
+        assert self._issuer is not None, "the nodes of this world check no credentials"
+        self.note("provider", fault or "well")
+        self._issuer.fault = fault
+
+    def remove_keys(self) -> None:
+        """Take all tokens out of force that there are; others are to be had. Not a fault."""
+        assert self._issuer is not None, "the nodes of this world check no credentials"
+        self.note("remove_keys")
+        self._issuer.rotate()
+        self._issuer.remove_keys()
+
+    def wall_jump(self, node: str, by_s: float) -> None:
+        """Set a node's clock for people, by which tokens tell their times."""
+        self.note("wall_jump", f"{node} {by_s:g} s")
+        self._nodes[node].wall_offset_s += by_s
+
     # The store -------------------------------------------------------------------------------------------------------
 
     def store_down(self, node: str | None = None, *, down: bool = True) -> None:
@@ -270,7 +298,7 @@ class Faults:
     # All of them -----------------------------------------------------------------------------------------------------
 
     async def heal(self) -> None:
-        """End all faults of network, store, records and clock rates; let frozen hosts go on; start nodes."""
+        """End all faults of network, store, records, clocks and providers; let frozen hosts go on; start nodes."""
         self.note("heal")
         self._network.rules.clear()
         for host in (*self._nodes, *self._clients):
@@ -280,6 +308,8 @@ class Faults:
         for route in self._network.routes():
             self._network.set_delay(route.sender, route.receiver, LOCAL)
             self._network.heal(route.sender, route.receiver)
+        if self._issuer is not None:
+            self._issuer.fault = None
         self._disk.outage = False
         self._disk.delay = None
         self._disk.read_only = False
@@ -290,6 +320,7 @@ class Faults:
                 place.store.slow.clear()
                 place.store.replies_lost = 0
             place.clear_points()
+            place.wall_offset_s = 0.0
             if not place.up:
                 await place.start()
         self.mend()

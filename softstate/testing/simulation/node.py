@@ -9,6 +9,7 @@ from typing import final
 
 import trio
 
+from softstate.auth.identity import EVERYBODY_MAY_ALL
 from softstate.errors import Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
@@ -20,6 +21,7 @@ from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
+from softstate.testing.simulation.issuer import SimAuthority
 from softstate.testing.trace import HeldLease, LeasesDropped, NodeEnded, NodeSampled, NodeStarted
 
 PORT = 8700
@@ -42,6 +44,8 @@ class SimNode:
         self.name = name
         self.config = config
         self.clock = SimClock()
+        self.wall_offset_s = 0.0
+        """How much its clock for people is ahead."""
         self.incarnation = 0
         self.node: Node | None = None
         self.store: SimStore | None = None
@@ -57,6 +61,10 @@ class SimNode:
     def url(self) -> str:
         """The URL for clients."""
         return f"ws://{self.name}:{PORT}"
+
+    def wall(self) -> float:
+        """Return the time by its clock for people."""
+        return trio.current_time() + self.wall_offset_s
 
     @property
     def up(self) -> bool:
@@ -76,7 +84,7 @@ class SimNode:
     async def _run(self, started: trio.Event) -> None:
         with self._scope:
             store, position = await self._open()
-            random = Random(self._random.getrandbits(64))
+            random, issuer = Random(self._random.getrandbits(64)), self._environment.issuer
             node = Node(
                 self.config,
                 store,
@@ -86,6 +94,8 @@ class SimNode:
                 now=self.clock.now,
                 bulkhead=Bulkhead(strict=True),
                 date=None,
+                authority=EVERYBODY_MAY_ALL if issuer is None else SimAuthority(issuer),
+                wall=self.wall,
             )
             node.hub.turn_us = HUB_TURN_US
             node.addresses.append(f"{self.name}:{PORT}")

@@ -47,6 +47,7 @@ from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.faults import Faults
 from softstate.testing.simulation.freezer import Freezer
+from softstate.testing.simulation.issuer import SimIssuer
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.trace import MessageWritten, Trace
 
@@ -78,6 +79,7 @@ class World:
         sample_every_s: float = 1.0,
         record_messages: bool = False,
         capacity: Capacity | None = None,
+        token_s: float | None = None,
     ) -> None:
         self.seed = seed
         self.seeds = Seeds(seed)
@@ -87,7 +89,8 @@ class World:
         on_frame = self._record if record_messages else None
         self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
-        self._environment = Environment(self.seeds, self.trace, nursery, freezer, self.network, self.disk)
+        self.issuer = None if token_s is None else SimIssuer(self.trace, token_s)
+        self._environment = Environment(self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer)
         self.clients: dict[str, SimClient] = {}
         self.nodes: dict[str, SimNode] = {}
         config = config or ServerConfig()
@@ -122,16 +125,21 @@ class World:
         codec: Literal["cbor", "json"] = "cbor",
         ttl_ms: int | None = None,
         beat_ms: int | None = BEAT_MS,
+        allowed: Sequence[str] | None = None,
     ) -> SimClient:
         """Start a client that follows `names`, on a host of its own.
 
         It knows `urls` (of a proxy, for example) or else `nodes`, in order; by default all nodes. The other arguments
-        are those of `softstate.connect`.
+        are those of `softstate.connect`. Where nodes check credentials, it may do what `allowed` covers, by default
+        `names`.
         """
         assert name not in self.clients, f"the world has a client {name} already"
         assert name not in self.nodes, f"{name} is a node"
         urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
-        options = {"push": push, "codec": codec, "ttl_ms": ttl_ms, "beat_ms": beat_ms}
+        options: dict[str, Any] = {"push": push, "codec": codec, "ttl_ms": ttl_ms, "beat_ms": beat_ms}
+        if self.issuer is not None:
+            self.issuer.allow(name, *(names if allowed is None else allowed))
+            options["token"] = self.issuer.provider(name)
         client = self.clients[name] = SimClient(self._environment, name, names, urls, options)
         client.start()
         await wait_all_tasks_blocked()
@@ -200,9 +208,10 @@ def run_world(
     """Run a scenario in a world of its own, on virtual time, and return the world as it is at the end.
 
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
-    does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, and ``capacity``:
-    what each node can do (None: any amount of work, at once). The same seed
-    and scenario give the same trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
+    does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, ``capacity``:
+    what each node can do (None: any amount of work, at once), and ``token_s``: for how long tokens are good (None:
+    nodes check no credentials). The same seed and scenario give the same trace in every process, if the scenario draws
+    random numbers from ``world.seeds`` only.
 
     Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.
     Notes on the error give the seed, the time, the faults injected so far, and the last lines of the nodes' logs.

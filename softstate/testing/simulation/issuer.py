@@ -1,0 +1,158 @@
+"""A simulated issuer of tokens and its rules: what each subject may read, and which tokens are good.
+
+Rules and keys are known to all nodes at once; what a token's end means is up to each node's wall clock. A token is a
+text that names its number; there are no signatures, since nobody forges any but by inventing a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, final
+
+import trio
+
+from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
+from softstate.auth.patterns import pattern_of
+from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+from softstate.testing.trace import KeyReplaced, RightsChanged, TokenIssued, Trace
+
+TOKEN_S = 600.0
+"""For how long a token is good, by default."""
+
+ProviderFault: TypeAlias = Literal["fails", "hangs", "stale"]
+
+ISSUER = "https://issuer"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    subject: str
+    key: int
+    ends_at: float
+
+
+@final
+class SimIssuer:
+    """Issues tokens, and holds the rules. `rights` are the names that each subject may read and publish."""
+
+    def __init__(self, trace: Trace, life_s: float = TOKEN_S) -> None:
+        self.life_s = life_s
+        self.generation = 1
+        self.fault: ProviderFault | None = None
+        """The fault of every provider of tokens."""
+        self.fetches = 0
+        """Calls of providers."""
+        self._trace = trace
+        self._rights: dict[str, tuple[str, ...]] = {}
+        self._grants: dict[str, Grant] = {}
+        self._tokens: dict[str, _Token] = {}
+        self._key = 1
+        self._key_min = 1
+        self._last: dict[str, str] = {}
+
+    # The rules -------------------------------------------------------------------------------------------------------
+
+    def allow(self, subject: str, *names: str) -> None:
+        """Let a subject read and publish below these names alone, from now on, on every node."""
+        reach = reach_of(tuple(map(pattern_of, names)))
+        self._rights[subject], self._grants[subject] = names, Grant(read=reach, write=reach)
+        self.generation += 1
+        self._trace.add(RightsChanged(trio.current_time(), subject, names))
+
+    def rights(self, subject: str) -> tuple[str, ...]:
+        """Return the names that a subject may read."""
+        return self._rights[subject]
+
+    def rotate(self) -> None:
+        """Sign with another key from now on; tokens of the one before stay good."""
+        self._key += 1
+
+    def remove_keys(self) -> None:
+        """Take every key but the present one out of force."""
+        self._key_min = self._key
+        self.generation += 1
+        dead = tuple(text for text, token in self._tokens.items() if token.key < self._key_min)
+        self._trace.add(KeyReplaced(trio.current_time(), dead))
+
+    # Tokens ----------------------------------------------------------------------------------------------------------
+
+    def issue(self, subject: str, life_s: float | None = None) -> str:
+        """Make a token."""
+        ends_at = trio.current_time() + (self.life_s if life_s is None else life_s)
+        text = f"token-{len(self._tokens) + 1}-of-{subject}"
+        self._tokens[text] = _Token(subject, self._key, ends_at)
+        self._last[subject] = text
+        self._trace.add(TokenIssued(trio.current_time(), subject, text, ends_at))
+        return text
+
+    def provider(self, subject: str) -> TokenProvider:
+        """Return the provider of a client whose tokens are this subject's."""
+
+        async def provide(_request: TokenRequest) -> str:
+            self.fetches += 1
+            await trio.lowlevel.checkpoint()
+            if self.fault == "hangs":
+                await trio.sleep_forever()
+            if self.fault == "fails":
+                raise OSError("the issuer cannot be reached")
+            if self.fault == "stale" and subject in self._last:
+                return self._last[subject]
+            return self.issue(subject)
+
+        return provide
+
+    def subject_of(self, text: str, now: float, wall: float) -> tuple[_Token, float]:
+        """Return what a token says, and when it ends by a node's clock `now`. Raises `Unauthenticated`."""
+        token = self._tokens.get(text)
+        if token is None:
+            raise refused(Why.SIGNATURE, "nobody issued this token")
+        self.check_key(token)
+        if token.ends_at <= wall:
+            raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
+        return token, now + token.ends_at - wall
+
+    def check_key(self, token: _Token) -> None:
+        """Raise `Unauthenticated` if the key of a token was removed."""
+        if token.key < self._key_min:
+            raise refused(Why.UNKNOWN_KEY, "the token's key was removed: fetch a new one")
+
+    def grant_of(self, subject: str) -> Grant:
+        """Return what a subject may do."""
+        return self._grants.get(subject, Grant())
+
+
+@final
+class SimAuthority:
+    """The authority of one simulated node. It remembers when the tokens end that it has seen, as nodes do."""
+
+    def __init__(self, issuer: SimIssuer) -> None:
+        self._issuer = issuer
+        self._seen: dict[str, Identity] = {}
+
+    @property
+    def generation(self) -> int:
+        """See `softstate.auth.identity.Authority`."""
+        return self._issuer.generation
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+        """See `softstate.auth.identity.Authority`."""
+        if token is None:
+            raise refused(Why.MISSING, "this node wants credentials: present a token")
+        if token in self._seen:
+            return self.again(self._seen[token], now)
+        found, until = self._issuer.subject_of(token, now, wall)
+        grant = self._issuer.grant_of(found.subject)
+        identity = Identity(ISSUER, found.subject, grant, until, generation=self.generation, evidence=found)
+        self._seen[token] = identity
+        return identity
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """See `softstate.auth.identity.Authority`."""
+        if now >= identity.until:
+            raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
+        token = identity.evidence
+        assert isinstance(token, _Token)
+        self._issuer.check_key(token)
+        if identity.generation == self.generation:
+            return identity
+        return replace(identity, grant=self._issuer.grant_of(token.subject), generation=self.generation)

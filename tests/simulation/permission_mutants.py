@@ -1,0 +1,145 @@
+"""Mutants of permissions: each takes one rule of P-AUTH or P-CLI-19 out of the product by a patch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from softstate.auth.identity import EVERYTHING, Identity
+from softstate.client.machine.connection import Connection
+from softstate.client.machine.credentials import Credentials
+from softstate.client.machine.push_messages import PushMessages
+from softstate.client.machine.push_path import PushPath
+from softstate.errors import RequestError
+from softstate.lease.table import Lease, LeaseTable
+from softstate.server.auth.gate import NodeGate
+from softstate.server.fanout.outbox import Outbox
+from softstate.server.http import poll_routes
+from softstate.session import Effect, Send, SendAhead, permission, renewal, subscription
+from softstate.session.state import SessionCore
+
+Patch = pytest.MonkeyPatch
+
+
+def names_are_not_judged(patch: Patch) -> None:
+    """Every name enters the lease."""
+
+    def none(*_args: object) -> Generator[int, None, list[str]]:
+        yield from ()
+        return []
+
+    patch.setattr(subscription, "unreadable_names", none)
+
+
+def polls_are_not_judged(patch: Patch) -> None:
+    """A poll over HTTP answers for all that it names."""
+    patch.setattr(poll_routes, "denied_names", lambda *_args: [])
+
+
+def leases_outlive_credentials(patch: Patch) -> None:
+    """A lease goes on beyond the end of the credentials, and nobody looks at them again."""
+
+    def grant(self: LeaseTable, *args: Any, **kwargs: Any) -> Lease:
+        lease = _grant(self, *args, **kwargs)
+        lease.until, lease.deadline = math.inf, lease.deadline + 60.0
+        return lease
+
+    _grant = LeaseTable.grant
+    patch.setattr(LeaseTable, "grant", grant)
+    patch.setattr(LeaseTable, "belong", lambda self, lease, identity: setattr(lease, "identity", identity))
+    patch.setattr(SessionCore, "credentials", lambda self, now: self.identity)
+    patch.setattr(Connection, "told_credentials", lambda *_args: None)  # which would have the client leave
+
+
+def rules_are_not_compared(patch: Patch) -> None:
+    """A session goes by the rules that were in force at its hello."""
+    patch.setattr(SessionCore, "credentials", lambda self, now: self.identity)
+
+
+def leases_are_not_judged_again(patch: Patch) -> None:
+    """A renewal compares the rules, and takes no names out of the lease."""
+
+    def nothing(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:
+        yield from ()
+        session.leases.belong(lease, session.identity)
+        return []
+
+    patch.setattr(renewal, "judge_again", nothing)
+    patch.setattr(subscription, "judge_again", nothing)
+
+
+def denied_comes_last(patch: Patch) -> None:
+    """`denied` queues behind all that waits, a beat included that tells of the dropped pushes."""
+
+    def discard(self: Outbox, kept: Callable[[str], bool]) -> None:
+        for key in [key for key in self._pending if isinstance(key, str) and not kept(key)]:
+            del self._pending[key]
+            self.sent -= 1
+
+    patch.setattr(Outbox, "discard", discard)
+    judge_again = permission.judge_again
+
+    def late(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:
+        effects = yield from judge_again(session, lease)
+        return [Send(effect.message) if isinstance(effect, SendAhead) else effect for effect in effects]
+
+    for module in (renewal, subscription):
+        patch.setattr(module, "judge_again", late)
+
+
+def pushes_of_lost_names_stay(patch: Patch) -> None:
+    """Pushes that wait for a slow consumer go out, though they may not be read any more."""
+    patch.setattr(Outbox, "discard", lambda self, kept: None)
+
+
+def discarded_pushes_are_counted(patch: Patch) -> None:
+    """`sent` counts pushes that were dropped with their names."""
+    discard = Outbox.discard
+
+    def counting(self: Outbox, kept: Any) -> None:
+        sent = self.sent
+        discard(self, kept)
+        self.sent = sent
+
+    patch.setattr(Outbox, "discard", counting)
+
+
+def bad_tokens_are_anonymous(patch: Patch) -> None:
+    """Credentials that are not good make their peer anybody, who may all."""
+    identify = NodeGate.identify
+
+    def lenient(self: NodeGate, token: str | None, now: float) -> Identity:
+        try:
+            return identify(self, token, now)
+        except RequestError:
+            return Identity("", "", EVERYTHING, generation=self.generation)
+
+    patch.setattr(NodeGate, "identify", lenient)
+
+
+def denied_is_ignored(patch: Patch) -> None:
+    """A client keeps names that were taken from it."""
+    patch.setattr(PushMessages, "_names_lost", lambda *_args: None)
+
+
+def tokens_are_fetched_when_refused_only(patch: Patch) -> None:
+    """A client waits until its token has ended."""
+
+    def told(self: Credentials, token: str | None, _ms: int | None, sent: float) -> None:
+        _told(self, token, None, sent)
+
+    _told = Credentials.told
+    patch.setattr(Credentials, "told", told)
+
+
+def new_tokens_are_not_presented(patch: Patch) -> None:
+    """A client with a new token leaves its connection as it is."""
+    patch.setattr(PushPath, "present_token", lambda self: None)
+
+
+def provider_is_asked_once(patch: Patch) -> None:
+    """A fetch that failed is not made again."""
+    patch.setattr(Credentials, "_again", lambda self, error: None)
