@@ -62,7 +62,7 @@ async def scenario(world: World) -> None:
     await world.sleep(0.1)
     for client in (a, b, poll):
         world.faults.policy(client.name, "single")
-    await commits(2.0, "single", "t/1", every_s=0.5)
+    await commits(3.0, "single", "t/1", every_s=0.5)
     world.faults.resume_reading("a")
     await commits(100.0, "t/1", "t/2", "single")
     for client in (a, b):
@@ -92,8 +92,8 @@ def test_the_world_is_in_order() -> None:
 def test_a_mutant_breaks_a_promise(monkeypatch: pytest.MonkeyPatch, mutate: Mutate, promise: str) -> None:
     mutate(monkeypatch)
     with pytest.raises(AssertionError) as caught:
-        run_checked(1, scenario, nodes=1, token_s=TOKEN_S, bounds=BOUNDS)
+        run_checked(1, scenario, nodes=1, token_s=TOKEN_S, bounds=BOUNDS, to_the_end=True)
     if isinstance(caught.value, PromiseBroken):
-        assert caught.value.violations[0].promise == promise
+        assert promise in {violation.promise for violation in caught.value.violations}
     else:
         assert promise in str(caught.value)

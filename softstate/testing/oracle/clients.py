@@ -75,7 +75,9 @@ class ClientChecks:
     def denied(self, event: NamesDenied) -> None:
         """Take names out of a handle that its application was told it may not read."""
         handle = self._handles.get((event.client, event.handle))
-        if handle is not None:
+        if handle is not None and not event.names:
+            del self._handles[event.client, event.handle]
+        elif handle is not None:
             handle.subscribed = replace(handle.subscribed, names=event.names)
             handle.known = {
                 topic: given

@@ -29,14 +29,14 @@ class _Connection:
     """One WebSocket connection: the client behind it, and the tokens that it has presented.
 
     `asked` are the requests that have names judged, by their ids, with the time at which they were written; `judged_at`
-    is that of the last one that was answered. `lost` are the names that `denied` has taken away, and that the client
-    has not asked for since.
+    is that of the last one that was answered. `lost` are the names that `denied` has taken away, with its time, and
+    that the client has not asked for since.
     """
 
     client: str = ""
     asked: dict[Any, float] = field(default_factory=dict)
     judged_at: float = -math.inf
-    lost: set[str] = field(default_factory=set)
+    lost: dict[str, float] = field(default_factory=dict)
     tokens: list[str] = field(default_factory=list)
     resuming: str | None = None
 
@@ -103,11 +103,12 @@ class PermissionChecks:
             case "auth" | "renew" | "subscribe":
                 connection.asked[message["id"]] = event.at_s
                 connection.tokens += [message["token"]] if "token" in message else []
-                connection.lost -= {*message.get("topics", ()), *message.get("prefixes", ())}
+                for name in (*message.get("topics", ()), *message.get("prefixes", ())):
+                    connection.lost.pop(name, None)
             case "welcome":
                 self._check_welcome(connection, event, message)
             case "denied":
-                connection.lost |= set(message["names"])
+                connection.lost |= dict.fromkeys(message["names"], event.at_s)
             case "notify":
                 self._check_push(connection, event, message["topic"])
                 self._check_credentials(connection, event)
@@ -132,7 +133,9 @@ class PermissionChecks:
 
     def _check_push(self, connection: _Connection, event: MessageWritten, topic: str) -> None:
         self._check_topics(event, [topic], connection.judged_at)
-        if any(covers(name, topic) for name in connection.lost) and not self._could(event.receiver, topic, event.at_s):
+        lost_at = min((at_s for name, at_s in connection.lost.items() if covers(name, topic)), default=math.inf)
+        # Another name may have covered it when these were judged, a moment before.
+        if lost_at < math.inf and not self._could(event.receiver, topic, lost_at - 2 * self._bounds.slack_s):
             what = f"{topic} was pushed behind the `denied` that took it away"
             self._findings.add("S12", event.at_s, event.receiver, what, event)
 

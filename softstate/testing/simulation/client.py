@@ -74,6 +74,7 @@ class SimClient:
         self._queue_in, self._queue_out = trio.open_memory_channel[PublishStarted](PUBLISHES_QUEUED_MAX)
         self._initial_names = tuple(names)
         self._how = "closed"
+        self._lost: dict[str, None] = {}
 
     def start(self) -> None:
         """Begin to connect."""
@@ -146,6 +147,12 @@ class SimClient:
         start_on(self.name, self._tasks, self._follow, handle)
         return handle.number
 
+    def ask_again(self) -> None:
+        """Subscribe to the names that were denied, if the client runs."""
+        lost, self._lost = tuple(self._lost), {}
+        if lost and self.client is not None:
+            self.subscribe(*lost)
+
     def unsubscribe(self, handle: int) -> None:
         """Give up a handle."""
         if (found := self._handles.pop(handle, None)) is not None:
@@ -177,6 +184,7 @@ class SimClient:
                 return
             except Denied:
                 left = tuple(updates.names)
+                self._lost.update(dict.fromkeys(name for name in handle.names if name not in left))
                 self._record(NamesDenied(trio.current_time(), self.name, handle.number, left))
                 if not left:
                     return

@@ -180,7 +180,8 @@ class SimNode:
         outboxes = [connection.outbox for connection in node.sockets if connection.outbox is not None]
         pending = max((len(outbox) for outbox in outboxes), default=0)
         pending_bytes = max((outbox._bytes for outbox in outboxes), default=0)  # noqa: SLF001
-        revoked = sum(node.repairs[reason] for reason in REVOKED)
+        # A request without valid credentials ends the lease, and is answered so.
+        revoked = sum(node.repairs[reason] for reason in REVOKED) + node.gate.refusals.total()
         sample = NodeSampled(
             trio.current_time(), self.name, self.incarnation, leases, len(node.sockets), pending, pending_bytes, revoked
         )

@@ -10,22 +10,32 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import final
+from typing import Any, Literal, final
 
 import trio
 
+from softstate.names import ALL
 from softstate.testing.oracle.oracle import Oracle
 from softstate.testing.simulation.checked_run import check_scenario
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.random_faults import CLIENTS, KINDS
+from softstate.testing.simulation.random_permissions import PERMISSION_KINDS
 from softstate.testing.simulation.traffic import Pace, change_interests, pace_of, publish, set_delays
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ClientEnded, TraceEvent
 
 WITHIN_GROUP_S = 1.0
 """Average time from the beginning of a group of faults to each of them."""
+
+TOKEN_S = 60.0
+"""For how long tokens are good in a world whose nodes check credentials."""
+
+FETCH_S = 95.0
+"""How much longer such a world may take to converge: a fetch that hangs, and a backoff that has grown."""
+
+_ALL_KINDS = KINDS | PERMISSION_KINDS
 
 DOWN_S_MAX = 10.0
 """A node that crashed is started again after a random time up to this."""
@@ -63,11 +73,15 @@ class Outcome:
     error: str | None = None
 
 
-def draw_schedule(seed: int) -> list[ScheduledFault]:
-    """Draw a schedule, in order of time. The same seed draws the same one."""
+def draw_schedule(seed: int, *, permissions: bool = False) -> list[ScheduledFault]:
+    """Draw a schedule, in order of time. The same seed draws the same one.
+
+    `permissions`: for a world whose nodes check credentials, with faults of these, too.
+    """
     random, pace = Random(f"schedule {seed}"), pace_of(seed)
     choice = list(KINDS) if pace.kinds is None else random.sample(list(KINDS), pace.kinds)
-    kinds = random.choices(choice, [KINDS[kind][0] for kind in choice], k=pace.faults)
+    choice += list(PERMISSION_KINDS) if permissions else []
+    kinds = random.choices(choice, [_ALL_KINDS[kind][0] for kind in choice], k=pace.faults)
     groups = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
     times = sorted(groups[at // pace.together] + random.expovariate(1 / WITHIN_GROUP_S) for at in range(pace.faults))
     return [
@@ -76,16 +90,21 @@ def draw_schedule(seed: int) -> list[ScheduledFault]:
     ]
 
 
-def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
+def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: bool = False) -> Outcome:
     """Run a world under a schedule, at its seed's pace, with three clients that also publish, and an oracle.
 
-    Raises nothing: a broken promise, and any other error, is in the outcome.
+    `permissions`: its nodes check credentials, as for `draw_schedule`. Raises nothing: a broken promise, and any other
+    error, is in the outcome.
     """
     worlds: list[tuple[World, Oracle]] = []
     pace = pace_of(seed)
+    bounds = pace.bounds()
+    options: dict[str, Any] = {}
+    if permissions:
+        bounds, options = replace(bounds, service_s=bounds.service_s + FETCH_S), {"token_s": TOKEN_S}
 
     async def scenario(world: World) -> None:
-        oracle = Oracle.attach(world.trace, pace.bounds())
+        oracle = Oracle.attach(world.trace, bounds)
         worlds.append((world, oracle))
         await check_scenario(world, lambda world: _play(world, pace, schedule), oracle)
         for client in world.clients.values():
@@ -93,7 +112,9 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault]) -> Outcome:
 
     error = None
     try:
-        run_world(seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True)
+        run_world(
+            seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True, **options
+        )
     except Exception as failure:  # noqa: BLE001 - any error in a world is a finding
         error = "\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
     if not worlds:
@@ -128,7 +149,8 @@ def _repairs(events: Sequence[TraceEvent]) -> dict[str, int]:
 
 async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) -> None:
     for name in CLIENTS:
-        await world.client(name, *pace.followed, codec="json" if name == "json" else "cbor", push=name != "poll")
+        codec: Literal["json", "cbor"] = "json" if name == "json" else "cbor"
+        await world.client(name, *pace.followed, codec=codec, push=name != "poll", allowed=(ALL,))
     set_delays(world, pace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish, world, pace)
@@ -143,7 +165,7 @@ async def _play(world: World, pace: Pace, schedule: Sequence[ScheduledFault]) ->
 
 async def _inject(world: World, fault: ScheduledFault) -> None:
     await trio.sleep(fault.at_s)
-    end = KINDS[fault.kind][1](world, Random(fault.seed))
+    end = _ALL_KINDS[fault.kind][1](world, Random(fault.seed))
     await trio.sleep(fault.for_s)
     if end is not None:
         end()
