@@ -118,6 +118,10 @@ class RulesAuthority:
                 return self._static_identity(static, evidence, now)
         return self._anonymous()
 
+    def awaits_keys(self, now: float) -> bool:
+        """Tell whether keys of an issuer are being fetched, or are due to be."""
+        return any(keyring.fetching or keyring.due_at <= now for keyring in self.keyrings.values())
+
     def change(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
         """Take another policy in the place of the one before, with the keyrings of its issuers."""
         self._take(policy, keyrings)

@@ -173,6 +173,9 @@ class Authority(Protocol):
         Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed.
         """
 
+    def awaits_keys(self, now: float) -> bool:
+        """Tell whether keys are about to be fetched, so that a token whose key is unknown may be good in a moment."""
+
 
 class EverybodyMayAll:
     """The authority of a node that checks no credentials, and lets anyone do everything."""
@@ -189,6 +192,10 @@ class EverybodyMayAll:
     def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
         """Return the identity as it is."""
         return identity
+
+    def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
+        """Return False: there are none."""
+        return False
 
 
 EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()

@@ -25,6 +25,7 @@ class RulesGate:
     tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
     generation: int = 0
+    fetching: bool = False
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
 
@@ -56,6 +57,10 @@ class RulesGate:
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
         grant = self.grants.get(subject, Grant())
         return Identity("issuer", subject, grant, until, generation=self.generation, evidence=token)
+
+    def awaits_keys(self, now: float) -> bool:
+        """Tell whether a test says so."""
+        return self.fetching
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity under the present rules."""

@@ -155,7 +155,13 @@ class Credentials:
             self._fetching = None
             self._again(error)
 
-    def _again(self, error: RequestError) -> None:
+    def postpone(self, error: SoftstateError | None) -> None:
+        """Take note that a node could not judge a token now: after a backoff one is fetched, and presented again."""
+        if self._fetching is None and self._fetch_at == math.inf:
+            self._attempts += 1
+            self._again(error)
+
+    def _again(self, error: SoftstateError | None) -> None:
         self.core.last_error = error
         bound_s = min(FETCH_CAP_S, FETCH_BASE_S * 2.0 ** min(max(self._attempts - 1, 0), 16))
         self._fetch_at = self.core.now + self._random.uniform(0.0, bound_s)

@@ -224,7 +224,9 @@ class PushMessages:
         _, token, _ = connection.presenting
         connection.presenting = None
         core, error = self._core, _cause_of(message).error
-        assert isinstance(error, Unauthenticated)
+        if not isinstance(error, Unauthenticated):
+            core.credentials.postpone(error)
+            return
         if not core.credentials.refused(token, error):
             core.fire(Trigger.TOKEN_FINAL, Cause(error=error))
             return
@@ -324,7 +326,9 @@ class PushMessages:
 
     def _error(self, connection: Connection, message: Error) -> None:
         core = self._core
-        if message.code == "unauthenticated" and core.credentials.provider:
+        if connection.presenting is not None and message.id == connection.presenting[0]:
+            self._auth_refused(connection, message)
+        elif message.code == "unauthenticated" and core.credentials.provider:
             self._refused_again(connection, message)
         elif isinstance(message.id, int):
             error = error_of(
@@ -347,9 +351,6 @@ class PushMessages:
 
     def _refused_again(self, connection: Connection, message: Error) -> None:
         """Take note that a request was refused for its credentials: it is made again with others."""
-        if connection.presenting is not None and message.id == connection.presenting[0]:
-            self._auth_refused(connection, message)
-            return
         if isinstance(message.id, int):
             error = _cause_of(message).error
             assert isinstance(error, Unauthenticated)

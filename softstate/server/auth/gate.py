@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import structlog
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority, Identity
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority, Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
-from softstate.errors import Unauthenticated
+from softstate.errors import Unauthenticated, Unavailable
+
+KEYS_RETRY_MS = 500
+"""Delay after which a client is told to present a token again whose key is not known yet."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -38,12 +41,15 @@ class NodeGate:
         return self.authority.generation
 
     def identify(self, token: str | None, now: float) -> Identity:
-        """See `softstate.session.Gate`."""
+        """See `softstate.session.Gate`. Raises `Unavailable` while the keys are fetched that may make it good."""
         if self.open:
             self._note_ignored(token)
         try:
             return self.authority.identify(token, now, self._wall())
         except Unauthenticated as error:
+            if error.why == Why.UNKNOWN_KEY and self.authority.awaits_keys(now):
+                text = "the key of this token is not known yet, and keys are being fetched: present it again"
+                raise Unavailable(text, retry_ms=KEYS_RETRY_MS) from None
             self._note_refused(error)
             raise
 

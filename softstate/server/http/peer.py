@@ -145,7 +145,7 @@ class HttpPeer(HttpChannel):
                     self._await_body()
                 else:
                     self._take_body(head.body)
-        except (Refused, Invalid, Unauthenticated, Denied) as error:
+        except (Refused, Invalid, Unauthenticated, Denied, Unavailable) as error:
             self._answer(refusal(self._context, request, error))
 
     def _take_body(self, body: bytes) -> None:

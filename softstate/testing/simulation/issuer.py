@@ -146,6 +146,10 @@ class SimAuthority:
         self._seen[token] = identity
         return identity
 
+    def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
+        """Return False: keys are known at once."""
+        return False
+
     def again(self, identity: Identity, now: float) -> Identity:
         """See `softstate.auth.identity.Authority`."""
         if now >= identity.until:

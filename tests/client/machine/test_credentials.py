@@ -337,6 +337,19 @@ def test_an_answer_to_what_was_sent_before_the_new_token_waits_for_it() -> None:
     assert rig.mode == "syncing"
 
 
+def test_a_token_that_a_node_cannot_judge_yet_is_presented_again() -> None:
+    """Its key may be on its way: that is no refusal."""
+    rig = Provided("a").come_live()
+    rig.live_until_fetch(rig.now + HOUR_MS / 1000)
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    rig.arrive(Error("unavailable", "keys are being fetched", auth.id, 500))
+    assert rig.mode == "live"
+    rig.live_until_fetch(rig.now + 600)
+    rig.give("t2")
+    assert [each.token for each in rig.recently_sent(Auth)] == ["t2"]
+
+
 def test_the_same_token_again_is_not_presented_again() -> None:
     """A8: a provider that keeps tokens gives the refused one twice."""
     rig = Provided("a").come_live()

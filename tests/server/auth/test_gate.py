@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL
-from softstate.errors import Unauthenticated
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity, Why, refused
+from softstate.errors import Unauthenticated, Unavailable
 from softstate.server.auth.gate import NodeGate
 from tests.kit.rules_gate import RulesGate
 
@@ -30,3 +30,19 @@ def test_an_open_gate_takes_everybody_for_anybody() -> None:
         identity = gate.identify(token, 0.0)
         assert (identity.subject, identity.until, identity.grant.admin) == ("", math.inf, True)
     assert gate.again(identity, 0.0) is identity
+
+
+def test_a_token_whose_key_is_being_fetched_is_to_be_presented_again() -> None:
+    class Fetching(RulesGate):
+        def identify(self, token: str | None, now: float, wall: float = 0.0) -> Identity:
+            raise refused(Why.UNKNOWN_KEY, "no such key")
+
+    rules = Fetching(fetching=True)
+    gate = NodeGate(rules, lambda: 5.0, lambda: 1e9)
+    with pytest.raises(Unavailable) as caught:
+        gate.present("token", 5.0)
+    assert caught.value.retry_ms
+    assert not gate.refusals
+    rules.fetching = False
+    with pytest.raises(Unauthenticated):
+        gate.present("token", 5.0)
