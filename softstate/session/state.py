@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
 from softstate.auth.identity import Identity
-from softstate.auth.lasting import NOBODY, lasting
+from softstate.auth.lasting import CREDENTIALS_S_MIN, NOBODY, lasting
 from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
@@ -169,7 +169,7 @@ class SessionCore:
         identity = self.identity
         if identity.generation != self.gate.generation:
             identity = self.identity = self.gate.again(identity, now)
-        return lasting(identity, now)
+        return identity if identity.until - now >= CREDENTIALS_S_MIN else lasting(identity, now)
 
     def credentials_ms(self, at: float) -> int | None:
         """Return for how long after the arrival of a request, `at`, the credentials are good; None for no end."""
