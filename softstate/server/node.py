@@ -239,7 +239,7 @@ class Node:
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(self.counts(), self.repairs, self.closes, self.http.statistics()))
+        return render(families_of(self.counts(), self.repairs, self.closes, self.http.statistics(), self.gate.refusals))
 
     def _draw_spread_s(self) -> float:
         return self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)

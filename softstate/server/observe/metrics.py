@@ -100,11 +100,16 @@ def render(families: Iterable[Family]) -> bytes:
 
 
 def families_of(
-    counts: Mapping[str, float], repairs: Mapping[str, int], closes: Mapping[int, int], http: HttpStatistics
+    counts: Mapping[str, float],
+    repairs: Mapping[str, int],
+    closes: Mapping[int, int],
+    http: HttpStatistics,
+    refusals: Mapping[str, int],
 ) -> list[Family]:
     """Return the metrics of a node.
 
-    These are its plain `counts`, its `repairs` by name, its `closes` of WebSockets by code, and its HTTP server's.
+    These are its plain `counts`, its `repairs` by name, its `closes` of WebSockets by code, its HTTP server's, and its
+    `refusals` of credentials by the check that refused them.
     """
     families = []
     for name, number in counts.items():
@@ -112,6 +117,7 @@ def families_of(
         families.append(Family(name, words, kind, {(): number}))
     by_name: dict[tuple[str, ...], float] = {(name,): number for name, number in repairs.items()}
     by_code: dict[tuple[str, ...], float] = {(str(code),): number for code, number in closes.items()}
+    by_why: dict[tuple[str, ...], float] = {(why,): number for why, number in refusals.items()}
     replies: dict[tuple[str, ...], float] = {
         (route, str(status)): number for (route, status), number in http.replies.items()
     }
@@ -119,6 +125,7 @@ def families_of(
         *families,
         Family("repairs", "Repairs by name.", "counter", by_name, ("what",)),
         Family("websocket_closes", "WebSockets that the node closed, by code.", "counter", by_code, ("code",)),
+        Family("credentials_refused", "Credentials refused, by the check that did.", "counter", by_why, ("why",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
         Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): http.connections}),
         Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): http.holds}),
