@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import nsmallest
 from typing import Protocol
 
 from softstate.auth.patterns import Pattern, least, pattern_of
@@ -109,10 +110,12 @@ class Grant:
         if self.admin or not prefix.endswith("/"):
             return ()
         asked = pattern_of(prefix)
-        met = (pattern.within(asked) for pattern in self.read.patterns())
-        names = [str(pattern) for pattern in least(pattern for pattern in met if pattern is not None)]
-        inside = (name for name in names if prefix == ALL or name.startswith(prefix))
-        return tuple(name for name in inside if self.may_read(name))[:NARROW_MAX]
+        inside = "" if prefix == ALL else prefix
+        names = {name for name in self.read.names if name.startswith(inside) and (inside or not name.startswith("$"))}
+        met = {str(pattern) for wild in self.read.wild if (pattern := wild.within(asked)) and pattern.is_name}
+        # Names of a grant do not cover each other; those that a pattern has become may be covered by any.
+        names |= {name for name in met if not any(wider in names | met for wider in prefixes_of(name) if wider != name)}
+        return tuple(nsmallest(NARROW_MAX, (name for name in names if not _is_reserved(name))))
 
 
 NOTHING = Grant()

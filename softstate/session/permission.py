@@ -51,5 +51,9 @@ def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list
         return []
     session.unaware = True
     portions = [lost[at : at + DENIED_PER_MESSAGE] for at in range(0, len(lost), DENIED_PER_MESSAGE)]
-    told = [SendAhead(DeniedNames(list(names), narrowed(grant, names))) for names in portions]
+    narrow = narrowed(grant, lost)
+    told = [
+        SendAhead(DeniedNames(list(names), {name: narrow[name] for name in names if name in narrow}))
+        for names in portions
+    ]
     return [DropUncovered(lease.names), *told]

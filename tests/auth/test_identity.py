@@ -1,6 +1,7 @@
 import pytest
 
 from softstate.auth.identity import EVERYBODY_MAY_ALL, NARROW_MAX, Grant, Identity, Reach, reach_of
+from softstate.auth.narrowing import NARROWED_MAX, narrowed
 from softstate.auth.patterns import pattern_of
 
 
@@ -68,18 +69,35 @@ def test_other_names_that_begin_likewise_are_not_reserved() -> None:
         (["orders/"], "other/", ()),
         (["$softstate/x/", "$x/"], "/", ()),
         (["orders/u1/"], "orders/7", ()),
+        (["*/*/x"], "orders/", ()),
+        (["*/u1/x", "orders/u1/"], "orders/", ("orders/u1/",)),
+        (["*/u1/", "*/u1/x/"], "orders/", ("orders/u1/",)),
+        (["*/u1"], "/", ()),
     ],
 )
 def test_narrow_tells_names_of_the_grant_below_a_prefix(
     patterns: list[str], prefix: str, names: tuple[str, ...]
 ) -> None:
     grant = Grant(read=reach(*patterns))
-    assert [name for name in grant.narrow(prefix) if "*" not in name] == [name for name in names if "*" not in name]
+    assert grant.narrow(prefix) == tuple(name for name in names if "*" not in name)
     assert all(grant.may_read(name) and (prefix == "/" or name.startswith(prefix)) for name in grant.narrow(prefix))
 
 
 def test_narrow_tells_few() -> None:
     assert len(Grant(read=reach(*(f"a/{i}" for i in range(100)))).narrow("a/")) == NARROW_MAX
+
+
+def test_of_many_denied_prefixes_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs as much as the grant has names: a request for 10,000 that have nothing below took 0.1 s of a turn."""
+    looked: list[str] = []
+
+    def narrow(_grant: Grant, prefix: str) -> tuple[str, ...]:
+        looked.append(prefix)
+        return ()
+
+    monkeypatch.setattr(Grant, "narrow", narrow)
+    assert narrowed(Grant(), [f"p{number}/" for number in range(NARROWED_MAX + 1)]) == {}
+    assert len(looked) == NARROWED_MAX
 
 
 def test_without_rules_everybody_may_all() -> None:

@@ -250,6 +250,18 @@ def test_few_denied_prefixes_of_many_are_narrowed(rig: SessionRig, gate: RulesGa
     assert len(answer.narrow) == NARROWED_MAX
 
 
+def test_few_prefixes_of_many_that_are_taken_away_are_narrowed(gate: RulesGate) -> None:
+    rig = SessionRig(names_max=2 * DENIED_PER_MESSAGE)
+    rig.gate = gate
+    names = [f"p{number}/" for number in range(2 * DENIED_PER_MESSAGE)]
+    gate.may("u1", read=["/"])
+    peer = opened(rig, *names)
+    gate.may("u1", read=[f"{name}x" for name in names])
+    told = [message for message in peer.ask(renew(1, *names)) if isinstance(message, DeniedNames)]
+    assert [len(message.names) for message in told] == [DENIED_PER_MESSAGE] * 2
+    assert sum(len(message.narrow) for message in told) == NARROWED_MAX
+
+
 # Rules that change ---------------------------------------------------------------------------------------------------
 
 
