@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -37,13 +37,16 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """Where the keys of an issuer come from: `at` is a path, relative to the file's folder, or a URL."""
+    """Where the keys of an issuer come from: `at` is a path, relative to the file's folder, or a URL.
+
+    `where` says in words where that is written. Two sources are equal if the same keys come from them.
+    """
 
     kind: SourceKind
     at: str
     algorithms: tuple[str, ...]
     times: Times
-    where: str
+    where: str = field(compare=False)
 
     @property
     def fetched(self) -> bool:

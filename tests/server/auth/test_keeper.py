@@ -193,6 +193,15 @@ async def test_a_source_that_changes_is_fetched(path: Path, autojump_clock: Mock
         assert rig.identify("e") == "u1"
 
 
+async def test_a_change_elsewhere_in_the_file_leaves_fetched_keys(path: Path, autojump_clock: MockClock) -> None:
+    """A rule above the issuer moves it to another line: its keys are no others, and the issuer may be down."""
+    async with running(path, "e") as rig:
+        rig.issuer.down = True
+        write(path, ALLOW + "\n" + FETCHED)
+        await rig.keeper.reload()
+        assert rig.identify("e") == "u1"
+
+
 async def test_a_file_of_keys_that_changes_is_read_again(path: Path, autojump_clock: MockClock) -> None:
     keys = path.with_name("keys.json")
     write(keys, json.dumps({"keys": [key("e").public_jwk()]}))
