@@ -195,6 +195,21 @@ def test_an_audience_that_is_no_longer_accepted_is_noticed() -> None:
         authority.again(identity, NOW)
 
 
+def test_times_are_checked_by_the_present_rules() -> None:
+    """A token that is verified already is no better than one that is presented first."""
+    authority = rules(OWN)
+    found = authority.identify(token(), NOW, WALL)
+    brief = Issuer("https://id", ("softstate",), max_token_s=60)
+    authority.change(Policy((brief,), (), (OWN,)), authority.keyrings)
+    with Refused(Why.TOO_LONG):
+        authority.again(found, NOW)
+    with Refused(Why.TOO_LONG):
+        authority.identify(token(), NOW, WALL)
+    strict = Issuer("https://id", ("softstate",), leeway_s=0)
+    authority.change(Policy((strict,), (), (OWN,)), authority.keyrings)
+    assert authority.again(found, NOW).until == pytest.approx(found.until - ISSUER.leeway_s)
+
+
 def test_equal_grants_are_one_object() -> None:
     authority = rules(PUBLIC)
     one, other = (authority.identify(token(sub=subject), NOW, WALL) for subject in ("a", "b"))
