@@ -7,10 +7,12 @@ do not come back together. So some are prepared, with a time each, and given out
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import final
 
 import trio
 
+from softstate.auth.lasting import NOBODY
 from softstate.errors import Overloaded
 from softstate.server.edge.admission import Kind
 from softstate.server.http.context import HttpContext
@@ -56,7 +58,8 @@ class Prepared:
             self._replies.clear()
             self._until = now + PREPARED_S
         if len(self._replies) < PREPARED:
-            reply = refusal(context, request, shed(context, self._kind))
+            # Others are given it, too: nothing in it may be of one identity.
+            reply = refusal(context, replace(request, identity=NOBODY), shed(context, self._kind))
             self._replies.append(write_reply(reply, context.date(), close=False, bodiless=False))
             return self._replies[-1]
         self._given = (self._given + 1) % PREPARED

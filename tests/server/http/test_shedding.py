@@ -14,6 +14,7 @@ from softstate.server.http.shedding import _WORDS, PREPARED, PREPARED_S
 from softstate.wire import JSON
 from tests.kit.fake_node import Answer, FakeNode, Peer, parse, read_all
 from tests.kit.fake_wire import FakeWire
+from tests.kit.rules_gate import RulesGate
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POLL = b"POST /v1/poll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -44,6 +45,17 @@ async def test_one_that_is_shed_is_told_when_to_come_back_and_its_connection_is_
     assert (refused.json["retry_ms"], alive.status) == (2_500, 200)
     assert (again.status, again.json["retry_ms"]) == (503, 3_500), "not all at the same time"
     assert "connection" not in refused.headers
+
+
+async def test_a_refusal_tells_nothing_of_other_identities() -> None:
+    """It is prepared for one, and given to others in turn."""
+    rules = RulesGate()
+    node = FakeNode(authority=rules)
+    node.admission.shed_s = 2.5
+    rules.issue("token", "u1", trio.current_time() + 1_000)
+    refused = await node.exchange(POLL.replace(b"Host", b"Authorization: Bearer token\r\nHost"))
+    assert statuses(refused) == [503]
+    assert "softstate-credentials-ms" not in refused[0].headers
 
 
 async def test_publishes_and_probes_and_single_topics_are_not_shed() -> None:
