@@ -241,12 +241,15 @@ class LeaseTable:
         if deadline > lease.deadline:  # noqa: PLR1730
             lease.deadline = deadline
 
-    def belong(self, lease: Lease, identity: Identity) -> None:
-        """Note whose lease it is, and under which grant all of its names were judged.
+    def bound(self, lease: Lease, until: float) -> None:
+        """Have the deadline move no more beyond `until`, the end of the credentials that are presented now.
 
-        The deadline stays, should these credentials end sooner than those before: its client was told of it, and they
-        are good until then.
+        It stays where it is, should these end sooner than those before: its client was told of it.
         """
+        lease.until = until
+
+    def belong(self, lease: Lease, identity: Identity) -> None:
+        """Note whose lease it is, and under which grant all of its names were judged; as `bound` besides."""
         lease.identity, lease.until = identity, identity.until
 
     def release(self, lease: Lease) -> None:

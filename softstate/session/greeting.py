@@ -50,6 +50,7 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     session.leases.attach(lease, session.sink)
     session.lease, session.token = lease, lease.token
     gap_buffer = session.gap_buffer = GapBuffer(lease.names, whole=True, topics_max=session.gap_topics_max)
+    session.leases.bound(lease, identity.until)
     session.leases.extend(lease, now, session.granted_ttl_ms(hello.ttl_ms) / 1000)
     return [*others, *session.work_through(_resume(session, lease, hello, gap_buffer, now))]
 

@@ -40,8 +40,11 @@ def _judge(session: SessionCore, pending: PendingPoll) -> Generator[int, None, b
 
 
 def poll_page(session: SessionCore, pending: PendingPoll, page: Page, now: float) -> list[Effect]:
-    """Send a page; if the rules have changed since the names were judged, they are judged again first (P-AUTH-4)."""
-    if pending.generation == session.gate.generation:
+    """Send a page; if the rules have changed since the names were judged, they are judged again first (P-AUTH-4).
+
+    Behind the end of the credentials nothing is told: the poll may have waited for a revision (P-AUTH-3).
+    """
+    if session.stands(pending.generation, now):
         return _send_page(session, pending, page)
     session.pending = None
     try:

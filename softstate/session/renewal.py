@@ -23,6 +23,8 @@ def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
     lease = session.living_lease(now)
     if lease is None:
         return _no_lease(session, message.id)
+    if lease.identity is not identity:
+        session.leases.bound(lease, identity.until)
     session.leases.extend(lease, now, None if message.ttl_ms is None else session.granted_ttl_ms(message.ttl_ms) / 1000)
     if lease.identity is identity:
         return session.ask(PendingRenew(message, now))

@@ -171,6 +171,10 @@ class SessionCore:
             identity = self.identity = self.gate.again(identity, now)
         return identity if identity.until - now >= CREDENTIALS_S_MIN else lasting(identity, now)
 
+    def stands(self, generation: int, now: float) -> bool:
+        """Tell whether what was judged under the rules of a generation may be told: they are in force, and it lasts."""
+        return generation == self.gate.generation and now < self.identity.until
+
     def credentials_ms(self, at: float) -> int | None:
         """Return for how long after the arrival of a request, `at`, the credentials are good; None for no end."""
         left_s = self.identity.until - at

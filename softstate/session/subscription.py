@@ -39,6 +39,7 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
     lease = session.living_lease(now)
     said: list[Effect] = []
     if lease is not None:
+        session.leases.bound(lease, session.identity.until)
         session.leases.extend(lease, now)
     try:
         if lease is not None:
@@ -97,9 +98,10 @@ def enter(
 def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
     """Send a page; behind the last one, what was held back and the read does not cover (P-SUB-5).
 
-    If the rules have changed since the names were judged, they are judged again first (P-AUTH-4).
+    If the rules have changed since the names were judged, they are judged again first (P-AUTH-4). Behind the end of the
+    credentials nothing is told, though the sweep may not have ended the lease yet (P-AUTH-3).
     """
-    if pending.generation == session.gate.generation:
+    if session.stands(pending.generation, now):
         return _send_page(session, pending, page, now)
     session.pending = None
     try:

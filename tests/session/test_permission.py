@@ -1,7 +1,7 @@
 """Rights to read and to publish, until credentials end: judged on receipt, and again when rules change (P-AUTH)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -23,6 +23,7 @@ from softstate.wire.messages import (
     Poll,
     Polled,
     Publish,
+    Renew,
     Renewed,
     Revoked,
     Subscribe,
@@ -121,6 +122,52 @@ def test_a_node_that_checks_none_tells_nothing() -> None:
     (welcome,) = SessionRig().connect().ask(Hello(token="whatever"))
     assert isinstance(welcome, Welcome)
     assert (welcome.credentials_ms, welcome.subject) == (None, None)
+
+
+@pytest.mark.parametrize("ask", [lambda: renew(1, "a"), lambda: subscribe(1, "a")], ids=["renew", "subscribe"])
+def test_no_lease_is_extended_beyond_an_end_that_the_rules_have_brought_nearer(
+    rig: SessionRig, gate: RulesGate, ask: Callable[[], Renew | Subscribe]
+) -> None:
+    peer = opened(rig, "a")
+    lease = peer.machine.lease
+    assert lease is not None
+    before = lease.deadline
+    rig.now += 2
+    gate.issue("token", "u1", rig.now + 3)
+    gate.generation += 1
+    peer.ask(ask())
+    assert lease.deadline == max(before, rig.now + 3)
+
+
+def test_a_resumed_lease_is_not_extended_beyond_the_credentials_that_resume_it(
+    rig: SessionRig, gate: RulesGate
+) -> None:
+    gate.issue("brief", "u1", rig.now + 7)
+    rig.push("a")
+    first = opened(rig, "a")
+    lease = first.machine.lease
+    assert lease is not None
+    before = lease.deadline
+    rig.now += 2
+    (welcome, *_) = rig.connect().ask(Hello(rig.position(), lease.token, rig.hub, token="brief"))
+    assert isinstance(welcome, Welcome)
+    assert welcome.resumed
+    assert lease.deadline == max(before, rig.now + 5)
+
+
+@pytest.mark.parametrize("message", [subscribe(1, "a"), Poll(1, topics={"a": 0})], ids=["subscribe", "poll"])
+def test_behind_the_end_of_credentials_nothing_is_answered(
+    rig: SessionRig, gate: RulesGate, message: Subscribe | Poll
+) -> None:
+    """The read may take long, and the sweep finds the lease up to a second late."""
+    gate.issue("token", "u1", rig.now + 2)
+    peer = opened(rig)
+    peer.receive(message)
+    rig.now += 2
+    error = only(peer.serve())
+    assert isinstance(error, Error)
+    assert (error.code, error.id) == ("unauthenticated", 1)
+    assert peer.machine.state is State.LAPSED
 
 
 def test_no_lease_goes_beyond_the_credentials(rig: SessionRig, gate: RulesGate) -> None:
