@@ -87,7 +87,7 @@ class PublicKey:
         """Tell whether this key has signed a token that is made as it should be."""
         try:
             deserialize_compact(token, self._key, registry=self._registry)
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, RecursionError):  # it reads the header again, a few calls deeper
             return False
         return True
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import OKPKey, RSAKey
 
+from softstate.auth import signature
 from softstate.auth.signature import (
     ALGORITHMS,
     BadKey,
@@ -245,3 +246,13 @@ def test_nothing_secret_is_shown(name: str) -> None:
 def test_a_secret_has_no_public_half() -> None:
     with pytest.raises(BadKey, match="no public half"):
         key("h").public_jwk()
+
+
+def test_a_header_too_deep_for_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the header again, a few calls deeper than where that went well, and has no error of its own for it."""
+
+    def too_deep(*_arguments: object, **_more: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(signature, "deserialize_compact", too_deep)
+    assert not new_key("HS256", "k").public.verifies("e30.e30.eHg")
