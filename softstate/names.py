@@ -1,7 +1,8 @@
 """Names: topics and prefixes.
 
-A *topic* names one piece of state; a *prefix* (a topic followed by ``/``, or ``/`` alone) stands for every topic below
-it; a *name* is either.
+A *topic* names one piece of state; a *prefix* (a topic followed by ``/``) stands for every topic below it, and ``/``
+for all but those that begin with ``$``, which only a name that spells their first segment reaches; a *name* is either.
+A store makes no such difference: to it ``/`` is everything.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ TOPIC_BYTES_MAX = 255
 """Longest topic, in bytes of UTF-8."""
 
 ALL = "/"
-"""The prefix that stands for every topic."""
+"""The prefix that stands for every topic, but those that are `SPELT`."""
+
+SPELT = "$"
+"""The beginning of topics that ``/`` does not reach."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -54,20 +58,26 @@ def is_prefix(name: str) -> bool:
 
 
 def covers(name: str, topic: str) -> bool:
-    """Tell whether a subscription to `name` (a topic or a prefix) covers `topic`."""
+    """Tell whether `name` (a topic or a prefix) covers `topic` in a store."""
     return name in (topic, ALL) or (name[-1] == "/" and topic.startswith(name))
 
 
 def covered(names: Container[str], topic: str) -> bool:
-    """Tell whether one of `names` covers `topic`."""
-    return topic in names or any(prefix in names for prefix in prefixes_of(topic))
+    """Tell whether a subscription to one of `names` covers `topic`."""
+    return topic in names or any(prefix in names for prefix in reaching(topic))
 
 
 def prefixes_of(topic: str) -> list[str]:
-    """List every prefix that covers `topic`, the widest first."""
+    """List every prefix that covers `topic` in a store, the widest first."""
     found = [ALL]
     at = topic.find("/")
     while at >= 0:
         found.append(topic[: at + 1])
         at = topic.find("/", at + 1)
     return found
+
+
+def reaching(topic: str) -> list[str]:
+    """List every prefix of which a subscription covers `topic`, the widest first."""
+    found = prefixes_of(topic)
+    return found[1:] if topic[:1] == SPELT else found

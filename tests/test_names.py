@@ -2,7 +2,17 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from softstate.errors import Invalid
-from softstate.names import ALL, TOPIC_BYTES_MAX, check_prefix, check_topic, covers, is_prefix, prefixes_of
+from softstate.names import (
+    ALL,
+    TOPIC_BYTES_MAX,
+    check_prefix,
+    check_topic,
+    covered,
+    covers,
+    is_prefix,
+    prefixes_of,
+    reaching,
+)
 
 CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 
@@ -156,3 +166,14 @@ def test_the_prefixes_of_a_topic_are_valid_and_widest_first(topic: str) -> None:
     assert prefixes == [ALL, *("/".join(topic.split("/")[:n]) + "/" for n in range(1, len(topic.split("/"))))]
     assert [check_prefix(prefix) for prefix in prefixes] == prefixes
     assert all(covers(prefix, topic) for prefix in prefixes)
+
+
+def test_a_store_finds_below_the_widest_prefix_what_no_subscription_to_it_reaches() -> None:
+    for topic in ("$a/b", "$a", "$"):
+        assert covers("/", topic)
+        assert "/" in prefixes_of(topic)
+        assert "/" not in reaching(topic)
+        assert not covered({"/"}, topic)
+        assert covered({"/", topic}, topic)
+    assert reaching("$a/b") == ["$a/"]
+    assert reaching("a/$b") == ["/", "a/"]

@@ -34,7 +34,7 @@ from softstate.auth.identity import Identity
 from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
-from softstate.names import prefixes_of
+from softstate.names import reaching
 from softstate.wire.subscription_digest import MASK, name_hash
 
 GRACE = 0.1
@@ -366,7 +366,7 @@ class LeaseTable:
         `members` unless pushing twice is harmless. The groups are the table's own: read them before the next change to
         it, or from a copy if what you do may release a lease.
         """
-        found = [self._groups.get(topic), *map(self._groups.get, prefixes_of(topic))]
+        found = [self._groups.get(topic), *map(self._groups.get, reaching(topic))]
         return [group for group in found if group is not None]
 
     def members(self, topic: str) -> Iterable[Lease]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Iterable
 
 from softstate.model import Record
-from softstate.names import prefixes_of
+from softstate.names import reaching
 
 GAP_TOPICS_MAX = 1_024
 """Default for how many topics a gap buffer holds; beyond it all are dropped, and one more page is read (P-SUB-6)."""
@@ -105,7 +105,7 @@ class GapBuffer:
         topic, too.
         """
         names = self._names
-        return min([self._answer(name) for name in (topic, *prefixes_of(topic)) if name in names], default=0)
+        return min([self._answer(name) for name in (topic, *reaching(topic)) if name in names], default=0)
 
     def _answer(self, name: str) -> int:
         if self._fresh is None or name in self._fresh:

@@ -309,6 +309,17 @@ def test_few_prefixes_of_many_that_are_taken_away_are_narrowed(gate: RulesGate) 
     assert sum(len(message.narrow) for message in told) == NARROWED_MAX
 
 
+def test_the_widest_prefix_does_not_tell_what_only_its_own_name_covers(rig: SessionRig, gate: RulesGate) -> None:
+    """S13: the pattern ``/`` does not cover it, so neither may a lease of the prefix."""
+    gate.may("u1", read=["/", "$b/"])
+    peer = opened(rig, "/")
+    rig.push("$a/x", "$softstate/x", "$b/x", "a")
+    assert [message.topic for message in peer.take() if isinstance(message, Notify)] == ["a"]
+    peer.ask(subscribe(1, "$b/"))
+    rig.push("$a/x", "$b/x", "a")
+    assert [message.topic for message in peer.take() if isinstance(message, Notify)] == ["$b/x", "a"]
+
+
 # Rules that change ---------------------------------------------------------------------------------------------------
 
 

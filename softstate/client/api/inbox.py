@@ -16,7 +16,7 @@ import trio
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, SoftstateError
 from softstate.model import Change
-from softstate.names import prefixes_of
+from softstate.names import reaching
 
 UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 """One of the things that `Updates.events` yields."""
@@ -151,7 +151,7 @@ class Inbox:
 
     def unreadable(self, topics: Iterable[str]) -> None:
         """Take topics whose stored records are damaged; what is pending of them stays."""
-        mine = [topic for topic in topics if not self.names.keys().isdisjoint((topic, *prefixes_of(topic)))]
+        mine = [topic for topic in topics if not self.names.keys().isdisjoint((topic, *reaching(topic)))]
         if not mine:
             return
         pending = self._pending.get(_DAMAGED)
@@ -232,10 +232,10 @@ class Inboxes:
         above: dict[str, dict[Inbox, None]] = {}  # the topics of a page have few prefixes between them
         for change in changes:
             topic = change.topic
-            parent = topic[: topic.rfind("/") + 1]
+            parent = topic[: topic.rfind("/") + 1] or topic[:1]  # one that is `SPELT` has others than its siblings
             found = above.get(parent)
             if found is None:
-                found = above[parent] = self._holders(prefixes_of(topic))
+                found = above[parent] = self._holders(reaching(topic))
             if topic in self._by_name:
                 found = {**self._by_name[topic], **found}
             for inbox in found:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from softstate.client.machine.certificate import Certificate
 from softstate.client.machine.known_topics import KnownTopics
 from softstate.model import Change
-from softstate.names import is_prefix, prefixes_of
+from softstate.names import is_prefix, reaching
 from softstate.position import Position
 from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 
@@ -120,7 +120,7 @@ class Knowledge:
                 self._digest = (self._digest - name_hash(name)) & MASK
                 removed.append(name)
         for name in removed:
-            if any(prefix in self.subscriptions for prefix in prefixes_of(name.rstrip("/")) if prefix != name):
+            if any(prefix in self.subscriptions for prefix in reaching(name.rstrip("/")) if prefix != name):
                 continue  # a wider prefix still covers it
             for topic in self._below(name, but=self.subscriptions):
                 self._forget(topic)
@@ -162,7 +162,7 @@ class Knowledge:
         if names is None:
             return list(self._unreadable)
         wanted = set(names)
-        return [topic for topic in self._unreadable if not wanted.isdisjoint((topic, *prefixes_of(topic)))]
+        return [topic for topic in self._unreadable if not wanted.isdisjoint((topic, *reaching(topic)))]
 
     def lowest_revision(self) -> int | None:
         """Return the lowest certified revision of the set; None while one has none, or it is empty (P-RES-4)."""
@@ -378,7 +378,7 @@ class Knowledge:
         return self._above(topic) if own is None else [own, *self._above(topic)]
 
     def _above(self, topic: str) -> list[Certificate]:
-        return [self.subscriptions[name] for name in prefixes_of(topic) if name in self.subscriptions]
+        return [self.subscriptions[name] for name in reaching(topic) if name in self.subscriptions]
 
     def _below(self, name: str, but: Container[str] = ()) -> list[str]:
         """List the known topics that a name covers, without what the names in `but` cover."""
@@ -404,7 +404,7 @@ class Knowledge:
         """Note the topics that a complete answer was about, and that it no longer calls unreadable."""
         listed = set(whole)
         for topic in list(self._unreadable):
-            asked = topic in question.since or not listed.isdisjoint(prefixes_of(topic))
+            asked = topic in question.since or not listed.isdisjoint(reaching(topic))
             if asked and topic not in question.unreadable and self._later(question, topic, revision):
                 del self._unreadable[topic]
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from softstate.model import Change
-from softstate.names import ALL, is_prefix
+from softstate.names import ALL, SPELT, is_prefix
+
+_ROOTS = (ALL, SPELT)
+"""The top of the tree, and that of names which ``/`` does not reach: no name itself."""
 
 
 def _parent(name: str) -> str:
     """Return the narrowest prefix above a topic, or above a prefix other than ``/``."""
-    return name[: name.rfind("/", 0, -1) + 1] or ALL
+    return name[: name.rfind("/", 0, -1) + 1] or (SPELT if name[0] == SPELT else ALL)
 
 
 class KnownTopics:
@@ -41,7 +44,7 @@ class KnownTopics:
             if siblings:
                 return
             del self._children[above]
-            if above == ALL:
+            if above in _ROOTS:
                 return
             name = above
 
@@ -76,6 +79,6 @@ class KnownTopics:
                 siblings[name] = None
                 return
             self._children[above] = {name: None}
-            if above == ALL:
+            if above in _ROOTS:
                 return
             name = above

@@ -11,6 +11,7 @@ import trio
 
 from softstate.errors import RequestError
 from softstate.model import Page, Query, SharedRecords
+from softstate.names import ALL, SPELT, covered
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
@@ -138,6 +139,7 @@ class StoreReads:
                 self._told(page.position)
                 self._damage.met(page.records)
                 self.queue.learn(query, page)
+                answers[key] = page = _reached(query, page)
                 if asked[key] > 1:
                     answers[key] = replace(page, records=SharedRecords(page.records))
         if isinstance(pages[0], Page):
@@ -154,6 +156,15 @@ class StoreReads:
         while len(self._lineages) > LINEAGES_CACHED:
             self._lineages.popitem(last=False)
         return [(lineage,) for lineage in lineages]
+
+
+def _reached(query: Query, page: Page) -> Page:
+    """Return a page without the records that the store found below ``/``, which does not reach them."""
+    if ALL not in query.prefixes or not any(record.topic[0] == SPELT for record in page.records):
+        return page
+    names = query.topics.keys() | query.prefixes.keys()
+    records = [record for record in page.records if record.topic[0] != SPELT or covered(names, record.topic)]
+    return replace(page, records=records, upto=page.next_after if page.more else page.upto)
 
 
 def _answer(

@@ -20,7 +20,9 @@ Identity: TypeAlias = tuple[str, str, int]
 
 def covers(name: str, topic: str) -> bool:
     """Return whether a subscription covers a topic."""
-    return name in ("/", topic) or (name.endswith("/") and topic.startswith(name))
+    if name == "/":
+        return not topic.startswith("$")
+    return name == topic or (name.endswith("/") and topic.startswith(name))
 
 
 @final

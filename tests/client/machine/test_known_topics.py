@@ -94,3 +94,15 @@ def test_after_a_reset_the_old_values_are_found_by_prefix() -> None:
     knowledge.reset(at(3, "l2"))
     assert knowledge.known("p/") == knowledge.known("/") == [Change("p/x", 0, "v5")]
     assert not knowledge.apply(Change("p/x", 0, "v5")), "version 0 is no news"
+
+
+def test_what_the_widest_prefix_does_not_reach_is_not_below_it() -> None:
+    known = KnownTopics()
+    for topic in ("$a/b", "$c", "$", "a/$b", "a"):
+        known.keep(Change(topic, 1, 0))
+    assert sorted(known.below("/")) == ["a", "a/$b"]
+    assert known.below("$a/") == ["$a/b"]
+    for topic in ("$a/b", "$c", "$"):
+        known.forget(topic)
+    assert sorted(known.below("/")) == ["a", "a/$b"]
+    assert known.below("$a/") == []

@@ -297,3 +297,25 @@ async def test_reads_that_fail_are_one_line_of_the_log_and_one_when_they_succeed
                 with pytest.raises(Unavailable):
                     await reads.lineage_at(7)
         assert [line["event"] for line in logs] == ["reads fail"]
+
+
+async def test_the_widest_prefix_does_not_list_what_only_a_name_of_its_own_reaches() -> None:
+    """S13: a right to read ``/`` is none to these; page by page, too, though a page may hold nothing else."""
+    async with reading() as (reads, store, _guard):
+        for topic in ("$a/x", "a", "$softstate/x", "$b/x", "b", "$a/y"):
+            await store.publish([Write(topic, b"\x00")])
+
+        async def listed(query: Query) -> list[str]:
+            found: list[str] = []
+            while True:
+                page = await reads.read(query)
+                found += [record.topic for record in page.records]
+                if not page.more:
+                    return found
+                assert page.next_after > query.after
+                query = replace(query, after=page.next_after, listed=page.position.revision)
+
+        for limit in (1, 2, 100):
+            assert await listed(Query(prefixes={"/": 0}, limit=limit)) == ["a", "b"]
+            asked = Query({"$a/y": 0}, {"/": 0, "$b/": 0}, limit=limit)
+            assert await listed(asked) == ["a", "$b/x", "b", "$a/y"]
