@@ -52,6 +52,15 @@ def stands(gate: NodeGate, request: Request) -> bool:
     return request.identity.grant is identity.grant
 
 
+def may_be_told(gate: NodeGate, request: Request, topic: str) -> bool:
+    """Tell whether the answer to a publish may say what others did to the topic, by the rules in force now."""
+    try:
+        stands(gate, request)
+    except Unauthenticated:
+        return False
+    return request.identity.grant.may_read(topic)
+
+
 def check_read(request: Request, name: str) -> None:
     """Raise `Denied` unless a name may be read."""
     grant = request.identity.grant

@@ -12,14 +12,13 @@ from functools import partial
 
 import trio
 
-from softstate.auth.identity import Grant
 from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
 from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.auth.discretion import without_current, without_version
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext, Settle
-from softstate.server.http.credentials import check_read, check_write
+from softstate.server.http.credentials import check_read, check_write, may_be_told
 from softstate.server.http.message import Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags, position_of_tag
 from softstate.server.http1 import Refused, Reply
@@ -180,7 +179,6 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
     """
     topic, key = topic_of(request), _key(request)
     check_write(request, topic)
-    reads = request.identity.grant.may_read(topic)
     value = checked_value(request.content, context.config, request.body_codec())
     expect, witness = _condition(request)
     if key is not None or witness is not None:
@@ -188,7 +186,8 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
 
     def settled(ticket: Ticket[Write, CommitResult]) -> None:
         if ticket.error is not None:
-            settle(ticket.error if reads else without_current(ticket.error))
+            told = may_be_told(context.gate, request, topic)
+            settle(ticket.error if told else without_current(ticket.error))
         else:
             assert ticket.answer is not None
             applied, position = ticket.answer
@@ -213,12 +212,11 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     digest = request_digest(topic, cbor, expect, witness)
     if witness is not None:
         witness = await _witness_of(context, topic, witness)
-    reads = request.identity.grant.may_read(topic)
     try:
         applied, position = await context.writes.publish(Write(topic, cbor, expect, witness, key, digest))
     except Conflict as error:
-        raise error if reads else without_current(error) from None
-    if not reads:
+        raise error if may_be_told(context.gate, request, topic) else without_current(error) from None
+    if not may_be_told(context.gate, request, topic):
         applied = without_version(applied, by_key=key is not None)
     return _published(request, topic, applied, position, await _version_of(context, applied, position))
 
@@ -310,9 +308,9 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         except RequestError as error:
             checked.append(error)
     verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))
-    grant = request.identity.grant
     results = [
-        _result(one, _discreet(grant, one, next(verdicts)) if isinstance(one, Write) else one) for one in checked
+        _result(one, _discreet(context, request, one, next(verdicts)) if isinstance(one, Write) else one)
+        for one in checked
     ]
     position = max(
         (result.position for result in results if result.position is not None),
@@ -324,10 +322,10 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
 
 
 def _discreet(
-    grant: Grant, asked: Write, verdict: tuple[Applied, Position] | RequestError
+    context: HttpContext, request: Request, asked: Write, verdict: tuple[Applied, Position] | RequestError
 ) -> tuple[Applied, Position] | RequestError:
     """Return a verdict without what only those may learn who may read the topic."""
-    if grant.may_read(asked.topic):
+    if may_be_told(context.gate, request, asked.topic):
         return verdict
     if isinstance(verdict, RequestError):
         return without_current(verdict)

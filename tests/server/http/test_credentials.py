@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from softstate.model import Page, Query
+from softstate.store.base import Committed, Write
 from tests.kit.fake_node import Answer, FakeNode, Peer
 from tests.kit.rules_gate import RulesGate
 
@@ -172,6 +173,37 @@ async def test_a_conflict_tells_the_version_only_to_readers(node: FakeNode, head
             (error,) = (await node.ask("POST", "/v1/publish", body, **who)).json["results"]
         assert (error["code"], error.get("current")) == ("conflict", current)
         assert (str(version) in error["message"]) is (current is not None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"If_None_Match": "*"}, None),
+        ({"If_None_Match": "*", "Idempotency_Key": "k"}, None),
+        ({}, {"changes": [{"topic": "w", "value": 2, "expect": 0}]}),
+    ],
+)
+@pytest.mark.parametrize("lost", ["right", "token"])
+async def test_a_conflict_is_told_by_the_rules_that_are_in_force_then(
+    node: FakeNode, rules: RulesGate, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], body: Any, lost: str
+) -> None:
+    await node.set("w", 1)
+    rules.may("u1", read=["w"], write=["w"])
+    publish = node.store.publish
+
+    async def meanwhile(changes: Sequence[Write]) -> Committed:
+        if lost == "right":
+            rules.may("u1", write=["w"])
+        else:
+            rules.revoke("token")
+        return await publish(changes)
+
+    monkeypatch.setattr(node.store, "publish", meanwhile)
+    if body is None:
+        error = (await node.ask("PUT", "/v1/topics/w", 2, **headers, **U1)).json
+    else:
+        (error,) = (await node.ask("POST", "/v1/publish", body, **U1)).json["results"]
+    assert (error["code"], error.get("current")) == ("conflict", None)
 
 
 async def test_a_repeated_publish_tells_the_version_only_to_readers(node: FakeNode) -> None:
