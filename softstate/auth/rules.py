@@ -16,6 +16,10 @@ from softstate.auth.patterns import Pattern, fill, pattern_of
 
 Action: TypeAlias = Literal["read", "write", "admin"]
 
+WILD_MAX = 64
+"""Most patterns with a ``*`` that a token itself may grant, for reading or for writing, and that a ceiling may make of
+them: each is compared with every name, and, to leave out what is needless, with each other one."""
+
 PATTERNS_MAX = 4_096
 """Most patterns of one grant, for reading or for writing; what a ceiling makes of more is left out."""
 
@@ -117,9 +121,10 @@ class Rules:
             cap = None if allow.who.anyone else ceiling
             if allow.admin and cap is None:
                 yield Given("admin", None, allow.where)
-            for pattern in _capped(self._filled(allow.read, known), cap):
+            wild_max = WILD_MAX if allow is known.own else PATTERNS_MAX
+            for pattern in _few_wild(_capped(self._filled(allow.read, known), cap), wild_max):
                 yield Given("read", pattern, allow.where)
-            for pattern in _capped(self._filled(allow.write, known), cap):
+            for pattern in _few_wild(_capped(self._filled(allow.write, known), cap), wild_max):
                 yield Given("write", pattern, allow.where)
 
     def grant_of(self, known: Known) -> Grant:
@@ -145,6 +150,17 @@ class Rules:
             pattern = self._plain.get(text) or fill(text, known.value_of)
             if pattern is not None:
                 yield pattern
+
+
+def _few_wild(patterns: Iterable[Pattern], wild_max: int) -> Iterator[Pattern]:
+    """Leave out patterns with a ``*`` beyond so many different ones."""
+    wild: set[Pattern] = set()
+    for pattern in patterns:
+        if not pattern.is_name and pattern not in wild:
+            if len(wild) >= wild_max:
+                continue
+            wild.add(pattern)
+        yield pattern
 
 
 def _capped(patterns: Iterable[Pattern], ceiling: Iterable[Pattern] | None) -> Iterator[Pattern]:

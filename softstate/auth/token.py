@@ -17,7 +17,7 @@ from typing import Any
 
 from softstate.auth.identity import Why, refused
 from softstate.auth.patterns import ANY, check_pattern
-from softstate.auth.rules import Allow, Who
+from softstate.auth.rules import WILD_MAX, Allow, Who
 from softstate.errors import Invalid, Unauthenticated
 
 TOKEN_CHARS_MAX = 8_192
@@ -46,8 +46,8 @@ MAX_TOKEN_S = 86_400.0
 """Default for the longest time for which a token is good."""
 
 SUBJECT_CHARS_MAX = 255
-WILD_MAX = 64
-"""Most patterns with a ``*`` that one token may bring along for reading, or for writing."""
+MET_MAX = 2_048
+"""Most patterns that one token may bring along, times those of its issuer's ceiling: each is met with each."""
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{2,1400}\.[A-Za-z0-9_-]{2,8192}\.[A-Za-z0-9_-]{0,1400}")
 _STATIC = re.compile(STATIC_PREFIX + r"[A-Za-z0-9_-]{43}")
@@ -215,6 +215,9 @@ def own_grant(token: Token, issuer: Issuer) -> Allow | None:
             write += topics if "write" in actions else []
     if max(sum(ANY in text for text in read), sum(ANY in text for text in write)) > WILD_MAX:
         raise _malformed(f"the token brings along more than {WILD_MAX} patterns with a '*'")
+    if issuer.ceiling is not None and (len(read) + len(write)) * len(issuer.ceiling) > MET_MAX:
+        few = MET_MAX // len(issuer.ceiling)
+        raise _malformed(f"the token brings along more than {few} patterns, which is too many to hold to 'may_grant'")
     return Allow(Who(), tuple(read), tuple(write), where="the token itself") if read or write else None
 
 

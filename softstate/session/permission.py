@@ -28,7 +28,7 @@ def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str])
         lost.extend(name for name in portion if not may_read(name))
 
     if not grant.admin:
-        yield from session.in_portions(names, judge)
+        yield from session.in_portions(names, judge, grant.weight)
     return lost
 
 

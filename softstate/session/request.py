@@ -181,18 +181,19 @@ def check_prefixes(prefixes: Iterable[str]) -> None:
 
 
 def in_portions(
-    names: Collection[str], size: int, act: Callable[[Collection[str]], object]
+    names: Collection[str], size: int, act: Callable[[Collection[str]], object], weight: int = 1
 ) -> Generator[int, None, None]:
     """Call `act` with `size` names at a time, and yield the number of names before each call.
 
-    Few names are dealt with at once, without a yield (`FREE_FRACTION`).
+    Names that cost more than others have a `weight`: each counts as so many. Few names are dealt with at once, without
+    a yield (`FREE_FRACTION`).
     """
-    if len(names) <= size // FREE_FRACTION:
+    if len(names) * weight <= size // FREE_FRACTION:
         act(names)
         return
     rest = iter(names)
-    while portion := list(islice(rest, size)):
-        yield len(portion)
+    while portion := list(islice(rest, max(size // weight, 1))):
+        yield len(portion) * weight
         act(portion)
 
 

@@ -149,10 +149,10 @@ class SessionCore:
         return [Turn(work.ticket, names)]
 
     def in_portions(
-        self, names: Collection[str], act: Callable[[Collection[str]], object]
+        self, names: Collection[str], act: Callable[[Collection[str]], object], weight: int = 1
     ) -> Generator[int, None, None]:
         """Call `act` with names of one portion at a time; a part of `Steps`."""
-        return in_portions(names, self.names_per_turn, act)
+        return in_portions(names, self.names_per_turn, act, weight)
 
     def check_request(self, topics: Collection[str], prefixes: Collection[str]) -> Generator[int, None, None]:
         """Check that a subscribe or poll may be answered. Raises `Denied`, `Invalid` or `TooLarge`."""

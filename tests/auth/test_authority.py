@@ -8,7 +8,7 @@ from softstate.auth.authority import Policy, RulesAuthority, StaticToken
 from softstate.auth.identity import Authority, Why
 from softstate.auth.keyring import Keyring
 from softstate.auth.rules import Allow, Who
-from softstate.auth.token import Issuer
+from softstate.auth.token import MET_MAX, Issuer
 from softstate.errors import Unauthenticated
 from tests.auth.tokens import NOW, SECRET, WALL, HmacKey, Refused, token
 
@@ -208,6 +208,15 @@ def test_times_are_checked_by_the_present_rules() -> None:
     strict = Issuer("https://id", ("softstate",), leeway_s=0)
     authority.change(Policy((strict,), (), (OWN,)), authority.keyrings)
     assert authority.again(found, NOW).until == pytest.approx(found.until - ISSUER.leeway_s)
+
+
+def test_a_token_with_too_many_patterns_for_a_ceiling_is_refused() -> None:
+    """Each is met with each: 850 patterns under a ceiling of ten took 46 ms of a turn."""
+    few = MET_MAX // 4
+    authority = rules(ceiling=("a/", "b/", "c/", "d/"))
+    assert authority.identify(token(softstate={"read": ["a/"] * few}), NOW, WALL).grant.may_read("a/")
+    with Refused(Why.MALFORMED):
+        authority.identify(token(softstate={"read": ["a/"] * few, "write": ["a/"]}), NOW, WALL)
 
 
 def test_equal_grants_are_one_object() -> None:

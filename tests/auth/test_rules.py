@@ -3,7 +3,7 @@ import gc
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from softstate.auth.rules import Allow, Known, Rules, Who
+from softstate.auth.rules import WILD_MAX, Allow, Known, Rules, Who
 from tests.auth.test_patterns import PATTERNS, world
 
 
@@ -124,3 +124,14 @@ def test_nothing_is_granted_beyond_a_ceiling_and_nothing_below_it_is_lost(
     given_: set[str] = set().union(*(world(str(pattern)) for pattern in rules.grant_of(one).read.patterns()))
     said: set[str] = set().union(*map(world, [*own, *rule]))
     assert given_ == said & set().union(*map(world, ceiling))
+
+
+def test_few_patterns_with_a_wildcard_are_made_of_those_of_a_token() -> None:
+    """They are compared with each other: 64 of a token under a ceiling of 64 took 5.5 s, and 1.3 ms for each name."""
+    own = Allow(Who(), read=tuple(f"*/w{number}/*/" for number in range(WILD_MAX)))
+    ceiling = tuple(f"c{number}/" for number in range(10))
+    grant = Rules().grant_of(known(own=own, ceiling=ceiling))
+    assert len(grant.read.wild) == WILD_MAX
+    assert grant.may_read("c0/w0/x/")
+    rule = Rules([own])  # an operator's own patterns are as many as he likes
+    assert len(rule.grant_of(known(ceiling=ceiling)).read.wild) == 10 * WILD_MAX

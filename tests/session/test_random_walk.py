@@ -85,7 +85,7 @@ def the_last_portion_is_left_out(patch: pytest.MonkeyPatch) -> None:
     """The read begins although the last names of a subscribe have not entered the lease."""
 
     def careless(
-        names: Collection[str], size: int, act: Callable[[Collection[str]], object]
+        names: Collection[str], size: int, act: Callable[[Collection[str]], object], _weight: int = 1
     ) -> Generator[int, None, None]:
         rest = list(names)
         while len(rest) > size:

@@ -40,7 +40,7 @@ REPLIES_KEPT = 64
 def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
     """Begin to answer what `poll_unchanged` did not, without a task if the head, or one page, is all it takes."""
     asked: PollBody = request.content
-    if not _is_small(context, asked) or asked.min_revision > context.hub.position.revision:
+    if not _is_small(context, request, asked) or asked.min_revision > context.hub.position.revision:
         return False
     for topic in asked.topics:
         _check_topic(topic)
@@ -123,7 +123,7 @@ async def poll(context: HttpContext, request: Request) -> Reply:
 def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
     """Answer a poll that has nothing to learn, without waiting; None if it has to be answered by `poll` (P-HTTP-17)."""
     asked: PollBody = request.content
-    if not _is_small(context, asked):
+    if not _is_small(context, request, asked):
         return None
     # Topics that are known were checked when they were learnt; a prefix that is none is for `poll` to refuse.
     try:
@@ -156,9 +156,9 @@ _unchanged_for_all = lru_cache(REPLIES_KEPT)(_unchanged)
 """As `_unchanged`: within a millisecond it is the same for all whose credentials have no end."""
 
 
-def _is_small(context: HttpContext, asked: PollBody) -> bool:
+def _is_small(context: HttpContext, request: Request, asked: PollBody) -> bool:
     """Tell whether a poll is a whole question, of so few names that it is looked at in any turn."""
-    names_max = min(context.config.subscriptions_max, context.turns.names_max)
+    names_max = min(context.config.subscriptions_max, context.turns.names_max // request.identity.grant.weight)
     return (
         context.config.role != "push" and asked.cursor is None and len(asked.topics) + len(asked.prefixes) <= names_max
     )
@@ -203,10 +203,11 @@ async def _denied(context: HttpContext, request: Request, names: Sequence[str]) 
     if request.identity.grant.admin:
         return ()
     denied: list[str] = []
-    portion = context.turns.names_max
+    weight = request.identity.grant.weight
+    portion = max(context.turns.names_max // weight, 1)
     for at in range(0, len(names), portion):
-        if at:
-            await context.turns.spend(portion)
+        if at or weight > 1:
+            await context.turns.spend(min(portion, len(names) - at) * weight)
         denied += denied_names(request, names[at : at + portion])
     return denied
 
