@@ -279,17 +279,6 @@ def test_a_publish_needs_its_own_right_and_learns_of_others_only_what_it_may_rea
     assert effects == [Submit(Publish(5, "w", 1), reads=False)]
 
 
-def test_reserved_topics_are_published_where_everybody_may_all_only(rig: SessionRig, gate: RulesGate) -> None:
-    """Those who subscribe to ``/`` would be pushed them, and no grant of that covers them (S13)."""
-    gate.may("u1", admin=True)
-    (error,) = opened(rig).ask(Publish(1, "$softstate/x", 1))
-    assert isinstance(error, Error)
-    assert error.code == "invalid"
-    anybody = SessionRig().open_session()
-    assert anybody.ask(Publish(1, "$x", 1)) == []
-    assert len(anybody.submitted) == 1
-
-
 def test_few_denied_prefixes_of_many_are_narrowed(rig: SessionRig, gate: RulesGate) -> None:
     names = [f"p{number}/" for number in range(NARROWED_MAX + 5)]
     gate.may("u1", read=[f"{name}x" for name in names])

@@ -737,7 +737,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-AUTH-2": (
         "session/test_permission.py::test_a_name_is_refused_unless_one_pattern_covers_all_of_it",
         "session/test_permission.py::test_few_denied_prefixes_of_many_are_narrowed",
-        "session/test_permission.py::test_reserved_topics_are_published_where_everybody_may_all_only",
         "session/test_permission.py::test_a_poll_answers_for_what_may_be_read",
     ),
     "P-AUTH-3": (

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from softstate.auth.identity import Why, refused
 from softstate.auth.narrowing import narrowed
-from softstate.auth.reserved import check_not_reserved
 from softstate.errors import Denied, Unauthenticated
 from softstate.server.auth.gate import NodeGate
 from softstate.server.http.message import Request
@@ -71,8 +70,7 @@ def check_read(request: Request, name: str) -> None:
 
 
 def check_write(request: Request, topic: str) -> None:
-    """Raise `Denied` unless a topic may be published, and `Invalid` if it is reserved."""
-    check_not_reserved(request.identity, topic)
+    """Raise `Denied` unless a topic may be published."""
     if not request.identity.grant.may_write(topic):
         raise Denied(f"you may not publish {topic!r}: these credentials do not allow it")
 

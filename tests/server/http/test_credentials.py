@@ -146,12 +146,6 @@ async def test_a_poll_answers_for_what_may_be_read(node: FakeNode) -> None:
     assert answer.json["narrow"] == {"/": ["a", "b/", "c/d"]}
 
 
-async def test_reserved_topics_are_published_where_everybody_may_all_only(node: FakeNode) -> None:
-    for topic in ("$softstate/x", "$x"):
-        assert (await node.ask("PUT", f"/v1/topics/{topic}", 1, **ADMIN)).code == "invalid"
-        assert (await FakeNode().ask("PUT", f"/v1/topics/{topic}", 1)).status == 200
-
-
 async def test_each_change_of_a_batch_is_judged_by_itself(node: FakeNode) -> None:
     changes = [{"topic": topic, "value": 1} for topic in ("a", "x", "w", "a//")]
     answer = await node.ask("POST", "/v1/publish", {"changes": changes}, **U1)
