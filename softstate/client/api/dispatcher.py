@@ -49,7 +49,7 @@ class Dispatcher:
                 if isinstance(action, ModeChanged):
                     self.mode_changes.unpark_all()
             case NamesDenied():
-                self.inboxes.deny(action.names)
+                self.inboxes.deny(action.names, action.narrow)
             case Stopped():
                 self.end(action.error)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, final
 
 import trio
@@ -43,6 +43,7 @@ class Inbox:
     def __init__(self, names: Iterable[str], progress: trio.lowlevel.ParkingLot) -> None:
         self.names = dict.fromkeys(names)
         self.denied: list[str] = []
+        self._below: dict[str, None] = {}  # what may be read below them
         self.reset_count = 0
         self.closed = False
         # A plain dict that is emptied from the front looks at all that has gone before it finds its first.
@@ -159,15 +160,19 @@ class Inbox:
             mine = list(dict.fromkeys([*pending.topics, *mine]))
         self._put(_DAMAGED, TopicsUnreadable(mine))
 
-    def deny(self, names: Iterable[str]) -> None:
-        """Take note of names that were refused, and have the application told once."""
+    def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Take note of names that were refused, and have the application told once.
+
+        `narrow`: of some of these prefixes, names below them that it may read.
+        """
         refused = [name for name in names if name in self.names]
         for name in refused:
             del self.names[name]
         self.denied += refused
-        more = " and more" if len(self.denied) > NAMES_SHOWN else ""
-        listed = ", ".join(map(repr, self.denied[:NAMES_SHOWN])) + more
-        self._denial = Denied(f"the node refuses these names, or they exceed its limits: {listed}")
+        self._below.update(dict.fromkeys(below for name in refused for below in (narrow or {}).get(name, ())))
+        instead = f"; you may read {_listed(list(self._below))}: subscribe to that" if self._below else ""
+        refusal = f"the node refuses these names, or they exceed its limits: {_listed(self.denied)}"
+        self._denial = Denied(refusal + instead)
         self._wake()
 
     def end(self, error: SoftstateError) -> None:
@@ -241,17 +246,22 @@ class Inboxes:
             for inbox in found:
                 inbox.push(change)
 
-    def deny(self, names: Iterable[str]) -> None:
+    def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> None:
         """Take denied names from all inboxes that hold them."""
         told: dict[Inbox, list[str]] = {}
         for name in names:
             for inbox in self._by_name.pop(name, {}):
                 told.setdefault(inbox, []).append(name)
         for inbox, refused in told.items():
-            inbox.deny(refused)
+            inbox.deny(refused, narrow)
 
     def _holders(self, names: Iterable[str]) -> dict[Inbox, None]:
         found: dict[Inbox, None] = {}
         for name in names:
             found.update(self._by_name.get(name, {}))
         return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = " and more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(repr, names[:NAMES_SHOWN])) + more

@@ -7,7 +7,7 @@ about a number that the machine has given up on is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -332,9 +332,13 @@ class TopicsUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class NamesDenied:
-    """The node refuses these names to this client; they have left the set."""
+    """The node refuses these names to this client; they have left the set.
+
+    `narrow`: of some prefixes among them, names below them that the client may read.
+    """
 
     names: Sequence[str]
+    narrow: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

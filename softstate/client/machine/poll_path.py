@@ -187,7 +187,7 @@ class PollPath:
         if message.more:
             self._next_page(pending, message.cursor)
             return
-        core.deny(message.denied)
+        core.deny(message.denied, message.narrow)
         core.credentials.told(pending.token, message.credentials_ms, question.sent)
         lag_s = message.lag_ms / 1000
         core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))

@@ -199,7 +199,7 @@ class PushMessages:
 
     def _names_lost(self, connection: Connection, message: DeniedNames) -> None:
         """Drop names that may not be read any more: renewals on their way name them (P-AUTH-5)."""
-        self._core.deny(message.names)
+        self._core.deny(message.names, message.narrow)
         for renewal in connection.renewals.values():
             renewal.set_changed = True
 
@@ -272,7 +272,7 @@ class PushMessages:
             self._push.check_answered(question.serial)
 
     def _denied(self, connection: Connection, request: InFlight, message: Subscribed | Polled) -> None:
-        denied = self._core.deny(message.denied)
+        denied = self._core.deny(message.denied, message.narrow)
         if not denied:
             return
         if request.joins:

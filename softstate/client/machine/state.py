@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -209,11 +209,11 @@ class Core:
         newest = max((change.version for change in message.changes), default=0)
         question.note_page(self.now, newest, damage=len(question.unreadable) > unreadable)
 
-    def deny(self, names: Iterable[str]) -> list[str]:
+    def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Drop names that a node refuses from the set, and report them; return those that were in it."""
         denied = self.knowledge.remove(names)
         if denied:
-            self.act(NamesDenied(denied))
+            self.act(NamesDenied(denied, narrow or {}))
         return denied
 
     def refused(self, url: str, error: RequestError) -> None:

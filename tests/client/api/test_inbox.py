@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from softstate.client.api.inbox import BUSY_S_MAX, TAKEN_MAX, Inbox, Inboxes
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import ModeChanged, Reset
-from softstate.errors import ClientClosed, Unauthenticated
+from softstate.errors import ClientClosed, Denied, Unauthenticated
 from softstate.model import Change
 from softstate.position import Position
 from tests.kit.push_node import drain
@@ -130,6 +130,15 @@ def test_each_inbox_gets_a_change_once() -> None:
     assert tuple(inbox.names) == ("/", "a/b")
     assert inboxes.remove(inbox) == ["/", "a/b"]
     inboxes.deliver([Change("z", 1)])
+
+
+async def test_a_denied_prefix_says_what_may_be_read_below_it() -> None:
+    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
+    inbox = Inbox(("a/", "b"), parked)
+    inboxes.add(inbox)
+    inboxes.deny(["a/", "b"], {"a/": ["a/x/", "a/y"]})
+    with pytest.raises(Denied, match=r"limits: 'a/', 'b'; you may read 'a/x/', 'a/y': subscribe to that"):
+        await inbox.take()
 
 
 async def test_pending_changes_are_taken_in_linear_time() -> None:

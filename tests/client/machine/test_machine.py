@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
 from softstate.client.machine.events import (
@@ -11,6 +12,7 @@ from softstate.client.machine.events import (
     Jumped,
     Lost,
     NamesDenied,
+    PollAnswered,
     PublishRequested,
     RequestFailed,
     SendPoll,
@@ -21,6 +23,7 @@ from softstate.client.machine.portions import NAMES_MAX
 from softstate.client.machine.push_path import RENEWALS_MAX
 from softstate.errors import Compacted
 from softstate.wire.messages import (
+    DeniedNames,
     Error,
     Limits,
     Notify,
@@ -189,6 +192,20 @@ def test_denied_names_leave_the_set_and_are_reported() -> None:
     rig.do(rig.polled(denied=["b"]))
     assert rig.recent(NamesDenied) == [NamesDenied(["b"])]
     assert rig.age == 0.0
+
+
+def test_of_a_denied_prefix_it_is_reported_what_may_be_read_below_it() -> None:
+    narrow, told = {"p/": ["p/a/"]}, [NamesDenied(["p/"], {"p/": ["p/a/"]})]
+    rig = Rig("p/", "b").syncing()
+    rig.arrive(msgspec.structs.replace(rig.subscribed(denied=["p/"]), narrow=narrow))
+    assert rig.recent(NamesDenied) == told
+    rig = Rig("p/", "b").live()
+    rig.arrive(DeniedNames(["p/"], narrow))
+    assert rig.recent(NamesDenied) == told
+    rig = Rig("p/", "b", push=False).open()
+    answer = rig.polled(denied=["p/"])
+    rig.do(PollAnswered(answer.request, msgspec.structs.replace(answer.message, narrow=narrow)))
+    assert rig.recent(NamesDenied) == told
 
 
 def test_a_renewal_sent_before_names_were_denied_is_no_mismatch() -> None:
