@@ -72,8 +72,8 @@ class Client:
     def last_error(self) -> SoftstateError | None:
         """The newest answer of a node that waiting does not mend, such as a poll refused as `TooLarge`; None so far.
 
-        The client goes on all the same, with other requests and other nodes; `Updates.events` tells each once, as
-        `NodeRefused`.
+        Or what the token provider failed with. The client goes on all the same, with other requests and other nodes;
+        `Updates.events` tells once, as `NodeRefused`, what a node refuses.
         """
         return self._machine.last_error
 

@@ -172,6 +172,11 @@ class Credentials:
         """Tell whether `token` is the one that is presented now: a refusal of an earlier one says nothing."""
         return token == self.cell.token
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no node has taken the newest token yet."""
+        return self._attempts > 0
+
     def refused(self, token: str | None, error: Unauthenticated) -> bool:
         """Take note that a node refused a token; tell whether there is hope for another one."""
         self.core.last_error = error
@@ -183,6 +188,6 @@ class Credentials:
         if self._refusals >= REFUSED_MAX:
             return False
         self._due_at = math.inf
-        if self._attempts and self._fetching is None and self._fetch_at == math.inf:
-            self._again(error)  # it was fresh
+        if self.fresh and self._fetching is None and self._fetch_at == math.inf:
+            self._again(error)
         return True

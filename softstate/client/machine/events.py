@@ -312,8 +312,9 @@ class ModeChanged:
 class NodeRefused:
     """The node at `url` refuses this client, or one of its polls, and waiting does not mend that; the client goes on.
 
-    Told once for each URL and reason. A URL that refuses this client is asked again much later if it is the only one; a
-    poll that was refused is not sent again unchanged.
+    Told once for each URL and reason; of a provider's tokens, if it refuses one that no node has taken yet. A URL that
+    refuses this client is asked again much later if it is the only one; a poll that was refused is not sent again
+    unchanged.
     """
 
     url: str

@@ -298,7 +298,7 @@ class Machine:
         """Take note of an end that waiting does not mend; other credentials may."""
         if not isinstance(error, Unauthenticated):
             self._fire(Trigger.FORBIDDEN, Cause(error=error))
-        elif self._core.unauthenticated(None if connection is None else connection.presented, error):
+        elif connection is None or self._core.unauthenticated(connection.presented, error, connection.url):
             self._fire(Trigger.REFUSED)
 
     # The table -------------------------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ class PollPath:
             self._turned_down(pending, error)
             return
         self._rest.clear()
-        if isinstance(error, Unauthenticated) and not core.unauthenticated(pending.token, error):
+        if isinstance(error, Unauthenticated) and not core.unauthenticated(pending.token, error, pending.url):
             return
         match error:
             case Rewound(position=position) if position is not None:

@@ -106,7 +106,7 @@ class PublishPath:
         core = self._core
         if isinstance(error, Unauthenticated):
             core.queue.returned(HTTP, error)
-            core.unauthenticated(self._token, error)
+            core.unauthenticated(self._token, error, self._rotation.url)
         elif error is not None and bars(error):
             self._barred(error)
         elif unsent or isinstance(error, NotFound | Overloaded):

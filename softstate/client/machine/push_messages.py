@@ -216,7 +216,7 @@ class PushMessages:
         """Take note that the token of this connection was refused; tell whether there is another one already."""
         error = _cause_of(message).error
         assert isinstance(error, Unauthenticated)
-        return self._core.unauthenticated(connection.presented, error)
+        return self._core.unauthenticated(connection.presented, error, connection.url)
 
     def _auth_refused(self, connection: Connection, message: Error) -> None:
         """Fetch another token than the one that was presented in place: the one before is good as long as it was."""
@@ -227,7 +227,7 @@ class PushMessages:
         if not isinstance(error, Unauthenticated):
             core.credentials.postpone(error)
             return
-        if not core.credentials.refused(token, error):
+        if not core.token_refused(token, error, connection.url):
             core.fire(Trigger.TOKEN_FINAL, Cause(error=error))
             return
         if core.credentials.is_present(token) and not connection.awaits_credentials:
@@ -238,7 +238,7 @@ class PushMessages:
         if message.reason == "denied":
             text = "the node revoked the lease: these credentials do not allow it any more"
             if self._core.credentials.provider:
-                self._core.unauthenticated(connection.presented, Unauthenticated(text, why="revoked"))
+                self._core.unauthenticated(connection.presented, Unauthenticated(text, why="revoked"), connection.url)
             else:
                 self._core.fire(Trigger.FORBIDDEN, Cause(error=Denied(text)))
             return

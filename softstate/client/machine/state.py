@@ -244,7 +244,7 @@ class Core:
         if self.reach.reached(url):
             self.reach_changed()
 
-    def unauthenticated(self, token: str | None, error: Unauthenticated) -> bool:
+    def unauthenticated(self, token: str | None, error: Unauthenticated, url: str) -> bool:
         """Take note that a node refused `token`; tell whether it is another one already that is presented."""
         credentials = self.credentials
         if not credentials.provider:
@@ -252,9 +252,20 @@ class Core:
         elif not credentials.is_present(token):
             return True
         else:
-            hope = credentials.refused(token, error)
+            hope = self.token_refused(token, error, url)
             self.fire(Trigger.CREDENTIALS_REFUSED if hope else Trigger.TOKEN_FINAL, Cause(error=error))
         return False
+
+    def token_refused(self, token: str | None, error: Unauthenticated, url: str) -> bool:
+        """Take note that a node refused a token; tell whether there is hope for another one.
+
+        The end of a token that nodes have taken is no news. Of one that none has taken, the application hears.
+        """
+        fresh = self.credentials.fresh
+        hope = self.credentials.refused(token, error)
+        if hope and fresh:
+            self.refused(url, error)
+        return hope
 
     def spread(self, span_s: float) -> float:
         """Draw a time between now and `span_s` later."""

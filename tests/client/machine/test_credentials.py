@@ -17,6 +17,7 @@ from softstate.client.machine.events import (
     Jumped,
     Lost,
     NamesDenied,
+    NodeRefused,
     PublishRequested,
     RequestFailed,
     SendPoll,
@@ -256,6 +257,7 @@ def test_a_refused_token_is_replaced_and_all_paths_wait(how: str) -> None:
             rig.arrive(refusal(why="signature"))
         rig.do(Lost(rig.conn, 4100, "no"))
     assert rig.mode == "polling"
+    assert [told.url for told in rig.all(NodeRefused)] == [URL]
     fetches = rig.all(FetchToken)
     polls, connects = len(rig.all(SendPoll)), len(rig.all(Connect))
     if len(fetches) == 1:  # it was fresh: after a backoff
@@ -291,6 +293,7 @@ def test_a_refused_renewal_keeps_the_connection_and_goes_on_with_another_token()
     rig.arrive(rig.subscribed(revision=10))
     assert rig.mode == "live"
     assert rig.machine.statistics().connects == 1
+    assert not rig.all(NodeRefused), "that a token has ended is no news"
 
 
 def test_a_lease_that_is_revoked_as_denied_is_the_same() -> None:
@@ -315,6 +318,7 @@ def test_a_bad_new_token_leaves_the_client_live_and_another_is_fetched() -> None
     (auth,) = rig.recently_sent(Auth)
     rig.arrive(refusal(auth.id, "signature"))
     assert rig.mode == "live"
+    assert [told.error.why for told in rig.all(NodeRefused)] == ["signature"]
     assert rig.machine._credentials.cell.token == "t1"
     rig.live_until_fetch(ends_at)
     assert rig.all(FetchToken)[-1].rejected == "signature"
