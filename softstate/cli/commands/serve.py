@@ -40,11 +40,13 @@ async def serve(
 
         await rehearse(config, shared=options.workers > 1)
         store = plain(shown(config.store))
-        print(f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}.")
+        valid = f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}."
         if config.auth:
             from softstate.cli.terminal.policy_report import report_policy  # noqa: PLC0415 - a node does without it
 
-            await report_policy(Path(config.auth))
+            await report_policy(Path(config.auth), valid)
+        else:
+            print(valid)
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
     if options.workers == 1:

@@ -12,9 +12,13 @@ from softstate.cli.visible import visible
 from softstate.server.auth.once import FetchedPolicy, fetched_policy
 
 
-async def report_policy(path: Path) -> None:
-    """Print what a policy file says. Raises `ConfigError`, or `Failure` if an issuer's keys cannot be fetched."""
+async def report_policy(path: Path, valid: str) -> None:
+    """Print `valid`, and what a policy file says.
+
+    Raises `ConfigError`, before it prints anything, or `Failure` if an issuer's keys cannot be fetched.
+    """
     found = await fetched_policy(path)
+    print(valid)
     for line in _lines(found):
         print(visible(line))
     if found.failures:

@@ -119,7 +119,12 @@ def test_the_rights_of_anyone_are_told(rule: str, said: str, check: Check) -> No
     assert (code, lines[-1]) == (exit_codes.OK, said)
 
 
-def test_a_mistake_ends_the_check(check: Check) -> None:
-    code, lines, err = check("[[alow]]")
-    assert (code, lines) == (exit_codes.USAGE, [])
-    assert err == "softstate: unknown key alow in auth.toml, line 1; did you mean 'allow'?\n"
+def test_a_mistake_ends_the_check_and_nothing_is_called_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "auth.toml").write_text("[[alow]]")
+    assert run(["serve", "--check", "--listen", "127.0.0.1:0", "--auth", "auth.toml"]) == exit_codes.USAGE
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "softstate: unknown key alow in auth.toml, line 1; did you mean 'allow'?\n"
