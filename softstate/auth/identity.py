@@ -13,7 +13,7 @@ from heapq import nsmallest
 from typing import Protocol
 
 from softstate.auth.patterns import Pattern, least, pattern_of
-from softstate.errors import Unauthenticated
+from softstate.errors import Denied, Unauthenticated
 from softstate.names import ALL, prefixes_of
 
 NARROW_MAX = 16
@@ -164,6 +164,12 @@ class Identity:
     def is_anonymous(self) -> bool:
         """Tell whether no credentials were presented."""
         return not self.issuer and not self.subject
+
+
+def not_to_publish(topic: str, identity: Identity) -> Denied:
+    """Return the error of a publish that the grant of an identity does not cover."""
+    why = "no token was presented" if identity.is_anonymous else "these credentials do not allow it"
+    return Denied(f"you may not publish {topic!r}: {why}")
 
 
 class Authority(Protocol):

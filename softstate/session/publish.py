@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softstate.errors import Denied
+from softstate.auth.identity import not_to_publish
 from softstate.names import check_topic
 from softstate.session.effects import Effect, Submit
 from softstate.session.state import SessionCore
@@ -11,10 +11,11 @@ from softstate.wire.messages import Publish
 
 def submit(session: SessionCore, message: Publish, now: float) -> list[Effect]:
     """Hand a publish on; it is answered when it is durable (P-PUB-1), and overlaps with all else (P-CONN-4)."""
-    grant = session.credentials(now).grant
+    identity = session.credentials(now)
+    grant = identity.grant
     if grant.admin:
         return [Submit(message)]
     topic = check_topic(message.topic)
     if not grant.may_write(topic):
-        raise Denied(f"you may not publish {topic!r}: these credentials do not allow it")
+        raise not_to_publish(topic, identity)
     return [Submit(message, grant.may_read(topic))]

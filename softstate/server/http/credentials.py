@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from softstate.auth.identity import Why, refused
+from softstate.auth.identity import Why, not_to_publish, refused
 from softstate.auth.narrowing import narrowed
 from softstate.errors import Denied, Unauthenticated
 from softstate.server.auth.gate import NodeGate
@@ -66,19 +66,23 @@ def check_read(request: Request, name: str) -> None:
     if not grant.may_read(name):
         below = grant.narrow(name)
         instead = f"; you may read {', '.join(map(repr, below))}: ask for that" if below else ""
-        raise Denied(f"you may not read {name!r}{instead}")
+        raise Denied(f"you may not read {name!r}{_without(request)}{instead}")
 
 
 def check_write(request: Request, topic: str) -> None:
     """Raise `Denied` unless a topic may be published."""
     if not request.identity.grant.may_write(topic):
-        raise Denied(f"you may not publish {topic!r}: these credentials do not allow it")
+        raise not_to_publish(topic, request.identity)
 
 
 def check_admin(request: Request) -> None:
     """Raise `Denied` unless the request is an administrator's."""
     if not request.identity.grant.admin:
-        raise Denied("this is for administrators: the rules of this node have to grant admin")
+        raise Denied(f"this is for administrators{_without(request)}: the rules of this node have to grant admin")
+
+
+def _without(request: Request) -> str:
+    return " (no token was presented)" if request.identity.is_anonymous else ""
 
 
 def denied_names(request: Request, names: Iterable[str]) -> list[str]:

@@ -136,6 +136,28 @@ async def test_a_list_says_what_may_be_listed_instead(node: FakeNode) -> None:
     assert (await node.ask("GET", "/v1/topics?prefix=b/", **U1)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/v1/topics/x", "you may not read 'x' (no token was presented)"),
+        ("GET", "/v1/topics", "you may not read '/' (no token was presented); you may read 'public/': ask for that"),
+        ("PUT", "/v1/topics/x", "you may not publish 'x': no token was presented"),
+        (
+            "GET",
+            "/v1/status",
+            "this is for administrators (no token was presented): the rules of this node have to grant admin",
+        ),
+    ],
+)
+async def test_a_refusal_says_that_no_token_was_presented(
+    rules: RulesGate, node: FakeNode, method: str, path: str, said: str
+) -> None:
+    rules.may("", read=["public/"])
+    answer = await node.ask(method, path, 1 if method == "PUT" else None)
+    assert (answer.status, answer.json["message"]) == (403, said)
+    assert "no token" not in (await node.ask(method, path, 1 if method == "PUT" else None, **U1)).json["message"]
+
+
 async def test_a_poll_answers_for_what_may_be_read(node: FakeNode) -> None:
     for topic in ("a", "x", "b/y"):
         await node.set(topic, 1)
