@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 from cyclopts import Parameter
 
+from softstate.cli.visible import visible
 from softstate.errors import ConfigError
 
 if TYPE_CHECKING:
     from softstate.client.shell.token_provider import TokenProvider, TokenRequest
 
 VARIABLE = "SOFTSTATE_TOKEN"
+
+PATIENT_ATTEMPTS = 2
+"""A command that does not wait for another token has ended with the refusal by this call of its provider."""
 
 
 @Parameter(name="*")
@@ -66,7 +70,25 @@ def read_token(path: Path) -> str:
 
 
 def _provider(path: Path) -> TokenProvider:
-    async def provide(_request: TokenRequest) -> str:
-        return await trio.to_thread.run_sync(read_token, path)
+    given: str | None = None
+    told: str | None = None
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if text != told:
+            told = text
+            print(f"softstate: {visible(text)}", file=sys.stderr, flush=True)
+
+    async def provide(request: TokenRequest) -> str:
+        nonlocal given
+        try:
+            token = await trio.to_thread.run_sync(read_token, path)
+        except ConfigError as error:
+            tell(f"{error}; it is read again")
+            raise
+        if token == given and request.rejected is not None and request.attempt >= PATIENT_ATTEMPTS:
+            tell(f"nodes refuse the token in {path} ({request.rejected}): it is read again until there is another one")
+        given = token
+        return token
 
     return provide

@@ -1,0 +1,42 @@
+"""`--token-file`: what a command says while the file holds no token that a node takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softstate.cli.options.credentials import Presented
+from softstate.client.shell.token_provider import TokenRequest
+from softstate.errors import ConfigError
+
+
+async def test_a_file_whose_token_is_refused_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    provide = Presented(token_file=file).for_client()
+    assert callable(provide)
+    for attempt in range(2):
+        assert await provide(TokenRequest("audience" if attempt else None, attempt)) == "one"
+    assert capsys.readouterr().err == "", "a command that does not wait says it itself"
+    for attempt in range(2, 5):
+        assert await provide(TokenRequest("audience", attempt)) == "one"
+    said = capsys.readouterr().err
+    assert (
+        said == f"softstate: nodes refuse the token in {file} (audience): it is read again until there is another one\n"
+    )
+    file.write_text("two")
+    assert await provide(TokenRequest("audience", 5)) == "two"
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_file_that_is_gone_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "token"
+    file.write_text("one")
+    provide = Presented(token_file=file).for_client()
+    assert callable(provide)
+    file.unlink()
+    for attempt in range(3):
+        with pytest.raises(ConfigError):
+            await provide(TokenRequest(None, attempt))
+    assert capsys.readouterr().err == f"softstate: --token-file {file}: No such file or directory; it is read again\n"
