@@ -50,13 +50,16 @@ def is_token(token: object) -> bool:
 
 async def fetch_token(provider: TokenProvider, number: int, request: TokenRequest) -> TokenGot | TokenFailed:
     """Call the provider, for `FETCH_S_MAX` at most; what it raises is no fault of the client's."""
+    token: str | None = ""
     try:
-        with trio.fail_after(FETCH_S_MAX):
+        with trio.move_on_after(FETCH_S_MAX) as limit:
             token = await provider(request)
     except Denied as error:
         return TokenFailed(number, error, final=True)
     except Exception as error:  # noqa: BLE001 - its text may hold a secret
         return TokenFailed(number, Unavailable(f"the token provider failed: {type(error).__name__}"))
+    if limit.cancelled_caught:
+        return TokenFailed(number, Unavailable(f"the token provider returned nothing within {FETCH_S_MAX:g} s"))
     if token is None:
         return TokenFailed(number, Denied("the token provider gives no token any more"), final=True)
     if not is_token(token):

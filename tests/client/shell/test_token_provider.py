@@ -1,0 +1,67 @@
+"""A call of the application's provider comes back as an event, and never raises."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.client.machine.events import TokenFailed, TokenGot
+from softstate.client.shell.token_provider import TokenRequest, fetch_token
+from softstate.errors import Denied
+
+
+async def hangs(_: TokenRequest) -> str:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def is_too_slow_itself(_: TokenRequest) -> str:
+    with trio.fail_after(1):
+        return await hangs(_)
+
+
+async def raises(_: TokenRequest) -> str:
+    raise ValueError("secret")
+
+
+async def ends(_: TokenRequest) -> None:
+    pass
+
+
+async def is_denied(_: TokenRequest) -> str:
+    raise Denied("no more")
+
+
+async def gives_two_lines(_: TokenRequest) -> str:
+    return "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("provider", "said", "final"),
+    [
+        (hangs, "the token provider returned nothing within 30 s", False),
+        (is_too_slow_itself, "the token provider failed: TooSlowError", False),
+        (raises, "the token provider failed: ValueError", False),
+        (ends, "the token provider gives no token any more", True),
+        (is_denied, "no more", True),
+        (
+            gives_two_lines,
+            "the token provider gave no token: that is text of 1 to 8192 printable ASCII characters",
+            False,
+        ),
+    ],
+)
+async def test_a_failure_is_told_without_secrets(
+    provider: object, said: str, final: bool, autojump_clock: MockClock
+) -> None:
+    failed = await fetch_token(provider, 7, TokenRequest())  # type: ignore[arg-type]
+    assert isinstance(failed, TokenFailed)
+    assert (failed.number, failed.error.message, failed.final) == (7, said, final)
+
+
+async def test_a_token_is_passed_on() -> None:
+    async def gives(_: TokenRequest) -> str:
+        return "t"
+
+    assert await fetch_token(gives, 7, TokenRequest()) == TokenGot(7, "t")
