@@ -22,6 +22,9 @@ REFRESH_FROM = 0.7
 REFRESH_UPTO = 0.85
 """A token is fetched again when a part of its time between these is over, so that clients do not fetch together."""
 
+LAST_S = 1.0
+"""In their last second nodes take credentials to be over (P-AUTH-3), so it is no part of that time."""
+
 CREDENTIALS_MARGIN = 0.99
 """The part of `credentials_ms` for which a client takes its credentials to be good: clocks may differ by 1 %."""
 
@@ -117,7 +120,8 @@ class Credentials:
         ends_at = sent + CREDENTIALS_MARGIN * left_s
         if ends_at < self._ends_at - 1.0:
             self._ends_at = ends_at
-            self._due_at = sent + left_s * self._random.uniform(REFRESH_FROM, REFRESH_UPTO)
+            usable_s = max(left_s - LAST_S, left_s / 2)
+            self._due_at = sent + usable_s * self._random.uniform(REFRESH_FROM, REFRESH_UPTO)
 
     # Fetching --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from softstate.client.machine.credentials import CREDENTIALS_MARGIN, FETCH_CAP_S, REFRESH_FROM, REFRESH_UPTO
+from softstate.client.machine.credentials import CREDENTIALS_MARGIN, FETCH_CAP_S, LAST_S, REFRESH_FROM, REFRESH_UPTO
 from softstate.client.machine.events import (
     Connect,
     Connected,
@@ -152,7 +152,7 @@ def test_a_token_is_fetched_well_before_it_ends_and_presented_in_place() -> None
     rig = Provided("a").come_live()
     sent = rig.now
     rig.live_until_fetch(sent + HOUR_MS / 1000)
-    part = (rig.now - sent) / (HOUR_MS / 1000)
+    part = (rig.now - sent) / (HOUR_MS / 1000 - LAST_S)
     assert REFRESH_FROM <= part <= REFRESH_UPTO
     assert rig.all(FetchToken)[-1].rejected is None
     rig.give()
@@ -171,6 +171,14 @@ def test_clients_do_not_refresh_together() -> None:
         rig = Provided("a", seed=seed).come_live()
         due.add(round(rig.machine._credentials.deadline() - rig.now))
     assert len(due) > 15
+
+
+@pytest.mark.parametrize("credentials_ms", [1_100, 2_000, 4_000, 6_000])
+def test_a_brief_token_is_fetched_before_its_last_second_in_which_nodes_refuse_it(credentials_ms: int) -> None:
+    usable_s = max(credentials_ms / 1000 - LAST_S, credentials_ms / 2000)
+    for seed in range(20):
+        rig = Provided("a", seed=seed).come_live(credentials_ms)
+        assert REFRESH_FROM * usable_s <= rig.machine._credentials.deadline() - rig.now <= REFRESH_UPTO * usable_s
 
 
 def test_a_client_that_slept_refreshes_with_its_first_event() -> None:
