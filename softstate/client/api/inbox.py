@@ -16,7 +16,7 @@ import trio
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, SoftstateError
 from softstate.model import Change
-from softstate.names import reaching
+from softstate.names import covered, reaching
 
 UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 """One of the things that `Updates.events` yields."""
@@ -163,11 +163,15 @@ class Inbox:
     def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> None:
         """Take note of names that were refused, and have the application told once.
 
-        `narrow`: of some of these prefixes, names below them that it may read.
+        What is pending of them alone is dropped: nothing would tell of a later change. `narrow`: of some of these
+        prefixes, names below them that it may read.
         """
         refused = [name for name in names if name in self.names]
         for name in refused:
             del self.names[name]
+        changed = [event.topic for event in self._pending.values() if isinstance(event, Change)]
+        for topic in [topic for topic in changed if not covered(self.names, topic)]:
+            del self._pending[topic]
         self.denied += refused
         self._below.update(dict.fromkeys(below for name in refused for below in (narrow or {}).get(name, ())))
         instead = f"; you may read {_listed(list(self._below))}: subscribe to that" if self._below else ""
