@@ -208,6 +208,8 @@ def import_signing_key(data: bytes) -> SigningKey:
         item = json.loads(data.decode())
     except (ValueError, RecursionError):
         raise BadKey("it is no JSON Web Key: `softstate token key` makes one") from None
+    if isinstance(item, dict) and "keys" in item:
+        raise BadKey("it is a set of public keys: name the file that `softstate token key` wrote")
     public = import_jwk(item)
     if public.secret:
         return SigningKey(item, public, public._key)  # noqa: SLF001

@@ -17,7 +17,7 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
 from softstate.cli.terminal.streams import guard_streams
 from softstate.cli.visible import visible
-from softstate.errors import SoftstateError
+from softstate.errors import SoftstateError, Unauthenticated
 
 COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "token", "demo", "drill")
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
@@ -74,9 +74,16 @@ def run(tokens: Sequence[str]) -> int:
             code = exit_codes.exit_code_of(error)
             if code == exit_codes.OUTPUT:
                 _discard_output()
-            return _complain(str(error), code)
+            return _complain(str(error) + _options_for(error), code)
         raise
     return code if isinstance(code, int) else exit_codes.OK
+
+
+def _options_for(error: SoftstateError) -> str:
+    """Name the options that mend an error of which a node cannot know how to."""
+    if isinstance(error, Unauthenticated) and error.why == "missing":
+        return " (--token-file FILE, or SOFTSTATE_TOKEN)"
+    return ""
 
 
 def _tells_that_the_reader_left(error: BaseException) -> bool:

@@ -48,7 +48,7 @@ def test_commands_present_tokens(tmp_path: Path) -> None:
     policy(tmp_path, static("ci", CI, read=["builds/"], write=["builds/log"]))
     (tmp_path / "token").write_text(CI + "\n")
     with running(tmp_path, auth="auth.toml") as server:
-        assert "token" in run(server, "get", "builds/log", code=7)
+        assert "--token-file" in run(server, "get", "builds/log", code=7)
         run(server, "publish", "builds/log", "1", token=CI)
         assert run(server, "get", "builds/log", token=CI).strip() == "1"
         assert run(server, "get", "builds/log", "--token-file", str(tmp_path / "token")).strip() == "1"

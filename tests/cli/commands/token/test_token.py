@@ -128,7 +128,7 @@ def test_a_token_that_no_node_may_take_is_made_with_a_word(policy: Path, capsys:
         (["--claim", "a=" + "x" * 9_000], "characters, and 8192 are the most"),
         (["--expires", "0s"], "--expires must be at least 1s"),
         (["--expires", "1d"], "--expires must be a duration"),
-        (["--key", "keys.json"], "--key: keys.json cannot be used"),
+        (["--key", "keys.json"], "--key: keys.json cannot be used: it is a set of public keys"),
         (["--key", "no"], "--key: cannot read no: No such file"),
     ],
 )
