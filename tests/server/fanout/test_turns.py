@@ -166,21 +166,15 @@ async def test_a_call_that_meets_a_bug_ends_only_what_it_is_of() -> None:
 
 
 async def test_abandoned_work_does_not_end_a_turn_for_those_behind_it() -> None:
-    passes = Passes()
-    turns, called = passes.turns, list[int]()
+    turns, left = Turns(BUDGET, Bulkhead(strict=True)), list[int]()
 
     def fail() -> None:
         raise AssertionError
 
     assert turns.take(BUDGET)
-    turns.wait(60, lambda: called.append(passes.number), fail)
+    turns.wait(60, lambda: left.append(turns._left), fail)
     abandoned = turns.wait(BUDGET, fail, fail)
-    turns.wait(30, lambda: called.append(passes.number), fail)
+    turns.wait(30, lambda: left.append(turns._left), fail)
     abandoned.abandon()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(passes.count)
-        while len(called) < 2:
-            await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
-    assert not turns.take(11), "both are charged to one turn"
-    assert turns.take(10)
+    await until(lambda: len(left) == 2)
+    assert left == [40, 10], "both are charged to one turn"
