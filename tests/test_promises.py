@@ -84,8 +84,8 @@ PROMISES = {
     ),
     "S12 revocation": (
         "session/test_permission.py::test_a_renewal_takes_out_what_may_not_be_read_any_more_and_tells_it_first",
-        "session/test_permission.py::test_no_lease_goes_beyond_the_credentials",
-        "session/test_permission.py::test_any_request_finds_credentials_that_are_over_and_ends_the_lease",
+        "session/test_credentials.py::test_no_lease_goes_beyond_the_credentials",
+        "session/test_credentials.py::test_any_request_finds_credentials_that_are_over_and_ends_the_lease",
         "server/http/test_credentials.py::test_a_held_request_is_judged_again_when_it_is_answered",
         "simulation/test_schedule_permissions.py::test_a7_rules_are_narrowed_to_a_part_of_a_prefix",
         "simulation/test_schedule_permissions.py::test_a9_a_clock_for_people_is_set",
@@ -102,15 +102,15 @@ PROMISES = {
         "simulation/test_schedule_permissions.py::test_a8_a_provider_gives_the_refused_token_then_hangs_then_fails_then_recovers",
     ),
     "S15 no downgrade": (
-        "session/test_permission.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
+        "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
         "server/http/test_credentials.py::test_nothing_is_answered_without_good_credentials",
     ),
     "S16 one principal": (
-        "session/test_permission.py::test_only_the_principal_that_opened_a_session_resumes_it",
-        "session/test_permission.py::test_new_credentials_that_are_not_good_do_no_harm_to_the_old",
+        "session/test_credentials.py::test_only_the_principal_that_opened_a_session_resumes_it",
+        "session/test_credentials.py::test_new_credentials_that_are_not_good_do_no_harm_to_the_old",
     ),
     "S17 no repairs": (
-        "client/machine/test_credentials.py::test_names_that_were_lost_leave_the_set_and_are_reported_without_a_repair",
+        "client/machine/test_denied_names.py::test_names_that_were_lost_leave_the_set_and_are_reported_without_a_repair",
         "simulation/test_schedule_permissions.py::test_a0_tokens_are_replaced_in_place_for_an_hour_and_nothing_is_noticed",
         "simulation/test_schedule_permissions.py::test_a2_a_key_is_rotated_and_then_removed",
     ),

@@ -454,3 +454,18 @@ def kinds(messages: list[Message]) -> list[str]:
 def pushed(*changes: tuple[str, int]) -> list[Message]:
     """Return the pushes of changes that are not deletions."""
     return [Notify(topic, version) for topic, version in changes]
+
+
+def opened(rig: SessionRig, *names: str, token: str = "token") -> Peer:
+    """Return a peer that has said hello with a token, and holds names."""
+    peer = rig.connect()
+    peer.ask(Hello(token=token))
+    if names:
+        peer.ask(subscribe(0, *names))
+    return peer
+
+
+def only(messages: Sequence[Message]) -> Message:
+    """Return the one message that there is."""
+    (message,) = messages
+    return message

@@ -731,8 +731,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     # Permissions
     "P-AUTH-1": (
-        "session/test_permission.py::test_a_hello_without_good_credentials_ends_the_connection",
-        "session/test_permission.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
+        "session/test_credentials.py::test_a_hello_without_good_credentials_ends_the_connection",
+        "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
     ),
     "P-AUTH-2": (
         "session/test_permission.py::test_a_name_is_refused_unless_one_pattern_covers_all_of_it",
@@ -740,10 +740,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_permission.py::test_a_poll_answers_for_what_may_be_read",
     ),
     "P-AUTH-3": (
-        "session/test_permission.py::test_no_lease_goes_beyond_the_credentials",
-        "session/test_permission.py::test_credentials_within_their_last_second_count_as_over",
-        "session/test_permission.py::test_the_welcome_tells_how_long_credentials_are_good_from_the_arrival_of_hello",
-        "session/test_permission.py::test_any_request_finds_credentials_that_are_over_and_ends_the_lease",
+        "session/test_credentials.py::test_no_lease_goes_beyond_the_credentials",
+        "session/test_credentials.py::test_credentials_within_their_last_second_count_as_over",
+        "session/test_credentials.py::test_the_welcome_tells_how_long_credentials_are_good_from_the_arrival_of_hello",
+        "session/test_credentials.py::test_any_request_finds_credentials_that_are_over_and_ends_the_lease",
     ),
     "P-AUTH-4": (
         "session/test_permission.py::test_a_denied_topic_is_the_same_whether_it_exists",
@@ -755,20 +755,20 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-AUTH-5": (
         "session/test_permission.py::test_a_renewal_takes_out_what_may_not_be_read_any_more_and_tells_it_first",
         "session/test_permission.py::test_what_is_pending_of_denied_names_is_dropped_and_the_rest_stays",
-        "server/fanout/test_outbox.py::test_a_reply_ahead_waits_for_the_anchor_alone",
-        "server/fanout/test_outbox.py::test_pushes_that_are_not_kept_are_discarded_with_the_beat_that_counts_them",
+        "server/fanout/test_outbox_denied.py::test_a_reply_ahead_waits_for_the_anchor_alone",
+        "server/fanout/test_outbox_denied.py::test_pushes_that_are_not_kept_are_discarded_with_the_beat_that_counts_them",
     ),
     "P-AUTH-6": (
-        "session/test_permission.py::test_new_credentials_of_the_same_subject_take_the_place_of_the_old",
-        "session/test_permission.py::test_new_credentials_that_are_not_good_do_no_harm_to_the_old",
-        "session/test_permission.py::test_new_credentials_after_the_lease_has_ended_allow_another",
-        "session/test_permission.py::test_new_credentials_ahead_of_the_welcome_are_invalid",
-        "session/test_permission.py::test_new_credentials_that_end_sooner_do_not_end_the_lease_before_its_client_expects_it",
+        "session/test_credentials.py::test_new_credentials_of_the_same_subject_take_the_place_of_the_old",
+        "session/test_credentials.py::test_new_credentials_that_are_not_good_do_no_harm_to_the_old",
+        "session/test_credentials.py::test_new_credentials_after_the_lease_has_ended_allow_another",
+        "session/test_credentials.py::test_new_credentials_ahead_of_the_welcome_are_invalid",
+        "session/test_credentials.py::test_new_credentials_that_end_sooner_do_not_end_the_lease_before_its_client_expects_it",
     ),
     "P-AUTH-7": (
-        "session/test_permission.py::test_only_the_principal_that_opened_a_session_resumes_it",
-        "session/test_permission.py::test_a_session_some_of_whose_names_may_not_be_read_any_more_is_not_resumed",
-        "session/test_permission.py::test_a_session_is_not_resumed_if_rules_change_while_it_is_read",
+        "session/test_credentials.py::test_only_the_principal_that_opened_a_session_resumes_it",
+        "session/test_credentials.py::test_a_session_some_of_whose_names_may_not_be_read_any_more_is_not_resumed",
+        "session/test_credentials.py::test_a_session_is_not_resumed_if_rules_change_while_it_is_read",
     ),
     "P-AUTH-8": (
         "server/http/test_credentials.py::test_nothing_is_answered_without_good_credentials",
@@ -776,6 +776,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_credentials.py::test_a_held_request_is_judged_again_when_it_is_answered",
         "server/http/test_credentials.py::test_a_held_request_ends_with_its_credentials",
         "server/http/test_credentials.py::test_a_handshake_may_present_a_token",
-        "session/test_permission.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
+        "session/test_credentials.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
     ),
 }

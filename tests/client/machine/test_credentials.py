@@ -16,7 +16,6 @@ from softstate.client.machine.events import (
     FetchToken,
     Jumped,
     Lost,
-    NamesDenied,
     NodeRefused,
     PublishRequested,
     RequestFailed,
@@ -29,18 +28,7 @@ from softstate.client.machine.events import (
     TokenRefused,
 )
 from softstate.errors import Denied, Unauthenticated, Unavailable
-from softstate.wire.messages import (
-    Auth,
-    Authenticated,
-    DeniedNames,
-    Error,
-    Hello,
-    Publish,
-    Published,
-    Renew,
-    Revoked,
-    Subscribe,
-)
+from softstate.wire.messages import Auth, Authenticated, Error, Hello, Publish, Published, Renew, Revoked, Subscribe
 from tests.kit.machine_rig import OTHER, URL, Rig, at, set_to
 
 HOUR_MS = 3_600_000
@@ -480,22 +468,3 @@ def test_publishes_over_http_wait_for_the_token() -> None:
     assert len(rig.all(SendPublish)) == sent
     rig.give()
     assert len(rig.all(SendPublish)) == sent + 1
-
-
-# Names ----------------------------------------------------------------------------------------------------------------
-
-
-def test_names_that_were_lost_leave_the_set_and_are_reported_without_a_repair() -> None:
-    rig = Rig("a", "b/")
-    rig.live()
-    rig.renewing()
-    renewal = rig.sent(Renew)[-1]
-    rig.arrive(DeniedNames(["b/"], {"b/": ["b/c"]}))
-    assert [list(denied.names) for denied in rig.recent(NamesDenied)] == [["b/"]]
-    rig.arrive(rig.renewed(id=renewal.id, match=False))
-    assert rig.mode == "live"
-    (again,) = rig.recently_sent(Renew)
-    assert again.count == 1
-    rig.arrive(rig.renewed())
-    assert rig.mode == "live"
-    assert rig.machine.statistics().repairs_mismatch == 0
