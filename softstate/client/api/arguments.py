@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from softstate.client.shell.token_provider import is_token
+from softstate.client.shell.token_provider import is_token, takes_request
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX
@@ -101,9 +101,9 @@ def check_settings(
         raise WrongSetting(f"codec must be 'cbor' or 'json', not {_shown(codec)}")
     if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not _is_unicode(name):
         raise WrongSetting(f"name must be text of at most {NAME_CHARS_MAX} characters")
-    if token is not None and not is_token(token) and not callable(token):
+    if token is not None and not is_token(token) and not takes_request(token):
         text = f"token must be text of 1 to {TOKEN_CHARS_MAX} printable ASCII characters, or an async function"
-        raise WrongSetting(text)
+        raise WrongSetting(f"{text} that takes a TokenRequest")
     for setting, wanted in (("ttl_ms", ttl_ms), ("beat_ms", beat_ms)):
         if wanted is not None and not (
             isinstance(wanted, int) and not isinstance(wanted, bool) and 0 < wanted <= DURATION_MS_MAX

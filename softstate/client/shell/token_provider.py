@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -48,12 +49,28 @@ def is_token(token: object) -> bool:
     return isinstance(token, str) and token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX
 
 
+def takes_request(provider: object) -> bool:
+    """Tell whether this can be called with a `TokenRequest`, as far as can be seen before it is."""
+    if not callable(provider):
+        return False
+    try:
+        inspect.signature(provider).bind(TokenRequest())
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # it is written in C, and shows no signature
+    return True
+
+
 async def fetch_token(provider: TokenProvider, number: int, request: TokenRequest) -> TokenGot | TokenFailed:
     """Call the provider, for `FETCH_S_MAX` at most; what it raises is no fault of the client's."""
     token: str | None = ""
     try:
         with trio.move_on_after(FETCH_S_MAX) as limit:
-            token = await provider(request)
+            coming: object = provider(request)
+            if not isinstance(coming, Awaitable):
+                return TokenFailed(number, Denied("the token provider is no async function"), final=True)
+            token = await coming
     except Denied as error:
         return TokenFailed(number, error, final=True)
     except Exception as error:  # noqa: BLE001 - its text may hold a secret

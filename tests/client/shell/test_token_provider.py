@@ -6,9 +6,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.client.api.connect import connect
 from softstate.client.machine.events import TokenFailed, TokenGot
-from softstate.client.shell.token_provider import TokenRequest, fetch_token
-from softstate.errors import Denied
+from softstate.client.shell.token_provider import TokenRequest, fetch_token, takes_request
+from softstate.errors import ConfigError, Denied
 
 
 async def hangs(_: TokenRequest) -> str:
@@ -33,6 +34,10 @@ async def is_denied(_: TokenRequest) -> str:
     raise Denied("no more")
 
 
+def is_not_async(_: TokenRequest) -> str:
+    return "t"
+
+
 async def gives_two_lines(_: TokenRequest) -> str:
     return "a\nb"
 
@@ -45,6 +50,7 @@ async def gives_two_lines(_: TokenRequest) -> str:
         (raises, "the token provider failed: ValueError", False),
         (ends, "the token provider gives no token any more", True),
         (is_denied, "no more", True),
+        (is_not_async, "the token provider is no async function", True),
         (
             gives_two_lines,
             "the token provider gave no token: that is text of 1 to 8192 printable ASCII characters",
@@ -58,6 +64,18 @@ async def test_a_failure_is_told_without_secrets(
     failed = await fetch_token(provider, 7, TokenRequest())  # type: ignore[arg-type]
     assert isinstance(failed, TokenFailed)
     assert (failed.number, failed.error.message, failed.final) == (7, said, final)
+
+
+def test_a_function_that_takes_no_request_is_no_provider() -> None:
+    async def takes_nothing() -> str:
+        return "t"
+
+    with pytest.raises(ConfigError, match="that takes a TokenRequest"):
+        connect("ws://127.0.0.1:1", token=takes_nothing)  # type: ignore[arg-type]
+    assert takes_request(hangs)
+    assert takes_request(lambda *_: hangs)
+    assert not takes_request(takes_nothing)
+    assert not takes_request(5)
 
 
 async def test_a_token_is_passed_on() -> None:
