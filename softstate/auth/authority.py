@@ -133,6 +133,12 @@ class RulesAuthority:
         if self.keyrings[issuer].got(keys, now):
             self.generation += 1
 
+    def failed(self, issuer: str, why: str, now: float) -> None:
+        """Note that a fetch of an issuer's keys has failed; once they are stale, so is all that they have signed."""
+        self.keyrings[issuer].failed(why)
+        if self.keyrings[issuer].went_stale(now):
+            self.generation += 1
+
     def known(self, token: str, now: float, wall: float) -> tuple[Known, Identity]:
         """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
         identity = self.identify(token, now, wall)

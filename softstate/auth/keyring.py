@@ -56,6 +56,7 @@ class Keyring:
         self._began_at = -math.inf
         self._got_at = -math.inf
         self._due_at = -math.inf if fetched else math.inf
+        self._told_stale = not self._keys
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -101,6 +102,7 @@ class Keyring:
         before = {(key.id, key.print, key.algorithms) for key in self._keys}
         self._keys = tuple(keys)
         self._got_at = now
+        self._told_stale = False
         self.fetching = False
         self.failure = ""
         return not before <= {(key.id, key.print, key.algorithms) for key in self._keys}
@@ -114,6 +116,12 @@ class Keyring:
     def stale_at(self) -> float:
         """Return when these keys are no longer good unless a fetch succeeds."""
         return self._got_at + self._times.stale_s if self.fetched else math.inf
+
+    def went_stale(self, now: float) -> bool:
+        """Tell, once, that these keys are no longer good."""
+        went = self._is_stale(now) and not self._told_stale
+        self._told_stale = self._told_stale or went
+        return went
 
     def looked_ago(self, now: float) -> float:
         """Return how long ago the last fetch began; infinite if none did."""

@@ -136,7 +136,7 @@ class PolicyKeeper:
             except FetchFailed as error:
                 if not keyring.failure:
                     log.warning("keys not fetched", issuer=issuer, because=str(error), keys=_names(keyring))
-                keyring.failed(str(error))
+                self._note_failed(issuer, keyring, str(error))
             else:
                 self._take(issuer, keyring, keys, problems)
         self._settled.set()
@@ -151,6 +151,16 @@ class PolicyKeeper:
         if _names(keyring) != before:
             log.info("keys changed", issuer=issuer, keys=_names(keyring), not_taken=problems)
         if self.authority.generation != generation:
+            self.changed()
+
+    def _note_failed(self, issuer: str, keyring: Keyring, why: str) -> None:
+        if self.authority.keyrings.get(issuer) is not keyring:
+            keyring.failed(why)
+            return
+        generation = self.authority.generation
+        self.authority.failed(issuer, why, self._now())
+        if self.authority.generation != generation:
+            log.error("keys too old", issuer=issuer, because=why)
             self.changed()
 
     def _watch(self) -> None:

@@ -149,6 +149,23 @@ async def test_an_outage_leaves_the_keys(path: Path, autojump_clock: MockClock) 
         assert rig.identify("e") == "u1"
 
 
+async def test_keys_that_are_too_old_change_the_rules(path: Path, autojump_clock: MockClock) -> None:
+    """Else a token that was verified, or a session, would outlive the key that has signed it."""
+    write(path, FETCHED + "stale_s = 600\n" + ALLOW)
+    async with running(path, "e") as rig:
+        assert rig.identify("e") == "u1"
+        rig.issuer.down = True
+        await trio.sleep(590)
+        assert (rig.identify("e"), rig.changes) == ("u1", 0)
+        await trio.sleep(60)
+        with Refused(Why.UNKNOWN_KEY):
+            rig.identify("e")
+        assert rig.changes == 1
+        rig.issuer.down = False
+        await trio.sleep(31)
+        assert (rig.identify("e"), rig.changes) == ("u1", 1)
+
+
 async def test_a_file_that_changes_is_read_again(path: Path, autojump_clock: MockClock) -> None:
     async with running(path, "e") as rig:
         write(path, FETCHED + ALLOW.replace("users", "people"))
