@@ -55,6 +55,15 @@ def server_user() -> str | None:
     return "postgres" if os.geteuid() == 0 else None
 
 
+def _runs(pid: int) -> bool:
+    """Tell whether a process exists, and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 class PostgresServer:
     """One server: its data under `folder`, on a port of its own. Everything here blocks, with a bound."""
 
@@ -135,9 +144,12 @@ class PostgresServer:
         if self._process is not None:
             # Stopped first, or the children would see their parent die and go in peace, or new ones come.
             self.signal(signal.SIGSTOP)
+            processes = self.processes()
             self.signal(signal.SIGKILL)
             self._process.wait(WAIT_S)
             self._process = None
+            # Until then they hold its shared memory, and it cannot be started again.
+            until("all processes of PostgreSQL have ended", lambda: not any(map(_runs, processes)))
 
     def stop(self) -> None:
         """Shut it down as an operator would, cutting connections."""
