@@ -5,7 +5,7 @@ No switch in the product does any of this. A rule of the session is taken out of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import pytest
@@ -28,7 +28,7 @@ from softstate.session.state import SessionCore
 from softstate.session.subscription import subscribe, subscribe_page
 from softstate.session.table import TABLE, Act
 from softstate.store.rules import history, paging
-from softstate.wire.messages import Beat, Message, Notify, Renewed, Subscribe
+from softstate.wire.messages import Beat, DeniedNames, Message, Notify, Renewed, Subscribe
 from tests.exhaustive.node import Conn, ModelNode, ModelPeer
 from tests.exhaustive.small_world import SmallWorld
 
@@ -340,3 +340,23 @@ def beats_of_any_history(patch: Patch) -> None:
 def hub_not_awaited(patch: Patch) -> None:
     """A renewal is answered before the hub has reached the head that was read for it."""
     patch.setattr(SmallWorld, "awaits_hub", lambda *_: False)
+
+
+def denied_goes_last(patch: Patch) -> None:
+    """`denied` is queued behind what waits, on a node that tells in `renewed` how many pushes were written."""
+    discard, say_first = ModelPeer._discard, ModelPeer.say_first
+
+    def recounting(self: ModelPeer, kept: Collection[str]) -> None:
+        before = self.sent
+        discard(self, kept)
+        lost = before - self.sent
+        self.pending = [structs.replace(m, sent=m.sent - lost) if isinstance(m, Renewed) else m for m in self.pending]
+
+    def last(self: ModelPeer, message: Message) -> None:
+        if isinstance(message, DeniedNames):
+            self.say(message)
+        else:
+            say_first(self, message)
+
+    patch.setattr(ModelPeer, "_discard", recounting)
+    patch.setattr(ModelPeer, "say_first", last)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
 
+from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Record
+from softstate.names import covered
 from softstate.position import Position
 from softstate.session import (
     Close,
     CloseOther,
     DropPending,
+    DropUncovered,
     Effect,
     NodeTerms,
     Read,
     ReadHead,
     Replay,
     Send,
+    SendAhead,
     SendFirst,
     SessionMachine,
     SetBeat,
@@ -44,6 +48,7 @@ from softstate.wire.messages import (
 from softstate.wire.push import EncodedChange, PushBatch
 from tests.exhaustive.copies import Freezer, Shared
 from tests.exhaustive.parts import Interner, Output
+from tests.kit.rules_gate import grant_of
 from tests.kit.silent_sink import SilentSink
 
 Conn = tuple[int, int]
@@ -71,6 +76,30 @@ class _NoWheel(Shared):
         """Ignore the item."""
 
 
+class ModelGate:
+    """Lets everybody do everything, until a name is denied."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.generation = 0
+        self.present = EVERYBODY_MAY_ALL.identify(None, 0.0, 0.0)
+        self._names = names
+
+    def deny(self, denied: str) -> None:
+        """Let nobody read a name any more."""
+        self.generation += 1
+        self.present = Identity(
+            "", "", grant_of([name for name in self._names if name != denied]), generation=self.generation
+        )
+
+    def identify(self, token: str | None, now: float) -> Identity:
+        """Return the one identity that there is."""
+        return self.present
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return the one identity that there is."""
+        return self.present
+
+
 def terms() -> NodeTerms:
     """Return the node's terms."""
     return TERMS
@@ -87,7 +116,7 @@ class ModelPeer(SilentSink):
     def __init__(self, node: ModelNode, conn: Conn) -> None:
         self.node = node
         self.conn = conn
-        self.machine = SessionMachine(node.table, self, terms, node.token, Counter())
+        self.machine = SessionMachine(node.table, self, terms, node.token, Counter(), gate=node.gate)
         self.pending: list[Message] = []
         self.sent = 0
         self.asking: Read | ReadHead | None = None
@@ -124,8 +153,10 @@ class ModelPeer(SilentSink):
                     if isinstance(message, Subscribed | Polled):
                         message = structs.replace(message, changes=[change(record) for record in records])
                     self.say(message)
-                case SendFirst(message):
+                case SendFirst(message) | SendAhead(message):
                     self.say_first(message)
+                case DropUncovered(names):
+                    self._discard(names)
                 case Replay(records):
                     for record in records:
                         self._notify(record)
@@ -143,6 +174,12 @@ class ModelPeer(SilentSink):
                     self.node.part(self, int(code))
                 case _:
                     raise AssertionError(f"the model does not know {effect}")
+
+    def _discard(self, kept: Collection[str]) -> None:
+        """Drop pending pushes of names that are not kept, and a beat, which counts them."""
+        lost = [m for m in self.pending if isinstance(m, Notify) and not covered(kept, m.topic)]
+        self.sent -= len(lost)
+        self.pending = [m for m in self.pending if not (isinstance(m, Beat) or m in lost)]
 
     def say(self, message: Message) -> None:
         """Queue a message."""
@@ -173,10 +210,13 @@ class ModelPeer(SilentSink):
 class ModelNode:
     """One incarnation of the node. An input is a word and what belongs to it; an output names the connection."""
 
-    def __init__(self, messages: Interner, incarnation: int, row: Position, *, conflates: bool) -> None:
+    def __init__(
+        self, messages: Interner, incarnation: int, row: Position, gate: ModelGate, *, conflates: bool
+    ) -> None:
         self.messages = messages
         self.incarnation = incarnation
         self.hub = row
+        self.gate = gate
         self.conflates = conflates
         self.table = LeaseTable(0.0)
         self.table._wheel = _NoWheel()  # type: ignore[assignment]
@@ -285,6 +325,9 @@ class ModelNode:
         else:
             self.table.remove(lease, list(lease.names))
 
+    def _deny(self, name: str) -> None:
+        self.gate.deny(name)
+
     def _rewound(self, row: Position) -> None:
         self.hub = row
         self.head = self.level = None
@@ -310,11 +353,17 @@ class ModelNode:
 def node_key(node: ModelNode) -> Hashable:
     """Return a key that is equal for nodes in the same state."""
     leases = sorted(
-        (lease.token, tuple(sorted(lease.names)), lease.sink.conn if isinstance(lease.sink, ModelPeer) else None)
+        (
+            lease.token,
+            tuple(sorted(lease.names)),
+            lease.sink.conn if isinstance(lease.sink, ModelPeer) else None,
+            lease.identity and lease.identity.generation,
+        )
         for lease in node.table._leases.values()
     )
     peers = tuple(_peer_key(peer) for _, peer in sorted(node.peers.items()))
-    return node.incarnation, str(node.hub), str(node.head), str(node.level), node.tokens, tuple(map(str, leases)), peers
+    hub = (str(node.hub), node.gate.generation)
+    return node.incarnation, hub, str(node.head), str(node.level), node.tokens, tuple(map(str, leases)), peers
 
 
 def _peer_key(peer: ModelPeer) -> Hashable:
@@ -324,6 +373,8 @@ def _peer_key(peer: ModelPeer) -> Hashable:
         gap_buffer = (Freezer(machine.gap_buffer, 0.0).frozen, tuple(machine.gap_buffer._held))
     lease = None if machine.lease is None else (machine.lease.token, machine.held_lease() is not None)
     said = (machine.state, machine.token, lease, machine.denied, str(machine.moved_to), machine.busy)
+    if machine.gate.generation:
+        said = (*said, machine.identity.generation, machine.unaware)  # type: ignore[assignment]
     if machine.beat_ms:
         said = (*said, machine.agreed, machine.named and machine.named.lineage)  # type: ignore[assignment]
     # Tickets are compared with each other and nothing else.

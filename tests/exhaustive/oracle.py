@@ -150,7 +150,7 @@ def agrees(view: View, store: Store, covered: tuple[str, ...]) -> bool:
     """Tell whether what is held equals the store."""
     state = state_at(store.entries, len(store.entries))
     alive: dict[str, Any] = {t: state[t] for t in covered if t in state and state[t][1] is not None}
-    return {t: (n, v) for t, n, v in view.held if v is not None} == alive
+    return {t: (n, v) for t, n, v in view.held if v is not None and t in covered} == alive
 
 
 def _sorted(held: dict[str, tuple[int, str | None]]) -> tuple[tuple[str, int, str | None], ...]:

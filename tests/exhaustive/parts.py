@@ -21,6 +21,7 @@ from softstate.client.machine.events import (
     Event,
     Lost,
     ModeChanged,
+    NamesDenied,
     Opened,
     PollAnswered,
     RequestFailed,
@@ -132,7 +133,7 @@ class ModelClient:
                 return ("abandon",)
             case Reset():
                 return "reset", action.position
-            case ModeChanged():
+            case ModeChanged() | NamesDenied():
                 return None
             case _:
                 raise AssertionError(f"the model does not know {action}")

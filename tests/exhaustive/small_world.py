@@ -11,7 +11,7 @@ from softstate.names import covers
 from softstate.position import Position
 from softstate.store.memory.store import MemoryImage
 from tests.exhaustive import oracle
-from tests.exhaustive.node import EPOCH, ModelNode, ModelPeer, node_key
+from tests.exhaustive.node import EPOCH, ModelGate, ModelNode, ModelPeer, node_key
 from tests.exhaustive.oracle import Counterexample, Entry, Store, View
 from tests.exhaustive.parts import Component, Interner, ModelClient, client_key
 from tests.exhaustive.state import END, Bounds, Budget, Channel, WorldState
@@ -42,11 +42,14 @@ class SmallWorld:
         for _ in range(bounds.first):
             entries = self.committed(entries, len(entries) - 1)
         hub = row.at(len(entries))
-        node = self.nodes.add(ModelNode(self.messages, 0, hub, conflates=bounds.conflates))
+        wanted = dict.fromkeys([*(name for names in bounds.names for name in names), *filter(None, [bounds.later])])
+        gate = ModelGate(tuple(wanted))
+        node = self.nodes.add(ModelNode(self.messages, 0, hub, gate, conflates=bounds.conflates))
         count = len(bounds.names)
         budget = Budget(
             bounds.first, bounds.rewinds, bounds.crashes, bounds.cuts, bounds.expiries, bounds.forgets,
             (bounds.ticks,) * count, bounds.beats, bounds.beats, (bounds.later != "",) * count,
+            int(bounds.denied != ""),
         )  # fmt: skip
         step = Step(
             self, WorldState(Store(entries), node, (0,) * count, (View(),) * count, (Channel(),) * count, budget)
@@ -166,6 +169,8 @@ class SmallWorld:
                     yield f"rewind to {keep}, unnoticed", ("rewind_unnoticed", keep)
                 if budget.crashes:
                     yield f"crash, rewind to {keep}, restart", ("crash", keep)
+        if budget.denials:
+            yield f"{self.bounds.denied} is denied", ("deny",)
         if budget.levels and node.head is None:
             yield "head is read for the level", ("read_head",)
         for i, channel in enumerate(state.channels):

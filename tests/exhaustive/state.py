@@ -26,8 +26,8 @@ class Bounds:
     that a newer push replaces the waiting one of its topic; else every message is on its way at once. `split_reads`: a
     store read may begin later than the machine asks. `later` is a name that each client wants in the midst of it.
     `late`: messages of a connection that the client has left still arrive. `unnoticed`: a node may read of the history
-    that follows a rewind before it notices. `in_flight_max`: steps that lead to more messages on connections are
-    pruned, and counted.
+    that follows a rewind before it notices. `denied` is a name that rules take away, once. `in_flight_max`: steps that
+    lead to more messages on connections are pruned, and counted.
     """
 
     names: tuple[tuple[str, ...], ...] = (("a",), ("a",))
@@ -48,6 +48,7 @@ class Bounds:
     later: str = ""
     late: bool = False
     unnoticed: bool = False
+    denied: str = ""
 
 
 class Channel(NamedTuple):
@@ -79,6 +80,7 @@ class Budget(NamedTuple):
     levels: int = 0
     beats: int = 0
     later: tuple[bool, ...] = ()
+    denials: int = 0
 
 
 class WorldState(NamedTuple):

@@ -94,7 +94,8 @@ class Step:
         self.budget = self.budget._replace(crashes=self.budget.crashes - 1)
         world = self._world
         incarnation = world.nodes.states.things[self.node].incarnation + 1
-        node = ModelNode(world.messages, incarnation, self._row(keep), conflates=world.bounds.conflates)
+        gate = world.nodes.states.things[self.node].gate
+        node = ModelNode(world.messages, incarnation, self._row(keep), gate, conflates=world.bounds.conflates)
         self.node = world.nodes.add(node)
         for i, channel in enumerate(self.channels):
             down = (*channel.down, END) if channel.stage == "up" else channel.down
@@ -146,6 +147,11 @@ class Step:
         """End a lease, or empty it, without telling its connection."""
         self.budget = self.budget._replace(forgets=self.budget.forgets - 1)
         self._node("forget", (i, self.channels[i].serial), whole)
+
+    def deny(self) -> None:
+        """Change the rules: a name may not be read any more."""
+        self.budget = self.budget._replace(denials=0)
+        self._node("deny", self._world.bounds.denied)
 
     def _node(self, *given: Any) -> None:
         self.node, out = self._world.nodes.step(self.node, *given)

@@ -53,6 +53,10 @@ WHOLE = {
     "beats and a lost connection": replace(WARM, ticks=0, cuts=1, beats=1),
     "beats and a rewind that is not noticed": replace(WARM, ticks=0, rewinds=1, beats=1, unnoticed=True),
     "beats and a name more": replace(WARM, names=(("a",),), later="b", ticks=0, conflates=True, beats=1),
+    "a name that is denied": replace(WARM, names=(("a",),), later="b", ticks=1, conflates=True, denied="a"),
+    "beats and a name that is denied": replace(
+        WARM, names=(("a",),), later="b", ticks=0, conflates=True, beats=1, denied="a"
+    ),
     "two clients, congested, with timers": replace(TWO, conflates=True, ticks=1),
     "two clients, with timers": replace(TWO, ticks=1),
 }
