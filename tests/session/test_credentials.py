@@ -43,7 +43,7 @@ def test_a_hello_without_good_credentials_ends_the_connection(
 
 
 def test_credentials_that_are_not_good_never_make_anybody_anonymous(rig: SessionRig, gate: RulesGate) -> None:
-    """S15: what was presented decides, though who presents nothing may read."""
+    """S15: a bad token is refused, although a peer without a token may read."""
     gate.may("", read=["/"])
     assert kinds(rig.connect().ask(Hello())) == ["Welcome"]
     assert kinds(rig.connect().ask(Hello(token="bad"))) == ["unauthenticated"]

@@ -254,7 +254,7 @@ async def subscribed_again(world: World) -> None:
 
 
 SHORT: dict[str, Any] = {"config": ServerConfig(ttl_ms=6_000), "bounds": Bounds(ttl_s=6.0, renew_s=2.0)}
-"""The shortest leases that leave room for beats each second."""
+"""The shortest leases for which a node grants a beat each second."""
 
 OPTIONS: dict[BeatCase, dict[str, Any]] = {
     asleep_past_its_lease: SHORT,

@@ -29,8 +29,8 @@ EVENTS_PER_TURN = 64
 """Sockets that one turn is told of, or reads from: of thousands whose peers vanish at once, each costs 40 us to end."""
 
 READ_S = 2e-3
-"""Time after which a turn reads from no other connection. What is read from one costs 0.1 ms mostly, 2 ms at worst, and
-a publish of another crosses the loop four times."""
+"""Time after which a turn reads from no other connection. Beside the worst messages (`bench turns`), what is read from
+one takes 0.06 ms at the median, 0.7 at the 99th percentile; and a publish of another crosses the loop four times."""
 
 
 @final

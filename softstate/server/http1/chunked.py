@@ -19,7 +19,7 @@ LINE_BYTES_MAX = 256
 """Longest line that begins a chunk, with its extensions, which are ignored."""
 
 CHUNKS_PER_FEED = 256
-"""Chunks that one call takes: 64 KiB of chunks of one byte each held up a node for 10 ms."""
+"""Chunks that one call takes, in 0.2 ms; all chunks of one byte in 64 KiB take 11 ms."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 BULK_BESIDE = 64
 """Changes of batches that a commit takes while single publishes come. A commit of 512 takes 15 to 55 ms beside twenty
-clients with batches (`bench turns`, bodies over HTTP), one of 64 takes 4."""
+clients with batches (`bench turns`, bodies over HTTP)."""
 
 BESIDE_S = 1.0
 """Time for which another single publish is expected after one."""
