@@ -16,7 +16,7 @@ from softstate.auth.keyring import Key, Keyring
 from softstate.auth.policy_file import KeySource
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
-from softstate.server.auth.key_sets import FETCH_S, FetchFailed, fetch_keys
+from softstate.server.auth.key_sets import FetchFailed, fetch_keys
 from softstate.server.auth.policy_files import LoadedPolicy, load_policy, stamps_of
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 
@@ -45,7 +45,7 @@ log = structlog.get_logger("softstate.auth")
 class PolicyKeeper:
     """Keeps one authority up to date: its policy file, the files of its keys, and the keys of its issuers.
 
-    What cannot be read or fetched leaves what is there. `changed` is called when the rules have changed.
+    What cannot be read or fetched leaves what is there.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class PolicyKeeper:
         bulkhead: Bulkhead,
         *,
         open_stream: OpenStream = open_tcp,
-        changed: Callable[[], object] = lambda: None,
         in_thread: InThread = trio.to_thread.run_sync,
     ) -> None:
         self._path = path
@@ -63,12 +62,10 @@ class PolicyKeeper:
         self._bulkhead = bulkhead
         self._open_stream = open_stream
         self._in_thread = in_thread
-        self.changed = changed
         self._loaded = load_policy(path)
         self._seen = self._loaded.files
         self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
         self._woken = trio.Event()
-        self._settled = trio.Event()
         self._watch()
         self._tell(self._loaded)
 
@@ -103,17 +100,6 @@ class PolicyKeeper:
         self._watch()
         self._tell(loaded)
         self._wake()
-        self.changed()
-
-    async def settled(self, issuer: str) -> None:
-        """Return once the fetch of an issuer's keys that is due or under way is over; at once if there is none.
-
-        For a token whose key is not known yet: its issuer may just have made it.
-        """
-        keyring = self.authority.keyrings.get(issuer)
-        with trio.move_on_after(FETCH_S + 1):
-            while keyring is not None and (keyring.fetching or keyring.due_at <= self._now()):
-                await self._settled.wait()
 
     # Fetching -------------------------------------------------------------------------------------------------------
 
@@ -139,19 +125,15 @@ class PolicyKeeper:
                 self._note_failed(issuer, keyring, str(error))
             else:
                 self._take(issuer, keyring, keys, problems)
-        self._settled.set()
-        self._settled = trio.Event()
         self._wake()
 
     def _take(self, issuer: str, keyring: Keyring, keys: Sequence[Key], problems: list[str]) -> None:
-        before, generation = _names(keyring), self.authority.generation
+        before = _names(keyring)
         if self.authority.keyrings.get(issuer) is not keyring:
             return  # the policy has changed meanwhile
         self.authority.got(issuer, keys, self._now())
         if _names(keyring) != before:
             log.info("keys changed", issuer=issuer, keys=_names(keyring), not_taken=problems)
-        if self.authority.generation != generation:
-            self.changed()
 
     def _note_failed(self, issuer: str, keyring: Keyring, why: str) -> None:
         if self.authority.keyrings.get(issuer) is not keyring:
@@ -161,7 +143,6 @@ class PolicyKeeper:
         self.authority.failed(issuer, why, self._now())
         if self.authority.generation != generation:
             log.error("keys too old", issuer=issuer, because=why)
-            self.changed()
 
     def _watch(self) -> None:
         for keyring in self.authority.keyrings.values():
