@@ -12,7 +12,6 @@ from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.rules import Allow, Known, Rules, Who
 from softstate.auth.token import (
-    TOKEN_CHARS_MAX,
     Issuer,
     Token,
     check_claims,
@@ -23,9 +22,12 @@ from softstate.auth.token import (
     read_token,
     scopes_of,
 )
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 VERIFIED_MAX = 10_000
 """Verified tokens that are remembered; the one that was not presented for longest is forgotten first."""
+
+ALLOWED_NOTHING = Allow(Who())
 
 STATIC_ISSUER = "static"
 """The issuer of identities that static tokens make; no other may have this name."""
@@ -37,7 +39,7 @@ class StaticToken:
 
     name: str
     digest: bytes
-    allow: Allow = Allow(Who())  # noqa: RUF009 - frozen
+    allow: Allow = ALLOWED_NOTHING
     until: float = math.inf
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from softstate.auth.patterns import Pattern, least, pattern_of
 from softstate.errors import Denied, Unauthenticated
-from softstate.names import ALL, prefixes_of
+from softstate.names import ALL, covered, prefixes_of
 
 NARROW_MAX = 16
 """Most names that `Grant.narrow` returns."""
@@ -45,7 +45,6 @@ class Why(StrEnum):
     TOO_LONG = "too_long"
     BOUND = "bound"
     SUBJECT_CHANGED = "subject_changed"
-    INSECURE = "insecure"
 
 
 def refused(why: Why, message: str) -> Unauthenticated:
@@ -62,13 +61,8 @@ class Reach:
 
     def covers(self, name: str) -> bool:
         """Tell whether one pattern covers all that a valid topic or prefix stands for."""
-        if name in self.names:
+        if self.names and covered(self.names, name):
             return True
-        if self.names:
-            reserved = name.startswith("$")
-            for prefix in prefixes_of(name):
-                if prefix in self.names and not (reserved and prefix == ALL):
-                    return True
         if self.wild:
             pattern = pattern_of(name)
             return any(wild.covers(pattern) for wild in self.wild)

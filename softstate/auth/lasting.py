@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from softstate.auth.identity import NOTHING, Identity, Why, refused
+from softstate.wire.messages import DURATION_MS_MAX
 
 CREDENTIALS_S_MIN = 1.0
 """Credentials that are good for less than this count as expired (P-AUTH-3)."""
@@ -18,3 +19,10 @@ def lasting(identity: Identity, now: float) -> Identity:
     if identity.until - now < CREDENTIALS_S_MIN:
         raise refused(Why.EXPIRED, "these credentials are over: present new ones")
     return identity
+
+
+def credentials_ms(identity: Identity, at: float) -> int | None:
+    """Return for how long after the arrival of a request, `at`, credentials are good; None for no end, or nobody's."""
+    if math.isinf(identity.until):
+        return None
+    return max(0, min(math.floor((identity.until - at) * 1000), DURATION_MS_MAX))

@@ -6,7 +6,6 @@ silently ignored would be found by nobody.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 import tomllib
@@ -16,6 +15,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from softstate.addresses import is_loopback
 from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.keyring import Times
 from softstate.auth.rules import Allow, Who
@@ -103,7 +103,7 @@ def check_url(url: str) -> str:
         raise ValueError("it must be a URL that begins with https://")
     if parts.username is not None or parts.fragment or " " in url:
         raise ValueError("it must not hold credentials, a fragment or blanks")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("it must begin with https://: only on this machine keys may come by http")
     return url
 
@@ -196,7 +196,7 @@ def _allow(table: TomlTable) -> Allow:
     if not (allow.read or allow.write or allow.admin):
         raise ConfigError(f"{table.place()} must allow something: read, write or admin")
     if allow.who.anyone and any("{" in text for text in (*allow.read, *allow.write)):
-        raise ConfigError(f"{table.place()} is for anyone, who has no values: name a pattern without {{…}}")
+        raise ConfigError(f"{table.place()} is for anyone, of whom nothing is known: write its patterns without {{…}}")
     table.end()
     return allow
 
@@ -222,12 +222,3 @@ def _check_unique(values: Sequence[object], above: TomlTable, table: str, key: s
         if value in values[:number]:
             one = TomlTable(above.file, {}, ("auth", table, number))
             raise one.wrong(key, f"must be another one: [[auth.{table}]] {values.index(value) + 1} has it already")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

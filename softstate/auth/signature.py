@@ -17,7 +17,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry, deserialize_compact, serialize_compact
 
-from softstate.auth.token import TOKEN_CHARS_MAX
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 RSA_BITS_MIN, RSA_BITS_MAX = 2_048, 8_192
 KEYS_MAX = 64
@@ -67,8 +67,8 @@ class PublicKey:
     id: str | None
     algorithms: frozenset[str]
     print: str
-    _key: _Joserfc
-    _registry: _One
+    material: _Joserfc
+    registry: _One
 
     def __repr__(self) -> str:
         return f"PublicKey({self.id!r}, {self.algorithm})"
@@ -81,12 +81,12 @@ class PublicKey:
     @property
     def secret(self) -> bool:
         """Tell whether this is a secret, by which tokens can be signed as well."""
-        return isinstance(self._key, OctKey)
+        return isinstance(self.material, OctKey)
 
     def verifies(self, token: str) -> bool:
         """Tell whether this key has signed a token that is made as it should be."""
         try:
-            deserialize_compact(token, self._key, registry=self._registry)
+            deserialize_compact(token, self.material, registry=self.registry)
         except (JoseError, ValueError, RecursionError):  # it reads the header again, a few calls deeper
             return False
         return True
@@ -98,7 +98,7 @@ class SigningKey:
 
     jwk: Mapping[str, str]
     public: PublicKey
-    _key: _Joserfc
+    material: _Joserfc
 
     def __repr__(self) -> str:
         return f"SigningKey({self.public!r})"
@@ -109,7 +109,7 @@ class SigningKey:
         if self.public.id is not None:
             header["kid"] = self.public.id
         payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
-        return serialize_compact(header, payload, self._key, registry=self.public._registry)  # noqa: SLF001
+        return serialize_compact(header, payload, self.material, registry=self.public.registry)
 
     def public_jwk(self) -> dict[str, str]:
         """Return the public half as it stands in a set of keys. Raises `BadKey` for a secret, which has none."""
@@ -212,7 +212,7 @@ def import_signing_key(data: bytes) -> SigningKey:
         raise BadKey("it is a set of public keys: name the file that `softstate token key` wrote")
     public = import_jwk(item)
     if public.secret:
-        return SigningKey(item, public, public._key)  # noqa: SLF001
+        return SigningKey(item, public, public.material)
     if not isinstance(item.get("d"), str):
         raise BadKey("it is a public key: only the private one can sign")
     try:
@@ -224,20 +224,24 @@ def import_signing_key(data: bytes) -> SigningKey:
 
 def new_key(algorithm: str, key_id: str | None = None) -> SigningKey:
     """Make a key at random, with its thumbprint for an ID unless one is given. Raises `BadKey` for an algorithm."""
-    makers: dict[str, Callable[[], _Joserfc]] = {
-        "Ed25519": lambda: OKPKey.generate_key("Ed25519"),
-        "EdDSA": lambda: OKPKey.generate_key("Ed25519"),
-        **{name: lambda curve=curve: ECKey.generate_key(curve) for curve, name in _CURVES.items()},  # type: ignore[misc]
-        **{f"HS{bits}": lambda bits=bits: OctKey.generate_key(int(bits)) for bits in HASHES},  # type: ignore[misc]
-        **{f"{kind}{bits}": lambda: RSAKey.generate_key(RSA_BITS_MIN) for kind in ("RS", "PS") for bits in HASHES},
-    }
-    if algorithm not in makers:
+    if algorithm not in ALGORITHMS:
         raise BadKey(f"the algorithm must be one of {', '.join(ALGORITHMS)}")
-    key = makers[algorithm]()
+    key = _generate(algorithm)
     members = {name: value for name, value in key.as_dict(private=True).items() if isinstance(value, str)}
     name = "EdDSA" if algorithm == "Ed25519" else algorithm
     item = {**members, "kid": key.thumbprint() if key_id is None else key_id, "alg": name, "use": "sig"}
     return import_signing_key(json.dumps(item).encode())
+
+
+def _generate(algorithm: str) -> _Joserfc:
+    if algorithm in ("Ed25519", "EdDSA"):
+        return OKPKey.generate_key("Ed25519")
+    for curve, name in _CURVES.items():
+        if name == algorithm:
+            return ECKey.generate_key(curve)
+    if algorithm.startswith("HS"):
+        return OctKey.generate_key(int(algorithm[2:]))
+    return RSAKey.generate_key(RSA_BITS_MIN)
 
 
 def _public(members: dict[str, str], key_id: str | None, algorithm: object, wanted: Sequence[str]) -> PublicKey:

@@ -19,9 +19,7 @@ from softstate.auth.identity import Why, refused
 from softstate.auth.patterns import ANY, check_pattern
 from softstate.auth.rules import WILD_MAX, Allow, Who
 from softstate.errors import Invalid, Unauthenticated
-
-TOKEN_CHARS_MAX = 8_192
-"""Longest token of any kind (P-AUTH-1)."""
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 STATIC_PREFIX = "sst_"
 """The beginning of a static token: 256 random bits that mean nothing by themselves."""

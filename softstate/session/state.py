@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 
 from softstate.auth.identity import Identity
-from softstate.auth.lasting import CREDENTIALS_S_MIN, NOBODY, lasting
+from softstate.auth.lasting import CREDENTIALS_S_MIN, NOBODY, credentials_ms, lasting
 from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
@@ -33,7 +33,7 @@ from softstate.session.request import (
     in_portions,
     send_error,
 )
-from softstate.wire.messages import DURATION_MS_MAX, Id
+from softstate.wire.messages import Id
 from softstate.wire.subscription_digest import MASK
 
 TTL_MS_MIN = 1_000
@@ -177,8 +177,7 @@ class SessionCore:
 
     def credentials_ms(self, at: float) -> int | None:
         """Return for how long after the arrival of a request, `at`, the credentials are good; None for no end."""
-        left_s = self.identity.until - at
-        return None if left_s == math.inf else max(0, min(math.floor(left_s * 1000), DURATION_MS_MAX))
+        return credentials_ms(self.identity, at)
 
     @property
     def subject(self) -> str | None:

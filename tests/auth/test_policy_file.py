@@ -185,7 +185,7 @@ ANYONE = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
             "line 6 names 'j', which is no issuer; known are: i, static",
         ),
         ('[[allow]]\nwho = "anyone"', "[[allow]] 1 in auth.toml, line 1 must allow something: read, write or admin"),
-        (ANYONE.replace("a/", "{sub}/"), "[[allow]] 1 in auth.toml, line 1 is for anyone, who has no values"),
+        (ANYONE.replace("a/", "{sub}/"), "[[allow]] 1 in auth.toml, line 1 is for anyone, of whom nothing is known"),
         (
             ANYONE + 'deny = ["a/b"]',
             "unknown key deny of [[allow]] 1 in auth.toml, line 4; known are: admin, read, who",

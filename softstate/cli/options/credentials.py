@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 if TYPE_CHECKING:
     from softstate.client.shell.token_provider import TokenProvider, TokenRequest
@@ -57,16 +58,27 @@ NO_CREDENTIALS = Presented()
 
 
 def read_token(path: Path) -> str:
-    """Return the token that a file holds. Raises `ConfigError`."""
+    """Return the token that the file of ``--token-file`` holds. Raises `ConfigError`."""
+    return token_in(path, f"--token-file {path}")
+
+
+def token_in(path: Path, name: str) -> str:
+    """Return the token that a file holds. Raises `ConfigError`, which calls the file by a name."""
+    try:
+        with path.open("rb") as file:
+            return token_of(file.read(2 * TOKEN_CHARS_MAX + 1), name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from None
+
+
+def token_of(data: bytes, name: str) -> str:
+    """Return the one token that the data of a file hold. Raises `ConfigError`, which calls the file by a name."""
     from softstate.client.shell.token_provider import is_token  # noqa: PLC0415 - --help does without
 
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'no ASCII text'}") from None
-    if not is_token(token):
-        raise ConfigError(f"--token-file {path} holds no token: that is one line of printable ASCII")
-    return token
+    text = data.decode("ascii", "replace").strip()
+    if len(text.split()) != 1 or not is_token(text):
+        raise ConfigError(f"{name} must hold one token, and nothing else: a line of printable ASCII")
+    return text
 
 
 def _provider(path: Path) -> TokenProvider:

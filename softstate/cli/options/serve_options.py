@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 
+from softstate.addresses import is_loopback
 from softstate.cli.options.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
 from softstate.server.config.bounds import above
-from softstate.server.config.hosts import is_loopback
 from softstate.server.config.server_config import SETTINGS
 
 BASIC = frozenset(

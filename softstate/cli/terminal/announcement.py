@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from softstate.addresses import is_loopback
 from softstate.cli.visible import visible
 from softstate.server.config import ServerConfig
-from softstate.server.config.hosts import is_loopback
 
 if TYPE_CHECKING:
     from softstate.server import Node

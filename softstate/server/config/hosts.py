@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from softstate.errors import ConfigError
 
@@ -112,13 +112,3 @@ def allowed_origin(text: str) -> str:
             f" http://localhost:3000, not {text[:SHOWN_CHARS_MAX]!r}: no path, no *, one option for each origin"
         )
     return origin
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches what listens on a host's name or address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from softstate.auth import lasting
 from softstate.auth.identity import Why, not_to_publish, refused
 from softstate.auth.narrowing import narrowed
 from softstate.errors import Denied, Unauthenticated
 from softstate.server.auth.gate import NodeGate
 from softstate.server.http.message import Request
 from softstate.server.http1 import Header
-from softstate.wire.messages import DURATION_MS_MAX
 
 SCHEME = "bearer"
 
@@ -98,10 +98,7 @@ def narrowed_names(request: Request, denied: Iterable[str]) -> dict[str, list[st
 
 def credentials_ms(request: Request) -> int | None:
     """Return for how long after its arrival the credentials of a request are good; None for no end."""
-    until = request.identity.until
-    if math.isinf(until):  # also that of a request that was refused before
-        return None
-    return max(0, min(math.floor((until - request.arrived) * 1000), DURATION_MS_MAX))
+    return lasting.credentials_ms(request.identity, request.arrived)
 
 
 def credentials_header(request: Request) -> tuple[Header, ...]:

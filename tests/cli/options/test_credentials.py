@@ -39,4 +39,7 @@ async def test_a_file_that_is_gone_is_named_once(tmp_path: Path, capsys: pytest.
     for attempt in range(3):
         with pytest.raises(ConfigError):
             await provide(TokenRequest(None, attempt))
-    assert capsys.readouterr().err == f"softstate: --token-file {file}: No such file or directory; it is read again\n"
+    assert (
+        capsys.readouterr().err
+        == f"softstate: cannot read --token-file {file}: No such file or directory; it is read again\n"
+    )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from softstate.auth.token import MAX_TOKEN_S, SUBJECT_CHARS_MAX, TOKEN_CHARS_MAX
+from softstate.auth.token import MAX_TOKEN_S, SUBJECT_CHARS_MAX
 from softstate.cli import exit_codes
 from softstate.cli.commands.token.options import (
     DEFAULT_AUDIENCE,
@@ -25,6 +25,7 @@ from softstate.cli.commands.token.options import (
 from softstate.cli.options.durations import duration
 from softstate.errors import ConfigError
 from softstate.server.auth.policy_files import check_installed
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 FILE_BYTES_MAX = 64 * 1024
 

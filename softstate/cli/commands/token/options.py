@@ -11,9 +11,10 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter
 
 from softstate.auth.patterns import check_pattern
-from softstate.auth.token import TOKEN_CHARS_MAX
+from softstate.cli.options.credentials import token_in, token_of
 from softstate.cli.terminal.streams import input_pieces
 from softstate.errors import ConfigError
+from softstate.wire.messages import TOKEN_CHARS_MAX
 
 DEFAULT_ISSUER = "local"
 DEFAULT_AUDIENCE = "softstate"
@@ -62,27 +63,16 @@ def claims_of(texts: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def token_in(path: str) -> str:
+def token_at(path: str) -> str:
     """Return the token that a file holds, or standard input for ``-``. Raises `ConfigError`."""
-    if path == "-":
-        data = b""
-        for piece in input_pieces():
-            data += piece
-            if len(data) > 2 * TOKEN_CHARS_MAX:
-                break
-        return _one_word(data, "standard input")
-    try:
-        with Path(path).open("rb") as file:
-            return _one_word(file.read(2 * TOKEN_CHARS_MAX + 1), path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
-
-
-def _one_word(data: bytes, where: str) -> str:
-    text = data.decode("ascii", "replace").strip()
-    if not text or len(data) > 2 * TOKEN_CHARS_MAX or len(text.split()) != 1:
-        raise ConfigError(f"{where} must hold one token, and nothing else")
-    return text
+    if path != "-":
+        return token_in(Path(path), path)
+    data = b""
+    for piece in input_pieces():
+        data += piece
+        if len(data) > 2 * TOKEN_CHARS_MAX:
+            break
+    return token_of(data, "standard input")
 
 
 def write_private(path: Path, data: bytes) -> None:

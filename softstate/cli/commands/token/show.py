@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from softstate.auth.identity import Identity
 from softstate.auth.token import CHECKS, is_static, read_token
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.options import PolicyPath, note, token_in
+from softstate.cli.commands.token.options import PolicyPath, note, token_at
 from softstate.cli.options.durations import seconds_text
 from softstate.cli.visible import visible
 from softstate.errors import Unauthenticated
@@ -30,7 +30,7 @@ async def command(
 
     :param file: The file that holds the token; '-' is standard input.
     """
-    text = token_in(file)
+    text = token_at(file)
     if not is_static(text):
         _show_claims(text)
     if auth is None:

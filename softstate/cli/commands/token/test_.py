@@ -14,7 +14,7 @@ from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
 from softstate.auth.rules import Known
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.options import Claims, Groups, claims_of, note, token_in
+from softstate.cli.commands.token.options import Claims, Groups, claims_of, note, token_at
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError, Denied
 from softstate.names import ALL, check_prefix, check_topic
@@ -54,7 +54,7 @@ async def command(
     if sub is None and (issuer is not None or group or scope or claim):
         raise ConfigError("--sub is missing: what is said of a subject needs one")
     if token_file is not None:
-        text = token_in(token_file)
+        text = token_at(token_file)
         policy = await fetched_policy(auth)
         for failed, failure in (policy.failures | policy.problems).items():
             note(visible(f"issuer {failed}: {failure}"))
