@@ -358,11 +358,13 @@ def refusal(context: HttpContext, request: Request, error: RequestError | Refuse
 def with_common_headers(context: HttpContext, request: Request, reply: Reply) -> Reply:
     """Add the headers that every reply of its kind carries (P-HTTP-2).
 
-    An answer without a read, such as most errors, carries the hub's position, which certifies nothing.
+    An answer without a read, such as most errors, carries the hub's position, which certifies nothing. Those without
+    good credentials are not told how much is published here.
     """
     if not request.path.startswith("/v1/"):
         return reply.with_headers(NOT_STORED, VARIES)
     names = {name for name, _ in reply.headers}
-    position = () if "Softstate-Position" in names else position_headers(context.hub.position)
+    without = reply.status == 401 or "Softstate-Position" in names
+    position = () if without else position_headers(context.hub.position)
     stored = () if "Cache-Control" in names else (NOT_STORED,)
     return reply.with_headers(*position, LEVEL_TOLD, *credentials_header(request), *stored, VARIES)

@@ -71,6 +71,7 @@ async def test_nothing_is_answered_without_good_credentials(
     failed = "" if why == "missing" else f', error="invalid_token", error_description="{why}"'
     assert answer["www-authenticate"] == f'Bearer realm="softstate"{failed}'
     assert answer["cache-control"] == "no-store"
+    assert "softstate-position" not in answer.headers, "it would tell how much is published"
     assert node.position == before
 
 
