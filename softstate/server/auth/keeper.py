@@ -177,7 +177,7 @@ class PolicyKeeper:
         for problem in loaded.problems:
             log.warning("key not taken", because=problem)
         log.info(
-            "rules changed",
+            "rules in force",
             generation=self.authority.generation,
             issuers=len(loaded.policy.issuers),
             tokens=len(loaded.policy.tokens),

@@ -104,6 +104,6 @@ def _answer(authority: RulesAuthority, known: Known, action: Literal["read", "wr
 
 def _instead(grant: Grant, action: str, name: str) -> str:
     if action == "read" and (narrow := grant.narrow(name)):
-        return f"; below it, that is {' '.join(map(visible, narrow))}"
+        return f"; allowed below it: {' '.join(map(visible, narrow))}"
     reach = grant.read if action == "read" else grant.write
-    return f"; that is {' '.join(visible(str(pattern)) for pattern in reach.patterns()) or 'nothing'}"
+    return f"; allowed: {' '.join(visible(str(pattern)) for pattern in reach.patterns()) or 'nothing'}"

@@ -244,10 +244,10 @@ def test_a_token_may_bring_its_rights_along(policy: Path, output: Output) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["read", "users/u1/"], "anyone may not read users/u1/; that is public/"),
-        (["write", "public/x"], "anyone may not write public/x; that is nothing"),
-        (["read", "users/", "--sub", "u1"], "u1 of local may not read users/; below it, that is users/u1/"),
-        (["read", "org/acme/", "--sub", "u1", "--claim", "org=acme"], "u1 of local may not read org/acme/; that is"),
+        (["read", "users/u1/"], "anyone may not read users/u1/; allowed: public/"),
+        (["write", "public/x"], "anyone may not write public/x; allowed: nothing"),
+        (["read", "users/", "--sub", "u1"], "u1 of local may not read users/; allowed below it: users/u1/"),
+        (["read", "org/acme/", "--sub", "u1", "--claim", "org=acme"], "u1 of local may not read org/acme/; allowed:"),
         (["read", "$softstate/x", "--sub", "u1"], "u1 of local may not read $softstate/x"),
     ],
 )
