@@ -1,4 +1,4 @@
-"""Clients with tokens of a real node with a policy file: who reads and publishes what, and rules that change."""
+"""A real node with a policy file: who is let in, who reads and publishes what, and rules that change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.lowlevel
 
 import softstate
 from tests.auth.keys import key
-from tests.kit.processes import Server, running
+from tests.kit import node_rig, push_node
+from tests.kit.processes import WAIT_S, Server, environment, running, until
 
 CI, OTHER, ROOT = ("sst_" + letter * 43 for letter in "cor")
 
@@ -35,10 +35,9 @@ def policy(path: Path, *tokens: str) -> None:
 
 def run(server: Server, *words: str, token: str | None = None, code: int = 0) -> str:
     """Run a client command against a node."""
-    env = {"SOFTSTATE_URL": server.url} | ({} if token is None else {"SOFTSTATE_TOKEN": token})
-    done = subprocess.run(
-        [sys.executable, "-m", "softstate", *words], env=env, capture_output=True, text=True, timeout=30, check=False
-    )
+    env = environment() | {"SOFTSTATE_URL": server.url} | ({} if token is None else {"SOFTSTATE_TOKEN": token})
+    command = [sys.executable, "-m", "softstate", *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == code, done.stderr
     assert token is None or token not in done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -82,6 +81,12 @@ def rules(path: Path, names: list[str], *keys: str) -> None:
     policy(path, ISSUER, f"read = {names}\n")
 
 
+def signed(name: str) -> str:
+    """Sign a token with a key of the issuer."""
+    now = int(time.time())
+    return key(name).sign({"iss": "https://id", "aud": "softstate", "sub": "u1", "iat": now, "exp": now + 600})
+
+
 class Provider:
     """Signs with one key until a token of it is refused, then with another."""
 
@@ -90,9 +95,7 @@ class Provider:
 
     async def __call__(self, why: softstate.TokenRequest) -> str:
         self.asked.append(why)
-        now = int(time.time())
-        claims = {"iss": "https://id", "aud": "softstate", "sub": "u1", "iat": now, "exp": now + 600}
-        return key("e" if why.rejected is None else "d").sign(claims)
+        return signed("e" if why.rejected is None else "d")
 
 
 async def follow(server: Server, path: Path) -> None:
@@ -103,7 +106,6 @@ async def follow(server: Server, path: Path) -> None:
         client.subscribe("docs/") as docs,
         softstate.connect(server.url, token=ROOT) as root,
     ):
-        await trio.lowlevel.checkpoint()
         for updates, topic in ((builds, "builds/1"), (docs, "docs/1")):
             await root.publish(topic, "a")
             await until_it_has(updates, topic)
@@ -111,30 +113,52 @@ async def follow(server: Server, path: Path) -> None:
         await until_it_is_denied(docs)
         # The key of the present token is removed: it is refused at the next renewal, and another one is presented.
         rules(path, ["builds/"], "d")
-        with trio.fail_after(20):
-            while len(provider.asked) < 2:
-                await trio.sleep(0.05)
+        with trio.fail_after(WAIT_S):
+            await node_rig.until(lambda: len(provider.asked) >= 2)
         await root.publish("builds/2", "b")
         await until_it_has(builds, "builds/2")
-        with trio.fail_after(10):
-            while client.mode != "live":
-                await trio.sleep(0.05)
+        with trio.fail_after(WAIT_S):
+            await push_node.until(client, "live")
         statistics = client.statistics()
         assert statistics.connects == 1
         assert (statistics.repairs_mismatch, statistics.repairs_sent_unequal, statistics.repairs_no_lease) == (0, 0, 0)
 
 
 async def until_it_is_denied(updates: softstate.Updates) -> None:
-    with trio.fail_after(20), pytest.raises(softstate.Denied):
+    with trio.fail_after(WAIT_S), pytest.raises(softstate.Denied):
         async for _ in updates:
             pass
 
 
 async def until_it_has(updates: softstate.Updates, topic: str) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(WAIT_S):
         async for change in updates:
             if change.topic == topic:
                 return
+
+
+def status(server: Server, path: str, token: str | None = None) -> int:
+    return server.request("GET", path, headers={} if token is None else {"Authorization": f"Bearer {token}"})[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_node_lets_in_whom_its_file_says_and_reads_it_again(tmp_path: Path, workers: int) -> None:
+    rules(tmp_path, ["users/{sub}/"], "e")
+    (tmp_path / "auth.toml").write_text(static("ci", CI, read=["builds/"]) + (tmp_path / "auth.toml").read_text())
+    token = signed("e")
+    with running(tmp_path, auth="auth.toml", workers=workers) as server:
+        assert status(server, "/v1/topics/builds/1") == 401
+        assert status(server, "/v1/topics/builds/1", CI + "x") == 401
+        assert status(server, "/v1/topics/builds/1", CI) == 404
+        assert status(server, "/v1/topics/builds/1", token) == 403
+        assert status(server, "/v1/topics/users/u1/x", token) == 404
+        assert status(server, "/readyz") == 200
+        rules(tmp_path, ["users/{sub}/"], "e")
+        until("the token is gone", lambda: [status(server, "/v1/whoami", CI) for _ in range(6)] == [401] * 6)
+        assert status(server, "/v1/topics/users/u1/x", token) == 404
+        assert server.stop() == 0
+        assert CI not in server.log
+        assert token not in server.log
 
 
 def test_a_client_goes_on_through_rules_that_change(tmp_path: Path) -> None:
