@@ -30,7 +30,7 @@ RIGHTS = [["/"], ["p/"], ["p/q/", "a"], ["a"], []]
 
 
 class Walk:
-    """One session, the client's idea of its set, and the rights that the node knew at each judgement."""
+    """One session, the client's idea of its set, and the rights that are in force."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -53,7 +53,7 @@ class Walk:
         """Do something at random, and look at all that is written."""
         random, peer = self.random, self.peer
         self.number += 1
-        match random.randrange(9):
+        match random.randrange(10):
             case 0 | 1:
                 self.rig.push(random.choice(TOPICS))
             case 2:
@@ -81,6 +81,14 @@ class Walk:
                 topics, prefixes = split_known(dict.fromkeys(random.sample(NAMES, 2), 0))
                 peer.receive(Poll(self.number, topics=topics, prefixes=prefixes))
                 self.between()
+            case 9:
+                peer.stalled = True
+                self.rig.push(*TOPICS)
+                self.rights = random.choice(RIGHTS)
+                self.gate.may("u", read=self.rights)
+                peer.ask(renew(self.number, *self.wanted))
+                peer.stalled = False
+                peer.flush()
         peer.serve()
         self.look()
 
@@ -96,11 +104,14 @@ class Walk:
         """Check all that was written since the last look."""
         written = self.peer.written[self.seen :]
         self.seen = len(self.peer.written)
+        denied = False
         for message in written:
             match message:
-                case Notify():
+                case Notify(topic):
                     self.notified += 1
+                    assert not denied or covered(self.wanted, topic)
                 case DeniedNames(names):
+                    denied = True
                     self.wanted -= set(names)
                 case Renewed():
                     assert message.sent == self.notified
