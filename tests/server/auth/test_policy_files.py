@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from joserfc.jwk import OKPKey
 
 from softstate.auth.authority import RulesAuthority
 from softstate.errors import ConfigError
@@ -39,10 +42,17 @@ def test_a_file_of_keys_is_found_beside_the_policy(tmp_path: Path) -> None:
     assert authority.identify(key("e").sign(claims()), NOW, WALL).subject == "u1"
 
 
-def test_keys_may_be_a_secret_or_pem(tmp_path: Path) -> None:
+def test_keys_may_be_a_secret(tmp_path: Path) -> None:
     private(tmp_path / "secret", json.dumps(dict(key("h").jwk)))
     loaded = load_policy(policy(tmp_path, f'secret_file = "{tmp_path / "secret"}"'))
     assert RulesAuthority(loaded.policy, loaded.keyrings).identify(key("h").sign(claims()), NOW, WALL).key == "h"
+
+
+def test_a_key_may_be_pem(tmp_path: Path) -> None:
+    (tmp_path / "public.pem").write_bytes(OKPKey.import_key(dict[str, Any](key("d").jwk)).as_pem(private=False))
+    loaded = load_policy(policy(tmp_path, 'public_key_file = "public.pem"'))
+    (found,) = loaded.keyrings["https://id"].keys
+    assert (found.id, found.print) == (None, key("d").public.print)
 
 
 def test_keys_of_a_url_are_not_fetched_yet(tmp_path: Path) -> None:
@@ -106,7 +116,7 @@ def test_a_policy_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 def test_a_policy_without_issuers_needs_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "joserfc", None)
+    monkeypatch.setitem(sys.modules, "joserfc", None)
     path = tmp_path / "auth.toml"
     path.write_text('[[allow]]\nwho = "anyone"\nread = ["/"]\n')
     assert load_policy(path).keyrings == {}
