@@ -223,13 +223,9 @@ def test_what_is_no_token_cannot_be_shown(
             ["read", "builds/7", "--sub", "ci", "--issuer", "static"],
             "ci of static may read builds/7: read builds/, by the static",
         ),
-        (["read", "org/acme/x", "--sub", "ci", "--issuer", "static", "--claim", "org=acme"], ""),
     ],
 )
 def test_it_says_which_rule_decides(words: list[str], message: str, policy: Path, output: Output) -> None:
-    if not message:
-        assert run(["token", "test", *words, "--auth", "auth.toml"]) == exit_codes.DENIED
-        return
     (line,) = output("test", *words, "--auth", "auth.toml")
     assert message in line
 
@@ -249,6 +245,10 @@ def test_a_token_may_bring_its_rights_along(policy: Path, output: Output) -> Non
         (["read", "users/", "--sub", "u1"], "u1 of local may not read users/; allowed below it: users/u1/"),
         (["read", "org/acme/", "--sub", "u1", "--claim", "org=acme"], "u1 of local may not read org/acme/; allowed:"),
         (["read", "$softstate/x", "--sub", "u1"], "u1 of local may not read $softstate/x"),
+        (
+            ["read", "org/acme/x", "--sub", "ci", "--issuer", "static", "--claim", "org=acme"],
+            "ci of static may not read",
+        ),
     ],
 )
 def test_who_may_not_is_told_what_he_may(words: list[str], message: str, policy: Path, refusal: Refusal) -> None:
