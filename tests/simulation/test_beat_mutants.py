@@ -8,7 +8,7 @@ Not here, since no simulated world shows that they are needed by themselves:
   node of a rewind in the next call.
 - No beat is sent between a drop and the next agreement: the lease is over then, and the client knows.
 - Answers to what was sent ahead of a reset are void: certificates go wrong without any beat.
-- Names that are denied: there is no authentication yet.
+- Names that are denied (P-AUTH-5): `denied_comes_last` in `test_permission_mutants.py`.
 """
 
 from __future__ import annotations
