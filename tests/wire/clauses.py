@@ -750,7 +750,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_permission.py::test_a_publish_needs_its_own_right_and_learns_of_others_only_what_it_may_read",
         "session/test_permission.py::test_names_are_judged_again_before_they_are_answered",
         "session/test_permission.py::test_names_of_a_poll_are_judged_again_before_they_are_answered",
-        "server/auth/test_discretion.py::test_a_conflict_tells_no_version_to_whom_may_not_read_it",
+        "server/auth/test_discretion.py::test_a_conflict_tells_no_version_to_those_who_may_not_read_it",
     ),
     "P-AUTH-5": (
         "session/test_permission.py::test_a_renewal_takes_out_what_may_not_be_read_any_more_and_tells_it_first",

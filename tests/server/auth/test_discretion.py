@@ -3,7 +3,7 @@ from softstate.server.auth.discretion import without_current, without_version
 from softstate.store.base import Applied
 
 
-def test_a_conflict_tells_no_version_to_whom_may_not_read_it() -> None:
+def test_a_conflict_tells_no_version_to_those_who_may_not_read_it() -> None:
     there = without_current(Conflict("'a' is at version 40, not 38", current=40))
     absent = without_current(Conflict("'a' does not exist", current=0))
     assert there.current is absent.current is None
