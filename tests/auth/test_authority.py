@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -138,9 +139,12 @@ def test_a_static_token_is_no_longer_good_when_its_line_is_gone() -> None:
     authority = rules(PUBLIC, tokens=(static(),))
     identity = authority.identify(CI, NOW, WALL)
     authority.change(Policy((), (static(until=WALL + 5),), ()), {})
-    assert authority.again(identity, NOW + 1).until == NOW + 5
+    assert authority.identify(CI, NOW + 1, WALL).until == NOW + 5
     authority.change(Policy((), (static(until=WALL + 50),), ()), {})
     assert authority.identify(CI, NOW + 20, WALL).until == NOW + 50
+    authority.change(Policy((), (replace(static(), name="other"),), ()), {})
+    with Refused(Why.REVOKED):
+        authority.again(identity, NOW + 1)
     authority.change(Policy((), (), (PUBLIC,)), {})
     with Refused(Why.REVOKED):
         authority.again(identity, NOW + 1)

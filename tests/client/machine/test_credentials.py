@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from softstate.client.machine.credentials import CREDENTIALS_MARGIN, FETCH_CAP_S, LAST_S, REFRESH_FROM, REFRESH_UPTO
+from softstate.client.machine.credentials import (
+    CREDENTIALS_MARGIN,
+    FETCH_CAP_S,
+    LAST_S,
+    REFRESH_FROM,
+    REFRESH_UPTO,
+    REFUSED_MAX,
+)
 from softstate.client.machine.events import (
     Connect,
     Connected,
@@ -366,7 +373,7 @@ def test_the_same_token_again_is_not_presented_again() -> None:
 def test_three_other_tokens_that_are_refused_stop_the_client() -> None:
     rig = Provided("a")
     rig.open()
-    for _ in range(3):
+    for _ in range(REFUSED_MAX):
         assert rig.mode != "stopped"
         rig.give()
         rig.greeted()
@@ -374,6 +381,17 @@ def test_three_other_tokens_that_are_refused_stop_the_client() -> None:
         if rig.mode != "stopped":
             rig.until_fetch()
     assert rig.mode == "stopped"
+
+
+def test_refusals_of_one_token_count_once() -> None:
+    """Reads, polls and the connection present the same."""
+    rig = Provided("a").come_live()
+    for _ in range(REFUSED_MAX):
+        rig.do(TokenRefused("t1", Unauthenticated("no", why="audience")))
+    rig.give()
+    (auth,) = rig.recently_sent(Auth)
+    rig.arrive(refusal(auth.id, "audience"))
+    assert rig.mode == "live"
 
 
 @pytest.mark.parametrize("why", ["unknown_key", "not_yet", "expired"])
