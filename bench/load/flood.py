@@ -208,7 +208,7 @@ def step_back() -> None:
     each other before processes (sched(7), the autogroup feature), so both are set.
     """
     os.nice(LEAST_NICE)
-    with suppress(OSError):
+    with suppress(OSError):  # a kernel without the feature
         AUTOGROUP.write_text(str(LEAST_NICE), encoding="ascii")
 
 
