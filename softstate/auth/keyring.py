@@ -71,12 +71,14 @@ class Keyring:
     def find(self, key: str | None, algorithm: str, now: float) -> Key | None:
         """Return the key that a token names, or the only one of its algorithm if it names none; else ask for a fetch.
 
-        A key that is there, but for another algorithm, is none.
+        A key that is there, but for another algorithm, is none. One of a file that gives it no ID has any.
         """
         usable = self._keys if not self._is_stale(now) else ()
         fitting = [item for item in usable if algorithm in item.algorithms]
         if key is not None:
-            fitting = [item for item in fitting if item.id == key]
+            named = [item for item in fitting if item.id == key]
+            # A PEM file or a secret has no ID, and its operator has chosen it by naming the file.
+            fitting = named or [item for item in fitting if item.id is None and not self.fetched]
         if len(fitting) == 1:
             return fitting[0]
         sooner = self._began_at + self._times.cool_s

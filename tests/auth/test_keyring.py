@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -34,6 +35,18 @@ def test_keys_of_a_file_are_never_due() -> None:
     keyring = Keyring([ONE])
     assert keyring.find("k9", "HS256", 0) is None
     assert (keyring.due_at, keyring.stale_at()) == (math.inf, math.inf)
+
+
+def test_a_key_of_a_file_that_gives_it_no_id_has_any() -> None:
+    """A PEM file holds no ID, and most issuers name one."""
+    bare = replace(ONE, id=None)
+    assert Keyring([bare]).find("k9", "HS256", 0) == bare
+    assert Keyring([bare]).find("k9", "HS512", 0) is None
+    assert Keyring([bare, TWO]).find("k2", "HS256", 0) == TWO
+    fetched = Keyring(fetched=True)
+    fetched.began(0)
+    fetched.got([bare], 0)
+    assert fetched.find("k9", "HS256", 0) is None, "its issuer may have made another"
 
 
 def test_an_unknown_key_asks_for_a_fetch_once_the_last_is_cool() -> None:
