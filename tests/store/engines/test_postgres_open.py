@@ -171,6 +171,12 @@ async def test_may_not_use_the_tables(backend: PostgresBackend, guest: str) -> N
 
 async def test_limited_connections(backend: PostgresBackend, server: PostgresServer) -> None:
     """A store that gets one connection only can write; what it cannot have is told, and comes when there is room."""
+
+    def number() -> int:
+        return int(server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'")[0][0])
+
+    # The server may learn a moment later that those of the tests before were closed.
+    await trio.to_thread.run_sync(lambda: until("every connection is gone", lambda: number() == 0))
     server.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1")
     try:
         store = await backend.open()
