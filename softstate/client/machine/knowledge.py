@@ -263,7 +263,7 @@ class Knowledge:
         for topic in topics:
             question.listed.add(topic)
             known = self._known.states.get(topic)
-            if is_prefix(topic) or not self._covering(topic) or (known is not None and known.version > revision):
+            if _is_none(topic) or not self._covering(topic) or (known is not None and known.version > revision):
                 continue  # published again since
             question.unreadable.add(topic)
             if topic not in self._unreadable:
@@ -360,8 +360,8 @@ class Knowledge:
             return False
         version, known = change.version, self._known.states.get(change.topic)
         if known is None:
-            if is_prefix(change.topic):
-                return False  # no topic: it would enter the tree of known topics as a prefix
+            if _is_none(change.topic):
+                return False  # it would enter the tree of known topics as a prefix
         elif version <= known.version:
             self.dropped += version < known.version
             return False
@@ -439,3 +439,8 @@ class Knowledge:
                 continue
             if all(held.revision is not None and held.revision >= version for held in self._covering(topic)):
                 self._forget(topic)
+
+
+def _is_none(topic: str) -> bool:
+    """Tell whether what a node calls a topic cannot be one."""
+    return not topic or is_prefix(topic)

@@ -160,10 +160,10 @@ class StoreReads:
 
 def _reached(query: Query, page: Page) -> Page:
     """Return a page without the records that the store found below ``/``, which does not reach them."""
-    if ALL not in query.prefixes or not any(record.topic[0] == SPELT for record in page.records):
+    if ALL not in query.prefixes or not any(record.topic.startswith(SPELT) for record in page.records):
         return page
     names = query.topics.keys() | query.prefixes.keys()
-    records = [record for record in page.records if record.topic[0] != SPELT or covered(names, record.topic)]
+    records = [record for record in page.records if not record.topic.startswith(SPELT) or covered(names, record.topic)]
     return replace(page, records=records, upto=page.next_after if page.more else page.upto)
 
 

@@ -87,7 +87,7 @@ def _advice_has_no_upper_bound(patch: pytest.MonkeyPatch) -> None:
         ),
         (
             _a_prefix_passes_for_a_topic,
-            lambda: test_knowledge.test_a_change_of_a_prefix_is_ignored_on_every_path("a/", "/"),
+            lambda: test_knowledge.test_a_change_of_what_is_no_topic_is_ignored_on_every_path("a/", "/"),
         ),
         (
             _every_reset_is_a_second_one,
