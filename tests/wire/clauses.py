@@ -330,7 +330,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-KNOW-1": (
         "client/machine/test_knowledge.py::test_equal_versions_are_a_no_op_and_lower_ones_are_dropped_and_counted",
-        "client/machine/test_knowledge.py::test_a_change_of_a_prefix_is_ignored_on_every_path",
+        "client/machine/test_knowledge.py::test_a_change_of_what_is_no_topic_is_ignored_on_every_path",
     ),
     "P-KNOW-2": ("client/machine/test_knowledge.py::test_changes_at_or_below_a_certified_revision_are_dropped",),
     "P-KNOW-3": (

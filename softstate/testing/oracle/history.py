@@ -73,6 +73,15 @@ class History:
         self.by_identity[entry.identity] = entry
         self.head = max(self.head, entry.revision)
 
+    def holds_commit(self, entry: Entry) -> bool:
+        """Tell whether a commit is in this history.
+
+        By itself: until a node notices that the store was rewound, it goes on in the old lineage, and another commit
+        may get the identity of one that was lost.
+        """
+        found = self.by_identity.get(entry.identity)
+        return found is not None and found.event is entry.event
+
     def at(self, topic: str, revision: int) -> Entry | None:
         """Return the newest commit of a topic at or below a revision."""
         entries = self.topics.get(topic, [])

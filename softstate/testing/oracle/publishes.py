@@ -40,7 +40,7 @@ class PublishChecks:
             return
         first = self._keys.get((event.topic, event.key))
         self._keys[event.topic, event.key] = entry
-        if first is None or first.identity not in self._histories.current.by_identity:
+        if first is None or not self._histories.current.holds_commit(first):
             return
         if event.at_s - first.event.at_s < self._bounds.key_s / 2:
             what = f"key {event.key} was applied at {first.revision} and at {event.revision}"
@@ -79,7 +79,7 @@ class PublishChecks:
         return None
 
     def _check_expected(self, asked: PublishStarted, event: PublishAcknowledged, entry: Entry) -> None:
-        history = next(history for history in self._histories if entry.identity in history.by_identity)
+        history = next(history for history in self._histories if history.holds_commit(entry))
         before = history.at(event.topic, event.version - 1)
         current = before.revision if before is not None else 0
         absent = before is None or before.event.deleted
@@ -95,7 +95,7 @@ class PublishChecks:
         were lost in a crash of a disk which claims no durability.
         """
         for asked, answer, entry in self._answers:
-            was_in = [history.number for history in self._histories if entry.identity in history.by_identity]
+            was_in = [history.number for history in self._histories if history.holds_commit(entry)]
             following = self._histories.all[max(was_in) + 1 :]
             if following and following[0].why == "crash" and self._bounds.durable:
                 what = f"{answer.topic} at {answer.version} was acknowledged, and is gone"

@@ -199,6 +199,8 @@ KEEPING: dict[str, Events] = {
     "S4 a key after its life": (commit(1, 2, "x", key="k"), commit(700, 3, "x", key="k"), age(700, 1)),
     "S4 a key in another history": (
         commit(1, 2, key="k"), restored(2, 1), LineageCommitted(3, 2, "e", "l2"), commit(3, 3, key="k")),
+    "S4 a key in another history that goes on in the old lineage": (
+        commit(1, 2, key="k"), restored(2, 1), commit(3, 2, "x"), commit(4, 3, key="k")),
     "S5": (age(1, 1), commit(2, 2), age(10, 8), delivered(11, 2), age(12, 0)),
     "S5 a slow clock": (FaultInjected(0.0, "clock_rate", "a 0.99"), commit(2, 2), age(12, 10.01)),
     "S5 a bad clock": (FaultInjected(0.0, "clock_rate", "a 0.5"), commit(2, 2), age(12, 1)),
