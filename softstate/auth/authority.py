@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import final
 
+from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
+from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
 from softstate.auth.token import (
     Issuer,
@@ -21,13 +23,21 @@ from softstate.auth.token import (
     own_grant,
     read_token,
     scopes_of,
+    signed_part,
 )
+from softstate.model import Record
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 VERIFIED_MAX = 10_000
 """Verified tokens that are remembered; the one that was not presented for longest is forgotten first."""
 
 ALLOWED_NOTHING = Allow(Who())
+
+REVOKED_WHAT: dict[Kind, str] = {
+    "sub": "all credentials of its subject were",
+    "token": "it was",
+    "key": "the key that signed it was",
+}
 
 STATIC_ISSUER = "static"
 """The issuer of identities that static tokens make; no other may have this name."""
@@ -74,13 +84,15 @@ class _Static:
 
 @final
 class RulesAuthority:
-    """The authority of a node with rules: a `softstate.auth.identity.Authority`.
+    """The authority of a node with rules: a `softstate.auth.open_authority.Authority`.
 
     `keyrings` holds the keys of each issuer by its name; a shell fetches those that are due, and says so to `got`.
     """
 
     def __init__(self, policy: Policy, keyrings: Mapping[str, Keyring] | None = None) -> None:
         self.generation = 1
+        self.revocations = Revocations()
+        self._rules_since = 1  # the generation from which on nothing but revocations has been added
         self.keyrings: dict[str, Keyring] = {}
         self._verified: dict[bytes, Identity] = {}
         self._take(policy, keyrings or {})
@@ -94,7 +106,7 @@ class RulesAuthority:
         digest = sha256(token.encode()).digest()
         found = self._verified.pop(digest, None)
         if found is None:
-            found = self._static(digest, now, wall) if is_static(token) else self._signed(token, digest, now, wall)
+            found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
         else:
             # One that has expired stays, so that a wall clock that is set back does not make it good.
             self._verified[digest] = found
@@ -102,15 +114,19 @@ class RulesAuthority:
         self._verified[digest] = found
         if len(self._verified) > VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
+        self._check_revoked(found)
         return found
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity with its grant under the present rules. Raises `Unauthenticated`."""
-        changed = identity.generation != self.generation
-        if now >= identity.until and not (changed and isinstance(identity.evidence, _Static)):
+        ruled_anew = identity.generation < self._rules_since
+        if now >= identity.until and not (ruled_anew and isinstance(identity.evidence, _Static)):
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
-        if not changed:
+        if identity.generation == self.generation:
             return identity
+        self._check_revoked(identity)
+        if not ruled_anew:
+            return replace(identity, generation=self.generation)
         match identity.evidence:
             case _Signed() as signed:
                 return self._signed_again(identity, signed, now)
@@ -128,18 +144,35 @@ class RulesAuthority:
     def change(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
         """Take another policy in the place of the one before, with the keyrings of its issuers."""
         self._take(policy, keyrings)
-        self.generation += 1
+        self._judge_anew()
 
     def got(self, issuer: str, keys: Iterable[Key], now: float) -> None:
         """Take the keys of an issuer that a fetch has brought. That a key was added changes no grant."""
         if self.keyrings[issuer].got(keys, now):
-            self.generation += 1
+            self._judge_anew()
 
     def failed(self, issuer: str, why: str, now: float) -> None:
         """Note that a fetch of an issuer's keys has failed; once they are stale, so is all that they have signed."""
         self.keyrings[issuer].failed(why)
         if self.keyrings[issuer].went_stale(now):
+            self._judge_anew()
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:
+        """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
+        news = [revocation for record in records if (revocation := self.revocations.note(record)) is not None]
+        if news:
             self.generation += 1
+        return news
+
+    def load_revocations(self, records: Iterable[Record]) -> None:
+        """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
+        self.revocations.replace(records)
+        self.generation += 1
+
+    def forgettable(self, wall: float) -> list[Revocation]:
+        """Return the revocations of credentials that are all over, as far as the issuers of this node make them."""
+        longest_s = max((issuer.max_token_s + issuer.leeway_s for issuer in self.policy.issuers), default=0.0)
+        return self.revocations.over(wall, longest_s)
 
     def known(self, token: str, now: float, wall: float) -> tuple[Known, Identity]:
         """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
@@ -157,11 +190,24 @@ class RulesAuthority:
     def _take(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
         self.policy = policy
         self._issuers = {issuer.name: issuer for issuer in policy.issuers}
-        self._tokens = {token.digest: token for token in policy.tokens}
+        self._tokens = {digest_text(token.digest): token for token in policy.tokens}
         self._rules = Rules(policy.allows)
         self.keyrings = {name: keyrings.get(name, Keyring()) for name in self._issuers}
         grant = self._rules.grant_of(Known())
         self._anybody = Identity("", "", grant) if self._rules.know_anyone else None
+
+    def _judge_anew(self) -> None:
+        self.generation += 1
+        self._rules_since = self.generation
+
+    def _check_revoked(self, identity: Identity) -> None:
+        revocation = self.revocations.of(identity)
+        if revocation is not None:
+            because = f" ({revocation.reason})" if revocation.reason else ""
+            raise refused(
+                Why.REVOKED,
+                f"the token is not good any more: {REVOKED_WHAT[revocation.kind]} revoked{because}: get another",
+            )
 
     def _anonymous(self) -> Identity:
         if self._anybody is None:
@@ -171,7 +217,7 @@ class RulesAuthority:
         return self._anybody
 
     def _static(self, digest: bytes, now: float, wall: float) -> Identity:
-        static = self._tokens.get(digest)
+        static = self._tokens.get(digest_text(digest))
         if static is None:
             raise refused(Why.UNKNOWN_KEY, "this node knows no such static token: was it removed from its file?")
         return self._static_identity(static, _Static(now - wall), now)
@@ -185,12 +231,12 @@ class RulesAuthority:
             static.name,
             self._rules.grant_of(Known(STATIC_ISSUER, static.name, own=static.allow)),
             until,
-            token=static.digest,
+            token=digest_text(static.digest),
             generation=self.generation,
             evidence=evidence,
         )
 
-    def _signed(self, text: str, digest: bytes, now: float, wall: float) -> Identity:
+    def _signed(self, text: str, now: float, wall: float) -> Identity:
         token = read_token(text)
         issuer = self._issuers.get(token.issuer)
         if issuer is None:
@@ -207,7 +253,8 @@ class RulesAuthority:
             now + left,
             key=key.id or "",
             issued_at=token.issued_at,
-            token=digest,
+            token=digest_of(signed_part(text) or text),
+            token_id=digest_of(token.id) if token.id else "",
             generation=self.generation,
             evidence=_Signed(token.type, token.payload, key, now - wall),
         )

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
-from typing import Protocol
 
+from softstate.auth.digests import digest_of
 from softstate.auth.patterns import Pattern, least, pattern_of
 from softstate.errors import Denied, Unauthenticated
 from softstate.names import ALL, covered, prefixes_of
@@ -134,9 +134,10 @@ class Identity:
 
     `issuer` and `subject` are the principal; both are empty for a peer that presented nothing. `until` is when the
     credentials end, by the node's monotonic clock (`math.inf`: never). `key` is the ID of the key that signed the
-    token, `issued_at` when it says that it was made, by its issuer's wall clock (0 if it does not), `token` the SHA-256
-    of it. `generation` counts the rules that made the grant. `evidence` is what the authority that made this identity
-    needs to judge it again, and means nothing to others.
+    token, `issued_at` when it says that it was made, by its issuer's wall clock (0 if it does not). `token` and
+    `token_id` are digests of the token and of the ID that it names, by which it may be revoked
+    (`softstate.auth.revocations`). `generation` counts the changes of the rules that it was judged by. `evidence` is
+    what the authority that made this identity needs to judge it again, and means nothing to others.
     """
 
     issuer: str
@@ -145,7 +146,8 @@ class Identity:
     until: float = math.inf
     key: str = ""
     issued_at: float = 0.0
-    token: bytes = b""
+    token: str = ""
+    token_id: str = ""
     generation: int = 0
     evidence: object = field(default=None, repr=False, compare=False)
 
@@ -153,6 +155,11 @@ class Identity:
     def principal(self) -> tuple[str, str]:
         """Issuer and subject, by whichever token: a session belongs to one principal."""
         return (self.issuer, self.subject)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the principal."""
+        return digest_of(self.issuer, self.subject)
 
     @property
     def is_anonymous(self) -> bool:
@@ -164,54 +171,6 @@ def not_to_publish(topic: str, identity: Identity) -> Denied:
     """Return the error of a publish that the grant of an identity does not cover."""
     why = "no token was presented" if identity.is_anonymous else "these credentials do not allow it"
     return Denied(f"you may not publish {topic!r}: {why}")
-
-
-class Authority(Protocol):
-    """The source of identities that the gate of a node asks. Nothing here waits."""
-
-    @property
-    def generation(self) -> int:
-        """How often the rules have changed: while it stays, an identity's grant is what it was."""
-
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:
-        """Return who presents a token, or who a peer without one is.
-
-        Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
-        """
-
-    def again(self, identity: Identity, now: float) -> Identity:
-        """Return an identity with the grant that its principal has under the present rules, and their generation.
-
-        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed.
-        """
-
-    def awaits_keys(self, now: float) -> bool:
-        """Tell whether keys are about to be fetched, so that a token whose key is unknown may be good in a moment."""
-
-
-class EverybodyMayAll:
-    """The authority of a node that checks no credentials, and lets anyone do everything."""
-
-    generation = 0
-
-    def __init__(self) -> None:
-        self._anybody = Identity("", "", EVERYTHING)
-
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:  # noqa: ARG002
-        """Return the anonymous identity."""
-        return self._anybody
-
-    def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
-        """Return the identity as it is."""
-        return identity
-
-    def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
-        """Return False: there are none."""
-        return False
-
-
-EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()
-"""The authority of a node without ``--auth``."""
 
 
 def _is_reserved(name: str) -> bool:

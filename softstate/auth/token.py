@@ -106,6 +106,11 @@ class Token:
         """When it says that it was made, by its issuer's wall clock; 0 if it does not."""
         return float(self.claims.get("iat", 0.0))
 
+    @property
+    def id(self) -> str:
+        """Its ID (`jti`), empty if it has none."""
+        return str(self.claims.get("jti", ""))
+
 
 def is_static(token: str) -> bool:
     """Tell whether a token is a static one. Raises `Unauthenticated` if it only begins like one."""
@@ -114,6 +119,11 @@ def is_static(token: str) -> bool:
     if not _STATIC.fullmatch(token):
         raise _malformed(f"a token that begins with {STATIC_PREFIX} has 43 more letters, digits, '-' or '_'")
     return True
+
+
+def signed_part(token: str) -> str | None:
+    """Return what the signature of a token is of, None if it is not made like a signed one."""
+    return token.rpartition(".")[0] if _SHAPE.fullmatch(token) else None
 
 
 def read_token(text: str) -> Token:
@@ -243,6 +253,8 @@ def _claims(payload: bytes) -> dict[str, Any]:
             raise _malformed(f"the token's {name!r} must be a number of seconds since 1970")
     if "exp" not in claims:
         raise _malformed("the token must have an 'exp': it is not to be good without end")
+    if not isinstance(claims.get("jti", ""), str):
+        raise _malformed("the token's 'jti' must be text")
     return claims
 
 

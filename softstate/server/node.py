@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 import trio
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.errors import ConfigError
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.clock import node_clock

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity
+from softstate.auth.identity import Identity
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 
 
 class Gate(Protocol):
-    """The authority of a node (`softstate.auth.identity.Authority`), which knows the time for people by itself."""
+    """The authority of a node (see `softstate.auth.open_authority`), which knows the time for people by itself."""
 
     @property
     def generation(self) -> int:

@@ -6,8 +6,9 @@ import pytest
 
 from softstate.auth import authority as module
 from softstate.auth.authority import Policy, RulesAuthority, StaticToken
-from softstate.auth.identity import Authority, Why
+from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
+from softstate.auth.open_authority import Authority
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import MET_MAX, Issuer
 from softstate.errors import Unauthenticated

@@ -1,7 +1,8 @@
 import pytest
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, NARROW_MAX, Grant, Identity, Reach, reach_of
+from softstate.auth.identity import NARROW_MAX, Grant, Identity, Reach, reach_of
 from softstate.auth.narrowing import NARROWED_MAX, narrowed
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.patterns import pattern_of
 
 

@@ -68,11 +68,11 @@ def token(secret: bytes = SECRET, header: Mapping[str, object] | None = None, **
 
 
 class Refused:
-    """Expects credentials to be refused, for the reason given."""
+    """Expects credentials to be refused, for the reason given, with a message that has a text in it."""
 
-    def __init__(self, why: Why) -> None:
+    def __init__(self, why: Why, says: str = "") -> None:
         self._why = why
-        self._raises = pytest.raises(Unauthenticated)
+        self._raises = pytest.raises(Unauthenticated, match=says or None)
 
     def __enter__(self) -> pytest.ExceptionInfo[Unauthenticated]:
         return self._raises.__enter__()

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import structs
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity
+from softstate.auth.identity import Identity
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Record

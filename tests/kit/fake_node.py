@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import trio
 import trio.testing
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import RequestError
 from softstate.model import Durability, Page, Query
 from softstate.position import Position

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Authority, Identity, Why
+from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
+from softstate.auth.revocations import Revocation
 from softstate.errors import Unauthenticated, Unavailable
+from softstate.model import Record
 
 KEYS_RETRY_MS = 500
 """Delay after which a client is told to present a token again whose key is not known yet."""
@@ -64,6 +67,10 @@ class NodeGate:
         except Unauthenticated as error:
             self._note_refused(error)
             raise
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:
+        """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
+        return self.authority.heed(records)
 
     def _note_refused(self, error: Unauthenticated) -> None:
         self.refusals[error.why or "unknown"] += 1

@@ -9,7 +9,7 @@ from typing import final
 
 import trio
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.errors import Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from softstate.auth.identity import EVERYBODY_MAY_ALL, Identity, Why, refused
+from softstate.auth.identity import Identity, Why, refused
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.errors import Unauthenticated, Unavailable
 from softstate.server.auth.gate import NodeGate
 from tests.kit.rules_gate import RulesGate

@@ -1,0 +1,71 @@
+"""The authority that a node asks who its peers are, and that of a node without rules, which knows nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from softstate.auth.identity import EVERYTHING, Identity
+from softstate.auth.revocations import Revocation
+from softstate.model import Record
+
+
+class Authority(Protocol):
+    """The source of identities that the gate of a node asks. Nothing here waits."""
+
+    @property
+    def generation(self) -> int:
+        """How often the rules have changed: while it stays, an identity's grant is what it was."""
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+        """Return who presents a token, or who a peer without one is.
+
+        Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
+        """
+
+    def again(self, identity: Identity, now: float) -> Identity:
+        """Return an identity with the grant that its principal has under the present rules, and their generation.
+
+        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed.
+        """
+
+    def awaits_keys(self, now: float) -> bool:
+        """Tell whether keys are about to be fetched, so that a token whose key is unknown may be good in a moment."""
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:
+        """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
+
+    def load_revocations(self, records: Iterable[Record]) -> None:
+        """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
+
+
+class EverybodyMayAll:
+    """The authority of a node that checks no credentials, and lets anyone do everything."""
+
+    generation = 0
+
+    def __init__(self) -> None:
+        self._anybody = Identity("", "", EVERYTHING)
+
+    def identify(self, token: str | None, now: float, wall: float) -> Identity:  # noqa: ARG002
+        """Return the anonymous identity."""
+        return self._anybody
+
+    def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
+        """Return the identity as it is."""
+        return identity
+
+    def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
+        """Return False: there are none."""
+        return False
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:  # noqa: ARG002
+        """Return nothing: credentials are not looked at."""
+        return []
+
+    def load_revocations(self, records: Iterable[Record]) -> None:
+        """Do nothing: credentials are not looked at."""
+
+
+EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()
+"""The authority of a node without ``--auth``."""
