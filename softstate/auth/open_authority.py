@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from softstate.auth.identity import EVERYTHING, Identity
-from softstate.auth.revocations import Revocation
+from softstate.auth.revocations import Revocation, Revocations
 from softstate.model import Record
 
 
@@ -32,11 +32,18 @@ class Authority(Protocol):
     def awaits_keys(self, now: float) -> bool:
         """Tell whether keys are about to be fetched, so that a token whose key is unknown may be good in a moment."""
 
+    @property
+    def revocations(self) -> Revocations:
+        """All that is revoked."""
+
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
 
     def load_revocations(self, records: Iterable[Record]) -> None:
         """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
+
+    def forgettable(self, wall: float) -> list[Revocation]:
+        """Return the revocations of credentials that are over anyhow: their topics may be deleted."""
 
 
 class EverybodyMayAll:
@@ -45,6 +52,7 @@ class EverybodyMayAll:
     generation = 0
 
     def __init__(self) -> None:
+        self.revocations = Revocations()
         self._anybody = Identity("", "", EVERYTHING)
 
     def identify(self, token: str | None, now: float, wall: float) -> Identity:  # noqa: ARG002
@@ -65,6 +73,10 @@ class EverybodyMayAll:
 
     def load_revocations(self, records: Iterable[Record]) -> None:
         """Do nothing: credentials are not looked at."""
+
+    def forgettable(self, wall: float) -> list[Revocation]:  # noqa: ARG002
+        """Return nothing: none are known."""
+        return []
 
 
 EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()

@@ -26,12 +26,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from softstate.auth.identity import Identity
 from softstate.errors import NoLease, Overloaded, TooLarge
+from softstate.lease.principals import Principals
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.names import reaching
@@ -69,8 +70,8 @@ class Lease:
     `token` is the session's secret, `name` what logs call it. `ttl_s` is what the client was told. `deadline` is
     the node's own end, grace included, or `OVER` once the lease was released. `digest` is that of `names`, kept up with
     each change. `sink` is the connection, None while there is none. `identity` is whose it is: under its grant the
-    names were judged last, and `until` is when its credentials end, beyond which no deadline goes. Two leases are never
-    equal.
+    names were judged last, and `until` is when its credentials end, beyond which no deadline goes. `principal` is the
+    digest of its principal, empty for an anonymous one. Two leases are never equal.
     """
 
     token: str = field(repr=False)
@@ -82,6 +83,7 @@ class Lease:
     sink: Sink | None = field(default=None, repr=False)
     identity: Identity | None = field(default=None, repr=False)
     until: float = math.inf
+    principal: str = ""
 
     @property
     def count(self) -> int:
@@ -145,6 +147,7 @@ class LeaseTable:
         self._unawaited: dict[Lease, None] = {}
         self._given_up = 0
         self._leases: dict[str, Lease] = {}
+        self._principals: Principals[Lease] = Principals()
         self._groups: dict[str, Group] = {}
         self._subscriptions = 0
         self._reapable: deque[Lease] = deque()  # over, with names
@@ -175,12 +178,23 @@ class LeaseTable:
         until = math.inf if identity is None else identity.until
         lease = Lease(token, name, ttl_s, min(now + ttl_s * self._lasts, until), identity=identity, until=until)
         self._leases[token] = lease
+        if identity is not None and identity.issuer:
+            lease.principal = identity.digest
+            self._principals.add(lease.principal, lease)
         self._wheel.add(lease, lease.deadline)
         return lease
 
     def get(self, token: str) -> Lease | None:
         """Return the lease of a session, None if it is over."""
         return self._leases.get(token)
+
+    def of_principal(self, digest: str) -> Collection[Lease]:
+        """Return the leases of a principal, by its digest."""
+        return self._principals.of(digest)
+
+    def all(self) -> list[Lease]:
+        """Return every lease."""
+        return list(self._leases.values())
 
     def attach(self, lease: Lease, sink: Sink) -> None:
         """Give a lease a connection, in place of one that it may have."""
@@ -265,6 +279,8 @@ class LeaseTable:
     def _end(self, lease: Lease) -> None:
         self._forget_detached(lease)
         del self._leases[lease.token]
+        if lease.principal:
+            self._principals.remove(lease.principal, lease)
         lease.deadline = OVER
         if lease.names:
             self._reapable.append(lease)
@@ -318,6 +334,8 @@ class LeaseTable:
             if lease.sink is None:
                 self._forget_detached(lease)
             del leases[lease.token]
+            if lease.principal:
+                self._principals.remove(lease.principal, lease)
             lease.deadline = OVER
             if lease.names:
                 reapable.append(lease)

@@ -20,6 +20,7 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
+from softstate.server.auth.warden import Warden
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Admission, Kind
@@ -115,13 +116,17 @@ class Node:
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
         """The WebSocket connections that are open."""
+        self.warden = Warden(self.gate, self.leases, partial(self._revoke, reason="denied"))
         self.hub = Hub(
-            self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now, config.known_topics_max
-        )
+            self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now, config.known_topics_max,
+            heed=None if self.gate.open else self.warden.heed,
+        )  # fmt: skip
         self.turns = Turns(config.turn_names_max, self.bulkhead)
         self.access = StoreAccess(
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
         )
+        self.access.follower.learn = partial(self.warden.learn, store)
+        self._wall = wall
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
         self._terms_until = -math.inf
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
@@ -214,6 +219,7 @@ class Node:
             "store_durable": int(self.durability in LASTING),
             "memory_bytes": memory_bytes(),
             "bugs": self.bulkhead.bugs,
+            "revocations": len(self.gate.authority.revocations),
         }
 
     async def status(self) -> dict[str, Any]:
@@ -337,7 +343,10 @@ class Node:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all tasks except the listeners in `nursery`."""
+        await self.access.follower.learn_first()
         self.access.start(nursery)
+        if not self.gate.open:
+            nursery.start_soon(self.warden.forget, self.access.writes, self._wall, self.bulkhead)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)
@@ -452,12 +461,12 @@ class Node:
         self.repairs["skipped"] += 1
         self._revoke(None)
 
-    def _revoke(self, leases: Iterable[Lease] | None) -> None:
-        """Revoke leases that were not given what they are owed, or all of them.
+    def _revoke(self, leases: Iterable[Lease] | None, reason: Reason = "overloaded") -> None:
+        """Revoke leases that were not given what they are owed, or whose credentials were revoked; None for all.
 
         They are over at once, so that none is certified; the sweep tells their connections.
         """
-        self._untold.extend((lease, "overloaded") for lease in self.leases.clear(leases))
+        self._untold.extend((lease, reason) for lease in self.leases.clear(leases))
         self._sweep_rest.cancel()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.lasting import lasting
-from softstate.errors import Invalid
+from softstate.errors import Invalid, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import judge_again
@@ -43,6 +43,10 @@ def authenticate(session: SessionCore, message: Auth, now: float) -> list[Effect
 
 def _judge_and_answer(session: SessionCore, lease: Lease, message: Auth, now: float) -> Steps:
     said = yield from judge_again(session, lease)
+    try:
+        session.credentials(now)
+    except Unauthenticated as error:
+        return session.give_up_credentials(error, message.id)  # they were revoked meanwhile
     return [*said, *_answer(session, message, now)]
 
 

@@ -30,9 +30,9 @@ def revoke(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[E
 
 
 def deny(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[Effect]:
-    """Revoke the lease, and refuse every subscribe and poll from now on."""
+    """Revoke the lease, and refuse every subscribe and poll until other credentials are presented: no repair."""
     session.denied = True
-    return revoke(session, reason, retry_ms)
+    return expire(session, reason, retry_ms)
 
 
 def reset_outbox(session: SessionCore, _reason: Reason, _retry_ms: int | None) -> list[Effect]:

@@ -31,6 +31,8 @@ class CloseCode(IntEnum):
     """The store cannot be used now, so no session can begin."""
     UNAUTHENTICATED = 4100
     """`hello` presented no credentials that are good: come back with others (P-AUTH-1)."""
+    REVOKED = 4101
+    """The credentials of this session were revoked, and no others were presented in time (P-AUTH-9)."""
     PROTOCOL = 4200
     """The peer does not speak this protocol."""
 

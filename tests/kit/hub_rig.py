@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
+from softstate.auth.identity import Identity
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.fanout.hub import Hub
+from softstate.server.fanout.hub import Heed, Hub
 from softstate.wire.push import PushBatch
 from tests.kit.silent_sink import SilentSink
 
@@ -44,12 +45,14 @@ class Log(list[str], SilentSink):
 class HubRig:
     """A hub at a position, with a lease table whose clock stands still."""
 
-    def __init__(self, position: Position, *, strict: bool = True, known_topics_max: int = 0) -> None:
+    def __init__(
+        self, position: Position, *, strict: bool = True, known_topics_max: int = 0, heed: Heed | None = None
+    ) -> None:
         self.table = LeaseTable(0)
         self.sinks: dict[Sink, None] = {}
         self.bulkhead = Bulkhead(strict=strict, now=lambda: 0)
         self.hub = Hub(
-            self.table, position, self.bulkhead, self._revoke, self.sinks.keys(), lambda: 0, known_topics_max
+            self.table, position, self.bulkhead, self._revoke, self.sinks.keys(), lambda: 0, known_topics_max, heed
         )
         self._leases = 0
 
@@ -59,11 +62,11 @@ class HubRig:
                 lease.sink.append("revoked")
             self.table.release(lease)
 
-    def lease(self, *names: str, log: Log | None = None) -> tuple[Log, Lease]:
+    def lease(self, *names: str, log: Log | None = None, identity: Identity | None = None) -> tuple[Log, Lease]:
         """Grant a lease for some names; return the log of its connection, and the lease."""
         log = Log() if log is None else log
         self._leases += 1
-        lease = self.table.grant(f"token{self._leases}", 0, 60)
+        lease = self.table.grant(f"token{self._leases}", 0, 60, identity=identity)
         self.table.add(lease, names)
         lease.sink = log
         self.sinks[log] = None

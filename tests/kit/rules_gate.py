@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.patterns import pattern_of
+from softstate.auth.revocations import Revocation, Revocations
+from softstate.model import Record
 
 
 def grant_of(read: Iterable[str] = (), write: Iterable[str] = ()) -> Grant:
@@ -26,6 +29,7 @@ class RulesGate:
     grants: dict[str, Grant] = field(default_factory=dict)
     generation: int = 0
     fetching: bool = False
+    revocations: Revocations = field(default_factory=Revocations)
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
 
@@ -46,6 +50,12 @@ class RulesGate:
     def identify(self, token: str | None, now: float, wall: float = 0.0) -> Identity:
         """Return who presents a token."""
         self.asked += 1
+        identity = self._identify(token, now)
+        if self.revocations.of(identity) is not None:
+            raise refused(Why.REVOKED, "the token was revoked: fetch a new one")
+        return identity
+
+    def _identify(self, token: str | None, now: float) -> Identity:
         if token is None:
             if "" not in self.grants:
                 raise refused(Why.MISSING, "this node needs credentials: present a token")
@@ -56,7 +66,24 @@ class RulesGate:
         if until <= now:
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
         grant = self.grants.get(subject, Grant())
-        return Identity("issuer", subject, grant, until, generation=self.generation, evidence=token)
+        return Identity(
+            "issuer", subject, grant, until, token=digest_of(token), generation=self.generation, evidence=token
+        )
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:
+        """Take changes of topics that revoke credentials."""
+        news = [revocation for record in records if (revocation := self.revocations.note(record)) is not None]
+        self.generation += bool(news)
+        return news
+
+    def load_revocations(self, records: Iterable[Record]) -> None:
+        """Take all topics that revoke credentials."""
+        self.revocations.replace(records)
+        self.generation += 1
+
+    def forgettable(self, wall: float) -> list[Revocation]:
+        """Return what may be deleted."""
+        return self.revocations.over(wall, 0.0)
 
     def awaits_keys(self, now: float) -> bool:
         """Tell whether a test says so."""

@@ -63,6 +63,9 @@ class ServerConfig:
     ] = ()
 
     auth: Annotated[str, "The policy file: who may read and publish what. Without one, anyone may everything."] = ""
+    reauth_s: Annotated[
+        float, above(0), "Time for which a session may be silent after its credentials were revoked, to fetch others."
+    ] = 30
 
     # Leases
     ttl_ms: Annotated[int, set_by("ttl"), between(1_000, 24 * HOUR_MS), "Duration of a lease that is not renewed."] = (

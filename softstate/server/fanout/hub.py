@@ -5,6 +5,9 @@ when they begin exactly at the next revision (another node may have committed in
 It moves after the last outbox was offered the change, so "the hub has reached R" means "every change at or below R was
 offered to every lease that covers it".
 
+Changes that revoke credentials are heeded before any change that comes with them is offered: whose credentials are
+over hears of nothing that was committed after that (S12). To end a lease early is always safe.
+
 A bug must not break that (S7, S18). One that a single connection meets ends that connection. One that the turn itself
 meets, or that a record causes (it cannot be encoded), leaves the hub where it is: every lease that covers a change of
 the turn is revoked, so that its client asks the store, and the turn is repeated without pushing anything. If that fails
@@ -18,6 +21,7 @@ from typing import TypeAlias
 
 import trio
 
+from softstate.auth.revocations import REVOKED
 from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Record
 from softstate.position import Position
@@ -36,6 +40,9 @@ TELL_US = 40
 Portions: TypeAlias = Iterator[None]
 """Work that yields when the budget of its turn is spent, and goes on in the next."""
 
+Heed: TypeAlias = Callable[[Sequence[Record]], Portions]
+"""Takes changes that revoke credentials, and ends the leases that rest on these."""
+
 Revoke: TypeAlias = Callable[[Iterable[Lease] | None], None]
 """Revokes leases as `overloaded`; None stands for all of them."""
 
@@ -52,6 +59,7 @@ class Hub:
     """Offers every change to every lease that covers it. One per node; `now` is the clock of the lease table.
 
     `sinks` are the connections that are open, with a lease or without: they are told when a lineage row passes.
+    `heed` is None if no credentials are looked at.
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class Hub:
         sinks: Collection[Sink],
         now: Callable[[], float] = trio.current_time,
         known_topics_max: int = 0,
+        heed: Heed | None = None,
     ) -> None:
         self.position = position
         self.changes = 0
@@ -78,6 +87,7 @@ class Hub:
         self._revoke = revoke
         self._now = now
         self._sinks = sinks
+        self._heed = heed
         self._passing = False
         self._resting = trio.lowlevel.ParkingLot()
         self._unflushed: dict[Sink, None] = {}
@@ -143,6 +153,8 @@ class Hub:
     def _in_order(
         self, news: Sequence[Record], rows: Sequence[Position], offer: Callable[[Sequence[Record]], Portions]
     ) -> Portions:
+        if self._heed is not None:
+            yield from self._heed([record for record in news if record.topic.startswith(REVOKED)])
         done = 0
         for row in rows:
             before = [record for record in news[done:] if record.version < row.revision]
@@ -153,6 +165,8 @@ class Hub:
 
     def _repeat(self, news: Sequence[Record], rows: Sequence[Position], upto: Position) -> bool:
         """Repeat a turn that failed, with every record of it taken for unreadable; return whether the hub may move."""
+        if self._heed is not None and any(record.topic.startswith(REVOKED) for record in news):
+            self._revoke(None)  # whichever leases were to end
         with self._bulkhead.contain("hub: revoking", revision=upto.revision) as revoking:
             self._revoke({lease: None for record in news for lease in self._table.members(record.topic)})
         if revoking.failed:

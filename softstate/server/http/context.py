@@ -98,6 +98,16 @@ class HttpContext:
         """The number of requests that are held."""
         return len(self._holds)
 
+    @property
+    def heard(self) -> bool:
+        """Whether an answer under credentials need not wait for what may have been revoked (P-AUTH-9)."""
+        return self.gate.open or self.services.access.heads.heard
+
+    async def hear(self) -> None:
+        """Return once `heard`. Raises `Unavailable` or `Overloaded`."""
+        if not self.heard:
+            await self.services.access.heads.hear()
+
     async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]]) -> bool:
         """Hold a request until `wait` returns; tell whether it did, rather than being ended (P-HTTP-16).
 

@@ -280,6 +280,7 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         operation.read(request)
         reply = await operation.handler(context, request)
         for _ in range(RULES_CHANGES_MAX if operation.again else 0):
+            await context.hear()
             if stands(context.gate, request):
                 break
             # As it was judged, it might tell what may not be read any more. What was waited for has come.
@@ -322,13 +323,13 @@ def begin_answer(
 ) -> bool:
     """Begin an operation that has `settled` called with its reply, and return True; False if it takes a task.
 
-    `settled` is called with None if it takes a task after all, since the rules have changed meanwhile. The body has
-    `FREE_BYTES` at most. `broken` is called if a bug is met later.
+    `settled` is called with None if it takes a task after all, since the rules have changed meanwhile, or may have. The
+    body has `FREE_BYTES` at most. `broken` is called if a bug is met later.
     """
     assert operation.begin is not None
 
     def settle(outcome: Reply | RequestError) -> None:
-        if operation.again and request.identity.generation != context.gate.generation:
+        if operation.again and not (context.heard and request.identity.generation == context.gate.generation):
             settled(None)
         elif isinstance(outcome, Reply):
             settled(with_common_headers(context, request, outcome))

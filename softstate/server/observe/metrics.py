@@ -61,6 +61,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "renewals": ("counter", "Lease renewals taken."),
     "head_reads": ("counter", "Head reads, for renewals and to know how old that is which the hub has passed on."),
     "store_reopened": ("counter", "Times that the store was opened again."),
+    "revocations": ("gauge", "Subjects, tokens and keys whose credentials are revoked."),
     "bugs": ("counter", "Errors that nobody foresaw, each contained in one request or connection."),
     "store_rewinds": ("counter", "Times that its history was found to be another."),
 }

@@ -45,6 +45,10 @@ async def first_position(store: Store) -> Position:
     raise Unavailable(f"the store was replaced {OPEN_TRIES} times while this node started: start it again")
 
 
+async def _learn_nothing() -> None:
+    """Do nothing."""
+
+
 class StoreFollower:
     """Keeps one hub level with one store.
 
@@ -64,6 +68,8 @@ class StoreFollower:
         skipped: Callable[[], None],
     ) -> None:
         self.guard = StoreGuard(self.check_now)
+        self.learn: Callable[[], Awaitable[None]] = _learn_nothing
+        """Awaited before the hub leaves out changes: reads from the store what somebody has to know of all of them."""
         self.reopening: Callable[[], None] = lambda: None
         """Called before the store is reopened."""
         self.down = False
@@ -99,6 +105,16 @@ class StoreFollower:
     def catch_up(self) -> None:
         """End the wait for a commit: one of this node is beyond the hub."""
         self._wait_scope.cancel()
+
+    async def learn_first(self) -> None:
+        """Return once `learn` has succeeded, however long the store does not answer."""
+        while True:
+            try:
+                await self.learn()
+            except (Unavailable, StoreFault) as error:
+                await self._wait_down(error)
+            else:
+                return
 
     async def follow(self) -> None:
         """Follow the feed until cancelled. After a bug it goes on: until then this node certifies nothing."""
@@ -144,6 +160,7 @@ class StoreFollower:
         except Compacted:
             log.warning("feed skipped", revision=self._hub.position.revision)
             head = await self._store.head()
+            await self.learn()
             with self._bulkhead.contain("feed skipped") as skipping:
                 self._hub.restart(head)
                 self._skipped()
@@ -158,6 +175,8 @@ class StoreFollower:
             try:
                 position = await self._store.reopen()
                 lost = await self._lost(position)
+                if lost is not None:
+                    await self.learn()
             except (Unavailable, StoreRefused) as error:
                 # A store that is not ours may be put back in order by its administrator.
                 await self._wait_down(error)
@@ -206,7 +225,7 @@ class StoreFollower:
         self._reasons.clear()
         self._retry_s = RETRY_S_MIN
 
-    async def _wait_down(self, error: Unavailable | StoreRefused) -> None:
+    async def _wait_down(self, error: Unavailable | StoreRefused | StoreFault) -> None:
         reason = self.guard.because = str(error)
         if not self.down:
             log.warning("store is down", detail=reason)

@@ -29,6 +29,10 @@ HEAD_INTERVAL_S = 0.04
 """The least time from one head read to the next, in which renewals queue: 25 a second at most for any number of
 clients."""
 
+HEARD_S_MAX = 5.0
+"""How long the hub may not have been found level with the store before answers under credentials wait until it is: a
+node that reads, but hears no change, would not hear of a revocation either."""
+
 BATCH_MAX = 2_048
 """Renewals that one head read answers at most, all in one turn of the loop. With the interval between two reads this
 bounds renewals a second, too, at 50,000: several times the rate that nodes were seen to answer (`bench sessions`)."""
@@ -78,6 +82,39 @@ class HeadReads:
     def slow(self) -> bool:
         """Whether the store takes longer to tell its head than a level is young."""
         return trio.current_time() - self._asked_at > LEVEL_S_MAX
+
+    @property
+    def heard(self) -> bool:
+        """Whether the hub has passed all that was committed until `HEARD_S_MAX` ago, revocations among it."""
+        return self.level.lag_s() <= HEARD_S_MAX
+
+    def when_heard(self, settled: Callable[[RequestError | None], None], broken: Callable[[], None]) -> None:
+        """Have `settled` called once `heard`, which may be at once, or with the reason why the hub is not there.
+
+        `broken` is called if a bug ends a later call.
+        """
+        if self.heard:
+            settled(None)
+            return
+        try:
+            self.submit(lambda ticket: settled(ticket.error), broken)
+        except RequestError as error:
+            settled(error)
+
+    async def hear(self) -> None:
+        """Return once `heard`. Raises `Unavailable`, after `wait_s_max` at the latest, or `Overloaded`."""
+        done = trio.Event()
+        errors: list[RequestError | None] = []
+
+        def settled(error: RequestError | None) -> None:
+            errors.append(error)
+            done.set()
+
+        self.when_heard(settled, done.set)
+        await done.wait()
+        error = errors[0] if errors else Unavailable(_LATE, retry_ms=DOWN_RETRY_MS)
+        if error is not None:
+            raise error
 
     def renewal_lag_s(self) -> float | None:
         """Return how old the hub's position is, in seconds, if a renewal may be answered from it; else None."""

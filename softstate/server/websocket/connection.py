@@ -14,8 +14,7 @@ from typing import TypeAlias
 
 import trio
 
-from softstate.errors import Invalid, RequestError, Unsupported
-from softstate.lease import GRACE
+from softstate.errors import RequestError, Unsupported
 from softstate.model import Page, Record
 from softstate.names import covered
 from softstate.position import Position
@@ -31,6 +30,7 @@ from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_answer, after_request
 from softstate.server.websocket.parts import Parts
 from softstate.server.websocket.publishes import Publishes
+from softstate.server.websocket.silence import end_silent, silence_s_max
 from softstate.session import (
     Close,
     CloseOther,
@@ -46,7 +46,6 @@ from softstate.session import (
     SendFirst,
     SessionMachine,
     SetBeat,
-    State,
     Submit,
     Turn,
 )
@@ -55,9 +54,6 @@ from softstate.wire.codec import CBOR
 from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
 from softstate.wire.websocket import Received
-
-IDLE_LEASES = 2
-"""A connection is closed when it was silent for this many times TTL plus grace (P-CONN-5)."""
 
 Work: TypeAlias = Generator[int, None, Sequence[Effect]]
 """Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
@@ -317,15 +313,25 @@ class Connection(Channel):
             self.carry_out(self._failed(ticket, error))
 
     def _answered(self, effect: Read, read: ReadTicket) -> None:
-        self._ticket = None
+        self._ticket, access = None, self._parts.access
         if read.error is not None:
             self.carry_out(self._failed(effect.ticket, read.error))
         else:
             assert read.answer is not None
             if read.answer.position.revision < effect.at_least:
                 trio.lowlevel.spawn_system_task(self._reach, effect, context=copy_context())
-            else:
+            elif self._parts.gate.open:
                 self._work_on(self._page(effect.ticket, read.answer))
+            else:
+                access.heads.when_heard(partial(self._heard, effect.ticket, read.answer), self.fail)
+        self._heard_at = trio.current_time()
+        self._go_on()
+
+    def _heard(self, ticket: int, page: Page, error: RequestError | None) -> None:
+        if error is not None:
+            self.carry_out(self._failed(ticket, error))
+        else:
+            self._work_on(self._page(ticket, page))
         self._heard_at = trio.current_time()
         self._go_on()
 
@@ -480,15 +486,7 @@ class Connection(Channel):
             self._ask(held)
 
     def _idle_s_max(self) -> float:
-        lease = self.machine.lease
-        if self.machine.state is State.NEW or lease is None:
-            return self._parts.config.hello_s_max
-        return IDLE_LEASES * lease.ttl_s * (1 + GRACE)
+        return silence_s_max(self.machine, self._parts.config)
 
     def _time_out(self) -> None:
-        if self.machine.state is State.NEW:
-            limit_s = self._parts.config.hello_s_max
-            error = Invalid(f"no hello within {limit_s} s")
-            self.carry_out(self.machine.refuse(error, code=CloseCode.SLOW_HELLO))
-        else:
-            self.carry_out(self.machine.leave("idle"))
+        self.carry_out(end_silent(self.machine, self._parts.config))

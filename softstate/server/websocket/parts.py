@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from softstate.lease import LeaseTable
+from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.patience import Patience
@@ -15,7 +16,7 @@ from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
 from softstate.server.websocket.beats import Beats
-from softstate.session import Gate, NodeTerms, ServiceRate
+from softstate.session import NodeTerms, ServiceRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +44,4 @@ class Parts:
     handshakes: ServiceRate
     polls: ServiceRate
     beats: Beats
-    gate: Gate
+    gate: NodeGate

@@ -6,14 +6,18 @@ text that names its number; there are no signatures, since nobody forges any but
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
 import trio
 
+from softstate.auth.digests import digest_of
 from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
 from softstate.auth.patterns import pattern_of
+from softstate.auth.revocations import Revocation, Revocations
 from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+from softstate.model import Record
 from softstate.testing.trace import KeyReplaced, RightsChanged, TokenIssued, Trace
 
 TOKEN_S = 600.0
@@ -29,6 +33,7 @@ class _Token:
     subject: str
     key: int
     ends_at: float
+    issued_at: float
 
 
 @final
@@ -78,11 +83,12 @@ class SimIssuer:
 
     def issue(self, subject: str, life_s: float | None = None) -> str:
         """Make a token."""
-        ends_at = trio.current_time() + (self.life_s if life_s is None else life_s)
+        now = trio.current_time()
+        ends_at = now + (self.life_s if life_s is None else life_s)
         text = f"token-{len(self._tokens) + 1}-of-{subject}"
-        self._tokens[text] = _Token(subject, self._key, ends_at)
+        self._tokens[text] = _Token(subject, self._key, ends_at, now)
         self._last[subject] = text
-        self._trace.add(TokenIssued(trio.current_time(), subject, text, ends_at))
+        self._trace.add(TokenIssued(now, subject, text, ends_at))
         return text
 
     def provider(self, subject: str) -> TokenProvider:
@@ -128,22 +134,33 @@ class SimAuthority:
     def __init__(self, issuer: SimIssuer) -> None:
         self._issuer = issuer
         self._seen: dict[str, Identity] = {}
+        self.revocations = Revocations()
+        self._heard = 0
 
     @property
     def generation(self) -> int:
-        """See `softstate.auth.identity.Authority`."""
-        return self._issuer.generation
+        """See `softstate.auth.open_authority.Authority`."""
+        return self._issuer.generation + self._heard
 
     def identify(self, token: str | None, now: float, wall: float) -> Identity:
-        """See `softstate.auth.identity.Authority`."""
+        """See `softstate.auth.open_authority.Authority`."""
         if token is None:
             raise refused(Why.MISSING, "this node wants credentials: present a token")
         if token in self._seen:
             return self.again(self._seen[token], now)
         found, until = self._issuer.subject_of(token, now, wall)
         grant = self._issuer.grant_of(found.subject)
-        identity = Identity(ISSUER, found.subject, grant, until, generation=self.generation, evidence=found)
-        self._seen[token] = identity
+        identity = self._seen[token] = Identity(
+            ISSUER,
+            found.subject,
+            grant,
+            until,
+            issued_at=found.issued_at,
+            token=digest_of(token),
+            generation=self.generation,
+            evidence=found,
+        )
+        self._check_revoked(identity)
         return identity
 
     def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
@@ -151,12 +168,32 @@ class SimAuthority:
         return False
 
     def again(self, identity: Identity, now: float) -> Identity:
-        """See `softstate.auth.identity.Authority`."""
+        """See `softstate.auth.open_authority.Authority`."""
         if now >= identity.until:
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
         token = identity.evidence
         assert isinstance(token, _Token)
         self._issuer.check_key(token)
+        self._check_revoked(identity)
         if identity.generation == self.generation:
             return identity
         return replace(identity, grant=self._issuer.grant_of(token.subject), generation=self.generation)
+
+    def heed(self, records: Iterable[Record]) -> list[Revocation]:
+        """See `softstate.auth.open_authority.Authority`."""
+        news = [revocation for record in records if (revocation := self.revocations.note(record)) is not None]
+        self._heard += bool(news)
+        return news
+
+    def load_revocations(self, records: Iterable[Record]) -> None:
+        """See `softstate.auth.open_authority.Authority`."""
+        self.revocations.replace(records)
+        self._heard += 1
+
+    def forgettable(self, wall: float) -> list[Revocation]:
+        """See `softstate.auth.open_authority.Authority`."""
+        return self.revocations.over(wall, self._issuer.life_s)
+
+    def _check_revoked(self, identity: Identity) -> None:
+        if self.revocations.of(identity) is not None:
+            raise refused(Why.REVOKED, "the token was revoked: fetch a new one")

@@ -16,7 +16,8 @@ from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.reads import StoreReads
-from softstate.server.websocket.connection import IDLE_LEASES, Connection
+from softstate.server.websocket.connection import Connection
+from softstate.server.websocket.silence import IDLE_LEASES
 from softstate.session import MeasuredRequest
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryStore

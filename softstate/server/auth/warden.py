@@ -1,0 +1,111 @@
+"""The warden: ends the leases whose credentials were revoked, and forgets revocations that are over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import final
+
+import structlog
+import trio
+
+from softstate.auth.revocations import REVOKED, Revocation
+from softstate.errors import RequestError
+from softstate.lease import Lease, LeaseTable
+from softstate.model import Query, Record
+from softstate.server.auth.gate import NodeGate
+from softstate.server.bulkhead import Bulkhead
+from softstate.server.storage.writes import StoreWrites
+from softstate.store.base import Store, Write
+from softstate.wire.request_digest import request_digest
+
+SCANNED_PER_TURN = 2_000
+"""Leases that are looked at in one turn of the loop, when a token or a key was revoked: 1 us each."""
+
+FORGET_S = 60.0
+"""Time between two looks for revocations that are over."""
+
+FORGOTTEN_PER_LOOK = 100
+"""Most revocations that one look deletes."""
+
+log = structlog.get_logger("softstate.audit")
+
+
+@final
+class Warden:
+    """Acts on revocations for one node. `end` ends leases at once, and has their connections told that soon.
+
+    Leases are found by their principal, or by a look at all of them, in as many turns as that takes. A session without
+    a lease has nothing that could end: its next request is refused.
+    """
+
+    def __init__(self, gate: NodeGate, leases: LeaseTable, end: Callable[[Iterable[Lease]], None]) -> None:
+        self._gate = gate
+        self._leases = leases
+        self._end = end
+
+    def heed(self, records: Sequence[Record]) -> Iterator[None]:
+        """Take changes that revoke credentials; once this is exhausted, no lease rests on these."""
+        news = self._gate.authority.heed(records)
+        for revocation in news:
+            log.info("revoked", what=revocation.kind, digest=revocation.digest, reason=revocation.reason or None)
+        for revocation in news:
+            if revocation.kind == "sub":
+                self._end_of(revocation, self._leases.of_principal(revocation.digest))
+        others = [revocation for revocation in news if revocation.kind != "sub"]
+        if not others:
+            return
+        leases = self._leases.all()
+        for at in range(0, len(leases), SCANNED_PER_TURN):
+            if at:
+                yield
+            for revocation in others:
+                self._end_of(revocation, leases[at : at + SCANNED_PER_TURN])
+
+    def _end_of(self, revocation: Revocation, leases: Iterable[Lease]) -> None:
+        self._end([lease for lease in leases if lease.identity is not None and revocation.revokes(lease.identity)])
+
+    async def learn(self, store: Store) -> None:
+        """Take all that a store holds in the place of what is known: at first, and when the hub leaves out changes.
+
+        Leases that exist must end then. Raises what `Store.read` raises.
+        """
+        if self._gate.open:
+            return
+        records = await read_revocations(store)
+        self._gate.authority.load_revocations(records)
+        log.info("revocations in force", count=sum(not record.deleted for record in records))
+
+    async def forget(self, writes: StoreWrites, wall: Callable[[], float], bulkhead: Bulkhead) -> None:
+        """Delete revocations that are over, until cancelled. Any node may, and several at once do no harm."""
+        while True:
+            await trio.sleep(FORGET_S)
+            with bulkhead.contain("revocations"):
+                for revocation in self._gate.authority.forgettable(wall())[:FORGOTTEN_PER_LOOK]:
+                    await self._delete(writes, revocation)
+
+    @staticmethod
+    async def _delete(writes: StoreWrites, revocation: Revocation) -> None:
+        digest = request_digest(revocation.topic, None, revocation.version, None)
+        try:
+            await writes.publish(Write(revocation.topic, None, revocation.version, None, None, digest))
+        except RequestError as error:
+            log.debug("revocation not forgotten", topic=revocation.topic, because=error.message)
+
+
+async def read_revocations(store: Store) -> list[Record]:
+    """Read every topic below `REVOKED`. Raises what `Store.read` raises."""
+    query = Query(prefixes={REVOKED: 0})
+    records: list[Record] = []
+    while True:
+        (page,) = await store.read([query])
+        if isinstance(page, RequestError):
+            raise page
+        if page.restart:
+            query, records = Query(prefixes={REVOKED: 0}), []
+            continue
+        records += page.records
+        if not page.more:
+            return records
+        listed = page.position.revision if query.listed is None else query.listed
+        query = replace(query, after=page.next_after, listed=listed)
