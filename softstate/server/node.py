@@ -346,7 +346,7 @@ class Node:
         await self.access.follower.learn_first()
         self.access.start(nursery)
         if not self.gate.open:
-            nursery.start_soon(self.warden.forget, self.access.writes, self._wall, self.bulkhead)
+            nursery.start_soon(self.warden.forget, self.access.writes.publish, self._wall, self.bulkhead)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)

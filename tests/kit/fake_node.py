@@ -171,6 +171,9 @@ class FakeNode:
         self.unchanged: Any = self
         self.hub: Any = self
         self.recent: Any = self
+        self.heads: Any = self
+        self.heard = True
+        self.deaf: RequestError | None = None
         self.node_id = "fake"
         self.durability = Durability.NONE
         self.draining = False
@@ -186,6 +189,12 @@ class FakeNode:
         self.patience = Patience(self.bulkhead)
         self.http = HttpServer(self, self.upgrade, self.admission)
         trio.lowlevel.spawn_system_task(self.patience.run)
+
+    async def hear(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.deaf is not None:
+            raise self.deaf
+        self.heard = True
 
     def watch_poll(self, *, again: bool) -> FakeNode:
         return self

@@ -23,9 +23,10 @@ WAIT_S = 10.0
 class LocalNode:
     """A port and a disk, which may be shared, and the node that runs there."""
 
-    def __init__(self, nursery: trio.Nursery, disk: MemoryDisk, config: ServerConfig) -> None:
+    def __init__(self, nursery: trio.Nursery, disk: MemoryDisk, config: ServerConfig, **parts: Any) -> None:
         self.disk = disk
         self.config = config
+        self.parts = parts
         self.port = 0
         self.node: Node
         self.store: MemoryStore
@@ -42,7 +43,7 @@ class LocalNode:
         listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
         self.port = listeners[0].socket.getsockname()[1]
         self.store = MemoryStore(self.disk)
-        self.node = Node(self.config, self.store, await self.store.head())
+        self.node = Node(self.config, self.store, await self.store.head(), **self.parts)
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         await self._nursery.start(self._run, listeners)
@@ -64,12 +65,14 @@ class LocalNode:
 
 
 @asynccontextmanager
-async def node(disk: MemoryDisk | None = None, **options: Any) -> AsyncIterator[LocalNode]:
-    """Run a node for the length of a block."""
+async def node(
+    disk: MemoryDisk | None = None, *, parts: dict[str, Any] | None = None, wait_s: float = WAIT_S, **options: Any
+) -> AsyncIterator[LocalNode]:
+    """Run a node for the length of a block; `parts` are given to `Node`, `options` to its configuration."""
     async with trio.open_nursery() as nursery:
-        running = LocalNode(nursery, disk or MemoryDisk(), replace(CONFIG, **options))
+        running = LocalNode(nursery, disk or MemoryDisk(), replace(CONFIG, **options), **(parts or {}))
         await running.start()
-        with trio.fail_after(WAIT_S):
+        with trio.fail_after(wait_s):
             yield running
         nursery.cancel_scope.cancel()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import final
+from typing import TypeAlias, final
 
 import structlog
 import trio
@@ -15,7 +15,6 @@ from softstate.lease import Lease, LeaseTable
 from softstate.model import Query, Record
 from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.storage.writes import StoreWrites
 from softstate.store.base import Store, Write
 from softstate.wire.request_digest import request_digest
 
@@ -27,6 +26,9 @@ FORGET_S = 60.0
 
 FORGOTTEN_PER_LOOK = 100
 """Most revocations that one look deletes."""
+
+Publish: TypeAlias = Callable[[Write], Awaitable[object]]
+"""Publishes one change. Raises `RequestError`."""
 
 log = structlog.get_logger("softstate.audit")
 
@@ -76,21 +78,21 @@ class Warden:
         self._gate.authority.load_revocations(records)
         log.info("revocations in force", count=sum(not record.deleted for record in records))
 
-    async def forget(self, writes: StoreWrites, wall: Callable[[], float], bulkhead: Bulkhead) -> None:
+    async def forget(self, publish: Publish, wall: Callable[[], float], bulkhead: Bulkhead) -> None:
         """Delete revocations that are over, until cancelled. Any node may, and several at once do no harm."""
         while True:
             await trio.sleep(FORGET_S)
             with bulkhead.contain("revocations"):
                 for revocation in self._gate.authority.forgettable(wall())[:FORGOTTEN_PER_LOOK]:
-                    await self._delete(writes, revocation)
+                    await _delete(publish, revocation)
 
-    @staticmethod
-    async def _delete(writes: StoreWrites, revocation: Revocation) -> None:
-        digest = request_digest(revocation.topic, None, revocation.version, None)
-        try:
-            await writes.publish(Write(revocation.topic, None, revocation.version, None, None, digest))
-        except RequestError as error:
-            log.debug("revocation not forgotten", topic=revocation.topic, because=error.message)
+
+async def _delete(publish: Publish, revocation: Revocation) -> None:
+    digest = request_digest(revocation.topic, None, revocation.version, None)
+    try:
+        await publish(Write(revocation.topic, None, revocation.version, None, None, digest))
+    except RequestError as error:
+        log.debug("revocation not forgotten", topic=revocation.topic, because=error.message)
 
 
 async def read_revocations(store: Store) -> list[Record]:

@@ -41,7 +41,7 @@ async def test_the_hub_stays_where_it_is_until_all_leases_have_ended() -> None:
     positions: list[int] = []
 
     def heed(records: Sequence[Record]) -> Iterator[None]:
-        for _ in records * 3:
+        for _ in [*records, *records, *records]:
             positions.append(hub.position.revision)
             yield
 

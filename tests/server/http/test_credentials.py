@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from softstate.errors import Unavailable
 from softstate.model import Page, Query
 from softstate.store.base import Committed, Write
 from tests.kit.fake_node import Answer, FakeNode, Peer
@@ -369,3 +370,42 @@ async def test_a_handshake_may_present_a_token(
     await Peer(node, nursery).send(request.encode())
     ((handshake, _),) = node.upgrades
     assert handshake.token == ("token" if presented else None)
+
+
+READS = [
+    route for route in ROUTES if route[1] in ("/v1/topics/a", "/v1/topics", "/v1/poll") and route[0] in ("GET", "POST")
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), READS)
+async def test_a_read_waits_until_the_node_has_heard_what_was_revoked(
+    node: FakeNode, method: str, path: str, body: Any
+) -> None:
+    node.heard = False
+    assert (await node.ask(method, path, body, **ADMIN)).status in (200, 404)
+    assert node.heard
+    node.heard, node.deaf = False, Unavailable("the feed of this node lags the store", retry_ms=500)
+    answer = await node.ask(method, path, body, **ADMIN)
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+
+
+async def test_what_is_revoked_meanwhile_is_not_told(node: FakeNode, rules: RulesGate) -> None:
+    node.heard = False
+    hear = node.hear
+
+    async def revoking() -> None:
+        await hear()
+        rules.revoke("token")
+
+    node.hear = revoking  # type: ignore[method-assign]
+    await node.set("a", 1)
+    answer = await node.ask("GET", "/v1/topics/a", None, **U1)
+    assert answer.status == 401
+    assert b'"a"' not in answer.body
+
+
+@pytest.mark.parametrize(("method", "path", "body"), READS)
+async def test_a_node_that_looks_at_no_credentials_waits_for_nothing(method: str, path: str, body: Any) -> None:
+    node = FakeNode()
+    node.heard, node.deaf = False, Unavailable("lags", retry_ms=500)
+    assert (await node.ask(method, path, body)).status in (200, 404)

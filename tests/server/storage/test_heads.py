@@ -13,7 +13,7 @@ from softstate.errors import Overloaded, StoreFault, Unavailable
 from softstate.position import Position
 from softstate.server.config import ServerConfig
 from softstate.server.storage.guard import StoreGuard
-from softstate.server.storage.heads import BATCH_MAX, HEAD_INTERVAL_S, HeadReads, HeadTicket
+from softstate.server.storage.heads import BATCH_MAX, HEAD_INTERVAL_S, HEARD_S_MAX, HeadReads, HeadTicket
 from softstate.server.storage.level import Level
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -178,3 +178,50 @@ async def test_a_request_beyond_the_limit_is_refused() -> None:
         rig.ask()
         with pytest.raises(Overloaded):
             rig.ask()
+
+
+# Before answers under credentials ------------------------------------------------------------------------------------
+
+
+async def test_what_was_heard_of_a_moment_ago_is_not_waited_for(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        assert not rig.heads.heard
+        await rig.heads.hear()
+        assert rig.heads.heard
+        reads = rig.store.heads
+        told: list[object] = []
+        rig.heads.when_heard(told.append, lambda: told.append("broken"))
+        assert told == [None]
+        await trio.sleep(HEARD_S_MAX)
+        await rig.heads.hear()
+        assert rig.store.heads == reads
+        await trio.sleep(0.01)
+        assert not rig.heads.heard
+        rig.heads.when_heard(told.append, lambda: told.append("broken"))
+        assert told == [None]
+        await trio.sleep(HEAD_INTERVAL_S)
+        assert told == [None, None]
+        assert rig.store.heads == reads + 1
+    assert autojump_clock.rate == 0
+
+
+async def test_a_hub_that_hears_nothing_is_waited_for_half_a_timeout(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        await rig.store.publish([PUBLISH])
+        begun = trio.current_time()
+        with pytest.raises(Unavailable, match="the feed of this node lags"):
+            await rig.heads.hear()
+        assert trio.current_time() - begun == pytest.approx(HALF_TIMEOUT_S)
+        await rig.hub.apply([], [], await rig.store.head())
+        await rig.heads.hear()
+        assert rig.heads.heard
+    assert autojump_clock.rate == 0
+
+
+async def test_an_answer_is_refused_while_too_many_wait(autojump_clock: CLOCK) -> None:
+    async with renewing(sessions_max=1) as rig:
+        rig.store.open = trio.Event()
+        rig.ask()
+        with pytest.raises(Overloaded):
+            await rig.heads.hear()
+    assert autojump_clock.rate == 0

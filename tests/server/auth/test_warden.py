@@ -1,0 +1,190 @@
+"""The warden: which leases a revocation ends, in which turns, and which revocations it forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.auth.digests import digest_of
+from softstate.auth.identity import NOTHING, Identity
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.revocations import REVOKED, key_topic, subject_topic, token_topic
+from softstate.errors import Rewound, Unavailable
+from softstate.lease import Lease, LeaseTable
+from softstate.model import Page, Query, Record
+from softstate.server.auth.gate import NodeGate
+from softstate.server.auth.warden import FORGET_S, SCANNED_PER_TURN, Warden, read_revocations
+from softstate.store import MemoryDisk, MemoryStore
+from softstate.store.base import Write
+from softstate.wire import encode_value
+from tests.kit.node_rig import node
+from tests.kit.rules_gate import RulesGate
+
+U1 = Identity("issuer", "u1", NOTHING, key="k1", token=digest_of("t1"), token_id=digest_of("j1"), issued_at=5.0)
+
+
+class Rig:
+    """A warden over a table; `ended` are the leases that it had ended, in each call."""
+
+    def __init__(self) -> None:
+        self.rules = RulesGate()
+        self.table = LeaseTable(0.0)
+        self.ended: list[list[str]] = []
+        self.warden = Warden(NodeGate(self.rules, lambda: 0.0, lambda: 0.0), self.table, self._end)
+
+    def _end(self, leases: Iterable[Lease]) -> None:
+        self.ended.append([lease.token for lease in self.table.clear(leases)])
+
+    def lease(self, token: str, identity: Identity) -> Lease:
+        return self.table.grant(token, 0.0, 60, identity=identity)
+
+    def heed(self, topic: str, **value: object) -> int:
+        """Heed a revocation; return in how many turns."""
+        return 1 + sum(1 for _ in self.warden.heed([Record(topic, 1, encode_value(value))]))
+
+    @property
+    def all_ended(self) -> list[str]:
+        return sorted(token for tokens in self.ended for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("topic", "ended"),
+    [
+        (subject_topic("issuer", "u1"), ["one", "other key", "other token"]),
+        (token_topic("t1"), ["one", "other key"]),
+        (token_topic("j1"), ["one", "other key", "other token"]),
+        (key_topic("issuer", "k1"), ["one", "other subject", "other token"]),
+        (subject_topic("issuer", "nobody"), []),
+    ],
+)
+def test_all_leases_that_rest_on_it_end_and_no_other(topic: str, ended: list[str]) -> None:
+    rig = Rig()
+    rig.lease("one", U1)
+    rig.lease("other token", replace(U1, token=digest_of("t2")))
+    rig.lease("other key", replace(U1, key="k2"))
+    rig.lease("other subject", replace(U1, subject="u2", token=digest_of("t3"), token_id=""))
+    rig.lease("anybody", Identity("", "", NOTHING))
+    rig.table.grant("nobody's", 0.0, 60)
+    assert rig.heed(topic) == 1
+    assert rig.all_ended == ended
+    assert {lease.token for lease in rig.table.all()}.isdisjoint(ended)
+    assert len(rig.table) == 6 - len(ended)
+
+
+def test_a_subject_that_has_signed_in_again_keeps_its_new_lease() -> None:
+    rig = Rig()
+    rig.lease("old", U1)
+    rig.lease("new", replace(U1, issued_at=7.0))
+    rig.heed(subject_topic("issuer", "u1"), before=6.0)
+    assert rig.all_ended == ["old"]
+
+
+def test_the_leases_of_a_key_are_looked_at_in_turns() -> None:
+    rig = Rig()
+    for number in range(SCANNED_PER_TURN * 2 + 1):
+        rig.lease(str(number), U1)
+    turns = rig.warden.heed([Record(key_topic("issuer", "k1"), 1, encode_value({}))])
+    next(turns)
+    assert len(rig.table) == SCANNED_PER_TURN + 1
+    rig.table.release(rig.table.all()[-1])  # one may go meanwhile
+    assert sum(1 for _ in turns) == 1
+    assert len(rig.table) == 0
+
+
+def test_what_is_no_news_ends_nothing() -> None:
+    rig = Rig()
+    rig.heed(subject_topic("issuer", "u1"))
+    rig.lease("later", U1)
+    rig.heed(subject_topic("issuer", "u1"))
+    assert rig.all_ended == []
+
+
+# The store -----------------------------------------------------------------------------------------------------------
+
+
+async def revoke(store: MemoryStore, *topics: str, **value: object) -> None:
+    await store.publish([Write(topic, encode_value(value)) for topic in topics])
+
+
+async def test_all_pages_of_a_store_are_read() -> None:
+    store = MemoryStore(MemoryDisk())
+    topics = [subject_topic("issuer", str(number)) for number in range(3_000)]
+    await revoke(store, *topics, "a", "$softstate/other")
+    await store.publish([Write(topics[0], None)])
+    records = await read_revocations(store)
+    assert {record.topic for record in records if not record.deleted} == set(topics[1:])
+
+
+async def test_reading_begins_again_when_the_store_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore(MemoryDisk())
+    topics = [subject_topic("issuer", str(number)) for number in range(1_500)]
+    await revoke(store, *topics)
+    read, asked = store.read, []
+
+    async def restarting(group: list[Query]) -> list[Page]:
+        asked.append(group[0].after)
+        (page,) = await read(group)
+        assert isinstance(page, Page)
+        return [replace(page, records=(), restart=True)] if len(asked) == 2 else [page]
+
+    monkeypatch.setattr(store, "read", restarting)
+    assert {record.topic for record in await read_revocations(store)} == set(topics)
+    assert asked[2] == 0
+
+
+async def test_an_answer_that_is_an_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore(MemoryDisk())
+
+    async def rewound(_group: object) -> list[Rewound]:
+        return [Rewound("gone", position=await store.head())]
+
+    monkeypatch.setattr(store, "read", rewound)
+    with pytest.raises(Rewound):
+        await read_revocations(store)
+
+
+async def test_a_node_without_rules_reads_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore(MemoryDisk())
+    monkeypatch.setattr(store, "read", None)
+    gate = NodeGate(EVERYBODY_MAY_ALL, lambda: 0.0, lambda: 0.0)
+    await Warden(gate, LeaseTable(0.0), lambda _leases: None).learn(store)
+
+
+async def test_a_node_waits_for_its_store_before_it_lets_anybody_in(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    disk, rules, failures = MemoryDisk(), RulesGate(), [Unavailable("down"), Unavailable("still down")]
+    await revoke(MemoryStore(disk), subject_topic("issuer", "u1"))
+    read = MemoryStore.read
+
+    async def failing(self: MemoryStore, group: list[Query]) -> object:
+        if failures:
+            raise failures.pop()
+        return await read(self, group)
+
+    monkeypatch.setattr(MemoryStore, "read", failing)
+    async with node(disk, parts={"authority": rules}):
+        assert failures == []
+        assert [each.topic for each in rules.revocations] == [subject_topic("issuer", "u1")]
+    assert autojump_clock.rate == 0
+
+
+async def test_those_that_are_over_are_deleted(autojump_clock: MockClock) -> None:
+    disk, rules = MemoryDisk(), RulesGate()
+    store = MemoryStore(disk)
+    over, lasting = token_topic("over"), token_topic("lasting")
+    await revoke(store, over, until=1_000.0)
+    await revoke(store, lasting)
+    async with node(disk, parts={"authority": rules, "wall": lambda: 1_000.5}, wait_s=FORGET_S * 2) as running:
+        assert len(rules.revocations) == 2
+        await trio.sleep(FORGET_S * 1.5)
+        assert [each.topic for each in rules.revocations] == [lasting]
+        assert running.node.counts()["revocations"] == 1
+    (page,) = await store.read([Query(prefixes={REVOKED: 0})])
+    assert isinstance(page, Page)
+    assert [record.topic for record in page.records if not record.deleted] == [lasting]
+    assert autojump_clock.rate == 0
