@@ -19,10 +19,10 @@ from softstate.cli.terminal.streams import guard_streams
 from softstate.cli.visible import visible
 from softstate.errors import SoftstateError, Unauthenticated
 
-COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "token", "demo", "drill")
+COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "token", "revoke", "demo", "drill")
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
 
-GROUPS = frozenset({"store", "token"})
+GROUPS = frozenset({"store", "token", "revoke"})
 """Commands that have commands of their own."""
 
 _AVAILABLE = "Available commands: "
@@ -131,6 +131,10 @@ def _commands(tokens: Sequence[str]) -> Sequence[str]:
             from softstate.cli.commands import token  # noqa: PLC0415 - as every command
 
             return token.COMMANDS
+        case ["revoke"]:
+            from softstate.cli.commands import revoke  # noqa: PLC0415 - as every command
+
+            return revoke.COMMANDS
     return COMMANDS
 
 

@@ -93,6 +93,11 @@ class _Complaints(io.FileIO):
             return memoryview(data).nbytes
 
 
+def note(text: str) -> None:
+    """Print a note for people on stderr."""
+    print(f"softstate: {text}.", file=sys.stderr, flush=True)
+
+
 def takes_colours(stream: TextIO) -> bool:
     """Tell whether to write colours: to a terminal that is not dumb, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -19,10 +19,10 @@ from softstate.cli.commands.token.options import (
     Read,
     Write,
     claims_of,
-    note,
     patterns_of,
 )
 from softstate.cli.options.durations import duration
+from softstate.cli.terminal.streams import note
 from softstate.errors import ConfigError
 from softstate.server.auth.policy_files import check_installed
 from softstate.wire.messages import TOKEN_CHARS_MAX

@@ -1,9 +1,8 @@
-"""Options that the token commands share, and reading a token."""
+"""Options that the token commands share, and writing a key."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -11,10 +10,7 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter
 
 from softstate.auth.patterns import check_pattern
-from softstate.cli.options.credentials import token_in, token_of
-from softstate.cli.terminal.streams import input_pieces
 from softstate.errors import ConfigError
-from softstate.wire.messages import TOKEN_CHARS_MAX
 
 DEFAULT_ISSUER = "local"
 DEFAULT_AUDIENCE = "softstate"
@@ -63,18 +59,6 @@ def claims_of(texts: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def token_at(path: str) -> str:
-    """Return the token that a file holds, or standard input for ``-``. Raises `ConfigError`."""
-    if path != "-":
-        return token_in(Path(path), path)
-    data = b""
-    for piece in input_pieces():
-        data += piece
-        if len(data) > 2 * TOKEN_CHARS_MAX:
-            break
-    return token_of(data, "standard input")
-
-
 def write_private(path: Path, data: bytes) -> None:
     """Write a new file that its owner alone may read. Raises `ConfigError`, also if there is one."""
     try:
@@ -89,8 +73,3 @@ def write_private(path: Path, data: bytes) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-
-
-def note(text: str) -> None:
-    """Print a hint for people on stderr."""
-    print(f"softstate: {text}.", file=sys.stderr)

@@ -12,8 +12,10 @@ from cyclopts import Parameter
 from softstate.auth.identity import Identity
 from softstate.auth.token import CHECKS, is_static, read_token
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.options import PolicyPath, note, token_at
+from softstate.cli.commands.token.options import PolicyPath
 from softstate.cli.options.durations import seconds_text
+from softstate.cli.terminal.streams import note
+from softstate.cli.terminal.tokens import token_at
 from softstate.cli.visible import visible
 from softstate.errors import Unauthenticated
 from softstate.server.auth.once import fetched_policy

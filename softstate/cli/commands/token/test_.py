@@ -14,7 +14,9 @@ from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
 from softstate.auth.rules import Known
 from softstate.cli import exit_codes
-from softstate.cli.commands.token.options import Claims, Groups, claims_of, note, token_at
+from softstate.cli.commands.token.options import Claims, Groups, claims_of
+from softstate.cli.terminal.streams import note
+from softstate.cli.terminal.tokens import token_at
 from softstate.cli.visible import visible
 from softstate.errors import ConfigError, Denied
 from softstate.names import ALL, check_prefix, check_topic
