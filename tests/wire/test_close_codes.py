@@ -39,7 +39,11 @@ def test_every_code_is_in_the_range_that_says_what_to_do() -> None:
         "UNAUTHENTICATED": 4100,
         "PROTOCOL": 4200,
     }
-    assert {code for code in CloseCode if not may_reconnect(code)} == {CloseCode.UNAUTHENTICATED, CloseCode.PROTOCOL}
+    assert {code for code in CloseCode if not may_reconnect(code)} == {
+        CloseCode.UNAUTHENTICATED,
+        CloseCode.REVOKED,
+        CloseCode.PROTOCOL,
+    }
 
 
 def test_every_farewell_has_a_code_and_the_client_comes_back_after_each() -> None:
