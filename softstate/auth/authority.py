@@ -169,10 +169,9 @@ class RulesAuthority:
         self.revocations.replace(records)
         self.generation += 1
 
-    def forgettable(self, wall: float) -> list[Revocation]:
-        """Return the revocations of credentials that are all over, as far as the issuers of this node make them."""
-        longest_s = max((issuer.max_token_s + issuer.leeway_s for issuer in self.policy.issuers), default=0.0)
-        return self.revocations.over(wall, longest_s)
+    def is_over(self, revocation: Revocation, wall: float) -> bool:
+        """Tell whether a revocation can be forgotten: all credentials are over that it revokes."""
+        return revocation.over(wall, self._longest_s)
 
     def known(self, token: str, now: float, wall: float) -> tuple[Known, Identity]:
         """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
@@ -189,6 +188,7 @@ class RulesAuthority:
 
     def _take(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
         self.policy = policy
+        self._longest_s = max((issuer.max_token_s + issuer.leeway_s for issuer in policy.issuers), default=0.0)
         self._issuers = {issuer.name: issuer for issuer in policy.issuers}
         self._tokens = {digest_text(token.digest): token for token in policy.tokens}
         self._rules = Rules(policy.allows)

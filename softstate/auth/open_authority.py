@@ -42,8 +42,8 @@ class Authority(Protocol):
     def load_revocations(self, records: Iterable[Record]) -> None:
         """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
 
-    def forgettable(self, wall: float) -> list[Revocation]:
-        """Return the revocations of credentials that are over anyhow: their topics may be deleted."""
+    def is_over(self, revocation: Revocation, wall: float) -> bool:
+        """Tell whether a revocation can be forgotten: all credentials are over that it revokes."""
 
 
 class EverybodyMayAll:
@@ -74,9 +74,9 @@ class EverybodyMayAll:
     def load_revocations(self, records: Iterable[Record]) -> None:
         """Do nothing: credentials are not looked at."""
 
-    def forgettable(self, wall: float) -> list[Revocation]:  # noqa: ARG002
-        """Return nothing: none are known."""
-        return []
+    def is_over(self, revocation: Revocation, wall: float) -> bool:  # noqa: ARG002
+        """Return False: none are known."""
+        return False
 
 
 EVERYBODY_MAY_ALL: Authority = EverybodyMayAll()

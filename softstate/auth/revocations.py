@@ -1,7 +1,7 @@
 """Revocations: credentials that are over before their time. Each is a topic, in force while it has a value.
 
-So all nodes hear of one by their feeds, in order with the data: a node that can hear no revocation hears no data. What
-is revoked shows in the topic as a digest only, which tells nobody who it is.
+So all nodes hear of one by their feeds, in order with the data: a node that can hear no revocation hears no data. The
+topic names the subject, the token or the key by a digest, which tells nobody who it is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from softstate.auth.digests import DIGEST_CHARS, digest_of
@@ -23,6 +24,9 @@ REVOKED = f"{RESERVED}/revoked/"
 REVOCATIONS_MAX = 100_000
 """Revocations of one store: a node refuses to publish one more. 300 bytes each in the memory of every node."""
 
+KEYS_KEPT = 256
+"""Digests of keys that are remembered: few keys sign the tokens of thousands."""
+
 REASON_CHARS_MAX = 256
 """Longest reason of a revocation."""
 
@@ -33,7 +37,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What is revoked: all credentials of a subject, those of one token, or all that a key has signed.
+    """A revocation of all credentials of a subject, of one token, or of all that a key has signed.
 
     Of a subject's, those that were issued from `before` on are good: it may sign in again. Both `before` and `until`
     are seconds since 1970; from `until` on no token that is revoked can still be alive, so that this can be forgotten.
@@ -48,13 +52,20 @@ class Revocation:
 
     @property
     def kind(self) -> Kind:
-        """What `digest` is of."""
+        """The kind of what is revoked."""
         return cast("Kind", self.topic.removeprefix(REVOKED).partition("/")[0])
 
     @property
     def digest(self) -> str:
         """The digest of the subject, the token or the key."""
         return self.topic.rpartition("/")[2]
+
+    def over(self, wall: float, longest_s: float) -> bool:
+        """Tell whether this can be forgotten, if no token is good for more than `longest_s` seconds.
+
+        One with a `before` stays for that long at least, even if it says otherwise.
+        """
+        return wall > self.until and (math.isinf(self.before) or wall > self.before + longest_s)
 
     def value(self) -> dict[str, Any]:
         """Return the value that its topic has."""
@@ -164,14 +175,10 @@ class Revocations:
                 return None
         return found
 
-    def over(self, wall: float, longest_s: float) -> list[Revocation]:
-        """Return those that can be forgotten, if no token is good for more than `longest_s` seconds.
-
-        One with a `before` stays for that long at least, whatever it says.
-        """
-        return [
-            each for each in self if wall > each.until and (math.isinf(each.before) or wall > each.before + longest_s)
-        ]
+    def __contains__(self, topic: str) -> bool:
+        """Tell whether the revocation that a topic is of is in force."""
+        parts = _parts(topic)
+        return parts is not None and parts[1] in self._by_kind[parts[0]]
 
 
 def _parts(topic: str) -> tuple[Kind, str] | None:
@@ -181,8 +188,11 @@ def _parts(topic: str) -> tuple[Kind, str] | None:
     return kind, digest
 
 
+_key_digest = lru_cache(KEYS_KEPT)(digest_of)
+
+
 def _of_key(identity: Identity) -> str:
-    return digest_of(identity.issuer, identity.key)
+    return _key_digest(identity.issuer, identity.key)
 
 
 def _seconds(value: object) -> float:

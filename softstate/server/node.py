@@ -125,6 +125,7 @@ class Node:
         self.access = StoreAccess(
             config, store, self.hub, now, self.bulkhead, rewound=self._rewound, skipped=self._skipped
         )
+        self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
         self._wall = wall
         self._terms: tuple[tuple[object, ...], NodeTerms] | None = None

@@ -106,7 +106,7 @@ def test_a_value_that_is_not_understood_revokes_for_good(value: object) -> None:
     found = revocations.of(U1)
     assert found is not None
     assert (found.before, found.until, found.reason) == (math.inf, math.inf, "")
-    assert revocations.over(1e18, 0.0) == []
+    assert not found.over(1e18, 0.0)
 
 
 @pytest.mark.parametrize("cbor", [None, b"", b"\xff", b"\xa1\x61", b"\xa0\xa0", b"\xc1\x01"])
@@ -161,11 +161,18 @@ def test_what_a_store_holds_takes_the_place_of_all_that_was_known() -> None:
 
 
 def test_one_is_forgotten_once_no_token_that_it_revokes_is_alive() -> None:
-    revocations = known(
-        record(token_topic("a"), {"until": 100.0}),
-        record(subject_topic("i", "s"), {"until": 10.0, "before": 50.0}, 2),
-        record(key_topic("i", "k"), {}, 3),
+    token, subject, key = (
+        Revocation(token_topic("a"), until=100.0),
+        Revocation(subject_topic("i", "s"), before=50.0, until=10.0),
+        Revocation(key_topic("i", "k")),
     )
-    assert revocations.over(100.0, 60.0) == []
-    assert [each.topic for each in revocations.over(100.1, 60.0)] == [token_topic("a")]
-    assert {each.topic for each in revocations.over(110.1, 60.0)} == {token_topic("a"), subject_topic("i", "s")}
+    both = [token, subject]
+    for wall, over in ((100.0, []), (100.1, [token]), (110.0, [token]), (110.1, both), (1e18, both)):
+        assert [each for each in (token, subject, key) if each.over(wall, 60.0)] == over
+
+
+def test_topics_in_force_are_told_from_others() -> None:
+    revocations = known(record(token_topic("a"), {}))
+    assert token_topic("a") in revocations
+    assert token_topic("b") not in revocations
+    assert REVOKED + "token/short" not in revocations

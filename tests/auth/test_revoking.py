@@ -121,5 +121,6 @@ def test_the_store_tells_all_that_is_in_force() -> None:
 def test_one_is_forgotten_when_no_issuer_makes_tokens_that_live_so_long() -> None:
     authority = rules(OWN, max_token_s=600.0, leeway_s=30.0)
     revoke(authority, U1, before=WALL, until=WALL)
-    assert authority.forgettable(WALL + 630.0) == []
-    assert [each.topic for each in authority.forgettable(WALL + 630.5)] == [U1]
+    (revocation,) = authority.revocations
+    assert not authority.is_over(revocation, WALL + 630.0)
+    assert authority.is_over(revocation, WALL + 630.5)

@@ -81,9 +81,9 @@ class RulesGate:
         self.revocations.replace(records)
         self.generation += 1
 
-    def forgettable(self, wall: float) -> list[Revocation]:
-        """Return what may be deleted."""
-        return self.revocations.over(wall, 0.0)
+    def is_over(self, revocation: Revocation, wall: float) -> bool:
+        """Tell whether it may be forgotten."""
+        return revocation.over(wall, 0.0)
 
     def awaits_keys(self, now: float) -> bool:
         """Tell whether a test says so."""

@@ -778,4 +778,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_credentials.py::test_a_handshake_may_present_a_token",
         "session/test_credentials.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
     ),
+    "P-AUTH-9": (
+        "auth/test_revocations.py::test_each_kind_revokes_what_it_names_and_nothing_else",
+        "auth/test_revocations.py::test_a_value_that_is_not_understood_revokes_for_good",
+        "auth/test_revoking.py::test_a_signed_token_that_was_good_is_over_and_says_why",
+        "server/fanout/test_hub_revocations.py::test_a_lease_that_is_revoked_gets_nothing_of_the_batch",
+        "server/auth/test_warden.py::test_all_leases_that_rest_on_it_end_and_no_other",
+        "server/http/test_credentials.py::test_a_read_waits_until_the_node_has_heard_what_was_revoked",
+        "server/websocket/test_silence.py::test_a_session_whose_credentials_were_revoked",
+    ),
 }

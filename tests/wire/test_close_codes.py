@@ -37,6 +37,7 @@ def test_every_code_is_in_the_range_that_says_what_to_do() -> None:
         "OVERLOADED": 4004,
         "UNAVAILABLE": 4005,
         "UNAUTHENTICATED": 4100,
+        "REVOKED": 4101,
         "PROTOCOL": 4200,
     }
     assert {code for code in CloseCode if not may_reconnect(code)} == {

@@ -9,8 +9,8 @@ from typing import TypeAlias, final
 import structlog
 import trio
 
-from softstate.auth.revocations import REVOKED, Revocation
-from softstate.errors import RequestError
+from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation
+from softstate.errors import RequestError, TooLarge
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Query, Record
 from softstate.server.auth.gate import NodeGate
@@ -19,13 +19,10 @@ from softstate.store.base import Store, Write
 from softstate.wire.request_digest import request_digest
 
 SCANNED_PER_TURN = 2_000
-"""Leases that are looked at in one turn of the loop, when a token or a key was revoked: 1 us each."""
+"""Leases, or revocations, that are looked at in one turn of the loop: 1 us each."""
 
 FORGET_S = 60.0
 """Time between two looks for revocations that are over."""
-
-FORGOTTEN_PER_LOOK = 100
-"""Most revocations that one look deletes."""
 
 Publish: TypeAlias = Callable[[Write], Awaitable[object]]
 """Publishes one change. Raises `RequestError`."""
@@ -67,6 +64,17 @@ class Warden:
     def _end_of(self, revocation: Revocation, leases: Iterable[Lease]) -> None:
         self._end([lease for lease in leases if lease.identity is not None and revocation.revokes(lease.identity)])
 
+    def check_room(self, change: Write) -> None:
+        """Raise `TooLarge` for one revocation more than `REVOCATIONS_MAX`."""
+        if change.cbor is None or not change.topic.startswith(REVOKED):
+            return
+        revocations = self._gate.authority.revocations
+        if len(revocations) >= REVOCATIONS_MAX and change.topic not in revocations:
+            raise TooLarge(
+                f"{len(revocations)} revocations are in force, the limit is {REVOCATIONS_MAX}: undo some, or revoke the"
+                " key that signed the tokens"
+            )
+
     async def learn(self, store: Store) -> None:
         """Take all that a store holds in the place of what is known: at first, and when the hub leaves out changes.
 
@@ -83,8 +91,11 @@ class Warden:
         while True:
             await trio.sleep(FORGET_S)
             with bulkhead.contain("revocations"):
-                for revocation in self._gate.authority.forgettable(wall())[:FORGOTTEN_PER_LOOK]:
-                    await _delete(publish, revocation)
+                for number, revocation in enumerate(tuple(self._gate.authority.revocations), 1):
+                    if self._gate.authority.is_over(revocation, wall()):
+                        await _delete(publish, revocation)
+                    elif number % SCANNED_PER_TURN == 0:
+                        await trio.lowlevel.checkpoint()
 
 
 async def _delete(publish: Publish, revocation: Revocation) -> None:

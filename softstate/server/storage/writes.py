@@ -94,6 +94,8 @@ class StoreWrites:
         self._guard = guard
         self.behind: Callable[[], None] = lambda: None
         """Called when a commit was left to the feed, since the hub lacks what came before it."""
+        self.check: Callable[[Write], None] = lambda _change: None
+        """Raises `RequestError` for a change that must not be made now."""
         self.repeated = 0
         self.failing = Spell(_log_failure, _log_success)
         """The publishes that fail since one last succeeded."""
@@ -116,10 +118,11 @@ class StoreWrites:
         settled: Callable[[Ticket[Write, CommitResult]], None],
         broken: Callable[[], None] = lambda: None,
     ) -> None:
-        """Queue a change; `settled` is called once its outcome is known. Raises `Overloaded` or `Unavailable`.
+        """Queue a change; `settled` is called once its outcome is known.
 
-        `broken` is called if a bug ends that call.
+        Raises `Overloaded`, `Unavailable`, or what `check` raises. `broken` is called if a bug ends that call.
         """
+        self.check(change)
         self.batcher.submit(change, settled, broken)
 
     async def publish(self, change: Write) -> CommitResult:
@@ -128,6 +131,7 @@ class StoreWrites:
         Raises `Conflict`, `KeyReused`, `Overloaded`, or `Unavailable` (outcome unknown). If cancelled, the change may
         be applied all the same. Calls made in order are applied in order.
         """
+        self.check(change)
         return await self.batcher.ask(change)
 
     async def publish_all(self, changes: Sequence[Write]) -> list[CommitResult | RequestError]:
@@ -143,6 +147,7 @@ class StoreWrites:
         refused: RequestError | None = None
         for change in changes:
             try:
+                self.check(change)
                 tickets.append(self.batcher.submit(change, lambda _ticket: None, bulk=True))
             except RequestError as error:
                 # P-PUB-6: later changes must not overtake this one: once one is refused, all the rest are.

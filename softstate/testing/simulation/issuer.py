@@ -190,9 +190,9 @@ class SimAuthority:
         self.revocations.replace(records)
         self._heard += 1
 
-    def forgettable(self, wall: float) -> list[Revocation]:
+    def is_over(self, revocation: Revocation, wall: float) -> bool:
         """See `softstate.auth.open_authority.Authority`."""
-        return self.revocations.over(wall, self._issuer.life_s)
+        return revocation.over(wall, self._issuer.life_s)
 
     def _check_revoked(self, identity: Identity) -> None:
         if self.revocations.of(identity) is not None:

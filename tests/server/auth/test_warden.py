@@ -13,9 +13,10 @@ from softstate.auth.digests import digest_of
 from softstate.auth.identity import NOTHING, Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.revocations import REVOKED, key_topic, subject_topic, token_topic
-from softstate.errors import Rewound, Unavailable
+from softstate.errors import Rewound, TooLarge, Unavailable
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Page, Query, Record
+from softstate.server.auth import warden as module
 from softstate.server.auth.gate import NodeGate
 from softstate.server.auth.warden import FORGET_S, SCANNED_PER_TURN, Warden, read_revocations
 from softstate.store import MemoryDisk, MemoryStore
@@ -171,6 +172,25 @@ async def test_a_node_waits_for_its_store_before_it_lets_anybody_in(
         assert failures == []
         assert [each.topic for each in rules.revocations] == [subject_topic("issuer", "u1")]
     assert autojump_clock.rate == 0
+
+
+async def test_a_store_holds_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REVOCATIONS_MAX", 2)
+    topics = [token_topic(str(number)) for number in range(3)]
+    async with node(parts={"authority": RulesGate()}) as running:
+        writes = running.node.access.writes
+        for topic in (*topics[:2], topics[0]):
+            await writes.publish(Write(topic, encode_value({})))
+        with pytest.raises(TooLarge, match="the limit is 2"):
+            await writes.publish(Write(topics[2], encode_value({})))
+        with pytest.raises(TooLarge):
+            writes.submit(Write(topics[2], encode_value({})), lambda _ticket: None)
+        refused, also = await writes.publish_all([Write(topics[2], encode_value({})), Write("a", encode_value(1))])
+        assert isinstance(refused, TooLarge)
+        assert also is refused
+        await writes.publish(Write("a", encode_value(1)))
+        await writes.publish(Write(topics[0], None))
+        await writes.publish(Write(topics[2], encode_value({})))
 
 
 async def test_those_that_are_over_are_deleted(autojump_clock: MockClock) -> None:
