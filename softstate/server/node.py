@@ -108,7 +108,7 @@ class Node:
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
-        self.gate = NodeGate(authority, now, wall)
+        self.gate = NodeGate(authority, now, wall, hashed=config.log_subjects == "hashed")
         self.started_at = now()
         self._draining = trio.Event()
         self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)

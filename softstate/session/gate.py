@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.rules import Action
 
 
 class Gate(Protocol):
@@ -21,6 +23,9 @@ class Gate(Protocol):
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity as the present rules have it. Raises `Unauthenticated`."""
 
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """Note that these names, one at least, may not be read or written."""
+
 
 class OpenGate:
     """The gate of a node that checks no credentials."""
@@ -34,6 +39,9 @@ class OpenGate:
     def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
         """Return the identity as it is."""
         return identity
+
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """Note nothing: this never happens."""
 
 
 OPEN_GATE: Gate = OpenGate()

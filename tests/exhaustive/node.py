@@ -11,6 +11,7 @@ from msgspec import structs
 
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.rules import Action
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
 from softstate.model import Change, Durability, Page, Record
@@ -99,6 +100,9 @@ class ModelGate:
     def again(self, identity: Identity, now: float) -> Identity:
         """Return the one identity that there is."""
         return self.present
+
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """Note nothing."""
 
 
 def terms() -> NodeTerms:

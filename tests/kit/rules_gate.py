@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.patterns import pattern_of
 from softstate.auth.revocations import Revocation, Revocations
+from softstate.auth.rules import Action
 from softstate.model import Record
 
 
@@ -30,6 +31,7 @@ class RulesGate:
     generation: int = 0
     fetching: bool = False
     revocations: Revocations = field(default_factory=Revocations)
+    denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
 
@@ -69,6 +71,10 @@ class RulesGate:
         return Identity(
             "issuer", subject, grant, until, token=digest_of(token), generation=self.generation, evidence=token
         )
+
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """Note who was denied what."""
+        self.denials.append((identity.subject, action, list(names)))
 
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """Take changes of topics that revoke credentials."""

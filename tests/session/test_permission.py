@@ -28,7 +28,7 @@ from tests.kit.session_rig import SessionRig, kinds, only, opened, renew, subscr
 # Names ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_is_refused_unless_one_pattern_covers_all_of_it(rig: SessionRig) -> None:
+def test_a_name_is_refused_unless_one_pattern_covers_all_of_it(rig: SessionRig, gate: RulesGate) -> None:
     rig.push("a", "b/x", "c/d", "c/e")
     peer = opened(rig)
     answer = only(peer.ask(subscribe(1, "a", "b/", "c/", "x")))
@@ -40,6 +40,7 @@ def test_a_name_is_refused_unless_one_pattern_covers_all_of_it(rig: SessionRig) 
     rig.push("c/d", "x", "b/y")
     assert [message.topic for message in peer.take() if isinstance(message, Notify)] == ["b/y"]
     assert not rig.repairs
+    assert [(action, sorted(names)) for _, action, names in gate.denials] == [("read", ["c/", "x"])]
 
 
 def test_a_denied_topic_is_the_same_whether_it_exists(rig: SessionRig) -> None:
@@ -71,7 +72,9 @@ def test_a_poll_answers_for_what_may_be_read(rig: SessionRig, gate: RulesGate) -
     assert polled.credentials_ms == 60_000
 
 
-def test_a_publish_needs_its_own_right_and_learns_of_others_only_what_it_may_read(rig: SessionRig) -> None:
+def test_a_publish_needs_its_own_right_and_learns_of_others_only_what_it_may_read(
+    rig: SessionRig, gate: RulesGate
+) -> None:
     peer = opened(rig)
     answers = peer.ask(Publish(1, "a", 1), Publish(2, "w", 1), Publish(3, "b/x", 1), Publish(4, "a//", 1))
     assert [(answer.id, answer.code) for answer in answers if isinstance(answer, Error)] == [
@@ -81,6 +84,7 @@ def test_a_publish_needs_its_own_right_and_learns_of_others_only_what_it_may_rea
     assert [message.id for message in peer.submitted if isinstance(message, Publish)] == [1, 2]
     effects = peer.machine.received(Publish(5, "w", 1), rig.now)
     assert effects == [Submit(Publish(5, "w", 1), reads=False)]
+    assert [(action, names) for _, action, names in gate.denials] == [("write", ["b/x"])]
 
 
 def test_few_denied_prefixes_of_many_are_narrowed(rig: SessionRig, gate: RulesGate) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
-from softstate.auth.revocations import Revocation
+from softstate.auth.rules import Action
 from softstate.errors import Unauthenticated, Unavailable
-from softstate.model import Record
+from softstate.server.auth.audit import Audit
 
 KEYS_RETRY_MS = 500
 """Delay after which a client is told to present a token again whose key is not known yet."""
@@ -23,11 +23,15 @@ log = structlog.get_logger("softstate.node")
 class NodeGate:
     """Implements `softstate.session.Gate`, for all sessions and for HTTP.
 
-    `now` is the clock of the leases, by which credentials end; `wall` the one by which tokens tell their times.
+    `now` is the clock of the leases, by which credentials end; `wall` the one by which tokens tell their times. With
+    `hashed`, the audit log shows digests of principals.
     """
 
-    def __init__(self, authority: Authority, now: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(
+        self, authority: Authority, now: Callable[[], float], wall: Callable[[], float], *, hashed: bool = False
+    ) -> None:
         self.authority = authority
+        self._audit = Audit(now, hashed=hashed)
         self.now = now
         self._wall = wall
         self.refusals: Counter[str] = Counter()
@@ -53,7 +57,7 @@ class NodeGate:
             if error.why == Why.UNKNOWN_KEY and self.authority.awaits_keys(now):
                 text = "the key of this token is not known yet, and keys are being fetched: present it again"
                 raise Unavailable(text, retry_ms=KEYS_RETRY_MS) from None
-            self._note_refused(error)
+            self._note_refused(error, token)
             raise
 
     def present(self, token: str | None, now: float) -> Identity:
@@ -65,15 +69,16 @@ class NodeGate:
         try:
             return self.authority.again(identity, now)
         except Unauthenticated as error:
-            self._note_refused(error)
+            self._note_refused(error, None)
             raise
 
-    def heed(self, records: Iterable[Record]) -> list[Revocation]:
-        """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
-        return self.authority.heed(records)
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """See `softstate.session.Gate`."""
+        self._audit.denied(identity, action, names)
 
-    def _note_refused(self, error: Unauthenticated) -> None:
+    def _note_refused(self, error: Unauthenticated, token: str | None) -> None:
         self.refusals[error.why or "unknown"] += 1
+        self._audit.refused(error, token)
 
     def _note_ignored(self, token: str | None) -> None:
         if token is not None and not self._told:

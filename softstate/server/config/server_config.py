@@ -18,6 +18,8 @@ from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX
 from softstate.wire.value import VALUE_BYTES_MAX, VALUE_ITEMS_MAX
 
 Role: TypeAlias = Literal["all", "push", "poll"]
+
+LogSubjects: TypeAlias = Literal["plain", "hashed"]
 """``poll`` answers HTTP only; ``push`` and ``all`` answer both, but ``push`` refuses polls."""
 
 HOUR_MS = 3_600_000
@@ -63,6 +65,9 @@ class ServerConfig:
     ] = ()
 
     auth: Annotated[str, "The policy file: who may read and publish what. Without one, anyone may everything."] = ""
+    log_subjects: Annotated[
+        LogSubjects, "How the audit log names principals: `plain`, or `hashed` by the digest that revocations use."
+    ] = "plain"
     reauth_s: Annotated[
         float, above(0), "Time for which a session may be silent after its credentials were revoked, to fetch others."
     ] = 30

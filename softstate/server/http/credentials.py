@@ -60,24 +60,27 @@ def may_be_told(gate: NodeGate, request: Request, topic: str) -> bool:
     return request.identity.grant.may_read(topic)
 
 
-def check_read(request: Request, name: str) -> None:
+def check_read(gate: NodeGate, request: Request, name: str) -> None:
     """Raise `Denied` unless a name may be read."""
     grant = request.identity.grant
     if not grant.may_read(name):
+        gate.denied(request.identity, "read", [name])
         below = grant.narrow(name)
         instead = f"; you may read {', '.join(map(repr, below))}: ask for that" if below else ""
         raise Denied(f"you may not read {name!r}{_without(request)}{instead}")
 
 
-def check_write(request: Request, topic: str) -> None:
+def check_write(gate: NodeGate, request: Request, topic: str) -> None:
     """Raise `Denied` unless a topic may be published."""
     if not request.identity.grant.may_write(topic):
+        gate.denied(request.identity, "write", [topic])
         raise not_to_publish(topic, request.identity)
 
 
-def check_admin(request: Request) -> None:
+def check_admin(gate: NodeGate, request: Request) -> None:
     """Raise `Denied` unless the request is an administrator's."""
     if not request.identity.grant.admin:
+        gate.denied(request.identity, "admin", [request.path])
         raise Denied(f"this is for administrators{_without(request)}: the rules of this node have to grant admin")
 
 

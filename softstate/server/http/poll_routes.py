@@ -168,7 +168,7 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics``: all topics under ``prefix`` (default ``/``), or those changed after ``since``."""
     given = request.given
     prefix = check_prefix(given.get("prefix", "/"))
-    check_read(request, prefix)
+    check_read(context.gate, request, prefix)
     query = Query(prefixes={prefix: given.get("since", 0)}, limit=given.get("limit", PAGE_RECORDS_MAX))
     watch = context.services.watch_poll(again=False)
     try:
@@ -209,6 +209,8 @@ async def _denied(context: HttpContext, request: Request, names: Sequence[str]) 
         if at or weight > 1:
             await context.turns.spend(min(portion, len(names) - at) * weight)
         denied += denied_names(request, names[at : at + portion])
+    if denied:
+        context.gate.denied(request.identity, "read", denied)
     return denied
 
 

@@ -160,7 +160,7 @@ class Operation:
         Raises `Unauthenticated` or `Denied`.
         """
         if not self.public and not stands(context.gate, request) and self.admin:
-            check_admin(request)
+            check_admin(context.gate, request)
 
     def read(self, request: Request) -> None:
         """Read the parameters and the body into the request, once. Raises `Invalid` or `TooLarge`."""
@@ -247,7 +247,7 @@ def check_rights(context: HttpContext, request: Request, operation: Operation) -
         return
     identify(context.gate, request)
     if operation.admin:
-        check_admin(request)
+        check_admin(context.gate, request)
 
 
 def check_coding(request: Request) -> None:

@@ -46,7 +46,7 @@ def topic_of(request: Request) -> str:
 async def get_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/topics/{topic}``, at once or, with ``wait_ms``, once there is something new (P-HTTP-4)."""
     topic = topic_of(request)
-    check_read(request, topic)
+    check_read(context.gate, request, topic)
     at_least = request.given.get("at_least", 0)
     wait_ms = min(request.given.get("wait_ms", 0), context.config.hold_ms_max)
     if wait_ms and context.config.role == "push":
@@ -168,7 +168,7 @@ async def position_of(context: HttpContext, version: int, read: Position, floor:
 async def put_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``PUT /v1/topics/{topic}``: set the value, if the conditions hold."""
     topic = topic_of(request)
-    check_write(request, topic)
+    check_write(context.gate, request, topic)
     return await _publish(context, request, topic, checked_value(request.content, context.config, request.body_codec()))
 
 
@@ -178,7 +178,7 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
     A tag takes a read ahead of the write, and a key may take one behind it.
     """
     topic, key = topic_of(request), _key(request)
-    check_write(request, topic)
+    check_write(context.gate, request, topic)
     value = checked_value(request.content, context.config, request.body_codec())
     expect, witness = _condition(request)
     if key is not None or witness is not None:
@@ -202,7 +202,7 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
 async def delete_topic(context: HttpContext, request: Request) -> Reply:
     """Answer ``DELETE /v1/topics/{topic}``: nothing changes for an absent topic (P-PUB-7)."""
     topic = topic_of(request)
-    check_write(request, topic)
+    check_write(context.gate, request, topic)
     return await _publish(context, request, topic, None)
 
 
@@ -301,7 +301,7 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         await context.turns.spend(spent)
         number = None if first is None else replace(first, seq=first.seq + index)
         try:
-            check_write(request, check_topic(change.topic))
+            check_write(context.gate, request, check_topic(change.topic))
             write = change_of(change, context.config, codec, number)
             checked.append(write)
             spent = 1 + len(write.cbor or b"") // VALUE_BYTES_PER_NAME

@@ -1,0 +1,64 @@
+"""The audit log: which credentials were refused, and who was denied what. It names no token, no key and no value.
+
+Anybody can cause a line with each request, so there is at most one a second for each check that refuses credentials,
+and for each principal that is denied something; each tells how many were left out before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import structlog
+
+from softstate.auth.digests import digest_of
+from softstate.auth.identity import Identity
+from softstate.auth.rules import Action
+from softstate.errors import Unauthenticated
+
+EVERY_S = 1.0
+"""Least time between two lines of one kind, in seconds."""
+
+KINDS_KEPT = 1_024
+"""Kinds of lines, most of them principals, for which the last is remembered; the oldest is forgotten first."""
+
+DIGEST_SHOWN = 8
+"""Characters of a token's digest that are logged: enough to find it among few, too few to be of use."""
+
+log = structlog.get_logger("softstate.audit")
+
+
+@final
+class Audit:
+    """Writes the audit log of one node. `now` is in seconds; with `hashed`, a principal is shown as its digest."""
+
+    def __init__(self, now: Callable[[], float], *, hashed: bool = False) -> None:
+        self._now = now
+        self._hashed = hashed
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def refused(self, error: Unauthenticated, token: str | None) -> None:
+        """Tell that credentials were refused."""
+        why = error.why or "unknown"
+        shown = None if token is None else digest_of(token)[:DIGEST_SHOWN]
+        self._tell(why, "credentials refused", why=why, token=shown, because=error.message)
+
+    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+        """Tell that a principal was denied to read or write these names, of which the first is shown."""
+        if identity.is_anonymous:
+            who = "anyone"
+        else:
+            who = identity.digest if self._hashed else f"{identity.subject} of {identity.issuer}"
+        self._tell(f"denied {who}", "denied", who=who, action=action, name=names[0], names=len(names))
+
+    def _tell(self, kind: str, event: str, **fields: object) -> None:
+        now = self._now()
+        told_at, left_out = self._last.get(kind, (-EVERY_S, 0))
+        if now - told_at < EVERY_S:
+            self._last[kind] = told_at, left_out + 1
+            return
+        self._last.pop(kind, None)
+        self._last[kind] = now, 0
+        if len(self._last) > KINDS_KEPT:
+            del self._last[next(iter(self._last))]
+        log.info(event, **fields, left_out=left_out or None)

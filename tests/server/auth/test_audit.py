@@ -1,0 +1,117 @@
+"""The audit log: what it names, and how few lines anybody can cause."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from softstate.auth.identity import NOTHING, Identity, Why, refused
+from softstate.errors import Unauthenticated
+from softstate.server.auth.audit import DIGEST_SHOWN, EVERY_S, KINDS_KEPT, Audit
+from softstate.server.auth.gate import NodeGate
+from tests.kit.fake_node import FakeNode
+from tests.kit.rules_gate import RulesGate
+
+U1 = Identity("https://id", "u1", NOTHING)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_refusal_names_the_check_and_no_token() -> None:
+    token = "a.secret.token"
+    with capture_logs() as lines:
+        Audit(Clock()).refused(refused(Why.SIGNATURE, "the signature is wrong"), token)
+    (line,) = lines
+    assert (line["event"], line["why"]) == ("credentials refused", "signature")
+    assert line["because"] == "the signature is wrong"
+    assert len(line["token"]) == DIGEST_SHOWN
+    assert "secret" not in repr(line)
+
+
+def test_a_principal_is_named_or_hashed() -> None:
+    for hashed, shown in ((False, "u1 of https://id"), (True, U1.digest)):
+        with capture_logs() as lines:
+            Audit(Clock(), hashed=hashed).denied(U1, "read", ["orders/", "b"])
+        assert [(line["who"], line["action"], line["name"], line["names"]) for line in lines] == [
+            (shown, "read", "orders/", 2)
+        ]
+    with capture_logs() as lines:
+        Audit(Clock(), hashed=True).denied(Identity("", "", NOTHING), "write", ["a"])
+    assert lines[0]["who"] == "anyone"
+
+
+def test_there_is_one_line_a_second_which_tells_how_many_were_left_out() -> None:
+    clock = Clock()
+    audit = Audit(clock)
+    with capture_logs() as lines:
+        for _ in range(5):
+            audit.denied(U1, "read", ["a"])
+        audit.denied(Identity("https://id", "u2", NOTHING), "read", ["a"])
+        audit.refused(refused(Why.EXPIRED, "over"), None)
+        clock.now = EVERY_S
+        audit.denied(U1, "read", ["b"])
+        clock.now = 2 * EVERY_S
+        audit.denied(U1, "read", ["c"])
+    assert [(line["event"], line.get("name"), line["left_out"]) for line in lines] == [
+        ("denied", "a", None), ("denied", "a", None), ("credentials refused", None, None), ("denied", "b", 4),
+        ("denied", "c", None),
+    ]  # fmt: skip
+
+
+def test_few_principals_are_remembered() -> None:
+    audit = Audit(Clock())
+    with capture_logs() as lines:
+        for number in range(KINDS_KEPT + 1):
+            audit.denied(Identity("i", str(number), NOTHING), "read", ["a"])
+        audit.denied(Identity("i", str(KINDS_KEPT), NOTHING), "read", ["a"])
+        audit.denied(Identity("i", "0", NOTHING), "read", ["a"])
+    assert len(audit._last) == KINDS_KEPT
+    assert len(lines) == KINDS_KEPT + 2
+
+
+def test_a_gate_tells_each_refusal() -> None:
+    rules = RulesGate()
+    rules.issue("t", "u1")
+    gate = NodeGate(rules, lambda: 0.0, lambda: 0.0)
+    with capture_logs() as lines:
+        with pytest.raises(Unauthenticated):
+            gate.identify("bad", 0.0)
+        identity = gate.identify("t", 0.0)
+        rules.revoke("t")
+        with pytest.raises(Unauthenticated):
+            gate.again(identity, 5.0)
+    assert [line["why"] for line in lines] == ["signature"]
+    assert gate.refusals == {"signature": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "action", "name"),
+    [
+        ("GET", "/v1/topics/b", None, "read", "b"),
+        ("GET", "/v1/topics", None, "read", "/"),
+        ("PUT", "/v1/topics/b", 1, "write", "b"),
+        ("DELETE", "/v1/topics/b", None, "write", "b"),
+        ("POST", "/v1/poll", {"topics": {"a": 0, "b": 0}}, "read", "b"),
+        ("POST", "/v1/publish", {"changes": [{"topic": "b", "value": 1}]}, "write", "b"),
+        ("GET", "/v1/status", None, "admin", "/v1/status"),
+    ],
+)
+async def test_whatever_is_denied_over_http_is_told(
+    method: str, path: str, body: object, action: str, name: str
+) -> None:
+    rules = RulesGate()
+    rules.issue("t", "u1")
+    rules.may("u1", read=["a"])
+    node = FakeNode(authority=rules)
+    with capture_logs() as lines:
+        await node.ask(method, path, body, Authorization="Bearer t")
+    denied = [line for line in lines if line["event"] == "denied"]
+    assert [(line["who"], line["action"], line["name"]) for line in denied] == [("u1 of issuer", action, name)]
