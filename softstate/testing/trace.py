@@ -108,6 +108,18 @@ class KeyReplaced(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationNamed(TraceEvent):
+    """An administrator says what a topic revokes while it has a value: a subject's tokens, or one of them.
+
+    Only those that were issued ahead of the ``before`` of its value, if that has one. The commit comes behind this.
+    """
+
+    topic: str
+    subject: str
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NamesDenied(TraceEvent):
     """An application was told that it may not read some names of a handle; `names` are those that are left."""
 
@@ -286,14 +298,17 @@ class ClientEnded(TraceEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessageWritten(TraceEvent):
-    """A WebSocket message was written to a connection, even if it does not arrive. Only if the world records them."""
+    """A WebSocket message was written to a connection, even if it does not arrive. Only if the world records them.
+
+    Where nodes check credentials, so is HTTP: as ``request`` and ``answer`` (`HttpTap`).
+    """
 
     connection: int
     sender: str
     receiver: str
     op: str
     message: Any
-    """The message, decoded by `FrameTap`."""
+    """The message, decoded by `FrameTap` or `HttpTap`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class SimNetwork:
 
     `not_reading` are the hosts whose programs read nothing from their connections; `reading_pause_s` is how long
     others wait before each read; `processors` are those of hosts that can do only so much (`limit`). `on_frame` is
-    called with every WebSocket frame as it is written.
+    called with all that is written: WebSocket frames, and what is outside of them.
     """
 
     def __init__(self, random: Random, *, on_frame: OnFrame | None = None) -> None:

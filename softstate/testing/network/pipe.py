@@ -105,8 +105,7 @@ class Pipe:
         out = bytearray()
         medium, route = self._medium, self.route
         for frame in frames:
-            if frame.opcode is not None:
-                medium.on_frame(self._connection.number, route, frame)
+            medium.on_frame(self._connection.number, route, frame)
             rule = medium.rule_for(route, frame)
             match rule.fault if rule is not None else "observe":
                 case "drop":

@@ -57,7 +57,7 @@ class Medium:
     """The parts of a network that its connections use; `SimNetwork` makes one `Medium` for all of them.
 
     `at` calls something at a time of Trio's clock. `rule_for` returns the rule that hits a frame of a route, if any
-    does. `on_frame` is called with every WebSocket frame as it is written, and the number of its connection.
+    does. `on_frame` is called with all that is written, cut into frames, and the number of its connection.
     `not_reading` are the hosts whose programs read nothing from their connections; `reading_pause_s` is how long others
     wait before each read; `processors` are those of hosts whose programs can do only so much.
     """

@@ -7,8 +7,15 @@ from typing import final
 
 from softstate.testing.trace import FaultInjected
 
-STORE_FAULTS = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only"})
-STORE_ENDS = {"store_up": "store_down", "store_resumed": "store_hang", "store_writable": "store_read_only"}
+STORE_FAULTS = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only", "feed_stuck"})
+STORE_ENDS = {
+    "store_up": "store_down",
+    "store_resumed": "store_hang",
+    "store_writable": "store_read_only",
+    "feed_moves": "feed_stuck",
+}
+HINDRANCES = frozenset({"stop_reading", "read_slowly", "freeze", "stall", "partition", "half_open", "slow", "split"})
+"""Faults with which a node may have to wait before it can write."""
 SLOW_NO_MORE = "0 to 0 s"
 SETTLE_S = 60.0
 """Seconds after the end of a store fault for which live clients may still be uncertified."""
@@ -30,6 +37,7 @@ class FaultRecord:
         """How wrong the clock for people of any node may have been."""
         self._jumped_at = -math.inf
         self._read_slowly: set[str] = set()
+        self._hindered: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
         self._store_until = -SETTLE_S
 
@@ -46,6 +54,8 @@ class FaultRecord:
             self.healed_at_s = None
         if event.kind in ("stop_reading", "read_slowly"):
             self._read_slowly.add(host)
+        if event.kind in HINDRANCES:
+            self._hindered.update(host.replace("→", "↔").split("↔"))
         if event.kind == "wall_jump":
             self.wall_error_s += abs(float(rest.removesuffix(" s")))
         if event.kind == "clock_rate":
@@ -106,6 +116,10 @@ class FaultRecord:
     def has_read_slowly(self, host: str) -> bool:
         """Return whether a host has stopped reading or read slowly: it may have missed a message."""
         return host in self._read_slowly
+
+    def hindered(self, host: str) -> bool:
+        """Return whether a host, or its network, was ever so that a node may have had to wait before it could write."""
+        return host in self._hindered
 
     def clocks_moved(self, at_s: float, within_s: float) -> bool:
         """Return whether any host stood still or any clock jumped less than `within_s` ago, or any clock is bad."""

@@ -244,6 +244,7 @@ class SimStore(MemoryStore):
         """Number of the next publishes that are committed but answered with an error."""
         self.slow: dict[str, Delay] = {}
         """Extra time of calls, by name; half of it before, half after the call proper."""
+        self._feed_stuck = False
         self._sim = disk
         self._random = random
         super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
@@ -301,8 +302,23 @@ class SimStore(MemoryStore):
         """See `Store.head`."""
         return await self._timed("head", super().head)
 
+    def stick_feed(self, *, on: bool) -> None:
+        """Let `wait` and `feed` hang while all other calls work, or let them go on."""
+        self._feed_stuck = on
+        self._sim.changed.unpark_all()
+
+    async def _feed_moves(self) -> None:
+        while self._feed_stuck:
+            await self._sim.changed.park()
+
+    async def wait(self, after: int) -> None:
+        """See `Store.wait`."""
+        await super().wait(after)
+        await self._feed_moves()
+
     async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
         """See `Store.feed`."""
+        await self._feed_moves()
         inner = super().feed
         return await self._timed("feed", lambda: inner(after, limit))
 

@@ -6,13 +6,18 @@ start a node.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Literal, final
 
 import trio
 
+from softstate.auth.revocations import Revocation, subject_topic, token_topic
+from softstate.errors import RequestError
 from softstate.model import Value
+from softstate.server import Node
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryImage
 from softstate.testing.network.frame_rules import FrameRule
@@ -21,10 +26,12 @@ from softstate.testing.network.route import LOCAL, uniform
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
-from softstate.testing.simulation.issuer import ProviderFault
+from softstate.testing.simulation.freezer import start_on
+from softstate.testing.simulation.issuer import ISSUER, ProviderFault
 from softstate.testing.simulation.node import SimNode
-from softstate.testing.trace import FaultInjected
+from softstate.testing.trace import FaultInjected, RevocationNamed
 from softstate.wire import encode_value
+from softstate.wire.request_digest import request_digest
 
 
 @final
@@ -40,6 +47,7 @@ class Faults:
         self._clients = clients
         self._trace = environment.trace
         self._freezer = environment.freezer
+        self._nursery = environment.nursery
         self._network = environment.network
         self._disk = environment.disk
         self._issuer = environment.issuer
@@ -183,6 +191,29 @@ class Faults:
         self._issuer.rotate()
         self._issuer.remove_keys()
 
+    def revoke(self, subject: str, token: str | None = None, *, through: str | None = None) -> None:
+        """Revoke the tokens that a subject has by now, or only one of them. Not a fault.
+
+        `through` is the node at which an administrator publishes it; None: one outside of this world.
+        """
+        self.note("revoke", f"{subject} {token or ''} through {through or 'another node'}")
+        topic = _revoking(subject, token)
+        self._trace.add(RevocationNamed(trio.current_time(), topic, subject, token))
+        before = trio.current_time() if token is None else math.inf
+        self._administer(topic, encode_value(Revocation(topic, before).value()), through)
+
+    def undo_revoke(self, subject: str, token: str | None = None, *, through: str | None = None) -> None:
+        """Undo a revocation. Not a fault."""
+        self.note("undo_revoke", f"{subject} {token or ''} through {through or 'another node'}")
+        self._administer(_revoking(subject, token), None, through)
+
+    def _administer(self, topic: str, cbor: bytes | None, through: str | None) -> None:
+        write = Write(topic, cbor, digest=request_digest(topic, cbor, None, None))
+        if through is None:
+            self._disk.commit(write)
+        elif (node := self._nodes[through].node) is not None:
+            start_on(through, self._nursery, _publish, node, write)
+
     def wall_jump(self, node: str, by_s: float) -> None:
         """Set a node's clock for people, by which tokens tell their times."""
         self.note("wall_jump", f"{node} {by_s:g} s")
@@ -213,6 +244,12 @@ class Faults:
             store.slow.pop(call, None)
             if most_s > 0:
                 store.slow[call] = uniform(least_s, most_s)
+
+    def feed_stuck(self, node: str, *, on: bool = True) -> None:
+        """Let a node hear of no commit of others while its store reads, writes and tells its head; or end that."""
+        self.note("feed_stuck" if on else "feed_moves", node)
+        if (store := self._nodes[node].store) is not None:
+            store.stick_feed(on=on)
 
     def store_hang(self, *, on: bool = True) -> None:
         """Let all store calls hang, or go on."""
@@ -318,9 +355,19 @@ class Faults:
             if place.store is not None:
                 place.store.outage = False
                 place.store.slow.clear()
+                place.store.stick_feed(on=False)
                 place.store.replies_lost = 0
             place.clear_points()
             place.wall_offset_s = 0.0
             if not place.up:
                 await place.start()
         self.mend()
+
+
+def _revoking(subject: str, token: str | None) -> str:
+    return subject_topic(ISSUER, subject) if token is None else token_topic(token)
+
+
+async def _publish(node: Node, write: Write) -> None:
+    with suppress(RequestError):
+        await node.access.writes.publish(write)

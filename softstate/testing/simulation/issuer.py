@@ -135,12 +135,13 @@ class SimAuthority:
         self._issuer = issuer
         self._seen: dict[str, Identity] = {}
         self.revocations = Revocations()
-        self._heard = 0
+        self.heard = 0
+        """Times that it heard of new revocations."""
 
     @property
     def generation(self) -> int:
         """See `softstate.auth.open_authority.Authority`."""
-        return self._issuer.generation + self._heard
+        return self._issuer.generation + self.heard
 
     def identify(self, token: str | None, now: float, wall: float) -> Identity:
         """See `softstate.auth.open_authority.Authority`."""
@@ -182,13 +183,13 @@ class SimAuthority:
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """See `softstate.auth.open_authority.Authority`."""
         news = [revocation for record in records if (revocation := self.revocations.note(record)) is not None]
-        self._heard += bool(news)
+        self.heard += bool(news)
         return news
 
     def load_revocations(self, records: Iterable[Record]) -> None:
         """See `softstate.auth.open_authority.Authority`."""
         self.revocations.replace(records)
-        self._heard += 1
+        self.heard += 1
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:
         """See `softstate.auth.open_authority.Authority`."""

@@ -182,6 +182,8 @@ class SimNode:
         pending_bytes = max((outbox._bytes for outbox in outboxes), default=0)  # noqa: SLF001
         # A request without valid credentials ends the lease, and is answered so.
         revoked = sum(node.repairs[reason] for reason in REVOKED) + node.gate.refusals.total()
+        if isinstance(node.gate.authority, SimAuthority):
+            revoked += node.gate.authority.heard
         sample = NodeSampled(
             trio.current_time(), self.name, self.incarnation, leases, len(node.sockets), pending, pending_bytes, revoked
         )

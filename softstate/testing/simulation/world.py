@@ -38,6 +38,7 @@ from softstate.model import Durability
 from softstate.server import ServerConfig
 from softstate.testing.network.capacity import Capacity
 from softstate.testing.network.frame_tap import Frame
+from softstate.testing.network.http_tap import HttpTap
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.proxy import PROXY_NAME
 from softstate.testing.network.route import Route
@@ -101,6 +102,7 @@ class World:
             if capacity is not None:
                 self.network.limit(name, capacity)
         self.faults = Faults(self._environment, self.nodes, self.clients)
+        self._http: dict[tuple[int, str], HttpTap] = {}
         self._sync_every_s = sync_every_s
         self._sample_every_s = sample_every_s
 
@@ -196,10 +198,23 @@ class World:
                 self.freezer.thaw(host)
 
     def _record(self, connection: int, route: Route, frame: Frame) -> None:
+        if frame.opcode is None:
+            if self.issuer is not None:
+                self._record_http(connection, route, frame.data)
+            return
         message = frame.message
         if message is not None:
             now = trio.current_time()
             self.trace.add(MessageWritten(now, connection, route.sender, route.receiver, frame.op, message))
+
+    def _record_http(self, connection: int, route: Route, data: bytes) -> None:
+        key, now = (connection, route.sender), trio.current_time()
+        if key not in self._http:
+            self._http[key] = HttpTap(from_client=route.sender not in self.nodes)
+        tap = self._http[key]
+        for message in tap.feed(data):
+            op = "request" if tap.from_client else "answer"
+            self.trace.add(MessageWritten(now, connection, route.sender, route.receiver, op, message))
 
 
 def run_world(
