@@ -31,6 +31,7 @@ from softstate.testing.oracle.history import Histories
 from softstate.testing.oracle.nodes import NodeChecks
 from softstate.testing.oracle.permissions import PermissionChecks
 from softstate.testing.oracle.publishes import PublishChecks
+from softstate.testing.oracle.revocations import RevocationChecks
 from softstate.testing.oracle.verdict import Bounds, Findings, PromiseBroken, Violation
 from softstate.testing.oracle.wire import WireChecks
 from softstate.testing.trace import (
@@ -53,6 +54,7 @@ from softstate.testing.trace import (
     PublishStarted,
     RecordDamaged,
     ResetDelivered,
+    RevocationNamed,
     RightsChanged,
     Subscribed,
     TokenIssued,
@@ -80,6 +82,7 @@ class Oracle:
         self.nodes = nodes = NodeChecks(faults, bounds, findings)
         self.wire = wire = WireChecks(histories, findings)
         self.permissions = permissions = PermissionChecks(faults, bounds, findings)
+        self.revocations = revocations = RevocationChecks(histories, faults, bounds, findings)
         self._checks: dict[type[TraceEvent], tuple[Callable[[Any], object], ...]] = {
             LineageCommitted: (histories.opened,),
             ChangeCommitted: (lambda event: publishes.committed(histories.committed(event)),),
@@ -95,7 +98,8 @@ class Oracle:
             ChangeDelivered: (clients.delivered, permissions.delivered),
             NamesDenied: (clients.denied,),
             RightsChanged: (permissions.rights_changed,),
-            TokenIssued: (permissions.issued,),
+            TokenIssued: (permissions.issued, revocations.issued),
+            RevocationNamed: (revocations.named,),
             KeyReplaced: (permissions.key_replaced,),
             ResetDelivered: (clients.reset,),
             AgeSampled: (clients.sampled, nodes.client_sampled),
@@ -103,7 +107,7 @@ class Oracle:
             PublishAcknowledged: (publishes.answered,),
             PublishFailed: (publishes.failed,),
             ClientEnded: (clients.ended, nodes.client_ended, permissions.ended),
-            MessageWritten: (wire.written, permissions.written),
+            MessageWritten: (wire.written, permissions.written, revocations.written),
         }
 
     @classmethod
