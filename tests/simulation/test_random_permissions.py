@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from softstate.testing.simulation.random_permissions import PERMISSION_KINDS
+from softstate.testing.simulation.random_permissions import PERMISSION_KINDS, REVOCATION_KINDS
 from softstate.testing.simulation.schedule import draw_schedule, run_schedule
 
 PENDING_OF_A_LOST_NAME = 1107
@@ -20,4 +20,4 @@ def test_a_random_schedule_breaks_no_promise(seed: int) -> None:
 
 def test_every_kind_of_fault_is_drawn() -> None:
     drawn = {fault.kind for seed in range(50) for fault in draw_schedule(seed, permissions=True)}
-    assert set(PERMISSION_KINDS) <= drawn
+    assert {*PERMISSION_KINDS, *REVOCATION_KINDS} <= drawn

@@ -40,7 +40,26 @@ def _wall_jump(world: World, random: Random) -> End:
     return lambda: world.faults.wall_jump(node, -by_s)
 
 
+def _revoke(world: World, random: Random) -> End:
+    client, through = random.choice(CLIENTS), random.choice((None, *NODES))
+    world.faults.revoke(client, through=through)
+    if random.random() < 0.5:
+        return None  # its next token is good
+    return lambda: world.faults.undo_revoke(client, through=through)
+
+
+def _feed_stuck(world: World, random: Random) -> End:
+    node = random.choice(NODES)
+    world.faults.feed_stuck(node)
+    return lambda: world.faults.feed_stuck(node, on=False)
+
+
 PERMISSION_KINDS: dict[str, tuple[int, Callable[[World, Random], End]]] = {
     "policy": (12, _policy), "provider": (6, _provider), "remove_keys": (6, _remove_keys), "wall_jump": (3, _wall_jump),
 }  # fmt: skip
 """The kinds, each with its weight among those of `random_faults`."""
+
+REVOCATION_KINDS: dict[str, tuple[int, Callable[[World, Random], End]]] = {
+    "revoke": (2, _revoke), "feed_stuck": (1, _feed_stuck),
+}  # fmt: skip
+"""Kinds of which a schedule has a few or none, drawn apart from all others: these stay what they were under a seed."""

@@ -21,7 +21,7 @@ from softstate.testing.oracle.oracle import Oracle
 from softstate.testing.simulation.checked_run import check_scenario
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.random_faults import CLIENTS, KINDS
-from softstate.testing.simulation.random_permissions import PERMISSION_KINDS
+from softstate.testing.simulation.random_permissions import PERMISSION_KINDS, REVOCATION_KINDS
 from softstate.testing.simulation.traffic import Pace, change_interests, pace_of, publish, set_delays
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ClientEnded, TraceEvent
@@ -35,7 +35,10 @@ TOKEN_S = 60.0
 FETCH_S = 95.0
 """How much longer such a world may take to converge: a fetch that hangs, and a backoff that has grown."""
 
-_ALL_KINDS = KINDS | PERMISSION_KINDS
+_ALL_KINDS = KINDS | PERMISSION_KINDS | REVOCATION_KINDS
+
+REVOCATIONS = (0, 0, 0, 1, 2, 4)
+"""Faults of `REVOCATION_KINDS` in one schedule; each as likely."""
 
 DOWN_S_MAX = 10.0
 """A node that crashed is started again after a random time up to this."""
@@ -84,10 +87,19 @@ def draw_schedule(seed: int, *, permissions: bool = False) -> list[ScheduledFaul
     kinds = random.choices(choice, [_ALL_KINDS[kind][0] for kind in choice], k=pace.faults)
     groups = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
     times = sorted(groups[at // pace.together] + random.expovariate(1 / WITHIN_GROUP_S) for at in range(pace.faults))
-    return [
-        ScheduledFault(at_s, kind, random.choice(pace.lengths_s) * random.uniform(0.5, 1.5), random.getrandbits(32))
-        for at_s, kind in zip(times, kinds, strict=True)
-    ]
+    faults = [_drawn(random, pace, at_s, kind) for at_s, kind in zip(times, kinds, strict=True)]
+    if permissions:
+        random = Random(f"who is revoked {seed}")
+        kinds = random.choices(
+            list(REVOCATION_KINDS), [weight for weight, _ in REVOCATION_KINDS.values()], k=random.choice(REVOCATIONS)
+        )
+        faults += [_drawn(random, pace, random.uniform(1.0, pace.faults_s), kind) for kind in kinds]
+    return sorted(faults, key=lambda fault: fault.at_s)
+
+
+def _drawn(random: Random, pace: Pace, at_s: float, kind: str) -> ScheduledFault:
+    for_s = random.choice(pace.lengths_s) * random.uniform(0.5, 1.5)
+    return ScheduledFault(at_s, kind, for_s, random.getrandbits(32))
 
 
 def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: bool = False) -> Outcome:
