@@ -92,6 +92,11 @@ PROMISES = {
         "processes/test_revocations.py::test_what_is_published_behind_a_revocation_reaches_nobody_that_it_is_of",
         "simulation/test_schedule_permissions.py::test_a7_rules_are_narrowed_to_a_part_of_a_prefix",
         "simulation/test_schedule_permissions.py::test_a9_a_clock_for_people_is_set",
+        "server/fanout/test_hub_revocations.py::test_the_hub_stays_where_it_is_until_all_leases_have_ended",
+        "simulation/test_schedule_revocations.py::test_a1_subjects_are_revoked_while_they_are_live",
+        "simulation/test_schedule_revocations.py::test_a1_a_subject_is_revoked_while_pages_are_read_for_it",
+        "simulation/test_schedule_revocations.py::test_a5_a_subject_is_revoked_while_one_node_cannot_hear_of_it",
+        "simulation/test_permission_mutants.py::test_a_mutant_of_revocations_breaks_s12",
         "processes/test_permissions.py::test_a_client_goes_on_through_rules_that_change",
     ),
     "S13 no widening": (
@@ -103,10 +108,12 @@ PROMISES = {
         "client/machine/test_credentials.py::test_refusals_that_waiting_mends_stop_no_client",
         "simulation/test_schedule_permissions.py::test_a4_a_token_ends_in_the_midst_of_a_fault",
         "simulation/test_schedule_permissions.py::test_a8_a_provider_gives_the_refused_token_then_hangs_then_fails_then_recovers",
+        "simulation/test_schedule_revocations.py::test_a_revocation_is_undone",
     ),
     "S15 no downgrade": (
         "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
         "server/http/test_credentials.py::test_nothing_is_answered_without_good_credentials",
+        "simulation/test_schedule_revocations.py::test_a_node_that_was_started_behind_a_revocation_refuses_the_token",
     ),
     "S16 one principal": (
         "session/test_credentials.py::test_only_the_principal_that_opened_a_session_resumes_it",
@@ -116,6 +123,7 @@ PROMISES = {
         "client/machine/test_denied_names.py::test_names_that_were_lost_leave_the_set_and_are_reported_without_a_repair",
         "simulation/test_schedule_permissions.py::test_a0_tokens_are_replaced_in_place_for_an_hour_and_nothing_is_noticed",
         "simulation/test_schedule_permissions.py::test_a2_a_key_is_rotated_and_then_removed",
+        "simulation/test_schedule_revocations.py::test_a1_one_token_is_revoked_and_no_other",
     ),
     "S18 contained": (
         "integration/test_contained.py::test_a_bug_at_a_door_ends_one_connection_or_request_at_most",

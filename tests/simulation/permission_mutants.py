@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from softstate.auth.identity import EVERYTHING, Identity
+from softstate.auth.revocations import REVOKED
 from softstate.client.machine.connection import Connection
 from softstate.client.machine.credentials import Credentials
 from softstate.client.machine.push_messages import PushMessages
 from softstate.client.machine.push_path import PushPath
 from softstate.errors import RequestError
 from softstate.lease.table import Lease, LeaseTable
+from softstate.model import Record
+from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
+from softstate.server.auth.warden import Warden
+from softstate.server.fanout.hub import Hub, Portions
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.http import poll_routes
+from softstate.server.storage.heads import HeadReads
 from softstate.session import Effect, Send, SendAhead, permission, renewal, subscription
 from softstate.session.state import SessionCore
+from softstate.store.base import Store
+from softstate.testing.simulation.issuer import SimAuthority
 
 Patch = pytest.MonkeyPatch
 
@@ -143,3 +152,53 @@ def new_tokens_are_not_presented(patch: Patch) -> None:
 def provider_is_asked_once(patch: Patch) -> None:
     """A fetch that failed is not made again."""
     patch.setattr(Credentials, "_again", lambda self, error: None)
+
+
+# Revocations through the store ---------------------------------------------------------------------------------------
+
+
+def revocations_are_heeded_last(patch: Patch) -> None:
+    """A hub offers all that comes with a revocation before it acts on that."""
+
+    def in_order(
+        self: Hub, news: Sequence[Record], rows: Sequence[Position], offer: Callable[[Sequence[Record]], Portions]
+    ) -> Portions:
+        heed, self._heed = self._heed, None
+        yield from _in_order(self, news, rows, offer)
+        self._heed = heed
+        assert heed is not None
+        yield from heed([record for record in news if record.topic.startswith(REVOKED)])
+
+    _in_order = Hub._in_order
+    patch.setattr(Hub, "_in_order", in_order)
+
+
+def leases_of_a_subject_are_not_found(patch: Patch) -> None:
+    """The leases of a subject stay when its credentials are revoked."""
+    patch.setattr(LeaseTable, "of_principal", lambda self, digest: ())
+
+
+def revocations_are_not_read_at_the_start(patch: Patch) -> None:
+    """A node knows only of what is revoked while it runs."""
+
+    async def learn(self: Warden, store: Store) -> None:
+        pass
+
+    patch.setattr(Warden, "learn", learn)
+
+
+def nodes_trust_themselves_for_ever(patch: Patch) -> None:
+    """A node that reads but hears of no change answers all the same."""
+    patch.setattr(HeadReads, "heard", property(lambda self: True))
+
+
+def tokens_that_were_good_stay_so(patch: Patch) -> None:
+    """A token that was verified once is not held against what is revoked."""
+
+    def identify(self: SimAuthority, token: str | None, now: float, wall: float) -> Identity:
+        if token in self._seen:
+            return replace(self._seen[token], generation=self.generation)
+        return _identify(self, token, now, wall)
+
+    _identify = SimAuthority.identify
+    patch.setattr(SimAuthority, "identify", identify)

@@ -12,6 +12,7 @@ import pytest
 from softstate.testing import World
 from softstate.testing.oracle.oracle import Bounds, PromiseBroken
 from softstate.testing.simulation.checked_run import run_checked
+from tests.kit.permissions_rig import commits, fresh, start
 from tests.kit.simulation_rig import RARE_MS, count_of
 from tests.simulation import permission_mutants as mutants
 
@@ -83,9 +84,55 @@ async def scenario(world: World) -> None:
     await commits(30.0, "single")
 
 
+UNHEEDED: list[Mutate] = [
+    mutants.revocations_are_heeded_last,
+    mutants.leases_of_a_subject_are_not_found,
+    mutants.revocations_are_not_read_at_the_start,
+    mutants.nodes_trust_themselves_for_ever,
+    mutants.tokens_that_were_good_stay_so,
+]
+"""Mutants of revocations through the store: all break S12."""
+
+
+async def revocations(world: World) -> None:
+    """Revoke subjects that are live, that cannot hear of it, and that are away with their node."""
+    clients = await start(world, nodes=["n1"])
+
+    async def revoke(for_s: float) -> None:
+        for client in clients:
+            world.faults.revoke(client.name)
+            world.faults.commit("t/0", "behind it")
+        await commits(world, for_s)
+
+    await commits(world, 5.0)
+    await revoke(30.0)
+    world.faults.feed_stuck("n1")
+    await revoke(30.0)
+    world.faults.feed_stuck("n1", on=False)
+    await world.until(fresh(*clients), BOUNDS.converge_s)
+    world.faults.crash("n1")
+    await world.sleep(1.0)
+    await revoke(10.0)
+    await world.faults.restart("n1")
+    await commits(world, 30.0)
+
+
 def test_the_world_is_in_order() -> None:
     _, oracle = run_checked(1, scenario, nodes=1, token_s=TOKEN_S, bounds=BOUNDS)
     assert oracle.permissions.judged > 100
+
+
+def test_the_world_of_revocations_is_in_order() -> None:
+    _, oracle = run_checked(1, revocations, nodes=1, token_s=600.0, bounds=BOUNDS)
+    assert oracle.revocations.judged
+
+
+@pytest.mark.parametrize("mutate", UNHEEDED, ids=lambda each: each.__name__)
+def test_a_mutant_of_revocations_breaks_s12(monkeypatch: pytest.MonkeyPatch, mutate: Mutate) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(PromiseBroken) as caught:
+        run_checked(1, revocations, nodes=1, token_s=600.0, bounds=BOUNDS)
+    assert {violation.promise for violation in caught.value.violations} & {"S12", "S15"}
 
 
 @pytest.mark.parametrize(("mutate", "promise"), CAUGHT, ids=lambda each: getattr(each, "__name__", each))

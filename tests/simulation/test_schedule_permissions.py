@@ -5,50 +5,19 @@ The oracle checks S12 to S16 with every message; S17 is that no client counts a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from softstate.testing import SimClient, World
+from softstate.testing import World
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.trace import ClientEnded, MessageWritten, NamesDenied
-from tests.kit.simulation_rig import RARE_MS, count_of
+from tests.kit.permissions_rig import commits, fresh, repaired, start
+from tests.kit.simulation_rig import count_of
 
 TOKEN_S = 120.0
 
 BOUNDS = Bounds(service_s=75.0)
 """With time for a fetch whose backoff has grown, a minute at most."""
-
-REPAIRS = ("repairs_mismatch", "repairs_sent_unequal", "repairs_unanswered", "repairs_no_lease", "repairs_unknown")
-
-
-async def start(world: World, *names: str) -> list[SimClient]:
-    """Start a client of each kind, and wait until they know what there is."""
-    names = names or ("t/", "single")
-    clients = [
-        await world.client("a", *names, beat_ms=RARE_MS),
-        await world.client("b", *names, codec="json", beat_ms=RARE_MS),
-        await world.client("poll", *names, push=False),
-    ]
-    await world.until(lambda: all(client.age() < 60 for client in clients))
-    return clients
-
-
-async def commits(world: World, for_s: float, *topics: str) -> None:
-    random = world.seeds.random(f"commits {world.now}")
-    ends = world.now + for_s
-    while world.now < ends:
-        await world.sleep(random.uniform(0.2, 3.0))
-        world.faults.commit(random.choice(topics or ("t/0", "t/1", "single")), int(world.now))
-
-
-def repaired(client: SimClient) -> int:
-    return sum(count_of(client, name) for name in REPAIRS)
-
-
-def fresh(*clients: SimClient) -> Callable[[], bool]:
-    return lambda: all(client.age() < 30 for client in clients)
 
 
 def test_a0_tokens_are_replaced_in_place_for_an_hour_and_nothing_is_noticed() -> None:
