@@ -172,6 +172,21 @@ def test_a1_one_token_is_revoked_and_no_other() -> None:
     run_checked(5, scenario, token_s=TOKEN_S)
 
 
+@pytest.mark.parametrize("ahead_s", [0.5, 30.0])
+def test_a_subject_signs_in_again_though_clocks_differ(ahead_s: float) -> None:
+    """S14: tokens that were made behind the revocation seem to be older; later ones do not, and no client stops."""
+
+    async def scenario(world: World) -> None:
+        clients = await start(world)
+        for client in clients:
+            world.faults.revoke(client.name, ahead_s=ahead_s)
+        await commits(world, ahead_s + 60.0)
+        await world.until(fresh(*clients), BOUNDS.converge_s)
+        assert [client.mode for client in clients] == ["live", "live", "polling"]
+
+    run_checked(10, scenario, token_s=TOKEN_S, bounds=BOUNDS)
+
+
 @pytest.mark.parametrize("fault", ["store down", "feed stuck"])
 def test_a5_a_subject_is_revoked_while_one_node_cannot_hear_of_it(fault: str) -> None:
     """S12: nothing leaks from it once the time is over for which it trusts itself; then it refuses, and recovers."""

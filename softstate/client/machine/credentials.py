@@ -35,8 +35,12 @@ FETCH_CAP_S = 60.0
 REFUSED_MAX = 3
 """So many tokens in a row, each another one, that nodes refuse: then the provider has none that is good."""
 
-MENDED_BY_WAITING = frozenset({"expired", "not_yet", "unknown_key"})
-"""Refusals that say nothing of the provider: clocks differ, or a node has not fetched the keys yet."""
+MENDED_BY_WAITING = frozenset({"expired", "not_yet", "unknown_key", "revoked"})
+"""Refusals that say nothing of the provider: clocks differ, or a node has not fetched the keys yet.
+
+So is `revoked`: a subject may sign in again, and its newest tokens seem to be older than its revocation if the clock of
+who makes them is behind, or tells whole seconds. A provider that has no other knows, and says so.
+"""
 
 
 @dataclass(slots=True)

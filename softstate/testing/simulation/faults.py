@@ -191,15 +191,18 @@ class Faults:
         self._issuer.rotate()
         self._issuer.remove_keys()
 
-    def revoke(self, subject: str, token: str | None = None, *, through: str | None = None) -> None:
+    def revoke(
+        self, subject: str, token: str | None = None, *, through: str | None = None, ahead_s: float = 0.0
+    ) -> None:
         """Revoke the tokens that a subject has by now, or only one of them. Not a fault.
 
-        `through` is the node at which an administrator publishes it; None: one outside of this world.
+        `through` is the node at which an administrator publishes it; None: one outside of this world. `ahead_s` is by
+        how much the administrator's clock is ahead of the issuer's.
         """
         self.note("revoke", f"{subject} {token or ''} through {through or 'another node'}")
         topic = _revoking(subject, token)
         self._trace.add(RevocationNamed(trio.current_time(), topic, subject, token))
-        before = trio.current_time() if token is None else math.inf
+        before = trio.current_time() + ahead_s if token is None else math.inf
         self._administer(topic, encode_value(Revocation(topic, before).value()), through)
 
     def undo_revoke(self, subject: str, token: str | None = None, *, through: str | None = None) -> None:

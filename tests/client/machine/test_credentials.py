@@ -394,7 +394,7 @@ def test_refusals_of_one_token_count_once() -> None:
     assert rig.mode == "live"
 
 
-@pytest.mark.parametrize("why", ["unknown_key", "not_yet", "expired"])
+@pytest.mark.parametrize("why", ["unknown_key", "not_yet", "expired", "revoked"])
 def test_refusals_that_waiting_mends_stop_no_client(why: str) -> None:
     """S14: a node may not have fetched the keys yet, and clocks differ."""
     rig = Provided("a")
