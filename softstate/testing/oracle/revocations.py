@@ -178,7 +178,8 @@ class RevocationChecks:
             entry = history.latest(named.topic)
             if entry is None or entry.event.deleted or named.token not in (None, text):
                 continue
-            if token.at_s < entry.event.value.get("before", math.inf):
+            value = entry.event.value if isinstance(entry.event.value, dict) else {}
+            if token.at_s < value.get("before", math.inf):
                 since = max(entry.event.at_s, history.began_s)
                 found.append(_Revoked(entry, since, restored=entry.revision <= history.base))
         return min(found, key=lambda revoked: revoked.entry.revision, default=None)
