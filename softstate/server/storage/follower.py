@@ -107,12 +107,24 @@ class StoreFollower:
         self._wait_scope.cancel()
 
     async def learn_first(self) -> None:
-        """Return once `learn` has succeeded, however long the store does not answer."""
+        """Return once `learn` has succeeded, however long the store does not answer. Raises `StoreRefused`.
+
+        If the store was replaced since it was opened, it is opened again; `follow` finds out what that means.
+        """
+        replaced = False
         while True:
             try:
+                if replaced:
+                    await self._store.reopen()
                 await self.learn()
-            except (Unavailable, StoreFault) as error:
+            except StoreRefused:
+                raise
+            except Unavailable as error:
                 await self._wait_down(error)
+            except StoreFault as fault:
+                log.warning("store is reopened", because=str(fault))
+                replaced = True
+                await self._back_off()
             else:
                 return
 
@@ -225,7 +237,7 @@ class StoreFollower:
         self._reasons.clear()
         self._retry_s = RETRY_S_MIN
 
-    async def _wait_down(self, error: Unavailable | StoreRefused | StoreFault) -> None:
+    async def _wait_down(self, error: Unavailable | StoreRefused) -> None:
         reason = self.guard.because = str(error)
         if not self.down:
             log.warning("store is down", detail=reason)
