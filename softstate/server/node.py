@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import trio
 
+from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
@@ -116,7 +117,7 @@ class Node:
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
         """The WebSocket connections that are open."""
-        self.warden = Warden(self.gate, self.leases, partial(self._revoke, reason="denied"))
+        self.warden = Warden(self.gate, self.leases, partial(self._revoke, reason="denied"), self._held)
         self.hub = Hub(
             self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now, config.known_topics_max,
             heed=None if self.gate.open else self.warden.heed,
@@ -457,6 +458,9 @@ class Node:
                 await trio.lowlevel.checkpoint()
             self.bulkhead.each("connection", _leave, sinks[at : at + TOLD_PER_TURN], failed=_fail)
         log.error("every session ended", position=str(position))
+
+    def _held(self) -> Sequence[tuple[trio.CancelScope, Identity]]:
+        return self.http.held()
 
     def _skipped(self) -> None:
         self.repairs["skipped"] += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias, final
+from typing import TypeAlias, TypeVar, final
 
 import structlog
 import trio
 
+from softstate.auth.identity import Identity
 from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation
 from softstate.errors import RequestError, TooLarge
 from softstate.lease import Lease, LeaseTable
@@ -24,6 +25,8 @@ SCANNED_PER_TURN = 2_000
 FORGET_S = 60.0
 """Time between two looks for revocations that are over."""
 
+T = TypeVar("T")
+
 Publish: TypeAlias = Callable[[Write], Awaitable[object]]
 """Publishes one change. Raises `RequestError`."""
 
@@ -34,14 +37,22 @@ log = structlog.get_logger("softstate.audit")
 class Warden:
     """Acts on revocations for one node. `end` ends leases at once, and has their connections told that soon.
 
-    Leases are found by their principal, or by a look at all of them, in as many turns as that takes. A session without
-    a lease has nothing that could end: its next request is refused.
+    Leases are found by their principal, or by a look at all of them, in as many turns as that takes. So are requests
+    that are `held`, which are answered at once. A session without a lease has nothing that could end: its next request
+    is refused.
     """
 
-    def __init__(self, gate: NodeGate, leases: LeaseTable, end: Callable[[Iterable[Lease]], None]) -> None:
+    def __init__(
+        self,
+        gate: NodeGate,
+        leases: LeaseTable,
+        end: Callable[[Iterable[Lease]], None],
+        held: Callable[[], Sequence[tuple[trio.CancelScope, Identity]]],
+    ) -> None:
         self._gate = gate
         self._leases = leases
         self._end = end
+        self._held = held
 
     def heed(self, records: Sequence[Record]) -> Iterator[None]:
         """Take changes that revoke credentials; once this is exhausted, no lease rests on these."""
@@ -52,14 +63,17 @@ class Warden:
             if revocation.kind == "sub":
                 self._end_of(revocation, self._leases.of_principal(revocation.digest))
         others = [revocation for revocation in news if revocation.kind != "sub"]
-        if not others:
-            return
-        leases = self._leases.all()
-        for at in range(0, len(leases), SCANNED_PER_TURN):
-            if at:
+        if others:
+            for leases in _portions(self._leases.all()):
+                for revocation in others:
+                    self._end_of(revocation, leases)
                 yield
-            for revocation in others:
-                self._end_of(revocation, leases[at : at + SCANNED_PER_TURN])
+        if news:
+            for held in _portions(self._held()):
+                for scope, identity in held:
+                    if any(revocation.revokes(identity) for revocation in news):
+                        scope.cancel()
+                yield
 
     def _end_of(self, revocation: Revocation, leases: Iterable[Lease]) -> None:
         self._end([lease for lease in leases if lease.identity is not None and revocation.revokes(lease.identity)])
@@ -96,6 +110,10 @@ class Warden:
                         await _delete(publish, revocation)
                     elif number % SCANNED_PER_TURN == 0:
                         await trio.lowlevel.checkpoint()
+
+
+def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[at : at + SCANNED_PER_TURN] for at in range(0, len(items), SCANNED_PER_TURN))
 
 
 async def _delete(publish: Publish, revocation: Revocation) -> None:

@@ -9,6 +9,8 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from softstate.auth.identity import Identity
+from softstate.auth.lasting import NOBODY
 from softstate.errors import Behind, Overloaded, RequestError
 from softstate.model import Page, Query
 from softstate.server.edge.admission import Applicant, Kind
@@ -91,7 +93,7 @@ class HttpContext:
         self.writes = services.access.writes
         self.hub = services.hub
         self.turns = services.turns
-        self._holds: dict[trio.CancelScope, None] = {}
+        self._holds: dict[trio.CancelScope, Identity] = {}
 
     @property
     def holds(self) -> int:
@@ -108,11 +110,16 @@ class HttpContext:
         if not self.heard:
             await self.services.access.heads.hear()
 
-    async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]]) -> bool:
+    def held(self) -> list[tuple[trio.CancelScope, Identity]]:
+        """Return the requests that are held, and whose they are: one whose scope is cancelled is answered now."""
+        return list(self._holds.items())
+
+    async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]], identity: Identity = NOBODY) -> bool:
         """Hold a request until `wait` returns; tell whether it did, rather than being ended (P-HTTP-16).
 
-        It ends at `until_s` of Trio's clock, when the node drains, or when the peer hangs up; on a node that drains
-        already it does not begin. Raises `Overloaded` when ``holds_max`` requests are held.
+        It ends at `until_s` of Trio's clock, when the node drains, when the peer hangs up, or when the credentials of
+        its identity are revoked; on a node that drains already it does not begin. Raises `Overloaded` when
+        ``holds_max`` requests are held.
         """
         if self.services.draining:
             return False
@@ -123,7 +130,7 @@ class HttpContext:
                 retry_ms=HOLD_RETRY_MS,
             )
         with trio.CancelScope(deadline=until_s) as scope:
-            self._holds[scope] = None
+            self._holds[scope] = identity
             try:
                 async with trio.open_nursery() as watching:
                     watching.start_soon(self._end_when_gone, scope)

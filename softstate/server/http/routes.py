@@ -67,6 +67,9 @@ VARIES = ("Vary", "Accept, Authorization, Origin")
 CODING_SHOWN_CHARS_MAX = 64
 """Characters of an unknown coding that its refusal repeats."""
 
+RULES_RETRY_MS = 500
+"""Delay after which a client is told to try again if the rules changed each time that its request was answered."""
+
 RULES_CHANGES_MAX = 3
 """Most times that a request is answered again because the rules have changed while it was answered."""
 
@@ -278,15 +281,16 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         if operation.handler is None:
             return answer_now(context, request, operation)
         operation.read(request)
-        reply = await operation.handler(context, request)
-        for _ in range(RULES_CHANGES_MAX if operation.again else 0):
+        for _ in range(1 + RULES_CHANGES_MAX):
+            reply = await operation.handler(context, request)
+            if not operation.again:
+                return with_common_headers(context, request, reply)
             await context.hear()
             if stands(context.gate, request):
-                break
+                return with_common_headers(context, request, reply)
             # As it was judged, it might tell what may not be read any more. What was waited for has come.
             request.given = {**request.given, "wait_ms": 0} if "wait_ms" in request.given else request.given
-            reply = await operation.handler(context, request)
-        return with_common_headers(context, request, reply)
+        raise Unavailable("the rules of this node change all the time: try again", retry_ms=RULES_RETRY_MS)
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
+import trio
+
+from softstate.auth.identity import Identity
 from softstate.server.edge.wire import Wire
 from softstate.server.http.context import Admits, HttpContext, Upgrade
 from softstate.server.http.date import SharedDate
@@ -70,6 +73,10 @@ class HttpServer:
     def greeting(self) -> int:
         """The number of connections whose first answer has not been given."""
         return self._context.greeting
+
+    def held(self) -> list[tuple[trio.CancelScope, Identity]]:
+        """Return the requests that are held, and whose they are: one whose scope is cancelled is answered now."""
+        return self._context.held()
 
     def drain(self) -> None:
         """Answer held requests now, and close idle connections; call it once ``services.draining`` is true.

@@ -65,7 +65,8 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     while changed and view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
         # This topic did not change between its version and the revision that was read, and from there on the hub can
         # tell without remembering the version of every topic.
-        changed = await context.hold(until_s, partial(context.hub.recent.changed, topic, view.revision))
+        change = partial(context.hub.recent.changed, topic, view.revision)
+        changed = await context.hold(until_s, change, request.identity)
         asked = trio.current_time()
         view = await _View.read(context, topic, at_least)
         view.check(wanted)

@@ -19,6 +19,7 @@ from softstate.model import Page, Query, Record
 from softstate.server.auth import warden as module
 from softstate.server.auth.gate import NodeGate
 from softstate.server.auth.warden import FORGET_S, SCANNED_PER_TURN, Warden, read_revocations
+from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.store.base import Write
 from softstate.wire import encode_value
@@ -35,7 +36,9 @@ class Rig:
         self.rules = RulesGate()
         self.table = LeaseTable(0.0)
         self.ended: list[list[str]] = []
-        self.warden = Warden(NodeGate(self.rules, lambda: 0.0, lambda: 0.0), self.table, self._end)
+        self.held: list[tuple[trio.CancelScope, Identity]] = []
+        gate = NodeGate(self.rules, lambda: 0.0, lambda: 0.0)
+        self.warden = Warden(gate, self.table, self._end, lambda: self.held)
 
     def _end(self, leases: Iterable[Lease]) -> None:
         self.ended.append([lease.token for lease in self.table.clear(leases)])
@@ -44,8 +47,8 @@ class Rig:
         return self.table.grant(token, 0.0, 60, identity=identity)
 
     def heed(self, topic: str, **value: object) -> int:
-        """Heed a revocation; return in how many turns."""
-        return 1 + sum(1 for _ in self.warden.heed([Record(topic, 1, encode_value(value))]))
+        """Heed a revocation; return how often it would let others go on."""
+        return sum(1 for _ in self.warden.heed([Record(topic, 1, encode_value(value))]))
 
     @property
     def all_ended(self) -> list[str]:
@@ -70,7 +73,7 @@ def test_all_leases_that_rest_on_it_end_and_no_other(topic: str, ended: list[str
     rig.lease("other subject", replace(U1, subject="u2", token=digest_of("t3"), token_id=""))
     rig.lease("anybody", Identity("", "", NOTHING))
     rig.table.grant("nobody's", 0.0, 60)
-    assert rig.heed(topic) == 1
+    rig.heed(topic)
     assert rig.all_ended == ended
     assert {lease.token for lease in rig.table.all()}.isdisjoint(ended)
     assert len(rig.table) == 6 - len(ended)
@@ -92,8 +95,24 @@ def test_the_leases_of_a_key_are_looked_at_in_turns() -> None:
     next(turns)
     assert len(rig.table) == SCANNED_PER_TURN + 1
     rig.table.release(rig.table.all()[-1])  # one may go meanwhile
-    assert sum(1 for _ in turns) == 1
+    assert sum(1 for _ in turns) == 2
     assert len(rig.table) == 0
+
+
+@pytest.mark.parametrize("topic", [subject_topic("issuer", "u1"), token_topic("t1"), key_topic("issuer", "k1")])
+async def test_requests_that_are_held_under_it_are_answered_at_once(topic: str) -> None:
+    rig = Rig()
+    others = [Identity("", "", NOTHING), replace(U1, subject="u2", key="k2", token="", token_id="")]
+    rig.held = [(trio.CancelScope(), identity) for identity in (*others, U1)]
+    rig.heed(topic)
+    assert [scope.cancel_called for scope, _ in rig.held] == [False, False, True]
+
+
+async def test_requests_that_are_held_are_looked_at_in_turns() -> None:
+    rig = Rig()
+    rig.held = [(trio.CancelScope(), U1) for _ in range(SCANNED_PER_TURN + 1)]
+    assert rig.heed(subject_topic("issuer", "u1")) == 2
+    assert all(scope.cancel_called for scope, _ in rig.held)
 
 
 def test_what_is_no_news_ends_nothing() -> None:
@@ -152,7 +171,7 @@ async def test_a_node_without_rules_reads_none(monkeypatch: pytest.MonkeyPatch) 
     store = MemoryStore(MemoryDisk())
     monkeypatch.setattr(store, "read", None)
     gate = NodeGate(EVERYBODY_MAY_ALL, lambda: 0.0, lambda: 0.0)
-    await Warden(gate, LeaseTable(0.0), lambda _leases: None).learn(store)
+    await Warden(gate, LeaseTable(0.0), lambda _leases: None, list).learn(store)
 
 
 async def test_a_node_waits_for_its_store_before_it_lets_anybody_in(
@@ -207,4 +226,49 @@ async def test_those_that_are_over_are_deleted(autojump_clock: MockClock) -> Non
     (page,) = await store.read([Query(prefixes={REVOKED: 0})])
     assert isinstance(page, Page)
     assert [record.topic for record in page.records if not record.deleted] == [lasting]
+    assert autojump_clock.rate == 0
+
+
+async def test_a_bug_in_looking_for_them_costs_one_look(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    rules, looks = RulesGate(), []
+
+    def is_over(_revocation: object, _wall: float) -> bool:
+        looks.append(trio.current_time())
+        if len(looks) == 1:
+            raise ZeroDivisionError
+        return True
+
+    monkeypatch.setattr(rules, "is_over", is_over)
+    disk = MemoryDisk()
+    await revoke(MemoryStore(disk), token_topic("t"))
+    bulkhead = Bulkhead(strict=False)
+    async with node(disk, parts={"authority": rules, "bulkhead": bulkhead}, wait_s=FORGET_S * 3) as running:
+        await trio.sleep(FORGET_S * 1.5)
+        assert (len(rules.revocations), bulkhead.bugs) == (1, 1)
+        await trio.sleep(FORGET_S)
+        assert running.node.counts()["revocations"] == 0
+    assert autojump_clock.rate == 0
+
+
+async def test_a_store_that_does_not_answer_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    disk, rules = MemoryDisk(), RulesGate()
+    await revoke(MemoryStore(disk), token_topic("t"), until=1.0)
+    failures = [Unavailable("down")]
+    publish = MemoryStore.publish
+
+    async def failing(self: MemoryStore, changes: list[Write]) -> object:
+        if failures:
+            raise failures.pop()
+        return await publish(self, changes)
+
+    monkeypatch.setattr(MemoryStore, "publish", failing)
+    async with node(disk, parts={"authority": rules, "wall": lambda: 2.0}, wait_s=FORGET_S * 3):
+        await trio.sleep(FORGET_S * 1.5)
+        assert len(rules.revocations) == 1
+        await trio.sleep(FORGET_S)
+        assert len(rules.revocations) == 0
     assert autojump_clock.rate == 0

@@ -11,6 +11,7 @@ import trio.testing
 
 from softstate.errors import Unavailable
 from softstate.model import Page, Query
+from softstate.server.http.routes import RULES_CHANGES_MAX
 from softstate.store.base import Committed, Write
 from tests.kit.fake_node import Answer, FakeNode, Peer
 from tests.kit.rules_gate import RulesGate
@@ -275,8 +276,8 @@ async def test_a_node_that_checks_no_credentials_ignores_them() -> None:
 # Rules that change while a request is answered ------------------------------------------------------------------------
 
 
-async def held(node: FakeNode, then: Callable[[], None], topic: str = "a") -> Answer:
-    """Hold a GET of a topic, change something, and let it be answered by a change of the topic."""
+async def held(node: FakeNode, then: Callable[[], None], topic: str = "a", *, changes: bool = True) -> Answer:
+    """Hold a GET of a topic, change something, and let it be answered, by a change of the topic if it `changes`."""
     found: list[Answer] = []
 
     async def ask() -> None:
@@ -286,7 +287,8 @@ async def held(node: FakeNode, then: Callable[[], None], topic: str = "a") -> An
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
         then()
-        await node.set(topic, 2)
+        if changes:
+            await node.set(topic, 2)
     return found[0]
 
 
@@ -298,6 +300,21 @@ async def test_a_held_request_is_judged_again_when_it_is_answered(rules: RulesGa
     assert answer.status == 200
     rules.may("u1", read=["e"])
     assert (await held(node, lambda: rules.revoke("token"), "e")).status == 401
+
+
+async def test_a_held_request_whose_credentials_are_revoked_is_answered_at_once(
+    rules: RulesGate, node: FakeNode
+) -> None:
+    def revoke() -> None:
+        for scope, identity in node.http.held():
+            assert identity.subject == "u1"
+            scope.cancel()
+        rules.revoke("token")
+
+    began = trio.current_time()
+    assert (await held(node, revoke, changes=False)).status == 401
+    assert trio.current_time() < began + 1
+    assert node.http.held() == []
 
 
 async def test_a_held_request_ends_with_its_credentials(
@@ -329,6 +346,21 @@ async def test_a_poll_is_read_again_if_the_rules_change_meanwhile(rules: RulesGa
     assert [change["topic"] for change in answer.json["changes"]] == ["a"]
     assert answer.json["denied"] == ["b/"]
     assert [dict(query.prefixes) for query in changed] == [{"b/": 0}, {}]
+
+
+async def test_nothing_is_told_while_the_rules_change_with_each_read(rules: RulesGate, node: FakeNode) -> None:
+    await node.set("a", 1)
+    read = node.read
+    reads: list[Query] = []
+
+    async def read_slowly(query: Query) -> Page:
+        reads.append(query)
+        rules.may("u1", read=["a", f"b/{len(reads)}"])
+        return await read(query)
+
+    node.read = read_slowly  # type: ignore[method-assign]
+    answer = await node.ask("GET", "/v1/topics/a", **U1)
+    assert (answer.status, answer.code, len(reads)) == (503, "unavailable", 1 + RULES_CHANGES_MAX)
 
 
 async def test_a_body_that_takes_long_is_judged_by_the_present_rules(
