@@ -253,8 +253,8 @@ def _claims(payload: bytes) -> dict[str, Any]:
             raise _malformed(f"the token's {name!r} must be a number of seconds since 1970")
     if "exp" not in claims:
         raise _malformed("the token must have an 'exp': it is not to be good without end")
-    if not isinstance(claims.get("jti", ""), str):
-        raise _malformed("the token's 'jti' must be text")
+    if "jti" in claims and not _is_text(claims["jti"]):
+        raise _malformed(f"the token's 'jti' must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
     return claims
 
 

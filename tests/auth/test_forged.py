@@ -309,7 +309,20 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = ("iss", "sub", "aud", "exp", "nbf", "iat", "cnf", "softstate", "authorization_details", "scope", "groups")
+NAMES = (
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "cnf",
+    "softstate",
+    "authorization_details",
+    "scope",
+    "groups",
+)
 HEADERS = ("alg", "kid", "typ", "crit", "jwk", "x")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from softstate.auth.authority import RulesAuthority
 from softstate.auth.identity import Why
 from softstate.auth.revocations import key_topic, subject_topic, token_topic
+from softstate.auth.token import SUBJECT_CHARS_MAX
 from softstate.model import Record
 from softstate.wire.value import encode_value
 from tests.auth.test_authority import CI, OWN, PUBLIC, rules, static
-from tests.auth.tokens import NOW, WALL, HmacKey, Refused, token
+from tests.auth.tokens import NOW, WALL, HmacKey, Refused, claims, made, token
 
 U1 = subject_topic("https://id", "u1")
 
@@ -31,6 +33,12 @@ def test_a_signed_token_that_was_good_is_over_and_says_why(topic: str) -> None:
         authority.again(before, NOW)
     with Refused(Why.REVOKED, "left the company"):
         authority.identify(token(jti="j1"), NOW, WALL)
+
+
+@pytest.mark.parametrize("jti", ["", 7, None, [], "\ud800", "a\0b", "x" * (SUBJECT_CHARS_MAX + 1)])
+def test_an_id_that_is_no_text_is_malformed(jti: object) -> None:
+    with Refused(Why.MALFORMED, "'jti' must be text"):
+        rules(OWN).identify(made(json.dumps(claims() | {"jti": jti})), NOW, WALL)
 
 
 def test_one_that_was_not_presented_before_is_refused_and_verified_once() -> None:
