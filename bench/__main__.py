@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from bench.measure.options import Measuring
+from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
 from bench.speed.churn import churn
 from bench.speed.client import client
@@ -256,6 +257,12 @@ def nodes_command(
         default is all installed ones.
     """
     return measuring.show(nodes(measuring, store))
+
+
+@app.command(name="auth")
+def auth_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what permissions cost, and the time until a revocation is in force, beside a node without them."""
+    return measuring.show(auth(measuring))
 
 
 @app.command(name="herd")

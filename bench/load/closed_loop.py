@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.load.frames import count_frames, upgrade
-from bench.load.process import LoadFailed, serve
+from bench.load.process import LoadFailed, serve, step_back
 from bench.load.protocols import Softstate, Step
 
 CONNECTION = b"@@@@@@"
@@ -25,12 +25,15 @@ EVENTS_MAX = 256
 RECEIVE_BYTES = 65_536
 ANSWER_S_MAX = 30.0
 
-PROTOCOLS: dict[str, Sequence[Step]] = {
-    "http": [],
-    "softstate": Softstate().publisher(),
-    "websocket": [Step(upgrade("/"), lambda data: data.endswith(b"\r\n\r\n"))],
-}
-"""The exchanges on a new connection before the first request."""
+
+def exchanges(protocol: str, token: str = "") -> Sequence[Step]:
+    """Return the exchanges on a new connection before the first request; one to softstate presents a token, if any."""
+    match protocol:
+        case "softstate":
+            return Softstate(token).publisher()
+        case "websocket":
+            return [Step(upgrade("/"), lambda data: data.endswith(b"\r\n\r\n"))]
+    return []
 
 
 class ClosedLoop:
@@ -43,8 +46,8 @@ class ClosedLoop:
         self._sequence = 0
         self._protocol = "http"
 
-    def open(self, port: int, connections: int, protocol: str) -> dict[str, Any]:
-        """Close open connections; open new ones, and do the exchanges of `PROTOCOLS`."""
+    def open(self, port: int, connections: int, protocol: str, token: str = "") -> dict[str, Any]:
+        """Close open connections; open new ones, and do their `exchanges`: http, softstate or websocket."""
         for opened in self._sockets.values():
             opened.close()
         self._sockets.clear()
@@ -54,7 +57,7 @@ class ClosedLoop:
         for number in range(connections):
             opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for step in PROTOCOLS[protocol]:
+            for step in exchanges(protocol, token):
                 opened.sendall(step.send)
                 data = b""
                 while not step.complete(data):
@@ -195,7 +198,7 @@ def _frame_is_whole(data: bytes) -> bool:
 def main() -> None:
     """Serve commands until the parent ends."""
     loop = ClosedLoop()
-    serve({"open": loop.open, "once": loop.once, "ask": loop.ask, "pace": loop.pace})
+    serve({"open": loop.open, "once": loop.once, "ask": loop.ask, "pace": loop.pace, "step_back": step_back})
 
 
 if __name__ == "__main__":

@@ -6,21 +6,18 @@ the node closes is opened again.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import cbor2
 
 from bench.load.frames import take_frames, upgrade
-from bench.load.process import LoadFailed, serve
+from bench.load.process import LoadFailed, serve, step_back
 from bench.load.worst import NAMES_MAX, long_names, worst_messages, worst_requests
 
 RECEIVE_BYTES = 256 * 1024
@@ -36,8 +33,6 @@ NAMES = (
 )  # fmt: skip
 """The worst messages whose cost is in their names."""
 LEASE_MS = 1_000
-LEAST_NICE = 19
-AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def frame(payload: bytes, *, text: bool) -> bytes:
@@ -199,17 +194,6 @@ def flood(port: int, kind: str, connections: int, seconds: float) -> dict[str, A
     if not sent:
         raise LoadFailed(f"the node took no message of kind {kind} within {seconds} s")
     return {"sent": sent, "opened": sum(peer.opened for peer in peers.values())}
-
-
-def step_back() -> None:
-    """Take only the time of the machine that nobody else wants, as if it were another machine's.
-
-    A node has two threads, and this process would else keep one of two cores from them. Linux weighs sessions against
-    each other before processes (sched(7), the autogroup feature), so both are set.
-    """
-    os.nice(LEAST_NICE)
-    with suppress(OSError):  # a kernel without the feature
-        AUTOGROUP.write_text(str(LEAST_NICE), encoding="ascii")
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ class OpenLoop:
         self._publishers: dict[int, Stream] = {}
         self._turns: list[Stream] = []
         self._topics: list[str] = []
+        self._protocol = Softstate()
         self._sent = 0
         self._first = 0
         self._each: list[list[int]] = []
@@ -68,9 +69,14 @@ class OpenLoop:
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(
-        self, port: int, topics: int, subscribers_each: int, publishers: int, subscriber_ports: Sequence[int] = ()
-    ) -> dict[str, Any]:
-        """Connect publishers, and for each topic so many subscribers, to the same port or in turn to others."""
+        self, port: int, topics: int, subscribers_each: int, publishers: int, subscriber_ports: Sequence[int] = (),
+        token: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Connect publishers, and for each topic so many subscribers, to the same port or in turn to others.
+
+        All present the `token`, if there is one.
+        """
+        self._protocol = Softstate(token)
         self._topics = [f"latency/{number:03}" for number in range(topics)]
         for number in range(publishers):
             opened = self._connect(port, None)
@@ -133,7 +139,7 @@ class OpenLoop:
     def _connect(self, port: int, topic: str | None) -> socket.socket:
         opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        steps = Softstate().publisher() if topic is None else Softstate().subscriber([topic])
+        steps = self._protocol.publisher() if topic is None else self._protocol.subscriber([topic])
         for step in steps:
             opened.sendall(step.send)
             data = b""

@@ -92,11 +92,18 @@ class Protocol(ABC):
 
 
 class Softstate(Protocol):
-    """softstate's, with CBOR: single publishes over a WebSocket, many in one ``POST /v1/publish``."""
+    """softstate's, with CBOR: single publishes over a WebSocket, many in one ``POST /v1/publish``.
+
+    `token` is what each connection presents, "" for nothing.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._hello = messages.Hello(token=token or None)
+        self._authorization = f"Authorization: Bearer {token}\r\n" if token else ""
 
     def subscriber(self, topics: Sequence[str]) -> list[Step]:
         """Upgrade, then send `hello` and `subscribe`."""
-        asks = [messages.Hello(), messages.Subscribe(1, dict.fromkeys(topics, 0))]
+        asks = [self._hello, messages.Subscribe(1, dict.fromkeys(topics, 0))]
         return [
             Step(upgrade("/v1/ws", CBOR.protocol), _head_is_whole),
             Step(b"".join(client_frame(CBOR.encode(ask)) for ask in asks), lambda data: count_frames(data) >= 2),
@@ -104,7 +111,7 @@ class Softstate(Protocol):
 
     def publisher(self) -> list[Step]:
         """Upgrade, then send `hello`."""
-        hello = Step(client_frame(CBOR.encode(messages.Hello())), lambda data: count_frames(data) >= 1)
+        hello = Step(client_frame(CBOR.encode(self._hello)), lambda data: count_frames(data) >= 1)
         return [Step(upgrade("/v1/ws", CBOR.protocol), _head_is_whole), hello]
 
     def publish(self, changes: Sequence[Change]) -> bytes:
@@ -120,7 +127,7 @@ class Softstate(Protocol):
         body = cbor2.dumps({"changes": [{"topic": topic, "value": value} for topic, value in changes]})
         head = (
             "POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/cbor\r\n"
-            f"Accept: application/cbor\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Accept: application/cbor\r\n{self._authorization}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 

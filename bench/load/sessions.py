@@ -11,7 +11,7 @@ import heapq
 import select
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -73,16 +73,21 @@ class Sessions:
         self._shared: list[str] = []
         self._renew_s = 0.0
         self._hello = HELLO
+        self._tokens: Iterator[str] | None = None
         self._random = Random(1)
 
     # Commands -------------------------------------------------------------------------------------------------------
 
-    def open(self, port: int, connections: int, subscriptions: int, beat_ms: int = 0) -> dict[str, Any]:
+    def open(
+        self, port: int, connections: int, subscriptions: int, beat_ms: int = 0, tokens: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Open more sessions: upgrade, then `hello` and `subscribe` in one write, until both are answered.
 
         One of the subscriptions is the session's own, the others are shared by all sessions. With `beat_ms` they ask
-        for beats, and can do nothing but idle: beats are not told from answers.
+        for beats, and can do nothing but idle: beats are not told from answers. With `tokens`, each session presents
+        one of its own.
         """
+        self._tokens = iter(tokens) if tokens else None
         self._hello = client_frame(CBOR.encode(messages.Hello(beat_ms=beat_ms))) if beat_ms else HELLO
         self._port = port
         self._shared = shared_topics(subscriptions - 1)
@@ -227,7 +232,10 @@ class Sessions:
     def _begin(self, session: Session) -> None:
         topics = dict.fromkeys([own_topic(session.number), *self._shared], 0)
         session.stage, session.frames = 1, 2
-        session.socket.send(self._hello + client_frame(CBOR.encode(messages.Subscribe(1, topics))))
+        hello = self._hello
+        if self._tokens is not None:
+            hello = client_frame(CBOR.encode(messages.Hello(token=next(self._tokens))))
+        session.socket.send(hello + client_frame(CBOR.encode(messages.Subscribe(1, topics))))
         renewal = messages.Renew(2, digest_text(digest_of(topics)), len(topics))
         session.renewal = client_frame(CBOR.encode(renewal))
 
@@ -237,7 +245,11 @@ class Sessions:
                 continue  # from a bare server
             message = CBOR.server_message(payload)
             match message:
-                case messages.Welcome() | messages.Subscribed(more=False) | messages.Renewed(match=True, store="ok"):
+                case (
+                    messages.Welcome()
+                    | messages.Subscribed(more=False, denied=[])
+                    | messages.Renewed(match=True, store="ok")
+                ):
                     pass
                 case messages.Beat(sent=0):
                     pass

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.load.process import LoadFailed, serve
-from bench.load.protocols import PROTOCOLS, Change, Protocol, Step, http_reply_is_whole, value_of
+from bench.load.protocols import PROTOCOLS, Change, Protocol, Softstate, Step, http_reply_is_whole, value_of
 
 EVENTS_MAX = 64
 RECEIVE_BYTES = 256 * 1024
@@ -56,14 +56,14 @@ class Sink:
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(
-        self, protocol: str, port: int, connections: int, topics: Sequence[str], apart: bool = False
+        self, protocol: str, port: int, connections: int, topics: Sequence[str], apart: bool = False, token: str = ""
     ) -> dict[str, Any]:
         """Open all connections, subscribe, wait for all answers, and check one delivery of each topic in full.
 
         All follow all of `topics`, or each, if they follow them `apart`, its own: then there are as many topics, with
-        names of one length, and one delivery is checked.
+        names of one length, and one delivery is checked. Connections to softstate present the `token`, if there is one.
         """
-        self._protocol = PROTOCOLS[protocol]
+        self._protocol = Softstate(token) if token else PROTOCOLS[protocol]
         self._topics = topics
         self._apart = apart
         began = time.monotonic()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cbor2
@@ -121,10 +121,10 @@ def _conclude(report: Report, question: Question, answer_bytes: int, result: Rou
     report.note_busy(question.title, result)
 
 
-def questions(generator: LoadProcess) -> list[Question]:
-    """Publish `TOPICS` topics twice, over HTTP; return all questions about them."""
-    before = _publish(generator, 1)
-    now = _publish(generator, 2)
+def questions(generator: LoadProcess, token: str = "") -> list[Question]:
+    """Publish `TOPICS` topics twice, over HTTP; return all questions about them, which present a token, if any."""
+    before = _publish(generator, 1, token)
+    now = _publish(generator, 2, token)
     found = []
     for count in (1, TOPICS):
         for what, versions in (("unchanged", now.versions), ("changed", before.versions)):
@@ -138,7 +138,7 @@ def questions(generator: LoadProcess) -> list[Question]:
     for what, published, status in (("unchanged", now, 304), ("changed", before, 200)):
         tag = f'If-None-Match: "{published.position.at(published.versions[topic])}"\r\n'
         found.append(Question(f"GET /v1/topics/{{topic}}, {what}", head("GET", f"/v1/topics/{topic}", tag), status))
-    return found
+    return [replace(question, request=presenting(question.request, token)) for question in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +149,10 @@ class Published:
     position: Position
 
 
-def _publish(generator: LoadProcess, sequence: int) -> Published:
+def _publish(generator: LoadProcess, sequence: int, token: str) -> Published:
     changes = [{"topic": f"bench/{number:02}", "value": value_of(sequence)} for number in range(TOPICS)]
-    answer = generator.ask("once", request=post("/v1/publish", cbor2.dumps({"changes": changes})))["answer"]
+    request = presenting(post("/v1/publish", cbor2.dumps({"changes": changes})), token)
+    answer = generator.ask("once", request=request)["answer"]
     results = CBOR.loads(answer.partition("\r\n\r\n")[2].encode("latin-1"), messages.BatchResults).results
     assert results[-1].position is not None
     return Published({result.topic: result.version for result in results}, results[-1].position)
@@ -175,3 +176,8 @@ def retarget(request: str, target: str) -> str:
     """Return a request with another target."""
     method, _, rest = request.split(" ", 2)
     return f"{method} {target} {rest}"
+
+
+def presenting(request: str, token: str) -> str:
+    """Return a request that presents a token; as it is for ""."""
+    return request.replace("\r\n", f"\r\nAuthorization: Bearer {token}\r\n", 1) if token else request

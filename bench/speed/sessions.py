@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from bench.load.process import LoadProcess
 from bench.measure.cost import CPU_S_MIN, RESIDENT_SOURCE, cpu_s, resident_bytes
@@ -52,7 +53,7 @@ class Pair:
     server: Server
     load: LoadProcess
 
-    def open(self, connections: int, subscriptions: int = 1, **more: int) -> dict[str, float]:
+    def open(self, connections: int, subscriptions: int = 1, **more: Any) -> dict[str, float]:
         """Open sessions, and return the cost of each."""
         before = cpu_s(self.server.pid)
         answer = self.load.ask(
@@ -60,9 +61,9 @@ class Pair:
         )  # fmt: skip
         return self._per(connections, before, answer["open_s"], answer["generator_cpu_s"])
 
-    def open_and_leave(self, connections: int) -> Figures:
+    def open_and_leave(self, connections: int, **more: Any) -> Figures:
         """Open sessions, and return the cost of each; then close them, which is not measured."""
-        figures = self.open(connections)
+        figures = self.open(connections, **more)
         self.load.ask("leave")
         return figures
 
