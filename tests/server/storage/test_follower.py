@@ -456,7 +456,7 @@ async def test_a_store_that_is_not_ours_keeps_a_node_from_starting() -> None:
     assert "reopen" not in store.calls
 
 
-# What somebody has to know of all changes ----------------------------------------------------------------------------
+# Learning what the hub leaves out ------------------------------------------------------------------------------------
 
 
 class Learner:
