@@ -122,8 +122,17 @@ def is_static(token: str) -> bool:
 
 
 def signed_part(token: str) -> str | None:
-    """Return what the signature of a token is of, None if it is not made like a signed one."""
-    return token.rpartition(".")[0] if _SHAPE.fullmatch(token) else None
+    """Return what the signature of a token is of, None if it is not made like a signed one.
+
+    The ID of a token may have two dots as well, and some issuers' do; it does not begin with a header.
+    """
+    if not _SHAPE.fullmatch(token):
+        return None
+    try:
+        _object(_bytes(token.partition(".")[0], "header"), "header")
+    except Unauthenticated:
+        return None
+    return token.rpartition(".")[0]
 
 
 def read_token(text: str) -> Token:

@@ -24,9 +24,9 @@ from softstate.names import check_topic
 from softstate.wire.value import encode_value
 
 U1 = Identity(
-    "https://id.example", "u1", NOTHING, key="k1", issued_at=100.0, token=digest_of("aa.bb"), token_id=digest_of("j1")
+    "https://id.example", "u1", NOTHING, key="k1", issued_at=100.0, token=digest_of("e30.bb"), token_id=digest_of("j1")
 )
-SIGNED = "aa.bb.cc"
+SIGNED = "e30.bb.cc"
 
 
 def record(topic: str, value: object, version: int = 1) -> Record:
@@ -68,7 +68,12 @@ def test_the_parts_of_a_principal_are_not_taken_for_others() -> None:
 
 
 def test_another_signature_of_the_same_token_is_revoked_with_it() -> None:
-    assert token_topic("aa.bb.cc") == token_topic("aa.bb.dd") != token_topic("aa.bc.cc")
+    assert token_topic("e30.bb.cc") == token_topic("e30.bb.dd") != token_topic("e30.bc.cc")
+
+
+@pytest.mark.parametrize("name", ["AT.0mP4JKAZX1iACIT4.oarz8g9xjm", "aa.bb.cc"])
+def test_an_id_with_two_dots_is_not_taken_for_a_token(name: str) -> None:
+    assert known(record(token_topic(name), {})).of(replace(U1, token_id=digest_of(name))) is not None
 
 
 def test_a_subject_may_sign_in_again() -> None:
