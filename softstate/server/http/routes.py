@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from softstate.errors import Invalid, NotFound, RequestError, Unauthenticated, Unavailable, Unsupported
+from softstate.errors import Conflict, Invalid, NotFound, RequestError, Unauthenticated, Unavailable, Unsupported
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import TOPIC_BYTES_MAX
 from softstate.server.fanout.turns import FREE_BYTES
@@ -282,17 +282,27 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
             return answer_now(context, request, operation)
         operation.read(request)
         for _ in range(1 + RULES_CHANGES_MAX):
-            reply = await operation.handler(context, request)
+            reply: Reply | Conflict
+            try:
+                reply = await operation.handler(context, request)
+            except Conflict as error:
+                reply = error  # it tells the version
             if not operation.again:
-                return with_common_headers(context, request, reply)
+                return _told(context, request, reply)
             await context.hear()
             if stands(context.gate, request):
-                return with_common_headers(context, request, reply)
+                return _told(context, request, reply)
             # As it was judged, it might tell what may not be read any more. What was waited for has come.
             request.given = {**request.given, "wait_ms": 0} if "wait_ms" in request.given else request.given
         raise Unavailable("the rules of this node change all the time: try again", retry_ms=RULES_RETRY_MS)
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
+
+
+def _told(context: HttpContext, request: Request, outcome: Reply | RequestError) -> Reply:
+    if isinstance(outcome, Reply):
+        return with_common_headers(context, request, outcome)
+    return refusal(context, request, outcome)
 
 
 def answer_now(context: HttpContext, request: Request, operation: Operation) -> Reply:
@@ -335,10 +345,8 @@ def begin_answer(
     def settle(outcome: Reply | RequestError) -> None:
         if operation.again and not (context.heard and request.identity.generation == context.gate.generation):
             settled(None)
-        elif isinstance(outcome, Reply):
-            settled(with_common_headers(context, request, outcome))
         else:
-            settled(refusal(context, request, outcome))
+            settled(_told(context, request, outcome))
 
     try:
         operation.judge(context, request)

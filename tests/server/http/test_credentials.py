@@ -276,12 +276,14 @@ async def test_a_node_that_checks_no_credentials_ignores_them() -> None:
 # Rules that change while a request is answered ------------------------------------------------------------------------
 
 
-async def held(node: FakeNode, then: Callable[[], None], topic: str = "a", *, changes: bool = True) -> Answer:
+async def held(
+    node: FakeNode, then: Callable[[], None], topic: str = "a", *, changes: bool = True, **headers: Any
+) -> Answer:
     """Hold a GET of a topic, change something, and let it be answered, by a change of the topic if it `changes`."""
     found: list[Answer] = []
 
     async def ask() -> None:
-        found.append(await node.ask("GET", f"/v1/topics/{topic}?wait_ms=1000", **U1))
+        found.append(await node.ask("GET", f"/v1/topics/{topic}?wait_ms=1000", **U1, **headers))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
@@ -300,6 +302,22 @@ async def test_a_held_request_is_judged_again_when_it_is_answered(rules: RulesGa
     assert answer.status == 200
     rules.may("u1", read=["e"])
     assert (await held(node, lambda: rules.revoke("token"), "e")).status == 401
+
+
+@pytest.mark.parametrize(("lost", "expected"), [("right", (403, "denied")), ("token", (401, "unauthenticated"))])
+async def test_a_refusal_that_tells_of_the_topic_is_judged_again_too(
+    node: FakeNode, rules: RulesGate, lost: str, expected: tuple[int, str]
+) -> None:
+    await node.set("a", 1)
+    tag = (await node.ask("GET", "/v1/topics/a", **U1)).headers["etag"]
+    seen: dict[str, Any] = {"If_Match": tag, "If_None_Match": tag}
+    answer = await held(node, lambda: None, **seen)
+    assert (answer.status, "current" in answer.json) == (412, True)
+    tag = (await node.ask("GET", "/v1/topics/a", **U1)).headers["etag"]
+    seen = {"If_Match": tag, "If_None_Match": tag}
+    answer = await held(node, (lambda: rules.may("u1")) if lost == "right" else (lambda: rules.revoke("token")), **seen)
+    assert (answer.status, answer.code) == expected
+    assert "current" not in answer.json
 
 
 async def test_a_held_request_whose_credentials_are_revoked_is_answered_at_once(
