@@ -171,6 +171,13 @@ class SessionCore:
             identity = self.identity = self.gate.again(identity, now)
         return identity if identity.until - now >= CREDENTIALS_S_MIN else lasting(identity, now)
 
+    def may_read(self, topic: str, now: float) -> bool:
+        """Tell whether the session may be told of a topic now."""
+        try:
+            return self.credentials(now).grant.may_read(topic)
+        except Unauthenticated:
+            return False
+
     def stands(self, generation: int, now: float) -> bool:
         """Tell whether what was judged under the rules of a generation may be told: they are in force, and it lasts."""
         return generation == self.gate.generation and now < self.identity.until

@@ -415,8 +415,13 @@ class Connection(Channel):
 
     def _submit(self, message: messages.Publish, *, reads: bool) -> None:
         if self._publishes is None:
-            self._publishes = Publishes(self._parts, self.codec, self._queue, self._publish_settled, self.fail)
+            self._publishes = Publishes(
+                self._parts, self.codec, self._queue, self._may_read, self._publish_settled, self.fail
+            )
         self._publishes.submit(message, reads=reads)
+
+    def _may_read(self, topic: str) -> bool:
+        return self.machine.may_read(topic, self._parts.now())
 
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:

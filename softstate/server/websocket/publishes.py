@@ -18,16 +18,18 @@ from softstate.wire import Codec, messages
 class Publishes:
     """Made when a connection publishes first: most never do.
 
-    `reply` queues an answer, `settled` is called after each that came from the store, `failed` if a bug was met there.
+    `reply` queues an answer, `may_read` tells whether a topic may be read now, `settled` is called after each answer
+    that came from the store, `failed` if a bug was met there.
     """
 
-    __slots__ = ("_codec", "_failed", "_parts", "_reply", "_settled", "inflight", "refusals")
+    __slots__ = ("_codec", "_failed", "_may_read", "_parts", "_reply", "_settled", "inflight", "refusals")
 
     def __init__(
         self,
         parts: Parts,
         codec: Codec,
         reply: Callable[[messages.Message], None],
+        may_read: Callable[[str], bool],
         settled: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
@@ -37,6 +39,7 @@ class Publishes:
         self._parts = parts
         self._codec = codec
         self._reply = reply
+        self._may_read = may_read
         self._settled = settled
         self._failed = failed
 
@@ -58,6 +61,7 @@ class Publishes:
 
     def _published(self, message: messages.Publish, reads: bool, ticket: Ticket[Write, CommitResult]) -> None:
         self.inflight -= 1
+        reads = reads and self._may_read(message.topic)
         if ticket.error is not None:
             # Should none have come after it, none can overtake it: `end` forgets it again.
             self.refusals.note(ticket.error)
