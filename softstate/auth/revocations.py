@@ -124,10 +124,14 @@ def revocation_of(record: Record) -> Revocation | None:
 
 
 class Revocations:
-    """All revocations that a node knows."""
+    """All revocations that a node knows, or `some`: of two of one topic, the one that revokes more."""
 
-    def __init__(self) -> None:
+    def __init__(self, some: Iterable[Revocation] = ()) -> None:
         self._by_kind: dict[Kind, dict[str, Revocation]] = {kind: {} for kind in KINDS}
+        for revocation in some:
+            known = self._by_kind[revocation.kind]
+            if revocation.before >= known.setdefault(revocation.digest, revocation).before:
+                known[revocation.digest] = revocation
 
     def __len__(self) -> int:
         """Return how many are in force."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Principals(Generic[T]):
         if not held:
             del self._held[digest]
 
-    def of(self, digest: str) -> Collection[T]:
+    def of(self, digest: str) -> Sequence[T]:
         """Return the leases of a principal."""
         held = self._held.get(digest)
         if held is None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -188,7 +188,7 @@ class LeaseTable:
         """Return the lease of a session, None if it is over."""
         return self._leases.get(token)
 
-    def of_principal(self, digest: str) -> Collection[Lease]:
+    def of_principal(self, digest: str) -> Sequence[Lease]:
         """Return the leases of a principal, by its digest."""
         return self._principals.of(digest)
 

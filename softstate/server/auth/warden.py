@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from softstate.auth.identity import Identity
-from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation
+from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation, Revocations
 from softstate.errors import RequestError, TooLarge
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Query, Record
@@ -21,6 +21,9 @@ from softstate.wire.request_digest import request_digest
 
 SCANNED_PER_TURN = 2_000
 """Leases, or revocations, that are looked at in one turn of the loop: 1 us each."""
+
+LOGGED_PER_TURN = 100
+"""Lines that are logged in one turn of the loop: 40 us each."""
 
 FORGET_S = 60.0
 """Time between two looks for revocations that are over."""
@@ -57,26 +60,38 @@ class Warden:
     def heed(self, records: Sequence[Record]) -> Iterator[None]:
         """Take changes that revoke credentials; once this is exhausted, no lease rests on these."""
         news = self._gate.authority.heed(records)
-        for revocation in news:
+        if not news:
+            return
+        for number, revocation in enumerate(news, 1):
             log.info("revoked", what=revocation.kind, digest=revocation.digest, reason=revocation.reason or None)
-        for revocation in news:
-            if revocation.kind == "sub":
-                self._end_of(revocation, self._leases.of_principal(revocation.digest))
-        others = [revocation for revocation in news if revocation.kind != "sub"]
-        if others:
+            if number % LOGGED_PER_TURN == 0:
+                yield
+        # However many are revoked at once, each lease and request is looked at once.
+        revoked = Revocations(news)
+        yield from self._end_of_subjects(revocation for revocation in revoked if revocation.kind == "sub")
+        others = Revocations(revocation for revocation in revoked if revocation.kind != "sub")
+        if len(others):
             for leases in _portions(self._leases.all()):
-                for revocation in others:
-                    self._end_of(revocation, leases)
+                self._end_of(others, leases)
                 yield
-        if news:
-            for held in _portions(self._held()):
-                for scope, identity in held:
-                    if any(revocation.revokes(identity) for revocation in news):
-                        scope.cancel()
-                yield
+        for held in _portions(self._held()):
+            for scope, identity in held:
+                if revoked.of(identity) is not None:
+                    scope.cancel()
+            yield
 
-    def _end_of(self, revocation: Revocation, leases: Iterable[Lease]) -> None:
-        self._end([lease for lease in leases if lease.identity is not None and revocation.revokes(lease.identity)])
+    def _end_of_subjects(self, subjects: Iterable[Revocation]) -> Iterator[None]:
+        looked_at = 0
+        for revocation in subjects:
+            for leases in _portions(self._leases.of_principal(revocation.digest)):
+                self._end_of(Revocations([revocation]), leases)
+                looked_at += len(leases)
+                if looked_at >= SCANNED_PER_TURN:
+                    yield
+                    looked_at = 0
+
+    def _end_of(self, revoked: Revocations, leases: Iterable[Lease]) -> None:
+        self._end([lease for lease in leases if lease.identity is not None and revoked.of(lease.identity) is not None])
 
     def check_room(self, change: Write) -> None:
         """Raise `TooLarge` for one revocation more than `REVOCATIONS_MAX`."""

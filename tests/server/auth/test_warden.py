@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import NOTHING, Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
-from softstate.auth.revocations import REVOKED, key_topic, subject_topic, token_topic
+from softstate.auth.revocations import REVOKED, Revocation, Revocations, key_topic, subject_topic, token_topic
 from softstate.errors import Rewound, TooLarge, Unavailable
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Page, Query, Record
@@ -97,6 +97,48 @@ def test_the_leases_of_a_key_are_looked_at_in_turns() -> None:
     rig.table.release(rig.table.all()[-1])  # one may go meanwhile
     assert sum(1 for _ in turns) == 2
     assert len(rig.table) == 0
+
+
+def test_the_leases_of_one_subject_are_looked_at_in_turns() -> None:
+    rig = Rig()
+    for number in range(SCANNED_PER_TURN * 2 + 1):
+        rig.lease(str(number), U1)
+    turns = rig.warden.heed([Record(subject_topic("issuer", "u1"), 1, encode_value({}))])
+    next(turns)
+    assert len(rig.table) == SCANNED_PER_TURN + 1
+    assert sum(1 for _ in turns) == 1
+    assert len(rig.table) == 0
+
+
+def test_each_lease_is_looked_at_once_however_many_are_revoked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    for number in range(10):
+        rig.lease(str(number), replace(U1, token=digest_of(str(number)), token_id=""))
+    rig.held = [(trio.CancelScope(), U1)]
+    looked: list[Identity] = []
+    of = Revocations.of
+
+    def counted(revocations: Revocations, identity: Identity) -> Revocation | None:
+        looked.append(identity)
+        return of(revocations, identity)
+
+    monkeypatch.setattr(Revocations, "of", counted)
+    topics = [token_topic(str(number)) for number in range(5, 105)] + [
+        subject_topic("issuer", str(n)) for n in range(9)
+    ]
+    turns = sum(1 for _ in rig.warden.heed([Record(topic, 1, encode_value({})) for topic in topics]))
+    assert (rig.all_ended, len(looked)) == (["5", "6", "7", "8", "9"], 10 + 1)
+    assert turns == 1 + 1 + 1  # of the log, leases and requests
+
+
+def test_of_two_revocations_of_one_topic_the_wider_counts() -> None:
+    for befores in ((6.0, 8.0), (8.0, 6.0)):
+        rig = Rig()
+        rig.lease("one", replace(U1, issued_at=7.0))
+        topic = subject_topic("issuer", "u1")
+        records = [Record(topic, at, encode_value({"before": before})) for at, before in enumerate(befores, 1)]
+        assert sum(1 for _ in rig.warden.heed(records)) == 0
+        assert rig.all_ended == ["one"]
 
 
 @pytest.mark.parametrize("topic", [subject_topic("issuer", "u1"), token_topic("t1"), key_topic("issuer", "k1")])
