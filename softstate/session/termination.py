@@ -30,7 +30,12 @@ def revoke(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[E
 
 
 def deny(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[Effect]:
-    """Revoke the lease, and refuse every subscribe and poll until other credentials are presented: no repair."""
+    """Revoke the lease, and refuse every subscribe and poll until other credentials are presented: no repair.
+
+    Others may have been presented since the lease ended. These are good, so that a lease is all that is missing.
+    """
+    if _has_other_credentials(session):
+        return expire(session, "expired", None)
     session.denied = True
     return expire(session, reason, retry_ms)
 
@@ -46,8 +51,13 @@ def reset_outbox(session: SessionCore, _reason: Reason, _retry_ms: int | None) -
 
 def deny_ahead(session: SessionCore, reason: Reason, retry_ms: int | None) -> list[Effect]:
     """Refuse every subscribe and poll, though there is no lease to revoke."""
-    session.denied = True
+    session.denied = not _has_other_credentials(session)
     return reset_outbox(session, reason, retry_ms)
+
+
+def _has_other_credentials(session: SessionCore) -> bool:
+    lease = session.lease
+    return lease is not None and lease.identity is not None and lease.identity.token != session.identity.token
 
 
 # The connection ------------------------------------------------------------------------------------------------------

@@ -245,6 +245,32 @@ def test_new_credentials_after_the_lease_has_ended_allow_another(rig: SessionRig
     assert kinds(peer.take()) == ["Notify"]
 
 
+@pytest.mark.parametrize("resuming", [False, True])
+def test_credentials_that_came_before_the_end_of_the_lease_was_told_are_not_denied(
+    rig: SessionRig, gate: RulesGate, resuming: bool
+) -> None:
+    gate.issue("token2", "u1")
+    peer = opened(rig, "a")
+    if resuming:
+        lease, peer = peer.machine.lease, rig.connect()
+        assert lease is not None
+        hello = Hello(token="token2", session=lease.token, since=rig.position().revision, position=rig.position())
+        peer.receive(hello)
+        lease.identity = gate.identify("token", rig.now)  # its names are still being judged
+        rig.forget_lease(peer)
+        peer.carry_out(peer.machine.revoked("denied", 0))
+        assert kinds(peer.serve()) == ["Welcome"]
+    else:
+        rig.forget_lease(peer)
+        assert kinds(peer.ask(Auth(1, "token2"))) == ["Authenticated"]
+        peer.carry_out(peer.machine.revoked("denied", 0))
+        (revoked,) = peer.take()
+        assert isinstance(revoked, Revoked)
+        assert revoked.reason == "expired"
+    assert kinds(peer.ask(subscribe(2, "a", replace=True))) == ["Subscribed"]
+    assert not peer.machine.denied
+
+
 def test_new_credentials_ahead_of_the_welcome_are_invalid(rig: SessionRig) -> None:
     peer = rig.connect()
     error = only(peer.receive(Hello(token="token"), Auth(1, "token")))
