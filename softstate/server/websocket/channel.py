@@ -250,6 +250,11 @@ class Channel:
             self._heard_at = now
         return self._heard_at + self._idle_s_max()
 
+    def _expect_soon(self, within_s: float) -> None:
+        """Take the peer for silent from now on, and look at it when it has been so for some seconds."""
+        self._heard_at = trio.current_time()
+        self._watch = self._patience.sooner(self._watch, self._heard_at + within_s)
+
     def _want_write(self, wanted: bool) -> None:
         self._wire.want_write(wanted)
         if wanted and self.outbox is not None:

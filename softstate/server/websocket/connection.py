@@ -171,6 +171,8 @@ class Connection(Channel):
     def revoked(self, reason: Reason) -> None:
         """Tell the peer that its lease is over."""
         self.carry_out(self.machine.revoked(reason, 0))
+        if self.machine.denied:
+            self._expect_soon(self._idle_s_max())
 
     def leave(self, reason: Farewell) -> None:
         """Tell the peer goodbye, and end the connection."""
