@@ -1,4 +1,4 @@
-"""What credentials add to connect, hello and subscribe, by whether their token was verified before."""
+"""The cost of credentials for connect, hello and subscribe, by whether their token was verified before."""
 
 from __future__ import annotations
 

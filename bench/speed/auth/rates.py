@@ -1,4 +1,4 @@
-"""What permissions cost once a session or a connection is there: renewals, deliveries, polls and publishes."""
+"""The cost of permissions once a session or a connection is there: renewals, deliveries, polls and publishes."""
 
 from __future__ import annotations
 

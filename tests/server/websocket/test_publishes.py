@@ -1,4 +1,4 @@
-"""What the answer to a publish tells: by the rights of its session when it is answered."""
+"""The answer to a publish tells what it may by the rights of its session when it is answered."""
 
 from __future__ import annotations
 
