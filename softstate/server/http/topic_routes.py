@@ -18,7 +18,7 @@ from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.auth.discretion import without_current, without_version
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext, Settle
-from softstate.server.http.credentials import check_read, check_write, may_be_told
+from softstate.server.http.credentials import check_read, check_write, may_be_told, stands
 from softstate.server.http.message import Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags, position_of_tag
 from softstate.server.http1 import Refused, Reply
@@ -63,6 +63,9 @@ async def get_topic(context: HttpContext, request: Request) -> Reply:
     until_s = begun + min(wait_ms / 1000, request.identity.until - request.arrived)
     changed = True
     while changed and view.is_known(seen, codec) and trio.current_time() < until_s and not context.services.draining:
+        # Credentials that were revoked while it was read are not among those whose requests are ended then.
+        if not stands(context.gate, request):
+            check_read(context.gate, request, topic)
         # This topic did not change between its version and the revision that was read, and from there on the hub can
         # tell without remembering the version of every topic.
         change = partial(context.hub.recent.changed, topic, view.revision)

@@ -335,6 +335,26 @@ async def test_a_held_request_whose_credentials_are_revoked_is_answered_at_once(
     assert node.http.held() == []
 
 
+@pytest.mark.parametrize(("lost", "status"), [("right", 403), ("token", 401)])
+async def test_a_request_is_not_held_that_lost_its_credentials_while_the_topic_was_read(
+    rules: RulesGate, node: FakeNode, lost: str, status: int
+) -> None:
+    read = node.read
+
+    async def read_slowly(query: Query) -> Page:
+        page = await read(query)
+        if lost == "right":
+            rules.may("u1")
+        elif "token" in rules.tokens:
+            rules.revoke("token")
+        return page
+
+    node.read = read_slowly  # type: ignore[method-assign]
+    began = trio.current_time()
+    assert (await node.ask("GET", "/v1/topics/a?wait_ms=3000", **U1)).status == status
+    assert trio.current_time() < began + 1
+
+
 async def test_a_held_request_ends_with_its_credentials(
     rules: RulesGate, autojump_clock: trio.testing.MockClock
 ) -> None:
