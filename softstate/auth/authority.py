@@ -164,9 +164,9 @@ class RulesAuthority:
             self.generation += 1
         return news
 
-    def load_revocations(self, records: Iterable[Record]) -> None:
-        """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
-        self.revocations.replace(records)
+    def load_revocations(self, revocations: Revocations) -> None:
+        """Take all that the store holds in the place of what is known to be revoked."""
+        self.revocations = revocations
         self.generation += 1
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:

@@ -39,8 +39,8 @@ class Authority(Protocol):
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
 
-    def load_revocations(self, records: Iterable[Record]) -> None:
-        """Take the topics that revoke credentials, all that the store holds, in the place of those known."""
+    def load_revocations(self, revocations: Revocations) -> None:
+        """Take all that the store holds in the place of what is known to be revoked."""
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:
         """Tell whether a revocation can be forgotten: all credentials are over that it revokes."""
@@ -71,7 +71,7 @@ class EverybodyMayAll:
         """Return nothing: credentials are not looked at."""
         return []
 
-    def load_revocations(self, records: Iterable[Record]) -> None:
+    def load_revocations(self, revocations: Revocations) -> None:
         """Do nothing: credentials are not looked at."""
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:  # noqa: ARG002

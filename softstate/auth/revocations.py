@@ -158,13 +158,6 @@ class Revocations:
             known[digest] = revocation
         return revocation
 
-    def replace(self, records: Iterable[Record]) -> None:
-        """Take what a store holds in the place of all that is known."""
-        for each in self._by_kind.values():
-            each.clear()
-        for record in records:
-            self.note(record)
-
     def of(self, identity: Identity) -> Revocation | None:
         """Return a revocation of credentials, None if there is none. What is anonymous cannot be revoked."""
         if not identity.issuer:

@@ -159,12 +159,6 @@ def test_an_older_change_is_passed_over() -> None:
     assert found.reason == "new"
 
 
-def test_what_a_store_holds_takes_the_place_of_all_that_was_known() -> None:
-    revocations = known(record(token_topic("j1"), {}, 9))
-    revocations.replace([record(key_topic("i", "k"), {}, 3)])
-    assert [each.topic for each in revocations] == [key_topic("i", "k")]
-
-
 def test_one_is_forgotten_once_no_token_that_it_revokes_is_alive() -> None:
     token, subject, key = (
         Revocation(token_topic("a"), until=100.0),

@@ -9,7 +9,7 @@ import pytest
 
 from softstate.auth.authority import RulesAuthority
 from softstate.auth.identity import Why
-from softstate.auth.revocations import key_topic, subject_topic, token_topic
+from softstate.auth.revocations import Revocations, key_topic, subject_topic, token_topic
 from softstate.auth.token import SUBJECT_CHARS_MAX
 from softstate.model import Record
 from softstate.wire.value import encode_value
@@ -120,7 +120,9 @@ def test_a_credential_ends_though_only_revocations_were_added() -> None:
 def test_the_store_tells_all_that_is_in_force() -> None:
     authority = rules(OWN)
     revoke(authority, U1)
-    authority.load_revocations([Record(subject_topic("https://id", "u2"), 3, encode_value({}))])
+    held = Revocations()
+    held.note(Record(subject_topic("https://id", "u2"), 3, encode_value({})))
+    authority.load_revocations(held)
     assert authority.identify(token(), NOW, WALL).subject == "u1"
     with Refused(Why.REVOKED):
         authority.identify(token(sub="u2"), NOW, WALL)

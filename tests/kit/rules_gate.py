@@ -82,9 +82,9 @@ class RulesGate:
         self.generation += bool(news)
         return news
 
-    def load_revocations(self, records: Iterable[Record]) -> None:
+    def load_revocations(self, revocations: Revocations) -> None:
         """Take all topics that revoke credentials."""
-        self.revocations.replace(records)
+        self.revocations = revocations
         self.generation += 1
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:

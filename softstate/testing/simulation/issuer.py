@@ -186,9 +186,9 @@ class SimAuthority:
         self.heard += bool(news)
         return news
 
-    def load_revocations(self, records: Iterable[Record]) -> None:
+    def load_revocations(self, revocations: Revocations) -> None:
         """See `softstate.auth.open_authority.Authority`."""
-        self.revocations.replace(records)
+        self.revocations = revocations
         self.heard += 1
 
     def is_over(self, revocation: Revocation, wall: float) -> bool:

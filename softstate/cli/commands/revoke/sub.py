@@ -50,7 +50,7 @@ async def command(
     :param issuer: The issuer, as `iss` of its tokens; 'static' for static tokens.
     :param subject: The subject, as `sub` of its tokens, or the name of a static token.
     :param lasts: How long to refuse them, such as 24h, or 'ever': at least as long as its tokens live. The default is
-        24h, which is that of the policy file's `max_token_s`, and 'ever' for static tokens.
+        24h, which is that of the policy file's `max_token_s`, and 'ever' with --before ever.
     :param before: Those that were issued before this time: 2026-11-30T12:00:00Z, seconds since 1970, or 'ever', which
         keeps it from signing in again. The default is now, and 'ever' for static tokens, which have no time of issue.
     """
@@ -64,7 +64,7 @@ async def command(
     wanted = Revocation(
         subject_topic(issuer, subject),
         before,
-        until_of(lasts, math.inf if static else MAX_TOKEN_S),
+        until_of(lasts, math.inf if math.isinf(before) else MAX_TOKEN_S),
         check_reason(reason),
     )
     return await carry_out(

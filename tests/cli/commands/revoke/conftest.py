@@ -64,7 +64,8 @@ class Running:
     async def known(self) -> Revocations:
         """Return what a node knows that has read the store."""
         known = Revocations()
-        known.replace((await self.records()).values())
+        for record in (await self.records()).values():
+            known.note(record)
         return known
 
     async def put(self, topic: str, value: object) -> None:

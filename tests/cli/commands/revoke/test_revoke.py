@@ -81,7 +81,8 @@ async def test_a_subject_is_over_and_may_sign_in_again(running: Running, ran: Ra
     [
         (["--for", "90m"], NOW, NOW + 5_400),
         (["--for", "ever"], NOW, math.inf),
-        (["--before", "ever"], math.inf, NOW + DAY_S),
+        (["--before", "ever"], math.inf, math.inf),
+        (["--before", "ever", "--for", "48h"], math.inf, NOW + 2 * DAY_S),
         (["--before", "1795000000.5"], 1_795_000_000.5, NOW + DAY_S),
         (["--before", "2026-11-30T02:00:00+01:00"], NOW + 400, NOW + DAY_S),
     ],
