@@ -119,13 +119,13 @@ class Judging:
         for number, token in enumerate(tokens):
             sessions.open(token, names_of(number))
         sessions.renew()
-        as_they_were, anew = [], []
+        as_they_were, changed = [], []
         for _ in range(times):
             as_they_were.append(sessions.renew())
             loaded = load_policy(self._path)
             authority.change(loaded.policy, loaded.keyrings)
-            anew.append(sessions.renew())
-        return {"as_they_were_s": sum(as_they_were) / times, "anew_s": sum(anew) / times}
+            changed.append(sessions.renew())
+        return {"as_they_were_s": sum(as_they_were) / times, "changed_s": sum(changed) / times}
 
     def identify(self, tokens: Sequence[str]) -> dict[str, Any]:
         """Return the bytes that are remembered of a verified token without a session, its text not counted."""

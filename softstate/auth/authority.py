@@ -119,13 +119,13 @@ class RulesAuthority:
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity with its grant under the present rules. Raises `Unauthenticated`."""
-        ruled_anew = identity.generation < self._rules_since
-        if now >= identity.until and not (ruled_anew and isinstance(identity.evidence, _Static)):
+        rules_changed = identity.generation < self._rules_since
+        if now >= identity.until and not (rules_changed and isinstance(identity.evidence, _Static)):
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
         if identity.generation == self.generation:
             return identity
         self._check_revoked(identity)
-        if not ruled_anew:
+        if not rules_changed:
             return replace(identity, generation=self.generation)
         match identity.evidence:
             case _Signed() as signed:
@@ -144,18 +144,18 @@ class RulesAuthority:
     def change(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
         """Take another policy in the place of the one before, with the keyrings of its issuers."""
         self._take(policy, keyrings)
-        self._judge_anew()
+        self._note_rules_changed()
 
     def got(self, issuer: str, keys: Iterable[Key], now: float) -> None:
         """Take the keys of an issuer that a fetch has brought. That a key was added changes no grant."""
         if self.keyrings[issuer].got(keys, now):
-            self._judge_anew()
+            self._note_rules_changed()
 
     def failed(self, issuer: str, why: str, now: float) -> None:
         """Note that a fetch of an issuer's keys has failed; once they are stale, so is all that they have signed."""
         self.keyrings[issuer].failed(why)
         if self.keyrings[issuer].went_stale(now):
-            self._judge_anew()
+            self._note_rules_changed()
 
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """Take changes of topics that revoke credentials; return what is revoked now and was not before."""
@@ -196,7 +196,7 @@ class RulesAuthority:
         grant = self._rules.grant_of(Known())
         self._anybody = Identity("", "", grant) if self._rules.know_anyone else None
 
-    def _judge_anew(self) -> None:
+    def _note_rules_changed(self) -> None:
         self.generation += 1
         self._rules_since = self.generation
 

@@ -22,7 +22,7 @@ SESSION_BYTES_MAX = 512
 COLUMNS = (
     Column("judged_s", "CPU us to judge a lease again", 1e6, 2),
     Column("as_they_were_s", "a renewal, rules as they were, us", 1e6, 2),
-    Column("anew_s", "a renewal, new rules, us", 1e6, 2),
+    Column("changed_s", "a renewal, new rules, us", 1e6, 2),
     Column("all_s", f"s for {EXTRAPOLATED:,} leases", 1.0, 2),
     Column("identity_bytes", "bytes added to a session", digits=0),
     Column("remembered_bytes", "of them of a verified token", digits=0, better=""),
@@ -56,7 +56,7 @@ def judged(report: Report, leases: int, sessions: int, rounds: int) -> Rounds:
 def _judge(made: Permissions, tokens: Sequence[str]) -> Figures:
     with LoadProcess("bench.load.judging", str(made.path)) as process:
         run = process.ask("judge", tokens=tokens, times=TIMES)
-    judged_s = run["anew_s"] - run["as_they_were_s"]
+    judged_s = run["changed_s"] - run["as_they_were_s"]
     return {**run, "judged_s": judged_s, "all_s": judged_s * EXTRAPOLATED}
 
 

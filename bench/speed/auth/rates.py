@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from bench.load.process import LoadProcess
@@ -12,7 +13,7 @@ from bench.measure.servers import Server
 from bench.speed import fanout
 from bench.speed.auth.candidates import CHECKING, IGNORING, OPEN, PER_CPU, Nodes, judge_within, with_per_cpu
 from bench.speed.closed_loop_runs import COLUMNS, run_closed_loop
-from bench.speed.polls import questions
+from bench.speed.polls import Question, presenting, questions
 from bench.speed.publish import request_message
 from bench.speed.sessions import COST, Pair
 
@@ -65,11 +66,14 @@ def polls(report: Report, nodes: Nodes, connections: int, run_s: float, rounds: 
     with ExitStack() as stack:
         candidates = {}
         sides = nodes.sides()
-        sides[IGNORING] = (nodes.open, sides[CHECKING][1])
-        for name, (server, token) in sides.items():
+        asked: dict[str, Question] = {}
+        for name, (server, token) in {**sides, IGNORING: (nodes.open, sides[CHECKING][1])}.items():
             generator = stack.enter_context(LoadProcess("bench.load.closed_loop"))
             generator.ask("open", port=server.port, connections=connections, protocol="http")
-            question = questions(generator, token)[0]
+            if name == IGNORING:  # of the same node: to publish again would change what the first one polls
+                question = replace(asked[OPEN], request=presenting(asked[OPEN].request, token))
+            else:
+                question = asked[name] = questions(generator, token)[0]
             candidates[name] = partial(_asked, server, generator, question.request, run_s, "HTTP/1.1 200 ")
             candidates[name]()
         result = run_rounds(candidates, rounds, "polls")

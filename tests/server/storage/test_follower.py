@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -11,113 +9,12 @@ import trio.testing
 
 from softstate.errors import StoreFault, StoreRefused, StoreReplaced, StoreRewound, Unavailable
 from softstate.model import PAGE_RECORDS_MAX
-from softstate.position import Position
-from softstate.server.storage.damage import Damage
-from softstate.server.storage.follower import (
-    OPEN_TRIES,
-    REASONS_MAX,
-    RETRY_S_MAX,
-    RETRY_S_MIN,
-    StoreFollower,
-    first_position,
-)
+from softstate.server.storage.follower import OPEN_TRIES, REASONS_MAX, RETRY_S_MAX, RETRY_S_MIN, first_position
 from softstate.server.storage.guard import CHECKED
-from softstate.store.base import Feed, Write
+from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
-from tests.kit.hub_rig import HubRig, Log, at_once
-
-settled = trio.testing.wait_all_tasks_blocked
-
-
-class FaultyStore(MemoryStore):
-    """A memory store whose calls raise what a test puts on their list, and whose `feed` can be made slow."""
-
-    def __init__(self, disk: MemoryDisk) -> None:
-        super().__init__(disk)
-        self.faults: dict[str, list[Exception]] = {name: [] for name in ("feed", "reopen", "lineage_at", "head")}
-        self.calls: list[str] = []
-        self.waits = 0
-        self.asleep = False
-        self.before_feed: Callable[[], None] = lambda: None
-
-    def _call(self, name: str) -> None:
-        self.calls.append(name)
-        if self.faults[name]:
-            raise self.faults[name].pop(0)
-
-    async def wait(self, after: int) -> None:
-        self.waits += 1
-        if self.asleep:
-            await trio.sleep_forever()
-        await super().wait(after)
-
-    async def feed(self, after: Position, limit: int = PAGE_RECORDS_MAX) -> Feed:
-        self._call("feed")
-        self.before_feed()
-        return await super().feed(after, limit)
-
-    async def reopen(self) -> Position:
-        self._call("reopen")
-        return await super().reopen()
-
-    async def lineage_at(self, revisions: Sequence[int]) -> Sequence[str | None]:
-        self._call("lineage_at")
-        return await super().lineage_at(revisions)
-
-    async def head(self) -> Position:
-        self._call("head")
-        return await super().head()
-
-
-class RowLog(Log):
-    """Logs a lineage row without its name, which is random here."""
-
-    def moved(self, position: Position) -> None:
-        self.append(f"row@{position.revision}")
-
-
-class Rig(HubRig):
-    """A follower between a store and a hub with one subscriber to everything, and another node on the same disk."""
-
-    def __init__(self) -> None:
-        self.disk = MemoryDisk()
-        self.store = FaultyStore(self.disk)
-        self.other = MemoryStore(self.disk)
-        super().__init__(self.disk.image.position)
-        self.log, _ = self.lease("/", log=RowLog())
-        self.follower = StoreFollower(
-            self.store,
-            self.hub,
-            self.bulkhead,
-            Damage(),
-            rewound=self._rewound,
-            skipped=lambda: self.log.append("skipped"),
-        )
-
-    async def _rewound(self, position: Position) -> None:
-        """Take a turn for it, in which no session is told anything of the new history."""
-        old = self.hub.position
-        await trio.lowlevel.checkpoint()
-        assert (self.hub.position, self.follower.guard.generation) == (old, None)
-        self.log.append(f"rewound to {position.revision}")
-
-    async def publish(self, *topics: str) -> None:
-        await self.other.publish([Write(topic, b"\x01") for topic in topics])
-        await settled()
-
-    @property
-    def current(self) -> bool:
-        return self.hub.position == self.disk.image.position and not self.follower.down
-
-
-@asynccontextmanager
-async def following() -> AsyncIterator[Rig]:
-    rig = Rig()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.follower.follow)
-        await settled()
-        yield rig
-        nursery.cancel_scope.cancel()
+from tests.kit.follower_rig import FaultyStore, Rig, following, settled
+from tests.kit.hub_rig import at_once
 
 
 async def test_commits_of_other_nodes_reach_the_hub_in_order_page_by_page() -> None:
@@ -454,80 +351,3 @@ async def test_a_store_that_is_not_ours_keeps_a_node_from_starting() -> None:
     with pytest.raises(StoreRefused):
         await first_position(store)
     assert "reopen" not in store.calls
-
-
-# Learning what the hub leaves out ------------------------------------------------------------------------------------
-
-
-class Learner:
-    """Logs each call, and raises what a test puts on its list first."""
-
-    def __init__(self, rig: Rig, *faults: Exception) -> None:
-        self.rig = rig
-        self.faults = list(faults)
-
-    async def __call__(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.faults:
-            raise self.faults.pop(0)
-        self.rig.log.append(f"learnt at {self.rig.hub.position.revision}")
-
-
-async def test_all_is_learnt_before_changes_are_left_out() -> None:
-    async with following() as rig:
-        rig.follower.learn = Learner(rig, Unavailable("down"), StoreReplaced("swapped"))
-        rig.store.asleep = True
-        await rig.publish("a")
-        before = rig.hub.position.revision
-        rig.log.clear()
-        await rig.other.publish([Write("b", b"\x01"), Write("b", None), Write("c", b"\x01")])
-        await rig.other.compact(tombstones=100, keys=0)
-        rig.follower.check_now(StoreFault("wake up"))
-        with trio.fail_after(5):
-            while not rig.current:
-                await trio.lowlevel.checkpoint()
-        assert rig.log == [f"learnt at {before}", "skipped"]
-
-
-async def test_all_is_learnt_before_a_new_history_begins() -> None:
-    async with following() as rig:
-        backup = rig.disk.snapshot()
-        await rig.publish("a", "b")
-        before = rig.hub.position.revision
-        rig.follower.learn = Learner(rig, Unavailable("down"), StoreReplaced("swapped"))
-        rig.log.clear()
-        rig.disk.restore(backup)
-        rig.follower.check_now(StoreRewound("met by a read"))
-        with trio.fail_after(5):
-            while not rig.current:
-                await trio.lowlevel.checkpoint()
-        assert rig.log[0] == f"learnt at {before}"
-        assert [line.partition(" ")[0] for line in rig.log] == ["learnt", "rewound"]
-
-
-async def test_a_store_that_is_opened_again_with_the_same_history_has_nothing_new_to_learn() -> None:
-    async with following() as rig:
-        rig.follower.learn = Learner(rig)
-        rig.log.clear()
-        rig.store.faults["feed"] = [StoreReplaced("swapped")]
-        rig.follower.check_now(StoreFault("look"))
-        await settled()
-        assert rig.follower.reopened == 1
-        assert not any(line.startswith("learnt") for line in rig.log)
-
-
-async def test_a_node_that_starts_learns_first_whatever_its_store_does(autojump_clock: trio.testing.MockClock) -> None:
-    rig = Rig()
-    rig.follower.learn = Learner(rig, Unavailable("down"), StoreReplaced("swapped"), StoreReplaced("swapped again"))
-    rig.store.faults["reopen"] = [Unavailable("still down")]
-    await rig.follower.learn_first()
-    assert rig.store.calls == ["reopen"] * 3
-    assert rig.log == [f"learnt at {rig.hub.position.revision}"]
-    assert autojump_clock.rate == 0
-
-
-async def test_a_node_does_not_start_on_a_store_that_is_not_its_own() -> None:
-    rig = Rig()
-    rig.follower.learn = Learner(rig, StoreRefused("somebody else's"))
-    with pytest.raises(StoreRefused):
-        await rig.follower.learn_first()
