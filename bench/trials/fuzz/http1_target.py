@@ -101,7 +101,7 @@ def read_by_ours(data: bytes, chunk: int) -> tuple[list[Asked], str | None]:
             if isinstance(event, RequestHead):
                 head = event
             assert head is not None
-            body = event if isinstance(event, bytes) else event.body
+            body = event if isinstance(event, bytes) else conversation.body
             if body is not None:
                 found.append(_asked(head, body))
                 conversation.reply(Reply(200), "")

@@ -18,7 +18,7 @@ from softstate.errors import Invalid
 from softstate.server.config import ServerConfig
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.wire import Wire
-from softstate.server.http1 import Conversation, Refused, Reply, RequestHead
+from softstate.server.http1 import Conversation, KnownHeads, Refused, Reply, RequestHead
 
 RECEIVE_BYTES = 16 * 1024
 """Most bytes that are received, and read, in one turn of the loop: 2,700 chunks of a body at most, in 2 ms."""
@@ -73,13 +73,15 @@ class HttpChannel:
         "answering",
     )
 
-    def __init__(self, wire: Wire, patience: Patience, config: ServerConfig, date: Callable[[], str]) -> None:
+    def __init__(
+        self, wire: Wire, patience: Patience, config: ServerConfig, heads: KnownHeads, date: Callable[[], str]
+    ) -> None:
         self.answering = False
         """Whether a reply to the present request has begun to go out."""
         self._wire = wire
         self._config = config
         self._date = date
-        self._conversation = Conversation(config)
+        self._conversation = Conversation(config, heads)
         self._step = Step.HEAD
         self._fresh = True
         """Whether no request has come yet."""

@@ -16,7 +16,7 @@ from softstate.model import Page, Query
 from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.http.upgrade import Handshake
-from softstate.server.http1 import Reply
+from softstate.server.http1 import KnownHeads, Reply
 from softstate.server.services import Services
 from softstate.server.storage.asker import ASKER
 
@@ -87,6 +87,7 @@ class HttpContext:
         """The connections whose first answer has not been given."""
         self.services = services
         self.config = services.config
+        self.heads = KnownHeads(self.config.headers_max)
         self.gate = services.gate
         self.reads = services.access.reads
         self.unchanged = services.access.unchanged

@@ -8,7 +8,7 @@ peer can cause.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import final
 
@@ -16,6 +16,7 @@ import trio
 
 from softstate.errors import Denied, Invalid, NotFound, RequestError, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
+from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.turns import FREE_BYTES
@@ -45,10 +46,32 @@ from softstate.server.http.routes import (
     with_common_headers,
 )
 from softstate.server.http.shedding import Shedding, shed
-from softstate.server.http.upgrade import Handshake, check_upgrade
+from softstate.server.http.upgrade import Handshake, answer_key, check_upgrade
 from softstate.server.http1 import Refused, Reply, RequestHead
 from softstate.server.storage.asker import ASKER, Asker
-from softstate.wire import JSON
+from softstate.wire import JSON, Codec
+
+
+@dataclass(slots=True)
+class Plan:
+    """The part of a request's meaning that its head and the node's options decide: the same for all equal heads.
+
+    `origin` is the page's, which may talk to this node; `operation` is None until it was looked for, and `codec`, that
+    of a handshake, until that was checked.
+    """
+
+    origin: str | None
+    operation: Operation | None = None
+    codec: Codec | None = None
+
+
+def _plan(request: Request, head: RequestHead, config: ServerConfig) -> Plan:
+    """Check by which name the node was called, and the page that calls. Raises `Refused`."""
+    known_host = is_known_host(request, config.allow_host)
+    if not known_host and request.path not in EXEMPT:
+        check_host(request, config.allow_host)
+    plan = head.plan = Plan(check_origin(request, config.origins, known_host=known_host))
+    return plan
 
 
 @final
@@ -80,7 +103,7 @@ class HttpPeer(HttpChannel):
         self._asker: Asker | None = None
         context.peers[self] = None
         context.greeting += 1
-        super().__init__(wire, context.services.patience, context.config, context.date)
+        super().__init__(wire, context.services.patience, context.config, context.heads, context.date)
 
     def refuse(self, error: RequestError) -> None:
         """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
@@ -121,15 +144,11 @@ class HttpPeer(HttpChannel):
 
     def _take_head(self, head: RequestHead) -> None:
         request = self._request = Request.of(head)
-        config = self._context.config
         try:
-            known_host = is_known_host(request, config.allow_host)
-            if not known_host and request.path not in EXEMPT:
-                check_host(request, config.allow_host)
-            self._origin = check_origin(request, config.origins, known_host=known_host)
+            plan: Plan = head.plan or _plan(request, head, self._context.config)
+            self._origin = plan.origin
             if request.path == WEBSOCKET_PATH:
-                read_query(request.query, {})
-                self._handshake = replace(self._check_handshake(head), token=self._check_token(request))
+                self._handshake = self._check_handshake(request, head, plan)
                 # Its client may give it up while it waits; nothing is read just now if it was sent behind a request.
                 self._want_read(True)
                 self._ask(Kind.UPGRADE)
@@ -137,14 +156,17 @@ class HttpPeer(HttpChannel):
                 reply = options_reply(request, methods_of(request.path))
                 self._answer(with_common_headers(self._context, request, reply))
             else:
-                self._operation = find(request)
+                if plan.operation is None:
+                    plan.operation = find(request)
+                self._operation = plan.operation
                 check_rights(self._context, request, self._operation)
                 if head.body_bytes != 0:
                     check_coding(request)
-                if head.body is None:
+                body = self._conversation.body
+                if body is None:
                     self._await_body()
                 else:
-                    self._take_body(head.body)
+                    self._take_body(body)
         except (Refused, Invalid, Unauthenticated, Denied, Unavailable) as error:
             self._answer(refusal(self._context, request, error))
 
@@ -274,13 +296,16 @@ class HttpPeer(HttpChannel):
 
     # Handshakes -----------------------------------------------------------------------------------------------------
 
-    def _check_handshake(self, head: RequestHead) -> Handshake:
-        if self._context.config.role == "poll":
-            raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
-        handshake = check_upgrade(head)
+    def _check_handshake(self, request: Request, head: RequestHead, plan: Plan) -> Handshake:
+        if plan.codec is None:
+            read_query(request.query, {})
+            if self._context.config.role == "poll":
+                raise Refused(404, NotFound("this node serves no WebSocket (its role is poll): poll it, over HTTP"))
+            plan.codec = check_upgrade(head)
+        answer = answer_key(self._conversation.key, plan.codec)
         if self._context.services.draining:
             raise _draining()
-        return handshake
+        return Handshake(plan.codec, answer, token=self._check_token(request))
 
     def _check_token(self, request: Request) -> str | None:
         """Return the token that a handshake presents, which is refused at once if it is not good."""
@@ -291,7 +316,7 @@ class HttpPeer(HttpChannel):
         return token
 
     def _upgrade(self, handshake: Handshake) -> None:
-        handshake = replace(handshake, behind=self._conversation.take_rest())
+        handshake.behind = self._conversation.take_rest()
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
         self._context.upgrade(self._wire, handshake, self._name, self._worked_since)

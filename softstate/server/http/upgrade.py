@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 from softstate.errors import Invalid, Unsupported
@@ -14,10 +14,12 @@ from softstate.wire import CODECS, Codec
 VERSION = "13"
 
 _OFFER = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
-_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SIXTEEN_BYTES = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handshake:
     """A valid handshake: the codec that it selects, the answer to send, and the bytes received behind it: frames.
 
@@ -30,8 +32,8 @@ class Handshake:
     token: str | None = field(default=None, repr=False)
 
 
-def check_upgrade(head: RequestHead) -> Handshake:
-    """Return the handshake that a request is, with its answer. Raises `Refused` for any other request.
+def check_upgrade(head: RequestHead) -> Codec:
+    """Check that a request is a handshake, but for its key; return the codec that it selects. Raises `Refused`.
 
     Of the subprotocols offered, the first that is known here is selected. Offers of extensions are ignored: nothing is
     sent compressed.
@@ -48,18 +50,20 @@ def check_upgrade(head: RequestHead) -> Handshake:
         raise Refused(426, Unsupported(message), [("Sec-WebSocket-Version", VERSION), *_OFFER])
     if head.body_bytes != 0:
         raise Refused(400, Invalid("a WebSocket handshake has no body"))
-    key = _key(head)
-    codec = _codec(head)
-    return Handshake(codec, _answer(key, codec))
+    for protocol in _value(head, b"sec-websocket-protocol").split(","):
+        codec = CODECS.get(protocol.strip())
+        if codec is not None:
+            return codec
+    raise Refused(400, Unsupported(f"Sec-WebSocket-Protocol must offer {' or '.join(CODECS)}"))
 
 
-def _answer(key: str, codec: Codec) -> bytes:
-    digest = hashlib.sha1((key + _GUID).encode("ascii"), usedforsecurity=False).digest()
-    return (
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode('ascii')}\r\n"
-        f"Sec-WebSocket-Protocol: {codec.protocol}\r\n\r\n"
-    ).encode("ascii")
+def answer_key(key: bytes, codec: Codec) -> bytes:
+    """Return the answer to a valid handshake with this key. Raises `Refused` if that is none."""
+    # One that came twice is joined by a comma, which is no base64.
+    if not _SIXTEEN_BYTES.fullmatch(key):
+        raise Refused(400, Invalid("Sec-WebSocket-Key must be given once, as 16 bytes in base64"))
+    accept = binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return b"".join((_SWITCHING, accept[:-1], b"\r\nSec-WebSocket-Protocol: ", codec.protocol.encode(), b"\r\n\r\n"))
 
 
 def _value(head: RequestHead, name: bytes) -> str:
@@ -68,22 +72,3 @@ def _value(head: RequestHead, name: bytes) -> str:
 
 def _tokens(head: RequestHead, name: bytes) -> list[str]:
     return [token.strip() for token in _value(head, name).lower().split(",")]
-
-
-def _key(head: RequestHead) -> str:
-    key = _value(head, b"sec-websocket-key")
-    try:
-        # One that came twice is joined by a comma, which is no base64.
-        if len(base64.b64decode(key, validate=True)) == 16:
-            return key
-    except (binascii.Error, ValueError):
-        pass
-    raise Refused(400, Invalid("Sec-WebSocket-Key must be given once, as 16 bytes in base64"))
-
-
-def _codec(head: RequestHead) -> Codec:
-    for protocol in _value(head, b"sec-websocket-protocol").split(","):
-        codec = CODECS.get(protocol.strip())
-        if codec is not None:
-            return codec
-    raise Refused(400, Unsupported(f"Sec-WebSocket-Protocol must offer {' or '.join(CODECS)}"))

@@ -5,6 +5,7 @@
 
 from softstate.server.http1.conversation import CONTINUE, Conversation
 from softstate.server.http1.head import RequestHead
+from softstate.server.http1.known_heads import KnownHeads
 from softstate.server.http1.reply import Header, Refused, Reply
 
-__all__ = ["CONTINUE", "Conversation", "Header", "Refused", "Reply", "RequestHead"]
+__all__ = ["CONTINUE", "Conversation", "Header", "KnownHeads", "Refused", "Reply", "RequestHead"]

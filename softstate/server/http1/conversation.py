@@ -9,7 +9,8 @@ from typing import TypeAlias
 from softstate.errors import Invalid, TooLarge
 from softstate.server.config import ServerConfig
 from softstate.server.http1.chunked import ChunkedBody
-from softstate.server.http1.head import RequestHead, check_beginning, read_head
+from softstate.server.http1.head import RequestHead, check_beginning
+from softstate.server.http1.known_heads import KnownHeads
 from softstate.server.http1.reply import Refused, Reply, write_reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -19,7 +20,7 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _END = b"\r\n\r\n"
 
 Event: TypeAlias = RequestHead | bytes | Refused
-"""A head (its `body` is set if it came whole), the body behind it, or a refusal, after which nothing is read."""
+"""A head (`Conversation.body` is set if its body came with it), the body behind it, or a refusal, the last event."""
 
 
 class _State(Enum):
@@ -40,15 +41,22 @@ class Conversation:
 
     A shell calls `feed` with what it received, or with nothing to go on with what is here already, and gets at most one
     event; `go_on` to ask for a body that did not come with its head; then `reply`, whose bytes it sends. What was
-    received of later requests stays here unread until then. Deadlines are the shell's, sizes are held to here.
+    received of later requests stays here unread until then. Deadlines are the shell's, sizes are held to here. `heads`
+    reads heads; it may be shared by many.
     """
 
     __slots__ = (
-        "_chunks", "_config", "_data", "_ended", "_head", "_left", "_pending", "_scanned", "_skipped", "_state",
+        "_chunks", "_config", "_data", "_ended", "_head", "_heads", "_left", "_pending", "_scanned", "_skipped",
+        "_state", "body", "key",
     )  # fmt: skip
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, heads: KnownHeads | None = None) -> None:
+        self.body: bytes | None = None
+        """The body of the present request, if it came together with its head."""
+        self.key = b""
+        """Its ``Sec-WebSocket-Key``, empty if it has none."""
         self._config = config
+        self._heads = KnownHeads(config.headers_max) if heads is None else heads
         self._state = _State.HEAD
         self._pending = b""
         self._ended = False
@@ -135,19 +143,20 @@ class Conversation:
         if end < len(_END):
             self._keep_beginning(data)
             return None
-        head = read_head(data[:end], config.headers_max)
+        head, self.key = self._heads.read(data[:end])
         self._head = head
         self._pending = data[end:] if len(data) > end else b""
         self._scanned = self._skipped = 0
         length = head.body_bytes
         if length == 0:
-            head.body = b""
+            self.body = b""
             self._state = _State.WHOLE
         elif length is not None and length <= min(len(self._pending), config.body_bytes_max):
-            head.body = self._pending[:length]
+            self.body = self._pending[:length]
             self._pending = self._pending[length:]
             self._state = _State.WHOLE
         else:
+            self.body = None
             self._state = _State.HEAD_READ
         return head
 
@@ -241,6 +250,6 @@ class Conversation:
 
     def _forget_request(self) -> None:
         """Drop all that is of the present request, so that nothing of it is taken for a part of the next one."""
-        self._head = self._chunks = None
+        self._head = self._chunks = self.body = None
         if self._data:
             self._data = bytearray()

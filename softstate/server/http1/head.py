@@ -13,7 +13,7 @@ send them in a query as they are (the URL standard, "query percent-encode set").
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httptools
 
@@ -55,12 +55,13 @@ class RequestHead:
     """The head of a request. `path` is as sent, percent-encoding included; header names are lower case.
 
     `headers` has repeated ones joined by commas (RFC 9110 section 5.2). `authority` is what a target in absolute form
-    names before its path, None in origin form. `body_bytes` is the length of the body, None for a chunked one; `body`
-    is the body itself, None until it has come whole. `close`: the peer wants the connection closed after the reply.
+    names before its path, None in origin form. `body_bytes` is the length of the body, None for a chunked one.
+    `close`: the peer wants the connection closed after the reply. `plan` is for the reader's owner: what follows from
+    the head alone, and so from all equal ones (`KnownHeads`).
     """
 
     __slots__ = (
-        "authority", "body", "body_bytes", "close", "expects_continue", "headers", "method", "minor", "path", "query",
+        "authority", "body_bytes", "close", "expects_continue", "headers", "method", "minor", "path", "plan", "query",
     )  # fmt: skip
 
     def __init__(self, method: str, path: str, query: str, authority: str | None, minor: int) -> None:
@@ -71,9 +72,9 @@ class RequestHead:
         self.minor = minor
         self.headers: dict[bytes, bytes] = {}
         self.body_bytes: int | None = 0
-        self.body: bytes | None = None
         self.close = minor == 0
         self.expects_continue = False
+        self.plan: Any = None
 
 
 def read_head(raw: bytes, headers_max: int) -> RequestHead:

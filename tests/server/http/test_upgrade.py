@@ -3,7 +3,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
 from softstate.server.config import ServerConfig
-from softstate.server.http.upgrade import Handshake, check_upgrade
+from softstate.server.http.upgrade import Handshake, answer_key, check_upgrade
 from softstate.server.http1 import Conversation, RequestHead
 from softstate.wire import CBOR, JSON
 from tests.kit.fake_node import Answer, FakeNode, parse
@@ -177,7 +177,7 @@ def test_the_key_is_answered() -> None:
     conversation = Conversation(ServerConfig())
     head = conversation.feed(raw + b"\x81\x00\r\n\r\n")
     assert isinstance(head, RequestHead)
-    answer = check_upgrade(head).answer
+    answer = answer_key(conversation.key, check_upgrade(head))
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert answer.endswith(b"\r\n\r\n")
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer

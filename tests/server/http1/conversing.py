@@ -43,7 +43,7 @@ def converse(raw: bytes, chunk: int = 1 << 20, config: ServerConfig = CONFIG, *,
                 return seen
             if isinstance(event, RequestHead):
                 head = event
-            body = event if isinstance(event, bytes) else event.body
+            body = event if isinstance(event, bytes) else conversation.body
             assert head is not None
             if body is None:
                 try:

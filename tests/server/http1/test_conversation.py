@@ -21,6 +21,12 @@ def asked(conversation: Conversation, data: bytes) -> RequestHead:
     return event
 
 
+def body_of(conversation: Conversation, data: bytes) -> bytes | None:
+    """Feed a head, and return the body that came with it."""
+    asked(conversation, data)
+    return conversation.body
+
+
 def refused(conversation: Conversation, data: bytes = b"") -> Refused:
     event = conversation.feed(data)
     assert isinstance(event, Refused)
@@ -80,7 +86,7 @@ def test_the_overhead_of_chunks_is_bounded(chunk: int) -> None:
 def test_one_call_takes_so_many_chunks_and_the_next_goes_on(ended: bool) -> None:
     """Also if the peer has ended its side meanwhile: nothing is missing of its request."""
     conversation = Conversation(ServerConfig())
-    assert asked(conversation, POST.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked")).body is None
+    assert body_of(conversation, POST.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked")) is None
     conversation.go_on()
     assert conversation.feed(b"1\r\nx\r\n" * (2 * CHUNKS_PER_FEED) + b"0\r\n\r\nrest") is None
     for _ in range(2):
@@ -94,7 +100,7 @@ def test_one_call_takes_so_many_chunks_and_the_next_goes_on(ended: bool) -> None
 
 def test_a_body_over_the_limit_is_refused_before_it_is_asked_for() -> None:
     conversation = Conversation(CONFIG)
-    assert asked(conversation, POST.replace(b": 3", b": 501") + b"x" * 501).body is None
+    assert body_of(conversation, POST.replace(b": 3", b": 501") + b"x" * 501) is None
     with pytest.raises(Refused) as caught:
         conversation.go_on()
     assert caught.value.status == 413
@@ -107,7 +113,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_asked_for() -> None:
 
 def test_a_body_that_came_whole_is_in_the_head() -> None:
     conversation = Conversation(CONFIG)
-    assert asked(conversation, POST + b"abc" + GET).body == b"abc"
+    assert body_of(conversation, POST + b"abc" + GET) == b"abc"
     assert conversation.buffered == len(GET)
     assert conversation.feed() is None, "the reply is due"
     conversation.reply(OK, "")
@@ -116,7 +122,7 @@ def test_a_body_that_came_whole_is_in_the_head() -> None:
 
 def test_a_body_is_read_when_it_is_asked_for() -> None:
     conversation = Conversation(CONFIG)
-    assert asked(conversation, POST + b"a").body is None
+    assert body_of(conversation, POST + b"a") is None
     assert conversation.feed(b"b") is None
     assert conversation.go_on() == b""
     assert conversation.feed() is None
@@ -158,7 +164,7 @@ def test_nobody_else_is_told_to_continue(head: bytes) -> None:
 
 
 def test_a_body_that_came_in_spite_of_expect_needs_no_word() -> None:
-    assert asked(Conversation(CONFIG), POST[:-2] + b"Expect: 100-continue\r\n\r\nabc").body == b"abc"
+    assert body_of(Conversation(CONFIG), POST[:-2] + b"Expect: 100-continue\r\n\r\nabc") == b"abc"
 
 
 # The end -------------------------------------------------------------------------------------------------------------
@@ -271,7 +277,7 @@ def test_nothing_of_a_request_is_left_once_its_reply_was_written(body: bytes, pr
     head = POST if body == b"abc" else POST.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked")
     conversation = Conversation(CONFIG)
     for _ in range(3):
-        assert asked(conversation, head).body is None
+        assert body_of(conversation, head) is None
         conversation.go_on()
         for at in range(len(body) - 1):
             assert conversation.feed(body[at : at + 1]) is None
@@ -281,7 +287,7 @@ def test_nothing_of_a_request_is_left_once_its_reply_was_written(body: bytes, pr
         else:
             conversation.reply(OK, "")
         assert (conversation.reusable, conversation.begun, conversation.keeps) == (True, False, False)
-    assert asked(conversation, GET).body == b""
+    assert body_of(conversation, GET) == b""
 
 
 @pytest.mark.parametrize("value", ["a\r\nEvil: b", "a\nb", "a\rb"])
