@@ -206,6 +206,11 @@ class SessionMachine(SessionCore):
 
     # The node speaks -------------------------------------------------------------------------------------------------
 
+    def passed(self, revision: int) -> None:
+        """Take note that the hub has passed a revision: nothing below it has to be held back any more."""
+        if self.gap_buffer is not None and self.gap_buffer.over(revision):
+            self.gap_buffer = None
+
     def moved(self, position: Position) -> list[Effect]:
         """Take a lineage row that passed through the hub."""
         return self._take(events.POSITION_MOVED, position)

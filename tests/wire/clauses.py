@@ -228,6 +228,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "store/rules/test_prefix_scan.py::test_a_page_of_many_large_prefixes_is_within_the_cost_and_the_answer_in_few_pages",
         "store/rules/test_prefix_scan.py::test_tombstones_are_passed_over_within_the_cost",
     ),
+    "P-SUB-17": (
+        "server/websocket/test_known_subscribes.py::test_the_answer_is_that_of_the_store",
+        "server/websocket/test_known_subscribes.py::test_only_the_newest_versions_are_answered_so",
+        "server/websocket/test_known_subscribes.py::test_a_client_that_has_seen_more_is_for_the_store",
+        "server/websocket/test_known_subscribes.py::test_an_old_level_is_for_the_store",
+    ),
     # Leases and renewals
     "P-REN-1": (
         "wire/test_subscription_digest.py::test_the_published_vectors",

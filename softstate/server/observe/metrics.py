@@ -57,7 +57,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "beats": ("counter", "Beats that were due to sessions."),
     "beat_ms": ("gauge", "Shortest time between two beats of a session."),
     "unreadable": ("gauge", "Topics met whose stored record is damaged, 100 at most: publish them again."),
-    "polls_unchanged": ("counter", "Polls answered as unchanged without the store."),
+    "polls_unchanged": ("counter", "Polls and subscribes that had nothing to learn, answered without the store."),
     "renewals": ("counter", "Lease renewals taken."),
     "head_reads": ("counter", "Head reads, for renewals and to know how old that is which the hub has passed on."),
     "store_reopened": ("counter", "Times that the store was opened again."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -24,12 +24,14 @@ from softstate.server.fanout.pages import encode_in_portions
 from softstate.server.fanout.turns import BYTES_PER_NAME, FREE_BYTES, Waiting
 from softstate.server.storage.asker import PATIENT
 from softstate.server.storage.heads import HeadTicket
+from softstate.server.storage.level import Reading
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_answer, after_request
 from softstate.server.websocket.parts import Parts
 from softstate.server.websocket.publishes import Publishes
+from softstate.server.websocket.shared_frames import frame_for_all
 from softstate.server.websocket.silence import end_silent, silence_s_max
 from softstate.session import (
     Close,
@@ -59,12 +61,6 @@ Work: TypeAlias = Generator[int, None, Sequence[Effect]]
 """Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
 
 _NOTHING: Mapping[int, bytes] = {}
-
-
-@lru_cache(maxsize=8)
-def _frame_for_all(codec: Codec, message: messages.Message) -> bytes:
-    """Frame a message that all connections get at about the same time: once for each codec."""
-    return frame(codec.encode(message), text=codec.text)
 
 
 class Connection(Channel):
@@ -151,7 +147,7 @@ class Connection(Channel):
         assert gap_buffer is not None
         if gap_buffer.takes(record):
             return True
-        self._drop_gap_buffer()
+        self.machine.passed(self._parts.hub.position.revision)
         return False
 
     def flush(self) -> None:
@@ -234,7 +230,7 @@ class Connection(Channel):
 
     def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
         if isinstance(effect, SendFirst):
-            outbox.first(_frame_for_all(self.codec, effect.message))
+            outbox.first(frame_for_all(self.codec, effect.message))
         else:
             outbox.ahead(frame(self.codec.encode(effect.message), text=self.codec.text))
 
@@ -307,27 +303,36 @@ class Connection(Channel):
                 else:
                     self.carry_out(self._renewed(ticket, lag_s))
             else:
-                if self._ticket is not None:
-                    self._ticket.abandon()
-                answered = partial(self._answered, effect)
-                self._ticket = access.reads.submit(effect.query, PATIENT, answered, self.fail)
+                self._drop_waits()
+                # P-SUB-17: a read is a sixth of what a connect costs.
+                page = access.unchanged.answer(effect.query, effect.at_least)
+                if page is not None:
+                    self._take_page(effect, page)
+                else:
+                    answered = partial(self._answered, effect, access.unchanged.begin())
+                    self._ticket = access.reads.submit(effect.query, PATIENT, answered, self.fail)
         except RequestError as error:
             self.carry_out(self._failed(ticket, error))
 
-    def _answered(self, effect: Read, read: ReadTicket) -> None:
-        self._ticket, access = None, self._parts.access
+    def _answered(self, effect: Read, reading: Reading, read: ReadTicket) -> None:
+        self._ticket = None
         if read.error is not None:
             self.carry_out(self._failed(effect.ticket, read.error))
         else:
             assert read.answer is not None
-            if read.answer.position.revision < effect.at_least:
-                trio.lowlevel.spawn_system_task(self._reach, effect, context=copy_context())
-            elif self._parts.gate.open:
-                self._work_on(self._page(effect.ticket, read.answer))
-            else:
-                access.heads.when_heard(partial(self._heard, effect.ticket, read.answer), self.fail)
+            self._parts.access.unchanged.learn(effect.query, read.answer, reading)
+            self._take_page(effect, read.answer)
         self._heard_at = trio.current_time()
         self._go_on()
+
+    def _take_page(self, effect: Read, page: Page) -> None:
+        heads = self._parts.access.heads
+        if page.position.revision < effect.at_least:
+            trio.lowlevel.spawn_system_task(self._reach, effect, context=copy_context())
+        elif self._parts.gate.open or heads.heard:
+            self._work_on(self._page(effect.ticket, page))
+        else:
+            heads.when_heard(partial(self._heard, effect.ticket, page), self.fail)
 
     def _heard(self, ticket: int, page: Page, error: RequestError | None) -> None:
         if error is not None:
@@ -452,7 +457,7 @@ class Connection(Channel):
 
     def _take(self, data: bytes | str) -> None:
         self._heard_at = trio.current_time()
-        self._drop_gap_buffer()
+        self.machine.passed(self._parts.hub.position.revision)
         if len(data) > FREE_BYTES:
             self._work_on(self._large(data))
         else:
@@ -468,11 +473,6 @@ class Connection(Channel):
         if self._measured is not None or isinstance(message, messages.Poll):
             self._measured = after_request(self._measured, message, self._parts.polls, trio.current_time())
         return self.machine.received(message, self._parts.now())
-
-    def _drop_gap_buffer(self) -> None:
-        gap_buffer = self.machine.gap_buffer
-        if gap_buffer is not None and gap_buffer.over(self._parts.hub.position.revision):
-            self.machine.gap_buffer = None
 
     # Patience -------------------------------------------------------------------------------------------------------
 
