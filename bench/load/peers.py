@@ -22,6 +22,10 @@ from bench.load.peer_protocols import PROTOCOLS, Centrifugo, PeerProtocol, Talk
 from bench.load.process import LoadFailed, serve
 
 
+PREPARE_S_MAX = 10.0
+"""Time for a server to start until it takes the preparation."""
+
+
 class PeerClient:
     """One client. `due` is when it gives up an attempt, or begins the next."""
 
@@ -123,6 +127,14 @@ class Peers:
         return self._died_at < math.inf and not self._away and not (freshness and self._stale)
 
     def _prepare(self, request: bytes) -> None:
+        """Have the server take the preparation, which it may refuse while it starts."""
+        until = time.monotonic() + PREPARE_S_MAX
+        while b'"error"' in (answer := self._ask(request)):
+            if time.monotonic() > until:
+                raise LoadFailed(f"the server did not take the preparation: {answer[-200:]!r}")
+            time.sleep(NAP_S_MAX)
+
+    def _ask(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self._port), timeout=OPEN_S_MAX) as talk:
             talk.sendall(request)
             data = b""
@@ -131,6 +143,7 @@ class Peers:
                 if not received:
                     raise LoadFailed(f"the server did not take the preparation: {data[-200:]!r}")
                 data += received
+        return data
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -85,9 +85,10 @@ def test_clients_come_back_and_are_fresh() -> None:
     assert answer["course"][-1][1:4] == (5, 5, answer["attempts"])
 
 
-def test_a_server_that_refuses_ends_the_load() -> None:
+def test_a_server_that_refuses_ends_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.peers.PREPARE_S_MAX", 0.0)
     server, peers = Server(says=b'{"error":{"code":503}}'), Peers()
-    with pytest.raises(LoadFailed, match="the server refused a client"):
+    with pytest.raises(LoadFailed, match="the server did not take the preparation"):
         peers.open(server.port, clients=1, system="nats", seed=1)
     peers.close()
     server.end()
