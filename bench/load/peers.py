@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 import select
 import socket
 import time
@@ -138,7 +139,8 @@ class Peers:
         with socket.create_connection(("127.0.0.1", self._port), timeout=OPEN_S_MAX) as talk:
             talk.sendall(request)
             data = b""
-            while b"MSG " not in data or not data.endswith(b"\r\n"):
+            # The line that begins an answer, and its body: both may come apart.
+            while not re.search(rb"(?s)\r\nMSG [^\r]*\r\n.*\r\n", data):
                 received = talk.recv(RECEIVE_BYTES)
                 if not received:
                     raise LoadFailed(f"the server did not take the preparation: {data[-200:]!r}")
