@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -93,12 +94,21 @@ class Client:
     )
 
     def __init__(
-        self, number: int, urls: Sequence[str], random: Random, topic: str, address: str, *, publishes: bool = False
+        self,
+        number: int,
+        urls: Sequence[str],
+        random: Random,
+        topic: str,
+        address: str,
+        *,
+        publishes: bool = False,
+        beats: bool = True,
     ) -> None:
         self.number = number
         self.home = urls[0]
         self.publishes = publishes
-        self.machine = Machine(MachineOptions(urls=tuple(urls)), random)
+        options = MachineOptions(urls=tuple(urls))
+        self.machine = Machine(options if beats else replace(options, beat_ms=None), random)
         self.topic = topic
         self.address = address
         self.wire: Wire | None = None

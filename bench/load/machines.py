@@ -54,6 +54,7 @@ class Machines(MachineShell):
         self._clients: list[Client] = []
         self._random = Random(1)
         self._spread: Spread = "lease"
+        self._beats = True
         self._live: set[int] = set()
         self._ages = Ages()
         self._publishers: list[Client] = []
@@ -75,12 +76,22 @@ class Machines(MachineShell):
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(
-        self, port: int, clients: int, spread: Spread, seed: int, part: int = 0, opening: int = OPENING_MAX
+        self,
+        port: int,
+        clients: int,
+        spread: Spread,
+        seed: int,
+        part: int = 0,
+        opening: int = OPENING_MAX,
+        *,
+        beats: bool = True,
     ) -> dict[str, Any]:
         """Open the clients, `opening` at a time, until all are live, and begin to publish.
 
-        `part` is the number of this process among several, which have addresses and topics of their own.
+        `part` is the number of this process among several, which have addresses and topics of their own. Without
+        `beats`, clients ask for none.
         """
+        self._beats = beats
         return self._open_all([port], clients, spread, seed, part=part, opening=opening, more=[CLOCK])
 
     def go_on(self, seconds: float) -> dict[str, Any]:
@@ -153,7 +164,8 @@ class Machines(MachineShell):
             random = Random(self._random.getrandbits(64))
             address = f"127.0.0.{1 + part * PART_ADDRESSES + number // ADDRESS_CLIENTS}"
             topic = self._topics[number % TOPICS]
-            client = Client(number, [*urls[first:], *urls[:first]], random, topic, address, publishes=publishes)
+            home_first = [*urls[first:], *urls[:first]]
+            client = Client(number, home_first, random, topic, address, publishes=publishes, beats=self._beats)
             (self._publishers if publishes else self._clients).append(client)
         for publisher in self._publishers:
             self.tell(publisher, Opened())

@@ -4,9 +4,9 @@ Each attempt has a connection of its own, as a publisher has whose old one ended
 publishes come through beside a herd. It counts as acknowledged if the answer is there within `ANSWER_S_MAX`; then the
 connection is closed.
 
-One attempt in ten goes to the topic that all clients follow (`CLOCK`), and all do from a failed one until one was
-acknowledged: so a value from after the restart is there as soon as the node takes one, and the load generators are not
-busy with ten deliveries a second to each client.
+One attempt in ten goes to the topic that all clients follow (`CLOCK`), and all do from a refused connection until one
+is acknowledged: so a value from after the restart is there as soon as the node takes one, and the load generators are
+not busy with ten deliveries a second to each client, also while publishes are acknowledged late.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Witness:
         self._epoll.register(opened.fileno(), select.EPOLLOUT)
 
     def _ready(self, talk: _Conversation, events: int) -> None:
-        if events & select.EPOLLOUT and not events & (select.EPOLLERR | select.EPOLLHUP):
+        if events & select.EPOLLOUT and events & (select.EPOLLERR | select.EPOLLHUP):
+            self._followed_next = True
+        elif events & select.EPOLLOUT:
             self._epoll.modify(talk.socket.fileno(), select.EPOLLIN)
             with suppress(OSError):  # reading meets the same error
                 talk.socket.send(talk.request)
@@ -139,7 +141,8 @@ class Witness:
 
     def _end(self, talk: _Conversation, took_s: float) -> None:
         talk.attempt.took_s = took_s if took_s <= ANSWER_S_MAX else math.inf
-        self._followed_next = talk.attempt.took_s == math.inf
+        if took_s < math.inf:
+            self._followed_next = False
         del self._talks[talk.socket.fileno()]
         self._epoll.unregister(talk.socket.fileno())
         talk.socket.close()

@@ -26,6 +26,8 @@ from bench.measure.servers import Server, ServerFailed, count_lost, folder, runn
 from bench.measure.witness import Attempt, Witness
 from softstate.cli.processes.child import free_port
 
+BEATS_CLIENTS_MAX = 5_000
+"""Clients that have a beat each second: more would need more of the generators than two cores have beside a node."""
 PART_CLIENTS = 1_000
 """A herd of so many clients is opened by two processes."""
 SETTLE_TTLS = 1.25 / 3
@@ -53,6 +55,11 @@ class Herd:
     down_s: float = 0.0
     ttl_s: float = 60.0
     busy: int = 0
+
+    @property
+    def beats(self) -> bool:
+        """Whether the clients ask for beats."""
+        return self.clients <= BEATS_CLIENTS_MAX
 
     def __str__(self) -> str:
         busy = f", {self.busy} core{'s' if self.busy > 1 else ''} busy" if self.busy else ""
@@ -142,9 +149,8 @@ def _open(parts: Sequence[LoadProcess], port: int, herd: Herd, system: System) -
     began = time.monotonic()
     for number, part in enumerate(parts):
         share = herd.clients * (number + 1) // len(parts) - herd.clients * number // len(parts)
-        part.tell(
-            "open", port=port, clients=share, seed=1, part=number, opening=OPENING_MAX // len(parts), **system.options
-        )
+        options = {**system.options, **({"beats": herd.beats} if system.own else {})}
+        part.tell("open", port=port, clients=share, seed=1, part=number, opening=OPENING_MAX // len(parts), **options)
     for part in parts:
         part.answer()
     return time.monotonic() - began

@@ -99,6 +99,8 @@ def recovery(
     report.note("handshake rate: measured in the same run, when the clients opened for the first time, 64 at once")
     report.note("publishes: one each 0.1 s on a new connection, since the node listens; acknowledged within 0.5 s")
     report.note("fresh: holds a value whose publish began after the kill")
+    if not herd.beats:
+        report.note("so many clients ask for no beats, which their processes could not read beside the herd")
     if herd.clients <= CLIENTS[True]:
         report.note("the node's restart is a large part of the time over which so few clients are spread")
     return report
