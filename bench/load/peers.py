@@ -22,7 +22,6 @@ from bench.load.machines import OPEN_S_MAX, OPENING_MAX, PART_ADDRESSES
 from bench.load.peer_protocols import PROTOCOLS, Centrifugo, PeerProtocol, Talk
 from bench.load.process import LoadFailed, serve
 
-
 PREPARE_S_MAX = 10.0
 """Time for a server to start until it takes the preparation."""
 
