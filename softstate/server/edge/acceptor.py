@@ -103,6 +103,8 @@ class Acceptor:
         self._clock = clock
         self._listening: dict[int, Listening] = {}
         self._paused = False
+        self._left: list[Listening] = []
+        """Those whose connections the last turn has left waiting."""
         self._behind = False
         """Whether some were left waiting: by the last turn, or since none was accepted for a while."""
         self.held = False
@@ -125,6 +127,7 @@ class Acceptor:
             self._poller.remove(listening.fd)
             listening.close()
         self._listening.clear()
+        self._left = []
 
     def _set_waiting(self) -> None:
         for fd in self._listening:
@@ -147,8 +150,14 @@ class Acceptor:
             self._set_waiting()
 
     def accept(self, ready: Iterable[int]) -> None:
-        """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets."""
-        waiting = [listening for fd in ready if (listening := self._listening.get(fd)) is not None]
+        """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets.
+
+        And where the last turn has left some: with more sockets ready than a turn is told of, the system tells of each
+        in some turns only. In a herd, that left most of the time for accepting unused.
+        """
+        waiting = list(self._left)
+        waiting += [each for fd in ready if (each := self._listening.get(fd)) is not None and each not in waiting]
+        self._left = []
         if not waiting:
             return
         with self._bulkhead.contain("accept", partial(self._pause, RETRY_S)):
@@ -157,6 +166,8 @@ class Acceptor:
             while waiting and not (self._paused or self._full()) and self._clock() < until:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
             self._behind = self._paused or bool(waiting)
+            if not (self._paused or self.held):
+                self._left = waiting
 
     def _accept_one(self, listening: Listening) -> bool:
         """Accept one connection; return False if none waits, or none can be accepted."""

@@ -374,3 +374,13 @@ async def test_the_system_is_asked_again_after_a_refusal(monkeypatch: pytest.Mon
         assert not refusals
         nursery.cancel_scope.cancel()
     listener.socket.close()
+
+
+async def test_those_left_waiting_are_accepted_though_the_system_does_not_tell_of_them_again() -> None:
+    """It tells of so many sockets a turn, and of each in its turn."""
+    rig = Rig(FakeListening(1, *range(6)), FakeListening(2, *range(10, 12)))
+    assert len(rig.turn()) == 4
+    rig.acceptor.accept([])
+    assert len(rig.begun) == 8
+    rig.acceptor.accept([])
+    assert len(rig.begun) == 8
