@@ -283,6 +283,7 @@ class Node:
             poll_ms=config.poll_every_ms,
             base_ms=config.recover_base_ms,
             cap_ms=config.recover_cap_ms,
+            timeout_ms=config.timeout_ms,
         )
         limits = Limits(
             subscriptions=config.subscriptions_max,

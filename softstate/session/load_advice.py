@@ -61,8 +61,14 @@ POLL_MS = 15_000
 RECOVER_BASE_MS = 500
 """Default for the first backoff of a client."""
 
+TIMEOUT_MS = 5_000
+"""Default for the time that a client waits for an answer."""
+
 RECOVER_CAP_MS = 30_000
 """Default for the longest backoff of a client, while the node can serve all of its clients that often."""
+
+POLLED_BEFORE = 0.5
+"""Clients poll before a connect that is due later than this part of the time waited for an answer (P-CLI-14)."""
 
 POLL_LATE = 1.2
 """A poll is expected for this many times the interval that its client was told: clients vary it by 20 % (P-CLI-1)."""
@@ -304,6 +310,7 @@ def advise(
     poll_ms: int = POLL_MS,
     base_ms: int = RECOVER_BASE_MS,
     cap_ms: int = RECOVER_CAP_MS,
+    timeout_ms: int = TIMEOUT_MS,
     least_ms: int = SPREAD_MS_MIN,
     most_ms: int = SPREAD_MS_MAX,
 ) -> tuple[PollAdvice, RecoverAdvice]:
@@ -315,9 +322,14 @@ def advise(
 
     `poll_ms` and `cap_ms` are what clients get while the node is fast enough. Otherwise the poll interval grows to
     N / (2/3 · polls per second), the cap to 2N / (2/3 · handshakes per second), with N / (2/3 · rate) bounded by
-    `least_ms` and `most_ms` as in `spread_ms`.
+    `least_ms` and `most_ms` as in `spread_ms`. Clients that wait up to `timeout_ms` for an answer poll before a connect
+    that is due later than half of that (P-CLI-14): time for these polls is added to the spread of all.
     """
     polls_ms = spread_ms(sessions + polling, polls_per_s, least_ms, most_ms)
     handshakes_ms = spread_ms(sessions, handshakes_per_s, least_ms, most_ms)
+    late = max(1 - timeout_ms * POLLED_BEFORE / handshakes_ms, 0)
+    # A poll costs no more than a connect, also on a node that has measured none.
+    rate_per_s = LOAD * max(polls_per_s, handshakes_per_s)
+    handshakes_ms = min(handshakes_ms + math.ceil(late * sessions * 1000 / rate_per_s), most_ms)
     poll = PollAdvice(every_ms=max(poll_ms, polls_ms), spread_ms=polls_ms)
     return poll, RecoverAdvice(spread_ms=handshakes_ms, base_ms=base_ms, cap_ms=max(cap_ms, 2 * handshakes_ms))

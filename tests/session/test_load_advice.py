@@ -279,9 +279,21 @@ def test_a_small_node_gives_the_defaults() -> None:
 
 
 def test_a_node_with_many_sessions_spreads_them() -> None:
-    poll, recover = advise(90_000, 1000.0, 4000.0)
+    poll, recover = advise(90_000, 1000.0, 4000.0, timeout_ms=300_000)
     assert recover == RecoverAdvice(spread_ms=135_000, base_ms=RECOVER_BASE_MS, cap_ms=2 * 135_000)
     assert poll == PollAdvice(every_ms=33_750, spread_ms=33_750)
+
+
+def test_the_polls_before_late_connects_have_time_too() -> None:
+    """Of clients spread over 10 s, three quarters poll before a connect that is due later than 2.5 s."""
+    _, recover = advise(10_000, 1500.0, 3000.0)
+    assert recover.spread_ms == 10_000 + 0.75 * 5_000
+    _, recover = advise(10_000, 6000.0, 3000.0)
+    assert recover.spread_ms == 2_500
+    _, recover = advise(10_000, 1500.0, 500.0)
+    assert recover.spread_ms == 10_000 + 0.75 * 10_000
+    _, recover = advise(10_000, 1500.0, 3000.0, most_ms=12_000)
+    assert recover.spread_ms == 12_000
 
 
 def test_clients_that_poll_count_beside_those_with_a_session() -> None:
