@@ -28,7 +28,7 @@ from softstate.server.storage.level import Reading
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
-from softstate.server.websocket.measuring import after_answer, after_request
+from softstate.server.websocket.measuring import after_effects, after_request
 from softstate.server.websocket.parts import Parts
 from softstate.server.websocket.publishes import Publishes
 from softstate.server.websocket.shared_frames import frame_for_all
@@ -93,8 +93,7 @@ class Connection(Channel):
         self._measured: MeasuredRequest | None = measured
         self._publishes: Publishes | None = None
         self._draining = False
-        # A read that waits for its answer, work that waits for a turn, and the effect that asks for a read, which waits
-        # for the replies to be taken, or for all messages that were received with it.
+        # A read and work under way, and a read that waits for replies to be taken, or for what was received with it.
         self._ticket: ReadTicket | None = None
         self._turn: Waiting | None = None
         self._held: Read | ReadHead | None = None
@@ -106,13 +105,13 @@ class Connection(Channel):
 
     def begin(self, answer: bytes) -> None:
         """Send the answer to the handshake."""
-        assert self.outbox is not None
-        if self._measured is not None:
-            self._measured.works(trio.current_time())
-        self.outbox.reply(answer)
-        self.outbox.flush()
-        if self._measured is not None:
-            self._measured.waits(trio.current_time())
+        outbox, measured = self.outbox, self._measured
+        assert outbox is not None
+        assert measured is not None
+        measured.works(trio.current_time())
+        outbox.reply(answer)
+        outbox.flush()
+        measured.waits(trio.current_time())
 
     def _ended(self) -> None:
         if self._measured is not None:
@@ -227,6 +226,8 @@ class Connection(Channel):
                 case DropUncovered() | CloseOther() | Close():
                     self._end_some(outbox, effect)
         outbox.flush()
+        if self._measured is not None:
+            self._measured = after_effects(self._measured, effects, trio.current_time())
 
     def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
         if isinstance(effect, SendFirst):
@@ -270,8 +271,6 @@ class Connection(Channel):
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         data = frame(self.codec.encode(message, records, self._encoded), text=self.codec.text)
         key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
-        if self._measured is not None:
-            self._measured = after_answer(self._measured, message, trio.current_time())
         if isinstance(message, messages.Welcome):
             outbox.anchor = key
 
@@ -457,6 +456,8 @@ class Connection(Channel):
 
     def _take(self, data: bytes | str) -> None:
         self._heard_at = trio.current_time()
+        if self._measured is not None:
+            self._measured.works(self._heard_at)
         self.machine.passed(self._parts.hub.position.revision)
         if len(data) > FREE_BYTES:
             self._work_on(self._large(data))

@@ -6,7 +6,9 @@ The work for a client that comes live is measured from its handshake to its firs
 
 from __future__ import annotations
 
-from softstate.session import MeasuredRequest, ServiceRate
+from collections.abc import Sequence
+
+from softstate.session import Effect, MeasuredRequest, Send, ServiceRate
 from softstate.wire import messages
 from softstate.wire.messages import Polled, Subscribed, Welcome
 
@@ -25,17 +27,23 @@ def after_request(
     return measured
 
 
-def after_answer(measured: MeasuredRequest, message: messages.Message, now: float) -> MeasuredRequest | None:
-    """Return what is still measured once a message was sent to the client."""
-    match message:
-        case Subscribed(more=True) | Polled(more=True):
-            measured.works(now)
-            return measured
-        case Welcome(resumed=False):
-            measured.waits(now)
-            return measured
-        case Subscribed() | Polled() | Welcome():
-            measured.served(now)
-        case _:
-            measured.left(now)
-    return None
+def after_effects(measured: MeasuredRequest, effects: Sequence[Effect], now: float) -> MeasuredRequest | None:
+    """Return what is still measured once effects were carried out, and what they send was written.
+
+    Reading a message and writing the answers count: they are a third of the work for a client that comes live.
+    """
+    for effect in effects:
+        if not isinstance(effect, Send):
+            continue
+        match effect.message:
+            case Subscribed(more=True) | Polled(more=True):
+                pass
+            case Welcome(resumed=False):
+                measured.waits(now)
+            case Subscribed() | Polled() | Welcome():
+                measured.served(now)
+                return None
+            case _:
+                measured.left(now)
+                return None
+    return measured
