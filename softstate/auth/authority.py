@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import final
+from typing import Any, final
 
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Identity, Why, refused
@@ -21,9 +21,9 @@ from softstate.auth.token import (
     groups_of,
     is_static,
     own_grant,
+    read_claims,
     read_token,
     scopes_of,
-    signed_part,
 )
 from softstate.model import Record
 from softstate.wire.messages import TOKEN_CHARS_MAX
@@ -177,8 +177,8 @@ class RulesAuthority:
         """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
         identity = self.identify(token, now, wall)
         if isinstance(identity.evidence, _Signed):
-            signed = Token.of(identity.evidence.payload, identity.evidence.type)
-            return self._known(signed, self._issuers[identity.issuer]), identity
+            claims = read_claims(identity.evidence.payload)
+            return self._known(claims, self._issuers[identity.issuer]), identity
         return Known(STATIC_ISSUER, identity.subject, own=self._tokens[identity.token].allow), identity
 
     @property
@@ -242,21 +242,21 @@ class RulesAuthority:
         if issuer is None:
             raise refused(Why.ISSUER, f"this node does not know the token's issuer {token.issuer!a}")
         key = self._key(token, now)
-        if not key.verifies(text):
+        if not key.verifies(token.signed, token.signature):
             raise refused(Why.SIGNATURE, f"the token's signature is not of key {key.id!a} of its issuer")
-        check_claims(token, issuer)
-        left = check_times(token, issuer, wall)
+        check_claims(token.header.type, token.claims, issuer)
+        left = check_times(token.claims, issuer, wall)
         return Identity(
-            token.issuer,
+            issuer.name,
             token.subject,
-            self._rules.grant_of(self._known(token, issuer)),
+            self._rules.grant_of(self._known(token.claims, issuer)),
             now + left,
             key=key.id or "",
             issued_at=token.issued_at,
-            token=digest_of(signed_part(text) or text),
+            token=digest_text(sha256(token.signed).digest()),
             token_id=digest_of(token.id) if token.id else "",
             generation=self.generation,
-            evidence=_Signed(token.type, token.payload, key, now - wall),
+            evidence=_Signed(token.header.type, token.payload, key, now - wall),
         )
 
     def _signed_again(self, identity: Identity, signed: _Signed, now: float) -> Identity:
@@ -265,18 +265,19 @@ class RulesAuthority:
             raise refused(Why.ISSUER, f"this node no longer knows the token's issuer {identity.issuer!a}")
         if not self.keyrings[identity.issuer].holds(signed.key, now):
             raise refused(Why.UNKNOWN_KEY, f"key {signed.key.id!a} of the token's issuer has been removed")
-        token = Token.of(signed.payload, signed.type)
-        check_claims(token, issuer)
-        left = check_times(token, issuer, now - signed.ahead_s)
-        grant = self._rules.grant_of(self._known(token, issuer))
+        claims = read_claims(signed.payload)
+        check_claims(signed.type, claims, issuer)
+        left = check_times(claims, issuer, now - signed.ahead_s)
+        grant = self._rules.grant_of(self._known(claims, issuer))
         return replace(identity, grant=grant, until=now + left, generation=self.generation)
 
     def _key(self, token: Token, now: float) -> Key:
         keyring = self.keyrings[token.issuer]
-        key = keyring.find(token.key, token.algorithm, now)
+        wanted = token.header
+        key = keyring.find(wanted.key, wanted.algorithm, now)
         if key is not None:
             return key
-        what = f"key {token.key[:64]!a}" if token.key is not None else "single key"
+        what = f"key {wanted.key[:64]!a}" if wanted.key is not None else "single key"
         names = ", ".join(ascii(item.id) for item in keyring.keys[:8]) or "none"
         looked = ""
         if keyring.fetched:
@@ -284,17 +285,17 @@ class RulesAuthority:
             looked = "; not looked yet" if math.isinf(ago) else f"; looked {ago:.0f} s ago"
         raise refused(
             Why.UNKNOWN_KEY,
-            f"no {what} for {token.algorithm[:32]!a} of issuer {token.issuer!a} (known: {names}{looked})",
+            f"no {what} for {wanted.algorithm[:32]!a} of issuer {token.issuer!a} (known: {names}{looked})",
         )
 
     @staticmethod
-    def _known(token: Token, issuer: Issuer) -> Known:
+    def _known(claims: Mapping[str, Any], issuer: Issuer) -> Known:
         return Known(
-            token.issuer,
-            token.subject,
-            groups_of(token, issuer),
-            scopes_of(token),
-            token.claims,
-            own_grant(token, issuer),
+            issuer.name,
+            claims["sub"],
+            groups_of(claims, issuer),
+            scopes_of(claims),
+            claims,
+            own_grant(claims, issuer),
             issuer.ceiling,
         )

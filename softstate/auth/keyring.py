@@ -28,8 +28,8 @@ class Key(Protocol):
     def print(self) -> str:
         """The key itself in short: two keys of one print are the same."""
 
-    def verifies(self, token: str) -> bool:
-        """Tell whether this key has signed a token of which `read_token` has said that it is made as it should be."""
+    def verifies(self, signed: bytes, signature: bytes) -> bool:
+        """Tell whether a signature of these bytes is of this key."""
 
 
 @dataclass(frozen=True, slots=True)

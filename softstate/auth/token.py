@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from softstate.auth.identity import Why, refused
@@ -47,8 +48,14 @@ SUBJECT_CHARS_MAX = 255
 MET_MAX = 2_048
 """Most patterns that one token may bring along, times those of its issuer's ceiling: each is met with each."""
 
+HEADERS_KEPT = 256
+"""Headers that are remembered: one key mostly signs tokens of one header."""
+
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{2,1400}\.[A-Za-z0-9_-]{2,8192}\.[A-Za-z0-9_-]{0,1400}")
 _STATIC = re.compile(STATIC_PREFIX + r"[A-Za-z0-9_-]{43}")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_LAST = {1: "", 2: "AQgw", 3: "AEIMQUYcgkosw048"}
+"""The last characters of base64url that is not a multiple of four: others have bits that nothing decodes."""
 _FORBIDDEN = ("crit", "jku", "x5u", "jwk", "b64", "zip", "enc")
 _NUMBER_MAX = 1e12
 """Largest time in seconds: 30,000 years are a slip, and floats beyond are no times."""
@@ -74,22 +81,26 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """The part of a token's header that counts."""
+
+    type: str | None
+    algorithm: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A token that is made as it should be; nothing in it is known to be true before its signature is checked.
 
-    `claims` is what `payload` says.
+    `claims` is what `payload` says; `signed` is what `signature` is of.
     """
 
-    type: str | None
+    header: Header
     payload: bytes
     claims: Mapping[str, Any]
-    algorithm: str = ""
-    key: str | None = None
-
-    @staticmethod
-    def of(payload: bytes, kind: str | None, algorithm: str = "", key: str | None = None) -> Token:
-        """Return a token of that payload. Raises `Unauthenticated` unless its claims are made as they should be."""
-        return Token(kind, payload, _claims(payload), algorithm, key)
+    signed: bytes
+    signature: bytes
 
     @property
     def issuer(self) -> str:
@@ -141,9 +152,14 @@ def read_token(text: str) -> Token:
         raise _malformed(f"a token has at most {TOKEN_CHARS_MAX} characters, this one {len(text)}")
     if not _SHAPE.fullmatch(text):
         raise _malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
-    head, payload, signature = text.split(".")
-    header = _object(_bytes(head, "header"), "header")
-    _bytes(signature, "signature")
+    head, body, signature = text.split(".")
+    header, seal, payload = _header(head), _bytes(signature, "signature"), _bytes(body, "claims")
+    return Token(header, payload, read_claims(payload), text.rpartition(".")[0].encode(), seal)
+
+
+@lru_cache(HEADERS_KEPT)
+def _header(text: str) -> Header:
+    header = _object(_bytes(text, "header"), "header")
     for name in _FORBIDDEN:
         if name in header:
             raise _malformed(f"the token's header must not hold {name!r}")
@@ -152,16 +168,16 @@ def read_token(text: str) -> Token:
         raise _malformed("'alg', 'kid' and 'typ' of the token's header must be text, and there must be an 'alg'")
     if algorithm.lower() == "none":
         raise refused(Why.SIGNATURE, "the token is not signed ('alg' is none)")
-    return Token.of(_bytes(payload, "claims"), kind, algorithm, key)
+    return Header(kind, algorithm, key)
 
 
-def check_claims(token: Token, issuer: Issuer) -> None:
-    """Check all that the signed claims say, but for their times. Raises `Unauthenticated`."""
-    kind = None if token.type is None else token.type.lower().removeprefix("application/")
-    if kind not in (issuer.types or (None, *TYPES)):
+def check_claims(kind: str | None, claims: Mapping[str, Any], issuer: Issuer) -> None:
+    """Check the type of a signed token, and all its claims, but for their times. Raises `Unauthenticated`."""
+    bare = None if kind is None else kind.lower().removeprefix("application/")
+    if bare not in (issuer.types or (None, *TYPES)):
         allowed = " or ".join(issuer.types or TYPES)
-        raise _malformed(f"the token is of type {_shown(token.type)}, this node accepts {allowed}")
-    audience = token.claims.get("aud")
+        raise _malformed(f"the token is of type {_shown(kind)}, this node accepts {allowed}")
+    audience = claims.get("aud")
     audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
         raise _malformed("the token must have an 'aud' that is text, or a list of texts")
@@ -171,18 +187,18 @@ def check_claims(token: Token, issuer: Issuer) -> None:
             f"the token is for audience {', '.join(map(_shown, audiences[:4])) or 'nobody'}, this node accepts"
             f" {', '.join(map(_shown, issuer.audience))}",
         )
-    if "cnf" in token.claims:
+    if "cnf" in claims:
         raise refused(
             Why.BOUND, "the token is bound to a key of its holder ('cnf'), which this node does not check: ask for one"
             " that is not bound"
         )  # fmt: skip
 
 
-def check_times(token: Token, issuer: Issuer, wall: float) -> float:
+def check_times(claims: Mapping[str, Any], issuer: Issuer, wall: float) -> float:
     """Check the times of a token; return for how long it is good, in seconds. Raises `Unauthenticated`."""
-    expires = float(token.claims["exp"])
-    issued = token.claims.get("iat")
-    begins = max(float(token.claims.get("nbf", -math.inf)), -math.inf if issued is None else float(issued))
+    expires = float(claims["exp"])
+    issued = claims.get("iat")
+    begins = max(float(claims.get("nbf", -math.inf)), -math.inf if issued is None else float(issued))
     left = expires + issuer.leeway_s - wall
     if left <= 0:
         raise refused(
@@ -204,20 +220,20 @@ def check_times(token: Token, issuer: Issuer, wall: float) -> float:
     return left
 
 
-def own_grant(token: Token, issuer: Issuer) -> Allow | None:
+def own_grant(claims: Mapping[str, Any], issuer: Issuer) -> Allow | None:
     """Return what the claims of a token grant, None if nothing. Raises `Unauthenticated` if they are malformed."""
     if not issuer.trust_grants:
         return None
     read: list[str] = []
     write: list[str] = []
-    claim = token.claims.get(issuer.grants_claim)
+    claim = claims.get(issuer.grants_claim)
     if claim is not None:
         field = f"the token's {issuer.grants_claim!r}"
         if not isinstance(claim, dict) or "admin" in claim:
             raise _malformed(f"{field} must be an object of 'read' and 'write': only a rule makes an administrator")
         read += _patterns(claim.get("read", []), f"{field}.read")
         write += _patterns(claim.get("write", []), f"{field}.write")
-    details = token.claims.get("authorization_details", [])
+    details = claims.get("authorization_details", [])
     if not isinstance(details, list) or not all(isinstance(detail, dict) for detail in details):
         raise _malformed("the token's 'authorization_details' must be a list of objects")
     for detail in details:
@@ -238,21 +254,22 @@ def own_grant(token: Token, issuer: Issuer) -> Allow | None:
     return Allow(Who(), tuple(read), tuple(write), where="the token itself") if read or write else None
 
 
-def groups_of(token: Token, issuer: Issuer) -> frozenset[str]:
+def groups_of(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
     """Return the groups that a token names: a list of texts, or one."""
-    claim = token.claims.get(issuer.groups_claim)
+    claim = claims.get(issuer.groups_claim)
     return frozenset(text for text in (claim if isinstance(claim, list) else [claim]) if isinstance(text, str))
 
 
-def scopes_of(token: Token) -> frozenset[str]:
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
     """Return the scopes of a token: one text with blanks between them, or a list of texts."""
-    claim = token.claims.get("scope")
+    claim = claims.get("scope")
     if isinstance(claim, str):
         return frozenset(claim.split())
     return frozenset(text for text in claim if isinstance(text, str)) if isinstance(claim, list) else frozenset()
 
 
-def _claims(payload: bytes) -> dict[str, Any]:
+def read_claims(payload: bytes) -> dict[str, Any]:
+    """Return the claims of a token. Raises `Unauthenticated` for those that are not made as they should be."""
     claims = _object(payload, "claims")
     for name in ("iss", "sub"):
         if not _is_text(claims.get(name)):
@@ -278,13 +295,10 @@ def _patterns(value: object, field: str) -> list[str]:
 
 def _bytes(text: str, what: str) -> bytes:
     """Decode base64url. Only the one spelling of the same bytes is taken: a token is known by its digest."""
-    try:
-        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        data = b""
-    if urlsafe_b64encode(data).rstrip(b"=").decode() != text:
+    left = len(text) % 4
+    if left and text[-1] not in _LAST[left]:
         raise _malformed(f"the token's {what} is not base64url")
-    return data
+    return a2b_base64(text.encode().translate(_STANDARD) + b"=" * (-left % 4))
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

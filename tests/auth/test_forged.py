@@ -17,10 +17,10 @@ from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
 from softstate.auth.rules import Allow, Who
 from softstate.auth.signature import SigningKey, import_jwk, import_signing_key
-from softstate.auth.token import Issuer, read_token
+from softstate.auth.token import HEADERS_KEPT, Issuer, _header, read_token
 from softstate.errors import Unauthenticated
 from tests.auth.keys import ALGORITHMS, key
-from tests.auth.tokens import NOW, WALL, Refused, claims, encoded
+from tests.auth.tokens import NOW, WALL, Refused, claims, encoded, verifies
 
 
 def stranger(name: str) -> SigningKey:
@@ -381,11 +381,31 @@ def test_a_good_token_with_another_letter_is_refused(data: st.DataObject) -> Non
 def test_a_public_key_given_back_changes_nothing(noise: str) -> None:
     again = import_jwk(key("e").public_jwk() | {"x-note": noise}, fetched=True)
     assert again.print == key("e").public.print
-    assert again.verifies(good("e"))
+    assert verifies(again, good("e"))
 
 
 def test_a_signing_key_survives_its_file() -> None:
     for name in ALGORITHMS:
         again = import_signing_key(json.dumps(dict(key(name).jwk)).encode())
         authority().identify(again.sign(claims()), NOW, WALL)
-        assert read_token(again.sign(claims())).key == name
+        assert read_token(again.sign(claims())).header.key == name
+
+
+def test_few_headers_are_remembered_and_none_that_is_refused() -> None:
+    """Each token may bring another one."""
+    _header.cache_clear()
+    for number in range(HEADERS_KEPT + 2):
+        authority().identify(head(x=number), NOW, WALL)
+    assert _header.cache_info().currsize == HEADERS_KEPT
+    for _ in range(2):
+        with Refused(Why.MALFORMED):
+            authority().identify(head(crit=[]), NOW, WALL)
+
+
+@CHECKED
+@given(st.text("ABQZaghwz09-_", min_size=2, max_size=9))
+def test_only_the_usual_spelling_of_bytes_is_taken(spelt: str) -> None:
+    usual = encoded(urlsafe_b64decode(spelt + "==")) if len(spelt) % 4 != 1 else None
+    presented = ".".join([*parts("h")[:2], spelt])
+    with Refused(Why.SIGNATURE if spelt == usual else Why.MALFORMED):
+        authority().identify(presented, NOW, WALL)

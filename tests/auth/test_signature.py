@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from joserfc.jwk import OKPKey, RSAKey
 
-from softstate.auth import signature
 from softstate.auth.signature import (
     ALGORITHMS,
     BadKey,
@@ -21,7 +20,7 @@ from softstate.auth.signature import (
     new_key,
 )
 from tests.auth.keys import ALGORITHMS as NAMES, key
-from tests.auth.tokens import claims, encoded
+from tests.auth.tokens import claims, encoded, verifies
 
 
 def public(name: str, **more: object) -> dict[str, object]:
@@ -143,8 +142,8 @@ def test_a_key_for_an_algorithm_that_is_not_wanted_is_refused() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signature_is_checked_by_its_key_alone(name: str) -> None:
     token = key(name).sign(claims())
-    assert [other for other in NAMES if key(other).public.verifies(token)] == [name]
-    assert not key(name, "stranger").public.verifies(token)
+    assert [other for other in NAMES if verifies(key(other).public, token)] == [name]
+    assert not verifies(key(name, "stranger").public, token)
 
 
 @pytest.mark.parametrize("bits", [256, 384, 512])
@@ -158,7 +157,7 @@ def test_a_secret_is_as_long_as_its_hash(bits: int) -> None:
 def test_a_secret_is_the_bytes_of_its_file_or_a_key_in_it() -> None:
     token = key("h").sign(claims())
     raw = urlsafe_b64decode(key("h").jwk["k"] + "=")
-    assert import_secret(json.dumps(dict(key("h").jwk)).encode()).verifies(token)
+    assert verifies(import_secret(json.dumps(dict(key("h").jwk)).encode()), token)
     other = import_secret(b"a secret of more than thirty-two bytes\n")
     assert other.id is None
     assert other.print == import_secret(b"a secret of more than thirty-two bytes").print
@@ -184,7 +183,7 @@ def test_a_public_key_may_be_pem(name: str) -> None:
     private = kind.import_key(dict(key(name).jwk))
     found = import_pem(private.as_pem(private=False))
     assert (found.id, found.print) == (None, key(name).public.print)
-    assert found.verifies(key(name).sign(claims()))
+    assert verifies(found, key(name).sign(claims()))
     with pytest.raises(BadKey, match="private key"):
         import_pem(private.as_pem(private=True))
 
@@ -200,7 +199,7 @@ def test_what_is_no_pem_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "RS256"])
 def test_a_new_key_signs_and_has_its_thumbprint_for_an_id(algorithm: str) -> None:
     made = new_key(algorithm)
-    assert made.public.verifies(made.sign(claims()))
+    assert verifies(made.public, made.sign(claims()))
     assert made.public.id == made.public.print
     assert import_signing_key(json.dumps(dict(made.jwk)).encode()).public.print == made.public.print
     assert algorithm in ALGORITHMS
@@ -239,13 +238,3 @@ def test_nothing_secret_is_shown(name: str) -> None:
 def test_a_secret_has_no_public_half() -> None:
     with pytest.raises(BadKey, match="no public half"):
         key("h").public_jwk()
-
-
-def test_a_header_too_deep_for_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads the header again, a few calls deeper than where that went well, and has no error of its own for it."""
-
-    def too_deep(*_arguments: object, **_more: object) -> None:
-        raise RecursionError
-
-    monkeypatch.setattr(signature, "deserialize_compact", too_deep)
-    assert not new_key("HS256", "k").public.verifies("e30.e30.eHg")

@@ -12,6 +12,8 @@ from hashlib import sha256
 import pytest
 
 from softstate.auth.identity import Why
+from softstate.auth.keyring import Key
+from softstate.auth.token import read_token
 from softstate.errors import Unauthenticated
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -26,15 +28,21 @@ class HmacKey:
     id: str | None = "k1"
     secret: bytes = SECRET
     algorithms: frozenset[str] = frozenset({"HS256"})
-    checked: list[str] = field(default_factory=list, compare=False)
+    checked: list[bytes] = field(default_factory=list, compare=False)
 
     @property
     def print(self) -> str:
         return sha256(self.secret).hexdigest()
 
-    def verifies(self, token: str) -> bool:
-        self.checked.append(token)
-        return hmac.compare_digest(signed(token.rpartition(".")[0], self.secret), token)
+    def verifies(self, signed: bytes, signature: bytes) -> bool:
+        self.checked.append(signed)
+        return hmac.compare_digest(hmac.digest(self.secret, signed, "sha256"), signature)
+
+
+def verifies(key: Key, token: str) -> bool:
+    """Tell whether a key has signed a token."""
+    read = read_token(token)
+    return key.verifies(read.signed, read.signature)
 
 
 def encoded(data: bytes) -> str:

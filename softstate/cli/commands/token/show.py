@@ -54,7 +54,8 @@ async def command(
 def _show_claims(text: str) -> None:
     token = read_token(text)
     wall = time.time()
-    print(visible(f"header  alg {token.algorithm}, kid {token.key or '(none)'}, typ {token.type or '(none)'}"))
+    header = token.header
+    print(visible(f"header  alg {header.algorithm}, kid {header.key or '(none)'}, typ {header.type or '(none)'}"))
     for name, value in token.claims.items():
         shown = json.dumps(value, ensure_ascii=False)
         print(visible(f"claim   {name} = {shown}{_when(value, wall) if name in TIMES else ''}"))

@@ -44,7 +44,7 @@ WHOLE = token()
         (["token", "x" * 9_000], "TOKEN|ID must be text of 1 to 8192"),
         (["token", READER[:-1]], "made like a token, and no node takes it: a token that begins with sst_"),
         (["token", f"aa.{'b' * 99}.cc"], "made like a token, and no node takes it: the token's header"),
-        (["token", "e30.bb.cc"], "made like a token, and no node takes it: the token's signature"),
+        (["token", "eyJhbGciOiJIUzI1NiJ9.bb.cc"], "made like a token, and no node takes it: the token's signature"),
         (["token", token_topic("j1")], "softstate revoke undo TOPIC"),
         (["key", "", "k1"], "ISSUER must be text"),
         (["key", "i", "a\nb"], "KID must be text of 1 to 255"),

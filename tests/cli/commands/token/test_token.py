@@ -106,7 +106,7 @@ def test_a_token_says_what_was_asked(policy: Path, output: Output) -> None:
         "iss": "local", "sub": "u1", "aud": "softstate", "groups": ["ops"], "org": "acme",
         "softstate": {"read": ["users/{sub}/"], "write": ["a"]},
     }  # fmt: skip
-    assert (token.algorithm, token.key, token.type) == ("EdDSA", "k1", "JWT")
+    assert (token.header.algorithm, token.header.key, token.header.type) == ("EdDSA", "k1", "JWT")
 
 
 def test_a_token_that_no_node_may_take_is_made_with_a_word(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
