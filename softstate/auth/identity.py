@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
+from typing import Literal
 
 from softstate.auth.digests import digest_of
-from softstate.auth.patterns import Pattern, least, pattern_of
+from softstate.auth.patterns import SUBJECT, Pattern, least, pattern_of
 from softstate.errors import Denied, Unauthenticated
-from softstate.names import ALL, covered, prefixes_of
+from softstate.names import ALL, SPELT, covered, covers, is_prefix, prefixes_of
 
 NARROW_MAX = 16
 """Most names that `Grant.narrow` returns."""
@@ -24,7 +25,6 @@ RESERVED = "$softstate"
 
 LINEAR_MAX = 8
 """Names of a grant up to which a tuple holds them, which takes less memory than a set."""
-
 
 WILD_PER_NAME = 8
 """Patterns with a ``*`` that a name is compared with in the time that it takes to enter it into a lease: 4 us."""
@@ -54,36 +54,56 @@ def refused(why: Why, message: str) -> Unauthenticated:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The topics that a grant reaches for one action: `names` as they are, and `wild` patterns with a ``*``."""
+    """The topics that grants reach for one action: `topics` and `prefixes` as they are, `wild` patterns with a ``*``.
 
-    names: tuple[str, ...] | frozenset[str] = ()
+    `own` are names in which the subject stands, each cut where it does: many subjects have one reach together.
+    """
+
+    topics: tuple[str, ...] | frozenset[str] = ()
+    prefixes: tuple[str, ...] | frozenset[str] = ()
     wild: tuple[Pattern, ...] = ()
+    own: tuple[tuple[str, ...], ...] = ()
 
-    def covers(self, name: str) -> bool:
+    def covers(self, name: str, subject: str = "") -> bool:
         """Tell whether one pattern covers all that a valid topic or prefix stands for."""
-        if self.names and covered(self.names, name):
+        if name in self.topics:
             return True
+        prefixes = self.prefixes
+        if isinstance(prefixes, tuple):
+            if name.startswith(prefixes) or (ALL in prefixes and not name.startswith(SPELT)):
+                return True
+        elif covered(prefixes, name):
+            return True
+        for parts in self.own:
+            if covers(subject.join(parts), name):
+                return True
         if self.wild:
             pattern = pattern_of(name)
             return any(wild.covers(pattern) for wild in self.wild)
         return False
 
-    def patterns(self) -> tuple[Pattern, ...]:
-        """Return every pattern of this reach, in order of their text."""
-        return tuple(sorted((*map(pattern_of, self.names), *self.wild), key=str))
+    def names(self, subject: str = "") -> set[str]:
+        """Return every name of this reach."""
+        return {*self.topics, *self.prefixes, *map(subject.join, self.own)}
 
 
 def reach_of(patterns: Iterable[Pattern]) -> Reach:
-    """Return what patterns reach together."""
+    """Return what patterns reach together. In one with a ``*`` a subject must stand as it is, and not as `SUBJECT`."""
     needed = least(patterns)
-    names = tuple(str(pattern) for pattern in needed if pattern.is_name)
-    wild = tuple(pattern for pattern in needed if not pattern.is_name)
-    return Reach(names if len(names) <= LINEAR_MAX else frozenset(names), wild)
+    names = [str(pattern) for pattern in needed if pattern.is_name]
+    plain = [name for name in names if SUBJECT not in name]
+    topics, prefixes = ([name for name in plain if is_prefix(name) is wanted] for wanted in (False, True))
+    return Reach(
+        tuple(topics) if len(topics) <= LINEAR_MAX else frozenset(topics),
+        tuple(prefixes) if len(prefixes) <= LINEAR_MAX else frozenset(prefixes),
+        tuple(pattern for pattern in needed if not pattern.is_name),
+        tuple(tuple(name.split(SUBJECT)) for name in names if SUBJECT in name),
+    )
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """The rights of an identity. Equal grants are mostly one object, so that many sessions share it.
+    """The rights of an identity; `subject` stands where its patterns name one. Many grants share what they reach.
 
     An administrator may read and write everything, what is reserved included, and nobody else what is reserved.
     """
@@ -91,14 +111,20 @@ class Grant:
     admin: bool = False
     read: Reach = Reach()
     write: Reach = Reach()
+    subject: str = ""
 
     def may_read(self, name: str) -> bool:
         """Tell whether a valid topic or prefix may be read: one pattern must cover all of it."""
-        return self.admin or (not _is_reserved(name) and self.read.covers(name))
+        return self.admin or (not _is_reserved(name) and self.read.covers(name, self.subject))
 
     def may_write(self, topic: str) -> bool:
         """Tell whether a valid topic may be published and deleted."""
-        return self.admin or (not _is_reserved(topic) and self.write.covers(topic))
+        return self.admin or (not _is_reserved(topic) and self.write.covers(topic, self.subject))
+
+    def patterns(self, action: Literal["read", "write"]) -> tuple[Pattern, ...]:
+        """Return every pattern of what may be read or written, in order of their text."""
+        reach = self.read if action == "read" else self.write
+        return tuple(sorted((*map(pattern_of, reach.names(self.subject)), *reach.wild), key=str))
 
     @property
     def weight(self) -> int:
@@ -114,7 +140,11 @@ class Grant:
             return ()
         asked = pattern_of(prefix)
         inside = "" if prefix == ALL else prefix
-        names = {name for name in self.read.names if name.startswith(inside) and (inside or not name.startswith("$"))}
+        names = {
+            name
+            for name in self.read.names(self.subject)
+            if name.startswith(inside) and (inside or not name.startswith(SPELT))
+        }
         met = {str(pattern) for wild in self.read.wild if (pattern := wild.within(asked)) and pattern.is_name}
         # Names of a grant do not cover each other; those that a pattern has become may be covered by any.
         names |= {name for name in met if not any(wider in names | met for wider in prefixes_of(name) if wider != name)}

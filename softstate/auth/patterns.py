@@ -21,6 +21,10 @@ from softstate.names import ALL, check_prefix, check_topic, prefixes_of
 ANY = "*"
 """The segment that stands for any one segment."""
 
+SUBJECT = "\0sub"
+"""The subject in a pattern that is made for all subjects alike. It is known by being this very object: a value that is
+spelt like it is no valid segment."""
+
 _VALUE = re.compile(r"\{(sub|iss|claim:[^{}/]+)\}")
 
 
@@ -94,7 +98,7 @@ def fill(text: str, value_of: Callable[[str], object]) -> Pattern | None:
     """Return a checked pattern with its values, each asked for as ``sub``, ``iss`` or ``claim:NAME``.
 
     Returns None if one of them is not a valid segment, or would stand first and begin with ``$``: the pattern is void.
-    A value is never a wildcard, so one that is ``*`` makes it void too.
+    A value is never a wildcard, so one that is ``*`` makes it void too. `SUBJECT` stands for a valid one.
     """
     pattern = pattern_of(text)
     if "{" not in text:
@@ -105,14 +109,22 @@ def fill(text: str, value_of: Callable[[str], object]) -> Pattern | None:
             filled.append(segment)
             continue
         value = value_of(match[1])
+        if value is SUBJECT:
+            filled.append(SUBJECT)
+            continue
         if not isinstance(value, str) or "/" in value or value == ANY or (not filled and value.startswith("$")):
             return None
         filled.append(value)
     try:
-        check_topic("/".join(filled))
+        check_topic("/".join(["s" if segment is SUBJECT else segment for segment in filled]))
     except Invalid:
         return None
     return Pattern(tuple(filled), pattern.prefix)
+
+
+def values_in(texts: Iterable[str]) -> frozenset[str]:
+    """Return the values, other than ``sub``, that checked patterns ask for."""
+    return frozenset({match[1] for text in texts if "{" in text for match in _VALUE.finditer(text)} - {"sub"})
 
 
 def least(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:

@@ -7,12 +7,15 @@ a ceiling gives nothing beyond it, but for what anyone may, and makes no adminis
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
-from weakref import WeakValueDictionary
 
-from softstate.auth.identity import Grant, reach_of
-from softstate.auth.patterns import Pattern, fill, pattern_of
+from softstate.auth.identity import NOTHING, Grant, reach_of
+from softstate.auth.patterns import ANY, SUBJECT, Pattern, fill, pattern_of, values_in
+from softstate.names import SPELT, TOPIC_BYTES_MAX
+
+RIGHTS_KEPT = 1_024
+"""Rights that are remembered; those that were wanted longest ago are forgotten first. Most are of a few patterns."""
 
 Action: TypeAlias = Literal["read", "write", "admin"]
 
@@ -83,6 +86,11 @@ class Known:
         value = self.claims.get(name.removeprefix("claim:"))
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    def text_of(self, name: str) -> str | None:
+        """Return that value if it is text, else None: it makes a pattern void."""
+        value = self.value_of(name)
+        return value if isinstance(value, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -93,20 +101,46 @@ class Given:
     where: str
 
 
-class Rules:
-    """All rules together. Grants of the same patterns, none of which has a value, are one object.
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The rights of all principals of whom the same is known, but for their subjects.
 
-    It is kept as long as anybody holds it. A grant that has values is somebody's own, and to remember it costs more.
+    Patterns have been compared with `SUBJECT` in the place of a subject. One that is spelt like a segment of them, or
+    that makes some of them void, may have another grant.
     """
+
+    grant: Grant = NOTHING
+    unlike: frozenset[str] = frozenset()
+    """Subjects that may have another grant."""
+    subject_bytes_max: int = -1
+    """Longest subject that is sure to make no pattern void."""
+
+    def of(self, subject: str) -> Grant | None:
+        """Return the grant of a subject, None for one that may have another. Takes 1 us."""
+        grant = self.grant
+        if subject in self.unlike or self.subject_bytes_max < 0:
+            return None
+        if not (grant.read.own or grant.write.own):
+            return grant
+        if not _is_segment(subject) or len(subject.encode()) > self.subject_bytes_max:
+            return None
+        return Grant(grant.admin, grant.read, grant.write, subject)
+
+
+class Rules:
+    """All rules together. They remember rights, which many principals share."""
 
     def __init__(self, allows: Iterable[Allow] = ()) -> None:
         self.allows = tuple(allows)
-        self._made: WeakValueDictionary[tuple[bool, tuple[Pattern, ...], tuple[Pattern, ...]], Grant] = (
-            WeakValueDictionary()
-        )
-        texts = (text for allow in self.allows for text in (*allow.read, *allow.write))
+        texts = [text for allow in self.allows for text in (*allow.read, *allow.write)]
         self._plain = {text: pattern_of(text) for text in texts if "{" not in text}
-        self._shared = frozenset(self._plain.values())
+        self._values = values_in(texts)
+        self._own = [text for text in texts if "{sub}" in text]
+        whos = [allow.who for allow in self.allows]
+        self._unlike = frozenset(who.sub for who in whos if who.sub is not None).union(_segments_of(texts))
+        self._groups = frozenset(who.group for who in whos if who.group is not None)
+        self._scopes = frozenset(who.scope for who in whos if who.scope is not None)
+        self._rights: dict[object, Rights] = {}
 
     @property
     def know_anyone(self) -> bool:
@@ -128,7 +162,34 @@ class Rules:
                 yield Given("write", pattern, allow.where)
 
     def grant_of(self, known: Known) -> Grant:
-        """Return the grant of a principal."""
+        """Return the grant of a principal. Takes 5 us, and about 100 us where nothing alike is remembered."""
+        grant = self._rights_of(known).of(known.subject) if known.issuer else None
+        return self._made(known) if grant is None else grant
+
+    def _rights_of(self, known: Known) -> Rights:
+        own = () if known.own is None else (*known.own.read, *known.own.write)
+        texts = own if known.ceiling is None else (*own, *known.ceiling)
+        names = self._values | values_in(texts) if texts else self._values
+        values = frozenset([(name, known.text_of(name)) for name in names])
+        key = known.issuer, known.groups & self._groups, known.scopes & self._scopes, known.own, known.ceiling, values
+        rights = self._rights.pop(key, None)
+        if rights is None:
+            rights = self._made_alike(known, texts, (value for _, value in values if value is not None))
+        self._rights[key] = rights
+        if len(self._rights) > RIGHTS_KEPT:
+            del self._rights[next(iter(self._rights))]
+        return rights
+
+    def _made_alike(self, known: Known, texts: Iterable[str], values: Iterable[str]) -> Rights:
+        alike = replace(known, subject=SUBJECT)
+        grant = self._made(alike)
+        if any(SUBJECT in pattern.segments for pattern in (*grant.read.wild, *grant.write.wild)):
+            return Rights()
+        own = self._filled([text for text in (*self._own, *texts) if "{sub}" in text], alike)
+        room = min(map(_subject_bytes_max, own), default=0)
+        return Rights(grant, self._unlike.union(_segments_of(texts), values), room)
+
+    def _made(self, known: Known) -> Grant:
         admin = False
         read: dict[Pattern, None] = {}
         write: dict[Pattern, None] = {}
@@ -137,19 +198,34 @@ class Rules:
                 admin = True
             elif len(reached := read if given.action == "read" else write) < PATTERNS_MAX:
                 reached[given.pattern] = None
-        if not (read.keys() <= self._shared and write.keys() <= self._shared):
-            return Grant(admin, reach_of(read), reach_of(write))
-        key = admin, tuple(read), tuple(write)
-        grant = self._made.get(key)
-        if grant is None:
-            grant = self._made[key] = Grant(admin, reach_of(read), reach_of(write))
-        return grant
+        return Grant(admin, reach_of(read), reach_of(write))
 
     def _filled(self, texts: Iterable[str], known: Known) -> Iterator[Pattern]:
         for text in texts:
             pattern = self._plain.get(text) or fill(text, known.value_of)
             if pattern is not None:
                 yield pattern
+
+
+def _is_segment(subject: str) -> bool:
+    """Tell whether a subject is a valid segment at any place; some of which this is not said are at some."""
+    return (
+        subject not in ("", ".", "..", ANY)
+        and "/" not in subject
+        and not subject.startswith(SPELT)
+        and subject.isprintable()
+    )
+
+
+def _subject_bytes_max(pattern: Pattern) -> int:
+    """Return how long a subject may be for a pattern that has it to be valid."""
+    count = pattern.segments.count(SUBJECT)
+    others = "/".join([segment for segment in pattern.segments if segment is not SUBJECT])
+    return (TOPIC_BYTES_MAX - count - len(others.encode())) // count
+
+
+def _segments_of(texts: Iterable[str]) -> set[str]:
+    return {segment for text in texts for segment in text.split("/")}
 
 
 def _few_wild(patterns: Iterable[Pattern], wild_max: int) -> Iterator[Pattern]:

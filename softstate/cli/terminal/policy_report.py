@@ -42,7 +42,7 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
     if grant.admin:
         yield "anyone may everything"
     elif found.authority.rules.know_anyone:
-        read, write = (_names([*map(str, reach.patterns())]) for reach in (grant.read, grant.write))
+        read, write = _names([*map(str, grant.patterns("read"))]), _names([*map(str, grant.patterns("write"))])
         yield f"anyone may read {read}, and write {write}"
     else:
         yield "anyone may nothing: a token is needed"

@@ -114,8 +114,8 @@ def whoami(_context: HttpContext, request: Request) -> Reply:
         "issuer": identity.issuer,
         "subject": identity.subject,
         "admin": grant.admin,
-        "read": list(map(str, grant.read.patterns())),
-        "write": list(map(str, grant.write.patterns())),
+        "read": list(map(str, grant.patterns("read"))),
+        "write": list(map(str, grant.patterns("write"))),
     }
     if left_ms is not None:
         told["credentials_ms"] = left_ms

@@ -78,7 +78,8 @@ def _show_checks(failed: str | None) -> None:
 def _show_identity(identity: Identity) -> None:
     grant = identity.grant
     print(visible(f"subject {identity.subject} of issuer {identity.issuer}"))
-    print(f"read    {visible(' '.join(map(str, grant.read.patterns()))) or 'nothing'}")
-    print(f"write   {visible(' '.join(map(str, grant.write.patterns()))) or 'nothing'}")
+    read, write = (" ".join(map(str, patterns)) for patterns in (grant.patterns("read"), grant.patterns("write")))
+    print(f"read    {visible(read) or 'nothing'}")
+    print(f"write   {visible(write) or 'nothing'}")
     if grant.admin:
         print("admin   everything, what is reserved included")

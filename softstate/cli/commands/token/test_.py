@@ -107,5 +107,5 @@ def _answer(authority: RulesAuthority, known: Known, action: Literal["read", "wr
 def _instead(grant: Grant, action: str, name: str) -> str:
     if action == "read" and (narrow := grant.narrow(name)):
         return f"; allowed below it: {' '.join(map(visible, narrow))}"
-    reach = grant.read if action == "read" else grant.write
-    return f"; allowed: {' '.join(visible(str(pattern)) for pattern in reach.patterns()) or 'nothing'}"
+    patterns = grant.patterns("read" if action == "read" else "write")
+    return f"; allowed: {' '.join(visible(str(pattern)) for pattern in patterns) or 'nothing'}"
