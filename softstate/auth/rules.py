@@ -114,6 +114,8 @@ class Rights:
     """Subjects that may have another grant."""
     subject_bytes_max: int = -1
     """Longest subject that is sure to make no pattern void."""
+    values: frozenset[str] = frozenset()
+    """Values that patterns ask for, but the subject."""
 
     def of(self, subject: str) -> Grant | None:
         """Return the grant of a subject, None for one that may have another. Takes 1 us."""
@@ -163,10 +165,11 @@ class Rules:
 
     def grant_of(self, known: Known) -> Grant:
         """Return the grant of a principal. Takes 5 us, and about 100 us where nothing alike is remembered."""
-        grant = self._rights_of(known).of(known.subject) if known.issuer else None
+        grant = self.rights_of(known).of(known.subject) if known.issuer else None
         return self._made(known) if grant is None else grant
 
-    def _rights_of(self, known: Known) -> Rights:
+    def rights_of(self, known: Known) -> Rights:
+        """Return what is given to all of whom the same is known, but for their subjects."""
         own = () if known.own is None else (*known.own.read, *known.own.write)
         texts = own if known.ceiling is None else (*own, *known.ceiling)
         names = self._values | values_in(texts) if texts else self._values
@@ -174,20 +177,21 @@ class Rules:
         key = known.issuer, known.groups & self._groups, known.scopes & self._scopes, known.own, known.ceiling, values
         rights = self._rights.pop(key, None)
         if rights is None:
-            rights = self._made_alike(known, texts, (value for _, value in values if value is not None))
+            rights = self._made_alike(known, texts, names)
         self._rights[key] = rights
         if len(self._rights) > RIGHTS_KEPT:
             del self._rights[next(iter(self._rights))]
         return rights
 
-    def _made_alike(self, known: Known, texts: Iterable[str], values: Iterable[str]) -> Rights:
+    def _made_alike(self, known: Known, texts: Iterable[str], names: frozenset[str]) -> Rights:
         alike = replace(known, subject=SUBJECT)
         grant = self._made(alike)
         if any(SUBJECT in pattern.segments for pattern in (*grant.read.wild, *grant.write.wild)):
             return Rights()
         own = self._filled([text for text in (*self._own, *texts) if "{sub}" in text], alike)
         room = min(map(_subject_bytes_max, own), default=0)
-        return Rights(grant, self._unlike.union(_segments_of(texts), values), room)
+        values = [value for name in names if (value := known.text_of(name)) is not None]
+        return Rights(grant, self._unlike.union(_segments_of(texts), values), room, names)
 
     def _made(self, known: Known) -> Grant:
         admin = False

@@ -14,7 +14,7 @@ from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from softstate.auth.identity import Why, refused
 from softstate.auth.patterns import ANY, check_pattern
@@ -89,15 +89,22 @@ class Header:
     key: str | None
 
 
+class Times(NamedTuple):
+    """The times of a token, by its issuer's wall clock: its `exp`, and its `iat` and `nbf` if it has them."""
+
+    expires: float
+    issued: float | None
+    begins: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token that is made as it should be; nothing in it is known to be true before its signature is checked.
 
-    `claims` is what `payload` says; `signed` is what `signature` is of.
+    `signed` is what `signature` is of.
     """
 
     header: Header
-    payload: bytes
     claims: Mapping[str, Any]
     signed: bytes
     signature: bytes
@@ -113,14 +120,15 @@ class Token:
         return str(self.claims["sub"])
 
     @property
-    def issued_at(self) -> float:
-        """When it says that it was made, by its issuer's wall clock; 0 if it does not."""
-        return float(self.claims.get("iat", 0.0))
+    def times(self) -> Times:
+        """Its times."""
+        claims = self.claims
+        return Times(claims["exp"], claims.get("iat"), claims.get("nbf"))
 
     @property
-    def id(self) -> str:
-        """Its ID (`jti`), empty if it has none."""
-        return str(self.claims.get("jti", ""))
+    def id(self) -> str | None:
+        """Its ID (`jti`), None if it has none."""
+        return self.claims.get("jti")
 
 
 def is_static(token: str) -> bool:
@@ -153,8 +161,8 @@ def read_token(text: str) -> Token:
     if not _SHAPE.fullmatch(text):
         raise _malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
     head, body, signature = text.split(".")
-    header, seal, payload = _header(head), _bytes(signature, "signature"), _bytes(body, "claims")
-    return Token(header, payload, read_claims(payload), text.rpartition(".")[0].encode(), seal)
+    header, seal = _header(head), _bytes(signature, "signature")
+    return Token(header, _claims(_bytes(body, "claims")), text.rpartition(".")[0].encode(), seal)
 
 
 @lru_cache(HEADERS_KEPT)
@@ -194,11 +202,10 @@ def check_claims(kind: str | None, claims: Mapping[str, Any], issuer: Issuer) ->
         )  # fmt: skip
 
 
-def check_times(claims: Mapping[str, Any], issuer: Issuer, wall: float) -> float:
+def check_times(times: Times, issuer: Issuer, wall: float) -> float:
     """Check the times of a token; return for how long it is good, in seconds. Raises `Unauthenticated`."""
-    expires = float(claims["exp"])
-    issued = claims.get("iat")
-    begins = max(float(claims.get("nbf", -math.inf)), -math.inf if issued is None else float(issued))
+    expires, issued, begins = times
+    begins = max(-math.inf if begins is None else begins, -math.inf if issued is None else issued)
     left = expires + issuer.leeway_s - wall
     if left <= 0:
         raise refused(
@@ -210,7 +217,7 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, wall: float) -> float
             f"the token is good from {begins - wall:.0f} s from now on by this node's clock, which may be behind by"
             " that: fetch a new one, or set the clock",
         )
-    whole = expires - (wall if issued is None else float(issued))
+    whole = expires - (wall if issued is None else issued)
     if whole > issuer.max_token_s + (issuer.leeway_s if issued is None else 0.0):
         raise refused(
             Why.TOO_LONG,
@@ -268,8 +275,7 @@ def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(text for text in claim if isinstance(text, str)) if isinstance(claim, list) else frozenset()
 
 
-def read_claims(payload: bytes) -> dict[str, Any]:
-    """Return the claims of a token. Raises `Unauthenticated` for those that are not made as they should be."""
+def _claims(payload: bytes) -> dict[str, Any]:
     claims = _object(payload, "claims")
     for name in ("iss", "sub"):
         if not _is_text(claims.get(name)):
