@@ -120,13 +120,15 @@ class RulesAuthority:
             raise refused(Why.MALFORMED, f"a token is 1 to {TOKEN_CHARS_MAX} characters of ASCII")
         digest = sha256(token.encode()).digest()
         found = self._verified.pop(digest, None)
-        if found is None:
-            found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
-        else:
+        if found is not None:
             # One that has expired stays, so that a wall clock that is set back does not make it good.
             self._verified[digest] = found
-            found = self.again(found, now)
-        self._verified[digest] = found
+            if found.generation != self.generation or now >= found.until:
+                found = self._verified[digest] = self.again(found, now)
+            return found
+        found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
+        # One that is revoked already is judged again each time it is presented.
+        self._verified[digest] = found if self.revocations.of(found) is None else replace(found, generation=0)
         if len(self._verified) > VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
         self._check_revoked(found)

@@ -115,11 +115,15 @@ class Grant:
 
     def may_read(self, name: str) -> bool:
         """Tell whether a valid topic or prefix may be read: one pattern must cover all of it."""
-        return self.admin or (not _is_reserved(name) and self.read.covers(name, self.subject))
+        if self.admin:
+            return True
+        return not (name.startswith(SPELT) and _is_reserved(name)) and self.read.covers(name, self.subject)
 
     def may_write(self, topic: str) -> bool:
         """Tell whether a valid topic may be published and deleted."""
-        return self.admin or (not _is_reserved(topic) and self.write.covers(topic, self.subject))
+        if self.admin:
+            return True
+        return not (topic.startswith(SPELT) and _is_reserved(topic)) and self.write.covers(topic, self.subject)
 
     def patterns(self, action: Literal["read", "write"]) -> tuple[Pattern, ...]:
         """Return every pattern of what may be read or written, in order of their text."""

@@ -23,6 +23,8 @@ def lasting(identity: Identity, now: float) -> Identity:
 
 def credentials_ms(identity: Identity, at: float) -> int | None:
     """Return for how long after the arrival of a request, `at`, credentials are good; None for no end, or nobody's."""
-    if math.isinf(identity.until):
+    until = identity.until
+    if until in (math.inf, -math.inf):
         return None
-    return max(0, min(math.floor((identity.until - at) * 1000), DURATION_MS_MAX))
+    left_ms = int((until - at) * 1000)
+    return left_ms if 0 <= left_ms <= DURATION_MS_MAX else max(0, min(left_ms, DURATION_MS_MAX))

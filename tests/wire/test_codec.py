@@ -497,3 +497,12 @@ def test_an_error_quotes_little_of_what_was_sent() -> None:
     with pytest.raises(Unsupported, match=r"^unknown op: Invalid value 'xxx.*\$\.op") as caught:
         JSON.client_message('{"op":"' + "x" * 100_000 + '"}')
     assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("codec", [CBOR, JSON], ids=["cbor", "json"])
+@pytest.mark.parametrize("number", [0, 1, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**53 - 1])
+def test_a_number_between_the_parts_of_a_message_makes_it_whole(codec: Codec, number: int) -> None:
+    polled = Polled(0, Position("epoch", "lineage", 7), next_ms=5, lag_ms=250, credentials_ms=0)
+    before, behind = codec.cut(polled, "credentials_ms")
+    whole = Polled(0, polled.position, next_ms=5, lag_ms=250, credentials_ms=number)
+    assert before + codec.number(number) + behind == codec.encode(whole)

@@ -90,8 +90,8 @@ def _without(request: Request) -> str:
 
 def denied_names(request: Request, names: Iterable[str]) -> list[str]:
     """Return those of `names` that may not be read."""
-    grant = request.identity.grant
-    return [] if grant.admin else [name for name in names if not grant.may_read(name)]
+    may_read = request.identity.grant.may_read
+    return [name for name in names if not may_read(name)]
 
 
 def narrowed_names(request: Request, denied: Iterable[str]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.credentials import check_read, credentials_ms, denied_names, narrowed_names
 from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
-from softstate.server.http1 import Refused, Reply
+from softstate.server.http1 import Header, Refused, Reply
 from softstate.server.services import PollWatch
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.storage.read_queue import ReadTicket
@@ -142,18 +142,25 @@ def _reply_unchanged(context: HttpContext, request: Request, page: Page, asker: 
     next_ms = context.services.next_poll_ms(asker)
     codec, lag_ms, left_ms = request.accepted(), math.ceil(page.lag_s * 1000), credentials_ms(request)
     if left_ms is None:
-        return _unchanged_for_all(codec, page.position, next_ms, lag_ms)
-    return _unchanged(codec, page.position, next_ms, lag_ms, left_ms)
+        return _unchanged(codec, page.position, next_ms, lag_ms)
+    before, behind, headers = _unchanged_but_for_credentials(codec, page.position, next_ms, lag_ms)
+    return Reply(200, before + codec.number(left_ms) + behind, codec.content_type, headers)
 
 
-def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int, left_ms: int | None = None) -> Reply:
-    """Write the reply to a poll that has nothing to learn."""
-    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms, credentials_ms=left_ms))
+@lru_cache(REPLIES_KEPT)
+def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int) -> Reply:
+    """Write the reply to a poll that has nothing to learn: it is the same for all, within a millisecond."""
+    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms))
     return Reply(200, body, codec.content_type, position_headers(position, lag_ms / 1000))
 
 
-_unchanged_for_all = lru_cache(REPLIES_KEPT)(_unchanged)
-"""As `_unchanged`: within a millisecond it is the same for all whose credentials have no end."""
+@lru_cache(REPLIES_KEPT)
+def _unchanged_but_for_credentials(
+    codec: Codec, position: Position, next_ms: int, lag_ms: int
+) -> tuple[bytes, bytes, tuple[Header, ...]]:
+    """Write that reply for those whose credentials end, cut where it tells for how long they are good."""
+    told = Polled(0, position, next_ms=next_ms, lag_ms=lag_ms, credentials_ms=0)
+    return *codec.cut(told, "credentials_ms"), position_headers(position, lag_ms / 1000)
 
 
 def _is_small(context: HttpContext, request: Request, asked: PollBody) -> bool:

@@ -90,7 +90,7 @@ class SharedBeat:
                 parts = self._parts[codec.name] = codec.cut(self._message, "sent")
             before, behind = parts
             data = self._frames[codec.name, sent] = frame(
-                b"%b%b%b" % (before, codec.dumps(sent), behind), text=codec.text
+                b"%b%b%b" % (before, codec.number(sent), behind), text=codec.text
             )
         return data
 

@@ -97,6 +97,10 @@ class Codec(ABC):
         return before + key.removesuffix(zero), behind
 
     @abstractmethod
+    def number(self, number: int) -> bytes:
+        """Encode a number, 0 or more, such as goes between the parts of `cut`."""
+
+    @abstractmethod
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         """Decode one item of type `kind`. Raises `Invalid`, naming the field where there is one."""
 

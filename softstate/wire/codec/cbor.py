@@ -34,6 +34,9 @@ class _Cbor(Codec):
     def dumps(self, obj: Any) -> bytes:
         return dumps(obj)
 
+    def number(self, number: int) -> bytes:
+        return head(0, number)
+
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         return cast("T", _convert(self._item(data), kind))
 

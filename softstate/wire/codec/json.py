@@ -35,6 +35,9 @@ class _Json(Codec):
     def dumps(self, obj: Any) -> bytes:
         return msgspec.json.encode(_map_values(obj, wrap_bytes) if isinstance(obj, msgspec.Struct) else obj)
 
+    def number(self, number: int) -> bytes:
+        return b"%d" % number
+
     def loads(self, data: bytes | str, kind: type[T]) -> T:
         return cast("T", _unwrapped(self.loads_syntax(data, kind), data))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from trio.testing import MockClock
 from softstate.server.http.peer import HttpPeer
 from softstate.server.storage.level import LEVEL_S_MAX
 from tests.kit.node_rig import LocalNode, node
+from tests.kit.rules_gate import RulesGate
 
 
 class Rig:
@@ -23,6 +25,7 @@ class Rig:
     def __init__(self, running: LocalNode, stream: trio.SocketStream) -> None:
         self.node = running.node
         self._stream = stream
+        self.token = ""
 
     async def put(self, topic: str, value: int | str) -> int:
         head, answer = await self._ask("PUT", f"/v1/topics/{topic}", value)
@@ -38,8 +41,10 @@ class Rig:
 
     async def _ask(self, method: str, target: str, content: Any) -> tuple[str, dict[str, Any]]:
         body = json.dumps(content).encode()
-        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
-        await self._stream.send_all(head.encode() + body)
+        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        if self.token:
+            head += f"Authorization: Bearer {self.token}\r\n"
+        await self._stream.send_all(f"{head}\r\n".encode() + body)
         received = b""
         while True:
             received += await self._stream.receive_some()
@@ -72,6 +77,25 @@ async def test_a_poll_with_the_newest_versions_is_answered_alike_with_and_withou
         assert known == by_store
         assert known["changes"] == []
         assert known["next_ms"]
+
+
+async def test_each_is_told_for_how_long_its_credentials_are_good(mock_clock: MockClock) -> None:
+    rules = RulesGate()
+    for number, until in enumerate((math.inf, trio.current_time() + 60, trio.current_time() + 90)):
+        rules.may(f"u{number}", read=["a"], write=["a"])
+        rules.issue(f"t{number}", f"u{number}", until)
+    async with polled(parts={"authority": rules}) as rig:
+        rig.token = "t0"
+        version = await rig.put("a", 1)
+        await rig.poll({"a": version})
+        told = []
+        for rig.token in ("t0", "t1", "t2", "t1"):
+            known = await rig.poll({"a": version})
+            assert not known["asked"]
+            left_ms = known.get("credentials_ms")
+            assert (f"Softstate-Credentials-Ms: {left_ms}" in known["head"]) is (left_ms is not None)
+            told.append(left_ms)
+        assert told == [None, 60_000, 90_000, 60_000]
 
 
 async def test_what_has_changed_comes_from_the_store(mock_clock: MockClock) -> None:
