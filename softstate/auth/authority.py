@@ -143,7 +143,7 @@ class RulesAuthority:
             return identity
         self._check_revoked(identity)
         if not rules_changed:
-            return replace(identity, generation=self.generation)
+            return identity.judged(identity.grant, identity.until, self.generation)
         match identity.evidence:
             case _Signed() as signed:
                 return self._signed_again(identity, signed, now)
@@ -283,18 +283,7 @@ class RulesAuthority:
         if not self.keyrings[identity.issuer].holds(signed.key, now):
             raise refused(Why.UNKNOWN_KEY, f"key {signed.key.id!a} of the token's issuer has been removed")
         grant, left = self._judged(signed, identity.subject, issuer, now - signed.ahead_s)
-        return Identity(
-            issuer.name,
-            identity.subject,
-            grant,
-            now + left,
-            identity.key,
-            identity.issued_at,
-            identity.token,
-            identity.token_id,
-            self.generation,
-            signed,
-        )
+        return identity.judged(grant, now + left, self.generation)
 
     def _judged(self, signed: _Signed, subject: str, issuer: Issuer, wall: float) -> tuple[Grant, float]:
         """Check all that a token says; return what it grants, and for how long. Raises `Unauthenticated`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import sha256
 
 DIGEST_CHARS = 22
 """Characters of a digest: 132 bits of SHA-256, in the alphabet of base64url, which topics may hold."""
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def digest_of(*parts: str) -> str:
@@ -16,4 +19,4 @@ def digest_of(*parts: str) -> str:
 
 def digest_text(sha: bytes) -> str:
     """Write a SHA-256 as a digest."""
-    return urlsafe_b64encode(sha)[:DIGEST_CHARS].decode()
+    return b2a_base64(sha)[:DIGEST_CHARS].translate(_URL_SAFE).decode()

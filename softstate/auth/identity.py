@@ -185,6 +185,21 @@ class Identity:
     generation: int = 0
     evidence: object = field(default=None, repr=False, compare=False)
 
+    def judged(self, grant: Grant, until: float, generation: int) -> Identity:
+        """Return this identity as rules of another generation have it. A third of the time of `dataclasses.replace`."""
+        return Identity(
+            self.issuer,
+            self.subject,
+            grant,
+            until,
+            self.key,
+            self.issued_at,
+            self.token,
+            self.token_id,
+            generation,
+            self.evidence,
+        )
+
     @property
     def principal(self) -> tuple[str, str]:
         """Issuer and subject, by whichever token: a session belongs to one principal."""

@@ -40,8 +40,10 @@ class Audit:
     def refused(self, error: Unauthenticated, token: str | None) -> None:
         """Tell that credentials were refused."""
         why = error.why or "unknown"
-        shown = None if token is None else digest_of(token)[:DIGEST_SHOWN]
-        self._tell(why, "credentials refused", why=why, token=shown, because=error.message)
+        left_out = self._due(why)
+        if left_out is not None:
+            shown = None if token is None else digest_of(token)[:DIGEST_SHOWN]
+            log.info("credentials refused", why=why, token=shown, because=error.message, left_out=left_out or None)
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Tell that a principal was denied to read or write these names, of which the first is shown."""
@@ -49,16 +51,19 @@ class Audit:
             who = "anyone"
         else:
             who = identity.digest if self._hashed else f"{identity.subject} of {identity.issuer}"
-        self._tell(f"denied {who}", "denied", who=who, action=action, name=names[0], names=len(names))
+        left_out = self._due(f"denied {who}")
+        if left_out is not None:
+            log.info("denied", who=who, action=action, name=names[0], names=len(names), left_out=left_out or None)
 
-    def _tell(self, kind: str, event: str, **fields: object) -> None:
+    def _due(self, kind: str) -> int | None:
+        """Return how many lines of a kind were left out before the one that is due; None if this is left out, too."""
         now = self._now()
         told_at, left_out = self._last.get(kind, (-EVERY_S, 0))
         if now - told_at < EVERY_S:
             self._last[kind] = told_at, left_out + 1
-            return
+            return None
         self._last.pop(kind, None)
         self._last[kind] = now, 0
         if len(self._last) > KINDS_KEPT:
             del self._last[next(iter(self._last))]
-        log.info(event, **fields, left_out=left_out or None)
+        return left_out
