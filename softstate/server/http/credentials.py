@@ -20,10 +20,9 @@ CREDENTIALS_HEADER = "Softstate-Credentials-Ms"
 
 def bearer(request: Request) -> str | None:
     """Return the token that a request presents, None if it has no ``Authorization``. Raises `Unauthenticated`."""
-    presented = request.header("authorization")
-    if presented is None:
+    if request.credentials is None:
         return None
-    scheme, _, token = presented.strip().partition(" ")
+    scheme, _, token = request.credentials.decode("latin-1").strip().partition(" ")
     token = token.strip()
     if scheme.lower() != SCHEME or not token:
         raise refused(Why.MALFORMED, "Authorization must be 'Bearer', a blank and a token")
@@ -32,7 +31,7 @@ def bearer(request: Request) -> str | None:
 
 def identify(gate: NodeGate, request: Request) -> None:
     """Find out whose a request is. Raises `Unauthenticated`."""
-    if gate.open and request.header("authorization") is None:
+    if gate.open and request.credentials is None:
         request.identity = gate.anybody
         return
     now = request.arrived = gate.now()

@@ -32,6 +32,7 @@ class Request:
 
     `authority` is what a target in absolute form names before its path, None in origin form. The route table
     (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
+    `credentials` is its ``Authorization``, None if it has none, which is not among its headers.
     `identity` is whose it is, and `arrived` when that was found out, by the node's clock.
     """
 
@@ -41,15 +42,16 @@ class Request:
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     authority: str | None = None
+    credentials: bytes | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     content: Any = None
     identity: Identity = NOBODY
     arrived: float = 0.0
 
     @classmethod
-    def of(cls, head: RequestHead) -> Request:
+    def of(cls, head: RequestHead, credentials: bytes | None = None) -> Request:
         """Take a request as its head was read; its body may still have to come."""
-        return cls(head.method, head.path, head.query, head.headers, authority=head.authority)
+        return cls(head.method, head.path, head.query, head.headers, b"", head.authority, credentials)
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""

@@ -143,7 +143,7 @@ class HttpPeer(HttpChannel):
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
-        request = self._request = Request.of(head)
+        request = self._request = Request.of(head, self._conversation.credentials)
         try:
             plan: Plan = head.plan or _plan(request, head, self._context.config)
             self._origin = plan.origin

@@ -47,7 +47,7 @@ class Conversation:
 
     __slots__ = (
         "_chunks", "_config", "_data", "_ended", "_head", "_heads", "_left", "_pending", "_scanned", "_skipped",
-        "_state", "body", "key",
+        "_state", "body", "credentials", "key",
     )  # fmt: skip
 
     def __init__(self, config: ServerConfig, heads: KnownHeads | None = None) -> None:
@@ -55,6 +55,8 @@ class Conversation:
         """The body of the present request, if it came together with its head."""
         self.key = b""
         """Its ``Sec-WebSocket-Key``, empty if it has none."""
+        self.credentials: bytes | None = None
+        """Its ``Authorization``, None if it has none."""
         self._config = config
         self._heads = KnownHeads(config.headers_max) if heads is None else heads
         self._state = _State.HEAD
@@ -143,7 +145,7 @@ class Conversation:
         if end < len(_END):
             self._keep_beginning(data)
             return None
-        head, self.key = self._heads.read(data[:end])
+        head, self.key, self.credentials = self._heads.read(data[:end])
         self._head = head
         self._pending = data[end:] if len(data) > end else b""
         self._scanned = self._skipped = 0

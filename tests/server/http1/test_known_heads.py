@@ -17,7 +17,7 @@ def with_key(key: bytes, *lines: bytes) -> bytes:
 
 def test_equal_heads_are_read_once() -> None:
     known = KnownHeads(10)
-    head, key = known.read(GET)
+    head, key, _ = known.read(GET)
     assert (head.path, key) == ("/a", b"")
     assert known.read(bytes(bytearray(GET)))[0] is head
     assert known.read(GET.replace(b"/a", b"/b"))[0].path == "/b"
@@ -25,17 +25,17 @@ def test_equal_heads_are_read_once() -> None:
 
 def test_handshakes_that_differ_in_their_key_alone_are_equal() -> None:
     known = KnownHeads(10)
-    head, key = known.read(with_key(KEY))
+    head, key, _ = known.read(with_key(KEY))
     assert (key, head.headers) == (KEY, {b"host": b"a", b"upgrade": b"websocket"})
-    assert known.read(with_key(OTHER_KEY)) == (head, OTHER_KEY)
+    assert known.read(with_key(OTHER_KEY)) == (head, OTHER_KEY, None)
     assert known.read(with_key(KEY, b"X: 1"))[0] is not head
     assert len(known) == 2
 
 
 def test_a_head_without_the_key_of_a_known_handshake_has_none() -> None:
     known = KnownHeads(10)
-    head, _ = known.read(with_key(KEY))
-    assert known.read(with_lines(b"Upgrade: websocket")) == (head, b"")
+    head, _, _ = known.read(with_key(KEY))
+    assert known.read(with_lines(b"Upgrade: websocket")) == (head, b"", None)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_head_without_the_key_of_a_known_handshake_has_none() -> None:
 def test_a_key_that_is_written_otherwise_is_handed_out_and_not_remembered(raw: bytes, key: bytes) -> None:
     known = KnownHeads(10)
     for _ in range(2):
-        head, found = known.read(raw)
+        head, found, _ = known.read(raw)
         assert (found, b"sec-websocket-key" in head.headers) == (key, False)
     assert not len(known)
 
@@ -59,16 +59,78 @@ def test_a_second_key_behind_a_known_handshake_is_found() -> None:
     """The head without its first key is not the known one."""
     known = KnownHeads(10)
     known.read(with_key(KEY))
-    _, key = known.read(with_key(KEY, b"Sec-WebSocket-Key: " + OTHER_KEY))
+    _, key, _ = known.read(with_key(KEY, b"Sec-WebSocket-Key: " + OTHER_KEY))
     assert key == KEY + b", " + OTHER_KEY
 
 
-@pytest.mark.parametrize("name", [b"Authorization", b"cookie", b"Proxy-Authorization"])
+@pytest.mark.parametrize("name", [b"cookie", b"Proxy-Authorization"])
 def test_credentials_are_not_remembered(name: bytes) -> None:
     known = KnownHeads(10)
     known.read(with_lines(name + b": secret"))
     known.read(with_key(KEY, name + b": secret"))
+    known.read(with_lines(b"Authorization: Bearer a", name + b": secret"))
     assert not len(known)
+
+
+TOKEN, OTHER_TOKEN = b"Bearer a.b-c_d~e+f/g=", b"bearer " + b"x" * 2_000
+
+
+def test_heads_that_differ_in_their_token_alone_are_equal_and_no_token_is_remembered() -> None:
+    known = KnownHeads(10)
+    head, _, token = known.read(with_lines(b"Authorization: " + TOKEN, b"X: 1"))
+    assert (token, head.headers) == (TOKEN, {b"host": b"a", b"x": b"1"})
+    assert known.read(with_lines(b"Authorization: " + OTHER_TOKEN, b"X: 1")) == (head, b"", OTHER_TOKEN)
+    assert known.read(with_lines(b"X: 1", b"authorization: " + OTHER_TOKEN)) == (head, b"", OTHER_TOKEN)
+    assert known.read(with_lines(b"Authorization: " + TOKEN, b"X: 2"))[0] is not head
+    assert len(known) == 2
+    assert not [raw for raw in known._heads if b"earer" in raw or b"xx" in raw]
+
+
+def test_a_head_with_a_token_and_one_without_are_two() -> None:
+    known = KnownHeads(2)
+    known.read(with_lines(b"X: 1"))
+    with pytest.raises(Refused, match="3 headers, the limit is 2"):
+        known.read(with_lines(b"X: 1", b"Authorization: " + TOKEN))
+    assert known.read(with_lines(b"X: 1"))[2] is None
+    head, _, token = known.read(with_lines(b"Authorization: " + TOKEN))
+    assert known.read(GET) == (known.read(GET)[0], b"", None)
+    assert (known.read(GET)[0] is head, token) == (False, TOKEN)
+
+
+def test_a_handshake_with_a_token_is_remembered_without_both() -> None:
+    known = KnownHeads(10)
+    head, key, token = known.read(with_key(KEY, b"Authorization: " + TOKEN))
+    assert (key, token, head.headers) == (KEY, TOKEN, {b"host": b"a", b"upgrade": b"websocket"})
+    assert known.read(with_key(OTHER_KEY, b"Authorization: " + OTHER_TOKEN)) == (head, OTHER_KEY, OTHER_TOKEN)
+    assert known.read(with_key(KEY))[2] is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([b"Authorization: " + TOKEN, b"Authorization: " + TOKEN], TOKEN + b", " + TOKEN),
+        ([b"Authorization: " + TOKEN, b"AUTHORIZATION:" + OTHER_TOKEN], TOKEN + b", " + OTHER_TOKEN),
+        ([b"Authorization: " + TOKEN + b" "], TOKEN),
+        ([b"Authorization: Basic YTpi"], b"Basic YTpi"),
+        ([b"Authorization: Bearer \xfc"], b"Bearer \xfc"),
+        ([b"Authorization: Bearer"], b"Bearer"),
+        ([b"Authorization:"], b""),
+    ],
+)
+def test_credentials_that_are_written_otherwise_are_handed_out_and_not_remembered(
+    lines: list[bytes], told: bytes
+) -> None:
+    known = KnownHeads(10)
+    for _ in range(2):
+        head, _, token = known.read(with_lines(*lines))
+        assert (token, b"authorization" in head.headers) == (told, False)
+    assert not len(known)
+
+
+def test_a_second_token_behind_a_known_head_is_found() -> None:
+    known = KnownHeads(10)
+    known.read(with_lines(b"Authorization: " + TOKEN))
+    assert known.read(with_lines(b"Authorization: " + TOKEN, b"Authorization: x"))[2] == TOKEN + b", x"
 
 
 def test_a_head_of_so_many_bytes_is_remembered_and_no_longer_one() -> None:
