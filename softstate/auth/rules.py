@@ -111,7 +111,9 @@ class Rights:
 
     grant: Grant = NOTHING
     unlike: frozenset[str] = frozenset()
-    """Subjects that may have another grant."""
+    """Subjects that may have another grant, by the rules: one object for all rights."""
+    unlike_too: frozenset[str] = frozenset()
+    """Further ones, by what is known of these principals."""
     subject_bytes_max: int = -1
     """Longest subject that is sure to make no pattern void."""
     values: frozenset[str] = frozenset()
@@ -120,7 +122,7 @@ class Rights:
     def of(self, subject: str) -> Grant | None:
         """Return the grant of a subject, None for one that may have another. Takes 1 us."""
         grant = self.grant
-        if subject in self.unlike or self.subject_bytes_max < 0:
+        if subject in self.unlike or subject in self.unlike_too or self.subject_bytes_max < 0:
             return None
         if not (grant.read.own or grant.write.own):
             return grant
@@ -191,7 +193,7 @@ class Rules:
         own = self._filled([text for text in (*self._own, *texts) if "{sub}" in text], alike)
         room = min(map(_subject_bytes_max, own), default=0)
         values = [value for name in names if (value := known.text_of(name)) is not None]
-        return Rights(grant, self._unlike.union(_segments_of(texts), values), room, names)
+        return Rights(grant, self._unlike, frozenset(_segments_of(texts).union(values)), room, names)
 
     def _made(self, known: Known) -> Grant:
         admin = False
