@@ -12,6 +12,7 @@ from softstate.auth.common_claims import CommonClaims, CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
+from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
 from softstate.auth.token import (
@@ -30,7 +31,7 @@ from softstate.model import Record
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 VERIFIED_MAX = 10_000
-"""Verified tokens that are remembered; the one that was not presented for longest is forgotten first."""
+"""Verified tokens that are remembered; those that were not presented for longest are forgotten first."""
 
 ALLOWED_NOTHING = Allow(Who())
 
@@ -128,9 +129,8 @@ class RulesAuthority:
             return found
         found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
         # One that is revoked already is judged again each time it is presented.
-        self._verified[digest] = found if self.revocations.of(found) is None else replace(found, generation=0)
-        if len(self._verified) > VERIFIED_MAX:
-            del self._verified[next(iter(self._verified))]
+        kept = found if self.revocations.of(found) is None else replace(found, generation=0)
+        remember(self._verified, digest, kept, VERIFIED_MAX)
         self._check_revoked(found)
         return found
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from softstate.auth.identity import Why, refused
+from softstate.auth.remembering import remember
 from softstate.auth.rules import Rights
 from softstate.auth.token import Issuer, Token
 from softstate.errors import Unauthenticated
@@ -69,9 +70,7 @@ class CommonClaimsTable:
         except RecursionError:
             raise _too_deep() from None
         found = self._kept.pop(key, None) or CommonClaims(*key)
-        self._kept[key] = found
-        if len(self._kept) > COMMON_KEPT:
-            del self._kept[next(iter(self._kept))]
+        remember(self._kept, key, found, COMMON_KEPT)
         return found
 
 

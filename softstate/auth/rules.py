@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from softstate.auth.identity import NOTHING, Grant, reach_of
 from softstate.auth.patterns import ANY, SUBJECT, Pattern, fill, pattern_of, values_in
+from softstate.auth.remembering import remember
 from softstate.names import SPELT, TOPIC_BYTES_MAX
 
 RIGHTS_KEPT = 1_024
@@ -180,9 +181,7 @@ class Rules:
         rights = self._rights.pop(key, None)
         if rights is None:
             rights = self._made_alike(known, texts, names)
-        self._rights[key] = rights
-        if len(self._rights) > RIGHTS_KEPT:
-            del self._rights[next(iter(self._rights))]
+        remember(self._rights, key, rights, RIGHTS_KEPT)
         return rights
 
     def _made_alike(self, known: Known, texts: Iterable[str], names: frozenset[str]) -> Rights:
