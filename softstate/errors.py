@@ -79,7 +79,7 @@ class RequestError(SoftstateError):
     `message` says what happened and what to do next. `retry_ms`, when set, is how long to wait before trying again;
     `current` is the version that won a compare-and-set; `position` is where the store stands now; `version` is that of
     the tombstone of a topic that is not found because it was deleted; `why` names the check that failed where one code
-    stands for several (`denied`: ``host`` or ``origin``, which no credentials mend).
+    stands for several (`denied`: ``host`` or ``origin``, which no credentials mend), or the limit that was met.
     """
 
     code: ClassVar[str] = "error"

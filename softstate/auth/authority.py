@@ -12,6 +12,7 @@ from softstate.auth.common_claims import CommonClaims, CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
+from softstate.auth.limits import NamespaceLimit
 from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
@@ -57,11 +58,12 @@ class StaticToken:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that an operator has decided: issuers, static tokens and rules."""
+    """All that an operator has decided: issuers, static tokens, rules, and limits."""
 
     issuers: tuple[Issuer, ...] = ()
     tokens: tuple[StaticToken, ...] = ()
     allows: tuple[Allow, ...] = ()
+    limits: tuple[NamespaceLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,11 @@ class RulesAuthority:
             claims = identity.evidence.claims(identity.subject)
             return self._known(claims, self._issuers[identity.issuer]), identity
         return Known(STATIC_ISSUER, identity.subject, own=self._tokens[identity.token].allow), identity
+
+    @property
+    def namespaces(self) -> tuple[NamespaceLimit, ...]:
+        """The limits of what may be published below some prefixes."""
+        return self.policy.limits
 
     @property
     def rules(self) -> Rules:

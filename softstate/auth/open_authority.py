@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from softstate.auth.identity import EVERYTHING, Identity
+from softstate.auth.limits import NamespaceLimit
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.model import Record
 
@@ -33,6 +34,10 @@ class Authority(Protocol):
         """Tell whether keys are about to be fetched, so that a token whose key is unknown may be good in a moment."""
 
     @property
+    def namespaces(self) -> tuple[NamespaceLimit, ...]:
+        """The limits of what may be published below some prefixes; another object when they have changed."""
+
+    @property
     def revocations(self) -> Revocations:
         """All that is revoked."""
 
@@ -50,6 +55,7 @@ class EverybodyMayAll:
     """The authority of a node that checks no credentials, and lets anyone do everything."""
 
     generation = 0
+    namespaces: tuple[NamespaceLimit, ...] = ()
 
     def __init__(self) -> None:
         self.revocations = Revocations()

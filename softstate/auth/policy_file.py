@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 from softstate.addresses import is_loopback
 from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.keyring import Times
+from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SUBJECT_CHARS_MAX, Issuer
 from softstate.auth.toml_tables import TomlFile, TomlTable, guess
-from softstate.errors import ConfigError
+from softstate.errors import ConfigError, Invalid
+from softstate.names import check_prefix
 
 SourceKind: TypeAlias = Literal["secret_file", "public_key_file", "jwks_file", "jwks_url", "discovery"]
 
@@ -30,6 +32,12 @@ SOURCES: tuple[SourceKind, ...] = ("secret_file", "public_key_file", "jwks_file"
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 """Where an issuer tells the URL of its keys (OpenID Connect Discovery 1.0)."""
+
+LIMITS_MAX = 1_024
+"""Most prefixes with limits."""
+
+RATE_MAX = 1e12
+"""Highest rate that a limit may name: above it, it is a slip of the keyboard."""
 
 _ALGORITHMS = re.compile(r"(HS|RS|PS|ES)(256|384|512)|EdDSA|Ed25519")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -76,6 +84,7 @@ def read_policy(content: str, name: str) -> PolicyFile:
     issuers = [_issuer(table) for table in auth.tables("issuer")]
     tokens = tuple(_token(table) for table in auth.tables("token"))
     allows = tuple(_allow(table) for table in top.tables("allow"))
+    limits = tuple(_limit(table) for table in top.tables("limit"))
     auth.end()
     top.end()
     _check_unique([issuer.name for issuer, _ in issuers], auth, "issuer", "issuer")
@@ -91,7 +100,13 @@ def read_policy(content: str, name: str) -> PolicyFile:
         raise ConfigError(
             f"{name} lets nobody in: add an [[auth.issuer]], an [[auth.token]] or an [[allow]] for anyone"
         )
-    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows)
+    if len(limits) > LIMITS_MAX:
+        raise ConfigError(f"{name} has {len(limits)} tables [[limit]], the most are {LIMITS_MAX}")
+    for number, limit in enumerate(limits):
+        if limit.prefix in [other.prefix for other in limits[:number]]:
+            again = TomlTable(file, {}, ("limit", number))
+            raise again.wrong("prefix", f"must be another one: {limit.prefix!r} has its limits above")
+    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits)
     return PolicyFile(policy, {issuer.name: source for issuer, source in issuers})
 
 
@@ -199,6 +214,21 @@ def _allow(table: TomlTable) -> Allow:
         raise ConfigError(f"{table.place()} is for anyone, of whom nothing is known: write its patterns without {{…}}")
     table.end()
     return allow
+
+
+def _limit(table: TomlTable) -> NamespaceLimit:
+    prefix = table.text("prefix")
+    try:
+        check_prefix(prefix)
+    except Invalid as error:
+        raise ConfigError(f"{table.place('prefix')}: {error.message}") from None
+    limit = NamespaceLimit(
+        prefix, table.number(PUBLISHES, 0.0, 0, RATE_MAX), table.number(PUBLISH_BYTES, 0.0, 0, RATE_MAX)
+    )
+    if not (limit.publishes_per_s or limit.publish_bytes_per_s):
+        raise ConfigError(f"{table.place()} must limit something: {PUBLISHES} or {PUBLISH_BYTES}, above 0")
+    table.end()
+    return limit
 
 
 def _who(table: TomlTable) -> Who:

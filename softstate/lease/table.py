@@ -32,7 +32,7 @@ from operator import attrgetter
 
 from softstate.auth.identity import Identity
 from softstate.errors import NoLease, Overloaded, TooLarge
-from softstate.lease.principals import Principals
+from softstate.lease.principals import FULL_RETRY_MS, Principals
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
 from softstate.names import reaching
@@ -55,9 +55,6 @@ RELEASED_MAX = 100_000
 
 REAPED_MAX = 64
 """Names that one `release` reaps, by default: all of them, in the usual case of a lease with few."""
-
-FULL_RETRY_MS = 5_000
-"""The `retry_ms` of `Overloaded` when the table is full."""
 
 OVER = -math.inf
 """The deadline of a lease that has been released."""
@@ -122,7 +119,8 @@ class LeaseTable:
 
     A lease whose connection has ended is *detached*: its client may resume it. It must cost others nothing (P-RES-8):
     detached leases are counted apart, at most `DETACHED_FRACTION` of `sessions_max` are kept, and the one detached
-    first is given up for a newer one, or for a new session when the table is full.
+    first is given up for a newer one, or for a new session when the table is full. So is that of a principal which has
+    all that it may (0: any number): clients that come back must not be refused for what they were before.
     """
 
     def __init__(
@@ -134,6 +132,8 @@ class LeaseTable:
         subscriptions_max: int = SUBSCRIPTIONS_MAX,
         released_max: int = RELEASED_MAX,
         reaped_max: int = REAPED_MAX,
+        sessions_per_identity_max: int = 0,
+        subscriptions_per_identity_max: int = 0,
     ) -> None:
         self.sessions_max = sessions_max
         self.subscriptions_max = subscriptions_max
@@ -147,7 +147,7 @@ class LeaseTable:
         self._unawaited: dict[Lease, None] = {}
         self._given_up = 0
         self._leases: dict[str, Lease] = {}
-        self._principals: Principals[Lease] = Principals()
+        self.principals: Principals[Lease] = Principals(sessions_per_identity_max, subscriptions_per_identity_max)
         self._groups: dict[str, Group] = {}
         self._subscriptions = 0
         self._reapable: deque[Lease] = deque()  # over, with names
@@ -157,14 +157,33 @@ class LeaseTable:
         """Return how many leases are held."""
         return len(self._leases)
 
-    def grant(self, token: str, now: float, ttl_s: float, name: str = "", identity: Identity | None = None) -> Lease:
+    def check_session(self, principal: str) -> None:
+        """Raise `Overloaded` unless a principal, by its digest, may have one lease more."""
+        if not self.principals.may_begin(principal) and self._detached_of(principal) is None:
+            raise self.principals.no_session(principal)
+
+    def grant(
+        self,
+        token: str,
+        now: float,
+        ttl_s: float,
+        name: str = "",
+        identity: Identity | None = None,
+        principal: str | None = None,
+    ) -> Lease:
         """Make a lease without names, for a token that no lease has; `identity` is whose it is.
 
-        Gives up the lease detached first when `sessions_max` are held. Raises `Overloaded` with `retry_ms` when all of
-        them have a connection.
+        `principal` is the digest of who has to answer for it, if that is another. Gives up the lease detached first
+        when `sessions_max` are held, and of a principal that has all that it may. Raises `Overloaded` with `retry_ms`
+        when all of them have a connection.
         """
         assert token not in self._leases
         self._now = max(self._now, now)
+        if principal is None:
+            principal = identity.digest if identity is not None and identity.issuer else ""
+        while not self.principals.may_begin(principal):
+            self.check_session(principal)
+            self._give_up(self._detached_of(principal))
         if len(self._leases) >= self.sessions_max:
             if not (self._detached or self._unawaited):
                 raise Overloaded(
@@ -178,9 +197,9 @@ class LeaseTable:
         until = math.inf if identity is None else identity.until
         lease = Lease(token, name, ttl_s, min(now + ttl_s * self._lasts, until), identity=identity, until=until)
         self._leases[token] = lease
-        if identity is not None and identity.issuer:
-            lease.principal = identity.digest
-            self._principals.add(lease.principal, lease)
+        if principal:
+            lease.principal = principal
+            self.principals.add(principal, lease)
         self._wheel.add(lease, lease.deadline)
         return lease
 
@@ -190,7 +209,7 @@ class LeaseTable:
 
     def of_principal(self, digest: str) -> Sequence[Lease]:
         """Return the leases of a principal, by its digest."""
-        return self._principals.of(digest)
+        return self.principals.of(digest)
 
     def all(self) -> list[Lease]:
         """Return every lease."""
@@ -235,9 +254,18 @@ class LeaseTable:
         self._unawaited.pop(lease, None)
 
     def _give_up_first(self) -> None:
-        first = next(iter(self._unawaited or self._detached))
-        self.release(first)
-        self._given_up += 1
+        self._give_up(next(iter(self._unawaited or self._detached)))
+
+    def _give_up(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self.release(lease)
+            self._given_up += 1
+
+    def _detached_of(self, principal: str) -> Lease | None:
+        """Return the lease of a principal that was detached first."""
+        leases = self.principals.of(principal)
+        detached = [lease for lease in leases if lease in self._detached or lease in self._unawaited]
+        return min(detached, key=lambda lease: self._detached.get(lease, -math.inf), default=None)
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
         """Move the deadline to `now` + TTL + grace, never back (P-REN-5), nor beyond the end of the credentials.
@@ -280,7 +308,7 @@ class LeaseTable:
         self._forget_detached(lease)
         del self._leases[lease.token]
         if lease.principal:
-            self._principals.remove(lease.principal, lease)
+            self.principals.remove(lease.principal, lease, len(lease.names))
         lease.deadline = OVER
         if lease.names:
             self._reapable.append(lease)
@@ -335,7 +363,7 @@ class LeaseTable:
                 self._forget_detached(lease)
             del leases[lease.token]
             if lease.principal:
-                self._principals.remove(lease.principal, lease)
+                self.principals.remove(lease.principal, lease, len(lease.names))
             lease.deadline = OVER
             if lease.names:
                 reapable.append(lease)
@@ -346,21 +374,22 @@ class LeaseTable:
         return 0.0 if self._reapable else self._wheel.next_tick_s(now)
 
     def check_room(self, lease: Lease, names: Iterable[str]) -> None:
-        """Raise as `add` would for these names, and change nothing: for names that are added in several portions."""
+        """Raise as `add` would for these names, and add none: for names that are added in several portions."""
         self._check_held(lease)
-        self._check_count(len(lease.names) + len({name for name in names if name not in lease.names}))
+        self._make_room(lease, len({name for name in names if name not in lease.names}))
 
     def add(self, lease: Lease, names: Iterable[str]) -> list[str]:
         """Let a lease hold more names; return those that it did not hold before. Reaps as many as it adds.
 
-        Raises `TooLarge` when it would hold more than `subscriptions_max`, `NoLease` when it is over. Either leaves
-        everything as it was.
+        Raises `TooLarge` when it would hold more than `subscriptions_max`, `Overloaded` when its principal would hold
+        more than it may, and `NoLease` when it is over. Each leaves this lease as it was.
         """
         self._check_held(lease)
         fresh = [name for name in dict.fromkeys(names) if name not in lease.names]
-        self._check_count(len(lease.names) + len(fresh))
+        self._make_room(lease, len(fresh))
         if self._reapable:
             self.reap(len(fresh))
+        self.principals.hold(lease.principal, len(fresh))
         return [self._join(lease, name) for name in fresh]
 
     def digest_of(self, names: Iterable[str]) -> int:
@@ -372,9 +401,11 @@ class LeaseTable:
         """Let a lease hold these names no longer. Names that it does not hold are passed over, as is a lease's end."""
         if lease.deadline == OVER:
             return
+        before = len(lease.names)
         for name in names:
             if name in lease.names:
                 self._leave(lease, name)
+        self.principals.hold(lease.principal, len(lease.names) - before)
 
     def reached(self, topic: str) -> list[Group]:
         """Return the groups whose leases cover a topic: that of the topic, then those of its prefixes, widest first.
@@ -415,12 +446,18 @@ class LeaseTable:
         if lease.deadline == OVER:
             raise NoLease("the lease of this session is over: subscribe again")
 
-    def _check_count(self, count: int) -> None:
+    def _make_room(self, lease: Lease, names: int) -> None:
+        count = len(lease.names) + names
         if count > self.subscriptions_max:
             raise TooLarge(
                 f"a session holds at most {self.subscriptions_max} subscriptions, this would make it {count}:"
                 " subscribe to a prefix, or use several sessions"
             )
+        while not self.principals.may_hold(lease.principal, names):
+            detached = self._detached_of(lease.principal)
+            if detached is None:
+                raise self.principals.no_names(lease.principal, names)
+            self._give_up(detached)
 
     def _join(self, lease: Lease, name: str) -> str:
         group = self._groups.get(name)

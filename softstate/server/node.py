@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import secrets
 import time
@@ -15,6 +14,7 @@ import structlog
 import trio
 
 from softstate.auth.identity import Identity
+from softstate.auth.limits import RateLimits
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import NodeFailed, Overloaded
 from softstate.lease import Lease, LeaseTable, Sink
@@ -41,22 +41,20 @@ from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
+from softstate.server.terms import CurrentTerms
 from softstate.server.websocket.beats import Beats
 from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.parts import Parts
-from softstate.session import ExpectedPolls, MeasuredRequest, NodeTerms, ServiceRate, advise
+from softstate.session import MeasuredRequest
 from softstate.store import Store
 from softstate.store.base import LASTING
-from softstate.wire.messages import Limits, Reason
+from softstate.wire.messages import Reason
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
 
 REFUSED_MAX = 32
 """Connections above ``connections_max`` that may be told so at a time; any more are closed at once."""
-
-TERMS_S = 0.1
-"""Time for which the terms told to clients are kept, in seconds."""
 
 log = structlog.get_logger("softstate.node")
 
@@ -109,10 +107,21 @@ class Node:
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
-        self.gate = NodeGate(authority, now, wall, hashed=config.log_subjects == "hashed")
+        limits = RateLimits(config.publishes_per_s, config.publish_bytes_per_s, config.polls_per_s)
+        self.gate = NodeGate(
+            authority, now, wall,
+            hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,
+        )  # fmt: skip
         self.started_at = now()
         self._draining = trio.Event()
-        self.leases = LeaseTable(now(), sessions_max=config.sessions_max, subscriptions_max=config.subscriptions_max)
+        self.leases = LeaseTable(
+            now(),
+            sessions_max=config.sessions_max,
+            subscriptions_max=config.subscriptions_max,
+            sessions_per_identity_max=config.sessions_per_identity_max,
+            subscriptions_per_identity_max=config.subscriptions_per_identity_max,
+        )
+        self.leases.principals.limited = lambda limit, lease: self.gate.note_limited(limit, lease.identity)
         self.bulkhead = bulkhead or Bulkhead()
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
@@ -129,11 +138,10 @@ class Node:
         self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
         self._wall = wall
-        self._terms: tuple[tuple[object, ...], NodeTerms] | None = None
-        self._terms_until = -math.inf
-        self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
-        self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
-        self.expected_polls = ExpectedPolls()
+        self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
+        """The terms that clients are told now."""
+        self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
+        self.expected_polls = self.terms.expected_polls
         self.repairs: Counter[str] = Counter()
         self.closes: Counter[int] = Counter()
         # Leases that are over, and whose connections are still to be told so.
@@ -243,11 +251,13 @@ class Node:
             **await store_counts(self.access.contents),
             **self.counts(),
             "repairs": dict(sorted(self.repairs.items())),
+            "limited": dict(sorted(self.gate.limited.items())),
         }
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        return render(families_of(self.counts(), self.repairs, self.closes, self.http.statistics(), self.gate.refusals))
+        http, gate = self.http.statistics(), self.gate
+        return render(families_of(self.counts(), self.repairs, self.closes, http, gate.refusals, gate.limited))
 
     def _draw_spread_s(self) -> float:
         return self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
@@ -255,48 +265,6 @@ class Node:
     def _is_full(self) -> bool:
         """Tell whether no more connections are to be accepted now."""
         return self.http.greeting >= self.config.greeting_max or self.admission.full
-
-    def terms(self) -> NodeTerms:
-        """Return the terms that clients are told now, of a tenth of a second ago at most.
-
-        In a herd each hello changes them, and with them the bytes of a `welcome` that could be kept.
-        """
-        now = trio.current_time()
-        if self._terms is not None and now < self._terms_until and self._terms[1].durability == self.durability:
-            return self._terms[1]
-        self._terms_until = now + TERMS_S
-        # All that the terms depend on: they are worked out once for thousands of clients, 3 % of a renewal (cProfile).
-        clients = self.leases.awaited(self.now(), self.config.recover_cap_ms / 1000)
-        polling = self.expected_polls.count(now)
-        changing = clients, polling, self.handshakes.per_s, self.polls.per_s, self.durability
-        if self._terms is None or self._terms[0] != changing:
-            self._terms = changing, self._work_out_terms(clients, polling)
-        return self._terms[1]
-
-    def _work_out_terms(self, clients: int, polling: int) -> NodeTerms:
-        config = self.config
-        poll, recover = advise(
-            clients,
-            self.handshakes.per_s,
-            self.polls.per_s,
-            polling=polling,
-            poll_ms=config.poll_every_ms,
-            base_ms=config.recover_base_ms,
-            cap_ms=config.recover_cap_ms,
-            timeout_ms=config.timeout_ms,
-        )
-        limits = Limits(
-            subscriptions=config.subscriptions_max,
-            value_bytes=config.value_bytes_max,
-            message_bytes=config.message_bytes_max,
-            pending=config.pending_max,
-            keys=self.store.keys_max,
-            key_ms=config.key_ms,
-            inflight=config.publisher_inflight_max,
-            value_items=config.value_items_max,
-            message_items=config.message_items_max,
-        )
-        return NodeTerms(self.node_id, config.ttl_ms, config.timeout_ms, poll, recover, limits, self.durability)
 
     def watch_poll(self, *, again: bool) -> WatchedPoll:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
@@ -397,11 +365,11 @@ class Node:
             # Its request is mostly here: to wait until the pump tells of it would cost 40 us more (a prototype).
             self.bulkhead.each("connection", HttpPeer.readable, (peer,), failed=HttpPeer.fail)
 
-    def _upgrade(self, wire: Wire, handshake: Handshake, name: str, since: float) -> None:
+    def _upgrade(self, wire: Wire, handshake: Handshake, name: str, address: str, since: float) -> None:
         """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
         measured = MeasuredRequest(self.handshakes, since)
         connection = Connection(
-            self._parts, handshake.codec, wire, measured, self._connection_over, presented=handshake.token
+            self._parts, handshake.codec, wire, measured, self._connection_over, handshake.token, address
         )
         wire.peer = connection
         with self.bulkhead.contain("handshake", connection.end, peer=name):

@@ -26,6 +26,12 @@ class Gate(Protocol):
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Note that these names, one at least, may not be read or written."""
 
+    def accountable(self, identity: Identity, address: str) -> str:
+        """Return the digest of who has to answer for a session: its limits are theirs. Empty if it has none."""
+
+    def check_poll(self, identity: Identity, address: str) -> None:
+        """Count a poll. Raises `Overloaded` if it is one too many."""
+
 
 class OpenGate:
     """The gate of a node that checks no credentials."""
@@ -42,6 +48,13 @@ class OpenGate:
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Note nothing: this never happens."""
+
+    def accountable(self, identity: Identity, address: str) -> str:  # noqa: ARG002
+        """Return nobody."""
+        return ""
+
+    def check_poll(self, identity: Identity, address: str) -> None:
+        """Count nothing."""
 
 
 OPEN_GATE: Gate = OpenGate()

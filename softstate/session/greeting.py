@@ -34,13 +34,16 @@ from softstate.wire.messages import Hello, Id, Message, Subscribe
 
 def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     """Take up the session that hello names, if it can be resumed (P-RES-2), and read the store either way."""
+    lease = session.leases.get(hello.session) if hello.session is not None else None
     try:
         identity = session.identity = identified(session, token_of(session, hello.token), now)
+        if lease is None:
+            # Ahead of the read: those beyond the limit are to cost little.
+            session.leases.check_session(session.gate.accountable(identity, session.address))
     except RequestError as error:
         return refuse(session, error, _code_for(error))
     session.state = State.GREETING
     session.name = hello.name
-    lease = session.leases.get(hello.session) if hello.session is not None else None
     since, seen = hello.since, hello.position
     if lease is None or lease.deadline < now or not since or seen is None or since > seen.revision:
         return session.ask(PendingHello(Query(witness=seen), hello, now))

@@ -61,8 +61,8 @@ class SessionMachine(SessionCore):
     `sink` is where the lease table's owner offers pushes, `tokens` makes session tokens, `terms` says what to tell
     clients now, `repairs` counts repairs by kind: all zero unless faults occur. A gap buffer holds `gap_topics_max`
     topics; a turn deals with `names_per_turn` names. `gate` knows who presents credentials,
-    `presented` is the token that came with the handshake. `now` is in seconds of one
-    clock that never goes back.
+    `presented` is the token that came with the handshake, `address` the one by which its peer is limited. `now` is in
+    seconds of one clock that never goes back.
     """
 
     __slots__ = ()
@@ -78,8 +78,9 @@ class SessionMachine(SessionCore):
         names_per_turn: int = NAMES_PER_TURN,
         gate: Gate = OPEN_GATE,
         presented: str | None = None,
+        address: str = "",
     ) -> None:
-        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate, presented)
+        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate, presented, address)
 
     @property
     def busy(self) -> bool:

@@ -62,18 +62,18 @@ class SessionCore:
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
     lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
     last position that passed through the hub during the greeting. `presented` is the token that came with the
-    handshake; `identity` is whose session it is, maybe by rules that have changed since: see `credentials`. `denied`:
-    the lease was revoked as denied. `unresumed`: the client asked to resume, its session is new, and it has not
-    subscribed since. `unaware`: it was denied names, and neither a subscribe nor a renewal that matched shows that it
-    knows. `agreed` is the digest of the set that both sides hold, None if that is not known; `named` the last position
-    that the client was told; `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the
-    client asked for.
+    handshake, `address` the one by which its peer is limited; `identity` is whose session it is, maybe by rules that
+    have changed since: see `credentials`. `denied`: the lease was revoked as denied. `unresumed`: the client asked to
+    resume, its session is new, and it has not subscribed since. `unaware`: it was denied names, and neither a subscribe
+    nor a renewal that matched shows that it knows. `agreed` is the digest of the set that both sides hold, None if that
+    is not known; `named` the last position that the client was told; `beat_ms` the time between two beats that was
+    granted, for the `beat_asked_ms` that the client asked for.
     """
 
     __slots__ = (
-        "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate", "identity",
-        "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented", "repairs", "sink",
-        "state", "terms", "token", "tokens", "unaware", "unresumed",
+        "_tickets", "address", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate",
+        "identity", "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented", "repairs",
+        "sink", "state", "terms", "token", "tokens", "unaware", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class SessionCore:
         names_per_turn: int,
         gate: Gate,
         presented: str | None,
+        address: str,
     ) -> None:
         self.leases = leases
         self.sink = sink
@@ -97,6 +98,7 @@ class SessionCore:
         self.names_per_turn = names_per_turn
         self.gate = gate
         self.presented = presented
+        self.address = address
         self.identity = NOBODY
         self.state = State.NEW
         self.name = ""
@@ -219,9 +221,10 @@ class SessionCore:
         return self.terms().ttl_ms / 1000 if self.lease is None else self.lease.ttl_s
 
     def grant_lease(self, token: str, now: float, ttl_s: float) -> Lease:
-        """Hold a new lease, without names, for a token. Raises `Overloaded` when the table is full."""
+        """Hold a new lease, without names, for a token. Raises `Overloaded` when there is no room for one more."""
         self.end_lease()
-        lease = self.lease = self.leases.grant(token, now, ttl_s, self.name, self.identity)
+        accountable = self.gate.accountable(self.identity, self.address)
+        lease = self.lease = self.leases.grant(token, now, ttl_s, self.name, self.identity, accountable)
         self.leases.attach(lease, self.sink)
         self.agreed = lease.digest
         return lease

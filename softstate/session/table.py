@@ -137,7 +137,7 @@ KEPT = (Hello, Unsubscribe, Renew, Poll, Publish, ClientBye)
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
-    _on((NEW,),      (Hello,),           (GREETING, ENDED), greet),  # ENDED: its credentials are not good
+    _on((NEW,),      (Hello,),           (GREETING, ENDED), greet),  # ENDED: refused for its credentials, or a limit
     _on((NEW,),      NOT_HELLO,          (ENDED,),        refuse_unless_hello),
     _on((GREETING,), (Subscribe,),       SAME,            join),
     _on((GREETING,), KEPT,               SAME,            keep_for_welcome),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from softstate.auth.keyring import Times
-from softstate.auth.policy_file import PolicyFile, check_url, read_policy
+from softstate.auth.limits import NamespaceLimit
+from softstate.auth.policy_file import LIMITS_MAX, PolicyFile, check_url, read_policy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import Issuer
 from softstate.errors import ConfigError
@@ -87,8 +88,21 @@ def test_a_token_without_an_end_is_good_for_ever_and_admin_may_be_said_of_it() -
     assert token.allow.admin
 
 
+def test_prefixes_have_limits() -> None:
+    found = read(ANYONE + LIMIT + '[[limit]]\nprefix = "/"\npublishes_per_s = 0.5\npublish_bytes_per_s = 1000\n')
+    assert found.policy.limits == (NamespaceLimit("a/", 5), NamespaceLimit("/", 0.5, 1_000))
+
+
+def test_only_so_many_prefixes_have_limits() -> None:
+    limits = [LIMIT.replace("a/", f"{number}/") for number in range(LIMITS_MAX + 1)]
+    assert len(read(ANYONE + "".join(limits[1:])).policy.limits) == LIMITS_MAX
+    with pytest.raises(ConfigError, match=r"1025 tables \[\[limit\]\], the most are 1024"):
+        read(ANYONE + "".join(limits))
+
+
 ISSUER = '[[auth.issuer]]\nissuer = "i"\naudience = ["s"]\nsecret_file = "f"\n'
 TOKEN = f'[[auth.token]]\nname = "ci"\nsha256 = "{"0" * 64}"\n'
+LIMIT = '[[limit]]\nprefix = "a/"\npublishes_per_s = 5\n'
 ANYONE = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
 
 
@@ -103,7 +117,6 @@ ANYONE = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
         (ISSUER + "[[alow]]\nx = 1", "unknown key alow in auth.toml, line 5; did you mean 'allow'?"),
         (ISSUER + "[auth.x]\n", "unknown key x of [auth] in auth.toml; known are: issuer, token"),
         (ISSUER + "[auth.mtls]\n", "mtls of [auth] in auth.toml is not in this version: leave it out"),
-        (ISSUER + "\n[[limit]]\nprefix = 'a'", "limit in auth.toml, line 6 is not in this version: leave it out"),
         ("auth = 1", "auth in auth.toml, line 1 must be a table: [auth]"),
         ("[auth]\nissuer = 1", "issuer of [auth] in auth.toml, line 2 must be a list of tables: [[auth.issuer]]"),
         ("allow = ['x']", "allow in auth.toml, line 1 must be a list of tables: [[allow]]"),
@@ -199,6 +212,16 @@ ANYONE = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
             "line 3: read[2]: '*', '{sub}', '{iss}' and '{claim:NAME}' each stand",
         ),
         (ANYONE + 'admin = "yes"', "admin of [[allow]] 1 in auth.toml, line 4 must be true or false"),
+        # Limits
+        (ANYONE + "[[limit]]\npublishes_per_s = 1", "[[limit]] 1 in auth.toml, line 4 must have 'prefix'"),
+        (ANYONE + LIMIT.replace("a/", "a"), "prefix of [[limit]] 1 in auth.toml, line 5: prefix must "),
+        (
+            ANYONE + LIMIT.replace("= 5", "= 0"),
+            "[[limit]] 1 in auth.toml, line 4 must limit something: publishes_per_s",
+        ),
+        (ANYONE + LIMIT.replace("= 5", "= -1"), "publishes_per_s of [[limit]] 1 in auth.toml, line 6 must be a number"),
+        (ANYONE + LIMIT + "polls_per_s = 1", "unknown key polls_per_s of [[limit]] 1 in auth.toml, line 7"),
+        (ANYONE + LIMIT + LIMIT, "prefix of [[limit]] 2 in auth.toml, line 8 must be another one: 'a/' has its limits"),
     ],
 )
 def test_a_mistake_is_told_by_name_and_line(content: str, message: str) -> None:

@@ -104,6 +104,13 @@ class ModelGate:
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Note nothing."""
 
+    def accountable(self, identity: Identity, address: str) -> str:
+        """Return nobody."""
+        return ""
+
+    def check_poll(self, identity: Identity, address: str) -> None:
+        """Count nothing."""
+
 
 def terms() -> NodeTerms:
     """Return the node's terms."""

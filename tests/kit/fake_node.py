@@ -208,7 +208,7 @@ class FakeNode:
     def left(self) -> None:
         pass
 
-    def upgrade(self, wire: Wire, handshake: Handshake, peer: str, since: float) -> None:
+    def upgrade(self, wire: Wire, handshake: Handshake, peer: str, address: str, since: float) -> None:
         self.upgrades.append((handshake, peer))
         wire.try_send(b"upgraded")
         wire.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
+from softstate.auth.limits import NamespaceLimit
 from softstate.auth.patterns import pattern_of
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.auth.rules import Action
@@ -32,6 +33,7 @@ class RulesGate:
     fetching: bool = False
     revocations: Revocations = field(default_factory=Revocations)
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
+    namespaces: tuple[NamespaceLimit, ...] = ()
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
 
@@ -75,6 +77,15 @@ class RulesGate:
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Note who was denied what."""
         self.denials.append((identity.subject, action, list(names)))
+
+    def accountable(self, identity: Identity, address: str) -> str:
+        """Return the principal's digest."""
+        if identity.is_anonymous:
+            return digest_of("", address) if address else ""
+        return identity.digest
+
+    def check_poll(self, identity: Identity, address: str) -> None:
+        """Count nothing."""
 
     def heed(self, records: Iterable[Record]) -> list[Revocation]:
         """Take changes of topics that revoke credentials."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from softstate.errors import Overloaded, TooLarge
-from softstate.lease.table import FULL_RETRY_MS, LeaseTable
+from softstate.lease.principals import FULL_RETRY_MS
+from softstate.lease.table import LeaseTable
 from softstate.lease.timer_wheel import LOOK_AHEAD_TICKS, TICK_S, VISITS_MAX
 from softstate.wire.subscription_digest import digest_of
 from tests.kit.leases import NOTHING

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from softstate.errors import Invalid, Overloaded, Rewound, Unavailable
-from softstate.lease.table import FULL_RETRY_MS
+from softstate.lease.principals import FULL_RETRY_MS
 from softstate.model import Change, Page
 from softstate.position import Position
 from softstate.session import Read, Send, State, Submit

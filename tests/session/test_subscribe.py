@@ -3,7 +3,7 @@
 import pytest
 
 from softstate.errors import ERRORS_BY_CODE, Compacted, Unavailable
-from softstate.lease.table import FULL_RETRY_MS
+from softstate.lease.principals import FULL_RETRY_MS
 from softstate.model import Change
 from softstate.session import Read, State
 from softstate.session.request import OVERFLOW_ROUNDS_MAX

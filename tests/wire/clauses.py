@@ -793,4 +793,18 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_credentials.py::test_a_read_waits_until_the_node_has_heard_what_was_revoked",
         "server/websocket/test_silence.py::test_a_session_whose_credentials_were_revoked",
     ),
+    "P-AUTH-10": (
+        "auth/test_limits.py::test_publishes_of_an_identity_at_the_bound",
+        "auth/test_limits.py::test_a_prefix_is_limited_for_all_publishers_together_and_named",
+        "auth/test_limits.py::test_what_is_refused_by_one_limit_is_counted_by_none",
+        "auth/test_limits.py::test_a_large_answer_comes_to_its_end_and_is_paid_for_afterwards",
+        "auth/test_rates.py::test_who_waits_as_long_as_told_goes_on_and_never_gets_more_than_the_rate",
+        "session/test_limits.py::test_a_hello_too_many_is_refused_before_the_store_is_read",
+        "session/test_limits.py::test_names_too_many_wait_and_are_answered_once_there_is_room",
+        "lease/test_principals.py::test_detached_sessions_of_a_principal_make_room_for_names",
+        "server/http/test_limits.py::test_of_a_batch_all_from_the_first_one_too_many_on_are_refused",
+        "server/http/test_limits.py::test_a_poll_too_many_is_refused",
+        "server/websocket/test_publish_limits.py::test_a_publish_too_many_is_refused_and_no_later_one_overtakes_it",
+        "simulation/test_schedule_limits.py::test_l1_one_identity_meets_every_limit_and_nobody_else_notices",
+    ),
 }

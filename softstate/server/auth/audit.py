@@ -1,7 +1,7 @@
-"""The audit log: which credentials were refused, and who was denied what. It names no token, no key and no value.
+"""The audit log: which credentials were refused, who was denied what, and who met a limit. No token, key or value.
 
 Anybody can cause a line with each request, so there is at most one a second for each check that refuses credentials,
-and for each principal that is denied something; each tells how many were left out before it.
+for each principal that is denied something, and for each limit that it meets; each tells how many were left out before.
 """
 
 from __future__ import annotations
@@ -47,13 +47,22 @@ class Audit:
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """Tell that a principal was denied to read or write these names, of which the first is shown."""
-        if identity.is_anonymous:
-            who = "anyone"
-        else:
-            who = identity.digest if self._hashed else f"{identity.subject} of {identity.issuer}"
+        who = self._shown(identity)
         left_out = self._due(f"denied {who}")
         if left_out is not None:
             log.info("denied", who=who, action=action, name=names[0], names=len(names), left_out=left_out or None)
+
+    def limited(self, limit: str, identity: Identity | None, address: str) -> None:
+        """Tell that somebody met a limit. The address is told where no identity is known."""
+        who = address or "anyone" if identity is None or identity.is_anonymous else self._shown(identity)
+        left_out = self._due(f"limit {limit} {who}")
+        if left_out is not None:
+            log.info("limit hit", limit=limit, who=who, left_out=left_out or None)
+
+    def _shown(self, identity: Identity) -> str:
+        if identity.is_anonymous:
+            return "anyone"
+        return identity.digest if self._hashed else f"{identity.subject} of {identity.issuer}"
 
     def _due(self, kind: str) -> int | None:
         """Return how many lines of a kind were left out before the one that is due; None if this is left out, too."""

@@ -1,4 +1,7 @@
-"""The gate of one node: asks its authority who presents credentials, with the node's clocks, and counts refusals."""
+"""The gate of one node: asks its authority who presents credentials, with the node's clocks, and counts refusals.
+
+It also knows how often whom may do what.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from softstate.auth.digests import digest_of
 from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
+from softstate.auth.limits import RateLimits, Who
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.auth.rules import Action
-from softstate.errors import Unauthenticated, Unavailable
+from softstate.errors import Overloaded, Unauthenticated, Unavailable
 from softstate.server.auth.audit import Audit
 
 KEYS_RETRY_MS = 500
@@ -24,18 +29,31 @@ class NodeGate:
     """Implements `softstate.session.Gate`, for all sessions and for HTTP.
 
     `now` is the clock of the leases, by which credentials end; `wall` the one by which tokens tell their times. With
-    `hashed`, the audit log shows digests of principals.
+    `hashed`, the audit log shows digests of principals. `limits` are those of an identity; with `limit_anonymous` those
+    without credentials are limited as if each address was one.
     """
 
     def __init__(
-        self, authority: Authority, now: Callable[[], float], wall: Callable[[], float], *, hashed: bool = False
+        self,
+        authority: Authority,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        *,
+        hashed: bool = False,
+        limits: RateLimits | None = None,
+        limit_anonymous: bool = False,
     ) -> None:
         self.authority = authority
+        self.limits = limits or RateLimits()
+        self.limits.limit(authority.namespaces)
+        self._limit_anonymous = limit_anonymous
         self._audit = Audit(now, hashed=hashed)
         self.now = now
         self._wall = wall
         self.refusals: Counter[str] = Counter()
         """Credentials that were refused, by the check that did so."""
+        self.limited: Counter[str] = Counter()
+        """Refusals, by the limit that was met."""
         self.open = authority is EVERYBODY_MAY_ALL
         """Whether this node checks no credentials."""
         self.anybody = authority.identify(None, 0.0, 0.0) if self.open else NOBODY
@@ -75,6 +93,52 @@ class NodeGate:
     def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
         """See `softstate.session.Gate`."""
         self._audit.denied(identity, action, names)
+
+    # Limits ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def asks_address(self) -> bool:
+        """Whether limits ask for the address of a peer."""
+        return self._limit_anonymous
+
+    def accountable(self, identity: Identity, address: str) -> str:
+        """See `softstate.session.Gate`."""
+        if not identity.is_anonymous:
+            return identity.digest
+        return digest_of("", address) if self._limit_anonymous else ""
+
+    def check_publish(self, identity: Identity, address: str, topic: str, size: int) -> None:
+        """Count a publish of a value of `size` bytes. Raises `Overloaded` if it is one too many."""
+        limits = self.limits
+        limits.limit(self.authority.namespaces)
+        if limits.of_publishes:
+            try:
+                limits.check_publish(self._who(identity, address), topic, size, self.now())
+            except Overloaded as error:
+                self.note_limited(error.why, identity, address)
+                raise
+
+    def check_poll(self, identity: Identity, address: str, *, page: bool = False) -> None:
+        """See `softstate.session.Gate`. With `page`, it is a further page of an answer."""
+        if self.limits.of_polls:
+            try:
+                self.limits.check_poll(self._who(identity, address), self.now(), page=page)
+            except Overloaded as error:
+                self.note_limited(error.why, identity, address)
+                raise
+
+    def note_limited(self, limit: str | None, identity: Identity | None, address: str = "") -> None:
+        """Count somebody who met a limit."""
+        assert limit is not None
+        self.limited[limit] += 1
+        self._audit.limited(limit, identity, address)
+
+    def _who(self, identity: Identity, address: str) -> Who | None:
+        if not identity.is_anonymous:
+            return identity.principal
+        return ("", address) if self._limit_anonymous else None
+
+    # Refusals -------------------------------------------------------------------------------------------------------
 
     def _note_refused(self, error: Unauthenticated, token: str | None) -> None:
         self.refusals[error.why or "unknown"] += 1

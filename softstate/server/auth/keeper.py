@@ -182,6 +182,7 @@ class PolicyKeeper:
             issuers=len(loaded.policy.issuers),
             tokens=len(loaded.policy.tokens),
             rules=len(loaded.policy.allows),
+            limits=len(loaded.policy.limits),
         )
 
 

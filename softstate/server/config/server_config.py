@@ -86,6 +86,34 @@ class ServerConfig:
     ] = 100_000
     subscriptions_max: Annotated[int, above(0), "Topics and prefixes of one session, or of one poll."] = 10_000
 
+    # Limits of an identity: of what presents the same issuer and subject
+    sessions_per_identity_max: Annotated[
+        int, at_least(0), "Sessions of one identity; beyond it a hello is answered `overloaded`. 0: no limit."
+    ] = 100
+    subscriptions_per_identity_max: Annotated[
+        int,
+        at_least(0),
+        "Topics and prefixes of all sessions of one identity; beyond it a subscribe is answered `overloaded`. 0: no"
+        " limit; else at least subscriptions_max.",
+    ] = 100_000
+    publishes_per_s: Annotated[
+        float, at_least(0), "Publishes of one identity a second; beyond it they get `overloaded`. 0: no limit."
+    ] = 0.0
+    publish_bytes_per_s: Annotated[
+        float,
+        at_least(0),
+        "Bytes a second of what one identity publishes, as CBOR; beyond it publishes get `overloaded`. 0: no limit.",
+    ] = 0.0
+    polls_per_s: Annotated[
+        float,
+        at_least(0),
+        "Polls, lists and reads of one identity a second; beyond it they get `overloaded`. 0: no limit.",
+    ] = 0.0
+    limit_anonymous: Annotated[
+        bool,
+        "Hold those who present no credentials to the limits of an identity, too: as one for each address (IPv6: /64).",
+    ] = False
+
     beat_share: Annotated[
         float,
         between(0, 1),
@@ -223,6 +251,10 @@ class ServerConfig:
         if self.message_bytes_max < self.value_bytes_max + ENVELOPE_BYTES:
             raise ConfigError(
                 f"message_bytes_max must be at least value_bytes_max + {ENVELOPE_BYTES}: a message carries a value"
+            )
+        if 0 < self.subscriptions_per_identity_max < self.subscriptions_max:
+            raise ConfigError(
+                "subscriptions_per_identity_max must be 0 or at least subscriptions_max: one session may hold so many"
             )
         spelt = replace(
             self, origins=tuple(map(allowed_origin, self.origins)), allow_host=tuple(map(allowed_host, self.allow_host))

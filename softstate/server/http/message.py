@@ -33,7 +33,8 @@ class Request:
     `authority` is what a target in absolute form names before its path, None in origin form. The route table
     (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
     `credentials` is its ``Authorization``, None if it has none, which is not among its headers.
-    `identity` is whose it is, and `arrived` when that was found out, by the node's clock.
+    `identity` is whose it is, and `arrived` when that was found out, by the node's clock; `address` is the one by which
+    its peer is limited, empty if no limit asks for it.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Request:
     content: Any = None
     identity: Identity = NOBODY
     arrived: float = 0.0
+    address: str = ""
 
     @classmethod
     def of(cls, head: RequestHead, credentials: bytes | None = None) -> Request:

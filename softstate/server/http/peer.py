@@ -14,6 +14,7 @@ from typing import final
 
 import trio
 
+from softstate.addresses import network_of
 from softstate.errors import Denied, Invalid, NotFound, RequestError, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
 from softstate.server.config import ServerConfig
@@ -140,10 +141,15 @@ class HttpPeer(HttpChannel):
             self._scope.cancel()
             self._scope = None
 
+    def _address(self) -> str:
+        """Return the address by which the peer is limited; nothing if no limit asks for it."""
+        return network_of(self._name) if self._context.gate.asks_address else ""
+
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
         request = self._request = Request.of(head, self._conversation.credentials)
+        request.address = self._address()
         try:
             plan: Plan = head.plan or _plan(request, head, self._context.config)
             self._origin = plan.origin
@@ -319,7 +325,7 @@ class HttpPeer(HttpChannel):
         handshake.behind = self._conversation.take_rest()
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
-        self._context.upgrade(self._wire, handshake, self._name, self._worked_since)
+        self._context.upgrade(self._wire, handshake, self._name, self._address(), self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.
         self._leave()

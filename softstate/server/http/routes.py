@@ -165,12 +165,18 @@ class Operation:
         if not self.public and not stands(context.gate, request) and self.admin:
             check_admin(context.gate, request)
 
-    def read(self, request: Request) -> None:
-        """Read the parameters and the body into the request, once. Raises `Invalid` or `TooLarge`."""
+    def read(self, context: HttpContext, request: Request) -> None:
+        """Read the parameters and the body into the request, once, and count it if it is a poll.
+
+        Raises `Invalid` or `TooLarge`, and `Overloaded` for one poll too many.
+        """
         # If it has a content, it was read already, when it was tried without a task.
         if self.strict and request.content is None:
             request.given = read_query(request.query, self.parameters)
             request.content = read_body(request.body, request.body_codec(), self.body)
+            if self.again and context.gate.limits.of_polls:
+                cursor = getattr(request.content, "cursor", None) or request.given.get("cursor")
+                context.gate.check_poll(request.identity, request.address, page=cursor is not None)
 
     async def count(self, context: HttpContext, request: Request) -> None:
         """Wait until a turn's budget covers decoding a body; refuse one that is too large before (P-WIRE-11)."""
@@ -280,7 +286,7 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         await operation.count(context, request)
         if operation.handler is None:
             return answer_now(context, request, operation)
-        operation.read(request)
+        operation.read(context, request)
         for _ in range(1 + RULES_CHANGES_MAX):
             reply: Reply | Conflict
             try:
@@ -310,7 +316,7 @@ def answer_now(context: HttpContext, request: Request, operation: Operation) -> 
     assert operation.now is not None
     try:
         operation.judge(context, request)
-        operation.read(request)
+        operation.read(context, request)
         return with_common_headers(context, request, operation.now(context, request))
     except (RequestError, Refused) as error:
         return refusal(context, request, error)
@@ -321,7 +327,7 @@ def answer_known(context: HttpContext, request: Request, operation: Operation) -
     assert operation.known is not None
     try:
         operation.judge(context, request)
-        operation.read(request)
+        operation.read(context, request)
         reply = operation.known(context, request)
         return None if reply is None else with_common_headers(context, request, reply)
     except (RequestError, Refused) as error:
@@ -350,7 +356,7 @@ def begin_answer(
 
     try:
         operation.judge(context, request)
-        operation.read(request)
+        operation.read(context, request)
         return operation.begin(context, request, settle, broken)
     except (RequestError, Refused) as error:
         settled(refusal(context, request, error))

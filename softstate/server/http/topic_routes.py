@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from softstate.errors import Conflict, Invalid, NotFound, RequestError, TooLarge, Unavailable, Unreadable
+from softstate.errors import Conflict, Invalid, NotFound, Overloaded, RequestError, TooLarge, Unavailable, Unreadable
 from softstate.model import Query, Record
 from softstate.names import check_topic
 from softstate.position import Position
@@ -187,6 +187,7 @@ def begin_put(context: HttpContext, request: Request, settle: Settle, broken: Ca
     expect, witness = _condition(request)
     if key is not None or witness is not None:
         return False
+    context.gate.check_publish(request.identity, request.address, topic, len(value))
 
     def settled(ticket: Ticket[Write, CommitResult]) -> None:
         if ticket.error is not None:
@@ -214,6 +215,7 @@ async def _publish(context: HttpContext, request: Request, topic: str, cbor: byt
     expect, witness = _condition(request)
     key = _key(request)
     digest = request_digest(topic, cbor, expect, witness)
+    context.gate.check_publish(request.identity, request.address, topic, len(cbor or b""))
     if witness is not None:
         witness = await _witness_of(context, topic, witness)
     try:
@@ -300,6 +302,7 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     first = number_of(batch, context.config.publisher_inflight_max)
     checked: list[Write | RequestError] = []
     codec, spent = request.body_codec(), 1
+    limited: Overloaded | None = None
     for index, change in enumerate(batch.changes):
         # Each change is charged what the one before needed: its own need is known once it was checked.
         await context.turns.spend(spent)
@@ -307,10 +310,13 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         try:
             check_write(context.gate, request, check_topic(change.topic))
             write = change_of(change, context.config, codec, number)
-            checked.append(write)
             spent = 1 + len(write.cbor or b"") // VALUE_BYTES_PER_NAME
+            limited = limited or _one_too_many(context, request, write)
+            checked.append(limited or write)
         except RequestError as error:
             checked.append(error)
+    if limited is not None and not any(isinstance(one, Write) for one in checked):
+        raise limited
     verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))
     results = [
         _result(one, _discreet(context, request, one, next(verdicts)) if isinstance(one, Write) else one)
@@ -323,6 +329,15 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
     )
     codec = request.accepted()
     return Reply(200, codec.dumps(BatchResults(results)), codec.content_type, position_headers(position))
+
+
+def _one_too_many(context: HttpContext, request: Request, write: Write) -> Overloaded | None:
+    """Return the refusal of a change that is over a limit; later ones must not overtake it (P-PUB-6)."""
+    try:
+        context.gate.check_publish(request.identity, request.address, write.topic, len(write.cbor or b""))
+    except Overloaded as error:
+        return error
+    return None
 
 
 def _discreet(

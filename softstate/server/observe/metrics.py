@@ -106,11 +106,12 @@ def families_of(
     closes: Mapping[int, int],
     http: HttpStatistics,
     refusals: Mapping[str, int],
+    limited: Mapping[str, int],
 ) -> list[Family]:
     """Return the metrics of a node.
 
     These are its plain `counts`, its `repairs` by name, its `closes` of WebSockets by code, its HTTP server's, and its
-    `refusals` of credentials by the check that refused them.
+    `refusals` of credentials by the check that refused them, and what was refused by the limit that was met.
     """
     families = []
     for name, number in counts.items():
@@ -119,6 +120,7 @@ def families_of(
     by_name: dict[tuple[str, ...], float] = {(name,): number for name, number in repairs.items()}
     by_code: dict[tuple[str, ...], float] = {(str(code),): number for code, number in closes.items()}
     by_why: dict[tuple[str, ...], float] = {(why,): number for why, number in refusals.items()}
+    by_limit: dict[tuple[str, ...], float] = {(limit,): number for limit, number in limited.items()}
     replies: dict[tuple[str, ...], float] = {
         (route, str(status)): number for (route, status), number in http.replies.items()
     }
@@ -127,6 +129,7 @@ def families_of(
         Family("repairs", "Repairs by name.", "counter", by_name, ("what",)),
         Family("websocket_closes", "WebSockets that the node closed, by code.", "counter", by_code, ("code",)),
         Family("credentials_refused", "Credentials refused, by the check that did.", "counter", by_why, ("why",)),
+        Family("limited", "Requests refused, by the limit that was met.", "counter", by_limit, ("limit",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
         Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): http.connections}),
         Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): http.holds}),

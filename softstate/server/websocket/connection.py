@@ -79,13 +79,14 @@ class Connection(Channel):
         measured: MeasuredRequest,
         over: Callable[[Connection], None],
         presented: str | None = None,
+        address: str = "",
     ) -> None:
         config = parts.config
         self.codec = codec
         self.machine = SessionMachine(
             parts.leases, self, parts.terms, parts.tokens, parts.repairs,
             gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max, gate=parts.gate,
-            presented=presented,
+            presented=presented, address=address,
         )  # fmt: skip
         self._parts = parts
         self._over = over
@@ -422,12 +423,9 @@ class Connection(Channel):
     def _submit(self, message: messages.Publish, *, reads: bool) -> None:
         if self._publishes is None:
             self._publishes = Publishes(
-                self._parts, self.codec, self._queue, self._may_read, self._publish_settled, self.fail
+                self._parts, self.codec, self.machine, self._queue, self._publish_settled, self.fail
             )
         self._publishes.submit(message, reads=reads)
-
-    def _may_read(self, topic: str) -> bool:
-        return self.machine.may_read(topic, self._parts.now())
 
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:

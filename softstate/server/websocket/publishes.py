@@ -11,6 +11,7 @@ from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.writes import CommitResult, change_of, number_of
 from softstate.server.websocket.parts import Parts
 from softstate.server.websocket.refusals import Refusals, answer_error
+from softstate.session import SessionMachine
 from softstate.store.base import Write
 from softstate.wire import Codec, messages
 
@@ -18,18 +19,18 @@ from softstate.wire import Codec, messages
 class Publishes:
     """Made when a connection publishes first: most never do.
 
-    `reply` queues an answer, `may_read` tells whether a topic may be read now, `settled` is called after each answer
-    that came from the store, `failed` if a bug was met there.
+    `session` knows who publishes, and what may be read now; `reply` queues an answer, `settled` is called after each
+    answer that came from the store, `failed` if a bug was met there.
     """
 
-    __slots__ = ("_codec", "_failed", "_may_read", "_parts", "_reply", "_settled", "inflight", "refusals")
+    __slots__ = ("_codec", "_failed", "_parts", "_reply", "_session", "_settled", "inflight", "refusals")
 
     def __init__(
         self,
         parts: Parts,
         codec: Codec,
+        session: SessionMachine,
         reply: Callable[[messages.Message], None],
-        may_read: Callable[[str], bool],
         settled: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
@@ -39,7 +40,7 @@ class Publishes:
         self._parts = parts
         self._codec = codec
         self._reply = reply
-        self._may_read = may_read
+        self._session = session
         self._settled = settled
         self._failed = failed
 
@@ -52,6 +53,8 @@ class Publishes:
         try:
             number = number_of(message, config.publisher_inflight_max)
             change = change_of(message, config, self._codec, number)
+            session, size = self._session, len(change.cbor or b"")
+            self._parts.gate.check_publish(session.identity, session.address, change.topic, size)
             self._parts.access.writes.submit(change, partial(self._published, message, reads), self._failed)
         except RequestError as error:
             self.refusals.note(error)
@@ -61,7 +64,7 @@ class Publishes:
 
     def _published(self, message: messages.Publish, reads: bool, ticket: Ticket[Write, CommitResult]) -> None:
         self.inflight -= 1
-        reads = reads and self._may_read(message.topic)
+        reads = reads and self._session.may_read(message.topic, self._parts.now())
         if ticket.error is not None:
             # Should none have come after it, none can overtake it: `end` forgets it again.
             self.refusals.note(ticket.error)

@@ -14,6 +14,7 @@ import trio
 
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
+from softstate.auth.limits import NamespaceLimit
 from softstate.auth.patterns import pattern_of
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.client.shell.token_provider import TokenProvider, TokenRequest
@@ -135,6 +136,8 @@ class SimAuthority:
         self._issuer = issuer
         self._seen: dict[str, Identity] = {}
         self.revocations = Revocations()
+        self.namespaces: tuple[NamespaceLimit, ...] = ()
+        """The limits of prefixes, as a scenario sets them."""
         self.heard = 0
         """Times that it heard of new revocations."""
 

@@ -128,20 +128,22 @@ class World:
         ttl_ms: int | None = None,
         beat_ms: int | None = BEAT_MS,
         allowed: Sequence[str] | None = None,
+        subject: str | None = None,
     ) -> SimClient:
         """Start a client that follows `names`, on a host of its own.
 
         It knows `urls` (of a proxy, for example) or else `nodes`, in order; by default all nodes. The other arguments
         are those of `softstate.connect`. Where nodes check credentials, it may do what `allowed` covers, by default
-        `names`.
+        `names`; its tokens are a `subject`'s, by default its own.
         """
         assert name not in self.clients, f"the world has a client {name} already"
         assert name not in self.nodes, f"{name} is a node"
         urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
         options: dict[str, Any] = {"push": push, "codec": codec, "ttl_ms": ttl_ms, "beat_ms": beat_ms}
         if self.issuer is not None:
-            self.issuer.allow(name, *(names if allowed is None else allowed))
-            options["token"] = self.issuer.provider(name)
+            for whose in {name: None, subject or name: None}:  # the oracle looks for the rights of the receiver
+                self.issuer.allow(whose, *(names if allowed is None else allowed))
+            options["token"] = self.issuer.provider(subject or name)
         client = self.clients[name] = SimClient(self._environment, name, names, urls, options)
         client.start()
         await wait_all_tasks_blocked()

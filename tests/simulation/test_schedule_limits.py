@@ -1,0 +1,157 @@
+"""Fault schedule of limits: clients that run into them go on, lose nothing, and are all level in the end.
+
+The oracle checks every promise with every message, L at the end: who was refused has come again when it was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from softstate.lease.principals import Principals
+from softstate.server import ServerConfig
+from softstate.testing import SimClient, World
+from softstate.testing.oracle.oracle import Bounds
+from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.trace import MessageWritten, PublishAcknowledged, PublishStarted
+from tests.kit.permissions_rig import commits, fresh, repaired
+from tests.kit.simulation_rig import RARE_MS, count_of
+
+TOKEN_S = 3_600.0
+BOUNDS = Bounds(service_s=90.0)
+"""With time for those who wait for another's session to end, and for the longest backoff behind that."""
+
+NAMES = ("t/", "single")
+
+
+async def clients_of(world: World, subject: str, count: int) -> list[SimClient]:
+    """Start clients that present tokens of one subject."""
+    return [
+        await world.client(f"{subject}{number}", *NAMES, beat_ms=RARE_MS, subject=subject) for number in range(count)
+    ]
+
+
+def refused(world: World, *receivers: SimClient) -> dict[str, int]:
+    """Count the refusals that clients were sent, by the limit."""
+    found: dict[str, int] = {}
+    names = {client.name for client in receivers}
+    for event in world.trace.of(MessageWritten):
+        if event.receiver in names and event.message.get("code") == "overloaded":
+            why = event.message.get("why", "none")
+            found[why] = found.get(why, 0) + 1
+    return found
+
+
+def test_l1_one_identity_meets_every_limit_and_nobody_else_notices() -> None:
+    """Six clients of one subject where three may have a session, which publish and poll all that they can."""
+    config = ServerConfig(sessions_per_identity_max=3, publishes_per_s=4.0, polls_per_s=0.5, poll_every_ms=5_000)
+
+    async def scenario(world: World) -> None:
+        innocents = [(await clients_of(world, name, 1))[0] for name in ("ann", "bob", "cid")]
+        await world.until(lambda: all(client.mode == "live" for client in innocents))
+        hogs = await clients_of(world, "hog", 6)
+        await world.until(lambda: sum(client.mode == "live" for client in hogs) == 3)
+        for number in range(60):
+            for client in hogs:
+                client.publish(f"t/{client.name}", number)
+            if number % 6 == 0:
+                for client in innocents:
+                    client.publish(f"t/{client.name}", number)
+            await world.sleep(0.5)
+        await commits(world, 60.0)
+        assert sum(client.mode == "live" for client in hogs) == 3
+        assert all(client.running for client in hogs)
+        await world.until(fresh(*innocents, *hogs), BOUNDS.converge_s)
+        limits = refused(world, *hogs)
+        assert min(limits["sessions_per_identity_max"], limits["publishes_per_s"], limits["polls_per_s"]) >= 3, limits
+        assert refused(world, *innocents) == {}
+        for client in innocents:
+            counts = count_of(client, "connects"), count_of(client, "polls"), repaired(client)
+            assert (client.mode, *counts) == ("live", 1, 0, 0)
+        # A session ends, and one of those who wait has it.
+        live = next(client for client in hogs if client.mode == "live")
+        await live.aclose()
+        await world.until(lambda: sum(client.running and client.mode == "live" for client in hogs) == 3, 90.0)
+
+    world, _ = run_checked(1, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
+    assert len([*world.trace.of(PublishAcknowledged)]) == len([*world.trace.of(PublishStarted)]) == 6 * 60 + 3 * 10
+
+
+def test_l2_those_who_come_back_after_a_crash_of_theirs_are_not_taken_for_too_many() -> None:
+    """Sessions of before wait for their end; new ones of the same subject take their place, names included."""
+    config = ServerConfig(sessions_per_identity_max=4, subscriptions_max=10, subscriptions_per_identity_max=10)
+
+    async def scenario(world: World) -> None:
+        first = await clients_of(world, "hog", 4)
+        await world.until(lambda: all(client.mode == "live" for client in first))
+        for client in first:
+            client.end("killed")
+        await world.sleep(1.0)
+        second = [await world.client(f"again{number}", *NAMES, beat_ms=RARE_MS, subject="hog") for number in range(4)]
+        await world.until(lambda: all(client.mode == "live" for client in second), 5.0)
+        assert refused(world, *second) == {}
+        # Without power none says goodbye: the node takes them to be there until their time is over.
+        for client in second:
+            client.end("power")
+        await world.sleep(1.0)
+        third = [await world.client(f"late{number}", *NAMES, beat_ms=RARE_MS, subject="hog") for number in range(4)]
+        await world.until(fresh(*third), BOUNDS.converge_s)
+        assert set(refused(world, *third)) == {"sessions_per_identity_max"}
+        await world.until(lambda: all(client.mode == "live" for client in third), 150.0)
+
+    run_checked(2, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
+
+
+def test_l3_names_too_many_are_polled_for_until_there_is_room() -> None:
+    config = ServerConfig(subscriptions_max=10, subscriptions_per_identity_max=10)
+
+    async def scenario(world: World) -> None:
+        a, b = await clients_of(world, "hog", 2)
+        await world.until(lambda: a.mode == b.mode == "live")
+        handle = a.subscribe(*(f"t/{number}" for number in range(5)))
+        await world.until(lambda: a.age(handle) < 30)
+        wide = b.subscribe(*(f"t/{number}" for number in range(8)))
+        await commits(world, 120.0, "t/7", "single")
+        assert refused(world, b)["subscriptions_per_identity_max"] >= 2
+        assert b.mode != "live"
+        await world.until(lambda: b.age(wide) < 30, BOUNDS.converge_s)
+        assert "t/7" in b.known(wide)
+        await a.aclose()
+        await world.until(lambda: b.mode == "live", BOUNDS.converge_s)
+
+    run_checked(3, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
+
+
+# Mutants ------------------------------------------------------------------------------------------------------------
+
+
+def dead_sessions_count(patch: pytest.MonkeyPatch) -> None:
+    """A principal at its limit keeps its detached sessions."""
+    patch.setattr("softstate.lease.table.LeaseTable._detached_of", lambda self, principal: None)
+
+
+def limits_are_not_enforced(patch: pytest.MonkeyPatch) -> None:
+    """A principal may have any number of sessions."""
+    patch.setattr(Principals, "may_begin", lambda self, digest: True)
+
+
+def refused_publishes_fail(patch: pytest.MonkeyPatch) -> None:
+    """A client takes `overloaded` for the end of a publish."""
+    patch.setattr("softstate.client.machine.publish_queue.RETRIED", frozenset({"unavailable", "behind"}))
+
+
+@pytest.mark.parametrize(
+    ("mutate", "world"),
+    [
+        (dead_sessions_count, test_l2_those_who_come_back_after_a_crash_of_theirs_are_not_taken_for_too_many),
+        (limits_are_not_enforced, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),
+        (refused_publishes_fail, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),
+    ],
+)
+def test_a_mutant_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None], world: Callable[[], None]
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        world()
