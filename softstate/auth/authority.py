@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, final
@@ -13,6 +13,7 @@ from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.open_authority import unheeded
 from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
@@ -115,8 +116,10 @@ class RulesAuthority:
         self._common = CommonClaimsTable()
         self._take(policy, keyrings or {})
 
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:
-        """Return who presents a token, or who a peer without one is. Raises `Unauthenticated`."""
+    def identify(
+        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+    ) -> Identity:
+        """See `softstate.auth.open_authority.Authority`."""
         if token is None:
             return self._anonymous()
         if not token.isascii() or not 0 < len(token) <= TOKEN_CHARS_MAX:
@@ -129,6 +132,7 @@ class RulesAuthority:
             if found.generation != self.generation or now >= found.until:
                 found = self._verified[digest] = self.again(found, now)
             return found
+        unverified(digest)
         found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
         # One that is revoked already is judged again each time it is presented.
         kept = found if self.revocations.of(found) is None else replace(found, generation=0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from softstate.auth.identity import EVERYTHING, Identity
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.model import Record
+
+
+def unheeded(_digest: bytes) -> None:
+    """Do nothing."""
 
 
 class Authority(Protocol):
@@ -18,10 +22,14 @@ class Authority(Protocol):
     def generation(self) -> int:
         """How often the rules have changed: while it stays, an identity's grant is what it was."""
 
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+    def identify(
+        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+    ) -> Identity:
         """Return who presents a token, or who a peer without one is.
 
         Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
+        `unverified` is called before a token is looked at that is not remembered, with its SHA-256, and what it raises
+        is passed on.
         """
 
     def again(self, identity: Identity, now: float) -> Identity:
@@ -61,7 +69,13 @@ class EverybodyMayAll:
         self.revocations = Revocations()
         self._anybody = Identity("", "", EVERYTHING)
 
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:  # noqa: ARG002
+    def identify(
+        self,
+        token: str | None,  # noqa: ARG002
+        now: float,  # noqa: ARG002
+        wall: float,  # noqa: ARG002
+        unverified: Callable[[bytes], None] = unheeded,  # noqa: ARG002
+    ) -> Identity:
         """Return the anonymous identity."""
         return self._anybody
 

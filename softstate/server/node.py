@@ -26,6 +26,7 @@ from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
+from softstate.server.edge.per_address import PerAddress
 from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import RawSocket, StreamWire
 from softstate.server.edge.waits import waits_told
@@ -52,6 +53,8 @@ from softstate.wire.messages import Reason
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
+
+ADDRESS_LIMIT = "connections_per_address_max"
 
 REFUSED_MAX = 32
 """Connections above ``connections_max`` that may be told so at a time; any more are closed at once."""
@@ -111,7 +114,10 @@ class Node:
         self.gate = NodeGate(
             authority, now, wall,
             hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,
+            auth_failures_per_s=config.auth_failures_per_s, ask_address=bool(config.connections_per_address_max),
+            jitter=jitter,
         )  # fmt: skip
+        self.per_address = PerAddress(config.connections_per_address_max)
         self.started_at = now()
         self._draining = trio.Event()
         self.leases = LeaseTable(
@@ -361,9 +367,20 @@ class Node:
         if full:
             message = f"too many connections, the limit (connections_max) is {config.connections_max}"
             peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
+        elif self.per_address.most and not self._count_in(peer):
+            message = f"too many connections of {peer.address}, the limit ({ADDRESS_LIMIT}) is {self.per_address.most}"
+            peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS, why=ADDRESS_LIMIT), 429)
         else:
             # Its request is mostly here: to wait until the pump tells of it would cost 40 us more (a prototype).
             self.bulkhead.each("connection", HttpPeer.readable, (peer,), failed=HttpPeer.fail)
+
+    def _count_in(self, peer: HttpPeer) -> bool:
+        if not self.per_address.has_room(peer.address):
+            self.gate.note_limited(ADDRESS_LIMIT, None, peer.address)
+            return False
+        self.per_address.enter(peer.address)
+        peer.counted = True
+        return True
 
     def _upgrade(self, wire: Wire, handshake: Handshake, name: str, address: str, since: float) -> None:
         """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
@@ -371,6 +388,7 @@ class Node:
         connection = Connection(
             self._parts, handshake.codec, wire, measured, self._connection_over, handshake.token, address
         )
+        self.per_address.enter(address)  # the peer before it is counted out
         wire.peer = connection
         with self.bulkhead.contain("handshake", connection.end, peer=name):
             connection.begin(handshake.answer)
@@ -381,6 +399,7 @@ class Node:
 
     def _connection_over(self, connection: Connection) -> None:
         self.sockets.pop(connection, None)
+        self.per_address.leave(connection.machine.address)
         self._note_end()
 
     def _note_end(self) -> None:

@@ -8,6 +8,7 @@ from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.patience import Patience
+from softstate.server.edge.per_address import PerAddress
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
@@ -38,6 +39,10 @@ class Services(Protocol):
     @property
     def gate(self) -> NodeGate:
         """The gate that knows who presents credentials."""
+
+    @property
+    def per_address(self) -> PerAddress:
+        """The count of the connections of each address."""
 
     @property
     def hub(self) -> Hub:

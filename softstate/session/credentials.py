@@ -15,7 +15,7 @@ from softstate.wire.messages import Auth, Authenticated
 
 def identified(session: SessionCore, token: str | None, now: float) -> Identity:
     """Return who presents a token. Raises `Unauthenticated` if it is not good, or hardly any more."""
-    return lasting(session.gate.identify(token, now), now)
+    return lasting(session.gate.identify(token, now, session.address), now)
 
 
 def token_of(session: SessionCore, token: str | None) -> str | None:

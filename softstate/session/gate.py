@@ -17,8 +17,11 @@ class Gate(Protocol):
     def generation(self) -> int:
         """How often the rules have changed: while it stays, a grant is what it was."""
 
-    def identify(self, token: str | None, now: float) -> Identity:
-        """Return who presents a token, or who a peer without one is. Raises `Unauthenticated`."""
+    def identify(self, token: str | None, now: float, address: str) -> Identity:
+        """Return who presents a token, or who a peer without one is.
+
+        Raises `Unauthenticated`; and `TryLater` if that cannot be told now, or will not be told to this address.
+        """
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity as the present rules have it. Raises `Unauthenticated`."""
@@ -38,7 +41,7 @@ class OpenGate:
 
     generation = 0
 
-    def identify(self, token: str | None, now: float) -> Identity:
+    def identify(self, token: str | None, now: float, address: str) -> Identity:  # noqa: ARG002
         """Return the anonymous identity, which may do all."""
         return EVERYBODY_MAY_ALL.identify(token, now, 0.0)
 

@@ -93,7 +93,7 @@ class ModelGate:
             "", "", grant_of([name for name in self._names if name != denied]), generation=self.generation
         )
 
-    def identify(self, token: str | None, now: float) -> Identity:
+    def identify(self, token: str | None, now: float, address: str) -> Identity:
         """Return the one identity that there is."""
         return self.present
 

@@ -21,6 +21,7 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.patience import Patience
+from softstate.server.edge.per_address import PerAddress
 from softstate.server.edge.stream_wire import StreamWire
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.turns import Turns
@@ -163,6 +164,7 @@ class FakeNode:
     def __init__(self, *, strict: bool = True, authority: Authority = EVERYBODY_MAY_ALL, **options: Any) -> None:
         self.config = ServerConfig(**options).check()
         self.gate = NodeGate(authority, trio.current_time, lambda: 0.0)
+        self.per_address = PerAddress(0)
         self.turns = Turns(self.config.turn_names_max, Bulkhead(strict=True))
         self.store = MemoryStore(MemoryDisk(Random(1)))
         self.access: Any = self

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.open_authority import unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.auth.rules import Action
@@ -34,6 +36,7 @@ class RulesGate:
     revocations: Revocations = field(default_factory=Revocations)
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     namespaces: tuple[NamespaceLimit, ...] = ()
+    verified: set[str] = field(default_factory=set)
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
 
@@ -51,12 +54,18 @@ class RulesGate:
         del self.tokens[token]
         self.generation += 1
 
-    def identify(self, token: str | None, now: float, wall: float = 0.0) -> Identity:
+    def identify(
+        self, token: str | None, now: float, wall: object = 0.0, unverified: Callable[[bytes], None] = unheeded
+    ) -> Identity:
         """Return who presents a token."""
         self.asked += 1
+        if token is not None and token not in self.verified:
+            unverified(sha256(token.encode()).digest())
         identity = self._identify(token, now)
         if self.revocations.of(identity) is not None:
             raise refused(Why.REVOKED, "the token was revoked: fetch a new one")
+        if token is not None:
+            self.verified.add(token)
         return identity
 
     def _identify(self, token: str | None, now: float) -> Identity:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from softstate.auth.identity import Identity
 from softstate.errors import Overloaded
 from softstate.lease import LeaseTable
 from softstate.lease.principals import FULL_RETRY_MS
 from softstate.session.state import State
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import Error, Hello, Message, Poll
+from softstate.wire.messages import Auth, Error, Hello, Message, Poll
 from tests.kit.rules_gate import RulesGate
 from tests.kit.session_rig import Peer, SessionRig, kinds, only, subscribe
 
@@ -113,6 +114,27 @@ def test_names_too_many_wait_and_are_answered_once_there_is_room(rig: SessionRig
     opened(rig, "u2", *(f"a{number}" for number in range(8)))
     first.lose()
     assert kinds(second.ask(subscribe(2, "b5"))) == ["Subscribed"]
+
+
+def test_a_hello_whose_token_is_not_looked_at_now_keeps_it_and_comes_again(
+    rig: SessionRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def identify(_token: str | None, _now: float, address: str) -> Identity:
+        asked.append(address)
+        raise Overloaded("too many", retry_ms=70, why="auth_failures_per_s")
+
+    peer, signed_in = rig.connect(), opened(rig, "u1")
+    monkeypatch.setattr(rig.gate, "identify", identify)
+    peer.machine.address = "10.0.0.1"
+    assert only(peer.ask(Hello(token="u1"))) == Error("overloaded", "too many", None, 70, why="auth_failures_per_s")
+    assert peer.closed is not None
+    assert peer.closed.code is CloseCode.OVERLOADED
+    assert asked == ["10.0.0.1"]
+    assert kinds(signed_in.ask(Auth(1, "u1"))) == ["overloaded"]
+    assert signed_in.closed is None
+    assert signed_in.machine.state is State.OPEN
 
 
 def test_polls_too_many_are_refused(rig: SessionRig) -> None:

@@ -120,9 +120,9 @@ def bad_tokens_are_anonymous(patch: Patch) -> None:
     """Credentials that are not good make their peer anybody, who may all."""
     identify = NodeGate.identify
 
-    def lenient(self: NodeGate, token: str | None, now: float) -> Identity:
+    def lenient(self: NodeGate, token: str | None, now: float, address: str = "") -> Identity:
         try:
-            return identify(self, token, now)
+            return identify(self, token, now, address)
         except RequestError:
             return Identity("", "", EVERYTHING, generation=self.generation)
 
@@ -195,10 +195,10 @@ def nodes_trust_themselves_for_ever(patch: Patch) -> None:
 def tokens_that_were_good_stay_so(patch: Patch) -> None:
     """A token that was verified once is not held against what is revoked."""
 
-    def identify(self: SimAuthority, token: str | None, now: float, wall: float) -> Identity:
+    def identify(self: SimAuthority, token: str | None, now: float, wall: float, *unverified: Any) -> Identity:
         if token in self._seen:
             return replace(self._seen[token], generation=self.generation)
-        return _identify(self, token, now, wall)
+        return _identify(self, token, now, wall, *unverified)
 
     _identify = SimAuthority.identify
     patch.setattr(SimAuthority, "identify", identify)

@@ -807,4 +807,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/websocket/test_publish_limits.py::test_a_publish_too_many_is_refused_and_no_later_one_overtakes_it",
         "simulation/test_schedule_limits.py::test_l1_one_identity_meets_every_limit_and_nobody_else_notices",
     ),
+    "P-AUTH-11": (
+        "server/test_node_addresses.py::test_an_address_has_so_many_connections_and_one_that_ends_makes_room",
+        "server/test_node_addresses.py::test_one_that_sends_bad_tokens_is_not_looked_at_and_those_who_were_known_stay_in",
+        "server/auth/test_gate.py::test_an_address_fails_so_often_and_then_only_known_tokens_are_taken",
+        "server/auth/test_gate.py::test_two_thousand_behind_one_address_get_in",
+        "auth/test_failures.py::test_ordinary_tokens_that_are_over_do_not_count",
+        "session/test_limits.py::test_a_hello_whose_token_is_not_looked_at_now_keeps_it_and_comes_again",
+    ),
 }

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from random import Random
 
 import structlog
 
 from softstate.auth.digests import digest_of
+from softstate.auth.failures import FAILURES, Failures
 from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
 from softstate.auth.limits import RateLimits, Who
@@ -30,7 +32,8 @@ class NodeGate:
 
     `now` is the clock of the leases, by which credentials end; `wall` the one by which tokens tell their times. With
     `hashed`, the audit log shows digests of principals. `limits` are those of an identity; with `limit_anonymous` those
-    without credentials are limited as if each address was one.
+    without credentials are limited as if each address was one. `auth_failures_per_s` is how many tokens of one address
+    that are not good are looked at (0: any number); `ask_address` tells that some other limit asks for addresses.
     """
 
     def __init__(
@@ -42,6 +45,9 @@ class NodeGate:
         hashed: bool = False,
         limits: RateLimits | None = None,
         limit_anonymous: bool = False,
+        auth_failures_per_s: float = 0.0,
+        ask_address: bool = False,
+        jitter: Random | None = None,
     ) -> None:
         self.authority = authority
         self.limits = limits or RateLimits()
@@ -59,28 +65,50 @@ class NodeGate:
         self.anybody = authority.identify(None, 0.0, 0.0) if self.open else NOBODY
         """The identity of all who use a node that checks no credentials."""
         self._told = False
+        self._failures = Failures(auth_failures_per_s) if auth_failures_per_s and not self.open else None
+        self._jitter = jitter or Random()
+        # The attempt under way: where a token came from, and its digest once it turns out not to be remembered.
+        self._address = ""
+        self._unverified: bytes | None = None
+        self.asks_address = ask_address or limit_anonymous or self._failures is not None
+        """Whether limits ask for the address of a peer."""
 
     @property
     def generation(self) -> int:
         """See `softstate.session.Gate`."""
         return self.authority.generation
 
-    def identify(self, token: str | None, now: float) -> Identity:
+    def identify(self, token: str | None, now: float, address: str = "") -> Identity:
         """See `softstate.session.Gate`. Raises `Unavailable` while the keys are fetched that may make it good."""
         if self.open:
             self._note_ignored(token)
+        self._begin(address)
         try:
-            return self.authority.identify(token, now, self._wall())
+            return self.authority.identify(token, now, self._wall(), self._look_first)
         except Unauthenticated as error:
+            if self._failures is not None and self._unverified is not None:
+                self._failures.note(self._unverified, address, self.generation, now, error)
             if error.why == Why.UNKNOWN_KEY and self.authority.awaits_keys(now):
                 text = "the key of this token is not known yet, and keys are being fetched: present it again"
                 raise Unavailable(text, retry_ms=KEYS_RETRY_MS) from None
             self._note_refused(error, token)
             raise
 
-    def present(self, token: str | None, now: float) -> Identity:
-        """Return who presents a token, good for a second at least. Raises `Unauthenticated`."""
-        return lasting(self.identify(token, now), now)
+    def _begin(self, address: str) -> None:
+        self._address, self._unverified = address, None
+
+    def _look_first(self, digest: bytes) -> None:
+        if self._failures is not None:
+            self._unverified = digest
+            try:
+                self._failures.check(digest, self._address, self.generation, self.now(), self._jitter.random())
+            except Overloaded:
+                self.note_limited(FAILURES, None, self._address)
+                raise
+
+    def present(self, token: str | None, now: float, address: str = "") -> Identity:
+        """Return who presents a token, good for a second at least. Raises `Unauthenticated`, and as `identify`."""
+        return lasting(self.identify(token, now, address), now)
 
     def again(self, identity: Identity, now: float) -> Identity:
         """See `softstate.session.Gate`."""
@@ -95,11 +123,6 @@ class NodeGate:
         self._audit.denied(identity, action, names)
 
     # Limits ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def asks_address(self) -> bool:
-        """Whether limits ask for the address of a peer."""
-        return self._limit_anonymous
 
     def accountable(self, identity: Identity, address: str) -> str:
         """See `softstate.session.Gate`."""

@@ -114,6 +114,17 @@ class ServerConfig:
         "Hold those who present no credentials to the limits of an identity, too: as one for each address (IPv6: /64).",
     ] = False
 
+    # Limits of an address; of IPv6, of a network of 64 bits
+    connections_per_address_max: Annotated[
+        int, at_least(0), "Open connections of one address (IPv6: /64); any more are answered 429. 0: no limit."
+    ] = 0
+    auth_failures_per_s: Annotated[
+        float,
+        at_least(0),
+        "Tokens of one address (IPv6: /64) a second that are looked at and not good, 30 at once; beyond it only those"
+        " that were verified before are taken, and others answered `overloaded`. 0: no limit.",
+    ] = 10.0
+
     beat_share: Annotated[
         float,
         between(0, 1),

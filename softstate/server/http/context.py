@@ -89,6 +89,7 @@ class HttpContext:
         self.config = services.config
         self.heads = KnownHeads(self.config.headers_max)
         self.gate = services.gate
+        self.per_address = services.per_address
         self.reads = services.access.reads
         self.unchanged = services.access.unchanged
         self.writes = services.access.writes

@@ -30,12 +30,12 @@ def bearer(request: Request) -> str | None:
 
 
 def identify(gate: NodeGate, request: Request) -> None:
-    """Find out whose a request is. Raises `Unauthenticated`."""
+    """Find out whose a request is. Raises `Unauthenticated`, and `TryLater` if that is not to be told now."""
     if gate.open and request.credentials is None:
         request.identity = gate.anybody
         return
     now = request.arrived = gate.now()
-    request.identity = gate.present(None if gate.open else bearer(request), now)
+    request.identity = gate.present(None if gate.open else bearer(request), now, request.address)
 
 
 def stands(gate: NodeGate, request: Request) -> bool:

@@ -15,7 +15,7 @@ from typing import final
 import trio
 
 from softstate.addresses import network_of
-from softstate.errors import Denied, Invalid, NotFound, RequestError, Unauthenticated, Unavailable
+from softstate.errors import Denied, Invalid, NotFound, RequestError, TryLater, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Kind
@@ -81,7 +81,7 @@ class HttpPeer(HttpChannel):
 
     __slots__ = (
         "_asker", "_context", "_greeting", "_handshake", "_kind", "_name", "_operation", "_origin", "_request",
-        "_scope", "_shedding", "_since", "_worked_since",
+        "_scope", "_shedding", "_since", "_worked_since", "counted",
     )  # fmt: skip
 
     def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str, waited_s: float) -> None:
@@ -102,13 +102,15 @@ class HttpPeer(HttpChannel):
         self._origin: str | None = None
         self._scope: trio.CancelScope | None = None
         self._asker: Asker | None = None
+        self.counted = False
+        """Whether it counts for the limit of connections of its address."""
         context.peers[self] = None
         context.greeting += 1
         super().__init__(wire, context.services.patience, context.config, context.heads, context.date)
 
-    def refuse(self, error: RequestError) -> None:
+    def refuse(self, error: RequestError, status: int = 503) -> None:
         """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
-        self._send(None, fail(error, JSON, error.http_status if isinstance(error, Failed) else 503))
+        self._send(None, fail(error, JSON, error.http_status if isinstance(error, Failed) else status))
 
     def fail(self) -> None:
         """See `Peer.fail`: the connection ends, with an answer unless one has begun (S18)."""
@@ -124,6 +126,9 @@ class HttpPeer(HttpChannel):
         self._context.peers.pop(self, None)
         self._greeted()
         self._cancel()
+        if self.counted:
+            self.counted = False
+            self._context.per_address.leave(self.address)
         self._request = self._operation = self._asker = None
         self._context.left()
 
@@ -141,15 +146,16 @@ class HttpPeer(HttpChannel):
             self._scope.cancel()
             self._scope = None
 
-    def _address(self) -> str:
-        """Return the address by which the peer is limited; nothing if no limit asks for it."""
+    @property
+    def address(self) -> str:
+        """The address by which the peer is limited; nothing if no limit asks for it."""
         return network_of(self._name) if self._context.gate.asks_address else ""
 
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
         request = self._request = Request.of(head, self._conversation.credentials)
-        request.address = self._address()
+        request.address = self.address
         try:
             plan: Plan = head.plan or _plan(request, head, self._context.config)
             self._origin = plan.origin
@@ -173,7 +179,7 @@ class HttpPeer(HttpChannel):
                     self._await_body()
                 else:
                     self._take_body(body)
-        except (Refused, Invalid, Unauthenticated, Denied, Unavailable) as error:
+        except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:
             self._answer(refusal(self._context, request, error))
 
     def _take_body(self, body: bytes) -> None:
@@ -318,14 +324,14 @@ class HttpPeer(HttpChannel):
         gate = self._context.gate
         token = None if gate.open else bearer(request)
         if token is not None:
-            gate.present(token, gate.now())
+            gate.present(token, gate.now(), request.address)
         return token
 
     def _upgrade(self, handshake: Handshake) -> None:
         handshake.behind = self._conversation.take_rest()
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
-        self._context.upgrade(self._wire, handshake, self._name, self._address(), self._worked_since)
+        self._context.upgrade(self._wire, handshake, self._name, self.address, self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.
         self._leave()

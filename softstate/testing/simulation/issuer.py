@@ -6,8 +6,9 @@ text that names its number; there are no signatures, since nobody forges any but
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Literal, TypeAlias, final
 
 import trio
@@ -15,6 +16,7 @@ import trio
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.open_authority import unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.client.shell.token_provider import TokenProvider, TokenRequest
@@ -146,12 +148,15 @@ class SimAuthority:
         """See `softstate.auth.open_authority.Authority`."""
         return self._issuer.generation + self.heard
 
-    def identify(self, token: str | None, now: float, wall: float) -> Identity:
+    def identify(
+        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+    ) -> Identity:
         """See `softstate.auth.open_authority.Authority`."""
         if token is None:
             raise refused(Why.MISSING, "this node wants credentials: present a token")
         if token in self._seen:
             return self.again(self._seen[token], now)
+        unverified(sha256(token.encode()).digest())
         found, until = self._issuer.subject_of(token, now, wall)
         grant = self._issuer.grant_of(found.subject)
         identity = self._seen[token] = Identity(

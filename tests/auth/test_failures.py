@@ -1,0 +1,51 @@
+"""Failures by address: which tokens count, and how many are remembered."""
+
+from __future__ import annotations
+
+import pytest
+
+from softstate.auth.failures import BURST, COUNTED, REMEMBERED_MAX, SPREAD_S, Failures
+from softstate.auth.identity import Why, refused
+from softstate.errors import Overloaded, Unauthenticated
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+@pytest.mark.parametrize("why", Why)
+def test_ordinary_tokens_that_are_over_do_not_count(why: Why) -> None:
+    failures = Failures(1.0)
+    for number in range(BURST):
+        failures.note(digest(number), "a", 1, 0.0, refused(why, "no"))
+    if why in COUNTED:
+        with pytest.raises(Overloaded):
+            failures.check(digest(99), "a", 1, 0.0, 0.0)
+        with pytest.raises(Unauthenticated, match="no"):
+            failures.check(digest(0), "a", 1, 0.0, 0.0)
+    else:
+        failures.check(digest(99), "a", 1, 0.0, 0.0)
+        failures.check(digest(0), "a", 1, 0.0, 0.0)
+
+
+def test_those_who_wait_come_back_spread() -> None:
+    failures = Failures(4.0)
+    for number in range(BURST):
+        failures.note(digest(number), "a", 1, 0.0, refused(Why.SIGNATURE, "no"))
+    told = []
+    for drawn in (0.0, 0.5, 1.0):
+        with pytest.raises(Overloaded) as caught:
+            failures.check(digest(99), "a", 1, 0.0, drawn)
+        told.append(caught.value.retry_ms)
+    assert told == [250, 250 + 500 * SPREAD_S, 250 + 1_000 * SPREAD_S]
+    failures.check(digest(99), "a", 1, 0.25, 0.0)
+
+
+def test_the_token_that_was_refused_first_is_forgotten_first() -> None:
+    failures = Failures(1_000.0)
+    for number in range(REMEMBERED_MAX + 1):
+        failures.note(digest(number), f"a{number}", 1, 0.0, refused(Why.SIGNATURE, "no"))
+    assert len(failures._not_good) == REMEMBERED_MAX
+    failures.check(digest(0), "b", 1, 0.0, 0.0)
+    with pytest.raises(Unauthenticated):
+        failures.check(digest(1), "b", 1, 0.0, 0.0)

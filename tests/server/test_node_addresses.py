@@ -1,0 +1,79 @@
+"""Limits by address, at a node on sockets: connections are counted in and out, however they end."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+
+import trio
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from softstate.auth.failures import BURST
+from tests.kit.node_rig import LocalNode, node, until
+from tests.kit.rules_gate import RulesGate
+
+
+async def open_(running: LocalNode, opened: AsyncExitStack) -> WebSocketConnection:
+    url = f"{running.url}/v1/ws"
+    return await opened.enter_async_context(open_websocket_url(url, subprotocols=["softstate.v1.json"]))
+
+
+async def ask(stream: trio.SocketStream, path: str, token: str = "") -> bytes:
+    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+    await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}\r\n".encode())
+    return bytes(await stream.receive_some())
+
+
+async def get(running: LocalNode, path: str = "/healthz", token: str = "") -> bytes:
+    async with await trio.open_tcp_stream("127.0.0.1", running.port) as stream:
+        return await ask(stream, path, token)
+
+
+async def test_an_address_has_so_many_connections_and_one_that_ends_makes_room() -> None:
+    async with node(connections_per_address_max=3) as running, AsyncExitStack() as opened:
+        sockets = [await open_(running, opened) for _ in range(2)]
+        kept = await trio.open_tcp_stream("127.0.0.1", running.port)
+        assert (await ask(kept, "/healthz")).startswith(b"HTTP/1.1 200")
+        for _ in range(3):
+            answer = await get(running)
+            assert answer.startswith(b"HTTP/1.1 429")
+            assert b"retry-after: 1" in answer.lower()
+            assert b'"why":"connections_per_address_max"' in answer
+        assert running.node.gate.limited == {"connections_per_address_max": 3}
+        assert len(running.node.per_address) == 1
+        await kept.aclose()
+        await until(lambda: running.node.connections == 2)
+        sockets.append(await open_(running, opened))
+        await sockets[0].aclose()
+        await until(lambda: running.node.connections == 2)
+        sockets.append(await open_(running, opened))
+        for socket in sockets:
+            await socket.aclose()
+        await until(lambda: running.node.connections == 0)
+        assert len(running.node.per_address) == 0
+
+
+async def test_one_that_sends_bad_tokens_is_not_looked_at_and_those_who_were_known_stay_in() -> None:
+    rules = RulesGate()
+    for name in ("known", "new"):
+        rules.issue(name, name)
+        rules.may(name, admin=True)
+    async with node(parts={"authority": rules}) as running, AsyncExitStack() as opened:
+        answer = await get(running, "/v1/whoami", "known")
+        assert answer.startswith(b"HTTP/1.1 200")
+        for number in range(BURST):
+            answer = await get(running, "/v1/whoami", f"bad{number}")
+            assert answer.startswith(b"HTTP/1.1 401")
+        asked = rules.asked
+        answer = await get(running, "/v1/whoami", "bad")
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert b'"why":"auth_failures_per_s"' in answer
+        assert b"retry-after" in answer.lower()
+        answer = await get(running, "/v1/whoami", "known")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert rules.asked > asked
+        assert (await get(running, "/v1/ws", "new")).startswith(b"HTTP/1.1 4")
+        assert (await get(running, "/v1/whoami", "new")).startswith(b"HTTP/1.1 429")
+        known = await open_(running, opened)
+        await known.send_message(json.dumps({"op": "hello", "token": "known"}))
+        assert json.loads(await known.get_message())["op"] == "welcome"
