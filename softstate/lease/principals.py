@@ -28,13 +28,14 @@ class Principals(Generic[T]):
     """The leases of each principal, by its digest. Most have one, which then takes no container of its own.
 
     A principal may have so many leases, and so many names in all of them together; 0 stands for no limit. Nothing here
-    enforces that. `limited` is called when a limit refuses something: with its name, and a lease of the principal.
+    enforces that. `limited` is called when a limit refuses something: with its name, and a lease
+    of the principal, if it is one's.
     """
 
     __slots__ = ("_held", "_names", "_names_max", "_sessions_max", "limited")
 
     def __init__(self, sessions_max: int = 0, names_max: int = 0) -> None:
-        self.limited: Callable[[str, T], None] = _take_no_note
+        self.limited: Callable[[str, T | None], None] = _take_no_note
         self._sessions_max = sessions_max
         self._names_max = names_max
         self._held: dict[str, T | dict[T, None]] = {}

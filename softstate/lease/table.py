@@ -35,6 +35,7 @@ from softstate.errors import NoLease, Overloaded, TooLarge
 from softstate.lease.principals import FULL_RETRY_MS, Principals
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
+from softstate.lease.weight import GROUP_BYTES, MEMORY_LIMIT, MEMORY_RETRY_MS, NAME_BYTES, SESSION_BYTES
 from softstate.names import reaching
 from softstate.wire.subscription_digest import MASK, name_hash
 
@@ -137,6 +138,10 @@ class LeaseTable:
     ) -> None:
         self.sessions_max = sessions_max
         self.subscriptions_max = subscriptions_max
+        self.weight_max = math.inf
+        """Bytes that all leases may hold, by estimate: a session or a name beyond it is `Overloaded`."""
+        self.retry_ms = 0
+        """Time after which those come back whose leases are revoked as overloaded."""
         self.detached_max = max(1, int(sessions_max * DETACHED_FRACTION))
         self._released_max = released_max
         self._reaped_max = reaped_max
@@ -158,7 +163,8 @@ class LeaseTable:
         return len(self._leases)
 
     def check_session(self, principal: str) -> None:
-        """Raise `Overloaded` unless a principal, by its digest, may have one lease more."""
+        """Raise `Overloaded` unless a principal, by its digest, may have one lease more, and there is memory for it."""
+        self._check_memory(SESSION_BYTES)
         if not self.principals.may_begin(principal) and self._detached_of(principal) is None:
             raise self.principals.no_session(principal)
 
@@ -181,8 +187,8 @@ class LeaseTable:
         self._now = max(self._now, now)
         if principal is None:
             principal = identity.digest if identity is not None and identity.issuer else ""
+        self.check_session(principal)
         while not self.principals.may_begin(principal):
-            self.check_session(principal)
             self._give_up(self._detached_of(principal))
         if len(self._leases) >= self.sessions_max:
             if not (self._detached or self._unawaited):
@@ -446,6 +452,15 @@ class LeaseTable:
         if lease.deadline == OVER:
             raise NoLease("the lease of this session is over: subscribe again")
 
+    def _check_memory(self, size: int) -> None:
+        if self.weight_max == math.inf:
+            return
+        held = len(self._leases) * SESSION_BYTES + self._subscriptions * NAME_BYTES + len(self._groups) * GROUP_BYTES
+        if held + size > self.weight_max:
+            self.principals.limited(MEMORY_LIMIT, None)
+            text = f"this node's memory is full ({MEMORY_LIMIT}): poll meanwhile, or try another node"
+            raise Overloaded(text, retry_ms=MEMORY_RETRY_MS, why=MEMORY_LIMIT)
+
     def _make_room(self, lease: Lease, names: int) -> None:
         count = len(lease.names) + names
         if count > self.subscriptions_max:
@@ -453,6 +468,8 @@ class LeaseTable:
                 f"a session holds at most {self.subscriptions_max} subscriptions, this would make it {count}:"
                 " subscribe to a prefix, or use several sessions"
             )
+        if names:
+            self._check_memory(names * NAME_BYTES)
         while not self.principals.may_hold(lease.principal, names):
             detached = self._detached_of(lease.principal)
             if detached is None:

@@ -32,14 +32,16 @@ from softstate.server.edge.stream_wire import RawSocket, StreamWire
 from softstate.server.edge.waits import waits_told
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
-from softstate.server.fanout.outbox import OutboxBounds
+from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.server.fanout.turns import Turns
 from softstate.server.http.peer import HttpPeer
 from softstate.server.http.server import SHARED_DATE, HttpServer
 from softstate.server.http.upgrade import Handshake
 from softstate.server.listeners import accept_all, close
+from softstate.server.memory.system import resident_bytes
+from softstate.server.memory.watch import MemoryWatch
 from softstate.server.observe.metrics import families_of, render
-from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
+from softstate.server.observe.status import lease_counts, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.terms import CurrentTerms
@@ -102,6 +104,7 @@ class Node:
         date: Callable[[], str] | None = SHARED_DATE,
         authority: Authority = EVERYBODY_MAY_ALL,
         wall: Callable[[], float] = time.time,
+        resident: Callable[[], int] = resident_bytes,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -127,7 +130,8 @@ class Node:
             sessions_per_identity_max=config.sessions_per_identity_max,
             subscriptions_per_identity_max=config.subscriptions_per_identity_max,
         )
-        self.leases.principals.limited = lambda limit, lease: self.gate.note_limited(limit, lease.identity)
+        self.leases.principals.limited = self._limited
+        self._resident = resident
         self.bulkhead = bulkhead or Bulkhead()
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
@@ -153,6 +157,15 @@ class Node:
         # Leases that are over, and whose connections are still to be told so.
         self._untold: deque[tuple[Lease, Reason]] = deque()
         self._sweep_rest = trio.CancelScope()
+        self.memory = MemoryWatch(
+            config.memory_max,
+            self.leases,
+            lambda: self.connections,
+            self._outboxes,
+            self._revoke,
+            self._limited,
+            resident,
+        )
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
@@ -223,7 +236,7 @@ class Node:
         return {
             **lease_counts(self.leases.statistics()),
             "connections": self.connections,
-            **outbox_counts([socket.outbox for socket in self.sockets if socket.outbox is not None]),
+            **outbox_counts(self._outboxes()),
             **self.hub.statistics(),
             **self.access.statistics(),
             **self.admission.statistics(),
@@ -233,7 +246,8 @@ class Node:
             "accepting": int(self.pump.accepting),
             **self.store.gauges(),
             "store_durable": int(self.durability in LASTING),
-            "memory_bytes": memory_bytes(),
+            "memory_bytes": self._resident(),
+            **self.memory.statistics(),
             "bugs": self.bulkhead.bugs,
             "revocations": len(self.gate.authority.revocations),
         }
@@ -258,12 +272,19 @@ class Node:
             **self.counts(),
             "repairs": dict(sorted(self.repairs.items())),
             "limited": dict(sorted(self.gate.limited.items())),
+            "memory": {"state": str(self.memory.pressure.fill), **self.memory.parts},
         }
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        http, gate = self.http.statistics(), self.gate
-        return render(families_of(self.counts(), self.repairs, self.closes, http, gate.refusals, gate.limited))
+        http, gate, memory = self.http.statistics(), self.gate, self.memory.parts
+        return render(families_of(self.counts(), self.repairs, self.closes, http, gate.refusals, gate.limited, memory))
+
+    def _outboxes(self) -> list[Outbox]:
+        return [socket.outbox for socket in self.sockets if socket.outbox is not None]
+
+    def _limited(self, limit: str, lease: Lease | None = None) -> None:
+        self.gate.note_limited(limit, None if lease is None else lease.identity)
 
     def _draw_spread_s(self) -> float:
         return self._jitter.uniform(0, self.terms().recover.spread_ms / 1000)
@@ -325,6 +346,8 @@ class Node:
         if not self.gate.open:
             nursery.start_soon(self.warden.forget, self.access.writes.publish, self._wall, self.bulkhead)
         nursery.start_soon(self._sweep)
+        if self.config.memory_max:
+            nursery.start_soon(self.memory.run, self.bulkhead)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.beats.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from softstate.server.clock import node_clock
 from softstate.server.config import ServerConfig
 from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.listeners import bind, close, listen, name_of
+from softstate.server.memory.system import default_max
 from softstate.server.node import Node
 from softstate.server.storage.follower import first_position
 from softstate.store import Store, open_store
@@ -35,6 +37,7 @@ async def serve(
     as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
     """
     config = fit_connections(config.check(), raise_limit())
+    config = replace(config, memory_max=config.memory_max or default_max())
     now, bulkhead = node_clock(), Bulkhead()
     keeper = _keeper(config, now, bulkhead)
     bound = await bind(config.host, config.port, shared=shared)

@@ -85,9 +85,13 @@ def test_an_anonymous_lease_is_nobodys() -> None:
 # Limits --------------------------------------------------------------------------------------------------------------
 
 
+def _subject(lease: Lease | None) -> str:
+    return lease.identity.subject if lease is not None and lease.identity is not None else ""
+
+
 def limited_table(**limits: int) -> tuple[LeaseTable, list[str]]:
     table, met = LeaseTable(0.0, **limits), list[str]()
-    table.principals.limited = lambda limit, lease: met.append(f"{limit} {lease.identity and lease.identity.subject}")
+    table.principals.limited = lambda limit, lease: met.append(f"{limit} {_subject(lease)}")
     return table, met
 
 

@@ -5,12 +5,17 @@ The oracle checks every promise with every message, L at the end: who was refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from softstate.lease import Lease, LeaseTable
 from softstate.lease.principals import Principals
+from softstate.lease.weight import MEMORY_RETRY_MS
 from softstate.server import ServerConfig
+from softstate.server.memory import watch
+from softstate.server.memory.pressure import Pressure
 from softstate.testing import SimClient, World
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.checked_run import run_checked
@@ -123,6 +128,58 @@ def test_l3_names_too_many_are_polled_for_until_there_is_room() -> None:
     run_checked(3, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
 
 
+def test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices() -> None:
+    """The memory is what the node holds by its own estimate: 100 kB, which five clients with 40 names each overfill."""
+    config = ServerConfig(memory_max=100_000, poll_every_ms=5_000)
+
+    async def scenario(world: World) -> None:
+        innocents = [(await clients_of(world, f"i{number}", 1))[0] for number in range(8)]
+        await world.until(lambda: all(client.mode == "live" for client in innocents))
+        hogs = []
+        for number in range(5):
+            names = [f"t/{number}/{topic}" for topic in range(40)]
+            hogs.append(await world.client(f"hog{number}", *names, beat_ms=RARE_MS, subject="hog", allowed=["t/"]))
+        await commits(world, 90.0, "t/0/1", "t/1/1", "t/2/1", "t/3/1", "t/4/1", "single")
+        revoked = [event for event in world.trace.of(MessageWritten) if event.op == "revoked"]
+        assert {event.message["reason"] for event in revoked} == {"overloaded"}
+        assert min(event.message["retry_ms"] for event in revoked) == MEMORY_RETRY_MS
+        assert {event.receiver for event in revoked} < {client.name for client in hogs}
+        assert set(refused(world, *hogs)) == {"memory_max"}
+        assert {client.mode for client in hogs} >= {"live"}
+        assert any(client.mode != "live" for client in hogs)
+        await world.until(lambda: all(client.age() < 10 for client in hogs), BOUNDS.converge_s)
+        for client in innocents:
+            assert (client.mode, count_of(client, "connects"), count_of(client, "polls")) == ("live", 1, 0)
+        assert refused(world, *innocents) == {}
+        node = world.nodes["n1"].node
+        assert node is not None
+        assert node.memory.pressure.used < 100_000
+        for client in [client for client in hogs if client.mode == "live"]:
+            await client.aclose()
+        await world.until(lambda: all(client.mode == "live" for client in hogs if client.running), BOUNDS.converge_s)
+
+    run_checked(4, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
+
+
+def test_l5_a_herd_of_strangers_fills_the_memory_and_polls() -> None:
+    """Nobody is to blame: each holds as much as any other, and some of them poll."""
+    config = ServerConfig(memory_max=60_000, poll_every_ms=5_000)
+
+    async def scenario(world: World) -> None:
+        clients = [(await clients_of(world, f"c{number}", 1))[0] for number in range(30)]
+        await commits(world, 120.0)
+        live = [client for client in clients if client.mode == "live"]
+        assert 5 <= len(live) < 30
+        await world.until(lambda: all(client.age() < 20 for client in clients), BOUNDS.converge_s)
+        world.faults.crash("n1")
+        await world.sleep(2.0)
+        await world.faults.restart("n1")
+        await commits(world, 120.0)
+        await world.until(lambda: all(client.age() < 20 for client in clients), BOUNDS.converge_s)
+
+    run_checked(5, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
+
+
 # Mutants ------------------------------------------------------------------------------------------------------------
 
 
@@ -141,9 +198,31 @@ def refused_publishes_fail(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("softstate.client.machine.publish_queue.RETRIED", frozenset({"unavailable", "behind"}))
 
 
+def anybody_is_shed(patch: pytest.MonkeyPatch) -> None:
+    """Leases end in the order in which they came."""
+
+    def first(leases: Sequence[Lease], _counts: object, excess: float) -> Iterator[Sequence[Lease]]:
+        yield leases[: math.ceil(excess / 1_000)]
+
+    patch.setattr(watch, "victims", first)
+
+
+def memory_is_not_refused(patch: pytest.MonkeyPatch) -> None:
+    """A node that is full takes new sessions and names."""
+    patch.setattr(LeaseTable, "_check_memory", lambda self, size: None)
+
+
+def leases_are_not_shed(patch: pytest.MonkeyPatch) -> None:
+    """A node that is full takes no more, and ends nothing."""
+    patch.setattr(Pressure, "excess", lambda self, held: 0.0)
+
+
 @pytest.mark.parametrize(
     ("mutate", "world"),
     [
+        (anybody_is_shed, test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices),
+        (memory_is_not_refused, test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices),
+        (leases_are_not_shed, test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices),
         (dead_sessions_count, test_l2_those_who_come_back_after_a_crash_of_theirs_are_not_taken_for_too_many),
         (limits_are_not_enforced, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),
         (refused_publishes_fail, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),

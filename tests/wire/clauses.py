@@ -157,6 +157,12 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/websocket/test_one_flight.py::test_hello_and_subscribe_are_one_read_of_the_store",
         "transcripts/one_flight.json",
     ),
+    "P-CONN-17": (
+        "lease/test_weight.py::test_a_session_and_a_name_beyond_the_weight_are_refused_and_nothing_that_is_there",
+        "lease/test_weight.py::test_leases_without_a_connection_end_first_then_those_of_the_largest_identity",
+        "server/memory/test_watch.py::test_a_full_node_ends_leases_of_the_largest_identity_and_says_when_to_come_back",
+        "simulation/test_schedule_limits.py::test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices",
+    ),
     # Subscribing without a gap
     "P-SUB-1": (
         "session/test_subscribe.py::test_the_last_page_says_what_the_lease_holds",

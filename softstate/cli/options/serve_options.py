@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 
 from softstate.addresses import is_loopback
 from softstate.cli.options.durations import duration
+from softstate.cli.options.sizes import size
 from softstate.errors import ConfigError
 from softstate.server.config import Role, ServerConfig
 from softstate.server.config.bounds import above
@@ -31,6 +32,7 @@ BASIC = frozenset(
         "allow_host",
         "auth",
         "ttl",
+        "memory_max",
         "drain",
     }
 )
@@ -44,6 +46,9 @@ WORKERS_MAX = 64
 
 DURATION = Parameter(converter=duration, metavar="DURATION", show_default=lambda seconds: f"{seconds:g}s")
 """An option that is written as a duration with its unit."""
+
+SIZE = Parameter(converter=size, metavar="SIZE", show_default=lambda size: str(size) if size else "75 %")
+"""An option that is written as a size of memory with its unit."""
 
 ADVANCED = Group(
     "Advanced",
@@ -108,6 +113,8 @@ class ServeOptions:
     plaintext_ok: Annotated[str, Parameter(metavar="REASON", show_default=False)] = ""
     """Why tokens may come in plain text from other machines, such as "TLS ends in front"."""
 
+    memory_max: Annotated[int, SIZE, Parameter(help=_text("memory_max"))] = 0
+
     drain: Annotated[float, DURATION, Parameter(help=_text("drain"))] = 10.0
 
     allow_anonymous: Annotated[bool, Parameter(negative=(), show_default=False)] = False
@@ -144,6 +151,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         allow_host=options.allow_host,
         auth=options.auth,
         ttl_ms=round(options.ttl * 1_000),
+        memory_max=options.memory_max,
         drain_s=options.drain,
         **limits,
     ).check()

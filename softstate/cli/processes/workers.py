@@ -32,6 +32,7 @@ from softstate.cli.terminal.announcement import announcement, tell_reach, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
+from softstate.server.memory.system import default_max
 
 RESTART_S_MIN = 0.1
 RESTART_S_MAX = 10.0
@@ -54,7 +55,8 @@ async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *
     Raises `ConfigError` if the port cannot be had, and `Failure` if a worker cannot start to begin with.
     """
     async with claimed(config.host, config.port) as (port, addresses):
-        run = _Supervisor(replace(config, port=port), workers, addresses, log_format, verbose)
+        config = replace(config, port=port, memory_max=config.memory_max or default_max(workers))
+        run = _Supervisor(config, workers, addresses, log_format, verbose)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, run.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.drain_on_signals, signals)

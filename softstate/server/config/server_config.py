@@ -155,6 +155,13 @@ class ServerConfig:
         "Errors that nobody foresaw, of single requests and connections; beyond it, the node drains and exits with 70.",
     ] = 100
 
+    memory_max: Annotated[
+        int,
+        at_least(0),
+        "Memory that this node may use, such as 512MiB. From 90 % on it takes no new sessions and names, at 100 % it"
+        " revokes leases; clients poll then. 0: three quarters of the machine's memory, or of its cgroup's limit.",
+    ] = 0
+
     # Messages and queues
     value_bytes_max: Annotated[int, above(0), "Largest value, encoded as CBOR."] = VALUE_BYTES_MAX
     value_items_max: Annotated[

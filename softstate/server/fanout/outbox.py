@@ -105,6 +105,11 @@ class Outbox:
 
     # Queueing -------------------------------------------------------------------------------------------------------
 
+    @property
+    def pending_bytes(self) -> int:
+        """The bytes that wait."""
+        return self._bytes
+
     def push(self, data: bytes, batch: PushBatch, codec: Codec) -> None:
         """Write the frames of a batch, joined in `data`, at once: for an `idle` outbox only. The rest is queued."""
         if len(data) > WRITE_BYTES:

@@ -32,6 +32,12 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "revision": ("gauge", "Revision that the hub has reached."),
     "publishes_waiting": ("gauge", "Publishes that wait for a commit."),
     "memory_bytes": ("gauge", "Resident memory."),
+    "memory_max_bytes": ("gauge", "Memory that the node may use, 0 if it is not watched."),
+    "memory_used_bytes": (
+        "gauge",
+        "Memory that it uses: the larger of estimated and resident memory, less what is free.",
+    ),
+    "memory_revoked": ("counter", "Leases ended for want of memory."),
     "store_up": ("gauge", "Whether the store answers."),
     "store_writable": ("gauge", "Whether the last publish that had to be committed was."),
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),
@@ -107,11 +113,13 @@ def families_of(
     http: HttpStatistics,
     refusals: Mapping[str, int],
     limited: Mapping[str, int],
+    memory: Mapping[str, int],
 ) -> list[Family]:
     """Return the metrics of a node.
 
     These are its plain `counts`, its `repairs` by name, its `closes` of WebSockets by code, its HTTP server's, and its
-    `refusals` of credentials by the check that refused them, and what was refused by the limit that was met.
+    `refusals` of credentials by the check that refused them, what was refused by the limit that was met, and `memory`
+    by what holds it.
     """
     families = []
     for name, number in counts.items():
@@ -121,6 +129,7 @@ def families_of(
     by_code: dict[tuple[str, ...], float] = {(str(code),): number for code, number in closes.items()}
     by_why: dict[tuple[str, ...], float] = {(why,): number for why, number in refusals.items()}
     by_limit: dict[tuple[str, ...], float] = {(limit,): number for limit, number in limited.items()}
+    by_holder: dict[tuple[str, ...], float] = {(what,): number for what, number in memory.items()}
     replies: dict[tuple[str, ...], float] = {
         (route, str(status)): number for (route, status), number in http.replies.items()
     }
@@ -130,6 +139,7 @@ def families_of(
         Family("websocket_closes", "WebSockets that the node closed, by code.", "counter", by_code, ("code",)),
         Family("credentials_refused", "Credentials refused, by the check that did.", "counter", by_why, ("why",)),
         Family("limited", "Requests refused, by the limit that was met.", "counter", by_limit, ("limit",)),
+        Family("memory_estimated_bytes", "Memory, by what holds it, as estimated.", "gauge", by_holder, ("of",)),
         Family("http_replies", "HTTP replies.", "counter", replies, ("route", "status")),
         Family("http_connections", "Open connections that speak HTTP.", "gauge", {(): http.connections}),
         Family("http_holds", "HTTP requests that wait for a change.", "gauge", {(): http.holds}),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Protocol
 
 from softstate.errors import SoftstateError
@@ -48,12 +46,3 @@ async def store_counts(store: Counted) -> dict[str, int | None]:
     except SoftstateError:
         return dict.fromkeys(("topics", "tombstones", "keys", "store_bytes"))
     return {"topics": info.topics, "tombstones": info.tombstones, "keys": info.keys, "store_bytes": info.size_bytes}
-
-
-def memory_bytes() -> int:
-    """Return this process's resident memory, 0 where the kernel does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

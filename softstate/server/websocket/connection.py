@@ -166,7 +166,8 @@ class Connection(Channel):
 
     def revoked(self, reason: Reason) -> None:
         """Tell the peer that its lease is over."""
-        self.carry_out(self.machine.revoked(reason, 0))
+        retry_ms = self._parts.leases.retry_ms if reason == "overloaded" else 0
+        self.carry_out(self.machine.revoked(reason, retry_ms))
         if self.machine.denied:
             self._expect_soon(self._idle_s_max())
 

@@ -36,6 +36,11 @@ HUB_TURN_US = 10
 """The budget of a turn of the hub: two writes, so that requests come between the pushes of one commit."""
 
 
+def _no_memory() -> int:
+    """Return nothing: what the simulator takes is no node's."""
+    return 0
+
+
 @final
 class SimNode:
     """A host name, a clock, and the `Node` that runs there, if one does. `incarnation` counts the starts."""
@@ -96,6 +101,7 @@ class SimNode:
                 date=None,
                 authority=EVERYBODY_MAY_ALL if issuer is None else SimAuthority(issuer),
                 wall=self.wall,
+                resident=_no_memory,
             )
             node.hub.turn_us = HUB_TURN_US
             node.addresses.append(f"{self.name}:{PORT}")

@@ -130,6 +130,12 @@ def test_durations(text: str, ttl_ms: int) -> None:
     assert configured("--ttl", text).ttl_ms == ttl_ms
 
 
+def test_memory_is_written_with_its_unit(toml: Callable[[str], str]) -> None:
+    assert configured().memory_max == 0
+    assert configured("--memory-max", "512MiB").memory_max == 512 * 2**20
+    assert configured("--config", toml('memory_max = "2GB"\n')).memory_max == 2 * 10**9
+
+
 @pytest.mark.parametrize(
     ("listen", "host", "port"),
     [("127.0.0.1:8700", "127.0.0.1", 8700), ("localhost:0", "localhost", 0), ("[::1]:99", "::1", 99)],

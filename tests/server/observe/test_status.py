@@ -5,7 +5,7 @@ from random import Random
 from softstate.lease import LeaseTable
 from softstate.server import Node, ServerConfig
 from softstate.server.observe.metrics import COUNTS
-from softstate.server.observe.status import lease_counts, memory_bytes, outbox_counts, store_counts
+from softstate.server.observe.status import lease_counts, outbox_counts, store_counts
 from softstate.store.base import Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
 from tests.kit.fake_socket import outbox, text
@@ -46,7 +46,3 @@ async def test_a_store_is_counted_unless_it_is_down() -> None:
     assert await store_counts(store) == {"topics": 1, "tombstones": 1, "keys": 1, "store_bytes": 0}
     store.outage = True
     assert await store_counts(store) == dict.fromkeys(("topics", "tombstones", "keys", "store_bytes"))
-
-
-def test_this_process_uses_memory() -> None:
-    assert memory_bytes() > 1_000_000
