@@ -88,6 +88,8 @@ class RateLimits:
 
         `who` is None for somebody who is not limited.
         """
+        if not self._namespaces and (who is None or self._charged(who, size, now)):
+            return
         asked: list[_Asked] = []
         if who is not None:
             if self._publishes is not None:
@@ -107,6 +109,19 @@ class RateLimits:
             raise _overloaded(refused.limit, refused.what, longest_s)
         for one in asked:
             one.rates.charge(one.who, now, one.cost)
+
+    def _charged(self, who: Who, size: int, now: float) -> bool:
+        """Count a publish that only limits of its identity can refuse; False if one does: the usual case, in short."""
+        publishes, size_rates = self._publishes, self._bytes
+        if publishes is not None and publishes.wait_s(who, now):
+            return False
+        if size_rates is not None:
+            if size_rates.wait_s(who, now, size):
+                return False
+            size_rates.charge(who, now, size)
+        if publishes is not None:
+            publishes.charge(who, now)
+        return True
 
     def check_poll(self, who: Who | None, now: float, *, page: bool = False) -> None:
         """Count a poll, or a further page of one. Raises `Overloaded`, with the time to wait, if it is one too many."""

@@ -14,6 +14,7 @@ from softstate.lease import Lease, LeaseTable
 from softstate.lease.principals import Principals
 from softstate.lease.weight import MEMORY_RETRY_MS
 from softstate.server import ServerConfig
+from softstate.server.auth.gate import NodeGate
 from softstate.server.memory import watch
 from softstate.server.memory.pressure import Pressure
 from softstate.testing import SimClient, World
@@ -81,6 +82,44 @@ def test_l1_one_identity_meets_every_limit_and_nobody_else_notices() -> None:
 
     world, _ = run_checked(1, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
     assert len([*world.trace.of(PublishAcknowledged)]) == len([*world.trace.of(PublishStarted)]) == 6 * 60 + 3 * 10
+
+
+def worst_wait_s(world: World, *clients: SimClient) -> float:
+    """Return the longest time that a publish of these clients has waited for its answer."""
+    names = {client.name for client in clients}
+    began = {(event.client, event.number): event.at_s for event in world.trace.of(PublishStarted)}
+    ends = [event for event in world.trace.of(PublishAcknowledged) if event.client in names]
+    waited = [event.at_s - began.pop((event.client, event.number)) for event in ends]
+    waited += [world.now - at_s for (client, _), at_s in began.items() if client in names]
+    return max(waited)
+
+
+def test_l6_one_identity_floods_a_node_and_fifty_others_do_not_notice() -> None:
+    """No more than 64 publishes may wait for a commit here, and a subject without a limit takes all these places."""
+    config = ServerConfig(publishes_per_s=40.0, publishes_waiting_max=64)
+
+    async def scenario(world: World) -> None:
+        innocents = [(await clients_of(world, f"i{number}", 1))[0] for number in range(50)]
+        await world.until(lambda: all(client.mode == "live" for client in innocents))
+        hogs = [await world.client(f"hog{number}", "h/", beat_ms=RARE_MS, subject="hog") for number in range(4)]
+        await world.until(lambda: all(client.mode == "live" for client in hogs))
+        world.faults.call_slow("n1", "publish", 0.2, 0.3)
+        for number in range(6):
+            for client in hogs:
+                for topic in range(25):
+                    client.publish(f"h/{client.name}/{topic}", number)
+            for client in innocents[number % 10 :: 10]:
+                client.publish("single", number)
+            await world.sleep(0.5)
+        assert worst_wait_s(world, *innocents) < 1.0
+        for client in innocents:
+            counts = count_of(client, "connects"), count_of(client, "polls"), repaired(client)
+            assert (client.mode, *counts) == ("live", 1, 0, 0)
+            assert client.age() < 10
+        assert refused(world, *innocents) == {}
+        assert refused(world, *hogs).get("publishes_per_s", 0) > 10
+
+    run_checked(6, scenario, nodes=1, token_s=TOKEN_S, config=config, bounds=BOUNDS)
 
 
 def test_l2_those_who_come_back_after_a_crash_of_theirs_are_not_taken_for_too_many() -> None:
@@ -193,6 +232,11 @@ def limits_are_not_enforced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Principals, "may_begin", lambda self, digest: True)
 
 
+def publishes_are_not_limited(patch: pytest.MonkeyPatch) -> None:
+    """A node takes all publishes that come."""
+    patch.setattr(NodeGate, "check_publish", lambda self, identity, address, topic, size: None)
+
+
 def refused_publishes_fail(patch: pytest.MonkeyPatch) -> None:
     """A client takes `overloaded` for the end of a publish."""
     patch.setattr("softstate.client.machine.publish_queue.RETRIED", frozenset({"unavailable", "behind"}))
@@ -225,6 +269,7 @@ def leases_are_not_shed(patch: pytest.MonkeyPatch) -> None:
         (leases_are_not_shed, test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices),
         (dead_sessions_count, test_l2_those_who_come_back_after_a_crash_of_theirs_are_not_taken_for_too_many),
         (limits_are_not_enforced, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),
+        (publishes_are_not_limited, test_l6_one_identity_floods_a_node_and_fifty_others_do_not_notice),
         (refused_publishes_fail, test_l1_one_identity_meets_every_limit_and_nobody_else_notices),
     ],
 )

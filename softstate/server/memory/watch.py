@@ -75,11 +75,11 @@ class MemoryWatch:
         }
 
     async def run(self, bulkhead: Bulkhead) -> None:
-        """Look until cancelled."""
+        """Look until cancelled: at first before anybody comes, so that a herd finds the limit."""
         while self.pressure.most:
-            await trio.sleep(LOOK_S)
             with bulkhead.contain("memory"):
                 await self.look()
+            await trio.sleep(LOOK_S)
         await trio.lowlevel.checkpoint()
 
     async def look(self) -> None:
