@@ -89,7 +89,7 @@ def worst_wait_s(world: World, *clients: SimClient) -> float:
     names = {client.name for client in clients}
     began = {(event.client, event.number): event.at_s for event in world.trace.of(PublishStarted)}
     ends = [event for event in world.trace.of(PublishAcknowledged) if event.client in names]
-    waited = [event.at_s - began.pop((event.client, event.number)) for event in ends]
+    waited: list[float] = [event.at_s - began.pop((event.client, event.number)) for event in ends]
     waited += [world.now - at_s for (client, _), at_s in began.items() if client in names]
     return max(waited)
 

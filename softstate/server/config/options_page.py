@@ -24,9 +24,27 @@ one (`512MiB`, `2GB`), `listen` is HOST:PORT. The other options of `softstate se
 """
 
 
+FOOT = """
+## What one client can cost
+
+Memory of a node, by default and at most; the buffers that the kernel has for a socket come on top.
+
+| what | bytes | bound |
+|---|---|---|
+| a connection | 2,000 | `connections_max`, `connections_per_address_max` |
+| a session | 700 | `sessions_max`, `sessions_per_identity_max` |
+| a name of others, too / of its own | 95 / 445 | `subscriptions_max`, `subscriptions_per_identity_max` |
+| what it is sent and does not read | 1 MiB, and a page of an answer | `pending_bytes_max` |
+| an unfinished message / HTTP body | 256 KiB / 1 MiB | `message_bytes_max`, `body_bytes_max` |
+
+So a session with as many names as it may have takes 4.5 MB; an identity at its limits 45 MB, and 100 MiB more while it
+reads nothing. All clients together are held to `memory_max`, with each session and name, and for the rest every 5 s.
+"""
+
+
 def page() -> str:
     """Return the whole page."""
-    return HEAD + "".join(_rows())
+    return HEAD + "".join(_rows()) + FOOT
 
 
 def _rows() -> Iterator[str]:

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import softstate.server.config.options_page as options_page
+from softstate.lease.weight import GROUP_BYTES, NAME_BYTES, SESSION_BYTES
 from softstate.server.config.server_config import SETTINGS
+from softstate.server.memory.watch import CONNECTION_BYTES
 
 
 def test_the_page_of_options_is_what_the_configuration_says() -> None:
@@ -9,6 +11,12 @@ def test_the_page_of_options_is_what_the_configuration_says() -> None:
     assert written == options_page.page(), (
         "write it again: python -m softstate.server.config.options_page > softstate/server/config/OPTIONS.md"
     )
+
+
+def test_the_page_tells_what_is_counted() -> None:
+    assert f"| a connection | {CONNECTION_BYTES:,} |" in options_page.page()
+    assert f"| a session | {SESSION_BYTES:,} |" in options_page.page()
+    assert f"| {NAME_BYTES} / {NAME_BYTES + GROUP_BYTES} |" in options_page.page()
 
 
 def test_the_page_has_a_row_for_every_field() -> None:
