@@ -1,4 +1,4 @@
-"""The policy of a node, for people: issuers and their keys, static tokens, rules, and the rights of anyone."""
+"""The policy of a node, for people: issuers and their keys, static tokens, rules, limits, and the rights of anyone."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
         yield f"static token {token.name}: {_rights(token.allow)}"
     for allow in policy.allows:
         yield f"{allow.where}: {_who(allow.who, alone=len(policy.issuers) < 2)}: {_rights(allow)}"
+    for limit in policy.limits:
+        rates = [
+            f"{rate:.15g} {what}"
+            for rate, what in ((limit.publishes_per_s, "publishes"), (limit.publish_bytes_per_s, "bytes"))
+            if rate
+        ]
+        yield f"limit of {limit.prefix}: {' and '.join(rates)} a second, of all who publish"
     grant = found.authority.rules.grant_of(Known())
     if grant.admin:
         yield "anyone may everything"

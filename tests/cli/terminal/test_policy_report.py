@@ -119,6 +119,13 @@ def test_the_rights_of_anyone_are_told(rule: str, said: str, check: Check) -> No
     assert (code, lines[-1]) == (exit_codes.OK, said)
 
 
+def test_limits_are_told(check: Check) -> None:
+    limits = '[[limit]]\nprefix = "a/"\npublishes_per_s = 500\npublish_bytes_per_s = 1e6\n'
+    code, lines, _ = check('[[allow]]\nwho = "anyone"\nwrite = ["a/"]\n' + limits)
+    assert code == exit_codes.OK
+    assert "limit of a/: 500 publishes and 1000000 bytes a second, of all who publish" in lines
+
+
 def test_a_mistake_ends_the_check_and_nothing_is_called_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
