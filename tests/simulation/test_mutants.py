@@ -41,12 +41,12 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.notified_before_commit, 1, "S2"),  # 473
     (no_lineage_check, 10, "S9"),  # 1,466
     (reset_keeps_versions, 767, "S5"),  # 761
-    (older_applied, 797, "S1"),  # 4,344
+    (older_applied, 19, "S1"),  # 183
     (certified_applied, 797, "S1"),  # 4,344
     (mutants.hub_moves_ahead, 5, "S7"),
     (mutants.own_commits_close_gaps, 3, "S5"),  # 1,936
     (no_sweep, 41, "S5"),
-    (mutants.connections_survive_a_rewind, 661, "S9"),
+    (mutants.connections_survive_a_rewind, 17, "S9"),
     (mutants.only_the_highest_is_compared, 150_115, "S9"),
 ]
 
