@@ -1,12 +1,15 @@
-"""Addresses: which of them only this machine reaches, and which are of one household."""
+"""Addresses: which only this machine reaches, the one spelling of a peer's, and which are of one household."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
-NETWORKS_KEPT = 1_024
-"""Addresses whose network is remembered."""
+UNIX = "unix"
+"""The address of every peer at a Unix socket."""
+
+ADDRESSES_KEPT = 1_024
+"""Different texts whose address, and addresses whose network, are remembered."""
 
 
 def is_loopback(host: str) -> bool:
@@ -19,22 +22,41 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@lru_cache(NETWORKS_KEPT)
-def _network(host: str) -> str:
+def address_of(peer: str) -> str:
+    """Return the address that the name of a peer, HOST:PORT, begins with, in its one spelling.
+
+    IPv4 within IPv6 is written as IPv4, and every peer at a Unix socket is `UNIX`. Of a name without an address, as in
+    simulation, all before the port is returned.
+    """
+    if peer.startswith(UNIX):
+        return UNIX
+    host = peer.rpartition(":")[0]
+    return spelt(host) or spelt(peer) or host or peer
+
+
+@lru_cache(ADDRESSES_KEPT)
+def spelt(text: str) -> str | None:
+    """Return an IP address, which may be in brackets, in its one spelling; None if it is none."""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
     try:
-        address = ip_address(host)
+        address = ip_address(text)
     except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    mapped = address.ipv4_mapped
-    return str(mapped) if mapped else str(ip_network((address.packed[:8] + bytes(8), 64)))
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
-def network_of(peer: str) -> str:
-    """Return what stands for the household of a peer, given as HOST:PORT: its IPv4 address, or the /64 of an IPv6 one.
+@lru_cache(ADDRESSES_KEPT)
+def network_of(address: str) -> str:
+    """Return what stands for the household of an address, in its one spelling: an IPv4 one, or the /64 of an IPv6 one.
 
     Who has one address of IPv6 has the 2 ** 64 beside it, too. What is no address stands for itself.
     """
-    host = peer.rpartition(":")[0] or peer
-    return _network(host.partition("%")[0])
+    if ":" not in address:
+        return address
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip_network((found.packed[:8] + bytes(8), 64)))

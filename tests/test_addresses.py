@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from softstate.addresses import network_of
+from softstate.addresses import address_of, network_of
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from softstate.addresses import network_of
     ],
 )
 def test_a_peer_stands_for_its_household(peer: str, network: str) -> None:
-    assert network_of(peer) == network
+    assert network_of(address_of(peer)) == network

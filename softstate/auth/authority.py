@@ -14,6 +14,8 @@ from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.open_authority import unheeded
+from softstate.auth.presented import Credentials, Vouched
+from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
@@ -59,12 +61,13 @@ class StaticToken:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that an operator has decided: issuers, static tokens, rules, and limits."""
+    """All that an operator has decided: issuers, static tokens, rules, limits and proxies."""
 
     issuers: tuple[Issuer, ...] = ()
     tokens: tuple[StaticToken, ...] = ()
     allows: tuple[Allow, ...] = ()
     limits: tuple[NamespaceLimit, ...] = ()
+    proxy: TrustedProxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +117,15 @@ class RulesAuthority:
         self.keyrings: dict[str, Keyring] = {}
         self._verified: dict[bytes, Identity] = {}
         self._common = CommonClaimsTable()
+        self._vouched_for: dict[Vouched, Identity] = {}
         self._take(policy, keyrings or {})
 
     def identify(
-        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+        self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
         """See `softstate.auth.open_authority.Authority`."""
-        if token is None:
-            return self._anonymous()
+        if not isinstance(token, str):
+            return self._anonymous() if token is None else self._vouched(token)
         if not token.isascii() or not 0 < len(token) <= TOKEN_CHARS_MAX:
             raise refused(Why.MALFORMED, f"a token is 1 to {TOKEN_CHARS_MAX} characters of ASCII")
         digest = sha256(token.encode()).digest()
@@ -158,6 +162,8 @@ class RulesAuthority:
                 if static is None or static.name != identity.subject:
                     raise refused(Why.REVOKED, "the token has been removed from this node's file: get another")
                 return self._static_identity(static, evidence, now)
+            case Vouched() as vouched:
+                return self._vouched(vouched)
         return self._anonymous()
 
     def awaits_keys(self, now: float) -> bool:
@@ -210,6 +216,11 @@ class RulesAuthority:
         return self.policy.limits
 
     @property
+    def proxy(self) -> TrustedProxy | None:
+        """See `softstate.auth.open_authority.Authority`."""
+        return self.policy.proxy
+
+    @property
     def rules(self) -> Rules:
         """The rules in force."""
         return self._rules
@@ -243,6 +254,22 @@ class RulesAuthority:
         if self._anybody.generation != self.generation:
             self._anybody = replace(self._anybody, generation=self.generation)
         return self._anybody
+
+    def _vouched(self, vouched: Vouched) -> Identity:
+        found = self._vouched_for.pop(vouched, None)
+        if found is None or found.generation != self.generation:
+            if self.policy.proxy is None:
+                raise refused(Why.UNTRUSTED, "this node no longer takes a subject from a proxy: present a token")
+            grant = self._rules.grant_of(self.policy.proxy.known(vouched))
+            token = digest_of(PROXY_ISSUER, vouched.subject, vouched.grants or "")
+            found = Identity(
+                PROXY_ISSUER, vouched.subject, grant, token=token, generation=self.generation, evidence=vouched
+            )
+            self._check_revoked(found)
+        self._vouched_for[vouched] = found
+        if len(self._vouched_for) > VERIFIED_MAX:
+            del self._vouched_for[next(iter(self._vouched_for))]
+        return found
 
     def _static(self, digest: bytes, now: float, wall: float) -> Identity:
         static = self._tokens.get(digest_text(digest))

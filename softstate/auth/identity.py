@@ -45,6 +45,7 @@ class Why(StrEnum):
     TOO_LONG = "too_long"
     BOUND = "bound"
     SUBJECT_CHANGED = "subject_changed"
+    UNTRUSTED = "untrusted"
 
 
 def refused(why: Why, message: str) -> Unauthenticated:

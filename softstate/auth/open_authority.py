@@ -7,6 +7,8 @@ from typing import Protocol
 
 from softstate.auth.identity import EVERYTHING, Identity
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.presented import Credentials
+from softstate.auth.proxy import TrustedProxy
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.model import Record
 
@@ -22,10 +24,14 @@ class Authority(Protocol):
     def generation(self) -> int:
         """How often the rules have changed: while it stays, an identity's grant is what it was."""
 
+    @property
+    def proxy(self) -> TrustedProxy | None:
+        """The proxies whose headers are taken; None if no header is."""
+
     def identify(
-        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+        self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
-        """Return who presents a token, or who a peer without one is.
+        """Return who presents a token, or is vouched for by a proxy, or who a peer without either is.
 
         Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
         `unverified` is called before a token is looked at that is not remembered, with its SHA-256, and what it raises
@@ -64,6 +70,7 @@ class EverybodyMayAll:
 
     generation = 0
     namespaces: tuple[NamespaceLimit, ...] = ()
+    proxy = None
 
     def __init__(self) -> None:
         self.revocations = Revocations()
@@ -71,7 +78,7 @@ class EverybodyMayAll:
 
     def identify(
         self,
-        token: str | None,  # noqa: ARG002
+        token: Credentials,  # noqa: ARG002
         now: float,  # noqa: ARG002
         wall: float,  # noqa: ARG002
         unverified: Callable[[bytes], None] = unheeded,  # noqa: ARG002

@@ -19,6 +19,7 @@ from softstate.addresses import is_loopback
 from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.keyring import Times
 from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
+from softstate.auth.proxy import PROXY_ISSUER, read_proxy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SUBJECT_CHARS_MAX, Issuer
 from softstate.auth.toml_tables import TomlFile, TomlTable, guess
@@ -38,6 +39,8 @@ LIMITS_MAX = 1_024
 
 RATE_MAX = 1e12
 """Highest rate that a limit may name: above it, it is a slip of the keyboard."""
+RESERVED_ISSUERS = {STATIC_ISSUER: "static tokens", PROXY_ISSUER: "subjects that a proxy vouches for"}
+"""Issuers of identities that no issuer of tokens has made."""
 
 _ALGORITHMS = re.compile(r"(HS|RS|PS|ES)(256|384|512)|EdDSA|Ed25519")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -85,18 +88,20 @@ def read_policy(content: str, name: str) -> PolicyFile:
     tokens = tuple(_token(table) for table in auth.tables("token"))
     allows = tuple(_allow(table) for table in top.tables("allow"))
     limits = tuple(_limit(table) for table in top.tables("limit"))
+    proxy = read_proxy(auth.table("proxy")) if "proxy" in auth.data else None
     auth.end()
     top.end()
     _check_unique([issuer.name for issuer, _ in issuers], auth, "issuer", "issuer")
     _check_unique([token.name for token in tokens], auth, "token", "name")
     _check_unique([token.digest for token in tokens], auth, "token", "sha256")
-    names = {issuer.name for issuer, _ in issuers} | {STATIC_ISSUER}
+    vouches = proxy is not None and bool(proxy.subject_header)
+    names = {issuer.name for issuer, _ in issuers} | {STATIC_ISSUER, *([PROXY_ISSUER] if vouches else [])}
     for number, allow in enumerate(allows):
         if allow.who.issuer is not None and allow.who.issuer not in names:
             place = TomlTable(file, {}, ("allow", number)).place("who")
             what = f"names {allow.who.issuer!r}, which is no issuer{guess(allow.who.issuer, names)}"
             raise ConfigError(f"{place} {what}")
-    if not issuers and not tokens and not any(allow.who.anyone for allow in allows):
+    if not (issuers or tokens or vouches or any(allow.who.anyone for allow in allows)):
         raise ConfigError(
             f"{name} lets nobody in: add an [[auth.issuer]], an [[auth.token]] or an [[allow]] for anyone"
         )
@@ -106,7 +111,7 @@ def read_policy(content: str, name: str) -> PolicyFile:
         if limit.prefix in [other.prefix for other in limits[:number]]:
             again = TomlTable(file, {}, ("limit", number))
             raise again.wrong("prefix", f"must be another one: {limit.prefix!r} has its limits above")
-    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits)
+    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy)
     return PolicyFile(policy, {issuer.name: source for issuer, source in issuers})
 
 
@@ -125,8 +130,8 @@ def check_url(url: str) -> str:
 
 def _issuer(table: TomlTable) -> tuple[Issuer, KeySource]:
     name = table.text("issuer", maximum=SUBJECT_CHARS_MAX)
-    if name == STATIC_ISSUER:
-        raise table.wrong("issuer", f"must not be {STATIC_ISSUER!r}, which stands for static tokens")
+    if name in RESERVED_ISSUERS:
+        raise table.wrong("issuer", f"must not be {name!r}, which stands for {RESERVED_ISSUERS[name]}")
     issuer = Issuer(
         name,
         audience=table.texts("audience"),

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from softstate.auth.brought import brought, check_few, malformed, patterns_in
 from softstate.auth.identity import Why, refused
-from softstate.auth.patterns import ANY, check_pattern
-from softstate.auth.rules import WILD_MAX, Allow, Who
-from softstate.errors import Invalid, Unauthenticated
+from softstate.auth.rules import Allow, Who
+from softstate.errors import Unauthenticated
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 STATIC_PREFIX = "sst_"
@@ -45,8 +45,6 @@ MAX_TOKEN_S = 86_400.0
 """Default for the longest time for which a token is good."""
 
 SUBJECT_CHARS_MAX = 255
-MET_MAX = 2_048
-"""Most patterns that one token may bring along, times those of its issuer's ceiling: each is met with each."""
 
 HEADERS_KEPT = 256
 """Headers that are remembered: one key mostly signs tokens of one header."""
@@ -136,7 +134,7 @@ def is_static(token: str) -> bool:
     if not token.startswith(STATIC_PREFIX):
         return False
     if not _STATIC.fullmatch(token):
-        raise _malformed(f"a token that begins with {STATIC_PREFIX} has 43 more letters, digits, '-' or '_'")
+        raise malformed(f"a token that begins with {STATIC_PREFIX} has 43 more letters, digits, '-' or '_'")
     return True
 
 
@@ -157,9 +155,9 @@ def signed_part(token: str) -> str | None:
 def read_token(text: str) -> Token:
     """Take a signed token apart. Raises `Unauthenticated` for one that is not made as it should be."""
     if len(text) > TOKEN_CHARS_MAX:
-        raise _malformed(f"a token has at most {TOKEN_CHARS_MAX} characters, this one {len(text)}")
+        raise malformed(f"a token has at most {TOKEN_CHARS_MAX} characters, this one {len(text)}")
     if not _SHAPE.fullmatch(text):
-        raise _malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
+        raise malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
     head, body, signature = text.split(".")
     header, seal = _header(head), _bytes(signature, "signature")
     return Token(header, _claims(_bytes(body, "claims")), text.rpartition(".")[0].encode(), seal)
@@ -170,10 +168,10 @@ def _header(text: str) -> Header:
     header = _object(_bytes(text, "header"), "header")
     for name in _FORBIDDEN:
         if name in header:
-            raise _malformed(f"the token's header must not hold {name!r}")
+            raise malformed(f"the token's header must not hold {name!r}")
     algorithm, key, kind = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or not all(value is None or isinstance(value, str) for value in (key, kind)):
-        raise _malformed("'alg', 'kid' and 'typ' of the token's header must be text, and there must be an 'alg'")
+        raise malformed("'alg', 'kid' and 'typ' of the token's header must be text, and there must be an 'alg'")
     if algorithm.lower() == "none":
         raise refused(Why.SIGNATURE, "the token is not signed ('alg' is none)")
     return Header(kind, algorithm, key)
@@ -184,11 +182,11 @@ def check_claims(kind: str | None, claims: Mapping[str, Any], issuer: Issuer) ->
     bare = None if kind is None else kind.lower().removeprefix("application/")
     if bare not in (issuer.types or (None, *TYPES)):
         allowed = " or ".join(issuer.types or TYPES)
-        raise _malformed(f"the token is of type {_shown(kind)}, this node accepts {allowed}")
+        raise malformed(f"the token is of type {_shown(kind)}, this node accepts {allowed}")
     audience = claims.get("aud")
     audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
-        raise _malformed("the token must have an 'aud' that is text, or a list of texts")
+        raise malformed("the token must have an 'aud' that is text, or a list of texts")
     if not set(audiences) & set(issuer.audience):
         raise refused(
             Why.AUDIENCE,
@@ -235,29 +233,21 @@ def own_grant(claims: Mapping[str, Any], issuer: Issuer) -> Allow | None:
     write: list[str] = []
     claim = claims.get(issuer.grants_claim)
     if claim is not None:
-        field = f"the token's {issuer.grants_claim!r}"
-        if not isinstance(claim, dict) or "admin" in claim:
-            raise _malformed(f"{field} must be an object of 'read' and 'write': only a rule makes an administrator")
-        read += _patterns(claim.get("read", []), f"{field}.read")
-        write += _patterns(claim.get("write", []), f"{field}.write")
+        allowed = brought(claim, f"the token's {issuer.grants_claim!r}", None, where="the token itself")
+        read += allowed.read if allowed is not None else ()
+        write += allowed.write if allowed is not None else ()
     details = claims.get("authorization_details", [])
     if not isinstance(details, list) or not all(isinstance(detail, dict) for detail in details):
-        raise _malformed("the token's 'authorization_details' must be a list of objects")
+        raise malformed("the token's 'authorization_details' must be a list of objects")
     for detail in details:
         if detail.get("type") == "softstate":
             actions = detail.get("actions")
             if not isinstance(actions, list) or not all(action in ("read", "write") for action in actions):
-                raise _malformed(
-                    "'actions' of the token's 'authorization_details' must be a list of 'read' and 'write'"
-                )
-            topics = _patterns(detail.get("topics", []), "'topics' of the token's 'authorization_details'")
+                raise malformed("'actions' of the token's 'authorization_details' must be a list of 'read' and 'write'")
+            topics = patterns_in(detail.get("topics", []), "'topics' of the token's 'authorization_details'")
             read += topics if "read" in actions else []
             write += topics if "write" in actions else []
-    if max(sum(ANY in text for text in read), sum(ANY in text for text in write)) > WILD_MAX:
-        raise _malformed(f"the token brings along more than {WILD_MAX} patterns with a '*'")
-    if issuer.ceiling is not None and (len(read) + len(write)) * len(issuer.ceiling) > MET_MAX:
-        few = MET_MAX // len(issuer.ceiling)
-        raise _malformed(f"the token brings along more than {few} patterns, which is too many to hold to 'may_grant'")
+    check_few(read, write, issuer.ceiling, "the token")
     return Allow(Who(), tuple(read), tuple(write), where="the token itself") if read or write else None
 
 
@@ -279,31 +269,22 @@ def _claims(payload: bytes) -> dict[str, Any]:
     claims = _object(payload, "claims")
     for name in ("iss", "sub"):
         if not _is_text(claims.get(name)):
-            raise _malformed(f"the token's {name!r} must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
+            raise malformed(f"the token's {name!r} must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
     for name in ("exp", "nbf", "iat"):
         if name in claims and not _is_time(claims[name]):
-            raise _malformed(f"the token's {name!r} must be a number of seconds since 1970")
+            raise malformed(f"the token's {name!r} must be a number of seconds since 1970")
     if "exp" not in claims:
-        raise _malformed("the token must have an 'exp': it is not to be good without end")
+        raise malformed("the token must have an 'exp': it is not to be good without end")
     if "jti" in claims and not _is_text(claims["jti"]):
-        raise _malformed(f"the token's 'jti' must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
+        raise malformed(f"the token's 'jti' must be text of 1 to {SUBJECT_CHARS_MAX} printable characters")
     return claims
-
-
-def _patterns(value: object, field: str) -> list[str]:
-    if not isinstance(value, list):
-        raise _malformed(f"{field} must be a list of patterns")
-    try:
-        return [check_pattern(text, field) for text in value]
-    except Invalid as error:
-        raise _malformed(error.message) from None
 
 
 def _bytes(text: str, what: str) -> bytes:
     """Decode base64url. Only the one spelling of the same bytes is taken: a token is known by its digest."""
     left = len(text) % 4
     if left and text[-1] not in _LAST[left]:
-        raise _malformed(f"the token's {what} is not base64url")
+        raise malformed(f"the token's {what} is not base64url")
     return a2b_base64(text.encode().translate(_STANDARD) + b"=" * (-left % 4))
 
 
@@ -313,7 +294,7 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise _malformed(f"the token's {what} must be one JSON object without repeated names")
+        raise malformed(f"the token's {what} must be one JSON object without repeated names")
     return found
 
 
@@ -341,7 +322,3 @@ def _is_time(value: object) -> bool:
 
 def _shown(value: str | None) -> str:
     return "none" if value is None else ascii(value[:64])
-
-
-def _malformed(message: str) -> Unauthenticated:
-    return refused(Why.MALFORMED, message)

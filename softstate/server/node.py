@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 import trio
 
+from softstate.addresses import network_of
 from softstate.auth.identity import Identity
 from softstate.auth.limits import RateLimits
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
@@ -55,8 +56,6 @@ from softstate.wire.messages import Reason
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
-
-ADDRESS_LIMIT = "connections_per_address_max"
 
 REFUSED_MAX = 32
 """Connections above ``connections_max`` that may be told so at a time; any more are closed at once."""
@@ -390,28 +389,19 @@ class Node:
         if full:
             message = f"too many connections, the limit (connections_max) is {config.connections_max}"
             peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS))
-        elif self.per_address.most and not self._count_in(peer):
-            message = f"too many connections of {peer.address}, the limit ({ADDRESS_LIMIT}) is {self.per_address.most}"
-            peer.refuse(Overloaded(message, retry_ms=CONNECTIONS_RETRY_MS, why=ADDRESS_LIMIT), 429)
+        elif self.per_address.most and (error := peer.count_in()) is not None:
+            peer.refuse(error, 429)
         else:
             # Its request is mostly here: to wait until the pump tells of it would cost 40 us more (a prototype).
             self.bulkhead.each("connection", HttpPeer.readable, (peer,), failed=HttpPeer.fail)
 
-    def _count_in(self, peer: HttpPeer) -> bool:
-        if not self.per_address.has_room(peer.address):
-            self.gate.note_limited(ADDRESS_LIMIT, None, peer.address)
-            return False
-        self.per_address.enter(peer.address)
-        peer.counted = True
-        return True
-
-    def _upgrade(self, wire: Wire, handshake: Handshake, name: str, address: str, since: float) -> None:
+    def _upgrade(self, wire: Wire, handshake: Handshake, name: str, since: float) -> None:
         """Have a WebSocket connection take the place of one that speaks HTTP, from the answer to its handshake on."""
         measured = MeasuredRequest(self.handshakes, since)
         connection = Connection(
-            self._parts, handshake.codec, wire, measured, self._connection_over, handshake.token, address
+            self._parts, handshake.codec, wire, measured, self._connection_over, presented=handshake.presented
         )
-        self.per_address.enter(address)  # the peer before it is counted out
+        self.per_address.enter(network_of(handshake.presented.address))  # the peer before it is counted out
         wire.peer = connection
         with self.bulkhead.contain("handshake", connection.end, peer=name):
             connection.begin(handshake.answer)
@@ -422,7 +412,7 @@ class Node:
 
     def _connection_over(self, connection: Connection) -> None:
         self.sockets.pop(connection, None)
-        self.per_address.leave(connection.machine.address)
+        self.per_address.leave(network_of(connection.machine.presented.address))
         self._note_end()
 
     def _note_end(self) -> None:

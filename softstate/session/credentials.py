@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.lasting import lasting
+from softstate.auth.presented import Credentials
 from softstate.errors import Invalid, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
@@ -13,15 +14,15 @@ from softstate.session.state import SessionCore
 from softstate.wire.messages import Auth, Authenticated
 
 
-def identified(session: SessionCore, token: str | None, now: float) -> Identity:
-    """Return who presents a token. Raises `Unauthenticated` if it is not good, or hardly any more."""
-    return lasting(session.gate.identify(token, now, session.address), now)
+def identified(session: SessionCore, credentials: Credentials, now: float) -> Identity:
+    """Return who presents credentials. Raises `Unauthenticated` if they are not good, or hardly any more."""
+    return lasting(session.gate.identify(credentials, now, session.presented.address), now)
 
 
-def token_of(session: SessionCore, token: str | None) -> str | None:
+def credentials_of(session: SessionCore, token: str | None) -> Credentials:
     """Return what a connection presents: in `hello`, or with its handshake. Raises `Unauthenticated` if they differ."""
-    presented = session.presented
-    if token is None or presented is None or token == presented:
+    presented = session.presented.credentials
+    if token is None or not isinstance(presented, str) or token == presented:
         return presented if token is None else token
     raise refused(Why.MALFORMED, "hello and the handshake present different tokens: present one")
 

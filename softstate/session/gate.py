@@ -7,26 +7,30 @@ from typing import Protocol
 
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.presented import Credentials
 from softstate.auth.rules import Action
 
 
 class Gate(Protocol):
-    """The authority of a node (see `softstate.auth.open_authority`), which knows the time for people by itself."""
+    """The authority of a node (see `softstate.auth.open_authority`), which knows the time for people by itself.
+
+    `address` is that of the client, for limits and the log; empty if neither asks for it.
+    """
 
     @property
     def generation(self) -> int:
         """How often the rules have changed: while it stays, a grant is what it was."""
 
-    def identify(self, token: str | None, now: float, address: str) -> Identity:
-        """Return who presents a token, or who a peer without one is.
+    def identify(self, token: Credentials, now: float, address: str) -> Identity:
+        """Return who presents credentials, or who a peer without any is.
 
         Raises `Unauthenticated`; and `TryLater` if that cannot be told now, or will not be told to this address.
         """
 
-    def again(self, identity: Identity, now: float) -> Identity:
+    def again(self, identity: Identity, now: float, address: str = "") -> Identity:
         """Return an identity as the present rules have it. Raises `Unauthenticated`."""
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """Note that these names, one at least, may not be read or written."""
 
     def accountable(self, identity: Identity, address: str) -> str:
@@ -41,15 +45,15 @@ class OpenGate:
 
     generation = 0
 
-    def identify(self, token: str | None, now: float, address: str) -> Identity:  # noqa: ARG002
+    def identify(self, token: Credentials, now: float, address: str) -> Identity:  # noqa: ARG002
         """Return the anonymous identity, which may do all."""
         return EVERYBODY_MAY_ALL.identify(token, now, 0.0)
 
-    def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
+    def again(self, identity: Identity, now: float, address: str = "") -> Identity:  # noqa: ARG002
         """Return the identity as it is."""
         return identity
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """Note nothing: this never happens."""
 
     def accountable(self, identity: Identity, address: str) -> str:  # noqa: ARG002

@@ -17,7 +17,7 @@ from softstate.model import Page, Query, Record
 from softstate.names import is_prefix
 from softstate.position import Position
 from softstate.session.beats import set_beat
-from softstate.session.credentials import identified, token_of
+from softstate.session.credentials import credentials_of, identified
 from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirst
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
@@ -36,10 +36,10 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
     """Take up the session that hello names, if it can be resumed (P-RES-2), and read the store either way."""
     lease = session.leases.get(hello.session) if hello.session is not None else None
     try:
-        identity = session.identity = identified(session, token_of(session, hello.token), now)
+        identity = session.identity = identified(session, credentials_of(session, hello.token), now)
         if lease is None:
             # Ahead of the read: those beyond the limit are to cost little.
-            session.leases.check_session(session.gate.accountable(identity, session.address))
+            session.leases.check_session(session.gate.accountable(identity, session.presented.address))
     except RequestError as error:
         return refuse(session, error, _code_for(error))
     session.state = State.GREETING

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, cast
 
+from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.sink import Sink
 from softstate.lease.table import LeaseTable
@@ -61,8 +62,7 @@ class SessionMachine(SessionCore):
     `sink` is where the lease table's owner offers pushes, `tokens` makes session tokens, `terms` says what to tell
     clients now, `repairs` counts repairs by kind: all zero unless faults occur. A gap buffer holds `gap_topics_max`
     topics; a turn deals with `names_per_turn` names. `gate` knows who presents credentials,
-    `presented` is the token that came with the handshake, `address` the one by which its peer is limited. `now` is in
-    seconds of one clock that never goes back.
+    `presented` is what came with the handshake. `now` is in seconds of one clock that never goes back.
     """
 
     __slots__ = ()
@@ -77,10 +77,9 @@ class SessionMachine(SessionCore):
         gap_topics_max: int = GAP_TOPICS_MAX,
         names_per_turn: int = NAMES_PER_TURN,
         gate: Gate = OPEN_GATE,
-        presented: str | None = None,
-        address: str = "",
+        presented: Presented = NOTHING_PRESENTED,
     ) -> None:
-        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate, presented, address)
+        super().__init__(leases, sink, terms, tokens, repairs, gap_topics_max, names_per_turn, gate, presented)
 
     @property
     def busy(self) -> bool:

@@ -30,7 +30,7 @@ def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str])
     if not grant.admin:
         yield from session.in_portions(names, judge, grant.weight)
     if lost:
-        session.gate.denied(session.identity, "read", lost)
+        session.gate.denied(session.identity, "read", lost, session.presented.address)
     return lost
 
 

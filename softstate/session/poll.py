@@ -16,7 +16,7 @@ from softstate.wire.messages import Poll, Polled
 
 def read_poll(session: SessionCore, message: Poll, now: float) -> list[Effect]:
     """Check the names, and read the store."""
-    session.gate.check_poll(session.credentials(now), session.address)
+    session.gate.check_poll(session.credentials(now), session.presented.address)
     return session.work_through(_check_and_read(session, message, now), message.id, rests_on_lease=False)
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from softstate.auth.identity import Identity
 from softstate.auth.lasting import CREDENTIALS_S_MIN, NOBODY, credentials_ms, lasting
+from softstate.auth.presented import Presented
 from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
@@ -61,17 +62,17 @@ class SessionCore:
     `lease` is the last one, whether it still lives or not: None before the first, and once another connection has the
     session. `pending` is the request under way. `gap_buffer` holds pushes back from the moment their names enter the
     lease until the hub is past the answer. `token` is the session's secret, once the client knows it. `moved_to` is the
-    last position that passed through the hub during the greeting. `presented` is the token that came with the
-    handshake, `address` the one by which its peer is limited; `identity` is whose session it is, maybe by rules that
-    have changed since: see `credentials`. `denied`: the lease was revoked as denied. `unresumed`: the client asked to
-    resume, its session is new, and it has not subscribed since. `unaware`: it was denied names, and neither a subscribe
-    nor a renewal that matched shows that it knows. `agreed` is the digest of the set that both sides hold, None if that
-    is not known; `named` the last position that the client was told; `beat_ms` the time between two beats that was
-    granted, for the `beat_asked_ms` that the client asked for.
+    last position that passed through the hub during the greeting. `presented` is what came with the
+    handshake; `identity` is whose session it is, maybe by rules that have changed since: see `credentials`. `denied`:
+    the lease was revoked as denied. `unresumed`: the client asked to resume, its session is new, and it has not
+    subscribed since. `unaware`: it was denied names, and neither a subscribe nor a renewal that matched shows that it
+    knows. `agreed` is the digest of the set that both sides hold, None if that is not known; `named` the last position
+    that the client was told; `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the
+    client asked for.
     """
 
     __slots__ = (
-        "_tickets", "address", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate",
+        "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate",
         "identity", "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented", "repairs",
         "sink", "state", "terms", "token", "tokens", "unaware", "unresumed",
     )  # fmt: skip
@@ -86,8 +87,7 @@ class SessionCore:
         gap_topics_max: int,
         names_per_turn: int,
         gate: Gate,
-        presented: str | None,
-        address: str,
+        presented: Presented,
     ) -> None:
         self.leases = leases
         self.sink = sink
@@ -98,7 +98,6 @@ class SessionCore:
         self.names_per_turn = names_per_turn
         self.gate = gate
         self.presented = presented
-        self.address = address
         self.identity = NOBODY
         self.state = State.NEW
         self.name = ""
@@ -170,7 +169,7 @@ class SessionCore:
         """Return the identity with its grant under the present rules. Raises `Unauthenticated` if it is over."""
         identity = self.identity
         if identity.generation != self.gate.generation:
-            identity = self.identity = self.gate.again(identity, now)
+            identity = self.identity = self.gate.again(identity, now, self.presented.address)
         return identity if identity.until - now >= CREDENTIALS_S_MIN else lasting(identity, now)
 
     def may_read(self, topic: str, now: float) -> bool:
@@ -223,7 +222,7 @@ class SessionCore:
     def grant_lease(self, token: str, now: float, ttl_s: float) -> Lease:
         """Hold a new lease, without names, for a token. Raises `Overloaded` when there is no room for one more."""
         self.end_lease()
-        accountable = self.gate.accountable(self.identity, self.address)
+        accountable = self.gate.accountable(self.identity, self.presented.address)
         lease = self.lease = self.leases.grant(token, now, ttl_s, self.name, self.identity, accountable)
         self.leases.attach(lease, self.sink)
         self.agreed = lease.digest

@@ -6,11 +6,12 @@ import pytest
 
 from softstate.auth import authority as module
 from softstate.auth.authority import Policy, RulesAuthority, StaticToken
+from softstate.auth.brought import MET_MAX
 from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
 from softstate.auth.open_authority import Authority
 from softstate.auth.rules import Allow, Who
-from softstate.auth.token import MET_MAX, Issuer
+from softstate.auth.token import Issuer
 from softstate.errors import Unauthenticated
 from tests.auth.tokens import NOW, SECRET, WALL, HmacKey, Refused, token
 

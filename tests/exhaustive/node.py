@@ -11,6 +11,7 @@ from msgspec import structs
 
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.presented import Credentials
 from softstate.auth.rules import Action
 from softstate.errors import RequestError
 from softstate.lease import LeaseTable
@@ -93,15 +94,15 @@ class ModelGate:
             "", "", grant_of([name for name in self._names if name != denied]), generation=self.generation
         )
 
-    def identify(self, token: str | None, now: float, address: str) -> Identity:
+    def identify(self, token: Credentials, now: float, address: str) -> Identity:
         """Return the one identity that there is."""
         return self.present
 
-    def again(self, identity: Identity, now: float) -> Identity:
+    def again(self, identity: Identity, now: float, peer: str = "") -> Identity:
         """Return the one identity that there is."""
         return self.present
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], peer: str = "") -> None:
         """Note nothing."""
 
     def accountable(self, identity: Identity, address: str) -> str:

@@ -177,6 +177,7 @@ class FakeNode:
         self.heard = True
         self.deaf: RequestError | None = None
         self.node_id = "fake"
+        self.peer_name = "peer"
         self.durability = Durability.NONE
         self.draining = False
         self.unready: str | None = None
@@ -210,7 +211,7 @@ class FakeNode:
     def left(self) -> None:
         pass
 
-    def upgrade(self, wire: Wire, handshake: Handshake, peer: str, address: str, since: float) -> None:
+    def upgrade(self, wire: Wire, handshake: Handshake, peer: str, since: float) -> None:
         self.upgrades.append((handshake, peer))
         wire.try_send(b"upgraded")
         wire.close()
@@ -218,8 +219,8 @@ class FakeNode:
     async def serve(self, stream: MemoryStream | MemorySocket, refused: RequestError | None = None) -> None:
         """Serve one connection to its end."""
         sock = stream if isinstance(stream, MemorySocket) else MemorySocket(stream)
-        wire = StreamWire(sock, "peer", self.bulkhead)
-        peer = self.http.open(wire, "peer")
+        wire = StreamWire(sock, self.peer_name, self.bulkhead)
+        peer = self.http.open(wire, self.peer_name)
         if refused is not None:
             peer.refuse(refused)
         else:

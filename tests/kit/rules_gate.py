@@ -12,6 +12,8 @@ from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, 
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.open_authority import unheeded
 from softstate.auth.patterns import pattern_of
+from softstate.auth.presented import Credentials, Vouched
+from softstate.auth.proxy import TrustedProxy
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.auth.rules import Action
 from softstate.model import Record
@@ -33,6 +35,7 @@ class RulesGate:
     grants: dict[str, Grant] = field(default_factory=dict)
     generation: int = 0
     fetching: bool = False
+    proxy: TrustedProxy | None = None
     revocations: Revocations = field(default_factory=Revocations)
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     namespaces: tuple[NamespaceLimit, ...] = ()
@@ -55,10 +58,11 @@ class RulesGate:
         self.generation += 1
 
     def identify(
-        self, token: str | None, now: float, wall: object = 0.0, unverified: Callable[[bytes], None] = unheeded
+        self, token: Credentials, now: float, wall: object = 0.0, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
-        """Return who presents a token."""
+        """Return who presents a token; as a gate, the last argument is the address of the peer."""
         self.asked += 1
+        assert not isinstance(token, Vouched)
         if token is not None and token not in self.verified:
             unverified(sha256(token.encode()).digest())
         identity = self._identify(token, now)
@@ -83,7 +87,7 @@ class RulesGate:
             "issuer", subject, grant, until, token=digest_of(token), generation=self.generation, evidence=token
         )
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], _peer: str = "") -> None:
         """Note who was denied what."""
         self.denials.append((identity.subject, action, list(names)))
 
@@ -115,7 +119,7 @@ class RulesGate:
         """Tell whether a test says so."""
         return self.fetching
 
-    def again(self, identity: Identity, now: float) -> Identity:
+    def again(self, identity: Identity, now: float, _peer: str = "") -> Identity:
         """Return an identity under the present rules."""
         token = identity.evidence
         return self.identify(token if isinstance(token, str) else None, now)

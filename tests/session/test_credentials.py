@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from softstate.auth.lasting import CREDENTIALS_S_MIN
+from softstate.auth.presented import Presented
 from softstate.errors import Unauthenticated
 from softstate.session.state import State
 from softstate.wire.close_codes import CloseCode
@@ -52,7 +53,7 @@ def test_credentials_that_are_not_good_never_make_anybody_anonymous(rig: Session
 def test_a_handshake_may_present_the_token_but_not_another_than_hello(rig: SessionRig) -> None:
     for in_hello, expected in ((None, "Welcome"), ("token", "Welcome"), ("other", "unauthenticated")):
         peer = rig.connect()
-        peer.machine.presented = "token"
+        peer.machine.presented = Presented("token")
         assert kinds(peer.ask(Hello(token=in_hello))) == [expected]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softstate.auth.identity import Identity
+from softstate.auth.presented import Presented
 from softstate.errors import Overloaded
 from softstate.lease import LeaseTable
 from softstate.lease.principals import FULL_RETRY_MS
@@ -127,7 +128,7 @@ def test_a_hello_whose_token_is_not_looked_at_now_keeps_it_and_comes_again(
 
     peer, signed_in = rig.connect(), opened(rig, "u1")
     monkeypatch.setattr(rig.gate, "identify", identify)
-    peer.machine.address = "10.0.0.1"
+    peer.machine.presented = Presented(address="10.0.0.1")
     assert only(peer.ask(Hello(token="u1"))) == Error("overloaded", "too many", None, 70, why="auth_failures_per_s")
     assert peer.closed is not None
     assert peer.closed.code is CloseCode.OVERLOADED

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from softstate.auth.identity import EVERYTHING, Identity
+from softstate.auth.presented import Vouched
 from softstate.auth.revocations import REVOKED
 from softstate.client.machine.connection import Connection
 from softstate.client.machine.credentials import Credentials
@@ -120,7 +121,7 @@ def bad_tokens_are_anonymous(patch: Patch) -> None:
     """Credentials that are not good make their peer anybody, who may all."""
     identify = NodeGate.identify
 
-    def lenient(self: NodeGate, token: str | None, now: float, address: str = "") -> Identity:
+    def lenient(self: NodeGate, token: str | Vouched | None, now: float, address: str = "") -> Identity:
         try:
             return identify(self, token, now, address)
         except RequestError:

@@ -745,6 +745,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-AUTH-1": (
         "session/test_credentials.py::test_a_hello_without_good_credentials_ends_the_connection",
         "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
+        "server/http/test_credentials.py::test_a_header_from_elsewhere_is_refused_with_the_name_of_the_setting",
     ),
     "P-AUTH-2": (
         "session/test_permission.py::test_a_name_is_refused_unless_one_pattern_covers_all_of_it",
@@ -788,6 +789,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/http/test_credentials.py::test_a_held_request_is_judged_again_when_it_is_answered",
         "server/http/test_credentials.py::test_a_held_request_ends_with_its_credentials",
         "server/http/test_credentials.py::test_a_handshake_may_present_a_token",
+        "server/http/test_credentials.py::test_a_proxy_that_is_trusted_may_say_who_a_request_is_from",
+        "server/http/test_credentials.py::test_a_handshake_may_come_with_the_header_of_a_proxy",
         "session/test_credentials.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
     ),
     "P-AUTH-9": (
@@ -815,6 +818,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "P-AUTH-11": (
         "server/test_node_addresses.py::test_an_address_has_so_many_connections_and_one_that_ends_makes_room",
+        "server/test_node_addresses.py::test_behind_a_trusted_proxy_websockets_count_for_the_address_of_their_client",
+        "server/test_node_addresses.py::test_behind_a_trusted_proxy_bad_tokens_count_for_the_address_of_who_sends_them",
         "server/test_node_addresses.py::test_one_that_sends_bad_tokens_is_not_looked_at_and_those_who_were_known_stay_in",
         "server/auth/test_gate.py::test_an_address_fails_so_often_and_then_only_known_tokens_are_taken",
         "server/auth/test_gate.py::test_two_thousand_behind_one_address_get_in",

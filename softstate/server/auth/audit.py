@@ -37,20 +37,22 @@ class Audit:
         self._hashed = hashed
         self._last: dict[str, tuple[float, int]] = {}
 
-    def refused(self, error: Unauthenticated, token: str | None) -> None:
-        """Tell that credentials were refused."""
+    def refused(self, error: Unauthenticated, token: str | None, peer: str = "") -> None:
+        """Tell that credentials were refused that came from the address `peer`."""
         why = error.why or "unknown"
         left_out = self._due(why)
         if left_out is not None:
             shown = None if token is None else digest_of(token)[:DIGEST_SHOWN]
-            log.info("credentials refused", why=why, token=shown, because=error.message, left_out=left_out or None)
+            fields = {"why": why, "peer": peer or None, "token": shown, "because": error.message}
+            log.info("credentials refused", **fields, left_out=left_out or None)
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
-        """Tell that a principal was denied to read or write these names, of which the first is shown."""
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], peer: str = "") -> None:
+        """Tell that a principal at the address `peer` was denied these names, of which the first is shown."""
         who = self._shown(identity)
         left_out = self._due(f"denied {who}")
         if left_out is not None:
-            log.info("denied", who=who, action=action, name=names[0], names=len(names), left_out=left_out or None)
+            fields = {"who": who, "peer": peer or None, "action": action, "name": names[0], "names": len(names)}
+            log.info("denied", **fields, left_out=left_out or None)
 
     def limited(self, limit: str, identity: Identity | None, address: str) -> None:
         """Tell that somebody met a limit. The address is told where no identity is known."""

@@ -11,12 +11,15 @@ from random import Random
 
 import structlog
 
+from softstate.addresses import network_of
 from softstate.auth.digests import digest_of
 from softstate.auth.failures import FAILURES, Failures
 from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
 from softstate.auth.limits import RateLimits, Who
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
+from softstate.auth.presented import Credentials
+from softstate.auth.proxy import TrustedProxy
 from softstate.auth.rules import Action
 from softstate.errors import Overloaded, Unauthenticated, Unavailable
 from softstate.server.auth.audit import Audit
@@ -70,15 +73,20 @@ class NodeGate:
         # The attempt under way: where a token came from, and its digest once it turns out not to be remembered.
         self._address = ""
         self._unverified: bytes | None = None
-        self.asks_address = ask_address or limit_anonymous or self._failures is not None
-        """Whether limits ask for the address of a peer."""
+        self.asks_address = ask_address or limit_anonymous or not self.open
+        """Whether limits, or the audit log, ask for the address of a client."""
 
     @property
     def generation(self) -> int:
         """See `softstate.session.Gate`."""
         return self.authority.generation
 
-    def identify(self, token: str | None, now: float, address: str = "") -> Identity:
+    @property
+    def proxy(self) -> TrustedProxy | None:
+        """The proxies whose headers are taken."""
+        return self.authority.proxy
+
+    def identify(self, token: Credentials, now: float, address: str = "") -> Identity:
         """See `softstate.session.Gate`. Raises `Unavailable` while the keys are fetched that may make it good."""
         if self.open:
             self._note_ignored(token)
@@ -87,11 +95,11 @@ class NodeGate:
             return self.authority.identify(token, now, self._wall(), self._look_first)
         except Unauthenticated as error:
             if self._failures is not None and self._unverified is not None:
-                self._failures.note(self._unverified, address, self.generation, now, error)
+                self._failures.note(self._unverified, network_of(address), self.generation, now, error)
             if error.why == Why.UNKNOWN_KEY and self.authority.awaits_keys(now):
                 text = "the key of this token is not known yet, and keys are being fetched: present it again"
                 raise Unavailable(text, retry_ms=KEYS_RETRY_MS) from None
-            self._note_refused(error, token)
+            self.note_refused(error, token, address)
             raise
 
     def _begin(self, address: str) -> None:
@@ -100,27 +108,28 @@ class NodeGate:
     def _look_first(self, digest: bytes) -> None:
         if self._failures is not None:
             self._unverified = digest
+            network = network_of(self._address)
             try:
-                self._failures.check(digest, self._address, self.generation, self.now(), self._jitter.random())
+                self._failures.check(digest, network, self.generation, self.now(), self._jitter.random())
             except Overloaded:
                 self.note_limited(FAILURES, None, self._address)
                 raise
 
-    def present(self, token: str | None, now: float, address: str = "") -> Identity:
+    def present(self, token: Credentials, now: float, address: str = "") -> Identity:
         """Return who presents a token, good for a second at least. Raises `Unauthenticated`, and as `identify`."""
         return lasting(self.identify(token, now, address), now)
 
-    def again(self, identity: Identity, now: float) -> Identity:
+    def again(self, identity: Identity, now: float, address: str = "") -> Identity:
         """See `softstate.session.Gate`."""
         try:
             return self.authority.again(identity, now)
         except Unauthenticated as error:
-            self._note_refused(error, None)
+            self.note_refused(error, None, address)
             raise
 
-    def denied(self, identity: Identity, action: Action, names: Sequence[str]) -> None:
+    def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """See `softstate.session.Gate`."""
-        self._audit.denied(identity, action, names)
+        self._audit.denied(identity, action, names, address)
 
     # Limits ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +137,7 @@ class NodeGate:
         """See `softstate.session.Gate`."""
         if not identity.is_anonymous:
             return identity.digest
-        return digest_of("", address) if self._limit_anonymous else ""
+        return digest_of("", network_of(address)) if self._limit_anonymous else ""
 
     def check_publish(self, identity: Identity, address: str, topic: str, size: int) -> None:
         """Count a publish of a value of `size` bytes. Raises `Overloaded` if it is one too many."""
@@ -154,20 +163,21 @@ class NodeGate:
         """Count somebody who met a limit."""
         assert limit is not None
         self.limited[limit] += 1
-        self._audit.limited(limit, identity, address)
+        self._audit.limited(limit, identity, network_of(address))
 
     def _who(self, identity: Identity, address: str) -> Who | None:
         if not identity.is_anonymous:
             return identity.principal
-        return ("", address) if self._limit_anonymous else None
+        return ("", network_of(address)) if self._limit_anonymous else None
 
     # Refusals -------------------------------------------------------------------------------------------------------
 
-    def _note_refused(self, error: Unauthenticated, token: str | None) -> None:
+    def note_refused(self, error: Unauthenticated, token: Credentials, address: str) -> None:
+        """Count that credentials of a peer were refused, and tell the audit log."""
         self.refusals[error.why or "unknown"] += 1
-        self._audit.refused(error, token)
+        self._audit.refused(error, token if isinstance(token, str) else None, address)
 
-    def _note_ignored(self, token: str | None) -> None:
+    def _note_ignored(self, token: Credentials) -> None:
         if token is not None and not self._told:
             self._told = True
             log.warning("a token was presented, and this node checks no credentials: start it with --auth to do so")

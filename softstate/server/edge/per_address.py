@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
+from softstate.errors import Overloaded
+
+ADDRESS_LIMIT = "connections_per_address_max"
+"""The limit, as options and errors name it."""
+
+RETRY_MS = 1_000
+"""Delay after which a client is told to try again whose address has too many connections."""
+
 
 @final
 class PerAddress:
@@ -17,9 +25,12 @@ class PerAddress:
         """Return how many addresses have connections."""
         return len(self._open)
 
-    def has_room(self, address: str) -> bool:
-        """Tell whether an address may have one more."""
-        return not self.most or self._open.get(address, 0) < self.most
+    def refusal(self, address: str) -> Overloaded | None:
+        """Return the error for one more connection of an address, None if it may have one."""
+        if not self.most or self._open.get(address, 0) < self.most:
+            return None
+        text = f"too many connections of {address}, the limit ({ADDRESS_LIMIT}) is {self.most}"
+        return Overloaded(text, retry_ms=RETRY_MS, why=ADDRESS_LIMIT)
 
     def enter(self, address: str) -> None:
         """Count a connection in."""

@@ -34,9 +34,9 @@ class Idle(Protocol):
         """End it if it is a kept one without a request under way."""
 
 
-Upgrade: TypeAlias = Callable[[Wire, Handshake, str, str, float], None]
-"""Answers a handshake, and gives the wire another peer: wire, handshake, the name of the other end, the address by
-which it is limited, and since when the node has worked on it.
+Upgrade: TypeAlias = Callable[[Wire, Handshake, str, float], None]
+"""Answers a handshake, and gives the wire another peer: wire, handshake, the name of the other end, and since when the
+node has worked on it.
 
 Should it raise before it has done so, the handshake is answered 500.
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from softstate.auth import lasting
 from softstate.auth.identity import Why, not_to_publish, refused
 from softstate.auth.narrowing import narrowed
+from softstate.auth.presented import Presented
+from softstate.auth.rules import Action
 from softstate.errors import Denied, Unauthenticated
 from softstate.server.auth.gate import NodeGate
+from softstate.server.http.forwarded import vouched_for
 from softstate.server.http.message import Request
 from softstate.server.http1 import Header
 
@@ -29,13 +32,32 @@ def bearer(request: Request) -> str | None:
     return token
 
 
+def presented(gate: NodeGate, request: Request) -> Presented:
+    """Return what a request presents, and its client's address. Raises `Unauthenticated`, which is logged.
+
+    A token decides, if there is one; but what only a proxy may say is refused from anybody else all the same.
+    """
+    address = request.address
+    try:
+        vouched = None if gate.proxy is None else vouched_for(gate.proxy, request)
+        token = bearer(request)
+    except Unauthenticated as error:
+        gate.note_refused(error, None, address)
+        raise
+    return Presented(vouched if token is None else token, address)
+
+
 def identify(gate: NodeGate, request: Request) -> None:
     """Find out whose a request is. Raises `Unauthenticated`, and `TryLater` if that is not to be told now."""
     if gate.open and request.credentials is None:
         request.identity = gate.anybody
         return
     now = request.arrived = gate.now()
-    request.identity = gate.present(None if gate.open else bearer(request), now, request.address)
+    if gate.open:
+        request.identity = gate.present(None, now, request.address)
+        return
+    found = presented(gate, request)
+    request.identity = gate.present(found.credentials, now, found.address)
 
 
 def stands(gate: NodeGate, request: Request) -> bool:
@@ -46,7 +68,7 @@ def stands(gate: NodeGate, request: Request) -> bool:
     identity = request.identity
     if identity.generation == gate.generation and (identity.until == math.inf or identity.until > gate.now()):
         return True
-    request.identity = gate.again(identity, gate.now())
+    request.identity = gate.again(identity, gate.now(), request.address)
     return request.identity.grant is identity.grant
 
 
@@ -59,11 +81,16 @@ def may_be_told(gate: NodeGate, request: Request, topic: str) -> bool:
     return request.identity.grant.may_read(topic)
 
 
+def note_denied(gate: NodeGate, request: Request, action: Action, names: Sequence[str]) -> None:
+    """Tell the audit log what a request was denied."""
+    gate.denied(request.identity, action, names, request.address)
+
+
 def check_read(gate: NodeGate, request: Request, name: str) -> None:
     """Raise `Denied` unless a name may be read."""
     grant = request.identity.grant
     if not grant.may_read(name):
-        gate.denied(request.identity, "read", [name])
+        note_denied(gate, request, "read", [name])
         below = grant.narrow(name)
         instead = f"; you may read {', '.join(map(repr, below))}: ask for that" if below else ""
         raise Denied(f"you may not read {name!r}{_without(request)}{instead}")
@@ -72,14 +99,14 @@ def check_read(gate: NodeGate, request: Request, name: str) -> None:
 def check_write(gate: NodeGate, request: Request, topic: str) -> None:
     """Raise `Denied` unless a topic may be published."""
     if not request.identity.grant.may_write(topic):
-        gate.denied(request.identity, "write", [topic])
+        note_denied(gate, request, "write", [topic])
         raise not_to_publish(topic, request.identity)
 
 
 def check_admin(gate: NodeGate, request: Request) -> None:
     """Raise `Denied` unless the request is an administrator's."""
     if not request.identity.grant.admin:
-        gate.denied(request.identity, "admin", [request.path])
+        note_denied(gate, request, "admin", [request.path])
         raise Denied(f"this is for administrators{_without(request)}: the rules of this node have to grant admin")
 
 

@@ -33,8 +33,8 @@ class Request:
     `authority` is what a target in absolute form names before its path, None in origin form. The route table
     (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
     `credentials` is its ``Authorization``, None if it has none, which is not among its headers.
-    `identity` is whose it is, and `arrived` when that was found out, by the node's clock; `address` is the one by which
-    its peer is limited, empty if no limit asks for it.
+    `peer` names the other end of its connection, `address` is its client's (`softstate.server.http.forwarded`), empty
+    if nothing asks for it. `identity` is whose it is, and `arrived` when that was found out, by the node's clock.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Request:
     body: bytes = b""
     authority: str | None = None
     credentials: bytes | None = None
+    peer: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
     content: Any = None
     identity: Identity = NOBODY
@@ -51,9 +52,9 @@ class Request:
     address: str = ""
 
     @classmethod
-    def of(cls, head: RequestHead, credentials: bytes | None = None) -> Request:
+    def of(cls, head: RequestHead, credentials: bytes | None = None, peer: str = "") -> Request:
         """Take a request as its head was read; its body may still have to come."""
-        return cls(head.method, head.path, head.query, head.headers, b"", head.authority, credentials)
+        return cls(head.method, head.path, head.query, head.headers, b"", head.authority, credentials, peer)
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""

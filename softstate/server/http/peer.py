@@ -14,8 +14,9 @@ from typing import final
 
 import trio
 
-from softstate.addresses import network_of
-from softstate.errors import Denied, Invalid, NotFound, RequestError, TryLater, Unauthenticated, Unavailable
+from softstate.addresses import address_of, network_of
+from softstate.auth.presented import NOTHING_PRESENTED, Presented
+from softstate.errors import Denied, Invalid, NotFound, Overloaded, RequestError, TryLater, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Kind
@@ -24,7 +25,8 @@ from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import read_query
 from softstate.server.http.channel import HttpChannel, Step
 from softstate.server.http.context import HttpContext
-from softstate.server.http.credentials import bearer
+from softstate.server.http.credentials import presented
+from softstate.server.http.forwarded import client_of
 from softstate.server.http.host import EXEMPT, check_host, is_known_host
 from softstate.server.http.message import Request, fail
 from softstate.server.http.origin import check_origin, cors_headers, options_reply
@@ -102,8 +104,8 @@ class HttpPeer(HttpChannel):
         self._origin: str | None = None
         self._scope: trio.CancelScope | None = None
         self._asker: Asker | None = None
-        self.counted = False
-        """Whether it counts for the limit of connections of its address."""
+        self.counted: str | None = None
+        """The address for whose limit of connections it counts, if it does."""
         context.peers[self] = None
         context.greeting += 1
         super().__init__(wire, context.services.patience, context.config, context.heads, context.date)
@@ -111,6 +113,26 @@ class HttpPeer(HttpChannel):
     def refuse(self, error: RequestError, status: int = 503) -> None:
         """Answer 503, or 500 for a bug, without reading anything, and close: for a connection that is not served."""
         self._send(None, fail(error, JSON, error.http_status if isinstance(error, Failed) else status))
+
+    def count_in(self) -> Overloaded | None:
+        """Count the connection for its address. Returns the error to refuse it with if that has too many already.
+
+        Connections of a trusted proxy are those of all its clients: its WebSockets count for the client of each.
+        """
+        address, proxy = address_of(self._name), self._context.gate.proxy
+        if proxy is not None and proxy.trusts(address):
+            return None
+        full = self._full(address)
+        if full is None:
+            self.counted = network_of(address)
+            self._context.per_address.enter(self.counted)
+        return full
+
+    def _full(self, address: str) -> Overloaded | None:
+        full = self._context.per_address.refusal(network_of(address))
+        if full is not None:
+            self._context.gate.note_limited(full.why, None, address)
+        return full
 
     def fail(self) -> None:
         """See `Peer.fail`: the connection ends, with an answer unless one has begun (S18)."""
@@ -126,9 +148,9 @@ class HttpPeer(HttpChannel):
         self._context.peers.pop(self, None)
         self._greeted()
         self._cancel()
-        if self.counted:
-            self.counted = False
-            self._context.per_address.leave(self.address)
+        if self.counted is not None:
+            self._context.per_address.leave(self.counted)
+            self.counted = None
         self._request = self._operation = self._asker = None
         self._context.left()
 
@@ -146,16 +168,12 @@ class HttpPeer(HttpChannel):
             self._scope.cancel()
             self._scope = None
 
-    @property
-    def address(self) -> str:
-        """The address by which the peer is limited; nothing if no limit asks for it."""
-        return network_of(self._name) if self._context.gate.asks_address else ""
-
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
-        request = self._request = Request.of(head, self._conversation.credentials)
-        request.address = self.address
+        request = self._request = Request.of(head, self._conversation.credentials, self._name)
+        if self._context.gate.asks_address:
+            request.address = client_of(self._context.gate, request)
         try:
             plan: Plan = head.plan or _plan(request, head, self._context.config)
             self._origin = plan.origin
@@ -289,6 +307,8 @@ class HttpPeer(HttpChannel):
             self._perform(self._request, self._operation)
         elif self._context.services.draining:
             self._refuse(_draining())
+        elif self.counted is None and (full := self._full(handshake.presented.address)) is not None:
+            self._refuse(Refused(429, full))
         else:
             self._upgrade(handshake)
 
@@ -317,21 +337,23 @@ class HttpPeer(HttpChannel):
         answer = answer_key(self._conversation.key, plan.codec)
         if self._context.services.draining:
             raise _draining()
-        return Handshake(plan.codec, answer, token=self._check_token(request))
+        return Handshake(plan.codec, answer, presented=self._presented(request))
 
-    def _check_token(self, request: Request) -> str | None:
-        """Return the token that a handshake presents, which is refused at once if it is not good."""
+    def _presented(self, request: Request) -> Presented:
+        """Return what a handshake presents, which is refused at once if it is not good."""
         gate = self._context.gate
-        token = None if gate.open else bearer(request)
-        if token is not None:
-            gate.present(token, gate.now(), request.address)
-        return token
+        if gate.open:
+            return Presented(address=request.address) if request.address else NOTHING_PRESENTED
+        found = presented(gate, request)
+        if found.credentials is not None:
+            gate.present(found.credentials, gate.now(), found.address)
+        return found
 
     def _upgrade(self, handshake: Handshake) -> None:
         handshake.behind = self._conversation.take_rest()
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
-        self._context.upgrade(self._wire, handshake, self._name, self.address, self._worked_since)
+        self._context.upgrade(self._wire, handshake, self._name, self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.
         self._leave()

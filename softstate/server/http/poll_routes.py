@@ -20,7 +20,7 @@ from softstate.position import Position
 from softstate.server.fanout.pages import encode_by_turns, encode_in_turns
 from softstate.server.http.arguments import PollBody
 from softstate.server.http.context import HttpContext, Settle
-from softstate.server.http.credentials import check_read, credentials_ms, denied_names, narrowed_names
+from softstate.server.http.credentials import check_read, credentials_ms, denied_names, narrowed_names, note_denied
 from softstate.server.http.message import Request, position_headers
 from softstate.server.http.validators import Cursor, next_cursor
 from softstate.server.http1 import Header, Refused, Reply
@@ -217,7 +217,7 @@ async def _denied(context: HttpContext, request: Request, names: Sequence[str]) 
             await context.turns.spend(min(portion, len(names) - at) * weight)
         denied += denied_names(request, names[at : at + portion])
     if denied:
-        context.gate.denied(request.identity, "read", denied)
+        note_denied(context.gate, request, "read", denied)
     return denied
 
 

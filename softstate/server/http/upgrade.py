@@ -5,8 +5,9 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import Invalid, Unsupported
 from softstate.server.http1 import Refused, RequestHead
 from softstate.wire import CODECS, Codec
@@ -23,13 +24,13 @@ _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnect
 class Handshake:
     """A valid handshake: the codec that it selects, the answer to send, and the bytes received behind it: frames.
 
-    `token` is what it presents as credentials, if anything.
+    `presented` is what its request presents.
     """
 
     codec: Codec
     answer: bytes
     behind: bytes = b""
-    token: str | None = field(default=None, repr=False)
+    presented: Presented = NOTHING_PRESENTED
 
 
 def check_upgrade(head: RequestHead) -> Codec:

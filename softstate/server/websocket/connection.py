@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import trio
 
+from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unsupported
 from softstate.model import Page, Record
 from softstate.names import covered
@@ -78,15 +79,14 @@ class Connection(Channel):
         wire: Wire,
         measured: MeasuredRequest,
         over: Callable[[Connection], None],
-        presented: str | None = None,
-        address: str = "",
+        presented: Presented = NOTHING_PRESENTED,
     ) -> None:
         config = parts.config
         self.codec = codec
         self.machine = SessionMachine(
             parts.leases, self, parts.terms, parts.tokens, parts.repairs,
             gap_topics_max=config.pending_max, names_per_turn=config.turn_names_max, gate=parts.gate,
-            presented=presented, address=address,
+            presented=presented,
         )  # fmt: skip
         self._parts = parts
         self._over = over

@@ -54,7 +54,7 @@ class Publishes:
             number = number_of(message, config.publisher_inflight_max)
             change = change_of(message, config, self._codec, number)
             session, size = self._session, len(change.cbor or b"")
-            self._parts.gate.check_publish(session.identity, session.address, change.topic, size)
+            self._parts.gate.check_publish(session.identity, session.presented.address, change.topic, size)
             self._parts.access.writes.submit(change, partial(self._published, message, reads), self._failed)
         except RequestError as error:
             self.refusals.note(error)

@@ -18,6 +18,7 @@ from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.open_authority import unheeded
 from softstate.auth.patterns import pattern_of
+from softstate.auth.presented import Credentials
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.client.shell.token_provider import TokenProvider, TokenRequest
 from softstate.model import Record
@@ -134,6 +135,8 @@ class SimIssuer:
 class SimAuthority:
     """The authority of one simulated node. It remembers when the tokens end that it has seen, as nodes do."""
 
+    proxy = None
+
     def __init__(self, issuer: SimIssuer) -> None:
         self._issuer = issuer
         self._seen: dict[str, Identity] = {}
@@ -149,10 +152,10 @@ class SimAuthority:
         return self._issuer.generation + self.heard
 
     def identify(
-        self, token: str | None, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
+        self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
         """See `softstate.auth.open_authority.Authority`."""
-        if token is None:
+        if not isinstance(token, str):
             raise refused(Why.MISSING, "this node wants credentials: present a token")
         if token in self._seen:
             return self.again(self._seen[token], now)

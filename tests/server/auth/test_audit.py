@@ -28,8 +28,9 @@ class Clock:
 def test_a_refusal_names_the_check_and_no_token() -> None:
     token = "a.secret.token"
     with capture_logs() as lines:
-        Audit(Clock()).refused(refused(Why.SIGNATURE, "the signature is wrong"), token)
+        Audit(Clock()).refused(refused(Why.SIGNATURE, "the signature is wrong"), token, "192.0.2.1")
     (line,) = lines
+    assert line["peer"] == "192.0.2.1"
     assert (line["event"], line["why"]) == ("credentials refused", "signature")
     assert line["because"] == "the signature is wrong"
     assert len(line["token"]) == DIGEST_SHOWN

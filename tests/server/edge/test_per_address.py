@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-from softstate.server.edge.per_address import PerAddress
+from softstate.server.edge.per_address import ADDRESS_LIMIT, RETRY_MS, PerAddress
 
 
 def test_an_address_has_so_many_and_none_is_remembered_without_one() -> None:
     counted = PerAddress(2)
     for _ in range(2):
-        assert counted.has_room("a")
+        assert counted.refusal("a") is None
         counted.enter("a")
-    assert not counted.has_room("a")
-    assert counted.has_room("b")
+    error = counted.refusal("a")
+    assert error is not None
+    assert (error.why, error.retry_ms) == (ADDRESS_LIMIT, RETRY_MS)
+    assert counted.refusal("b") is None
     counted.leave("a")
-    assert counted.has_room("a")
+    assert counted.refusal("a") is None
     counted.leave("a")
     assert len(counted) == 0
 
@@ -19,6 +21,6 @@ def test_an_address_has_so_many_and_none_is_remembered_without_one() -> None:
 def test_without_a_limit_nothing_is_counted() -> None:
     counted = PerAddress(0)
     counted.enter("a")
-    assert counted.has_room("a")
+    assert counted.refusal("a") is None
     counted.leave("a")
     assert len(counted) == 0
