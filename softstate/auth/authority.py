@@ -221,6 +221,11 @@ class RulesAuthority:
         return self.policy.proxy
 
     @property
+    def ambient(self) -> bool:
+        """See `softstate.auth.open_authority.Authority`. A proxy may name a subject for all that passes through it."""
+        return self._anybody is not None or (self.proxy is not None and bool(self.proxy.subject_header))
+
+    @property
     def rules(self) -> Rules:
         """The rules in force."""
         return self._rules

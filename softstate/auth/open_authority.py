@@ -28,6 +28,10 @@ class Authority(Protocol):
     def proxy(self) -> TrustedProxy | None:
         """The proxies whose headers are taken; None if no header is."""
 
+    @property
+    def ambient(self) -> bool:
+        """Tell whether somebody who presents no token may do something: a page of any site may be that somebody."""
+
     def identify(
         self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
@@ -71,6 +75,7 @@ class EverybodyMayAll:
     generation = 0
     namespaces: tuple[NamespaceLimit, ...] = ()
     proxy = None
+    ambient = True
 
     def __init__(self) -> None:
         self.revocations = Revocations()

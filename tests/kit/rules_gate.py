@@ -87,6 +87,11 @@ class RulesGate:
             "issuer", subject, grant, until, token=digest_of(token), generation=self.generation, evidence=token
         )
 
+    @property
+    def ambient(self) -> bool:
+        """Tell whether anybody may do something."""
+        return "" in self.grants
+
     def denied(self, identity: Identity, action: Action, names: Sequence[str], _peer: str = "") -> None:
         """Note who was denied what."""
         self.denials.append((identity.subject, action, list(names)))

@@ -86,6 +86,11 @@ class NodeGate:
         """The proxies whose headers are taken."""
         return self.authority.proxy
 
+    @property
+    def ambient(self) -> bool:
+        """Whether somebody who presents no token may do something."""
+        return self.authority.ambient
+
     def identify(self, token: Credentials, now: float, address: str = "") -> Identity:
         """See `softstate.session.Gate`. Raises `Unavailable` while the keys are fetched that may make it good."""
         if self.open:

@@ -61,7 +61,7 @@ class ServerConfig:
     allow_host: Annotated[
         tuple[str, ...],
         "A name, beside addresses and localhost, by which this node may be called (the Host header, without its port);"
-        " may be repeated. Any other gets 403.",
+        " may be repeated. Any other gets 403, unless the policy gives nothing without a token.",
     ] = ()
 
     auth: Annotated[str, "The policy file: who may read and publish what. Without one, anyone may everything."] = ""

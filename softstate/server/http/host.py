@@ -2,7 +2,9 @@
 
 A web page of ``evil.example`` whose name its owner points at 127.0.0.1 is of the same origin as a node there, for its
 browser; only the name in ``Host`` gives it away. Names that no name server decides (addresses, ``localhost``) are safe,
-others have to be named by ``--allow-host``. (Jackson et al., "Protecting browsers from DNS rebinding attacks", 2007.)
+others have to be named by ``--allow-host``. A node that gives nobody anything without a token takes any name: a page
+has none to present, since browsers add none by themselves. (Jackson et al., "Protecting browsers from DNS rebinding
+attacks", 2007.)
 """
 
 from __future__ import annotations

@@ -59,21 +59,22 @@ from softstate.wire import JSON, Codec
 class Plan:
     """The part of a request's meaning that its head and the node's options decide: the same for all equal heads.
 
-    `origin` is the page's, which may talk to this node; `operation` is None until it was looked for, and `codec`, that
-    of a handshake, until that was checked.
+    `origin` is the page's, which may talk to this node, with rules that give something without a token (`ambient`) or
+    that do not; `operation` is None until it was looked for, and `codec`, that of a handshake, until that was checked.
     """
 
     origin: str | None
+    ambient: bool
     operation: Operation | None = None
     codec: Codec | None = None
 
 
-def _plan(request: Request, head: RequestHead, config: ServerConfig) -> Plan:
+def _plan(request: Request, head: RequestHead, config: ServerConfig, ambient: bool) -> Plan:
     """Check by which name the node was called, and the page that calls. Raises `Refused`."""
-    known_host = is_known_host(request, config.allow_host)
+    known_host = not ambient or is_known_host(request, config.allow_host)
     if not known_host and request.path not in EXEMPT:
         check_host(request, config.allow_host)
-    plan = head.plan = Plan(check_origin(request, config.origins, known_host=known_host))
+    plan = head.plan = Plan(check_origin(request, config.origins, known_host=known_host), ambient)
     return plan
 
 
@@ -175,7 +176,10 @@ class HttpPeer(HttpChannel):
         if self._context.gate.asks_address:
             request.address = client_of(self._context.gate, request)
         try:
-            plan: Plan = head.plan or _plan(request, head, self._context.config)
+            ambient = self._context.gate.ambient
+            plan: Plan | None = head.plan
+            if plan is None or plan.ambient is not ambient:
+                plan = _plan(request, head, self._context.config, ambient)
             self._origin = plan.origin
             if request.path == WEBSOCKET_PATH:
                 self._handshake = self._check_handshake(request, head, plan)

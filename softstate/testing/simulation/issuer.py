@@ -136,6 +136,7 @@ class SimAuthority:
     """The authority of one simulated node. It remembers when the tokens end that it has seen, as nodes do."""
 
     proxy = None
+    ambient = False
 
     def __init__(self, issuer: SimIssuer) -> None:
         self._issuer = issuer

@@ -1,9 +1,12 @@
 """The rules of Host, Origin and Sec-Fetch-Site: which names and which web pages a node answers to."""
 
 import json
+from hashlib import sha256
 
 import pytest
 
+from softstate.auth.authority import RulesAuthority
+from softstate.auth.policy_file import read_policy
 from tests.kit.fake_node import Answer, FakeNode
 from tests.server.http.test_upgrade import handshake
 
@@ -185,6 +188,74 @@ async def test_two_hosts_are_refused() -> None:
 )
 async def test_a_target_in_absolute_form_names_the_host_too(target: str, host: str, status: int) -> None:
     assert (await asked(FakeNode(), target, host)).status == status
+
+
+STATIC = "sst_" + "c" * 43
+TOKEN = f"""
+[[auth.token]]
+name = "ci"
+sha256 = "{sha256(STATIC.encode()).hexdigest()}"
+read = ["/"]
+write = ["/"]
+"""
+ANYONE = '[[allow]]\nwho = "anyone"\nread = ["public/"]\n'
+PROXY = '[auth.proxy]\ntrusted = "10.0.0.1"\n'
+EVIL = "evil.example:18731"
+PAGE = f"Origin: http://{EVIL}"
+
+
+def ruled(content: str) -> FakeNode:
+    return FakeNode(authority=RulesAuthority(read_policy(content, "auth.toml").policy))
+
+
+async def by_a_page(node: FakeNode, *more: str) -> list[int]:
+    """Do what a page did whose name was pointed at a node; return the four answers."""
+    put = await asked(node, "/v1/topics/a/b", EVIL, PAGE, "Content-Length: 0", *more, method="DELETE")
+    get = await asked(node, "/v1/topics/a/b", EVIL, *more)  # a browser sends no Origin with it
+    listed = await asked(node, "/v1/topics", EVIL, "Sec-Fetch-Site: same-origin", *more)
+    name, _, value = (more or (f"X: {EVIL}",))[0].partition(": ")
+    request = handshake(Host=EVIL, Origin=f"http://{EVIL}", **{name: value})
+    found = await node.converse(request)
+    return [put.status, get.status, listed.status, 101 if found == b"upgraded" else int(found.split()[1])]
+
+
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (ANYONE, [403] * 4),
+        (TOKEN + ANYONE, [403] * 4),
+        (TOKEN + PROXY + 'subject_header = "s"\n', [403] * 4),
+        (TOKEN + PROXY, [401, 401, 401, 101]),
+        (TOKEN, [401, 401, 401, 101]),  # a hello without a token is refused
+    ],
+)
+async def test_a_page_whose_name_was_pointed_at_a_node_gets_nothing_without_a_token(
+    content: str, statuses: list[int]
+) -> None:
+    assert await by_a_page(ruled(content)) == statuses
+
+
+async def test_a_node_without_rules_answers_no_such_page() -> None:
+    assert await by_a_page(FakeNode()) == [403] * 4
+
+
+async def test_any_name_of_a_node_will_do_with_a_token_if_nothing_is_given_without_one() -> None:
+    token = f"Authorization: Bearer {STATIC}"
+    assert await by_a_page(ruled(TOKEN), token) == [200, 404, 200, 101]
+    assert await by_a_page(ruled(TOKEN + ANYONE), token) == [403] * 4
+
+
+async def test_the_rule_holds_again_once_the_policy_gives_something_to_anyone() -> None:
+    authority = RulesAuthority(read_policy(TOKEN, "auth.toml").policy)
+    node = FakeNode(authority=authority)
+    assert (await asked(node, "/v1/topics", EVIL)).status == 401
+    authority.change(read_policy(TOKEN + ANYONE, "auth.toml").policy, {})
+    assert (await asked(node, "/v1/topics", EVIL)).status == 403
+
+
+async def test_pages_of_other_sites_are_refused_by_every_node() -> None:
+    answer = await asked(ruled(TOKEN), "/v1/topics", EVIL, "Origin: http://other.example")
+    assert (answer.status, answer.json["why"]) == (403, "origin")
 
 
 SITES = ["cross-site", "Cross-Site", "cross-site, none"]
