@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -73,8 +73,11 @@ class PolicyFile:
     sources: Mapping[str, KeySource]
 
 
-def read_policy(content: str, name: str) -> PolicyFile:
-    """Read a policy file. Raises `ConfigError`, which says what is wrong, where, and what it must be."""
+def read_policy(content: str, name: str, beside: Collection[str] = ()) -> PolicyFile:
+    """Read a policy file. Raises `ConfigError`, which says what is wrong, where, and what it must be.
+
+    `beside` names the keys that the file may have for others, as the configuration file of a node has.
+    """
     try:
         data = tomllib.loads(content)
     except ValueError as error:
@@ -90,7 +93,7 @@ def read_policy(content: str, name: str) -> PolicyFile:
     limits = tuple(_limit(table) for table in top.tables("limit"))
     proxy = read_proxy(auth.table("proxy")) if "proxy" in auth.data else None
     auth.end()
-    top.end()
+    top.end(beside)
     _check_unique([issuer.name for issuer, _ in issuers], auth, "issuer", "issuer")
     _check_unique([token.name for token in tokens], auth, "token", "name")
     _check_unique([token.digest for token in tokens], auth, "token", "sha256")

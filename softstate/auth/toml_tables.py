@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 
 from softstate.auth.patterns import check_pattern
@@ -128,9 +128,11 @@ class TomlTable:
             raise self.wrong(key, f"must be a list of tables: [[{'.'.join(map(str, path))}]]")
         return [TomlTable(self.file, item, (*path, number)) for number, item in enumerate(value)]
 
-    def end(self) -> None:
-        """Raise `ConfigError` if there is a key that nothing has asked for."""
+    def end(self, beside: Collection[str] = ()) -> None:
+        """Raise `ConfigError` if there is a key that nothing has asked for, and that is none of those `beside`."""
         for key in self.data:
+            if key in beside:
+                continue
             if key in LATER and len(self._path) < 2:
                 raise self.wrong(key, "is not in this version: leave it out")
             if key not in self.known:

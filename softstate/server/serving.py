@@ -16,6 +16,7 @@ from softstate.errors import ConfigError
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.clock import node_clock
 from softstate.server.config import ServerConfig
+from softstate.server.config.server_config import FILE_KEYS
 from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.memory.system import default_max
@@ -71,7 +72,7 @@ def _keeper(config: ServerConfig, now: Callable[[], float], bulkhead: Bulkhead) 
         return None
     from softstate.server.auth.keeper import PolicyKeeper  # noqa: PLC0415 - with an HTTP client, for keys
 
-    return PolicyKeeper(Path(config.auth), now, bulkhead)
+    return PolicyKeeper(Path(config.auth), now, bulkhead, beside=FILE_KEYS if config.auth_in_config else ())
 
 
 @asynccontextmanager

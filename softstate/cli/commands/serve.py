@@ -44,7 +44,7 @@ async def serve(
         if config.auth:
             from softstate.cli.terminal.policy_report import report_policy  # noqa: PLC0415 - a node does without it
 
-            await report_policy(Path(config.auth), valid)
+            await report_policy(Path(config.auth), valid, in_config=config.auth_in_config)
         else:
             print(valid)
         return exit_codes.OK

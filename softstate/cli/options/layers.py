@@ -25,6 +25,8 @@ ELSEWHERE = frozenset({"SOFTSTATE_URL"})
 """Variables of other commands, which `serve` accepts and ignores."""
 FILE_CHARS_MAX = 1_000_000
 """Longest configuration file: anything above it is another file, or a device that never ends."""
+POLICY_TABLES = frozenset({"auth", "allow", "limit"})
+"""Tables of a policy, which the file may hold beside the options."""
 FLAGS_ONLY = frozenset({"config", "check"})
 """Options that the file may not set."""
 
@@ -91,13 +93,28 @@ def _file(path: Path, known: Iterable[str]) -> dict[str, tuple[list[str], str]]:
         raise ConfigError(f"{path} is nested too deep: options are text, numbers, booleans or lists of these") from None
     allowed = set(known) - FLAGS_ONLY
     found = {}
+    if "auth" in allowed:
+        found.update(_policy_inside(path, content, settings))
     for name, value in settings.items():
+        if name in found or (name in POLICY_TABLES and "auth" in found):
+            continue
         place = f"{path}{_line(content, name)}"
         if name not in allowed:
-            raise ConfigError(f"unknown key {name!r} in {place}{_guess(name, allowed)}")
+            raise ConfigError(f"unknown key {name!r} in {place}{_guess(name, allowed | POLICY_TABLES)}")
         texts = [_text(item, name, place) for item in (value if isinstance(value, list) else [value])]
         found[name] = texts, place
     return found
+
+
+def _policy_inside(path: Path, content: str, settings: Mapping[str, Any]) -> dict[str, tuple[list[str], str]]:
+    """Return this file as the policy file if it has the tables of one, which are read and checked as those of any."""
+    inside = [name for name, value in settings.items() if name in POLICY_TABLES and isinstance(value, dict | list)]
+    if not inside:
+        return {}
+    place = f"{path}{_line(content, inside[0])}"
+    if not isinstance(settings.get("auth", {}), dict):
+        raise ConfigError(f"{inside[0]} in {place}: the policy is in the file that 'auth' names: put it there")
+    return {"auth": ([str(path)], place)}
 
 
 def _line(content: str, name: str) -> str:

@@ -150,6 +150,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         origins=options.origin,
         allow_host=options.allow_host,
         auth=options.auth,
+        auth_in_config=bool(options.auth) and options.auth == options.config,
         ttl_ms=round(options.ttl * 1_000),
         memory_max=options.memory_max,
         drain_s=options.drain,

@@ -10,14 +10,15 @@ from softstate.auth.rules import Allow, Known, Who
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.cli.visible import visible
 from softstate.server.auth.once import FetchedPolicy, fetched_policy
+from softstate.server.config.server_config import FILE_KEYS
 
 
-async def report_policy(path: Path, valid: str) -> None:
-    """Print `valid`, and what a policy file says.
+async def report_policy(path: Path, valid: str, *, in_config: bool = False) -> None:
+    """Print `valid`, and what a policy file says, which may be the configuration file.
 
     Raises `ConfigError`, before it prints anything, or `Failure` if an issuer's keys cannot be fetched.
     """
-    found = await fetched_policy(path)
+    found = await fetched_policy(path, FILE_KEYS if in_config else ())
     print(valid)
     for line in _lines(found):
         print(visible(line))

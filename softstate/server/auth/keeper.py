@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, final
@@ -45,7 +45,7 @@ log = structlog.get_logger("softstate.auth")
 class PolicyKeeper:
     """Keeps one authority up to date: its policy file, the files of its keys, and the keys of its issuers.
 
-    What cannot be read or fetched leaves what is there.
+    What cannot be read or fetched leaves what is there. `beside` names keys of the file that are for others.
     """
 
     def __init__(
@@ -56,13 +56,15 @@ class PolicyKeeper:
         *,
         open_stream: OpenStream = open_tcp,
         in_thread: InThread = trio.to_thread.run_sync,
+        beside: Collection[str] = (),
     ) -> None:
         self._path = path
+        self._load = partial(load_policy, beside=beside)
         self._now = now
         self._bulkhead = bulkhead
         self._open_stream = open_stream
         self._in_thread = in_thread
-        self._loaded = load_policy(path)
+        self._loaded = self._load(path)
         self._seen = self._loaded.files
         self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
         self._woken = trio.Event()
@@ -87,7 +89,7 @@ class PolicyKeeper:
 
     async def reload(self) -> None:
         """Read the files again. Raises `ConfigError`; then all stays as it is."""
-        loaded = await self._in_thread(load_policy, self._path)
+        loaded = await self._in_thread(self._load, self._path)
         before, self._loaded = self._loaded, loaded
         self._seen = loaded.files
         keyrings = {

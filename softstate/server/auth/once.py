@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,12 @@ class FetchedPolicy:
     problems: dict[str, str]
 
 
-async def fetched_policy(path: Path) -> FetchedPolicy:
-    """Read a policy file and have all keys fetched that it names by URL. Raises `ConfigError` for the file alone."""
-    loaded = load_policy(path)
+async def fetched_policy(path: Path, beside: Collection[str] = ()) -> FetchedPolicy:
+    """Read a policy file and have all keys fetched that it names by URL. Raises `ConfigError` for the file alone.
+
+    `beside` names the keys that are for others.
+    """
+    loaded = load_policy(path, beside)
     authority = RulesAuthority(loaded.policy, loaded.keyrings)
     found = FetchedPolicy(loaded, authority, {}, {})
     async with trio.open_nursery() as nursery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -39,15 +39,15 @@ class LoadedPolicy:
     problems: tuple[str, ...] = ()
 
 
-def load_policy(path: Path) -> LoadedPolicy:
-    """Read a policy file and the keys that it names. Raises `ConfigError`."""
+def load_policy(path: Path, beside: Collection[str] = ()) -> LoadedPolicy:
+    """Read a policy file and the keys that it names. Raises `ConfigError`. `beside`: see `read_policy`."""
     files: dict[Path, Stamp | None] = {}
     data = _read(path, "the policy file", files)
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a TOML file: it is not UTF-8") from None
-    file = read_policy(content, str(path))
+    file = read_policy(content, str(path), beside)
     if file.sources:
         check_installed()
     problems: list[str] = []

@@ -64,7 +64,16 @@ class ServerConfig:
         " may be repeated. Any other gets 403, unless the policy gives nothing without a token.",
     ] = ()
 
-    auth: Annotated[str, "The policy file: who may read and publish what. Without one, anyone may everything."] = ""
+    auth: Annotated[
+        str,
+        "The policy file: who may read and publish what. Without one, anyone may everything. Its tables may be in the"
+        " configuration file instead.",
+    ] = ""
+    auth_in_config: Annotated[
+        bool,
+        set_by("auth"),
+        "Whether the policy is in the configuration file; so it is if that has its tables, and no other file is named.",
+    ] = False
     log_subjects: Annotated[
         LogSubjects, "How the audit log names principals: `plain`, or `hashed` by the digest that revocations use."
     ] = "plain"
@@ -282,3 +291,9 @@ class ServerConfig:
 
 SETTINGS = settings_of(ServerConfig)
 """Every field of `ServerConfig`, in order, with its bound and its meaning."""
+
+COMMAND_KEYS = frozenset({"workers", "allow_anonymous", "plaintext_ok", "log_format", "verbose"})
+"""Keys of the configuration file that are options of the command alone."""
+
+FILE_KEYS = COMMAND_KEYS | {setting.option for setting in SETTINGS} - {"auth"}
+"""Keys of the configuration file, beside the tables of a policy."""

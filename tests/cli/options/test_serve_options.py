@@ -13,10 +13,10 @@ from rich.console import Console
 from softstate.cli import run
 from softstate.cli.commands import serve
 from softstate.cli.commands.serve import command
-from softstate.cli.options.layers import PREFIX, variable
+from softstate.cli.options.layers import FLAGS_ONLY, POLICY_TABLES, PREFIX, variable
 from softstate.cli.options.serve_options import BASIC, WORKERS_MAX, Advanced, ServeOptions, config_of
 from softstate.server.config import ServerConfig
-from softstate.server.config.server_config import SETTINGS
+from softstate.server.config.server_config import FILE_KEYS, SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +275,74 @@ def test_a_variable_whose_name_has_a_line_end_is_refused_in_one_line(
     """Found by fuzzing."""
     monkeypatch.setenv("SOFTSTATE_\nX", "1")
     assert "'SOFTSTATE_\\nX'" in refusal()
+
+
+# The policy in the configuration file ---------------------------------------------------------------------------------
+
+OPTIONS = 'ttl = "30s"\nworkers = 1\norigin = ["http://a"]\n'
+POLICY = f'[[auth.token]]\nname = "ci"\nsha256 = "{"ab" * 32}"\n[[allow]]\nwho = "anyone"\nread = ["public/"]\n'
+
+
+def test_the_configuration_file_may_hold_the_policy(toml: Callable[[str], str]) -> None:
+    path = toml(OPTIONS + POLICY)
+    config = configured("--config", path)
+    assert (config.auth, config.auth_in_config, config.ttl_ms) == (path, True, 30_000)
+    assert configured("--config", toml(OPTIONS + POLICY[POLICY.index("[[allow]]") :])).auth_in_config
+    assert configured("--config", toml(OPTIONS)).auth == ""
+
+
+def test_a_flag_or_a_variable_goes_before_the_policy_in_the_file(
+    toml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(OPTIONS + POLICY)
+    config = configured("--config", path, "--auth", "auth.toml")
+    assert (config.auth, config.auth_in_config) == ("auth.toml", False)
+    monkeypatch.setenv("SOFTSTATE_AUTH", "other.toml")
+    config = configured("--config", path)
+    assert (config.auth, config.auth_in_config) == ("other.toml", False)
+
+
+def test_a_policy_in_the_file_lets_it_listen_as_a_file_of_its_own_does(toml: Callable[[str], str]) -> None:
+    path = toml('listen = "0.0.0.0:8700"\nplaintext_ok = "TLS ends in front"\n' + POLICY)
+    assert configured("--config", path).host == "0.0.0.0"
+
+
+def test_the_check_prints_the_policy_of_the_file(
+    toml: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = toml('listen = "127.0.0.1:0"\nstore = "memory:"\n' + POLICY)
+    assert run(["serve", "--check", "--config", path]) == 0
+    printed = capsys.readouterr().out
+    assert "static token ci: nothing of its own" in printed
+    assert f"[[allow]] 1 in {path}, line 6: anyone: read public/" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (POLICY + "[[auth.tokn]]\n", "unknown key tokn of [auth] in {path}; did you mean 'token'?"),
+        (POLICY + "[[alow]]\nx = 1", "unknown key 'alow' in {path}, line 10; did you mean allow?"),
+        (POLICY.replace("public/", "public//"), "read of [[allow]] 1 in {path}, line 9: read[1]"),
+        ("[auth.issuer]\nx = 1", "issuer of [auth] in {path} must be a list of tables: [[auth.issuer]]"),
+        ('auth = "auth.toml"\n[[allow]]\nwho = "anyone"\n', "allow in {path}, line 5: the policy is in the file that"),
+        ("[auth]\n", "{path} lets nobody in"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_a_policy_in_the_file_are_told_with_their_line(
+    toml: Callable[[str], str], refusal: Callable[..., str], content: str, message: str
+) -> None:
+    path = toml('ttl = "30s"\nstore = "memory:"\nlisten = "127.0.0.1:0"\n' + content)
+    assert message.format(path=path) in refusal("--config", path)
+
+
+def test_options_are_mistakes_in_a_file_that_holds_the_policy_alone(
+    toml: Callable[[str], str], refusal: Callable[..., str]
+) -> None:
+    path = toml(OPTIONS + POLICY)
+    assert f"unknown key ttl in {path}, line 1" in refusal("--auth", path, "--store", "memory:", "--listen", "[::1]:0")
+
+
+def test_every_key_that_the_file_may_have_is_known_to_the_reader_of_policies() -> None:
+    flags = {argument.name.removeprefix("--").replace("-", "_") for argument in command.assemble_argument_collection()}
+    assert {name for name in flags if not name.startswith(("no_", "*"))} - FLAGS_ONLY - {"auth"} <= FILE_KEYS
+    assert not FILE_KEYS & POLICY_TABLES

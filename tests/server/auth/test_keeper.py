@@ -262,3 +262,16 @@ async def test_a_bug_in_a_round_is_contained(
             assert 0 < rig.bulkhead.bugs <= 11, "one a second, once the next fetch is due"
         await trio.sleep(2 * RETRY_S)
         assert len(rig.issuer.asked) == 2
+
+
+async def test_a_policy_in_the_configuration_file_is_read_again_with_it(path: Path, autojump_clock: MockClock) -> None:
+    write(path, 'ttl = "60s"\n' + FETCHED + ALLOW)
+    keeper = PolicyKeeper(
+        path, trio.current_time, Bulkhead(), open_stream=FakeIssuer().open_stream, in_thread=at_once, beside=("ttl",)
+    )
+    write(path, 'ttl = "30s"\n' + FETCHED + ALLOW + '[[allow]]\nwho = "anyone"\nread = ["x"]\n')
+    await keeper.reload()
+    assert keeper.authority.identify(None, 0.0, 0.0).grant.may_read("x")
+    write(path, 'ttl = "30s"\n' + FETCHED + ALLOW + "[[alow]]\n")
+    with pytest.raises(ConfigError, match="unknown key alow"):
+        await keeper.reload()

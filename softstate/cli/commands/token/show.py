@@ -19,6 +19,7 @@ from softstate.cli.terminal.tokens import token_at
 from softstate.cli.visible import visible
 from softstate.errors import Unauthenticated
 from softstate.server.auth.once import fetched_policy
+from softstate.server.config.server_config import FILE_KEYS
 
 TIMES = ("iat", "nbf", "exp")
 
@@ -38,7 +39,7 @@ async def command(
     if auth is None:
         print("not checked: name the policy file with --auth")
         return exit_codes.OK
-    policy = await fetched_policy(auth)
+    policy = await fetched_policy(auth, FILE_KEYS)
     for issuer, failure in (policy.failures | policy.problems).items():
         note(visible(f"issuer {issuer}: {failure}"))
     try:

@@ -22,6 +22,7 @@ from softstate.errors import ConfigError, Denied
 from softstate.names import ALL, check_prefix, check_topic
 from softstate.server.auth.once import fetched_policy
 from softstate.server.auth.policy_files import LoadedPolicy, load_policy
+from softstate.server.config.server_config import FILE_KEYS
 
 
 async def command(
@@ -57,13 +58,13 @@ async def command(
         raise ConfigError("--sub is missing: what is said of a subject needs one")
     if token_file is not None:
         text = token_at(token_file)
-        policy = await fetched_policy(auth)
+        policy = await fetched_policy(auth, FILE_KEYS)
         for failed, failure in (policy.failures | policy.problems).items():
             note(visible(f"issuer {failed}: {failure}"))
         authority = policy.authority
         known, _ = authority.known(text, trio.current_time(), time.time())
     else:
-        loaded = load_policy(auth)
+        loaded = load_policy(auth, FILE_KEYS)
         authority = RulesAuthority(loaded.policy, loaded.keyrings)
         known = Known() if sub is None else _subject(loaded, sub, issuer, group, scope, claims_of(claim))
     return _answer(authority, known, action, name)
