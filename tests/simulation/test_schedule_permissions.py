@@ -110,6 +110,34 @@ def test_a7_rules_are_narrowed_to_a_part_of_a_prefix() -> None:
     run_checked(7, scenario, token_s=TOKEN_S)
 
 
+def test_a7_a_subscription_that_narrows_is_on_the_part_that_is_left() -> None:
+    """S12, S13, S17: without an error, a repair or a reconnect, and what is known of that part is not told twice."""
+
+    async def scenario(world: World) -> None:
+        clients = await start(world, "single")
+        for topic in ("t/secret", "t/open/1", "t/open/sub/2"):
+            world.faults.commit(topic, 1)
+        for client in clients:
+            world.faults.policy(client.name, "single", "t/")
+        handles = [client.subscribe("t/", narrow=True) for client in clients]
+        await world.sleep(20.0)
+        for names in (("t/open/", "t/other"), ("t/open/sub/", "single")):
+            for client in clients:
+                world.faults.policy(client.name, "single", *names)
+            await commits(world, 60.0, "t/secret", "t/open/1", "t/open/sub/2", "t/other", "single")
+            await world.sleep(20.0)
+        for client, handle in zip(clients, handles, strict=True):
+            assert set(client.known(handle)) == {"t/open/sub/2"}
+            assert client.age(handle) < 60
+        for client in clients[:2]:
+            assert (client.mode, count_of(client, "connects"), repaired(client)) == ("live", 1, 0)
+        assert not [event for event in world.trace.of(ClientEnded) if event.how == "stopped"]
+
+    world, _ = run_checked(7, scenario, token_s=TOKEN_S)
+    left = [event.names for event in world.trace.of(NamesDenied) if event.client == "a"]
+    assert left == [("t/open/", "t/other"), ("t/open/sub/",)]
+
+
 def test_a8_a_provider_gives_the_refused_token_then_hangs_then_fails_then_recovers() -> None:
     """S14: one fetch at a time, ever more rarely, and the client goes on."""
 

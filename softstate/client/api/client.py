@@ -26,7 +26,7 @@ from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.api.inbox import Inbox
 from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import PublishDropped, PublishRequested, Unwanted, Wanted
+from softstate.client.machine.events import Narrowing, PublishDropped, PublishRequested, Unwanted, Wanted
 from softstate.client.machine.state import Statistics
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.reader import Listing, Reader
@@ -88,11 +88,19 @@ class Client:
     # Following topics ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def subscribe(self, *names: str) -> AsyncIterator[Updates]:
+    async def subscribe(self, *names: str, narrow: bool = False) -> AsyncIterator[Updates]:
         """Follow topics (``orders/42``) and prefixes (``prices/``, or ``/`` for everything) for as long as the block.
 
-        What is known of a name already, because another handle is on it, is there at once. Raises `softstate.Invalid`
-        for a malformed name or none at all, and what iterating raises if the client is closed or was stopped.
+        What is known of a name already, because another handle is on it, is there at once.
+
+        A prefix of which only a part may be read is denied. With `narrow`, the names below it that may be read take its
+        place, when it is asked for and whenever rules change, without an error: 16 at most, and none for patterns with
+        a ``*``. `Updates.names` tells which are followed, `Updates.denied` the prefixes that they stand for; topics of
+        which nothing more is told stay as they were. The prefix is not asked for again when rules allow it: subscribe
+        again for that. A prefix below which nothing may be read is `softstate.Denied` all the same.
+
+        Raises `softstate.Invalid` for a malformed name or none at all, and what iterating raises if the client is
+        closed or was stopped.
         """
         for name in names:
             name_of(name)
@@ -100,18 +108,24 @@ class Client:
             raise Invalid("subscribe needs at least one topic or prefix")
         await trio.lowlevel.checkpoint()
         self._dispatcher.raise_if_over()
-        inboxes, inbox = self._dispatcher.inboxes, Inbox(names, self._dispatcher.progress)
+        inboxes, inbox = self._dispatcher.inboxes, Inbox(names, self._dispatcher.progress, narrow=narrow)
         for name in inbox.names:
             for change in self._machine.known(name):
                 if change.version > 0 and not change.deleted:
                     inbox.push(change)
         inbox.unreadable(self._machine.unreadable(inbox.names))
-        if new := inboxes.add(inbox):
+        new = inboxes.add(inbox)
+        if narrow:
+            self._shell.handle(Narrowing(inboxes.narrowing()))
+        if new:
             self._shell.handle(Wanted(new))
         try:
             yield Updates(inbox, self._age_of, self._machine.unreadable)
         finally:
-            if freed := inboxes.remove(inbox):
+            freed = inboxes.remove(inbox)
+            if narrow:
+                self._shell.handle(Narrowing(inboxes.narrowing()))
+            if freed:
                 self._shell.handle(Unwanted(freed))
             inbox.close()
 

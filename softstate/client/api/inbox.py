@@ -40,8 +40,10 @@ _Key: TypeAlias = str | int | tuple[str]
 class Inbox:
     """Holds what one handle has not taken yet. `progress` is woken with the waiting task whenever the state changes."""
 
-    def __init__(self, names: Iterable[str], progress: trio.lowlevel.ParkingLot) -> None:
+    def __init__(self, names: Iterable[str], progress: trio.lowlevel.ParkingLot, *, narrow: bool = False) -> None:
         self.names = dict.fromkeys(names)
+        self.narrow = narrow
+        """Whether the names below a denied prefix that may be read take its place."""
         self.denied: list[str] = []
         self._below: dict[str, None] = {}  # what may be read below them
         self.reset_count = 0
@@ -164,16 +166,22 @@ class Inbox:
         """Take note of names that were refused, and have the application told once.
 
         What is pending of them alone is dropped: nothing would tell of a later change. `narrow`: of some of these
-        prefixes, names below them that it may read.
+        prefixes, names below them that it may read; if it is to narrow, these take their place, and it is not told.
         """
+        narrow = narrow or {}
         refused = [name for name in names if name in self.names]
+        if self.narrow:
+            self.names.update(dict.fromkeys(below for name in refused for below in narrow.get(name, ())))
         for name in refused:
             del self.names[name]
         changed = [event.topic for event in self._pending.values() if isinstance(event, Change)]
         for topic in [topic for topic in changed if not covered(self.names, topic)]:
             del self._pending[topic]
         self.denied += refused
-        self._below.update(dict.fromkeys(below for name in refused for below in (narrow or {}).get(name, ())))
+        if self.narrow and all(narrow.get(name) for name in refused):
+            self._wake()
+            return
+        self._below.update(dict.fromkeys(below for name in refused for below in narrow.get(name, ())))
         instead = f"; you may read {_listed(list(self._below))}: subscribe to that" if self._below else ""
         refusal = f"the node refuses these names, or they exceed its limits: {_listed(self.denied)}"
         self._denial = Denied(refusal + instead)
@@ -250,14 +258,21 @@ class Inboxes:
             for inbox in found:
                 inbox.push(change)
 
+    def narrowing(self) -> frozenset[str]:
+        """Return the names that an inbox would have narrowed."""
+        return frozenset(name for inbox in self._all if inbox.narrow for name in inbox.names if name.endswith("/"))
+
     def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Take denied names from all inboxes that hold them."""
+        """Take denied names from all inboxes that hold them; those that narrow hold what is below them instead."""
         told: dict[Inbox, list[str]] = {}
         for name in names:
             for inbox in self._by_name.pop(name, {}):
                 told.setdefault(inbox, []).append(name)
         for inbox, refused in told.items():
             inbox.deny(refused, narrow)
+            if inbox.narrow:
+                for name in inbox.names:
+                    self._by_name.setdefault(name, {})[inbox] = None
 
     def _holders(self, names: Iterable[str]) -> dict[Inbox, None]:
         found: dict[Inbox, None] = {}

@@ -37,6 +37,13 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowing:
+    """If one of these prefixes is denied, the application wants the names below it that it may read; of no other."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Unwanted:
     """The application no longer wants these names."""
 
@@ -193,6 +200,7 @@ Event: TypeAlias = (
     | Closed
     | Wanted
     | Unwanted
+    | Narrowing
     | PublishRequested
     | PublishDropped
     | Forked
@@ -335,7 +343,8 @@ class TopicsUnreadable:
 class NamesDenied:
     """The node refuses these names to this client; they have left the set.
 
-    `narrow`: of some prefixes among them, names below them that the client may read.
+    `narrow`: of some prefixes among them, names below them that the client may read. Of those that were told by
+    `Narrowing`, these are in the set now.
     """
 
     names: Sequence[str]

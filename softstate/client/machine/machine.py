@@ -27,6 +27,7 @@ from softstate.client.machine.events import (
     Lost,
     ModeChanged,
     NamesDenied,
+    Narrowing,
     Opened,
     PollAnswered,
     PublishAnswered,
@@ -123,6 +124,9 @@ class Machine:
         out: list[Action] = []
         self._core.out = out
         self._read(event)
+        if self._core.narrowed:
+            narrowed, self._core.narrowed = self._core.narrowed, []
+            self._ask_for(narrowed)
         self._tick()
         self._send_publishes()
         return out
@@ -175,7 +179,7 @@ class Machine:
                 if self._push.connection is not None:
                     self._push.connection.beats.forget_anchor()
                 self._fire(Trigger.JUMPED)
-            case Wanted() | Unwanted() | PublishRequested() | PublishDropped():
+            case Wanted() | Unwanted() | Narrowing() | PublishRequested() | PublishDropped():
                 self._read_application(event)
             case Forked():
                 self._core.random.seed(event.seed)
@@ -187,10 +191,12 @@ class Machine:
             case Connected() | ConnectFailed() | Arrived() | Lost():
                 self._read_connection(event)
 
-    def _read_application(self, event: Wanted | Unwanted | PublishRequested | PublishDropped) -> None:
+    def _read_application(self, event: Wanted | Unwanted | Narrowing | PublishRequested | PublishDropped) -> None:
         match event:
             case Wanted():
-                self._wanted(event.names)
+                self._ask_for(self._knowledge.add(event.names))
+            case Narrowing():
+                self._core.narrowing = event.names
             case Unwanted():
                 removed = self._knowledge.remove(event.names)
                 if removed:
@@ -229,8 +235,8 @@ class Machine:
                 else:
                     self._fire(Trigger.TOKEN_FINAL, Cause(error=event.error))
 
-    def _wanted(self, names: Iterable[str]) -> None:
-        added = self._knowledge.add(names)
+    def _ask_for(self, added: list[str]) -> None:
+        """Have names that are new in the set answered, as far as the node's limit reaches."""
         limits = self._core.limits
         excess = len(self._knowledge.subscriptions) - limits.subscriptions if limits else 0
         if excess > 0:

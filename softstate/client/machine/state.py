@@ -169,6 +169,10 @@ class Core:
     last_error: SoftstateError | None = None
     """The newest error that a node answered with, of those that waiting does not mend."""
     _refusals: set[tuple[str, str]] = field(default_factory=set)
+    narrowing: frozenset[str] = frozenset()
+    """The prefixes in whose place the application wants names below them, if they are denied."""
+    narrowed: list[str] = field(default_factory=list)
+    """Names that have taken such a place, and are still to be asked for."""
 
     @property
     def poll_timeout_s(self) -> float:
@@ -210,10 +214,18 @@ class Core:
         question.note_page(self.now, newest, damage=len(question.unreadable) > unreadable)
 
     def deny(self, names: Iterable[str], narrow: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-        """Drop names that a node refuses from the set, and report them; return those that were in it."""
+        """Drop names that a node refuses from the set, and report them; return those that were in it.
+
+        The names below a prefix that is to be narrowed take its place, ahead of that: what is known of them stays.
+        """
+        narrow = narrow or {}
+        held = self.knowledge.subscriptions
+        below = [each for name in names if name in held and name in self.narrowing for each in narrow.get(name, ())]
+        self.narrowed += self.knowledge.add(below)
+        self.narrowing = self.narrowing.union(below)
         denied = self.knowledge.remove(names)
         if denied:
-            self.act(NamesDenied(denied, narrow or {}))
+            self.act(NamesDenied(denied, narrow))
         return denied
 
     def refused(self, url: str, error: RequestError) -> None:

@@ -42,9 +42,11 @@ PUBLISHES_QUEUED_MAX = 100_000
 class _Handle:
     """A subscription of the application, and the changes delivered to it since the last reset."""
 
-    def __init__(self, number: int, names: tuple[str, ...]) -> None:
+    def __init__(self, number: int, names: tuple[str, ...], narrow: bool = False) -> None:
         self.number = number
         self.names = names
+        self.narrow = narrow
+        self.held = names
         self.known: dict[str, Change] = {}
         self.updates: Updates | None = None
         self.scope = trio.CancelScope()
@@ -139,11 +141,11 @@ class SimClient:
 
     # Subscriptions-----------------------------------------------------------------------------------------------------
 
-    def subscribe(self, *names: str) -> int:
-        """Subscribe to more names; return the number of the handle."""
+    def subscribe(self, *names: str, narrow: bool = False) -> int:
+        """Subscribe to more names, or to those below them that may be read; return the number of the handle."""
         assert self._tasks is not None, "not connected yet: name the topics in World.client, or wait for the connection"
         self._handle_number += 1
-        handle = self._handles[self._handle_number] = _Handle(self._handle_number, names)
+        handle = self._handles[self._handle_number] = _Handle(self._handle_number, names, narrow)
         start_on(self.name, self._tasks, self._follow, handle)
         return handle.number
 
@@ -167,7 +169,7 @@ class SimClient:
         self._record(Subscribed(trio.current_time(), self.name, handle.number, handle.names, beat_s))
         with handle.scope:
             try:
-                async with self.client.subscribe(*handle.names) as handle.updates:
+                async with self.client.subscribe(*handle.names, narrow=handle.narrow) as handle.updates:
                     await self._take(handle, handle.updates)
             except ClientClosed:
                 pass
@@ -183,13 +185,12 @@ class SimClient:
             except StopAsyncIteration:
                 return
             except Denied:
-                left = tuple(updates.names)
+                left = self._note_names(handle, updates)
                 self._lost.update(dict.fromkeys(name for name in handle.names if name not in left))
-                self._record(NamesDenied(trio.current_time(), self.name, handle.number, left))
                 if not left:
                     return
-                handle.known = {topic: each for topic, each in handle.known.items() if covered(left, topic)}
                 continue
+            self._note_names(handle, updates)
             now = trio.current_time()
             if isinstance(event, Change):
                 handle.known[event.topic] = event
@@ -200,11 +201,22 @@ class SimClient:
             elif not isinstance(event, NodeRefused | TopicsUnreadable):  # no promise is about it
                 self._record(ModeChanged(now, self.name, handle.number, event.mode))
 
+    def _note_names(self, handle: _Handle, updates: Updates) -> tuple[str, ...]:
+        """Record the names that a handle is on, if others were denied; return them."""
+        left = updates.names
+        if left != handle.held:
+            handle.held = left
+            self._record(NamesDenied(trio.current_time(), self.name, handle.number, left))
+            handle.known = {topic: each for topic, each in handle.known.items() if covered(left, topic)}
+        return left
+
     def sample(self) -> None:
         """Record the age and the known state of every handle."""
         for handle in self._handles.values():
             if handle.updates is None:
                 continue
+            if handle.narrow:
+                self._note_names(handle, handle.updates)
             known = tuple(
                 (change.topic, change.version, change.deleted) for _, change in sorted(handle.known.items())
             )  # fmt: skip

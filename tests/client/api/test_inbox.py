@@ -141,6 +141,28 @@ async def test_a_denied_prefix_says_what_may_be_read_below_it() -> None:
         await inbox.take()
 
 
+async def test_an_inbox_that_narrows_is_on_what_may_be_read_below_a_denied_prefix() -> None:
+    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
+    inbox, other = Inbox(("a/", "b/"), parked, narrow=True), Inbox(("a/", "a/y"), parked)
+    inboxes.add(inbox)
+    inboxes.add(other)
+    assert inboxes.narrowing() == {"a/", "b/"}
+    inboxes.deliver([Change("a/x/1", 1), Change("a/z", 2)])
+    inboxes.deny(["a/"], {"a/": ["a/x/", "a/y"]})
+    assert (tuple(inbox.names), inbox.denied) == (("b/", "a/x/", "a/y"), ["a/"])
+    assert inboxes.narrowing() == {"a/x/", "b/"}
+    inboxes.deliver([Change("a/x/2", 3), Change("a/y", 4), Change("a/z", 5)])
+    assert [(await inbox.take()).topic for _ in range(3)] == ["a/x/1", "a/x/2", "a/y"]  # type: ignore[union-attr]
+    with pytest.raises(Denied, match="'a/'"):
+        await other.take()
+    # A prefix below which there is nothing to read is denied as ever.
+    inboxes.deny(["b/", "a/x/"], {"a/x/": ["a/x/2"]})
+    with pytest.raises(Denied, match=r"limits: 'a/', 'b/', 'a/x/'; you may read 'a/x/2'"):
+        await inbox.take()
+    assert inboxes.remove(other) == []
+    assert inboxes.remove(inbox) == ["a/y", "a/x/2"]
+
+
 async def test_pending_changes_are_taken_in_linear_time() -> None:
     # With a look at all that is taken already for each, this would take minutes, and end in pytest's timeout.
     inbox, updates = handle("/")
